@@ -1,0 +1,232 @@
+"""Why: CloudEvents 1.0 over Kafka: binary mode out, binary and structured mode in, every fault named.
+
+https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/kafka-protocol-binding.md
+"""
+
+import json
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from schemas.base import EventData
+from schemas.ids import root_traceparent, trace_id
+from schemas.reasons import Reason, reasons_of
+from schemas.requests import JobRequested
+from schemas.topics import EVENT_TYPES
+
+PREFIX = "neuroweaver."
+SEQUENCE_DIGITS = 16
+_SCHEMA_URN = "urn:neuroweaver:"
+_STRUCTURED = "application/cloudevents+json"
+_REQUIRED = ("id", "source", "type", "specversion")
+ATTRIBUTE_LIMIT = 256
+"""Characters of a CloudEvents attribute or job id at most: they become keys of rows."""
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class Unreadable(ValueError):
+    """A record that is no event of ours: its handling is a dead letter, never a retry."""
+
+
+class UnknownVersion(ValueError):
+    """A newer version of a type that we handle: the service stops here rather than lose a command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One decoded event. `sequence` numbers own events per source and subject, from 1; None for unnumbered facts."""
+
+    id: str
+    source: str
+    subject: str
+    time: datetime
+    data: EventData
+    sequence: int | None
+    correlation_id: str
+    causation_id: str | None
+    traceparent: str
+
+    @property
+    def type(self) -> str:
+        """Name of the type without prefix."""
+        return self.data.type_name()
+
+
+@dataclass(frozen=True, slots=True)
+class Unhandled:
+    """A well-formed event of a type that the reader does not handle; counted and skipped."""
+
+    id: str
+    source: str
+    type: str
+
+
+def wire_data(data: EventData) -> str:
+    """The JSON text of an event's data as it travels."""
+    if isinstance(data, JobRequested):
+        return json.dumps(data.request, ensure_ascii=False, separators=(",", ":"))
+    return data.model_dump_json()
+
+
+def encode(event: Event) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """Value and headers of `event` in binary mode."""
+    attributes = {
+        "ce_specversion": "1.0",
+        "ce_id": event.id,
+        "ce_source": event.source,
+        "ce_type": PREFIX + event.type,
+        "ce_time": event.time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "ce_subject": event.subject,
+        "ce_dataschema": f"{_SCHEMA_URN}{event.type}:{event.data.schema_version}",
+        "ce_correlationid": event.correlation_id,
+        "ce_causationid": event.causation_id,
+        "ce_traceparent": event.traceparent,
+        "ce_sequence": None if event.sequence is None else f"{event.sequence:0{SEQUENCE_DIGITS}d}",
+        "content-type": "application/json",
+    }
+    return wire_data(event.data).encode(), [(name, value.encode()) for name, value in attributes.items() if value]
+
+
+def decode(
+    value: bytes | None, headers: Iterable[tuple[str, bytes | None]], handled: Collection[str], appended: datetime
+) -> Event | Unhandled:
+    """The event in a record; `appended` is the record's time in the log, which stands in for an absent `ce_time`.
+
+    Raises Unreadable for a record that is no CloudEvent, no JSON or not of its type's shape, and UnknownVersion for a
+    breaking version (`.v2`) of a handled type that this code does not know.
+    """
+    attributes, body = _attributes(value, {name.lower(): raw for name, raw in headers})
+    for name in _REQUIRED:
+        if not attributes.get(name):
+            raise Unreadable(f"CloudEvents attribute `{name}` is missing; send binary mode (ce_{name}) or structured mode")
+    for name, text in attributes.items():
+        if len(text) > ATTRIBUTE_LIMIT or "\x00" in text:
+            raise Unreadable(f"CloudEvents attribute `{name}` is longer than {ATTRIBUTE_LIMIT} or holds a NUL; shorten it")
+    if attributes["specversion"] != "1.0":
+        raise Unreadable(f"specversion {attributes['specversion']!r} is not supported; send 1.0")
+    base, _, suffix = attributes["type"].removeprefix(PREFIX).partition(".")
+    if not attributes["type"].startswith(PREFIX) or base not in EVENT_TYPES or base not in handled:
+        return Unhandled(attributes["id"], attributes["source"], attributes["type"])
+    if suffix:
+        raise UnknownVersion(f"type {attributes['type']} is newer than this service; upgrade the service, it waits here")
+    data = _data(EVENT_TYPES[base], body)
+    return Event(
+        id=attributes["id"],
+        source=attributes["source"],
+        subject=attributes.get("subject") or "",
+        time=_time(attributes["time"]) if attributes.get("time") else appended,
+        data=data,
+        sequence=_sequence(attributes.get("sequence")),
+        correlation_id=attributes.get("correlationid") or str(getattr(data, "job_id", "")),
+        causation_id=attributes.get("causationid"),
+        traceparent=_traceparent(attributes),
+    )
+
+
+def _attributes(value: bytes | None, headers: Mapping[str, bytes | None]) -> tuple[dict[str, str], object]:
+    if value is None:
+        raise Unreadable("the record has no value; send the event's data as JSON")
+    text: dict[str, str] = {}
+    for name, raw in headers.items():
+        if name == "content-type" or name.startswith("ce_"):
+            try:
+                text[name] = (raw or b"").decode()
+            except UnicodeDecodeError:
+                raise Unreadable(f"header {name} is not UTF-8; send it as UTF-8 text") from None
+    body = _json(value)
+    if text.get("content-type", "").startswith(_STRUCTURED):
+        if not isinstance(body, dict):
+            raise Unreadable("a structured event must be a JSON object")
+        attributes = {k: v if isinstance(v, str) else json.dumps(v) for k, v in body.items() if k != "data" and v is not None}
+        return attributes, body.get("data")
+    return {name.removeprefix("ce_"): v for name, v in text.items() if name != "content-type"}, body
+
+
+def _json(value: bytes) -> object:
+    try:
+        return json.loads(value, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"the value is no JSON ({error}); send UTF-8 JSON") from None
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+
+def _data(model: type[EventData], body: object) -> EventData:
+    if not isinstance(body, dict):
+        raise Unreadable(f"the data of {model.type_name()} must be a JSON object")
+    faults: list[Reason] = []
+    try:
+        clean = _storable(body, "", faults)
+    except RecursionError:
+        raise Unreadable("the value is nested too deeply; send flat JSON") from None
+    if model is JobRequested:
+        return _job_requested(body, clean, faults)
+    if faults:
+        raise Unreadable("; ".join(str(fault) for fault in faults))
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise Unreadable("; ".join(str(reason) for reason in reasons_of(error))) from None
+
+
+def _job_requested(body: dict[str, Any], clean: Any, faults: list[Reason]) -> JobRequested:
+    """A JobRequested whose id can be read always gets an answer, so what is wrong beside the id travels as a fault."""
+    job_id = body.get("job_id")
+    if not isinstance(job_id, str) or not 0 < len(job_id) <= ATTRIBUTE_LIMIT or clean["job_id"] != job_id:
+        raise Unreadable(f"field job_id: text of 1 to {ATTRIBUTE_LIMIT} characters is needed to answer at all; add it")
+    return JobRequested(job_id=job_id, request=clean, faults=tuple(faults))
+
+
+def _storable(value: Any, path: str, faults: list[Reason]) -> Any:
+    """`value` without what no database stores as JSON: NUL, lone surrogates, numbers beyond a double."""
+    match value:
+        case str() if _UNSTORABLE.search(value):
+            faults.append(_fault(path, value, "text holds a NUL or a lone surrogate", "send valid Unicode text"))
+            return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+        case float() if not math.isfinite(value):
+            faults.append(_fault(path, value, "the number is beyond a double", "send a smaller number"))
+            return None
+        case dict():
+            return {
+                _storable(k, f"{path}.{k!a}", faults): _storable(v, f"{path}.{k}".lstrip("."), faults)
+                for k, v in value.items()
+            }
+        case list():
+            return [_storable(item, f"{path}.{index}", faults) for index, item in enumerate(value)]
+    return value
+
+
+def _fault(path: str, value: object, message: str, remedy: str) -> Reason:
+    field = ascii(path.lstrip("."))[1:-1]
+    return Reason(field=field, value=ascii(value)[:200], message=message, remedy=remedy)
+
+
+def _time(text: str | None) -> datetime:
+    try:
+        time = datetime.fromisoformat(text or "")
+    except ValueError:
+        raise Unreadable(f"CloudEvents attribute `time` {text!r} is no RFC 3339 time; send it, with its zone") from None
+    if time.tzinfo is None:
+        raise Unreadable(f"CloudEvents attribute `time` {text!r} has no zone; add Z or an offset")
+    return time.astimezone(UTC)
+
+
+def _sequence(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdigit():
+        raise Unreadable(f"CloudEvents extension `sequence` {text!r} is no number")
+    return int(text)
+
+
+def _traceparent(attributes: Mapping[str, str]) -> str:
+    given = attributes.get("traceparent")
+    return given if given and trace_id(given) else root_traceparent(attributes["source"], attributes["id"])

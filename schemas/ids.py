@@ -1,0 +1,33 @@
+"""Why: ids and trace contexts are made in one place, so that every hop is sortable and traceable."""
+
+import hashlib
+import re
+import secrets
+
+import uuid_utils
+
+_TRACEPARENT = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$")
+
+
+def new_id() -> str:
+    """A UUIDv7 (RFC 9562): unique, and sortable by the time of its making."""
+    return str(uuid_utils.uuid7())
+
+
+def root_traceparent(source: str, event_id: str) -> str:
+    """The W3C trace context of an event that carries none; the same event always gives the same trace id."""
+    digest = hashlib.sha256(f"{source}\n{event_id}".encode()).hexdigest()
+    return f"00-{digest[:32]}-{digest[32:48]}-01"
+
+
+def child_traceparent(parent: str | None) -> str:
+    """A new span in the trace of `parent`, or a new trace where `parent` is missing or malformed."""
+    match = _TRACEPARENT.match(parent or "")
+    trace_id, flags = (match[1], match[3]) if match else (secrets.token_hex(16), "01")
+    return f"00-{trace_id}-{secrets.token_hex(8)}-{flags}"
+
+
+def trace_id(traceparent: str | None) -> str | None:
+    """The trace id inside a W3C `traceparent`, or None where it is malformed."""
+    match = _TRACEPARENT.match(traceparent or "")
+    return match[1] if match else None

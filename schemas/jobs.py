@@ -1,0 +1,138 @@
+"""Why: every fact of a job's story, written by our services in one order per job."""
+
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+from schemas.artifacts import ArtifactRef
+from schemas.base import EventData, Frozen
+from schemas.reasons import Reason
+from schemas.requests import JobRequest
+from schemas.steps import PlannedStep, Policy, StepSettings
+
+CAUSES = ("infrastructure", "memory", "user")
+"""Why a step failed; retries are counted apart for each."""
+
+JobId = Annotated[str, Field(description="The job's id and the record's key.")]
+
+
+class JobAccepted(EventData):
+    """The orchestrator took the job on; holds all that later decisions need."""
+
+    job_id: JobId
+    request: JobRequest = Field(description="The normalised request, defaults filled in.")
+    plan: tuple[PlannedStep, ...] = Field(description="The graph of steps, in an order that respects `needs`.")
+    policy: Policy = Field(description="Retries and patience that hold for this job.")
+
+
+class JobRejected(EventData):
+    """The orchestrator refused the job; the id stays refused."""
+
+    job_id: JobId
+    reasons: tuple[Reason, ...] = Field(description="What to change; send the corrected request under a new id.")
+
+
+class StepEventData(EventData):
+    """What every event about one attempt of one step names."""
+
+    job_id: JobId
+    step: str = Field(description="Name of the step in the plan.")
+    attempt: int = Field(ge=1, description="Number of the attempt, from 1.")
+    kind: str = Field(description="Kind of the step; decides who executes it.")
+
+
+class StepResult(Frozen):
+    """What a completed step leaves behind."""
+
+    outputs: dict[str, ArtifactRef] = Field(default_factory=dict, description="Artifacts by output name.")
+    metrics: dict[str, float | None] = Field(default_factory=dict, description="Numbers by name; null: not measurable.")
+    facts: dict[str, str] = Field(default_factory=dict, description="Digests, versions and other text by name.")
+
+
+class StepRequested(StepEventData):
+    """The orchestrator wants one attempt made; carries everything resolved."""
+
+    settings: StepSettings = Field(description="Typed settings of the step.")
+    inputs: dict[str, ArtifactRef] = Field(default_factory=dict, description="Resolved artifacts by input name.")
+    results: dict[str, StepResult] = Field(
+        default_factory=dict, description="Results of all steps completed before this one, by step: its lineage."
+    )
+    requester: str = Field(default="unknown", description="Who asked for the job.")
+    priority: int = Field(default=0, description="The job's priority; higher runs earlier.")
+    not_before: AwareDatetime | None = Field(default=None, description="Earliest start; null: at once.")
+    deadline: AwareDatetime = Field(description="The attempt is closed when it has no outcome by then.")
+    memory_failures: int = Field(default=0, ge=0, description="Earlier attempts that ran out of memory.")
+
+
+class StepStarted(StepEventData):
+    """A worker began, or took over, the attempt."""
+
+    worker: str = Field(description="Host and process of the worker.")
+
+
+class StepCompleted(StepEventData):
+    """The attempt succeeded; its artifacts are in place."""
+
+    result: StepResult
+
+
+class StepFault(Frozen):
+    """Why an attempt failed."""
+
+    cause: str = Field(description="infrastructure, memory or user.")
+    message: str = Field(description="What went wrong.")
+    reasons: tuple[Reason, ...] = Field(default=(), description="Field, value and remedy where the user can act.")
+    log_tail: tuple[str, ...] = Field(default=(), description="Last lines of the step's log, oldest first.")
+
+
+class StepFailed(StepEventData):
+    """The attempt failed; the orchestrator decides whether another is made."""
+
+    fault: StepFault
+
+
+class StepCancelRequested(StepEventData):
+    """The orchestrator closed the attempt: its outcome no longer counts."""
+
+    reason: str = Field(description="cancel, deadline or failing.")
+
+
+class StepCancelled(StepEventData):
+    """The executor stopped the attempt, or removed it from its queue."""
+
+
+class FeedbackRecorded(StepEventData):
+    """What the AI feedback of a label step amounted to."""
+
+    judge: str = Field(description="Judge and model, for example `local/likelihood:SmolLM2`.")
+    candidates: int = Field(ge=0, description="Candidates seen.")
+    comparisons: int = Field(ge=0, description="Pairs of candidates that were compared.")
+    pairs: int = Field(ge=0, description="Preference pairs recorded.")
+    ties: int = Field(ge=0, description="Comparisons below the margin or inconsistent under swapped order.")
+    invalid: int = Field(ge=0, description="Candidates or comparisons without a usable judgement.")
+    agreement: float | None = Field(description="Share of pairs on which the rubric's rules agree with the judge; null without rules.")
+    position_consistency: float | None = Field(description="Share of comparisons with one verdict in both orders; null if scored singly.")
+    longer_preferred: float | None = Field(description="Share of pairs whose chosen text is the longer one; null without pairs.")
+
+
+class JobCompleted(EventData):
+    """All steps are completed."""
+
+    job_id: JobId
+    model: str | None = Field(description="Registered model; null for a pipeline without a register step.")
+    version: str | None = Field(description="Registered version.")
+
+
+class JobFailed(EventData):
+    """The job ended without a model."""
+
+    job_id: JobId
+    step: str | None = Field(description="The step that failed for good; null for the job's own deadline.")
+    fault: StepFault
+
+
+class JobCancelled(EventData):
+    """The job was cancelled; what was completed stays completed."""
+
+    job_id: JobId
+    reason: str = Field(description="Why it was cancelled.")

@@ -1,0 +1,54 @@
+"""Why: every refusal names field, value and remedy in the same words over Kafka, HTTP and the command line."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from schemas.base import Frozen
+
+_REMEDIES: Mapping[str, str] = {
+    "missing": "add the field",
+    "extra_forbidden": "remove the field or correct its spelling",
+    "string_pattern_mismatch": "use 1 to 128 of the characters A-Z a-z 0-9 . _ -",
+    "literal_error": "use one of the values named in the message",
+    "timezone_aware": "write the time with its zone, for example 2030-01-31T12:00:00Z",
+}
+_VALUE_LIMIT = 200
+
+
+class Reason(Frozen):
+    """Why something was refused, for a person who can act on it."""
+
+    field: str = Field(description="Dotted path of the field in the request, for example `training.optimiser.steps`.")
+    value: str | None = Field(default=None, description="The refused value as JSON-like text, shortened; null if absent.")
+    message: str = Field(description="What is wrong with the value.")
+    remedy: str = Field(description="What the sender can do about it.")
+
+    def __str__(self) -> str:
+        shown = "" if self.value is None else f" (got {self.value})"
+        return f"{self.field}: {self.message}{shown}; {self.remedy}"
+
+
+def shown(value: Any) -> str:
+    """A value as short text for a message."""
+    text = repr(value)
+    return text if len(text) <= _VALUE_LIMIT else text[: _VALUE_LIMIT - 1] + "…"
+
+
+def reasons_of(error: ValidationError) -> tuple[Reason, ...]:
+    """A pydantic validation error in our words, one reason per faulty field, in the order of the fields."""
+    reasons: dict[str, Reason] = {}
+    for item in error.errors(include_url=False):
+        field = ".".join(str(part) for part in item["loc"]) or "(request)"
+        kind = item["type"]
+        reasons.setdefault(
+            field,
+            Reason(
+                field=field,
+                value=None if kind == "missing" else shown(item.get("input")),
+                message=item["msg"][:1].lower() + item["msg"][1:],
+                remedy=_REMEDIES.get(kind, "send a value that the message allows"),
+            ),
+        )
+    return tuple(reasons.values())

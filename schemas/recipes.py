@@ -1,0 +1,197 @@
+"""Why: the typed settings per purpose that a JobRequested carries and that steps receive resolved."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.base import Strict
+from schemas.rules import Rule
+
+DEFAULT_PRINCIPLE = "You write replies that are kind, specific and honest."
+DEFAULT_OPPOSITE = "You write replies that are curt, vague or promise too much."
+
+
+class ColumnMapping(Strict):
+    """Which columns of the data set hold what. Either `messages`, or `prompt` with `completion`."""
+
+    prompt: str = Field(default="prompt", description="Column with the user's text.")
+    completion: str = Field(default="completion", description="Column with the wanted answer.")
+    messages: str | None = Field(default=None, description="Column with a chat (list of role and content); replaces both.")
+    system: str | None = Field(default=None, description="Column with a system prompt of the row, where there is one.")
+
+
+class SplitSettings(Strict):
+    """Where the three splits come from: names of files (without extension) in a folder or of hub splits.
+
+    Where the reference is one file, all rows come from it: `validation_fraction` and `test_fraction` are split off by a
+    hash of the prompt, so that the same row always falls into the same split.
+    """
+
+    train: str = Field(default="train", min_length=1, description="Split to learn from.")
+    validation: str | None = Field(default=None, description="Split for the loss during training; null for none.")
+    test: str | None = Field(default="test", description="Held-out split for evaluation; null for none.")
+    validation_fraction: float = Field(default=0.05, ge=0, lt=0.5, description="Share of rows, for a single file.")
+    test_fraction: float = Field(default=0.1, ge=0, lt=0.5, description="Share of rows, for a single file.")
+
+
+class DatasetSettings(Strict):
+    """A data set by reference."""
+
+    reference: str = Field(min_length=1, max_length=2048, description="A local path, `s3://` URI, or a hub id.")
+    format: Literal["jsonl", "json", "csv", "parquet", "hub"] = Field(default="jsonl", description="How rows are stored.")
+    columns: ColumnMapping = ColumnMapping()
+    split: SplitSettings = SplitSettings()
+    system_prompt: str | None = Field(default=None, max_length=20_000, description="System prompt for rows without one.")
+
+
+class LoraSettings(Strict):
+    """Low-rank adaptation, Hu et al. 2021: W + (alpha / rank) B A on all linear layers."""
+
+    rank: int = Field(default=16, ge=1, le=1024, description="Rank of A and B.")
+    alpha: int = Field(default=32, ge=1, le=4096, description="Scale; the update is multiplied by alpha / rank.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout probability on the adapter's input.")
+
+
+class OptimiserSettings(Strict):
+    """AdamW and its schedule. A length is `steps`, or `epochs` where steps is null."""
+
+    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="Peak learning rate.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(default="cosine", description="Shape after the warm-up.")
+    warmup_ratio: float = Field(default=0.05, ge=0, le=0.5, description="Share of the steps spent warming up.")
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="Decoupled weight decay.")
+    max_grad_norm: float = Field(default=1.0, gt=0, le=1000, description="Gradient clipping, L2 norm.")
+    steps: int | None = Field(default=None, ge=1, le=1_000_000, description="Optimiser steps; null: from epochs.")
+    epochs: float = Field(default=1.0, gt=0, le=1000, description="Passes over the data, read when steps is null.")
+    batch_size: int = Field(default=8, ge=1, le=65_536, description="Effective batch, rows (or pairs) per step.")
+    micro_batch_size: int | None = Field(
+        default=None, ge=1, le=65_536, description="Rows per forward pass; halved when memory is short. Null: batch_size."
+    )
+
+    @model_validator(mode="after")
+    def _micro_batch_divides(self) -> Self:
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(f"batch_size {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}")
+        return self
+
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+class TrainingSettings(Strict):
+    """Supervised fine-tuning. QLoRA (Dettmers et al. 2023) is `quantization: nf4`."""
+
+    method: Literal["sft"] = Field(default="sft", description="How the adapter learns from rows.")
+    lora: LoraSettings = LoraSettings()
+    quantization: Literal["none", "nf4"] = Field(
+        default="none", description="nf4: the frozen base in 4-bit NormalFloat with double quantisation (QLoRA)."
+    )
+    precision: Precision = Field(default="auto", description="auto: bf16 autocast where the hardware computes in it.")
+    optimiser: OptimiserSettings = OptimiserSettings()
+    max_length: int = Field(default=512, ge=8, le=131_072, description="Tokens per row; longer rows are cut at the end.")
+    checkpoint_steps: int = Field(default=25, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of data order and initialisation.")
+
+
+class SamplingSettings(Strict):
+    """Candidates for feedback."""
+
+    n: int = Field(default=4, ge=2, le=64, description="Candidates per prompt.")
+    temperature: float = Field(default=1.0, gt=0, le=5, description="Softmax temperature.")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus share.")
+    prompts: int = Field(default=128, ge=1, le=1_000_000, description="How many prompts of the train split are sampled.")
+    max_new_tokens: int = Field(default=128, ge=1, le=32_768, description="Tokens per candidate at most.")
+    batch_size: int = Field(default=16, ge=1, le=4096, description="Prompts per generation call.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the choice of prompts and of the sampling.")
+
+
+class JudgeSettings(Strict):
+    """Who compares or scores answers."""
+
+    kind: Literal["local", "openai", "rules"] = Field(default="local", description="Which judge.")
+    model: str | None = Field(default=None, description="local: model reference, null for the job's base; openai: name.")
+    endpoint: str | None = Field(default=None, description="openai: base URL of an OpenAI-compatible API, with /v1.")
+    api_key_env: str | None = Field(default=None, description="openai: environment variable that holds the key.")
+    scoring: Literal["likelihood", "question"] = Field(
+        default="likelihood",
+        description="local: likelihood scores an answer by its mean log-likelihood under the principle minus under the "
+        "opposite; question asks which of two is better, in both orders, and reads the token probabilities.",
+    )
+    timeout_seconds: float = Field(default=30.0, gt=0, le=3600, description="openai: time-out of one request.")
+    batch_size: int = Field(default=16, ge=1, le=4096, description="local: texts per forward pass.")
+
+    @model_validator(mode="after")
+    def _openai_names_its_endpoint(self) -> Self:
+        if self.kind == "openai" and not (self.endpoint and self.model):
+            raise ValueError("a judge of kind openai needs `endpoint` and `model`")
+        return self
+
+
+class Rubric(Strict):
+    """What the judge looks for: a principle with its opposite, and a constitution of checkable rules."""
+
+    principle: str = Field(default=DEFAULT_PRINCIPLE, min_length=1, max_length=20_000, description="What is wanted.")
+    opposite: str = Field(default=DEFAULT_OPPOSITE, min_length=1, max_length=20_000, description="What is not wanted.")
+    rules: tuple[Rule, ...] = Field(default=(), description="Constitution of the `rules` judge.")
+
+
+class FeedbackSettings(Strict):
+    """How candidates become preference pairs."""
+
+    judge: JudgeSettings = JudgeSettings()
+    rubric: Rubric = Rubric()
+    judged_field: str | None = Field(
+        default=None, description="Field of a JSON answer that is judged; null judges the whole text."
+    )
+    equal_fields: tuple[str, ...] = Field(
+        default=(), description="Fields of a JSON answer that both answers of a pair keep equal (the chosen one's)."
+    )
+    margin: float = Field(default=0.2, ge=0, description="Least difference of judge scores of a pair; below it is a tie.")
+    pairs_per_prompt: int = Field(default=1, ge=1, le=64, description="Pairs taken from one prompt's candidates at most.")
+
+
+class PreferenceLoss(Strict):
+    """One term of the preference loss."""
+
+    kind: Literal["sigmoid", "ipo", "hinge", "robust", "sft"] = Field(description="Loss as TRL's DPO names it.")
+    weight: float = Field(default=1.0, gt=0, le=100, description="Factor of the term.")
+
+
+class PreferenceSettings(Strict):
+    """Learning from preference pairs, Rafailov et al. 2023."""
+
+    method: Literal["dpo"] = Field(default="dpo", description="How the adapter learns from pairs.")
+    beta: float = Field(default=0.1, gt=0, le=100, description="Strength of the tie to the reference model.")
+    losses: tuple[PreferenceLoss, ...] = Field(
+        default=(PreferenceLoss(kind="sigmoid"), PreferenceLoss(kind="sft", weight=0.5)),
+        min_length=1,
+        description="Weighted sum that is minimised.",
+    )
+    optimiser: OptimiserSettings = OptimiserSettings(learning_rate=2e-4)
+    precision: Precision = Field(default="auto", description="As in training.")
+    quantization: Literal["none", "nf4"] = Field(default="none", description="As in training.")
+    max_length: int = Field(default=512, ge=8, le=131_072, description="Tokens of prompt and answer together.")
+    checkpoint_steps: int = Field(default=5, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the order of pairs.")
+
+
+Metric = Literal["loss", "valid_json", "exact_match", "rules", "latency"]
+
+
+class EvaluationSettings(Strict):
+    """What is measured on the held-out split. `exact_match` is greedy, `rules` is measured over samples."""
+
+    metrics: tuple[Metric, ...] = Field(
+        default=("loss", "latency"), min_length=1, description="Which metrics are computed."
+    )
+    exact_match_fields: tuple[str, ...] = Field(
+        default=(), description="Fields of the JSON answer that must equal the reference; empty: the whole text."
+    )
+    rules: tuple[Rule, ...] = Field(default=(), description="An answer is good when it keeps all of them.")
+    rules_field: str | None = Field(default=None, description="Field of the JSON answer the rules read; null: whole text.")
+    samples: int = Field(default=2, ge=1, le=64, description="Sampled answers per prompt for `rules` and the judge.")
+    temperature: float = Field(default=1.0, gt=0, le=5, description="Softmax temperature of the sampled answers.")
+    rows: int | None = Field(default=None, ge=1, description="At most so many rows of the split, in order; null: all.")
+    max_new_tokens: int = Field(default=128, ge=1, le=32_768, description="Tokens per answer at most.")
+    batch_size: int = Field(default=32, ge=1, le=4096, description="Rows per forward pass or generation call.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the sampled answers.")
+    precision: Precision = Field(default="auto", description="As in training.")

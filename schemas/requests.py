@@ -1,0 +1,85 @@
+"""Why: the two facts that outsiders write: a job is wanted, a job is no longer wanted."""
+
+from typing import Any, Literal, Self
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from schemas.base import EventData, Name, Strict
+from schemas.reasons import Reason
+from schemas.recipes import (
+    DatasetSettings,
+    EvaluationSettings,
+    FeedbackSettings,
+    PreferenceSettings,
+    SamplingSettings,
+    TrainingSettings,
+)
+from schemas.steps import EXECUTOR_OF
+
+PRESETS = ("sft", "rlaif")
+
+
+class PipelineStep(Strict):
+    """One step of an explicit pipeline. Its settings are those of the request's purpose sections."""
+
+    name: Name = Field(description="Unique within the pipeline.")
+    kind: str = Field(description="prepare, train, sample, label, evaluate, score or register.")
+    method: Literal["sft", "dpo"] | None = Field(default=None, description="For kind train: which purpose it follows.")
+    needs: tuple[Name, ...] = Field(default=(), description="Steps to wait for besides those bound as inputs.")
+    inputs: dict[str, str] = Field(default_factory=dict, description="Input name to `step.output`.")
+
+    @model_validator(mode="after")
+    def _kind_is_known(self) -> Self:
+        if self.kind not in EXECUTOR_OF:
+            raise ValueError(f"unknown kind {self.kind!r}; use one of {', '.join(EXECUTOR_OF)}")
+        if (self.kind == "train") != (self.method is not None):
+            raise ValueError("`method` (sft or dpo) belongs to steps of kind train, and to them only")
+        return self
+
+
+class JobRequest(Strict):
+    """What a requester wants, with sane defaults; the validated content of a JobRequested."""
+
+    job_id: Name = Field(description="Chosen by the requester; the same id with the same content is the same job.")
+    requester: str = Field(min_length=1, max_length=256, description="Who asks, for example the product's name.")
+    pipeline: str | tuple[PipelineStep, ...] = Field(
+        default="sft", description="A preset, `sft` or `rlaif`, or an explicit list of steps."
+    )
+    base_model: str = Field(min_length=1, max_length=2048, description="Local folder, `s3://` URI or hub id.")
+    dataset: DatasetSettings
+    training: TrainingSettings = TrainingSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
+    preference: PreferenceSettings = PreferenceSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    register_as: Name = Field(description="Name of the model that gets the new version.")
+    alias: Name | None = Field(default="candidate", description="Alias that moves to the new version; null for none.")
+    priority: int = Field(default=0, ge=-100, le=100, description="Higher runs earlier.")
+    deadline: AwareDatetime | None = Field(default=None, description="RFC 3339 time by which the job must have ended.")
+
+    @model_validator(mode="after")
+    def _pipeline_is_a_preset_or_steps(self) -> Self:
+        if isinstance(self.pipeline, str) and self.pipeline not in PRESETS:
+            raise ValueError(f"unknown pipeline {self.pipeline!r}; use {', '.join(PRESETS)}, or a list of steps")
+        if self.pipeline == ():
+            raise ValueError("the pipeline has no step; use a preset or list at least one step")
+        return self
+
+
+class JobRequested(EventData):
+    """Somebody wants a model. `request` is kept as it came, so that a faulty one can be rejected with reasons.
+
+    On the wire the fields of JobRequest are the event's data itself.
+    """
+
+    job_id: str = Field(description="The job's id and the record's key.")
+    request: dict[str, Any] = Field(description="The event's data as sent, not yet validated.")
+    faults: tuple[Reason, ...] = Field(default=(), description="What could not even be stored of it.")
+
+
+class JobCancelRequested(EventData):
+    """Somebody no longer wants a job."""
+
+    job_id: str = Field(description="The job's id and the record's key.")
+    requester: str = Field(default="unknown", description="Who asks.")
+    reason: str = Field(default="", max_length=2000, description="Why, in words.")

@@ -1,0 +1,144 @@
+"""Why: what a step is: its kind, who executes it, its typed settings, its inputs and outputs, its policy."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.base import Frozen, Name, Strict
+from schemas.recipes import (
+    DatasetSettings,
+    EvaluationSettings,
+    FeedbackSettings,
+    PreferenceSettings,
+    SamplingSettings,
+    TrainingSettings,
+)
+
+SERVICES = ("orchestrator", "trainer", "feedback", "registry")
+
+EXECUTOR_OF: Mapping[str, str] = {
+    "prepare": "trainer",
+    "train": "trainer",
+    "sample": "trainer",
+    "evaluate": "trainer",
+    "label": "feedback",
+    "score": "feedback",
+    "register": "registry",
+}
+"""Exactly one service executes a kind of step."""
+
+INPUTS_OF: Mapping[str, Mapping[str, bool]] = {
+    "prepare": {},
+    "train": {"dataset": False, "preferences": False, "adapter": False},
+    "sample": {"dataset": True, "adapter": False},
+    "evaluate": {"dataset": True, "adapter": False},
+    "label": {"candidates": True},
+    "score": {"predictions": True},
+    "register": {"adapter": True},
+}
+"""Input names per kind; True where the input is required. `train` needs `dataset` (sft) or `preferences` (dpo)."""
+
+OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
+    "prepare": ("dataset",),
+    "train": ("adapter",),
+    "sample": ("candidates",),
+    "evaluate": ("predictions",),
+    "label": ("preferences",),
+    "score": ("scores",),
+    "register": (),
+}
+"""Output names per kind: what `StepCompleted.outputs` holds and other steps bind as `step.output`."""
+
+
+class PrepareSettings(Strict):
+    """Snapshot the data with its digest, validate every row, check the base model."""
+
+    kind: Literal["prepare"] = "prepare"
+    base_model: str = Field(description="Reference of the base model: local folder, `s3://`, or hub id.")
+    dataset: DatasetSettings
+    max_length: int = Field(default=512, ge=8, description="Tokens per row; a row must keep a supervised token within.")
+
+
+class TrainSettings(Strict):
+    """Train an adapter: from rows (`training`) or from preference pairs (`preference`); one of the two is set."""
+
+    kind: Literal["train"] = "train"
+    base_model: str = Field(description="Reference of the base model.")
+    training: TrainingSettings | None = Field(default=None, description="Set for method sft.")
+    preference: PreferenceSettings | None = Field(default=None, description="Set for method dpo.")
+
+
+class SampleSettings(Strict):
+    """Sample candidates for feedback."""
+
+    kind: Literal["sample"] = "sample"
+    base_model: str = Field(description="Reference of the base model.")
+    sampling: SamplingSettings = SamplingSettings()
+
+
+class LabelSettings(Strict):
+    """Turn candidates into preference pairs."""
+
+    kind: Literal["label"] = "label"
+    base_model: str = Field(description="Reference of the base model: the local judge's default.")
+    feedback: FeedbackSettings = FeedbackSettings()
+
+
+class EvaluateSettings(Strict):
+    """Measure a model on the held-out split."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    base_model: str = Field(description="Reference of the base model.")
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+
+class ScoreSettings(Strict):
+    """Mean judge score of a predictions artifact."""
+
+    kind: Literal["score"] = "score"
+    base_model: str = Field(description="Reference of the base model: the local judge's default.")
+    feedback: FeedbackSettings = FeedbackSettings()
+
+
+class RegisterSettings(Strict):
+    """Register an adapter as the next version of a model."""
+
+    kind: Literal["register"] = "register"
+    base_model: str = Field(description="Reference of the base model that the adapter belongs to.")
+    model: Name = Field(description="Name of the model that gets the version.")
+    alias: Name | None = Field(default="candidate", description="Alias that moves to the new version; null for none.")
+
+
+StepSettings = Annotated[
+    PrepareSettings
+    | TrainSettings
+    | SampleSettings
+    | LabelSettings
+    | EvaluateSettings
+    | ScoreSettings
+    | RegisterSettings,
+    Field(discriminator="kind"),
+]
+
+
+class PlannedStep(Frozen):
+    """One node of a job's graph, fully resolved; what JobAccepted records."""
+
+    name: str = Field(description="Unique within the job.")
+    kind: str = Field(description="Kind of the step; EXECUTOR_OF names the service.")
+    needs: tuple[str, ...] = Field(default=(), description="Steps that must be completed before, inputs' steps included.")
+    inputs: dict[str, str] = Field(default_factory=dict, description="Input name to `step.output`.")
+    settings: StepSettings = Field(description="Everything the executor needs besides the inputs.")
+
+
+class Policy(Frozen):
+    """How often and how patiently a step is tried again; each cause is counted apart."""
+
+    infrastructure_retries: int = Field(default=3, ge=0, description="Lost worker, storage or broker, bugs included.")
+    memory_retries: int = Field(default=2, ge=0, description="Out of memory; the executor shrinks its micro-batch.")
+    user_retries: int = Field(default=0, ge=0, description="Faults of the request or its data.")
+    backoff_seconds: float = Field(default=5.0, ge=0, description="Wait before the first retry; doubles with each.")
+    backoff_limit_seconds: float = Field(default=300.0, ge=0, description="Longest wait before a retry.")
+    step_timeout_seconds: float = Field(default=86_400.0, gt=0, description="Deadline of one attempt after its request.")
+    cancel_grace_seconds: float = Field(default=60.0, ge=0, description="Wait for running steps to stop after a cancel.")

@@ -1,0 +1,84 @@
+"""Why: the one catalogue of topics, from which topics are created, AsyncAPI is generated and docs are written."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas.base import EventData
+from schemas.jobs import (
+    FeedbackRecorded,
+    JobAccepted,
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobRejected,
+    StepCancelled,
+    StepCancelRequested,
+    StepCompleted,
+    StepFailed,
+    StepRequested,
+    StepStarted,
+)
+from schemas.models import ModelPromoted, ModelRegistered
+from schemas.progress import StepProgressed
+from schemas.requests import JobCancelRequested, JobRequested
+from schemas.steps import SERVICES
+
+_DAY_MS = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic: what it holds, who writes it and how long it is kept."""
+
+    name: str
+    key: str
+    events: tuple[type[EventData], ...]
+    writers: tuple[str, ...]
+    partitions: int
+    retention_ms: int | None
+    """Milliseconds a record is kept; None for ever."""
+    cleanup: Literal["delete", "compact"] = "delete"
+    description: str = ""
+
+
+REQUESTS = Topic(
+    "neuroweaver.requests", "job id", (JobRequested, JobCancelRequested), ("outside", "edge"), 6, None,
+    description="What outsiders want.",
+)  # fmt: skip
+JOBS = Topic(
+    "neuroweaver.jobs", "job id",
+    (JobAccepted, JobRejected, StepRequested, StepStarted, StepCompleted, StepFailed, StepCancelRequested, StepCancelled,
+     FeedbackRecorded, JobCompleted, JobFailed, JobCancelled),
+    SERVICES, 6, None, description="Every fact of a job, in one order.",
+)  # fmt: skip
+PROGRESS = Topic(
+    "neuroweaver.progress", "job id", (StepProgressed,), ("trainer", "feedback"), 6, _DAY_MS,
+    description="How far running steps are; lossy.",
+)  # fmt: skip
+MODELS = Topic(
+    "neuroweaver.models", "model name", (ModelRegistered, ModelPromoted), ("registry",), 6, None,
+    description="What happens to models.",
+)  # fmt: skip
+
+
+def dead_letter_topic(service: str) -> Topic:
+    """The topic of what `service` could not read; records keep their bytes, headers say why."""
+    return Topic(
+        f"neuroweaver.{service}.dlq", "original key", (), (service,), 1, 30 * _DAY_MS,
+        description=f"What {service} could not process, with why.",
+    )  # fmt: skip
+
+
+CATALOGUE: tuple[Topic, ...] = (REQUESTS, JOBS, PROGRESS, MODELS, *(dead_letter_topic(name) for name in SERVICES))
+
+EVENT_TYPES: dict[str, type[EventData]] = {event.type_name(): event for topic in CATALOGUE for event in topic.events}
+"""Every event type by its name."""
+
+TOPIC_OF: dict[str, Topic] = {event.type_name(): topic for topic in CATALOGUE for event in topic.events}
+"""The one topic of each event type."""
+
+
+def aggregate_key(data: EventData) -> str:
+    """The record key of an event: its model's name or its job's id."""
+    key = getattr(data, "model" if TOPIC_OF[data.type_name()] is MODELS else "job_id")
+    return str(key)
