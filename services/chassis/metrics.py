@@ -1,0 +1,26 @@
+"""Why: what operators see of a service, in Prometheus' terms; one registry per process, the service as a label."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+CONSUMED = Counter("neuroweaver_consumed", "Records read from Kafka.", ["service"], registry=REGISTRY)
+APPLIED = Counter("neuroweaver_applied", "Events folded into the projection.", ["service"], registry=REGISTRY)
+SKIPPED = Counter(
+    "neuroweaver_skipped", "Records without effect.", ["service", "why"], registry=REGISTRY
+)  # why: known (duplicate or own), unhandled
+DEAD_LETTERED = Counter("neuroweaver_dead_lettered", "Records that could not be read.", ["service"], registry=REGISTRY)
+FAILURES = Counter(
+    "neuroweaver_handling_failures", "Times that handling a record failed.", ["service", "topic"], registry=REGISTRY
+)
+BATCH_SECONDS = Histogram("neuroweaver_batch_seconds", "Seconds per batch transaction.", ["service"], registry=REGISTRY)
+LAG_SECONDS = Gauge(
+    "neuroweaver_lag_seconds", "Age of the oldest record not yet applied.", ["service", "topic", "partition"],
+    registry=REGISTRY,
+)  # fmt: skip
+OUTBOX_SECONDS = Gauge("neuroweaver_outbox_seconds", "Age of the oldest unpublished event.", ["service"], registry=REGISTRY)
+OUTBOX_ROWS = Gauge("neuroweaver_outbox_rows", "Events waiting for the relay.", ["service"], registry=REGISTRY)
+PUBLISHED = Counter("neuroweaver_published", "Events acknowledged by Kafka.", ["service"], registry=REGISTRY)
+HTTP_SECONDS = Histogram(
+    "neuroweaver_http_seconds", "Seconds per request.", ["method", "route", "status"], registry=REGISTRY
+)

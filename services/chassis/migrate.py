@@ -1,0 +1,72 @@
+"""Why: brings one service's database to the schema of this code, once, whoever starts first (advisory lock)."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from services.chassis.settings import ServiceSettings
+
+_LOCK = 7_253_001
+_SERVICES = Path(__file__).parent.parent
+
+
+def alembic_config(service: str) -> Config:
+    """The Alembic configuration of one service: chassis and service versions as two branches."""
+    config = Config()
+    config.set_main_option("script_location", str(_SERVICES / "chassis" / "migrations"))
+    config.set_main_option("path_separator", "newline")
+    folders = (_SERVICES / name / "migrations" / "versions" for name in ("chassis", service))
+    config.set_main_option("version_locations", "\n".join(str(folder) for folder in folders))
+    return config
+
+
+async def create_database(settings: ServiceSettings, service: str) -> None:
+    """Create the service's database where it is missing and we may."""
+    url = make_url(settings.database_url_for(service))
+    engine = create_async_engine(url.set(database="postgres"), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    try:
+        async with engine.connect() as connection:
+            found = await connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": url.database})
+            if not found:
+                await connection.execute(text(f'CREATE DATABASE "{url.database}"'))
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) not in ("42P04", "23505"):  # somebody else created it just now
+            raise
+    finally:
+        await engine.dispose()
+
+
+async def migrate(settings: ServiceSettings, service: str) -> list[str]:
+    """Upgrade the service's database to the newest revisions; returns the revisions it is at afterwards."""
+    await create_database(settings, service)
+    engine = create_async_engine(settings.database_url_for(service), poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+            for schema in ("projection", "operational"):
+                await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {schema}"))
+            await connection.commit()
+            await connection.run_sync(_upgrade, service)
+            await connection.commit()
+            return await revisions(engine)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection, service: str) -> None:
+    config = alembic_config(service)
+    config.attributes["connection"] = connection
+    command.upgrade(config, "heads")
+
+
+async def revisions(engine: AsyncEngine) -> list[str]:
+    """The Alembic revisions that a database is at."""
+    async with engine.connect() as connection:
+        rows = await connection.execute(text("SELECT version_num FROM operational.alembic_version ORDER BY 1"))
+        return [row[0] for row in rows]

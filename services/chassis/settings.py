@@ -1,0 +1,52 @@
+"""Why: the one explicit configuration object of a service, read from `NEUROWEAVER_*` in its composition root."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+
+
+class ServiceSettings(BaseSettings):
+    """What every service needs to know of its surroundings. Everything binds to loopback unless told otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="NEUROWEAVER_", extra="ignore", frozen=True)
+
+    kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="host:port list of the Kafka cluster.")
+    database_url: str = Field(
+        default="postgresql://postgres@127.0.0.1:5432/postgres",
+        description="PostgreSQL server; each service uses its own database neuroweaver_<service> on it.",
+    )
+    orchestrator_database_url: str | None = Field(default=None, description="The orchestrator's database, set alone.")
+    trainer_database_url: str | None = Field(default=None, description="The trainer's database, set alone.")
+    feedback_database_url: str | None = Field(default=None, description="The feedback service's database, set alone.")
+    registry_database_url: str | None = Field(default=None, description="The registry's database, set alone.")
+    home: Path = Field(default=Path("var/stack"), description="Folder for checkpoints, logs and local artifacts.")
+    artifacts: str | None = Field(default=None, description="fsspec URI of the artifact store; null: <home>/artifacts.")
+    http_host: str = Field(default="127.0.0.1", description="Address the HTTP server binds to.")
+    http_port: int = Field(default=8001, ge=0, le=65535, description="Port of the HTTP server.")
+    instance: str | None = Field(
+        default=None, description="Stable name of this process among its service's; gives static Kafka membership."
+    )
+    batch_records: int = Field(default=500, ge=1, le=10_000, description="Records in one transaction at most.")
+    batch_timeout_ms: int = Field(default=20, ge=1, description="Wait of an empty poll, milliseconds.")
+    session_timeout_ms: int = Field(default=10_000, ge=1000, description="Kafka session time-out, milliseconds.")
+    drain_seconds: float = Field(default=20.0, gt=0, description="Grace for open work after SIGTERM.")
+    log_level: str = Field(default="INFO", description="Least level that is logged.")
+    workers: int = Field(default=1, ge=0, le=64, description="Steps that an executor runs at once; 0 runs none.")
+    lease_seconds: float = Field(default=15.0, gt=0, description="A lease not renewed for so long is taken over.")
+    policy_backoff_seconds: float = Field(default=5.0, ge=0, description="Wait before a step's first retry.")
+    policy_cancel_grace_seconds: float = Field(default=60.0, ge=0, description="Wait for running steps after a cancel.")
+
+    def database_url_for(self, service: str) -> str:
+        """SQLAlchemy URL (asyncpg driver) of the service's own database."""
+        own = getattr(self, f"{service}_database_url", None)
+        url = make_url(own or self.database_url).set(drivername="postgresql+asyncpg")
+        if own is None:
+            url = url.set(database=f"neuroweaver_{service}")
+        return url.render_as_string(hide_password=False)
+
+    @property
+    def artifacts_uri(self) -> str:
+        """Where artifacts lie: the URI given, or a folder under `home`."""
+        return self.artifacts or str(self.home.resolve() / "artifacts")

@@ -1,0 +1,201 @@
+"""Why: all SQL of the one-transaction batch in one place; a handful of statements whatever the number of records.
+
+Rule 4: positions are locked first, then every touched aggregate in the order of refs; absent ones are inserted first.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from schemas.envelope import PREFIX, Event, encode
+from schemas.topics import TOPIC_OF, aggregate_key
+from services.chassis.aggregate import AggregateType, Domain, Ref
+from services.chassis.tables import HEADER_COLUMNS, OPERATIONAL, PROJECTION
+from services.chassis.unit import Row
+
+OUTBOX_CHANNEL = "outbox"
+
+INSERT_POSITION = text("INSERT INTO position (topic, partition, next_offset) VALUES (:topic, :partition, 0) ON CONFLICT DO NOTHING")
+READ_POSITIONS = text("SELECT topic, partition, next_offset FROM position")
+LOCK_POSITIONS = text(
+    """SELECT topic, partition, next_offset FROM position
+       WHERE (topic, partition) IN (SELECT * FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[])))
+       ORDER BY topic, partition FOR UPDATE"""
+)
+MOVE_POSITIONS = text(
+    """UPDATE position SET next_offset = moved.next_offset
+       FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:offsets AS bigint[]))
+            AS moved(topic, partition, next_offset)
+       WHERE position.topic = moved.topic AND position.partition = moved.partition"""
+)
+INSERT_INBOX = text(
+    """INSERT INTO inbox (source, id) SELECT * FROM unnest(CAST(:sources AS text[]), CAST(:ids AS text[]))
+       ON CONFLICT DO NOTHING RETURNING source, id"""
+)
+PRUNE_INBOX = text("DELETE FROM inbox WHERE received_at < now() - make_interval(days => :days)")
+INSERT_OUTBOX = text(
+    f"""INSERT INTO outbox (aggregatetype, aggregateid, type, payload, {", ".join(HEADER_COLUMNS)})
+        SELECT * FROM unnest(CAST(:aggregatetype AS text[]), CAST(:aggregateid AS text[]), CAST(:type AS text[]),
+                             CAST(:payload AS text[]), {", ".join(f"CAST(:{name} AS text[])" for name in HEADER_COLUMNS)})"""
+)
+NOTIFY = text("SELECT pg_notify(:channel, :payload)")
+INSERT_DEAD_LETTER = text(
+    """INSERT INTO dead_letter (topic, partition, "offset", key, value, headers, error, appended_at)
+       VALUES (:topic, :partition, :offset, :key, :value, CAST(:headers AS jsonb), :error, :appended_at)
+       ON CONFLICT DO NOTHING"""
+)
+
+
+def connect(url: str, *, projection: str = PROJECTION, pool_size: int = 8) -> AsyncEngine:
+    """An engine whose unqualified table names mean the schema `projection`, then `operational`."""
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": 10,
+            "server_settings": {
+                "search_path": f"{projection},{OPERATIONAL}",
+                "idle_in_transaction_session_timeout": "60000",
+                "application_name": "neuroweaver",
+            },
+        },
+    )
+
+
+async def positions(connection: AsyncConnection) -> dict[tuple[str, int], int]:
+    """Every position, unlocked."""
+    return {(topic, partition): offset for topic, partition, offset in await connection.execute(READ_POSITIONS)}
+
+
+async def lock_positions(connection: AsyncConnection, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """The positions of `partitions`, locked until the transaction ends: the fence."""
+    rows = await connection.execute(
+        LOCK_POSITIONS, {"topics": [topic for topic, _ in partitions], "partitions": [number for _, number in partitions]}
+    )
+    return {(topic, partition): offset for topic, partition, offset in rows}
+
+
+async def move_positions(connection: AsyncConnection, moved: Mapping[tuple[str, int], int]) -> None:
+    """Set each position to the next offset to apply."""
+    await connection.execute(
+        MOVE_POSITIONS,
+        {
+            "topics": [topic for topic, _ in moved],
+            "partitions": [partition for _, partition in moved],
+            "offsets": list(moved.values()),
+        },
+    )
+
+
+async def enter_inbox(connection: AsyncConnection, events: Iterable[Event]) -> set[tuple[str, str]]:
+    """Note the ids of events; returns those (source, id) that are new."""
+    ids = [(event.source, event.id) for event in events]
+    if not ids:
+        return set()
+    rows = await connection.execute(INSERT_INBOX, {"sources": [s for s, _ in ids], "ids": [i for _, i in ids]})
+    return {(source, event_id) for source, event_id in rows}
+
+
+async def lock_rows(connection: AsyncConnection, domain: Domain, refs: Iterable[Ref]) -> dict[Ref, Row]:
+    """The rows of `refs`, inserted where absent, locked in order until the transaction ends."""
+    rows: dict[Ref, Row] = {}
+    for name, group in groupby(sorted(set(refs)), key=lambda ref: ref.aggregate):
+        aggregate = domain.aggregates[name]
+        keys = [ref.key for ref in group]
+        await connection.execute(_insert_absent(name), {"keys": keys})
+        for key, sequence, state, created, updated, offsets, own in await connection.execute(_select(name), {"keys": keys}):
+            rows[Ref(name, key)] = Row(
+                state=aggregate.state.model_validate_json(state),
+                sequence=sequence,
+                created_at=created,
+                updated_at=updated,
+                offsets=json.loads(offsets),
+                own_event_id=own,
+            )
+    return rows
+
+
+def _insert_absent(table: str) -> TextClause:
+    return text(
+        f"INSERT INTO {table} (key) SELECT key FROM unnest(CAST(:keys AS text[])) AS key ORDER BY key COLLATE \"C\" ON CONFLICT DO NOTHING"
+    )
+
+
+def _select(table: str) -> TextClause:
+    return text(
+        f"""SELECT key, sequence, CAST(state AS text), created_at, updated_at, CAST(offsets AS text), own_event_id
+            FROM {table} WHERE key = ANY(CAST(:keys AS text[])) ORDER BY key COLLATE "C" FOR UPDATE"""
+    )
+
+
+async def save_rows(connection: AsyncConnection, domain: Domain, rows: Mapping[Ref, Row]) -> None:
+    """Write rows back, one statement per aggregate type."""
+    for name, group in groupby(sorted(rows), key=lambda ref: ref.aggregate):
+        aggregate = domain.aggregates[name]
+        batch = [(ref.key, rows[ref]) for ref in group]
+        values: dict[str, list[object]] = {
+            "key": [key for key, _ in batch],
+            "sequence": [row.sequence for _, row in batch],
+            "state": [row.state.model_dump_json(exclude_defaults=True) for _, row in batch],
+            "due_at": [aggregate.due(row.state) for _, row in batch],
+            "created_at": [row.created_at for _, row in batch],
+            "updated_at": [row.updated_at for _, row in batch],
+            "offsets": [json.dumps(row.offsets, sort_keys=True) for _, row in batch],
+            "own_event_id": [row.own_event_id for _, row in batch],
+        }
+        extra = [aggregate.values(row.state) for _, row in batch]
+        values |= {column: [value[column] for value in extra] for column in aggregate.columns}
+        await connection.execute(_update(aggregate), values)
+
+
+_TYPES = {
+    "key": "text", "sequence": "bigint", "state": "text", "due_at": "timestamptz", "created_at": "timestamptz",
+    "updated_at": "timestamptz", "offsets": "text", "own_event_id": "text",
+}  # fmt: skip
+_AS_JSON = ("state", "offsets")
+
+
+def _update(aggregate: AggregateType) -> TextClause:
+    types = {**_TYPES, **aggregate.columns}
+    sets = ", ".join(
+        f"{column} = CAST(new.{column} AS jsonb)" if column in _AS_JSON else f"{column} = new.{column}"
+        for column in types
+        if column != "key"
+    )
+    arrays = ", ".join(f"CAST(:{column} AS {kind}[])" for column, kind in types.items())
+    return text(
+        f"""UPDATE {aggregate.name} AS old SET {sets}
+            FROM unnest({arrays}) AS new({", ".join(types)}) WHERE old.key = new.key"""
+    )
+
+
+async def fill_outbox(connection: AsyncConnection, events: Sequence[Event]) -> None:
+    """Queue own events for the relay, in order, and wake it at commit."""
+    if not events:
+        return
+    columns: dict[str, list[str | None]] = {name: [] for name in ("aggregatetype", "aggregateid", "type", "payload")}
+    columns |= {name: [] for name in HEADER_COLUMNS}
+    for event in events:
+        value, headers = encode(event)
+        known = {name: raw.decode() for name, raw in headers}
+        columns["aggregatetype"].append(TOPIC_OF[event.type].name)
+        columns["aggregateid"].append(aggregate_key(event.data))
+        columns["type"].append(PREFIX + event.type)
+        columns["payload"].append(value.decode())
+        for name in HEADER_COLUMNS:
+            columns[name].append(known.get(name))
+    await connection.execute(INSERT_OUTBOX, columns)
+    await connection.execute(NOTIFY, {"channel": OUTBOX_CHANNEL, "payload": ""})
+
+
+async def database_now(connection: AsyncConnection) -> datetime:
+    """The database's clock, so that all deciders of a service share one."""
+    now: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
+    return now.astimezone(UTC)

@@ -1,0 +1,109 @@
+"""Why: the tables every service has: aggregates in the schema `projection`, the chassis' own in `operational`.
+
+Projections are a fold of the log and can be rebuilt; operational tables (position, inbox, outbox, dead letters, work)
+are not, and stay through a rebuild. Both schemas are on the search path, so statements name no schema and a rebuild can
+write into another one.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+PROJECTION = "projection"
+OPERATIONAL = "operational"
+
+HEADER_COLUMNS = (
+    "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", "ce_dataschema", "ce_correlationid",
+    "ce_causationid", "ce_traceparent", "ce_sequence",
+)  # fmt: skip
+"""Outbox columns that travel as record headers of the same name."""
+
+
+def aggregate_table(metadata: MetaData, name: str, *extra: Column[object], schema: str = PROJECTION) -> Table:
+    """The table of one aggregate type; `extra` are its query columns."""
+    return Table(
+        name,
+        metadata,
+        Column("key", Text, primary_key=True),
+        Column("sequence", BigInteger, nullable=False, server_default=text("0")),
+        Column("state", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+        Column("due_at", DateTime(timezone=True)),
+        Column("created_at", DateTime(timezone=True)),
+        Column("updated_at", DateTime(timezone=True)),
+        Column("offsets", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+        Column("own_event_id", Text),
+        *extra,
+        Index(f"{name}_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        schema=schema,
+    )
+
+
+def operational_tables(metadata: MetaData) -> None:
+    """Add the chassis' operational tables to `metadata`."""
+    Table(
+        "position",
+        metadata,
+        Column("topic", Text, nullable=False),
+        Column("partition", Integer, nullable=False),
+        Column("next_offset", BigInteger, nullable=False),
+        PrimaryKeyConstraint("topic", "partition"),
+        schema=OPERATIONAL,
+        postgresql_with={"fillfactor": "50"},
+        comment="The fence: the first offset of each partition that is not yet applied.",
+    )
+    Table(
+        "inbox",
+        metadata,
+        Column("source", Text, nullable=False),
+        Column("id", Text, nullable=False),
+        Column("received_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        PrimaryKeyConstraint("source", "id"),
+        Index("inbox_received_at", "received_at", postgresql_using="brin"),
+        schema=OPERATIONAL,
+        comment="Ids of applied events of others: a producer's duplicate is skipped.",
+    )
+    Table(
+        "outbox",
+        metadata,
+        Column("position", BigInteger, Identity(always=True), primary_key=True),
+        Column("aggregatetype", Text, nullable=False, comment="Topic."),
+        Column("aggregateid", Text, nullable=False, comment="Record key."),
+        Column("type", Text, nullable=False, comment="Event type."),
+        Column("payload", Text, nullable=False, comment="Event data as JSON."),
+        *(Column(name, Text) for name in HEADER_COLUMNS),
+        schema=OPERATIONAL,
+        postgresql_with={"autovacuum_vacuum_scale_factor": "0.0", "autovacuum_vacuum_threshold": "5000"},
+        comment="Own events to publish, in order per key; columns as the Debezium outbox event router reads them.",
+    )
+    Table(
+        "dead_letter",
+        metadata,
+        Column("topic", Text, nullable=False),
+        Column("partition", Integer, nullable=False),
+        Column("offset", BigInteger, nullable=False),
+        Column("key", LargeBinary),
+        Column("value", LargeBinary),
+        Column("headers", JSONB, nullable=False, comment="Pairs of name and base64 of the value."),
+        Column("error", Text, nullable=False),
+        Column("appended_at", DateTime(timezone=True), nullable=False),
+        Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        Column("published", Boolean, nullable=False, server_default=text("false")),
+        PrimaryKeyConstraint("topic", "partition", "offset"),
+        Index("dead_letter_unpublished", "recorded_at", postgresql_where=text("NOT published")),
+        schema=OPERATIONAL,
+        comment="Records that could not be read, with their bytes and why.",
+    )

@@ -1,0 +1,149 @@
+"""Why: the in-memory heart of a transaction: folds events into loaded states, numbers and applies own decisions.
+
+Pure but for ids and the clock, which come in. Design section 3, rule 1: an own event that comes back is applied when
+its number is the next, skipped when it is lower or equal (its offset is stamped all the same), and stops the partition when
+it is higher.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from schemas.envelope import Event
+from schemas.ids import child_traceparent, root_traceparent
+from services.chassis.aggregate import Decision, Domain, Ref, State
+
+DECISIONS_PER_REF = 1000
+"""So many decisions in a row without rest mean that `decide` never becomes quiet."""
+
+
+class SequenceGap(Exception):
+    """An own event came back whose predecessors this database has not seen: it is older than the log."""
+
+
+class Restless(Exception):
+    """`decide` kept deciding: a fault of the domain."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One loaded aggregate with the chassis' own columns."""
+
+    state: State
+    sequence: int = 0
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    offsets: dict[str, int] = field(default_factory=dict)
+    own_event_id: str | None = None
+
+
+class LiveStates(Mapping[Ref, State]):
+    """The states of rows, without a copy."""
+
+    def __init__(self, rows: Mapping[Ref, Row]) -> None:
+        self._rows = rows
+
+    def __getitem__(self, ref: Ref) -> State:
+        return self._rows[ref].state
+
+    def __iter__(self) -> Iterator[Ref]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A decoded record with its place in the log."""
+
+    event: Event
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass
+class Unit:
+    """The work of one transaction on locked rows. `rows` holds every row that may be touched."""
+
+    domain: Domain
+    rows: dict[Ref, Row]
+    now: datetime
+    new_id: Callable[[], str]
+    emitted: list[Event] = field(default_factory=list)
+    """Own events decided here, numbered, in order: the outbox."""
+    folded: list[Event] = field(default_factory=list)
+    """Every event whose effect was folded here, in order."""
+    skipped: int = 0
+    """Own events that came back and were known."""
+
+    @property
+    def states(self) -> Mapping[Ref, State]:
+        """The states as they are now, a live view."""
+        return LiveStates(self.rows)
+
+    def fold(self, incoming: Incoming) -> None:
+        """Apply one record and take the decisions that follow from it. Raises SequenceGap, Restless or a domain error."""
+        event, refs = incoming.event, self.domain.touches(incoming.event)
+        if self._is_next(event):
+            self._evolve(event, refs)
+        else:
+            self.skipped += 1
+        place = f"{incoming.topic}:{incoming.partition}"
+        for ref in refs:
+            offsets = self.rows[ref].offsets
+            offsets[place] = max(offsets.get(place, -1), incoming.offset)
+        for ref in refs:
+            self.settle(ref, cause=event)
+
+    def _is_next(self, event: Event) -> bool:
+        if event.source != self.domain.source or event.sequence is None:
+            return True
+        owner = self.domain.owner(event)
+        last = self.rows[owner].sequence
+        if event.sequence > last + 1:
+            raise SequenceGap(
+                f"own event {event.type} {event.id} of {owner.aggregate} {owner.key} has number {event.sequence} after {last}: "
+                "this database is older than the log; restore it or rebuild the projection"
+            )
+        return event.sequence == last + 1
+
+    def settle(self, ref: Ref, cause: Event | None = None) -> None:
+        """Ask `decide` about `ref` until it has nothing more to say."""
+        for _ in range(DECISIONS_PER_REF):
+            decision = self.domain.decide(ref, self.states, self.now)
+            if decision is None:
+                return
+            self.apply(decision, cause)
+        raise Restless(f"decide gave {DECISIONS_PER_REF} decisions on {ref.aggregate} {ref.key} without rest")
+
+    def apply(self, decision: Decision, cause: Event | None = None) -> Event:
+        """Turn a decision into the next own event of its aggregate, fold it, and keep it for the outbox."""
+        row = self.rows[decision.owner]
+        parent = cause.traceparent if cause else row.state.traceparent
+        event = Event(
+            id=self.new_id(),
+            source=self.domain.source,
+            subject=decision.subject,
+            time=self.now,
+            data=decision.data,
+            sequence=row.sequence + 1,
+            correlation_id=(cause and cause.correlation_id) or row.state.correlation_id or decision.owner.key,
+            causation_id=cause.id if cause else row.own_event_id or row.state.opened_by,
+            traceparent=child_traceparent(parent or root_traceparent(self.domain.source, decision.owner.key)),
+        )
+        self._evolve(event, self.domain.touches(event))
+        self.emitted.append(event)
+        return event
+
+    def _evolve(self, event: Event, refs: Iterable[Ref]) -> None:
+        for ref in refs:
+            row = self.rows[ref]
+            row.state = self.domain.evolve(ref, row.state, event)
+            row.created_at = event.time if row.created_at is None else min(row.created_at, event.time)
+            row.updated_at = event.time if row.updated_at is None else max(row.updated_at, event.time)
+        if event.source == self.domain.source and event.sequence is not None:
+            owner = self.rows[self.domain.owner(event)]
+            owner.sequence, owner.own_event_id = event.sequence, event.id
+        self.folded.append(event)
