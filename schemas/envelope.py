@@ -142,7 +142,9 @@ def _attributes(value: bytes | None, headers: Mapping[str, bytes | None]) -> tup
     if text.get("content-type", "").startswith(_STRUCTURED):
         if not isinstance(body, dict):
             raise Unreadable("a structured event must be a JSON object")
-        attributes = {k: v if isinstance(v, str) else json.dumps(v) for k, v in body.items() if k != "data" and v is not None}
+        attributes = {
+            k: v if isinstance(v, str) else json.dumps(v) for k, v in body.items() if k != "data" and v is not None
+        }
         return attributes, body.get("data")
     return {name.removeprefix("ce_"): v for name, v in text.items() if name != "content-type"}, body
 
@@ -156,7 +158,6 @@ def _json(value: bytes) -> object:
 
 def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
-
 
 
 def _data(model: type[EventData], body: object) -> EventData:

@@ -110,9 +110,15 @@ class FeedbackRecorded(StepEventData):
     pairs: int = Field(ge=0, description="Preference pairs recorded.")
     ties: int = Field(ge=0, description="Comparisons below the margin or inconsistent under swapped order.")
     invalid: int = Field(ge=0, description="Candidates or comparisons without a usable judgement.")
-    agreement: float | None = Field(description="Share of pairs on which the rubric's rules agree with the judge; null without rules.")
-    position_consistency: float | None = Field(description="Share of comparisons with one verdict in both orders; null if scored singly.")
-    longer_preferred: float | None = Field(description="Share of pairs whose chosen text is the longer one; null without pairs.")
+    agreement: float | None = Field(
+        description="Share of pairs on which the rubric's rules agree with the judge; null without rules."
+    )
+    position_consistency: float | None = Field(
+        description="Share of comparisons with one verdict in both orders; null if scored singly."
+    )
+    longer_preferred: float | None = Field(
+        description="Share of pairs whose chosen text is the longer one; null without pairs."
+    )
 
 
 class JobCompleted(EventData):

@@ -111,13 +111,7 @@ class RegisterSettings(Strict):
 
 
 StepSettings = Annotated[
-    PrepareSettings
-    | TrainSettings
-    | SampleSettings
-    | LabelSettings
-    | EvaluateSettings
-    | ScoreSettings
-    | RegisterSettings,
+    PrepareSettings | TrainSettings | SampleSettings | LabelSettings | EvaluateSettings | ScoreSettings | RegisterSettings,
     Field(discriminator="kind"),
 ]
 

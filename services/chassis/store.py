@@ -19,7 +19,9 @@ from services.chassis.unit import Row
 
 OUTBOX_CHANNEL = "outbox"
 
-INSERT_POSITION = text("INSERT INTO position (topic, partition, next_offset) VALUES (:topic, :partition, 0) ON CONFLICT DO NOTHING")
+INSERT_POSITION = text(
+    "INSERT INTO position (topic, partition, next_offset) VALUES (:topic, :partition, 0) ON CONFLICT DO NOTHING"
+)
 READ_POSITIONS = text("SELECT topic, partition, next_offset FROM position")
 LOCK_POSITIONS = text(
     """SELECT topic, partition, next_offset FROM position
@@ -124,7 +126,7 @@ async def lock_rows(connection: AsyncConnection, domain: Domain, refs: Iterable[
 
 def _insert_absent(table: str) -> TextClause:
     return text(
-        f"INSERT INTO {table} (key) SELECT key FROM unnest(CAST(:keys AS text[])) AS key ORDER BY key COLLATE \"C\" ON CONFLICT DO NOTHING"
+        f'INSERT INTO {table} (key) SELECT key FROM unnest(CAST(:keys AS text[])) AS key ORDER BY key COLLATE "C" ON CONFLICT DO NOTHING'
     )
 
 

@@ -1,0 +1,1 @@
+"""The services, how they are built (`chassis`) and how they are started (`cli`)."""

@@ -1,0 +1,1 @@
+"""How any service here consumes, decides, projects, publishes, serves and is observed."""

@@ -1,0 +1,1 @@
+"""Tests as specifications; real Kafka and PostgreSQL where the behaviour is theirs."""
