@@ -11,30 +11,41 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from aiokafka import ConsumerRecord
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.envelope import Event, Unhandled, Unreadable, decode
 from schemas.ids import new_id
 from schemas.topics import PROGRESS, TOPIC_OF
 from services.chassis import store
-from services.chassis.aggregate import Domain, States
+from services.chassis.aggregate import Domain, Ref
+from services.chassis.commands import write_back
+from services.chassis.effects import Effects
 from services.chassis.unit import Incoming, Unit
 
 Partition = tuple[str, int]
 
 
-class Effects(Protocol):
-    """Writes operational tables in the batch's transaction; live only, never in a replay."""
+class Record(Protocol):
+    """What is read of a Kafka record; aiokafka's ConsumerRecord is one."""
 
-    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> None:
-        """`events`: all events folded in this transaction and those that touch no aggregate, in order."""
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    """Milliseconds since 1970."""
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+Dead = list[tuple[Record, Unreadable]]
+Decoded = list[tuple[Record, Event]]
 
 
 class RecordFailure(Exception):
     """Handling of one record failed for a reason that is not the surroundings: its partition stops there."""
 
-    def __init__(self, record: "ConsumerRecord[bytes | None, bytes | None]", error: Exception) -> None:
+    def __init__(self, record: Record, error: Exception) -> None:
         super().__init__(f"{record.topic}:{record.partition}:{record.offset}: {type(error).__name__}: {error}")
         self.partition: Partition = (record.topic, record.partition)
         self.offset: int = record.offset
@@ -57,7 +68,7 @@ class Applied:
     """The events that were folded, for logging."""
 
 
-Records = Mapping[Partition, Sequence["ConsumerRecord[bytes | None, bytes | None]"]]
+Records = Mapping[Partition, Sequence[Record]]
 
 
 async def apply_batch(
@@ -72,7 +83,7 @@ async def apply_batch(
     done = Applied()
     async with engine.begin() as connection:
         locked = await store.lock_positions(connection, sorted(records))
-        todo: list[ConsumerRecord[bytes | None, bytes | None]] = []
+        todo: list[Record] = []
         for partition in sorted(records):
             position = locked[partition]
             if position < stream_start[partition]:
@@ -84,13 +95,10 @@ async def apply_batch(
             todo += fresh
         decoded, dead = _decode_all(todo, domain, done)
         incoming = await _without_duplicates(connection, domain, decoded, done)
-        unit = Unit(domain, {}, await store.database_now(connection), new_id)
-        unit.rows = await store.lock_rows(connection, domain, _refs(domain, incoming))
+        rows = await store.lock_rows(connection, domain, _refs(domain, incoming))
+        unit = Unit(domain, rows, await store.database_now(connection), new_id)
         seen = _fold_all(unit, incoming)
-        if effects is not None and seen:
-            await effects(connection, seen, unit.states)
-        await store.save_rows(connection, domain, unit.rows)
-        await store.fill_outbox(connection, unit.emitted)
+        await write_back(connection, unit, effects, seen)
         if dead:
             await connection.execute(store.INSERT_DEAD_LETTER, [_dead_letter(record, error) for record, error in dead])
             await connection.execute(store.NOTIFY, {"channel": store.OUTBOX_CHANNEL, "payload": ""})
@@ -103,13 +111,7 @@ async def apply_batch(
     return done
 
 
-Dead = list[tuple["ConsumerRecord[bytes | None, bytes | None]", Unreadable]]
-Decoded = list[tuple["ConsumerRecord[bytes | None, bytes | None]", Event]]
-
-
-def _decode_all(
-    records: Iterable["ConsumerRecord[bytes | None, bytes | None]"], domain: Domain, done: Applied
-) -> tuple[Decoded, Dead]:
+def _decode_all(records: Iterable[Record], domain: Domain, done: Applied) -> tuple[Decoded, Dead]:
     decoded: Decoded = []
     dead: Dead = []
     for record in records:
@@ -129,7 +131,7 @@ def _decode_all(
 
 async def _without_duplicates(
     connection: AsyncConnection, domain: Domain, decoded: Decoded, done: Applied
-) -> list[tuple["ConsumerRecord[bytes | None, bytes | None]", Event]]:
+) -> list[tuple[Record, Event]]:
     """Own numbered events are known by their number, lossy ones not at all, every other by its source and id."""
 
     def exempt(event: Event) -> bool:
@@ -148,8 +150,8 @@ async def _without_duplicates(
     return kept
 
 
-def _refs(domain: Domain, decoded: Decoded) -> set[store.Ref]:
-    refs = set()
+def _refs(domain: Domain, decoded: Decoded) -> set[Ref]:
+    refs: set[Ref] = set()
     for record, event in decoded:
         try:
             refs.update(domain.touches(event))
@@ -171,12 +173,12 @@ def _fold_all(unit: Unit, decoded: Decoded) -> list[Event]:
     return seen
 
 
-def appended_at(record: "ConsumerRecord[bytes | None, bytes | None]") -> datetime:
+def appended_at(record: Record) -> datetime:
     """The record's time in the log."""
     return datetime.fromtimestamp(record.timestamp / 1000, UTC)
 
 
-def _dead_letter(record: "ConsumerRecord[bytes | None, bytes | None]", error: Unreadable) -> dict[str, object]:
+def _dead_letter(record: Record, error: Unreadable) -> dict[str, object]:
     headers = [[name, base64.b64encode(value or b"").decode()] for name, value in record.headers]
     return {
         "topic": record.topic,

@@ -1,0 +1,47 @@
+"""Why: one locked transaction for whatever decides outside a batch: a timer, a worker, an HTTP command (rules 3 and 4)."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from schemas.envelope import Event
+from schemas.ids import new_id
+from services.chassis import store
+from services.chassis.aggregate import Domain, Ref
+from services.chassis.effects import Effects
+from services.chassis.unit import Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A transaction with its locked aggregates."""
+
+    connection: AsyncConnection
+    """For operational tables; the same transaction."""
+    unit: Unit
+    """The locked states; `unit.apply` turns a decision into an own event."""
+
+
+@asynccontextmanager
+async def transact(
+    engine: AsyncEngine, domain: Domain, effects: Effects | None, refs: Iterable[Ref]
+) -> AsyncIterator[Command]:
+    """Lock `refs` in order (absent rows are inserted first), hand them over, and write everything back on leaving.
+
+    An exception inside the block rolls the whole of it back.
+    """
+    async with engine.begin() as connection:
+        rows = await store.lock_rows(connection, domain, refs)
+        unit = Unit(domain, rows, await store.database_now(connection), new_id)
+        yield Command(connection, unit)
+        await write_back(connection, unit, effects, unit.folded)
+
+
+async def write_back(connection: AsyncConnection, unit: Unit, effects: Effects | None, seen: Sequence[Event]) -> None:
+    """The end of every unit of work: effects on operational tables, rows, outbox."""
+    if effects is not None and seen:
+        await effects(connection, seen, unit.states)
+    await store.save_rows(connection, unit.domain, unit.rows)
+    await store.fill_outbox(connection, unit.emitted)

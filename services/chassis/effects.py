@@ -1,0 +1,16 @@
+"""Why: what a service does to its operational tables while it folds events; kept apart from the pure domain."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas.envelope import Event
+from services.chassis.aggregate import States
+
+
+class Effects(Protocol):
+    """Writes operational tables in the transaction of the batch or command; live only, never in a replay."""
+
+    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> None:
+        """`events`: all events folded in this transaction and those that touch no aggregate, in order."""
