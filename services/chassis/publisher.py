@@ -1,0 +1,127 @@
+"""Why: the way to Kafka beside the outbox: the HTTP edge's requests (acks=all) and progress (lossy)."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from schemas.base import EventData
+from schemas.envelope import Event, encode
+from schemas.ids import child_traceparent, new_id
+from schemas.topics import TOPIC_OF, aggregate_key
+from services.chassis.logging import get_logger
+from services.chassis.surroundings import Backoff, wait_or_stop
+
+_log = get_logger(__name__)
+_PROBE_SECONDS = 5.0
+_LOSSY_IN_FLIGHT = 1000
+
+
+class BrokerAway(Exception):
+    """Kafka did not acknowledge in time; whether the event will appear is unknown, so sending it again must be harmless."""
+
+
+def outside_event(
+    source: str,
+    data: EventData,
+    *,
+    correlation_id: str,
+    causation_id: str | None = None,
+    traceparent: str | None = None,
+    subject: str = "",
+) -> Event:
+    """An unnumbered event made now: a fact that no aggregate of ours decided."""
+    return Event(
+        id=new_id(),
+        source=source,
+        subject=subject,
+        time=datetime.now(UTC),
+        data=data,
+        sequence=None,
+        correlation_id=correlation_id,
+        causation_id=causation_id,
+        traceparent=child_traceparent(traceparent),
+    )
+
+
+def make_producer(bootstrap: str, client_id: str) -> AIOKafkaProducer:
+    """An idempotent producer, acks=all; keeps order per partition and retries until the broker answers."""
+    return AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        client_id=client_id,
+        enable_idempotence=True,
+        acks="all",
+        request_timeout_ms=10_000,
+        max_batch_size=256 * 1024,
+    )
+
+
+class Publisher:
+    """One producer of a service; `run` keeps it connected and notes whether the broker answers."""
+
+    def __init__(self, bootstrap: str, client_id: str) -> None:
+        self._bootstrap, self._client_id = bootstrap, client_id
+        self._producer: AIOKafkaProducer | None = None
+        self._lossy = 0
+        self.last_contact: float | None = None
+        """Monotonic time at which the broker last answered; None before the first answer."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Connect, then ask the broker for its metadata every few seconds, until `stop`."""
+        backoff = Backoff()
+        while not stop.is_set():
+            producer = make_producer(self._bootstrap, self._client_id)
+            try:
+                await producer.start()
+            except (KafkaError, OSError) as error:
+                await producer.stop()
+                _log.warning("publisher: broker away", error=str(error))
+                await wait_or_stop(stop, backoff.next())
+                continue
+            self._producer = producer
+            try:
+                while not stop.is_set():
+                    if await producer.client.force_metadata_update():
+                        self.last_contact = time.monotonic()
+                    await wait_or_stop(stop, _PROBE_SECONDS)
+            finally:
+                self._producer = None
+                await stop_quietly(producer)
+
+    async def publish(self, event: Event, timeout: float = 5.0) -> None:
+        """Publish one event and wait for the acknowledgement of all in-sync replicas. Raises BrokerAway after `timeout`."""
+        if self._producer is None:
+            raise BrokerAway(f"Kafka at {self._bootstrap} is not connected")
+        value, headers = encode(event)
+        key = aggregate_key(event.data).encode()
+        try:
+            async with asyncio.timeout(timeout):
+                acknowledged = await self._producer.send(TOPIC_OF[event.type].name, value, key, headers=headers)
+                await acknowledged
+        except (TimeoutError, KafkaError, OSError) as error:
+            raise BrokerAway(f"Kafka at {self._bootstrap} did not acknowledge within {timeout:g} s: {error}") from error
+        self.last_contact = time.monotonic()
+
+    def publish_lossy(self, event: Event) -> None:
+        """Send without waiting; dropped where the broker is away or too much is already waiting."""
+        if self._producer is None or self._lossy >= _LOSSY_IN_FLIGHT:
+            return
+        self._lossy += 1
+        task = asyncio.ensure_future(self.publish(event, timeout=30.0))
+        task.add_done_callback(self._lossy_done)
+
+    def _lossy_done(self, task: "asyncio.Task[None]") -> None:
+        self._lossy -= 1
+        if not task.cancelled() and (error := task.exception()):
+            _log.debug("progress dropped", error=str(error))
+
+
+async def stop_quietly(producer: AIOKafkaProducer, seconds: float = 5.0) -> None:
+    """Stop, but do not wait for ever for what an absent broker will not acknowledge."""
+    try:
+        async with asyncio.timeout(seconds):
+            await producer.stop()
+    except (TimeoutError, KafkaError, OSError) as error:
+        _log.warning("producer did not stop in time", error=str(error))

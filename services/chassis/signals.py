@@ -1,0 +1,103 @@
+"""Why: wakes loops at once by PostgreSQL LISTEN/NOTIFY; a lost signal costs a poll, never work."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from sqlalchemy.engine import make_url
+
+from services.chassis.logging import get_logger
+from services.chassis.surroundings import Backoff, wait_or_stop
+
+_log = get_logger(__name__)
+_PAYLOADS = 10_000
+_CHECK_SECONDS = 5.0
+
+
+class Subscription:
+    """Collects the payloads of one channel for one waiter."""
+
+    def __init__(self) -> None:
+        self._payloads: dict[str, None] = {}
+        self._event = asyncio.Event()
+
+    def put(self, payload: str) -> None:
+        """Note a payload and wake the waiter; beyond a bound the waiter is only woken (it looks at the rows anyway)."""
+        if len(self._payloads) < _PAYLOADS:
+            self._payloads[payload] = None
+        self._event.set()
+
+    async def wait(self, timeout: float) -> list[str]:
+        """Distinct payloads since the last call, oldest first; empty after `timeout` seconds. Look at the rows either way."""
+        try:
+            await asyncio.wait_for(self._event.wait(), timeout)
+        except TimeoutError:
+            return []
+        self._event.clear()
+        payloads, self._payloads = list(self._payloads), {}
+        return payloads
+
+
+class Signals:
+    """One listening connection of a service, shared by all its subscriptions."""
+
+    def __init__(self, database_url: str) -> None:
+        self._dsn = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._subscriptions: dict[str, set[Subscription]] = {}
+        self._changed = asyncio.Event()
+
+    @contextmanager
+    def subscribe(self, channel: str) -> Iterator[Subscription]:
+        """Receive what is sent on `channel` while the block runs."""
+        subscription = Subscription()
+        self._subscriptions.setdefault(channel, set()).add(subscription)
+        self._changed.set()
+        try:
+            yield subscription
+        finally:
+            self._subscriptions[channel].discard(subscription)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Listen until `stop`; a lost connection is replaced with backoff, and every waiter is woken to look for itself."""
+        backoff = Backoff()
+        while not stop.is_set():
+            try:
+                connection = await asyncpg.connect(self._dsn, timeout=10)
+            except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+                _log.warning("signals: database away", error=str(error))
+                await wait_or_stop(stop, backoff.next())
+                continue
+            try:
+                await self._listen(connection, stop)
+                backoff.reset()
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                _log.warning("signals: connection lost", error=str(error))
+                await wait_or_stop(stop, backoff.next())
+            finally:
+                connection.terminate()
+
+    async def _listen(self, connection: "asyncpg.Connection[asyncpg.Record]", stop: asyncio.Event) -> None:
+        listening: set[str] = set()
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            while not stop.is_set():
+                self._changed.clear()
+                for channel in self._subscriptions.keys() - listening:
+                    await connection.add_listener(channel, self._received)
+                    listening.add(channel)
+                    self._wake(channel)
+                changed = asyncio.ensure_future(self._changed.wait())
+                await asyncio.wait((stopping, changed), timeout=_CHECK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+                await connection.execute("SELECT 1", timeout=10)
+        finally:
+            stopping.cancel()
+
+    def _wake(self, channel: str) -> None:
+        for subscription in self._subscriptions.get(channel, ()):
+            subscription.put("")
+
+    def _received(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
+        for subscription in self._subscriptions.get(channel, ()):
+            subscription.put(str(payload))

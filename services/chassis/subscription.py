@@ -1,0 +1,74 @@
+"""Why: how FastStream is told to carry consumption and nothing else: raw records in polls, no parsing, no acknowledging.
+
+Its own parser reads headers and bodies outside the handler, where a fault loses the batch; its acknowledgement commits
+every assigned partition. So records go through as they came, and positions and offsets are the consumer's business.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka.message import KafkaMessage
+from faststream.kafka.subscriber.usecase import BatchSubscriber
+
+from schemas.topics import Topic
+from services.chassis.batch import Record
+from services.chassis.settings import ServiceSettings
+
+Handler = Callable[[tuple[Record, ...]], Awaitable[None]]
+
+
+def subscribe(
+    settings: ServiceSettings, service: str, topics: Sequence[Topic], handle: Handler, listener: ConsumerRebalanceListener
+) -> tuple[KafkaBroker, BatchSubscriber]:
+    """A broker, not yet started, whose one subscriber hands each poll to `handle`, one at a time."""
+    broker = KafkaBroker(
+        settings.kafka_bootstrap,
+        client_id=f"neuroweaver-{service}",
+        consumer_only=True,
+        allow_auto_create_topics=False,
+        graceful_timeout=settings.drain_seconds,
+        apply_types=False,
+        logger=None,
+    )
+    subscriber = broker.subscriber(
+        *(topic.name for topic in topics),
+        batch=True,
+        group_id=f"neuroweaver-{service}",
+        group_instance_id=f"{service}-{settings.instance}" if settings.instance else None,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        max_records=settings.batch_records,
+        batch_timeout_ms=settings.batch_timeout_ms,
+        session_timeout_ms=settings.session_timeout_ms,
+        heartbeat_interval_ms=settings.session_timeout_ms // 3,
+        listener=listener,
+        ack_policy=AckPolicy.MANUAL,
+        parser=_raw,
+        decoder=_records,
+    )
+    subscriber(handle)
+    return broker, subscriber
+
+
+async def _raw(message: tuple[Record, ...]) -> KafkaMessage:
+    return KafkaMessage(body=b"", raw_message=message, consumer=_NO_CONSUMER)
+
+
+async def _records(message: KafkaMessage) -> tuple[Record, ...]:
+    records: tuple[Record, ...] = message.raw_message
+    return records
+
+
+class _NoConsumer:
+    """FastStream's messages want a consumer to acknowledge with; ours are never acknowledged through it."""
+
+    async def commit(self) -> None:
+        """Nothing: positions are committed in the database, offsets by the consumer's upkeep."""
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Nothing: the consumer rewinds itself."""
+
+
+_NO_CONSUMER = _NoConsumer()

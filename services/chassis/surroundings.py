@@ -1,0 +1,52 @@
+"""Why: a fault of the surroundings (database or broker away) is not poison: it is waited out, with jitter, never counted."""
+
+import asyncio
+import random
+
+import asyncpg
+from aiokafka.errors import KafkaError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+_RETRIED_STATES = ("08", "40", "53", "55P03", "57", "58")
+"""SQLSTATE classes: connection, rollback (deadlock), resources, lock not available, operator intervention, system."""
+
+
+def is_surroundings(error: BaseException) -> bool:
+    """Whether `error` says that database or broker are away or busy, so that trying the same again can succeed."""
+    if isinstance(error, (OSError, asyncio.TimeoutError, KafkaError, PoolTimeoutError, DisconnectionError)):
+        return True
+    if isinstance(error, DBAPIError):
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        return (
+            error.connection_invalidated
+            or isinstance(error, (OperationalError, InterfaceError))
+            or state.startswith(_RETRIED_STATES)
+        )
+    return isinstance(error, (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError))
+
+
+class Backoff:
+    """Waits that double from `first` to `limit` seconds, each shortened by a random part up to half (jitter)."""
+
+    def __init__(self, first: float = 0.2, limit: float = 10.0) -> None:
+        self._first, self._limit, self._tries = first, limit, 0
+
+    def reset(self) -> None:
+        """Start again from the first wait: something worked."""
+        self._tries = 0
+
+    def next(self) -> float:
+        """Seconds to wait now."""
+        longest = min(self._limit, self._first * float(2**self._tries))
+        self._tries = min(self._tries + 1, 30)
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, no secret)
+
+
+async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:
+    """Wait so long, or until `stop` is set; returns whether it is set."""
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
