@@ -36,19 +36,22 @@ def shown(value: Any) -> str:
     return text if len(text) <= _VALUE_LIMIT else text[: _VALUE_LIMIT - 1] + "…"
 
 
+def reason_of_error(item: Mapping[str, Any]) -> Reason:
+    """One item of a pydantic error list in our words."""
+    kind = item["type"]
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return Reason(
+        field=".".join(str(part) for part in item["loc"]) or "(request)",
+        value=None if kind == "missing" else shown(item.get("input")),
+        message=message[:1].lower() + message[1:],
+        remedy=_REMEDIES.get(kind, "send a value that the message allows"),
+    )
+
+
 def reasons_of(error: ValidationError) -> tuple[Reason, ...]:
     """A pydantic validation error in our words, one reason per faulty field, in the order of the fields."""
     reasons: dict[str, Reason] = {}
     for item in error.errors(include_url=False):
-        field = ".".join(str(part) for part in item["loc"]) or "(request)"
-        kind = item["type"]
-        reasons.setdefault(
-            field,
-            Reason(
-                field=field,
-                value=None if kind == "missing" else shown(item.get("input")),
-                message=item["msg"][:1].lower() + item["msg"][1:],
-                remedy=_REMEDIES.get(kind, "send a value that the message allows"),
-            ),
-        )
+        reason = reason_of_error(item)
+        reasons.setdefault(reason.field, reason)
     return tuple(reasons.values())

@@ -273,7 +273,7 @@ class Consumer:
         unsought = {tuple(partition) for partition in consumer.assignment()} - self._streams.keys()
         try:
             await self.seek(consumer, unsought, exact=False)
-            self.health.report("consuming", self._joined, "the group has not yet given this member its partitions")
+            self.health.report("consuming", self._joined, "" if self._joined else "the group has not given partitions yet")
         except Exception as error:
             self.health.report("consuming", False, f"{type(error).__name__}: {error}"[:500])
         for partition, held in self._held.items():

@@ -1,0 +1,102 @@
+"""Why: what orchestrators, load balancers and people ask of a process: live, ready, why not, and its metrics."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, Field
+
+from services.chassis.health import Health
+from services.chassis.metrics import REGISTRY
+
+
+class Summary(BaseModel):
+    """Whether this process can do its work."""
+
+    status: Literal["ready", "not ready"]
+    services: dict[str, Literal["ready", "not ready"]] = Field(description="Each service of this process.")
+
+
+class ConditionView(BaseModel):
+    """One condition of one service."""
+
+    name: str
+    holds: bool
+    reason: str = Field(description="Why it does not hold, or what there is to say.")
+    since: datetime | None = Field(description="When it last changed sides; null: not yet known.")
+
+
+class ServiceView(BaseModel):
+    """One service with its conditions."""
+
+    name: str
+    live: bool
+    ready: bool
+    conditions: list[ConditionView]
+
+
+class Detail(BaseModel):
+    """Everything that this process knows of its health."""
+
+    status: Literal["ready", "not ready"]
+    services: list[ServiceView]
+
+
+def router(healths: Sequence[Health]) -> APIRouter:
+    """Health and metrics of one process; none of these answers waits for the database or the broker."""
+    api = APIRouter(tags=["operations"])
+
+    def word(ready: bool) -> Literal["ready", "not ready"]:
+        return "ready" if ready else "not ready"
+
+    def summary() -> Summary:
+        ready = all(health.ready for health in healths)
+        return Summary(status=word(ready), services={health.service: word(health.ready) for health in healths})
+
+    @api.get("/health", summary="Is it ready?")
+    async def health() -> Summary:
+        """Always 200: the body says whether the process is ready."""
+        return summary()
+
+    @api.get("/health/live", summary="Does the event loop tick?", responses={503: {"model": Summary}})
+    async def live(response: Response) -> Summary:
+        """503 when the process hangs and should be restarted. A database that is away does not count."""
+        response.status_code = 200 if all(health.live for health in healths) else 503
+        return summary()
+
+    @api.get("/health/ready", summary="Should it get traffic?", responses={503: {"model": Summary}})
+    async def ready(response: Response) -> Summary:
+        """503 while a condition is missing; `/health/detailed` says which and why."""
+        found = summary()
+        response.status_code = 200 if found.status == "ready" else 503
+        return found
+
+    @api.get("/health/detailed", summary="Every condition, with its reason")
+    async def detailed() -> Detail:
+        """Conditions are kept up to date by the services; none is computed for this answer."""
+        return Detail(status=summary().status, services=[_view(health) for health in healths])
+
+    @api.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    async def prometheus() -> Response:
+        """Text exposition format."""
+        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+    return api
+
+
+def _view(health: Health) -> ServiceView:
+    names = dict.fromkeys((*health.requires, *health.conditions))
+    conditions = []
+    for name in names:
+        known = health.conditions.get(name)
+        conditions.append(
+            ConditionView(
+                name=name,
+                holds=bool(known and known.holds),
+                reason=known.reason if known else "not yet known",
+                since=known.since if known else None,
+            )
+        )
+    return ServiceView(name=health.service, live=health.live, ready=health.ready, conditions=conditions)

@@ -1,0 +1,174 @@
+"""Why: what a running service is made of, wired in one place; built without I/O, started and drained by `run`."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from sqlalchemy import text
+
+from schemas.topics import Topic
+from services.chassis import store, topics
+from services.chassis.aggregate import Domain, Ref
+from services.chassis.commands import Command, transact
+from services.chassis.consumer import Consumer
+from services.chassis.effects import Effects
+from services.chassis.health import Health
+from services.chassis.logging import get_logger
+from services.chassis.migrate import migrate
+from services.chassis.publisher import Publisher
+from services.chassis.relay import Relay
+from services.chassis.settings import ServiceSettings
+from services.chassis.signals import Signals
+from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
+from services.chassis.ticker import Ticker
+
+_log = get_logger(__name__)
+_PROBE_SECONDS = 2.0
+_BROKER_SILENT_SECONDS = 15.0
+_INBOX_DAYS = 30
+_PRUNE_SECONDS = 3600.0
+
+Task = Callable[[asyncio.Event], Awaitable[None]]
+"""A long loop that returns soon after the event is set; restarted with backoff when it raises."""
+
+
+class Runtime:
+    """One service of one process."""
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        service: str,
+        domain: Domain,
+        *,
+        topics: Sequence[Topic],
+        effects: Effects | None = None,
+    ) -> None:
+        self.settings, self.service, self.domain, self.effects = settings, service, domain, effects
+        self.topics = tuple(topics)
+        url = settings.database_url_for(service)
+        self.engine = store.connect(url)
+        self.publisher = Publisher(settings.kafka_bootstrap, f"neuroweaver-{service}")
+        self.signals = Signals(url)
+        self.health = Health(service, ("migrated", "database", "broker", "topics", "consuming", "handling", "relaying"))
+        self.health.report("handling", True)
+
+    def transact(self, refs: Iterable[Ref]) -> AbstractAsyncContextManager[Command]:
+        """One locked transaction on `refs`, for a timer, worker or HTTP command."""
+        return transact(self.engine, self.domain, self.effects, refs)
+
+    @asynccontextmanager
+    async def run(self, tasks: Sequence[Task]) -> AsyncIterator[None]:
+        """Start everything and serve until the block ends, then drain: tasks first, the relay last."""
+        stop, relay_stop = asyncio.Event(), asyncio.Event()
+        support = [self._spawn(name, loop, relay_stop) for name, loop in self._support()]
+        boot = asyncio.create_task(self._boot(stop, tasks), name=f"{self.service}-boot")
+        try:
+            yield
+        finally:
+            _log.info("draining", service=self.service)
+            stop.set()
+            await boot
+            relay_stop.set()
+            await asyncio.gather(*support)
+            await self.engine.dispose()
+            _log.info("stopped", service=self.service)
+
+    def _support(self) -> list[tuple[str, Task]]:
+        relay = Relay(self.settings.kafka_bootstrap, self.service, self.engine, self.signals, self.health)
+        return [
+            ("tick", self._tick),
+            ("probe", self._probe),
+            ("signals", self.signals.run),
+            ("publisher", self.publisher.run),
+            ("relay", self._after_migration(relay.run)),
+        ]
+
+    async def _boot(self, stop: asyncio.Event, tasks: Sequence[Task]) -> None:
+        """Migrate and find the topics, however long the surroundings take, then run the loops that need both."""
+        backoff = Backoff()
+        while not stop.is_set():
+            try:
+                await self._prepare()
+                break
+            except Exception as error:
+                log = _log.warning if is_surroundings(error) else _log.exception
+                log("cannot start yet", service=self.service, error=str(error)[:500])
+                await wait_or_stop(stop, backoff.next())
+        if stop.is_set():
+            return
+        consumer = Consumer(
+            self.settings, self.service, self.domain, self.effects, self.topics, self.engine, self.health
+        )  # fmt: skip
+        ticker = Ticker(self.engine, self.domain, self.effects)
+        loops: list[tuple[str, Task]] = [("consumer", consumer.run), ("ticker", ticker.run), ("prune", self._prune)]
+        loops += [(f"task-{number}", task) for number, task in enumerate(tasks)]
+        await asyncio.gather(*(self._spawn(name, loop, stop) for name, loop in loops))
+
+    async def _prepare(self) -> None:
+        if "migrated" not in self.health.conditions or not self.health.conditions["migrated"].holds:
+            try:
+                revisions = await migrate(self.settings, self.service)
+            except Exception as error:
+                self.health.report("migrated", False, f"{type(error).__name__}: {error}"[:500])
+                raise
+            self.health.report("migrated", True, ", ".join(revisions))
+        missing = [change.topic for change in await topics.plan(self.settings.kafka_bootstrap) if change.action == "create"]
+        reason = f"missing: {', '.join(missing)}; run `neuroweaver topics apply`" if missing else ""
+        self.health.report("topics", not missing, reason)
+        if missing:
+            raise TimeoutError(f"topics {reason}")
+
+    def _after_migration(self, loop: Task) -> Task:
+        async def run(stop: asyncio.Event) -> None:
+            while not (known := self.health.conditions.get("migrated")) or not known.holds:
+                if await wait_or_stop(stop, 0.1):
+                    return
+            await loop(stop)
+
+        return run
+
+    def _spawn(self, name: str, loop: Task, stop: asyncio.Event) -> "asyncio.Task[None]":
+        return asyncio.create_task(self._guard(name, loop, stop), name=f"{self.service}-{name}")
+
+    async def _guard(self, name: str, loop: Task, stop: asyncio.Event) -> None:
+        """A loop that raises is a fault of ours: say so, and start it again with backoff."""
+        backoff = Backoff(1.0, 30.0)
+        while not stop.is_set():
+            try:
+                await loop(stop)
+                return
+            except Exception:
+                _log.exception("a loop failed; starting it again", service=self.service, loop=name)
+                await wait_or_stop(stop, backoff.next())
+
+    async def _tick(self, stop: asyncio.Event) -> None:
+        while not await wait_or_stop(stop, 1.0):
+            self.health.tick()
+
+    async def _probe(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                async with asyncio.timeout(5), self.engine.connect() as connection:
+                    await connection.execute(text("SELECT 1"))
+                self.health.report("database", True)
+            except Exception as error:
+                self.health.report("database", False, f"{type(error).__name__}: {error}"[:500])
+            contact = self.publisher.last_contact
+            silent = None if contact is None else time.monotonic() - contact
+            self.health.report(
+                "broker", silent is not None and silent < _BROKER_SILENT_SECONDS,
+                "not reached yet" if silent is None else f"silent for {silent:.0f} s",
+            )  # fmt: skip
+            await wait_or_stop(stop, _PROBE_SECONDS)
+
+    async def _prune(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                async with self.engine.begin() as connection:
+                    await connection.execute(store.PRUNE_INBOX, {"days": _INBOX_DAYS})
+            except Exception as error:
+                if not is_surroundings(error):
+                    raise
+            await wait_or_stop(stop, _PRUNE_SECONDS)

@@ -1,0 +1,116 @@
+"""Why: brings a Kafka cluster to the topic catalogue: says what differs, creates what is missing, never loses a record."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
+
+from schemas.topics import CATALOGUE, Topic
+
+Action = Literal["create", "configure", "conflict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between the cluster and the catalogue. A conflict is for a person to decide; `apply` leaves it alone."""
+
+    topic: str
+    action: Action
+    detail: str
+
+
+class TopicFailure(Exception):
+    """The broker refused a change."""
+
+
+def configuration(topic: Topic) -> Mapping[str, str]:
+    """The topic-level configuration that the catalogue asks for."""
+    retention = -1 if topic.retention_ms is None else topic.retention_ms
+    return {"cleanup.policy": topic.cleanup, "retention.ms": str(retention)}
+
+
+async def plan(bootstrap: str) -> list[Change]:
+    """What `apply` would do, in the order of the catalogue; empty when nothing differs."""
+    async with _admin(bootstrap) as admin:
+        return await _differences(admin)
+
+
+async def apply(bootstrap: str) -> list[Change]:
+    """Create missing topics and set configurations; returns the changes made, and the conflicts left."""
+    topics = {topic.name: topic for topic in CATALOGUE}
+    async with _admin(bootstrap) as admin:
+        changes = await _differences(admin)
+        missing = [_new(topics[change.topic]) for change in changes if change.action == "create"]
+        if missing:
+            response = await admin.create_topics(missing)
+            for name, code, *_ in response.topic_errors:
+                if for_code(code) not in (NoError, TopicAlreadyExistsError):
+                    raise TopicFailure(f"topic {name} was not created: {for_code(code).__name__}")
+        changed = [
+            ConfigResource(ConfigResourceType.TOPIC, change.topic, dict(configuration(topics[change.topic])))
+            for change in changes
+            if change.action == "configure"
+        ]
+        for response in await admin.alter_configs(changed) if changed else ():
+            for code, message, _type, name in response.resources:
+                if code:
+                    raise TopicFailure(f"topic {name} was not configured: {message or for_code(code).__name__}")
+        return changes
+
+
+@asynccontextmanager
+async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="neuroweaver-topics", request_timeout_ms=15_000)
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+def _new(topic: Topic) -> NewTopic:
+    new = NewTopic(topic.name, topic.partitions, 1, topic_configs=dict(configuration(topic)))
+    new.replication_factor = -1  # the cluster's default; the constructor refuses it
+    return new
+
+
+async def _differences(admin: AIOKafkaAdminClient) -> list[Change]:
+    existing = set(await admin.list_topics()) & {topic.name for topic in CATALOGUE}
+    partitions = {}
+    if existing:
+        partitions = {found["topic"]: len(found["partitions"]) for found in await admin.describe_topics(sorted(existing))}
+    configurations = await _configurations(admin, sorted(existing))
+    changes = []
+    for topic in CATALOGUE:
+        wanted = configuration(topic)
+        if topic.name not in existing:
+            settings = ", ".join(f"{name}={value}" for name, value in wanted.items())
+            changes.append(Change(topic.name, "create", f"{topic.partitions} partitions, {settings}"))
+            continue
+        if partitions[topic.name] < topic.partitions:
+            detail = (
+                f"has {partitions[topic.name]} partitions, the catalogue says {topic.partitions}; adding some would move keys to "
+                "other partitions and break their order: keep the number, or move to a new cluster"
+            )
+            changes.append(Change(topic.name, "conflict", detail))
+        known = configurations[topic.name]
+        differing = {name: value for name, value in wanted.items() if known.get(name) != value}
+        if differing:
+            detail = ", ".join(f"{name}: {known.get(name)} → {value}" for name, value in differing.items())
+            changes.append(Change(topic.name, "configure", detail))
+    return changes
+
+
+async def _configurations(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    if not names:
+        return {}
+    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+    return {
+        name: {entry[0]: entry[1] for entry in entries}
+        for response in responses
+        for _code, _message, _type, name, entries in response.resources
+    }
