@@ -1,0 +1,209 @@
+"""A small service for the chassis tests: it refuses every job it is asked for, once, and counts what it saw."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from fastapi import APIRouter
+from sqlalchemy import MetaData, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas.envelope import Event, encode
+from schemas.jobs import JobRejected
+from schemas.reasons import Reason
+from schemas.requests import JobCancelRequested, JobRequested
+from schemas.topics import JOBS, REQUESTS
+from services.chassis import store
+from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
+from services.chassis.migrate import create_database, migrate
+from services.chassis.publisher import make_producer, outside_event
+from services.chassis.runtime import Runtime
+from services.chassis.service import Service, assemble
+from services.chassis.settings import ServiceSettings
+from services.chassis.tables import aggregate_table
+
+
+class Tally(State):
+    """What the toy knows of a job."""
+
+    requests: int = 0
+    order: tuple[str, ...] = ()
+    """Ids of the facts of others, as they were applied."""
+    refused: int = 0
+    due: datetime | None = None
+    reminded: bool = False
+
+
+class Tallies(AggregateType):
+    """`due` is the state's own column."""
+
+    def due(self, state: Any) -> datetime | None:
+        return None if state.reminded else state.due
+
+
+class ToyDomain:
+    """Refuses jobs whose id starts with `prefix`; ignores all others, so that tests can share a broker."""
+
+    def __init__(self, service: str, prefix: str, delay: timedelta | None = None) -> None:
+        self.source, self.prefix, self.delay = f"neuroweaver/{service}", prefix, delay
+        self.aggregates = {"tally": Tallies("tally", Tally)}
+        self.handles = frozenset({"JobRequested", "JobCancelRequested", "JobRejected"})
+        self.poison: str | None = None
+        """Id of a job whose handling fails."""
+
+    def touches(self, event: Event) -> tuple[Ref, ...]:
+        job_id = event.data.job_id  # type: ignore[attr-defined]
+        return (Ref("tally", job_id),) if job_id.startswith(self.prefix) else ()
+
+    def owner(self, event: Event) -> Ref:
+        return self.touches(event)[0]
+
+    def evolve(self, ref: Ref, state: Tally, event: Event) -> Tally:
+        if ref.key == self.poison:
+            raise ValueError("this job is poison")
+        match event.data:
+            case JobRequested():
+                due = event.time + self.delay if self.delay else None
+                return state.model_copy(
+                    update={"requests": state.requests + 1, "order": (*state.order, event.id), "due": state.due or due}
+                )
+            case JobCancelRequested():
+                return state.model_copy(update={"order": (*state.order, event.id)})
+            case JobRejected(reasons=reasons) if reasons:
+                return state.model_copy(update={"reminded": True})
+            case JobRejected():
+                return state.model_copy(update={"refused": state.refused + 1})
+        return state
+
+    def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
+        state = states[ref]
+        assert isinstance(state, Tally)
+        if state.requests and not state.refused:
+            return Decision(ref, ref.key, JobRejected(job_id=ref.key, reasons=()))
+        if state.due and not state.reminded and now >= state.due:
+            reason = Reason(field="clock", message="time is up", remedy="none")
+            return Decision(ref, ref.key, JobRejected(job_id=ref.key, reasons=(reason,)))
+        return None
+
+
+class Ledger:
+    """Effects: one row for each event folded, to see that effects happen exactly once."""
+
+    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> None:
+        await connection.execute(
+            text("INSERT INTO ledger (id) VALUES (:id)"),
+            [{"id": event.id} for event in events if event.data.job_id.startswith("job-")],  # type: ignore[attr-defined]
+        )
+
+
+class Toy:
+    """One toy service with its own database and consumer group on a shared broker."""
+
+    def __init__(self, kafka: str, database_url: str, home: Path, *, delay: timedelta | None = None, **more: Any) -> None:
+        self.name = f"toy_{uuid4().hex[:8]}"
+        self.prefix = f"job-{uuid4().hex[:8]}-"
+        self.delay = delay
+        self.settings = ServiceSettings(
+            kafka_bootstrap=kafka, database_url=database_url, home=home, session_timeout_ms=6000, drain_seconds=5, **more
+        )
+        self.domain = ToyDomain(self.name, self.prefix, delay)
+        self.engine = store.connect(self.settings.database_url_for(self.name))
+
+    async def create(self) -> None:
+        """Its database with all tables."""
+        await create_database(self.settings, self.name)
+        await migrate(self.settings, self.name)
+        metadata = MetaData()
+        aggregate_table(metadata, "tally")
+        async with self.engine.begin() as connection:
+            await connection.run_sync(metadata.create_all)
+            await connection.execute(text("CREATE TABLE operational.ledger (id text)"))
+
+    def runtime(self) -> Runtime:
+        """A new runtime, as another process of this service would have it."""
+        return Runtime(self.settings, self.name, self.domain, topics=(REQUESTS, JOBS), effects=Ledger())
+
+    def service(self) -> Service:
+        """A new service around a new runtime."""
+        return assemble(self.runtime(), router=APIRouter())
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Service]:
+        """The service, ready."""
+        service = self.service()
+        async with service.lifespan():
+            await until(lambda: service.health.ready, what=lambda: service.health.missing)
+            yield service
+
+    async def tallies(self) -> dict[str, Tally]:
+        """Its projection, by job id without the prefix."""
+        async with self.engine.connect() as connection:
+            rows = await connection.execute(text("SELECT key, CAST(state AS text) FROM tally"))
+            return {key.removeprefix(self.prefix): Tally.model_validate_json(state) for key, state in rows}
+
+    async def scalar(self, sql: str) -> Any:
+        """One value out of its database."""
+        async with self.engine.connect() as connection:
+            return await connection.scalar(text(sql))
+
+    def requested(self, name: str, **fields: Any) -> Event:
+        """A JobRequested of an outsider."""
+        job_id = self.prefix + name
+        return outside_event(
+            "outside", JobRequested(job_id=job_id, request={"job_id": job_id, **fields}), correlation_id=job_id
+        )
+
+    async def send(self, *events: Event) -> None:
+        """Publish as an outsider does, in order."""
+        producer: AIOKafkaProducer = make_producer(self.settings.kafka_bootstrap, "outside")
+        await producer.start()
+        try:
+            for event in events:
+                value, headers = encode(event)
+                await producer.send(REQUESTS.name, value, event.data.job_id.encode(), headers=headers)  # type: ignore[attr-defined]
+            await producer.flush()
+        finally:
+            await producer.stop()
+
+    async def log(self, topic: str = JOBS.name) -> list[Any]:
+        """All records of a topic whose key is one of its jobs, in order per partition."""
+        return [record for record in await read_all(self.settings.kafka_bootstrap, topic) if self.prefix in str(record.key)]
+
+
+async def read_all(kafka: str, topic: str) -> list[Any]:
+    """Every record of a topic at this moment."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        await consumer._client._wait_on_metadata(topic)
+        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        records: list[Any] = []
+        for partition in partitions:
+            consumer.seek(partition, 0)
+        while [p for p in partitions if await consumer.position(p) < ends[p]]:
+            for batch in (await consumer.getmany(timeout_ms=200)).values():
+                records += batch
+        return records
+    finally:
+        await consumer.stop()
+
+
+async def until(condition: Any, seconds: float = 30.0, what: Any = lambda: "") -> None:
+    """Wait for `condition()` (plain or awaitable) to become true; fails with `what()` after `seconds`."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        found = condition()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return
+        if asyncio.get_running_loop().time() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what()}")
+        await asyncio.sleep(0.05)

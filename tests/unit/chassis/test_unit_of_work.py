@@ -1,0 +1,108 @@
+"""Rule 1 of the design: a service applies its own event when it decides, and knows it by its number when it comes back."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import pytest
+
+from schemas.envelope import Event
+from schemas.jobs import JobRejected
+from schemas.requests import JobRequested
+from services.chassis.aggregate import Decision, Ref
+from services.chassis.publisher import outside_event
+from services.chassis.unit import Incoming, Restless, Row, SequenceGap, Unit
+from tests.toy import Tally, ToyDomain
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+REF = Ref("tally", "job-1")
+
+
+def a_unit(row: Row | None = None) -> Unit:
+    ids = (f"own-{number}" for number in count(1))
+    return Unit(ToyDomain("toy", "job-"), {REF: row or Row(Tally())}, NOW, lambda: next(ids))
+
+
+def asked(offset: int = 0) -> Incoming:
+    event = outside_event("outside", JobRequested(job_id="job-1", request={}), correlation_id="job-1")
+    return Incoming(event, "requests", 0, offset)
+
+
+def came_back(event: Event, offset: int = 0) -> Incoming:
+    return Incoming(event, "jobs", 3, offset)
+
+
+def test_a_fact_is_folded_and_what_follows_is_decided_numbered_and_applied_at_once() -> None:
+    unit = a_unit()
+    unit.fold(asked())
+    (own,) = unit.emitted
+    assert (own.type, own.sequence, own.source, own.subject) == ("JobRejected", 1, "neuroweaver/toy", "job-1")
+    assert unit.rows[REF].sequence == 1
+    assert unit.states[REF].refused == 1  # type: ignore[attr-defined]
+
+
+def test_a_decision_names_its_cause_and_stays_in_the_trace() -> None:
+    unit, cause = a_unit(), asked()
+    unit.fold(cause)
+    (own,) = unit.emitted
+    assert own.causation_id == cause.event.id
+    assert own.correlation_id == "job-1"
+    assert own.traceparent.split("-")[1] == cause.event.traceparent.split("-")[1]
+    assert own.traceparent != cause.event.traceparent
+
+
+def test_an_own_event_that_comes_back_is_skipped_but_its_offset_is_stamped() -> None:
+    unit = a_unit()
+    unit.fold(asked())
+    (own,) = unit.emitted
+    before = unit.states[REF]
+    unit.fold(came_back(own, offset=41))
+    assert unit.skipped == 1
+    assert unit.states[REF] == before
+    assert unit.rows[REF].offsets == {"requests:0": 0, "jobs:3": 41}
+    assert len(unit.emitted) == 1
+
+
+def test_an_own_event_with_the_next_number_is_applied_as_after_a_lost_database() -> None:
+    decided = a_unit()
+    decided.fold(asked())
+    unit = a_unit()
+    unit.fold(came_back(decided.emitted[0]))
+    assert unit.rows[REF].sequence == 1
+    assert unit.states[REF].refused == 1  # type: ignore[attr-defined]
+    assert unit.emitted == []
+
+
+def test_an_own_event_with_a_higher_number_stops_the_partition() -> None:
+    decided = a_unit(Row(Tally(), sequence=4))
+    decided.fold(asked())
+    with pytest.raises(SequenceGap, match="number 5 after 0"):
+        a_unit().fold(came_back(decided.emitted[0]))
+
+
+def test_offsets_only_grow() -> None:
+    unit = a_unit()
+    unit.fold(asked(offset=9))
+    unit.fold(asked(offset=3))
+    assert unit.rows[REF].offsets["requests:0"] == 9
+
+
+def test_times_are_those_of_events_and_updated_at_is_their_maximum() -> None:
+    unit = a_unit()
+    late, early = asked(), asked()
+    object.__setattr__(late.event, "time", NOW + timedelta(hours=1))
+    object.__setattr__(early.event, "time", NOW - timedelta(hours=1))
+    unit.fold(late)
+    unit.fold(early)
+    assert unit.rows[REF].created_at == NOW - timedelta(hours=1)
+    assert unit.rows[REF].updated_at == NOW + timedelta(hours=1)
+
+
+def test_a_decide_that_never_rests_is_a_fault_and_not_a_loop() -> None:
+    class Talkative(ToyDomain):
+        def decide(self, ref: Ref, states: object, now: datetime) -> Decision | None:
+            return Decision(ref, ref.key, JobRejected(job_id=ref.key, reasons=()))
+
+    unit = a_unit()
+    unit.domain = Talkative("toy", "job-")
+    with pytest.raises(Restless):
+        unit.fold(asked())
