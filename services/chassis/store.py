@@ -138,14 +138,14 @@ def _select(table: str) -> TextClause:
 
 
 async def save_rows(connection: AsyncConnection, domain: Domain, rows: Mapping[Ref, Row]) -> None:
-    """Write rows back, one statement per aggregate type."""
+    """Write rows back, one statement per aggregate type; states whole, so that no later default changes what they say."""
     for name, group in groupby(sorted(rows), key=lambda ref: ref.aggregate):
         aggregate = domain.aggregates[name]
         batch = [(ref.key, rows[ref]) for ref in group]
         values: dict[str, list[object]] = {
             "key": [key for key, _ in batch],
             "sequence": [row.sequence for _, row in batch],
-            "state": [row.state.model_dump_json(exclude_defaults=True) for _, row in batch],
+            "state": [row.state.model_dump_json() for _, row in batch],
             "due_at": [aggregate.due(row.state) for _, row in batch],
             "created_at": [row.created_at for _, row in batch],
             "updated_at": [row.updated_at for _, row in batch],
