@@ -32,3 +32,6 @@ RULES = (
     Rule(name="has 8 words or more", kind="min_words", words=8),
     Rule(name="has 40 words or fewer", kind="max_words", words=40),
 )  # fmt: skip
+
+PRINCIPLE = "Reply kindly. Thank the customer or say sorry, name the product, and say what you will do next."
+OPPOSITE = "Reply rudely, vaguely, or with wild promises and guarantees."
