@@ -1,0 +1,165 @@
+"""Why: an attempt at a step as its executor sees it: what was asked, whether it is still wanted, how it ended.
+
+The executor decides the outcome (rule 1), so its own events about the attempt are numbered by this aggregate. Columns
+commute (rule 2): those of the orchestrator's facts and those of own events are never read by each other's `evolve`.
+There is no projection beside it: `evolve` is the projection.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from schemas.envelope import Event
+from schemas.jobs import (
+    StepCancelled,
+    StepCancelRequested,
+    StepCompleted,
+    StepEventData,
+    StepFailed,
+    StepFault,
+    StepRequested,
+    StepResult,
+    StepStarted,
+)
+from schemas.steps import EXECUTOR_OF
+from schemas.topics import JOBS
+from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
+
+ATTEMPT = "attempt"
+OPEN = ("queued", "running", "cancelling")
+"""Statuses of attempts that still need a worker."""
+
+
+class AttemptState(State):
+    """The whole request is kept, so that after a lost database the work is taken up from here."""
+
+    requested: StepRequested | None = Field(default=None, description="What the orchestrator asked for.")
+    requested_at: datetime | None = Field(default=None, description="Time of the request.")
+    cancel_requested: bool = Field(default=False, description="The orchestrator closed the attempt.")
+    started_at: datetime | None = Field(default=None, description="Time of the first start.")
+    starts: int = Field(default=0, description="How often a worker began or took over.")
+    worker: str | None = Field(default=None, description="The worker that began last.")
+    outcome: str | None = Field(default=None, description="completed, failed or cancelled; null while open.")
+    result: StepResult | None = Field(default=None, description="Of a completed attempt.")
+    fault: StepFault | None = Field(default=None, description="Of a failed attempt.")
+    ended_at: datetime | None = Field(default=None, description="Time of the outcome.")
+
+    @property
+    def status(self) -> str | None:
+        """One word for queries; None for an attempt that was never requested here."""
+        if self.outcome or self.requested is None:
+            return self.outcome
+        if self.cancel_requested:
+            return "cancelling"
+        return "running" if self.starts else "queued"
+
+
+class Attempts(AggregateType):
+    """How attempts are kept: the table that `schema.create_executor_tables` makes."""
+
+    def __init__(self) -> None:
+        columns = {
+            "job_id": "text", "step": "text", "attempt": "int", "kind": "text", "status": "text", "priority": "int",
+            "requested_at": "timestamptz", "not_before": "timestamptz",
+        }  # fmt: skip
+        super().__init__(ATTEMPT, AttemptState, columns)
+
+    def values(self, state: AttemptState) -> Mapping[str, Any]:
+        """Values of the query columns: a pure function of the state."""
+        asked = state.requested
+        return {
+            "job_id": asked and asked.job_id,
+            "step": asked and asked.step,
+            "attempt": asked and asked.attempt,
+            "kind": asked and asked.kind,
+            "status": state.status,
+            "priority": asked and asked.priority,
+            "requested_at": state.requested_at,
+            "not_before": asked and asked.not_before,
+        }
+
+
+def attempt_ref(job_id: str, step: str, attempt: int) -> Ref:
+    """Names one attempt; the key is also the CloudEvents subject of what executors say about it."""
+    return Ref(ATTEMPT, f"{job_id}/{step}/{attempt}")
+
+
+def ref_of(data: StepEventData) -> Ref:
+    """The attempt that an event is about."""
+    return attempt_ref(data.job_id, data.step, data.attempt)
+
+
+class ExecutorDomain:
+    """The domain of a service that executes steps; a service with aggregates of its own extends it.
+
+    Facts about kinds that EXECUTOR_OF gives to another service touch nothing. Own events always touch their attempt, also
+    after a kind has moved to another service: their numbers must stay without a gap.
+    """
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self.source = f"neuroweaver/{service}"
+        self.aggregates: Mapping[str, AggregateType] = {ATTEMPT: Attempts()}
+        self.handles = frozenset(event.type_name() for event in JOBS.events if issubclass(event, StepEventData))
+
+    def touches(self, event: Event) -> tuple[Ref, ...]:
+        """The event's attempt, where it is ours."""
+        data = event.data
+        if not isinstance(data, StepEventData):
+            return ()
+        if event.source == self.source:
+            return (ref_of(data),)
+        ours = isinstance(data, StepRequested | StepCancelRequested) and EXECUTOR_OF.get(data.kind) == self.service
+        return (ref_of(data),) if ours else ()
+
+    def owner(self, event: Event) -> Ref:
+        """The attempt numbers all own events about it, extra ones such as FeedbackRecorded included."""
+        if not isinstance(event.data, StepEventData):
+            raise TypeError(f"{event.type} is no event of an attempt; the domain that emits it must name its owner")
+        return ref_of(event.data)
+
+    def evolve(self, ref: Ref, state: Any, event: Event) -> State:
+        """The attempt after `event`; extra own events change no column."""
+        if not isinstance(state, AttemptState):
+            raise TypeError(f"{ref.aggregate} {ref.key} is no attempt; the domain that keeps it must evolve it")
+        match event.data:
+            case StepRequested():
+                return state.model_copy(
+                    update={
+                        "requested": event.data,
+                        "requested_at": event.time,
+                        "correlation_id": event.correlation_id,
+                        "opened_by": event.id,
+                        "traceparent": event.traceparent,
+                    }
+                )
+            case StepCancelRequested():
+                return state.model_copy(update={"cancel_requested": True})
+            case StepStarted(worker=worker):
+                started = state.started_at or event.time
+                return state.model_copy(update={"started_at": started, "starts": state.starts + 1, "worker": worker})
+            case StepCompleted(result=result):
+                return state.model_copy(update={"outcome": "completed", "result": result, "ended_at": event.time})
+            case StepFailed(fault=fault):
+                return state.model_copy(update={"outcome": "failed", "fault": fault, "ended_at": event.time})
+            case StepCancelled():
+                return state.model_copy(update={"outcome": "cancelled", "ended_at": event.time})
+        return state
+
+    def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
+        """A cancelled attempt that no worker ever began ends at once; one that was begun is ended by a worker."""
+        state = states[ref]
+        if not isinstance(state, AttemptState) or state.requested is None:
+            return None
+        if state.cancel_requested and state.outcome is None and not state.starts:
+            return decision(state.requested, StepCancelled)
+        return None
+
+
+def decision(about: StepEventData, event: type[StepEventData], **fields: object) -> Decision:
+    """An own event about the attempt that `about` names."""
+    ref = ref_of(about)
+    data = event(job_id=about.job_id, step=about.step, attempt=about.attempt, kind=about.kind, **fields)
+    return Decision(ref, ref.key, data)

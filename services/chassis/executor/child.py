@@ -1,0 +1,226 @@
+"""Why: the child's side of supervised work: one task, progress and one last word over a pipe, and no life without its worker.
+
+Standard output and error belong to the libraries and go to the attempt's log. SIGTERM asks to checkpoint and stop. When
+the worker is gone the child ends at once, with all processes that it started: whoever holds the lease next works alone.
+"""
+
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NoReturn
+
+import psutil
+
+from schemas.base import EventData
+from schemas.jobs import StepFault, StepResult
+from schemas.progress import StepProgressed
+from schemas.reasons import Reason
+from services.chassis.artifacts import ArtifactStore
+from services.chassis.executor.messages import (
+    CHANNEL_VARIABLE,
+    FaultMessage,
+    LastWord,
+    ProgressMessage,
+    ResultMessage,
+    StoppedMessage,
+    Task,
+)
+from services.chassis.executor.text import storable
+
+_PROGRESS_SECONDS = 1.0
+_PR_SET_PDEATHSIG = 1
+_MESSAGE_LIMIT = 4000
+_OOM_SCORE = 500
+
+
+class UserFault(Exception):
+    """The request or its data are at fault; nothing is tried again until a person acts on the reasons."""
+
+    def __init__(self, *reasons: Reason) -> None:
+        super().__init__("; ".join(str(reason) for reason in reasons))
+        self.reasons = reasons
+
+
+class MemoryFault(Exception):
+    """Memory did not suffice; the next attempt is told so and works in smaller pieces."""
+
+
+class Stopping(BaseException):
+    """The handler ends early because `Context.stopping` was set; raise it when the checkpoint is written."""
+
+
+class Context:
+    """What a handler is given."""
+
+    def __init__(self, task: Task, channel: "Channel") -> None:
+        self.task = task
+        self._channel = channel
+        self._sent_at = 0.0
+        self._began: tuple[float, int, int, str] | None = None
+        """Time, units done, units in all and unit of the phase's first report: the base of the ETA."""
+        self._stop = threading.Event()
+
+    @cached_property
+    def store(self) -> ArtifactStore:
+        """Where artifacts go to and come from."""
+        return ArtifactStore(self.task.artifacts)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether to checkpoint and raise Stopping now."""
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Note that the run is to end."""
+        self._stop.set()
+
+    def progress(
+        self,
+        done: int,
+        of: int,
+        unit: str = "steps",
+        *,
+        loss: float | None = None,
+        learning_rate: float | None = None,
+        tokens_per_second: float | None = None,
+    ) -> None:
+        """Report how far the work is; call it as often as you like, at most one report a second is sent."""
+        now = time.monotonic()
+        if self._began is None or self._began[2:] != (of, unit) or done < self._began[1]:
+            self._began = (now, done, of, unit)
+        if now - self._sent_at < _PROGRESS_SECONDS:
+            return
+        self._sent_at = now
+        began_at, done_then, *_ = self._began
+        gained = done - done_then
+        report = StepProgressed(
+            job_id=self.task.job_id,
+            step=self.task.step,
+            attempt=self.task.attempt,
+            kind=self.task.kind,
+            done=done,
+            of=of,
+            unit=unit,
+            loss=loss,
+            learning_rate=learning_rate,
+            tokens_per_second=tokens_per_second,
+            memory_bytes=psutil.Process().memory_info().rss,
+            eta_seconds=(now - began_at) / gained * max(0, of - done) if gained > 0 else None,
+        )
+        self._channel.send(ProgressMessage(progress=report))
+
+
+Handler = Callable[[Context], StepResult | tuple[StepResult, Sequence[EventData]]]
+
+
+def run_child(handlers: Mapping[str, Handler]) -> NoReturn:
+    """The main of a service's child module: read the task, do it by the handler of its kind, say how it went, end."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    descriptor = os.environ.pop(CHANNEL_VARIABLE, None)
+    if descriptor is None:
+        sys.exit(f"{CHANNEL_VARIABLE} is not set: this module is started by a worker, not by hand")
+    channel = Channel(int(descriptor))
+    _die_with_worker()
+    task = Task.model_validate_json(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_when_worker_is_gone, name="watch-worker", daemon=True).start()
+    context = Context(task, channel)
+    signal.signal(signal.SIGTERM, lambda *_: context.stop())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    word = _last_word(handlers, context)
+    channel.send(word)
+    sys.exit(1 if isinstance(word, FaultMessage) else 0)
+
+
+def _last_word(handlers: Mapping[str, Handler], context: Context) -> LastWord:
+    try:
+        handler = handlers.get(context.task.kind)
+        if handler is None:
+            raise LookupError(f"no handler for steps of kind {context.task.kind}; there are {', '.join(handlers)}")
+        made = handler(context)
+    except Stopping:
+        return StoppedMessage()
+    except UserFault as fault:
+        return FaultMessage(fault=StepFault(cause="user", message=_shown(fault), reasons=_storable(fault.reasons)))
+    except BaseException as error:
+        traceback.print_exc()
+        cause = "memory" if _is_memory(error) else "infrastructure"
+        return FaultMessage(fault=StepFault(cause=cause, message=f"{type(error).__name__}: {_shown(error)}"))
+    result, events = made if isinstance(made, tuple) else (made, ())
+    return ResultMessage.of(result, events)
+
+
+def _shown(error: BaseException) -> str:
+    return storable(str(error))[:_MESSAGE_LIMIT]
+
+
+def _storable(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
+    return tuple(
+        Reason(
+            field=storable(reason.field),
+            value=None if reason.value is None else storable(reason.value),
+            message=storable(reason.message),
+            remedy=storable(reason.remedy),
+        )
+        for reason in reasons
+    )
+
+
+def _is_memory(error: BaseException | None) -> bool:
+    """Whether `error`, or what it came from, says that memory ran out: on the host or, as PyTorch puts it, elsewhere."""
+    while error is not None:
+        if isinstance(error, MemoryError | MemoryFault) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class Channel:
+    """The child's end of the pipe; a message is written whole or the child ends."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+
+    def send(self, message: ProgressMessage | LastWord) -> None:
+        """Write one message; blocks while the pipe is full. A worker that reads no more is gone."""
+        line = memoryview(message.model_dump_json().encode() + b"\n")
+        with self._lock:
+            while line:
+                try:
+                    line = line[os.write(self._descriptor, line) :]
+                except BrokenPipeError:
+                    _end()
+
+
+def _die_with_worker() -> None:
+    """Where Linux offers it: be killed with the thread that started us. And be the first to go when memory is short."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
+
+
+def _end_when_worker_is_gone() -> None:
+    """The worker holds our standard input open as long as it lives and never writes to it again."""
+    descriptor = sys.stdin.fileno()
+    while os.read(descriptor, 4096):
+        pass
+    _end()
+
+
+def _end() -> NoReturn:
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)

@@ -1,0 +1,90 @@
+"""Why: what passes between a worker and its child, one JSON object a line: the task in, progress and one last word out."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from schemas.artifacts import ArtifactRef
+from schemas.base import EventData, Frozen
+from schemas.jobs import StepFault, StepResult
+from schemas.progress import StepProgressed
+from schemas.steps import StepSettings
+from schemas.topics import EVENT_TYPES
+from services.chassis.executor.folders import folder_name
+
+CHANNEL_VARIABLE = "NEUROWEAVER_CHILD_CHANNEL"
+"""Environment variable with the number of the file descriptor that the child writes to."""
+
+
+class Task(Frozen):
+    """What a child is to do."""
+
+    job_id: str
+    step: str
+    attempt: int
+    kind: str
+    settings: StepSettings
+    inputs: dict[str, ArtifactRef]
+    results: dict[str, StepResult] = Field(description="Results of the steps completed before, by step.")
+    memory_failures: int = Field(description="Earlier attempts that ran out of memory.")
+    artifacts: str = Field(description="URI of the artifact store.")
+    checkpoints: Path = Field(description="Root of all checkpoints of this step, of every attempt and lease.")
+    lease: str = Field(description="Token of the lease under which this child works.")
+    cache: Path = Field(description="Folder for what can be fetched again.")
+
+    @property
+    def own_checkpoints(self) -> Path:
+        """Where this run alone writes checkpoints: `<attempt>/<lease>` below `checkpoints`."""
+        return self.checkpoints / str(self.attempt) / folder_name(self.lease)
+
+
+class ProgressMessage(Frozen):
+    """A sign of life."""
+
+    message: Literal["progress"] = "progress"
+    progress: StepProgressed
+
+
+class ExtraEvent(Frozen):
+    """An own event that goes before the outcome."""
+
+    type: str
+    data: dict[str, Any]
+
+
+class ResultMessage(Frozen):
+    """The step is done."""
+
+    message: Literal["result"] = "result"
+    result: StepResult
+    events: tuple[ExtraEvent, ...] = ()
+
+    @classmethod
+    def of(cls, result: StepResult, events: Iterable[EventData]) -> "ResultMessage":
+        """The message that carries `events`."""
+        extra = (ExtraEvent(type=event.type_name(), data=event.model_dump(mode="json")) for event in events)
+        return cls(result=result, events=tuple(extra))
+
+    def extra(self) -> list[EventData]:
+        """The events as typed data."""
+        return [EVENT_TYPES[event.type].model_validate(event.data) for event in self.events]
+
+
+class FaultMessage(Frozen):
+    """The step failed."""
+
+    message: Literal["fault"] = "fault"
+    fault: StepFault
+
+
+class StoppedMessage(Frozen):
+    """The child ended early as asked."""
+
+    message: Literal["stopped"] = "stopped"
+
+
+LastWord = ResultMessage | FaultMessage | StoppedMessage
+Message = Annotated[ProgressMessage | LastWord, Field(discriminator="message")]
+MESSAGE: TypeAdapter[ProgressMessage | LastWord] = TypeAdapter(Message)

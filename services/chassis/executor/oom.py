@@ -1,0 +1,40 @@
+"""Why: tells a child killed for want of memory (SIGKILL without a word) from one killed by somebody, by the kernel's count."""
+
+import re
+from pathlib import Path
+
+_COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+
+
+def oom_kills(root: Path = Path("/")) -> int | None:
+    """How many processes of this control group the kernel has killed for memory; None where nothing tells.
+
+    Reads cgroup v2, then v1, then the whole machine's counter. `root` is where /proc and /sys are found.
+    """
+    for path in _counters(root):
+        try:
+            match = _COUNT.search(path.read_text())
+        except OSError:
+            continue
+        if match:
+            return int(match[1])
+    return None
+
+
+def _counters(root: Path) -> list[Path]:
+    """Files that may hold the count, the most particular first; a container often sees its own group as the root."""
+    groups = root / "sys/fs/cgroup"
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    paths: list[Path] = []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            for mount in (groups, groups / "unified"):
+                paths += [mount / group.lstrip("/") / "memory.events", mount / "memory.events"]
+        elif "memory" in controllers.split(","):
+            mount = groups / "memory"
+            paths += [mount / group.lstrip("/") / "memory.oom_control", mount / "memory.oom_control"]
+    return [*paths, root / "proc/vmstat"]

@@ -1,0 +1,46 @@
+"""Why: describes the tables of an executor as they are now; a test compares them with what the migrations made."""
+
+from sqlalchemy import Boolean, Column, DateTime, Index, Integer, MetaData, Table, Text, text
+
+from services.chassis.executor.attempts import ATTEMPT, OPEN
+from services.chassis.tables import OPERATIONAL, aggregate_table
+
+WORK = "work"
+
+
+def attempt_table(metadata: MetaData) -> Table:
+    """The aggregate `attempt` with its query columns; `attempt_open` serves the sweep for work."""
+    table = aggregate_table(
+        metadata,
+        ATTEMPT,
+        Column("job_id", Text),
+        Column("step", Text),
+        Column("attempt", Integer),
+        Column("kind", Text),
+        Column("status", Text),
+        Column("priority", Integer),
+        Column("requested_at", DateTime(timezone=True)),
+        Column("not_before", DateTime(timezone=True)),
+    )
+    statuses = ", ".join(repr(status) for status in OPEN)
+    Index("attempt_open", table.c.status, postgresql_where=text(f"status IN ({statuses})"))
+    return table
+
+
+def work_table(metadata: MetaData) -> Table:
+    """Attempts without an outcome, and who holds them. Operational: no projection, untouched by a rebuild."""
+    return Table(
+        WORK,
+        metadata,
+        Column("key", Text, primary_key=True, comment="Key of the attempt."),
+        Column("priority", Integer, nullable=False),
+        Column("requested_at", DateTime(timezone=True), nullable=False),
+        Column("not_before", DateTime(timezone=True), comment="Earliest start; null: at once."),
+        Column("cancel", Boolean, nullable=False, server_default=text("false")),
+        Column("lease", Text, comment="Token of the worker that holds it: the fence of everything it writes."),
+        Column("leased_until", DateTime(timezone=True), comment="On the database's clock."),
+        Column("leases", Integer, nullable=False, server_default=text("0"), comment="How often it was claimed."),
+        Index("work_order", text("priority DESC"), "requested_at", "key"),
+        schema=OPERATIONAL,
+        comment="Work of this executor, claimed by lease.",
+    )

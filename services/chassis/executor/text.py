@@ -1,0 +1,27 @@
+"""Why: what programs print is no fit text for events and databases until it is cleaned and cut."""
+
+import os
+import re
+from pathlib import Path
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]")
+_UNSTORABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_TAIL_BYTES = 64 * 1024
+
+
+def storable(text: str) -> str:
+    """`text` without terminal escapes, control characters and lone surrogates, which no database stores as JSON."""
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", text))
+
+
+def tail(path: Path, lines: int = 50, width: int = 500) -> tuple[str, ...]:
+    """The last lines of a log, oldest first; of a line that a progress bar kept rewriting only its last state."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            raw = file.read()
+    except OSError:
+        return ()
+    written = raw.decode(errors="replace").replace("\r\n", "\n").split("\n")
+    shown = (storable(line.rstrip("\r").rpartition("\r")[2]).rstrip()[:width] for line in written)
+    return tuple(line for line in shown if line)[-lines:]

@@ -1,0 +1,131 @@
+"""Why: attempts wait in a table and are held by lease, so that a step runs on one worker at a time and survives each.
+
+A lease is a random token with an end on the database's clock. Every write of its holder checks the token under a row
+lock: whoever was taken over can renew, release and conclude nothing. Locks: the attempt's row before the work row
+wherever both are held (rule 4); claiming, renewing and releasing hold the work row alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from schemas.envelope import Event
+from schemas.jobs import StepCancelled, StepCancelRequested, StepCompleted, StepFailed, StepRequested
+from services.chassis.aggregate import States
+from services.chassis.executor.attempts import OPEN, AttemptState, ref_of
+
+CHANNEL = "work"
+"""NOTIFY channel; payloads are keys of attempts that were requested, cancelled or released."""
+
+_ENQUEUE = text(
+    """INSERT INTO work (key, priority, requested_at, not_before, cancel)
+       SELECT * FROM unnest(CAST(:keys AS text[]), CAST(:priorities AS int[]), CAST(:requested_at AS timestamptz[]),
+                            CAST(:not_before AS timestamptz[]), CAST(:cancel AS boolean[]))
+       ON CONFLICT (key) DO UPDATE SET cancel = work.cancel OR EXCLUDED.cancel"""
+)
+_REMOVE = text("DELETE FROM work WHERE key = ANY(CAST(:keys AS text[]))")
+_WAKE = text(f"SELECT pg_notify('{CHANNEL}', key) FROM unnest(CAST(:keys AS text[])) AS key")
+_TAKE_UP = text(
+    f"""INSERT INTO work (key, priority, requested_at, not_before, cancel)
+        SELECT key, priority, requested_at, not_before, status = 'cancelling' FROM attempt
+        WHERE status IN ({", ".join(repr(status) for status in OPEN)}) ORDER BY key
+        ON CONFLICT DO NOTHING"""
+)
+_CLAIM = text(
+    """WITH next AS MATERIALIZED (
+           SELECT key FROM work
+           WHERE (not_before IS NULL OR not_before <= clock_timestamp())
+             AND (leased_until IS NULL OR leased_until <= clock_timestamp())
+           ORDER BY priority DESC, requested_at, key LIMIT 1 FOR UPDATE SKIP LOCKED)
+       UPDATE work SET lease = :lease, leases = leases + 1,
+                       leased_until = clock_timestamp() + make_interval(secs => :seconds)
+       FROM next WHERE work.key = next.key RETURNING work.key"""
+)
+_RENEW = text(
+    """UPDATE work SET leased_until = clock_timestamp() + make_interval(secs => :seconds)
+       WHERE key = :key AND lease = :lease RETURNING cancel"""
+)
+_RELEASE = text("UPDATE work SET lease = NULL, leased_until = NULL WHERE key = :key AND lease = :lease RETURNING key")
+_HOLDS = text("SELECT key FROM work WHERE key = :key AND lease = :lease FOR UPDATE")
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on one attempt, as long as it is renewed."""
+
+    key: str
+    token: str
+
+
+class WorkEffects:
+    """Keeps `work` in step with the attempts: a row for every open one, none for the others."""
+
+    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> None:
+        """Looks at the states as they are after all of `events`, so their number and order do not matter."""
+        queued: list[tuple[str, AttemptState, StepRequested]] = []
+        ended: list[str] = []
+        for ref in sorted({ref_of(event.data) for event in events if isinstance(event.data, _MATTERS)}):
+            state = states.get(ref)
+            if not isinstance(state, AttemptState) or state.requested is None:
+                continue
+            if state.outcome:
+                ended.append(ref.key)
+            else:
+                queued.append((ref.key, state, state.requested))
+        if ended:
+            await connection.execute(_REMOVE, {"keys": ended})
+        if queued:
+            await connection.execute(
+                _ENQUEUE,
+                {
+                    "keys": [key for key, _, _ in queued],
+                    "priorities": [asked.priority for _, _, asked in queued],
+                    "requested_at": [state.requested_at for _, state, _ in queued],
+                    "not_before": [asked.not_before for _, _, asked in queued],
+                    "cancel": [state.cancel_requested for _, state, _ in queued],
+                },
+            )
+            await connection.execute(_WAKE, {"keys": [key for key, _, _ in queued]})
+
+
+_MATTERS = (StepRequested, StepCancelRequested, StepCompleted, StepFailed, StepCancelled)
+
+
+async def take_up(engine: AsyncEngine) -> None:
+    """Queue every open attempt that has no work row, as after a lost database (rule 5); harmless at any time."""
+    async with engine.begin() as connection:
+        await connection.execute(_TAKE_UP)
+
+
+async def claim(engine: AsyncEngine, token: str, seconds: float) -> Lease | None:
+    """Lease the next attempt: highest priority first, then oldest, none before its time; None where nothing waits."""
+    async with engine.begin() as connection:
+        key = (await connection.execute(_CLAIM, {"lease": token, "seconds": seconds})).scalar_one_or_none()
+    return None if key is None else Lease(key, token)
+
+
+async def renew(engine: AsyncEngine, lease: Lease, seconds: float) -> bool | None:
+    """Whether a cancel was requested; None where the lease is lost."""
+    async with engine.begin() as connection:
+        renewed = await connection.execute(_RENEW, {"key": lease.key, "lease": lease.token, "seconds": seconds})
+        cancel: bool | None = renewed.scalar_one_or_none()
+    return cancel
+
+
+async def release(engine: AsyncEngine, lease: Lease) -> None:
+    """Give the work back for others to take over at once; nothing happens where the lease is lost."""
+    async with engine.begin() as connection:
+        if (await connection.execute(_RELEASE, {"key": lease.key, "lease": lease.token})).first():
+            await connection.execute(_WAKE, {"keys": [lease.key]})
+
+
+async def holds(connection: AsyncConnection, lease: Lease) -> bool:
+    """Whether the lease still counts; locks the work row, so the answer holds until the transaction ends."""
+    return (await connection.execute(_HOLDS, {"key": lease.key, "lease": lease.token})).first() is not None
+
+
+async def drop(connection: AsyncConnection, lease: Lease) -> None:
+    """Remove work whose attempt needs none."""
+    await connection.execute(_REMOVE, {"keys": [lease.key]})

@@ -1,0 +1,322 @@
+"""Why: takes work by lease, keeps the lease while a runner does it, and announces the outcome once (design section 5).
+
+Claiming is two transactions, so that locks are always taken in one order: the lease on the work row alone, then the
+attempt with its StepStarted, under the token. A worker dies of nothing: what it does not understand is logged, counted
+and tried again; a lease that it could not keep is somebody else's.
+"""
+
+import asyncio
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Awaitable
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Gauge
+from structlog.contextvars import bound_contextvars
+
+from schemas.envelope import Event
+from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, StepStarted
+from schemas.progress import StepProgressed
+from services.chassis.commands import Command
+from services.chassis.executor.attempts import AttemptState, attempt_ref, decision
+from services.chassis.executor.folders import checkpoints_of
+from services.chassis.executor.runner import (
+    Completed,
+    Failed,
+    Outcome,
+    StepRunner,
+    Stopped,
+    StopReason,
+    UnderLocks,
+    Work,
+    WorkContext,
+)
+from services.chassis.executor.work import CHANNEL, Lease, claim, drop, holds, release, renew, take_up
+from services.chassis.logging import get_logger
+from services.chassis.metrics import REGISTRY
+from services.chassis.publisher import outside_event
+from services.chassis.runtime import Runtime, Task
+from services.chassis.signals import Subscription
+from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
+
+_log = get_logger(__name__)
+_POLL_SECONDS = 1.0
+_PATIENCE_SECONDS = 5.0
+
+OUTCOMES = Counter("neuroweaver_step_outcomes", "Attempts concluded.", ["service", "kind", "outcome"], registry=REGISTRY)
+RUNNING = Gauge("neuroweaver_steps_running", "Attempts being worked on.", ["service"], registry=REGISTRY)
+LEASES_LOST = Counter("neuroweaver_leases_lost", "Runs given up for a lost lease.", ["service"], registry=REGISTRY)
+ERRORS = Counter("neuroweaver_worker_errors", "Unexpected errors of workers.", ["service"], registry=REGISTRY)
+
+
+def worker_tasks(runtime: Runtime, runner: StepRunner) -> list[Task]:
+    """The loops of `settings.workers` workers, for `assemble(tasks=...)`."""
+    return [Worker(runtime, runner).run for _ in range(runtime.settings.workers)]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Work that was begun."""
+
+    work: Work
+    lease: Lease
+    started: Event
+    """Our StepStarted: the cause of all progress."""
+    until: float
+    """The event loop's time at which the lease surely ends unless it is renewed."""
+
+
+class Worker:
+    """Does one attempt at a time."""
+
+    def __init__(self, runtime: Runtime, runner: StepRunner) -> None:
+        self._runtime, self._runner = runtime, runner
+        self._seconds = runtime.settings.lease_seconds
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._abandoned: set[asyncio.Task[None]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`; a running attempt is then asked to checkpoint and given back."""
+        backoff = Backoff()
+        taken_up = False
+        with self._runtime.signals.subscribe(CHANNEL) as signal:
+            while not stop.is_set():
+                try:
+                    if not taken_up:
+                        await take_up(self._runtime.engine)
+                        taken_up = True
+                    found = await self._look(stop, signal)
+                    backoff.reset()
+                except Exception as error:
+                    self._note("worker interrupted", error)
+                    await wait_or_stop(stop, backoff.next())
+                else:
+                    if not found:
+                        await _first(stop.wait(), signal.wait(_POLL_SECONDS))
+
+    async def _look(self, stop: asyncio.Event, signal: Subscription) -> bool:
+        """Claim and do one attempt; False where nothing waits."""
+        claimed_at = asyncio.get_running_loop().time()
+        lease = await claim(self._runtime.engine, secrets.token_hex(16), self._seconds)
+        if lease is None:
+            return False
+        held = await self._begin(lease, claimed_at + self._seconds)
+        if held is not None:
+            request = held.work.request
+            with (
+                bound_contextvars(job=request.job_id, step=request.step, attempt=request.attempt),
+                RUNNING.labels(self._runtime.service).track_inprogress(),
+            ):
+                await self._do(held, stop, signal)
+        return True
+
+    async def _begin(self, lease: Lease, until: float) -> Held | None:
+        """Announce the start under the token; None where the attempt needs no worker any more."""
+        ref = attempt_ref(*_parts(lease.key))
+        async with self._runtime.transact([ref]) as command:
+            state = command.unit.states[ref]
+            if not isinstance(state, AttemptState):
+                raise TypeError(f"the domain of {self._runtime.service} keeps no attempts; extend ExecutorDomain")
+            if not await holds(command.connection, lease):
+                return None
+            if state.requested is None or state.outcome:
+                await drop(command.connection, lease)
+                return None
+            if state.cancel_requested:
+                command.unit.apply(decision(state.requested, StepCancelled))
+                return None
+            started = command.unit.apply(decision(state.requested, StepStarted, worker=self._name))
+        return Held(Work(state.requested, lease.token), lease, started, until)
+
+    async def _do(self, held: Held, stop: asyncio.Event, signal: Subscription) -> None:
+        """Run the work while its lease is kept, then conclude."""
+        context = WorkContext(self._runtime.settings, self._runtime.service, lambda data: self._publish(held, data))
+        done = asyncio.Event()
+        keeping = asyncio.create_task(self._keep(held, context, done, signal))
+        try:
+            outcome = await self._run(held.work, context, stop)
+            if context.lost.is_set():
+                LEASES_LOST.labels(self._runtime.service).inc()
+                _log.warning("lease lost; the run was given up")
+            elif isinstance(outcome, Stopped) and context.reason is not StopReason.CANCEL:
+                await release(self._runtime.engine, held.lease)
+                _log.info("given back", reason=context.reason or "stopped by itself")
+                await wait_or_stop(stop, _POLL_SECONDS)
+            else:
+                await self._conclude(held, outcome, stop)
+        finally:
+            done.set()
+            await self._leave(keeping)
+
+    async def _run(self, todo: Work, context: WorkContext, stop: asyncio.Event) -> Outcome:
+        """The runner's outcome. On a drain it is asked to end; it is cancelled when that, or a lost lease, does not help."""
+        running = asyncio.create_task(self._runner.run(todo, context))
+        try:
+            await _first(asyncio.wait({running}), stop.wait(), context.lost.wait())
+            if not running.done() and not context.lost.is_set():
+                context.request_stop(StopReason.DRAIN)
+                grace = self._runtime.settings.drain_seconds
+                await _first(asyncio.wait({running}, timeout=grace), context.lost.wait())
+            if context.lost.is_set():
+                await asyncio.wait({running}, timeout=_PATIENCE_SECONDS)
+        finally:
+            if not running.done():
+                running.cancel()
+                await asyncio.wait({running}, timeout=_PATIENCE_SECONDS)
+        if not running.done() or running.cancelled():
+            return Stopped()
+        error = running.exception()
+        if error is None:
+            return running.result()
+        self._note("a run failed", error)
+        return Failed(StepFault(cause="infrastructure", message=f"{type(error).__name__}: {error}"))
+
+    async def _keep(self, held: Held, context: WorkContext, done: asyncio.Event, signal: Subscription) -> None:
+        """Renew the lease, at once when this attempt is signalled, until `done`; fence the run where that fails.
+
+        The timer decides when the lease has surely ended: it runs also while a renewal hangs.
+        """
+        loop = asyncio.get_running_loop()
+        fence = loop.call_at(held.until, context.request_stop, StopReason.LEASE_LOST)
+        backoff = Backoff(0.2, self._seconds / 4)
+        wait = self._seconds / 3
+        try:
+            while not done.is_set():
+                await self._signalled(held.lease.key, done, signal, wait)
+                if done.is_set():
+                    return
+                sent_at = loop.time()
+                try:
+                    cancel = await renew(self._runtime.engine, held.lease, self._seconds)
+                except Exception as error:
+                    self._note("lease not renewed yet", error)
+                    wait = backoff.next()
+                    continue
+                if cancel is None:
+                    context.request_stop(StopReason.LEASE_LOST)
+                    return
+                fence.cancel()
+                if not context.lost.is_set():
+                    fence = loop.call_at(sent_at + self._seconds, context.request_stop, StopReason.LEASE_LOST)
+                if cancel:
+                    context.request_stop(StopReason.CANCEL)
+                backoff.reset()
+                wait = self._seconds / 3
+        finally:
+            fence.cancel()
+
+    async def _signalled(self, key: str, done: asyncio.Event, signal: Subscription, seconds: float) -> None:
+        """Wait so long, or until `done`, or until a signal concerns this attempt (an empty payload concerns all)."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while not done.is_set() and (left := until - loop.time()) > 0:
+            waiting = asyncio.ensure_future(signal.wait(left))
+            await _first(done.wait(), asyncio.wait({waiting}))
+            if waiting.done() and {"", key} & set(waiting.result()):
+                return
+            waiting.cancel()
+
+    async def _conclude(self, held: Held, outcome: Outcome, stop: asyncio.Event) -> None:
+        """Announce the outcome, however long the database is away; only a drain limits the patience."""
+        loop = asyncio.get_running_loop()
+        backoff = Backoff()
+        give_up: float | None = None
+        while True:
+            try:
+                concluded = await self._finish(held, outcome)
+                break
+            except Exception as error:
+                self._note("outcome not recorded yet", error)
+                if not is_surroundings(error):
+                    if isinstance(outcome, Failed):
+                        raise
+                    outcome = Failed(StepFault(cause="infrastructure", message=f"{type(error).__name__}: {error}"))
+                if stop.is_set():
+                    give_up = give_up or loop.time() + self._runtime.settings.drain_seconds / 4
+                    if loop.time() > give_up:
+                        raise
+                    await asyncio.sleep(backoff.next())
+                else:
+                    await wait_or_stop(stop, backoff.next())
+        if concluded is None:
+            LEASES_LOST.labels(self._runtime.service).inc()
+            _log.warning("lease lost before the outcome could be recorded")
+            return
+        OUTCOMES.labels(self._runtime.service, held.work.request.kind, concluded).inc()
+        _log.info("concluded", outcome=concluded)
+        if concluded == "completed":
+            request = held.work.request
+            folder = checkpoints_of(self._runtime.settings.home, request.job_id, request.step)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _finish(self, held: Held, outcome: Outcome) -> str | None:
+        """One transaction: the token, then what was decided, then the outcome. None where the lease is lost."""
+        ref = held.work.ref
+        extra = outcome.refs if isinstance(outcome, UnderLocks) else ()
+        async with self._runtime.transact([ref, *extra]) as command:
+            state = command.unit.states[ref]
+            if not isinstance(state, AttemptState) or not await holds(command.connection, held.lease):
+                return None
+            if state.cancel_requested:
+                command.unit.apply(decision(held.work.request, StepCancelled))
+                return "cancelled"
+            return _announce(command, held, outcome)
+
+    def _publish(self, held: Held, data: StepProgressed) -> None:
+        self._runtime.publisher.publish_lossy(
+            outside_event(
+                held.started.source,
+                data,
+                correlation_id=held.started.correlation_id,
+                causation_id=held.started.id,
+                traceparent=held.started.traceparent,
+                subject=held.lease.key,
+            )
+        )
+
+    async def _leave(self, keeping: "asyncio.Task[None]") -> None:
+        """A renewal that hangs is not cancelled (its connection would return to the pool half used); it is left alone."""
+        await asyncio.wait({keeping}, timeout=_PATIENCE_SECONDS)
+        if not keeping.done():
+            self._abandoned.add(keeping)
+            keeping.add_done_callback(self._abandoned.discard)
+
+    def _note(self, what: str, error: BaseException) -> None:
+        if is_surroundings(error):
+            _log.warning(what, error=str(error)[:500])
+        else:
+            ERRORS.labels(self._runtime.service).inc()
+            _log.error(what, exc_info=error)
+
+
+def _announce(command: Command, held: Held, outcome: Outcome) -> str:
+    request = held.work.request
+    if isinstance(outcome, UnderLocks):
+        outcome = outcome.decide(command.unit.states, command.unit.now)
+    match outcome:
+        case Completed(result, decisions):
+            for extra in decisions:
+                command.unit.apply(extra)
+            command.unit.apply(decision(request, StepCompleted, result=result))
+            return "completed"
+        case Failed(fault):
+            command.unit.apply(decision(request, StepFailed, fault=fault))
+            return "failed"
+    raise TypeError(f"{outcome} is no outcome of an attempt that was not cancelled")
+
+
+def _parts(key: str) -> tuple[str, str, int]:
+    job_id, step, attempt = key.rsplit("/", 2)
+    return job_id, step, int(attempt)
+
+
+async def _first(*awaitables: Awaitable[object]) -> None:
+    """Wait for the first of these and cancel the others; for waits only, never for what must not be cancelled."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,107 @@
+"""A child process for tests of supervision; the name of the step says how it behaves. Run as `python -m tests.child`."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from schemas.base import EventData
+from schemas.jobs import FeedbackRecorded, StepResult
+from schemas.reasons import Reason
+from services.chassis.executor.child import Context, MemoryFault, Stopping, UserFault, run_child
+
+Made = StepResult | tuple[StepResult, Sequence[EventData]]
+
+
+def behave(context: Context) -> Made:
+    """Dispatch on the step's name."""
+    made: Made = globals()[context.task.step](context)
+    return made
+
+
+def complete(context: Context) -> Made:
+    print("libraries print here")
+    print("and here", file=sys.stderr)
+    for number in range(100):
+        context.progress(number, 100, "rows", loss=float("nan"))
+    return StepResult(facts={"pid": str(os.getpid()), "torch": str("torch" in sys.modules)}, metrics={"n": 1.0})
+
+
+def feedback(context: Context) -> Made:
+    about = {"job_id": context.task.job_id, "step": context.task.step, "attempt": context.task.attempt}
+    recorded = FeedbackRecorded(
+        **about, kind=context.task.kind, judge="rules", candidates=4, comparisons=2, pairs=1, ties=1, invalid=0,
+        agreement=None, position_consistency=None, longer_preferred=None,
+    )  # fmt: skip
+    return StepResult(), [recorded]
+
+
+def checkpointing(context: Context) -> Made:
+    """Counts to `until` in a file, on from the highest count that any run before has left."""
+    root = context.task.checkpoints
+    count = max([0, *(int(path.read_text()) for path in root.rglob("count"))])
+    first = count
+    own = context.task.own_checkpoints
+    own.mkdir(parents=True)
+    (own / "pid").write_text(str(os.getpid()))
+    until = root.parent.parent / "until"
+    while count < int(until.read_text() if until.exists() else sys.maxsize):
+        count += 1
+        temporary = own / "new"
+        temporary.write_text(str(count))
+        temporary.rename(own / "count")
+        context.progress(count, 1000)
+        if context.stopping:
+            raise Stopping
+        time.sleep(0.02)
+    return StepResult(metrics={"first": float(first), "last": float(count)})
+
+
+def deaf(context: Context) -> Made:
+    """Starts a process of its own and never looks whether it should stop."""
+    other = subprocess.Popen(["sleep", "1000"])
+    context.task.own_checkpoints.mkdir(parents=True)
+    (context.task.own_checkpoints / "pids").write_text(f"{os.getpid()} {other.pid}")
+    while True:
+        time.sleep(0.1)
+
+
+def lingering(context: Context) -> Made:
+    """Says that it is done but does not end."""
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+    return StepResult(metrics={"n": 2.0})
+
+
+def user(context: Context) -> Made:
+    raise UserFault(Reason(field="dataset.reference", value="'x\x00'", message="no such file", remedy="correct it"))
+
+
+def memory(context: Context) -> Made:
+    raise MemoryFault("too large")
+
+
+def wrapped_memory(context: Context) -> Made:
+    try:
+        raise MemoryError
+    except MemoryError as error:
+        raise RuntimeError("training failed") from error
+
+
+def crash(context: Context) -> Made:
+    print("last line of the library")
+    raise ValueError("something \x00 unexpected")
+
+
+def vanish(context: Context) -> Made:
+    os._exit(3)
+
+
+def garbage(context: Context) -> Made:
+    os.write(context._channel._descriptor, b"no message\n\xff\xff\n{}\n")
+    return StepResult(metrics={"n": 3.0})
+
+
+if __name__ == "__main__":
+    run_child({"evaluate": behave})
