@@ -15,6 +15,8 @@ _REMEDIES: Mapping[str, str] = {
     "timezone_aware": "write the time with its zone, for example 2030-01-31T12:00:00Z",
 }
 _VALUE_LIMIT = 200
+UNION_TAG = "~"
+"""First character of the tags by which our unions tell their arms apart: pydantic puts them into paths, they are no fields."""
 
 
 class Reason(Frozen):
@@ -40,8 +42,9 @@ def reason_of_error(item: Mapping[str, Any]) -> Reason:
     """One item of a pydantic error list in our words."""
     kind = item["type"]
     message = str(item["msg"]).removeprefix("Value error, ")
+    path = [str(part) for part in item["loc"]]
     return Reason(
-        field=".".join(str(part) for part in item["loc"]) or "(request)",
+        field=".".join(part for part in path if not part.startswith(UNION_TAG)) or "(request)",
         value=None if kind == "missing" else shown(item.get("input")),
         message=message[:1].lower() + message[1:],
         remedy=_REMEDIES.get(kind, "send a value that the message allows"),

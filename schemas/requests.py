@@ -1,11 +1,11 @@
 """Why: the two facts that outsiders write: a job is wanted, a job is no longer wanted."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, Discriminator, Field, Tag, field_validator, model_validator
 
 from schemas.base import EventData, Name, Strict
-from schemas.reasons import Reason
+from schemas.reasons import UNION_TAG, Reason
 from schemas.recipes import (
     DatasetSettings,
     EvaluationSettings,
@@ -37,14 +37,31 @@ class PipelineStep(Strict):
         return self
 
 
+_PRESET, _STEPS = f"{UNION_TAG}preset", f"{UNION_TAG}steps"
+
+
+def _pipeline_form(value: object) -> str | None:
+    if isinstance(value, str):
+        return _PRESET
+    return _STEPS if isinstance(value, list | tuple) else None
+
+
+Pipeline = Annotated[
+    Annotated[str, Tag(_PRESET)] | Annotated[tuple[PipelineStep, ...], Tag(_STEPS)],
+    Discriminator(
+        _pipeline_form,
+        custom_error_type="pipeline_form",
+        custom_error_message=f"a pipeline is a name ({', '.join(PRESETS)}) or a list of steps",
+    ),
+]
+
+
 class JobRequest(Strict):
     """What a requester wants, with sane defaults; the validated content of a JobRequested."""
 
     job_id: Name = Field(description="Chosen by the requester; the same id with the same content is the same job.")
     requester: str = Field(min_length=1, max_length=256, description="Who asks, for example the product's name.")
-    pipeline: str | tuple[PipelineStep, ...] = Field(
-        default="sft", description="A preset, `sft` or `rlaif`, or an explicit list of steps."
-    )
+    pipeline: Pipeline = Field(default="sft", description="A preset, `sft` or `rlaif`, or an explicit list of steps.")
     base_model: str = Field(min_length=1, max_length=2048, description="Local folder, `s3://` URI or hub id.")
     dataset: DatasetSettings
     training: TrainingSettings = TrainingSettings()
@@ -57,13 +74,14 @@ class JobRequest(Strict):
     priority: int = Field(default=0, ge=-100, le=100, description="Higher runs earlier.")
     deadline: AwareDatetime | None = Field(default=None, description="RFC 3339 time by which the job must have ended.")
 
-    @model_validator(mode="after")
-    def _pipeline_is_a_preset_or_steps(self) -> Self:
-        if isinstance(self.pipeline, str) and self.pipeline not in PRESETS:
-            raise ValueError(f"unknown pipeline {self.pipeline!r}; use {', '.join(PRESETS)}, or a list of steps")
-        if self.pipeline == ():
+    @field_validator("pipeline")
+    @classmethod
+    def _is_a_preset_or_steps(cls, pipeline: str | tuple[PipelineStep, ...]) -> str | tuple[PipelineStep, ...]:
+        if isinstance(pipeline, str) and pipeline not in PRESETS:
+            raise ValueError(f"unknown pipeline {pipeline!r}; use {', '.join(PRESETS)}, or a list of steps")
+        if not pipeline:
             raise ValueError("the pipeline has no step; use a preset or list at least one step")
-        return self
+        return pipeline
 
 
 class JobRequested(EventData):

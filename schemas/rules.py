@@ -35,7 +35,7 @@ class Rule(Strict):
         if self.pattern is not None:
             try:
                 re.compile(self.pattern)
-            except re.error as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 raise ValueError(f"pattern is no valid regular expression: {error}") from error
         return self
 
