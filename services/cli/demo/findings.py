@@ -60,7 +60,7 @@ class Findings:
     examples: tuple[Example, ...]
 
 
-def findings(story: Story, pipeline: Pipeline, fetch: Fetch, examples: int = 8) -> Findings:
+def findings(story: Story, pipeline: Pipeline, fetch: Fetch, examples: int = 6) -> Findings:
     """Reads the artifacts of a completed job; the examples are the first held-out rows, not chosen ones."""
     predictions = {}
     for stage, (step, _) in STAGES[pipeline].items():

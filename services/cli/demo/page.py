@@ -8,11 +8,11 @@ from string import Template
 from schemas.jobs import FeedbackRecorded
 from services.cli.demo.chart import loss_chart
 from services.cli.demo.findings import Answer, Curve, Example, Findings
-from services.cli.demo.report import COLUMNS, STAGE_TITLES, Report, percent, table
+from services.cli.demo.report import COLUMNS, STAGE_TITLES, Report, duration, percent, table
 from services.cli.demo.story import Story
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_TEXT_LIMIT = 280
+_TEXT_LIMIT = 180
 
 
 def page(found: Report, story: Story, artifacts: Findings) -> str:
@@ -33,12 +33,6 @@ def page(found: Report, story: Story, artifacts: Findings) -> str:
         sections="\n".join(section for section in sections if section),
         footer=_footer(found, story),
     )
-
-
-def duration(seconds: float) -> str:
-    """A length of time as people read it."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _lede(found: Report) -> str:

@@ -125,6 +125,12 @@ def score(value: float | None) -> str:
     return "–" if value is None else f"{value:+.2f}"
 
 
+def duration(seconds: float) -> str:
+    """A length of time as people read it."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
 COLUMNS = ("model", "valid JSON", "exact queue and priority", "good replies", "judge score")
 
 

@@ -102,7 +102,7 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(pipeline: Pipe
     assert not {"src", "href", "srcset", "action"} & {name for name, _ in reader.attributes}
     assert not re.search(r"https?:|url\(|@import", text)
     assert reader.tags.count("svg") == (2 if pipeline == "rlaif" else 1)
-    assert reader.tags.count("article") == 8
+    assert reader.tags.count("article") == 6
     names = [value for name, value in reader.attributes if name == "id"]
     assert len(names) == len(set(names))
     assert [value for name, value in reader.attributes if name == "aria-labelledby"] == names
