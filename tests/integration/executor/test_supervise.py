@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,10 +17,12 @@ from schemas.jobs import StepFault, StepResult
 from schemas.progress import StepProgressed
 from services.chassis.executor import supervise
 from services.chassis.executor.folders import checkpoints_of, log_of
+from services.chassis.executor.messages import CHANNEL_VARIABLE
 from services.chassis.executor.runner import Completed, Failed, Outcome, Stopped, StopReason, Work, WorkContext
 from services.chassis.executor.supervise import SubprocessRunner
 from services.chassis.settings import ServiceSettings
 from tests.steps import request
+from tests.toy import until
 
 
 class Run:
@@ -240,6 +244,38 @@ async def test_a_cancelled_supervision_leaves_no_process_behind(tmp_path: Path) 
     with pytest.raises(asyncio.CancelledError):
         await running
     assert not any(alive(pid) for pid in pids)
+
+
+async def test_a_child_whose_worker_is_gone_ends_at_once_with_all_it_started(tmp_path: Path) -> None:
+    """The end of standard input alone is enough, where the kernel does not tell of a parent's death."""
+    run = Run(tmp_path, "deaf")
+    task = supervise._task(run.work, run.context.settings)
+    ours, childs = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.child"], stdin=subprocess.PIPE, pass_fds=(childs,), start_new_session=True,
+        env={**os.environ, CHANNEL_VARIABLE: str(childs)},
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(task.model_dump_json().encode() + b"\n")
+    process.stdin.flush()
+    pids = [int(pid) for pid in (await run.file("pids")).split()]
+    assert all(alive(pid) for pid in pids)
+    process.stdin.close()
+    process.wait(timeout=2)
+    await until(lambda: not any(alive(pid) for pid in pids), seconds=2)
+    os.close(ours)
+    os.close(childs)
+
+
+async def test_a_child_is_the_first_to_go_when_memory_is_short(tmp_path: Path) -> None:
+    run = Run(tmp_path, "checkpointing")
+
+    async def look() -> None:
+        pid = await run.file("pid")
+        assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) == 500
+        run.context.request_stop(StopReason.CANCEL)
+
+    await run.meanwhile(look)
 
 
 async def test_no_descriptor_is_left_open_by_a_run(tmp_path: Path) -> None:

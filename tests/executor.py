@@ -1,0 +1,165 @@
+"""An executor without a broker for tests: a real database, real transactions, workers and a scripted runner."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+from typing import Any
+from uuid import uuid4
+
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import Connection, text
+
+from schemas.base import EventData
+from schemas.envelope import Event, encode
+from schemas.jobs import StepResult
+from schemas.topics import JOBS
+from services.chassis import batch, store
+from services.chassis.aggregate import Ref
+from services.chassis.executor.attempts import AttemptState, ExecutorDomain
+from services.chassis.executor.runner import Completed, Outcome, StepRunner, Stopped, Work, WorkContext
+from services.chassis.executor.schema import create_executor_tables
+from services.chassis.executor.work import WorkEffects
+from services.chassis.executor.worker import worker_tasks
+from services.chassis.migrate import create_database, migrate
+from services.chassis.runtime import Runtime
+from services.chassis.settings import ServiceSettings
+from tests.steps import an_event
+
+
+@dataclass
+class Record:
+    """A record as the consumer would hand it on."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+class Progress:
+    """Stands where the publisher is: keeps what is published without a broker."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def publish_lossy(self, event: Event) -> None:
+        self.events.append(event)
+
+
+class Script:
+    """A runner that does what the test says: it waits for `gate` or a stop, then gives `outcome`."""
+
+    def __init__(self, outcome: Outcome | Callable[[Work, WorkContext], Awaitable[Outcome]] | None = None) -> None:
+        self.outcome = outcome or Completed(StepResult(metrics={"n": 1.0}))
+        self.gate = asyncio.Event()
+        self.runs: list[tuple[Work, WorkContext]] = []
+
+    async def run(self, work: Work, context: WorkContext) -> Outcome:
+        self.runs.append((work, context))
+        if callable(self.outcome):
+            return await self.outcome(work, context)
+        waits = [asyncio.create_task(event.wait()) for event in (self.gate, context.stop)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        return Stopped() if context.stop.is_set() else self.outcome
+
+
+class Executor:
+    """A trainer with its own database."""
+
+    def __init__(self, database_url: str, home: Path, *, name: str | None = None, **settings: Any) -> None:
+        self.database_url = database_url
+        self.name = name or f"executor_{uuid4().hex[:8]}"
+        self.settings = ServiceSettings(
+            database_url=database_url, home=home, kafka_bootstrap="127.0.0.1:1", drain_seconds=5, **settings
+        )
+        self.domain = ExecutorDomain("trainer")
+        self.progress = Progress()
+        self.runtime = self.process()
+        self._offset = 0
+
+    def process(self, **settings: Any) -> Runtime:
+        """A runtime, as a process of this service has it."""
+        runtime = Runtime(
+            self.settings.model_copy(update=settings), self.name, self.domain, topics=(JOBS,), effects=WorkEffects()
+        )  # fmt: skip
+        runtime.publisher = self.progress  # type: ignore[assignment]
+        return runtime
+
+    async def create(self) -> None:
+        """Its database with all tables."""
+        await create_database(self.settings, self.name)
+        await migrate(self.settings, self.name)
+        async with self.runtime.engine.begin() as connection:
+            await connection.run_sync(_create_tables)
+            await connection.execute(store.INSERT_POSITION, {"topic": JOBS.name, "partition": 0})
+
+    async def deliver(self, *data: EventData) -> None:
+        """Facts of the orchestrator arrive in one batch."""
+        await self.deliver_events(*(an_event(item, seconds=self._offset + number) for number, item in enumerate(data)))
+
+    async def deliver_events(self, *events: Event) -> None:
+        records = []
+        for number, event in enumerate(events):
+            value, headers = encode(event)
+            records.append(Record(JOBS.name, 0, self._offset + number, int(time() * 1000), b"", value, list(headers)))
+        partition = (JOBS.name, 0)
+        await batch.apply_batch(
+            self.runtime.engine, self.domain, self.runtime.effects, {partition: records}, {partition: self._offset}
+        )  # fmt: skip
+        self._offset += len(events)
+
+    @asynccontextmanager
+    async def working(self, runner: StepRunner, **settings: Any) -> AsyncIterator[asyncio.Event]:
+        """A process whose workers work while the block runs; setting the event drains them. Leaving drains too."""
+        runtime, stop = self.process(**settings), asyncio.Event()
+        end = asyncio.Event()
+        listening = asyncio.create_task(runtime.signals.run(end))
+        loops = [asyncio.ensure_future(task(stop)) for task in worker_tasks(runtime, runner)]
+        try:
+            yield stop
+        finally:
+            stop.set()
+            await asyncio.gather(*loops)
+            end.set()
+            await listening
+            await runtime.engine.dispose()
+
+    async def state(self, ref: Ref) -> AttemptState:
+        async with self.runtime.engine.connect() as connection:
+            query = text("SELECT CAST(state AS text) FROM attempt WHERE key = :key")
+            return AttemptState.model_validate_json(await connection.scalar(query, {"key": ref.key}) or "{}")
+
+    async def status(self, ref: Ref) -> str | None:
+        return (await self.state(ref)).status
+
+    async def said(self, ref: Ref) -> list[str]:
+        """Types of own events about an attempt, in order."""
+        return [str(row.ce_type).removeprefix("neuroweaver.") for row in await self.outbox(ref)]
+
+    async def outbox(self, ref: Ref) -> list[Any]:
+        query = "SELECT * FROM outbox WHERE ce_subject = :key ORDER BY position"
+        return await self.rows(query, key=ref.key)
+
+    async def rows(self, query: str, **parameters: Any) -> list[Any]:
+        async with self.runtime.engine.connect() as connection:
+            return list(await connection.execute(text(query), parameters))
+
+    async def execute(self, statement: str, **parameters: Any) -> None:
+        async with self.runtime.engine.begin() as connection:
+            await connection.execute(text(statement), parameters)
+
+    async def work(self) -> list[Any]:
+        return await self.rows("SELECT * FROM work ORDER BY key")
+
+
+def _create_tables(connection: Connection) -> None:
+    create_executor_tables(Operations(MigrationContext.configure(connection)))
