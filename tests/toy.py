@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from fastapi import APIRouter
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -94,11 +95,13 @@ class ToyDomain:
 class Ledger:
     """Effects: one row for each event folded, to see that effects happen exactly once."""
 
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+
     async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> None:
-        await connection.execute(
-            text("INSERT INTO ledger (id) VALUES (:id)"),
-            [{"id": event.id} for event in events if event.data.job_id.startswith("job-")],  # type: ignore[attr-defined]
-        )
+        mine = [{"id": event.id} for event in events if event.data.job_id.startswith(self._prefix)]  # type: ignore[attr-defined]
+        if mine:
+            await connection.execute(text("INSERT INTO ledger (id) VALUES (:id)"), mine)
 
 
 class Toy:
@@ -123,10 +126,14 @@ class Toy:
         async with self.engine.begin() as connection:
             await connection.run_sync(metadata.create_all)
             await connection.execute(text("CREATE TABLE operational.ledger (id text)"))
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.kafka_bootstrap)
+        await admin.start()
+        await admin.create_topics([NewTopic(f"neuroweaver.{self.name}.dlq", 1, 1)])
+        await admin.close()
 
     def runtime(self) -> Runtime:
         """A new runtime, as another process of this service would have it."""
-        return Runtime(self.settings, self.name, self.domain, topics=(REQUESTS, JOBS), effects=Ledger())
+        return Runtime(self.settings, self.name, self.domain, topics=(REQUESTS, JOBS), effects=Ledger(self.prefix))
 
     def service(self) -> Service:
         """A new service around a new runtime."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -33,6 +33,7 @@ _ROWS = 1000
 _POLL_SECONDS = 1.0
 _STANDBY_SECONDS = 2.0
 _PATIENCE_SECONDS = 5.0
+_DEAD_LETTER_SECONDS = 30.0
 
 _TAKE_LOCK = text("SELECT pg_try_advisory_lock(:lock)")
 _READ = text(
@@ -61,6 +62,7 @@ class Relay:
     health: Health
     blocked: dict[str, str] = field(default_factory=dict)
     """Keys whose next event could not be sent in the last drain, with the reason."""
+    _dead_letters_after: float = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop`; what is committed by then is still sent, as far as the broker answers."""
@@ -107,8 +109,8 @@ class Relay:
         blocked: dict[str, str] = {}
         while rows := (await connection.execute(_READ, {"blocked": list(blocked)})).all():
             await self._send_rows(connection, producer, rows, blocked, stop)
-        while dead := (await connection.execute(_READ_DEAD)).all():
-            await self._send_dead(connection, producer, dead)
+        if asyncio.get_running_loop().time() >= self._dead_letters_after:
+            await self._copy_dead_letters(connection, producer)
         waiting, oldest = (await connection.execute(_WAITING)).one()
         metrics.OUTBOX_ROWS.labels(self.service).set(waiting)
         age = (datetime.now(UTC) - datetime.fromisoformat(oldest)).total_seconds() if oldest else 0.0
@@ -166,6 +168,15 @@ class Relay:
         blocked[key] = f"{type(error).__name__}: {error}"[:200]
         if self.blocked.get(key) != blocked[key]:
             _log.error("an event cannot be sent; its key waits", key=key, error=blocked[key])
+
+    async def _copy_dead_letters(self, connection: AsyncConnection, producer: AIOKafkaProducer) -> None:
+        """The rows are the dead letters; a copy that cannot be sent must not hold up events, so it waits a while."""
+        try:
+            while dead := (await connection.execute(_READ_DEAD)).all():
+                await self._send_dead(connection, producer, dead)
+        except (TimeoutError, KafkaError) as error:
+            _log.warning("dead letters are not copied to their topic yet", error=f"{type(error).__name__}: {error}")
+            self._dead_letters_after = asyncio.get_running_loop().time() + _DEAD_LETTER_SECONDS
 
     async def _send_dead(self, connection: AsyncConnection, producer: AIOKafkaProducer, rows: Sequence[Row[Any]]) -> None:
         topic = dead_letter_topic(self.service).name

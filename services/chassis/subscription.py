@@ -5,6 +5,7 @@ every assigned partition. So records go through as they came, and positions and 
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from faststream import AckPolicy
@@ -48,7 +49,11 @@ def subscribe(
         parser=_raw,
         decoder=_records,
     )
-    subscriber(handle)
+
+    @subscriber
+    async def poll(records: Any) -> None:  # FastStream builds a pydantic model from what a handler's annotations say
+        await handle(records)
+
     return broker, subscriber
 
 

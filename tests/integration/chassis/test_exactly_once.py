@@ -63,11 +63,11 @@ async def test_a_crash_before_the_commit_leaves_nothing_behind_and_the_batch_is_
     async def crash(*_: Any) -> None:
         raise ConnectionResetError("the process died here")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(store, "move_positions", crash)
-        async with toy.running():
-            await toy.send(toy.requested("a"))
-            await until(lambda: toy.scalar("SELECT count(*) > 0 FROM position"))
+    async with toy.running() as service:
+        monkeypatch.setattr(store, "move_positions", crash)
+        await toy.send(toy.requested("a"))
+        await until(lambda: "died here" in service.health.missing.get("handling", ""))
+    monkeypatch.undo()
     assert await toy.tallies() == {}
     assert await toy.scalar("SELECT count(*) FROM outbox") == 0
     async with toy.running():
@@ -135,7 +135,6 @@ async def test_garbage_in_the_middle_of_a_batch_becomes_dead_letters_and_the_res
     for value, with_headers in (garbage[0], garbage[1], (good, headers), garbage[2], garbage[3]):
         await producer.send(REQUESTS.name, value, key, headers=with_headers)
     await producer.stop()
-    await _create_dead_letter_topic(toy)
     async with toy.running():
         await until(lambda: _published(toy, 1))
         mine = f"SELECT count(*) FROM dead_letter WHERE convert_from(key, 'UTF8') LIKE '{toy.prefix}%'"
@@ -160,14 +159,11 @@ async def test_what_falls_due_is_decided_without_an_event(kafka: str, database_u
 
 async def test_a_record_whose_handling_fails_stops_its_partition_only_and_goes_on_when_mended(toy: Toy) -> None:
     toy.domain.poison = toy.prefix + "bad"
-    names = [f"{number}" for number in range(30)]
-    await toy.send(toy.requested("bad"), *(toy.requested(name) for name in names))
-    records = [
-        record for record in await read_all(toy.settings.kafka_bootstrap, REQUESTS.name) if toy.prefix in str(record.key)
-    ]
-    blocked = next(record.partition for record in records if record.key.decode() == toy.domain.poison)
-    free = sum(record.partition != blocked for record in records)
     async with toy.running() as service:
+        await toy.send(toy.requested("bad"), *(toy.requested(f"{number}") for number in range(30)))
+        records = [r for r in await read_all(toy.settings.kafka_bootstrap, REQUESTS.name) if toy.prefix in str(r.key)]
+        blocked = next(record.partition for record in records if record.key.decode() == toy.domain.poison)
+        free = sum(record.partition != blocked for record in records)
         await until(lambda: applied(toy, free))
         await until(lambda: not service.health.ready)
         assert "poison" in service.health.missing["handling"]
@@ -197,12 +193,3 @@ async def _forget_committed_offsets(toy: Toy) -> None:
     consumer.assign(partitions)
     await consumer.commit(dict.fromkeys(partitions, 0))
     await consumer.stop()
-
-
-async def _create_dead_letter_topic(toy: Toy) -> None:
-    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-
-    admin = AIOKafkaAdminClient(bootstrap_servers=toy.settings.kafka_bootstrap)
-    await admin.start()
-    await admin.create_topics([NewTopic(f"neuroweaver.{toy.name}.dlq", 1, 1)])
-    await admin.close()
