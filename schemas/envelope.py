@@ -217,7 +217,10 @@ def _time(text: str | None) -> datetime:
         raise Unreadable(f"CloudEvents attribute `time` {text!r} is no RFC 3339 time; send it, with its zone") from None
     if time.tzinfo is None:
         raise Unreadable(f"CloudEvents attribute `time` {text!r} has no zone; add Z or an offset")
-    return time.astimezone(UTC)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise Unreadable(f"CloudEvents attribute `time` {text!r} lies outside the years 1 to 9999; correct it") from None
 
 
 def _sequence(text: str | None) -> int | None:
