@@ -1,0 +1,92 @@
+"""Why: one stack per home at a time, and a file from which any other process reads where that stack is."""
+
+import fcntl
+import os
+import time
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+from pydantic import Field
+
+from schemas.base import Frozen
+
+_LOCK = "stack.lock"
+_STATE = "stack.json"
+
+
+class StackBusy(Exception):
+    """Another process runs the stack of this home."""
+
+
+class StackState(Frozen):
+    """What a running stack says of itself. The file is for its owner's eyes only: the URL has a password."""
+
+    pid: int = Field(description="Process that runs the stack; SIGTERM stops it all.")
+    started_at: datetime
+    kafka_bootstrap: str
+    database_url: str
+    http: str | None = Field(default=None, description="Base address of the HTTP edge, once all services answer.")
+    servers: dict[str, int] = Field(default={}, description="Servers that this stack started, with their pids.")
+    logs: Path = Field(description="Folder of all logs.")
+
+
+def take_lock(home: Path, wait: float) -> int:
+    """Lock the home for this process and whoever inherits the descriptor. Raises StackBusy after `wait` seconds.
+
+    Guards inherit it: after a crash of the owner the home stays locked until its servers have ended.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(home / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if read_state(home) is not None or time.monotonic() > deadline:
+                os.close(descriptor)
+                raise StackBusy(
+                    f"a stack of {home} is already running; see `neuroweaver status`, or stop it with `neuroweaver down`"
+                ) from None
+            time.sleep(0.1)
+        else:
+            return descriptor
+
+
+def write_state(home: Path, state: StackState) -> None:
+    """Replace the state file in one step."""
+    new = home / f"{_STATE}.new"
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    new.write_text(state.model_dump_json(indent=1))
+    new.replace(home / _STATE)
+
+
+def remove_state(home: Path) -> None:
+    """Forget the stack."""
+    (home / _STATE).unlink(missing_ok=True)
+
+
+def read_state(home: Path) -> StackState | None:
+    """The running stack of this home; None when none runs, whatever a crash left behind."""
+    try:
+        state = StackState.model_validate_json((home / _STATE).read_text())
+    except FileNotFoundError:
+        return None
+    return state if psutil.pid_exists(state.pid) and is_locked(home) else None
+
+
+def is_locked(home: Path) -> bool:
+    """Whether a stack of this home runs, starts or stops."""
+    try:
+        descriptor = os.open(home / _LOCK, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,68 @@
+"""Why: every integration test runs against one real Apache Kafka and one real PostgreSQL, started once for the session.
+
+Tests share both: isolation is by fresh names (`unique`), which become databases, consumer groups, job ids and prefixes. A
+test that stops or crashes a server asks for `fault_stack`, an instance of its own.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from services.chassis import topics
+from services.chassis.devstack.settings import DevStackSettings
+from services.chassis.devstack.stack import DevStack, running
+
+
+@pytest.fixture(scope="session")
+def dev_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
+    """The session's stack; real servers named in the environment are used instead."""
+    settings = DevStackSettings(home=tmp_path_factory.mktemp("stack"))
+    with running(settings) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def kafka(dev_stack: DevStack) -> str:
+    """Bootstrap address of the session's broker; the topics of the catalogue exist."""
+    with ThreadPoolExecutor(1) as thread:  # this thread may already run pytest-asyncio's loop
+        thread.submit(lambda: asyncio.run(topics.apply(dev_stack.kafka_bootstrap))).result()
+    return dev_stack.kafka_bootstrap
+
+
+@pytest.fixture(scope="session")
+def database_url(dev_stack: DevStack) -> str:
+    """URL of the session's PostgreSQL server; create databases of your own on it, see `unique`."""
+    return dev_stack.database_url
+
+
+@pytest.fixture(scope="session")
+def fault_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
+    """A second stack whose `kafka` and `postgres` a test may stop, kill and start again; it must leave both running."""
+    settings = DevStackSettings(home=tmp_path_factory.mktemp("faults"), kafka_bootstrap=None, database_url=None)
+    with running(settings) as stack:
+        yield stack
+
+
+@pytest.fixture
+def unique() -> Callable[[str], str]:
+    """Makes names that no other test has: `unique("job")` gives `job-3f2a91c0`."""
+    return lambda prefix: f"{prefix}-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A fresh home for a service or stack."""
+    return tmp_path / "home"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_surroundings() -> None:
+    """Tests see no settings of the person who runs them, but for real servers and the cache."""
+    kept = {"NEUROWEAVER_KAFKA_BOOTSTRAP", "NEUROWEAVER_DATABASE_URL", "NEUROWEAVER_CACHE", "NEUROWEAVER_JAVA"}
+    for name in [name for name in os.environ if name.startswith("NEUROWEAVER_") and name not in kept]:
+        del os.environ[name]

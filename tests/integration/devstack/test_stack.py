@@ -1,0 +1,123 @@
+"""The development stack starts real servers, keeps their data, and never leaves one behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+
+from services.chassis import topics
+from services.chassis.devstack import state
+from services.chassis.devstack.settings import DevStackSettings
+from services.chassis.devstack.stack import DevStack, running
+
+_OWNER = """
+import sys, time
+from pathlib import Path
+from services.chassis.devstack.settings import DevStackSettings
+from services.chassis.devstack.stack import running
+with running(DevStackSettings(home=Path(sys.argv[1]), kafka_bootstrap=None, database_url=None)):
+    print("up", flush=True)
+    time.sleep(300)
+"""
+
+
+def own_settings(home: Path) -> DevStackSettings:
+    return DevStackSettings(home=home, kafka_bootstrap=None, database_url=None)
+
+
+async def test_the_database_is_durable_and_wants_its_password(fault_stack: DevStack) -> None:
+    connection = await asyncpg.connect(fault_stack.database_url)
+    assert await connection.fetchval("SHOW fsync") == "on"
+    assert await connection.fetchval("SHOW synchronous_commit") == "on"
+    assert await connection.fetchval("SHOW listen_addresses") == "127.0.0.1"
+    await connection.close()
+    user, _, rest = fault_stack.database_url.removeprefix("postgresql://").partition(":")
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(f"postgresql://{user}:guess@{rest.partition('@')[2]}")
+
+
+async def test_stopping_and_crashing_either_server_loses_nothing_committed(fault_stack: DevStack) -> None:
+    assert fault_stack.kafka is not None
+    assert fault_stack.postgres is not None
+    await topics.apply(fault_stack.kafka_bootstrap)
+    connection = await asyncpg.connect(fault_stack.database_url)
+    await connection.execute("CREATE TABLE kept (id int); INSERT INTO kept VALUES (1)")
+    address, url = fault_stack.kafka_bootstrap, fault_stack.database_url
+    for end in ("kill", "stop"):
+        for server in (fault_stack.kafka, fault_stack.postgres):
+            getattr(server, end)()
+            assert not server.process.running
+            server.start()
+        again = await asyncpg.connect(url)
+        assert await again.fetchval("SELECT count(*) FROM kept") == 1
+        await again.close()
+        assert fault_stack.kafka_bootstrap == address
+        assert await topics.plan(address) == []
+
+
+def test_a_second_stack_of_the_same_home_is_refused(fault_stack: DevStack) -> None:
+    with pytest.raises(state.StackBusy, match="already running"), running(own_settings(fault_stack.home)):
+        pass
+    found = state.read_state(fault_stack.home)
+    assert found is not None
+    assert found.pid == os.getpid()
+    assert found.kafka_bootstrap == fault_stack.kafka_bootstrap
+
+
+def test_named_servers_are_used_and_none_is_started(home: Path) -> None:
+    named = DevStackSettings(home=home, kafka_bootstrap="127.0.0.1:1", database_url="postgresql://u@127.0.0.1:1/d")
+    with running(named) as stack:
+        assert (stack.kafka, stack.postgres) == (None, None)
+        assert stack.kafka_bootstrap == "127.0.0.1:1"
+        found = state.read_state(home)
+        assert found is not None
+        assert found.servers == {}
+    assert state.read_state(home) is None
+
+
+def test_when_the_owner_is_killed_nothing_stays_running_and_the_home_can_be_used_again(home: Path) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", _OWNER, str(home)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "up\n"
+        found = state.read_state(home)
+        assert found is not None
+        family = psutil.Process(owner.pid).children(recursive=True)
+        assert {found.servers["kafka"], found.servers["postgres"]} <= {process.pid for process in family}
+    finally:
+        os.kill(owner.pid, signal.SIGKILL)
+        owner.communicate()
+    assert state.read_state(home) is None
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == []
+    until(lambda: not state.is_locked(home))
+    kafka_log = (home / "logs" / "kafka.log").read_text()
+    assert "shut down completed" in kafka_log, "the broker was stopped cleanly"
+    assert "database system is shut down" in (home / "logs" / "postgres.log").read_text()
+
+
+def test_when_a_guard_is_killed_its_server_stops_too(fault_stack: DevStack) -> None:
+    postgres = fault_stack.postgres
+    assert postgres is not None
+    server = psutil.Process(postgres.process.pid)
+    guard = server.parent()
+    assert guard is not None
+    guard.kill()
+    server.wait(timeout=20)
+    postgres.stop()
+    postgres.start()
+    assert postgres.process.running
+
+
+def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
