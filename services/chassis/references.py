@@ -26,6 +26,8 @@ _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _HUB_ID = re.compile(r"^(?P<id>[\w-][\w.-]*(?:/[\w-][\w.-]*)?)(?:@(?P<revision>[\w./-]+))?$")
 _CODE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.msgpack", "*.h5", "*.onnx", "*.py")
 """Not fetched from the hub: pickles and code can run what they like, and no other format of the weights is needed."""
+_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError")
+"""botocore's names for them; it is there only where s3:// is used."""
 _BLOCK = 1024 * 1024
 _SETTLED_NS = 2_000_000_000
 
@@ -43,6 +45,8 @@ def resolve(reference: str, cache: Path, repository: Repository = "model") -> Pa
 
     Raises ReferenceFault, and the storage's own errors where trying again may help.
     """
+    if not reference.strip():
+        raise ReferenceFault("no such file or folder: the reference is empty", "give a path, a URL or a hub id")
     url = _URL.match(reference)
     if url is None:
         try:
@@ -85,7 +89,9 @@ def _download(fs: fsspec.AbstractFileSystem, root: str, cache: Path) -> Path:
         details = fs.find(root, detail=True)
     except FileNotFoundError:
         details = {}
-    except PermissionError as error:
+    except Exception as error:
+        if not isinstance(error, PermissionError) and type(error).__name__ not in _NO_CREDENTIALS:
+            raise
         remedy = "give this service credentials that may read it, or correct the name"
         raise ReferenceFault(f"access denied: {error}", remedy) from error
     if not details:

@@ -251,7 +251,7 @@ async def test_a_child_whose_worker_is_gone_ends_at_once_with_all_it_started(tmp
     run = Run(tmp_path, "deaf")
     task = supervise._task(run.work, run.context.settings)
     ours, childs = os.pipe()
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: ASYNC220 (asyncio would tie it to this loop)
         [sys.executable, "-m", "tests.child"], stdin=subprocess.PIPE, pass_fds=(childs,), start_new_session=True,
         env={**os.environ, CHANNEL_VARIABLE: str(childs)},
     )  # fmt: skip
@@ -272,7 +272,7 @@ async def test_a_child_is_the_first_to_go_when_memory_is_short(tmp_path: Path) -
 
     async def look() -> None:
         pid = await run.file("pid")
-        assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) == 500
+        assert await asyncio.to_thread(Path(f"/proc/{pid}/oom_score_adj").read_text) == "500\n"
         run.context.request_stop(StopReason.CANCEL)
 
     await run.meanwhile(look)
