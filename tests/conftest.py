@@ -1,7 +1,7 @@
 """Why: every integration test runs against one real Apache Kafka and one real PostgreSQL, started once for the session.
 
 Tests share both: isolation is by fresh names (`unique`), which become databases, consumer groups, job ids and prefixes. A
-test that stops or crashes a server asks for `fault_stack`, an instance of its own.
+test that stops or crashes a server asks for `own_stack`, an instance of its own.
 """
 
 import asyncio
@@ -29,8 +29,7 @@ def dev_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
 @pytest.fixture(scope="session")
 def kafka(dev_stack: DevStack) -> str:
     """Bootstrap address of the session's broker; the topics of the catalogue exist."""
-    with ThreadPoolExecutor(1) as thread:  # this thread may already run pytest-asyncio's loop
-        thread.submit(lambda: asyncio.run(topics.apply(dev_stack.kafka_bootstrap))).result()
+    create_topics(dev_stack)
     return dev_stack.kafka_bootstrap
 
 
@@ -41,11 +40,18 @@ def database_url(dev_stack: DevStack) -> str:
 
 
 @pytest.fixture(scope="session")
-def fault_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
+def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
     """A second stack whose `kafka` and `postgres` a test may stop, kill and start again; it must leave both running."""
     settings = DevStackSettings(home=tmp_path_factory.mktemp("faults"), kafka_bootstrap=None, database_url=None)
     with running(settings) as stack:
+        create_topics(stack)
         yield stack
+
+
+def create_topics(stack: DevStack) -> None:
+    """All topics of the catalogue, made in a thread of its own: this one may already run pytest-asyncio's loop."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(topics.apply(stack.kafka_bootstrap))).result()
 
 
 @pytest.fixture

@@ -32,43 +32,42 @@ def own_settings(home: Path) -> DevStackSettings:
     return DevStackSettings(home=home, kafka_bootstrap=None, database_url=None)
 
 
-async def test_the_database_is_durable_and_wants_its_password(fault_stack: DevStack) -> None:
-    connection = await asyncpg.connect(fault_stack.database_url)
+async def test_the_database_is_durable_and_wants_its_password(own_stack: DevStack) -> None:
+    connection = await asyncpg.connect(own_stack.database_url)
     assert await connection.fetchval("SHOW fsync") == "on"
     assert await connection.fetchval("SHOW synchronous_commit") == "on"
     assert await connection.fetchval("SHOW listen_addresses") == "127.0.0.1"
     await connection.close()
-    user, _, rest = fault_stack.database_url.removeprefix("postgresql://").partition(":")
+    user, _, rest = own_stack.database_url.removeprefix("postgresql://").partition(":")
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(f"postgresql://{user}:guess@{rest.partition('@')[2]}")
 
 
-async def test_stopping_and_crashing_either_server_loses_nothing_committed(fault_stack: DevStack) -> None:
-    assert fault_stack.kafka is not None
-    assert fault_stack.postgres is not None
-    await topics.apply(fault_stack.kafka_bootstrap)
-    connection = await asyncpg.connect(fault_stack.database_url)
+async def test_stopping_and_crashing_either_server_loses_nothing_committed(own_stack: DevStack) -> None:
+    assert own_stack.kafka is not None
+    assert own_stack.postgres is not None
+    connection = await asyncpg.connect(own_stack.database_url)
     await connection.execute("CREATE TABLE kept (id int); INSERT INTO kept VALUES (1)")
-    address, url = fault_stack.kafka_bootstrap, fault_stack.database_url
+    address, url = own_stack.kafka_bootstrap, own_stack.database_url
     for end in ("kill", "stop"):
-        for server in (fault_stack.kafka, fault_stack.postgres):
+        for server in (own_stack.kafka, own_stack.postgres):
             getattr(server, end)()
             assert not server.process.running
             server.start()
         again = await asyncpg.connect(url)
         assert await again.fetchval("SELECT count(*) FROM kept") == 1
         await again.close()
-        assert fault_stack.kafka_bootstrap == address
+        assert own_stack.kafka_bootstrap == address
         assert await topics.plan(address) == []
 
 
-def test_a_second_stack_of_the_same_home_is_refused(fault_stack: DevStack) -> None:
-    with pytest.raises(state.StackBusy, match="already running"), running(own_settings(fault_stack.home)):
+def test_a_second_stack_of_the_same_home_is_refused(own_stack: DevStack) -> None:
+    with pytest.raises(state.StackBusy, match="already running"), running(own_settings(own_stack.home)):
         pass
-    found = state.read_state(fault_stack.home)
+    found = state.read_state(own_stack.home)
     assert found is not None
     assert found.pid == os.getpid()
-    assert found.kafka_bootstrap == fault_stack.kafka_bootstrap
+    assert found.kafka_bootstrap == own_stack.kafka_bootstrap
 
 
 def test_named_servers_are_used_and_none_is_started(home: Path) -> None:
@@ -103,8 +102,8 @@ def test_when_the_owner_is_killed_nothing_stays_running_and_the_home_can_be_used
     assert "database system is shut down" in (home / "logs" / "postgres.log").read_text()
 
 
-def test_when_a_guard_is_killed_its_server_stops_too(fault_stack: DevStack) -> None:
-    postgres = fault_stack.postgres
+def test_when_a_guard_is_killed_its_server_stops_too(own_stack: DevStack) -> None:
+    postgres = own_stack.postgres
     assert postgres is not None
     server = psutil.Process(postgres.process.pid)
     guard = server.parent()
