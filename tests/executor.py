@@ -100,6 +100,12 @@ class Executor:
         await migrate(self.settings, self.name)
         async with self.runtime.engine.begin() as connection:
             await connection.run_sync(_create_tables)
+        await self.empty()
+
+    async def empty(self) -> None:
+        """Its database without any rows."""
+        async with self.runtime.engine.begin() as connection:
+            await connection.execute(text("TRUNCATE attempt, work, inbox, outbox, position"))
             await connection.execute(store.INSERT_POSITION, {"topic": JOBS.name, "partition": 0})
 
     async def deliver(self, *data: EventData) -> None:

