@@ -1,0 +1,1 @@
+"""The orchestrator's decisions and folds: pure, without I/O, clock or random."""

@@ -1,0 +1,28 @@
+"""Why: whether two requests under one id say the same is decided by one digest, over Kafka and over HTTP alike."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from schemas.reasons import Reason
+
+
+def content_digest(request: dict[str, Any], faults: Sequence[Reason]) -> str:
+    """SHA-256 of a request as sent; the order of keys and the spelling of whole numbers (1, 1.0) make no difference.
+
+    Of `faults` only the fields count: their words are ours and may change with a release.
+    """
+    text = json.dumps([_canonical(request), sorted(fault.field for fault in faults)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case dict():
+            return {key: _canonical(item) for key, item in value.items()}
+        case list():
+            return [_canonical(item) for item in value]
+    return value

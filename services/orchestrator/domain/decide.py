@@ -1,0 +1,220 @@
+"""Why: what follows from a job's state now: one decision at a time, asked again until there is none.
+
+Level-triggered (rule 5 of the design): `wants` lists what the state calls for, each with the time from which it does.
+`decide` takes the first whose time has come, `due` tells when the next one comes, so the two can never disagree.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from schemas.base import EventData
+from schemas.jobs import (
+    CAUSES,
+    JobAccepted,
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobRejected,
+    StepCancelRequested,
+    StepFault,
+    StepRequested,
+)
+from schemas.reasons import Reason
+from schemas.steps import PlannedStep, Policy
+from services.orchestrator.domain.planning import ancestors, producer_of
+from services.orchestrator.domain.state import Accepted, Attempt, JobState, Wish
+from services.orchestrator.domain.validation import Refused, examine
+
+IMMEDIATELY = datetime(1970, 1, 1, tzinfo=UTC)
+_DOUBLINGS = 60
+"""More would leave the range of a double; the limit of the wait is long reached."""
+
+
+@dataclass(frozen=True)
+class Want:
+    """A decision that the state calls for from `at` on."""
+
+    at: datetime
+    make: Callable[[datetime], EventData]
+
+
+def decide(state: JobState, defaults: Policy, now: datetime) -> EventData | None:
+    """The next decision about the job; `defaults` is the policy for jobs that are accepted now."""
+    if _undecided(state) and state.wish:
+        return _verdict(state.wish, defaults, now)
+    return next((want.make(now) for want in wants(state) if want.at <= now), None)
+
+
+def due(state: JobState) -> datetime | None:
+    """The earliest time at which `decide` has something to say; None for never without another event."""
+    if _undecided(state):
+        return IMMEDIATELY
+    return min((want.at for want in wants(state)), default=None)
+
+
+def _undecided(state: JobState) -> bool:
+    return state.wish is not None and state.accepted is None and state.rejected is None
+
+
+def _verdict(wish: Wish, defaults: Policy, now: datetime) -> EventData:
+    examined = examine(wish.request, wish.faults, now)
+    if isinstance(examined, Refused):
+        return JobRejected(job_id=wish.job_id, reasons=examined.reasons)
+    return JobAccepted(job_id=wish.job_id, request=examined.request, plan=examined.plan, policy=defaults)
+
+
+def wants(state: JobState) -> Iterator[Want]:
+    """What an accepted job that has not ended calls for, the most urgent first."""
+    job = state.accepted
+    if job is None or state.ending or state.rejected:
+        return
+    if state.cancel:
+        yield from _cancelling(state, job)
+    elif all(state.completed(step.name) for step in job.plan):
+        yield Want(IMMEDIATELY, lambda now: _completed(state, job))
+    elif lost := _lost(state, job):
+        yield Want(IMMEDIATELY, lambda now: _stop_one(state, job, "failing") or _failed(job, *lost))
+    else:
+        if deadline := job.request.deadline:
+            fault = _fault_of_deadline(deadline)
+            yield Want(deadline, lambda now: _stop_one(state, job, "failing") or _failed(job, None, fault))
+        for step in job.plan:
+            if not state.completed(step.name):
+                yield from _advance(state, job, step)
+
+
+def _cancelling(state: JobState, job: Accepted) -> Iterator[Want]:
+    """Close what is open at once; then wait for it to stop, but not longer than the grace."""
+    if any(attempt.open for _, _, attempt in state.asked_attempts()):
+        yield Want(IMMEDIATELY, lambda now: _stop_one(state, job, "cancel") or _cancelled(state, job))
+        return
+    grace = timedelta(seconds=job.policy.cancel_grace_seconds)
+    closed = [attempt.closed.at for _, _, attempt in state.asked_attempts() if attempt.stopping and attempt.closed]
+    yield Want(max(closed) + grace if closed else IMMEDIATELY, lambda now: _cancelled(state, job))
+
+
+def _advance(state: JobState, job: Accepted, step: PlannedStep) -> Iterator[Want]:
+    """First attempt when all that it needs is completed; the next when one ended; closed at its deadline."""
+    number = state.latest(step.name)
+    if not number:
+        if all(state.completed(need) for need in step.needs):
+            yield Want(IMMEDIATELY, lambda now: _request(state, job, step, 1, now))
+        return
+    attempt = state.attempts[step.name][number]
+    if attempt.fault:
+        yield Want(IMMEDIATELY, lambda now: _request(state, job, step, number + 1, now))
+    elif attempt.open and attempt.asked:
+        yield Want(attempt.asked.deadline, lambda now: _close(job, step, number, "deadline"))
+
+
+def _request(state: JobState, job: Accepted, step: PlannedStep, number: int, now: datetime) -> StepRequested:
+    wait = _backoff(job.policy, number)
+    start = now + wait
+    deadline = start + timedelta(seconds=job.policy.step_timeout_seconds)
+    results = {name: state.result(name) for name in sorted(ancestors(job.plan, step.name))}
+    lineage = {name: result for name, result in results.items() if result}
+    return StepRequested(
+        job_id=job.request.job_id,
+        step=step.name,
+        attempt=number,
+        kind=step.kind,
+        settings=step.settings,
+        inputs={name: lineage[producer].outputs[output] for name, (producer, output) in _bindings(step).items()},
+        results=lineage,
+        requester=job.request.requester,
+        priority=job.request.priority,
+        not_before=start if wait else None,
+        deadline=min(deadline, job.request.deadline) if job.request.deadline else deadline,
+        memory_failures=_failures(state, step)["memory"],
+    )
+
+
+def _bindings(step: PlannedStep) -> dict[str, tuple[str, str]]:
+    return {name: producer_of(binding) for name, binding in step.inputs.items()}
+
+
+def _backoff(policy: Policy, number: int) -> timedelta:
+    """Before the first attempt none, before the second `backoff_seconds`, then twice as long each time."""
+    if number == 1:
+        return timedelta()
+    doubled: float = policy.backoff_seconds * 2.0 ** min(number - 2, _DOUBLINGS)
+    return timedelta(seconds=min(policy.backoff_limit_seconds, doubled))
+
+
+def _lost(state: JobState, job: Accepted) -> tuple[str, StepFault] | None:
+    """The first step, in the plan's order, that cannot be completed any more, and why."""
+    for step in job.plan:
+        if state.completed(step.name):
+            continue
+        for producer, output in _bindings(step).values():
+            result = state.result(producer)
+            if result and output not in result.outputs:
+                message = f"the step was completed without its output {output!r}, which {step.name} reads"
+                return producer, StepFault(cause="infrastructure", message=message)
+        fault = _latest_fault(state, step)
+        if fault and _failures(state, step)[_cause(fault)] > _retries(job.policy, _cause(fault)):
+            return step.name, fault
+    return None
+
+
+def _latest_fault(state: JobState, step: PlannedStep) -> StepFault | None:
+    attempt = state.attempts.get(step.name, {}).get(state.latest(step.name))
+    return attempt.fault if attempt else None
+
+
+def _failures(state: JobState, step: PlannedStep) -> Counter[str]:
+    """Ended attempts by cause, each counted apart."""
+    attempts: list[Attempt] = [attempt for attempt in state.attempts.get(step.name, {}).values() if attempt.asked]
+    return Counter(_cause(attempt.fault) for attempt in attempts if attempt.fault)
+
+
+def _cause(fault: StepFault) -> str:
+    return fault.cause if fault.cause in CAUSES else "infrastructure"
+
+
+def _retries(policy: Policy, cause: str) -> int:
+    return {
+        "infrastructure": policy.infrastructure_retries, "memory": policy.memory_retries, "user": policy.user_retries
+    }[cause]  # fmt: skip
+
+
+def _stop_one(state: JobState, job: Accepted, reason: str) -> StepCancelRequested | None:
+    """Close one open attempt; None where none is open."""
+    steps = {step.name: step for step in job.plan}
+    for name, number, attempt in state.asked_attempts():
+        if attempt.open and name in steps:
+            return _close(job, steps[name], number, reason)
+    return None
+
+
+def _close(job: Accepted, step: PlannedStep, number: int, reason: str) -> StepCancelRequested:
+    return StepCancelRequested(job_id=job.request.job_id, step=step.name, attempt=number, kind=step.kind, reason=reason)
+
+
+def _completed(state: JobState, job: Accepted) -> JobCompleted:
+    """With what the register step, the last one where there are several, says it registered."""
+    registered = [state.result(step.name) for step in job.plan if step.kind == "register"]
+    facts = registered[-1].facts if registered and registered[-1] else {}
+    return JobCompleted(job_id=job.request.job_id, model=facts.get("model"), version=facts.get("version"))
+
+
+def _failed(job: Accepted, step: str | None, fault: StepFault) -> JobFailed:
+    return JobFailed(job_id=job.request.job_id, step=step, fault=fault)
+
+
+def _cancelled(state: JobState, job: Accepted) -> JobCancelled:
+    wish = state.cancel
+    reason = (wish.reason or f"cancelled by {wish.requester}") if wish else ""
+    return JobCancelled(job_id=job.request.job_id, reason=reason)
+
+
+def _fault_of_deadline(deadline: datetime) -> StepFault:
+    reason = Reason(
+        field="deadline",
+        value=deadline.isoformat(),
+        message="the job had not ended by its deadline",
+        remedy="send it again under a new id with a later deadline, or with less work",
+    )
+    return StepFault(cause="user", message=str(reason), reasons=(reason,))

@@ -1,0 +1,98 @@
+"""Why: the orchestrator's domain as the chassis sees it: one aggregate, the job, whose decisions are all its own."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from schemas.envelope import ATTRIBUTE_LIMIT, Event
+from schemas.jobs import (
+    JobAccepted,
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobRejected,
+    StepEventData,
+)
+from schemas.progress import StepProgressed
+from schemas.requests import JobCancelRequested, JobRequested
+from schemas.steps import Policy
+from schemas.topics import JOBS, PROGRESS, REQUESTS
+from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
+from services.orchestrator.domain import decide as deciding
+from services.orchestrator.domain.evolve import evolve
+from services.orchestrator.domain.state import JobState
+
+SOURCE = "neuroweaver/orchestrator"
+JOB = "job"
+_TEXT_LIMIT = 256
+
+JobEvent = (
+    JobRequested | JobCancelRequested | JobAccepted | JobRejected | JobCompleted | JobFailed | JobCancelled | StepEventData
+)
+
+
+class Jobs(AggregateType):
+    """How jobs are kept: the table in `tables.py`."""
+
+    def __init__(self) -> None:
+        columns = {
+            "status": "text", "requester": "text", "model": "text", "requested_at": "timestamptz",
+        }  # fmt: skip
+        super().__init__(JOB, JobState, columns)
+
+    def due(self, state: JobState) -> datetime | None:
+        """Retry, deadline, grace: whatever comes first."""
+        return deciding.due(state)
+
+    def values(self, state: JobState) -> Mapping[str, Any]:
+        """Query columns; of a request that is not valid, what can be read of it."""
+        wish = state.wish
+        return {
+            "status": state.status,
+            "requester": _text(wish.request.get("requester")) if wish else None,
+            "model": _text(wish.request.get("register_as")) if wish else None,
+            "requested_at": wish.at if wish else None,
+        }
+
+
+class JobDomain:
+    """Decides everything about jobs; `policy` holds for the jobs accepted from now on and is recorded in each."""
+
+    source = SOURCE
+    handles = frozenset(event.type_name() for topic in (REQUESTS, JOBS, PROGRESS) for event in topic.events)
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.aggregates: Mapping[str, AggregateType] = {JOB: Jobs()}
+
+    def touches(self, event: Event) -> tuple[Ref, ...]:
+        """The event's job; progress is kept beside the job, and an id that no job can have is no job's."""
+        data = event.data
+        if not isinstance(data, JobEvent) or isinstance(data, StepProgressed) or len(data.job_id) > ATTRIBUTE_LIMIT:
+            return ()
+        return (job_ref(data.job_id),)
+
+    def owner(self, event: Event) -> Ref:
+        """Every own event is numbered by its job."""
+        return self.touches(event)[0]
+
+    def evolve(self, ref: Ref, state: Any, event: Event) -> State:
+        """The job after `event`."""
+        return evolve(state, event)
+
+    def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
+        """The next decision about the job."""
+        state = states[ref]
+        if not isinstance(state, JobState):
+            raise TypeError(f"{ref.aggregate} {ref.key} is no job")
+        data = deciding.decide(state, self.policy, now)
+        return None if data is None else Decision(ref, ref.key, data)
+
+
+def job_ref(job_id: str) -> Ref:
+    """Names a job; its id is also the subject of the orchestrator's events."""
+    return Ref(JOB, job_id)
+
+
+def _text(value: object) -> str | None:
+    return value[:_TEXT_LIMIT] if isinstance(value, str) else None

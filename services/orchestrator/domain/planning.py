@@ -1,0 +1,265 @@
+"""Why: turns a request's pipeline into the graph of steps that a job follows, or into reasons why it cannot be one.
+
+A preset is nothing but a list of steps written down here; both go the same way, so an explicit pipeline can do whatever a
+preset does.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from schemas.reasons import Reason, shown
+from schemas.requests import JobRequest, PipelineStep
+from schemas.steps import (
+    INPUTS_OF,
+    OUTPUTS_OF,
+    EvaluateSettings,
+    LabelSettings,
+    PlannedStep,
+    PrepareSettings,
+    RegisterSettings,
+    SampleSettings,
+    ScoreSettings,
+    StepSettings,
+    TrainSettings,
+)
+
+STEPS_AT_MOST = 100
+
+
+class PlanFault(Exception):
+    """The pipeline is no graph that can run."""
+
+    def __init__(self, reasons: list[Reason]) -> None:
+        super().__init__("; ".join(str(reason) for reason in reasons))
+        self.reasons = tuple(reasons)
+
+
+def _step(name: str, kind: str, *needs: str, method: str | None = None, **inputs: str) -> PipelineStep:
+    return PipelineStep.model_validate({"name": name, "kind": kind, "method": method, "needs": needs, "inputs": inputs})
+
+
+_DATA = "prepare.dataset"
+
+PRESETS: Mapping[str, tuple[PipelineStep, ...]] = {
+    "sft": (
+        _step("prepare", "prepare"),
+        _step("evaluate-base", "evaluate", dataset=_DATA),
+        _step("train", "train", method="sft", dataset=_DATA),
+        _step("evaluate", "evaluate", dataset=_DATA, adapter="train.adapter"),
+        _step("register", "register", "evaluate-base", "evaluate", adapter="train.adapter"),
+    ),
+    "rlaif": (
+        _step("prepare", "prepare"),
+        _step("evaluate-base", "evaluate", dataset=_DATA),
+        _step("score-base", "score", predictions="evaluate-base.predictions"),
+        _step("train", "train", method="sft", dataset=_DATA),
+        _step("evaluate-sft", "evaluate", dataset=_DATA, adapter="train.adapter"),
+        _step("score-sft", "score", predictions="evaluate-sft.predictions"),
+        _step("sample", "sample", dataset=_DATA, adapter="train.adapter"),
+        _step("label", "label", candidates="sample.candidates"),
+        _step("align", "train", method="dpo", preferences="label.preferences", adapter="train.adapter"),
+        _step("evaluate", "evaluate", dataset=_DATA, adapter="align.adapter"),
+        _step("score", "score", predictions="evaluate.predictions"),
+        _step(
+            "register", "register", "evaluate-base", "score-base", "evaluate-sft", "score-sft", "evaluate", "score",
+            adapter="align.adapter",
+        ),
+    ),
+}  # fmt: skip
+
+_TRAIN_INPUTS: Mapping[str, Mapping[str, bool]] = {
+    "sft": {"dataset": True, "adapter": False},
+    "dpo": {"preferences": True, "adapter": False},
+}
+"""What each way of training reads; True where it must be bound. A bound adapter is where training goes on from."""
+
+
+def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
+    """The steps of `request` in an order that respects `needs`. Raises PlanFault with every reason found."""
+    steps = PRESETS[request.pipeline] if isinstance(request.pipeline, str) else request.pipeline
+    if len(steps) > STEPS_AT_MOST:
+        raise PlanFault([_too_many(len(steps))])
+    reasons = [*_faults_of_names(steps), *_faults_of_settings(steps, request)]
+    known = {step.name: step for step in reversed(steps)}
+    for index, step in enumerate(steps):
+        reasons += _faults_of_inputs(index, step, known)
+        reasons += _faults_of_needs(index, step, known)
+    needs = {step.name: tuple(name for name in _needs(step) if name in known) for step in steps}
+    order, circle = _ordered(needs)
+    if circle:
+        reasons.append(
+            Reason(
+                field="pipeline",
+                value=shown(" → ".join(circle)),
+                message="steps wait for each other in a circle",
+                remedy="remove one of these `needs` or inputs",
+            )
+        )
+    if reasons:
+        raise PlanFault(reasons)
+    return tuple(
+        PlannedStep(
+            name=name, kind=known[name].kind, needs=needs[name], inputs=known[name].inputs,
+            settings=_settings(known[name], request),
+        )
+        for name in order
+    )  # fmt: skip
+
+
+def producer_of(binding: str) -> tuple[str, str]:
+    """Step and output of a binding `step.output`; a step's name may hold dots, an output's never does."""
+    step, _, output = binding.rpartition(".")
+    return step, output
+
+
+def ancestors(steps: tuple[PlannedStep, ...], name: str) -> frozenset[str]:
+    """Every step that must be completed before `name`, however far back."""
+    needs = {step.name: step.needs for step in steps}
+    found: set[str] = set()
+    waiting = list(needs.get(name, ()))
+    while waiting:
+        step = waiting.pop()
+        if step not in found:
+            found.add(step)
+            waiting += needs.get(step, ())
+    return frozenset(found)
+
+
+def _needs(step: PipelineStep) -> tuple[str, ...]:
+    producers = (producer_of(binding)[0] for binding in step.inputs.values())
+    return tuple(dict.fromkeys((*producers, *step.needs)))
+
+
+def _too_many(steps: int) -> Reason:
+    return Reason(
+        field="pipeline",
+        value=f"{steps} steps",
+        message=f"a pipeline has at most {STEPS_AT_MOST} steps",
+        remedy="split it into several jobs",
+    )
+
+
+def _faults_of_names(steps: tuple[PipelineStep, ...]) -> Iterator[Reason]:
+    first: dict[str, int] = {}
+    for index, step in enumerate(steps):
+        if first.setdefault(step.name, index) != index:
+            yield Reason(
+                field=f"pipeline.{index}.name",
+                value=shown(step.name),
+                message=f"step {first[step.name]} has this name already",
+                remedy="give every step a name of its own",
+            )
+
+
+def _faults_of_inputs(index: int, step: PipelineStep, known: Mapping[str, PipelineStep]) -> Iterator[Reason]:
+    accepted = _TRAIN_INPUTS[step.method] if step.method else INPUTS_OF[step.kind]
+    doer = f"{step.kind} ({step.method})" if step.method else step.kind
+    for name, binding in step.inputs.items():
+        field = f"pipeline.{index}.inputs.{name}"
+        if name not in accepted:
+            remedy = f"bind only {', '.join(accepted)}" if accepted else "leave `inputs` empty"
+            yield Reason(field=field, value=shown(binding), message=f"{doer} reads no input {shown(name)}", remedy=remedy)
+            continue
+        producer, output = producer_of(binding)
+        if producer not in known:
+            yield Reason(
+                field=field,
+                value=shown(binding),
+                message=f"no step is called {shown(producer)}",
+                remedy="write `step.output` with the name of a step of this pipeline",
+            )
+        elif output not in OUTPUTS_OF[known[producer].kind]:
+            offered = ", ".join(f"{producer}.{name}" for name in OUTPUTS_OF[known[producer].kind])
+            yield Reason(
+                field=field,
+                value=shown(binding),
+                message=f"{producer} ({known[producer].kind}) leaves no {shown(output)} behind",
+                remedy=f"bind {offered}" if offered else "bind another step",
+            )
+        elif output != name:
+            yield Reason(
+                field=field,
+                value=shown(binding),
+                message=f"the input {name} cannot take a {output}",
+                remedy=f"bind the {name} of a step that leaves one behind",
+            )
+    missing = [name for name, required in accepted.items() if required and name not in step.inputs]
+    if missing:
+        yield Reason(
+            field=f"pipeline.{index}.inputs",
+            value=shown(step.inputs),
+            message=f"{doer} needs the input {', '.join(missing)}",
+            remedy=f"bind it, for example {{{missing[0]!r}: '<step>.{missing[0]}'}}",
+        )
+
+
+def _faults_of_needs(index: int, step: PipelineStep, known: Mapping[str, PipelineStep]) -> Iterator[Reason]:
+    for number, name in enumerate(step.needs):
+        if name not in known:
+            yield Reason(
+                field=f"pipeline.{index}.needs.{number}",
+                value=shown(name),
+                message="no step has this name",
+                remedy="name a step of this pipeline",
+            )
+
+
+def _faults_of_settings(steps: tuple[PipelineStep, ...], request: JobRequest) -> Iterator[Reason]:
+    """Settings that are valid alone but make a step of this pipeline meaningless."""
+    present = {step.kind for step in steps}
+    if "evaluate" in present and request.dataset.split.test is None:
+        yield Reason(
+            field="dataset.split.test",
+            value="null",
+            message="the pipeline evaluates, but no split is held out for it",
+            remedy="name the held-out split, or send a pipeline without evaluate steps",
+        )
+    if "evaluate" in present and "rules" in request.evaluation.metrics and not request.evaluation.rules:
+        yield Reason(
+            field="evaluation.rules",
+            value="()",
+            message="the metric `rules` has no rule to measure",
+            remedy="add rules, or leave `rules` out of evaluation.metrics",
+        )
+    if present & {"label", "score"} and request.feedback.judge.kind == "rules" and not request.feedback.rubric.rules:
+        yield Reason(
+            field="feedback.rubric.rules",
+            value="()",
+            message="the `rules` judge has no rule to judge by",
+            remedy="add rules, or choose another judge",
+        )
+
+
+def _ordered(needs: Mapping[str, tuple[str, ...]]) -> tuple[list[str], list[str]]:
+    """A topological order that keeps the given one where it can (Kahn 1962); and a circle, where there is one."""
+    waiting, order = dict(needs), list[str]()
+    while ready := next((name for name, before in waiting.items() if not any(b in waiting for b in before)), None):
+        order.append(ready)
+        del waiting[ready]
+    if not waiting:
+        return order, []
+    path = [next(iter(waiting))]
+    while (following := next(name for name in waiting[path[-1]] if name in waiting)) not in path:
+        path.append(following)
+    return order, [*path[path.index(following) :], following]
+
+
+def _settings(step: PipelineStep, request: JobRequest) -> StepSettings:
+    base = request.base_model
+    match step.kind, step.method:
+        case "prepare", _:
+            return PrepareSettings(base_model=base, dataset=request.dataset, max_length=request.training.max_length)
+        case "train", "sft":
+            return TrainSettings(base_model=base, training=request.training)
+        case "train", _:
+            return TrainSettings(base_model=base, preference=request.preference)
+        case "sample", _:
+            return SampleSettings(base_model=base, sampling=request.sampling)
+        case "label", _:
+            return LabelSettings(base_model=base, feedback=request.feedback)
+        case "evaluate", _:
+            return EvaluateSettings(base_model=base, evaluation=request.evaluation)
+        case "score", _:
+            return ScoreSettings(base_model=base, feedback=request.feedback)
+        case "register", _:
+            return RegisterSettings(base_model=base, model=request.register_as, alias=request.alias)
+    raise AssertionError(f"no settings for kind {step.kind}: PipelineStep refuses unknown kinds")

@@ -1,0 +1,186 @@
+"""Why: everything the orchestrator knows of a job, in groups that commute, with the status derived from all of them.
+
+Rule 2 of the design: each group below has one kind of writer. Facts of outsiders, facts of executors and own decisions reach
+a replay in another relative order than they reached the live service, so no group's fold reads another group.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, Field
+
+from schemas.base import Frozen
+from schemas.jobs import FeedbackRecorded, StepFault, StepResult
+from schemas.reasons import Reason
+from schemas.requests import JobRequest
+from schemas.steps import PlannedStep, Policy
+from services.chassis.aggregate import State
+
+Status = Literal["requested", "running", "cancelling", "completed", "failed", "cancelled", "rejected"]
+ENDED: tuple[Status, ...] = ("completed", "failed", "cancelled", "rejected")
+CONFLICTS_KEPT = 100
+"""So many ids of conflicting requests are kept; a producer that sends more of them tells nothing new."""
+
+
+class Wish(Frozen):
+    """The first JobRequested; facts of `requests`."""
+
+    at: AwareDatetime
+    event_id: str
+    job_id: str
+    content: str = Field(description="Digest of the request; another digest under the same id is a conflict.")
+    request: dict[str, Any] = Field(description="As sent, not validated.")
+    faults: tuple[Reason, ...] = ()
+
+
+class CancelWish(Frozen):
+    """The earliest JobCancelRequested; facts of `requests`."""
+
+    at: AwareDatetime
+    event_id: str
+    requester: str
+    reason: str
+
+
+class Accepted(Frozen):
+    """JobAccepted: all that later decisions read."""
+
+    at: AwareDatetime
+    request: JobRequest
+    plan: tuple[PlannedStep, ...]
+    policy: Policy
+
+
+class Rejected(Frozen):
+    """JobRejected."""
+
+    at: AwareDatetime
+    reasons: tuple[Reason, ...]
+
+
+class Ending(Frozen):
+    """JobCompleted, JobFailed or JobCancelled."""
+
+    at: AwareDatetime
+    status: Literal["completed", "failed", "cancelled"]
+    model: str | None = None
+    version: str | None = None
+    step: str | None = None
+    fault: StepFault | None = None
+    reason: str | None = None
+
+
+class Asked(Frozen):
+    """StepRequested; an own event."""
+
+    at: AwareDatetime
+    deadline: AwareDatetime
+    not_before: AwareDatetime | None = None
+
+
+class Closed(Frozen):
+    """StepCancelRequested; an own event."""
+
+    at: AwareDatetime
+    reason: str
+
+
+class Started(Frozen):
+    """StepStarted; facts of the executor."""
+
+    at: AwareDatetime = Field(description="First start.")
+    times: int = Field(description="How often a worker began or took over.")
+    worker: str = Field(description="The worker that began last.")
+
+
+class Outcome(Frozen):
+    """StepCompleted, StepFailed or StepCancelled; a fact of the executor."""
+
+    at: AwareDatetime
+    kind: Literal["completed", "failed", "cancelled"]
+    result: StepResult | None = None
+    fault: StepFault | None = None
+
+
+class Attempt(Frozen):
+    """One attempt of one step. A closing decision beats a later outcome, whichever of the two a replay meets first."""
+
+    asked: Asked | None = None
+    closed: Closed | None = None
+    started: Started | None = None
+    outcome: Outcome | None = None
+    feedback: FeedbackRecorded | None = None
+
+    @property
+    def open(self) -> bool:
+        """Asked for, and neither closed nor ended."""
+        return self.asked is not None and self.closed is None and self.outcome is None
+
+    @property
+    def stopping(self) -> bool:
+        """Closed, but its executor has not said yet that it stopped."""
+        return self.asked is not None and self.closed is not None and self.outcome is None
+
+    @property
+    def result(self) -> StepResult | None:
+        """What it left behind; None unless it was completed before it was closed."""
+        return self.outcome.result if self.outcome and self.closed is None else None
+
+    @property
+    def fault(self) -> StepFault | None:
+        """Why it failed; None while it is open, when it was completed, and when it was closed for the job's sake."""
+        if self.closed:
+            return _overdue(self.asked) if self.closed.reason == "deadline" else None
+        if self.outcome is None or self.outcome.kind == "completed":
+            return None
+        return self.outcome.fault or StepFault(cause="infrastructure", message="the executor stopped the attempt unasked")
+
+
+def _overdue(asked: Asked | None) -> StepFault:
+    when = f" {asked.deadline.isoformat()}" if asked else ""
+    return StepFault(cause="infrastructure", message=f"the attempt had no outcome by its deadline{when}")
+
+
+class JobState(State):
+    """A job. There is no projection beside it: `evolve` is the projection."""
+
+    wish: Wish | None = Field(default=None, description="The first request.")
+    conflicts: tuple[str, ...] = Field(default=(), description="Ids of later requests with other content.")
+    cancel: CancelWish | None = Field(default=None, description="The earliest wish to cancel.")
+    accepted: Accepted | None = Field(default=None, description="Own decision.")
+    rejected: Rejected | None = Field(default=None, description="Own decision.")
+    ending: Ending | None = Field(default=None, description="Own decision.")
+    attempts: dict[str, dict[int, Attempt]] = Field(default_factory=dict, description="By step, then by number.")
+
+    @property
+    def status(self) -> Status | None:
+        """One word, from the whole row; None where nobody requested the job (only facts about it are known)."""
+        if self.ending:
+            return self.ending.status
+        if self.rejected:
+            return "rejected"
+        if self.accepted:
+            return "cancelling" if self.cancel else "running"
+        return "requested" if self.wish else None
+
+    def latest(self, step: str) -> int:
+        """Number of the attempt asked for last; 0 for none."""
+        return max((number for number, attempt in self.attempts.get(step, {}).items() if attempt.asked), default=0)
+
+    def completed(self, step: str) -> bool:
+        """Whether an attempt was completed before it was closed."""
+        return self.result(step) is not None
+
+    def result(self, step: str) -> StepResult | None:
+        """What a completed step left behind; None while it is not completed."""
+        for _, attempt in sorted(self.attempts.get(step, {}).items()):
+            if attempt.result is not None:
+                return attempt.result
+        return None
+
+    def asked_attempts(self) -> Iterator[tuple[str, int, Attempt]]:
+        """Step, number and attempt of everything asked for, in a fixed order."""
+        for step, attempts in sorted(self.attempts.items()):
+            for number, attempt in sorted(attempts.items()):
+                if attempt.asked:
+                    yield step, number, attempt

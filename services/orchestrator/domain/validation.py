@@ -1,0 +1,97 @@
+"""Why: one examination of what somebody asks for, with the same words over Kafka, HTTP and the command line.
+
+Total over any JSON: whatever is wrong with a request becomes a reason, never an exception, because its sender is waiting
+for an answer and the records behind it for their turn.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from schemas.jobs import JobAccepted
+from schemas.reasons import Reason, reasons_of, shown
+from schemas.requests import JobRequest
+from schemas.steps import PlannedStep, Policy
+from services.orchestrator.domain.planning import PlanFault, plan
+
+REASONS_AT_MOST = 50
+FIELD_AT_MOST = 200
+"""Characters of a field's path in a reason: it may hold names that the sender made up."""
+DEADLINE_AT_MOST = timedelta(days=3650)
+ACCEPTED_BYTES_AT_MOST = 512 * 1024
+"""A plan repeats the settings of its purpose in every step, and has to fit into one record (Kafka's default: 1 MiB)."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A request that can be taken on."""
+
+    request: JobRequest
+    plan: tuple[PlannedStep, ...]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A request that cannot."""
+
+    reasons: tuple[Reason, ...]
+
+
+def examine(request: dict[str, Any], faults: Sequence[Reason], now: datetime) -> Examined | Refused:
+    """Whether `request` can be taken on at `now`, with its plan or with every reason found."""
+    parsed = _parse(request)
+    if isinstance(parsed, Refused) or faults:
+        return _refused([*faults, *(parsed.reasons if isinstance(parsed, Refused) else ())])
+    reasons = list(_faults_of_deadline(parsed, now))
+    try:
+        steps = plan(parsed)
+    except PlanFault as fault:
+        return _refused([*reasons, *fault.reasons])
+    reasons += _faults_of_size(parsed, steps)
+    return _refused(reasons) if reasons else Examined(parsed, steps)
+
+
+def _parse(request: dict[str, Any]) -> JobRequest | Refused:
+    try:
+        return JobRequest.model_validate(request)
+    except ValidationError as error:
+        return Refused(reasons_of(error))
+    except Exception as error:  # an input that upsets a validator is the sender's to mend, not ours to stumble over
+        message = f"the request cannot be read: {type(error).__name__}: {error}"
+        remedy = "simplify the field that the message speaks of"
+        return Refused((Reason(field="(request)", value=None, message=message, remedy=remedy),))
+
+
+def _faults_of_deadline(request: JobRequest, now: datetime) -> list[Reason]:
+    deadline = request.deadline
+    if deadline is None or now < deadline <= now + DEADLINE_AT_MOST:
+        return []
+    message = "the deadline has passed" if deadline <= now else f"the deadline is over {DEADLINE_AT_MOST.days} days ahead"
+    remedy = "send a time in the future, or none" if deadline <= now else "send an earlier time, or none"
+    return [Reason(field="deadline", value=deadline.isoformat(), message=message, remedy=remedy)]
+
+
+def _faults_of_size(request: JobRequest, steps: tuple[PlannedStep, ...]) -> list[Reason]:
+    accepted = JobAccepted(job_id=request.job_id, request=request, plan=steps, policy=Policy())
+    size = len(accepted.model_dump_json().encode())
+    if size <= ACCEPTED_BYTES_AT_MOST:
+        return []
+    return [
+        Reason(
+            field="(request)",
+            value=f"{size} bytes",
+            message=f"request and plan together take more than {ACCEPTED_BYTES_AT_MOST} bytes",
+            remedy="use shorter rules and prompts, or fewer steps",
+        )
+    ]
+
+
+def _refused(reasons: Sequence[Reason]) -> Refused:
+    return Refused(tuple(reason.model_copy(update={"field": _short(reason.field)}) for reason in reasons[:REASONS_AT_MOST]))
+
+
+def _short(field: str) -> str:
+    return field if len(field) <= FIELD_AT_MOST else shown(field)[1:-1][: FIELD_AT_MOST - 1] + "…"

@@ -1,0 +1,156 @@
+"""A pipeline becomes a graph of steps, or reasons that name field, value and remedy."""
+
+from typing import Any
+
+import pytest
+
+from schemas.requests import PRESETS, JobRequest
+from schemas.steps import INPUTS_OF, PlannedStep, TrainSettings
+from services.orchestrator.domain.planning import PlanFault, ancestors, plan
+from tests.unit.orchestrator.story import a_request
+
+
+def planned(**fields: Any) -> tuple[PlannedStep, ...]:
+    return plan(JobRequest.model_validate(a_request(**fields)))
+
+
+def refused(*steps: dict[str, Any], **fields: Any) -> dict[str, str]:
+    with pytest.raises(PlanFault) as caught:
+        planned(pipeline=list(steps), **fields)
+    return {reason.field: f"{reason.message}; {reason.remedy}" for reason in caught.value.reasons}
+
+
+def a_step(name: str, kind: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "kind": kind, **fields}
+
+
+PREPARE = a_step("prepare", "prepare")
+TRAIN = a_step("train", "train", method="sft", inputs={"dataset": "prepare.dataset"})
+
+
+def test_the_sft_preset_trains_between_two_evaluations_and_registers_what_it_trained() -> None:
+    steps = planned(pipeline="sft")
+    assert [step.name for step in steps] == ["prepare", "evaluate-base", "train", "evaluate", "register"]
+    register = steps[-1]
+    assert register.inputs == {"adapter": "train.adapter"}
+    assert ancestors(steps, "register") == {"prepare", "evaluate-base", "train", "evaluate"}
+
+
+def test_the_rlaif_preset_aligns_the_trained_adapter_on_labelled_samples_and_registers_the_aligned_one() -> None:
+    steps = {step.name: step for step in planned(pipeline="rlaif")}
+    assert list(steps) == [
+        "prepare", "evaluate-base", "score-base", "train", "evaluate-sft", "score-sft", "sample", "label", "align",
+        "evaluate", "score", "register",
+    ]  # fmt: skip
+    assert steps["align"].inputs == {"preferences": "label.preferences", "adapter": "train.adapter"}
+    assert isinstance(steps["align"].settings, TrainSettings)
+    assert steps["align"].settings.preference is not None
+    assert steps["align"].settings.training is None
+    assert steps["evaluate"].inputs["adapter"] == steps["register"].inputs["adapter"] == "align.adapter"
+    assert ancestors(tuple(steps.values()), "register") == set(steps) - {"register"}
+
+
+def test_every_name_of_a_preset_can_be_planned() -> None:
+    assert all(planned(pipeline=name) for name in PRESETS)
+
+
+def test_the_settings_of_a_step_are_those_of_its_purpose() -> None:
+    steps = {step.name: step.settings for step in planned(pipeline="rlaif", sampling={"n": 7}, alias="best")}
+    assert steps["sample"].model_dump()["sampling"]["n"] == 7
+    assert steps["register"].model_dump()["model"] == "router"
+    assert steps["register"].model_dump()["alias"] == "best"
+    assert steps["prepare"].model_dump()["dataset"]["reference"] == "/data"
+
+
+def test_steps_listed_in_any_order_are_planned_behind_what_they_need() -> None:
+    register = a_step("z", "register", inputs={"adapter": "train.adapter"})
+    assert [step.name for step in planned(pipeline=[register, TRAIN, PREPARE])] == ["prepare", "train", "z"]
+
+
+def test_a_bound_input_is_a_need_too() -> None:
+    steps = planned(pipeline=[PREPARE, {**TRAIN, "needs": ["prepare"]}])
+    assert steps[1].needs == ("prepare",)
+
+
+def test_a_step_name_may_hold_dots() -> None:
+    steps = planned(pipeline=[a_step("v1.data", "prepare"), {**TRAIN, "inputs": {"dataset": "v1.data.dataset"}}])
+    assert steps[1].needs == ("v1.data",)
+
+
+def test_two_steps_of_one_name_are_refused() -> None:
+    assert "step 0 has this name already" in refused(PREPARE, PREPARE)["pipeline.1.name"]
+
+
+def test_an_input_that_the_kind_does_not_read_is_refused_with_those_it_reads() -> None:
+    label = a_step("label", "label", inputs={"dataset": "prepare.dataset"})
+    reasons = refused(PREPARE, label)
+    assert "bind only candidates" in reasons["pipeline.1.inputs.dataset"]
+    assert "needs the input candidates" in reasons["pipeline.1.inputs"]
+
+
+@pytest.mark.parametrize(
+    ("binding", "words"),
+    [
+        ("nowhere.dataset", "no step is called 'nowhere'"),
+        ("dataset", "no step is called ''"),
+        ("prepare.adapter", "leaves no 'adapter' behind; bind prepare.dataset"),
+    ],
+)
+def test_a_binding_that_leads_nowhere_is_refused(binding: str, words: str) -> None:
+    train = a_step("train", "train", method="sft", inputs={"dataset": binding})
+    assert words in refused(PREPARE, train)["pipeline.1.inputs.dataset"]
+
+
+def test_an_output_of_another_type_than_the_input_is_refused() -> None:
+    evaluate = a_step("evaluate", "evaluate", inputs={"dataset": "prepare.dataset", "adapter": "prepare.dataset"})
+    assert "cannot take a dataset" in refused(PREPARE, evaluate)["pipeline.1.inputs.adapter"]
+
+
+def test_training_on_preferences_needs_preferences_and_not_a_data_set() -> None:
+    align = a_step("align", "train", method="dpo", inputs={"dataset": "prepare.dataset"})
+    reasons = refused(PREPARE, align)
+    assert "train (dpo) reads no input 'dataset'" in reasons["pipeline.1.inputs.dataset"]
+    assert "train (dpo) needs the input preferences" in reasons["pipeline.1.inputs"]
+
+
+def test_a_need_that_is_no_step_is_refused() -> None:
+    assert "no step has this name" in refused({**PREPARE, "needs": ["ghost"]})["pipeline.0.needs.0"]
+
+
+def test_a_circle_is_refused_and_shown() -> None:
+    reasons = refused({**PREPARE, "needs": ["train"]}, TRAIN)
+    assert "in a circle" in reasons["pipeline"]
+
+
+def test_a_step_that_needs_itself_is_a_circle() -> None:
+    assert "in a circle" in refused({**PREPARE, "needs": ["prepare"]})["pipeline"]
+
+
+def test_every_fault_of_a_pipeline_is_named_at_once() -> None:
+    reasons = refused(PREPARE, PREPARE, {**TRAIN, "inputs": {}}, {**TRAIN, "name": "x", "needs": ["ghost"]})
+    assert set(reasons) == {"pipeline.1.name", "pipeline.2.inputs", "pipeline.3.needs.0"}
+
+
+def test_a_pipeline_of_absurd_length_is_refused_at_once() -> None:
+    steps = [a_step(f"s{number}", "prepare") for number in range(20_000)]
+    assert "at most 100 steps" in refused(*steps)["pipeline"]
+
+
+def test_evaluating_without_a_held_out_split_is_refused() -> None:
+    dataset = {"reference": "/data", "split": {"test": None}}
+    with pytest.raises(PlanFault, match=r"dataset\.split\.test"):
+        planned(dataset=dataset)
+    assert planned(dataset=dataset, pipeline=[PREPARE, TRAIN])
+
+
+def test_measuring_or_judging_by_no_rule_is_refused() -> None:
+    with pytest.raises(PlanFault, match=r"evaluation\.rules"):
+        planned(evaluation={"metrics": ["rules"]})
+    with pytest.raises(PlanFault, match=r"feedback\.rubric\.rules"):
+        planned(pipeline="rlaif", feedback={"judge": {"kind": "rules"}})
+
+
+def test_presets_bind_only_inputs_of_their_kinds() -> None:
+    for preset in PRESETS:
+        for step in planned(pipeline=preset):
+            assert set(step.inputs) <= set(INPUTS_OF[step.kind])

@@ -1,0 +1,213 @@
+"""Live state and replayed state are equal: rules 1 and 2 of the design, over random stories."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.envelope import Event, decode, encode
+from schemas.requests import JobRequested
+from schemas.topics import JOBS, REQUESTS, TOPIC_OF
+from services.chassis.unit import Incoming, Row, Unit
+from services.orchestrator.domain import evolve as folding
+from services.orchestrator.domain.decide import due
+from services.orchestrator.domain.job import JobDomain
+from services.orchestrator.domain.state import JobState
+from tests.unit.orchestrator.story import POLICY, Story, a_request
+
+SMALL: list[dict[str, Any]] = [
+    {"name": "prepare", "kind": "prepare"},
+    {"name": "left", "kind": "evaluate", "inputs": {"dataset": "prepare.dataset"}},
+    {"name": "train", "kind": "train", "method": "sft", "inputs": {"dataset": "prepare.dataset"}},
+    {"name": "register", "kind": "register", "needs": ["left"], "inputs": {"adapter": "train.adapter"}},
+]
+MOVES = (
+    "again", "conflict", "cancel", "wait", "wait long", "wait long", "start", "complete", "complete", "complete", "fail",
+    "lose", "memory", "stop",
+)  # fmt: skip
+
+
+class Told:
+    """A random story on a log: facts arrive late, executors answer what they were asked, in any order and also too late."""
+
+    def __init__(self, moves: Sequence[tuple[str, int, int | None]], valid: bool) -> None:
+        self.story = Story()
+        self.requests: list[Event] = []
+        self.jobs: list[Event] = []
+        self.relayed = 0
+        self.request = a_request(pipeline=SMALL if valid else "magic", deadline="2030-01-01T12:00:00Z")
+        for move, choice, relayed in [("again", 0, 0), *moves]:
+            self._move(move, choice)
+            self._relay(relayed)
+        self._relay(None)
+
+    def _move(self, move: str, choice: int) -> None:
+        story = self.story
+        asked = [(step, number) for step, number, _ in story.state.asked_attempts()]
+        match move:
+            case "again" | "conflict":
+                request = self.request if move == "again" else {**self.request, "priority": choice}
+                self._outside(story.event("relaycore", JobRequested(job_id=story.job_id, request=request)))
+            case "cancel" if choice < 2:
+                before = len(story.facts)
+                story.cancel()
+                self.requests += story.facts[before:]
+            case "wait" | "wait long":
+                story.after(7.0 if move == "wait" else 1000.0)
+            case _ if asked:
+                self._executor(move, *asked[choice % len(asked)])
+
+    def _outside(self, event: Event) -> None:
+        self.story.tell(event)
+        self.requests.append(event)
+
+    def _executor(self, move: str, step: str, number: int) -> None:
+        """An executor says at most one outcome about an attempt, whatever the orchestrator decided meanwhile."""
+        attempt = self.story.state.attempts[step][number]
+        before = len(self.story.facts)
+        if move == "start":
+            self._relay_request(step, number)
+            self.story.started(step, number)
+        elif attempt.outcome is None:
+            self._relay_request(step, number)
+            match move:
+                case "complete":
+                    self.story.completed(step, number)
+                case "fail" | "lose" | "memory":
+                    cause = {"fail": "user", "lose": "infrastructure", "memory": "memory"}[move]
+                    self.story.failed(step, number, cause=cause)
+                case "stop":
+                    self.story.stopped(step, number)
+        self.jobs += self.story.facts[before:]
+
+    def _relay_request(self, step: str, number: int) -> None:
+        """An executor answers what it read; what was decided since may reach the log only behind its answer."""
+        asked = [(e.type, getattr(e.data, "step", ""), getattr(e.data, "attempt", 0)) for e in self.story.unit.emitted]
+        position = asked.index(("StepRequested", step, number)) + 1
+        if position > self.relayed:
+            self.jobs += self.story.unit.emitted[self.relayed : position]
+            self.relayed = position
+
+    def _relay(self, count: int | None) -> None:
+        """Own events reach the log behind facts that were folded after they were decided; None: all of them."""
+        emitted = self.story.unit.emitted
+        until = len(emitted) if count is None else min(len(emitted), self.relayed + count)
+        self.jobs += emitted[self.relayed : until]
+        self.relayed = until
+
+
+STORIES = st.builds(
+    Told,
+    st.lists(
+        st.tuples(st.sampled_from(MOVES), st.integers(0, 5), st.sampled_from((0, 0, 1, None))), min_size=8, max_size=50
+    ),
+    st.sampled_from([True] * 9 + [False]),
+)
+
+
+def interleaved(told: Told, order: Sequence[bool]) -> list[Event]:
+    """Both topics as one sequence; each keeps its own order."""
+    queues = {True: list(told.requests), False: list(told.jobs)}
+    log = [queues[pick].pop(0) for pick in order if queues[pick]]
+    return [*log, *queues[True], *queues[False]]
+
+
+@settings(max_examples=200, deadline=None)
+@given(STORIES, st.lists(st.booleans(), max_size=120))
+def test_a_replay_in_any_order_of_the_topics_gives_the_live_state(told: Told, order: list[bool]) -> None:
+    state = JobState()
+    for event in interleaved(told, order):
+        state = folding.evolve(state, event)
+    assert state == told.story.state
+
+
+class NeverDecides(JobDomain):
+    """A replay that decides anything is no replay."""
+
+    def decide(self, ref: Any, states: Any, now: Any) -> None:
+        raise AssertionError("decide was called in a replay")
+
+
+@settings(max_examples=100, deadline=None)
+@given(STORIES, st.lists(st.booleans(), max_size=120))
+def test_a_replay_through_the_wire_never_decides_and_gives_the_live_rows(told: Told, order: list[bool]) -> None:
+    domain = NeverDecides(POLICY)
+    unit = Unit(domain, {told.story.ref: Row(JobState())}, told.story.now, lambda: "none")
+    for offset, event in enumerate(interleaved(told, order)):
+        value, headers = encode(event)
+        read = decode(value, headers, domain.handles, event.time)
+        assert isinstance(read, Event)
+        incoming = Incoming(read, TOPIC_OF[event.type].name, 0, offset)
+        _fold_without_deciding(unit, incoming)
+    row, live = unit.rows[told.story.ref], told.story.unit.rows[told.story.ref]
+    assert (row.state, row.sequence, row.updated_at, row.created_at) == (
+        live.state, live.sequence, live.updated_at, live.created_at,
+    )  # fmt: skip
+
+
+def _fold_without_deciding(unit: Unit, incoming: Incoming) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(unit, "settle", lambda ref, cause=None: None)
+        unit.fold(incoming)
+
+
+@settings(max_examples=200, deadline=None)
+@given(STORIES, st.integers(0, 200))
+def test_any_cut_of_the_log_in_any_order_can_be_folded(told: Told, cut: int) -> None:
+    log = [*told.jobs, *told.requests]
+    state = JobState()
+    for event in [*log[cut % (len(log) + 1) :], *reversed(log)]:
+        state = folding.evolve(state, event)
+        assert state.status is None or state.status
+        due(state)
+
+
+@settings(max_examples=200, deadline=None)
+@given(STORIES)
+def test_a_job_ends_at_most_once_and_every_attempt_is_requested_once(told: Told) -> None:
+    own = [event for event in told.jobs if event.source == "neuroweaver/orchestrator"]
+    endings = [event for event in own if event.type in ("JobCompleted", "JobFailed", "JobCancelled", "JobRejected")]
+    requests = [(e.data.step, e.data.attempt) for e in own if e.type == "StepRequested"]  # type: ignore[attr-defined]
+    assert len(endings) <= 1
+    assert len(requests) == len(set(requests))
+    assert [event.sequence for event in own] == list(range(1, len(own) + 1))
+    if endings and endings[0].type != "JobCancelled":
+        assert own[-1] is endings[0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(STORIES)
+def test_a_job_whose_executors_are_silent_ends_by_its_deadline(told: Told) -> None:
+    story = told.story
+    for _ in range(10):
+        story.after(timedelta(hours=2).total_seconds())
+    assert story.state.status in ("completed", "failed", "cancelled", "rejected")
+    assert due(story.state) is None
+    assert not any(attempt.open for _, _, attempt in story.state.asked_attempts())
+
+
+@settings(max_examples=100, deadline=None)
+@given(STORIES)
+def test_a_state_survives_its_json(told: Told) -> None:
+    state = told.story.state
+    assert JobState.model_validate_json(state.model_dump_json()) == state
+
+
+def test_the_stories_reach_every_ending() -> None:
+    """The properties above would be empty if random stories never got anywhere."""
+    complete = [("complete", number, None) for number in range(6)]
+    endings = {
+        Told([*complete, *complete, *complete], True).story.state.status,
+        Told([("fail", 0, 0)], True).story.state.status,
+        Told([("cancel", 0, 0), ("stop", 0, 0)], True).story.state.status,
+        Told([], False).story.state.status,
+    }
+    assert endings == {"completed", "failed", "cancelled", "rejected"}
+
+
+def test_every_event_of_the_jobs_topics_is_handled() -> None:
+    names = {event.type_name() for topic in (REQUESTS, JOBS) for event in topic.events}
+    assert names <= JobDomain.handles
