@@ -1,0 +1,47 @@
+"""A tiny random Llama with a byte tokenizer and a chat template, built in seconds: what a base model looks like, never a download.
+
+Import it inside a test or fixture, or run `python -m tests.tiny_model FOLDER` where the process must not import torch.
+"""
+
+import sys
+from pathlib import Path
+
+END = "<|im_end|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""ChatML, as SmolLM2 and many others speak it."""
+
+
+def build(folder: Path, *, seed: int = 0, hidden: int = 32, layers: int = 2) -> Path:
+    """Write model and tokenizer to `folder`, the same bytes for the same arguments; returns `folder`.
+
+    Every byte of a text is one token, so that lengths are easy to reason about; about 30,000 parameters.
+    """
+    import torch
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    special = ["<|pad|>", "<|im_start|>", END]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={sign: place for place, sign in enumerate([*special, *alphabet])}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=special[0])
+    wrapped.chat_template = CHAT_TEMPLATE
+    wrapped.save_pretrained(str(folder))
+    config = LlamaConfig(
+        vocab_size=len(special) + len(alphabet), hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024, tie_word_embeddings=True,
+        bos_token_id=None, eos_token_id=special.index(END), pad_token_id=0,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        LlamaForCausalLM(config).save_pretrained(str(folder))
+    return folder
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]))
