@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +20,17 @@ from services.chassis.surroundings import is_surroundings
 _log = get_logger(__name__)
 API = "/api/v1"
 _PROBLEM = "application/problem+json"
+
+
+class ProblemDocument(BaseModel):
+    """What every refusal looks like (RFC 9457); for the `responses` of routes."""
+
+    type: str = Field(default="about:blank", description="Always about:blank: the status says the kind.")
+    title: str = Field(description="What is wrong, in few words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What is wrong with this request, and what to do.")
+    instance: str = Field(description="The path that was asked for.")
+    reasons: list[Reason] = Field(default=[], description="Field, value and remedy of each fault, where there are such.")
 
 
 class Problem(Exception):

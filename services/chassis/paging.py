@@ -1,0 +1,49 @@
+"""Why: lists are read page by page behind the last row's sort key, so that rows inserted meanwhile neither repeat nor hide any.
+
+A cursor is opaque to its holder and belongs to one query: the tie-breaker of the order is in it, the filters are checked.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from schemas.reasons import Reason, shown
+from services.chassis.http import Problem
+
+
+def make_cursor(query: Mapping[str, str | None], last: Sequence[str]) -> str:
+    """The cursor that goes on behind the row with the sort key `last`, for a list filtered by `query`."""
+    text = json.dumps([_digest(query), *last], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def read_cursor(cursor: str, query: Mapping[str, str | None], parts: Sequence[Callable[[str], Any]]) -> list[Any]:
+    """The sort key in a cursor, each part read by its own of `parts`, which may raise ValueError.
+
+    Raises a 422 Problem for a cursor that is broken or belongs to another query.
+    """
+    try:
+        digest, *last = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        key = [part(_plain(text)) for part, text in zip(parts, last, strict=True)]
+    except (ValueError, TypeError, OverflowError):
+        raise _refused(cursor, "it is no cursor of this list", "pass `next` of the page before unchanged") from None
+    if digest != _digest(query):
+        raise _refused(cursor, "it belongs to a list with other filters", "start again without a cursor")
+    return key
+
+
+def _plain(text: object) -> str:
+    if not isinstance(text, str) or "\x00" in text:
+        raise ValueError("no text that a database takes")
+    return text
+
+
+def _digest(query: Mapping[str, str | None]) -> str:
+    return hashlib.sha256(json.dumps(dict(query), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _refused(cursor: str, message: str, remedy: str) -> Problem:
+    reason = Reason(field="cursor", value=shown(cursor), message=message, remedy=remedy)
+    return Problem(422, "The cursor is not valid", str(reason), reasons=[reason])
