@@ -1,0 +1,24 @@
+"""One system for all end-to-end tests: a stack of its own, since the services' names are fixed."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from services.chassis.devstack.settings import DevStackSettings
+from services.chassis.devstack.stack import running
+from tests.conftest import create_topics
+from tests.e2e.system import System, running_system
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Four processes, ready, and a tiny base model."""
+    home = tmp_path_factory.mktemp("system")
+    subprocess.run([sys.executable, "-m", "tests.tiny_model", str(home / "tiny")], check=True)
+    settings = DevStackSettings(home=home / "stack", kafka_bootstrap=None, database_url=None)
+    with running(settings) as stack:
+        create_topics(stack)
+        with running_system(stack, home, home / "tiny") as system:
+            yield system

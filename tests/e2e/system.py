@@ -1,0 +1,193 @@
+"""The four services as four processes on real servers, as a deployment has them, and an outsider that talks to them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psutil
+
+from schemas.envelope import Event, decode
+from schemas.steps import SERVICES
+from schemas.topics import EVENT_TYPES, JOBS
+from services.chassis.batch import appended_at
+from services.chassis.devstack.stack import DevStack
+from tests.toy import read_all
+
+
+@dataclass
+class Process:
+    """One service process; may be killed and started again."""
+
+    name: str
+    port: int
+    env: Mapping[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; returns at once."""
+        with self.log.open("ab") as out:
+            command = [sys.executable, "-m", "services.cli.main", "serve", self.name]
+            self.process = subprocess.Popen(command, env=dict(self.env), stdout=out, stderr=out)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self.process is not None
+        return self.process.pid
+
+    def get(self, path: str) -> Any:
+        """JSON from its HTTP surface."""
+        return httpx.get(f"http://127.0.0.1:{self.port}/api/v1{path}", timeout=10).raise_for_status().json()
+
+    def wait_ready(self, seconds: float = 60) -> None:
+        """Until it says that it is ready."""
+        wait_for(lambda: self._is_ready(), seconds, lambda: f"{self.name}: {self.log.read_text()[-3000:]}")
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"{self.name} ended: {self.log.read_text()[-3000:]}"
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/api/v1/health/ready", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def children(self) -> list[psutil.Process]:
+        """Processes that it started."""
+        return psutil.Process(self.pid).children()
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM and wait; its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(40)
+
+
+@dataclass
+class System:
+    """All four, with what a test wants to know of them."""
+
+    stack: DevStack
+    home: Path
+    base_model: Path
+    services: dict[str, Process] = field(default_factory=dict)
+
+    def url(self, service: str, path: str) -> str:
+        """Address of a route."""
+        return f"http://127.0.0.1:{self.services[service].port}/api/v1{path}"
+
+    def request(self, **changes: Any) -> dict[str, Any]:
+        """A small valid request: few steps of a tiny model; `changes` replace top-level fields."""
+        small = {"steps": 4, "batch_size": 4, "learning_rate": 0.01}
+        return {
+            "job_id": f"job-{uuid4().hex[:8]}",
+            "requester": "e2e",
+            "pipeline": "sft",
+            "base_model": str(self.base_model),
+            "dataset": {"reference": str(self.home / "data"), "split": {"validation": None}},
+            "training": {"optimiser": small, "max_length": 160, "precision": "fp32", "checkpoint_steps": 2},
+            "sampling": {"n": 3, "prompts": 6, "max_new_tokens": 12},
+            "feedback": {"margin": 0.0001},
+            "preference": {"optimiser": {"steps": 2, "batch_size": 4}, "max_length": 200, "precision": "fp32"},
+            "evaluation": {"metrics": ["loss", "exact_match"], "max_new_tokens": 8, "samples": 1},
+            "register_as": f"model-{uuid4().hex[:8]}",
+            **changes,
+        }
+
+    def start_job(self, **changes: Any) -> str:
+        """POST a request; the accepted job's id."""
+        answer = httpx.post(self.url("orchestrator", "/training/start"), json=self.request(**changes), timeout=20)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["job_id"])
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """The orchestrator's view of a job."""
+        job: dict[str, Any] = self.services["orchestrator"].get(f"/training/{job_id}")
+        return job
+
+    def wait_job(self, job_id: str, status: str = "completed", seconds: float = 240) -> dict[str, Any]:
+        """Until the job has ended, as `status`."""
+        ended = ("completed", "failed", "cancelled", "rejected")
+        wait_for(lambda: self.job(job_id)["status"] in ended, seconds, lambda: json.dumps(self.job(job_id), indent=1))
+        job = self.job(job_id)
+        assert job["status"] == status, json.dumps(job, indent=1)
+        return job
+
+    async def story(self, job_id: str, topic: str = JOBS.name) -> list[Event]:
+        """The job's events on a topic, in the order of the log."""
+        events = []
+        for record in await read_all(self.stack.kafka_bootstrap, topic):
+            event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
+            if isinstance(event, Event) and event.correlation_id == job_id:
+                events.append(event)
+        return events
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:
+    """Poll until it holds; fails with `what()`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what()}"
+        time.sleep(0.1)
+
+
+@contextmanager
+def running_system(stack: DevStack, home: Path, base_model: Path) -> Iterator[System]:
+    """The four services, ready."""
+    system = System(stack, home, base_model)
+    write_data(home / "data")
+    with ExitStack() as started:
+        for name in SERVICES:
+            process = Process(name, free_port(), {}, home / f"{name}.log")
+            process.env = {
+                **os.environ,
+                "NEUROWEAVER_KAFKA_BOOTSTRAP": stack.kafka_bootstrap,
+                "NEUROWEAVER_DATABASE_URL": stack.database_url,
+                "NEUROWEAVER_HOME": str(home),
+                "NEUROWEAVER_HTTP_PORT": str(process.port),
+                "NEUROWEAVER_LEASE_SECONDS": "3",
+                "NEUROWEAVER_WORKERS": "2",
+                "NEUROWEAVER_POLICY_BACKOFF_SECONDS": "0.5",
+                "NEUROWEAVER_DRAIN_SECONDS": "8",
+                "OMP_NUM_THREADS": "1",
+            }
+            process.start()
+            started.callback(process.stop)
+            system.services[name] = process
+        for process in system.services.values():
+            process.wait_ready()
+        yield system
+
+
+def write_data(folder: Path) -> None:
+    """Forty training rows and eight held-out ones."""
+    folder.mkdir(parents=True)
+    for split, count in (("train", 40), ("test", 8)):
+        rows = [{"prompt": f"{split} {number}?", "completion": f"yes {number % 5}"} for number in range(count)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,191 @@
+"""From JobRequested on Kafka to ModelRegistered, with four processes, real servers and really trained weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from schemas.artifacts import ArtifactRef
+from schemas.envelope import encode
+from schemas.jobs import JobCompleted, StepCompleted, StepFailed, StepStarted
+from schemas.models import ModelRegistered
+from schemas.requests import JobRequested
+from schemas.topics import JOBS, MODELS, REQUESTS
+from services.chassis.artifacts import ArtifactStore
+from services.chassis.publisher import make_producer, outside_event
+from tests.e2e.system import System, wait_for
+
+LIGHT_BYTES = 120 * 1024 * 1024
+LONG = {"steps": 400, "batch_size": 8, "learning_rate": 0.003, "schedule": "constant"}
+
+
+async def publish(system: System, request: dict[str, Any]) -> None:
+    """As RelayCore does: one event on the requests topic, not through our HTTP."""
+    event = outside_event(
+        "relaycore", JobRequested(job_id=request["job_id"], request=request), correlation_id=request["job_id"]
+    )
+    value, headers = encode(event)
+    producer = make_producer(system.stack.kafka_bootstrap, "relaycore")
+    await producer.start()
+    await producer.send_and_wait(REQUESTS.name, value, request["job_id"].encode(), headers=headers)
+    await producer.stop()
+
+
+def seen(system: System, job_id: str) -> bool:
+    return httpx.get(system.url("orchestrator", f"/training/{job_id}")).status_code == 200
+
+
+async def test_a_job_requested_on_kafka_becomes_a_registered_model_and_every_hop_is_traceable(system: System) -> None:
+    request = system.request()
+    await publish(system, request)
+    wait_for(lambda: seen(system, request["job_id"]), 20, lambda: "the job does not appear")
+    job = system.wait_job(request["job_id"])
+    assert (job["model"], job["version"]) == (request["register_as"], "1.0.0")
+
+    story = await system.story(request["job_id"])
+    assert [type(event.data).__name__ for event in story][:2] == ["JobAccepted", "StepRequested"]
+    assert isinstance(story[-1].data, JobCompleted)
+    (asked,) = await system.story(request["job_id"], REQUESTS.name)
+    (registered,) = [e for e in await system.story(request["job_id"], MODELS.name) if isinstance(e.data, ModelRegistered)]
+    by_id = {event.id: event for event in [*story, asked, registered]}
+    assert {event.traceparent.split("-")[1] for event in by_id.values()} == {asked.traceparent.split("-")[1]}
+    hop, hops = registered, 0
+    while hop.causation_id:
+        hop, hops = by_id[hop.causation_id], hops + 1
+    assert hop.id == asked.id
+    assert hops > 5
+
+    model = system.services["registry"].get(f"/models/{request['register_as']}@1.0.0")
+    artifact = ArtifactRef.model_validate(model["artifact"])
+    assert registered.data.artifact == artifact  # type: ignore[attr-defined]
+    files = {entry.path for entry in ArtifactStore(str(system.home / "artifacts")).verify(artifact).files}
+    assert "adapter_model.safetensors" in files
+
+
+async def test_every_record_on_the_topics_is_readable_json_with_cloudevents_headers(system: System) -> None:
+    from tests.toy import read_all
+
+    for topic in (REQUESTS, JOBS, MODELS):
+        records = await read_all(system.stack.kafka_bootstrap, topic.name)
+        assert records
+        for record in records:
+            headers = {name: value.decode() for name, value in record.headers}
+            json.loads(record.value)
+            assert {"ce_id", "ce_source", "ce_type", "ce_specversion", "ce_time", "ce_dataschema"} <= headers.keys()
+            assert headers["content-type"] == "application/json"
+
+
+def test_the_rlaif_pipeline_learns_from_feedback_and_registers_the_aligned_adapter(system: System) -> None:
+    job_id = system.start_job(pipeline="rlaif")
+    job = system.wait_job(job_id, seconds=400)
+    model = system.services["registry"].get(f"/models/{job['model']}@{job['version']}")
+    steps = model["lineage"]["results"]
+    assert {"train", "sample", "label", "align"} <= steps.keys()
+    assert model["artifact"] == steps["align"]["outputs"]["adapter"]
+    assert steps["label"]["metrics"]["pairs"] > 0
+
+
+@pytest.mark.parametrize("victim", ["worker", "child"])
+async def test_training_killed_with_kill_9_resumes_and_the_loss_curve_continues(system: System, victim: str) -> None:
+    training = {"optimiser": LONG, "max_length": 160, "precision": "fp32", "checkpoint_steps": 20}
+    pipeline = [
+        {"name": "prepare", "kind": "prepare"},
+        {"name": "train", "kind": "train", "method": "sft", "inputs": {"dataset": "prepare.dataset"}},
+    ]
+    job_id = system.start_job(pipeline=pipeline, training=training)
+    trainer = system.services["trainer"]
+    folder = system.home / "checkpoints" / job_id / "train"
+    wait_for(lambda: len(list(folder.glob("*/*/*"))) >= 1, 120, lambda: json.dumps(system.job(job_id), indent=1))
+    (child,) = trainer.children()
+    if victim == "worker":
+        trainer.kill()
+        wait_for(
+            lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 10, lambda: "an orphan trains on"
+        )
+        trainer.start()
+        trainer.wait_ready()
+    else:
+        child.kill()
+    system.wait_job(job_id)
+
+    story = [event.data for event in await system.story(job_id)]
+    starts = [data for data in story if isinstance(data, StepStarted) and data.step == "train"]
+    failures = [data.fault.cause for data in story if isinstance(data, StepFailed)]
+    assert len(starts) == 2
+    assert failures == ([] if victim == "worker" else ["infrastructure"])
+    (trained,) = [data for data in story if isinstance(data, StepCompleted) and data.step == "train"]
+    store = ArtifactStore(str(system.home / "artifacts"))
+    adapter = store.fetch(trained.result.outputs["adapter"], system.home / "fetched" / job_id)
+    curve = [json.loads(line) for line in (adapter / "curve.jsonl").read_text().splitlines()]
+    assert [point["step"] for point in curve] == list(range(1, 401))
+    assert curve[-1]["loss"] < curve[0]["loss"]
+    assert trained.result.metrics["resumed_from_step"] >= 20  # type: ignore[operator]
+
+
+def test_a_running_job_is_cancelled_over_http_and_nothing_of_it_runs_on(system: System) -> None:
+    training = {"optimiser": {**LONG, "steps": 100_000}, "max_length": 160, "precision": "fp32"}
+    job_id = system.start_job(training=training)
+    trainer = system.services["trainer"]
+    wait_for(lambda: "train" in str(system.job(job_id)) and bool(trainer.children()), 60, lambda: str(system.job(job_id)))
+    answer = httpx.post(system.url("orchestrator", f"/training/{job_id}/cancel"), json={"reason": "changed my mind"})
+    assert answer.status_code == 202, answer.text
+    job = system.wait_job(job_id, "cancelled", seconds=60)
+    assert job["version"] is None
+    wait_for(lambda: not trainer.children(), 20, lambda: "a child runs on")
+
+
+async def test_a_request_that_is_not_valid_is_rejected_with_the_same_words_on_kafka_and_over_http(system: System) -> None:
+    request = system.request(pipeline="alchemy", priority=1000)
+    answer = httpx.post(system.url("orchestrator", "/training/start"), json=request)
+    assert answer.status_code == 422
+    await publish(system, request)
+    wait_for(lambda: seen(system, request["job_id"]), 20, lambda: "the job does not appear")
+    job = system.wait_job(request["job_id"], "rejected", seconds=20)
+    assert job["reasons"] == answer.json()["reasons"]
+    assert {reason["field"] for reason in job["reasons"]} == {"pipeline", "priority"}
+
+
+async def test_a_missing_data_set_fails_its_job_once_with_field_value_and_remedy(system: System) -> None:
+    job_id = system.start_job(dataset={"reference": str(system.home / "nowhere")})
+    job = system.wait_job(job_id, "failed", seconds=60)
+    assert job["failure"]["step"] == "prepare"
+    (reason,) = job["failure"]["fault"]["reasons"]
+    assert reason["field"] == "dataset.reference"
+    assert "nowhere" in reason["value"]
+    assert reason["remedy"]
+    failures = [event for event in await system.story(job_id) if isinstance(event.data, StepFailed)]
+    assert len(failures) == 1
+
+
+def test_five_jobs_at_once_all_end_with_a_version_of_their_own(system: System) -> None:
+    pipeline = [
+        {"name": "prepare", "kind": "prepare"},
+        {"name": "train", "kind": "train", "method": "sft", "inputs": {"dataset": "prepare.dataset"}},
+        {"name": "register", "kind": "register", "inputs": {"adapter": "train.adapter"}},
+    ]
+    jobs = [system.start_job(pipeline=pipeline, register_as="shared", requester=f"tenant-{n}") for n in range(5)]
+    versions = [system.wait_job(job_id, seconds=300)["version"] for job_id in jobs]
+    assert len(set(versions)) == 5
+
+
+@pytest.mark.parametrize("name", ["orchestrator", "registry"])
+def test_a_light_service_stays_light(system: System, name: str) -> None:
+    assert psutil.Process(system.services[name].pid).memory_info().rss < LIGHT_BYTES
+
+
+def test_sigterm_drains_a_service_and_it_ends_with_exit_code_0(system: System) -> None:
+    feedback = system.services["feedback"]
+    assert feedback.stop() == 0
+    feedback.start()
+    feedback.wait_ready()
+
+
+def test_a_fetched_artifact_is_the_same_bytes(system: System, tmp_path: Path) -> None:
+    models = system.services["registry"].get("/models")["items"]
+    assert models
+    artifact = ArtifactRef.model_validate(models[0]["artifact"])
+    folder = ArtifactStore(str(system.home / "artifacts")).fetch(artifact, tmp_path)
+    assert (folder / "adapter_config.json").exists()
