@@ -14,7 +14,7 @@ from schemas.jobs import (
     StepEventData,
 )
 from schemas.progress import StepProgressed
-from schemas.requests import JobCancelRequested, JobRequested
+from schemas.requests import JobCancelRequested, JobRequest, JobRequested
 from schemas.steps import Policy
 from schemas.topics import JOBS, PROGRESS, REQUESTS
 from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
@@ -25,6 +25,8 @@ from services.orchestrator.domain.state import JobState
 SOURCE = "neuroweaver/orchestrator"
 JOB = "job"
 _TEXT_LIMIT = 256
+EXPLICIT = "explicit"
+DEFAULT_PIPELINE = str(JobRequest.model_fields["pipeline"].default)
 
 JobEvent = (
     JobRequested | JobCancelRequested | JobAccepted | JobRejected | JobCompleted | JobFailed | JobCancelled | StepEventData
@@ -36,7 +38,8 @@ class Jobs(AggregateType):
 
     def __init__(self) -> None:
         columns = {
-            "status": "text", "requester": "text", "model": "text", "requested_at": "timestamptz",
+            "status": "text", "requester": "text", "pipeline": "text", "model": "text", "version": "text", "steps": "int",
+            "steps_done": "int", "requested_at": "timestamptz", "ended_at": "timestamptz",
         }  # fmt: skip
         super().__init__(JOB, JobState, columns)
 
@@ -46,12 +49,18 @@ class Jobs(AggregateType):
 
     def values(self, state: JobState) -> Mapping[str, Any]:
         """Query columns; of a request that is not valid, what can be read of it."""
-        wish = state.wish
+        sent = state.wish.request if state.wish else {}
+        plan = state.accepted.plan if state.accepted else ()
         return {
             "status": state.status,
-            "requester": _text(wish.request.get("requester")) if wish else None,
-            "model": _text(wish.request.get("register_as")) if wish else None,
-            "requested_at": wish.at if wish else None,
+            "requester": _text(sent.get("requester")),
+            "pipeline": pipeline_name(state),
+            "model": _text(sent.get("register_as")),
+            "version": state.ending.version if state.ending else None,
+            "steps": len(plan) if plan else None,
+            "steps_done": sum(state.completed(step.name) for step in plan) if plan else None,
+            "requested_at": state.wish.at if state.wish else None,
+            "ended_at": state.ended_at,
         }
 
 
@@ -92,6 +101,12 @@ class JobDomain:
 def job_ref(job_id: str) -> Ref:
     """Names a job; its id is also the subject of the orchestrator's events."""
     return Ref(JOB, job_id)
+
+
+def pipeline_name(state: JobState) -> str | None:
+    """Name of the preset, or `explicit` for a list of steps; None for a request that names neither."""
+    pipeline = state.wish.request.get("pipeline", DEFAULT_PIPELINE) if state.wish else None
+    return EXPLICIT if isinstance(pipeline, list) else _text(pipeline)
 
 
 def _text(value: object) -> str | None:

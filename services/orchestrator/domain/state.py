@@ -5,6 +5,7 @@ a replay in another relative order than they reached the live service, so no gro
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
@@ -162,6 +163,12 @@ class JobState(State):
         if self.accepted:
             return "cancelling" if self.cancel else "running"
         return "requested" if self.wish else None
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended or was rejected."""
+        end = self.ending or self.rejected
+        return end.at if end else None
 
     def latest(self, step: str) -> int:
         """Number of the attempt asked for last; 0 for none."""

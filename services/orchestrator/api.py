@@ -1,0 +1,193 @@
+"""Why: the routes people start, watch and cancel jobs with. Writes publish to `requests`; nothing is decided here."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import Field
+
+from schemas.base import Strict
+from schemas.envelope import ATTRIBUTE_LIMIT, Event
+from schemas.reasons import Reason
+from schemas.requests import JobCancelRequested, JobRequest, JobRequested
+from services.chassis.http import API, Problem, ProblemDocument
+from services.chassis.publisher import BrokerAway, outside_event
+from services.chassis.runtime import Runtime
+from services.orchestrator.domain.content import content_digest
+from services.orchestrator.domain.state import ENDED, Status
+from services.orchestrator.domain.validation import Refused, examine
+from services.orchestrator.events import story_of
+from services.orchestrator.intake import EDGE, job_requested, read_body
+from services.orchestrator.queries import Filters, JobQueries, JobRow
+from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.views import (
+    JobDetail,
+    JobPage,
+    JobProgress,
+    JobView,
+    job_detail,
+    job_page,
+    job_progress,
+    job_view,
+    undecided_view,
+)
+from services.orchestrator.watching import wait_for
+
+Text = Annotated[str, Field(min_length=1, max_length=ATTRIBUTE_LIMIT, pattern=r"^[^\x00]+$")]
+_RETRY = {"Retry-After": "2"}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{JobRequest.__name__}"}}},
+    }
+}
+
+
+class CancelRequest(Strict):
+    """Why a job is no longer wanted; may be left out."""
+
+    requester: str = Field(default="unknown", min_length=1, max_length=256, description="Who asks.")
+    reason: str = Field(default="", max_length=2000, description="Why, in words.")
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Documents which refusals a route gives; their media type is application/problem+json."""
+    return {status: {"model": ProblemDocument} for status in statuses}
+
+
+def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
+    """All routes under `/training`."""
+    api = APIRouter(prefix="/training", tags=["training"])
+    jobs = JobQueries(runtime.engine)
+
+    async def find(job_id: Annotated[Text, Path(description="The job's id.")]) -> JobRow:
+        row = await jobs.find(job_id)
+        if row is None:
+            raise Problem(404, "Not found", f"no job {job_id!r} was requested; GET {API}/training lists those that were")
+        return row
+
+    Found = Annotated[JobRow, Depends(find)]  # noqa: N806 (a type)
+
+    async def publish(event: Event, again: str) -> None:
+        try:
+            await runtime.publisher.publish(event)
+        except BrokerAway as error:
+            raise Problem(503, "Unavailable", f"{error}; {again}", headers=_RETRY) from error
+
+    @api.post(
+        "/start", status_code=202, summary="Start a job", openapi_extra=_BODY, responses=_problems(409, 413, 415, 422, 503)
+    )
+    async def start(
+        request: Request,
+        response: Response,
+        traceparent: Annotated[str | None, Header(description="W3C trace context.")] = None,
+    ) -> JobView:
+        """Publishes the request as RelayCore would, and waits briefly for the decision.
+
+        `job_id` may be left out; then one is made. The same request under the same id is the same job. 202 with status
+        `requested` means that no decision came in time: ask again at the address in `Location`. 422 says why a request was
+        refused; 409 that the id is taken by another request.
+        """
+        data = job_requested(await read_body(request))
+        content = content_digest(data.request, data.faults)
+        known = await jobs.find(data.job_id)
+        if known is None or not _is(known, content):
+            _refuse_invalid(data)
+            if known is not None:
+                raise _taken(known)
+            event = outside_event(EDGE, data, correlation_id=data.job_id, traceparent=traceparent, subject=data.job_id)
+            await publish(event, f"send it again with job_id {data.job_id!r}, which is harmless if it did arrive")
+            known = await wait_for(
+                runtime.signals, jobs, data.job_id, lambda row: row.status != "requested", settings.decision_wait_seconds
+            )
+        response.headers["Location"] = f"{API}/training/{data.job_id}"
+        if known is None:
+            return undecided_view(data.job_id, data.request)
+        if not _is(known, content):
+            raise _taken(known)
+        if known.state.rejected:
+            raise _rejected("The job was rejected", known.state.rejected.reasons)
+        return job_view(known)
+
+    @api.get("", summary="List jobs, the newest first", responses=_problems(422))
+    async def listed(
+        status: Annotated[Status | None, Query(description="Only jobs of this status.")] = None,
+        requester: Annotated[Text | None, Query(description="Only jobs of this requester.")] = None,
+        model: Annotated[Text | None, Query(description="Only jobs for this model.")] = None,
+        limit: Annotated[int, Query(ge=1, le=200, description="Jobs on a page at most.")] = 50,
+        cursor: Annotated[Text | None, Query(description="`next` of the page before; with the same filters.")] = None,
+    ) -> JobPage:
+        """Pages stay whole while jobs are added: a job is on one page only."""
+        return job_page(await jobs.page(Filters(status, requester, model), limit, cursor))
+
+    @api.get("/{job_id}", summary="A job with its steps, its request and its policy", responses=_problems(404))
+    async def shown(job: Found) -> JobDetail:
+        """Everything the orchestrator knows of the job."""
+        return job_detail(job)
+
+    @api.get("/{job_id}/progress", summary="How far a job is", responses=_problems(404))
+    async def progress(job: Found) -> JobProgress:
+        """The latest numbers of each step's latest attempt; whole curves are files in the steps' artifacts."""
+        return job_progress(job, await jobs.progress(job.job_id))
+
+    @api.get(
+        "/{job_id}/events",
+        summary="Watch a job (server-sent events)",
+        response_class=EventSourceResponse,
+        responses={200: {"content": {"text/event-stream": {}}}, **_problems(404)},
+    )
+    async def events(
+        job: Found, last_event_id: Annotated[str | None, Header(description="Id of the last `job` event seen.")] = None
+    ) -> AsyncIterator[ServerSentEvent]:
+        """`job`: the job as `JobView`, at once and at each change. `progress`: one step as `StepProgress`. `end`: close now.
+
+        With Last-Event-ID the first `job` comes only if it differs from the one seen.
+        """
+        async for event in story_of(runtime.signals, jobs, job.job_id, last_event_id):
+            yield event
+
+    @api.post("/{job_id}/cancel", status_code=202, summary="Cancel a job", responses=_problems(404, 409, 503))
+    async def cancel(job: Found, wish: CancelRequest | None = None) -> JobView:
+        """Publishes the wish and waits briefly until it is read. Running steps checkpoint and stop; what is completed stays."""
+        if job.status in ENDED:
+            raise Problem(409, "The job has ended", f"job {job.job_id!r} is {job.status}; there is nothing left to cancel")
+        if job.state.cancel is None:
+            wish = wish or CancelRequest()
+            data = JobCancelRequested(job_id=job.job_id, requester=wish.requester, reason=wish.reason)
+            await publish(
+                outside_event(
+                    EDGE, data, correlation_id=job.job_id, traceparent=job.state.traceparent, subject=job.job_id
+                ),
+                "cancel again",
+            )  # fmt: skip
+            seconds = settings.decision_wait_seconds
+            job = (
+                await wait_for(runtime.signals, jobs, job.job_id, lambda row: row.state.cancel is not None, seconds) or job
+            )
+        return job_view(job)
+
+    return api
+
+
+def _is(known: JobRow, content: str) -> bool:
+    return known.state.wish is not None and known.state.wish.content == content
+
+
+def _refuse_invalid(data: JobRequested) -> None:
+    examined = examine(data.request, data.faults, datetime.now(UTC))
+    if isinstance(examined, Refused):
+        raise _rejected("The request is not valid", examined.reasons)
+
+
+def _rejected(title: str, reasons: Sequence[Reason]) -> Problem:
+    return Problem(422, title, "; ".join(str(reason) for reason in reasons), reasons=reasons)
+
+
+def _taken(known: JobRow) -> Problem:
+    detail = (
+        f"job {known.job_id!r} was requested before with other content and is {known.status}; "
+        "send this request under a new job_id, or leave job_id out"
+    )
+    return Problem(409, "The job id is taken", detail, headers={"Location": f"{API}/training/{known.job_id}"})

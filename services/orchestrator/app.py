@@ -1,0 +1,17 @@
+"""Why: the orchestrator's composition root: settings in, a service out, no I/O yet."""
+
+from schemas.topics import JOBS, PROGRESS, REQUESTS
+from services.chassis.runtime import Runtime
+from services.chassis.service import Service, assemble
+from services.orchestrator.api import router
+from services.orchestrator.domain.job import JobDomain
+from services.orchestrator.effects import JobEffects
+from services.orchestrator.settings import OrchestratorSettings
+
+
+def build(settings: OrchestratorSettings) -> Service:
+    """The orchestrator."""
+    runtime = Runtime(
+        settings, "orchestrator", JobDomain(settings.policy), topics=(REQUESTS, JOBS, PROGRESS), effects=JobEffects()
+    )
+    return assemble(runtime, router=router(runtime, settings))

@@ -1,0 +1,54 @@
+"""Why: what the orchestrator keeps beside its projection: the latest progress of attempts, and a signal for who is watching."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas.envelope import ATTRIBUTE_LIMIT, Event
+from schemas.progress import StepProgressed
+from services.chassis.aggregate import States
+from services.orchestrator.domain.job import JobEvent
+
+CHANNEL = "jobs"
+"""NOTIFY channel; payloads are ids of jobs whose row or progress changed."""
+
+_KEEP_LATEST = text(
+    """INSERT INTO progress (key, job_id, at, data)
+       SELECT key, job_id, at, CAST(data AS jsonb)
+       FROM unnest(CAST(:keys AS text[]), CAST(:job_ids AS text[]), CAST(:at AS timestamptz[]), CAST(:data AS text[]))
+            AS new(key, job_id, at, data)
+       ON CONFLICT (key) DO UPDATE SET at = EXCLUDED.at, data = EXCLUDED.data WHERE progress.at < EXCLUDED.at"""
+)
+_WAKE = text(f"SELECT pg_notify('{CHANNEL}', id) FROM unnest(CAST(:ids AS text[])) AS id")
+
+
+class JobEffects:
+    """Progress is lossy and has no order of its own, so the newest by its time is kept."""
+
+    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> None:
+        """One statement for all progress of the transaction, one for all signals."""
+        latest: dict[str, tuple[Event, StepProgressed]] = {}
+        changed: dict[str, None] = {}
+        for event in events:
+            data = event.data
+            if not isinstance(data, JobEvent) or len(data.job_id) > ATTRIBUTE_LIMIT:
+                continue
+            changed[data.job_id] = None
+            if isinstance(data, StepProgressed) and len(data.step) <= ATTRIBUTE_LIMIT:
+                key = f"{data.job_id}/{data.step}/{data.attempt}"
+                if key not in latest or latest[key][0].time <= event.time:
+                    latest[key] = (event, data)
+        if latest:
+            newest = sorted(latest.items())
+            await connection.execute(
+                _KEEP_LATEST,
+                {
+                    "keys": [key for key, _ in newest],
+                    "job_ids": [data.job_id for _, (_, data) in newest],
+                    "at": [event.time for _, (event, _) in newest],
+                    "data": [data.model_dump_json() for _, (_, data) in newest],
+                },
+            )
+        if changed:
+            await connection.execute(_WAKE, {"ids": list(changed)})

@@ -1,0 +1,59 @@
+"""Why: a request that comes over HTTP is read by the same rules as one that comes over Kafka, and becomes the same event."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import Request
+
+from schemas.envelope import PREFIX, Event, Unreadable, decode
+from schemas.ids import new_id
+from schemas.reasons import Reason, shown
+from schemas.requests import JobRequested
+from services.chassis.http import Problem
+
+EDGE = "neuroweaver/edge"
+BODY_BYTES_AT_MOST = 512 * 1024
+"""A request has to fit into one record, with its plan into another."""
+
+
+async def read_body(request: Request) -> bytes:
+    """The JSON body, bounded. Raises 415 for another media type (a form of a foreign web page sends no JSON), 413, 422."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        message = f"content-type is {media_type or 'missing'}; send the request as application/json"
+        raise Problem(415, "Unsupported media type", message)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_BYTES_AT_MOST:
+            message = f"the request has more than {BODY_BYTES_AT_MOST} bytes; refer to data, do not send it"
+            raise Problem(413, "The request is too large", message)
+    return bytes(body)
+
+
+def job_requested(body: bytes) -> JobRequested:
+    """The event's data in an HTTP body; a missing job id is made. Raises a 422 Problem for what no event can be made of."""
+    headers = {"ce_specversion": "1.0", "ce_id": new_id(), "ce_source": EDGE, "ce_type": PREFIX + JobRequested.type_name()}
+    sent = [(name, value.encode()) for name, value in headers.items()]
+    try:
+        event = decode(_with_job_id(body), sent, {JobRequested.type_name()}, datetime.now(UTC))
+    except Unreadable as error:
+        remedy = "send a JobRequest as JSON; /docs shows one"
+        reason = Reason(
+            field="(request)", value=shown(body[:100].decode(errors="replace")), message=str(error), remedy=remedy
+        )
+        raise Problem(422, "The request is not valid", str(reason), reasons=[reason]) from None
+    assert isinstance(event, Event)
+    assert isinstance(event.data, JobRequested)
+    return event.data
+
+
+def _with_job_id(body: bytes) -> bytes:
+    try:
+        data: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return body  # the decoder says what is wrong with it
+    if not isinstance(data, dict) or "job_id" in data:
+        return body
+    return json.dumps({"job_id": new_id(), **data}).encode()

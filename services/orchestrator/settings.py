@@ -1,0 +1,21 @@
+"""Why: the one configuration object of the orchestrator."""
+
+from pydantic import Field
+
+from schemas.steps import Policy
+from services.chassis.settings import ServiceSettings
+
+
+class OrchestratorSettings(ServiceSettings):
+    """What the orchestrator needs to know besides what every service does."""
+
+    decision_wait_seconds: float = Field(
+        default=3.0, ge=0, description="How long an HTTP request that starts or cancels a job waits for the decision."
+    )
+
+    @property
+    def policy(self) -> Policy:
+        """The policy of jobs accepted from now on."""
+        return Policy(
+            backoff_seconds=self.policy_backoff_seconds, cancel_grace_seconds=self.policy_cancel_grace_seconds
+        )  # fmt: skip

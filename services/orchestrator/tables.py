@@ -1,0 +1,37 @@
+"""Why: describes the orchestrator's tables as they are now; a test compares them with what the migrations made."""
+
+from sqlalchemy import Column, DateTime, Index, Integer, MetaData, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from services.chassis.tables import OPERATIONAL, aggregate_table
+from services.orchestrator.domain.job import JOB
+
+metadata = MetaData()
+
+job = aggregate_table(
+    metadata,
+    JOB,
+    Column("status", Text),
+    Column("requester", Text),
+    Column("pipeline", Text),
+    Column("model", Text),
+    Column("version", Text),
+    Column("steps", Integer),
+    Column("steps_done", Integer),
+    Column("requested_at", DateTime(timezone=True)),
+    Column("ended_at", DateTime(timezone=True)),
+)
+Index("job_newest", job.c.requested_at.desc(), job.c.key.desc())
+Index("job_status", job.c.status, job.c.requested_at.desc(), job.c.key.desc())
+
+progress = Table(
+    "progress",
+    metadata,
+    Column("key", Text, primary_key=True, comment="job/step/attempt."),
+    Column("job_id", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, comment="Time of the event; only grows."),
+    Column("data", JSONB, nullable=False, comment="StepProgressed."),
+    Index("progress_job_id", "job_id"),
+    schema=OPERATIONAL,
+    comment="The latest sign of life of each attempt. Lossy, and no projection.",
+)
