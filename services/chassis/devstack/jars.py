@@ -2,11 +2,12 @@
 
 The lock (`kafka.lock.json`) is what jgo resolved from the coordinates; installing needs no resolution, only the files that are
 missing. A file is written elsewhere, checked, and renamed: what was interrupted is resumed, what was damaged is replaced.
-Renew the lock with `python -m services.chassis.devstack.jars`.
+`python -m services.chassis.devstack.jars` installs, `python -m services.chassis.devstack.jars lock` renews the lock.
 """
 
 import hashlib
 import json
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from schemas.base import Frozen
+from services.chassis.cache import CacheSettings
 
 if TYPE_CHECKING:
     from jgo.maven import Artifact
@@ -151,5 +153,16 @@ def resolve() -> Lock:
     return Lock(coordinates=COORDINATES, jars=tuple(jars))
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Install into the configured cache; with `lock` as argument renew the lock instead."""
+    if list(arguments) == ["lock"]:
+        LOCK.write_text(json.dumps(resolve().model_dump(mode="json"), indent=1) + "\n")
+        return
+    try:
+        install(CacheSettings().cache, lambda text: print(text, flush=True))  # noqa: T201 - a command's progress
+    except JarFailure as failure:
+        sys.exit(str(failure))
+
+
 if __name__ == "__main__":
-    LOCK.write_text(json.dumps(resolve().model_dump(mode="json"), indent=1) + "\n")
+    main(sys.argv[1:])

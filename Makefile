@@ -1,0 +1,65 @@
+# From a bare clone: `make demo` shows a model being made, `make test` proves the promises. Both do all set-up they need, say what
+# they are doing, resume where they were interrupted, and start at once the second time.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup jars base-model demo test lint format clean
+
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
+  command -v $$name >/dev/null && $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+EXTRAS := trainer,local-judge,s3,dev-stack,dev
+KEY := $(shell cat pyproject.toml constraints.txt | (sha256sum 2>/dev/null || shasum -a 256) | cut -c1-16)
+INSTALLED := $(VENV)/.installed-$(KEY)
+SAY := @printf '\033[1m==> %s\033[0m\n'
+
+help:
+	@echo "make demo    one job from its request to a registered model, on real Kafka and PostgreSQL"
+	@echo "make test    all tests, with real Kafka and PostgreSQL"
+	@echo "make lint    style, types, import rules"
+	@echo "make format  mend the style"
+	@echo "make setup   only the set-up: $(VENV) with all packages"
+	@echo "make clean   remove what runs left behind (var/, caches); $(VENV) and the user's cache stay"
+
+setup: $(INSTALLED)
+
+$(INSTALLED):
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later found: install one, or name it: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; }
+	$(SAY) "virtual environment $(VENV) ($$($(PYTHON) --version))"
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(SAY) "packages, as pinned in constraints.txt (several GB the first time: torch)"
+	@$(RUN) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@rm -f $(VENV)/.installed-* && touch $@
+
+jars: setup
+	@$(RUN) -m services.chassis.devstack.jars
+
+base-model: setup
+	@$(RUN) -m services.trainer.base_model
+
+demo: setup jars base-model
+	$(SAY) "demo"
+	@$(VENV)/bin/neuroweaver demo $(DEMO)
+
+test: setup jars
+	$(SAY) "tests"
+	@$(RUN) -m pytest $(TESTS)
+
+lint: setup
+	$(SAY) "ruff"
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	$(SAY) "mypy"
+	@$(VENV)/bin/mypy
+	$(SAY) "import rules"
+	@$(VENV)/bin/lint-imports
+
+format: setup
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+clean:
+	@if [ -x $(VENV)/bin/neuroweaver ]; then $(VENV)/bin/neuroweaver down; fi
+	rm -rf var build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find schemas services tests -name __pycache__ -type d -prune -exec rm -rf {} +

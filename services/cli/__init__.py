@@ -1,0 +1,1 @@
+"""The `neuroweaver` command: composes the services and talks to them."""
