@@ -36,6 +36,8 @@ from services.chassis.executor.messages import (
 )
 from services.chassis.executor.text import storable
 
+__all__ = ("Context", "MemoryFault", "Stopping", "Task", "UserFault", "run_child")
+
 _PROGRESS_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 _MESSAGE_LIMIT = 4000

@@ -33,6 +33,7 @@ from services.chassis.executor.runner import (
     Work,
     WorkContext,
 )
+from services.chassis.executor.text import storable
 from services.chassis.executor.work import CHANNEL, Lease, claim, drop, holds, release, renew, take_up
 from services.chassis.logging import get_logger
 from services.chassis.metrics import REGISTRY
@@ -41,9 +42,15 @@ from services.chassis.runtime import Runtime, Task
 from services.chassis.signals import Subscription
 from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
 
+__all__ = (
+    "Completed", "Failed", "Outcome", "StepRunner", "StopReason", "Stopped", "UnderLocks", "Work", "WorkContext", "Worker",
+    "worker_tasks",
+)  # fmt: skip
+
 _log = get_logger(__name__)
 _POLL_SECONDS = 1.0
 _PATIENCE_SECONDS = 5.0
+_MESSAGE_LIMIT = 4000
 
 OUTCOMES = Counter("neuroweaver_step_outcomes", "Attempts concluded.", ["service", "kind", "outcome"], registry=REGISTRY)
 RUNNING = Gauge("neuroweaver_steps_running", "Attempts being worked on.", ["service"], registry=REGISTRY)
@@ -137,18 +144,20 @@ class Worker:
         keeping = asyncio.create_task(self._keep(held, context, done, signal))
         try:
             outcome = await self._run(held.work, context, stop)
-            if context.lost.is_set():
-                LEASES_LOST.labels(self._runtime.service).inc()
-                _log.warning("lease lost; the run was given up")
-            elif isinstance(outcome, Stopped) and context.reason is not StopReason.CANCEL:
-                await release(self._runtime.engine, held.lease)
-                _log.info("given back", reason=context.reason or "stopped by itself")
-                await wait_or_stop(stop, _POLL_SECONDS)
-            else:
+            lost = context.lost.is_set()
+            stopped = isinstance(outcome, Stopped) and context.reason is not StopReason.CANCEL
+            if not lost and not stopped:
                 await self._conclude(held, outcome, stop)
         finally:
             done.set()
             await self._leave(keeping)
+        if lost:
+            LEASES_LOST.labels(self._runtime.service).inc()
+            _log.warning("lease lost; the run was given up")
+        elif stopped:
+            await release(self._runtime.engine, held.lease)
+            _log.info("given back", reason=context.reason or "stopped by itself")
+            await wait_or_stop(stop, _POLL_SECONDS)
 
     async def _run(self, todo: Work, context: WorkContext, stop: asyncio.Event) -> Outcome:
         """The runner's outcome. On a drain it is asked to end; it is cancelled when that, or a lost lease, does not help."""
@@ -171,7 +180,7 @@ class Worker:
         if error is None:
             return running.result()
         self._note("a run failed", error)
-        return Failed(StepFault(cause="infrastructure", message=f"{type(error).__name__}: {error}"))
+        return _unexpected(error)
 
     async def _keep(self, held: Held, context: WorkContext, done: asyncio.Event, signal: Subscription) -> None:
         """Renew the lease, at once when this attempt is signalled, until `done`; fence the run where that fails.
@@ -232,7 +241,7 @@ class Worker:
                 if not is_surroundings(error):
                     if isinstance(outcome, Failed):
                         raise
-                    outcome = Failed(StepFault(cause="infrastructure", message=f"{type(error).__name__}: {error}"))
+                    outcome = _unexpected(error)
                 if stop.is_set():
                     give_up = give_up or loop.time() + self._runtime.settings.drain_seconds / 4
                     if loop.time() > give_up:
@@ -305,6 +314,10 @@ def _announce(command: Command, held: Held, outcome: Outcome) -> str:
             command.unit.apply(decision(request, StepFailed, fault=fault))
             return "failed"
     raise TypeError(f"{outcome} is no outcome of an attempt that was not cancelled")
+
+
+def _unexpected(error: BaseException) -> Failed:
+    return Failed(StepFault(cause="infrastructure", message=storable(f"{type(error).__name__}: {error}")[:_MESSAGE_LIMIT]))
 
 
 def _parts(key: str) -> tuple[str, str, int]:

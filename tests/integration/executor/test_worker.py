@@ -138,7 +138,7 @@ async def test_checkpoints_of_a_completed_step_are_removed_and_those_of_a_failed
 async def test_a_runner_that_raises_fails_the_attempt_and_the_worker_goes_on(executor: Executor) -> None:
     async def outcome(work: Work, _: WorkContext) -> Outcome:
         if work.request.job_id == "a":
-            raise ZeroDivisionError("a bug")
+            raise ZeroDivisionError("a \x00 bug")
         return Completed(StepResult())
 
     await executor.deliver(ASKED, request("b"))
@@ -146,7 +146,7 @@ async def test_a_runner_that_raises_fails_the_attempt_and_the_worker_goes_on(exe
         await until(lambda: _all_done(executor))
     fault = (await executor.state(REF)).fault
     assert fault is not None
-    assert (fault.cause, fault.message) == ("infrastructure", "ZeroDivisionError: a bug")
+    assert (fault.cause, fault.message) == ("infrastructure", "ZeroDivisionError: a \ufffd bug")
     assert await executor.status(attempt_ref("b", "evaluate", 1)) == "completed"
 
 
@@ -160,6 +160,14 @@ async def test_an_outcome_that_cannot_be_recorded_fails_the_attempt(executor: Ex
     async with executor.working(script):
         await until(ended(executor, "failed"))
     assert await executor.said(REF) == ["StepStarted", "StepFailed"]
+
+
+async def test_a_result_that_no_database_stores_fails_the_attempt(executor: Executor) -> None:
+    script = Script(Completed(StepResult(facts={"x": "\x00"})))
+    script.gate.set()
+    await executor.deliver(ASKED)
+    async with executor.working(script):
+        await until(ended(executor, "failed"))
 
 
 # ---------------------------------------------------------------- cancelling
@@ -211,6 +219,15 @@ async def test_a_cancel_between_claim_and_start_leaves_the_worker_with_nothing(e
     await executor.deliver(cancel(ASKED))
     assert await loop._begin(lease, 0) is None
     assert await executor.said(REF) == ["StepCancelled"]
+
+
+async def test_a_lease_lost_between_claim_and_start_begins_nothing(executor: Executor) -> None:
+    await executor.deliver(ASKED)
+    lease = await claim(executor.runtime.engine, "slow", 60)
+    assert lease is not None
+    await executor.execute("UPDATE work SET lease = 'other'")
+    assert await worker.Worker(executor.runtime, Script())._begin(lease, 0) is None
+    assert await executor.said(REF) == []
 
 
 async def test_a_cancelled_attempt_whose_worker_died_is_ended_by_the_next_without_a_run(executor: Executor) -> None:

@@ -118,6 +118,7 @@ def test_outcomes_that_another_service_claims_touch_nothing() -> None:
 def test_own_events_keep_their_number_although_the_kind_has_moved_to_another_service() -> None:
     moved = StepStarted(**{**ABOUT, "kind": "label"}, worker="host:1")
     event = an_event(moved, OWN, sequence=1)
+    assert DOMAIN.touches(event) == (REF,)
     unit = Unit(DOMAIN, {REF: Row(AttemptState())}, NOW, lambda: "id")
     unit.fold(Incoming(event, "jobs", 0, 0))
     assert unit.rows[REF].sequence == 1
