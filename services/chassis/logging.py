@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 from structlog.typing import Processor
@@ -9,8 +10,8 @@ from structlog.typing import Processor
 _QUIET = ("aiokafka", "faststream", "alembic", "uvicorn.access", "asyncio", "httpx")
 
 
-def configure(level: str = "INFO") -> None:
-    """Send all logs of this process to standard error, one JSON object a line."""
+def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Send all logs of this process to `stream` (standard error), one JSON object a line."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -24,7 +25,7 @@ def configure(level: str = "INFO") -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

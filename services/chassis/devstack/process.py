@@ -7,10 +7,25 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 _GUARD = Path(__file__).with_name("guard.py")
 _KEEP_LOG_BYTES = 10_000_000
 _TAIL_LINES = 15
+
+
+def open_log(path: Path) -> TextIO:
+    """A log to append to; one that has become long is put aside first, of which one is kept."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > _KEEP_LOG_BYTES:
+        path.replace(path.with_suffix(".old.log"))
+    return path.open("a")
+
+
+def last_lines(log: Path) -> str:
+    """The end of a log, for an error message."""
+    lines = log.read_text(errors="replace").splitlines()[-_TAIL_LINES:] if log.exists() else []
+    return "\n".join([f" The last lines of {log}:", *lines])
 
 
 class ServerFailure(Exception):
@@ -30,12 +45,10 @@ class ServerProcess:
         """Of the server itself while it runs."""
 
     def start(self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
-        """Start the command; its output goes to the log, of which one older file is kept."""
+        """Start the command; its output goes to the log."""
         if self.running:
             raise ServerFailure(f"{self.name} is already running with pid {self.pid}")
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        if self.log.exists() and self.log.stat().st_size > _KEEP_LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".old.log"))
+        open_log(self.log).close()
         own = [sys.executable, "-I", "-S", str(_GUARD), str(self.log), str(int(self._stop_signal)), str(self._grace)]
         self._guard = subprocess.Popen(
             [*own, *map(str, command)],
@@ -64,10 +77,10 @@ class ServerProcess:
         while not ready():
             if not self.running:
                 self._reap()
-                raise ServerFailure(f"{self.name} ended while it started.{self.tail()}")
+                raise ServerFailure(f"{self.name} ended while it started.{last_lines(self.log)}")
             if time.monotonic() > deadline:
                 self.stop()
-                raise ServerFailure(f"{self.name} was not ready within {timeout:g} s.{self.tail()}")
+                raise ServerFailure(f"{self.name} was not ready within {timeout:g} s.{last_lines(self.log)}")
             time.sleep(0.05)
 
     def stop(self) -> None:
@@ -90,8 +103,3 @@ class ServerProcess:
             if pipe is not None:
                 pipe.close()
         self._guard = self.pid = None
-
-    def tail(self) -> str:
-        """The last lines of the log, for an error message."""
-        lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:] if self.log.exists() else []
-        return "\n".join([f" The last lines of {self.log}:", *lines])

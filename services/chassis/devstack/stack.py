@@ -11,6 +11,7 @@ from services.chassis.devstack.java import find_java
 from services.chassis.devstack.kafka import KafkaServer
 from services.chassis.devstack.postgres import PostgresServer
 from services.chassis.devstack.settings import DevStackSettings
+from services.chassis.devstack.state import StackState
 
 Say = Callable[[str], None]
 _WAIT_FOR_LOCK = 30.0
@@ -27,7 +28,7 @@ class DevStack:
         self.postgres: PostgresServer | None = None
         """None when a real server is named in the settings."""
         self._lock: int | None = None
-        self._state: state.StackState | None = None
+        self._state: StackState | None = None
 
     @property
     def kafka_bootstrap(self) -> str:
@@ -50,7 +51,7 @@ class DevStack:
         self._lock = state.take_lock(self.home, _WAIT_FOR_LOCK)
         try:
             self._start_servers(self._lock)
-            self._write_state(http=None)
+            self.announce(None)
         except BaseException:
             self.stop()
             raise
@@ -74,14 +75,11 @@ class DevStack:
                 for begun in [pool.submit(start) for start in starts]:
                     begun.result()
 
-    def announce(self, http: str) -> None:
-        """Note in the state file that all services answer at `http`."""
-        self._write_state(http=http)
-
-    def _write_state(self, http: str | None) -> None:
+    def announce(self, http: str | None) -> StackState:
+        """Note in the state file what runs, and that all services answer at `http` once they do."""
         started = (("kafka", self.kafka), ("postgres", self.postgres))
         servers = {name: server.process.pid for name, server in started if server and server.process.pid}
-        self._state = state.StackState(
+        self._state = StackState(
             pid=os.getpid(),
             started_at=self._state.started_at if self._state else datetime.now(UTC),
             kafka_bootstrap=self.kafka_bootstrap,
@@ -91,6 +89,7 @@ class DevStack:
             logs=self.home / "logs",
         )
         state.write_state(self.home, self._state)
+        return self._state
 
     def stop(self) -> None:
         """Stop what was started; what is stored stays. Stopping twice is harmless."""

@@ -50,7 +50,17 @@ def take_lock(home: Path, wait: float) -> int:
                 ) from None
             time.sleep(0.1)
         else:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())
             return descriptor
+
+
+def owner(home: Path) -> int | None:
+    """The process that starts, runs or stops the stack of this home; None when none does."""
+    if not is_locked(home):
+        return None
+    noted = (home / _LOCK).read_text()
+    return int(noted) if noted and psutil.pid_exists(int(noted)) else None
 
 
 def write_state(home: Path, state: StackState) -> None:

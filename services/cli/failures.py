@@ -1,0 +1,35 @@
+"""Why: a known failure ends in one sentence and an exit code that means something; only a fault of ours shows a traceback."""
+
+import socket
+
+import httpx
+from pydantic import ValidationError
+
+from services.chassis.devstack.jars import JarFailure
+from services.chassis.devstack.java import NoJava
+from services.chassis.devstack.process import ServerFailure
+from services.chassis.devstack.state import StackBusy
+from services.chassis.surroundings import is_surroundings
+from services.cli.exits import Exit
+from services.cli.listening import PortTaken
+from services.cli.stack import StackFailure
+
+_OWN = (JarFailure, NoJava, ServerFailure, StackBusy, StackFailure, PortTaken)
+_NO_ANSWER = (ConnectionError, TimeoutError, socket.gaierror)
+
+
+def explain(error: Exception) -> tuple[Exit, str] | None:
+    """Exit code and sentence for a person; None for what nobody foresaw."""
+    if isinstance(error, ValidationError) and error.title.endswith("Settings"):
+        faults = (f"NEUROWEAVER_{str(item['loc'][0]).upper()}={item['input']}: {item['msg']}" for item in error.errors())
+        return Exit.USAGE, "; ".join(faults)
+    if isinstance(error, _OWN):
+        return Exit.FAILED, str(error)
+    if isinstance(error, httpx.TransportError):
+        return Exit.UNREACHABLE, f"{error.request.url} does not answer ({error}); see `neuroweaver status`"
+    if isinstance(error, OSError) and not isinstance(error, _NO_ANSWER):
+        return Exit.FAILED, str(error)
+    if is_surroundings(error):
+        remedy = "see `neuroweaver doctor`"
+        return Exit.UNREACHABLE, f"the broker or the database does not answer: {type(error).__name__}: {error}; {remedy}"
+    return None

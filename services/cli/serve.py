@@ -1,0 +1,65 @@
+"""Why: serves services over HTTP until SIGTERM or Ctrl-C, then drains them within their grace."""
+
+import asyncio
+import importlib
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import uvicorn
+
+from services.chassis.http import application
+from services.chassis.logging import configure
+from services.chassis.service import Service
+from services.chassis.settings import ServiceSettings
+from services.cli.listening import listen
+
+_HTTP_GRACE_SECONDS = 3
+"""Open requests (streams of events, above all) are ended after this; the services drain afterwards."""
+
+
+def settings_of(service: str, **overrides: object) -> ServiceSettings:
+    """The settings object of one service, from the environment but for the overrides."""
+    module = importlib.import_module(f"services.{service}.settings")
+    settings: ServiceSettings = getattr(module, f"{service.capitalize()}Settings")(**overrides)
+    return settings
+
+
+def build(service: str, settings: ServiceSettings) -> Service:
+    """One service; nothing of it has done any I/O yet."""
+    built: Service = importlib.import_module(f"services.{service}.app").build(settings)
+    return built
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that ends after a signal as after any good end, rather than by raising the signal again."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+async def serve(services: Sequence[Service], bound: socket.socket) -> None:
+    """Serve until SIGTERM or SIGINT; returns when all services have drained. A second Ctrl-C does not wait for requests."""
+    config = uvicorn.Config(
+        application(services),
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=_HTTP_GRACE_SECONDS,
+    )
+    await _Server(config).serve(sockets=[bound])
+
+
+def run(service: str) -> None:
+    """One service as a process of its own, with settings from the environment; logs go to standard error."""
+    settings = settings_of(service)
+    configure(settings.log_level)
+    with listen(settings.http_host, settings.http_port) as bound:
+        asyncio.run(serve([build(service, settings)], bound))

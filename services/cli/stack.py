@@ -1,0 +1,111 @@
+"""Why: commands that need the stack use the one that runs, or start one and stop what they started."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from services.chassis.devstack import state
+from services.chassis.devstack.process import last_lines, open_log
+from services.chassis.devstack.stack import running
+from services.chassis.devstack.state import StackState
+from services.cli.output import say
+from services.cli.settings import CliSettings
+
+_START_SECONDS = 300.0
+"""The first start may have to fetch the broker's jars."""
+_STOP_SECONDS = 90.0
+
+
+class StackFailure(Exception):
+    """The stack did not start or stop; the message has the last lines of its log."""
+
+
+@contextmanager
+def http_address(settings: CliSettings) -> Iterator[str]:
+    """Base address of the HTTP edge (no slash at the end): the one in NEUROWEAVER_HTTP, else the stack's."""
+    if settings.http:
+        yield settings.http.rstrip("/")
+    else:
+        with whole_stack(settings) as stack:
+            assert stack.http is not None
+            yield stack.http
+
+
+@contextmanager
+def whole_stack(settings: CliSettings) -> Iterator[StackState]:
+    """Servers and all four services, ready. What runs already is used and left alone. Raises StackFailure."""
+    if state.owner(settings.home) is not None:
+        yield wait_until_up(settings)
+        return
+    say(f"no stack of {settings.home} is running: starting one for this command")
+    process = spawn(settings, "--bound", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    try:
+        yield wait_until_up(settings, process)
+    finally:
+        say("stopping the stack that was started for this command")
+        process.stdin.close()
+        process.wait(_STOP_SECONDS)
+
+
+@contextmanager
+def servers(settings: CliSettings) -> Iterator[tuple[str, str]]:
+    """Bootstrap address and database URL: the real ones named, the running stack's, or those of servers started for this."""
+    found = state.read_state(settings.home)
+    if found is not None:
+        yield settings.kafka_bootstrap or found.kafka_bootstrap, settings.database_url or found.database_url
+        return
+    with running(settings, say) as stack:
+        yield stack.kafka_bootstrap, stack.database_url
+
+
+def log_of(settings: CliSettings) -> Path:
+    """Where a stack in the background logs."""
+    return settings.home.resolve() / "logs" / "services.log"
+
+
+def spawn(settings: CliSettings, *options: str, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
+    """`neuroweaver up` in a session of its own."""
+    with open_log(log_of(settings)) as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "services.cli.main", "up", *options],
+            stdin=stdin,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+
+
+def wait_until_up(settings: CliSettings, starting: "subprocess.Popen[bytes] | None" = None) -> StackState:
+    """Wait for the stack of this home to announce its address. Raises StackFailure when it ends first or takes too long."""
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        found = state.read_state(settings.home)
+        if found is not None and found.http is not None:
+            return found
+        ended = starting is None or starting.poll() is not None
+        if ended and state.owner(settings.home) is None:
+            raise StackFailure(f"the stack ended while it started.{last_lines(log_of(settings))}")
+        if time.monotonic() > deadline:
+            raise StackFailure(f"the stack was not up within {_START_SECONDS:.0f} s.{last_lines(log_of(settings))}")
+        time.sleep(0.1)
+
+
+def stop_stack(settings: CliSettings) -> bool:
+    """Stop the stack of this home, whoever started it; False when none runs. Raises StackFailure."""
+    pid = state.owner(settings.home)
+    if pid is None and not state.is_locked(settings.home):
+        return False
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while state.is_locked(settings.home):
+        if time.monotonic() > deadline:
+            raise StackFailure(f"the stack (pid {pid}) did not stop within {_STOP_SECONDS:.0f} s; see {log_of(settings)}")
+        time.sleep(0.1)
+    return True

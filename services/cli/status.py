@@ -1,0 +1,110 @@
+"""Why: says what runs, where it is reached, and whether it can do its work."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import httpx
+from pydantic import Field
+
+from schemas.base import Frozen
+from services.chassis.devstack import state
+from services.chassis.devstack.state import StackState
+from services.cli.exits import Exit
+from services.cli.output import out, print_table
+from services.cli.settings import CliSettings
+
+_TIMEOUT = 5.0
+
+
+class ServiceStatus(Frozen):
+    """One service behind the HTTP address."""
+
+    name: str
+    ready: bool
+    missing: dict[str, str] = Field(description="What keeps it from being ready, with the reason.")
+
+
+class Status(Frozen):
+    """What `status --json` prints."""
+
+    status: Literal["ready", "not ready", "not running"]
+    http: str | None = None
+    kafka_bootstrap: str | None = None
+    database_url: str | None = Field(default=None, description="With its password: keep it to yourself.")
+    services: tuple[ServiceStatus, ...] = ()
+    pid: int | None = Field(default=None, description="Process of the development stack; null: it runs elsewhere.")
+    started_at: datetime | None = None
+    servers: dict[str, int] = Field(default={}, description="Servers of the development stack with their pids.")
+    logs: Path | None = None
+
+    @property
+    def exit(self) -> Exit:
+        """What the command's exit code says."""
+        return {"ready": Exit.OK, "not ready": Exit.FAILED, "not running": Exit.UNREACHABLE}[self.status]
+
+
+def read_status(settings: CliSettings) -> Status:
+    """Ask the stack's state file, then the services themselves."""
+    stack = state.read_state(settings.home)
+    http = settings.http or (stack.http if stack else None)
+    services = _ask(http) if http else ()
+    if services and all(service.ready for service in services):
+        word: Literal["ready", "not ready", "not running"] = "ready"
+    else:
+        word = "not ready" if services or stack else "not running"
+    return Status(
+        status=word,
+        http=http,
+        kafka_bootstrap=settings.kafka_bootstrap or (stack.kafka_bootstrap if stack else None),
+        database_url=settings.database_url or (stack.database_url if stack else None),
+        services=services,
+        pid=stack.pid if stack else None,
+        started_at=stack.started_at if stack else None,
+        servers=stack.servers if stack else {},
+        logs=stack.logs if stack else None,
+    )
+
+
+def _ask(http: str) -> tuple[ServiceStatus, ...]:
+    try:
+        detail = httpx.get(f"{http.rstrip('/')}/api/v1/health/detailed", timeout=_TIMEOUT).raise_for_status().json()
+    except httpx.HTTPError:
+        return ()
+    return tuple(
+        ServiceStatus(
+            name=service["name"],
+            ready=service["ready"],
+            missing={each["name"]: each["reason"] for each in service["conditions"] if not each["holds"]},
+        )
+        for service in detail["services"]
+    )
+
+
+def print_status(status: Status) -> None:
+    """For people."""
+    out.print(f"NeuroWeaver is {status.status}.", markup=False)
+    _print_where(status.http, status.kafka_bootstrap, status.database_url, status.logs)
+    if status.services:
+        rows = [
+            (
+                service.name,
+                "ready" if service.ready else "; ".join(f"{name}: {why}" for name, why in service.missing.items()),
+            )
+            for service in status.services
+        ]
+        print_table(("service", "condition"), rows)
+    if status.status == "not running":
+        out.print("Start it with `neuroweaver up`; `neuroweaver doctor` looks for what stands in the way.")
+
+
+def print_addresses(stack: StackState) -> None:
+    """Where a stack that has just come up is reached."""
+    out.print("NeuroWeaver is ready.")
+    _print_where(stack.http, stack.kafka_bootstrap, stack.database_url, stack.logs)
+
+
+def _print_where(http: str | None, kafka: str | None, database: str | None, logs: Path | None) -> None:
+    rows = (("HTTP", http and f"{http}/docs"), ("Kafka", kafka), ("PostgreSQL", database), ("logs", logs))
+    if known := [row for row in rows if row[1]]:
+        print_table(("", ""), known)

@@ -1,0 +1,17 @@
+"""Why: `topics plan` and `apply` against whichever cluster is meant: the one named, the running stack's, or one started for it."""
+
+import asyncio
+
+from services.chassis import topics
+from services.chassis.topics import Change
+from services.cli.settings import CliSettings
+from services.cli.stack import servers
+
+
+def compare(settings: CliSettings, *, apply: bool) -> list[Change]:
+    """The differences from the catalogue; mended first where `apply`."""
+    act = topics.apply if apply else topics.plan
+    if settings.kafka_bootstrap:
+        return asyncio.run(act(settings.kafka_bootstrap))
+    with servers(settings) as (bootstrap, _):
+        return asyncio.run(act(bootstrap))

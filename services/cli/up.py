@@ -1,0 +1,77 @@
+"""Why: the whole system in one process on loopback: Kafka, PostgreSQL, topics and all four services, up and down together."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+
+from schemas.steps import SERVICES
+from services.chassis import topics
+from services.chassis.devstack.process import open_log
+from services.chassis.devstack.stack import DevStack
+from services.chassis.logging import configure
+from services.chassis.service import Service
+from services.cli import serve
+from services.cli.listening import address_of, listen
+from services.cli.output import err, say
+from services.cli.settings import CliSettings
+from services.cli.stack import log_of
+from services.cli.status import print_addresses
+
+_PATIENCE_SECONDS = 30.0
+
+
+def run(settings: CliSettings, *, bound: bool) -> None:
+    """Run until SIGTERM or Ctrl-C, or, where `bound`, until standard input ends; then drain and stop everything."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if bound:
+        threading.Thread(target=_end_with_input, daemon=True).start()
+    log = open_log(log_of(settings))
+    configure(settings.log_level, log)
+    stack = DevStack(settings, say)
+    with log, listen(settings.http_host, settings.http_port) as listening:
+        try:
+            stack.start()
+            asyncio.run(_run_services(stack, listening))
+            say("services have drained")
+        finally:
+            stack.stop()
+            say("stopped")
+
+
+async def _run_services(stack: DevStack, listening: socket.socket) -> None:
+    for change in await topics.apply(stack.kafka_bootstrap):
+        say(f"topic {change.topic}: {change.action} ({change.detail})")
+    shared = {"kafka_bootstrap": stack.kafka_bootstrap, "database_url": stack.database_url, "home": stack.home}
+    services = [serve.build(name, serve.settings_of(name, **shared)) for name in SERVICES]
+    announcing = asyncio.create_task(_announce(stack, services, address_of(listening)))
+    await serve.serve(services, listening)
+    announcing.cancel()
+
+
+async def _announce(stack: DevStack, services: Sequence[Service], address: str) -> None:
+    """Say where everything is as soon as every service is ready; say what is missing where that takes long."""
+    clock = asyncio.get_running_loop().time
+    complain_at = clock() + _PATIENCE_SECONDS
+    while not all(service.health.ready for service in services):
+        if clock() > complain_at:
+            complain_at = clock() + _PATIENCE_SECONDS
+            for service in services:
+                for name, reason in service.health.missing.items():
+                    err.print(f"{service.name} is not ready: {name}: {reason}", markup=False)
+        await asyncio.sleep(0.05)
+    print_addresses(stack.announce(address))
+    say("Ctrl-C drains and stops everything; data stay")
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _end_with_input() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
