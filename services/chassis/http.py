@@ -1,10 +1,10 @@
 """Why: one HTTP surface for every service: the same health, metrics, problem+json (RFC 9457) and docs, whoever is mounted."""
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from schemas.reasons import Reason, reason_of_error
 from services.chassis import metrics, probes
+from services.chassis.health import Health
 from services.chassis.logging import get_logger
 from services.chassis.service import Service
 from services.chassis.surroundings import is_surroundings
@@ -82,13 +83,24 @@ def application(services: Sequence[Service]) -> FastAPI:
     )
     app.include_router(probes.router([service.health for service in services]), prefix=API)
     for service in services:
-        app.include_router(service.router, prefix=API)
+        app.include_router(service.router, prefix=API, dependencies=[Depends(_migrated(service.health))])
     app.add_middleware(_Measure)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _failed)
     return app
+
+
+def _migrated(health: Health) -> Callable[[], Awaitable[None]]:
+    """Routes of a service that is still starting refuse: its tables may not exist yet."""
+
+    async def check() -> None:
+        if reason := health.missing.get("migrated"):
+            detail = f"{health.service} is starting, its database is not migrated ({reason}); try again shortly"
+            raise Problem(503, "Unavailable", detail, headers={"Retry-After": "2"})
+
+    return check
 
 
 async def _problem(request: Request, error: Exception) -> Response:
