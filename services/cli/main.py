@@ -40,7 +40,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-topics_app = typer.Typer(help="Bring the topics of a Kafka cluster to the catalogue.", no_args_is_help=True)
+topics_app = typer.Typer(help="Bring topics to the catalogue; read what lies on them.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(
     typer.Typer(
@@ -150,6 +150,25 @@ def topics_plan(json: Json = False) -> None:
 def topics_apply(json: Json = False) -> None:
     """Create missing topics and set their configuration; never loses a record."""
     _topics("apply", json)
+
+
+@topics_app.command("read")
+def topics_read(
+    topic: Annotated[str, typer.Argument(help="For example neuroweaver.jobs.", metavar="TOPIC")],
+    key: Annotated[str | None, typer.Option(help="Only records of this key, such as a job's id.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the newest so many.")] = None,
+    json: Json = False,
+) -> None:
+    """Print the records of a topic, oldest first, with their headers. Exit code 4 when there is no such topic."""
+    from services.cli.settings import CliSettings
+    from services.cli.topic_reader import UnknownTopic, as_json, as_text, read
+
+    try:
+        records = read(CliSettings(), topic, key=key, limit=limit)
+    except UnknownTopic as failure:
+        stop_with(Exit.NOT_FOUND, str(failure))
+    for record in records:
+        typer.echo((as_json if json else as_text)(record))
 
 
 @app.command()

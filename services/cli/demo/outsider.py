@@ -1,6 +1,5 @@
 """Why: the demo stands where RelayCore stands: it writes one event to Kafka, reads the topics, and knows no service of ours."""
 
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -10,6 +9,7 @@ from schemas.base import EventData
 from schemas.envelope import Event, Unhandled, UnknownVersion, Unreadable, decode, encode
 from schemas.requests import JobCancelRequested, JobRequest, JobRequested
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, PROGRESS, REQUESTS, TOPIC_OF, aggregate_key
+from services.chassis.batch import appended_at
 from services.chassis.publisher import make_producer, outside_event, stop_quietly
 
 SOURCE = "relaycore/demo"
@@ -59,9 +59,8 @@ class Outsider:
         batches = await self._consumer.getmany(timeout_ms=round(seconds * 1000))
         for partition, records in batches.items():
             for record in records:
-                appended = datetime.fromtimestamp(record.timestamp / 1000, UTC)
                 try:
-                    event = decode(record.value, record.headers, EVENT_TYPES, appended)
+                    event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
                 except (Unreadable, UnknownVersion):  # somebody else's record
                     continue
                 if isinstance(event, Unhandled) or event.correlation_id != self._job_id or event.id in self._seen:

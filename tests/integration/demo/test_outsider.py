@@ -16,7 +16,7 @@ from schemas.steps import Policy
 from schemas.topics import TOPIC_OF, aggregate_key
 from services.cli.demo.outsider import Outsider
 from services.cli.demo.recipe import job_request
-from services.cli.demo.topic_reader import UnknownTopic, records_of
+from services.cli.topic_reader import UnknownTopic, records_of
 
 
 async def publish(kafka: str, data: EventData, correlation_id: str, *, event_id: str | None = None) -> None:

@@ -4,7 +4,7 @@ import json
 
 from aiokafka import ConsumerRecord
 
-from services.cli.demo.topic_reader import as_json, as_text
+from services.cli.topic_reader import as_json, as_text
 
 
 def record(value: bytes | None, *headers: tuple[str, bytes | None], key: bytes | None = b"job-1") -> ConsumerRecord:

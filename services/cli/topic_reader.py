@@ -1,16 +1,27 @@
 """Why: anybody can look at the log: a topic's records as they lie there, readable JSON with their `ce_*` headers."""
 
+import asyncio
 import json
-from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from schemas.topics import CATALOGUE
+from services.chassis.batch import appended_at
+from services.cli.settings import CliSettings
+from services.cli.stack import servers
 
 
 class UnknownTopic(ValueError):
     """The cluster has no such topic."""
+
+
+def read(settings: CliSettings, topic: str, *, key: str | None, limit: int | None) -> list[ConsumerRecord]:
+    """Of the cluster that is named, the running stack's, or that of servers started for it. Raises UnknownTopic."""
+    if settings.kafka_bootstrap:
+        return asyncio.run(records_of(settings.kafka_bootstrap, topic, key=key, limit=limit))
+    with servers(settings) as (bootstrap, _):
+        return asyncio.run(records_of(bootstrap, topic, key=key, limit=limit))
 
 
 async def records_of(
@@ -85,7 +96,7 @@ def _printable(line: str) -> str:
 
 
 def _time(record: ConsumerRecord) -> str:
-    return datetime.fromtimestamp(record.timestamp / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return appended_at(record).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _text(raw: bytes | None) -> str | None:

@@ -1,0 +1,105 @@
+"""Why: `neuroweaver demo`: one event goes in, a better model comes out, and every number of it is measured before your eyes."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from schemas.ids import new_id
+from schemas.requests import JobRequest
+from services.chassis.artifacts import ArtifactStore
+from services.chassis.devstack import state
+from services.chassis.devstack.state import StackState
+from services.cli.demo.ending import print_failure, print_success, write_report
+from services.cli.demo.findings import Fetch
+from services.cli.demo.memory import PeakMemory
+from services.cli.demo.outsider import Outsider
+from services.cli.demo.recipe import Pipeline, job_request
+from services.cli.demo.report import Unfinished
+from services.cli.demo.screen import screen
+from services.cli.demo.story import Story
+from services.cli.demo.watch import Stranded, watch
+from services.cli.exits import Exit, stop_with
+from services.cli.output import err, out, print_json, say
+from services.cli.settings import CliSettings
+from services.cli.stack import log_of, whole_stack
+from services.trainer.base_model import demo_base_model
+
+_FOLDER = Path("var/demo")
+
+
+def demo(
+    pipeline: Annotated[
+        Pipeline,
+        typer.Option(help="rlaif: supervised fine-tuning, then AI feedback. sft: only the first, for the impatient."),
+    ] = "rlaif",
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the report as JSON; progress goes to standard error.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the data of the JobRequested, and do nothing.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where report.html and report.json are written.")] = _FOLDER,
+) -> None:
+    """Make a model from one event before your eyes, and report what each stage brought."""
+    settings = CliSettings()
+    job_id = f"demo-{pipeline}-{new_id()}"
+    job = job_request(pipeline, job_id=job_id, base_model=str(demo_base_model(settings.cache.resolve())))
+    if dry_run:
+        print_json(job)
+        return
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    console = err if json else out
+    try:
+        _install_base_model(settings)
+        with (
+            whole_stack(settings) as stack,
+            PeakMemory(lambda: (os.getpid(), stack.pid, *stack.servers.values())) as memory,
+        ):
+            console.print(
+                Text(f"Publishing JobRequested {job_id} to Kafka at {stack.kafka_bootstrap}, as RelayCore would.")
+            )
+            story = asyncio.run(_run(settings, stack, job, console))
+        if story.outcome != "completed":
+            print_failure(console, story)
+            raise typer.Exit(int(Exit.FAILED))
+        made = write_report(story, pipeline, _fetch(settings), peak_memory_bytes=memory.peak, folder=folder)
+    except KeyboardInterrupt:
+        stop_with(Exit.INTERRUPTED, f"stopped; the job {job_id} was cancelled if it had begun")
+    except (Unfinished, Stranded) as failure:
+        stop_with(Exit.FAILED, str(failure))
+    if json:
+        print_json(made)
+    else:
+        print_success(out, story, made, folder)
+
+
+async def _run(settings: CliSettings, stack: StackState, job: JobRequest, console: Console) -> Story:
+    def trouble() -> str | None:
+        if state.owner(settings.home) == stack.pid:
+            return None
+        return f"the stack ended while the job ran; its log is {log_of(settings)}"
+
+    async with Outsider(stack.kafka_bootstrap, job.job_id) as outsider:
+        with screen(console) as shown:
+            return await watch(outsider, job, shown, trouble=trouble)
+
+
+def _install_base_model(settings: CliSettings) -> None:
+    """In a process of its own: it loads torch, and its memory is to be gone afterwards."""
+    if demo_base_model(settings.cache.resolve()).exists():
+        return
+    say("preparing the base model")
+    answer = subprocess.run([sys.executable, "-m", "services.trainer.base_model"], stdout=sys.stderr)
+    if answer.returncode != 0:
+        stop_with(Exit.FAILED, "the base model could not be prepared; its reason stands above")
+
+
+def _fetch(settings: CliSettings) -> Fetch:
+    store = ArtifactStore(str(settings.home.resolve()))
+    return lambda ref: store.fetch(ref, settings.cache)

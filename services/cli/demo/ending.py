@@ -1,0 +1,81 @@
+"""Why: how the demo ends: files and a table where the job completed, else the failing step, its cause and what to do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from schemas.jobs import StepFault
+from services.cli.demo.findings import Fetch, findings
+from services.cli.demo.page import page, read_commands
+from services.cli.demo.recipe import Pipeline
+from services.cli.demo.report import Report, duration, report
+from services.cli.demo.screen import closing_table
+from services.cli.demo.story import Story
+
+
+def write_report(story: Story, pipeline: Pipeline, fetch: Fetch, *, peak_memory_bytes: int, folder: Path) -> Report:
+    """`report.json` and `report.html` in `folder`. Raises Unfinished."""
+    found = findings(story, pipeline, fetch)
+    made = report(story, pipeline, rows=found.rows, peak_memory_bytes=peak_memory_bytes)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.html").write_text(page(made, story, found), encoding="utf-8")
+    (folder / "report.json").write_text(made.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return made
+
+
+def print_success(console: Console, story: Story, made: Report, folder: Path) -> None:
+    """The table, the model, the audit trail, and what one can do next."""
+    alias = f" · alias {story.promoted.alias}" if story.promoted else ""
+    console.print()
+    console.print(closing_table(made))
+    console.print(Text(f"{made.model.name} {made.model.version}{alias}", style="bold"))
+    console.print(Text(f"artifact {made.model.digest}"))
+    console.print(
+        Text(f"{duration(made.seconds['total'])}, at most {made.peak_memory_bytes / 1e9:.1f} GB of memory in all processes")
+    )
+    console.print()
+    console.print(Text("The audit trail is on Kafka:"))
+    for command, (topic, count) in zip(read_commands(made), made.events.items(), strict=True):
+        console.print(Text(f"  {count:>5} events on {topic:<21} {command}"), soft_wrap=True)
+    console.print()
+    console.print(Text(f"Report: {folder / 'report.html'} (for programs: {folder / 'report.json'})"), soft_wrap=True)
+    console.print(
+        Text(
+            f"Try it:  neuroweaver models try {made.model.name} 'My {{item}} has not arrived.'".replace("{item}", "laptop")
+        ),
+        soft_wrap=True,
+    )
+
+
+def print_failure(console: Console, story: Story) -> None:
+    """Why there is no model, with the failing step's last lines."""
+    console.print()
+    for line in failure_lines(story):
+        console.print(Text(line), soft_wrap=True)
+
+
+def failure_lines(story: Story) -> Iterator[str]:
+    """What went wrong, in words: the outcome, the step and its cause, reasons with remedies, the log's tail."""
+    match story.outcome:
+        case "rejected":
+            yield f"The job {story.job_id} was rejected:"
+            yield from (f"  - {reason}" for reason in story.reasons)
+        case "cancelled":
+            yield f"The job {story.job_id} was cancelled: {story.cancel_reason}"
+        case "failed" if story.fault:
+            where = f" in step {story.failed_step}" if story.failed_step else ""
+            yield f"The job {story.job_id} failed{where}; cause: {story.fault.cause}."
+            yield from _fault_lines(story.fault)
+        case _:
+            yield f"The job {story.job_id} has no outcome on the topics."
+    yield f"Its story: neuroweaver topics read neuroweaver.jobs --key {story.job_id}"
+
+
+def _fault_lines(fault: StepFault) -> Iterator[str]:
+    yield fault.message
+    yield from (f"  - {reason}" for reason in fault.reasons)
+    if fault.log_tail:
+        yield "The last lines of its log:"
+        yield from (f"  {line}" for line in fault.log_tail)
