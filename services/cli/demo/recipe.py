@@ -31,9 +31,9 @@ REQUESTER = "relaycore/demo"
 SYSTEM_PROMPT = "Answer with JSON: queue, priority, reply."
 _ROUTING = ("queue", "priority")
 _LENGTH = 112
-"""Tokens of the longest row, with room; a test counts them where the base model is at hand."""
+"""Tokens of a row at most: the longest has 88 with the base model's tokenizer."""
 _ANSWER = 48
-"""Tokens of the longest answer, with room."""
+"""Tokens of an answer at most: the longest has 40."""
 
 
 def job_request(pipeline: Pipeline, *, job_id: str, base_model: str) -> JobRequest:
