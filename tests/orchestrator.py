@@ -1,0 +1,199 @@
+"""An orchestrator on real servers with executors that do what a test says; it minds only jobs of its own prefix."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import uvicorn
+from aiokafka import AIOKafkaProducer
+from sqlalchemy.engine import make_url
+
+from schemas.artifacts import ArtifactRef
+from schemas.base import EventData
+from schemas.envelope import Event, decode, encode
+from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, StepResult, StepStarted
+from schemas.progress import StepProgressed
+from schemas.requests import JobRequested
+from schemas.steps import EXECUTOR_OF, OUTPUTS_OF
+from schemas.topics import EVENT_TYPES, JOBS, PROGRESS, REQUESTS, TOPIC_OF
+from services.chassis.aggregate import Ref
+from services.chassis.batch import appended_at
+from services.chassis.http import application
+from services.chassis.publisher import make_producer, outside_event
+from services.chassis.runtime import Runtime
+from services.chassis.service import Service, assemble
+from services.orchestrator.api import router
+from services.orchestrator.domain.job import JobDomain
+from services.orchestrator.effects import JobEffects
+from services.orchestrator.settings import OrchestratorSettings
+from tests.toy import read_all, until
+
+ARTIFACT = ArtifactRef(uri="/artifacts/x", sha256="0" * 64, size=1)
+SHORT = [
+    {"name": "prepare", "kind": "prepare"},
+    {"name": "train", "kind": "train", "method": "sft", "inputs": {"dataset": "prepare.dataset"}},
+    {"name": "register", "kind": "register", "inputs": {"adapter": "train.adapter"}},
+]
+
+
+class OwnJobs(JobDomain):
+    """The broker is shared by all tests, so jobs of others are none of its business, and its own events have a source apart."""
+
+    def __init__(self, settings: OrchestratorSettings, prefix: str, source: str) -> None:
+        super().__init__(settings.policy)
+        self.prefix, self.source = prefix, source
+
+    def touches(self, event: Event) -> tuple[Ref, ...]:
+        return tuple(ref for ref in super().touches(event) if ref.key.startswith(self.prefix))
+
+
+class Orchestrator:
+    """One orchestrator with its own database, and the outside world around it."""
+
+    def __init__(self, kafka: str, database_url: str, home: Path, **more: Any) -> None:
+        name = f"orchestrator_{uuid4().hex[:8]}"
+        self.prefix, self.source = f"{name}-", f"neuroweaver/{name}"
+        own = make_url(database_url).set(database=name).render_as_string(hide_password=False)
+        self.settings = OrchestratorSettings(
+            kafka_bootstrap=kafka, orchestrator_database_url=own, home=home, session_timeout_ms=6000, drain_seconds=5,
+            policy_backoff_seconds=0.2, policy_cancel_grace_seconds=5, **more,
+        )  # fmt: skip
+        self.http = httpx.AsyncClient()
+        self.runtime: Runtime | None = None
+        self._producer: AIOKafkaProducer | None = None
+        self._numbers: dict[str, int] = {}
+
+    def service(self) -> Service:
+        """As `app.build` makes it, but for the domain."""
+        domain = OwnJobs(self.settings, self.prefix, self.source)
+        self.runtime = Runtime(
+            self.settings, "orchestrator", domain, topics=(REQUESTS, JOBS, PROGRESS), effects=JobEffects()
+        )
+        return assemble(self.runtime, router=router(self.runtime, self.settings))
+
+    @asynccontextmanager
+    async def running(self, *, ready: bool = True) -> AsyncIterator["Orchestrator"]:
+        """Served over HTTP, and ready unless told otherwise."""
+        service = self.service()
+        config = uvicorn.Config(
+            application([service]), port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=2
+        )  # fmt: skip
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve())
+        try:
+            await until(lambda: server.started)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            base = f"http://127.0.0.1:{port}/api/v1"
+            async with httpx.AsyncClient(base_url=base, timeout=20) as self.http:
+                if ready:
+                    await until(lambda: service.health.ready, what=lambda: service.health.missing)
+                yield self
+        finally:
+            server.should_exit = True
+            await serving
+            if self._producer:
+                await self._producer.stop()
+                self._producer = None
+
+    def request(self, name: str, **fields: Any) -> dict[str, Any]:
+        """A small valid request."""
+        return {
+            "job_id": self.prefix + name, "requester": "relaycore", "pipeline": SHORT, "base_model": "/models/base",
+            "dataset": {"reference": "/data"}, "register_as": "router", **fields,
+        }  # fmt: skip
+
+    # the outside world
+
+    async def publish(self, *events: Event) -> None:
+        """Append events to their topics, in order."""
+        if self._producer is None:
+            self._producer = make_producer(self.settings.kafka_bootstrap, "outside")
+            await self._producer.start()
+        for event in events:
+            value, headers = encode(event)
+            key = event.data.job_id.encode()  # type: ignore[attr-defined]
+            await self._producer.send(TOPIC_OF[event.type].name, value, key, headers=headers)
+        await self._producer.flush()
+
+    async def ask(self, request: dict[str, Any]) -> Event:
+        """A JobRequested, as RelayCore publishes it."""
+        job_id = request["job_id"]
+        event = outside_event("relaycore", JobRequested(job_id=job_id, request=request), correlation_id=job_id)
+        await self.publish(event)
+        return event
+
+    async def say(self, event: type[Any], job_id: str, step: str, attempt: int = 1, **fields: Any) -> None:
+        """An event of the executor of the step."""
+        kind = step if step in EXECUTOR_OF else "train"
+        data: EventData = event(job_id=job_id, step=step, attempt=attempt, kind=kind, **fields)
+        subject = f"{job_id}/{step}/{attempt}"
+        number = None
+        if event is not StepProgressed:
+            number = self._numbers[subject] = self._numbers.get(subject, 0) + 1
+        fact = outside_event(f"neuroweaver/{EXECUTOR_OF[kind]}", data, correlation_id=job_id, subject=subject)
+        object.__setattr__(fact, "sequence", number)
+        await self.publish(fact)
+
+    async def start(self, job_id: str, step: str, attempt: int = 1) -> None:
+        await self.say(StepStarted, job_id, step, attempt, worker="host:1")
+
+    async def complete(self, job_id: str, *steps: str) -> None:
+        """Complete steps one after the other, each as soon as it is requested."""
+        for step in steps:
+            await until(lambda step=step: self.asked(job_id, step))
+            facts = {"model": "router", "version": "1.0.0"} if step == "register" else {}
+            outputs = dict.fromkeys(OUTPUTS_OF[step], ARTIFACT)
+            await self.say(StepCompleted, job_id, step, result=StepResult(outputs=outputs, facts=facts))
+
+    async def fail(self, job_id: str, step: str, attempt: int = 1, cause: str = "user") -> None:
+        fault = StepFault(cause=cause, message="it broke", log_tail=("first line", "last line"))
+        await self.say(StepFailed, job_id, step, attempt, fault=fault)
+
+    async def stop(self, job_id: str, step: str, attempt: int = 1) -> None:
+        await self.say(StepCancelled, job_id, step, attempt)
+
+    # what can be seen
+
+    async def job(self, name_or_id: str) -> dict[str, Any]:
+        """The job over HTTP."""
+        job_id = name_or_id if name_or_id.startswith(self.prefix) else self.prefix + name_or_id
+        answer = await self.http.get(f"/training/{job_id}")
+        return answer.json() if answer.status_code == 200 else {"status": None, "steps": []}
+
+    async def status(self, name: str, *wanted: str) -> dict[str, Any]:
+        """The job as soon as it has one of these statuses."""
+
+        async def found() -> bool:
+            return (await self.job(name))["status"] in wanted
+
+        await until(found, what=lambda: (name, wanted))
+        return await self.job(name)
+
+    async def asked(self, job_id: str, step: str, attempt: int = 1) -> bool:
+        """Whether an attempt was requested."""
+        steps = {found["name"]: found for found in (await self.job(job_id))["steps"]}
+        return step in steps and len(steps[step]["attempts"]) >= attempt
+
+    async def log(self, topic: str = JOBS.name) -> list[Event]:
+        """Events about its jobs, in order per partition."""
+        events = []
+        for record in await read_all(self.settings.kafka_bootstrap, topic):
+            event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
+            if isinstance(event, Event) and event.data.job_id.startswith(self.prefix):  # type: ignore[attr-defined]
+                events.append(event)
+        return events
+
+
+def sse(lines: Iterable[str]) -> dict[str, Any]:
+    """One server-sent event: fields by name, data parsed."""
+    fields: dict[str, Any] = {}
+    for line in lines:
+        name, _, value = line.partition(": ")
+        if name:
+            fields[name] = json.loads(value) if name == "data" else value
+    return fields
