@@ -75,6 +75,13 @@ class StepView(BaseModel):
     attempts: list[AttemptView] = Field(description="Oldest first; empty while the step waits.")
 
 
+class FailureView(BaseModel):
+    """How a job failed."""
+
+    step: str | None = Field(description="The step that failed for good; null for the job's own deadline.")
+    fault: StepFault = Field(description="Cause, message, reasons to act on, and the last lines of the step's log.")
+
+
 class CancelView(BaseModel):
     """A wish to cancel."""
 
@@ -102,8 +109,7 @@ class JobView(BaseModel):
     deadline: datetime | None = Field(description="By when it must have ended.")
     sequence: int = Field(description="Number of the orchestrator's latest event about the job (`ce_sequence`).")
     reasons: list[Reason] = Field(description="Why it was rejected; send the corrected request under a new id.")
-    failed_step: str | None = Field(description="The step that failed for good; null for the job's own deadline.")
-    fault: StepFault | None = Field(description="Why the job failed.")
+    failure: FailureView | None = Field(description="Why the job failed.")
     cancel: CancelView | None = Field(description="The wish to cancel, if there is one.")
     conflicts: list[str] = Field(
         description="Ids of later requests under this id with other content; they changed nothing."
@@ -177,7 +183,7 @@ def undecided_view(job_id: str, request: Mapping[str, Any]) -> JobView:
     return JobView(
         job_id=job_id, status="requested", requester=request.get("requester"), pipeline=None,
         model=request.get("register_as"), version=None, requested_at=None, accepted_at=None, ended_at=None, updated_at=None,
-        deadline=None, sequence=0, reasons=[], failed_step=None, fault=None, cancel=None, conflicts=[], steps=[],
+        deadline=None, sequence=0, reasons=[], failure=None, cancel=None, conflicts=[], steps=[],
     )  # fmt: skip
 
 
@@ -220,8 +226,7 @@ def _fields(row: JobRow) -> dict[str, Any]:
         "deadline": accepted and accepted.request.deadline,
         "sequence": row.sequence,
         "reasons": list(state.rejected.reasons) if state.rejected else [],
-        "failed_step": ending and ending.step,
-        "fault": ending and ending.fault,
+        "failure": FailureView(step=ending.step, fault=ending.fault) if ending and ending.fault else None,
         "cancel": cancel and CancelView(requested_at=cancel.at, requester=cancel.requester, reason=cancel.reason),
         "conflicts": list(state.conflicts),
         "steps": [_step(state, step) for step in accepted.plan] if accepted else [],
