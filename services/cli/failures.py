@@ -10,6 +10,7 @@ from services.chassis.devstack.java import NoJava
 from services.chassis.devstack.process import ServerFailure
 from services.chassis.devstack.state import StackBusy
 from services.chassis.surroundings import is_surroundings
+from services.cli.edge import Refused
 from services.cli.exits import Exit
 from services.cli.listening import PortTaken
 from services.cli.stack import StackFailure
@@ -23,6 +24,8 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
     if isinstance(error, ValidationError) and error.title.endswith("Settings"):
         faults = (f"NEUROWEAVER_{str(item['loc'][0]).upper()}={item['input']}: {item['msg']}" for item in error.errors())
         return Exit.USAGE, "; ".join(faults)
+    if isinstance(error, Refused):
+        return error.exit, str(error)
     if isinstance(error, _OWN):
         return Exit.FAILED, str(error)
     if isinstance(error, httpx.TransportError):

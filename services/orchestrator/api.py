@@ -21,18 +21,9 @@ from services.orchestrator.domain.validation import Refused, examine
 from services.orchestrator.events import story_of
 from services.orchestrator.intake import EDGE, job_requested, read_body
 from services.orchestrator.queries import Filters, JobQueries, JobRow
+from services.orchestrator.rendering import job_detail, job_page, job_progress, job_view, undecided_view
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.views import (
-    JobDetail,
-    JobPage,
-    JobProgress,
-    JobView,
-    job_detail,
-    job_page,
-    job_progress,
-    job_view,
-    undecided_view,
-)
+from services.orchestrator.views import JobDetail, JobPage, JobProgress, JobView
 from services.orchestrator.watching import wait_for
 
 Text = Annotated[str, Field(min_length=1, max_length=ATTRIBUTE_LIMIT, pattern=r"^[^\x00]+$")]

@@ -16,7 +16,8 @@ from services.chassis.surroundings import is_surroundings
 from services.orchestrator.domain.state import ENDED
 from services.orchestrator.effects import CHANNEL
 from services.orchestrator.queries import JobQueries, JobRow
-from services.orchestrator.views import JobProgress, JobView, job_progress, job_view
+from services.orchestrator.rendering import job_progress, job_view
+from services.orchestrator.views import JobProgress, JobView
 from services.orchestrator.watching import changed
 
 _log = get_logger(__name__)

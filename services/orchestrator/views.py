@@ -1,20 +1,16 @@
-"""Why: what HTTP tells of a job, typed and documented; each a pure function of its row, the same for every reader."""
+"""Why: what HTTP tells of a job, typed and documented; the command line reads the same types."""
 
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
-from sqlalchemy import RowMapping
 
 from schemas.artifacts import ArtifactRef
-from schemas.jobs import FeedbackRecorded, StepFault, StepResult
+from schemas.jobs import FeedbackRecorded, StepFault
 from schemas.reasons import Reason
 from schemas.requests import JobRequest
-from schemas.steps import PlannedStep, Policy
-from services.orchestrator.domain.job import pipeline_name
-from services.orchestrator.domain.state import ENDED, Asked, Attempt, JobState, Status
-from services.orchestrator.queries import JobRow, Page, ProgressRow
+from schemas.steps import Policy
+from services.orchestrator.domain.state import Status
 
 StepStatus = Literal["waiting", "queued", "running", "stopping", "completed", "failed", "cancelled", "skipped"]
 
@@ -151,130 +147,3 @@ class JobProgress(BaseModel):
     steps_done: int
     steps_of: int
     steps: list[StepProgress] = Field(description="The plan in its order.")
-
-
-def job_page(page: Page) -> JobPage:
-    """A page of a list."""
-    return JobPage(items=[_summary(row) for row in page.rows], next=page.next)
-
-
-def _summary(row: RowMapping) -> JobSummary:
-    return JobSummary(job_id=row["key"], **{name: row[name] for name in JobSummary.model_fields if name != "job_id"})
-
-
-def job_view(row: JobRow) -> JobView:
-    """A job without what it was asked for."""
-    return JobView(**_fields(row))
-
-
-def job_detail(row: JobRow) -> JobDetail:
-    """A job with everything."""
-    accepted, wish = row.state.accepted, row.state.wish
-    return JobDetail(
-        **_fields(row),
-        request=accepted and accepted.request,
-        sent=wish.request if wish and not accepted else None,
-        policy=accepted and accepted.policy,
-    )
-
-
-def undecided_view(job_id: str, request: Mapping[str, Any]) -> JobView:
-    """A job whose request was published but has not been read yet."""
-    return JobView(
-        job_id=job_id, status="requested", requester=request.get("requester"), pipeline=None,
-        model=request.get("register_as"), version=None, requested_at=None, accepted_at=None, ended_at=None, updated_at=None,
-        deadline=None, sequence=0, reasons=[], failure=None, cancel=None, conflicts=[], steps=[],
-    )  # fmt: skip
-
-
-def job_progress(row: JobRow, progress: Iterable[ProgressRow]) -> JobProgress:
-    """How far each step of the plan is."""
-    told = {(item.data.step, item.data.attempt): item for item in progress}
-    plan = row.state.accepted.plan if row.state.accepted else ()
-    return JobProgress(
-        job_id=row.job_id,
-        status=row.status,
-        steps_done=sum(row.state.completed(step.name) for step in plan),
-        steps_of=len(plan),
-        steps=[_step_progress(row.state, step, told.get((step.name, row.state.latest(step.name)))) for step in plan],
-    )
-
-
-def _step_progress(state: JobState, step: PlannedStep, told: ProgressRow | None) -> StepProgress:
-    numbers = told.data.model_dump(exclude={"job_id", "step", "attempt", "kind"}) if told else {}
-    return StepProgress(
-        step=step.name, kind=step.kind, status=step_status(state, step.name), attempt=state.latest(step.name),
-        at=told.at if told else None, **numbers,
-    )  # fmt: skip
-
-
-def _fields(row: JobRow) -> dict[str, Any]:
-    state = row.state
-    accepted, cancel, ending = state.accepted, state.cancel, state.ending
-    sent = state.wish.request if state.wish else {}
-    return {
-        "job_id": row.job_id,
-        "status": row.status,
-        "requester": _text(sent.get("requester")),
-        "pipeline": pipeline_name(state),
-        "model": _text(sent.get("register_as")),
-        "version": ending and ending.version,
-        "requested_at": state.wish and state.wish.at,
-        "accepted_at": accepted and accepted.at,
-        "ended_at": state.ended_at,
-        "updated_at": row.updated_at,
-        "deadline": accepted and accepted.request.deadline,
-        "sequence": row.sequence,
-        "reasons": list(state.rejected.reasons) if state.rejected else [],
-        "failure": FailureView(step=ending.step, fault=ending.fault) if ending and ending.fault else None,
-        "cancel": cancel and CancelView(requested_at=cancel.at, requester=cancel.requester, reason=cancel.reason),
-        "conflicts": list(state.conflicts),
-        "steps": [_step(state, step) for step in accepted.plan] if accepted else [],
-    }
-
-
-def _step(state: JobState, step: PlannedStep) -> StepView:
-    result = state.result(step.name) or StepResult()
-    attempts = state.attempts.get(step.name, {})
-    latest = attempts.get(state.latest(step.name), Attempt())
-    return StepView(
-        name=step.name, kind=step.kind, needs=list(step.needs), status=step_status(state, step.name),
-        outputs=result.outputs, metrics=result.metrics, facts=result.facts, feedback=latest.feedback,
-        attempts=[_attempt(number, attempt, attempt.asked) for number, attempt in sorted(attempts.items()) if attempt.asked],
-    )  # fmt: skip
-
-
-def _attempt(number: int, attempt: Attempt, asked: Asked) -> AttemptView:
-    started, outcome = attempt.started, attempt.outcome
-    return AttemptView(
-        attempt=number,
-        requested_at=asked.at,
-        not_before=asked.not_before,
-        deadline=asked.deadline,
-        started_at=started and started.at,
-        starts=started.times if started else 0,
-        worker=started and started.worker,
-        closed=attempt.closed and attempt.closed.reason,
-        outcome=outcome and outcome.kind,
-        ended_at=outcome and outcome.at,
-        fault=attempt.fault,
-    )
-
-
-def step_status(state: JobState, step: str) -> StepStatus:
-    """One word for a step, from its attempts and from whether the job goes on."""
-    ended = state.status in ENDED
-    attempt = state.attempts.get(step, {}).get(state.latest(step))
-    if state.completed(step):
-        return "completed"
-    if attempt is None:
-        return "skipped" if ended else "waiting"
-    if attempt.fault:
-        return "failed"
-    if attempt.closed:
-        return "cancelled" if ended or attempt.outcome else "stopping"
-    return "running" if attempt.started else "queued"
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
