@@ -18,7 +18,7 @@ err = Console(stderr=True)
 
 def say(text: str) -> None:
     """A line about what is being done, beside the result."""
-    err.print(f"[dim]{escape(text)}[/dim]", highlight=False)
+    err.print(f"[dim]{escape(text)}[/dim]", highlight=False, soft_wrap=True)
 
 
 def print_json(value: object) -> None:
@@ -26,9 +26,19 @@ def print_json(value: object) -> None:
     sys.stdout.write(_ANY.dump_json(value, indent=2).decode() + "\n")
 
 
+def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
+    """Names and values, one a line, never cut: a person may want to copy them."""
+    known = [(name, value) for name, value in pairs if value is not None]
+    width = max((len(name) for name, _ in known), default=0) + 2
+    for name, value in known:
+        out.print(f"{name:<{width}}{value}", markup=False, highlight=False, soft_wrap=True)
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
     """A table; cells are text, not markup."""
-    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(escape("" if cell is None else str(cell)) for cell in row))
     out.print(table)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from services.chassis.devstack import state
 from services.chassis.devstack.process import last_lines, open_log
 from services.chassis.devstack.stack import running
@@ -104,8 +106,15 @@ def stop_stack(settings: CliSettings) -> bool:
     if pid is not None:
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_SECONDS
-    while state.is_locked(settings.home):
+    while state.is_locked(settings.home) or (pid is not None and _is_running(pid)):
         if time.monotonic() > deadline:
             raise StackFailure(f"the stack (pid {pid}) did not stop within {_STOP_SECONDS:.0f} s; see {log_of(settings)}")
-        time.sleep(0.1)
+        time.sleep(0.05)
     return True
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -11,7 +11,7 @@ from schemas.base import Frozen
 from services.chassis.devstack import state
 from services.chassis.devstack.state import StackState
 from services.cli.exits import Exit
-from services.cli.output import out, print_table
+from services.cli.output import out, print_pairs, print_table
 from services.cli.settings import CliSettings
 
 _TIMEOUT = 5.0
@@ -105,6 +105,5 @@ def print_addresses(stack: StackState) -> None:
 
 
 def _print_where(http: str | None, kafka: str | None, database: str | None, logs: Path | None) -> None:
-    rows = (("HTTP", http and f"{http}/docs"), ("Kafka", kafka), ("PostgreSQL", database), ("logs", logs))
-    if known := [row for row in rows if row[1]]:
-        print_table(("", ""), known)
+    docs = f"{http.rstrip('/')}/docs" if http else None
+    print_pairs((("HTTP", http), ("routes", docs), ("Kafka", kafka), ("PostgreSQL", database), ("logs", logs)))

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from schemas.steps import SERVICES
 from services.chassis import topics
+from services.chassis.devstack import state
 from services.chassis.devstack.process import open_log
-from services.chassis.devstack.stack import DevStack
+from services.chassis.devstack.stack import DevStack, running
 from services.chassis.logging import configure
 from services.chassis.service import Service
 from services.cli import serve
@@ -29,22 +30,23 @@ def run(settings: CliSettings, *, bound: bool) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     if bound:
         threading.Thread(target=_end_with_input, daemon=True).start()
+    if state.owner(settings.home) is not None:
+        raise state.StackBusy(settings.home)
     log = open_log(log_of(settings))
     configure(settings.log_level, log)
-    stack = DevStack(settings, say)
-    with log, listen(settings.http_host, settings.http_port) as listening:
-        try:
-            stack.start()
-            asyncio.run(_run_services(stack, listening))
-            say("services have drained")
-        finally:
-            stack.stop()
-            say("stopped")
+    with log, listen(settings.http_host, settings.http_port) as listening, running(settings, say) as stack:
+        asyncio.run(_run_services(stack, listening))
+        say("services have drained; stopping the servers")
+    say("stopped")
 
 
 async def _run_services(stack: DevStack, listening: socket.socket) -> None:
-    for change in await topics.apply(stack.kafka_bootstrap):
-        say(f"topic {change.topic}: {change.action} ({change.detail})")
+    changes = await topics.apply(stack.kafka_bootstrap)
+    for change in changes:
+        if change.action == "conflict":
+            err.print(f"topic {change.topic}: {change.detail}", markup=False, soft_wrap=True)
+    if changes:
+        say(f"topics: {len(changes)} differed from the catalogue")
     shared = {"kafka_bootstrap": stack.kafka_bootstrap, "database_url": stack.database_url, "home": stack.home}
     services = [serve.build(name, serve.settings_of(name, **shared)) for name in SERVICES]
     announcing = asyncio.create_task(_announce(stack, services, address_of(listening)))

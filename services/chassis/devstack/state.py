@@ -18,6 +18,10 @@ _STATE = "stack.json"
 class StackBusy(Exception):
     """Another process runs the stack of this home."""
 
+    def __init__(self, home: Path) -> None:
+        remedy = "see `neuroweaver status`, or stop it with `neuroweaver down`"
+        super().__init__(f"a stack of {home} is already running; {remedy}")
+
 
 class StackState(Frozen):
     """What a running stack says of itself. The file is for its owner's eyes only: the URL has a password."""
@@ -45,9 +49,7 @@ def take_lock(home: Path, wait: float) -> int:
         except OSError:
             if read_state(home) is not None or time.monotonic() > deadline:
                 os.close(descriptor)
-                raise StackBusy(
-                    f"a stack of {home} is already running; see `neuroweaver status`, or stop it with `neuroweaver down`"
-                ) from None
+                raise StackBusy(home) from None
             time.sleep(0.1)
         else:
             os.ftruncate(descriptor, 0)
