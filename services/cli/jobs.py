@@ -1,0 +1,279 @@
+"""Why: `neuroweaver jobs`: whatever can be done with a job over HTTP, for people and, with --json, for programs."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from schemas.reasons import Reason
+from schemas.requests import JobCancelRequested
+from schemas.steps import PlannedStep
+from services.cli.edge import Edge, Refused
+from services.cli.exits import EXIT_CODES, Exit, stop_with
+from services.cli.job_file import NoRequest, read_request
+from services.cli.job_screen import SIGNS, printable, screen, show
+from services.cli.output import err, out, print_json, print_pairs, print_table, say
+from services.cli.settings import CliSettings
+from services.cli.stack import http_address
+from services.orchestrator.domain.state import Status
+from services.orchestrator.domain.validation import Refused as Invalid
+from services.orchestrator.domain.validation import examine
+from services.orchestrator.views import JobDetail, JobPage, JobSummary, JobView
+
+app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+JobId = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
+_PAGE = 200
+
+
+@app.command()
+def submit(
+    file: Annotated[Path, typer.Argument(help="The request in JSON or YAML; - reads standard input.", metavar="FILE")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only validate it and show its plan; nothing is started.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay until the job has ended.")] = False,
+    json: Json = False,
+) -> None:
+    """Start a job. Exit code 1 when it is refused, or, with --watch, when it does not complete."""
+    try:
+        request = read_request(file)
+    except (NoRequest, OSError, UnicodeDecodeError) as error:
+        stop_with(Exit.USAGE, str(error))
+    if dry_run:
+        _dry_run(request, json)
+        return
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        try:
+            job = JobView.model_validate(edge.post("/training/start", request))
+        except Refused as refusal:
+            _refused(refusal, json)
+        if watch:
+            _watch(edge, job.job_id, json)
+        elif json:
+            print_json(job)
+        else:
+            print_pairs((("job", job.job_id), ("status", job.status), ("watch", f"neuroweaver jobs watch {job.job_id}")))
+
+
+@app.command("list")
+def list_jobs(
+    status: Annotated[Status | None, typer.Option(help="Only jobs of this status.")] = None,
+    requester: Annotated[str | None, typer.Option(help="Only jobs of this requester.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only jobs for this model.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    json: Json = False,
+) -> None:
+    """List jobs, the newest first."""
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        jobs = _pages(edge, limit, status=status, requester=requester, model=model)
+    if json:
+        print_json(jobs)
+        return
+    columns = ("job", "status", "pipeline", "steps", "model", "version", "requester", "requested")
+    print_table(columns, [_row(job) for job in jobs])
+
+
+@app.command("show")
+def show_job(job_id: JobId, json: Json = False) -> None:
+    """Show a job with its steps. Exit code 4 when there is no such job."""
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        job = JobDetail.model_validate(edge.get(_path(job_id)))
+    if json:
+        print_json(job)
+    else:
+        _print_job(job)
+
+
+@app.command()
+def watch(job_id: JobId, json: Json = False) -> None:
+    """Show a job's progress until it has ended. Exit code 0 when it completed, 1 when not, 4 when there is no such job."""
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        _watch(edge, job_id, json)
+
+
+@app.command()
+def logs(
+    job_id: JobId,
+    step: Annotated[str | None, typer.Option(help="Only this step.")] = None,
+    json: Json = False,
+) -> None:
+    """Show the last lines of attempts that failed. Exit code 4 when there is no such job or step."""
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        job = JobView.model_validate(edge.get(_path(job_id)))
+    if step is not None and step not in {known.name for known in job.steps}:
+        stop_with(Exit.NOT_FOUND, f"job {job_id} has no step {step!r}; its steps: {', '.join(s.name for s in job.steps)}")
+    failed = [
+        {"step": known.name, "attempt": attempt.attempt, **attempt.fault.model_dump()}
+        for known in job.steps
+        if step in (None, known.name)
+        for attempt in known.attempts
+        if attempt.fault
+    ]
+    if json:
+        print_json(failed)
+        return
+    for entry in failed:
+        _print_fault(entry)
+    if not failed:
+        out.print(f"No attempt of job {job_id} has failed; it is {job.status}.", markup=False, soft_wrap=True)
+
+
+@app.command()
+def cancel(
+    job_id: JobId,
+    reason: Annotated[str, typer.Option(help="Why, in words.", metavar="TEXT")] = "",
+    json: Json = False,
+) -> None:
+    """Cancel a job. Exit code 1 when it has ended already, 4 when there is no such job."""
+    limit = next(m.max_length for m in JobCancelRequested.model_fields["reason"].metadata if hasattr(m, "max_length"))
+    if len(reason) > limit:
+        stop_with(Exit.USAGE, f"--reason has {len(reason)} characters; use at most {limit}")
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        answer = edge.post(f"{_path(job_id)}/cancel", {"requester": "neuroweaver-cli", "reason": reason})
+    job = JobView.model_validate(answer)
+    if json:
+        print_json(job)
+    else:
+        print_pairs((("job", job.job_id), ("status", job.status)))
+
+
+def _path(job_id: str) -> str:
+    return f"/training/{quote(job_id, safe='')}"
+
+
+def _pages(edge: Edge, limit: int, **filters: str | None) -> list[JobSummary]:
+    jobs: list[JobSummary] = []
+    cursor: str | None = None
+    while len(jobs) < limit:
+        answer = edge.get("/training", limit=min(_PAGE, limit - len(jobs)), cursor=cursor, **filters)
+        page = JobPage.model_validate(answer)
+        jobs += page.items
+        cursor = page.next
+        if cursor is None:
+            break
+    return jobs
+
+
+def _row(job: JobSummary) -> tuple[object, ...]:
+    steps = "" if job.steps is None else f"{job.steps_done}/{job.steps}"
+    texts = (job.job_id, job.status, job.pipeline, steps, job.model, job.version, job.requester, _time(job.requested_at))
+    return tuple(printable(text or "") for text in texts)
+
+
+def _dry_run(request: dict[str, Any], json: bool) -> None:
+    examined = examine(request, (), datetime.now(UTC))
+    if isinstance(examined, Invalid):
+        if json:
+            print_json({"valid": False, "reasons": examined.reasons})
+        else:
+            _print_reasons(examined.reasons)
+        raise typer.Exit(int(Exit.FAILED))
+    if json:
+        print_json({"valid": True, "request": examined.request, "plan": examined.plan})
+        return
+    print_table(("step", "kind", "waits for", "reads"), [_plan_row(step) for step in examined.plan])
+    say("the request is valid; nothing was started")
+
+
+def _plan_row(step: PlannedStep) -> tuple[str, ...]:
+    method = ""
+    if step.settings.kind == "train":
+        method = " (dpo)" if step.settings.preference else " (sft)"
+    return step.name, step.kind + method, ", ".join(step.needs), ", ".join(step.inputs.values())
+
+
+def _refused(refusal: Refused, json: bool) -> None:
+    """End the command with the reasons of the edge, each on a line of its own."""
+    reasons = [Reason.model_validate(reason) for reason in refusal.problem.get("reasons", ())]
+    if json:
+        print_json(dict(refusal.problem))
+    elif reasons:
+        err.print(str(refusal.problem.get("title", "Refused")), markup=False)
+        _print_reasons(reasons)
+    else:
+        raise refusal
+    raise typer.Exit(int(refusal.exit))
+
+
+def _print_reasons(reasons: Iterable[Reason]) -> None:
+    for reason in reasons:
+        err.print(printable(str(reason)), markup=False, highlight=False, soft_wrap=True)
+
+
+def _watch(edge: Edge, job_id: str, json: bool) -> None:
+    job: JobView | None = None
+    try:
+        with screen(out, json) as shown:
+            for event in edge.stream(f"{_path(job_id)}/events"):
+                job = show(shown, event) or job
+    except KeyboardInterrupt:
+        say(f"no longer watching; the job goes on: neuroweaver jobs watch {job_id}, neuroweaver jobs cancel {job_id}")
+        raise typer.Exit(int(Exit.INTERRUPTED)) from None
+    assert job is not None
+    if not json:
+        _print_end(job)
+    raise typer.Exit(int(Exit.OK if job.status == "completed" else Exit.FAILED))
+
+
+def _print_end(job: JobView) -> None:
+    registered = f"{job.model} {job.version}" if job.version else None
+    reason = job.cancel.reason if job.cancel and job.status == "cancelled" else None
+    print_pairs((("job", job.job_id), ("status", job.status), ("registered", registered), ("reason", reason or None)))
+    _print_reasons(job.reasons)
+    if job.failure:
+        where = f"step {job.failure.step}" if job.failure.step else "the job"
+        err.print(printable(f"{where} failed ({job.failure.fault.cause}): {job.failure.fault.message}"), markup=False)
+        _print_reasons(job.failure.fault.reasons)
+        say(f"last lines of its log: neuroweaver jobs logs {job.job_id}")
+
+
+def _print_job(job: JobDetail) -> None:
+    print_pairs(
+        (
+            ("job", job.job_id),
+            ("status", job.status),
+            ("requester", job.requester and printable(job.requester)),
+            ("pipeline", job.pipeline and printable(job.pipeline)),
+            ("model", job.model and printable(job.model)),
+            ("version", job.version),
+            ("requested", job.requested_at and _time(job.requested_at)),
+            ("ended", job.ended_at and _time(job.ended_at)),
+            ("deadline", job.deadline and _time(job.deadline)),
+            ("conflicts", len(job.conflicts) or None),
+        )
+    )
+    if job.steps:
+        print_table(
+            ("", "step", "kind", "status", "attempts", "seconds", "metrics"),
+            [_step_row(job, n) for n in range(len(job.steps))],
+        )
+    _print_reasons(job.reasons)
+    if job.failure:
+        err.print(printable(f"{job.failure.fault.cause}: {job.failure.fault.message}"), markup=False, soft_wrap=True)
+        _print_reasons(job.failure.fault.reasons)
+
+
+def _step_row(job: JobDetail, number: int) -> tuple[object, ...]:
+    step = job.steps[number]
+    last = step.attempts[-1] if step.attempts else None
+    seconds = ""
+    if last and last.started_at and last.ended_at:
+        seconds = f"{(last.ended_at - last.started_at).total_seconds():.1f}"
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in step.metrics.items() if value is not None)
+    return SIGNS[step.status][0], step.name, step.kind, step.status, len(step.attempts) or "", seconds, printable(metrics)
+
+
+def _print_fault(entry: dict[str, Any]) -> None:
+    title = f"{entry['step']}, attempt {entry['attempt']}: {entry['cause']}: {entry['message']}"
+    out.print(printable(title), style="bold", markup=False, highlight=False, soft_wrap=True)
+    for line in entry["log_tail"]:
+        out.print(f"  {printable(line)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
