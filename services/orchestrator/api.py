@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -93,7 +94,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
             known = await wait_for(
                 runtime.signals, jobs, data.job_id, lambda row: row.status != "requested", settings.decision_wait_seconds
             )
-        response.headers["Location"] = f"{API}/training/{data.job_id}"
+        response.headers["Location"] = _address(data.job_id)
         if known is None:
             return undecided_view(data.job_id, data.request)
         if not _is(known, content):
@@ -162,6 +163,10 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
     return api
 
 
+def _address(job_id: str) -> str:
+    return f"{API}/training/{quote(job_id, safe='')}"
+
+
 def _is(known: JobRow, content: str) -> bool:
     return known.state.wish is not None and known.state.wish.content == content
 
@@ -181,4 +186,4 @@ def _taken(known: JobRow) -> Problem:
         f"job {known.job_id!r} was requested before with other content and is {known.status}; "
         "send this request under a new job_id, or leave job_id out"
     )
-    return Problem(409, "The job id is taken", detail, headers={"Location": f"{API}/training/{known.job_id}"})
+    return Problem(409, "The job id is taken", detail, headers={"Location": _address(known.job_id)})

@@ -12,14 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.jobs import JobAccepted
-from schemas.reasons import Reason, reasons_of, shown
+from schemas.reasons import Reason, reasons_of
 from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, Policy
 from services.orchestrator.domain.planning import PlanFault, plan
 
 REASONS_AT_MOST = 50
-FIELD_AT_MOST = 200
-"""Characters of a field's path in a reason: it may hold names that the sender made up."""
+FIELD_AT_MOST, MESSAGE_AT_MOST = 200, 1000
+"""Characters in a reason: path and message may hold what the sender made up, and all reasons have to fit into a record."""
 DEADLINE_AT_MOST = timedelta(days=3650)
 ACCEPTED_BYTES_AT_MOST = 512 * 1024
 """A plan repeats the settings of its purpose in every step, and has to fit into one record (Kafka's default: 1 MiB)."""
@@ -90,8 +90,13 @@ def _faults_of_size(request: JobRequest, steps: tuple[PlannedStep, ...]) -> list
 
 
 def _refused(reasons: Sequence[Reason]) -> Refused:
-    return Refused(tuple(reason.model_copy(update={"field": _short(reason.field)}) for reason in reasons[:REASONS_AT_MOST]))
+    return Refused(tuple(_shortened(reason) for reason in reasons[:REASONS_AT_MOST]))
 
 
-def _short(field: str) -> str:
-    return field if len(field) <= FIELD_AT_MOST else shown(field)[1:-1][: FIELD_AT_MOST - 1] + "…"
+def _shortened(reason: Reason) -> Reason:
+    update = {"field": _short(reason.field, FIELD_AT_MOST), "message": _short(reason.message, MESSAGE_AT_MOST)}
+    return reason.model_copy(update=update)
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -135,6 +135,15 @@ async def test_a_request_that_upsets_validators_is_rejected_and_the_rest_flows(o
     assert any("NUL" in reason["message"] for reason in job["reasons"])
 
 
+async def test_an_id_with_odd_characters_is_rejected_and_can_be_asked_for(orchestrator: Orchestrator) -> None:
+    odd = orchestrator.request("späte ünd\u2028ödd")
+    await orchestrator.ask(odd)
+    job = await orchestrator.status("späte ünd\u2028ödd", "rejected")
+    assert job["reasons"][0]["field"] == "job_id"
+    again = await orchestrator.http.post("/training/start", json=odd)
+    assert (again.status_code, again.json()["reasons"]) == (422, job["reasons"])
+
+
 async def test_a_cancel_that_comes_before_its_request_is_honoured(orchestrator: Orchestrator) -> None:
     job_id = orchestrator.prefix + "early"
     cancel = JobCancelRequested(job_id=job_id, requester="relaycore", reason="never mind")

@@ -90,6 +90,11 @@ def test_a_thousand_faults_are_told_in_a_record_of_bounded_size() -> None:
     assert all(len(field) <= 200 for field in found)
 
 
+def test_a_reason_never_repeats_all_that_was_sent() -> None:
+    (reason,) = reasons(a_request(pipeline="\x07" * 500_000)).values()
+    assert len(reason.model_dump_json()) < 2000
+
+
 def test_a_plan_that_would_not_fit_into_a_record_is_refused() -> None:
     rules = [{"name": f"rule {n}", "kind": "contains_any", "values": ["x" * 90_000]} for n in range(2)]
     found = reasons(a_request(pipeline="rlaif", evaluation={"rules": rules}))
