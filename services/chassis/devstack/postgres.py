@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -140,6 +141,7 @@ def _as_account() -> list[str | Path]:
     setpriv = shutil.which("setpriv")
     if sys.platform != "linux" or setpriv is None:
         raise ServerFailure("PostgreSQL does not run as root here (no `setpriv`): start as an ordinary user")
-    identity = ["--reuid", _ACCOUNT_FOR_ROOT, "--regid", "nogroup", "--clear-groups", "--no-new-privs"]
+    account = pwd.getpwnam(_ACCOUNT_FOR_ROOT)
+    identity = ["--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--clear-groups", "--no-new-privs"]
     capability = ["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]
     return [setpriv, *identity, *capability, "--pdeathsig", "INT"]
