@@ -196,7 +196,7 @@ def doctor(json: Json = False) -> None:
 def demo(context: typer.Context) -> None:
     """Make a model from one event before your eyes, and report what each stage brought."""
     command = importlib.import_module("services.cli.demo.command").demo
-    single = typer.Typer(pretty_exceptions_enable=False)
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     single.command()(command)
     code = typer.main.get_command(single).main(context.args, prog_name="neuroweaver demo", standalone_mode=False)
     raise typer.Exit(code if isinstance(code, int) else 0)

@@ -81,6 +81,7 @@ class KafkaServer:
                 "num.io.threads=4",
                 "log.cleaner.dedupe.buffer.size=8388608",
                 "log.segment.bytes=67108864",
+                "log.index.size.max.bytes=1048576",
                 "",
             )
         )
