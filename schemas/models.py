@@ -1,6 +1,6 @@
 """Why: what happens to a model in the registry, in one order per model."""
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from schemas.artifacts import ArtifactRef
 from schemas.base import EventData, Frozen
@@ -16,6 +16,9 @@ class Lineage(Frozen):
     base_model: str = Field(description="Reference of the base model.")
     base_model_sha256: str | None = Field(description="Digest of the base model's files as prepare saw them.")
     dataset_sha256: str | None = Field(description="Digest of the data-set snapshot.")
+    configuration: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Recipe of the training that made the artifact, as its `training.json` has it."
+    )
     results: dict[str, StepResult] = Field(description="Results of every step that led here, by step.")
 
 

@@ -98,6 +98,6 @@ class JobRequested(EventData):
 class JobCancelRequested(EventData):
     """Somebody no longer wants a job."""
 
-    job_id: str = Field(description="The job's id and the record's key.")
+    job_id: str = Field(min_length=1, max_length=256, description="The job's id and the record's key.")
     requester: str = Field(default="unknown", description="Who asks.")
     reason: str = Field(default="", max_length=2000, description="Why, in words.")

@@ -5,7 +5,7 @@ its number is the next, skipped when it is lower or equal (its offset is stamped
 it is higher.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -86,7 +86,7 @@ class Unit:
     def fold(self, incoming: Incoming) -> None:
         """Apply one record and take the decisions that follow from it. Raises SequenceGap, Restless or a domain error."""
         event, refs = incoming.event, self.domain.touches(incoming.event)
-        if self._is_next(event):
+        if self._is_next(event, refs):
             self._evolve(event, refs)
         else:
             self.skipped += 1
@@ -97,8 +97,8 @@ class Unit:
         for ref in refs:
             self.settle(ref, cause=event)
 
-    def _is_next(self, event: Event) -> bool:
-        if event.source != self.domain.source or event.sequence is None:
+    def _is_next(self, event: Event, refs: Sequence[Ref]) -> bool:
+        if event.source != self.domain.source or event.sequence is None or not refs:
             return True
         owner = self.domain.owner(event)
         last = self.rows[owner].sequence
@@ -137,13 +137,13 @@ class Unit:
         self.emitted.append(event)
         return event
 
-    def _evolve(self, event: Event, refs: Iterable[Ref]) -> None:
+    def _evolve(self, event: Event, refs: Sequence[Ref]) -> None:
         for ref in refs:
             row = self.rows[ref]
             row.state = self.domain.evolve(ref, row.state, event)
             row.created_at = event.time if row.created_at is None else min(row.created_at, event.time)
             row.updated_at = event.time if row.updated_at is None else max(row.updated_at, event.time)
-        if event.source == self.domain.source and event.sequence is not None:
+        if event.source == self.domain.source and event.sequence is not None and refs:
             owner = self.rows[self.domain.owner(event)]
             owner.sequence, owner.own_event_id = event.sequence, event.id
         self.folded.append(event)

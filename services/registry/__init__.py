@@ -1,0 +1,1 @@
+"""Registers versions of models with their lineage, and moves aliases."""

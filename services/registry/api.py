@@ -1,0 +1,135 @@
+"""Why: the routes people find models by, and the one command that moves an alias. A command decides here, under locks."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Response
+from pydantic import Field
+
+from schemas.base import Name
+from schemas.reasons import Reason
+from services.chassis.http import Problem, ProblemDocument
+from services.chassis.runtime import Runtime
+from services.registry.domain.models import ModelState, model_ref, promote
+from services.registry.queries import Filters, ModelQueries, ModelRow, VersionRow
+from services.registry.views import AliasesView, AliasTarget, VersionPage, VersionView
+
+Text = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^[^\x00]+$")]
+ModelId = Annotated[
+    str,
+    Path(
+        pattern=r"^[A-Za-z0-9._-]{1,128}(@[A-Za-z0-9._-]{1,128})?$",
+        description="`name` (its highest version), `name@version` or `name@alias`.",
+    ),
+]
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, object]]:
+    return {status: {"model": ProblemDocument} for status in statuses}
+
+
+def router(runtime: Runtime) -> APIRouter:
+    """All routes under `/models`."""
+    api = APIRouter(prefix="/models", tags=["models"])
+    models = ModelQueries(runtime.engine)
+
+    async def model(name: str) -> ModelRow:
+        row = await models.model(name)
+        if row is None:
+            raise Problem(404, "Not found", f"no model {name!r} is registered; GET /api/v1/models lists those that are")
+        return row
+
+    async def version(model_id: str) -> VersionRow:
+        name, _, wanted = model_id.partition("@")
+        row = await model(name)
+        number = resolve(row.state, wanted)
+        found = await models.version(name, number) if number else None
+        if found is None:
+            known = ", ".join((*row.state.versions, *row.state.aliases))
+            raise Problem(404, "Not found", f"model {name!r} has no version or alias {wanted!r}; it has {known}")
+        return found
+
+    @api.get("", summary="List versions, the newest first", responses=_problems(422))
+    async def listed(
+        name: Annotated[Name | None, Query(description="Only versions of this model.")] = None,
+        alias: Annotated[Name | None, Query(description="Only versions that this alias names.")] = None,
+        job_id: Annotated[Text | None, Query(description="Only versions that this job made.")] = None,
+        requester: Annotated[Text | None, Query(description="Only versions whose job this requester asked for.")] = None,
+        base_model: Annotated[Text | None, Query(description="Only versions of this base model.")] = None,
+        dataset_sha256: Annotated[Text | None, Query(description="Only versions made from this data set.")] = None,
+        limit: Annotated[int, Query(ge=1, le=200, description="Versions on a page at most.")] = 50,
+        cursor: Annotated[Text | None, Query(description="`next` of the page before; with the same filters.")] = None,
+    ) -> VersionPage:
+        """Pages stay whole while versions are added. An item has everything that GET /models/{model_id} shows."""
+        filters = Filters(name, alias, job_id, requester, base_model, dataset_sha256)
+        return VersionPage.of(await models.page(filters, limit, cursor))
+
+    @api.get("/{model_id}", summary="One version with its lineage", responses=_problems(404, 422))
+    async def shown(model_id: ModelId) -> VersionView:
+        """By `name@version` or `name@alias`; by `name` alone it is the highest version."""
+        return VersionView.of(await version(model_id))
+
+    @api.get("/{name}/aliases", summary="A model's aliases and their history", responses=_problems(404, 422))
+    async def aliases(name: Name, response: Response) -> AliasesView:
+        """The ETag is what PUT takes as If-Match."""
+        row = await model(name)
+        response.headers["ETag"] = _etag(row.sequence)
+        return AliasesView.of(row)
+
+    @api.put("/{name}/aliases/{alias}", summary="Move an alias to a version", responses=_problems(404, 412, 422))
+    async def move(
+        name: Name,
+        alias: Name,
+        target: AliasTarget,
+        response: Response,
+        if_match: Annotated[str | None, Header(description="ETag of GET .../aliases: refuse if it changed since.")] = None,
+    ) -> AliasesView:
+        """Decided at once and announced as ModelPromoted. An alias that is there already stays, and nothing is announced."""
+        await model(name)
+        ref = model_ref(name)
+        async with runtime.transact([ref]) as command:
+            row = command.unit.rows[ref]
+            state = row.state
+            assert isinstance(state, ModelState)
+            if if_match is not None and if_match != _etag(row.sequence):
+                detail = (
+                    f"model {name!r} is at {_etag(row.sequence)}, not at {if_match}; read its aliases again and decide anew"
+                )
+                raise Problem(412, "The model has changed", detail)
+            if target.version not in state.versions:
+                raise _unknown_version(name, target.version, state)
+            if state.aliases.get(alias) != target.version:
+                command.unit.apply(promote(name, alias, target.version, state))
+            moved = ModelRow(name, _model_state(command.unit.states[ref]), command.unit.rows[ref].sequence)
+        response.headers["ETag"] = _etag(moved.sequence)
+        return AliasesView.of(moved)
+
+    return api
+
+
+def resolve(state: ModelState, wanted: str) -> str | None:
+    """The version that `wanted` names: itself, an alias's, or the highest where it is empty; None for neither.
+
+    A version wins over an alias of the same name.
+    """
+    if not wanted:
+        return str(state.highest)
+    return wanted if wanted in state.versions else state.aliases.get(wanted)
+
+
+def _model_state(state: object) -> ModelState:
+    assert isinstance(state, ModelState)
+    return state
+
+
+def _unknown_version(name: str, version: str, state: ModelState) -> Problem:
+    reason = Reason(
+        field="version",
+        value=version,
+        message=f"model {name!r} has no such version",
+        remedy=f"use one of {', '.join(state.versions)}",
+    )
+    return Problem(422, "Unknown version", str(reason), reasons=[reason])
+
+
+def _etag(sequence: int) -> str:
+    return f'"{sequence}"'

@@ -1,0 +1,17 @@
+"""Why: the registry's composition root: settings in, a service out, no I/O yet."""
+
+from schemas.topics import JOBS, MODELS
+from services.chassis.executor.work import WorkEffects
+from services.chassis.executor.worker import worker_tasks
+from services.chassis.runtime import Runtime
+from services.chassis.service import Service, assemble
+from services.registry.api import router
+from services.registry.domain.models import RegistryDomain
+from services.registry.register import Registrar
+from services.registry.settings import RegistrySettings
+
+
+def build(settings: RegistrySettings) -> Service:
+    """The registry."""
+    runtime = Runtime(settings, "registry", RegistryDomain(), topics=(JOBS, MODELS), effects=WorkEffects())
+    return assemble(runtime, router=router(runtime), tasks=worker_tasks(runtime, Registrar()))

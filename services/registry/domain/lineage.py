@@ -1,0 +1,43 @@
+"""Why: what led to a version is taken from the results of the job's steps, by rules and not by the names of steps."""
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from schemas.artifacts import ArtifactRef
+from schemas.jobs import StepRequested, StepResult
+from schemas.models import Lineage
+from schemas.steps import RegisterSettings
+
+ADAPTER_FACT = "adapter_sha256"
+"""An evaluation says which adapter it measured."""
+PREDICTIONS_FACT = "predictions_sha256"
+"""A score says which predictions were judged."""
+BASE_FACT = "base_model_sha256"
+DATASET_FACT = "dataset_sha256"
+
+
+def lineage_of(request: StepRequested, settings: RegisterSettings, configuration: Mapping[str, JsonValue]) -> Lineage:
+    """Where the version that `request` asks for comes from."""
+    return Lineage(
+        job_id=request.job_id,
+        step=request.step,
+        requester=request.requester,
+        base_model=settings.base_model,
+        base_model_sha256=_fact(request.results, BASE_FACT),
+        dataset_sha256=_fact(request.results, DATASET_FACT),
+        configuration=dict(configuration),
+        results=request.results,
+    )
+
+
+def metrics_of(adapter: ArtifactRef, results: Mapping[str, StepResult]) -> dict[str, float | None]:
+    """The metrics of the evaluations of `adapter`, and of the scores of the predictions that those made."""
+    evaluations = [result for result in results.values() if result.facts.get(ADAPTER_FACT) == adapter.sha256]
+    predictions = {output.sha256 for result in evaluations for output in result.outputs.values()}
+    scores = [result for result in results.values() if result.facts.get(PREDICTIONS_FACT) in predictions]
+    return {name: value for result in (*evaluations, *scores) for name, value in result.metrics.items()}
+
+
+def _fact(results: Mapping[str, StepResult], name: str) -> str | None:
+    return next((result.facts[name] for result in results.values() if name in result.facts), None)

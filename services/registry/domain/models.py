@@ -1,0 +1,166 @@
+"""Why: what the registry knows of a model: its versions in order, the aliases that name them, and how both came about.
+
+Own events on the models topic are numbered by the model. ModelRegistered also opens a `registration`, the row of that one
+version: lists read it, and the same step of the same job finds its version there when it is asked for again. Each row
+is written by own events alone, so columns commute (rule 2). There is no projection beside it: `evolve` is the projection.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from schemas.base import Frozen
+from schemas.envelope import Event
+from schemas.jobs import StepRequested, StepResult
+from schemas.models import Lineage, ModelPromoted, ModelRegistered
+from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
+from services.chassis.executor.attempts import ExecutorDomain
+from services.registry.domain.versioning import FIRST, Version, next_version
+
+MODEL = "model"
+REGISTRATION = "registration"
+
+
+class AliasMove(Frozen):
+    """An alias came to name a version."""
+
+    alias: str
+    version: str
+    previous: str | None = Field(description="The version it named before; null if it was new.")
+    at: datetime
+
+
+class ModelState(State):
+    """A model; small, however many versions it has."""
+
+    versions: tuple[str, ...] = Field(default=(), description="Versions in the order of their registration.")
+    latest: Lineage | None = Field(default=None, description="Where the last version comes from.")
+    aliases: dict[str, str] = Field(default_factory=dict, description="Version by alias.")
+    moves: tuple[AliasMove, ...] = Field(default=(), description="How aliases moved, oldest first.")
+
+    @property
+    def highest(self) -> Version | None:
+        """The highest version; None for a model without one."""
+        return max(map(Version.parse, self.versions), default=None)
+
+
+class RegistrationState(State):
+    """One version."""
+
+    registered: ModelRegistered | None = None
+    registered_at: datetime | None = None
+
+
+class Registrations(AggregateType):
+    """How versions are kept for lists."""
+
+    def __init__(self) -> None:
+        columns = {
+            "model": "text", "version": "text", "job_id": "text", "requester": "text", "base_model": "text",
+            "dataset_sha256": "text", "registered_at": "timestamptz",
+        }  # fmt: skip
+        super().__init__(REGISTRATION, RegistrationState, columns)
+
+    def values(self, state: RegistrationState) -> Mapping[str, Any]:
+        """Values of the query columns: a pure function of the state."""
+        made = state.registered
+        return {
+            "model": made and made.model,
+            "version": made and made.version,
+            "job_id": made and made.lineage.job_id,
+            "requester": made and made.lineage.requester,
+            "base_model": made and made.lineage.base_model,
+            "dataset_sha256": made and made.lineage.dataset_sha256,
+            "registered_at": state.registered_at,
+        }
+
+
+def model_ref(name: str) -> Ref:
+    """Names a model."""
+    return Ref(MODEL, name)
+
+
+def registration_ref(job_id: str, step: str) -> Ref:
+    """Names the version that a step of a job registers: a job id has no slash, so the key is unambiguous."""
+    return Ref(REGISTRATION, f"{job_id}/{step}")
+
+
+class RegistryDomain(ExecutorDomain):
+    """Executes `register` steps and owns models."""
+
+    def __init__(self) -> None:
+        super().__init__("registry")
+        self.aggregates = {
+            **self.aggregates,
+            MODEL: AggregateType(MODEL, ModelState),
+            REGISTRATION: Registrations(),
+        }
+        self.handles |= {ModelRegistered.type_name(), ModelPromoted.type_name()}
+
+    def touches(self, event: Event) -> tuple[Ref, ...]:
+        """A model and the version registered; only our own word counts."""
+        match event.data:
+            case ModelRegistered() | ModelPromoted() if event.source != self.source:
+                return ()
+            case ModelRegistered(model=model, lineage=lineage):
+                return (model_ref(model), registration_ref(lineage.job_id, lineage.step))
+            case ModelPromoted(model=model):
+                return (model_ref(model),)
+        return super().touches(event)
+
+    def owner(self, event: Event) -> Ref:
+        """The model numbers what happens to it."""
+        if isinstance(event.data, ModelRegistered | ModelPromoted):
+            return model_ref(event.data.model)
+        return super().owner(event)
+
+    def evolve(self, ref: Ref, state: Any, event: Event) -> State:
+        """The row after `event`."""
+        match state, event.data:
+            case RegistrationState(), ModelRegistered() as made:
+                return state.model_copy(update={"registered": made, "registered_at": event.time, **_opened(state, event)})
+            case ModelState(), ModelRegistered() as made:
+                versions = (*state.versions, made.version)
+                return state.model_copy(update={"versions": versions, "latest": made.lineage, **_opened(state, event)})
+            case ModelState(), ModelPromoted() as moved:
+                move = AliasMove(alias=moved.alias, version=moved.version, previous=moved.previous, at=event.time)
+                aliases = {**state.aliases, moved.alias: moved.version}
+                return state.model_copy(update={"aliases": aliases, "moves": (*state.moves, move)})
+        return super().evolve(ref, state, event)
+
+
+def _opened(state: State, event: Event) -> dict[str, str | None]:
+    if state.opened_by:
+        return {}
+    return {"correlation_id": event.correlation_id, "opened_by": event.id, "traceparent": event.traceparent}
+
+
+def register(
+    request: StepRequested, model: str, alias: str | None, wanted: ModelRegistered, states: States
+) -> tuple[StepResult, list[Decision]]:
+    """What a `register` step amounts to under the locks of its model and registration.
+
+    `wanted` is the registration without its number. A step that registered before gets the version that it has.
+    """
+    known, owner = states[registration_ref(request.job_id, request.step)], states[model_ref(model)]
+    assert isinstance(known, RegistrationState)
+    assert isinstance(owner, ModelState)
+    decisions = []
+    made = known.registered
+    if made is None:
+        highest = owner.highest
+        number = next_version(highest, owner.latest, wanted.lineage) if highest and owner.latest else FIRST
+        made = wanted.model_copy(update={"version": str(number)})
+        decisions.append(Decision(model_ref(model), model, made))
+        if alias is not None:
+            decisions.append(promote(model, alias, made.version, owner))
+    facts = {"model": made.model, "version": made.version, "artifact_sha256": made.artifact.sha256}
+    return StepResult(metrics=made.metrics, facts=facts), decisions
+
+
+def promote(model: str, alias: str, version: str, state: ModelState) -> Decision:
+    """Let `alias` name `version`, which must be one of the model's, or about to be."""
+    moved = ModelPromoted(model=model, alias=alias, version=version, previous=state.aliases.get(alias))
+    return Decision(model_ref(model), model, moved)

@@ -1,0 +1,43 @@
+"""Why: a version number says what changed since the version before it, by one rule (https://semver.org)."""
+
+from typing import NamedTuple, Self
+
+from schemas.models import Lineage
+
+
+class Version(NamedTuple):
+    """MAJOR.MINOR.PATCH; the order of versions is the order of these numbers."""
+
+    major: int
+    minor: int
+    patch: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The version written as `1.2.3`. Raises ValueError."""
+        major, minor, patch = (int(part) for part in text.split("."))
+        return cls(major, minor, patch)
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.patch}"
+
+
+FIRST = Version(1, 0, 0)
+
+
+def next_version(latest: Version, before: Lineage, now: Lineage) -> Version:
+    """The number after `latest`.
+
+    Another base model is another MAJOR: the adapter does not fit where the old one did. Other data or another recipe is
+    a MINOR. The same again (another seed's luck, a repeated job) is a PATCH.
+    """
+    if base_of(now) != base_of(before):
+        return Version(latest.major + 1, 0, 0)
+    if (now.dataset_sha256, now.configuration) != (before.dataset_sha256, before.configuration):
+        return Version(latest.major, latest.minor + 1, 0)
+    return Version(latest.major, latest.minor, latest.patch + 1)
+
+
+def base_of(lineage: Lineage) -> str:
+    """What identifies the base model: its content where it is known, else its name."""
+    return lineage.base_model_sha256 or lineage.base_model

@@ -1,0 +1,111 @@
+"""Why: does a `register` step: proves the artifact, looks for what must not be in it, and lets the domain number it.
+
+Files are read in a thread; nothing here needs a process of its own.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from pydantic import JsonValue
+
+from schemas.artifacts import ArtifactRef, Manifest
+from schemas.jobs import StepFault, StepRequested
+from schemas.models import ModelRegistered
+from schemas.reasons import Reason
+from schemas.steps import RegisterSettings
+from services.chassis.artifacts import ArtifactCorrupt, ArtifactRefused, ArtifactStore
+from services.chassis.executor.folders import cache_of
+from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLocks, Work, WorkContext
+from services.registry.domain.lineage import lineage_of, metrics_of
+from services.registry.domain.models import model_ref, register, registration_ref
+
+ALLOWED = frozenset({".safetensors", ".json", ".jsonl", ".jinja", ".txt", ".model", ".md"})
+"""What a model may be made of: weights that hold no code, configuration, tokenizer, template, notes."""
+REQUIRED = ("adapter_config.json", "adapter_model.safetensors")
+RECIPE = "training.json"
+"""What the trainer writes about how an adapter was made."""
+_RECIPE_LIMIT = 64 * 1024
+
+
+class Refused(Exception):
+    """The artifact may not be registered; the reason is for the person who asked."""
+
+    def __init__(self, value: str, message: str, remedy: str) -> None:
+        self.reason = Reason(field="inputs.adapter", value=value, message=message, remedy=remedy)
+        super().__init__(str(self.reason))
+
+
+class Registrar:
+    """The registry's StepRunner."""
+
+    async def run(self, work: Work, context: WorkContext) -> Outcome:
+        """Verify in a thread, then number and announce under the locks of the model."""
+        request = work.request
+        settings, adapter = request.settings, request.inputs.get("adapter")
+        if not isinstance(settings, RegisterSettings) or adapter is None:
+            raise TypeError(f"step {request.step} of kind {request.kind} has no register settings or no adapter")
+        try:
+            configuration = await asyncio.to_thread(
+                _examine, context.settings.artifacts_uri, adapter, cache_of(context.settings.home)
+            )
+        except (Refused, ArtifactCorrupt, ArtifactRefused) as error:
+            return Failed(_user_fault(error, adapter))
+        wanted = _wanted(request, settings, adapter, configuration)
+        return UnderLocks(
+            refs=(model_ref(settings.model), registration_ref(request.job_id, request.step)),
+            decide=lambda states, _now: Completed(*register(request, settings.model, settings.alias, wanted, states)),
+        )
+
+
+def _wanted(
+    request: StepRequested, settings: RegisterSettings, adapter: ArtifactRef, configuration: Mapping[str, JsonValue]
+) -> ModelRegistered:
+    return ModelRegistered(
+        model=settings.model,
+        version="",
+        artifact=adapter,
+        lineage=lineage_of(request, settings, configuration),
+        metrics=metrics_of(adapter, request.results),
+    )
+
+
+def _examine(store_uri: str, adapter: ArtifactRef, cache: Path) -> dict[str, JsonValue]:
+    """Prove every file, refuse what could be code, and return the recipe. Raises Refused and the store's errors."""
+    store = ArtifactStore(store_uri)
+    check_files(store.verify(adapter))
+    recipe = store.fetch(adapter, cache) / RECIPE
+    if not recipe.exists():
+        return {}
+    content = recipe.read_bytes()
+    if len(content) > _RECIPE_LIMIT:
+        raise Refused(
+            RECIPE, f"{len(content)} bytes are more than the {_RECIPE_LIMIT} that an event can carry", "shorten it"
+        )
+    found = json.loads(content)
+    return found if isinstance(found, dict) else {}
+
+
+def check_files(manifest: Manifest) -> None:
+    """Raises Refused for a file that may hold code or is of a type that no adapter needs, and for a missing one."""
+    paths = {entry.path for entry in manifest.files}
+    for path in sorted(paths):
+        if PurePosixPath(path).suffix not in ALLOWED:
+            raise Refused(
+                path,
+                "a file of this type may not be in a model: it could run code where it is loaded, or does not belong there",
+                f"keep to {', '.join(sorted(ALLOWED))}",
+            )
+    for path in REQUIRED:
+        if path not in paths:
+            raise Refused(path, "the file is missing from the adapter", "register the output of a train step")
+
+
+def _user_fault(error: Exception, adapter: ArtifactRef) -> StepFault:
+    if isinstance(error, Refused):
+        reason = error.reason
+    else:
+        remedy = "run the step that made it again, and look at who can write to the artifact store"
+        reason = Reason(field="inputs.adapter", value=adapter.uri, message=str(error), remedy=remedy)
+    return StepFault(cause="user", message=str(reason), reasons=(reason,))

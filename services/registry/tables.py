@@ -1,0 +1,24 @@
+"""Why: describes the registry's tables as they are now; a test compares them with what the migrations made."""
+
+from sqlalchemy import Column, DateTime, Index, MetaData, Text
+
+from services.chassis.tables import aggregate_table
+from services.registry.domain.models import MODEL, REGISTRATION
+
+metadata = MetaData()
+
+model = aggregate_table(metadata, MODEL)
+
+registration = aggregate_table(
+    metadata,
+    REGISTRATION,
+    Column("model", Text),
+    Column("version", Text),
+    Column("job_id", Text),
+    Column("requester", Text),
+    Column("base_model", Text),
+    Column("dataset_sha256", Text),
+    Column("registered_at", DateTime(timezone=True)),
+)
+Index("registration_newest", registration.c.registered_at.desc(), registration.c.key.desc())
+Index("registration_version", registration.c.model, registration.c.version, unique=True)
