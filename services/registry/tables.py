@@ -2,10 +2,14 @@
 
 from sqlalchemy import Column, DateTime, Index, MetaData, Text
 
+from services.chassis.executor.tables import attempt_table, work_table
 from services.chassis.tables import aggregate_table
 from services.registry.domain.models import MODEL, REGISTRATION
 
 metadata = MetaData()
+
+attempt = attempt_table(metadata)
+work = work_table(metadata)
 
 model = aggregate_table(metadata, MODEL)
 

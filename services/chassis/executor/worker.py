@@ -70,7 +70,7 @@ class Held:
     work: Work
     lease: Lease
     started: Event
-    """Our StepStarted: the cause of all progress."""
+    """Our StepStarted: the cause of progress, and of whatever is decided when the run has ended."""
     until: float
     """The event loop's time at which the lease surely ends unless it is renewed."""
 
@@ -307,11 +307,11 @@ def _announce(command: Command, held: Held, outcome: Outcome) -> str:
     match outcome:
         case Completed(result, decisions):
             for extra in decisions:
-                command.unit.apply(extra)
-            command.unit.apply(decision(request, StepCompleted, result=result))
+                command.unit.apply(extra, held.started)
+            command.unit.apply(decision(request, StepCompleted, result=result), held.started)
             return "completed"
         case Failed(fault):
-            command.unit.apply(decision(request, StepFailed, fault=fault))
+            command.unit.apply(decision(request, StepFailed, fault=fault), held.started)
             return "failed"
     raise TypeError(f"{outcome} is no outcome of an attempt that was not cancelled")
 

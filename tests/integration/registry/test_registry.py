@@ -1,0 +1,143 @@
+"""The registry on real Kafka and PostgreSQL: one version per step, in order per model, of proved artifacts."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from schemas.jobs import StepCompleted, StepFailed
+from schemas.models import ModelPromoted, ModelRegistered
+from schemas.topics import MODELS
+from tests.registry import Registry
+
+
+@pytest.fixture
+async def registry(kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[Registry]:
+    async with Registry(kafka, database_url, tmp_path).running() as registry:
+        yield registry
+
+
+async def test_a_register_step_becomes_a_version_with_its_lineage_and_is_announced(registry: Registry) -> None:
+    adapter = registry.adapter()
+    step = registry.step("job", "router", adapter)
+    await registry.ask(step)
+    completed = (await registry.outcome(step)).data
+    assert isinstance(completed, StepCompleted)
+    assert completed.result.facts["version"] == "1.0.0"
+    registered, promoted = await registry.log(MODELS.name)
+    assert isinstance(registered.data, ModelRegistered)
+    assert isinstance(promoted.data, ModelPromoted)
+    assert {registered.correlation_id, promoted.correlation_id} == {step.job_id}
+    answer = await registry.http.get("/models/router@candidate")
+    assert answer.status_code == 200, answer.text
+    shown = answer.json()
+    assert shown["version"] == "1.0.0"
+    assert shown["metrics"] == {"exact_match": 0.9}
+    assert shown["artifact"] == adapter.model_dump()
+    assert shown["lineage"]["dataset_sha256"] == "d" * 64
+    assert shown["lineage"]["configuration"] == {"rank": 8}
+    (listed,) = (await registry.http.get("/models")).json()["items"]
+    assert listed == shown
+
+
+async def test_the_same_step_registered_twice_is_one_version(registry: Registry) -> None:
+    adapter = registry.adapter()
+    first, again = (registry.step("job", "router", adapter, attempt=attempt) for attempt in (1, 2))
+    await registry.ask(first, first)
+    await registry.outcome(first)
+    await registry.ask(again)
+    repeated = (await registry.outcome(again)).data
+    assert isinstance(repeated, StepCompleted)
+    assert repeated.result.facts["version"] == "1.0.0"
+    assert len(await registry.log(MODELS.name)) == 2
+
+
+async def test_jobs_that_register_into_one_model_at_once_get_versions_of_their_own_in_one_order(registry: Registry) -> None:
+    steps = [registry.step(f"job-{n}", "shared", registry.adapter(f"weights {n}")) for n in range(6)]
+    await registry.ask(*steps)
+    for step in steps:
+        await registry.outcome(step)
+    registered = [
+        event.data.version for event in await registry.log(MODELS.name) if isinstance(event.data, ModelRegistered)
+    ]
+    assert registered == [f"1.0.{n}" for n in range(6)]
+
+
+async def test_a_corrupted_artifact_is_refused_as_a_fault_of_the_user_and_gets_no_version(registry: Registry) -> None:
+    adapter = registry.adapter()
+    weights = Path(adapter.uri) / "adapter_model.safetensors"
+    weights.chmod(0o644)
+    weights.write_text("other weights")
+    step = registry.step("job", "router", adapter)
+    await registry.ask(step)
+    failed = (await registry.outcome(step)).data
+    assert isinstance(failed, StepFailed)
+    assert failed.fault.cause == "user"
+    assert "adapter_model.safetensors" in failed.fault.message
+    assert (await registry.http.get("/models/router")).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["model__pkl", "modeling__py", "pytorch_model__bin"])
+async def test_what_could_run_code_is_refused_by_name(registry: Registry, name: str) -> None:
+    step = registry.step("job", "router", registry.adapter(**{name: "x"}))
+    await registry.ask(step)
+    failed = (await registry.outcome(step)).data
+    assert isinstance(failed, StepFailed)
+    (reason,) = failed.fault.reasons
+    assert reason.value == name.replace("__", ".")
+    assert reason.remedy
+
+
+async def test_an_alias_moves_by_compare_and_set(registry: Registry) -> None:
+    first, second = (
+        registry.step("job-1", "router", registry.adapter("1")),
+        registry.step("job-2", "router", registry.adapter("2")),
+    )
+    for step in (first, second):
+        await registry.ask(step)
+        await registry.outcome(step)
+    path = "/models/router/aliases"
+    etag = (await registry.http.get(path)).headers["etag"]
+    moved = await registry.http.put(f"{path}/production", json={"version": "1.0.0"}, headers={"If-Match": etag})
+    assert moved.status_code == 200
+    assert moved.json()["aliases"] == {"candidate": "1.0.1", "production": "1.0.0"}
+    late = await registry.http.put(f"{path}/production", json={"version": "1.0.1"}, headers={"If-Match": etag})
+    assert late.status_code == 412
+    same = await registry.http.put(f"{path}/production", json={"version": "1.0.0"})
+    assert same.headers["etag"] == moved.headers["etag"]
+    unknown = await registry.http.put(f"{path}/production", json={"version": "7.0.0"})
+    assert unknown.status_code == 422
+    assert unknown.json()["reasons"][0]["field"] == "version"
+    assert [item["id"] for item in (await registry.http.get("/models?alias=production")).json()["items"]] == [
+        "router@1.0.0"
+    ]
+
+
+async def test_lists_are_filtered_and_paged_without_repeating_or_hiding_a_version(registry: Registry) -> None:
+    for n in range(5):
+        step = registry.step(f"job-{n}", "even" if n % 2 == 0 else "odd", registry.adapter(str(n)))
+        await registry.ask(step)
+        await registry.outcome(step)
+    seen, cursor = [], ""
+    while True:
+        page = (await registry.http.get(f"/models?limit=2{cursor}")).json()
+        seen += [item["id"] for item in page["items"]]
+        if page["next"] is None:
+            break
+        cursor = f"&cursor={page['next']}"
+    assert seen == ["even@1.0.2", "odd@1.0.1", "even@1.0.1", "odd@1.0.0", "even@1.0.0"]
+    assert [item["version"] for item in (await registry.http.get("/models?name=odd")).json()["items"]] == ["1.0.1", "1.0.0"]
+    assert (await registry.http.get(f"/models?name=odd{cursor}")).status_code == 422
+    job = f"{registry.prefix}job-3"
+    assert [item["id"] for item in (await registry.http.get(f"/models?job_id={job}")).json()["items"]] == ["odd@1.0.1"]
+
+
+async def test_what_is_not_there_is_a_404_that_says_what_is(registry: Registry) -> None:
+    step = registry.step("job", "router", registry.adapter())
+    await registry.ask(step)
+    await registry.outcome(step)
+    missing = await registry.http.get("/models/router@9.9.9")
+    assert missing.status_code == 404
+    assert "1.0.0" in missing.json()["detail"]
+    assert (await registry.http.get("/models/nobody")).status_code == 404
+    assert (await registry.http.get("/models/a@b@c")).status_code == 422

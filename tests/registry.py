@@ -1,0 +1,144 @@
+"""A registry on real servers with a database of its own, and register steps as the orchestrator asks for them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import uvicorn
+from sqlalchemy.engine import make_url
+
+from schemas.artifacts import ArtifactRef
+from schemas.envelope import Event, decode, encode
+from schemas.jobs import StepRequested, StepResult
+from schemas.steps import RegisterSettings
+from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS
+from services.chassis.artifacts import ArtifactStore
+from services.chassis.batch import appended_at
+from services.chassis.executor.work import WorkEffects
+from services.chassis.executor.worker import worker_tasks
+from services.chassis.http import application
+from services.chassis.publisher import make_producer
+from services.chassis.runtime import Runtime
+from services.chassis.service import Service, assemble
+from services.registry.api import router
+from services.registry.domain.models import RegistryDomain
+from services.registry.register import Registrar
+from services.registry.settings import RegistrySettings
+from tests.steps import an_event, request
+from tests.toy import read_all, until
+
+
+class OwnSteps(RegistryDomain):
+    """The broker is shared by all tests, so steps of other jobs are none of its business, and its source is apart."""
+
+    def __init__(self, prefix: str, source: str) -> None:
+        super().__init__()
+        self.prefix, self.source = prefix, source
+
+    def touches(self, event: Event) -> tuple[Any, ...]:
+        return super().touches(event) if event.correlation_id.startswith(self.prefix) else ()
+
+
+class Registry:
+    """One registry and the outside world around it."""
+
+    def __init__(self, kafka: str, database_url: str, home: Path) -> None:
+        name = f"registry_{uuid4().hex[:8]}"
+        self.prefix, self.source = f"{name}-", f"neuroweaver/{name}"
+        own = make_url(database_url).set(database=name).render_as_string(hide_password=False)
+        self.settings = RegistrySettings(
+            kafka_bootstrap=kafka, registry_database_url=own, home=home, session_timeout_ms=6000, drain_seconds=5, workers=2
+        )
+        self.store = ArtifactStore(self.settings.artifacts_uri)
+        self.home = home
+        self.http = httpx.AsyncClient()
+
+    def service(self) -> Service:
+        """As `app.build` makes it, but for the domain."""
+        runtime = Runtime(
+            self.settings, "registry", OwnSteps(self.prefix, self.source), topics=(JOBS, MODELS), effects=WorkEffects()
+        )
+        return assemble(runtime, router=router(runtime), tasks=worker_tasks(runtime, Registrar()))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Registry"]:
+        """The registry behind real HTTP, ready."""
+        service = self.service()
+        server = uvicorn.Server(uvicorn.Config(application([service]), port=0, log_config=None, lifespan="on"))
+        serving = asyncio.create_task(server.serve())
+        try:
+            await until(lambda: server.started)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=10)
+            await until(lambda: service.health.ready, what=lambda: service.health.missing)
+            yield self
+        finally:
+            await self.http.aclose()
+            server.should_exit = True
+            await serving
+
+    def adapter(self, content: str = "weights", **files: str) -> ArtifactRef:
+        """An artifact that looks like an adapter; `files` are added, dots written as `__`."""
+        folder = self.home / f"adapter-{uuid4().hex[:8]}"
+        folder.mkdir(parents=True)
+        known = {"adapter_config.json": "{}", "adapter_model.safetensors": content, "training.json": '{"rank": 8}'}
+        for name, text in {**known, **{name.replace("__", "."): text for name, text in files.items()}}.items():
+            (folder / name).write_text(text)
+        return self.store.put(folder)
+
+    def step(self, job: str, model: str, adapter: ArtifactRef, *, attempt: int = 1, **fields: Any) -> StepRequested:
+        """The last step of a job."""
+        evaluated = StepResult(
+            outputs={"predictions": ArtifactRef(uri="/p", sha256="a" * 64, size=1)},
+            metrics={"exact_match": 0.9},
+            facts={"adapter_sha256": adapter.sha256},
+        )
+        results = {
+            "prepare": StepResult(facts={"dataset_sha256": "d" * 64, "base_model_sha256": "b" * 64}),
+            "evaluate-base": StepResult(metrics={"exact_match": 0.0}),
+            "evaluate": evaluated,
+        }
+        settings = RegisterSettings(base_model="base", model=model, alias=fields.pop("alias", "candidate"))
+        return request(
+            self.prefix + job, "register", attempt, kind="register", settings=settings, inputs={"adapter": adapter},
+            results=results, requester="relaycore", **fields,
+        )  # fmt: skip
+
+    async def ask(self, *steps: StepRequested) -> None:
+        """Publish StepRequested as the orchestrator does."""
+        producer = make_producer(self.settings.kafka_bootstrap, "orchestrator")
+        await producer.start()
+        for step in steps:
+            value, headers = encode(an_event(step, subject=step.job_id))
+            await producer.send(JOBS.name, value, step.job_id.encode(), headers=headers)
+        await producer.flush()
+        await producer.stop()
+
+    async def log(self, topic: str) -> list[Event]:
+        """Its own words on a topic, in order per partition."""
+        events = []
+        for record in await read_all(self.settings.kafka_bootstrap, topic):
+            event = (
+                decode(record.value, record.headers, EVENT_TYPES, appended_at(record)) if topic != REQUESTS.name else None
+            )
+            if isinstance(event, Event) and event.source == self.source:
+                events.append(event)
+        return events
+
+    async def outcome(self, step: StepRequested) -> Event:
+        """How the attempt ended; waits for it."""
+        found: list[Event] = []
+
+        async def ended() -> bool:
+            subject = f"{step.job_id}/{step.step}/{step.attempt}"
+            outcomes = ("StepCompleted", "StepFailed", "StepCancelled")
+            found[:] = [event for event in await self.log(JOBS.name) if event.subject == subject and event.type in outcomes]
+            return bool(found)
+
+        await until(ended, what=lambda: json.dumps(step.model_dump(mode="json")))
+        return found[0]

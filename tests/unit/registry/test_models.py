@@ -1,0 +1,159 @@
+"""What registering a step amounts to: given a model, when a step registers, then a number by one rule."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.artifacts import ArtifactRef
+from schemas.envelope import Event
+from schemas.jobs import StepRequested, StepResult
+from schemas.models import Lineage, ModelPromoted, ModelRegistered
+from services.chassis.aggregate import Ref, State
+from services.chassis.unit import Row, Unit
+from services.registry.api import resolve
+from services.registry.domain.lineage import metrics_of
+from services.registry.domain.models import (
+    ModelState,
+    RegistrationState,
+    RegistryDomain,
+    model_ref,
+    register,
+    registration_ref,
+)
+from services.registry.domain.versioning import Version, next_version
+from tests.steps import an_event, request
+
+ADAPTER = ArtifactRef(uri="/a", sha256="1" * 64, size=1)
+MODEL = model_ref("router")
+
+
+def a_lineage(job: str = "job-1", **changes: Any) -> Lineage:
+    known = {
+        "job_id": job, "step": "register", "requester": "r", "base_model": "base", "base_model_sha256": "b" * 64,
+        "dataset_sha256": "d" * 64, "configuration": {"rank": 8}, "results": {},
+    }  # fmt: skip
+    return Lineage.model_validate({**known, **changes})
+
+
+def wanted(lineage: Lineage) -> ModelRegistered:
+    return ModelRegistered(model="router", version="", artifact=ADAPTER, lineage=lineage, metrics={})
+
+
+class Story:
+    """A registry in memory: the real domain and the real unit of work."""
+
+    def __init__(self) -> None:
+        self.rows: dict[Ref, Row] = {}
+        self.events: list[Event] = []
+        self.ids = 0
+
+    def unit(self, *refs: Ref) -> Unit:
+        for ref in refs:
+            self.rows.setdefault(ref, Row(RegistryDomain().aggregates[ref.aggregate].state()))
+        return Unit(RegistryDomain(), self.rows, datetime(2030, 1, 1, tzinfo=UTC), self.new_id)
+
+    def new_id(self) -> str:
+        self.ids += 1
+        return f"own-{self.ids}"
+
+    def register(self, lineage: Lineage, alias: str | None = "candidate") -> str:
+        asked: StepRequested = request(lineage.job_id, "register")
+        unit = self.unit(MODEL, registration_ref(lineage.job_id, "register"))
+        result, decisions = register(asked, "router", alias, wanted(lineage), unit.states)
+        self.events += [unit.apply(decision) for decision in decisions]
+        return result.facts["version"]
+
+    @property
+    def model(self) -> ModelState:
+        state: State = self.rows[MODEL].state
+        assert isinstance(state, ModelState)
+        return state
+
+
+def test_the_first_version_is_1_0_0_and_the_alias_names_it() -> None:
+    story = Story()
+    assert story.register(a_lineage()) == "1.0.0"
+    assert [event.type for event in story.events] == ["ModelRegistered", "ModelPromoted"]
+    assert [event.sequence for event in story.events] == [1, 2]
+    assert story.model.aliases == {"candidate": "1.0.0"}
+
+
+def test_without_an_alias_nothing_is_promoted() -> None:
+    story = Story()
+    story.register(a_lineage(), alias=None)
+    assert story.model.aliases == {}
+    assert [event.type for event in story.events] == ["ModelRegistered"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "number"),
+    [
+        ({}, "1.0.1"),
+        ({"dataset_sha256": "e" * 64}, "1.1.0"),
+        ({"configuration": {"rank": 16}}, "1.1.0"),
+        ({"base_model_sha256": "c" * 64}, "2.0.0"),
+        ({"base_model": "renamed"}, "1.0.1"),
+        ({"base_model": "other", "base_model_sha256": None}, "2.0.0"),
+    ],
+)
+def test_the_number_says_what_changed_since_the_version_before(changed: dict[str, Any], number: str) -> None:
+    assert str(next_version(Version(1, 0, 0), a_lineage(), a_lineage("job-2", **changed))) == number
+
+
+def test_the_same_step_of_the_same_job_gets_the_version_that_it_has() -> None:
+    story = Story()
+    first = story.register(a_lineage())
+    announced = len(story.events)
+    assert story.register(a_lineage()) == first
+    assert len(story.events) == announced
+
+
+def test_an_alias_keeps_its_history() -> None:
+    story = Story()
+    story.register(a_lineage("job-1"))
+    story.register(a_lineage("job-2"))
+    assert [(move.version, move.previous) for move in story.model.moves] == [("1.0.0", None), ("1.0.1", "1.0.0")]
+
+
+def test_the_word_of_somebody_else_about_our_models_is_ignored() -> None:
+    forged = an_event(ModelPromoted(model="router", alias="prod", version="9.9.9", previous=None), "neuroweaver/other")
+    assert RegistryDomain().touches(forged) == ()
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["a", "b", "c"])), min_size=1, max_size=12))
+def test_a_replay_of_the_log_gives_the_live_state_and_versions_are_never_given_twice(asked: list[tuple[int, str]]) -> None:
+    live = Story()
+    for job, data in asked:
+        live.register(a_lineage(f"job-{job}", dataset_sha256=data * 64))
+    domain, replayed = RegistryDomain(), Story()
+    for event in live.events:
+        for ref in domain.touches(event):
+            replayed.unit(ref)
+            row = replayed.rows[ref]
+            row.state = domain.evolve(ref, row.state, event)
+    assert {ref: row.state for ref, row in replayed.rows.items()} == {
+        ref: row.state for ref, row in live.rows.items() if row.state != RegistrationState()
+    }
+    assert len(set(live.model.versions)) == len({job for job, _ in asked})
+
+
+def test_metrics_are_those_of_the_evaluations_of_this_adapter_and_of_their_scores() -> None:
+    predictions, others = (ArtifactRef(uri="/p", sha256=sign * 64, size=1) for sign in "56")
+    results = {
+        "evaluate-base": StepResult(outputs={"predictions": others}, metrics={"exact_match": 0.0}),
+        "score-base": StepResult(metrics={"judge": -1.0}, facts={"predictions_sha256": others.sha256}),
+        "evaluate": StepResult(
+            outputs={"predictions": predictions}, metrics={"exact_match": 0.9}, facts={"adapter_sha256": ADAPTER.sha256}
+        ),
+        "score": StepResult(metrics={"judge": 0.4}, facts={"predictions_sha256": predictions.sha256}),
+    }
+    assert metrics_of(ADAPTER, results) == {"exact_match": 0.9, "judge": 0.4}
+
+
+@pytest.mark.parametrize(("name", "version"), [("", "1.10.0"), ("1.2.0", "1.2.0"), ("prod", "1.2.0"), ("nothing", None)])
+def test_a_model_id_names_a_version_an_alias_or_the_highest_version(name: str, version: str | None) -> None:
+    state = ModelState(versions=("1.2.0", "1.10.0"), aliases={"prod": "1.2.0"})
+    assert resolve(state, name) == version
