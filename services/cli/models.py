@@ -1,0 +1,162 @@
+"""Why: `neuroweaver models`: find versions over HTTP, fetch one with proof of every byte, and ask one something."""
+
+import shutil
+import uuid
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from services.chassis.artifacts import ArtifactStore
+from services.cli.edge import Edge
+from services.cli.exits import EXIT_CODES, Exit, stop_with
+from services.cli.output import out, print_json, print_pairs, print_table, say
+from services.cli.settings import CliSettings
+from services.cli.stack import http_address
+from services.registry.views import VersionPage, VersionView
+
+app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+ModelId = Annotated[
+    str, typer.Argument(help="NAME (its highest version), NAME@VERSION or NAME@ALIAS.", metavar="NAME[@VERSION|@ALIAS]")
+]
+_PAGE = 200
+
+
+@app.command("list")
+def list_models(
+    name: Annotated[str | None, typer.Option(help="Only versions of this model.")] = None,
+    alias: Annotated[str | None, typer.Option(help="Only versions that this alias names.")] = None,
+    job: Annotated[str | None, typer.Option(help="Only versions that this job made.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    json: Json = False,
+) -> None:
+    """List versions, the newest first."""
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        versions = _pages(edge, limit, name=name, alias=alias, job_id=job)
+    if json:
+        print_json(versions)
+    else:
+        print_table(("model", "aliases", "registered", "job", "metrics"), [_row(version) for version in versions])
+
+
+@app.command()
+def show(model_id: ModelId, json: Json = False) -> None:
+    """Show a version with its lineage. Exit code 4 when there is no such version."""
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        version = _find(edge, model_id)
+    if json:
+        print_json(version)
+    else:
+        _print_version(version)
+
+
+@app.command()
+def download(
+    model_id: ModelId,
+    folder: Annotated[Path, typer.Argument(help="Where to put it; must not exist yet.", metavar="FOLDER")],
+    json: Json = False,
+) -> None:
+    """Copy a version's files into a folder, each compared with its digest. Exit code 4 when there is no such version."""
+    if folder.exists():
+        stop_with(Exit.USAGE, f"{folder} exists already; name a folder that does not")
+    settings = CliSettings()
+    with http_address(settings) as address, Edge(address) as edge:
+        version = _find(edge, model_id)
+    fetched = _fetch(version, settings)
+    beside = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+    try:
+        shutil.copytree(fetched, beside)
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    if json:
+        print_json({"id": version.id, "folder": str(folder.resolve()), "sha256": version.artifact.sha256})
+    else:
+        print_pairs((("model", version.id), ("folder", folder.resolve()), ("sha256", version.artifact.sha256)))
+
+
+@app.command("try")
+def try_model(
+    model_id: ModelId,
+    text: Annotated[str, typer.Argument(help="What to ask it; - reads standard input.", metavar="TEXT")],
+    system: Annotated[str | None, typer.Option(help="System prompt; default: the one it was trained with.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, max=4096, help="At most so many new tokens.")] = 128,
+    json: Json = False,
+) -> None:
+    """Answer a text with a registered version. Exit code 4 when there is no such version."""
+    from services.cli.trying import answer
+
+    question = typer.get_text_stream("stdin").read() if text == "-" else text
+    if not question.strip():
+        stop_with(Exit.USAGE, "TEXT is empty; give the model something to answer")
+    settings = CliSettings()
+    with http_address(settings) as address, Edge(address) as edge:
+        version = _find(edge, model_id)
+    say(f"loading {version.id}")
+    reply = answer(_fetch(version, settings), version.lineage.base_model, question, system, tokens, settings.home)
+    if json:
+        print_json({"id": version.id, "text": question, "answer": reply})
+    else:
+        out.print(reply, markup=False, highlight=False, soft_wrap=True)
+
+
+def _find(edge: Edge, model_id: str) -> VersionView:
+    return VersionView.model_validate(edge.get(f"/models/{quote(model_id, safe='')}"))
+
+
+def _fetch(version: VersionView, settings: CliSettings) -> Path:
+    return ArtifactStore(version.artifact.uri).fetch(version.artifact, settings.cache)
+
+
+def _pages(edge: Edge, limit: int, **filters: str | None) -> list[VersionView]:
+    versions: list[VersionView] = []
+    cursor: str | None = None
+    while len(versions) < limit:
+        answer = edge.get("/models", limit=min(_PAGE, limit - len(versions)), cursor=cursor, **filters)
+        page = VersionPage.model_validate(answer)
+        versions += page.items
+        cursor = page.next
+        if cursor is None:
+            break
+    return versions
+
+
+def _row(version: VersionView) -> tuple[object, ...]:
+    at = f"{version.registered_at.astimezone():%Y-%m-%d %H:%M:%S}"
+    return version.id, ", ".join(version.aliases), at, version.lineage.job_id, _metrics(version.metrics)
+
+
+def _metrics(metrics: dict[str, float | None]) -> str:
+    return ", ".join(f"{name} {_number(value)}" for name, value in metrics.items())
+
+
+def _number(value: float | None) -> str:
+    return "not measurable" if value is None else f"{value:.4g}"
+
+
+def _print_version(version: VersionView) -> None:
+    lineage = version.lineage
+    print_pairs(
+        (
+            ("model", version.id),
+            ("aliases", ", ".join(version.aliases) or None),
+            ("registered", f"{version.registered_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"),
+            ("artifact", version.artifact.uri),
+            ("sha256", version.artifact.sha256),
+            ("bytes", f"{version.artifact.size:,}"),
+            ("job", lineage.job_id),
+            ("requester", lineage.requester),
+            ("base model", lineage.base_model),
+            ("base sha256", lineage.base_model_sha256),
+            ("data sha256", lineage.dataset_sha256),
+        )
+    )
+    print_table(("metric", "value"), [(name, _number(value)) for name, value in version.metrics.items()], title="\nMetrics")
+    steps: list[tuple[Any, ...]] = [
+        (name, ", ".join(f"{output} {ref.sha256[:12]}" for output, ref in result.outputs.items()), _metrics(result.metrics))
+        for name, result in lineage.results.items()
+    ]
+    print_table(("step", "made", "metrics"), steps, title="\nHow it came about")
