@@ -44,6 +44,9 @@ class StepEventData(EventData):
 class StepResult(Frozen):
     """What a completed step leaves behind."""
 
+    inputs: dict[str, str] = Field(
+        default_factory=dict, description="SHA-256 of the artifacts it was made from, by input name: the chain of lineage."
+    )
     outputs: dict[str, ArtifactRef] = Field(default_factory=dict, description="Artifacts by output name.")
     metrics: dict[str, float | None] = Field(default_factory=dict, description="Numbers by name; null: not measurable.")
     facts: dict[str, str] = Field(default_factory=dict, description="Digests, versions and other text by name.")

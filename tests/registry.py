@@ -96,7 +96,7 @@ class Registry:
         evaluated = StepResult(
             outputs={"predictions": ArtifactRef(uri="/p", sha256="a" * 64, size=1)},
             metrics={"exact_match": 0.9},
-            facts={"adapter_sha256": adapter.sha256},
+            inputs={"adapter": adapter.sha256},
         )
         results = {
             "prepare": StepResult(facts={"dataset_sha256": "d" * 64, "base_model_sha256": "b" * 64}),

@@ -306,6 +306,8 @@ def _announce(command: Command, held: Held, outcome: Outcome) -> str:
         outcome = outcome.decide(command.unit.states, command.unit.now)
     match outcome:
         case Completed(result, decisions):
+            inputs = {name: ref.sha256 for name, ref in request.inputs.items()}
+            result = result.model_copy(update={"inputs": inputs})
             for extra in decisions:
                 command.unit.apply(extra, held.started)
             command.unit.apply(decision(request, StepCompleted, result=result), held.started)

@@ -9,10 +9,6 @@ from schemas.jobs import StepRequested, StepResult
 from schemas.models import Lineage
 from schemas.steps import RegisterSettings
 
-ADAPTER_FACT = "adapter_sha256"
-"""An evaluation says which adapter it measured."""
-PREDICTIONS_FACT = "predictions_sha256"
-"""A score says which predictions were judged."""
 BASE_FACT = "base_model_sha256"
 DATASET_FACT = "dataset_sha256"
 
@@ -33,9 +29,10 @@ def lineage_of(request: StepRequested, settings: RegisterSettings, configuration
 
 def metrics_of(adapter: ArtifactRef, results: Mapping[str, StepResult]) -> dict[str, float | None]:
     """The metrics of the evaluations of `adapter`, and of the scores of the predictions that those made."""
-    evaluations = [result for result in results.values() if result.facts.get(ADAPTER_FACT) == adapter.sha256]
-    predictions = {output.sha256 for result in evaluations for output in result.outputs.values()}
-    scores = [result for result in results.values() if result.facts.get(PREDICTIONS_FACT) in predictions]
+    made = [result for result in results.values() if result.inputs.get("adapter") == adapter.sha256]
+    evaluations = [result for result in made if "predictions" in result.outputs]
+    predictions = {result.outputs["predictions"].sha256 for result in evaluations}
+    scores = [result for result in results.values() if result.inputs.get("predictions") in predictions]
     return {name: value for result in (*evaluations, *scores) for name, value in result.metrics.items()}
 
 

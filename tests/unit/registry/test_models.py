@@ -141,14 +141,14 @@ def test_a_replay_of_the_log_gives_the_live_state_and_versions_are_never_given_t
 
 
 def test_metrics_are_those_of_the_evaluations_of_this_adapter_and_of_their_scores() -> None:
-    predictions, others = (ArtifactRef(uri="/p", sha256=sign * 64, size=1) for sign in "56")
+    predictions, others, candidates = (ArtifactRef(uri="/p", sha256=sign * 64, size=1) for sign in "567")
+    mine = {"adapter": ADAPTER.sha256}
     results = {
         "evaluate-base": StepResult(outputs={"predictions": others}, metrics={"exact_match": 0.0}),
-        "score-base": StepResult(metrics={"judge": -1.0}, facts={"predictions_sha256": others.sha256}),
-        "evaluate": StepResult(
-            outputs={"predictions": predictions}, metrics={"exact_match": 0.9}, facts={"adapter_sha256": ADAPTER.sha256}
-        ),
-        "score": StepResult(metrics={"judge": 0.4}, facts={"predictions_sha256": predictions.sha256}),
+        "score-base": StepResult(inputs={"predictions": others.sha256}, metrics={"judge": -1.0}),
+        "sample": StepResult(inputs=mine, outputs={"candidates": candidates}, metrics={"prompts": 8.0}),
+        "evaluate": StepResult(inputs=mine, outputs={"predictions": predictions}, metrics={"exact_match": 0.9}),
+        "score": StepResult(inputs={"predictions": predictions.sha256}, metrics={"judge": 0.4}),
     }
     assert metrics_of(ADAPTER, results) == {"exact_match": 0.9, "judge": 0.4}
 
