@@ -1,0 +1,59 @@
+"""Why: what judges found for a job, read where it was decided."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, Field
+
+from schemas.base import NAME_PATTERN
+from schemas.jobs import StepFault, StepResult
+from services.chassis.executor.attempts import AttemptState
+from services.chassis.http import API, Problem, ProblemDocument
+from services.chassis.runtime import Runtime
+from services.feedback.queries import attempts_of
+
+
+class FeedbackView(BaseModel):
+    """One attempt at a label or score step."""
+
+    step: str
+    attempt: int
+    kind: str = Field(description="label or score.")
+    status: str | None = Field(description="queued, running, cancelling, completed, failed or cancelled.")
+    result: StepResult | None = Field(description="Of a completed attempt: the artifact, metrics, the judge.")
+    fault: StepFault | None = Field(description="Of a failed attempt.")
+
+
+def router(runtime: Runtime) -> APIRouter:
+    """All routes under `/feedback`."""
+    api = APIRouter(prefix="/feedback", tags=["feedback"])
+
+    @api.get("/{job_id}", summary="What judges found for a job", responses={404: {"model": ProblemDocument}})
+    async def shown(
+        job_id: Annotated[str, Path(pattern=NAME_PATTERN, description="The job's id.")],
+    ) -> list[FeedbackView]:
+        """Every attempt at the job's label and score steps, the earliest first."""
+        attempts = await attempts_of(runtime.engine, job_id)
+        if not attempts:
+            raise Problem(
+                404,
+                "Not found",
+                f"no feedback was requested for job {job_id!r}; GET {API}/training/{job_id} shows its steps",
+            )
+        return [view for attempt in attempts if (view := _view(attempt))]
+
+    return api
+
+
+def _view(attempt: AttemptState) -> FeedbackView | None:
+    asked = attempt.requested
+    if asked is None:
+        return None
+    return FeedbackView(
+        step=asked.step,
+        attempt=asked.attempt,
+        kind=asked.kind,
+        status=attempt.status,
+        result=attempt.result,
+        fault=attempt.fault,
+    )

@@ -1,0 +1,57 @@
+"""Why: which of a prompt's candidates can be judged, and against each other, is settled before any judge is asked."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from schemas.answers import field_text, json_object
+from services.feedback.judges.judge import Judged
+from services.feedback.rows import Candidates
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One sampled answer that can be judged."""
+
+    place: int
+    """Among the row's candidates, from 0."""
+    answer: str
+    text: str
+    """What is judged of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One prompt with its candidates."""
+
+    row: Candidates
+    candidates: tuple[Candidate, ...]
+    """Readable and all different in what is judged, in the order of sampling."""
+    equals: Mapping[int, int]
+    """Places of candidates whose judged text was there before, to the place where it was."""
+
+    def judged(self) -> list[Judged]:
+        """The candidates as judges see them."""
+        return [Judged(self.row.messages, self.row.columns, candidate.text) for candidate in self.candidates]
+
+    @property
+    def unread(self) -> int:
+        """How many candidates cannot be judged."""
+        return len(self.row.candidates) - len(self.candidates) - len(self.equals)
+
+
+def group(row: Candidates, judged_field: str | None, equal_fields: Iterable[str]) -> Group:
+    """Sort a row's candidates out.
+
+    Unreadable is an answer that is no JSON object, has no text in the judged field, or lacks a field that a pair keeps
+    equal. Equal are candidates with the same judged text: a judge could not tell them apart.
+    """
+    first: dict[str, Candidate] = {}
+    equals: dict[int, int] = {}
+    for place, answer in enumerate(row.candidates):
+        text = field_text(answer, judged_field)
+        if text is None or not set(equal_fields) <= set(json_object(answer) or ()):
+            continue
+        known = first.setdefault(text, Candidate(place, answer, text))
+        if known.place != place:
+            equals[place] = known.place
+    return Group(row, tuple(first.values()), equals)

@@ -1,0 +1,58 @@
+"""Why: a request's settings become a judge, or a fault that names the setting; torch is imported only for a local judge."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from schemas.reasons import Reason, shown
+from schemas.recipes import FeedbackSettings, JudgeSettings, Rubric
+from services.chassis.executor.child import Task, UserFault
+from services.chassis.references import ReferenceFault, resolve
+from services.feedback.judges.journal import Journal
+from services.feedback.judges.judge import Judge
+from services.feedback.judges.openai import OpenAIJudge
+from services.feedback.judges.rules import RulesJudge
+
+
+def choose_judge(feedback: FeedbackSettings, base_model: str, task: Task) -> Judge:
+    """The judge that `feedback` names, ready to work. Raises UserFault."""
+    match feedback.judge.kind:
+        case "rules":
+            return _rules(feedback.rubric)
+        case "openai":
+            journal: Callable[[], Journal] = lambda: Journal(task.checkpoints, task.own_checkpoints)  # noqa: E731
+            return OpenAIJudge(feedback.judge, feedback.rubric, journal)
+        case "local":
+            return _local(feedback.judge, feedback.rubric, base_model, task)
+
+
+def _rules(rubric: Rubric) -> Judge:
+    if not rubric.rules:
+        raise _fault("feedback.rubric.rules", "[]", "the `rules` judge has no rule to judge by", "add rules to the rubric")
+    return RulesJudge(rubric.rules)
+
+
+def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, task: Task) -> Judge:
+    reference = settings.model or base_model
+    field = "feedback.judge.model" if settings.model else "base_model"
+    try:
+        folder = resolve(reference, task.cache)
+    except ReferenceFault as fault:
+        raise _fault(field, reference, fault.reason, fault.remedy) from fault
+    try:
+        from services.feedback.judges.local import LikelihoodJudge, LocalModel, ModelUnfit, QuestionJudge
+    except ImportError as error:
+        raise _fault(
+            "feedback.judge.kind", settings.kind, f"the feedback service cannot run a local judge: {error}",
+            'install it with pip install "neuroweaver[local-judge]", or choose the judge openai or rules',
+        ) from error  # fmt: skip
+    name = f"local/{settings.scoring}:{Path(reference.rstrip('/')).name}"
+    try:
+        model = LocalModel(folder, max(1, settings.batch_size >> task.memory_failures))
+        judge = LikelihoodJudge if settings.scoring == "likelihood" else QuestionJudge
+        return judge(name, model, rubric)
+    except ModelUnfit as unfit:
+        raise _fault(field, reference, str(unfit), "name a causal language model in the format of transformers") from unfit
+
+
+def _fault(field: str, value: str, message: str, remedy: str) -> UserFault:
+    return UserFault(Reason(field=field, value=shown(value), message=message, remedy=remedy))

@@ -1,0 +1,230 @@
+"""Why: a judge that needs nobody else: a language model in this process, read by its probabilities, never by its prose.
+
+`likelihood` asks nothing. A model that is told to write what is wanted finds wanted texts more likely, one that is told the
+opposite finds them less likely; the difference of the two is the score, and what both find likely anyway cancels out. It
+works with models that are far too small to answer a question.
+
+`question` asks which of two texts is better, in both orders.
+
+The only module of the feedback service that imports torch; import it in a child process only.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from transformers import AutoModelForCausalLM, AutoTokenizer, Cache
+from transformers.utils import logging
+
+from schemas.recipes import Rubric
+from services.feedback.judges import questions
+from services.feedback.judges.judge import Judged, Orders, Tick
+from services.feedback.rows import Message
+
+_LOGIT_BYTES = 512 * 1024 * 1024
+"""Of one batch at most: with a large vocabulary and long texts logits dwarf the model."""
+_BYTES_PER_LOGIT = 10
+"""As computed, as fp32, and what the sum of exponentials takes besides."""
+
+
+class ModelUnfit(Exception):
+    """What lies in the folder cannot judge; the message says why."""
+
+
+class LocalModel:
+    """A causal language model and its tokenizer, in bf16 where the hardware computes in it."""
+
+    def __init__(self, folder: Path, batch_size: int) -> None:
+        """Raises ModelUnfit where `folder` holds no causal language model that can be loaded safely."""
+        logging.disable_progress_bar()
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            self._model: Any = AutoModelForCausalLM.from_pretrained(
+                str(folder), dtype=_dtype(self._device), use_safetensors=True, local_files_only=True
+            )
+        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+            raise ModelUnfit(f"no causal language model can be loaded from it: {error}") from error
+        self._model.to(self._device).eval()
+        self._batch_size = batch_size
+        self._longest = getattr(self._model.config, "max_position_embeddings", None)
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The tokens of a chat up to where the assistant begins to speak.
+
+        Where the template takes no system turn it is put before the first other turn; without a template the turns are
+        paragraphs.
+        """
+        turns = [turn.model_dump() for turn in messages]
+        if self._tokenizer.chat_template is None:
+            return self.tokens(["".join(f"{turn['content']}\n\n" for turn in turns)])[0]
+        try:
+            text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        except TemplateError:
+            merged = "\n\n".join(turn["content"] for turn in turns)
+            turns = [{"role": "user", "content": merged}]
+            text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return self.tokens([text])[0]
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text, without special ones."""
+        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return ids
+
+    def letter_tokens(self, letter: str) -> list[int]:
+        """The tokens that say `letter`, with or without a space before it. Raises ModelUnfit where there is none."""
+        found = {ids[0] for ids in self.tokens([letter, f" {letter}"]) if len(ids) == 1}
+        if not found:
+            raise ModelUnfit(f"its tokenizer has no single token for {letter}, so it cannot answer a question with one")
+        return sorted(found)
+
+    @torch.inference_mode()
+    def mean_log_likelihoods(
+        self, prompt: Sequence[int], texts: Sequence[Sequence[int]], step: Callable[[int], None]
+    ) -> list[float | None]:  # fmt: skip
+        """log p(text | prompt) / tokens, for each text; None for texts that are empty or too long for the model.
+
+        The prompt is the same for all, so it is computed once. `step` is called with the size of each batch.
+        """
+        read = self._read(prompt[:-1])
+        found: list[float | None] = [None] * len(texts)
+        for places in self._batches(texts, len(prompt), every_position=True):
+            step(len(places))
+            width = max(len(texts[place]) for place in places)
+            rows = torch.zeros((len(places), 1 + width), dtype=torch.long)
+            for row, place in enumerate(places):
+                rows[row, : 1 + len(texts[place])] = torch.tensor([prompt[-1], *texts[place]])
+            rows = rows.to(self._device)  # filled up at the end: causal attention keeps that from what counts
+            cache = copy.deepcopy(read)
+            if cache is not None:
+                cache.batch_repeat_interleave(len(places))
+            logits = self._model(input_ids=rows[:, :-1], past_key_values=cache, use_cache=True).logits.float()
+            chosen = logits.gather(-1, rows[:, 1:, None]).squeeze(-1) - logits.logsumexp(-1)
+            for row, place in enumerate(places):
+                found[place] = float(chosen[row, : len(texts[place])].mean())
+        return found
+
+    @torch.inference_mode()
+    def next_tokens(
+        self, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]], step: Callable[[int], None]
+    ) -> list[list[float] | None]:  # fmt: skip
+        """For each prompt the probability that one of each list of `tokens` comes next; None for prompts that are too long."""
+        found: list[list[float] | None] = [None] * len(prompts)
+        for places in self._batches(prompts, 0, every_position=False):
+            step(len(places))
+            width = max(len(prompts[place]) for place in places)
+            rows = torch.zeros((len(places), width), dtype=torch.long)
+            mask = torch.zeros_like(rows)
+            for row, place in enumerate(places):
+                rows[row, width - len(prompts[place]) :] = torch.tensor(prompts[place])
+                mask[row, width - len(prompts[place]) :] = 1
+            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+            given = {"input_ids": rows, "attention_mask": mask, "position_ids": positions}
+            inputs = {name: tensor.to(self._device) for name, tensor in given.items()}
+            logits = self._model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1].float()
+            probabilities = logits.softmax(-1)
+            for row, place in enumerate(places):
+                found[place] = [float(probabilities[row, ids].sum()) for ids in tokens]
+        return found
+
+    def _read(self, prompt: Sequence[int]) -> Cache | None:
+        """Keys and values of a prompt; None for an empty one."""
+        if not prompt:
+            return None
+        ids = torch.tensor([list(prompt)], device=self._device)
+        cache = self._model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+        if not isinstance(cache, Cache):
+            raise ModelUnfit(f"it keeps {type(cache).__name__} instead of keys and values; name an attention model")
+        return cache
+
+    def _batches(self, rows: Sequence[Sequence[int]], before: int, *, every_position: bool) -> Iterator[list[int]]:
+        """Places of `rows` by length, so that little is filled up; empty and too long rows are left out."""
+        fitting = [
+            place for place, row in enumerate(rows) if row and before + len(row) <= (self._longest or before + len(row))
+        ]
+        fitting.sort(key=lambda place: (len(rows[place]), place))
+        vocabulary = self._model.config.get_text_config().vocab_size
+        batch: list[int] = []
+        for place in fitting:
+            positions = len(rows[place]) if every_position else 1
+            at_most = max(1, _LOGIT_BYTES // (positions * vocabulary * _BYTES_PER_LOGIT))
+            if batch and len(batch) >= min(self._batch_size, at_most):
+                yield batch
+                batch = []
+            batch.append(place)
+        if batch:
+            yield batch
+
+
+class LikelihoodJudge:
+    """Scores a text by mean log-likelihood per token under the principle minus under the opposite, in nats."""
+
+    def __init__(self, name: str, model: LocalModel, rubric: Rubric) -> None:
+        self.name, self._model = name, model
+        self._prompts = [
+            model.prompt([Message(role="system", content=told)]) for told in (rubric.principle, rubric.opposite)
+        ]
+
+    def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
+        """The text alone is judged, so equal texts have equal scores and are computed once."""
+        different = list(dict.fromkeys(text.text for text in texts))
+        step = _steps(tick, 2 * len(different))
+        tokens = self._model.tokens(different)
+        wanted, unwanted = (self._model.mean_log_likelihoods(prompt, tokens, step) for prompt in self._prompts)
+        scores = {
+            text: None if one is None or other is None else one - other
+            for text, one, other in zip(different, wanted, unwanted, strict=True)
+        }
+        return [scores[text.text] for text in texts]
+
+
+class QuestionJudge:
+    """Asks for letters and digits and reads the probabilities of their tokens."""
+
+    def __init__(self, name: str, model: LocalModel, rubric: Rubric) -> None:
+        self.name, self._model, self._rubric = name, model, rubric
+
+    def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
+        """Mean grade, 1 to 5, under the probabilities of the digits."""
+        asked = [questions.grading(self._rubric, text) for text in texts]
+        read = self._ask(asked, questions.GRADES, tick)
+        return [None if found is None else questions.expected_grade(found) for found in read]
+
+    def compare(self, pairs: Sequence[tuple[Judged, Judged]], tick: Tick) -> list[Orders]:
+        """Two questions a pair."""
+        asked = questions.both_orders(self._rubric, pairs)
+        read = self._ask(asked, questions.LETTERS, tick)
+        return questions.orders([None if found is None else questions.preference(found) for found in read])
+
+    def _ask(
+        self, asked: Sequence[tuple[Message, ...]], choices: Sequence[str], tick: Tick
+    ) -> list[dict[str, float] | None]:  # fmt: skip
+        prompts = [self._model.prompt(question) for question in asked]
+        tokens = [self._model.letter_tokens(choice) for choice in choices]
+        found = self._model.next_tokens(prompts, tokens, _steps(tick, len(asked)))
+        return [None if one is None else dict(zip(choices, one, strict=True)) for one in found]
+
+
+def _dtype(device: torch.device) -> torch.dtype:
+    """bf16 where the hardware multiplies in it, which halves time and memory; emulated it would be slower than fp32."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = torch.cpu.get_capabilities()
+        native = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return torch.bfloat16 if native else torch.float32
+
+
+def _steps(tick: Tick, of: int) -> Callable[[int], None]:
+    """Reports before each batch how much was done before it."""
+    done = 0
+
+    def step(size: int) -> None:
+        nonlocal done
+        tick(done, of)
+        done += size
+
+    return step

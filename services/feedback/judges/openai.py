@@ -1,0 +1,159 @@
+"""Why: a strong judge behind any OpenAI-compatible endpoint: asked in both orders, with bounded concurrency, answers kept.
+
+Three ways not to get a label: the endpoint fails (the step stops when that is systematic and may be tried again later),
+what it answers cannot be read (a user's fault when systematic: another model is needed), or its verdict depends on the order.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+
+from schemas.reasons import Reason, shown
+from schemas.recipes import JudgeSettings, Rubric
+from services.chassis.executor.child import UserFault
+from services.feedback.judges import questions
+from services.feedback.judges.endpoint import Endpoint, JudgeAway
+from services.feedback.judges.journal import Answer, Journal
+from services.feedback.judges.judge import Judged, Orders, Tick
+from services.feedback.judges.patience import Patience
+from services.feedback.rows import Message
+
+_AT_ONCE = 8
+_LOOK_SECONDS = 0.5
+"""How often a wait for answers is interrupted to report and to see whether to stop."""
+_Reader = Callable[[Mapping[str, float]], float | None]
+
+
+class OpenAIJudge:
+    """Compares by letters, scores by grades; reads token probabilities where the endpoint gives them."""
+
+    def __init__(
+        self, settings: JudgeSettings, rubric: Rubric, open_journal: Callable[[], Journal], *, backoff_seconds: float = 1.0
+    ) -> None:
+        """Raises UserFault where the key is to be read from a variable that is not set."""
+        self.name = f"openai:{settings.model}"
+        self._settings, self._rubric, self._open_journal = settings, rubric, open_journal
+        self._backoff = backoff_seconds
+        self._key = _key(settings.api_key_env)
+
+    def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
+        """Grades from 1 to 5: the mean under the token probabilities, where there are any."""
+        asked = [questions.grading(self._rubric, text) for text in texts]
+        return asyncio.run(self._ask(asked, questions.GRADES, questions.expected_grade, tick))
+
+    def compare(self, pairs: Sequence[tuple[Judged, Judged]], tick: Tick) -> list[Orders]:
+        """Two questions a pair."""
+        asked = questions.both_orders(self._rubric, pairs)
+        return questions.orders(asyncio.run(self._ask(asked, questions.LETTERS, questions.preference, tick)))
+
+    async def _ask(
+        self, asked: Sequence[tuple[Message, ...]], choices: Sequence[str], reader: _Reader, tick: Tick
+    ) -> list[float | None]:  # fmt: skip
+        with closing(self._open_journal()) as journal:
+            async with Endpoint(self._settings, self._key, self._backoff) as endpoint:
+                run = _Run(str(self._settings.model), asked, endpoint, journal, choices, reader)
+                await run.all(tick)
+        return run.values
+
+
+class _Run:
+    """All questions of one kind."""
+
+    def __init__(
+        self,
+        model: str,
+        asked: Sequence[tuple[Message, ...]],
+        endpoint: Endpoint,
+        journal: Journal,
+        choices: Sequence[str],
+        reader: _Reader,
+    ) -> None:
+        self._model, self._asked, self._endpoint, self._journal = model, asked, endpoint, journal
+        self._choices, self._reader = choices, reader
+        self._answering, self._reading = Patience(), Patience()
+        self._done = 0
+        self._last_unread = ""
+        self.values: list[float | None] = [None] * len(asked)
+
+    async def all(self, tick: Tick) -> None:
+        """Ask what no earlier run asked: the shortest question first and alone, then a few at once, in order."""
+        waiting = [place for place in range(len(self._asked)) if not self._recalled(place)]
+        if waiting:
+            shortest = min(waiting, key=lambda place: sum(len(turn.content) for turn in self._asked[place]))
+            self._note(shortest, await self._endpoint.first(self._asked[shortest]))
+            waiting.remove(shortest)
+        left = iter(waiting)
+        workers = [asyncio.create_task(self._work(left)) for _ in range(_AT_ONCE)]
+        try:
+            pending = set(workers)
+            while pending:
+                tick(self._done, len(self._asked))
+                ended, pending = await asyncio.wait(
+                    pending, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )  # fmt: skip
+                for worker in ended:
+                    worker.result()
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        tick(self._done, len(self._asked))
+
+    async def _work(self, left: Iterator[int]) -> None:
+        for place in left:
+            self._note(place, await self._endpoint.ask(self._asked[place]))
+
+    def _recalled(self, place: int) -> bool:
+        answer = self._journal.recall(self._model, self._asked[place])
+        if answer is not None:
+            self._take(place, answer)
+        return answer is not None
+
+    def _note(self, place: int, answer: Answer | None) -> None:
+        """Raises where failures are systematic."""
+        if answer is not None:
+            self._journal.keep(self._model, self._asked[place], answer)
+            self._take(place, answer)
+        else:
+            self._done += 1
+        self._answering.note(answer is not None)
+        if answer is not None:
+            self._reading.note(self.values[place] is not None)
+        if self._answering.exhausted:
+            counts = f"{self._answering.failed} of {self._answering.asked} questions"
+            raise JudgeAway(f"the judge gave no answer to {counts}; the last time: {self._endpoint.last_failure}")
+        if self._reading.exhausted:
+            wanted = " or ".join((", ".join(self._choices[:-1]), self._choices[-1]))
+            raise UserFault(
+                Reason(
+                    field="feedback.judge.model",
+                    value=shown(self._model),
+                    message=f"{self._reading.failed} of {self._reading.asked} answers are not {wanted}; "
+                    f"the last one: {shown(self._last_unread)}",
+                    remedy="name a model that does as it is told, or another judge",
+                )
+            )
+
+    def _take(self, place: int, answer: Answer) -> None:
+        self._done += 1
+        probabilities = questions.read(answer.text, answer.positions, self._choices)
+        self.values[place] = None if probabilities is None else self._reader(probabilities)
+        if self.values[place] is None:
+            self._last_unread = answer.text
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise UserFault(
+            Reason(
+                field="feedback.judge.api_key_env",
+                value=shown(variable),
+                message="the feedback service has no such environment variable, or it is empty",
+                remedy="set it for the feedback service, or name another one",
+            )
+        )
+    return key

@@ -1,0 +1,104 @@
+"""Why: from judged candidates to preference pairs and labels; pure, so that the rules can be read and tested alone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from schemas.recipes import FeedbackSettings
+from services.feedback import pairs
+from services.feedback.comparisons import Comparison, every_two, from_orders, from_scores, mean_preferences
+from services.feedback.groups import Group
+from services.feedback.judges.judge import ComparingJudge, Judge, Tick
+from services.feedback.pairs import Choice
+from services.feedback.rows import Label, Preference
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One prompt after judging; `scores` follow `group.candidates`."""
+
+    group: Group
+    scores: Sequence[float | None]
+    comparisons: Sequence[Comparison]
+    choices: Sequence[Choice]
+
+
+def label_groups(groups: Sequence[Group], judge: Judge, settings: FeedbackSettings, tick: Tick) -> list[Labelled]:
+    """Ask the judge in one go, so that it can batch, and choose each prompt's pairs."""
+    judged = _compared(groups, judge, tick) if isinstance(judge, ComparingJudge) else _scored(groups, judge, tick)
+    return [
+        Labelled(group, scores, comparisons, pairs.choose(scores, comparisons, settings.margin, settings.pairs_per_prompt))
+        for group, scores, comparisons in judged
+    ]
+
+
+_Judgements = Iterator[tuple[Group, Sequence[float | None], Sequence[Comparison]]]
+
+
+def _scored(groups: Sequence[Group], judge: Judge, tick: Tick) -> _Judgements:
+    scores = iter(judge.score([text for group in groups for text in group.judged()], tick))
+    for group in groups:
+        own = [next(scores) for _ in group.candidates]
+        yield group, own, from_scores(own)
+
+
+def _compared(groups: Sequence[Group], judge: ComparingJudge, tick: Tick) -> _Judgements:
+    """Every two candidates of a prompt: n candidates take n (n - 1) questions."""
+    asked = []
+    for group in groups:
+        texts = group.judged()
+        asked += [(texts[first], texts[second]) for first, second in every_two(len(texts))]
+    orders = iter(judge.compare(asked, tick))
+    for group in groups:
+        comparisons = from_orders(len(group.candidates), [next(orders) for _ in every_two(len(group.candidates))])
+        yield group, mean_preferences(len(group.candidates), comparisons), comparisons
+
+
+def preferences(labelled: Labelled, equal_fields: Sequence[str]) -> list[Preference]:
+    """The prompt's preference pairs."""
+    row, candidates = labelled.group.row, labelled.group.candidates
+    found = []
+    for choice in labelled.choices:
+        chosen, rejected = pairs.answers(candidates[choice.chosen].answer, candidates[choice.rejected].answer, equal_fields)
+        found.append(
+            Preference(
+                id=row.id,
+                messages=row.messages,
+                chosen=chosen,
+                rejected=rejected,
+                chosen_score=labelled.scores[choice.chosen],
+                rejected_score=labelled.scores[choice.rejected],
+            )
+        )
+    return found
+
+
+def labels(labelled: Labelled) -> list[Label]:
+    """What became of every candidate of the prompt, in the order of sampling. Equal ones share their score."""
+    group = labelled.group
+    number = {candidate.place: number for number, candidate in enumerate(group.candidates)}
+    found = []
+    for place, answer in enumerate(group.row.candidates):
+        known = number.get(group.equals.get(place, place))
+        found.append(
+            Label(
+                id=group.row.id,
+                candidate=place,
+                answer=answer,
+                judged=None if known is None else group.candidates[known].text,
+                score=None if known is None else labelled.scores[known],
+                verdict="duplicate" if place in group.equals else _verdict(labelled, known),
+            )
+        )
+    return found
+
+
+def _verdict(labelled: Labelled, number: int | None) -> str:
+    if number is None:
+        return "unread"
+    if labelled.scores[number] is None:
+        return "unjudged"
+    chosen = any(choice.chosen == number for choice in labelled.choices)
+    rejected = any(choice.rejected == number for choice in labelled.choices)
+    if chosen and rejected:
+        return "both"
+    return "chosen" if chosen else "rejected" if rejected else "unpaired"

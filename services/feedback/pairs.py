@@ -1,0 +1,75 @@
+"""Why: which comparisons become preference pairs, and what their two answers are."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from schemas.answers import json_object
+from services.feedback.comparisons import Comparison, Verdict
+
+_STYLES: tuple[tuple[tuple[str, str], int | None], ...] = (
+    ((",", ":"), None),
+    ((", ", ": "), None),
+    ((",", ": "), 2),
+    ((",", ": "), 4),
+)
+"""Separators and indentation in which programs and people write JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Two candidates of one prompt, by their places in `Group.candidates`."""
+
+    chosen: int
+    rejected: int
+
+
+def choose(
+    scores: Sequence[float | None], comparisons: Sequence[Comparison], margin: float, at_most: int
+) -> list[Choice]:  # fmt: skip
+    """The decided comparisons with the widest gap between the scores, widest first: the best against the worst.
+
+    A judge that compares must have decided this very pair; its scores (mean preferences) only say which pairs come first.
+    """
+    found: list[tuple[float, Choice]] = []
+    for comparison in comparisons:
+        match comparison.verdict(margin):
+            case Verdict.FIRST:
+                choice = Choice(comparison.first, comparison.second)
+            case Verdict.SECOND:
+                choice = Choice(comparison.second, comparison.first)
+            case _:
+                continue
+        found.append(((scores[choice.chosen] or 0.0) - (scores[choice.rejected] or 0.0), choice))
+    found.sort(key=lambda item: -item[0])
+    return [choice for _, choice in found[:at_most]]
+
+
+def answers(chosen: str, rejected: str, equal_fields: Sequence[str]) -> tuple[str, str]:
+    """Both answers of a pair with the chosen one's values in `equal_fields`, so that the label is about the rest.
+
+    Order of names and layout are the chosen one's in both, so that they tell nothing either. An answer in a layout that no
+    common writer produces is written compactly. Both answers must be JSON objects with these fields.
+    """
+    if not equal_fields:
+        return chosen, rejected
+    better, worse = json_object(chosen), json_object(rejected)
+    if better is None or worse is None:
+        raise ValueError(f"no JSON object to keep {', '.join(equal_fields)} equal in: {chosen!r}, {rejected!r}")
+    mended = {name: better[name] if name in equal_fields else worse[name] for name in better if name in worse}
+    mended |= {name: value for name, value in worse.items() if name not in mended}
+    return _written_like(chosen, better), _written_like(chosen, mended)
+
+
+def _written_like(example: str, value: dict[str, JsonValue]) -> str:
+    for separators, indent in _STYLES:
+        for ascii_only in (False, True):
+            if _dump(json_object(example), separators, indent, ascii_only) == example.strip():
+                return _dump(value, separators, indent, ascii_only)
+    return _dump(value, *_STYLES[0], False)
+
+
+def _dump(value: JsonValue, separators: tuple[str, str], indent: int | None, ascii_only: bool) -> str:
+    return json.dumps(value, separators=separators, indent=indent, ensure_ascii=ascii_only)

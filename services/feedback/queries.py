@@ -1,0 +1,15 @@
+"""Why: all reads for HTTP in one place; they see committed rows and lock nothing."""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.chassis.executor.attempts import AttemptState
+
+_OF_JOB = text("SELECT CAST(state AS text) FROM attempt WHERE job_id = :job_id ORDER BY requested_at, key")
+
+
+async def attempts_of(engine: AsyncEngine, job_id: str) -> list[AttemptState]:
+    """The job's attempts at feedback steps, the earliest first."""
+    async with engine.connect() as connection:
+        rows = await connection.scalars(_OF_JOB, {"job_id": job_id})
+        return [AttemptState.model_validate_json(row) for row in rows]

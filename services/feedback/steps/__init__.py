@@ -1,0 +1,1 @@
+"""The kinds of steps that the feedback service does, each as one visible sequence; they run in a child process."""

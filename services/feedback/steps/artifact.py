@@ -1,0 +1,33 @@
+"""Why: both steps leave JSON lines and a report behind, and both report progress and end early in the same way."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pydantic import BaseModel
+
+from schemas.artifacts import ArtifactRef
+from services.chassis.artifacts import ArtifactStore
+from services.chassis.executor.child import Context, Stopping
+from services.feedback.judges.judge import Tick
+from services.feedback.rows import write_lines
+
+
+def written(store: ArtifactStore, report: BaseModel, **files: Iterable[BaseModel]) -> ArtifactRef:
+    """An artifact with `<name>.jsonl` for each of `files`, and `report.json`."""
+    with TemporaryDirectory(prefix="feedback-") as folder:
+        for name, lines in files.items():
+            write_lines(Path(folder) / f"{name}.jsonl", lines)
+        (Path(folder) / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        return store.put(Path(folder))
+
+
+def ticking(context: Context, unit: str) -> Tick:
+    """Reports progress; raises Stopping once the run is to end."""
+
+    def tick(done: int, of: int) -> None:
+        if context.stopping:
+            raise Stopping
+        context.progress(done, of, unit)
+
+    return tick

@@ -1,0 +1,59 @@
+"""Why: step `label`: candidates in, preference pairs out, with what they are worth as a fact of the job."""
+
+from schemas.jobs import FeedbackRecorded, StepResult
+from schemas.steps import LabelSettings
+from services.chassis.executor.child import Context, UserFault
+from services.feedback.groups import group
+from services.feedback.judges.choose import choose_judge
+from services.feedback.labelling import label_groups, labels, preferences
+from services.feedback.report import LabelReport, label_report, without_pairs
+from services.feedback.rows import Candidates, read_lines
+from services.feedback.steps.artifact import ticking, written
+
+
+def label(context: Context) -> tuple[StepResult, list[FeedbackRecorded]]:
+    """Raises UserFault where no pair comes out: nothing could be learnt from the step's result."""
+    task = context.task
+    if not isinstance(task.settings, LabelSettings):
+        raise TypeError(f"a step of kind label needs LabelSettings, not {type(task.settings).__name__}")
+    settings = task.settings.feedback
+    rows = read_lines(context.store.fetch(task.inputs["candidates"], task.cache) / "candidates.jsonl", Candidates)
+    groups = [group(row, settings.judged_field, settings.equal_fields) for row in rows]
+    judge = choose_judge(settings, task.settings.base_model, task)
+    labelled = label_groups(groups, judge, settings, ticking(context, "judgements"))
+    report = label_report(judge.name, settings, labelled)
+    if not report.pairs:
+        raise UserFault(without_pairs(report, labelled))
+    pairs = [pair for one in labelled for pair in preferences(one, settings.equal_fields)]
+    lines = [line for one in labelled for line in labels(one)]
+    artifact = written(context.store, report, preferences=pairs, labels=lines)
+    recorded = _recorded(context, report)
+    metrics = {
+        "pairs": float(recorded.pairs),
+        "ties": float(recorded.ties),
+        "invalid": float(recorded.invalid),
+        "agreement": recorded.agreement,
+        "position_consistency": recorded.position_consistency,
+        "longer_preferred": recorded.longer_preferred,
+    }
+    result = StepResult(outputs={"preferences": artifact}, metrics=metrics, facts={"judge": judge.name})
+    return result, [recorded]
+
+
+def _recorded(context: Context, report: LabelReport) -> FeedbackRecorded:
+    task = context.task
+    return FeedbackRecorded(
+        job_id=task.job_id,
+        step=task.step,
+        attempt=task.attempt,
+        kind=task.kind,
+        judge=report.judge,
+        candidates=report.candidates,
+        comparisons=report.comparisons,
+        pairs=report.pairs,
+        ties=report.ties.below_margin + report.ties.inconsistent,
+        invalid=report.unread + report.comparisons_unjudged,
+        agreement=report.rules.share if report.rules else None,
+        position_consistency=report.position.consistency if report.position else None,
+        longer_preferred=report.length.longer_preferred,
+    )

@@ -1,0 +1,22 @@
+"""Why: step `score`: predictions in, the judge's mean score out."""
+
+from schemas.jobs import StepResult
+from schemas.steps import ScoreSettings
+from services.chassis.executor.child import Context
+from services.feedback.judges.choose import choose_judge
+from services.feedback.rows import Prediction, read_lines
+from services.feedback.scoring import score_predictions
+from services.feedback.steps.artifact import ticking, written
+
+
+def score(context: Context) -> StepResult:
+    """A model none of whose answers can be read is no fault: its score is null, and the counts say why."""
+    task = context.task
+    if not isinstance(task.settings, ScoreSettings):
+        raise TypeError(f"a step of kind score needs ScoreSettings, not {type(task.settings).__name__}")
+    settings = task.settings.feedback
+    rows = read_lines(context.store.fetch(task.inputs["predictions"], task.cache) / "predictions.jsonl", Prediction)
+    judge = choose_judge(settings, task.settings.base_model, task)
+    scored = score_predictions(rows, judge, settings, ticking(context, "answers"))
+    artifact = written(context.store, scored.report, scores=scored.lines)
+    return StepResult(outputs={"scores": artifact}, metrics=scored.report.metrics, facts={"judge": judge.name})

@@ -1,0 +1,119 @@
+"""Rows and judges for tests of feedback: small values made by hand, and a judge that says what it is told."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from schemas.artifacts import ArtifactRef
+from schemas.recipes import FeedbackSettings
+from schemas.steps import LabelSettings, ScoreSettings
+from services.chassis.artifacts import ArtifactStore
+from services.chassis.executor.child import Context
+from services.chassis.executor.messages import LastWord, ProgressMessage, Task
+from services.feedback.judges.judge import Judged, Orders, Tick
+from services.feedback.rows import Candidates, Message
+
+
+def reply(text: str, queue: str = "billing") -> str:
+    """A JSON answer."""
+    return json.dumps({"queue": queue, "reply": text})
+
+
+def row(*candidates: str, row_id: str = "train-1", **columns: str) -> Candidates:
+    """A prompt with candidates."""
+    asked = (Message(role="user", content=f"help with {row_id}"),)
+    return Candidates(id=row_id, messages=asked, columns=columns, candidates=candidates)
+
+
+def quiet(done: int, of: int) -> None:
+    """A tick that nobody listens to."""
+
+
+class Told:
+    """Scores a text by what it was told about it."""
+
+    name = "told"
+
+    def __init__(self, scores: dict[str, float | None]) -> None:
+        self._scores = scores
+        self.asked: list[str] = []
+
+    def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
+        self.asked += [text.text for text in texts]
+        return [self._scores[text.text] for text in texts]
+
+
+class Comparing(Told):
+    """Compares by a function of the two texts, which is given them in the order in which they are shown."""
+
+    def __init__(self, first_shown_is_better: Callable[[str, str], float | None]) -> None:
+        super().__init__({})
+        self._better = first_shown_is_better
+
+    def compare(self, pairs: Sequence[tuple[Judged, Judged]], tick: Tick) -> list[Orders]:
+        found = []
+        for one, other in pairs:
+            backward = self._better(other.text, one.text)
+            found.append(Orders(self._better(one.text, other.text), None if backward is None else -backward))
+        return found
+
+
+class Pipe:
+    """Stands where a child's pipe to its worker is."""
+
+    def __init__(self) -> None:
+        self.sent: list[ProgressMessage | LastWord] = []
+
+    def send(self, message: ProgressMessage | LastWord) -> None:
+        self.sent.append(message)
+
+
+class Step:
+    """One feedback step on a store of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.store = ArtifactStore(str(home / "artifacts"))
+
+    def artifact(self, name: str, lines: Sequence[BaseModel]) -> ArtifactRef:
+        """An artifact with one file of JSON lines."""
+        folder = self.home / f"{name}-source"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.jsonl").write_text("".join(line.model_dump_json() + "\n" for line in lines))
+        return self.store.put(folder)
+
+    def context(
+        self, kind: str, lines: Sequence[BaseModel], feedback: dict[str, Any], base_model: str = "base", **task: Any
+    ) -> Context:
+        """What a handler gets; `feedback` as a request would hold it."""
+        settings = FeedbackSettings.model_validate(feedback)
+        name = "candidates" if kind == "label" else "predictions"
+        given: dict[str, Any] = {
+            "job_id": "job-1",
+            "step": kind,
+            "attempt": 1,
+            "kind": kind,
+            "settings": (LabelSettings if kind == "label" else ScoreSettings)(base_model=base_model, feedback=settings),
+            "inputs": {name: self.artifact(name, lines)},
+            "results": {},
+            "memory_failures": 0,
+            "artifacts": str(self.home / "artifacts"),
+            "checkpoints": self.home / "checkpoints",
+            "lease": "lease-1",
+            "cache": self.home / "cache",
+            **task,
+        }
+        return Context(Task(**given), Pipe())  # type: ignore[arg-type]
+
+    def lines(self, artifact: ArtifactRef, name: str) -> list[dict[str, Any]]:
+        """The lines of a file of an artifact."""
+        text = (self.store.fetch(artifact, self.home / "cache") / name).read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+    def report(self, artifact: ArtifactRef) -> dict[str, Any]:
+        """An artifact's `report.json`."""
+        report: dict[str, Any] = json.loads((self.store.fetch(artifact, self.home / "cache") / "report.json").read_text())
+        return report

@@ -1,0 +1,71 @@
+"""What judges are asked, and how strictly their answers are read."""
+
+import math
+
+import pytest
+
+from schemas.recipes import Rubric
+from services.feedback.judges import questions
+from services.feedback.judges.judge import Judged, Orders
+from services.feedback.rows import Message
+
+RUBRIC = Rubric(principle="Be kind.", opposite="Be rude.")
+PROMPT = (Message(role="system", content="Answer with JSON."), Message(role="user", content="Where is my kettle?"))
+
+
+def judged(text: str) -> Judged:
+    return Judged(PROMPT, {}, text)
+
+
+def test_a_comparison_shows_rubric_request_and_both_texts_but_no_instruction_to_the_answerer() -> None:
+    system, user = questions.comparison(RUBRIC, judged("Thanks."), "No.")
+    assert system.role == "system"
+    assert "Be kind." in user.content
+    assert "Be rude." in user.content
+    assert "Where is my kettle?" in user.content
+    assert user.content.index("Thanks.") < user.content.index("No.")
+    assert "JSON" not in user.content
+
+
+def test_each_pair_is_asked_in_both_orders() -> None:
+    one, other = questions.both_orders(RUBRIC, [(judged("Thanks."), judged("No."))])
+    assert one == questions.comparison(RUBRIC, judged("Thanks."), "No.")
+    assert other == questions.comparison(RUBRIC, judged("No."), "Thanks.")
+
+
+def test_preferences_of_both_orders_are_told_from_the_first_texts_side() -> None:
+    assert questions.orders([0.5, -0.25, None, 1.0]) == [Orders(0.5, 0.25), Orders(None, -1.0)]
+
+
+@pytest.mark.parametrize("text", ["A", " A\n", "**A**", "(A)", "A.", '"A"'])
+def test_a_letter_alone_is_an_answer_whatever_marks_are_around_it(text: str) -> None:
+    assert questions.read(text, [], questions.LETTERS) == {"A": 1.0}
+
+
+@pytest.mark.parametrize("text", ["", "AB", "Both", "A or B", "Text A", "a", "C", "4", "I prefer A because it is kind."])
+def test_anything_else_is_no_answer(text: str) -> None:
+    assert questions.read(text, [], questions.LETTERS) is None
+
+
+def test_token_probabilities_say_how_sure_the_judge_is() -> None:
+    positions = [{"A": math.log(0.6), "B": math.log(0.2), " A": math.log(0.1), "The": math.log(0.1)}]
+    found = questions.read("A", positions, questions.LETTERS)
+    assert found is not None
+    assert found == pytest.approx({"A": 0.7, "B": 0.2})
+    assert questions.preference(found) == pytest.approx(0.5 / 0.9)
+
+
+def test_the_letter_may_come_after_tokens_that_only_decorate_it() -> None:
+    positions = [{"**": math.log(0.9), "A": math.log(0.1)}, {"B": math.log(0.8), "A": math.log(0.2)}]
+    assert questions.read("**B", positions, questions.LETTERS) == pytest.approx({"A": 0.2, "B": 0.8})
+
+
+def test_a_grade_is_the_mean_under_the_probabilities() -> None:
+    found = questions.read("4", [{"4": math.log(0.5), "5": math.log(0.25), "3": math.log(0.25)}], questions.GRADES)
+    assert found is not None
+    assert questions.expected_grade(found) == pytest.approx(4.0)
+
+
+def test_nothing_said_is_no_number() -> None:
+    assert questions.preference({"A": 0.0, "B": 0.0}) is None
+    assert questions.expected_grade({}) is None
