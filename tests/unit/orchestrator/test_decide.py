@@ -14,8 +14,9 @@ from schemas.jobs import (
     JobRejected,
     StepCancelRequested,
     StepRequested,
+    StepStarted,
 )
-from schemas.requests import JobCancelRequested, JobRequested
+from schemas.requests import JobRequested
 from schemas.steps import Policy
 from services.chassis.unit import Incoming
 from services.orchestrator.domain.decide import due
@@ -94,7 +95,7 @@ def test_a_deadline_that_has_passed_when_the_request_is_read_rejects_it() -> Non
 
 def test_an_id_that_no_job_can_have_touches_nothing() -> None:
     story = Story()
-    event = story.event("relaycore", JobCancelRequested(job_id="x" * 5000))
+    event = story.event("relaycore", StepStarted(job_id="x" * 5000, step="train", attempt=1, kind="train", worker="w"))
     assert story.unit.domain.touches(event) == ()
 
 
