@@ -66,6 +66,11 @@ class Unhandled:
     type: str
 
 
+def schema_urn(model: type[EventData]) -> str:
+    """What `ce_dataschema` carries: names the JSON Schema of the event's data."""
+    return f"{_SCHEMA_URN}{model.type_name()}:{model.schema_version}"
+
+
 def wire_data(data: EventData) -> str:
     """The JSON text of an event's data as it travels."""
     if isinstance(data, JobRequested):
@@ -82,7 +87,7 @@ def encode(event: Event) -> tuple[bytes, list[tuple[str, bytes]]]:
         "ce_type": PREFIX + event.type,
         "ce_time": event.time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "ce_subject": event.subject,
-        "ce_dataschema": f"{_SCHEMA_URN}{event.type}:{event.data.schema_version}",
+        "ce_dataschema": schema_urn(type(event.data)),
         "ce_correlationid": event.correlation_id,
         "ce_causationid": event.causation_id,
         "ce_traceparent": event.traceparent,

@@ -6,7 +6,9 @@ import secrets
 
 import uuid_utils
 
-_TRACEPARENT = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$")
+TRACEPARENT_PATTERN = r"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$"
+"""https://www.w3.org/TR/trace-context/: version, trace id, span id, flags."""
+_TRACEPARENT = re.compile(TRACEPARENT_PATTERN)
 
 
 def new_id() -> str:
@@ -22,12 +24,12 @@ def root_traceparent(source: str, event_id: str) -> str:
 
 def child_traceparent(parent: str | None) -> str:
     """A new span in the trace of `parent`, or a new trace where `parent` is missing or malformed."""
-    match = _TRACEPARENT.match(parent or "")
+    match = _TRACEPARENT.fullmatch(parent or "")
     trace_id, flags = (match[1], match[3]) if match else (secrets.token_hex(16), "01")
     return f"00-{trace_id}-{secrets.token_hex(8)}-{flags}"
 
 
 def trace_id(traceparent: str | None) -> str | None:
     """The trace id inside a W3C `traceparent`, or None where it is malformed."""
-    match = _TRACEPARENT.match(traceparent or "")
+    match = _TRACEPARENT.fullmatch(traceparent or "")
     return match[1] if match else None

@@ -120,7 +120,7 @@ class PlannedStep(Frozen):
     """One node of a job's graph, fully resolved; what JobAccepted records."""
 
     name: str = Field(description="Unique within the job.")
-    kind: str = Field(description="Kind of the step; EXECUTOR_OF names the service.")
+    kind: str = Field(description="Kind of the step; decides who executes it.")
     needs: tuple[str, ...] = Field(default=(), description="Steps that must be completed before, inputs' steps included.")
     inputs: dict[str, str] = Field(default_factory=dict, description="Input name to `step.output`.")
     settings: StepSettings = Field(description="Everything the executor needs besides the inputs.")

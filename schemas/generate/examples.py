@@ -1,0 +1,196 @@
+"""Why: one example of every event, parts of one job's story, which the page, AsyncAPI and the tests share."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from schemas.artifacts import ArtifactRef
+from schemas.base import EventData
+from schemas.envelope import Event
+from schemas.ids import root_traceparent, trace_id
+from schemas.jobs import (
+    FeedbackRecorded,
+    JobAccepted,
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobRejected,
+    StepCancelled,
+    StepCancelRequested,
+    StepCompleted,
+    StepFailed,
+    StepFault,
+    StepRequested,
+    StepResult,
+    StepStarted,
+)
+from schemas.models import Lineage, ModelPromoted, ModelRegistered
+from schemas.progress import StepProgressed
+from schemas.reasons import Reason
+from schemas.recipes import DatasetSettings
+from schemas.requests import JobCancelRequested, JobRequest, JobRequested
+from schemas.steps import PlannedStep, Policy, PrepareSettings, RegisterSettings, TrainSettings
+
+JOB = "support-2026-11"
+MODEL = "support-router"
+BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+OUTSIDE, ORCHESTRATOR, TRAINER, FEEDBACK, REGISTRY = (
+    "relaycore", "neuroweaver/orchestrator", "neuroweaver/trainer", "neuroweaver/feedback", "neuroweaver/registry"
+)  # fmt: skip
+_START = datetime(2026, 11, 2, 9, 30, tzinfo=UTC)
+_TRACE = trace_id(root_traceparent(OUTSIDE, JOB))
+
+REQUEST = {
+    "job_id": JOB,
+    "requester": "relaycore",
+    "pipeline": "sft",
+    "base_model": BASE,
+    "dataset": {
+        "reference": "s3://relaycore/support",
+        "format": "jsonl",
+        "columns": {"prompt": "request", "completion": "answer"},
+    },
+    "training": {"lora": {"rank": 16}, "quantization": "nf4", "optimiser": {"steps": 110, "learning_rate": 0.001}},
+    "evaluation": {"metrics": ["loss", "valid_json", "exact_match"], "exact_match_fields": ["queue", "priority"]},
+    "register_as": MODEL,
+    "deadline": "2026-11-02T18:00:00Z",
+}
+
+_DATASET = ArtifactRef(uri=f"s3://neuroweaver/artifacts/{'5e' * 32}", sha256="5e" * 32, size=412_358)
+_ADAPTER = ArtifactRef(uri=f"s3://neuroweaver/artifacts/{'a7' * 32}", sha256="a7" * 32, size=9_803_264)
+_CANDIDATES = ArtifactRef(uri=f"s3://neuroweaver/artifacts/{'c4' * 32}", sha256="c4" * 32, size=288_140)
+_PREPARED = StepResult(outputs={"dataset": _DATASET}, metrics={"train_rows": 1200.0})
+_TRAINED = StepResult(inputs={"dataset": "5e" * 32}, outputs={"adapter": _ADAPTER}, metrics={"loss": 0.41})
+_REJECTED_FIELD = Reason(
+    field="training.optimiser.steps",
+    value="-5",
+    message="input should be greater than or equal to 1",
+    remedy="send a value that the message allows",
+)
+_KILLED = StepFault(
+    cause="infrastructure",
+    message="the child was killed by signal 9",
+    log_tail=("step 61 of 110, loss 0.62",),
+)
+_UNREACHABLE = StepFault(
+    cause="user",
+    message="feedback.judge.endpoint: no answer (got http://judge.example:8000/v1); start the judge or correct the address",
+    reasons=(
+        Reason(
+            field="feedback.judge.endpoint",
+            value="http://judge.example:8000/v1",
+            message="no answer",
+            remedy="start the judge or correct the address",
+        ),
+    ),
+)
+_PLAN = (
+    PlannedStep(
+        name="prepare",
+        kind="prepare",
+        settings=PrepareSettings(base_model=BASE, dataset=DatasetSettings(reference="s3://relaycore/support")),
+    ),
+    PlannedStep(
+        name="train",
+        kind="train",
+        needs=("prepare",),
+        inputs={"dataset": "prepare.dataset"},
+        settings=TrainSettings(base_model=BASE, training=JobRequest.model_validate(REQUEST).training),
+    ),
+    PlannedStep(
+        name="register",
+        kind="register",
+        needs=("train",),
+        inputs={"adapter": "train.adapter"},
+        settings=RegisterSettings(base_model=BASE, model=MODEL),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """One example: who says it, about what, as which of its decisions about that."""
+
+    source: str
+    subject: str
+    sequence: int | None
+    data: EventData
+
+
+def _story() -> Iterator[_Told]:
+    def job(number: int, data: EventData) -> _Told:
+        return _Told(ORCHESTRATOR, JOB, number, data)
+
+    train = {"job_id": JOB, "step": "train", "attempt": 1, "kind": "train"}
+    label = {"job_id": JOB, "step": "label", "attempt": 1, "kind": "label"}
+    yield _Told(OUTSIDE, JOB, None, JobRequested(job_id=JOB, request=dict(REQUEST)))
+    accepted = JobAccepted(job_id=JOB, request=JobRequest.model_validate(REQUEST), plan=_PLAN, policy=Policy())
+    yield job(1, accepted)
+    yield job(1, JobRejected(job_id=JOB, reasons=(_REJECTED_FIELD,)))
+    yield job(
+        3,
+        StepRequested.model_validate({
+            **train,
+            "settings": _PLAN[1].settings,
+            "inputs": {"dataset": _DATASET},
+            "results": {"prepare": _PREPARED},
+            "requester": "relaycore",
+            "deadline": _START + timedelta(hours=8),
+        }),
+    )  # fmt: skip
+    about_train, about_label = f"{JOB}/train/1", f"{JOB}/label/1"
+    yield _Told(TRAINER, about_train, 1, StepStarted.model_validate({**train, "worker": "trainer-0/4711"}))
+    progressed = {"done": 61, "of": 110, "loss": 0.62, "learning_rate": 0.0006, "tokens_per_second": 148.8}
+    rest = {"memory_bytes": 1_911_250_944, "eta_seconds": 210.7}
+    yield _Told(TRAINER, about_train, None, StepProgressed.model_validate({**train, **progressed, **rest}))
+    yield _Told(TRAINER, about_train, 2, StepCompleted.model_validate({**train, "result": _TRAINED}))
+    yield _Told(TRAINER, about_train, 2, StepFailed.model_validate({**train, "fault": _KILLED}))
+    yield job(4, StepCancelRequested.model_validate({**train, "reason": "cancel"}))
+    yield _Told(TRAINER, about_train, 2, StepCancelled.model_validate(train))
+    counts = {"candidates": 448, "comparisons": 112, "pairs": 97, "ties": 15, "invalid": 3}
+    shares = {"agreement": 0.94, "position_consistency": None, "longer_preferred": 0.61}
+    judged = {**label, "judge": "local/likelihood:SmolLM2-135M-Instruct", **counts, **shares}
+    yield _Told(FEEDBACK, about_label, 2, FeedbackRecorded.model_validate(judged))
+    lineage = Lineage(
+        job_id=JOB,
+        step="register",
+        requester="relaycore",
+        base_model=BASE,
+        base_model_sha256="b1" * 32,
+        dataset_sha256="5e" * 32,
+        configuration={"method": "sft", "lora": {"rank": 16, "alpha": 32}},
+        results={"prepare": _PREPARED, "train": _TRAINED},
+    )
+    metrics = {"loss": 0.44, "valid_json": 1.0, "exact_match": 0.93}
+    registered = ModelRegistered(model=MODEL, version="1.0.0", artifact=_ADAPTER, lineage=lineage, metrics=metrics)
+    yield _Told(REGISTRY, MODEL, 1, registered)
+    yield _Told(REGISTRY, MODEL, 2, ModelPromoted(model=MODEL, alias="candidate", version="1.0.0", previous=None))
+    yield job(6, JobCompleted(job_id=JOB, model=MODEL, version="1.0.0"))
+    yield job(6, JobFailed(job_id=JOB, step="label", fault=_UNREACHABLE))
+    wish = JobCancelRequested(job_id=JOB, requester="relaycore", reason="The data set was the wrong one.")
+    yield _Told(OUTSIDE, JOB, None, wish)
+    yield job(6, JobCancelled(job_id=JOB, reason=wish.reason))
+
+
+def _events() -> Iterator[Event]:
+    previous = None
+    for number, told in enumerate(_story()):
+        time = _START + timedelta(minutes=2 * number)
+        stamp = f"{round(time.timestamp() * 1000):012x}"
+        event = Event(
+            id=f"{stamp[:8]}-{stamp[8:]}-7000-8000-{number + 1:012x}",
+            source=told.source,
+            subject=told.subject,
+            time=time,
+            data=told.data,
+            sequence=told.sequence,
+            correlation_id=JOB,
+            causation_id=None if told.source == OUTSIDE else previous,
+            traceparent=f"00-{_TRACE}-{number + 1:016x}-01",
+        )
+        previous = event.id
+        yield event
+
+
+EXAMPLES: dict[str, Event] = {event.type: event for event in _events()}
+"""An example by the name of its event. Of events that exclude each other, as JobCompleted and JobFailed, both are here."""
