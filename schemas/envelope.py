@@ -17,15 +17,23 @@ from schemas.base import EventData
 from schemas.ids import root_traceparent, trace_id
 from schemas.reasons import Reason, reasons_of
 from schemas.requests import JobRequested
-from schemas.topics import EVENT_TYPES
+from schemas.topics import EVENT_TYPES, REQUESTS, TOPIC_OF
 
 PREFIX = "neuroweaver."
 SEQUENCE_DIGITS = 16
 _SCHEMA_URN = "urn:neuroweaver:"
-_STRUCTURED = "application/cloudevents+json"
+_STRUCTURED = b"application/cloudevents+json"
 _REQUIRED = ("id", "source", "type", "specversion")
+_READ = (*_REQUIRED, "time", "subject", "correlationid", "causationid", "traceparent", "sequence")
+"""Attributes that we read; what others hold is none of our business."""
 ATTRIBUTE_LIMIT = 256
 """Characters of a CloudEvents attribute or job id at most: they become keys of rows."""
+SUBJECT_LIMIT = 512
+"""Characters of a subject at most: `job/step/attempt` has two names in it."""
+DEPTH_LIMIT = 64
+"""Levels of objects and lists within data at most: what is deeper could be read here and break a later reader."""
+_LONGEST_INTEGER = 300
+"""Digits of an integer at most; Python and JSON parsers of others refuse numbers far longer than a double."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -87,7 +95,7 @@ def encode(event: Event) -> tuple[bytes, list[tuple[str, bytes]]]:
         "ce_type": PREFIX + event.type,
         "ce_time": event.time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "ce_subject": event.subject,
-        "ce_dataschema": schema_urn(type(event.data)),
+        "ce_dataschema": f"{_SCHEMA_URN}{event.type}:{event.data.schema_version}",
         "ce_correlationid": event.correlation_id,
         "ce_causationid": event.causation_id,
         "ce_traceparent": event.traceparent,
@@ -109,9 +117,13 @@ def decode(
     for name in _REQUIRED:
         if not attributes.get(name):
             raise Unreadable(f"CloudEvents attribute `{name}` is missing; send binary mode (ce_{name}) or structured mode")
-    for name, text in attributes.items():
-        if len(text) > ATTRIBUTE_LIMIT or "\x00" in text:
-            raise Unreadable(f"CloudEvents attribute `{name}` is longer than {ATTRIBUTE_LIMIT} or holds a NUL; shorten it")
+    for name in _READ:
+        text = attributes.get(name, "")
+        limit = SUBJECT_LIMIT if name == "subject" else ATTRIBUTE_LIMIT
+        if len(text) > limit:
+            raise Unreadable(f"CloudEvents attribute `{name}` is longer than {limit} characters; shorten it")
+        if _UNSTORABLE.search(text):
+            raise Unreadable(f"CloudEvents attribute `{name}` holds a NUL or a lone surrogate; send valid Unicode text")
     if attributes["specversion"] != "1.0":
         raise Unreadable(f"specversion {attributes['specversion']!r} is not supported; send 1.0")
     base, _, suffix = attributes["type"].removeprefix(PREFIX).partition(".")
@@ -126,8 +138,8 @@ def decode(
         subject=attributes.get("subject") or "",
         time=_time(attributes["time"]) if attributes.get("time") else appended,
         data=data,
-        sequence=_sequence(attributes.get("sequence")),
-        correlation_id=attributes.get("correlationid") or str(getattr(data, "job_id", "")),
+        sequence=None if TOPIC_OF[base] is REQUESTS else _sequence(attributes.get("sequence")),
+        correlation_id=str(getattr(data, "job_id", "")) or attributes.get("correlationid") or "",
         causation_id=attributes.get("causationid"),
         traceparent=_traceparent(attributes),
     )
@@ -136,27 +148,30 @@ def decode(
 def _attributes(value: bytes | None, headers: Mapping[str, bytes | None]) -> tuple[dict[str, str], object]:
     if value is None:
         raise Unreadable("the record has no value; send the event's data as JSON")
-    text: dict[str, str] = {}
-    for name, raw in headers.items():
-        if name == "content-type" or name.startswith("ce_"):
-            try:
-                text[name] = (raw or b"").decode()
-            except UnicodeDecodeError:
-                raise Unreadable(f"header {name} is not UTF-8; send it as UTF-8 text") from None
     body = _json(value)
-    if text.get("content-type", "").startswith(_STRUCTURED):
+    if (headers.get("content-type") or b"").lower().startswith(_STRUCTURED):
         if not isinstance(body, dict):
             raise Unreadable("a structured event must be a JSON object")
-        attributes = {
-            k: v if isinstance(v, str) else json.dumps(v) for k, v in body.items() if k != "data" and v is not None
-        }
-        return attributes, body.get("data")
-    return {name.removeprefix("ce_"): v for name, v in text.items() if name != "content-type"}, body
+        return {name: _plain(name, body[name]) for name in _READ if body.get(name) is not None}, body.get("data")
+    attributes: dict[str, str] = {}
+    for name in _READ:
+        try:
+            attributes[name] = (headers.get(f"ce_{name}") or b"").decode()
+        except UnicodeDecodeError:
+            raise Unreadable(f"header ce_{name} is not UTF-8; send it as UTF-8 text") from None
+    return {name: text for name, text in attributes.items() if text}, body
+
+
+def _plain(name: str, value: object) -> str:
+    """An attribute of structured mode; numbers and booleans count as what they look like."""
+    if isinstance(value, dict | list):
+        raise Unreadable(f"CloudEvents attribute `{name}` is a structure; send text")
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _json(value: bytes) -> object:
     try:
-        return json.loads(value, parse_constant=_no_constant)
+        return json.loads(value, parse_constant=_no_constant, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"the value is no JSON ({error}); send UTF-8 JSON") from None
 
@@ -165,20 +180,21 @@ def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
+
+
 def _data(model: type[EventData], body: object) -> EventData:
     if not isinstance(body, dict):
         raise Unreadable(f"the data of {model.type_name()} must be a JSON object")
     faults: list[Reason] = []
-    try:
-        clean = _storable(body, "", faults)
-    except RecursionError:
-        raise Unreadable("the value is nested too deeply; send flat JSON") from None
+    clean = _storable(body, "", faults)
     if model is JobRequested:
         return _job_requested(body, clean, faults)
     if faults:
         raise Unreadable("; ".join(str(fault) for fault in faults))
     try:
-        return model.model_validate(body)
+        return model.model_validate(body, extra="ignore")  # within settings, too: a newer release may have written them
     except ValidationError as error:
         raise Unreadable("; ".join(str(reason) for reason in reasons_of(error))) from None
 
@@ -191,8 +207,8 @@ def _job_requested(body: dict[str, Any], clean: Any, faults: list[Reason]) -> Jo
     return JobRequested(job_id=job_id, request=clean, faults=tuple(faults))
 
 
-def _storable(value: Any, path: str, faults: list[Reason]) -> Any:
-    """`value` without what no database stores as JSON: NUL, lone surrogates, numbers beyond a double."""
+def _storable(value: Any, path: str, faults: list[Reason], depth: int = 0) -> Any:
+    """`value` without what cannot be kept as JSON: NUL, lone surrogates, numbers beyond a double, bottomless nesting."""
     match value:
         case str() if _UNSTORABLE.search(value):
             faults.append(_fault(path, value, "text holds a NUL or a lone surrogate", "send valid Unicode text"))
@@ -200,13 +216,16 @@ def _storable(value: Any, path: str, faults: list[Reason]) -> Any:
         case float() if not math.isfinite(value):
             faults.append(_fault(path, value, "the number is beyond a double", "send a smaller number"))
             return None
+        case dict() | list() if depth == DEPTH_LIMIT:
+            faults.append(_fault(path, "...", f"nested deeper than {DEPTH_LIMIT} levels", "send flatter JSON"))
+            return None
         case dict():
             return {
-                _storable(k, f"{path}.{k!a}", faults): _storable(v, f"{path}.{k}".lstrip("."), faults)
+                _storable(k, f"{path}.{k!a}", faults): _storable(v, f"{path}.{k}".lstrip("."), faults, depth + 1)
                 for k, v in value.items()
             }
         case list():
-            return [_storable(item, f"{path}.{index}", faults) for index, item in enumerate(value)]
+            return [_storable(item, f"{path}.{index}", faults, depth + 1) for index, item in enumerate(value)]
     return value
 
 
@@ -231,7 +250,7 @@ def _time(text: str | None) -> datetime:
 def _sequence(text: str | None) -> int | None:
     if text is None:
         return None
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise Unreadable(f"CloudEvents extension `sequence` {text!r} is no number")
     return int(text)
 
