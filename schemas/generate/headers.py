@@ -27,7 +27,7 @@ HEADERS = (
     Header("ce_time", False, "always", "When it happened, RFC 3339 with zone. Absent: the record's time in the log."),
     Header("ce_subject", False, "always", "What it is about: the job's id, `job/step/attempt`, or the model's name."),
     Header("ce_dataschema", False, "always", "URN of the data's JSON Schema: `urn:neuroweaver:<event>:<version>`."),
-    Header("ce_correlationid", False, "always", "Id of the job that all this belongs to. Absent: the `job_id` of the data."),
+    Header("ce_correlationid", False, "always", "Id of the job that all this belongs to. Where the data has a `job_id`, that one counts."),
     Header("ce_causationid", False, "where there is a cause", "`ce_id` of the event that led to this one."),
     Header(
         "ce_traceparent", False, "always", "W3C trace context; kept within a trace from hop to hop.", TRACEPARENT_PATTERN

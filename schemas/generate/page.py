@@ -1,6 +1,6 @@
 """Why: `docs/contract.md` is one text for readers whose facts cannot go stale: its tables come from the contract itself.
 
-The hand-written part is `contract.template.md`; a line `{{name}}` in it is replaced by what a function here writes.
+The hand-written part is `contract.template.md`; `{{name}}` in it is replaced by what is written here.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from schemas.base import EventData
-from schemas.envelope import PREFIX, encode, wire_data
+from schemas.envelope import ATTRIBUTE_LIMIT, DEPTH_LIMIT, PREFIX, SUBJECT_LIMIT, encode, wire_data
 from schemas.generate.examples import EXAMPLES
 from schemas.generate.field_tables import Schema, description, field_table, references
 from schemas.generate.headers import DEAD_LETTER_HEADERS, HEADERS
@@ -21,7 +21,7 @@ from schemas.steps import EXECUTOR_OF, INPUTS_OF, OUTPUTS_OF
 from schemas.topics import CATALOGUE, EVENT_TYPES, TOPIC_OF, Topic
 
 _TEMPLATE = Path(__file__).with_name("contract.template.md")
-_PLACE = re.compile(r"^\{\{(\w+)\}\}$", re.MULTILINE)
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
 _SETTINGS = (
     "DatasetSettings", "ColumnMapping", "SplitSettings", "TrainingSettings", "LoraSettings", "OptimiserSettings",
     "SamplingSettings", "FeedbackSettings", "JudgeSettings", "Rubric", "Rule", "PreferenceSettings", "PreferenceLoss",
@@ -35,6 +35,9 @@ _HOUR_MS = 60 * 60 * 1000
 def contract_page() -> str:
     """The whole page. Raises KeyError where the template names what is not written here."""
     parts: Mapping[str, Callable[[], str]] = {
+        "attribute_limit": lambda: str(ATTRIBUTE_LIMIT),
+        "subject_limit": lambda: str(SUBJECT_LIMIT),
+        "depth_limit": lambda: str(DEPTH_LIMIT),
         "topics": _topics,
         "headers": _headers,
         "dead_letter_headers": _dead_letter_headers,
