@@ -148,6 +148,16 @@ class FeedbackSettings(Strict):
     margin: float = Field(default=0.2, ge=0, description="Least difference of judge scores of a pair; below it is a tie.")
     pairs_per_prompt: int = Field(default=1, ge=1, le=64, description="Pairs taken from one prompt's candidates at most.")
 
+    @model_validator(mode="after")
+    def _what_is_judged_may_differ(self) -> Self:
+        if self.equal_fields and self.judged_field is None:
+            raise ValueError(
+                "`equal_fields` needs `judged_field`: a whole text that is judged cannot be changed afterwards"
+            )
+        if self.judged_field in self.equal_fields:
+            raise ValueError(f"`equal_fields` holds the judged field {self.judged_field!r}: both answers would be the same")
+        return self
+
 
 class PreferenceLoss(Strict):
     """One term of the preference loss."""

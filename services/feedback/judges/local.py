@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
+from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, Cache
 from transformers.utils import logging
 
@@ -24,6 +25,9 @@ from services.feedback.judges import questions
 from services.feedback.judges.judge import Judged, Orders, Tick
 from services.feedback.rows import Message
 
+_TURN = "Write a reply."
+"""What the model is asked by the user before the judged text, which is its answer then. Instruction-tuned models hardly know
+an answer without a question: without a turn the same principles tell good from bad replies less often."""
 _LOGIT_BYTES = 512 * 1024 * 1024
 """Of one batch at most: with a large vocabulary and long texts logits dwarf the model."""
 _BYTES_PER_LOGIT = 10
@@ -74,6 +78,11 @@ class LocalModel:
         ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return ids
 
+    def answers(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text as a whole answer: with the token that ends it, so that stopping early counts too."""
+        end = self._tokenizer.eos_token_id
+        return [ids if end is None else [*ids, end] for ids in self.tokens(texts)]
+
     def letter_tokens(self, letter: str) -> list[int]:
         """The tokens that say `letter`, with or without a space before it. Raises ModelUnfit where there is none."""
         found = {ids[0] for ids in self.tokens([letter, f" {letter}"]) if len(ids) == 1}
@@ -102,9 +111,9 @@ class LocalModel:
             if cache is not None:
                 cache.batch_repeat_interleave(len(places))
             logits = self._model(input_ids=rows[:, :-1], past_key_values=cache, use_cache=True).logits.float()
-            chosen = logits.gather(-1, rows[:, 1:, None]).squeeze(-1) - logits.logsumexp(-1)
+            losses = cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none").view(len(places), width)
             for row, place in enumerate(places):
-                found[place] = float(chosen[row, : len(texts[place])].mean())
+                found[place] = -float(losses[row, : len(texts[place])].mean())
         return found
 
     @torch.inference_mode()
@@ -165,14 +174,15 @@ class LikelihoodJudge:
     def __init__(self, name: str, model: LocalModel, rubric: Rubric) -> None:
         self.name, self._model = name, model
         self._prompts = [
-            model.prompt([Message(role="system", content=told)]) for told in (rubric.principle, rubric.opposite)
+            model.prompt([Message(role="system", content=told), Message(role="user", content=_TURN)])
+            for told in (rubric.principle, rubric.opposite)
         ]
 
     def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
         """The text alone is judged, so equal texts have equal scores and are computed once."""
         different = list(dict.fromkeys(text.text for text in texts))
         step = _steps(tick, 2 * len(different))
-        tokens = self._model.tokens(different)
+        tokens = self._model.answers(different)
         wanted, unwanted = (self._model.mean_log_likelihoods(prompt, tokens, step) for prompt in self._prompts)
         scores = {
             text: None if one is None or other is None else one - other

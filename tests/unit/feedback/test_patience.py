@@ -19,7 +19,7 @@ def test_a_dozen_failures_in_a_row_end_it() -> None:
 
 
 def test_a_success_in_between_starts_the_row_anew() -> None:
-    assert not after([*[False] * 11, *[True] * 20, *[False] * 11])
+    assert not after([*[False] * 11, *[True] * 30, *[False] * 11])
 
 
 def test_half_of_many_failing_ends_it() -> None:
