@@ -8,7 +8,7 @@ one decision and is asked again until it has none.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from pydantic import Field
 
@@ -34,6 +34,11 @@ class State(Frozen):
     correlation_id: str | None = Field(default=None, description="Job id.")
     opened_by: str | None = Field(default=None, description="Id of the event that opened the aggregate.")
     traceparent: str | None = Field(default=None, description="W3C trace context of that event.")
+
+    @classmethod
+    def stored(cls, text: str) -> Self:
+        """The state in a row, which an earlier release may have written: fields that are no more are passed over."""
+        return cls.model_validate_json(text, extra="ignore")
 
 
 class Decision(NamedTuple):

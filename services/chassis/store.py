@@ -114,7 +114,7 @@ async def lock_rows(connection: AsyncConnection, domain: Domain, refs: Iterable[
         await connection.execute(_insert_absent(name), {"keys": keys})
         for key, sequence, state, created, updated, offsets, own in await connection.execute(_select(name), {"keys": keys}):
             rows[Ref(name, key)] = Row(
-                state=aggregate.state.model_validate_json(state),
+                state=aggregate.state.stored(state),
                 sequence=sequence,
                 created_at=created,
                 updated_at=updated,

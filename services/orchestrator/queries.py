@@ -79,7 +79,7 @@ class JobQueries:
             row = (await connection.execute(_FIND, {"job_id": job_id})).one_or_none()
         if row is None:
             return None
-        state = JobState.model_validate_json(row[0])
+        state = JobState.stored(row[0])
         return JobRow(job_id, state, row[1], row[2]) if state.wish else None
 
     async def progress(self, job_id: str) -> list[ProgressRow]:

@@ -85,7 +85,7 @@ class ModelQueries:
             row = (await connection.execute(_MODEL, {"model": name})).one_or_none()
         if row is None:
             return None
-        state = ModelState.model_validate_json(row[0])
+        state = ModelState.stored(row[0])
         return ModelRow(name, state, row[1]) if state.versions else None
 
     async def version(self, name: str, version: str) -> VersionRow | None:

@@ -145,6 +145,17 @@ async def test_garbage_in_the_middle_of_a_batch_becomes_dead_letters_and_the_res
     assert all(b"dlq_error" in {name.encode() for name, _ in record.headers} for record in mine_copied)
 
 
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_records_are_read_however_their_producer_compressed_them(toy: Toy, codec: str) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=toy.settings.kafka_bootstrap, compression_type=codec)
+    await producer.start()
+    value, headers = encode(toy.requested("a"))
+    await producer.send_and_wait(REQUESTS.name, value, (toy.prefix + "a").encode(), headers=headers)
+    await producer.stop()
+    async with toy.running():
+        await until(lambda: _published(toy, 1))
+
+
 async def test_what_falls_due_is_decided_without_an_event(kafka: str, database_url: str, tmp_path: Path) -> None:
     toy = Toy(kafka, database_url, tmp_path, delay=timedelta(seconds=1))
     await toy.create()
