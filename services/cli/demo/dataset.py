@@ -72,7 +72,7 @@ def splits() -> dict[str, list[Row]]:
     """All rows by split, always the same."""
     return {
         "train": rows("train", TRAIN, per_cell=80, qualities=MIXED),
-        "dev": rows("dev", DEV, per_cell=4, qualities=MIXED),
+        "dev": rows("dev", DEV, per_cell=6, qualities=MIXED),
         "test": rows("test", TEST, per_cell=6, qualities=GOOD),
     }
 
