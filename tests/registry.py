@@ -10,13 +10,14 @@ from uuid import uuid4
 
 import httpx
 import uvicorn
+from aiokafka import AIOKafkaConsumer
 from sqlalchemy.engine import make_url
 
 from schemas.artifacts import ArtifactRef
 from schemas.envelope import Event, decode, encode
 from schemas.jobs import StepRequested, StepResult
 from schemas.steps import RegisterSettings
-from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS
+from schemas.topics import EVENT_TYPES, JOBS, MODELS
 from services.chassis.artifacts import ArtifactStore
 from services.chassis.batch import appended_at
 from services.chassis.executor.work import WorkEffects
@@ -30,7 +31,9 @@ from services.registry.domain.models import RegistryDomain
 from services.registry.register import Registrar
 from services.registry.settings import RegistrySettings
 from tests.steps import an_event, request
-from tests.toy import read_all, until
+from tests.toy import until
+
+OUTCOMES = ("StepCompleted", "StepFailed", "StepCancelled")
 
 
 class OwnSteps(RegistryDomain):
@@ -57,6 +60,22 @@ class Registry:
         self.store = ArtifactStore(self.settings.artifacts_uri)
         self.home = home
         self.http = httpx.AsyncClient()
+        self.said: list[Event] = []
+        """What it told the world since it runs, in order per partition."""
+        self.mark = ""
+        self.begin()
+
+    def begin(self) -> None:
+        """From now on jobs, models and the requester are others than before: tests can share one registry."""
+        self.mark = uuid4().hex[:8]
+
+    def name(self, model: str) -> str:
+        """The full name of a model of this test."""
+        return f"{model}-{self.mark}"
+
+    def job(self, job: str) -> str:
+        """The id of a job of this test."""
+        return f"{self.prefix}{self.mark}-{job}"
 
     def service(self) -> Service:
         """As `app.build` makes it, but for the domain."""
@@ -70,6 +89,8 @@ class Registry:
         """The registry behind real HTTP, ready."""
         service = self.service()
         server = uvicorn.Server(uvicorn.Config(application([service]), port=0, log_config=None, lifespan="on"))
+        consumer = await tail(self.settings.kafka_bootstrap, JOBS.name, MODELS.name)
+        listening = asyncio.create_task(self._listen(consumer))
         serving = asyncio.create_task(server.serve())
         try:
             await until(lambda: server.started)
@@ -81,6 +102,14 @@ class Registry:
             await self.http.aclose()
             server.should_exit = True
             await serving
+            listening.cancel()
+            await consumer.stop()
+
+    async def _listen(self, consumer: AIOKafkaConsumer) -> None:
+        async for record in consumer:
+            event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
+            if isinstance(event, Event) and event.source == self.source:
+                self.said.append(event)
 
     def adapter(self, content: str = "weights", **files: str) -> ArtifactRef:
         """An artifact that looks like an adapter; `files` are added, dots written as `__`."""
@@ -103,10 +132,10 @@ class Registry:
             "evaluate-base": StepResult(metrics={"exact_match": 0.0}),
             "evaluate": evaluated,
         }
-        settings = RegisterSettings(base_model="base", model=model, alias=fields.pop("alias", "candidate"))
+        settings = RegisterSettings(base_model="base", model=self.name(model), alias=fields.pop("alias", "candidate"))
         return request(
-            self.prefix + job, "register", attempt, kind="register", settings=settings, inputs={"adapter": adapter},
-            results=results, requester="relaycore", **fields,
+            self.job(job), "register", attempt, kind="register", settings=settings, inputs={"adapter": adapter},
+            results=results, requester=self.mark, **fields,
         )  # fmt: skip
 
     async def ask(self, *steps: StepRequested) -> None:
@@ -119,26 +148,31 @@ class Registry:
         await producer.flush()
         await producer.stop()
 
-    async def log(self, topic: str) -> list[Event]:
-        """Its own words on a topic, in order per partition."""
-        events = []
-        for record in await read_all(self.settings.kafka_bootstrap, topic):
-            event = (
-                decode(record.value, record.headers, EVENT_TYPES, appended_at(record)) if topic != REQUESTS.name else None
-            )
-            if isinstance(event, Event) and event.source == self.source:
-                events.append(event)
-        return events
-
     async def outcome(self, step: StepRequested) -> Event:
         """How the attempt ended; waits for it."""
-        found: list[Event] = []
+        subject = f"{step.job_id}/{step.step}/{step.attempt}"
 
-        async def ended() -> bool:
-            subject = f"{step.job_id}/{step.step}/{step.attempt}"
-            outcomes = ("StepCompleted", "StepFailed", "StepCancelled")
-            found[:] = [event for event in await self.log(JOBS.name) if event.subject == subject and event.type in outcomes]
-            return bool(found)
+        def ended() -> list[Event]:
+            return [event for event in self.said if event.subject == subject and event.type in OUTCOMES]
 
         await until(ended, what=lambda: json.dumps(step.model_dump(mode="json")))
-        return found[0]
+        return ended()[0]
+
+    async def about(self, model: str, count: int) -> list[Event]:
+        """What it said about a model of this test; waits until it is `count` events."""
+
+        def told() -> list[Event]:
+            return [event for event in self.said if event.subject == self.name(model)]
+
+        await until(lambda: len(told()) >= count, what=told)
+        return told()
+
+
+async def tail(kafka: str, *topics: str) -> AIOKafkaConsumer:
+    """A consumer of what is appended from now on, in no group."""
+    consumer = AIOKafkaConsumer(*topics, bootstrap_servers=kafka, enable_auto_commit=False)
+    await consumer.start()
+    await consumer.seek_to_end()
+    for partition in consumer.assignment():
+        await consumer.position(partition)
+    return consumer

@@ -23,6 +23,10 @@ ModelId = Annotated[
 ]
 
 
+_NAMED = 20
+"""So many versions and aliases at most are named in a refusal; the newest ones."""
+
+
 def _problems(*statuses: int) -> dict[int | str, dict[str, object]]:
     return {status: {"model": ProblemDocument} for status in statuses}
 
@@ -44,7 +48,7 @@ def router(runtime: Runtime) -> APIRouter:
         number = resolve(row.state, wanted)
         found = await models.version(name, number) if number else None
         if found is None:
-            known = ", ".join((*row.state.versions, *row.state.aliases))
+            known = ", ".join((*row.state.versions[-_NAMED:], *sorted(row.state.aliases)[:_NAMED]))
             raise Problem(404, "Not found", f"model {name!r} has no version or alias {wanted!r}; it has {known}")
         return found
 
@@ -126,7 +130,7 @@ def _unknown_version(name: str, version: str, state: ModelState) -> Problem:
         field="version",
         value=version,
         message=f"model {name!r} has no such version",
-        remedy=f"use one of {', '.join(state.versions)}",
+        remedy=f"use one of {', '.join(state.versions[-_NAMED:])}",
     )
     return Problem(422, "Unknown version", str(reason), reasons=[reason])
 

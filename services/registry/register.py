@@ -4,18 +4,18 @@ Files are read in a thread; nothing here needs a process of its own.
 """
 
 import asyncio
-import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from pydantic import JsonValue
 
+from schemas.answers import json_object
 from schemas.artifacts import ArtifactRef, Manifest
 from schemas.jobs import StepFault, StepRequested
 from schemas.models import ModelRegistered
 from schemas.reasons import Reason
 from schemas.steps import RegisterSettings
-from services.chassis.artifacts import ArtifactCorrupt, ArtifactRefused, ArtifactStore
+from services.chassis.artifacts import MANIFEST, ArtifactCorrupt, ArtifactRefused, ArtifactStore
 from services.chassis.executor.folders import cache_of
 from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLocks, Work, WorkContext
 from services.registry.domain.lineage import lineage_of, metrics_of
@@ -73,18 +73,40 @@ def _wanted(
 
 def _examine(store_uri: str, adapter: ArtifactRef, cache: Path) -> dict[str, JsonValue]:
     """Prove every file, refuse what could be code, and return the recipe. Raises Refused and the store's errors."""
-    store = ArtifactStore(store_uri)
-    check_files(store.verify(adapter))
-    recipe = store.fetch(adapter, cache) / RECIPE
-    if not recipe.exists():
+    folder = ArtifactStore(store_uri).fetch(adapter, cache)
+    manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    check_files(manifest)
+    for entry in manifest.files:
+        if entry.path.endswith("config.json"):
+            check_configuration(entry.path, _object(folder / entry.path))
+    return _recipe(folder / RECIPE)
+
+
+def _recipe(path: Path) -> dict[str, JsonValue]:
+    if not path.exists():
         return {}
-    content = recipe.read_bytes()
-    if len(content) > _RECIPE_LIMIT:
+    size = path.stat().st_size
+    if size > _RECIPE_LIMIT:
+        raise Refused(RECIPE, f"{size} bytes are more than the {_RECIPE_LIMIT} that an event can carry", "shorten it")
+    found = _object(path)
+    if found is None:
+        raise Refused(RECIPE, "it is no JSON object", "register the output of a train step")
+    return found
+
+
+def _object(path: Path) -> dict[str, JsonValue] | None:
+    """The JSON object in a file; None where it holds something else."""
+    return json_object(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def check_configuration(path: str, content: Mapping[str, JsonValue] | None) -> None:
+    """Raises Refused for a configuration that names code to load with the model."""
+    if content and content.get("auto_map"):
         raise Refused(
-            RECIPE, f"{len(content)} bytes are more than the {_RECIPE_LIMIT} that an event can carry", "shorten it"
+            path,
+            "`auto_map` names code that a loader would fetch and run",
+            "use a base model whose architecture and tokenizer are part of the library",
         )
-    found = json.loads(content)
-    return found if isinstance(found, dict) else {}
 
 
 def check_files(manifest: Manifest) -> None:

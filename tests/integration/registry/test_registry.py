@@ -7,14 +7,20 @@ import pytest
 
 from schemas.jobs import StepCompleted, StepFailed
 from schemas.models import ModelPromoted, ModelRegistered
-from schemas.topics import MODELS
 from tests.registry import Registry
 
 
-@pytest.fixture
-async def registry(kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[Registry]:
-    async with Registry(kafka, database_url, tmp_path).running() as registry:
+@pytest.fixture(scope="module")
+async def running(kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Registry]:
+    async with Registry(kafka, database_url, tmp_path_factory.mktemp("registry")).running() as registry:
         yield registry
+
+
+@pytest.fixture
+def registry(running: Registry) -> Registry:
+    """The one that runs, with names of this test's own."""
+    running.begin()
+    return running
 
 
 async def test_a_register_step_becomes_a_version_with_its_lineage_and_is_announced(registry: Registry) -> None:
@@ -24,11 +30,11 @@ async def test_a_register_step_becomes_a_version_with_its_lineage_and_is_announc
     completed = (await registry.outcome(step)).data
     assert isinstance(completed, StepCompleted)
     assert completed.result.facts["version"] == "1.0.0"
-    registered, promoted = await registry.log(MODELS.name)
+    registered, promoted = await registry.about("router", 2)
     assert isinstance(registered.data, ModelRegistered)
     assert isinstance(promoted.data, ModelPromoted)
     assert {registered.correlation_id, promoted.correlation_id} == {step.job_id}
-    answer = await registry.http.get("/models/router@candidate")
+    answer = await registry.http.get(f"/models/{registry.name('router')}@candidate")
     assert answer.status_code == 200, answer.text
     shown = answer.json()
     assert shown["version"] == "1.0.0"
@@ -36,7 +42,7 @@ async def test_a_register_step_becomes_a_version_with_its_lineage_and_is_announc
     assert shown["artifact"] == adapter.model_dump()
     assert shown["lineage"]["dataset_sha256"] == "d" * 64
     assert shown["lineage"]["configuration"] == {"rank": 8}
-    (listed,) = (await registry.http.get("/models")).json()["items"]
+    (listed,) = (await registry.http.get(f"/models?requester={registry.mark}")).json()["items"]
     assert listed == shown
 
 
@@ -49,7 +55,7 @@ async def test_the_same_step_registered_twice_is_one_version(registry: Registry)
     repeated = (await registry.outcome(again)).data
     assert isinstance(repeated, StepCompleted)
     assert repeated.result.facts["version"] == "1.0.0"
-    assert len(await registry.log(MODELS.name)) == 2
+    assert len(await registry.about("router", 2)) == 2
 
 
 async def test_jobs_that_register_into_one_model_at_once_get_versions_of_their_own_in_one_order(registry: Registry) -> None:
@@ -58,7 +64,7 @@ async def test_jobs_that_register_into_one_model_at_once_get_versions_of_their_o
     for step in steps:
         await registry.outcome(step)
     registered = [
-        event.data.version for event in await registry.log(MODELS.name) if isinstance(event.data, ModelRegistered)
+        event.data.version for event in await registry.about("shared", 12) if isinstance(event.data, ModelRegistered)
     ]
     assert registered == [f"1.0.{n}" for n in range(6)]
 
@@ -74,7 +80,7 @@ async def test_a_corrupted_artifact_is_refused_as_a_fault_of_the_user_and_gets_n
     assert isinstance(failed, StepFailed)
     assert failed.fault.cause == "user"
     assert "adapter_model.safetensors" in failed.fault.message
-    assert (await registry.http.get("/models/router")).status_code == 404
+    assert (await registry.http.get(f"/models/{registry.name('router')}")).status_code == 404
 
 
 @pytest.mark.parametrize("name", ["model__pkl", "modeling__py", "pytorch_model__bin"])
@@ -88,6 +94,26 @@ async def test_what_could_run_code_is_refused_by_name(registry: Registry, name: 
     assert reason.remedy
 
 
+async def test_a_configuration_that_names_code_to_load_is_refused(registry: Registry) -> None:
+    asks_for_code = '{"auto_map": {"AutoTokenizer": ["somebody/repository--tokenization.Mine", null]}}'
+    step = registry.step("job", "router", registry.adapter(tokenizer_config__json=asks_for_code))
+    await registry.ask(step)
+    failed = (await registry.outcome(step)).data
+    assert isinstance(failed, StepFailed)
+    assert failed.fault.cause == "user"
+    assert "auto_map" in failed.fault.message
+
+
+@pytest.mark.parametrize("recipe", ["", "no JSON", "[]", '{"loss": NaN}', '{"padding": "' + "x" * 70_000 + '"}'])
+async def test_a_recipe_that_no_event_can_carry_is_a_fault_of_the_user(registry: Registry, recipe: str) -> None:
+    step = registry.step("job", "router", registry.adapter(training__json=recipe))
+    await registry.ask(step)
+    failed = (await registry.outcome(step)).data
+    assert isinstance(failed, StepFailed)
+    assert failed.fault.cause == "user"
+    assert failed.fault.reasons[0].value == "training.json"
+
+
 async def test_an_alias_moves_by_compare_and_set(registry: Registry) -> None:
     first, second = (
         registry.step("job-1", "router", registry.adapter("1")),
@@ -96,7 +122,7 @@ async def test_an_alias_moves_by_compare_and_set(registry: Registry) -> None:
     for step in (first, second):
         await registry.ask(step)
         await registry.outcome(step)
-    path = "/models/router/aliases"
+    path = f"/models/{registry.name('router')}/aliases"
     etag = (await registry.http.get(path)).headers["etag"]
     moved = await registry.http.put(f"{path}/production", json={"version": "1.0.0"}, headers={"If-Match": etag})
     assert moved.status_code == 200
@@ -108,9 +134,8 @@ async def test_an_alias_moves_by_compare_and_set(registry: Registry) -> None:
     unknown = await registry.http.put(f"{path}/production", json={"version": "7.0.0"})
     assert unknown.status_code == 422
     assert unknown.json()["reasons"][0]["field"] == "version"
-    assert [item["id"] for item in (await registry.http.get("/models?alias=production")).json()["items"]] == [
-        "router@1.0.0"
-    ]
+    named = (await registry.http.get(f"/models?alias=production&requester={registry.mark}")).json()["items"]
+    assert [item["id"] for item in named] == [f"{registry.name('router')}@1.0.0"]
 
 
 async def test_lists_are_filtered_and_paged_without_repeating_or_hiding_a_version(registry: Registry) -> None:
@@ -120,23 +145,25 @@ async def test_lists_are_filtered_and_paged_without_repeating_or_hiding_a_versio
         await registry.outcome(step)
     seen, cursor = [], ""
     while True:
-        page = (await registry.http.get(f"/models?limit=2{cursor}")).json()
+        page = (await registry.http.get(f"/models?limit=2&requester={registry.mark}{cursor}")).json()
         seen += [item["id"] for item in page["items"]]
         if page["next"] is None:
             break
         cursor = f"&cursor={page['next']}"
-    assert seen == ["even@1.0.2", "odd@1.0.1", "even@1.0.1", "odd@1.0.0", "even@1.0.0"]
-    assert [item["version"] for item in (await registry.http.get("/models?name=odd")).json()["items"]] == ["1.0.1", "1.0.0"]
-    assert (await registry.http.get(f"/models?name=odd{cursor}")).status_code == 422
-    job = f"{registry.prefix}job-3"
-    assert [item["id"] for item in (await registry.http.get(f"/models?job_id={job}")).json()["items"]] == ["odd@1.0.1"]
+    even, odd = registry.name("even"), registry.name("odd")
+    assert seen == [f"{even}@1.0.2", f"{odd}@1.0.1", f"{even}@1.0.1", f"{odd}@1.0.0", f"{even}@1.0.0"]
+    of_odd = (await registry.http.get(f"/models?name={odd}")).json()["items"]
+    assert [item["version"] for item in of_odd] == ["1.0.1", "1.0.0"]
+    assert (await registry.http.get(f"/models?name={odd}{cursor}")).status_code == 422
+    of_job = (await registry.http.get(f"/models?job_id={registry.job('job-3')}")).json()["items"]
+    assert [item["id"] for item in of_job] == [f"{odd}@1.0.1"]
 
 
 async def test_what_is_not_there_is_a_404_that_says_what_is(registry: Registry) -> None:
     step = registry.step("job", "router", registry.adapter())
     await registry.ask(step)
     await registry.outcome(step)
-    missing = await registry.http.get("/models/router@9.9.9")
+    missing = await registry.http.get(f"/models/{registry.name('router')}@9.9.9")
     assert missing.status_code == 404
     assert "1.0.0" in missing.json()["detail"]
     assert (await registry.http.get("/models/nobody")).status_code == 404
