@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import typer
 
-from services.chassis.artifacts import ArtifactStore
+from services.chassis.artifacts import ArtifactCorrupt, ArtifactStore
 from services.cli.edge import Edge
 from services.cli.exits import EXIT_CODES, Exit, stop_with
 from services.cli.output import out, print_json, print_pairs, print_table, say
@@ -108,7 +108,11 @@ def _find(edge: Edge, model_id: str) -> VersionView:
 
 
 def _fetch(version: VersionView, settings: CliSettings) -> Path:
-    return ArtifactStore(version.artifact.uri).fetch(version.artifact, settings.cache)
+    """The version's files, proved; ends the command where they are not what was registered."""
+    try:
+        return ArtifactStore(version.artifact.uri).fetch(version.artifact, settings.cache)
+    except ArtifactCorrupt as error:
+        stop_with(Exit.FAILED, f"{version.id} is not what was registered: {error}")
 
 
 def _pages(edge: Edge, limit: int, **filters: str | None) -> list[VersionView]:

@@ -2,29 +2,13 @@
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
 from schemas.progress import StepProgressed
+from tests.command import Ended, run
 from tests.orchestrator import Orchestrator
-
-
-@dataclass
-class Ended:
-    """How a command ended."""
-
-    code: int | None
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +20,7 @@ async def orchestrator(
 
 
 async def jobs(orchestrator: Orchestrator, *arguments: str, stdin: str = "") -> Ended:
-    address = str(orchestrator.http.base_url).removesuffix("/api/v1/")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.cli.main", "jobs", *arguments,
-        env={**os.environ, "NEUROWEAVER_HTTP": address, "COLUMNS": "200"},
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate(stdin.encode())
-    return Ended(process.returncode, out.decode(), err.decode())
+    return await run(str(orchestrator.http.base_url).removesuffix("/api/v1/"), "jobs", *arguments, stdin=stdin)
 
 
 async def test_a_submitted_job_is_watched_to_its_end(orchestrator: Orchestrator) -> None:
