@@ -12,4 +12,4 @@ async def attempts_of(engine: AsyncEngine, job_id: str) -> list[AttemptState]:
     """The job's attempts at feedback steps, the earliest first."""
     async with engine.connect() as connection:
         rows = await connection.scalars(_OF_JOB, {"job_id": job_id})
-        return [AttemptState.model_validate_json(row) for row in rows]
+        return [AttemptState.stored(row) for row in rows]

@@ -1,28 +1,43 @@
 """Why: a request's settings become a judge, or a fault that names the setting; torch is imported only for a local judge."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from schemas.reasons import Reason, shown
 from schemas.recipes import FeedbackSettings, JudgeSettings, Rubric
 from services.chassis.executor.child import Task, UserFault
-from services.chassis.references import ReferenceFault, resolve
+from services.chassis.references import ReferenceFault, folder_digest, resolve
 from services.feedback.judges.journal import Journal
 from services.feedback.judges.judge import Judge
 from services.feedback.judges.openai import OpenAIJudge
 from services.feedback.judges.rules import RulesJudge
 
 
-def choose_judge(feedback: FeedbackSettings, base_model: str, task: Task) -> Judge:
-    """The judge that `feedback` names, ready to work. Raises UserFault."""
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A judge that is ready to work."""
+
+    judge: Judge
+    facts: Mapping[str, str]
+    """What a step's result says about who judged."""
+
+
+def choose_judge(feedback: FeedbackSettings, base_model: str, task: Task) -> Chosen:
+    """The judge that `feedback` names. Raises UserFault."""
     match feedback.judge.kind:
         case "rules":
-            return _rules(feedback.rubric)
+            return _chosen(_rules(feedback.rubric))
         case "openai":
-            journal: Callable[[], Journal] = lambda: Journal(task.checkpoints, task.own_checkpoints)  # noqa: E731
-            return OpenAIJudge(feedback.judge, feedback.rubric, journal)
+            journal = partial(Journal, task.checkpoints, task.own_checkpoints)
+            return _chosen(OpenAIJudge(feedback.judge, feedback.rubric, journal))
         case "local":
             return _local(feedback.judge, feedback.rubric, base_model, task)
+
+
+def _chosen(judge: Judge, **facts: str) -> Chosen:
+    return Chosen(judge, {"judge": judge.name, **facts})
 
 
 def _rules(rubric: Rubric) -> Judge:
@@ -31,7 +46,7 @@ def _rules(rubric: Rubric) -> Judge:
     return RulesJudge(rubric.rules)
 
 
-def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, task: Task) -> Judge:
+def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, task: Task) -> Chosen:
     reference = settings.model or base_model
     field = "feedback.judge.model" if settings.model else "base_model"
     try:
@@ -49,7 +64,7 @@ def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, task: Task)
     try:
         model = LocalModel(folder, max(1, settings.batch_size >> task.memory_failures))
         judge = LikelihoodJudge if settings.scoring == "likelihood" else QuestionJudge
-        return judge(name, model, rubric)
+        return _chosen(judge(name, model, rubric), judge_model_sha256=folder_digest(folder, task.cache))
     except ModelUnfit as unfit:
         raise _fault(field, reference, str(unfit), "name a causal language model in the format of transformers") from unfit
 

@@ -25,7 +25,7 @@ from services.feedback.judges import questions
 from services.feedback.judges.judge import Judged, Orders, Tick
 from services.feedback.rows import Message
 
-_TURN = "Write a reply."
+_TURN = "Write the reply."
 """What the model is asked by the user before the judged text, which is its answer then. Instruction-tuned models hardly know
 an answer without a question: without a turn the same principles tell good from bad replies less often."""
 _LOGIT_BYTES = 512 * 1024 * 1024

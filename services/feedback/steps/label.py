@@ -19,9 +19,9 @@ def label(context: Context) -> tuple[StepResult, list[FeedbackRecorded]]:
     settings = task.settings.feedback
     rows = read_lines(context.store.fetch(task.inputs["candidates"], task.cache) / "candidates.jsonl", Candidates)
     groups = [group(row, settings.judged_field, settings.equal_fields) for row in rows]
-    judge = choose_judge(settings, task.settings.base_model, task)
-    labelled = label_groups(groups, judge, settings, ticking(context, "judgements"))
-    report = label_report(judge.name, settings, labelled)
+    chosen = choose_judge(settings, task.settings.base_model, task)
+    labelled = label_groups(groups, chosen.judge, settings, ticking(context, "judgements"))
+    report = label_report(chosen.judge.name, settings, labelled)
     if not report.pairs:
         raise UserFault(without_pairs(report, labelled))
     pairs = [pair for one in labelled for pair in preferences(one, settings.equal_fields)]
@@ -36,7 +36,7 @@ def label(context: Context) -> tuple[StepResult, list[FeedbackRecorded]]:
         "position_consistency": recorded.position_consistency,
         "longer_preferred": recorded.longer_preferred,
     }
-    result = StepResult(outputs={"preferences": artifact}, metrics=metrics, facts={"judge": judge.name})
+    result = StepResult(outputs={"preferences": artifact}, metrics=metrics, facts=dict(chosen.facts))
     return result, [recorded]
 
 

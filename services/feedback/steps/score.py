@@ -16,7 +16,7 @@ def score(context: Context) -> StepResult:
         raise TypeError(f"a step of kind score needs ScoreSettings, not {type(task.settings).__name__}")
     settings = task.settings.feedback
     rows = read_lines(context.store.fetch(task.inputs["predictions"], task.cache) / "predictions.jsonl", Prediction)
-    judge = choose_judge(settings, task.settings.base_model, task)
-    scored = score_predictions(rows, judge, settings, ticking(context, "answers"))
+    chosen = choose_judge(settings, task.settings.base_model, task)
+    scored = score_predictions(rows, chosen.judge, settings, ticking(context, "answers"))
     artifact = written(context.store, scored.report, scores=scored.lines)
-    return StepResult(outputs={"scores": artifact}, metrics=scored.report.metrics, facts={"judge": judge.name})
+    return StepResult(outputs={"scores": artifact}, metrics=scored.report.metrics, facts=dict(chosen.facts))

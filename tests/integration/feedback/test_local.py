@@ -10,8 +10,9 @@ import torch
 
 from schemas.recipes import Rubric
 from services.chassis.executor.child import UserFault
+from services.chassis.references import folder_digest
 from services.feedback.judges import local, questions
-from services.feedback.judges.choose import choose_judge
+from services.feedback.judges.choose import Chosen, choose_judge
 from services.feedback.judges.judge import Judged
 from services.feedback.judges.local import LikelihoodJudge, LocalModel, QuestionJudge
 from services.feedback.rows import Message
@@ -163,14 +164,19 @@ def test_a_model_without_a_template_reads_the_turns_as_paragraphs(tiny_model: Pa
     assert model.prompt(CHAT) == model.tokens(["Be kind.\n\nHi\n\n"])[0]
 
 
-def chosen(step: Step, judge: dict[str, Any], base_model: str = "base") -> Any:
+def chosen(step: Step, judge: dict[str, Any], base_model: str = "base") -> Chosen:
     context = step.context("label", [], {"judge": {"kind": "local", **judge}}, base_model)
     return choose_judge(context.task.settings.feedback, base_model, context.task)  # type: ignore[union-attr]
 
 
 def test_the_jobs_base_model_is_the_judge_unless_another_is_named(step: Step, tiny_model: Path) -> None:
-    assert chosen(step, {}, str(tiny_model)).name == "local/likelihood:model"
-    assert chosen(step, {"model": str(tiny_model), "scoring": "question"}).name == "local/question:model"
+    assert chosen(step, {}, str(tiny_model)).judge.name == "local/likelihood:model"
+    assert chosen(step, {"model": str(tiny_model), "scoring": "question"}).judge.name == "local/question:model"
+
+
+def test_the_judges_digest_is_part_of_the_result(step: Step, tiny_model: Path) -> None:
+    facts = chosen(step, {}, str(tiny_model)).facts
+    assert facts == {"judge": "local/likelihood:model", "judge_model_sha256": folder_digest(tiny_model)}
 
 
 @pytest.mark.parametrize(("judge", "field"), [({"model": "/no/such"}, "feedback.judge.model"), ({}, "base_model")])

@@ -166,7 +166,7 @@ def test_a_local_judge_scores_predictions(step: Step, tiny_model: Path, scoring:
     feedback = {"judge": {"kind": "local", "scoring": scoring}, "judged_field": "reply"}
     result = score(step.context("score", predictions(), feedback, str(tiny_model)))
     assert isinstance(result.metrics["judge"], float)
-    assert result.facts == {"judge": f"local/{scoring}:model"}
+    assert result.facts["judge"] == f"local/{scoring}:model"
 
 
 def test_a_step_that_is_told_to_stop_stops_before_the_next_judgement(step: Step) -> None:
