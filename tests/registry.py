@@ -120,19 +120,22 @@ class Registry:
             (folder / name).write_text(text)
         return self.store.put(folder)
 
-    def step(self, job: str, model: str, adapter: ArtifactRef, *, attempt: int = 1, **fields: Any) -> StepRequested:
-        """The last step of a job."""
+    def step(
+        self, job: str, model: str, adapter: ArtifactRef, *, attempt: int = 1, base: tuple[str, str] = ("base", "b" * 64),
+        **fields: Any,
+    ) -> StepRequested:  # fmt: skip
+        """The last step of a job; `base` is the base model's reference and digest."""
         evaluated = StepResult(
             outputs={"predictions": ArtifactRef(uri="/p", sha256="a" * 64, size=1)},
             metrics={"exact_match": 0.9},
             inputs={"adapter": adapter.sha256},
         )
         results = {
-            "prepare": StepResult(facts={"dataset_sha256": "d" * 64, "base_model_sha256": "b" * 64}),
+            "prepare": StepResult(facts={"dataset_sha256": "d" * 64, "base_model_sha256": base[1]}),
             "evaluate-base": StepResult(metrics={"exact_match": 0.0}),
             "evaluate": evaluated,
         }
-        settings = RegisterSettings(base_model="base", model=self.name(model), alias=fields.pop("alias", "candidate"))
+        settings = RegisterSettings(base_model=base[0], model=self.name(model), alias=fields.pop("alias", "candidate"))
         return request(
             self.job(job), "register", attempt, kind="register", settings=settings, inputs={"adapter": adapter},
             results=results, requester=self.mark, **fields,

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import typer
 
 from services.chassis.artifacts import ArtifactCorrupt, ArtifactStore
-from services.cli.edge import Edge
+from services.cli.edge import Edge, Refused
 from services.cli.exits import EXIT_CODES, Exit, stop_with
 from services.cli.output import out, print_json, print_pairs, print_table, say
 from services.cli.settings import CliSettings
@@ -82,7 +82,9 @@ def download(
 def try_model(
     model_id: ModelId,
     text: Annotated[str, typer.Argument(help="What to ask it; - reads standard input.", metavar="TEXT")],
-    system: Annotated[str | None, typer.Option(help="System prompt; default: the one it was trained with.")] = None,
+    system: Annotated[
+        str | None, typer.Option(help="System prompt; default: the one that the job's data set names for all rows.")
+    ] = None,
     tokens: Annotated[int, typer.Option(min=1, max=4096, help="At most so many new tokens.")] = 128,
     json: Json = False,
 ) -> None:
@@ -95,8 +97,9 @@ def try_model(
     settings = CliSettings()
     with http_address(settings) as address, Edge(address) as edge:
         version = _find(edge, model_id)
+        prompt = _system_prompt(edge, version) if system is None else system
     say(f"loading {version.id}")
-    reply = answer(_fetch(version, settings), version.lineage.base_model, question, system, tokens, settings.home)
+    reply = answer(version, _fetch(version, settings), question, prompt, tokens, settings)
     if json:
         print_json({"id": version.id, "text": question, "answer": reply})
     else:
@@ -105,6 +108,18 @@ def try_model(
 
 def _find(edge: Edge, model_id: str) -> VersionView:
     return VersionView.model_validate(edge.get(f"/models/{quote(model_id, safe='')}"))
+
+
+def _system_prompt(edge: Edge, version: VersionView) -> str | None:
+    """What the job that made the version told the model it is; None where it told nothing, or is not known here."""
+    try:
+        job = edge.get(f"/training/{quote(version.lineage.job_id, safe='')}")
+    except Refused as refusal:
+        if refusal.status == 404:
+            return None
+        raise
+    prompt = ((job.get("request") or {}).get("dataset") or {}).get("system_prompt")
+    return prompt if isinstance(prompt, str) else None
 
 
 def _fetch(version: VersionView, settings: CliSettings) -> Path:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from schemas.artifacts import ArtifactRef
+from schemas.recipes import LoraSettings
+from services.chassis.references import folder_digest
 from tests.command import Ended, run
 from tests.registry import Registry
 
@@ -104,3 +106,59 @@ async def test_a_version_whose_files_were_changed_is_not_brought(registry: Regis
     assert "adapter_model.safetensors" in ended.err
     assert "Traceback" not in ended.err
     assert names(tmp_path) == []
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tiny_model import build
+
+    return build(tmp_path_factory.mktemp("base"))
+
+
+async def trained(registry: Registry, base: Path, digest: str) -> ArtifactRef:
+    """Register an adapter of `base` that changes what it says."""
+    import torch
+
+    from services.trainer.modelling.adapter import new_adapter, write_adapter
+    from services.trainer.modelling.base import load_base
+    from services.trainer.modelling.chat import Chat
+
+    adapted = new_adapter(load_base(base, torch.float32, torch.device("cpu")), LoraSettings(rank=2), seed=0)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight)
+    folder = registry.home / f"trained-{registry.mark}"
+    folder.mkdir()
+    write_adapter(adapted, folder, str(base))
+    Chat(base).save(folder)
+    adapter = registry.store.put(folder)
+    step = registry.step("job", "router", adapter, base=(str(base), digest))
+    await registry.ask(step)
+    assert (await registry.outcome(step)).type == "StepCompleted"
+    return adapter
+
+
+async def test_a_registered_version_answers_as_its_adapter_has_learnt(registry: Registry, base: Path) -> None:
+    from services.trainer.answer import answer
+    from services.trainer.data.rows import Message
+
+    adapter = await trained(registry, base, folder_digest(base))
+    asked = ("Where is my parcel?", "--system", "Be kind.", "--tokens", "12", "--json")
+    ended = await models(registry, "try", f"{registry.name('router')}@candidate", *asked)
+    assert ended.code == 0, ended.err
+    messages = [Message(role="system", content="Be kind."), Message(role="user", content="Where is my parcel?")]
+    expected = answer(base, Path(adapter.uri), messages, 12)
+    assert ended.json == {"id": f"{registry.name('router')}@1.0.0", "text": "Where is my parcel?", "answer": expected}
+
+
+async def test_a_version_is_not_tried_on_a_base_model_that_has_changed(registry: Registry, base: Path) -> None:
+    await trained(registry, base, "c" * 64)
+    ended = await models(registry, "try", registry.name("router"), "Where is my parcel?")
+    assert ended.code == 1
+    assert f"base model {base} has changed" in ended.err
+
+
+async def test_an_empty_question_is_wrong_usage(registry: Registry) -> None:
+    ended = await models(registry, "try", registry.name("router"), "  ")
+    assert ended.code == 2
+    assert "TEXT" in ended.err

@@ -1,0 +1,21 @@
+"""Why: one answer of a registered version to a person who tries it, by the same template and arithmetic as its evaluation."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from services.trainer.data.rows import Message
+from services.trainer.modelling.adapter import load_for_inference
+from services.trainer.modelling.chat import Chat
+from services.trainer.modelling.generation import Decoding, generate
+from services.trainer.modelling.precision import compute_dtype, device, use_physical_cores
+
+
+def answer(base: Path, adapter: Path, messages: Sequence[Message], max_new_tokens: int) -> str:
+    """The most likely answer, token by token. Raises ChatFault and ValueError where base and adapter do not fit."""
+    use_physical_cores()
+    where = device()
+    chat = Chat(adapter)
+    model = load_for_inference(base, adapter, compute_dtype("auto", where), where)
+    decoding = Decoding(chat.stop_ids, chat.pad_id, max_new_tokens)
+    ((ids,),) = generate(model, chat.prompts([messages]), [[None]], decoding)
+    return chat.text(ids)
