@@ -1,0 +1,206 @@
+"""Live state equals replayed state, whatever the order in which requests, workers, people and the log itself take turns."""
+
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.artifacts import ArtifactRef
+from schemas.envelope import Event
+from schemas.jobs import StepCancelled, StepCompleted, StepRequested, StepResult, StepStarted
+from schemas.models import Lineage, ModelPromoted, ModelRegistered
+from schemas.steps import RegisterSettings
+from schemas.topics import JOBS, MODELS, TOPIC_OF
+from services.chassis.aggregate import Ref, State
+from services.chassis.executor.attempts import AttemptState, decision
+from services.chassis.unit import Incoming, Row, Unit
+from services.registry.domain.models import ModelState, RegistryDomain, model_ref, promote, register, registration_ref
+from tests.steps import an_event, cancel, request
+
+MODEL_NAMES, JOBS_IN_ALL, ATTEMPTS = ("a", "b"), 3, 2
+OUTCOMES = ("StepCompleted", "StepFailed", "StepCancelled")
+
+
+class World:
+    """One registry with its rows, its outbox and the log; every step is one transaction or one record."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance, self.domain, self.rows = chance, RegistryDomain(), dict[Ref, Row]()
+        self.log: dict[str, list[Event]] = {JOBS.name: [], MODELS.name: []}
+        self.read = Counter[str]()
+        self.outbox: list[Event] = []
+        self.working: dict[Ref, Event] = {}
+        self.ids, self.seconds = count(), count()
+
+    def unit(self, *refs: Ref) -> Unit:
+        for ref in refs:
+            self.rows.setdefault(ref, Row(self.domain.aggregates[ref.aggregate].state()))
+        now = datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=next(self.seconds))
+        return Unit(self.domain, self.rows, now, lambda: f"own-{next(self.ids)}")
+
+    def step(self) -> None:
+        turn = self.chance.choice(
+            (self.ask, self.give_up, self.relay, self.relay, self.consume, self.consume, self.work, self.move)
+        )
+        turn()
+
+    def ask(self) -> None:
+        """The orchestrator asks for an attempt, each once."""
+        job, attempt = f"job-{self.chance.randrange(JOBS_IN_ALL)}", self.chance.randint(1, ATTEMPTS)
+        model = MODEL_NAMES[int(job[-1]) % 2]
+        asked = request(
+            job, "register", attempt, kind="register", settings=RegisterSettings(base_model="base", model=model),
+            inputs={"adapter": ArtifactRef(uri="/a", sha256="a" * 64, size=1)},
+        )  # fmt: skip
+        if asked not in (event.data for event in self.log[JOBS.name]):
+            self.log[JOBS.name].append(an_event(asked, seconds=next(self.seconds)))
+
+    def give_up(self) -> None:
+        """The orchestrator closes an attempt that it asked for, each once."""
+        asked = [event.data for event in self.log[JOBS.name] if isinstance(event.data, StepRequested)]
+        if asked and self.chance.random() < 0.3:
+            closing = cancel(self.chance.choice(asked))
+            if closing not in (event.data for event in self.log[JOBS.name]):
+                self.log[JOBS.name].append(an_event(closing, seconds=next(self.seconds)))
+
+    def relay(self) -> None:
+        """The oldest event of the outbox goes to its topic."""
+        if self.outbox:
+            event = self.outbox.pop(0)
+            self.log[TOPIC_OF[event.type].name].append(event)
+
+    def consume(self) -> None:
+        """The next record of a topic, own ones included, is applied."""
+        topic = self.chance.choice(list(self.log))
+        if self.read[topic] == len(self.log[topic]):
+            return
+        event = self.log[topic][self.read[topic]]
+        unit = self.unit(*self.domain.touches(event))
+        unit.fold(Incoming(event, topic, 0, self.read[topic]))
+        self.read[topic] += 1
+        self.outbox += unit.emitted
+
+    def work(self) -> None:
+        """A worker begins an open attempt, or concludes one: the same transactions as the chassis' worker makes."""
+        waiting = [ref for ref, row in self.rows.items() if isinstance(row.state, AttemptState) and is_open(row.state)]
+        if not waiting:
+            return
+        ref = self.chance.choice(waiting)
+        state = self.rows[ref].state
+        assert isinstance(state, AttemptState)
+        assert state.requested is not None
+        asked = state.requested
+        assert isinstance(asked.settings, RegisterSettings)
+        model = asked.settings.model
+        unit = self.unit(ref, model_ref(model), registration_ref(asked.job_id, asked.step))
+        if state.cancel_requested:
+            unit.apply(decision(asked, StepCancelled))
+        elif ref not in self.working or self.chance.random() < 0.3:
+            self.working[ref] = unit.apply(decision(asked, StepStarted, worker="w"))
+        else:
+            result, decisions = register(asked, model, asked.settings.alias, wanted(asked, model), unit.states)
+            for made in decisions:
+                unit.apply(made, self.working[ref])
+            unit.apply(decision(asked, StepCompleted, result=result), self.working[ref])
+        self.outbox += unit.emitted
+
+    def move(self) -> None:
+        """A person moves an alias."""
+        ref = model_ref(self.chance.choice(MODEL_NAMES))
+        unit = self.unit(ref)
+        state = self.rows[ref].state
+        assert isinstance(state, ModelState)
+        if state.versions:
+            unit.apply(promote(ref.key, "production", self.chance.choice(state.versions), state))
+        self.outbox += unit.emitted
+
+    def settle(self) -> None:
+        """Everything decided is in the log and was read back."""
+        while self.outbox:
+            self.relay()
+        while any(self.read[topic] < len(events) for topic, events in self.log.items()):
+            self.consume()
+            while self.outbox:
+                self.relay()
+
+    def replayed(self) -> dict[Ref, State]:
+        """The fold of the log alone, topics interleaved at random: what a rebuild does."""
+        rows: dict[Ref, Row] = {}
+        left = {topic: list(events) for topic, events in self.log.items()}
+        while any(left.values()):
+            event = left[self.chance.choice([topic for topic, events in left.items() if events])].pop(0)
+            for ref in self.domain.touches(event):
+                row = rows.setdefault(ref, Row(self.domain.aggregates[ref.aggregate].state()))
+                row.state = self.domain.evolve(ref, row.state, event)
+        return {ref: row.state for ref, row in rows.items()}
+
+
+def is_open(state: AttemptState) -> bool:
+    return state.requested is not None and state.outcome is None
+
+
+def wanted(asked: StepRequested, model: str) -> ModelRegistered:
+    lineage = Lineage(
+        job_id=asked.job_id, step=asked.step, requester="r", base_model="base", base_model_sha256=None,
+        dataset_sha256=asked.job_id, results={"prepare": StepResult()},
+    )  # fmt: skip
+    return ModelRegistered(model=model, version="", artifact=asked.inputs["adapter"], lineage=lineage, metrics={})
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32), st.integers(10, 120))
+def test_the_fold_of_the_log_is_the_live_state(seed: int, steps: int) -> None:
+    world = World(random.Random(seed))
+    for _ in range(steps):
+        world.step()
+    world.settle()
+    live = {ref: row.state for ref, row in world.rows.items() if row.state != type(row.state)()}
+    for _ in range(3):
+        assert world.replayed() == live
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32), st.integers(10, 120))
+def test_a_version_is_given_once_an_attempt_ends_once_and_numbers_have_no_gap(seed: int, steps: int) -> None:
+    world = World(random.Random(seed))
+    for _ in range(steps):
+        world.step()
+    world.settle()
+    numbers: dict[str, list[int | None]] = {}
+    for event in (*world.log[JOBS.name], *world.log[MODELS.name]):
+        if event.source == world.domain.source:
+            numbers.setdefault(event.subject, []).append(event.sequence)
+    assert all(given == list(range(1, len(given) + 1)) for given in numbers.values())
+    made = [event.data for event in world.log[MODELS.name] if isinstance(event.data, ModelRegistered)]
+    assert max(Counter((data.model, data.version) for data in made).values(), default=1) == 1
+    assert max(Counter(data.lineage.job_id for data in made).values(), default=1) == 1
+    ended = Counter(event.subject for event in world.log[JOBS.name] if event.type in OUTCOMES)
+    assert max(ended.values(), default=1) == 1
+    for event in world.log[MODELS.name]:
+        if isinstance(event.data, ModelPromoted):
+            known = world.rows[model_ref(event.data.model)].state
+            assert isinstance(known, ModelState)
+            assert event.data.version in known.versions
+
+
+def test_the_random_worlds_do_what_they_are_about() -> None:
+    """Else the two tests above would prove nothing."""
+    seen = Counter[str]()
+    for seed in range(60):
+        world = World(random.Random(seed))
+        for _ in range(120):
+            world.step()
+        seen.update(event.type for events in world.log.values() for event in events)
+    wanted_types = {
+        "StepRequested",
+        "StepCancelRequested",
+        "StepStarted",
+        "StepCompleted",
+        "StepCancelled",
+        "ModelRegistered",
+    }
+    assert {*wanted_types, "ModelPromoted"} <= set(seen)
+    assert seen["StepCompleted"] > seen["ModelRegistered"]
