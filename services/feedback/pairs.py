@@ -26,9 +26,7 @@ class Choice:
     rejected: int
 
 
-def choose(
-    scores: Sequence[float | None], comparisons: Sequence[Comparison], margin: float, at_most: int
-) -> list[Choice]:  # fmt: skip
+def choose(scores: Sequence[float | None], comparisons: Sequence[Comparison], margin: float, at_most: int) -> list[Choice]:
     """The decided comparisons with the widest gap between the scores, widest first: the best against the worst.
 
     A judge that compares must have decided this very pair; its scores (mean preferences) only say which pairs come first.

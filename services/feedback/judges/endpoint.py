@@ -31,8 +31,6 @@ _FORMS: tuple[Mapping[str, object], ...] = (
     {},
 )
 """What is asked for besides the answer; endpoints differ in what they accept. The richest form that is accepted is kept."""
-
-
 _Result = httpx.Response | httpx.RequestError | httpx.InvalidURL
 
 
@@ -131,7 +129,7 @@ class Endpoint:
                 result = await self._client.post(self._url, json=body)
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 result = error
-                self.last_failure = f"{type(error).__name__}: {error}".rstrip(": ")
+                self.last_failure = self._hide(f"{type(error).__name__}: {error}".rstrip(": "))
             tries += 1
             wait = self._wait(result, self._backoff * 2.0**tries)
             if wait is None or tries == _TRIES:

@@ -93,7 +93,7 @@ class LocalModel:
     @torch.inference_mode()
     def mean_log_likelihoods(
         self, prompt: Sequence[int], texts: Sequence[Sequence[int]], step: Callable[[int], None]
-    ) -> list[float | None]:  # fmt: skip
+    ) -> list[float | None]:
         """log p(text | prompt) / tokens, for each text; None for texts that are empty or too long for the model.
 
         The prompt is the same for all, so it is computed once. `step` is called with the size of each batch.
@@ -119,7 +119,7 @@ class LocalModel:
     @torch.inference_mode()
     def next_tokens(
         self, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]], step: Callable[[int], None]
-    ) -> list[list[float] | None]:  # fmt: skip
+    ) -> list[list[float] | None]:
         """For each prompt the probability that one of each list of `tokens` comes next; None for prompts that are too long."""
         found: list[list[float] | None] = [None] * len(prompts)
         for places in self._batches(prompts, 0, every_position=False):
@@ -211,7 +211,7 @@ class QuestionJudge:
 
     def _ask(
         self, asked: Sequence[tuple[Message, ...]], choices: Sequence[str], tick: Tick
-    ) -> list[dict[str, float] | None]:  # fmt: skip
+    ) -> list[dict[str, float] | None]:
         prompts = [self._model.prompt(question) for question in asked]
         tokens = [self._model.letter_tokens(choice) for choice in choices]
         found = self._model.next_tokens(prompts, tokens, _steps(tick, len(asked)))

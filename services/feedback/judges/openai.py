@@ -49,7 +49,7 @@ class OpenAIJudge:
 
     async def _ask(
         self, asked: Sequence[tuple[Message, ...]], choices: Sequence[str], reader: _Reader, tick: Tick
-    ) -> list[float | None]:  # fmt: skip
+    ) -> list[float | None]:
         with closing(self._open_journal()) as journal:
             async with Endpoint(self._settings, self._key, self._backoff) as endpoint:
                 run = _Run(str(self._settings.model), asked, endpoint, journal, choices, reader)
@@ -89,9 +89,7 @@ class _Run:
             pending = set(workers)
             while pending:
                 tick(self._done, len(self._asked))
-                ended, pending = await asyncio.wait(
-                    pending, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )  # fmt: skip
+                ended, pending = await asyncio.wait(pending, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 for worker in ended:
                     worker.result()
         finally:
@@ -147,12 +145,12 @@ def _key(variable: str | None) -> str | None:
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()
-    if not key:
+    if not key or not key.isascii() or not key.isprintable():
         raise UserFault(
             Reason(
                 field="feedback.judge.api_key_env",
                 value=shown(variable),
-                message="the feedback service has no such environment variable, or it is empty",
+                message="the feedback service has no such environment variable, or it holds nothing that can be a key",
                 remedy="set it for the feedback service, or name another one",
             )
         )

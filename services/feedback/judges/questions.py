@@ -42,9 +42,7 @@ def grading(rubric: Rubric, judged: Judged) -> tuple[Message, ...]:
     return _question("You grade a text.", rubric, judged.prompt, f"<text>\n{judged.text}\n</text>", task)
 
 
-def _question(
-    role: str, rubric: Rubric, prompt: Iterable[Message], texts: str, task: str
-) -> tuple[Message, ...]:  # fmt: skip
+def _question(role: str, rubric: Rubric, prompt: Iterable[Message], texts: str, task: str) -> tuple[Message, ...]:
     """System turns of the prompt are left out: they instruct whoever answers, and would instruct the judge."""
     turns = "\n".join(f"{turn.role}: {turn.content}" for turn in prompt if turn.role != "system")
     asked = f"<conversation>\n{turns}\n</conversation>\n\n" if turns else ""
@@ -69,18 +67,19 @@ def expected_grade(probabilities: Mapping[str, float]) -> float | None:
 
 
 def read(text: str, positions: Sequence[Mapping[str, float]], choices: Sequence[str]) -> dict[str, float] | None:
-    """Probabilities of `choices` in an answer: `text`, and for each of its tokens the likeliest alternatives, with their
-    log-probabilities, the chosen one first (none where the endpoint does not give them).
+    """Probabilities of `choices` in an answer whose first line is one of them and nothing else; None for any other answer.
 
-    Without log-probabilities the answer must be one of the choices and nothing else. None where nothing can be read.
+    `positions`: for each token of the answer the likeliest alternatives with their log-probabilities, the chosen one first;
+    where the endpoint gives none, the answer counts as sure.
     """
+    stated = _ONLY.match(text.strip().partition("\n")[0])
+    if stated is None or stated[1] not in choices:
+        return None
     for alternatives in positions:
-        chosen = next(iter(alternatives), "")
-        if chosen.strip() in choices:
+        if next(iter(alternatives), "").strip() == stated[1]:
             found = dict.fromkeys(choices, 0.0)
             for token, logprob in alternatives.items():
                 if token.strip() in found:
                     found[token.strip()] += math.exp(logprob)
             return found
-    stated = _ONLY.match(text)
-    return {stated[1]: 1.0} if stated and stated[1] in choices else None
+    return {stated[1]: 1.0}

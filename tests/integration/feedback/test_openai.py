@@ -172,8 +172,8 @@ def test_an_endpoint_that_is_too_slow_from_the_start_is_a_fault_of_the_request(j
 
 
 def test_a_slow_answer_is_no_label(judge: Make, chat: Chat) -> None:
-    chat.answer = lambda body: says("4", seconds=0.4 if "Perhaps" in str(body) else 0.0)
-    assert judge(timeout_seconds=0.2).score([KIND, Judged((), {}, "Perhaps, perhaps.")], quiet) == [4.0, None]
+    chat.answer = lambda body: says("4", seconds=0.9 if "Perhaps" in str(body) else 0.0)
+    assert judge(timeout_seconds=0.4).score([KIND, Judged((), {}, "Perhaps, perhaps.")], quiet) == [4.0, None]
 
 
 def test_garbage_is_no_label(judge: Make, chat: Chat) -> None:
@@ -234,11 +234,16 @@ def test_the_key_comes_from_the_named_variable_and_is_sent_but_never_told(
     assert "secret-key-1234" not in str(found) + caplog.text
 
 
-def test_a_missing_key_is_a_fault_of_the_request_before_anything_is_asked(judge: Make, chat: Chat) -> None:
+@pytest.mark.parametrize("value", [None, " ", "two\nlines"])
+def test_a_missing_key_is_a_fault_of_the_request_before_anything_is_asked(
+    judge: Make, chat: Chat, monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("A_JUDGES_KEY", value)
     with pytest.raises(UserFault) as fault:
-        judge(api_key_env="NO_SUCH_VARIABLE")
+        judge(api_key_env="A_JUDGES_KEY")
     (found,) = fault.value.reasons
-    assert (found.field, found.value) == ("feedback.judge.api_key_env", "'NO_SUCH_VARIABLE'")
+    assert (found.field, found.value) == ("feedback.judge.api_key_env", "'A_JUDGES_KEY'")
     assert chat.asked == []
 
 

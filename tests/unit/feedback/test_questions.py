@@ -37,7 +37,7 @@ def test_preferences_of_both_orders_are_told_from_the_first_texts_side() -> None
     assert questions.orders([0.5, -0.25, None, 1.0]) == [Orders(0.5, 0.25), Orders(None, -1.0)]
 
 
-@pytest.mark.parametrize("text", ["A", " A\n", "**A**", "(A)", "A.", '"A"'])
+@pytest.mark.parametrize("text", ["A", " A\n", "**A**", "(A)", "A.", '"A"', "A\n\nText A is kinder."])
 def test_a_letter_alone_is_an_answer_whatever_marks_are_around_it(text: str) -> None:
     assert questions.read(text, [], questions.LETTERS) == {"A": 1.0}
 
@@ -45,6 +45,10 @@ def test_a_letter_alone_is_an_answer_whatever_marks_are_around_it(text: str) -> 
 @pytest.mark.parametrize("text", ["", "AB", "Both", "A or B", "Text A", "a", "C", "4", "I prefer A because it is kind."])
 def test_anything_else_is_no_answer(text: str) -> None:
     assert questions.read(text, [], questions.LETTERS) is None
+
+
+def test_a_sentence_that_begins_with_a_letter_is_no_answer_whatever_its_probability() -> None:
+    assert questions.read("A strong reply is B", [{"A": -0.1, "B": -3.0}], questions.LETTERS) is None
 
 
 def test_token_probabilities_say_how_sure_the_judge_is() -> None:
