@@ -26,7 +26,10 @@ class ModelRegistered(EventData):
     """A new version of a model exists and never changes."""
 
     model: str = Field(description="Model name and the record's key.")
-    version: str = Field(description="Semantic version, for example 1.0.0.")
+    version: str = Field(
+        description="Semantic version, from 1.0.0: another base model is a major step from the version before, other data or "
+        "another recipe a minor one, the same again a patch."
+    )
     artifact: ArtifactRef = Field(description="The adapter.")
     lineage: Lineage
     metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of this version, by name.")
