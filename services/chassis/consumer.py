@@ -23,6 +23,7 @@ from services.chassis.aggregate import Domain
 from services.chassis.batch import Applied, Partition, Record, RecordFailure, apply_batch
 from services.chassis.effects import Effects
 from services.chassis.health import Health
+from services.chassis.lag import LagWatch
 from services.chassis.logging import get_logger
 from services.chassis.settings import ServiceSettings
 from services.chassis.subscription import subscribe
@@ -73,8 +74,12 @@ class Consumer:
     _streams: dict[Partition, _Stream] = field(default_factory=dict)
     _held: dict[Partition, _Held] = field(default_factory=dict)
     _subscriber: BatchSubscriber | None = None
+    _lag: LagWatch = field(init=False)
     _joined: bool = False
     _backoff: Backoff = field(default_factory=Backoff)
+
+    def __post_init__(self) -> None:
+        self._lag = LagWatch(self.service, self.health)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop`, then finish the batch at hand, commit offsets and leave the group."""
@@ -279,18 +284,10 @@ class Consumer:
         for partition, held in self._held.items():
             if time.monotonic() >= held.until and TopicPartition(*partition) in consumer.paused():
                 consumer.resume(TopicPartition(*partition))
-        self._measure_lag(consumer)
+        positions = {partition: stream.next_offset for partition, stream in self._streams.items()}
+        waiting = {p: stream.waiting_since for p, stream in self._streams.items() if stream.waiting_since is not None}
+        await self._lag.look(consumer, positions, waiting, self._held)
         await self._commit(consumer)
-
-    def _measure_lag(self, consumer: AIOKafkaConsumer) -> None:
-        for partition, stream in self._streams.items():
-            behind = (consumer.highwater(TopicPartition(*partition)) or 0) > stream.next_offset
-            if not behind:
-                stream.waiting_since = None
-            elif stream.waiting_since is None:
-                stream.waiting_since = time.time()
-            age = 0.0 if stream.waiting_since is None else max(0.0, time.time() - stream.waiting_since)
-            metrics.LAG_SECONDS.labels(self.service, partition[0], str(partition[1])).set(age)
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
         offsets = {TopicPartition(*partition): stream.next_offset for partition, stream in self._streams.items()}

@@ -51,8 +51,11 @@ class Runtime:
         self.engine = store.connect(url)
         self.publisher = Publisher(settings.kafka_bootstrap, f"neuroweaver-{service}")
         self.signals = Signals(url)
-        self.health = Health(service, ("migrated", "database", "broker", "topics", "consuming", "handling", "relaying"))
+        self.health = Health(
+            service, ("migrated", "database", "broker", "topics", "consuming", "handling", "moving", "relaying")
+        )
         self.health.report("handling", True)
+        self.health.report("moving", True)
 
     def transact(self, refs: Iterable[Ref]) -> AbstractAsyncContextManager[Command]:
         """One locked transaction on `refs`, for a timer, worker or HTTP command."""
