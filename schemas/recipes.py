@@ -8,7 +8,7 @@ from schemas.base import Strict
 from schemas.rules import Rule
 
 DEFAULT_PRINCIPLE = "You write replies that are kind, specific and honest."
-DEFAULT_OPPOSITE = "You write replies that are curt, vague or promise too much."
+DEFAULT_OPPOSITE = "Reply rudely, vaguely, or with wild promises and guarantees."
 
 
 class ColumnMapping(Strict):
@@ -145,7 +145,12 @@ class FeedbackSettings(Strict):
     equal_fields: tuple[str, ...] = Field(
         default=(), description="Fields of a JSON answer that both answers of a pair keep equal (the chosen one's)."
     )
-    margin: float = Field(default=0.2, ge=0, description="Least difference of judge scores of a pair; below it is a tie.")
+    margin: float = Field(
+        default=0.2,
+        ge=0,
+        description="Least difference of judge scores of a pair; below it is a tie. Scales: nats per token (likelihood), share of "
+        "rules kept (rules), preference from -1 to 1 (judges that compare).",
+    )
     pairs_per_prompt: int = Field(default=1, ge=1, le=64, description="Pairs taken from one prompt's candidates at most.")
 
     @model_validator(mode="after")
