@@ -1,1 +1,1 @@
-"""Long work on models: prepares data, trains, samples, evaluates, in children that survive a crash of either side."""
+"""The trainer: prepares data, trains adapters, samples candidates and evaluates models, each in a supervised child."""

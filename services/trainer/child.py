@@ -1,0 +1,42 @@
+"""Why: the process in which the trainer's steps are done; heavy imports happen here, per kind, never in the service."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+"""OpenMP's threads sleep while they wait. Spinning, its default, costs minutes as soon as anything else wants a core."""
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+from schemas.jobs import StepResult  # noqa: E402  # torch must not be imported before the lines above
+from services.chassis.executor.child import Context, run_child  # noqa: E402
+
+
+def prepare(context: Context) -> StepResult:
+    """Kind `prepare`."""
+    from services.trainer.steps.prepare import prepare
+
+    return prepare(context)
+
+
+def train(context: Context) -> StepResult:
+    """Kind `train`."""
+    from services.trainer.steps.train import train
+
+    return train(context)
+
+
+def sample(context: Context) -> StepResult:
+    """Kind `sample`."""
+    from services.trainer.steps.sample import sample
+
+    return sample(context)
+
+
+def evaluate(context: Context) -> StepResult:
+    """Kind `evaluate`."""
+    from services.trainer.steps.evaluate import evaluate
+
+    return evaluate(context)
+
+
+if __name__ == "__main__":
+    run_child({"prepare": prepare, "train": train, "sample": sample, "evaluate": evaluate})
