@@ -1,0 +1,22 @@
+"""Why: the same prompt falls into the same split for ever, whatever rows come and go around it. Pure."""
+
+import hashlib
+import json
+
+from schemas.recipes import SplitSettings
+from services.trainer.data.rows import Row, Split
+
+
+def prompt_key(row: Row) -> str:
+    """What makes two prompts the same: the turns before the answer."""
+    return json.dumps([[turn.role, turn.content] for turn in row.messages], ensure_ascii=False)
+
+
+def split_of(row: Row, settings: SplitSettings) -> Split:
+    """The split of a row of a single file, by the hash of its prompt; a split without a name or a share gets none."""
+    digest = hashlib.sha256(prompt_key(row).encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    test = settings.test_fraction if settings.test is not None else 0.0
+    if place < test:
+        return "test"
+    return "validation" if place < test + settings.validation_fraction else "train"
