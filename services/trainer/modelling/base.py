@@ -1,0 +1,51 @@
+"""Why: base models are loaded here and nowhere else: safetensors only, no remote code, in the numbers that were asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from schemas.reasons import Reason
+from services.chassis.executor.child import UserFault
+
+_SHORT = 256
+"""Up to so many tokens plain attention trains faster on a CPU in bf16 than the fused kernel: 2.5 times at 64, 1.2 at 256."""
+
+
+def load_base(
+    folder: Path, dtype: torch.dtype, device: torch.device, *, quantization: str = "none", trained_length: int | None = None
+) -> Any:
+    """A frozen causal language model. `trained_length`: tokens of the longest row, where it is to be trained."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    short = trained_length is not None and trained_length <= _SHORT and device.type == "cpu"
+    options: dict[str, Any] = {"attn_implementation": "eager" if short and dtype == torch.bfloat16 else "sdpa"}
+    if quantization == "nf4":
+        options |= {"quantization_config": _nf4(dtype), "device_map": {"": device}}
+    model = AutoModelForCausalLM.from_pretrained(
+        str(folder), dtype=dtype, use_safetensors=True, local_files_only=True, **options
+    )
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return model if quantization == "nf4" else model.to(device)
+
+
+def _nf4(dtype: torch.dtype) -> Any:
+    """4-bit NormalFloat with double quantisation, Dettmers et al. 2023."""
+    try:
+        import bitsandbytes  # noqa: F401  # asked for here, so that its absence is said in our words
+        from transformers import BitsAndBytesConfig
+    except (ImportError, OSError, RuntimeError) as error:
+        raise UserFault(
+            Reason(
+                field="training.quantization",
+                value="'nf4'",
+                message=f"bitsandbytes does not work on this machine: {error}",
+                remedy="set the quantization of training and preference to none, or use a machine that bitsandbytes supports",
+            )
+        ) from error
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )

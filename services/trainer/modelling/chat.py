@@ -1,0 +1,128 @@
+"""Why: a chat becomes tokens in one way, in training, evaluation and serving: the template travels with the model."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from services.trainer.data.rows import Message
+
+_GENERATION = "generation_config.json"
+_BATCH = 1000
+
+
+class ChatFault(Exception):
+    """The tokenizer or its template cannot serve for chats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A chat with its answer as token ids."""
+
+    prompt: Sequence[int]
+    """Up to where the assistant begins to speak."""
+    completion: Sequence[int]
+    """The answer and the token that ends it: what is supervised."""
+
+    def cut(self, length: int) -> "Tokens":
+        """The first `length` tokens."""
+        return Tokens(self.prompt[:length], self.completion[: max(0, length - len(self.prompt))])
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.completion)
+
+
+class Chat:
+    """A tokenizer with its chat template."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read them from a model's or an adapter's folder. Raises ChatFault."""
+        from transformers import AutoTokenizer
+
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        except Exception as error:  # the library raises whatever its parsers raise
+            raise ChatFault(f"its tokenizer cannot be loaded: {error}") from error
+        if not isinstance(self.tokenizer.chat_template, str):
+            raise ChatFault("its tokenizer has no chat template")
+        if self.tokenizer.eos_token_id is None:
+            raise ChatFault("its tokenizer names no token that ends a text (eos_token)")
+        self._folder = folder
+
+    @property
+    def template_sha256(self) -> str:
+        """Digest of the template: equal digests, equal prompts."""
+        return hashlib.sha256(self.tokenizer.chat_template.encode()).hexdigest()
+
+    @property
+    def pad_id(self) -> int:
+        """What fills up a batch; it is always masked."""
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer: the tokenizer's, and those that the model's makers list for generation."""
+        ids = {int(self.tokenizer.eos_token_id)}
+        file = self._folder / _GENERATION
+        listed = json.loads(file.read_text()).get("eos_token_id") if file.exists() else None
+        ids.update([listed] if isinstance(listed, int) else listed or ())
+        return frozenset(ids)
+
+    def prompts(self, chats: Iterable[Sequence[Message]]) -> list[list[int]]:
+        """The tokens of each chat up to where the assistant begins to speak."""
+        return self._ids([self._render(chat, answered=False) for chat in chats])
+
+    def encode(self, chats: Sequence[tuple[Sequence[Message], str]]) -> list[Tokens]:
+        """The tokens of chats with their answers. Raises ChatFault where the template does not allow a chat.
+
+        Prompt and answer are cut into tokens apart, since that is how the model will meet them.
+        """
+        prompts, answers = [], []
+        for messages, completion in chats:
+            prompt = self._render(messages, answered=False)
+            whole = self._render([*messages, Message(role="assistant", content=completion)], answered=True)
+            if not whole.startswith(prompt):
+                raise ChatFault(
+                    "its chat template changes earlier turns when an answer follows, so no answer can be learnt"
+                )
+            prompts.append(prompt)
+            answers.append(whole[len(prompt) :])
+        pairs = zip(self._ids(prompts), self._ids(answers), strict=True)
+        return [Tokens(prompt, self._ended(answer)) for prompt, answer in pairs]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """An answer as text, without special tokens and white space around it."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    def save(self, folder: Path) -> None:
+        """Store tokenizer, template and stop tokens, so that who serves the adapter needs nothing else."""
+        self.tokenizer.save_pretrained(str(folder))
+        if (self._folder / _GENERATION).exists():
+            shutil.copyfile(self._folder / _GENERATION, folder / _GENERATION)
+
+    def _render(self, messages: Sequence[Message], *, answered: bool) -> str:
+        from jinja2 import TemplateError
+
+        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+        try:
+            rendered = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=not answered)
+        except TemplateError as error:
+            raise ChatFault(f"the base model's chat template refuses it: {error}") from error
+        return str(rendered)
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = []
+        for start in range(0, len(texts), _BATCH):
+            batch = list(texts[start : start + _BATCH])
+            ids += self.tokenizer(batch, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _ended(self, ids: list[int]) -> list[int]:
+        """Up to the last token that ends an answer; what a template writes after it is never generated."""
+        last = next((place for place in range(len(ids) - 1, -1, -1) if ids[place] in self.stop_ids), None)
+        return [*ids, self.tokenizer.eos_token_id] if last is None else ids[: last + 1]

@@ -1,0 +1,157 @@
+"""Why: many answers from many prompts, fast on few cores: one prefill per prompt however many answers, and no row decoded
+past its end. On two cores it takes a third less time than the library's `generate` for the same tokens.
+
+Draws come from a generator per answer, so that an answer depends on its own seed and not on who shares its batch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from services.trainer.modelling.head import head_reads
+
+_COMPACT_BELOW = 0.8
+"""Rows are taken out of the batch when less than this share is still being decoded: taking out copies the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How answers are drawn and when they end."""
+
+    stop_ids: frozenset[int]
+    pad_id: int
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+Draw = np.random.Generator | None
+"""Where an answer's randomness comes from; None takes the most likely token at every step."""
+
+
+def draw(*key: int) -> np.random.Generator:
+    """The randomness of one answer, named by numbers: the seed and which answer it is."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+@torch.inference_mode()
+def generate(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    draws: Sequence[Sequence[Draw]],
+    decoding: Decoding,
+    on_token: Callable[[], None] = lambda: None,
+) -> list[list[list[int]]]:
+    """Answers, without the token that ended them, for each prompt in the order of its draws; as many draws for each prompt.
+
+    `on_token` is called before every step of the decoder; what it raises ends the generation.
+    """
+    ways = len(draws[0])
+    rows = [draw for of_prompt in draws for draw in of_prompt]
+    answers: list[list[int]] = [[] for _ in rows]
+    uniforms = torch.tensor(
+        np.stack(
+            [np.zeros(decoding.max_new_tokens) if row is None else row.random(decoding.max_new_tokens) for row in rows]
+        ),
+        device=model.device,
+    )
+    greedy = torch.tensor([row is None for row in rows], device=model.device)
+    on_token()
+    state = _prefill(model, prompts, ways, decoding.pad_id)
+    alive = torch.arange(len(rows), device=model.device)
+    stops = torch.tensor(sorted(decoding.stop_ids), device=model.device)
+    for step in range(decoding.max_new_tokens):
+        tokens = _choose(state.logits, uniforms[alive, step], greedy[alive], decoding)
+        ended = torch.isin(tokens, stops)
+        open_rows = state.open & ~ended
+        for row, token, is_open in zip(alive.tolist(), tokens.tolist(), open_rows.tolist(), strict=True):
+            if is_open:
+                answers[row].append(token)
+        state.open = open_rows
+        left = int(open_rows.sum())
+        if not left or step + 1 == decoding.max_new_tokens:
+            break
+        if left < _COMPACT_BELOW * len(alive):
+            kept = open_rows.nonzero()[:, 0]
+            alive, tokens = alive[kept], tokens[kept]
+            state.keep(kept)
+        on_token()
+        state.advance(model, tokens)
+    return [answers[start : start + ways] for start in range(0, len(rows), ways)]
+
+
+@dataclass(slots=True)
+class _State:
+    """What the decoder carries from token to token; one row per answer still in the batch."""
+
+    cache: Any
+    mask: torch.Tensor
+    positions: torch.Tensor
+    logits: torch.Tensor
+    open: torch.Tensor
+
+    def keep(self, kept: torch.Tensor) -> None:
+        self.cache.batch_select_indices(kept)
+        self.mask, self.positions, self.open = self.mask[kept], self.positions[kept], self.open[kept]
+
+    def advance(self, model: Any, tokens: torch.Tensor) -> None:
+        self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], dim=1)
+        self.positions = self.positions + 1
+        output = model(
+            input_ids=tokens[:, None],
+            attention_mask=self.mask,
+            position_ids=self.positions,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.logits = output.logits[:, -1]
+
+
+def _prefill(model: Any, prompts: Sequence[Sequence[int]], ways: int, pad_id: int) -> _State:
+    """Read every prompt once, filled up on the left, and hand the cache to each of its answers."""
+    from transformers import DynamicCache
+
+    width = max(map(len, prompts))
+    ids = torch.full((len(prompts), width), pad_id)
+    mask = torch.zeros_like(ids)
+    for place, prompt in enumerate(prompts):
+        ids[place, width - len(prompt) :] = torch.tensor(prompt)
+        mask[place, width - len(prompt) :] = 1
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    with head_reads(model, lambda hidden: hidden[:, -1]):
+        output = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(ways)
+    return _State(
+        cache=cache,
+        mask=mask.repeat_interleave(ways, dim=0),
+        positions=positions[:, -1:].repeat_interleave(ways, dim=0),
+        logits=output.logits[0].repeat_interleave(ways, dim=0),
+        open=torch.ones(len(prompts) * ways, dtype=torch.bool, device=model.device),
+    )
+
+
+def _choose(logits: torch.Tensor, uniform: torch.Tensor, greedy: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """The next token of each row: the most likely one, or the one where the cumulated probability passes `uniform`.
+
+    One uniform number a row; drawing from the multinomial costs one for every token of the vocabulary.
+    """
+    logits = logits.float()
+    best = logits.argmax(dim=-1)
+    if bool(greedy.all()):
+        return best
+    probabilities = torch.softmax(logits / decoding.temperature, dim=-1)
+    if decoding.top_p < 1:
+        ordered, order = probabilities.sort(dim=-1, descending=True)
+        ordered[ordered.cumsum(dim=-1) - ordered >= decoding.top_p] = 0.0
+        cumulated = ordered.cumsum(dim=-1)
+    else:
+        order, cumulated = None, probabilities.cumsum(dim=-1)
+    passed = (uniform[:, None].float() * cumulated[:, -1:]).contiguous()
+    place = torch.searchsorted(cumulated, passed, right=True).clamp(max=logits.shape[-1] - 1)
+    drawn = (place if order is None else order.gather(1, place)).squeeze(1)
+    return torch.where(greedy, best, drawn)

@@ -1,0 +1,36 @@
+"""Why: the base model that a step names, as a folder on this machine, checked in the same words by every step."""
+
+from pathlib import Path
+
+from schemas.reasons import Reason, shown
+from services.chassis.executor.child import Context, UserFault
+from services.chassis.references import ReferenceFault, folder_digest, resolve
+
+FACT = "base_model_sha256"
+"""Name of the fact under which prepare records the digest of the base model's files."""
+
+
+def base_fault(reference: str, message: str, remedy: str) -> UserFault:
+    """What is wrong with the base model that the request names."""
+    return UserFault(Reason(field="base_model", value=shown(reference), message=message, remedy=remedy))
+
+
+def base_folder(reference: str, cache: Path) -> Path:
+    """The folder with the model's files. Raises UserFault."""
+    try:
+        path = resolve(reference, cache)
+    except ReferenceFault as fault:
+        raise base_fault(reference, fault.reason, fault.remedy) from fault
+    if not path.is_dir():
+        raise base_fault(reference, "this is a file", "name the folder that holds config.json, weights and tokenizer")
+    return path
+
+
+def base_digest(folder: Path, context: Context) -> str:
+    """Digest of the model's files. Raises UserFault where prepare, earlier in this job, saw other files."""
+    digest = folder_digest(folder, context.task.cache)
+    for step, result in context.task.results.items():
+        if result.facts.get(FACT, digest) != digest:
+            what = f"its files are not those that step {step} checked (sha256 {result.facts[FACT]})"
+            raise base_fault(str(folder), what, "send the job again, and leave the files alone while it runs")
+    return digest
