@@ -1,0 +1,73 @@
+"""Why: direct preference optimisation (Rafailov et al. 2023): the adapter learns from pairs, tied to itself as it began.
+
+The reference does not change, so what it thinks of every answer is computed once, before the first step, by the very
+weights that training starts from: no second adapter is kept in memory, and none can be saved by mistake.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from schemas.recipes import PreferenceSettings
+from services.trainer.modelling.chat import Tokens
+from services.trainer.modelling.likelihood import log_probabilities, pad
+from services.trainer.training.preference_losses import Pairs, pair_losses, sft_loss
+from services.trainer.training.schedule import micro_batches
+
+
+class PreferencePairs:
+    """The weighted sum of preference losses over pairs of answers."""
+
+    def __init__(
+        self,
+        pairs: Sequence[tuple[Tokens, Tokens]],
+        used: Sequence[int],
+        settings: PreferenceSettings,
+        size: int,
+        pad_id: int,
+        device: torch.device,
+    ) -> None:
+        """`pairs` are (chosen, rejected); training will come to those in `used`, and reads `size` at once."""
+        self._pairs, self._used, self._settings, self._size = pairs, used, settings, size
+        self._pad_id, self._device = pad_id, device
+        self._reference: dict[int, torch.Tensor] = {}
+        self.lengths = [len(chosen) + len(rejected) for chosen, rejected in pairs]
+
+    def begin(self, model: Any, on_part: Callable[[], None]) -> None:
+        """Log-probabilities of all answers under the reference."""
+        for part in micro_batches(self._used, self.lengths, self._size):
+            on_part()
+            self._reference.update(zip(part, self._sums(model, part).unbind(dim=1), strict=True))
+
+    def loss(self, model: Any, examples: Sequence[int], batch: Sequence[int]) -> tuple[torch.Tensor, Mapping[str, float]]:
+        """The examples' part; figures are means over the batch: margin of the rewards, share of pairs in the right order."""
+        settings = self._settings
+        policy = self._sums(model, examples)
+        ratios = policy - torch.stack([self._reference[example] for example in examples], dim=1)
+        tokens = [[len(answer.completion) for answer in self._pairs[example]] for example in examples]
+        lengths = torch.tensor(tokens, device=self._device)
+        pairs = Pairs(ratios[0], ratios[1], lengths[:, 0], lengths[:, 1], policy[0])
+        chosen_tokens = sum(len(self._pairs[example][0].completion) for example in batch)
+        total = torch.zeros((), device=self._device)
+        for term in settings.losses:
+            if term.kind == "sft":
+                total = total + term.weight * sft_loss(pairs, chosen_tokens)
+            else:
+                total = total + term.weight * pair_losses(term.kind, pairs, settings.beta).sum() / len(batch)
+        margins = settings.beta * (pairs.chosen - pairs.rejected).detach()
+        figures = {
+            "reward_margin": margins.sum().item() / len(batch),
+            "reward_accuracy": (margins > 0).sum().item() / len(batch),
+        }
+        return total, figures
+
+    def validate(self, model: Any) -> Mapping[str, float]:
+        """Pairs have no held-out split."""
+        return {}
+
+    def _sums(self, model: Any, examples: Sequence[int]) -> torch.Tensor:
+        """Summed log-probability of the answers, [chosen and rejected, examples]."""
+        answers = [self._pairs[example][side] for side in (0, 1) for example in examples]
+        values, rows = log_probabilities(model, pad(answers, self._pad_id, self._device))
+        return torch.zeros(len(answers), device=self._device).index_add(0, rows, values).view(2, -1)

@@ -1,0 +1,58 @@
+"""Why: learning rate and order of examples are pure functions of settings and step, so that resuming needs no memory of them."""
+
+import math
+import random
+from collections.abc import Sequence
+from functools import lru_cache
+
+from schemas.recipes import OptimiserSettings
+
+
+def steps_of(settings: OptimiserSettings, examples: int) -> int:
+    """Optimiser steps in all."""
+    return settings.steps or max(1, math.ceil(settings.epochs * examples / settings.batch_size))
+
+
+def learning_rate(settings: OptimiserSettings, step: int, steps: int) -> float:
+    """The rate of optimiser step `step`, counted from 0: a linear warm-up to the peak, then the schedule's way down.
+
+    The schedule would reach 0 behind the last step, so every step learns something.
+    """
+    warmup = math.ceil(settings.warmup_ratio * steps)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    match settings.schedule:
+        case "cosine":
+            return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        case "linear":
+            return settings.learning_rate * (1 - done)
+        case "constant":
+            return settings.learning_rate
+
+
+def batch_of(step: int, batch_size: int, examples: int, seed: int) -> list[int]:
+    """The examples of step `step`, counted from 0: every example once a pass, each pass shuffled anew by the seed.
+
+    A batch may straddle two passes; none is left out or cut short.
+    """
+    places = range(step * batch_size, (step + 1) * batch_size)
+    return [_shuffled(examples, seed, place // examples)[place % examples] for place in places]
+
+
+@lru_cache(maxsize=2)
+def _shuffled(examples: int, seed: int, number: int) -> Sequence[int]:
+    order = list(range(examples))
+    random.Random(f"{seed}/{number}").shuffle(order)  # noqa: S311  # reproducible on purpose
+    return order
+
+
+def micro_batch_size(settings: OptimiserSettings, memory_failures: int) -> int:
+    """Examples per forward pass: halved for every attempt that ran out of memory, while the effective batch stays."""
+    return max(1, (settings.micro_batch_size or settings.batch_size) >> memory_failures)
+
+
+def micro_batches(batch: Sequence[int], lengths: Sequence[int], size: int) -> list[list[int]]:
+    """`batch` in parts of `size`, examples of like length together, since each part is filled up to its longest."""
+    ordered = sorted(batch, key=lambda example: -lengths[example])
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
