@@ -1,0 +1,1 @@
+"""One module per kind of step: what the child does for it, from inputs to StepResult."""

@@ -1,0 +1,57 @@
+"""Why: sampling and evaluation draw many answers in the same way: sorted by length, in batches, stoppable at each token."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from schemas.reasons import Reason
+from services.chassis.executor.child import Context, Stopping, UserFault
+from services.trainer.modelling.generation import Decoding, Draw, generate
+
+
+def answers_of(
+    context: Context,
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    draws: Callable[[int], Sequence[Draw]],
+    decoding: Decoding,
+    batch_size: int,
+    *,
+    on_batch: Callable[[int, int], None],
+) -> list[list[list[int]]]:
+    """Token ids of the answers to each prompt, one per draw. `draws` gives those of a prompt by its number.
+
+    `on_batch` hears of finished prompts and of tokens made. Batches are halved for every attempt that ran out of memory.
+    Raises Stopping between two tokens, UserFault where prompt and answer exceed what the model can read.
+    """
+    _refuse_too_long(model, prompts, decoding)
+
+    def look() -> None:
+        if context.stopping:
+            raise Stopping
+
+    answers: list[list[list[int]]] = [[] for _ in prompts]
+    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    size = max(1, batch_size >> context.task.memory_failures)
+    for first in range(0, len(order), size):
+        batch = order[first : first + size]
+        made = generate(
+            model, [prompts[number] for number in batch], [draws(number) for number in batch], decoding, on_token=look
+        )
+        for number, answer in zip(batch, made, strict=True):
+            answers[number] = answer
+        on_batch(first + len(batch), sum(len(ids) for answer in made for ids in answer))
+    return answers
+
+
+def _refuse_too_long(model: Any, prompts: Sequence[Sequence[int]], decoding: Decoding) -> None:
+    limit = getattr(model.config, "max_position_embeddings", None)
+    longest = max(map(len, prompts))
+    if limit is not None and longest + decoding.max_new_tokens > limit:
+        raise UserFault(
+            Reason(
+                field="max_new_tokens",
+                value=str(decoding.max_new_tokens),
+                message=f"with the longest prompt ({longest} tokens) it exceeds the {limit} tokens that the model reads",
+                remedy="lower max_new_tokens of sampling or evaluation, or shorten the prompts",
+            )
+        )

@@ -1,0 +1,47 @@
+"""Why: what every step on a model starts with: threads, device, numbers, base model, adapter and chat format."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from schemas.recipes import Precision
+from services.chassis.executor.child import Context
+from services.trainer.modelling.adapter import load_for_inference
+from services.trainer.modelling.chat import Chat
+from services.trainer.modelling.precision import compute_dtype, device, use_physical_cores
+from services.trainer.modelling.reference import base_digest, base_folder
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a step works on."""
+
+    base: Path
+    """The base model's folder, the one that prepare checked."""
+    adapter: Path | None
+    """The input adapter's folder."""
+    chat: Chat
+    """The adapter's chat format where there is one, else the base model's; they are the same unless somebody meddled."""
+    dtype: torch.dtype
+    device: torch.device
+
+    def model(self) -> Any:
+        """The model that is served: base, with the adapter merged."""
+        return load_for_inference(self.base, self.adapter, self.dtype, self.device)
+
+
+def ground(context: Context, base_model: str, precision: Precision) -> Ground:
+    """Get all of it, except weights. Raises UserFault where the base model is missing or has changed."""
+    use_physical_cores()
+    base = base_folder(base_model, context.task.cache)
+    base_digest(base, context)
+    adapter = fetched(context, "adapter") if "adapter" in context.task.inputs else None
+    where = device()
+    return Ground(base, adapter, Chat(adapter or base), compute_dtype(precision, where), where)
+
+
+def fetched(context: Context, name: str) -> Path:
+    """A local folder with an input artifact."""
+    return context.store.fetch(context.task.inputs[name], context.task.cache)

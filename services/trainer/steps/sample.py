@@ -1,0 +1,61 @@
+"""Why: step `sample`: several answers to each of some training prompts, for feedback to choose between."""
+
+import random
+import tempfile
+import time
+from pathlib import Path
+
+from schemas.jobs import StepResult
+from schemas.steps import SampleSettings
+from services.chassis.executor.child import Context
+from services.trainer.data.rows import Candidates, Row, read_lines, split_file, write_lines
+from services.trainer.modelling.generation import Decoding, draw
+from services.trainer.steps.answering import answers_of
+from services.trainer.steps.loading import fetched, ground
+
+
+def sample(context: Context) -> StepResult:
+    """The `candidates` artifact. The same seed gives the same prompts and, on the same machine, the same answers."""
+    settings = context.task.settings
+    if not isinstance(settings, SampleSettings):
+        raise TypeError(f"settings of kind {settings.kind} do not sample")
+    wanted = settings.sampling
+    on = ground(context, settings.base_model, "auto")
+    chat, model = on.chat, on.model()
+    rows = chosen(read_lines(split_file(fetched(context, "dataset"), "train"), Row), wanted.prompts, wanted.seed)
+    started, tokens = time.monotonic(), 0
+
+    def on_batch(done: int, made: int) -> None:
+        nonlocal tokens
+        tokens += made
+        rate = tokens / max(time.monotonic() - started, 1e-9)
+        context.progress(done, len(rows), "prompts", tokens_per_second=rate)
+
+    context.progress(0, len(rows), "prompts")
+    decoding = Decoding(chat.stop_ids, chat.pad_id, wanted.max_new_tokens, wanted.temperature, wanted.top_p)
+    answers = answers_of(
+        context, model, chat.prompts(row.messages for row in rows),
+        lambda number: [draw(wanted.seed, number, way) for way in range(wanted.n)],
+        decoding, wanted.batch_size, on_batch=on_batch,
+    )  # fmt: skip
+    candidates = [
+        Candidates(**dict(row), candidates=tuple(chat.text(ids) for ids in made))
+        for row, made in zip(rows, answers, strict=True)
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        write_lines(Path(name) / "candidates.jsonl", candidates)
+        artifact = context.store.put(Path(name))
+    cut = sum(len(ids) >= wanted.max_new_tokens for made in answers for ids in made)
+    distinct = sum(len(set(row.candidates)) for row in candidates)
+    metrics = {
+        "prompts": float(len(rows)), "candidates": float(len(rows) * wanted.n), "distinct": float(distinct),
+        "cut": float(cut), "tokens": float(tokens),
+    }  # fmt: skip
+    return StepResult(outputs={"candidates": artifact}, metrics=metrics)
+
+
+def chosen(rows: list[Row], count: int, seed: int) -> list[Row]:
+    """At most `count` rows with different prompts, by a seeded draw, in the order of the data set."""
+    distinct = list({row.messages: row for row in reversed(rows)}.values())[::-1]
+    numbers = random.Random(seed).sample(range(len(distinct)), min(count, len(distinct)))  # noqa: S311 (a choice, no secret)
+    return [distinct[number] for number in sorted(numbers)]

@@ -1,0 +1,132 @@
+"""Why: step `train`: an adapter learns from rows or from pairs, and leaves with all that is needed to serve and audit it."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from schemas.jobs import StepResult
+from schemas.reasons import Reason
+from schemas.recipes import LoraSettings, PreferenceSettings, TrainingSettings
+from schemas.steps import TrainSettings
+from services.chassis.executor.child import Context, UserFault
+from services.trainer.data.rows import Preference, Row, Split, read_lines, split_file
+from services.trainer.modelling.adapter import new_adapter, read_adapter, write_adapter
+from services.trainer.modelling.base import load_base
+from services.trainer.modelling.chat import Tokens
+from services.trainer.modelling.reference import FACT, base_digest
+from services.trainer.steps.loading import Ground, fetched, ground
+from services.trainer.training import loop
+from services.trainer.training.checkpoints import Checkpoints, CurvePoint, write_curve
+from services.trainer.training.dpo import PreferencePairs
+from services.trainer.training.objective import Objective
+from services.trainer.training.recipe import digest, recipe_of
+from services.trainer.training.schedule import batch_of, micro_batch_size, steps_of
+from services.trainer.training.sft import SupervisedRows
+
+_SETTLED = 0.1
+"""Share of the curve, at its end, whose mean is reported as the final value of a figure."""
+
+
+def train(context: Context) -> StepResult:
+    """The `adapter` artifact; metrics are those of the end of the curve."""
+    step, task = context.task.settings, context.task
+    settings = step.training or step.preference if isinstance(step, TrainSettings) else None
+    if not isinstance(step, TrainSettings) or settings is None:
+        raise TypeError("settings of kind train with `training` or `preference` are needed")
+    on = ground(context, step.base_model, settings.precision)
+    recipe = recipe_of(settings, base_digest(on.base, context), task.inputs)
+    objective: Objective
+    if isinstance(settings, TrainingSettings):
+        objective, counts = _supervised(context, on, settings)
+        field = "training.optimiser"
+    else:
+        objective, counts = _preferences(context, on, settings)
+        field = "preference.optimiser"
+    model = _adapted(on, settings, max(objective.lengths))
+    plan = loop.Plan(settings.optimiser, field, settings.checkpoint_steps, settings.seed, on.dtype, on.device)
+    checkpoints = Checkpoints(task.checkpoints, task.own_checkpoints, digest(recipe))
+    curve = loop.train(context, model, objective, plan, checkpoints)
+    trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    facts = {
+        FACT: base_digest(on.base, context),
+        "recipe_sha256": digest(recipe),
+        "precision": str(on.dtype).removeprefix("torch."),
+        "chat_template_sha256": on.chat.template_sha256,
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_adapter(model, folder, step.base_model)
+        on.chat.save(folder)
+        described = {"method": settings.method, "base_model": step.base_model, **recipe, **facts}
+        (folder / "training.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_curve(folder, curve)
+        artifact = context.store.put(folder)
+    metrics = {**settled(curve), "steps": float(len(curve)), "trainable_parameters": float(trainable), **counts}
+    return StepResult(outputs={"adapter": artifact}, metrics=metrics, facts=facts)
+
+
+def settled(curve: Sequence[CurvePoint]) -> dict[str, float]:
+    """Each figure at the end of the curve: the mean of the last tenth, or the last of what is not measured at each step."""
+    last = curve[-max(1, round(len(curve) * _SETTLED)) :]
+    figures = {
+        name: sum(point[name] for point in last) / len(last)
+        for name in last[0]
+        if name not in ("step", "learning_rate", "gradient_norm") and all(name in point for point in last)
+    }
+    return {**figures, **{name: value for name, value in last[-1].items() if name == "validation_loss"}}
+
+
+def _supervised(context: Context, on: Ground, settings: TrainingSettings) -> tuple[SupervisedRows, Mapping[str, float]]:
+    folder = fetched(context, "dataset")
+
+    def tokens_of(split: Split) -> list[Tokens]:
+        rows = read_lines(split_file(folder, split), Row)
+        encoded = on.chat.encode([(row.messages, row.completion) for row in rows])
+        return [tokens.cut(settings.max_length) for tokens in encoded]
+
+    learnt, held_out = tokens_of("train"), tokens_of("validation")
+    _refuse_unsupervised([learnt, held_out], "training", settings.max_length)
+    return SupervisedRows(learnt, held_out, on.chat.pad_id, on.device), {"examples": float(len(learnt))}
+
+
+def _preferences(context: Context, on: Ground, settings: PreferenceSettings) -> tuple[PreferencePairs, Mapping[str, float]]:
+    read = read_lines(fetched(context, "preferences") / "preferences.jsonl", Preference)
+    if not read:
+        message = "there is no preference pair to learn from"
+        remedy = "sample more prompts or candidates, lower feedback.margin, or look at the report of the label step"
+        raise UserFault(Reason(field="feedback", value="0 pairs", message=message, remedy=remedy))
+    sides = [[(pair.messages, pair.chosen) for pair in read], [(pair.messages, pair.rejected) for pair in read]]
+    chosen, rejected = ([tokens.cut(settings.max_length) for tokens in on.chat.encode(side)] for side in sides)
+    _refuse_unsupervised([chosen, rejected], "preference", settings.max_length)
+    optimiser = settings.optimiser
+    steps = range(steps_of(optimiser, len(read)))
+    used = sorted({pair for step in steps for pair in batch_of(step, optimiser.batch_size, len(read), settings.seed)})
+    pairs = list(zip(chosen, rejected, strict=True))
+    size = micro_batch_size(optimiser, context.task.memory_failures)
+    longer = sum(len(better.completion) > len(worse.completion) for better, worse in pairs) / len(pairs)
+    counts = {"examples": float(len(pairs)), "examples_used": float(len(used)), "chosen_longer": longer}
+    return PreferencePairs(pairs, used, settings, size, on.chat.pad_id, on.device), counts
+
+
+def _refuse_unsupervised(sides: Sequence[Sequence[Tokens]], field: str, max_length: int) -> None:
+    without = [number for side in sides for number, tokens in enumerate(side, 1) if not tokens.completion]
+    if without:
+        raise UserFault(
+            Reason(
+                field=f"{field}.max_length",
+                value=str(max_length),
+                message=f"{len(without)} examples keep no token of an answer, the first is number {without[0]}",
+                remedy=f"raise {field}.max_length, shorten the prompts or remove the rows",
+            )
+        )
+
+
+def _adapted(on: Ground, settings: TrainingSettings | PreferenceSettings, longest: int) -> Any:
+    """The model with the adapter to train: the input adapter, or a fresh one."""
+    model = load_base(on.base, on.dtype, on.device, quantization=settings.quantization, trained_length=longest)
+    if on.adapter is not None:
+        return read_adapter(model, on.adapter, trainable=True)
+    lora = settings.lora if isinstance(settings, TrainingSettings) else LoraSettings()
+    return new_adapter(model, lora, settings.seed)

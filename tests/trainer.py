@@ -1,0 +1,69 @@
+"""What tests of the trainer share: a context without a worker, and small data sets in its artifact form."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from schemas.artifacts import ArtifactRef
+from schemas.jobs import StepResult
+from schemas.progress import StepProgressed
+from schemas.steps import StepSettings
+from services.chassis.artifacts import ArtifactStore
+from services.chassis.executor.child import Channel, Context
+from services.chassis.executor.messages import LastWord, ProgressMessage, Task
+
+
+class Reports(Channel):
+    """Keeps what a child would send to its worker; `stop_at` asks the run to end when so many units are done."""
+
+    def __init__(self) -> None:
+        self.progress: list[StepProgressed] = []
+
+    def send(self, message: ProgressMessage | LastWord) -> None:
+        if isinstance(message, ProgressMessage):
+            self.progress.append(message.progress)
+
+
+def task_of(
+    home: Path,
+    settings: StepSettings,
+    inputs: Mapping[str, ArtifactRef] | None = None,
+    *,
+    step: str = "step",
+    attempt: int = 1,
+    memory_failures: int = 0,
+    results: Mapping[str, StepResult] | None = None,
+) -> Task:
+    """A task whose files all lie below `home`; every call is a lease of its own."""
+    return Task(
+        job_id="job", step=step, attempt=attempt, kind=settings.kind, settings=settings, inputs=dict(inputs or {}),
+        results=dict(results or {}), memory_failures=memory_failures, artifacts=str(home / "artifacts"),
+        checkpoints=home / "checkpoints" / "job" / step, lease=uuid4().hex, cache=home / "cache",
+    )  # fmt: skip
+
+
+def context_of(home: Path, settings: StepSettings, inputs: Mapping[str, ArtifactRef] | None = None, **more: Any) -> Context:
+    """A context as `run_child` gives it to a handler."""
+    return Context(task_of(home, settings, inputs, **more), Reports())
+
+
+def put_lines(home: Path, **files: Sequence[Mapping[str, object]]) -> ArtifactRef:
+    """An artifact of JSON lines files, named without extension."""
+    folder = home / f"made-{uuid4().hex}"
+    folder.mkdir(parents=True)
+    for name, lines in files.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return ArtifactStore(str(home / "artifacts")).put(folder)
+
+
+def row(number: int, prompt: str, completion: str, **columns: str) -> dict[str, object]:
+    """One line of a `dataset` artifact."""
+    messages = [{"role": "user", "content": prompt}]
+    return {"id": f"row-{number}", "messages": messages, "completion": completion, "columns": columns}
+
+
+def lines_of(ref: ArtifactRef, name: str) -> list[dict[str, Any]]:
+    """The JSON lines of a file in a local artifact."""
+    return [json.loads(line) for line in (Path(ref.uri) / name).read_text(encoding="utf-8").splitlines()]
