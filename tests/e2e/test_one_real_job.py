@@ -12,8 +12,9 @@ from schemas.artifacts import ArtifactRef
 from schemas.envelope import encode
 from schemas.jobs import JobCompleted, StepCompleted, StepFailed, StepStarted
 from schemas.models import ModelRegistered
+from schemas.progress import StepProgressed
 from schemas.requests import JobRequested
-from schemas.topics import JOBS, MODELS, REQUESTS
+from schemas.topics import JOBS, MODELS, PROGRESS, REQUESTS
 from services.chassis.artifacts import ArtifactStore
 from services.chassis.publisher import make_producer, outside_event
 from tests.e2e.system import System, wait_for
@@ -36,6 +37,11 @@ async def publish(system: System, request: dict[str, Any]) -> None:
 
 def seen(system: System, job_id: str) -> bool:
     return httpx.get(system.url("orchestrator", f"/training/{job_id}")).status_code == 200
+
+
+def step_status(system: System, job_id: str, step: str) -> str:
+    (found,) = [known["status"] for known in system.job(job_id)["steps"] if known["name"] == step]
+    return str(found)
 
 
 async def test_a_job_requested_on_kafka_becomes_a_registered_model_and_every_hop_is_traceable(system: System) -> None:
@@ -111,8 +117,9 @@ async def test_training_killed_with_kill_9_resumes_and_the_loss_curve_continues(
         child.kill()
     system.wait_job(job_id)
 
-    story = [event.data for event in await system.story(job_id)]
-    starts = [data for data in story if isinstance(data, StepStarted) and data.step == "train"]
+    events = await system.story(job_id)
+    story = [event.data for event in events]
+    starts = [event for event in events if isinstance(event.data, StepStarted) and event.data.step == "train"]
     failures = [data.fault.cause for data in story if isinstance(data, StepFailed)]
     assert len(starts) == 2
     assert failures == ([] if victim == "worker" else ["infrastructure"])
@@ -122,14 +129,17 @@ async def test_training_killed_with_kill_9_resumes_and_the_loss_curve_continues(
     curve = [json.loads(line) for line in (adapter / "curve.jsonl").read_text().splitlines()]
     assert [point["step"] for point in curve] == list(range(1, 401))
     assert curve[-1]["loss"] < curve[0]["loss"]
-    assert trained.result.metrics["resumed_from_step"] >= 20  # type: ignore[operator]
+    progress = [e for e in await system.story(job_id, PROGRESS.name) if isinstance(e.data, StepProgressed)]
+    resumed = [event.data.done for event in progress if event.causation_id == starts[1].id]  # type: ignore[attr-defined]
+    assert min(resumed) >= 20
 
 
 def test_a_running_job_is_cancelled_over_http_and_nothing_of_it_runs_on(system: System) -> None:
     training = {"optimiser": {**LONG, "steps": 100_000}, "max_length": 160, "precision": "fp32"}
     job_id = system.start_job(training=training)
     trainer = system.services["trainer"]
-    wait_for(lambda: "train" in str(system.job(job_id)) and bool(trainer.children()), 60, lambda: str(system.job(job_id)))
+    wait_for(lambda: step_status(system, job_id, "train") == "running", 90, lambda: str(system.job(job_id)))
+    wait_for(lambda: bool(trainer.children()), 10, lambda: "no child runs")
     answer = httpx.post(system.url("orchestrator", f"/training/{job_id}/cancel"), json={"reason": "changed my mind"})
     assert answer.status_code == 202, answer.text
     job = system.wait_job(job_id, "cancelled", seconds=60)
