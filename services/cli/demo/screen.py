@@ -7,7 +7,6 @@ from typing import Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -44,7 +43,9 @@ class Screen(Protocol):
 
 def screen(console: Console) -> Screen:
     """Live bars on a terminal, plain lines elsewhere."""
-    return LiveScreen(console) if console.is_terminal else PlainScreen(lambda text: console.print(escape(text)))
+    return (
+        LiveScreen(console) if console.is_terminal else PlainScreen(lambda text: console.print(Text(text), soft_wrap=True))
+    )
 
 
 class LiveScreen:
