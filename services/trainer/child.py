@@ -8,6 +8,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 from schemas.jobs import StepResult  # noqa: E402  # torch must not be imported before the lines above
 from services.chassis.executor.child import Context, run_child  # noqa: E402
+from services.trainer.arena import keep_freed_memory  # noqa: E402
 
 
 def prepare(context: Context) -> StepResult:
@@ -39,4 +40,5 @@ def evaluate(context: Context) -> StepResult:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     run_child({"prepare": prepare, "train": train, "sample": sample, "evaluate": evaluate})

@@ -1,4 +1,4 @@
-"""Why: sampling and evaluation draw many answers in the same way: sorted by length, in batches, stoppable at each token."""
+"""Why: sampling and evaluation draw many answers in the same way: within what the model reads, stoppable at each token."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,18 +29,10 @@ def answers_of(
         if context.stopping:
             raise Stopping
 
-    answers: list[list[list[int]]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-    size = max(1, batch_size >> context.task.memory_failures)
-    for first in range(0, len(order), size):
-        batch = order[first : first + size]
-        made = generate(
-            model, [prompts[number] for number in batch], [draws(number) for number in batch], decoding, on_token=look
-        )
-        for number, answer in zip(batch, made, strict=True):
-            answers[number] = answer
-        on_batch(first + len(batch), sum(len(ids) for answer in made for ids in answer))
-    return answers
+    return generate(
+        model, prompts, [draws(number) for number in range(len(prompts))], decoding,
+        batch_size=max(1, batch_size >> context.task.memory_failures), on_token=look, on_batch=on_batch,
+    )  # fmt: skip
 
 
 def _refuse_too_long(model: Any, prompts: Sequence[Sequence[int]], decoding: Decoding) -> None:

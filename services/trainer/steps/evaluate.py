@@ -99,11 +99,11 @@ class _Work:
     def answers(self) -> list[list[str]]:
         """Of each row the most likely answer, then the sampled ones; one prefill serves them all."""
         wanted = self.settings
-        started, tokens = time.monotonic(), 0
+        started, done, tokens = time.monotonic(), 0, 0
 
-        def on_batch(done: int, made: int) -> None:
-            nonlocal tokens
-            tokens += made
+        def on_batch(answered: int, made: int) -> None:
+            nonlocal done, tokens
+            done, tokens = done + answered, tokens + made
             rate = tokens / max(time.monotonic() - started, 1e-9)
             self.context.progress(done, len(self.rows), "rows", tokens_per_second=rate)
 
@@ -137,7 +137,7 @@ class _Work:
         times: list[float] = []
         decoding = Decoding(frozenset(), self.chat.pad_id, _TIMED_TOKENS)
         prompts = self.chat.prompts([self.rows[0].messages])
-        generate(self.model, prompts, [[None]], decoding, lambda: times.append(time.perf_counter()))
+        generate(self.model, prompts, [[None]], decoding, on_token=lambda: times.append(time.perf_counter()))
         return statistics.median(later - earlier for earlier, later in pairwise(times[1:])) * 1000
 
 

@@ -23,11 +23,11 @@ def sample(context: Context) -> StepResult:
     on = ground(context, settings.base_model, "auto")
     chat, model = on.chat, on.model()
     rows = chosen(read_lines(split_file(fetched(context, "dataset"), "train"), Row), wanted.prompts, wanted.seed)
-    started, tokens = time.monotonic(), 0
+    started, done, tokens = time.monotonic(), 0, 0
 
-    def on_batch(done: int, made: int) -> None:
-        nonlocal tokens
-        tokens += made
+    def on_batch(answered: int, made: int) -> None:
+        nonlocal done, tokens
+        done, tokens = done + answered, tokens + made
         rate = tokens / max(time.monotonic() - started, 1e-9)
         context.progress(done, len(rows), "prompts", tokens_per_second=rate)
 
