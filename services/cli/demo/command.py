@@ -61,9 +61,8 @@ def demo(
             whole_stack(settings) as stack,
             PeakMemory(lambda: (os.getpid(), stack.pid, *stack.servers.values())) as memory,
         ):
-            console.print(
-                Text(f"Publishing JobRequested {job_id} to Kafka at {stack.kafka_bootstrap}, as RelayCore would.")
-            )
+            line = f"Publishing JobRequested {job_id} to Kafka at {stack.kafka_bootstrap}, as RelayCore would."
+            console.print(Text(line), soft_wrap=True)
             story = asyncio.run(_run(settings, stack, job, console))
         if story.outcome != "completed":
             print_failure(console, story)
