@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.progress import StepProgressed
+from schemas.steps import EXECUTOR_OF
 from services.cli.demo.report import COLUMNS, Report, duration, table
 from services.cli.demo.story import StepState, StepView, Story
 
@@ -80,12 +81,17 @@ class PlainScreen:
         pass
 
     def show(self, story: Story, now: datetime) -> None:
-        for step in story.steps.values():
-            news = self._shown.get(step.name, ("waiting", 0)) != (step.state, step.attempt) and step.state != "queued"
-            quiet = self._last is None or (now - self._last).total_seconds() >= _QUIET_SECONDS
-            if (news and step.state != "waiting") or (step.state == "running" and step.progress and quiet):
-                self._write(line(step, now))
-                self._shown[step.name], self._last = (step.state, step.attempt), now
+        steps = story.steps.values()
+        shown = [step for step in steps if step.state not in ("waiting", "queued") and self._is_news(step)]
+        if not shown and (self._last is None or (now - self._last).total_seconds() >= _QUIET_SECONDS):
+            running = [step for step in steps if step.state == "running"]
+            shown = running or [step for step in steps if step.state == "queued"]
+        for step in shown:
+            self._write(line(step, now))
+            self._shown[step.name], self._last = (step.state, step.attempt), now
+
+    def _is_news(self, step: StepView) -> bool:
+        return self._shown.get(step.name) != (step.state, step.attempt)
 
 
 def picture(story: Story, now: datetime) -> RenderableType:
@@ -116,7 +122,9 @@ def line(step: StepView, now: datetime) -> str:
 def detail(step: StepView) -> str:
     """What is worth saying about a step in its state."""
     parts = [f"attempt {step.attempt}"] if step.attempt > 1 else []
-    if step.state == "running" and step.progress:
+    if step.state == "queued":
+        parts.append(f"waiting for the {EXECUTOR_OF.get(step.kind, 'executing')} service")
+    elif step.state == "running" and step.progress:
         parts += _progress(step.progress)
     elif step.state == "done" and step.result:
         parts += [

@@ -47,10 +47,21 @@ def test_where_there_is_no_terminal_a_line_comes_on_news_and_every_twenty_second
     for second in range(60):
         plain.show(story, START + timedelta(seconds=second))
     assert len(lines) == 3
+    assert lines[-1].split()[:3] == ["●", "prepare", "running"]
     plain.show(told(ACCEPTED, started(), completed()), START + timedelta(seconds=60))
     assert lines[-1].split() == ["✓", "prepare", "done", "0:01"]
     plain.show(told(ACCEPTED, started(), completed()), START + timedelta(seconds=90))
     assert len(lines) == 4
+
+
+def test_a_step_that_no_service_takes_up_is_said_where_nothing_else_happens() -> None:
+    lines: list[str] = []
+    plain = PlainScreen(lines.append)
+    story = told(ACCEPTED, REQUESTED)
+    for second in range(30):
+        plain.show(story, START + timedelta(seconds=second))
+    assert [line.split(maxsplit=2) for line in lines] == [["○", "prepare", "queued  waiting for the trainer service"]] * 2
+    assert "waiting for the trainer service" in drawn(story)
 
 
 def test_a_retry_and_its_cause_are_said() -> None:
