@@ -1,5 +1,9 @@
 """Why: brings one service's database to the schema of this code, once, whoever starts first (advisory lock)."""
 
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from alembic import command
@@ -13,6 +17,8 @@ from sqlalchemy.pool import NullPool
 from services.chassis.settings import ServiceSettings
 
 _LOCK = 7_253_001
+_one_at_a_time = threading.Lock()
+"""Alembic keeps the running migration in globals of the process: two at once, of whatever databases, mix up."""
 _SERVICES = Path(__file__).parent.parent
 
 
@@ -52,11 +58,22 @@ async def migrate(settings: ServiceSettings, service: str) -> list[str]:
             for schema in ("projection", "operational"):
                 await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {schema}"))
             await connection.commit()
-            await connection.run_sync(_upgrade, service)
+            async with _alone():
+                await connection.run_sync(_upgrade, service)
             await connection.commit()
             return await revisions(engine)
     finally:
         await engine.dispose()
+
+
+@asynccontextmanager
+async def _alone() -> AsyncIterator[None]:
+    while not _one_at_a_time.acquire(blocking=False):  # noqa: ASYNC110 (loops of several threads share it)
+        await asyncio.sleep(0.02)
+    try:
+        yield
+    finally:
+        _one_at_a_time.release()
 
 
 def _upgrade(connection: Connection, service: str) -> None:

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, MetaData, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -50,3 +50,27 @@ async def test_processes_that_start_at_once_migrate_one_after_the_other(database
     settings = settings_of("orchestrator", database_url, tmp_path)
     results = await asyncio.gather(*(migrate(settings, "orchestrator") for _ in range(4)))
     assert {tuple(revisions) for revisions in results} == {("orchestrator_0001",)}
+
+
+async def test_services_of_one_process_that_migrate_at_once_do_not_get_into_each_others_way(
+    database_url: str, tmp_path: Path
+) -> None:
+    for _ in range(3):
+        settings = {service: settings_of(service, database_url, tmp_path) for service in SERVICES}
+        results = await asyncio.gather(*(migrate(settings[service], service) for service in SERVICES))
+        assert results == [[f"{service}_0001"] for service in SERVICES]
+        for service in SERVICES:
+            assert await tables_of(settings[service].database_url_for(service)) == {
+                table.name for table in import_module(f"services.{service}.tables").metadata.tables.values()
+            } | {"position", "inbox", "outbox", "dead_letter", "alembic_version"}
+
+
+async def tables_of(url: str) -> set[str]:
+    engine = create_async_engine(url, poolclass=NullPool)
+    async with engine.connect() as connection:
+        found = await connection.execute(
+            text("SELECT tablename FROM pg_tables WHERE schemaname IN ('projection', 'operational')")
+        )
+        names = {name for (name,) in found}
+    await engine.dispose()
+    return names
