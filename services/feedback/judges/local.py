@@ -74,7 +74,9 @@ class LocalModel:
         return self.tokens([text])[0]
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each text, without special ones."""
+        """The tokens of each text, without special ones; nothing for no texts, which the library does not take."""
+        if not texts:
+            return []
         ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return ids
 

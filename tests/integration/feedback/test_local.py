@@ -100,6 +100,13 @@ def test_equal_texts_are_computed_once_and_score_alike(tiny_model: Path) -> None
     assert totals == {4}
 
 
+@pytest.mark.parametrize("way", [LikelihoodJudge, QuestionJudge])
+def test_a_model_none_of_whose_answers_could_be_read_leaves_nothing_to_score(
+    tiny_model: Path, way: type[LikelihoodJudge | QuestionJudge]
+) -> None:
+    assert way("x", LocalModel(tiny_model, 2), RUBRIC).score([], quiet) == []
+
+
 def test_a_text_that_is_too_long_for_the_model_is_no_number(tiny_model: Path) -> None:
     found = LikelihoodJudge("x", LocalModel(tiny_model, 16), RUBRIC).score(judged(["No.", "long " * 400]), quiet)
     assert found[0] is not None
