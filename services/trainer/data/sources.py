@@ -134,7 +134,7 @@ def _read_csv(path: Path) -> Iterator[RawRow]:
                     raise UserFault(_unreadable(place, what, "quote fields that hold commas or line breaks"))
                 yield RawRow(place, values)
         except (csv.Error, UnicodeDecodeError) as error:
-            place = f"{path.name} line {reader.line_num}"
+            place = f"{path.name} after line {reader.line_num}"
             raise UserFault(_unreadable(place, f"this is no CSV: {error}", "write UTF-8 with quoted fields")) from error
 
 
