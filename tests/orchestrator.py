@@ -15,14 +15,13 @@ from sqlalchemy.engine import make_url
 
 from schemas.artifacts import ArtifactRef
 from schemas.base import EventData
-from schemas.envelope import Event, decode, encode
+from schemas.envelope import Event, encode
 from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, StepResult, StepStarted
 from schemas.progress import StepProgressed
 from schemas.requests import JobRequested
 from schemas.steps import EXECUTOR_OF, OUTPUTS_OF
-from schemas.topics import EVENT_TYPES, JOBS, PROGRESS, REQUESTS, TOPIC_OF
+from schemas.topics import JOBS, PROGRESS, REQUESTS, TOPIC_OF
 from services.chassis.aggregate import Ref
-from services.chassis.batch import appended_at
 from services.chassis.http import application
 from services.chassis.publisher import make_producer, outside_event
 from services.chassis.runtime import Runtime
@@ -31,7 +30,8 @@ from services.orchestrator.api import router
 from services.orchestrator.domain.job import JobDomain
 from services.orchestrator.effects import JobEffects
 from services.orchestrator.settings import OrchestratorSettings
-from tests.toy import read_all, until
+from tests.log import read_events
+from tests.toy import until
 
 ARTIFACT = ArtifactRef(uri="/artifacts/x", sha256="0" * 64, size=1)
 SHORT = [
@@ -181,12 +181,8 @@ class Orchestrator:
 
     async def log(self, topic: str = JOBS.name) -> list[Event]:
         """Events about its jobs, in order per partition."""
-        events = []
-        for record in await read_all(self.settings.kafka_bootstrap, topic):
-            event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
-            if isinstance(event, Event) and event.data.job_id.startswith(self.prefix):  # type: ignore[attr-defined]
-                events.append(event)
-        return events
+        events = await read_events(self.settings.kafka_bootstrap, topic)
+        return [event for event in events if event.data.job_id.startswith(self.prefix)]  # type: ignore[attr-defined]
 
 
 def sse(lines: Iterable[str]) -> dict[str, Any]:

@@ -14,12 +14,11 @@ from aiokafka import AIOKafkaConsumer
 from sqlalchemy.engine import make_url
 
 from schemas.artifacts import ArtifactRef
-from schemas.envelope import Event, decode, encode
+from schemas.envelope import Event, encode
 from schemas.jobs import StepRequested, StepResult
 from schemas.steps import RegisterSettings
-from schemas.topics import EVENT_TYPES, JOBS, MODELS
+from schemas.topics import JOBS, MODELS
 from services.chassis.artifacts import ArtifactStore
-from services.chassis.batch import appended_at
 from services.chassis.executor.work import WorkEffects
 from services.chassis.executor.worker import worker_tasks
 from services.chassis.http import application
@@ -30,6 +29,7 @@ from services.registry.api import router
 from services.registry.domain.models import RegistryDomain
 from services.registry.register import Registrar
 from services.registry.settings import RegistrySettings
+from tests.log import event_of
 from tests.steps import an_event, request
 from tests.toy import until
 
@@ -107,8 +107,8 @@ class Registry:
 
     async def _listen(self, consumer: AIOKafkaConsumer) -> None:
         async for record in consumer:
-            event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
-            if isinstance(event, Event) and event.source == self.source:
+            event = event_of(record)
+            if event and event.source == self.source:
                 self.said.append(event)
 
     def adapter(self, content: str = "weights", **files: str) -> ArtifactRef:

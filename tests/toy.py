@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from fastapi import APIRouter
 from sqlalchemy import MetaData, text
@@ -27,6 +27,7 @@ from services.chassis.runtime import Runtime
 from services.chassis.service import Service, assemble
 from services.chassis.settings import ServiceSettings
 from services.chassis.tables import aggregate_table
+from tests.log import read_all
 
 
 class Tally(State):
@@ -180,26 +181,6 @@ class Toy:
     async def log(self, topic: str = JOBS.name) -> list[Any]:
         """All records of a topic whose key is one of its jobs, in order per partition."""
         return [record for record in await read_all(self.settings.kafka_bootstrap, topic) if self.prefix in str(record.key)]
-
-
-async def read_all(kafka: str, topic: str) -> list[Any]:
-    """Every record of a topic at this moment."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        await consumer._client._wait_on_metadata(topic)
-        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-        consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
-        records: list[Any] = []
-        for partition in partitions:
-            consumer.seek(partition, 0)
-        while [p for p in partitions if await consumer.position(p) < ends[p]]:
-            for batch in (await consumer.getmany(timeout_ms=200)).values():
-                records += batch
-        return records
-    finally:
-        await consumer.stop()
 
 
 async def until(condition: Any, seconds: float = 30.0, what: Any = lambda: "") -> None:

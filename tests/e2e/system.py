@@ -17,12 +17,11 @@ from uuid import uuid4
 import httpx
 import psutil
 
-from schemas.envelope import Event, decode
+from schemas.envelope import Event
 from schemas.steps import SERVICES
-from schemas.topics import EVENT_TYPES, JOBS
-from services.chassis.batch import appended_at
+from schemas.topics import JOBS
 from services.chassis.devstack.stack import DevStack
-from tests.toy import read_all
+from tests.log import read_events
 
 
 @dataclass
@@ -133,12 +132,7 @@ class System:
 
     async def story(self, job_id: str, topic: str = JOBS.name) -> list[Event]:
         """The job's events on a topic, in the order of the log."""
-        events = []
-        for record in await read_all(self.stack.kafka_bootstrap, topic):
-            event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
-            if isinstance(event, Event) and event.correlation_id == job_id:
-                events.append(event)
-        return events
+        return [e for e in await read_events(self.stack.kafka_bootstrap, topic) if e.correlation_id == job_id]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:

@@ -18,6 +18,7 @@ from schemas.topics import JOBS, MODELS, PROGRESS, REQUESTS
 from services.chassis.artifacts import ArtifactStore
 from services.chassis.publisher import make_producer, outside_event
 from tests.e2e.system import System, wait_for
+from tests.log import read_all
 
 LIGHT_BYTES = 120 * 1024 * 1024
 LONG = {"steps": 400, "batch_size": 8, "learning_rate": 0.003, "schedule": "constant"}
@@ -72,8 +73,6 @@ async def test_a_job_requested_on_kafka_becomes_a_registered_model_and_every_hop
 
 
 async def test_every_record_on_the_topics_is_readable_json_with_cloudevents_headers(system: System) -> None:
-    from tests.toy import read_all
-
     for topic in (REQUESTS, JOBS, MODELS):
         records = await read_all(system.stack.kafka_bootstrap, topic.name)
         assert records

@@ -10,6 +10,9 @@ from services.chassis.executor.child import UserFault
 
 _SHORT = 256
 """Up to so many tokens plain attention trains faster on a CPU in bf16 than the fused kernel: 2.5 times at 64, 1.2 at 256."""
+_REPACKING = "support_avx512bf16_for_cpu"
+"""bitsandbytes 0.50 repacks 4-bit weights for a kernel of its own at the first pass in evaluation mode; without that kernel
+it then computes nonsense, and in every later training pass too. Without the flag it computes the same in both modes."""
 
 
 def load_base(
@@ -29,7 +32,12 @@ def load_base(
     )
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    return model if quantization == "nf4" else model.to(device)
+    if quantization != "nf4":
+        return model.to(device)
+    for module in model.modules():
+        if hasattr(module, _REPACKING):
+            setattr(module, _REPACKING, False)
+    return model
 
 
 def _nf4(dtype: torch.dtype) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from schemas.jobs import StepResult
 from schemas.steps import SampleSettings
 from services.chassis.executor.child import Context
-from services.trainer.data.rows import Candidates, Row, read_lines, split_file, write_lines
+from services.trainer.data.rows import Candidates, Message, Row, read_lines, split_file, write_lines
 from services.trainer.modelling.generation import Decoding, draw
 from services.trainer.steps.answering import answers_of
 from services.trainer.steps.loading import fetched, ground
@@ -56,6 +56,9 @@ def sample(context: Context) -> StepResult:
 
 def chosen(rows: list[Row], count: int, seed: int) -> list[Row]:
     """At most `count` rows with different prompts, by a seeded draw, in the order of the data set."""
-    distinct = list({row.messages: row for row in reversed(rows)}.values())[::-1]
-    numbers = random.Random(seed).sample(range(len(distinct)), min(count, len(distinct)))  # noqa: S311 (a choice, no secret)
-    return [distinct[number] for number in sorted(numbers)]
+    distinct: dict[tuple[Message, ...], Row] = {}
+    for row in rows:
+        distinct.setdefault(row.messages, row)
+    firsts = list(distinct.values())
+    numbers = random.Random(seed).sample(range(len(firsts)), min(count, len(firsts)))  # noqa: S311  # no secret
+    return [firsts[number] for number in sorted(numbers)]

@@ -13,7 +13,8 @@ from schemas.envelope import encode
 from schemas.topics import JOBS, REQUESTS
 from services.chassis import batch, store
 from services.chassis.publisher import make_producer
-from tests.toy import Toy, read_all, until
+from tests.log import read_all
+from tests.toy import Toy, until
 
 
 @pytest.fixture

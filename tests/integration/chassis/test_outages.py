@@ -9,7 +9,8 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from schemas.topics import REQUESTS
-from tests.toy import Toy, read_all, until
+from tests.log import read_all
+from tests.toy import Toy, until
 
 JOBS_SENT = 300
 

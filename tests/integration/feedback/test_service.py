@@ -9,18 +9,18 @@ from pathlib import Path
 import httpx
 from aiokafka import AIOKafkaProducer
 
-from schemas.envelope import Event, decode, encode
+from schemas.envelope import Event, encode
 from schemas.jobs import FeedbackRecorded, StepCompleted, StepFailed, StepStarted
-from schemas.topics import EVENT_TYPES, JOBS
-from services.chassis.batch import appended_at
+from schemas.topics import JOBS
 from services.chassis.http import application
 from services.chassis.publisher import make_producer
 from services.feedback import app
 from services.feedback.settings import FeedbackSettings
 from tests.feedback import Step
 from tests.integration.feedback.test_steps import BY_RULES, candidates
+from tests.log import read_events
 from tests.steps import an_event, request
-from tests.toy import read_all, until
+from tests.toy import until
 
 
 def settings(database_url: str, kafka: str, home: Path, name: str) -> FeedbackSettings:
@@ -49,12 +49,8 @@ async def test_a_requested_label_step_becomes_facts_of_its_job(
     )  # fmt: skip
 
     async def story() -> list[Event]:
-        found = []
-        for record in await read_all(kafka, JOBS.name):
-            event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
-            if isinstance(event, Event) and event.correlation_id == job_id and event.source == "neuroweaver/feedback":
-                found.append(event)
-        return found
+        events = await read_events(kafka, JOBS.name)
+        return [e for e in events if e.correlation_id == job_id and e.source == "neuroweaver/feedback"]
 
     async def ended() -> bool:
         return sum(isinstance(event.data, StepCompleted | StepFailed) for event in await story()) == 2

@@ -1,0 +1,198 @@
+"""Why: training that was stopped, killed or damaged goes on as if nothing had happened, or starts anew; never from a lie."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.artifacts import ArtifactRef
+from schemas.jobs import StepResult
+from schemas.recipes import LoraSettings, OptimiserSettings, TrainingSettings
+from schemas.steps import TrainSettings
+from services.chassis.executor.child import Context, Stopping
+from services.chassis.executor.messages import CHANNEL_VARIABLE, MESSAGE, ProgressMessage, ResultMessage, Task
+from services.trainer.steps.train import train
+from tests.trainer import Reports, context_of, lines_of, task_of
+
+STEPS = 10
+
+
+def settings(base: Path, seed: int = 0) -> TrainSettings:
+    return TrainSettings(
+        base_model=str(base),
+        training=TrainingSettings(
+            precision="fp32", max_length=96, checkpoint_steps=2, seed=seed, lora=LoraSettings(dropout=0.1),
+            optimiser=OptimiserSettings(learning_rate=1e-2, steps=STEPS, batch_size=6),
+        ),
+    )  # fmt: skip
+
+
+class StopAfter(Reports):
+    """Asks the run to end when it reports so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.context: Context | None = None
+
+    def send(self, message: Any) -> None:
+        super().send(message)
+        if self.context and isinstance(message, ProgressMessage) and message.progress.done >= self.steps:
+            self.context.stop()
+
+
+def stopped(home: Path, base: Path, data: ArtifactRef, steps: int, seed: int = 0) -> Task:
+    """A run that is asked to end after `steps` steps."""
+    reports = StopAfter(steps)
+    context = Context(task_of(home, settings(base, seed), {"dataset": data}), reports)
+    reports.context = context
+    context_progress = context.progress
+
+    def every_step(*arguments: Any, **figures: Any) -> None:
+        context._sent_at = 0.0  # the limit of one a second would hide steps from this test
+        context_progress(*arguments, **figures)
+
+    context.progress = every_step  # type: ignore[method-assign]
+    with pytest.raises(Stopping):
+        train(context)
+    return context.task
+
+
+def whole(home: Path, base: Path, data: ArtifactRef, seed: int = 0) -> StepResult:
+    return train(context_of(home, settings(base, seed), {"dataset": data}))
+
+
+def losses(result: StepResult) -> list[float]:
+    return [point["loss"] for point in lines_of(result.outputs["adapter"], "curve.jsonl")]
+
+
+def checkpoints(home: Path) -> list[Path]:
+    return sorted((home / "checkpoints").glob("job/step/*/*/step-*"), key=lambda path: path.name)
+
+
+@pytest.fixture
+def expected(tmp_path: Path, base: Path, dataset: ArtifactRef) -> StepResult:
+    """What a run that is never interrupted makes."""
+    return whole(tmp_path / "uninterrupted", base, dataset)
+
+
+def test_a_stop_keeps_every_step_done_and_the_next_run_makes_the_same_adapter(
+    tmp_path: Path, base: Path, dataset: ArtifactRef, expected: StepResult
+) -> None:
+    task = stopped(tmp_path, base, dataset, steps=5)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000004", "step-00000005"]
+    assert checkpoints(tmp_path)[0].parent == task.own_checkpoints
+    result = whole(tmp_path, base, dataset)
+    assert losses(result) == losses(expected)
+    assert result.outputs["adapter"].sha256 == expected.outputs["adapter"].sha256
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    tmp_path: Path, base: Path, dataset: ArtifactRef, expected: StepResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped(tmp_path, base, dataset, steps=7)
+    older, newest = checkpoints(tmp_path)
+    weights = newest / "weights.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    weights.write_bytes(damaged)
+    with caplog.at_level("INFO"):
+        result = whole(tmp_path, base, dataset)
+    assert f"{newest} is not used: weights.safetensors is not what the manifest says" in caplog.text
+    assert f"going on from checkpoint {older}" in caplog.text
+    assert losses(result) == losses(expected)
+
+
+@pytest.mark.parametrize("damage", ["no manifest", "half a manifest", "a file is gone"])
+def test_an_incomplete_checkpoint_is_none(
+    tmp_path: Path, base: Path, dataset: ArtifactRef, expected: StepResult, damage: str
+) -> None:
+    stopped(tmp_path, base, dataset, steps=3)
+    for path in checkpoints(tmp_path):
+        manifest = path / "manifest.json"
+        match damage:
+            case "no manifest":
+                manifest.unlink()
+            case "half a manifest":
+                manifest.write_text(manifest.read_text()[:40])
+            case _:
+                (path / "exp_avg.safetensors").unlink()
+    assert losses(whole(tmp_path, base, dataset)) == losses(expected)
+
+
+def test_another_recipe_starts_anew(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    stopped(tmp_path, base, dataset, steps=6, seed=1)
+    assert losses(whole(tmp_path, base, dataset)) == losses(whole(tmp_path / "alone", base, dataset))
+
+
+def test_checkpoints_of_an_earlier_attempt_are_read_and_left_alone(
+    tmp_path: Path, base: Path, dataset: ArtifactRef, expected: StepResult
+) -> None:
+    stopped(tmp_path, base, dataset, steps=6)
+    before = {path: path.stat().st_mtime_ns for path in checkpoints(tmp_path)}
+    result = train(context_of(tmp_path, settings(base), {"dataset": dataset}, attempt=2))
+    assert losses(result) == losses(expected)
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in checkpoints(tmp_path)}.items()
+
+
+def test_a_killed_child_is_followed_by_one_that_goes_on(
+    tmp_path: Path, base: Path, dataset: ArtifactRef, expected: StepResult
+) -> None:
+    killed = _Child(task_of(tmp_path, settings(base), {"dataset": dataset}))
+    wait_until(lambda: len(checkpoints(tmp_path)) > 1, killed)
+    killed.process.send_signal(signal.SIGKILL)
+    assert killed.process.wait() == -signal.SIGKILL
+    reached = int(checkpoints(tmp_path)[-1].name.removeprefix("step-"))
+    assert 0 < reached < STEPS
+    second = _Child(task_of(tmp_path, settings(base), {"dataset": dataset}, attempt=2))
+    result = second.result()
+    assert losses(result) == pytest.approx(losses(expected), rel=1e-5)
+    assert "going on from checkpoint" in second.log.read_text()
+
+
+class _Child:
+    """A child as a worker starts it."""
+
+    def __init__(self, task: Task) -> None:
+        reading, writing = os.pipe()
+        self.log = task.cache.parent / f"{task.lease}.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "services.trainer.child"], stdin=subprocess.PIPE, stdout=log, stderr=log,
+                pass_fds=(writing,), env={**os.environ, CHANNEL_VARIABLE: str(writing)},
+            )  # fmt: skip
+        os.close(writing)
+        self.channel = os.fdopen(reading, "rb")
+        assert self.process.stdin is not None
+        self.process.stdin.write(task.model_dump_json().encode() + b"\n")
+        self.process.stdin.flush()
+
+    def result(self) -> StepResult:
+        messages = [MESSAGE.validate_json(line) for line in self.channel]
+        assert self.process.wait() == 0, self.log.read_text()
+        assert isinstance(messages[-1], ResultMessage)
+        return messages[-1].result
+
+
+def wait_until(holds: Any, child: _Child) -> None:
+    give_up = time.monotonic() + 60
+    while not holds():
+        assert child.process.poll() is None, child.log.read_text()
+        assert time.monotonic() < give_up, child.log.read_text()
+        time.sleep(0.002)
+
+
+def test_a_manifest_names_every_file_with_size_and_digest(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    stopped(tmp_path, base, dataset, steps=3)
+    folder = checkpoints(tmp_path)[-1]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["step"] == 3
+    assert {entry["path"] for entry in manifest["files"]} == {path.name for path in folder.iterdir()} - {"manifest.json"}
+    assert all(entry["size"] == (folder / entry["path"]).stat().st_size for entry in manifest["files"])

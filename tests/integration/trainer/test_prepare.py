@@ -1,0 +1,166 @@
+"""Why: whoever sends wrong data or a wrong model learns at the first step which rows, what is wrong, and what to do."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.jobs import StepResult
+from schemas.reasons import Reason
+from schemas.recipes import DatasetSettings
+from schemas.steps import PrepareSettings
+from services.chassis.executor.child import UserFault
+from services.trainer.steps.prepare import prepare
+from tests.trainer import context_of, lines_of
+
+
+def write(folder: Path, **splits: Sequence[dict[str, Any]]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, rows in splits.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def rows(*names: str, completion: str = "yes") -> list[dict[str, Any]]:
+    return [{"prompt": name, "completion": completion, "extra": 1} for name in names]
+
+
+def run(home: Path, base: Path | str, data: Path, max_length: int = 64, **dataset: Any) -> StepResult:
+    settings = DatasetSettings.model_validate({"reference": str(data), **dataset})
+    return prepare(context_of(home, PrepareSettings(base_model=str(base), dataset=settings, max_length=max_length)))
+
+
+def reasons(*arguments: Any, **keywords: Any) -> tuple[Reason, ...]:
+    with pytest.raises(UserFault) as raised:
+        run(*arguments, **keywords)
+    return raised.value.reasons
+
+
+def test_the_snapshot_holds_every_row_and_counts_what_will_be_supervised(tmp_path: Path, base: Path) -> None:
+    data = write(tmp_path / "data", train=rows("a", "b"), test=rows("c"))
+    result = run(tmp_path, base, data, system_prompt="Be kind.")
+    (line,) = lines_of(result.outputs["dataset"], "test.jsonl")
+    assert line == {
+        "id": "test-1",
+        "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "c"}],
+        "completion": "yes",
+        "columns": {"prompt": "c", "completion": "yes", "extra": "1"},
+    }
+    assert result.metrics["rows_train"] == 2
+    assert result.metrics["supervised_tokens_train"] == 2 * len(
+        "yes<"
+    )  # one token a byte, and the one that ends the answer
+    assert set(result.facts) == {"base_model_sha256", "chat_template_sha256", "dataset_sha256"}
+
+
+def test_the_same_data_have_the_same_digest_wherever_they_lie(tmp_path: Path, base: Path) -> None:
+    first = write(tmp_path / "one", train=rows("a", "b"), test=rows("c"))
+    second = write(tmp_path / "two", train=rows("a", "b"), test=rows("c"))
+    other = write(tmp_path / "three", train=rows("a", "b"), test=rows("d"))
+    digests = [run(tmp_path, base, data).facts["dataset_sha256"] for data in (first, second, other)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_one_file_is_divided_without_losing_a_row(tmp_path: Path, base: Path) -> None:
+    data = write(tmp_path / "data", all=rows(*(f"number {number}" for number in range(60))))
+    metrics = run(tmp_path, base, data / "all.jsonl", split={"test_fraction": 0.3}).metrics
+    assert sum(metrics[f"rows_{split}"] or 0 for split in ("train", "validation", "test")) == 60
+    assert 8 <= (metrics["rows_test"] or 0) <= 30
+
+
+def test_wrong_columns_name_those_there_are_and_how_many_rows(tmp_path: Path, base: Path) -> None:
+    questions = [{"question": str(number), "answer": "x"} for number in range(7)]
+    (reason,) = reasons(tmp_path, base, write(tmp_path / "data", train=questions, test=questions))
+    assert reason.field == "dataset.columns.prompt"
+    assert "question, answer" in reason.message
+    assert reason.value == "train.jsonl line 1, train.jsonl line 2, train.jsonl line 3 and 11 more"
+
+
+def test_different_faults_are_all_told_at_once(tmp_path: Path, base: Path) -> None:
+    bad: list[dict[str, Any]] = [{"prompt": " ", "completion": "x"}, {"prompt": "x", "completion": None}]
+    found = reasons(tmp_path, base, write(tmp_path / "data", train=bad, test=rows("a")))
+    assert [reason.field for reason in found] == ["dataset.columns.prompt", "dataset.columns.completion"]
+
+
+def test_a_row_whose_prompt_fills_the_length_has_nothing_to_learn(tmp_path: Path, base: Path) -> None:
+    data = write(tmp_path / "data", train=[*rows("short"), *rows("long " * 20)], test=rows("a"))
+    (reason,) = reasons(tmp_path, base, data)
+    assert (reason.field, reason.value) == ("training.max_length", "train.jsonl line 2")
+    assert "max_length" in reason.remedy
+
+
+def test_an_answer_that_is_cut_is_counted_not_refused(tmp_path: Path, base: Path) -> None:
+    data = write(tmp_path / "data", train=rows("a", completion="long " * 20), test=rows("b"))
+    assert run(tmp_path, base, data).metrics["rows_cut"] == 1
+
+
+def test_a_repeated_row_is_refused_and_the_same_prompt_with_another_answer_is_not(tmp_path: Path, base: Path) -> None:
+    data = write(tmp_path / "data", train=[*rows("a", "b"), *rows("a")], test=rows("c"))
+    (reason,) = reasons(tmp_path, base, data)
+    assert reason.value == "train.jsonl line 3 repeats train.jsonl line 1"
+    write(data, train=[*rows("a", "b"), *rows("a", completion="no")])
+    assert run(tmp_path, base, data).metrics["rows_train"] == 3
+
+
+def test_held_out_prompts_that_were_learnt_are_counted(tmp_path: Path, base: Path) -> None:
+    data = write(tmp_path / "data", train=rows("a", "b"), test=rows("b", "c"))
+    assert run(tmp_path, base, data).metrics["rows_test_seen_in_train"] == 1
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_empty_split_is_refused(tmp_path: Path, base: Path, split: str) -> None:
+    data = write(tmp_path / "data", **{"train": rows("a"), "test": rows("b"), split: []})
+    (reason,) = reasons(tmp_path, base, data)
+    assert reason.field == f"dataset.split.{split}"
+
+
+def test_an_unknown_base_model_is_refused(tmp_path: Path, base: Path) -> None:
+    data = write(tmp_path / "data", train=rows("a"), test=rows("b"))
+    (reason,) = reasons(tmp_path, tmp_path / "nowhere", data)
+    assert reason.field == "base_model"
+    assert "nowhere" in (reason.value or "")
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("chat_template.jinja", "no chat template"),
+        ("model.safetensors", "no weights in safetensors"),
+        ("config.json", "config.json cannot be read"),
+        ("tokenizer.json", "tokenizer cannot be loaded"),
+    ],
+)
+def test_a_base_model_that_lacks_a_part_is_refused(tmp_path: Path, base: Path, file: str, words: str) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in base.iterdir():
+        if path.name != file:
+            (broken / path.name).write_bytes(path.read_bytes())
+    data = write(tmp_path / "data", train=rows("a"), test=rows("b"))
+    (reason,) = reasons(tmp_path, broken, data)
+    assert reason.field == "base_model"
+    assert words in reason.message
+
+
+def test_more_tokens_than_the_model_reads_are_refused(tmp_path: Path, base: Path) -> None:
+    data = write(tmp_path / "data", train=rows("a"), test=rows("b"))
+    (reason,) = reasons(tmp_path, base, data, max_length=4096)
+    assert reason.field == "training.max_length"
+    assert "1024" in reason.message
+
+
+def test_a_template_that_refuses_a_chat_is_answered_with_the_row(tmp_path: Path, base: Path) -> None:
+    strict = tmp_path / "strict"
+    strict.mkdir()
+    for path in base.iterdir():
+        (strict / path.name).write_bytes(path.read_bytes())
+    template = (strict / "chat_template.jinja").read_text()
+    refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+    (strict / "chat_template.jinja").write_text(refusal + template)
+    data = write(tmp_path / "data", train=rows("a", "b"), test=rows("c"))
+    assert run(tmp_path, strict, data).metrics["rows_train"] == 2
+    (reason,) = reasons(tmp_path, strict, data, system_prompt="Be kind.")
+    assert "no system turn" in reason.message
+    assert reason.value == "train.jsonl line 1, train.jsonl line 2, test.jsonl line 1"

@@ -1,0 +1,163 @@
+"""Why: an adapter learns what it is shown, leaves with all that serving needs, and does not depend on how a batch is cut."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from schemas.artifacts import ArtifactRef
+from schemas.jobs import StepResult
+from schemas.recipes import LoraSettings, OptimiserSettings, TrainingSettings
+from schemas.steps import TrainSettings
+from services.chassis.executor.child import UserFault
+from services.trainer.modelling.adapter import load_for_inference, new_adapter
+from services.trainer.modelling.base import load_base
+from services.trainer.modelling.chat import Chat, Tokens
+from services.trainer.modelling.likelihood import log_probabilities, pad
+from services.trainer.steps.train import train
+from services.trainer.training.loop import _Trained
+from tests.trainer import Reports, context_of, lines_of
+
+CPU = torch.device("cpu")
+
+
+def settings(base: Path, **changes: Any) -> TrainSettings:
+    optimiser = OptimiserSettings(learning_rate=3e-2, steps=8, batch_size=6, **changes.pop("optimiser", {}))
+    training = {"precision": "fp32", "max_length": 96, "checkpoint_steps": 4, "optimiser": optimiser, **changes}
+    return TrainSettings(base_model=str(base), training=TrainingSettings.model_validate(training))
+
+
+def run(home: Path, base: Path, data: ArtifactRef, *, memory_failures: int = 0, **changes: Any) -> StepResult:
+    return train(context_of(home, settings(base, **changes), {"dataset": data}, memory_failures=memory_failures))
+
+
+def losses(result: StepResult) -> list[float]:
+    return [point["loss"] for point in lines_of(result.outputs["adapter"], "curve.jsonl")]
+
+
+def test_the_loss_falls_and_the_curve_tells_it(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    context = context_of(tmp_path, settings(base), {"dataset": dataset})
+    result = train(context)
+    curve = lines_of(result.outputs["adapter"], "curve.jsonl")
+    assert [point["step"] for point in curve] == list(range(1, 9))
+    assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
+    assert curve[7]["validation_loss"] < curve[3]["validation_loss"]
+    assert result.metrics["loss"] == pytest.approx(curve[-1]["loss"])
+    reports: Any = context._channel
+    assert isinstance(reports, Reports)
+    assert reports.progress[0].of == 8
+
+
+def test_the_adapter_carries_all_that_serving_and_audit_need(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    result = run(tmp_path, base, dataset, lora=LoraSettings(rank=4, alpha=8))
+    folder = Path(result.outputs["adapter"].uri)
+    assert Chat(folder).template_sha256 == Chat(base).template_sha256 == result.facts["chat_template_sha256"]
+    record = json.loads((folder / "training.json").read_text())
+    assert record["inputs"] == {"dataset": dataset.sha256}
+    assert record["settings"]["lora"] == {"rank": 4, "alpha": 8, "dropout": 0.0}
+    assert record["base_model_sha256"] == result.facts["base_model_sha256"]
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(base)
+    assert set(config["target_modules"]) == {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    }  # fmt: skip
+
+
+def test_the_merged_model_computes_what_peft_computes(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    from peft import PeftModel
+
+    folder = Path(run(tmp_path, base, dataset).outputs["adapter"].uri)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    merged = load_for_inference(base, folder, torch.float32, CPU)
+    theirs = PeftModel.from_pretrained(load_base(base, torch.float32, CPU), folder).eval()
+    with torch.inference_mode():
+        assert torch.allclose(merged(ids).logits, theirs(ids).logits, atol=1e-5)
+        assert not torch.allclose(merged(ids).logits, load_base(base, torch.float32, CPU)(ids).logits, atol=1e-3)
+
+
+def test_equal_runs_give_equal_bytes(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    first, second = run(tmp_path / "1", base, dataset), run(tmp_path / "2", base, dataset)
+    assert first.outputs["adapter"].sha256 == second.outputs["adapter"].sha256
+    assert run(tmp_path / "3", base, dataset, seed=1).outputs["adapter"].sha256 != first.outputs["adapter"].sha256
+
+
+def test_less_memory_changes_the_cut_and_not_the_learning(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    whole = losses(run(tmp_path / "1", base, dataset))
+    assert losses(run(tmp_path / "2", base, dataset, memory_failures=2)) == pytest.approx(whole, rel=1e-4)
+
+
+def test_only_the_answer_is_learnt(base: Path) -> None:
+    model = load_base(base, torch.float32, CPU)
+    rows = [Tokens([5, 6, 7, 8], [9, 10]), Tokens([11], [12, 13, 14])]
+    values, owners = log_probabilities(model, pad(rows, 0, CPU))
+    assert owners.tolist() == [0, 0, 1, 1, 1]
+    for number, row in enumerate(rows):
+        ids = torch.tensor([[*row.prompt, *row.completion]])
+        labels = ids.clone()
+        labels[0, : len(row.prompt)] = -100
+        assert -values[owners == number].mean().item() == pytest.approx(model(ids, labels=labels).loss.item(), rel=1e-5)
+
+
+def test_training_that_diverges_is_the_learning_rates_fault(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    wild = {"weight_decay": 1.0, "warmup_ratio": 0.0, "max_grad_norm": 1000.0, "schedule": "constant"}
+    training = settings(base, optimiser=wild, lora=LoraSettings(rank=1, alpha=4096))
+    assert training.training is not None
+    rate = training.training.optimiser.model_copy(update={"learning_rate": 1.0, "steps": 40})
+    training = training.model_copy(update={"training": training.training.model_copy(update={"optimiser": rate})})
+    model_breaks = context_of(tmp_path, training, {"dataset": dataset})
+    with pytest.raises(UserFault) as raised:
+        train(model_breaks)
+    assert raised.value.reasons[0].field == "training.optimiser.learning_rate"
+
+
+def test_an_adapter_without_a_gradient_is_an_error(base: Path) -> None:
+    adapted = new_adapter(load_base(base, torch.float32, CPU), LoraSettings(), seed=0)
+    trained = _Trained(adapted, OptimiserSettings())
+    with pytest.raises(RuntimeError, match="got no gradient"):
+        trained.check_gradients()
+    for weight in adapted.parameters():
+        weight.requires_grad_(False)
+    with pytest.raises(RuntimeError, match="no trainable parameters"):
+        _Trained(adapted, OptimiserSettings())
+
+
+def test_training_goes_on_from_an_adapter_that_is_given(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    first = run(tmp_path, base, dataset)
+    inputs = {"dataset": dataset, "adapter": first.outputs["adapter"]}
+    second = train(context_of(tmp_path, settings(base), inputs, step="again"))
+    assert losses(second)[0] < 0.9 * losses(first)[0]
+
+
+def test_a_base_model_that_changed_since_it_was_checked_is_refused(
+    tmp_path: Path, base: Path, dataset: ArtifactRef
+) -> None:  # fmt: skip
+    checked = StepResult(facts={"base_model_sha256": "0" * 64})
+    with pytest.raises(UserFault) as raised:
+        train(context_of(tmp_path, settings(base), {"dataset": dataset}, results={"prepare": checked}))
+    assert raised.value.reasons[0].field == "base_model"
+
+
+def test_a_quantised_base_computes_the_same_in_evaluation_and_in_training(base: Path) -> None:
+    model = load_base(base, torch.float32, CPU, quantization="nf4")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.inference_mode():
+        training, evaluation, again = (mode(ids).logits for mode in (model.train(), model.eval(), model.train()))
+        plain = load_base(base, torch.float32, CPU)(ids).logits
+    assert torch.equal(training, evaluation)
+    assert torch.equal(training, again)
+    assert 0 < (training - plain).abs().mean() < plain.abs().mean()
+
+
+def test_qlora_learns_on_a_quantised_base(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    result = run(tmp_path, base, dataset, quantization="nf4")
+    assert losses(result)[-1] < 0.8 * losses(result)[0]
+    assert losses(result)[0] != losses(run(tmp_path / "plain", base, dataset))[0]
+    load_for_inference(base, Path(result.outputs["adapter"].uri), torch.float32, CPU)
+
+
+def test_bf16_learns_as_well(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    plain, rounded = run(tmp_path / "1", base, dataset), run(tmp_path / "2", base, dataset, precision="bf16")
+    assert losses(rounded) == pytest.approx(losses(plain), rel=0.05)
+    assert rounded.facts["precision"] == "bfloat16"

@@ -1,0 +1,43 @@
+"""What is in the log: every record of a topic, and the events among them."""
+
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from schemas.envelope import Event, Unreadable, decode
+from schemas.topics import EVENT_TYPES
+from services.chassis.batch import appended_at
+
+
+async def read_all(kafka: str, topic: str) -> list[Any]:
+    """Every record of a topic at this moment."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        await consumer._client._wait_on_metadata(topic)
+        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        records: list[Any] = []
+        for partition in partitions:
+            consumer.seek(partition, 0)
+        while [p for p in partitions if await consumer.position(p) < ends[p]]:
+            for batch in (await consumer.getmany(timeout_ms=200)).values():
+                records += batch
+        return records
+    finally:
+        await consumer.stop()
+
+
+async def read_events(kafka: str, topic: str) -> list[Event]:
+    """Every event of a topic at this moment, in order per partition; what no one can read is left out."""
+    return [event for record in await read_all(kafka, topic) if (event := event_of(record))]
+
+
+def event_of(record: Any) -> Event | None:
+    """The event in a record; None where the tests of dead letters put garbage, or for a type nobody knows."""
+    try:
+        event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
+    except Unreadable:
+        return None
+    return event if isinstance(event, Event) else None
