@@ -51,10 +51,10 @@ def job_request(pipeline: Pipeline, *, job_id: str, base_model: str) -> JobReque
         ),
         training=TrainingSettings(
             lora=LoraSettings(rank=16, alpha=32),
-            optimiser=OptimiserSettings(learning_rate=1e-3, schedule="cosine", steps=110, batch_size=8),
+            optimiser=OptimiserSettings(learning_rate=1e-3, schedule="cosine", steps=140, batch_size=8),
             max_length=_LENGTH,
         ),
-        sampling=SamplingSettings(n=4, temperature=1.0, prompts=112, max_new_tokens=_ANSWER),
+        sampling=SamplingSettings(n=4, temperature=1.0, prompts=160, max_new_tokens=_ANSWER),
         feedback=FeedbackSettings(
             rubric=Rubric(principle=PRINCIPLE, opposite=OPPOSITE, rules=RULES),
             judged_field="reply",
@@ -64,7 +64,7 @@ def job_request(pipeline: Pipeline, *, job_id: str, base_model: str) -> JobReque
         preference=PreferenceSettings(
             beta=0.1,
             losses=(PreferenceLoss(kind="sigmoid"), PreferenceLoss(kind="sft", weight=0.5)),
-            optimiser=OptimiserSettings(learning_rate=2e-4, schedule="cosine", steps=14, batch_size=8),
+            optimiser=OptimiserSettings(learning_rate=2e-4, schedule="cosine", steps=20, batch_size=8),
             max_length=_LENGTH,
         ),
         evaluation=EvaluationSettings(
