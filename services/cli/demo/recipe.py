@@ -1,7 +1,7 @@
 """Why: what the demo asks for, as a requester would write it: the data of one JobRequested, small enough for two cores.
 
-The numbers come from trials: fewer supervised steps than 110 route unseen wording worse, and the sft term of the preference
-loss keeps the routing while the replies change.
+The numbers come from trials: fewer supervised steps than 110 route unseen wording worse, 14 steps of
+preferences move good replies by less than 0.3, and the sft term of the preference loss keeps the routing meanwhile.
 """
 
 from typing import Literal

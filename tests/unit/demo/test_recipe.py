@@ -46,7 +46,7 @@ def test_the_columns_it_names_are_those_of_the_data() -> None:
 def test_the_training_sees_fewer_rows_than_there_are_and_no_row_twice() -> None:
     optimiser = REQUEST.training.optimiser
     assert optimiser.steps is not None
-    assert optimiser.steps * optimiser.batch_size == 880 < len(splits()["train"])
+    assert optimiser.steps * optimiser.batch_size < len(splits()["train"])
 
 
 def test_there_is_room_for_the_longest_row_and_answer() -> None:
