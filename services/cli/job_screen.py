@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from services.cli.edge import StreamEvent
+from services.cli.output import printable
 from services.orchestrator.views import JobView, StepProgress, StepStatus
 
 SIGNS: dict[StepStatus, tuple[str, str]] = {
@@ -167,8 +168,3 @@ def numbers(step: StepProgress) -> str:
     if step.eta_seconds is not None:
         parts.append(f"{timedelta(seconds=round(step.eta_seconds))} left")
     return ", ".join(parts)
-
-
-def printable(text: str) -> str:
-    """Text of others in which nothing steers the reader's terminal."""
-    return "".join(sign if sign.isprintable() or sign == "\t" else ascii(sign)[1:-1] for sign in text)

@@ -16,6 +16,11 @@ err = Console(stderr=True)
 """Standard error: progress and remarks."""
 
 
+def printable(text: str) -> str:
+    """Text of others in which nothing steers the reader's terminal."""
+    return "".join(sign if sign.isprintable() or sign == "\t" else ascii(sign)[1:-1] for sign in text)
+
+
 def say(text: str) -> None:
     """A line about what is being done, beside the result."""
     err.print(f"[dim]{escape(text)}[/dim]", highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from schemas.topics import CATALOGUE
 from services.chassis.batch import appended_at
+from services.cli.output import printable
 from services.cli.settings import CliSettings
 from services.cli.stack import servers
 
@@ -87,12 +88,7 @@ def as_text(record: ConsumerRecord) -> str:
     lines += [f"  {name}: {_text(value)}" for name, value in record.headers]
     value = _value(record.value)
     shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
-    return "\n".join([_printable(line) for line in [*lines, *(f"  {line}" for line in shown.splitlines()), ""]])
-
-
-def _printable(line: str) -> str:
-    """Nothing in a record may steer the reader's terminal."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
+    return "\n".join([printable(line) for line in [*lines, *(f"  {line}" for line in shown.splitlines()), ""]])
 
 
 def _time(record: ConsumerRecord) -> str:
