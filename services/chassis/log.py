@@ -1,0 +1,83 @@
+"""Why: the log itself, read from the side: plain assigned consumers without a group, so that no service's offsets are touched.
+
+Audit, verify and rebuild read through here, and only what is committed.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+Partition = tuple[str, int]
+Range = tuple[int, int]
+"""First offset and the offset after the last."""
+
+_CHUNK_RECORDS = 5000
+_POLL_MS = 200
+
+
+class UnknownTopic(ValueError):
+    """The cluster has no such topic."""
+
+
+async def bounds(bootstrap: str, topics: Iterable[str]) -> dict[Partition, Range]:
+    """What every partition of `topics` holds now. Raises UnknownTopic and the broker's errors."""
+    partitions = await _partitions(bootstrap, sorted(set(topics)))
+    async with _consumer(bootstrap) as consumer:
+        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+    return {(p.topic, p.partition): (begins[p], ends[p]) for p in partitions}
+
+
+async def read(bootstrap: str, ranges: Mapping[Partition, Range]) -> AsyncIterator[list[ConsumerRecord]]:
+    """Every record of [first, end) of each partition, in order per partition, in chunks; ends when all are read.
+
+    An end beyond what the log holds is waited for. Raises the broker's errors.
+    """
+    wanted = {TopicPartition(*partition): span for partition, span in ranges.items() if span[0] < span[1]}
+    async with _consumer(bootstrap) as consumer:
+        consumer.assign(list(wanted))
+        for partition, (first, _) in wanted.items():
+            consumer.seek(partition, first)
+        while wanted:
+            chunk: list[ConsumerRecord] = []
+            for partition, records in (
+                await consumer.getmany(*wanted, timeout_ms=_POLL_MS, max_records=_CHUNK_RECORDS)
+            ).items():
+                chunk += [record for record in records if record.offset < wanted[partition][1]]
+            if chunk:
+                yield chunk
+            for partition, (_, end) in list(wanted.items()):
+                if await consumer.position(partition) >= end:
+                    del wanted[partition]
+                    consumer.pause(partition)
+
+
+@asynccontextmanager
+async def _consumer(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        client_id="neuroweaver-log",
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+    )
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def _partitions(bootstrap: str, topics: list[str]) -> list[TopicPartition]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="neuroweaver-log")
+    await admin.start()
+    try:
+        known = set(await admin.list_topics())
+        if missing := [topic for topic in topics if topic not in known]:
+            raise UnknownTopic(f"no topic {', '.join(map(repr, missing))} here; `neuroweaver topics apply` makes them")
+        described = await admin.describe_topics(topics)
+        return [TopicPartition(topic["topic"], found["partition"]) for topic in described for found in topic["partitions"]]
+    finally:
+        await admin.close()
