@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from schemas.topics import CATALOGUE
+
 Partition = tuple[str, int]
 Range = tuple[int, int]
 """First offset and the offset after the last."""
@@ -76,7 +78,10 @@ async def _partitions(bootstrap: str, topics: list[str]) -> list[TopicPartition]
     try:
         known = set(await admin.list_topics())
         if missing := [topic for topic in topics if topic not in known]:
-            raise UnknownTopic(f"no topic {', '.join(map(repr, missing))} here; `neuroweaver topics apply` makes them")
+            names = ", ".join(topic.name for topic in CATALOGUE)
+            raise UnknownTopic(
+                f"no topic {', '.join(map(repr, missing))} here; the catalogue has {names}, and `neuroweaver topics apply` makes them"
+            )
         described = await admin.describe_topics(topics)
         return [TopicPartition(topic["topic"], found["partition"]) for topic in described for found in topic["partitions"]]
     finally:

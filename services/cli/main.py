@@ -160,8 +160,9 @@ def topics_read(
     json: Json = False,
 ) -> None:
     """Print the records of a topic, oldest first, with their headers. Exit code 4 when there is no such topic."""
+    from services.chassis.log import UnknownTopic
     from services.cli.settings import CliSettings
-    from services.cli.topic_reader import UnknownTopic, as_json, as_text, read
+    from services.cli.topic_reader import as_json, as_text, read
 
     try:
         records = read(CliSettings(), topic, key=key, limit=limit)

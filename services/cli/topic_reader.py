@@ -3,18 +3,13 @@
 import asyncio
 import json
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import ConsumerRecord
 
-from schemas.topics import CATALOGUE
+from services.chassis import log
 from services.chassis.batch import appended_at
 from services.cli.output import printable
 from services.cli.settings import CliSettings
 from services.cli.stack import servers
-
-
-class UnknownTopic(ValueError):
-    """The cluster has no such topic."""
 
 
 def read(settings: CliSettings, topic: str, *, key: str | None, limit: int | None) -> list[ConsumerRecord]:
@@ -28,42 +23,12 @@ def read(settings: CliSettings, topic: str, *, key: str | None, limit: int | Non
 async def records_of(
     bootstrap: str, topic: str, *, key: str | None = None, limit: int | None = None
 ) -> list[ConsumerRecord]:
-    """What the topic holds now, in the order of time: of all keys or one, at most the newest `limit`.
-
-    Reads without a group, so that no consumer of ours is disturbed. Raises UnknownTopic.
-    """
-    partitions = await _partitions(bootstrap, topic)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, client_id="neuroweaver-topics-read", group_id=None, enable_auto_commit=False
-    )
-    await consumer.start()
-    try:
-        consumer.assign(partitions)
-        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-        open_ = {partition for partition in partitions if begins[partition] < ends[partition]}
-        await consumer.seek_to_beginning()
-        found: list[ConsumerRecord] = []
-        while open_:
-            for partition, records in (await consumer.getmany(timeout_ms=500, max_records=5000)).items():
-                found += [r for r in records if r.offset < ends[partition] and (key is None or r.key == key.encode())]
-            open_ = {partition for partition in open_ if await consumer.position(partition) < ends[partition]}
-    finally:
-        await consumer.stop()
+    """What the topic holds now, in the order of time: of all keys or one, at most the newest `limit`. Raises UnknownTopic."""
+    found: list[ConsumerRecord] = []
+    async for chunk in log.read(bootstrap, await log.bounds(bootstrap, [topic])):
+        found += [record for record in chunk if key is None or record.key == key.encode()]
     found.sort(key=lambda record: (record.timestamp, record.partition, record.offset))
     return found if limit is None else found[max(0, len(found) - limit) :]
-
-
-async def _partitions(bootstrap: str, topic: str) -> list[TopicPartition]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="neuroweaver-topics-read")
-    await admin.start()
-    try:
-        if topic not in await admin.list_topics():
-            names = ", ".join(known.name for known in CATALOGUE)
-            raise UnknownTopic(f"no topic {topic!r} here; use one of {names}")
-        (described,) = await admin.describe_topics([topic])
-        return [TopicPartition(topic, found["partition"]) for found in described["partitions"]]
-    finally:
-        await admin.close()
 
 
 def as_json(record: ConsumerRecord) -> str:

@@ -14,9 +14,10 @@ from schemas.models import ModelPromoted
 from schemas.requests import JobRequest
 from schemas.steps import Policy
 from schemas.topics import TOPIC_OF, aggregate_key
+from services.chassis.log import UnknownTopic
 from services.cli.demo.outsider import Outsider
 from services.cli.demo.recipe import job_request
-from services.cli.topic_reader import UnknownTopic, records_of
+from services.cli.topic_reader import records_of
 
 
 async def publish(kafka: str, data: EventData, correlation_id: str, *, event_id: str | None = None) -> None:
