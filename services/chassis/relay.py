@@ -133,7 +133,7 @@ class Relay:
                 continue
             try:
                 acknowledged = await producer.send(
-                    row.aggregatetype, row.payload.encode(), row.aggregateid.encode(), headers=_headers(row)
+                    row.aggregatetype, row.payload.encode(), row.aggregateid.encode(), headers=store.record_headers(row)
                 )
             except MessageSizeTooLargeError as error:
                 self._block(blocked, row.aggregateid, error)
@@ -196,8 +196,3 @@ class Relay:
 
 def _pairs(headers: object) -> list[tuple[str, str]]:
     return json.loads(headers) if isinstance(headers, str) else headers  # type: ignore[return-value]
-
-
-def _headers(row: Row[Any]) -> list[tuple[str, bytes]]:
-    known = [(name, value.encode()) for name in HEADER_COLUMNS if (value := getattr(row, name))]
-    return [*known, ("content-type", b"application/json")]

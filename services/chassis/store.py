@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
+from typing import Any
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -162,6 +163,8 @@ _TYPES = {
     "updated_at": "timestamptz", "offsets": "text", "own_event_id": "text",
 }  # fmt: skip
 _AS_JSON = ("state", "offsets")
+ROW_COLUMNS = tuple(_TYPES)
+"""Columns that every aggregate's table has."""
 
 
 def _update(aggregate: AggregateType) -> TextClause:
@@ -195,6 +198,20 @@ async def fill_outbox(connection: AsyncConnection, events: Sequence[Event]) -> N
             columns[name].append(known.get(name))
     await connection.execute(INSERT_OUTBOX, columns)
     await connection.execute(NOTIFY, {"channel": OUTBOX_CHANNEL, "payload": ""})
+
+
+_READ_OUTBOX = text(f"SELECT payload, {', '.join(HEADER_COLUMNS)} FROM outbox ORDER BY position")
+
+
+async def read_outbox(connection: AsyncConnection) -> list[tuple[bytes, list[tuple[str, bytes]]]]:
+    """Value and headers of every own event that waits for the relay, in order."""
+    return [(row.payload.encode(), record_headers(row)) for row in await connection.execute(_READ_OUTBOX)]
+
+
+def record_headers(row: Any) -> list[tuple[str, bytes]]:
+    """The headers with which a row of the outbox travels."""
+    known = [(name, value.encode()) for name in HEADER_COLUMNS if (value := getattr(row, name))]
+    return [*known, ("content-type", b"application/json")]
 
 
 async def database_now(connection: AsyncConnection) -> datetime:

@@ -97,6 +97,12 @@ class Unit:
         for ref in refs:
             self.settle(ref, cause=event)
 
+    def fold_ahead(self, event: Event) -> None:
+        """Apply an own event that lies beyond the position, as it was when it was decided. Raises SequenceGap."""
+        refs = self.domain.touches(event)
+        if refs and self._is_next(event, refs):
+            self._evolve(event, refs)
+
     def _is_next(self, event: Event, refs: Sequence[Ref]) -> bool:
         if event.source != self.domain.source or event.sequence is None or not refs:
             return True

@@ -1,0 +1,84 @@
+"""Why: what must hold before a projection is made again; each refusal names what is wrong and what to do, and touches nothing."""
+
+import shutil
+from pathlib import Path
+
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.chassis import log, store
+from services.chassis.log import Partition
+from services.chassis.migrate import alembic_config
+from services.chassis.replay.projection import Projection
+from services.chassis.tables import PROJECTION
+
+_ROOM = 1.5
+"""A shadow needs as much as the projection, and some for indexes that grow unevenly."""
+_SIZE = text(
+    """SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+       WHERE nspname = :schema AND relkind = 'r'"""
+)
+_REVISIONS = text("SELECT version_num FROM operational.alembic_version")
+
+
+class Refused(Exception):
+    """A projection cannot be made again as things are; live data are untouched."""
+
+
+async def examine(projection: Projection, engine: AsyncEngine, *, accept_incomplete: bool) -> dict[Partition, int]:
+    """The first offset of each partition of the projection's topics. Raises Refused and UnknownTopic."""
+    await _same_schema(projection, engine)
+    spans = await log.bounds(projection.bootstrap, projection.topics)
+    async with engine.connect() as connection:
+        positions = await store.positions(connection)
+    for partition, (_, end) in spans.items():
+        if positions.get(partition, 0) > end:
+            raise Refused(
+                f"{partition[0]}:{partition[1]} is applied up to offset {positions[partition]} but ends at {end}: "
+                "this is another log than the one the projection was made of; point the service at its own cluster"
+            )
+    gone = {partition: begin for partition, (begin, _) in spans.items() if begin > 0}
+    if gone and not accept_incomplete:
+        where = ", ".join(f"{topic}:{number} from offset {begin}" for (topic, number), begin in sorted(gone.items()))
+        raise Refused(
+            f"the log is complete only {where}: earlier records were removed, so what they said would be lost; "
+            "restore the topic, or accept it with --accept-incomplete"
+        )
+    await _enough_disk(engine)
+    return {partition: begin for partition, (begin, _) in spans.items()}
+
+
+async def _same_schema(projection: Projection, engine: AsyncEngine) -> None:
+    scripts = ScriptDirectory.from_config(alembic_config(projection.service))
+    known = {script.revision for script in scripts.walk_revisions()}
+    async with engine.connect() as connection:
+        found = {revision for (revision,) in await connection.execute(_REVISIONS)}
+    if newer := found - known:
+        raise Refused(
+            f"the database of {projection.service} is at revision {', '.join(sorted(newer))}, which this version does not "
+            "know: it is newer than this code; use the version that the service runs"
+        )
+    if set(scripts.get_heads()) - _with_ancestors(scripts, found):
+        raise Refused(f"the database of {projection.service} is older than this code; run `neuroweaver migrate` first")
+
+
+def _with_ancestors(scripts: ScriptDirectory, revisions: set[str]) -> set[str]:
+    return {script.revision for head in revisions for script in scripts.iterate_revisions(head, "base", implicit_base=True)}
+
+
+async def _enough_disk(engine: AsyncEngine) -> None:
+    """Where the database's files lie on this machine and may be known; elsewhere a full disk ends the replay harmlessly."""
+    async with engine.connect() as connection:
+        size = int(await connection.scalar(_SIZE, {"schema": PROJECTION}) or 0)
+        try:
+            folder = Path(str(await connection.scalar(text("SHOW data_directory"))))
+            free = shutil.disk_usage(folder).free
+        except (DBAPIError, OSError):
+            return
+    if free < size * _ROOM:
+        raise Refused(
+            f"{free / 2**20:.0f} MiB are free where the database lies and a shadow of this projection needs about "
+            f"{size * _ROOM / 2**20:.0f}; make room, or drop old versions with `neuroweaver projections drop`"
+        )

@@ -1,0 +1,112 @@
+"""Why: two versions of a projection compared row by row, with a digest per table and differences that a person can read."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas.base import Frozen
+from services.chassis.aggregate import AggregateType
+from services.chassis.store import ROW_COLUMNS
+
+SHOWN_ROWS = 20
+
+
+class FieldDifference(Frozen):
+    """One place in which two versions of a row differ."""
+
+    field: str = Field(description="Column, and for JSON the path in it, such as state.steps.train.status.")
+    live: Any = Field(default=None, description="What the live row says; null where it says nothing.")
+    replayed: Any = Field(default=None, description="What the log says.")
+
+
+class RowDifference(Frozen):
+    """One row that is not what the log says."""
+
+    table: str
+    key: str
+    kind: str = Field(description="changed, missing (only in the log) or extra (not in the log).")
+    fields: tuple[FieldDifference, ...] = Field(default=(), description="What differs in a changed row.")
+
+
+class TableComparison(Frozen):
+    """One table of a projection, live and replayed."""
+
+    table: str
+    rows: int = Field(description="Rows of the live table.")
+    live_digest: str = Field(description="Digest of all rows of the live table, whatever their order.")
+    replayed_digest: str = Field(description="The same of what the log says.")
+    differences: int = Field(description="Rows that differ.")
+    shown: tuple[RowDifference, ...] = Field(default=(), description=f"The first {SHOWN_ROWS} of them, by key.")
+
+
+async def compare(
+    connection: AsyncConnection, aggregates: Mapping[str, AggregateType], live: str, replayed: str
+) -> tuple[TableComparison, ...]:
+    """Compare the tables of two schemas, in the connection's snapshot. Rows that no event made are left out."""
+    found = []
+    for name in sorted(aggregates):
+        columns = (*ROW_COLUMNS, *aggregates[name].columns)
+        rows, live_digest = await _digest(connection, live, name, columns)
+        _, replayed_digest = await _digest(connection, replayed, name, columns)
+        count, shown = 0, tuple[RowDifference, ...]()
+        if live_digest != replayed_digest:
+            count, shown = await _differences(connection, live, replayed, name, columns)
+        found.append(
+            TableComparison(
+                table=name,
+                rows=rows,
+                live_digest=live_digest,
+                replayed_digest=replayed_digest,
+                differences=count,
+                shown=shown,
+            )
+        )
+    return tuple(found)
+
+
+def _rows(schema: str, table: str, columns: Sequence[str]) -> str:
+    return f"(SELECT {', '.join(columns)} FROM {schema}.{table} WHERE created_at IS NOT NULL)"
+
+
+async def _digest(connection: AsyncConnection, schema: str, table: str, columns: Sequence[str]) -> tuple[int, str]:
+    """Count, and a digest of the multiset of rows: the sums of two 64-bit hashes."""
+    sums = ", ".join(f"coalesce(sum(hashtextextended(CAST(t AS text), {seed})), 0)" for seed in (0, 1))
+    row = (await connection.execute(text(f"SELECT count(*), {sums} FROM {_rows(schema, table, columns)} t"))).one()
+    return row[0], f"{int(row[1]) % 2**64:016x}{int(row[2]) % 2**64:016x}"
+
+
+async def _differences(
+    connection: AsyncConnection, live: str, replayed: str, table: str, columns: Sequence[str]
+) -> tuple[int, tuple[RowDifference, ...]]:
+    rows = await connection.execute(
+        text(
+            f"""SELECT count(*) OVER (), coalesce(l.key, r.key) AS key, CAST(to_jsonb(l) AS text), CAST(to_jsonb(r) AS text)
+                FROM {_rows(live, table, columns)} l FULL JOIN {_rows(replayed, table, columns)} r ON l.key = r.key
+                WHERE to_jsonb(l) IS DISTINCT FROM to_jsonb(r) ORDER BY 2 COLLATE "C" LIMIT {SHOWN_ROWS}"""
+        )
+    )
+    count, shown = 0, []
+    for total, key, left, right in rows:
+        count = total
+        before, after = (json.loads(side) if side else None for side in (left, right))
+        kind = "missing" if before is None else "extra" if after is None else "changed"
+        fields = tuple(_walk("", before, after)) if kind == "changed" else ()
+        shown.append(RowDifference(table=table, key=key, kind=kind, fields=fields))
+    return count, tuple(shown)
+
+
+def _walk(path: str, live: Any, replayed: Any) -> Iterator[FieldDifference]:
+    if live == replayed:
+        return
+    if isinstance(live, dict) and isinstance(replayed, dict):
+        for name in sorted(live.keys() | replayed.keys()):
+            yield from _walk(f"{path}.{name}" if path else name, live.get(name), replayed.get(name))
+    elif isinstance(live, list) and isinstance(replayed, list) and len(live) == len(replayed):
+        for number, (one, other) in enumerate(zip(live, replayed, strict=True)):
+            yield from _walk(f"{path}[{number}]", one, other)
+    else:
+        yield FieldDifference(field=path, live=live, replayed=replayed)

@@ -1,0 +1,92 @@
+"""Why: fills a shadow from the log with the live code of a batch, strictly: the first record that fails ends it."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from aiokafka import ConsumerRecord
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.envelope import Event, Unreadable, decode
+from schemas.ids import new_id
+from services.chassis import log, store
+from services.chassis.aggregate import Domain
+from services.chassis.batch import Records, appended_at, apply_batch
+from services.chassis.log import Partition, Range
+from services.chassis.unit import Unit
+
+Place = tuple[str, int, int]
+"""Topic, partition, offset."""
+Note = Callable[[int], Awaitable[None]]
+
+
+async def _silent(_records: int) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass
+class Fold:
+    """A shadow being filled. `domain` must only fold."""
+
+    engine: AsyncEngine
+    """Its search path begins with the shadow."""
+    domain: Domain
+    bootstrap: str
+    next: dict[Partition, int] = field(default_factory=dict)
+    """The first offset of each partition that is not folded yet."""
+    left_out: set[Place] = field(default_factory=set)
+    """Records that were withheld when they were passed."""
+
+    async def up_to(self, ends: Mapping[Partition, int], withheld: set[Place], note: Note = _silent) -> None:
+        """Fold every record below `ends`, but for those that the live service has withheld; `note` is told how many were read.
+
+        Raises RecordFailure and the errors of broker and database.
+        """
+        ranges: dict[Partition, Range] = {p: (self.next.get(p, 0), end) for p, end in ends.items()}
+        if not ranges:
+            return
+        async with self.engine.begin() as connection:
+            await connection.execute(store.INSERT_POSITION, [{"topic": t, "partition": p} for t, p in sorted(ranges)])
+        async for chunk in log.read(self.bootstrap, ranges):
+            places = [(record.topic, record.partition, record.offset) for record in chunk]
+            self.left_out |= withheld.intersection(places)
+            await self._apply([record for record, place in zip(chunk, places, strict=True) if place not in withheld])
+            await note(len(chunk))
+        self.next |= ends
+
+    async def _apply(self, records: Iterable[ConsumerRecord]) -> None:
+        groups: dict[Partition, list[ConsumerRecord]] = {}
+        for record in records:
+            groups.setdefault((record.topic, record.partition), []).append(record)
+        if not groups:
+            return
+        typed: Records = dict(groups)
+        await apply_batch(self.engine, self.domain, None, typed, dict.fromkeys(groups, 0))
+
+    async def ahead(self, ends: Mapping[Partition, int], waiting: Iterable[tuple[bytes, list[tuple[str, bytes]]]]) -> None:
+        """Fold the service's own events beyond its positions: the tail of the log up to `ends`, then its outbox."""
+        events: list[Event] = []
+        async for chunk in log.read(self.bootstrap, {p: (self.next.get(p, 0), end) for p, end in ends.items()}):
+            events += self._own((r.value, r.headers, appended_at(r)) for r in chunk)
+        now = datetime.now(UTC)
+        events += self._own((value, headers, now) for value, headers in waiting)
+        if not events:
+            return
+        async with self.engine.begin() as connection:
+            refs = {ref for event in events for ref in self.domain.touches(event)}
+            rows = await store.lock_rows(connection, self.domain, refs)
+            unit = Unit(self.domain, rows, now, new_id)
+            for event in events:
+                unit.fold_ahead(event)
+            await store.save_rows(connection, self.domain, rows)
+
+    def _own(self, records: Iterable[tuple[bytes | None, object, datetime]]) -> list[Event]:
+        found = []
+        for value, headers, at in records:
+            try:
+                event = decode(value, headers, self.domain.handles, at)  # type: ignore[arg-type]
+            except Unreadable:
+                continue
+            if isinstance(event, Event) and event.source == self.domain.source and event.sequence is not None:
+                found.append(event)
+        return found

@@ -1,0 +1,53 @@
+"""Why: what a replay needs to know of a service, and a domain that can only fold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from schemas.envelope import Event
+from services.chassis.aggregate import AggregateType, Decision, Domain, Ref, State, States
+
+
+@dataclass(frozen=True)
+class Projection:
+    """One service's projection and the log that it is a fold of."""
+
+    service: str
+    domain: Domain
+    topics: tuple[str, ...]
+    """Names of the topics that are kept for ever; the lossy ones are no part of a projection."""
+    bootstrap: str
+    database_url: str
+
+
+class Folding:
+    """A domain whose decisions are never taken again: `evolve` is all that a replay runs."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+
+    @property
+    def source(self) -> str:
+        return self._domain.source
+
+    @property
+    def aggregates(self) -> Mapping[str, AggregateType]:
+        return self._domain.aggregates
+
+    @property
+    def handles(self) -> frozenset[str]:
+        return self._domain.handles
+
+    def touches(self, event: Event) -> tuple[Ref, ...]:
+        return self._domain.touches(event)
+
+    def owner(self, event: Event) -> Ref:
+        return self._domain.owner(event)
+
+    def evolve(self, ref: Ref, state: Any, event: Event) -> State:
+        return self._domain.evolve(ref, state, event)
+
+    def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
+        """Nothing: what was decided is in the log."""
+        return None

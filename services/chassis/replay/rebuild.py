@@ -1,0 +1,190 @@
+"""Why: verify and rebuild: the log folded into a shadow while the projection serves, then compared, or swapped in (rule 7).
+
+Under the fence the shadow is brought to exactly the live positions, then to the service's own events beyond them. Until
+the swap commits nothing of the live projection is touched, so a cancel or a kill at any point is harmless.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from pydantic import Field
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from schemas.base import Frozen
+from services.chassis import log, store
+from services.chassis.replay import runs, shadow
+from services.chassis.replay.checks import Refused, examine
+from services.chassis.replay.compare import TableComparison, compare
+from services.chassis.replay.fence import Fenced, fence
+from services.chassis.replay.fold import Fold, Place
+from services.chassis.replay.projection import Folding, Projection
+from services.chassis.replay.runs import Progress
+from services.chassis.tables import PROJECTION
+
+_NEAR_RECORDS = 2000
+"""So few records are left for the fence at most, if the log does not grow faster than it is read."""
+_PASSES = 20
+_ATTEMPTS = 3
+_ISOLATION = "REPEATABLE READ"
+
+Told = Callable[[Progress], None]
+
+
+class Verification(Frozen):
+    """What a verify found: the live projection against the log, at one moment."""
+
+    service: str
+    records: int = Field(description="Records of the log that were folded.")
+    tables: tuple[TableComparison, ...]
+
+    @property
+    def rows(self) -> int:
+        """Live rows that were compared."""
+        return sum(table.rows for table in self.tables)
+
+    @property
+    def differences(self) -> int:
+        """Rows that are not what the log says."""
+        return sum(table.differences for table in self.tables)
+
+
+class Rebuilt(Verification):
+    """What a rebuild changed; the differences are those of the version before."""
+
+    old_version: str = Field(description="Schema in which the version before lies until it is dropped.")
+
+
+async def verify(projection: Projection, *, accept_incomplete: bool = False, told: Told = lambda _: None) -> Verification:
+    """Compare the live projection with the log, row by row. Raises Refused, Busy, RecordFailure and the servers' errors."""
+    async with _engine(projection) as engine, runs.running(engine, "verify") as (progress, result):
+        begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
+        async with _snapshot(engine) as snapshot:
+            async with _brought_up(projection, engine, begins, progress, told):
+                await snapshot.execute(text("SELECT 1"))
+            await _phase(progress, told, "comparing")
+            tables = await compare(snapshot, projection.domain.aggregates, PROJECTION, shadow.SHADOW)
+        found = Verification(service=projection.service, records=progress.done, tables=tables)
+        await _drop(engine)
+        result |= {"differences": found.differences, "rows": found.rows}
+        return found
+
+
+async def rebuild(projection: Projection, *, accept_incomplete: bool = False, told: Told = lambda _: None) -> Rebuilt:
+    """Put what the log says in the live projection's place, in one transaction. Raises as `verify` does."""
+    async with _engine(projection) as engine, runs.running(engine, "rebuild") as (progress, result):
+        begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
+        async with _snapshot(engine) as snapshot:
+            async with _brought_up(projection, engine, begins, progress, told) as still:
+                await snapshot.execute(text("SELECT 1"))
+                await _phase(progress, told, "swapping")
+                old = await shadow.swap(still.connection, sorted(projection.domain.aggregates), datetime.now(UTC))
+            await _phase(progress, told, "comparing")
+            tables = await compare(snapshot, projection.domain.aggregates, old, PROJECTION)
+        found = Rebuilt(service=projection.service, records=progress.done, tables=tables, old_version=old)
+        result |= {"differences": found.differences, "rows": found.rows, "old_version": old}
+        return found
+
+
+async def drop_old(projection: Projection) -> list[str]:
+    """Remove the versions that swaps left; returns their schemas."""
+    async with _engine(projection) as engine, engine.begin() as connection:
+        names = await shadow.old_versions(connection)
+        for name in names:
+            await connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
+    return names
+
+
+@asynccontextmanager
+async def _engine(projection: Projection) -> AsyncIterator[AsyncEngine]:
+    engine = store.connect(projection.database_url, pool_size=4)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def _snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection whose first statement fixes what it sees."""
+    async with engine.connect() as connection:
+        yield await connection.execution_options(isolation_level=_ISOLATION)
+        await connection.rollback()
+
+
+@asynccontextmanager
+async def _brought_up(
+    projection: Projection, engine: AsyncEngine, begins: dict[log.Partition, int], progress: Progress, told: Told
+) -> AsyncIterator[Fenced]:
+    """A shadow that says, under the fence, what the log says at the live positions. It is dropped when something fails."""
+    for _attempt in range(_ATTEMPTS):
+        async with engine.begin() as connection:
+            await shadow.create(connection, sorted(projection.domain.aggregates))
+        filling = store.connect(projection.database_url, projection=shadow.SHADOW, pool_size=2)
+        fold = Fold(filling, Folding(projection.domain), projection.bootstrap, dict(begins))
+        try:
+            await _catch_up(fold, engine, progress, told)
+            async with fence(engine, projection.domain.aggregates) as still:
+                withheld = await _withheld(still.connection)
+                if fold.left_out - withheld:  # retried meanwhile: they are in the live rows and not in the shadow
+                    continue
+                await fold.up_to(still.positions, withheld)
+                ends = {
+                    partition: end
+                    for partition, (_, end) in (await log.bounds(projection.bootstrap, projection.topics)).items()
+                }
+                await fold.ahead(ends, still.waiting)
+                yield still
+                return
+        except BaseException:
+            await _drop(engine)
+            raise
+        finally:
+            await filling.dispose()
+    await _drop(engine)
+    raise Refused(f"dead letters were retried during each of {_ATTEMPTS} attempts; try again when nobody retries them")
+
+
+async def _catch_up(fold: Fold, engine: AsyncEngine, progress: Progress, told: Told) -> None:
+    """Fold until little is left, while the live service goes on."""
+    begins = dict(fold.next)
+    progress.done = 0
+
+    async def note(records: int) -> None:
+        progress.done += records
+        told(progress)
+        await progress.note()
+
+    for _ in range(_PASSES):
+        async with engine.connect() as connection:
+            positions = await store.positions(connection)
+            withheld = await _withheld(connection)
+        ends = {partition: max(begins.get(partition, 0), end) for partition, end in positions.items()}
+        progress.total = sum(end - begins.get(partition, 0) for partition, end in ends.items())
+        left = sum(end - fold.next.get(partition, 0) for partition, end in ends.items())
+        progress.phase = "reading the log"
+        if left <= _NEAR_RECORDS and progress.done:
+            break
+        await fold.up_to(ends, withheld, note)
+        if left <= _NEAR_RECORDS:
+            break
+    async with fold.engine.begin() as connection:
+        for table in fold.domain.aggregates:
+            await connection.execute(text(f"ANALYZE {shadow.SHADOW}.{table}"))
+    await _phase(progress, told, "catching up under the fence")
+
+
+async def _withheld(connection: AsyncConnection) -> set[Place]:
+    return set()
+
+
+async def _phase(progress: Progress, told: Told, phase: str) -> None:
+    progress.phase = phase
+    told(progress)
+    await progress.note(force=True)
+
+
+async def _drop(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await shadow.drop(connection)
