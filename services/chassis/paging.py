@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from schemas.reasons import Reason, shown
-from services.chassis.http import Problem
+from services.chassis.problem import Problem
 
 
 def make_cursor(query: Mapping[str, str | None], last: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from sqlalchemy import text
 
-from schemas.topics import Topic
+from schemas.topics import PROGRESS, Topic
 from services.chassis import store, topics
 from services.chassis.aggregate import Domain, Ref
 from services.chassis.commands import Command, transact
@@ -18,6 +18,7 @@ from services.chassis.logging import get_logger
 from services.chassis.migrate import migrate
 from services.chassis.publisher import Publisher
 from services.chassis.relay import Relay
+from services.chassis.replay.projection import Projection
 from services.chassis.settings import ServiceSettings
 from services.chassis.signals import Signals
 from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
@@ -56,6 +57,13 @@ class Runtime:
         )
         self.health.report("handling", True)
         self.health.report("moving", True)
+
+    @property
+    def projection(self) -> Projection:
+        """What a replay needs to know of this service."""
+        kept = tuple(topic.name for topic in self.topics if topic is not PROGRESS)
+        url = self.settings.database_url_for(self.service)
+        return Projection(self.service, self.domain, kept, self.settings.kafka_bootstrap, url)
 
     def transact(self, refs: Iterable[Ref]) -> AbstractAsyncContextManager[Command]:
         """One locked transaction on `refs`, for a timer, worker or HTTP command."""

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 
 from services.chassis.health import Health
+from services.chassis.replay.api import projection_router
+from services.chassis.replay.background import Replays
+from services.chassis.replay.projection import Projection
 from services.chassis.runtime import Runtime, Task
 
 
@@ -20,8 +23,13 @@ class Service:
     router: APIRouter
     """Its routes, mounted under `/api/v1`."""
     health: Health
+    projection: Projection
 
 
 def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Task] = ()) -> Service:
     """A service from its runtime, its routes and its own loops."""
-    return Service(runtime.service, lambda: runtime.run(tasks), router, runtime.health)
+    replays = Replays(runtime.projection)
+    own = APIRouter()
+    own.include_router(router)
+    own.include_router(projection_router(replays))
+    return Service(runtime.service, lambda: runtime.run((*tasks, replays.run)), own, runtime.health, runtime.projection)

@@ -45,6 +45,7 @@ INSERT_OUTBOX = text(
         SELECT * FROM unnest(CAST(:aggregatetype AS text[]), CAST(:aggregateid AS text[]), CAST(:type AS text[]),
                              CAST(:payload AS text[]), {", ".join(f"CAST(:{name} AS text[])" for name in HEADER_COLUMNS)})"""
 )
+INSERT_SWEEP = text("INSERT INTO sweep (aggregate, key) VALUES (:aggregate, :key) ON CONFLICT DO NOTHING")
 NOTIFY = text("SELECT pg_notify(:channel, :payload)")
 INSERT_DEAD_LETTER = text(
     """INSERT INTO dead_letter (topic, partition, "offset", key, value, headers, error, appended_at)

@@ -107,3 +107,28 @@ def operational_tables(metadata: MetaData) -> None:
         schema=OPERATIONAL,
         comment="Records that could not be read, with their bytes and why.",
     )
+    Table(
+        "replay",
+        metadata,
+        Column("id", Text, primary_key=True),
+        Column("kind", Text, nullable=False, comment="verify or rebuild."),
+        Column("state", Text, nullable=False, comment="running, done, failed or cancelled."),
+        Column("phase", Text, nullable=False),
+        Column("done", BigInteger, nullable=False, comment="Records folded."),
+        Column("total", BigInteger, nullable=False, comment="Records to fold."),
+        Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        Column("ended_at", DateTime(timezone=True)),
+        Column("error", Text),
+        Column("result", JSONB),
+        schema=OPERATIONAL,
+        comment="What verifies and rebuilds of the projection do and found.",
+    )
+    Table(
+        "sweep",
+        metadata,
+        Column("aggregate", Text, nullable=False),
+        Column("key", Text, nullable=False),
+        PrimaryKeyConstraint("aggregate", "key"),
+        schema=OPERATIONAL,
+        comment="Rows that a rebuild changed: the ticker asks about them once, since decisions may follow.",
+    )

@@ -1,4 +1,7 @@
-"""Why: what falls due without an event (deadline, retry, grace) is found by `due_at` and decided like everything else (rule 3)."""
+"""Why: what falls due without an event (deadline, retry, grace) is found by `due_at` and decided like everything else (rule 3).
+
+So is what a rebuild changed: its rows lie in `sweep` until they were asked about once (rule 5).
+"""
 
 import asyncio
 from dataclasses import dataclass
@@ -15,6 +18,10 @@ from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
 _log = get_logger(__name__)
 _ROWS = 100
 _RETRY_SECONDS = 60.0
+_SWEEP = text(
+    f"""SELECT key FROM sweep WHERE aggregate = :aggregate AND NOT (key = ANY(CAST(:waiting AS text[]))) LIMIT {_ROWS}"""
+)
+_SWEPT = text("DELETE FROM sweep WHERE aggregate = :aggregate AND key = :key")
 
 
 @dataclass
@@ -52,10 +59,13 @@ class Ticker:
                     {"waiting": waiting},
                 )
                 refs = [Ref(name, key) for (key,) in due]
+                swept = await connection.execute(_SWEEP, {"aggregate": name, "waiting": waiting})
+                refs += [Ref(name, key) for (key,) in swept]
             for ref in refs:
                 try:
                     async with transact(self.engine, self.domain, self.effects, [ref]) as command:
                         command.unit.settle(ref)
+                        await command.connection.execute(_SWEPT, ref._asdict())
                     faulty.pop(ref, None)
                 except Exception as error:
                     if is_surroundings(error):

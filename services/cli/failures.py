@@ -5,17 +5,32 @@ import socket
 import httpx
 from pydantic import ValidationError
 
+from services.chassis.batch import RecordFailure
 from services.chassis.devstack.jars import JarFailure
 from services.chassis.devstack.java import NoJava
 from services.chassis.devstack.process import ServerFailure
 from services.chassis.devstack.state import StackBusy
+from services.chassis.log import UnknownTopic
+from services.chassis.replay.checks import Refused as ReplayRefused
+from services.chassis.replay.runs import Busy
 from services.chassis.surroundings import is_surroundings
 from services.cli.edge import Refused
 from services.cli.exits import Exit
 from services.cli.listening import PortTaken
 from services.cli.stack import StackFailure
 
-_OWN = (JarFailure, NoJava, ServerFailure, StackBusy, StackFailure, PortTaken)
+_OWN = (
+    Busy,
+    ReplayRefused,
+    RecordFailure,
+    UnknownTopic,
+    JarFailure,
+    NoJava,
+    ServerFailure,
+    StackBusy,
+    StackFailure,
+    PortTaken,
+)
 _NO_ANSWER = (ConnectionError, TimeoutError, socket.gaierror)
 
 

@@ -52,6 +52,14 @@ app.add_typer(
     typer.Typer(cls=_loaded_from("services.cli.models"), help="List, show, download and try models.", no_args_is_help=True),
     name="models",
 )
+app.add_typer(
+    typer.Typer(
+        cls=_loaded_from("services.cli.projections"),
+        help="Verify projections against the log, and rebuild them from it.",
+        no_args_is_help=True,
+    ),
+    name="projections",
+)
 
 
 @app.callback()

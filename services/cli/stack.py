@@ -58,6 +58,9 @@ def whole_stack(settings: CliSettings) -> Iterator[StackState]:
 @contextmanager
 def servers(settings: CliSettings) -> Iterator[tuple[str, str]]:
     """Bootstrap address and database URL: the real ones named, the running stack's, or those of servers started for this."""
+    if settings.kafka_bootstrap and settings.database_url:
+        yield settings.kafka_bootstrap, settings.database_url
+        return
     found = state.read_state(settings.home)
     if found is not None:
         yield settings.kafka_bootstrap or found.kafka_bootstrap, settings.database_url or found.database_url

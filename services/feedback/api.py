@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field
 from schemas.base import NAME_PATTERN
 from schemas.jobs import StepFault, StepResult
 from services.chassis.executor.attempts import AttemptState
-from services.chassis.http import API, Problem, ProblemDocument
+from services.chassis.http import API
+from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.runtime import Runtime
 from services.feedback.queries import attempts_of
 

@@ -13,7 +13,8 @@ from schemas.base import Strict
 from schemas.envelope import ATTRIBUTE_LIMIT, Event
 from schemas.reasons import Reason
 from schemas.requests import JobCancelRequested, JobRequest, JobRequested
-from services.chassis.http import API, Problem, ProblemDocument
+from services.chassis.http import API
+from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.publisher import BrokerAway, outside_event
 from services.chassis.runtime import Runtime
 from services.orchestrator.domain.content import content_digest

@@ -10,7 +10,7 @@ from schemas.envelope import PREFIX, Event, Unreadable, decode
 from schemas.ids import new_id
 from schemas.reasons import Reason, shown
 from schemas.requests import JobRequested
-from services.chassis.http import Problem
+from services.chassis.problem import Problem
 
 EDGE = "neuroweaver/edge"
 BODY_BYTES_AT_MOST = 512 * 1024

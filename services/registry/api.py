@@ -7,7 +7,7 @@ from pydantic import Field
 
 from schemas.base import Name
 from schemas.reasons import Reason
-from services.chassis.http import Problem, ProblemDocument
+from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.runtime import Runtime
 from services.registry.domain.models import ModelState, model_ref, promote
 from services.registry.queries import Filters, ModelQueries, ModelRow, VersionRow

@@ -65,28 +65,42 @@ class Fold:
 
     async def ahead(self, ends: Mapping[Partition, int], waiting: Iterable[tuple[bytes, list[tuple[str, bytes]]]]) -> None:
         """Fold the service's own events beyond its positions: the tail of the log up to `ends`, then its outbox."""
-        events: list[Event] = []
-        async for chunk in log.read(self.bootstrap, {p: (self.next.get(p, 0), end) for p, end in ends.items()}):
-            events += self._own((r.value, r.headers, appended_at(r)) for r in chunk)
-        now = datetime.now(UTC)
-        events += self._own((value, headers, now) for value, headers in waiting)
+        tail = {p: (self.next.get(p, 0), end) for p, end in ends.items()}
+        events = await own_events(self.domain, self.bootstrap, tail, waiting)
         if not events:
             return
         async with self.engine.begin() as connection:
             refs = {ref for event in events for ref in self.domain.touches(event)}
             rows = await store.lock_rows(connection, self.domain, refs)
-            unit = Unit(self.domain, rows, now, new_id)
+            unit = Unit(self.domain, rows, datetime.now(UTC), new_id)
             for event in events:
                 unit.fold_ahead(event)
             await store.save_rows(connection, self.domain, rows)
 
-    def _own(self, records: Iterable[tuple[bytes | None, object, datetime]]) -> list[Event]:
-        found = []
-        for value, headers, at in records:
-            try:
-                event = decode(value, headers, self.domain.handles, at)  # type: ignore[arg-type]
-            except Unreadable:
-                continue
-            if isinstance(event, Event) and event.source == self.domain.source and event.sequence is not None:
-                found.append(event)
-        return found
+
+async def own_events(
+    domain: Domain,
+    bootstrap: str,
+    tail: Mapping[Partition, Range],
+    waiting: Iterable[tuple[bytes, list[tuple[str, bytes]]]],
+) -> list[Event]:
+    """The service's own numbered events in the tail of its log, then those in its outbox; some may be in both."""
+    found: list[Event] = []
+    now = datetime.now(UTC)
+    async for chunk in log.read(bootstrap, tail):
+        found += _own(domain, ((record.value, record.headers, appended_at(record)) for record in chunk))
+    return found + _own(domain, ((value, headers, now) for value, headers in waiting))
+
+
+def _own(
+    domain: Domain, records: Iterable[tuple[bytes | None, Iterable[tuple[str, bytes | None]], datetime]]
+) -> list[Event]:
+    found = []
+    for value, headers, at in records:
+        try:
+            event = decode(value, headers, domain.handles, at)
+        except Unreadable:
+            continue
+        if isinstance(event, Event) and event.source == domain.source and event.sequence is not None:
+            found.append(event)
+    return found

@@ -30,6 +30,7 @@ _ATTEMPTS = 3
 _ISOLATION = "REPEATABLE READ"
 
 Told = Callable[[Progress], None]
+"""Hears of each step forward."""
 
 
 class Verification(Frozen):
@@ -58,7 +59,7 @@ class Rebuilt(Verification):
 
 async def verify(projection: Projection, *, accept_incomplete: bool = False, told: Told = lambda _: None) -> Verification:
     """Compare the live projection with the log, row by row. Raises Refused, Busy, RecordFailure and the servers' errors."""
-    async with _engine(projection) as engine, runs.running(engine, "verify") as (progress, result):
+    async with engine_of(projection) as engine, runs.running(engine, "verify") as (progress, result):
         begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
         async with _snapshot(engine) as snapshot:
             async with _brought_up(projection, engine, begins, progress, told):
@@ -73,7 +74,7 @@ async def verify(projection: Projection, *, accept_incomplete: bool = False, tol
 
 async def rebuild(projection: Projection, *, accept_incomplete: bool = False, told: Told = lambda _: None) -> Rebuilt:
     """Put what the log says in the live projection's place, in one transaction. Raises as `verify` does."""
-    async with _engine(projection) as engine, runs.running(engine, "rebuild") as (progress, result):
+    async with engine_of(projection) as engine, runs.running(engine, "rebuild") as (progress, result):
         begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
         async with _snapshot(engine) as snapshot:
             async with _brought_up(projection, engine, begins, progress, told) as still:
@@ -89,7 +90,7 @@ async def rebuild(projection: Projection, *, accept_incomplete: bool = False, to
 
 async def drop_old(projection: Projection) -> list[str]:
     """Remove the versions that swaps left; returns their schemas."""
-    async with _engine(projection) as engine, engine.begin() as connection:
+    async with engine_of(projection) as engine, engine.begin() as connection:
         names = await shadow.old_versions(connection)
         for name in names:
             await connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
@@ -97,7 +98,8 @@ async def drop_old(projection: Projection) -> list[str]:
 
 
 @asynccontextmanager
-async def _engine(projection: Projection) -> AsyncIterator[AsyncEngine]:
+async def engine_of(projection: Projection) -> AsyncIterator[AsyncEngine]:
+    """An engine on the live database, for the block."""
     engine = store.connect(projection.database_url, pool_size=4)
     try:
         yield engine
@@ -126,7 +128,7 @@ async def _brought_up(
         try:
             await _catch_up(fold, engine, progress, told)
             async with fence(engine, projection.domain.aggregates) as still:
-                withheld = await _withheld(still.connection)
+                withheld = await withheld_now(still.connection)
                 if fold.left_out - withheld:  # retried meanwhile: they are in the live rows and not in the shadow
                     continue
                 await fold.up_to(still.positions, withheld)
@@ -159,7 +161,7 @@ async def _catch_up(fold: Fold, engine: AsyncEngine, progress: Progress, told: T
     for _ in range(_PASSES):
         async with engine.connect() as connection:
             positions = await store.positions(connection)
-            withheld = await _withheld(connection)
+            withheld = await withheld_now(connection)
         ends = {partition: max(begins.get(partition, 0), end) for partition, end in positions.items()}
         progress.total = sum(end - begins.get(partition, 0) for partition, end in ends.items())
         left = sum(end - fold.next.get(partition, 0) for partition, end in ends.items())
@@ -175,7 +177,8 @@ async def _catch_up(fold: Fold, engine: AsyncEngine, progress: Progress, told: T
     await _phase(progress, told, "catching up under the fence")
 
 
-async def _withheld(connection: AsyncConnection) -> set[Place]:
+async def withheld_now(connection: AsyncConnection) -> set[Place]:
+    """Records that the live service has not applied, though it is past them."""
     return set()
 
 

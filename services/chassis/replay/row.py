@@ -1,0 +1,129 @@
+"""Why: one row made again from the log alone, for the case that one job or model is doubted and not the whole projection."""
+
+from dataclasses import dataclass, field
+
+from aiokafka import ConsumerRecord
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas.envelope import Event, Unhandled, Unreadable, decode
+from services.chassis import log, store
+from services.chassis.aggregate import Domain, Ref
+from services.chassis.batch import appended_at
+from services.chassis.replay import runs
+from services.chassis.replay.checks import Refused, examine
+from services.chassis.replay.fence import fence
+from services.chassis.replay.fold import Place, own_events
+from services.chassis.replay.projection import Projection
+from services.chassis.replay.rebuild import Told, engine_of, withheld_now
+from services.chassis.tables import PROJECTION
+from services.chassis.unit import Row
+
+
+@dataclass
+class RowFold:
+    """One aggregate's row, folded from the records that touch it, as a unit of work would."""
+
+    domain: Domain
+    ref: Ref
+    row: Row
+    records: int = 0
+    _known: set[tuple[str, str]] = field(default_factory=set)
+
+    def fold(self, event: Event, place: Place | None) -> None:
+        """Apply `event` once, however often it comes; `place` is where it lies, None for an own event beyond the positions."""
+        if self.ref not in self.domain.touches(event):
+            return
+        self.records += 1
+        own = event.source == self.domain.source and event.sequence is not None
+        name = (event.subject, str(event.sequence)) if own else (event.source, event.id)
+        if name not in self._known:
+            self._known.add(name)
+            self._evolve(event, own)
+        if place is not None:
+            partition = f"{place[0]}:{place[1]}"
+            self.row.offsets[partition] = max(self.row.offsets.get(partition, -1), place[2])
+
+    def _evolve(self, event: Event, own: bool) -> None:
+        row = self.row
+        row.state = self.domain.evolve(self.ref, row.state, event)
+        row.created_at = event.time if row.created_at is None else min(row.created_at, event.time)
+        row.updated_at = event.time if row.updated_at is None else max(row.updated_at, event.time)
+        if own and event.sequence is not None and self.domain.owner(event) == self.ref:
+            row.sequence, row.own_event_id = event.sequence, event.id
+
+
+async def rebuild_row(
+    projection: Projection, ref: Ref, *, accept_incomplete: bool = False, told: Told = lambda _: None
+) -> bool:
+    """Make one row say what the log says; returns whether it said something else before.
+
+    Raises Refused also for a key that neither the log nor the projection knows, and what `verify` raises.
+    """
+    async with engine_of(projection) as engine, runs.running(engine, "rebuild") as (progress, result):
+        begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
+        fold = RowFold(projection.domain, ref, Row(projection.domain.aggregates[ref.aggregate].state()))
+        async with engine.connect() as connection:
+            ends, withheld = await store.positions(connection), await withheld_now(connection)
+        progress.phase, progress.total = "reading the log", sum(ends[p] - begins.get(p, 0) for p in ends)
+        passed: set[Place] = set()
+
+        async def read(ranges: dict[log.Partition, log.Range]) -> None:
+            async for chunk in log.read(projection.bootstrap, ranges):
+                for record in chunk:
+                    place = (record.topic, record.partition, record.offset)
+                    if place in withheld:
+                        passed.add(place)
+                    elif event := _event(projection.domain, record):
+                        fold.fold(event, place)
+                progress.done += len(chunk)
+                told(progress)
+                await progress.note()
+
+        await read({p: (begins.get(p, 0), end) for p, end in ends.items()})
+        async with fence(engine, projection.domain.aggregates) as still:
+            if passed - await withheld_now(still.connection):
+                raise Refused("a dead letter was retried meanwhile; try again")
+            await read({p: (ends.get(p, begins.get(p, 0)), end) for p, end in still.positions.items()})
+            spans = await log.bounds(projection.bootstrap, projection.topics)
+            tail = {p: (still.positions.get(p, begin), end) for p, (begin, end) in spans.items()}
+            for event in await own_events(projection.domain, projection.bootstrap, tail, still.waiting):
+                fold.fold(event, None)
+            changed = await _write(still.connection, projection, ref, fold)
+        result |= {"table": ref.aggregate, "key": ref.key, "changed": changed}
+        return changed
+
+
+async def _write(connection: AsyncConnection, projection: Projection, ref: Ref, fold: RowFold) -> bool:
+    where, key = f"FROM {PROJECTION}.{ref.aggregate} t WHERE key = :key", {"key": ref.key}
+    before = await connection.scalar(text(f"SELECT CAST(t AS text) {where}"), key)
+    if not fold.records:
+        if before is None:
+            raise Refused(f"{ref.aggregate} {ref.key!r}: neither the log nor the projection knows it; check the key")
+        await connection.execute(text(f"DELETE {where.replace(' t WHERE', ' WHERE')}"), key)
+        return True
+    await store.lock_rows(connection, projection.domain, [ref])
+    await store.save_rows(connection, projection.domain, {ref: fold.row})
+    changed = bool(before != await connection.scalar(text(f"SELECT CAST(t AS text) {where}"), key))
+    if changed:
+        await connection.execute(store.INSERT_SWEEP, {"aggregate": ref.aggregate, "key": ref.key})
+    return changed
+
+
+def _event(domain: Domain, record: ConsumerRecord) -> Event | None:
+    try:
+        event = decode(record.value, record.headers, domain.handles, appended_at(record))
+    except Unreadable:
+        return None
+    return None if isinstance(event, Unhandled) else event
+
+
+def row_ref(projection: Projection, key: str, table: str | None) -> Ref:
+    """The row that `key` names; `table` may be None where there is only one. Raises Refused."""
+    tables = sorted(projection.domain.aggregates)
+    if table is None and len(tables) == 1:
+        (table,) = tables
+    if table not in tables:
+        given = "is needed" if table is None else f"{table!r} is none of this projection"
+        raise Refused(f"table {given}; choose {', '.join(tables)}")
+    return Ref(table, key)

@@ -1,0 +1,68 @@
+"""Why: how a projection stands: rows, how far it has come in the log, what replays found, which old versions lie about."""
+
+from datetime import datetime
+
+from pydantic import Field
+from sqlalchemy import text
+
+from schemas.base import Frozen
+from services.chassis import log, store
+from services.chassis.replay import runs, shadow
+from services.chassis.replay.projection import Projection
+from services.chassis.replay.rebuild import engine_of
+from services.chassis.replay.runs import Run
+
+
+class PartitionStatus(Frozen):
+    """One partition of the log that a projection is made of."""
+
+    topic: str
+    partition: int
+    next_offset: int = Field(description="First offset that is not applied.")
+    end_offset: int = Field(description="First offset that is not written.")
+    complete_from: int = Field(description="First offset that the log still has.")
+
+
+class ProjectionStatus(Frozen):
+    """How one service's projection stands."""
+
+    service: str
+    tables: dict[str, int] = Field(description="Rows per table.")
+    updated_at: datetime | None = Field(description="Newest event of any row.")
+    partitions: tuple[PartitionStatus, ...]
+    runs: tuple[Run, ...] = Field(description="The newest verifies and rebuilds, newest first.")
+    old_versions: tuple[str, ...] = Field(description="Schemas that rebuilds left; `projections drop` removes them.")
+
+    @property
+    def lag(self) -> int:
+        """Records that are not applied yet."""
+        return sum(max(0, found.end_offset - found.next_offset) for found in self.partitions)
+
+
+async def status(projection: Projection) -> ProjectionStatus:
+    """Read it from the database and the log; changes nothing. Raises the servers' errors."""
+    spans = await log.bounds(projection.bootstrap, projection.topics)
+    async with engine_of(projection) as engine, engine.connect() as connection:
+        positions = await store.positions(connection)
+        tables, newest = {}, []
+        for name in sorted(projection.domain.aggregates):
+            row = (await connection.execute(text(f"SELECT count(*), max(updated_at) FROM {name}"))).one()
+            tables[name] = row[0]
+            newest += [row[1]] if row[1] else []
+        return ProjectionStatus(
+            service=projection.service,
+            tables=tables,
+            updated_at=max(newest, default=None),
+            partitions=tuple(
+                PartitionStatus(
+                    topic=topic,
+                    partition=number,
+                    next_offset=positions.get((topic, number), 0),
+                    end_offset=end,
+                    complete_from=begin,
+                )
+                for (topic, number), (begin, end) in sorted(spans.items())
+            ),
+            runs=tuple(await runs.last_runs(connection)),
+            old_versions=tuple(await shadow.old_versions(connection)),
+        )

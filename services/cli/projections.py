@@ -1,0 +1,163 @@
+"""Why: `neuroweaver projections`: what a service says against what the log says, and how to make the first follow from the second."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from schemas.steps import SERVICES
+from services.chassis.replay import rebuild as replay
+from services.chassis.replay.compare import RowDifference
+from services.chassis.replay.projection import Projection
+from services.chassis.replay.rebuild import Told, Verification
+from services.chassis.replay.row import rebuild_row, row_ref
+from services.chassis.replay.status import ProjectionStatus, status
+from services.cli.exits import EXIT_CODES, Exit, stop_with
+from services.cli.output import err, out, print_json, print_table, printable, say
+from services.cli.serve import build, settings_of
+from services.cli.settings import CliSettings
+from services.cli.stack import servers
+
+app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+ServiceName = Annotated[str, typer.Argument(help="orchestrator, trainer, feedback or registry.", metavar="SERVICE")]
+AcceptIncomplete = Annotated[
+    bool, typer.Option("--accept-incomplete", help="Go on although the log has lost its first records.")
+]
+_SHOWN_FIELDS = 8
+
+
+@contextmanager
+def projections(services: Iterable[str]) -> Iterator[list[Projection]]:
+    """The projections of `services`, on the servers that are meant: those named, the running stack's, or some started for this."""
+    settings = CliSettings()
+    with servers(settings) as (bootstrap, url):
+        shared = {"kafka_bootstrap": bootstrap, "database_url": url, "home": settings.home}
+        yield [build(name, settings_of(name, **shared)).projection for name in services]
+
+
+@app.command("status")
+def show_status(
+    services: Annotated[
+        list[str] | None, typer.Argument(help="Services; all when none is named.", metavar="[SERVICE]...")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show how far each projection has come in the log, and what replays found."""
+    with projections(_known(services or SERVICES)) as wanted:
+        found = [asyncio.run(status(projection)) for projection in wanted]
+    if json:
+        print_json(found)
+    else:
+        print_table(("service", "rows", "lag", "last replay", "old versions"), [_status_row(item) for item in found])
+
+
+@app.command()
+def verify(service: ServiceName, accept_incomplete: AcceptIncomplete = False, json: Json = False) -> None:
+    """Compare a projection with the log, row by row, while it serves. Exit code 1 when a row differs."""
+    with projections(_known([service])) as (projection,), bar(service) as told:
+        found = asyncio.run(replay.verify(projection, accept_incomplete=accept_incomplete, told=told))
+    if json:
+        print_json(found)
+    else:
+        print_comparison(found)
+    raise typer.Exit(int(Exit.FAILED if found.differences else Exit.OK))
+
+
+@app.command()
+def rebuild(
+    service: ServiceName,
+    key: Annotated[str | None, typer.Option(help="Only the row of this key, such as a job's id.")] = None,
+    table: Annotated[str | None, typer.Option(help="Table of that row; may be left out where there is only one.")] = None,
+    accept_incomplete: AcceptIncomplete = False,
+    json: Json = False,
+) -> None:
+    """Make a projection again from the log while it serves, and swap it in; Ctrl-C leaves everything as it is."""
+    with projections(_known([service])) as (projection,), bar(service) as told:
+        if key is not None:
+            ref = row_ref(projection, key, table)
+            changed = asyncio.run(rebuild_row(projection, ref, accept_incomplete=accept_incomplete, told=told))
+        else:
+            found = asyncio.run(replay.rebuild(projection, accept_incomplete=accept_incomplete, told=told))
+    if key is not None:
+        if json:
+            print_json({"service": service, "table": ref.aggregate, "key": ref.key, "changed": changed})
+        else:
+            out.print("The row was not what the log says; it is now." if changed else "The row was what the log says.")
+    elif json:
+        print_json(found)
+    else:
+        print_comparison(found)
+        out.print(f"The version before lies in schema {found.old_version} until `neuroweaver projections drop {service}`.")
+
+
+@app.command()
+def drop(service: ServiceName, json: Json = False) -> None:
+    """Remove the versions of a projection that rebuilds left."""
+    with projections(_known([service])) as (projection,):
+        names = asyncio.run(replay.drop_old(projection))
+    if json:
+        print_json({"service": service, "old_versions": names})
+    else:
+        out.print(f"Removed {', '.join(names)}." if names else "There was none.")
+
+
+@contextmanager
+def bar(service: str) -> Iterator[Told]:
+    """A progress bar on standard error, with the time that is left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(service, total=None)
+        yield lambda now: progress.update(
+            task, description=f"{service}: {now.phase}", completed=now.done, total=now.total or None
+        )
+
+
+def print_comparison(found: Verification) -> None:
+    """Tables with their digests, then what differs, for people."""
+    rows = [
+        (table.table, table.rows, table.live_digest[:16], table.replayed_digest[:16], table.differences)
+        for table in found.tables
+    ]
+    print_table(("table", "rows", "live", "from the log", "differences"), rows)
+    for table in found.tables:
+        for difference in table.shown:
+            _print_difference(difference)
+        if len(table.shown) < table.differences:
+            out.print(f"... and {table.differences - len(table.shown)} more rows of {table.table}")
+    say(f"{found.service}: {found.records} records of the log, {found.rows} rows, {found.differences} differences")
+
+
+def _print_difference(difference: RowDifference) -> None:
+    words = {"missing": "is missing", "extra": "is not in the log", "changed": "differs"}[difference.kind]
+    lines = [f"{difference.table} {difference.key} {words}"]
+    for field in difference.fields[:_SHOWN_FIELDS]:
+        lines += [f"  {field.field}", f"    - live: {field.live!r}", f"    + log:  {field.replayed!r}"]
+    if len(difference.fields) > _SHOWN_FIELDS:
+        lines.append(f"  ... and {len(difference.fields) - _SHOWN_FIELDS} more fields")
+    for line in lines:
+        out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _known(services: Sequence[str]) -> Sequence[str]:
+    for name in services:
+        if name not in SERVICES:
+            stop_with(Exit.USAGE, f"SERVICE={name}: there is no such service; choose {', '.join(SERVICES)}")
+    return services
+
+
+def _status_row(found: ProjectionStatus) -> tuple[object, ...]:
+    tables = ", ".join(f"{rows} {table}" for table, rows in found.tables.items())
+    last = found.runs[0] if found.runs else None
+    said = ""
+    if last is not None:
+        said = f"{last.kind} {last.state} {last.started_at:%Y-%m-%d %H:%M}"
+        if last.state == "running":
+            said += f", {last.phase}, {last.done}/{last.total}"
+        elif last.result and "differences" in last.result:
+            said += f", {last.result['differences']} differences"
+    return found.service, tables, found.lag, said, ", ".join(found.old_versions)
