@@ -37,6 +37,8 @@ async def read(bootstrap: str, ranges: Mapping[Partition, Range]) -> AsyncIterat
     An end beyond what the log holds is waited for. Raises the broker's errors.
     """
     wanted = {TopicPartition(*partition): span for partition, span in ranges.items() if span[0] < span[1]}
+    if not wanted:
+        return
     async with _consumer(bootstrap) as consumer:
         consumer.assign(list(wanted))
         for partition, (first, _) in wanted.items():

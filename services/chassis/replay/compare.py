@@ -86,7 +86,7 @@ async def _differences(
         text(
             f"""SELECT count(*) OVER (), coalesce(l.key, r.key) AS key, CAST(to_jsonb(l) AS text), CAST(to_jsonb(r) AS text)
                 FROM {_rows(live, table, columns)} l FULL JOIN {_rows(replayed, table, columns)} r ON l.key = r.key
-                WHERE to_jsonb(l) IS DISTINCT FROM to_jsonb(r) ORDER BY 2 COLLATE "C" LIMIT {SHOWN_ROWS}"""
+                WHERE to_jsonb(l) IS DISTINCT FROM to_jsonb(r) ORDER BY coalesce(l.key, r.key) COLLATE "C" LIMIT {SHOWN_ROWS}"""
         )
     )
     count, shown = 0, []

@@ -59,33 +59,35 @@ class Rebuilt(Verification):
 
 async def verify(projection: Projection, *, accept_incomplete: bool = False, told: Told = lambda _: None) -> Verification:
     """Compare the live projection with the log, row by row. Raises Refused, Busy, RecordFailure and the servers' errors."""
-    async with engine_of(projection) as engine, runs.running(engine, "verify") as (progress, result):
+    async with engine_of(projection) as engine:
         begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
-        async with _snapshot(engine) as snapshot:
-            async with _brought_up(projection, engine, begins, progress, told):
-                await snapshot.execute(text("SELECT 1"))
-            await _phase(progress, told, "comparing")
-            tables = await compare(snapshot, projection.domain.aggregates, PROJECTION, shadow.SHADOW)
-        found = Verification(service=projection.service, records=progress.done, tables=tables)
-        await _drop(engine)
-        result |= {"differences": found.differences, "rows": found.rows}
-        return found
+        async with runs.running(engine, "verify") as (progress, result):
+            async with _snapshot(engine) as snapshot:
+                async with _brought_up(projection, engine, begins, progress, told):
+                    await snapshot.execute(text("SELECT 1"))
+                await _phase(progress, told, "comparing")
+                tables = await compare(snapshot, projection.domain.aggregates, PROJECTION, shadow.SHADOW)
+            found = Verification(service=projection.service, records=progress.done, tables=tables)
+            await _drop(engine)
+            result |= {"differences": found.differences, "rows": found.rows}
+            return found
 
 
 async def rebuild(projection: Projection, *, accept_incomplete: bool = False, told: Told = lambda _: None) -> Rebuilt:
     """Put what the log says in the live projection's place, in one transaction. Raises as `verify` does."""
-    async with engine_of(projection) as engine, runs.running(engine, "rebuild") as (progress, result):
+    async with engine_of(projection) as engine:
         begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
-        async with _snapshot(engine) as snapshot:
-            async with _brought_up(projection, engine, begins, progress, told) as still:
-                await snapshot.execute(text("SELECT 1"))
-                await _phase(progress, told, "swapping")
-                old = await shadow.swap(still.connection, sorted(projection.domain.aggregates), datetime.now(UTC))
-            await _phase(progress, told, "comparing")
-            tables = await compare(snapshot, projection.domain.aggregates, old, PROJECTION)
-        found = Rebuilt(service=projection.service, records=progress.done, tables=tables, old_version=old)
-        result |= {"differences": found.differences, "rows": found.rows, "old_version": old}
-        return found
+        async with runs.running(engine, "rebuild") as (progress, result):
+            async with _snapshot(engine) as snapshot:
+                async with _brought_up(projection, engine, begins, progress, told) as still:
+                    await snapshot.execute(text("SELECT 1"))
+                    await _phase(progress, told, "swapping")
+                    old = await shadow.swap(still.connection, sorted(projection.domain.aggregates), datetime.now(UTC))
+                await _phase(progress, told, "comparing")
+                tables = await compare(snapshot, projection.domain.aggregates, old, PROJECTION)
+            found = Rebuilt(service=projection.service, records=progress.done, tables=tables, old_version=old)
+            result |= {"differences": found.differences, "rows": found.rows, "old_version": old}
+            return found
 
 
 async def drop_old(projection: Projection) -> list[str]:
@@ -126,12 +128,12 @@ async def _brought_up(
         filling = store.connect(projection.database_url, projection=shadow.SHADOW, pool_size=2)
         fold = Fold(filling, Folding(projection.domain), projection.bootstrap, dict(begins))
         try:
-            await _catch_up(fold, engine, progress, told)
+            await _catch_up(projection, fold, engine, progress, told)
             async with fence(engine, projection.domain.aggregates) as still:
                 withheld = await withheld_now(still.connection)
                 if fold.left_out - withheld:  # retried meanwhile: they are in the live rows and not in the shadow
                     continue
-                await fold.up_to(still.positions, withheld)
+                await fold.up_to(of_topics(projection, still.positions), withheld)
                 ends = {
                     partition: end
                     for partition, (_, end) in (await log.bounds(projection.bootstrap, projection.topics)).items()
@@ -148,7 +150,7 @@ async def _brought_up(
     raise Refused(f"dead letters were retried during each of {_ATTEMPTS} attempts; try again when nobody retries them")
 
 
-async def _catch_up(fold: Fold, engine: AsyncEngine, progress: Progress, told: Told) -> None:
+async def _catch_up(projection: Projection, fold: Fold, engine: AsyncEngine, progress: Progress, told: Told) -> None:
     """Fold until little is left, while the live service goes on."""
     begins = dict(fold.next)
     progress.done = 0
@@ -160,7 +162,7 @@ async def _catch_up(fold: Fold, engine: AsyncEngine, progress: Progress, told: T
 
     for _ in range(_PASSES):
         async with engine.connect() as connection:
-            positions = await store.positions(connection)
+            positions = of_topics(projection, await store.positions(connection))
             withheld = await withheld_now(connection)
         ends = {partition: max(begins.get(partition, 0), end) for partition, end in positions.items()}
         progress.total = sum(end - begins.get(partition, 0) for partition, end in ends.items())
@@ -175,6 +177,11 @@ async def _catch_up(fold: Fold, engine: AsyncEngine, progress: Progress, told: T
         for table in fold.domain.aggregates:
             await connection.execute(text(f"ANALYZE {shadow.SHADOW}.{table}"))
     await _phase(progress, told, "catching up under the fence")
+
+
+def of_topics(projection: Projection, positions: dict[log.Partition, int]) -> dict[log.Partition, int]:
+    """The positions in the log that the projection is made of: not those of lossy topics."""
+    return {partition: offset for partition, offset in positions.items() if partition[0] in projection.topics}
 
 
 async def withheld_now(connection: AsyncConnection) -> set[Place]:

@@ -15,7 +15,7 @@ from services.chassis.replay.checks import Refused, examine
 from services.chassis.replay.fence import fence
 from services.chassis.replay.fold import Place, own_events
 from services.chassis.replay.projection import Projection
-from services.chassis.replay.rebuild import Told, engine_of, withheld_now
+from services.chassis.replay.rebuild import Told, engine_of, of_topics, withheld_now
 from services.chassis.tables import PROJECTION
 from services.chassis.unit import Row
 
@@ -40,6 +40,8 @@ class RowFold:
         if name not in self._known:
             self._known.add(name)
             self._evolve(event, own)
+        elif not own:  # a producer's duplicate leaves no trace
+            return
         if place is not None:
             partition = f"{place[0]}:{place[1]}"
             self.row.offsets[partition] = max(self.row.offsets.get(partition, -1), place[2])
@@ -60,38 +62,41 @@ async def rebuild_row(
 
     Raises Refused also for a key that neither the log nor the projection knows, and what `verify` raises.
     """
-    async with engine_of(projection) as engine, runs.running(engine, "rebuild") as (progress, result):
+    async with engine_of(projection) as engine:
         begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
-        fold = RowFold(projection.domain, ref, Row(projection.domain.aggregates[ref.aggregate].state()))
-        async with engine.connect() as connection:
-            ends, withheld = await store.positions(connection), await withheld_now(connection)
-        progress.phase, progress.total = "reading the log", sum(ends[p] - begins.get(p, 0) for p in ends)
-        passed: set[Place] = set()
+        async with runs.running(engine, "rebuild") as (progress, result):
+            fold = RowFold(projection.domain, ref, Row(projection.domain.aggregates[ref.aggregate].state()))
+            async with engine.connect() as connection:
+                ends, withheld = of_topics(projection, await store.positions(connection)), await withheld_now(connection)
+            progress.phase, progress.total = "reading the log", sum(ends[p] - begins.get(p, 0) for p in ends)
+            passed: set[Place] = set()
 
-        async def read(ranges: dict[log.Partition, log.Range]) -> None:
-            async for chunk in log.read(projection.bootstrap, ranges):
-                for record in chunk:
-                    place = (record.topic, record.partition, record.offset)
-                    if place in withheld:
-                        passed.add(place)
-                    elif event := _event(projection.domain, record):
-                        fold.fold(event, place)
-                progress.done += len(chunk)
-                told(progress)
-                await progress.note()
+            async def read(ranges: dict[log.Partition, log.Range]) -> None:
+                async for chunk in log.read(projection.bootstrap, ranges):
+                    for record in chunk:
+                        place = (record.topic, record.partition, record.offset)
+                        if place in withheld:
+                            passed.add(place)
+                        elif event := _event(projection.domain, record):
+                            fold.fold(event, place)
+                    progress.done += len(chunk)
+                    told(progress)
+                    await progress.note()
 
-        await read({p: (begins.get(p, 0), end) for p, end in ends.items()})
-        async with fence(engine, projection.domain.aggregates) as still:
-            if passed - await withheld_now(still.connection):
-                raise Refused("a dead letter was retried meanwhile; try again")
-            await read({p: (ends.get(p, begins.get(p, 0)), end) for p, end in still.positions.items()})
-            spans = await log.bounds(projection.bootstrap, projection.topics)
-            tail = {p: (still.positions.get(p, begin), end) for p, (begin, end) in spans.items()}
-            for event in await own_events(projection.domain, projection.bootstrap, tail, still.waiting):
-                fold.fold(event, None)
-            changed = await _write(still.connection, projection, ref, fold)
-        result |= {"table": ref.aggregate, "key": ref.key, "changed": changed}
-        return changed
+            await read({p: (begins.get(p, 0), end) for p, end in ends.items()})
+            async with fence(engine, projection.domain.aggregates) as still:
+                if passed - await withheld_now(still.connection):
+                    raise Refused("a dead letter was retried meanwhile; try again")
+                await read(
+                    {p: (ends.get(p, begins.get(p, 0)), end) for p, end in of_topics(projection, still.positions).items()}
+                )
+                spans = await log.bounds(projection.bootstrap, projection.topics)
+                tail = {p: (still.positions.get(p, begin), end) for p, (begin, end) in spans.items()}
+                for event in await own_events(projection.domain, projection.bootstrap, tail, still.waiting):
+                    fold.fold(event, None)
+                changed = await _write(still.connection, projection, ref, fold)
+            result |= {"table": ref.aggregate, "key": ref.key, "changed": changed}
+            return changed
 
 
 async def _write(connection: AsyncConnection, projection: Projection, ref: Ref, fold: RowFold) -> bool:
