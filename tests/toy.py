@@ -167,14 +167,16 @@ class Toy:
         )
 
     async def send(self, *events: Event) -> None:
-        """Publish as an outsider does, in order."""
+        """Publish as an outsider does, in order. Raises KafkaError when one was not acknowledged."""
         producer: AIOKafkaProducer = make_producer(self.settings.kafka_bootstrap, "outside")
         await producer.start()
         try:
+            sent = []
             for event in events:
                 value, headers = encode(event)
-                await producer.send(REQUESTS.name, value, event.data.job_id.encode(), headers=headers)  # type: ignore[attr-defined]
-            await producer.flush()
+                key = event.data.job_id.encode()  # type: ignore[attr-defined]
+                sent.append(await producer.send(REQUESTS.name, value, key, headers=headers))
+            await asyncio.gather(*sent)
         finally:
             await producer.stop()
 

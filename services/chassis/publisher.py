@@ -5,6 +5,7 @@ import time
 from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from schemas.base import EventData
@@ -17,6 +18,7 @@ from services.chassis.surroundings import Backoff, wait_or_stop
 _log = get_logger(__name__)
 _PROBE_SECONDS = 5.0
 _LOSSY_IN_FLIGHT = 1000
+_RETRY_SECONDS = 0.1
 
 
 class BrokerAway(Exception):
@@ -47,8 +49,8 @@ def outside_event(
 
 
 def make_producer(bootstrap: str, client_id: str) -> AIOKafkaProducer:
-    """An idempotent producer, acks=all; keeps order per partition and retries until the broker answers."""
-    return AIOKafkaProducer(
+    """An idempotent producer, acks=all; keeps order per partition and retries, unhurried, until the broker answers."""
+    producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap,
         client_id=client_id,
         enable_idempotence=True,
@@ -56,6 +58,25 @@ def make_producer(bootstrap: str, client_id: str) -> AIOKafkaProducer:
         request_timeout_ms=10_000,
         max_batch_size=256 * 1024,
     )
+    _pace(producer.client)
+    return producer
+
+
+def _pace(client: AIOKafkaClient) -> None:
+    """aiokafka 0.14 asks for unknown leaders of partitions again and again without a pause while a broker is away or starts."""
+    update, last = client.force_metadata_update, -_RETRY_SECONDS
+
+    async def paced() -> bool:
+        nonlocal last
+        clock = asyncio.get_running_loop().time
+        wait = last + _RETRY_SECONDS - clock()
+        last = max(last + _RETRY_SECONDS, clock())
+        if wait > 0:
+            await asyncio.sleep(wait)
+        updated: bool = await update()
+        return updated
+
+    client.force_metadata_update = lambda: asyncio.ensure_future(paced())
 
 
 class Publisher:

@@ -24,7 +24,7 @@ async def toy(own_stack: Any, tmp_path: Path) -> AsyncIterator[Toy]:
 
 
 async def load(toy: Toy) -> None:
-    """Send jobs one by one over a few seconds; the producer's own retries carry it over an outage of the broker."""
+    """Send jobs over a few seconds, those that were not acknowledged again: with the same ids, as an outsider should."""
     for start in range(0, JOBS_SENT, 20):
         events = [toy.requested(f"{number}") for number in range(start, start + 20)]
         while True:
