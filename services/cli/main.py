@@ -60,6 +60,12 @@ app.add_typer(
     ),
     name="projections",
 )
+app.add_typer(
+    typer.Typer(
+        cls=_loaded_from("services.cli.audit.command"), help="Prove how each model came about.", no_args_is_help=True
+    ),
+    name="audit",
+)
 
 
 @app.callback()

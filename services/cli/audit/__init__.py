@@ -1,0 +1,1 @@
+"""What an auditor does: verify every service against the log, and read the log itself."""

@@ -1,0 +1,49 @@
+"""Why: one answer for all services: does what they say follow from the log?"""
+
+import asyncio
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from schemas.base import Frozen
+from services.chassis.replay.projection import Projection
+from services.chassis.replay.rebuild import Verification, verify
+from services.cli.projections import bar
+
+
+class ServiceVerdict(Frozen):
+    """What a verify of one service found."""
+
+    tables: int = Field(description="Tables that were compared.")
+    rows: int = Field(description="Live rows in them.")
+    differences: int = Field(description="Rows that are not what the log says.")
+
+
+class AuditVerdict(Frozen):
+    """What `audit verify` found."""
+
+    services: dict[str, ServiceVerdict]
+
+    @property
+    def differences(self) -> int:
+        """Of all services."""
+        return sum(verdict.differences for verdict in self.services.values())
+
+
+def verify_all(projections: Sequence[Projection], *, accept_incomplete: bool) -> list[Verification]:
+    """Verify one service after the other. Raises what `verify` raises."""
+    found = []
+    for projection in projections:
+        with bar(projection.service) as told:
+            found.append(asyncio.run(verify(projection, accept_incomplete=accept_incomplete, told=told)))
+    return found
+
+
+def verdict_of(found: Sequence[Verification]) -> AuditVerdict:
+    """The short answer for programs."""
+    return AuditVerdict(
+        services={
+            item.service: ServiceVerdict(tables=len(item.tables), rows=item.rows, differences=item.differences)
+            for item in found
+        }
+    )
