@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "chassis_0003"
+revision = "chassis_0002"
 down_revision = "chassis_0001"
 branch_labels = None
 depends_on = None
