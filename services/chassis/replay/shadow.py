@@ -53,7 +53,7 @@ async def swap(connection: AsyncConnection, tables: Iterable[str], now: datetime
 
     Rows whose state is another than before are noted for the ticker: decisions may follow from what they say now.
     """
-    old = f"{PROJECTION}_{now:%Y%m%d_%H%M%S}"
+    old = f"{PROJECTION}_{now:%Y%m%d_%H%M%S_%f}"
     for table in tables:
         await connection.execute(
             text(
