@@ -1,35 +1,79 @@
-"""Why: brings one service's database to the schema of this code, once, whoever starts first (advisory lock)."""
+"""Why: brings one service's database to the schema of this code, once, whoever starts first (advisory lock).
+
+A service that starts only looks whether there is something to do, and has it done by a process that ends: Alembic would
+stay in its memory.
+"""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from services.chassis.revisions import missing, version_folders
 from services.chassis.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 _LOCK = 7_253_001
 _one_at_a_time = threading.Lock()
 """Alembic keeps the running migration in globals of the process: two at once, of whatever databases, mix up."""
-_SERVICES = Path(__file__).parent.parent
+_TABLE = text("SELECT to_regclass('operational.alembic_version') IS NOT NULL")
 
 
-def alembic_config(service: str) -> Config:
+class MigrationFailed(Exception):
+    """The process that migrates ended with an error; the message is what it said."""
+
+
+def alembic_config(service: str) -> "Config":
     """The Alembic configuration of one service: chassis and service versions as two branches."""
+    from alembic.config import Config
+
     config = Config()
-    config.set_main_option("script_location", str(_SERVICES / "chassis" / "migrations"))
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "newline")
-    folders = (_SERVICES / name / "migrations" / "versions" for name in ("chassis", service))
-    config.set_main_option("version_locations", "\n".join(str(folder) for folder in folders))
+    config.set_main_option("version_locations", "\n".join(str(folder) for folder in version_folders(service)))
     return config
+
+
+async def ensure_migrated(settings: ServiceSettings, service: str) -> list[str]:
+    """The revisions that the service's database is at, after a process of its own brought it there where needed.
+
+    Raises MigrationFailed and the database's errors.
+    """
+    await create_database(settings, service)
+    engine = create_async_engine(settings.database_url_for(service), poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            found = await revisions(engine) if await connection.scalar(_TABLE) else []
+        if not missing(service, found):
+            return found
+        await _migrate_apart(settings, service)
+        return await revisions(engine)
+    finally:
+        await engine.dispose()
+
+
+async def _migrate_apart(settings: ServiceSettings, service: str) -> None:
+    own = make_url(settings.database_url_for(service)).set(drivername="postgresql").render_as_string(hide_password=False)
+    environment = {"NEUROWEAVER_DATABASE_URL": settings.database_url, f"NEUROWEAVER_{service.upper()}_DATABASE_URL": own}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", __name__, service, env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise MigrationFailed((output.decode(errors="replace").strip().splitlines() or ["no word"])[-1])
 
 
 async def create_database(settings: ServiceSettings, service: str) -> None:
@@ -77,6 +121,8 @@ async def _alone() -> AsyncIterator[None]:
 
 
 def _upgrade(connection: Connection, service: str) -> None:
+    from alembic import command
+
     config = alembic_config(service)
     config.attributes["connection"] = connection
     command.upgrade(config, "heads")
@@ -87,3 +133,7 @@ async def revisions(engine: AsyncEngine) -> list[str]:
     async with engine.connect() as connection:
         rows = await connection.execute(text("SELECT version_num FROM operational.alembic_version ORDER BY 1"))
         return [row[0] for row in rows]
+
+
+if __name__ == "__main__":
+    asyncio.run(migrate(ServiceSettings(), sys.argv[1]))

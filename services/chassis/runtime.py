@@ -15,7 +15,7 @@ from services.chassis.consumer import Consumer
 from services.chassis.effects import Effects
 from services.chassis.health import Health
 from services.chassis.logging import get_logger
-from services.chassis.migrate import migrate
+from services.chassis.migrate import ensure_migrated
 from services.chassis.publisher import Publisher
 from services.chassis.relay import Relay
 from services.chassis.replay.projection import Projection
@@ -120,7 +120,7 @@ class Runtime:
     async def _prepare(self) -> None:
         if "migrated" not in self.health.conditions or not self.health.conditions["migrated"].holds:
             try:
-                revisions = await migrate(self.settings, self.service)
+                revisions = await ensure_migrated(self.settings, self.service)
             except Exception as error:
                 self.health.report("migrated", False, f"{type(error).__name__}: {error}"[:500])
                 raise

@@ -3,15 +3,14 @@
 import shutil
 from pathlib import Path
 
-from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.chassis import log, store
 from services.chassis.log import Partition
-from services.chassis.migrate import alembic_config
 from services.chassis.replay.projection import Projection
+from services.chassis.revisions import missing, unknown
 from services.chassis.tables import PROJECTION
 
 _ROOM = 1.5
@@ -51,21 +50,15 @@ async def examine(projection: Projection, engine: AsyncEngine, *, accept_incompl
 
 
 async def _same_schema(projection: Projection, engine: AsyncEngine) -> None:
-    scripts = ScriptDirectory.from_config(alembic_config(projection.service))
-    known = {script.revision for script in scripts.walk_revisions()}
     async with engine.connect() as connection:
-        found = {revision for (revision,) in await connection.execute(_REVISIONS)}
-    if newer := found - known:
+        found = [revision for (revision,) in await connection.execute(_REVISIONS)]
+    if newer := unknown(projection.service, found):
         raise Refused(
             f"the database of {projection.service} is at revision {', '.join(sorted(newer))}, which this version does not "
             "know: it is newer than this code; use the version that the service runs"
         )
-    if set(scripts.get_heads()) - _with_ancestors(scripts, found):
+    if missing(projection.service, found):
         raise Refused(f"the database of {projection.service} is older than this code; run `neuroweaver migrate` first")
-
-
-def _with_ancestors(scripts: ScriptDirectory, revisions: set[str]) -> set[str]:
-    return {script.revision for head in revisions for script in scripts.iterate_revisions(head, "base", implicit_base=True)}
 
 
 async def _enough_disk(engine: AsyncEngine) -> None:
