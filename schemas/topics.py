@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schemas.base import EventData
+from schemas.discards import RecordDiscarded
 from schemas.jobs import (
     FeedbackRecorded,
     JobAccepted,
@@ -59,17 +60,21 @@ MODELS = Topic(
     "neuroweaver.models", "model name", (ModelRegistered, ModelPromoted), ("registry",), 6, None,
     description="What happens to models.",
 )  # fmt: skip
+DISCARDS = Topic(
+    "neuroweaver.discards", "service", (RecordDiscarded,), SERVICES, 1, None,
+    description="Records that operators gave up; replays leave them out.",
+)  # fmt: skip
 
 
 def dead_letter_topic(service: str) -> Topic:
-    """The topic of what `service` could not read; records keep their bytes, headers say why."""
+    """The topic of what `service` could not process; records keep their bytes, headers say why."""
     return Topic(
         f"neuroweaver.{service}.dlq", "original key", (), (service,), 1, 30 * _DAY_MS,
         description=f"What {service} could not process, with why.",
     )  # fmt: skip
 
 
-CATALOGUE: tuple[Topic, ...] = (REQUESTS, JOBS, PROGRESS, MODELS, *(dead_letter_topic(name) for name in SERVICES))
+CATALOGUE: tuple[Topic, ...] = (REQUESTS, JOBS, PROGRESS, MODELS, DISCARDS, *(dead_letter_topic(name) for name in SERVICES))
 
 EVENT_TYPES: dict[str, type[EventData]] = {event.type_name(): event for topic in CATALOGUE for event in topic.events}
 """Every event type by its name."""
@@ -78,7 +83,9 @@ TOPIC_OF: dict[str, Topic] = {event.type_name(): topic for topic in CATALOGUE fo
 """The one topic of each event type."""
 
 
+_KEY_FIELDS = {"job id": "job_id", "model name": "model", "service": "service"}
+
+
 def aggregate_key(data: EventData) -> str:
-    """The record key of an event: its model's name or its job's id."""
-    key = getattr(data, "model" if TOPIC_OF[data.type_name()] is MODELS else "job_id")
-    return str(key)
+    """The record key of an event: what its topic's `key` says, in the field of that meaning."""
+    return str(getattr(data, _KEY_FIELDS[TOPIC_OF[data.type_name()].key]))

@@ -122,7 +122,7 @@ def _dead_letter() -> Object:
     return {
         "name": _DEAD_LETTER,
         "title": _DEAD_LETTER,
-        "summary": "A record that could not be read, byte for byte, with the reason in added headers.",
+        "summary": "A record that could not be processed, byte for byte, with the reason in added headers.",
         "contentType": "application/octet-stream",
         "headers": {"type": "object", "properties": headers, "required": list(headers)},
         "payload": {"description": "The record's value as it came."},

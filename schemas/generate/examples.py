@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from schemas.artifacts import ArtifactRef
 from schemas.base import EventData
+from schemas.discards import RecordDiscarded
 from schemas.envelope import Event
 from schemas.ids import root_traceparent, trace_id
 from schemas.jobs import (
@@ -170,6 +171,19 @@ def _story() -> Iterator[_Told]:
     wish = JobCancelRequested(job_id=JOB, requester="relaycore", reason="The data set was the wrong one.")
     yield _Told(OUTSIDE, JOB, None, wish)
     yield job(6, JobCancelled(job_id=JOB, reason=wish.reason))
+    discarded = RecordDiscarded(
+        service="registry",
+        topic="neuroweaver.jobs",
+        partition=3,
+        offset=41_207,
+        appended_at=_START,
+        event_type="StepRequested",
+        event_id="019a4410-76c0-7000-8000-000000000004",
+        error="ValueError: version 1.0.0 of support-router is taken",
+        reason="Registered by hand as 1.0.1 while the fault was open.",
+        discarded_by="ada",
+    )
+    yield _Told(REGISTRY, "registry", None, discarded)
 
 
 def _events() -> Iterator[Event]:

@@ -41,10 +41,11 @@ HEADERS = (
 )  # fmt: skip
 
 DEAD_LETTER_HEADERS = (
-    ("dlq_error", "Why the record could not be read."),
+    ("dlq_error", "Why the record could not be read, or its handling failed."),
     ("dlq_topic", "Topic that it was read from."),
     ("dlq_partition", "Partition that it was read from."),
     ("dlq_offset", "Offset at which it lies there."),
+    ("dlq_attempts", "How often it was tried."),
     ("dlq_appended_at", "Time at which the broker, or its sender, put it there (RFC 3339)."),
 )
 """Added to the record's own headers, key and value."""
