@@ -6,7 +6,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.envelope import Event, Unreadable, decode
 from schemas.topics import EVENT_TYPES
-from services.chassis.batch import appended_at
+from services.chassis.records import appended_at
 
 
 async def read_all(kafka: str, topic: str) -> list[Any]:

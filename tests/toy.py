@@ -1,7 +1,7 @@
 """A small service for the chassis tests: it refuses every job it is asked for, once, and counts what it saw."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -55,8 +55,8 @@ class ToyDomain:
         self.source, self.prefix, self.delay = f"neuroweaver/{service}", prefix, delay
         self.aggregates = {"tally": Tallies("tally", Tally)}
         self.handles = frozenset({"JobRequested", "JobCancelRequested", "JobRejected"})
-        self.poison: str | None = None
-        """Id of a job whose handling fails."""
+        self.poison: Callable[[Event], bool] = lambda event: False
+        """Which events cannot be handled."""
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
         job_id = event.data.job_id  # type: ignore[attr-defined]
@@ -66,7 +66,7 @@ class ToyDomain:
         return self.touches(event)[0]
 
     def evolve(self, ref: Ref, state: Tally, event: Event) -> Tally:
-        if ref.key == self.poison:
+        if self.poison(event):
             raise ValueError("this job is poison")
         match event.data:
             case JobRequested():
@@ -98,9 +98,13 @@ class Ledger:
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
+        self.refused: str | None = None
+        """Id of an event that the database refuses, without a word about which record it came from."""
 
     async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> None:
         mine = [{"id": event.id} for event in events if event.data.job_id.startswith(self._prefix)]  # type: ignore[attr-defined]
+        if self.refused in {row["id"] for row in mine}:
+            await connection.execute(text("SELECT CAST('no number' AS int)"))
         if mine:
             await connection.execute(text("INSERT INTO ledger (id) VALUES (:id)"), mine)
 
@@ -116,6 +120,7 @@ class Toy:
             kafka_bootstrap=kafka, database_url=database_url, home=home, session_timeout_ms=6000, drain_seconds=5, **more
         )
         self.domain = ToyDomain(self.name, self.prefix, delay)
+        self.ledger = Ledger(self.prefix)
         self.engine = store.connect(self.settings.database_url_for(self.name))
 
     async def create(self) -> None:
@@ -134,7 +139,7 @@ class Toy:
 
     def runtime(self) -> Runtime:
         """A new runtime, as another process of this service would have it."""
-        return Runtime(self.settings, self.name, self.domain, topics=(REQUESTS, JOBS), effects=Ledger(self.prefix))
+        return Runtime(self.settings, self.name, self.domain, topics=(REQUESTS, JOBS), effects=self.ledger)
 
     def service(self) -> Service:
         """A new service around a new runtime."""
@@ -165,6 +170,11 @@ class Toy:
         return outside_event(
             "outside", JobRequested(job_id=job_id, request={"job_id": job_id, **fields}), correlation_id=job_id
         )
+
+    def cancelled(self, name: str) -> Event:
+        """A JobCancelRequested of an outsider: a later fact of the same job."""
+        job_id = self.prefix + name
+        return outside_event("outside", JobCancelRequested(job_id=job_id), correlation_id=job_id)
 
     async def send(self, *events: Event) -> None:
         """Publish as an outsider does, in order. Raises KafkaError when one was not acknowledged."""

@@ -4,12 +4,8 @@ A crash at any instruction leaves all of it or nothing; the position that was wr
 committed offset says.
 """
 
-import base64
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -19,36 +15,25 @@ from schemas.topics import PROGRESS, TOPIC_OF
 from services.chassis import store
 from services.chassis.aggregate import Domain, Ref
 from services.chassis.commands import write_back
+from services.chassis.deadletters import limit as limits
+from services.chassis.deadletters import parking, rows
+from services.chassis.deadletters.limit import Limit
+from services.chassis.deadletters.parking import Opened, is_own
+from services.chassis.deadletters.rows import Fault
 from services.chassis.effects import Effects
+from services.chassis.records import Partition, Place, Record, appended_at, named, place_of
 from services.chassis.unit import Incoming, Unit
-
-Partition = tuple[str, int]
-
-
-class Record(Protocol):
-    """What is read of a Kafka record; aiokafka's ConsumerRecord is one."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    """Milliseconds since 1970."""
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
-
 
 Dead = list[tuple[Record, Unreadable]]
 Decoded = list[tuple[Record, Event]]
 
 
 class RecordFailure(Exception):
-    """Handling of one record failed for a reason that is not the surroundings: its partition stops there."""
+    """Handling of one record failed for a reason that is not the surroundings."""
 
     def __init__(self, record: Record, error: Exception) -> None:
-        super().__init__(f"{record.topic}:{record.partition}:{record.offset}: {type(error).__name__}: {error}")
-        self.partition: Partition = (record.topic, record.partition)
-        self.offset: int = record.offset
+        super().__init__(f"{named(place_of(record))}: {type(error).__name__}: {error}")
+        self.record, self.error = record, error
 
 
 @dataclass
@@ -63,29 +48,38 @@ class Applied:
     skipped: int = 0
     unhandled: int = 0
     dead: int = 0
+    """Records that could not be read, or were to be dead letters."""
+    parked: int = 0
     emitted: tuple[Event, ...] = ()
-    last: tuple[Event, ...] = ()
-    """The events that were folded, for logging."""
 
 
 Records = Mapping[Partition, Sequence[Record]]
+NONE_FAILED: Mapping[Place, Fault] = {}
 
 
 async def apply_batch(
-    engine: AsyncEngine, domain: Domain, effects: Effects | None, records: Records, stream_start: Mapping[Partition, int]
+    engine: AsyncEngine,
+    domain: Domain,
+    effects: Effects | None,
+    records: Records,
+    stream_start: Mapping[Partition, int],
+    *,
+    failed: Mapping[Place, Fault] = NONE_FAILED,
+    limit: Limit | None = None,
 ) -> Applied:
     """Apply `records` in one transaction.
 
     `stream_start` is, per partition, the offset from which the consumer has read without a gap up to the first record
-    given here; a partition whose position lies below it is left alone and reported in `behind`.
-    Raises RecordFailure for a record whose handling fails, and the database's own errors.
+    given here; a partition whose position lies below it is left alone and reported in `behind`. Those in `failed` become
+    dead letters instead; `limit` is how much of a partition may be unreadable.
+    Raises RecordFailure for a record whose handling fails or that is one too many, and the database's own errors.
     """
     done = Applied()
     async with engine.begin() as connection:
         locked = await store.lock_positions(connection, sorted(records))
         todo: list[Record] = []
         for partition in sorted(records):
-            position = locked[partition]
+            position = locked[partition].next_offset
             if position < stream_start[partition]:
                 done.behind[partition] = position
                 continue
@@ -93,26 +87,76 @@ async def apply_batch(
             done.skipped += len(records[partition]) - len(fresh)
             done.positions[partition] = fresh[-1].offset + 1 if fresh else position
             todo += fresh
-        decoded, dead = _decode_all(todo, domain, done)
-        incoming = await _without_duplicates(connection, domain, decoded, done)
-        rows = await store.lock_rows(connection, domain, _refs(domain, incoming))
-        unit = Unit(domain, rows, await store.database_now(connection), new_id)
-        seen = _fold_all(unit, incoming)
-        await write_back(connection, unit, effects, seen)
+        opened, dead = _open_all(todo, domain, done, failed)
+        if limit is not None:
+            await _within_limit(connection, limit, dead)
+        flagged = [partition for partition in done.positions if locked[partition].withheld]
+        decoded = await _keep_apart(connection, domain, opened, failed, flagged, done)
+        await fold_all(connection, domain, effects, decoded, done)
         if dead:
-            await connection.execute(store.INSERT_DEAD_LETTER, [_dead_letter(record, error) for record, error in dead])
+            await rows.insert(connection, [rows.row_of(record, "unreadable", Fault(str(error))) for record, error in dead])
+        if dead or failed:
             await connection.execute(store.NOTIFY, {"channel": store.OUTBOX_CHANNEL, "payload": ""})
         await store.move_positions(connection, done.positions)
-    done.applied = len(incoming) - unit.skipped
-    done.skipped += unit.skipped
-    done.dead = len(dead)
-    done.emitted = tuple(unit.emitted)
-    done.last = tuple(seen)
+        for partition in {*flagged, *(place[:2] for place in failed)}:
+            await rows.flag(connection, partition)
+    done.dead += len(dead)
     return done
 
 
-def _decode_all(records: Iterable[Record], domain: Domain, done: Applied) -> tuple[Decoded, Dead]:
-    decoded: Decoded = []
+async def fold_all(
+    connection: AsyncConnection, domain: Domain, effects: Effects | None, decoded: Decoded, done: Applied
+) -> None:
+    """Fold decoded records in order and write what follows, in the caller's transaction, which holds their positions' locks."""
+    incoming = await _without_duplicates(connection, domain, decoded, done)
+    loaded = await store.lock_rows(connection, domain, _refs(domain, incoming))
+    unit = Unit(domain, loaded, await store.database_now(connection), new_id)
+    seen = _fold(unit, incoming)
+    await write_back(connection, unit, effects, seen)
+    done.applied += len(incoming) - unit.skipped
+    done.skipped += unit.skipped
+    done.emitted += tuple(unit.emitted)
+
+
+async def _within_limit(connection: AsyncConnection, limit: Limit, dead: Dead) -> None:
+    for partition in {place_of(record)[:2] for record, _ in dead}:
+        here = {record.offset: record for record, _ in dead if place_of(record)[:2] == partition}
+        if found := await limits.look(connection, limit, partition, sorted(here), unreadable=True):
+            raise RecordFailure(here[found[0]], found[1])
+
+
+async def _keep_apart(
+    connection: AsyncConnection,
+    domain: Domain,
+    opened: Sequence[Opened],
+    failed: Mapping[Place, Fault],
+    flagged: Iterable[Partition],
+    done: Applied,
+) -> Decoded:
+    """The records that may be folded; the failed ones and those behind them are kept as dead letters."""
+    if not failed and not flagged:
+        return [(record, event) for record, event in opened if event is not None]
+    blocked: dict[Partition, dict[str, int]] = {}
+    discarded: set[Place] = set()
+    for partition in flagged:
+        here = [(record, event) for record, event in opened if place_of(record)[:2] == partition]
+        wanted = [name for record, event in here for name in parking.waits_for(domain, record, event)]
+        blocked[partition] = await rows.blocking(connection, partition, wanted)
+        if here:
+            discarded |= await rows.discarded(connection, partition, here[0][0].offset)
+    division = parking.divide(domain, opened, failed, blocked, frozenset(discarded))
+    if division.rows:
+        await rows.insert(connection, division.rows)
+    done.parked += sum(row["state"] == "parked" for row in division.rows)
+    done.dead += sum(row["state"] == "failed" for row in division.rows)
+    done.skipped += division.given_up
+    return division.kept
+
+
+def _open_all(
+    records: Iterable[Record], domain: Domain, done: Applied, failed: Mapping[Place, Fault]
+) -> tuple[list[Opened], Dead]:
+    opened: list[Opened] = []
     dead: Dead = []
     for record in records:
         try:
@@ -120,13 +164,15 @@ def _decode_all(records: Iterable[Record], domain: Domain, done: Applied) -> tup
         except Unreadable as error:
             dead.append((record, error))
         except Exception as error:
-            raise RecordFailure(record, error) from error
+            if place_of(record) not in failed:
+                raise RecordFailure(record, error) from error
+            opened.append((record, None))
         else:
             if isinstance(event, Unhandled):
                 done.unhandled += 1
             else:
-                decoded.append((record, event))
-    return decoded, dead
+                opened.append((record, event))
+    return opened, dead
 
 
 async def _without_duplicates(
@@ -135,7 +181,7 @@ async def _without_duplicates(
     """Own numbered events are known by their number, lossy ones not at all, every other by its source and id."""
 
     def exempt(event: Event) -> bool:
-        return (event.source == domain.source and event.sequence is not None) or TOPIC_OF[event.type] is PROGRESS
+        return is_own(domain, event) or TOPIC_OF[event.type] is PROGRESS
 
     new = await store.enter_inbox(connection, [event for _, event in decoded if not exempt(event)])
     kept: Decoded = []
@@ -160,7 +206,7 @@ def _refs(domain: Domain, decoded: Decoded) -> set[Ref]:
     return refs
 
 
-def _fold_all(unit: Unit, decoded: Decoded) -> list[Event]:
+def _fold(unit: Unit, decoded: Decoded) -> list[Event]:
     """Fold in order; returns every event seen by effects: those folded and those that touch no aggregate."""
     seen: list[Event] = []
     for record, event in decoded:
@@ -171,22 +217,3 @@ def _fold_all(unit: Unit, decoded: Decoded) -> list[Event]:
             raise RecordFailure(record, error) from error
         seen += unit.folded[before:]
     return seen
-
-
-def appended_at(record: Record) -> datetime:
-    """The record's time in the log."""
-    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
-
-
-def _dead_letter(record: Record, error: Unreadable) -> dict[str, object]:
-    headers = [[name, base64.b64encode(value or b"").decode()] for name, value in record.headers]
-    return {
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "key": record.key,
-        "value": record.value,
-        "headers": json.dumps(headers),
-        "error": str(error).replace("\x00", "\\x00"),
-        "appended_at": appended_at(record),
-    }

@@ -9,22 +9,26 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.topics import Topic
 from services.chassis import metrics, store
 from services.chassis.aggregate import Domain
-from services.chassis.batch import Applied, Partition, Record, RecordFailure, apply_batch
+from services.chassis.batch import Applied, apply_batch
+from services.chassis.deadletters.limit import Limit
+from services.chassis.deadletters.rows import Fault
 from services.chassis.effects import Effects
 from services.chassis.health import Health
+from services.chassis.isolation import Groups, Isolation
 from services.chassis.lag import LagWatch
 from services.chassis.logging import get_logger
+from services.chassis.records import Partition, Place, Record
 from services.chassis.settings import ServiceSettings
 from services.chassis.subscription import subscribe
 from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
@@ -40,7 +44,7 @@ class LogReplaced(Exception):
 
 @dataclass
 class _Held:
-    """A partition that stopped at a record whose handling fails; retried with backoff, never skipped."""
+    """A partition that stopped at a record that may not be set aside; retried with backoff, never skipped."""
 
     until: float
     backoff: Backoff
@@ -75,11 +79,13 @@ class Consumer:
     _held: dict[Partition, _Held] = field(default_factory=dict)
     _subscriber: BatchSubscriber | None = None
     _lag: LagWatch = field(init=False)
+    _limit: Limit = field(init=False)
     _joined: bool = False
     _backoff: Backoff = field(default_factory=Backoff)
 
     def __post_init__(self) -> None:
         self._lag = LagWatch(self.service, self.health)
+        self._limit = Limit(self.settings.dead_letter_run, self.settings.dead_letter_share)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop`, then finish the batch at hand, commit offsets and leave the group."""
@@ -147,57 +153,39 @@ class Consumer:
         await self.seek(consumer, unsought, exact=True)
         return accepted
 
-    async def _apply(self, consumer: AIOKafkaConsumer, groups: Mapping[Partition, Sequence[Record]]) -> None:
-        try:
-            await self._transaction(consumer, groups)
-        except RecordFailure as failure:
-            await self._isolate(consumer, groups, failure)
-        except DBAPIError as error:
-            if is_surroundings(error):
-                raise
-            await self._one_by_one(consumer, groups)
+    async def _apply(self, consumer: AIOKafkaConsumer, groups: Groups) -> None:
+        read = {partition: self._streams[partition] for partition in groups}
+
+        async def apply(part: Groups, failed: Mapping[Place, Fault]) -> set[Partition]:
+            return await self._transaction(consumer, part, failed, read)
+
+        await Isolation(self.engine, self.domain, self._limit, apply, partial(self._hold, consumer)).run(groups)
         self._backoff.reset()
 
-    async def _transaction(self, consumer: AIOKafkaConsumer, groups: Mapping[Partition, Sequence[Record]]) -> None:
-        if not groups:
-            return
-        starts = {partition: self._streams[partition].next_offset for partition in groups}
+    async def _transaction(
+        self, consumer: AIOKafkaConsumer, groups: Groups, failed: Mapping[Place, Fault], read: dict[Partition, _Stream]
+    ) -> set[Partition]:
+        """Apply records in one transaction; returns the partitions that are to be left alone, as they were sought anew.
+
+        `read` is what was known of each partition when its last records were accepted.
+        """
+        groups = {p: group for p, group in groups.items() if self._streams.get(p) is read[p]}
+        starts = {partition: read[partition].next_offset for partition in groups}
         with metrics.BATCH_SECONDS.labels(self.service).time():
-            done = await apply_batch(self.engine, self.domain, self.effects, groups, starts)
+            done = await apply_batch(
+                self.engine, self.domain, self.effects, groups, starts, failed=failed, limit=self._limit
+            )
         self._note(done)
         for partition, group in groups.items():
-            if partition not in self._streams:  # revoked meanwhile
+            if self._streams.get(partition) is not read[partition]:  # revoked meanwhile
                 continue
             if partition in done.behind:
                 self._seek_to(consumer, partition, done.behind[partition])
             else:
-                self._streams[partition] = _Stream(group[-1].offset + 1, exact=False)
+                self._streams[partition] = read[partition] = _Stream(group[-1].offset + 1, exact=False)
                 self._held.pop(partition, None)
         self.health.report("handling", not self._held, "; ".join(held.reason for held in self._held.values()))
-
-    async def _isolate(
-        self, consumer: AIOKafkaConsumer, groups: Mapping[Partition, Sequence[Record]], failure: RecordFailure
-    ) -> None:
-        """Apply everything but the partition that fails from its failing record on; that one is held with backoff."""
-        rest = dict(groups)
-        before = [record for record in rest.pop(failure.partition) if record.offset < failure.offset]
-        if before:
-            rest[failure.partition] = before
-        try:
-            await self._transaction(consumer, rest)
-        except RecordFailure as another:
-            await self._isolate(consumer, rest, another)
-        self._hold(consumer, failure.partition, failure)
-
-    async def _one_by_one(self, consumer: AIOKafkaConsumer, groups: Mapping[Partition, Sequence[Record]]) -> None:
-        """The database refused the batch: find the partitions it refuses and hold those."""
-        for partition, group in groups.items():
-            try:
-                await self._transaction(consumer, {partition: group})
-            except (RecordFailure, DBAPIError) as error:
-                if isinstance(error, DBAPIError) and is_surroundings(error):
-                    raise
-                self._hold(consumer, partition, error)
+        return {partition for partition in read if self._streams.get(partition) is not read[partition]}
 
     def _hold(self, consumer: AIOKafkaConsumer, partition: Partition, error: Exception) -> None:
         held = self._held.setdefault(partition, _Held(0.0, Backoff(1.0, 60.0), ""))
@@ -281,6 +269,7 @@ class Consumer:
             self.health.report("consuming", self._joined, "" if self._joined else "the group has not given partitions yet")
         except Exception as error:
             self.health.report("consuming", False, f"{type(error).__name__}: {error}"[:500])
+        metrics.STOPPED.labels(self.service).set(len(self._held))
         for partition, held in self._held.items():
             if time.monotonic() >= held.until and TopicPartition(*partition) in consumer.paused():
                 consumer.resume(TopicPartition(*partition))
@@ -305,8 +294,9 @@ class Consumer:
         metrics.SKIPPED.labels(self.service, "known").inc(done.skipped)
         metrics.SKIPPED.labels(self.service, "unhandled").inc(done.unhandled)
         metrics.DEAD_LETTERED.labels(self.service).inc(done.dead)
-        if done.dead:
-            _log.warning("unreadable records became dead letters", count=done.dead)
+        metrics.PARKED.labels(self.service).inc(done.parked)
+        if done.dead or done.parked:
+            _log.warning("records became dead letters", count=done.dead, parked=done.parked)
         for event in done.emitted:
             _log.info(
                 "decided", type=event.type, event_id=event.id, job_id=event.correlation_id, subject=event.subject,

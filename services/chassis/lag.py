@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.chassis import metrics
-from services.chassis.batch import Partition
 from services.chassis.health import Health
+from services.chassis.records import Partition
 
 _LOOK_SECONDS = 5.0
 STUCK_SECONDS = 30.0

@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from schemas.topics import CATALOGUE
+from services.chassis.records import Partition
 
-Partition = tuple[str, int]
 Range = tuple[int, int]
 """First offset and the offset after the last."""
 

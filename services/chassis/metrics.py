@@ -9,7 +9,17 @@ APPLIED = Counter("neuroweaver_applied", "Events folded into the projection.", [
 SKIPPED = Counter(
     "neuroweaver_skipped", "Records without effect.", ["service", "why"], registry=REGISTRY
 )  # why: known (duplicate or own), unhandled
-DEAD_LETTERED = Counter("neuroweaver_dead_lettered", "Records that could not be read.", ["service"], registry=REGISTRY)
+DEAD_LETTERED = Counter(
+    "neuroweaver_dead_lettered", "Records that could not be read or handled.", ["service"], registry=REGISTRY
+)
+PARKED = Counter("neuroweaver_parked", "Records that wait behind one of these.", ["service"], registry=REGISTRY)
+DEAD_LETTERS = Gauge("neuroweaver_dead_letters", "Dead letters that are kept.", ["service", "state"], registry=REGISTRY)
+STOPPED = Gauge(
+    "neuroweaver_stopped_partitions",
+    "Partitions that stopped at a record, or at the limit.",
+    ["service"],
+    registry=REGISTRY,
+)
 FAILURES = Counter(
     "neuroweaver_handling_failures", "Times that handling a record failed.", ["service", "topic"], registry=REGISTRY
 )

@@ -43,7 +43,7 @@ _READ = text(
 _REMOVE = text("DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[]))")
 _WAITING = text("SELECT count(*), min(ce_time) FROM outbox")
 _READ_DEAD = text(
-    """SELECT topic, partition, "offset", key, value, headers, error, appended_at FROM dead_letter
+    """SELECT topic, partition, "offset", key, value, headers, error, attempts, appended_at FROM dead_letter
        WHERE NOT published ORDER BY recorded_at LIMIT 100"""
 )
 _MARK_DEAD = text(
@@ -181,12 +181,13 @@ class Relay:
     async def _send_dead(self, connection: AsyncConnection, producer: AIOKafkaProducer, rows: Sequence[Row[Any]]) -> None:
         topic = dead_letter_topic(self.service).name
         for row in rows:
-            headers = [(name, base64.b64decode(value)) for name, value in _pairs(row.headers)]
+            headers = [(name, base64.b64decode(value or "")) for name, value in _pairs(row.headers)]
             headers += [
                 ("dlq_error", row.error.encode()),
                 ("dlq_topic", row.topic.encode()),
                 ("dlq_partition", str(row.partition).encode()),
                 ("dlq_offset", str(row.offset).encode()),
+                ("dlq_attempts", str(row.attempts).encode()),
                 ("dlq_appended_at", row.appended_at.astimezone(UTC).isoformat().encode()),
             ]
             async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -194,5 +195,5 @@ class Relay:
             await connection.execute(_MARK_DEAD, {"topic": row.topic, "partition": row.partition, "offset": row.offset})
 
 
-def _pairs(headers: object) -> list[tuple[str, str]]:
+def _pairs(headers: object) -> list[tuple[str, str | None]]:
     return json.loads(headers) if isinstance(headers, str) else headers  # type: ignore[return-value]

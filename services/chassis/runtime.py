@@ -8,10 +8,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from sqlalchemy import text
 
 from schemas.topics import PROGRESS, Topic
-from services.chassis import store, topics
+from services.chassis import metrics, store, topics
 from services.chassis.aggregate import Domain, Ref
 from services.chassis.commands import Command, transact
 from services.chassis.consumer import Consumer
+from services.chassis.deadletters import rows
+from services.chassis.deadletters.discards import learn_discards
+from services.chassis.deadletters.handling import Handling, drain_free
 from services.chassis.effects import Effects
 from services.chassis.health import Health
 from services.chassis.logging import get_logger
@@ -29,6 +32,7 @@ _PROBE_SECONDS = 2.0
 _BROKER_SILENT_SECONDS = 15.0
 _INBOX_DAYS = 30
 _PRUNE_SECONDS = 3600.0
+_LETTERS_SECONDS = 10.0
 
 Task = Callable[[asyncio.Event], Awaitable[None]]
 """A long loop that returns soon after the event is set; restarted with backoff when it raises."""
@@ -64,6 +68,11 @@ class Runtime:
         kept = tuple(topic.name for topic in self.topics if topic is not PROGRESS)
         url = self.settings.database_url_for(self.service)
         return Projection(self.service, self.domain, kept, self.settings.kafka_bootstrap, url)
+
+    @property
+    def handling(self) -> Handling:
+        """What it takes to handle this service's dead letters."""
+        return Handling(self.service, self.domain, self.effects, self.settings.database_url_for(self.service))
 
     def transact(self, refs: Iterable[Ref]) -> AbstractAsyncContextManager[Command]:
         """One locked transaction on `refs`, for a timer, worker or HTTP command."""
@@ -114,6 +123,7 @@ class Runtime:
         )  # fmt: skip
         ticker = Ticker(self.engine, self.domain, self.effects)
         loops: list[tuple[str, Task]] = [("consumer", consumer.run), ("ticker", ticker.run), ("prune", self._prune)]
+        loops.append(("dead-letters", self._look_at_dead_letters))
         loops += [(f"task-{number}", task) for number, task in enumerate(tasks)]
         await asyncio.gather(*(self._spawn(name, loop, stop) for name, loop in loops))
 
@@ -130,6 +140,7 @@ class Runtime:
         self.health.report("topics", not missing, reason)
         if missing:
             raise TimeoutError(f"topics {reason}")
+        await learn_discards(self.engine, self.settings.kafka_bootstrap, self.domain.source)
 
     def _after_migration(self, loop: Task) -> Task:
         async def run(stop: asyncio.Event) -> None:
@@ -183,3 +194,16 @@ class Runtime:
                 if not is_surroundings(error):
                     raise
             await wait_or_stop(stop, _PRUNE_SECONDS)
+
+    async def _look_at_dead_letters(self, stop: asyncio.Event) -> None:
+        """Count them, and apply what was parked and waits for nothing any more."""
+        while not stop.is_set():
+            try:
+                await drain_free(self.engine, self.handling)
+                async with self.engine.connect() as connection:
+                    for state, number in (await rows.count(connection)).items():
+                        metrics.DEAD_LETTERS.labels(self.service, state).set(number)
+            except Exception as error:
+                if not is_surroundings(error):
+                    raise
+            await wait_or_stop(stop, _LETTERS_SECONDS)

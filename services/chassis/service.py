@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter
 
+from services.chassis.deadletters.api import dead_letter_router
+from services.chassis.deadletters.handling import Handling
 from services.chassis.health import Health
 from services.chassis.replay.api import projection_router
 from services.chassis.replay.background import Replays
@@ -24,6 +26,7 @@ class Service:
     """Its routes, mounted under `/api/v1`."""
     health: Health
     projection: Projection
+    handling: Handling
 
 
 def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Task] = ()) -> Service:
@@ -32,4 +35,12 @@ def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Task] = ())
     own = APIRouter()
     own.include_router(router)
     own.include_router(projection_router(replays))
-    return Service(runtime.service, lambda: runtime.run((*tasks, replays.run)), own, runtime.health, runtime.projection)
+    own.include_router(dead_letter_router(runtime.engine, runtime.handling))
+    return Service(
+        name=runtime.service,
+        lifespan=lambda: runtime.run((*tasks, replays.run)),
+        router=own,
+        health=runtime.health,
+        projection=runtime.projection,
+        handling=runtime.handling,
+    )

@@ -31,6 +31,10 @@ class ServiceSettings(BaseSettings):
     batch_records: int = Field(default=500, ge=1, le=10_000, description="Records in one transaction at most.")
     batch_timeout_ms: int = Field(default=20, ge=1, description="Wait of an empty poll, milliseconds.")
     session_timeout_ms: int = Field(default=10_000, ge=1000, description="Kafka session time-out, milliseconds.")
+    dead_letter_run: int = Field(default=10, ge=2, description="So many records of a partition that fail in a row stop it.")
+    dead_letter_share: float = Field(
+        default=0.2, gt=0, le=1, description="This share of the last hundred records of a partition that fail stops it."
+    )
     drain_seconds: float = Field(default=20.0, gt=0, description="Grace for open work after SIGTERM.")
     log_level: str = Field(default="INFO", description="Least level that is logged.")
     workers: int = Field(default=1, ge=0, le=64, description="Steps that an executor runs at once; 0 runs none.")

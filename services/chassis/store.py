@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -25,7 +25,7 @@ INSERT_POSITION = text(
 )
 READ_POSITIONS = text("SELECT topic, partition, next_offset FROM position")
 LOCK_POSITIONS = text(
-    """SELECT topic, partition, next_offset FROM position
+    """SELECT topic, partition, next_offset, withheld FROM position
        WHERE (topic, partition) IN (SELECT * FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[])))
        ORDER BY topic, partition FOR UPDATE"""
 )
@@ -47,11 +47,14 @@ INSERT_OUTBOX = text(
 )
 INSERT_SWEEP = text("INSERT INTO sweep (aggregate, key) VALUES (:aggregate, :key) ON CONFLICT DO NOTHING")
 NOTIFY = text("SELECT pg_notify(:channel, :payload)")
-INSERT_DEAD_LETTER = text(
-    """INSERT INTO dead_letter (topic, partition, "offset", key, value, headers, error, appended_at)
-       VALUES (:topic, :partition, :offset, :key, :value, CAST(:headers AS jsonb), :error, :appended_at)
-       ON CONFLICT DO NOTHING"""
-)
+
+
+class Position(NamedTuple):
+    """How far a partition is applied."""
+
+    next_offset: int
+    withheld: bool
+    """Whether its dead letters must be asked before its records are applied."""
 
 
 def connect(url: str, *, projection: str = PROJECTION, pool_size: int = 8) -> AsyncEngine:
@@ -78,12 +81,14 @@ async def positions(connection: AsyncConnection) -> dict[tuple[str, int], int]:
     return {(topic, partition): offset for topic, partition, offset in await connection.execute(READ_POSITIONS)}
 
 
-async def lock_positions(connection: AsyncConnection, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+async def lock_positions(
+    connection: AsyncConnection, partitions: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], Position]:
     """The positions of `partitions`, locked until the transaction ends: the fence."""
     rows = await connection.execute(
         LOCK_POSITIONS, {"topics": [topic for topic, _ in partitions], "partitions": [number for _, number in partitions]}
     )
-    return {(topic, partition): offset for topic, partition, offset in rows}
+    return {(topic, partition): Position(offset, withheld) for topic, partition, offset, withheld in rows}
 
 
 async def move_positions(connection: AsyncConnection, moved: Mapping[tuple[str, int], int]) -> None:

@@ -14,7 +14,7 @@ from faststream.kafka.message import KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from schemas.topics import Topic
-from services.chassis.batch import Record
+from services.chassis.records import Record
 from services.chassis.settings import ServiceSettings
 
 Handler = Callable[[tuple[Record, ...]], Awaitable[None]]

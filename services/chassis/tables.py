@@ -8,6 +8,7 @@ write into another one.
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     DateTime,
     Identity,
@@ -21,7 +22,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 PROJECTION = "projection"
 OPERATIONAL = "operational"
@@ -60,6 +61,13 @@ def operational_tables(metadata: MetaData) -> None:
         Column("topic", Text, nullable=False),
         Column("partition", Integer, nullable=False),
         Column("next_offset", BigInteger, nullable=False),
+        Column(
+            "withheld",
+            Boolean,
+            nullable=False,
+            server_default=text("false"),
+            comment="Whether dead letters of this partition must be asked before its records are applied.",
+        ),
         PrimaryKeyConstraint("topic", "partition"),
         schema=OPERATIONAL,
         postgresql_with={"fillfactor": "50"},
@@ -102,10 +110,24 @@ def operational_tables(metadata: MetaData) -> None:
         Column("appended_at", DateTime(timezone=True), nullable=False),
         Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
         Column("published", Boolean, nullable=False, server_default=text("false")),
+        Column("state", Text, nullable=False, server_default=text("'unreadable'"), comment="See deadletters.rows."),
+        Column("attempts", Integer, nullable=False, server_default=text("1")),
+        Column("stack", Text),
+        Column("event_type", Text),
+        Column("event_id", Text),
+        Column("correlation_id", Text),
+        Column("names", ARRAY(Text), nullable=False, server_default=text("'{}'"), comment="What it holds up."),
+        Column("blocked_by", BigInteger, comment="Offset of the record that a parked one waits for."),
+        Column("reason", Text, comment="Why it was discarded."),
+        Column("discarded_by", Text),
         PrimaryKeyConstraint("topic", "partition", "offset"),
+        CheckConstraint("state IN ('unreadable', 'failed', 'parked', 'discarded')", name="dead_letter_state"),
         Index("dead_letter_unpublished", "recorded_at", postgresql_where=text("NOT published")),
+        Index(
+            "dead_letter_withheld", "topic", "partition", "offset", postgresql_where=text("state IN ('failed', 'parked')")
+        ),
         schema=OPERATIONAL,
-        comment="Records that could not be read, with their bytes and why.",
+        comment="Records that are not applied though the position is past them, with their bytes and why.",
     )
     Table(
         "replay",

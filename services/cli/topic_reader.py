@@ -6,7 +6,7 @@ import json
 from aiokafka import ConsumerRecord
 
 from services.chassis import log
-from services.chassis.batch import appended_at
+from services.chassis.records import appended_at
 from services.cli.output import printable
 from services.cli.settings import CliSettings
 from services.cli.stack import servers

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.chassis import log, store
-from services.chassis.log import Partition
+from services.chassis.records import Partition
 from services.chassis.replay.projection import Projection
 from services.chassis.revisions import missing, unknown
 from services.chassis.tables import PROJECTION

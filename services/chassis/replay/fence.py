@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.chassis import store
-from services.chassis.log import Partition
+from services.chassis.records import Partition
 from services.chassis.tables import PROJECTION
 
 _LOCK_TIMEOUT = "20s"

@@ -11,12 +11,11 @@ from schemas.envelope import Event, Unreadable, decode
 from schemas.ids import new_id
 from services.chassis import log, store
 from services.chassis.aggregate import Domain
-from services.chassis.batch import Records, appended_at, apply_batch
-from services.chassis.log import Partition, Range
+from services.chassis.batch import Records, apply_batch
+from services.chassis.log import Range
+from services.chassis.records import Partition, Place, appended_at, place_of
 from services.chassis.unit import Unit
 
-Place = tuple[str, int, int]
-"""Topic, partition, offset."""
 Note = Callable[[int], Awaitable[None]]
 
 
@@ -48,7 +47,7 @@ class Fold:
         async with self.engine.begin() as connection:
             await connection.execute(store.INSERT_POSITION, [{"topic": t, "partition": p} for t, p in sorted(ranges)])
         async for chunk in log.read(self.bootstrap, ranges):
-            places = [(record.topic, record.partition, record.offset) for record in chunk]
+            places = [place_of(record) for record in chunk]
             self.left_out |= withheld.intersection(places)
             await self._apply([record for record, place in zip(chunk, places, strict=True) if place not in withheld])
             await note(len(chunk))

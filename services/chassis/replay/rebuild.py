@@ -14,11 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.base import Frozen
 from services.chassis import log, store
+from services.chassis.deadletters import rows
+from services.chassis.records import Partition, Place
 from services.chassis.replay import runs, shadow
 from services.chassis.replay.checks import Refused, examine
 from services.chassis.replay.compare import TableComparison, compare
 from services.chassis.replay.fence import Fenced, fence
-from services.chassis.replay.fold import Fold, Place
+from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding, Projection
 from services.chassis.replay.runs import Progress
 from services.chassis.tables import PROJECTION
@@ -119,7 +121,7 @@ async def _snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 @asynccontextmanager
 async def _brought_up(
-    projection: Projection, engine: AsyncEngine, begins: dict[log.Partition, int], progress: Progress, told: Told
+    projection: Projection, engine: AsyncEngine, begins: dict[Partition, int], progress: Progress, told: Told
 ) -> AsyncIterator[Fenced]:
     """A shadow that says, under the fence, what the log says at the live positions. It is dropped when something fails."""
     for _attempt in range(_ATTEMPTS):
@@ -179,14 +181,14 @@ async def _catch_up(projection: Projection, fold: Fold, engine: AsyncEngine, pro
     await _phase(progress, told, "catching up under the fence")
 
 
-def of_topics(projection: Projection, positions: dict[log.Partition, int]) -> dict[log.Partition, int]:
+def of_topics(projection: Projection, positions: dict[Partition, int]) -> dict[Partition, int]:
     """The positions in the log that the projection is made of: not those of lossy topics."""
     return {partition: offset for partition, offset in positions.items() if partition[0] in projection.topics}
 
 
 async def withheld_now(connection: AsyncConnection) -> set[Place]:
     """Records that the live service has not applied, though it is past them."""
-    return set()
+    return await rows.places(connection)
 
 
 async def _phase(progress: Progress, told: Told, phase: str) -> None:

@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schemas.envelope import Event, Unhandled, Unreadable, decode
 from services.chassis import log, store
 from services.chassis.aggregate import Domain, Ref
-from services.chassis.batch import appended_at
+from services.chassis.records import Partition, Place, appended_at
 from services.chassis.replay import runs
 from services.chassis.replay.checks import Refused, examine
 from services.chassis.replay.fence import fence
-from services.chassis.replay.fold import Place, own_events
+from services.chassis.replay.fold import own_events
 from services.chassis.replay.projection import Projection
 from services.chassis.replay.rebuild import Told, engine_of, of_topics, withheld_now
 from services.chassis.tables import PROJECTION
@@ -71,7 +71,7 @@ async def rebuild_row(
             progress.phase, progress.total = "reading the log", sum(ends[p] - begins.get(p, 0) for p in ends)
             passed: set[Place] = set()
 
-            async def read(ranges: dict[log.Partition, log.Range]) -> None:
+            async def read(ranges: dict[Partition, log.Range]) -> None:
                 async for chunk in log.read(projection.bootstrap, ranges):
                     for record in chunk:
                         place = (record.topic, record.partition, record.offset)

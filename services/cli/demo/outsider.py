@@ -9,8 +9,8 @@ from schemas.base import EventData
 from schemas.envelope import Event, Unhandled, UnknownVersion, Unreadable, decode, encode
 from schemas.requests import JobCancelRequested, JobRequest, JobRequested
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, PROGRESS, REQUESTS, TOPIC_OF, aggregate_key
-from services.chassis.batch import appended_at
 from services.chassis.publisher import make_producer, outside_event, stop_quietly
+from services.chassis.records import appended_at
 
 SOURCE = "relaycore/demo"
 TOPICS = tuple(topic.name for topic in (REQUESTS, JOBS, PROGRESS, MODELS))

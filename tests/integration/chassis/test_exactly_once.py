@@ -118,7 +118,7 @@ async def test_a_batch_that_starts_above_the_position_is_rewound(toy: Toy) -> No
             await connection.execute(text("UPDATE position SET next_offset = 0"))
             await connection.execute(text("DELETE FROM tally"))
             await connection.execute(text("DELETE FROM inbox"))
-        await toy.send(*(toy.requested(f"{number}") for number in range(12)))
+        await toy.send(toy.cancelled("a"), *(toy.requested(f"{number}") for number in range(12)))  # all on their way again
         await until(lambda: applied(toy, 13))
     assert {tally.refused for tally in (await toy.tallies()).values()} == {1}
 
@@ -169,21 +169,6 @@ async def test_what_falls_due_is_decided_without_an_event(kafka: str, database_u
     first, second = await toy.log()
     assert second.timestamp - first.timestamp > 800
     assert dict(second.headers)["ce_causationid"] == dict(first.headers)["ce_id"]
-
-
-async def test_a_record_whose_handling_fails_stops_its_partition_only_and_goes_on_when_mended(toy: Toy) -> None:
-    toy.domain.poison = toy.prefix + "bad"
-    async with toy.running() as service:
-        await toy.send(toy.requested("bad"), *(toy.requested(f"{number}") for number in range(30)))
-        records = [r for r in await read_all(toy.settings.kafka_bootstrap, REQUESTS.name) if toy.prefix in str(r.key)]
-        blocked = next(record.partition for record in records if record.key.decode() == toy.domain.poison)
-        free = sum(record.partition != blocked for record in records)
-        await until(lambda: applied(toy, free))
-        await until(lambda: not service.health.ready)
-        assert "poison" in service.health.missing["handling"]
-        toy.domain.poison = None
-        await until(lambda: applied(toy, 31))
-        await until(lambda: service.health.ready, what=lambda: service.health.missing)
 
 
 async def _published(toy: Toy, count: int) -> bool:

@@ -204,7 +204,7 @@ async def test_one_replay_runs_at_a_time(toy: Toy) -> None:
 
 async def test_a_record_that_cannot_be_folded_ends_it_and_is_named(toy: Toy) -> None:
     await fill(toy, 3)
-    toy.domain.poison = toy.prefix + "001"
+    toy.domain.poison = lambda event: event.correlation_id == toy.prefix + "001"
     with pytest.raises(Exception, match=r"neuroweaver\.(requests|jobs):\d+:\d+: ValueError: this job is poison"):
         await replay.rebuild(projection_of(toy))
     assert await schemas_of(toy) == ["projection"]

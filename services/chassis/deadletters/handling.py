@@ -1,0 +1,193 @@
+"""Why: an operator deals with dead letters: tries one again and drains what is parked behind it in order, or gives it up.
+
+Each record is one transaction under the lock of its partition's position, so that the live consumer and another operator
+wait, and order is kept: what arrives meanwhile is parked behind what still waits.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from schemas.base import Frozen
+from schemas.discards import RecordDiscarded
+from schemas.envelope import Unhandled, Unreadable, decode
+from services.chassis import store
+from services.chassis.aggregate import Domain
+from services.chassis.batch import Applied, fold_all
+from services.chassis.deadletters import rows
+from services.chassis.deadletters.parking import key_name
+from services.chassis.deadletters.rows import DeadLetter, Letter
+from services.chassis.effects import Effects
+from services.chassis.isolation import fault_of
+from services.chassis.publisher import outside_event
+from services.chassis.records import Partition, Place, appended_at, named, place_of
+from services.chassis.surroundings import is_surroundings
+
+
+class NoSuchLetter(Exception):
+    """There is no dead letter at this place."""
+
+
+class NotNow(Exception):
+    """What was asked cannot be done with this dead letter as it stands."""
+
+
+class Retried(Frozen):
+    """What a retry did."""
+
+    applied: tuple[str, ...] = Field(description="Records that are applied now, as topic:partition:offset, in order.")
+    failed: DeadLetter | None = Field(description="The record whose handling failed again; null: none.")
+    parked: int = Field(description="Records of the partition that still wait.")
+
+
+@dataclass(frozen=True)
+class Handling:
+    """What it takes to handle a service's records once more."""
+
+    service: str
+    domain: Domain
+    effects: Effects | None
+    database_url: str
+
+
+async def retry(engine: AsyncEngine, handling: Handling, place: Place) -> Retried:
+    """Handle one dead letter again; when that works, what was parked behind it too, in order, up to the next that fails.
+
+    Raises NoSuchLetter, NotNow and faults of the surroundings; a failure of the handling is part of the answer.
+    """
+    failed = await _try(engine, handling, place)
+    return await _outcome(engine, handling, place[:2], [] if failed else [place], failed)
+
+
+async def discard(engine: AsyncEngine, handling: Handling, place: Place, reason: str, discarded_by: str) -> Retried:
+    """Give one dead letter up for ever: a fact on the log, which every replay honours. What was parked behind it is drained.
+
+    Raises as `retry` does.
+    """
+    async with _locked(engine, place) as (connection, letter):
+        fact = RecordDiscarded(
+            service=handling.service,
+            topic=letter.topic,
+            partition=letter.partition,
+            offset=letter.offset,
+            appended_at=letter.appended_at,
+            event_type=letter.event_type,
+            event_id=letter.event_id,
+            error=letter.error,
+            reason=reason,
+            discarded_by=discarded_by,
+        )
+        event = outside_event(
+            handling.domain.source, fact, correlation_id=letter.correlation_id or named(place), subject=named(place)
+        )
+        await store.fill_outbox(connection, [event])
+        await rows.give_up(connection, place, reason, discarded_by)
+        await rows.flag(connection, place[:2])
+    return await _outcome(engine, handling, place[:2], [], None)
+
+
+async def drain_free(engine: AsyncEngine, handling: Handling) -> None:
+    """Apply parked records that nothing holds up any more: an operator's process may have ended before it had drained them.
+
+    Raises faults of the surroundings.
+    """
+    async with engine.connect() as connection:
+        partitions = await rows.partitions_withheld(connection)
+    for partition in partitions:
+        await _drain(engine, handling, partition)
+
+
+async def _outcome(
+    engine: AsyncEngine, handling: Handling, partition: Partition, applied: list[Place], failed: Place | None
+) -> Retried:
+    if failed is None:
+        drained, failed = await _drain(engine, handling, partition)
+        applied += drained
+    async with engine.connect() as connection:
+        waiting = await rows.withheld(connection, partition)
+        shown = await rows.show(connection, failed) if failed else None
+    parked = sum(letter.state == "parked" for letter in waiting)
+    return Retried(applied=tuple(map(named, applied)), failed=shown, parked=parked)
+
+
+async def _drain(engine: AsyncEngine, handling: Handling, partition: Partition) -> tuple[list[Place], Place | None]:
+    """Apply every parked record that nothing holds up, in order; the places of those applied, and of the first that failed."""
+    applied: list[Place] = []
+    failed: Place | None = None
+    while True:
+        async with engine.connect() as connection:
+            waiting = await rows.withheld(connection, partition)
+        behind = waits(waiting)
+        free = next((one for one in waiting if one.state == "parked" and place_of(one) not in behind), None)
+        if free is None:
+            async with engine.begin() as connection:
+                await rows.wait_for(connection, behind)
+            return applied, failed
+        try:
+            if await _try(engine, handling, place_of(free)) is None:
+                applied.append(place_of(free))
+            else:
+                failed = failed or place_of(free)
+        except (NoSuchLetter, NotNow):  # somebody else was faster
+            continue
+
+
+def waits(withheld: Sequence[Letter]) -> dict[Place, int]:
+    """What each parked record of a partition waits for: the offset of the first of `withheld`, in order, that holds it up."""
+    holders: dict[str, int] = {}
+    behind: dict[Place, int] = {}
+    for letter in withheld:
+        held_by = [holders[name] for name in letter.names | key_name(letter) if name in holders]
+        if letter.state == "parked" and held_by:
+            behind[place_of(letter)] = min(held_by)
+        for name in letter.names:
+            holders.setdefault(name, letter.offset)
+    return behind
+
+
+async def _try(engine: AsyncEngine, handling: Handling, place: Place) -> Place | None:
+    """Handle one record; returns its place when that failed."""
+    try:
+        async with _locked(engine, place) as (connection, letter):
+            if letter.state == "parked":
+                holding = await rows.blocking(connection, place[:2], letter.names | key_name(letter))
+                if (behind := min(holding.values())) < letter.offset:
+                    raise NotNow(f"{named(place)} waits for {named((*place[:2], behind))}; retry or discard that one")
+            await _apply(connection, handling, letter)
+            await rows.remove(connection, place)
+            await rows.flag(connection, place[:2])
+            return None
+    except (NoSuchLetter, NotNow):
+        raise
+    except Unreadable as error:
+        async with engine.begin() as connection:
+            await rows.still_unreadable(connection, place, str(error))
+    except Exception as error:
+        if is_surroundings(error):
+            raise
+        async with engine.begin() as connection:
+            await rows.failed_again(connection, place, fault_of(error, 1))
+    return place
+
+
+async def _apply(connection: AsyncConnection, handling: Handling, letter: Letter) -> None:
+    event = decode(letter.value, letter.headers, handling.domain.handles, appended_at(letter))
+    if isinstance(event, Unhandled):
+        return
+    await fold_all(connection, handling.domain, handling.effects, [(letter, event)], Applied())
+
+
+@asynccontextmanager
+async def _locked(engine: AsyncEngine, place: Place) -> AsyncIterator[tuple[AsyncConnection, Letter]]:
+    """A transaction that holds the fence of the partition, and the dead letter in it, which is still open."""
+    async with engine.begin() as connection:
+        await store.lock_positions(connection, [place[:2]])
+        letter = await rows.find_locked(connection, place)
+        if letter is None:
+            raise NoSuchLetter(f"{named(place)}: there is no dead letter; see `neuroweaver dlq list`")
+        if letter.state == "discarded":
+            raise NotNow(f"{named(place)} was discarded, and what was discarded stays out for ever")
+        yield connection, letter

@@ -1,0 +1,317 @@
+"""Why: all SQL of dead letters in one place, and what one looks like to whoever asks.
+
+A dead letter is *unreadable* (no event of ours), *failed* (its handling kept failing), *parked* (a later record of an
+aggregate that a failed one holds up) or *discarded* (given up by an operator). One that is retried with success is gone.
+"""
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas.base import Frozen
+from schemas.envelope import Event
+from services.chassis.records import Partition, Place, Record, appended_at
+
+LetterState = Literal["unreadable", "failed", "parked", "discarded"]
+STATES: tuple[LetterState, ...] = ("unreadable", "failed", "parked", "discarded")
+WITHHELD = "state IN ('failed', 'parked')"
+
+_COLUMNS = """topic, partition, "offset", state, key, value, CAST(headers AS text) AS headers, event_type, event_id, correlation_id,
+    error, stack, attempts, names, blocked_by, reason, discarded_by, appended_at, recorded_at"""
+_INSERT = text(
+    """INSERT INTO dead_letter (topic, partition, "offset", state, key, value, headers, event_type, event_id, correlation_id,
+                                error, stack, attempts, names, blocked_by, appended_at, published)
+       VALUES (:topic, :partition, :offset, :state, :key, :value, CAST(:headers AS jsonb), :event_type, :event_id,
+               :correlation_id, :error, :stack, :attempts, :names, :blocked_by, :appended_at, :state = 'parked')
+       ON CONFLICT DO NOTHING"""
+)
+_AT = 'topic = :topic AND partition = :partition AND "offset" = :offset'
+_ONE = text(f"SELECT {_COLUMNS} FROM dead_letter WHERE {_AT}")
+_ONE_LOCKED = text(f"SELECT {_COLUMNS} FROM dead_letter WHERE {_AT} FOR UPDATE")
+_BLOCKING = text(
+    f"""SELECT topic, partition, "offset", names FROM dead_letter
+        WHERE {WITHHELD} AND topic = :topic AND partition = :partition AND names && CAST(:names AS text[])
+        ORDER BY "offset" """
+)
+_GIVEN_UP = text(
+    """SELECT topic, partition, "offset" FROM dead_letter
+       WHERE state = 'discarded' AND topic = :topic AND partition = :partition AND "offset" >= :first"""
+)
+_WITHHELD = text(
+    f"""SELECT {_COLUMNS} FROM dead_letter WHERE {WITHHELD} AND topic = :topic AND partition = :partition ORDER BY "offset" """
+)
+_PARTITIONS = text(f"SELECT DISTINCT topic, partition FROM dead_letter WHERE {WITHHELD} ORDER BY topic, partition")
+_PLACES = text('SELECT topic, partition, "offset" FROM dead_letter')
+_FAILED = text(
+    f"UPDATE dead_letter SET state = 'failed', attempts = attempts + 1, error = :error, stack = :stack WHERE {_AT}"
+)
+_STILL_UNREADABLE = text(f"UPDATE dead_letter SET attempts = attempts + 1, error = :error WHERE {_AT}")
+_GIVE_UP = text(
+    f"""UPDATE dead_letter SET state = 'discarded', reason = :reason, discarded_by = :discarded_by, blocked_by = NULL, names = '{{}}'
+        WHERE {_AT}"""
+)
+_WAIT_FOR = text(
+    f"UPDATE dead_letter SET blocked_by = :blocked_by WHERE {_AT} AND state = 'parked' AND blocked_by <> :blocked_by"
+)
+_REMOVE = text(f"DELETE FROM dead_letter WHERE {_AT}")
+_UNPUBLISH = text(f"UPDATE dead_letter SET published = false WHERE {_AT}")
+_FLAG = text(
+    f"""UPDATE position SET withheld = EXISTS (
+            SELECT FROM dead_letter d WHERE d.topic = position.topic AND d.partition = position.partition
+            AND (d.{WITHHELD} OR (d.state = 'discarded' AND d."offset" >= position.next_offset)))
+        WHERE topic = :topic AND partition = :partition"""
+)
+_COUNT = text("SELECT state, count(*) FROM dead_letter GROUP BY state")
+_LEARN = text(
+    """INSERT INTO dead_letter (topic, partition, "offset", state, headers, event_type, event_id, error, reason, discarded_by,
+                                appended_at, published)
+       VALUES (:topic, :partition, :offset, 'discarded', '[]', :event_type, :event_id, :error, :reason, :discarded_by,
+               :appended_at, true)
+       ON CONFLICT DO NOTHING"""
+)
+
+
+class DeadLetter(Frozen):
+    """One record that a service has not applied, though it is past it."""
+
+    topic: str
+    partition: int
+    offset: int
+    state: LetterState = Field(description="unreadable, failed, parked or discarded.")
+    key: str | None = Field(description="The record's key as text.")
+    event_type: str | None = Field(description="Type of the event in it; null where it could not be read.")
+    event_id: str | None
+    job_id: str | None = Field(description="The job it belongs to, where that is known.")
+    error: str = Field(description="Why it was not applied.")
+    stack: str | None = Field(description="Where in the code it failed.")
+    attempts: int = Field(description="How often it was tried.")
+    blocked_by: int | None = Field(description="Offset, in the same partition, of the record that a parked one waits for.")
+    reason: str | None = Field(description="Why it was discarded.")
+    discarded_by: str | None
+    appended_at: datetime = Field(description="Time of the record in the log.")
+    recorded_at: datetime = Field(description="When it became a dead letter.")
+    value: str | None = Field(description="The record's value as text.")
+    headers: tuple[tuple[str, str], ...] = Field(description="The record's headers as text.")
+
+    @property
+    def place(self) -> Place:
+        """Where it lies."""
+        return self.topic, self.partition, self.offset
+
+
+@dataclass(slots=True)
+class Letter:
+    """A dead letter as it is kept: the record again, with what it holds up."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    state: LetterState
+    names: frozenset[str]
+    event_type: str | None
+    event_id: str | None
+    correlation_id: str | None
+    error: str
+    attempts: int
+    appended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a record is not applied."""
+
+    error: str
+    stack: str | None = None
+    attempts: int = 1
+
+
+def row_of(
+    record: Record,
+    state: LetterState,
+    fault: Fault,
+    *,
+    names: Iterable[str] = (),
+    blocked_by: int | None = None,
+    event: Event | None = None,
+) -> dict[str, object]:
+    """The row that keeps `record`."""
+    headers = [[name, None if value is None else base64.b64encode(value).decode()] for name, value in record.headers]
+    return {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "state": state,
+        "key": record.key,
+        "value": record.value,
+        "headers": json.dumps(headers),
+        "event_type": event.type if event else None,
+        "event_id": event.id if event else None,
+        "correlation_id": event.correlation_id if event else None,
+        "error": _storable(fault.error),
+        "stack": fault.stack and _storable(fault.stack),
+        "attempts": fault.attempts,
+        "names": sorted(names),
+        "blocked_by": blocked_by,
+        "appended_at": appended_at(record),
+    }
+
+
+async def insert(connection: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> None:
+    """Keep these records; the positions of their partitions must be locked."""
+    await connection.execute(_INSERT, rows)
+
+
+async def blocking(connection: AsyncConnection, partition: Partition, names: Iterable[str]) -> dict[str, int]:
+    """Those of `names` that a withheld record of the partition holds up, with the offset of the first."""
+    rows = await connection.execute(
+        _BLOCKING, {"topic": partition[0], "partition": partition[1], "names": sorted(set(names))}
+    )
+    found: dict[str, int] = {}
+    for *_, offset, held in rows:
+        for name in held:
+            found.setdefault(name, offset)
+    return found
+
+
+async def discarded(connection: AsyncConnection, partition: Partition, first: int) -> set[Place]:
+    """Places from offset `first` on that were given up."""
+    rows = await connection.execute(_GIVEN_UP, {"topic": partition[0], "partition": partition[1], "first": first})
+    return {(topic, number, offset) for topic, number, offset in rows}
+
+
+async def withheld(connection: AsyncConnection, partition: Partition) -> list[Letter]:
+    """Failed and parked records of a partition, in order."""
+    rows = await connection.execute(_WITHHELD, {"topic": partition[0], "partition": partition[1]})
+    return [_letter(row) for row in rows.mappings()]
+
+
+async def partitions_withheld(connection: AsyncConnection) -> list[Partition]:
+    """Partitions that have failed or parked records."""
+    return [(topic, partition) for topic, partition in await connection.execute(_PARTITIONS)]
+
+
+async def places(connection: AsyncConnection) -> set[Place]:
+    """Every record that is not applied though the position is past it."""
+    return {(topic, partition, offset) for topic, partition, offset in await connection.execute(_PLACES)}
+
+
+async def find_locked(connection: AsyncConnection, place: Place) -> Letter | None:
+    """One dead letter, locked until the transaction ends."""
+    row = (await connection.execute(_ONE_LOCKED, _at(place))).mappings().one_or_none()
+    return None if row is None else _letter(row)
+
+
+async def show(connection: AsyncConnection, place: Place) -> DeadLetter | None:
+    """One dead letter, with its bytes as text."""
+    row = (await connection.execute(_ONE, _at(place))).mappings().one_or_none()
+    return None if row is None else _view(row)
+
+
+async def search(
+    connection: AsyncConnection, conditions: str, values: Mapping[str, object], limit: int
+) -> list[DeadLetter]:
+    """The first dead letters under `conditions`, in the order of the log."""
+    rows = await connection.execute(
+        text(f'SELECT {_COLUMNS} FROM dead_letter WHERE {conditions} ORDER BY topic, partition, "offset" LIMIT :limit'),
+        {**values, "limit": limit},
+    )
+    return [_view(row) for row in rows.mappings()]
+
+
+async def failed_again(connection: AsyncConnection, place: Place, fault: Fault) -> None:
+    """Note another attempt that failed; what was parked holds up others itself from now on, and gets its copy."""
+    await connection.execute(_FAILED, {**_at(place), "error": _storable(fault.error), "stack": fault.stack})
+    await connection.execute(_UNPUBLISH, _at(place))
+
+
+async def wait_for(connection: AsyncConnection, behind: Mapping[Place, int]) -> None:
+    """Say of parked records which one they wait for now."""
+    if behind:
+        await connection.execute(_WAIT_FOR, [{**_at(place), "blocked_by": offset} for place, offset in behind.items()])
+
+
+async def still_unreadable(connection: AsyncConnection, place: Place, error: str) -> None:
+    """Note another attempt to read it."""
+    await connection.execute(_STILL_UNREADABLE, {**_at(place), "error": _storable(error)})
+
+
+async def remove(connection: AsyncConnection, place: Place) -> None:
+    """It is applied now."""
+    await connection.execute(_REMOVE, _at(place))
+
+
+async def give_up(connection: AsyncConnection, place: Place, reason: str, discarded_by: str) -> None:
+    """It will never be applied."""
+    await connection.execute(_GIVE_UP, {**_at(place), "reason": reason, "discarded_by": discarded_by})
+
+
+async def learn(connection: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> None:
+    """Note what the log says was given up."""
+    await connection.execute(_LEARN, rows)
+
+
+async def flag(connection: AsyncConnection, partition: Partition) -> None:
+    """Say on the position whether the dead letters of the partition must be asked from now on."""
+    await connection.execute(_FLAG, {"topic": partition[0], "partition": partition[1]})
+
+
+async def count(connection: AsyncConnection) -> dict[LetterState, int]:
+    """How many there are of each state."""
+    found = dict.fromkeys(STATES, 0)
+    for state, number in await connection.execute(_COUNT):
+        found[state] = number
+    return found
+
+
+def _at(place: Place) -> dict[str, object]:
+    return dict(zip(("topic", "partition", "offset"), place, strict=True))
+
+
+def _storable(said: str) -> str:
+    return said.replace("\x00", "\\x00")
+
+
+def _headers(encoded: str) -> tuple[tuple[str, bytes | None], ...]:
+    return tuple((name, None if value is None else base64.b64decode(value)) for name, value in json.loads(encoded))
+
+
+def _letter(row: Mapping[Any, Any]) -> Letter:
+    return Letter(
+        topic=row["topic"],
+        partition=row["partition"],
+        offset=row["offset"],
+        timestamp=round(row["appended_at"].timestamp() * 1000),
+        key=row["key"],
+        value=row["value"],
+        headers=_headers(row["headers"]),
+        state=row["state"],
+        names=frozenset(row["names"]),
+        event_type=row["event_type"],
+        event_id=row["event_id"],
+        correlation_id=row["correlation_id"],
+        error=row["error"],
+        attempts=row["attempts"],
+        appended_at=row["appended_at"],
+    )
+
+
+def _view(row: Mapping[Any, Any]) -> DeadLetter:
+    known = {name: row[name] for name in DeadLetter.model_fields if name in row}
+    known["key"], known["value"] = _text(row["key"]), _text(row["value"])
+    known["headers"] = tuple((name, _text(value) or "") for name, value in _headers(row["headers"]))
+    return DeadLetter(**known, job_id=row["correlation_id"])
+
+
+def _text(raw: bytes | None) -> str | None:
+    return None if raw is None else raw.decode("utf-8", "backslashreplace")

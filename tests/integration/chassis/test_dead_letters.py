@@ -1,0 +1,265 @@
+"""What cannot be handled is set aside with what depends on it, in order, and nothing else waits (design section 4)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from schemas.topics import DISCARDS, REQUESTS
+from services.chassis import metrics
+from services.chassis.deadletters import handling
+from services.chassis.deadletters.handling import NoSuchLetter, NotNow, Retried
+from services.chassis.deadletters.listing import LetterFilter, ListedLetter, find
+from services.chassis.http import application
+from services.chassis.records import Place
+from services.chassis.replay import rebuild as replay
+from services.chassis.service import Service
+from tests.log import read_all
+from tests.toy import Toy, until
+
+
+@pytest.fixture
+async def toy(kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[Toy]:
+    toy = Toy(kafka, database_url, tmp_path)
+    await toy.create()
+    yield toy
+    await toy.engine.dispose()
+
+
+def cannot_handle(toy: Toy, *ids: str) -> None:
+    """From now on the handling of these events fails."""
+    toy.domain.poison = lambda event: event.id in ids
+
+
+def can_handle_all(toy: Toy) -> None:
+    toy.domain.poison = lambda event: False
+
+
+async def letters(toy: Toy, **wanted: str) -> list[ListedLetter]:
+    async with toy.engine.connect() as connection:
+        found = await find(connection, LetterFilter.model_validate({"limit": 1000, **wanted}))
+    return [letter for letter in found if toy.prefix in str(letter.key)]
+
+
+async def retry(toy: Toy, place: Place) -> Retried:
+    return await handling.retry(toy.engine, toy.runtime().handling, place)
+
+
+async def differences(toy: Toy) -> int:
+    return (await replay.verify(toy.runtime().projection)).differences
+
+
+async def has(toy: Toy, failed: int, parked: int) -> bool:
+    found = await letters(toy)
+    return [letter.state for letter in found] == ["failed"] * failed and sum(len(one.parked) for one in found) == parked
+
+
+async def decided(toy: Toy, count: int) -> bool:
+    tallies = await toy.tallies()
+    return sum(tally.refused for tally in tallies.values()) == count and await toy.scalar("SELECT count(*) = 0 FROM outbox")
+
+
+@asynccontextmanager
+async def one_failed_and_two_parked(toy: Toy) -> AsyncIterator[tuple[Service, ListedLetter, list[str]]]:
+    """The job `bad`: requested; then a request that cannot be handled, and two cancels behind it. Other jobs go on."""
+    async with toy.running() as service:
+        await toy.send(toy.requested("bad"))
+        await until(lambda: decided(toy, 1))
+        events = [toy.requested("bad"), toy.cancelled("bad"), toy.cancelled("bad")]
+        cannot_handle(toy, events[0].id)
+        await toy.send(events[0], toy.requested("good"), *events[1:], *(toy.requested(f"{n}") for n in range(20)))
+        await until(lambda: decided(toy, 22))
+        await until(lambda: has(toy, 1, 2))
+        (letter,) = await letters(toy)
+        yield service, letter, [event.id for event in events]
+
+
+async def test_later_records_of_the_same_aggregate_are_parked_and_everything_else_flows_on(toy: Toy) -> None:
+    async with one_failed_and_two_parked(toy) as (service, letter, ids):
+        assert service.health.ready
+        assert (letter.event_type, letter.attempts, letter.event_id) == ("JobRequested", 3, ids[0])
+        assert letter.error == "ValueError: this job is poison"
+        assert "raise ValueError" in str(letter.stack)
+        assert [one.event_id for one in letter.parked] == ids[1:]
+        assert {one.blocked_by for one in letter.parked} == {letter.offset}
+        assert (await toy.tallies())["bad"].requests == 1
+        gauge = metrics.DEAD_LETTERS.labels(toy.name, "parked")
+        await until(lambda: gauge._value.get() == 2)
+        copies = await copied(toy)
+    assert [dict(copy.headers)["ce_id"].decode() for copy in copies] == ids[:1]
+    assert dict(copies[0].headers)["dlq_attempts"] == b"3"
+
+
+async def copied(toy: Toy) -> list[Any]:
+    topic = f"neuroweaver.{toy.name}.dlq"
+
+    async def there() -> bool:
+        return bool(await read_all(toy.settings.kafka_bootstrap, topic))
+
+    await until(there)
+    return await read_all(toy.settings.kafka_bootstrap, topic)
+
+
+async def test_a_retry_drains_the_parked_records_in_order_and_leaves_what_the_log_says(toy: Toy) -> None:
+    async with one_failed_and_two_parked(toy) as (_, letter, ids):
+        assert await differences(toy) == 0
+        can_handle_all(toy)
+        done = await retry(toy, letter.place)
+        assert (len(done.applied), done.failed, done.parked) == (3, None, 0)
+        assert (await toy.tallies())["bad"].order[1:] == tuple(ids)
+        assert await letters(toy) == []
+        await toy.send(toy.cancelled("bad"))
+        await until(lambda: knows(toy, 5))
+        assert await toy.scalar("SELECT count(*) = count(DISTINCT id) FROM ledger")
+        assert await differences(toy) == 0
+
+
+async def knows(toy: Toy, facts: int) -> bool:
+    return len((await toy.tallies())["bad"].order) == facts
+
+
+async def test_what_fails_again_stays_with_all_behind_it_and_says_how_often_it_was_tried(toy: Toy) -> None:
+    async with one_failed_and_two_parked(toy) as (_, letter, _):
+        done = await retry(toy, letter.place)
+        assert (done.applied, done.parked) == ((), 2)
+        assert done.failed is not None
+        assert done.failed.attempts == 4
+        assert await has(toy, 1, 2)
+
+
+async def test_a_parked_record_that_fails_holds_up_those_behind_it(toy: Toy) -> None:
+    async with one_failed_and_two_parked(toy) as (_, letter, ids):
+        cannot_handle(toy, ids[1])
+        done = await retry(toy, letter.place)
+        assert done.failed is not None
+        assert (len(done.applied), done.failed.event_id, done.parked) == (1, ids[1], 1)
+        (now,) = await letters(toy)
+        assert [one.event_id for one in now.parked] == ids[2:]
+        can_handle_all(toy)
+        assert await differences(toy) == 0
+
+
+async def test_a_parked_record_is_not_tried_before_the_one_it_waits_for(toy: Toy) -> None:
+    async with one_failed_and_two_parked(toy) as (_, letter, _):
+        with pytest.raises(NotNow, match=rf"waits for .*:{letter.offset}; retry or discard that one"):
+            await retry(toy, letter.parked[1].place)
+        with pytest.raises(NoSuchLetter, match="no dead letter"):
+            await retry(toy, (letter.topic, letter.partition, 10**9))
+
+
+async def test_what_an_operator_left_half_drained_is_drained_by_the_service(toy: Toy) -> None:
+    async with one_failed_and_two_parked(toy) as (_, letter, ids):
+        can_handle_all(toy)
+        assert await handling._try(toy.engine, toy.runtime().handling, letter.place) is None  # and here the process ends
+        await until(lambda: knows(toy, 4))
+        assert (await toy.tallies())["bad"].order[1:] == tuple(ids)
+
+
+async def test_two_operators_who_retry_at_once_apply_nothing_twice(toy: Toy) -> None:
+    async with one_failed_and_two_parked(toy) as (_, letter, ids):
+        can_handle_all(toy)
+        done = await asyncio.gather(*(retry(toy, letter.place) for _ in range(4)), return_exceptions=True)
+        assert {type(one) for one in done} <= {Retried, NoSuchLetter}
+        await until(lambda: knows(toy, 4))
+        assert (await toy.tallies())["bad"].order[1:] == tuple(ids)
+        assert await toy.scalar("SELECT count(*) = count(DISTINCT id) FROM ledger")
+
+
+async def test_a_discard_is_a_fact_that_a_replay_and_a_service_with_an_empty_database_honour(toy: Toy) -> None:
+    async with one_failed_and_two_parked(toy) as (_, letter, ids):
+        done = await handling.discard(toy.engine, toy.runtime().handling, letter.place, "sent by mistake", "ada")
+        assert (len(done.applied), done.parked) == (2, 0)
+        can_handle_all(toy)
+        assert await differences(toy) == 0
+        await until(lambda: toy.scalar("SELECT count(*) = 0 FROM outbox"))
+        with pytest.raises(NotNow, match="stays out for ever"):
+            await retry(toy, letter.place)
+    log = await read_all(toy.settings.kafka_bootstrap, DISCARDS.name)
+    (fact,) = [record for record in log if record.key == toy.name.encode()]
+    assert b'"reason":"sent by mistake","discarded_by":"ada"' in fact.value
+    before = await toy.tallies()
+    async with toy.engine.begin() as connection:  # the database is lost
+        for table in ("tally", "inbox", "outbox", "dead_letter", "position", "operational.ledger"):
+            await connection.execute(text(f"DELETE FROM {table}"))
+    async with toy.running():
+        await until(lambda: decided(toy, 22))
+        await until(lambda: knows(toy, 3))
+        assert (await toy.tallies())["bad"].order[1:] == tuple(ids[1:])
+        assert {name: tally.order for name, tally in (await toy.tallies()).items()} == {
+            name: tally.order for name, tally in before.items()
+        }
+        assert await differences(toy) == 0
+
+
+async def test_a_record_that_the_database_refuses_is_found_by_bisection(toy: Toy) -> None:
+    events = [toy.requested(f"{number:03}") for number in range(100)]
+    await toy.send(*events)
+    toy.ledger.refused = events[57].id
+    async with toy.running():
+        await until(lambda: decided(toy, 99))
+        (letter,) = await letters(toy)
+    assert (letter.event_id, letter.state) == (events[57].id, "failed")
+    assert "invalid input syntax for type integer" in letter.error
+    assert await toy.scalar("SELECT count(*) = count(DISTINCT id) AND count(*) = 198 FROM ledger")
+
+
+@pytest.mark.parametrize("position", [0, 1, 3, 4])
+async def test_poison_at_any_position_of_a_batch_costs_nothing_but_itself(toy: Toy, position: int) -> None:
+    """All records have one key, and so one partition and one batch."""
+    events = [toy.requested("bad") if n == position else toy.cancelled("bad") for n in range(5)]
+    cannot_handle(toy, events[position].id)
+    await toy.send(*events, toy.requested("good"))
+    async with toy.running():
+        await until(lambda: has(toy, 1, 4 - position))
+        if position:
+            await until(lambda: knows(toy, position))
+        can_handle_all(toy)
+        (letter,) = await letters(toy)
+        await retry(toy, letter.place)
+    assert (await toy.tallies())["bad"].order == tuple(event.id for event in events)
+
+
+async def test_a_partition_that_fails_by_and_large_stops_instead_of_becoming_dead_letters(toy: Toy) -> None:
+    toy.domain.poison = lambda event: event.type == "JobRequested"
+    events = [toy.requested(f"{number}") for number in range(120)]
+    async with toy.running() as service:
+        await toy.send(*events)
+        await until(lambda: "10 records in a row fail" in service.health.missing.get("handling", ""))
+        await until(lambda: len(service.health.missing["handling"].split(";")) >= 1)
+        stopped = metrics.STOPPED.labels(toy.name)
+        await until(lambda: stopped._value.get() >= 1)
+        found = await letters(toy)
+        per_partition = [sum(one.partition == partition for one in found) for partition in range(REQUESTS.partitions)]
+        assert max(per_partition) == 9
+        can_handle_all(toy)
+        await until(lambda: decided(toy, 120 - len(found)), 60)
+        for letter in found:
+            await retry(toy, letter.place)
+        assert await letters(toy) == []
+        await until(lambda: decided(toy, 120))
+
+
+async def test_operators_see_retry_and_discard_over_http(toy: Toy) -> None:
+    async with one_failed_and_two_parked(toy) as (service, letter, _):
+        path = f"/api/v1/dead-letters/{toy.name}"
+        one = f"{path}/{letter.topic}/{letter.partition}/{letter.offset}"
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app=application([service])), base_url="http://toy")
+        async with client:
+            listed = (await client.get(path, params={"type": "JobRequested", "error": "POISON"})).json()
+            assert listed["counts"]["parked"] == 2
+            assert [len(found["parked"]) for found in listed["dead_letters"] if found["offset"] == letter.offset] == [2]
+            assert (await client.get(path, params={"error": "no such words"})).json()["dead_letters"] == []
+            assert (await client.get(path, params={"state": "odd"})).status_code == 422
+            assert (await client.get(one)).json()["stack"]
+            assert (await client.get(f"{path}/x/0/0")).status_code == 404
+            assert (await client.post(f"{one}/discard", json={"reason": "", "discarded_by": "ada"})).status_code == 422
+            again = (await client.post(f"{one}/retry")).json()
+            assert again["failed"]["attempts"] == 4
+            done = await client.post(f"{one}/discard", json={"reason": "sent by mistake", "discarded_by": "ada"})
+            assert len(done.json()["applied"]) == 2
+            assert (await client.post(f"{one}/retry")).status_code == 409
