@@ -21,7 +21,7 @@ from schemas.progress import StepProgressed
 from schemas.requests import JobRequested
 from schemas.steps import EXECUTOR_OF, OUTPUTS_OF
 from schemas.topics import JOBS, PROGRESS, REQUESTS, TOPIC_OF
-from services.chassis.aggregate import Ref
+from services.chassis.aggregate import Ref, State
 from services.chassis.http import application
 from services.chassis.publisher import make_producer, outside_event
 from services.chassis.runtime import Runtime
@@ -47,6 +47,13 @@ class OwnJobs(JobDomain):
     def __init__(self, settings: OrchestratorSettings, prefix: str, source: str) -> None:
         super().__init__(settings.policy)
         self.prefix, self.source = prefix, source
+        self.poison: frozenset[str] = frozenset()
+        """Ids of jobs whose handling fails."""
+
+    def evolve(self, ref: Ref, state: Any, event: Event) -> State:
+        if ref.key in self.poison:
+            raise ValueError("this job is poison")
+        return super().evolve(ref, state, event)
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
         return tuple(ref for ref in super().touches(event) if ref.key.startswith(self.prefix))
@@ -63,6 +70,8 @@ class Orchestrator:
             kafka_bootstrap=kafka, orchestrator_database_url=own, home=home, session_timeout_ms=6000, drain_seconds=5,
             policy_backoff_seconds=0.2, policy_cancel_grace_seconds=5, **more,
         )  # fmt: skip
+        self.poison: tuple[str, ...] = ()
+        """Names of jobs whose handling fails."""
         self.http = httpx.AsyncClient()
         self.runtime: Runtime | None = None
         self._producer: AIOKafkaProducer | None = None
@@ -71,6 +80,7 @@ class Orchestrator:
     def service(self) -> Service:
         """As `app.build` makes it, but for the domain."""
         domain = OwnJobs(self.settings, self.prefix, self.source)
+        domain.poison = frozenset(self.prefix + name for name in self.poison)
         self.runtime = Runtime(
             self.settings, "orchestrator", domain, topics=(REQUESTS, JOBS, PROGRESS), effects=JobEffects()
         )

@@ -60,41 +60,38 @@ class Isolation:
                 continue
             except Exception as error:
                 failure = _unless_surroundings(error)
-            culprit = _culprit(failure, now)
-            if culprit is None:
-                first, second = halves(now)
-                pending += [second, first]
-                continue
-            through, rest = split(now, culprit)
-            pending.append(rest)
-            left |= await self._set_aside(through, culprit, failure)
+            if _alone(now):
+                left |= await self._set_aside(now, failure)
+            elif isinstance(failure, RecordFailure):
+                pending += reversed(split(now, failure.record))
+            else:
+                pending += reversed(halves(now))
 
-    async def _set_aside(self, through: Groups, culprit: Record, failure: Exception) -> set[Partition]:
-        """Try the records of one partition through `culprit` again; then make it a dead letter, or stop there."""
-        partition = place_of(culprit)[:2]
-        if not (stops := self._stops(culprit, failure)):
+    async def _set_aside(self, alone: Groups, failure: Exception) -> set[Partition]:
+        """Try one record again; when it keeps failing, make it a dead letter, or stop its partition there."""
+        ((partition, (record,)),) = alone.items()
+        place = place_of(record)
+        stops = self._stops(record, failure)
+        if stops is None:
             for attempt in range(2, ATTEMPTS + 1):
                 await asyncio.sleep(_PAUSE_SECONDS * attempt)
                 try:
-                    return await self.apply(through, {})
+                    return await self.apply(alone, {})
                 except Exception as error:
                     failure = _unless_surroundings(error)
-            if _culprit(failure, through) not in (None, culprit):  # another one fails now: nothing is certain
-                stops = failure
-        if not stops:
-            async with self.engine.connect() as connection:
-                found = await limits.look(connection, self.limit, partition, [culprit.offset])
-            stops = found[1] if found else None
-        try:
-            if stops is None:
-                return await self.apply(through, {place_of(culprit): fault_of(failure, ATTEMPTS)})
-            before = [record for record in through[partition] if record.offset < culprit.offset]
-            if before:
-                await self.apply({partition: before}, {})
-        except Exception as error:
-            stops = _unless_surroundings(error)
+            stops = await self._beyond_limit(place)
+        if stops is None:
+            try:
+                return await self.apply(alone, {place: fault_of(failure, ATTEMPTS)})
+            except Exception as error:  # not even a dead letter can be made of it
+                stops = _unless_surroundings(error)
         self.hold(partition, stops)
         return {partition}
+
+    async def _beyond_limit(self, place: Place) -> LimitReached | None:
+        async with self.engine.connect() as connection:
+            found = await limits.look(connection, self.limit, place[:2], [place[2]])
+        return found[1] if found else None
 
     def _stops(self, record: Record, failure: Exception) -> Exception | None:
         cause = failure.error if isinstance(failure, RecordFailure) else failure
@@ -122,12 +119,12 @@ def halves(groups: Groups) -> tuple[Groups, Groups]:
     return _grouped(records[:middle]), _grouped(records[middle:])
 
 
-def split(groups: Groups, culprit: Record) -> tuple[Groups, Groups]:
-    """The records of the culprit's partition up to and with it; everything else."""
+def split(groups: Groups, culprit: Record) -> tuple[Groups, Groups, Groups]:
+    """What lies before the culprit in its partition; the culprit alone; everything else."""
     partition = place_of(culprit)[:2]
-    through = {partition: [record for record in groups[partition] if record.offset <= culprit.offset]}
-    rest = {**groups, partition: [record for record in groups[partition] if record.offset > culprit.offset]}
-    return through, rest
+    before = [record for record in groups[partition] if record.offset < culprit.offset]
+    behind = [record for record in groups[partition] if record.offset > culprit.offset]
+    return {partition: before}, {partition: [culprit]}, {**groups, partition: behind}
 
 
 def _grouped(records: Sequence[Record]) -> Groups:
@@ -137,11 +134,8 @@ def _grouped(records: Sequence[Record]) -> Groups:
     return groups
 
 
-def _culprit(failure: Exception, groups: Groups) -> Record | None:
-    if isinstance(failure, RecordFailure):
-        return failure.record
-    records = [record for group in groups.values() for record in group]
-    return records[0] if len(records) == 1 else None
+def _alone(groups: Groups) -> bool:
+    return sum(map(len, groups.values())) == 1
 
 
 def _unless_surroundings(error: Exception) -> Exception:

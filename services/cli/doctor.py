@@ -16,6 +16,7 @@ import psutil
 from pydantic import Field
 
 from schemas.base import Frozen
+from schemas.steps import SERVICES
 from services.chassis import topics
 from services.chassis.devstack import jars, state
 from services.chassis.devstack.java import NoJava, find_java, java_version
@@ -50,6 +51,7 @@ def examine(settings: CliSettings) -> list[Finding]:
         lambda: broker(settings.kafka_bootstrap or (stack.kafka_bootstrap if stack else None)),
         lambda: database(settings.database_url or (stack.database_url if stack else None)),
         lambda: http(settings, stack),
+        lambda: dead_letters(settings.http or (stack.http if stack else None)),
         lambda: disk("disk for data", settings.home, least=2, comfortable=8),
         lambda: disk("disk for the cache", settings.cache, least=1, comfortable=2),
         lambda: memory(available_memory()),
@@ -182,7 +184,7 @@ def http(settings: CliSettings, stack: StackState | None) -> Finding:
             remedy = "see `neuroweaver status` and the logs, or correct NEUROWEAVER_HTTP"
             return Finding(check="HTTP", verdict="mend", detail=f"{address} does not answer: {_say(error)}", remedy=remedy)
         if answer.status_code != 200:
-            detail = f"{address} answers but is not ready"
+            detail = f"{address} answers but is not ready: {_missing(address)}"
             return Finding(check="HTTP", verdict="mend", detail=detail, remedy="see `neuroweaver status`")
         return Finding(check="HTTP", verdict="good", detail=f"{address} is ready")
     if settings.http_port and not is_free(settings.http_port):
@@ -191,6 +193,39 @@ def http(settings: CliSettings, stack: StackState | None) -> Finding:
             check="HTTP", verdict="mend", detail=f"port {settings.http_port} is taken by another program", remedy=remedy
         )
     return Finding(check="HTTP", verdict="good", detail=f"port {settings.http_port or '0 (any)'} is free")
+
+
+def dead_letters(address: str | None) -> Finding:
+    """Whether a service that answers could not process something, or stopped at it."""
+    counts: dict[str, int] = {}
+    for service in SERVICES if address else ():
+        try:
+            answer = httpx.get(f"{address}/api/v1/dead-letters/{service}", params={"limit": 1}, timeout=_ANSWER_SECONDS)
+        except httpx.HTTPError:
+            continue
+        if answer.status_code == 200:
+            found = answer.json()["counts"]
+            counts[service] = sum(number for state, number in found.items() if state != "discarded")
+    waiting = ", ".join(f"{number} of {service}" for service, number in counts.items() if number)
+    if waiting:
+        remedy = "see `neuroweaver dlq list`; retry or discard them"
+        return Finding(check="dead letters", verdict="mend", detail=waiting, remedy=remedy)
+    detail = "none" if counts else "no service answers that could have some"
+    return Finding(check="dead letters", verdict="good", detail=detail)
+
+
+def _missing(address: str) -> str:
+    """What keeps the services from being ready."""
+    try:
+        detail = httpx.get(f"{address.rstrip('/')}/api/v1/health/detailed", timeout=_ANSWER_SECONDS).json()
+    except (httpx.HTTPError, ValueError):
+        return "it does not say why"
+    return "; ".join(
+        f"{service['name']}: {condition['name']}: {condition['reason']}"
+        for service in detail["services"]
+        for condition in service["conditions"]
+        if not condition["holds"]
+    )
 
 
 def disk(check: str, folder: Path, *, least: float, comfortable: float) -> Finding:

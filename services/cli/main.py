@@ -62,6 +62,14 @@ app.add_typer(
 )
 app.add_typer(
     typer.Typer(
+        cls=_loaded_from("services.cli.dlq"),
+        help="List, retry and discard what could not be processed.",
+        no_args_is_help=True,
+    ),
+    name="dlq",
+)
+app.add_typer(
+    typer.Typer(
         cls=_loaded_from("services.cli.audit.command"), help="Prove how each model came about.", no_args_is_help=True
     ),
     name="audit",

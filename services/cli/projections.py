@@ -1,7 +1,7 @@
 """Why: `neuroweaver projections`: what a service says against what the log says, and how to make the first follow from the second."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -15,11 +15,9 @@ from services.chassis.replay.projection import Projection
 from services.chassis.replay.rebuild import Told, Verification
 from services.chassis.replay.row import rebuild_row, row_ref
 from services.chassis.replay.status import ProjectionStatus, status
-from services.cli.exits import EXIT_CODES, Exit, stop_with
+from services.cli.exits import EXIT_CODES, Exit
 from services.cli.output import err, out, print_json, print_table, printable, say
-from services.cli.serve import build, settings_of
-from services.cli.settings import CliSettings
-from services.cli.stack import servers
+from services.cli.serve import composed, known
 
 app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
 
@@ -33,11 +31,9 @@ _SHOWN_FIELDS = 8
 
 @contextmanager
 def projections(services: Iterable[str]) -> Iterator[list[Projection]]:
-    """The projections of `services`, on the servers that are meant: those named, the running stack's, or some started for this."""
-    settings = CliSettings()
-    with servers(settings) as (bootstrap, url):
-        shared = {"kafka_bootstrap": bootstrap, "database_url": url, "home": settings.home}
-        yield [build(name, settings_of(name, **shared)).projection for name in services]
+    """The projections of `services`, on the servers that are meant."""
+    with composed(services) as built:
+        yield [service.projection for service in built]
 
 
 @app.command("status")
@@ -48,7 +44,7 @@ def show_status(
     json: Json = False,
 ) -> None:
     """Show how far each projection has come in the log, and what replays found."""
-    with projections(_known(services or SERVICES)) as wanted:
+    with projections(known(services or SERVICES)) as wanted:
         found = [asyncio.run(status(projection)) for projection in wanted]
     if json:
         print_json(found)
@@ -59,7 +55,7 @@ def show_status(
 @app.command()
 def verify(service: ServiceName, accept_incomplete: AcceptIncomplete = False, json: Json = False) -> None:
     """Compare a projection with the log, row by row, while it serves. Exit code 1 when a row differs."""
-    with projections(_known([service])) as (projection,), bar(service) as told:
+    with projections(known([service])) as (projection,), bar(service) as told:
         found = asyncio.run(replay.verify(projection, accept_incomplete=accept_incomplete, told=told))
     if json:
         print_json(found)
@@ -77,7 +73,7 @@ def rebuild(
     json: Json = False,
 ) -> None:
     """Make a projection again from the log while it serves, and swap it in; Ctrl-C leaves everything as it is."""
-    with projections(_known([service])) as (projection,), bar(service) as told:
+    with projections(known([service])) as (projection,), bar(service) as told:
         if key is not None:
             ref = row_ref(projection, key, table)
             changed = asyncio.run(rebuild_row(projection, ref, accept_incomplete=accept_incomplete, told=told))
@@ -98,7 +94,7 @@ def rebuild(
 @app.command()
 def drop(service: ServiceName, json: Json = False) -> None:
     """Remove the versions of a projection that rebuilds left."""
-    with projections(_known([service])) as (projection,):
+    with projections(known([service])) as (projection,):
         names = asyncio.run(replay.drop_old(projection))
     if json:
         print_json({"service": service, "old_versions": names})
@@ -141,13 +137,6 @@ def _print_difference(difference: RowDifference) -> None:
         lines.append(f"  ... and {len(difference.fields) - _SHOWN_FIELDS} more fields")
     for line in lines:
         out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-
-
-def _known(services: Sequence[str]) -> Sequence[str]:
-    for name in services:
-        if name not in SERVICES:
-            stop_with(Exit.USAGE, f"SERVICE={name}: there is no such service; choose {', '.join(SERVICES)}")
-    return services
 
 
 def _status_row(found: ProjectionStatus) -> tuple[object, ...]:

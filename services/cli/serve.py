@@ -4,16 +4,20 @@ import asyncio
 import importlib
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
 
+from schemas.steps import SERVICES
 from services.chassis.http import application
 from services.chassis.logging import configure
 from services.chassis.service import Service
 from services.chassis.settings import ServiceSettings
+from services.cli.exits import Exit, stop_with
 from services.cli.listening import listen
+from services.cli.settings import CliSettings
+from services.cli.stack import servers
 
 _HTTP_GRACE_SECONDS = 3
 """Open requests (streams of events, above all) are ended after this; the services drain afterwards."""
@@ -30,6 +34,23 @@ def build(service: str, settings: ServiceSettings) -> Service:
     """One service; nothing of it has done any I/O yet."""
     built: Service = importlib.import_module(f"services.{service}.app").build(settings)
     return built
+
+
+@contextmanager
+def composed(services: Iterable[str]) -> Iterator[list[Service]]:
+    """Services, not running, on the servers that are meant: those named, the running stack's, or some started for this."""
+    settings = CliSettings()
+    with servers(settings) as (bootstrap, url):
+        shared = {"kafka_bootstrap": bootstrap, "database_url": url, "home": settings.home}
+        yield [build(name, settings_of(name, **shared)) for name in services]
+
+
+def known(services: Sequence[str]) -> Sequence[str]:
+    """`services`, all of which there are; ends the command at another name."""
+    for name in services:
+        if name not in SERVICES:
+            stop_with(Exit.USAGE, f"SERVICE={name}: there is no such service; choose {', '.join(SERVICES)}")
+    return services
 
 
 class _Server(uvicorn.Server):

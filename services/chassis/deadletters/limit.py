@@ -44,7 +44,7 @@ class Limit:
         reason = None
         if all(earlier in recent for earlier in range(offset - self.run + 1, offset)):
             reason = f"{self.run} records in a row fail"
-        elif len(recent) + 1 > self.share * WINDOW:
+        elif len(recent) + 1 >= self.share * WINDOW:
             reason = f"{len(recent) + 1} of the last {WINDOW} records fail"
         if reason is None:
             return None

@@ -1,0 +1,248 @@
+"""Why: `neuroweaver dlq`: what a service could not process, for the operator who mends it."""
+
+import asyncio
+import getpass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated, TypeVar
+
+import typer
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.reasons import reasons_of
+from schemas.steps import SERVICES
+from services.chassis import store
+from services.chassis.deadletters import handling as acting
+from services.chassis.deadletters import rows
+from services.chassis.deadletters.handling import Handling, NoSuchLetter, NotNow, Retried
+from services.chassis.deadletters.listing import MOST, LetterFilter, ListedLetter, find
+from services.chassis.deadletters.rows import DeadLetter
+from services.chassis.records import Place, named
+from services.cli.exits import EXIT_CODES, Exit, stop_with
+from services.cli.output import out, print_json, print_pairs, print_table, printable
+from services.cli.serve import composed, known
+
+app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+ServiceName = Annotated[str, typer.Argument(help="orchestrator, trainer, feedback or registry.", metavar="SERVICE")]
+PlaceText = Annotated[
+    str, typer.Argument(help="Where the record lies, as `list` shows it.", metavar="TOPIC:PARTITION:OFFSET")
+]
+State = Annotated[str | None, typer.Option(help="unreadable, failed, parked or discarded; all but discarded.")]
+Type = Annotated[str | None, typer.Option("--type", help="Type of the event.")]
+Error = Annotated[str | None, typer.Option(help="Text that the error contains, in any case.")]
+Key = Annotated[str | None, typer.Option(help="The record's key.")]
+Since = Annotated[str | None, typer.Option(help="Appended to the log then or later, RFC 3339.", metavar="TIME")]
+Until = Annotated[str | None, typer.Option(help="Appended to the log before, RFC 3339.", metavar="TIME")]
+_PREFIX = "neuroweaver."
+_T = TypeVar("_T")
+
+
+@app.command("list")
+def list_letters(
+    services: Annotated[
+        list[str] | None, typer.Argument(help="Services; all when none is named.", metavar="[SERVICE]...")
+    ] = None,
+    state: State = None,
+    type_: Type = None,
+    error: Error = None,
+    key: Key = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(min=1, max=MOST, help="At most so many of each service.")] = 100,
+    json: Json = False,
+) -> None:
+    """List what could not be processed, parked records behind the one they wait for."""
+    wanted = _filter(state=state, type=type_, error=error, key=key, since=since, until=until, limit=limit)
+
+    async def read(engine: AsyncEngine) -> list[ListedLetter]:
+        async with engine.connect() as connection:
+            return await find(connection, wanted)
+
+    with _handlings(services or SERVICES) as handlings:
+        found = {handling.service: _on(handling, read) for handling in handlings}
+    if json:
+        print_json(found)
+        return
+    table = [row for service, letters in found.items() for letter in letters for row in _table_rows(service, letter)]
+    if table:
+        print_table(("service", "record", "state", "type", "key", "tries", "error"), table)
+    else:
+        out.print("Nothing: everything that was read was processed.")
+
+
+@app.command()
+def show(service: ServiceName, place: PlaceText, json: Json = False) -> None:
+    """Show one record with its bytes, why it was not processed and where in the code. Exit code 4 when there is none."""
+    wanted = _place(place)
+
+    async def read(engine: AsyncEngine) -> DeadLetter | None:
+        async with engine.connect() as connection:
+            return await rows.show(connection, wanted)
+
+    with _handlings([service]) as (handling,):
+        letter = _on(handling, read)
+    if letter is None:
+        stop_with(
+            Exit.NOT_FOUND, f"{named(wanted)}: {service} has no dead letter there; see `neuroweaver dlq list {service}`"
+        )
+    if json:
+        print_json(letter)
+    else:
+        _print_letter(letter)
+
+
+@app.command()
+def retry(
+    service: ServiceName,
+    place: Annotated[
+        str | None, typer.Argument(help="One record; or use --all or a filter.", metavar="[TOPIC:PARTITION:OFFSET]")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Everything that failed or could not be read.")] = False,
+    type_: Type = None,
+    error: Error = None,
+    key: Key = None,
+    since: Since = None,
+    until: Until = None,
+    json: Json = False,
+) -> None:
+    """Handle records again, and in order what is parked behind them. Exit code 1 when one still fails."""
+    filters = {"type": type_, "error": error, "key": key, "since": since, "until": until}
+    if (place is not None) == (every or any(filters.values())):
+        stop_with(Exit.USAGE, "name either one record, or --all or a filter (--type, --error, --key, --since, --until)")
+    one = None if place is None else _place(place)
+    wanted = _filter(**filters, limit=MOST)
+
+    async def act(engine: AsyncEngine) -> list[Retried]:
+        if one is not None:
+            return [await acting.retry(engine, handling, one)]
+        async with engine.connect() as connection:
+            letters = [letter for letter in await find(connection, wanted) if letter.state in ("failed", "unreadable")]
+        done = []
+        for letter in letters:
+            try:
+                done.append(await acting.retry(engine, handling, letter.place))
+            except NoSuchLetter:  # drained behind an earlier one
+                continue
+        return done
+
+    with _handlings([service]) as (handling,), _refusals():
+        done = _on(handling, act)
+    if json:
+        print_json(done)
+    else:
+        _print_outcome(done)
+    raise typer.Exit(int(Exit.FAILED if any(one.failed for one in done) else Exit.OK))
+
+
+@app.command()
+def discard(
+    service: ServiceName,
+    place: PlaceText,
+    reason: Annotated[str, typer.Option(help="Why it is given up; recorded on the log for ever.")],
+    by: Annotated[str | None, typer.Option(help="Who gives it up; your user name when left out.")] = None,
+    json: Json = False,
+) -> None:
+    """Give one record up for ever; every replay leaves it out. What is parked behind it goes on."""
+    wanted, who = _place(place), by or getpass.getuser()
+    for name, said, most in (("--reason", reason, 2000), ("--by", who, 256)):
+        if not 0 < len(said.strip()) <= most:
+            stop_with(Exit.USAGE, f"{name}={said[:50]!r}: 1 to {most} characters are needed; it is recorded for ever")
+    with _handlings([service]) as (handling,), _refusals():
+        done = _on(handling, lambda engine: acting.discard(engine, handling, wanted, reason.strip(), who.strip()))
+    if json:
+        print_json(done)
+    else:
+        out.print(f"Discarded {named(wanted)}.", highlight=False)
+        _print_outcome([done])
+
+
+@contextmanager
+def _handlings(services: Sequence[str]) -> Iterator[list[Handling]]:
+    with composed(known(services)) as built:
+        yield [service.handling for service in built]
+
+
+def _on(handling: Handling, act: Callable[[AsyncEngine], Awaitable[_T]]) -> _T:
+    async def run() -> _T:
+        engine = store.connect(handling.database_url, pool_size=2)
+        try:
+            return await act(engine)
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(run())
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except NoSuchLetter as error:
+        stop_with(Exit.NOT_FOUND, str(error))
+    except NotNow as error:
+        stop_with(Exit.FAILED, str(error))
+
+
+def _filter(**given: object) -> LetterFilter:
+    try:
+        return LetterFilter.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        stop_with(Exit.USAGE, "; ".join(f"--{reason}" for reason in reasons_of(error)))
+
+
+def _place(said: str) -> Place:
+    topic, _, rest = said.removeprefix(_PREFIX).partition(":")
+    numbers = rest.split(":")
+    if len(numbers) != 2 or not all(number.isascii() and number.isdigit() for number in numbers):
+        stop_with(Exit.USAGE, f"{said!r}: a record is named TOPIC:PARTITION:OFFSET, such as jobs:3:41207")
+    return _PREFIX + topic, int(numbers[0]), int(numbers[1])
+
+
+def _table_rows(service: str, letter: ListedLetter) -> Iterator[tuple[object, ...]]:
+    for one, indent in ((letter, ""), *((parked, "  ") for parked in letter.parked)):
+        where = indent + named(one.place).removeprefix(_PREFIX)
+        error = "" if indent else printable(one.error[:200])
+        yield service, where, one.state, one.event_type, printable(one.key or ""), one.attempts or "", error
+
+
+def _print_letter(letter: DeadLetter) -> None:
+    said: list[tuple[str, object]] = [
+        ("record", named(letter.place)),
+        ("state", letter.state if letter.blocked_by is None else f"{letter.state} behind offset {letter.blocked_by}"),
+        ("key", letter.key),
+        ("event", letter.event_type and f"{letter.event_type} {letter.event_id}"),
+        ("job", letter.job_id),
+        ("appended", _time(letter.appended_at)),
+        ("recorded", _time(letter.recorded_at)),
+        ("tries", letter.attempts),
+        ("error", letter.error),
+        ("discarded", letter.reason and f"by {letter.discarded_by}: {letter.reason}"),
+        *((f"  {name}", value) for name, value in letter.headers),
+        ("value", letter.value),
+    ]
+    print_pairs((name, value if value is None else printable(str(value))) for name, value in said)
+    if letter.stack:
+        out.print()
+        for line in letter.stack.rstrip().splitlines():
+            out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_outcome(done: Sequence[Retried]) -> None:
+    applied = [place for one in done for place in one.applied]
+    out.print(
+        f"Applied {len(applied)}: {', '.join(applied)}" if applied else "Applied none.", highlight=False, markup=False
+    )
+    for one in done:
+        if one.failed is not None:
+            line = f"{named(one.failed.place)} fails still ({one.failed.attempts} tries): {one.failed.error}"
+            out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        if one.parked:
+            out.print(f"{one.parked} parked records of that partition wait.", highlight=False)
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S %Z}"
