@@ -5,6 +5,7 @@ Audit, verify and rebuild read through here, and only what is committed.
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -17,6 +18,8 @@ Range = tuple[int, int]
 
 _CHUNK_RECORDS = 5000
 _POLL_MS = 200
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class UnknownTopic(ValueError):
@@ -29,6 +32,28 @@ async def bounds(bootstrap: str, topics: Iterable[str]) -> dict[Partition, Range
     async with _consumer(bootstrap) as consumer:
         begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
     return {(p.topic, p.partition): (begins[p], ends[p]) for p in partitions}
+
+
+async def first_at(bootstrap: str, spans: Mapping[Partition, Range], moment: datetime) -> dict[Partition, int]:
+    """Per partition of `spans` the first offset whose time in the log is `moment` or later; its end where there is none.
+
+    Raises the broker's errors.
+    """
+    milliseconds = max(0, -((_EPOCH - moment) // _MILLISECOND))  # rounded up; -1 and -2 mean something else to a broker
+    async with _consumer(bootstrap) as consumer:
+        found = await consumer.offsets_for_times(dict.fromkeys((TopicPartition(*p) for p in spans), milliseconds))
+    offsets = {(p.topic, p.partition): place.offset for p, place in found.items() if place is not None}
+    return {p: min(max(offsets.get(p, end), first), end) for p, (first, end) in spans.items()}
+
+
+async def cluster_id(bootstrap: str) -> str:
+    """What the cluster calls itself. Raises the broker's errors."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="neuroweaver-log")
+    await admin.start()
+    try:
+        return str((await admin.describe_cluster())["cluster_id"])
+    finally:
+        await admin.close()
 
 
 async def read(bootstrap: str, ranges: Mapping[Partition, Range]) -> AsyncIterator[list[ConsumerRecord]]:

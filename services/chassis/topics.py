@@ -28,9 +28,16 @@ class TopicFailure(Exception):
 
 
 def configuration(topic: Topic) -> Mapping[str, str]:
-    """The topic-level configuration that the catalogue asks for."""
+    """The topic-level configuration that the catalogue asks for.
+
+    A record's time is the broker's: a sender with a wrong clock cannot move a fact into another moment of the audit.
+    """
     retention = -1 if topic.retention_ms is None else topic.retention_ms
-    return {"cleanup.policy": topic.cleanup, "retention.ms": str(retention)}
+    return {
+        "cleanup.policy": topic.cleanup,
+        "retention.ms": str(retention),
+        "message.timestamp.type": "LogAppendTime",
+    }
 
 
 async def plan(bootstrap: str) -> list[Change]:

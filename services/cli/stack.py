@@ -69,6 +69,16 @@ def servers(settings: CliSettings) -> Iterator[tuple[str, str]]:
         yield stack.kafka_bootstrap, stack.database_url
 
 
+@contextmanager
+def broker(settings: CliSettings) -> Iterator[str]:
+    """Bootstrap address alone, for whoever needs no database: the real one named, the running stack's, or one started for this."""
+    if settings.kafka_bootstrap:
+        yield settings.kafka_bootstrap
+    else:
+        with servers(settings) as (bootstrap, _):
+            yield bootstrap
+
+
 def log_of(settings: CliSettings) -> Path:
     """Where a stack in the background logs."""
     return settings.home.resolve() / "logs" / "services.log"

@@ -9,14 +9,12 @@ from services.chassis import log
 from services.chassis.records import appended_at
 from services.cli.output import printable
 from services.cli.settings import CliSettings
-from services.cli.stack import servers
+from services.cli.stack import broker
 
 
 def read(settings: CliSettings, topic: str, *, key: str | None, limit: int | None) -> list[ConsumerRecord]:
     """Of the cluster that is named, the running stack's, or that of servers started for it. Raises UnknownTopic."""
-    if settings.kafka_bootstrap:
-        return asyncio.run(records_of(settings.kafka_bootstrap, topic, key=key, limit=limit))
-    with servers(settings) as (bootstrap, _):
+    with broker(settings) as bootstrap:
         return asyncio.run(records_of(bootstrap, topic, key=key, limit=limit))
 
 

@@ -5,13 +5,11 @@ import asyncio
 from services.chassis import topics
 from services.chassis.topics import Change
 from services.cli.settings import CliSettings
-from services.cli.stack import servers
+from services.cli.stack import broker
 
 
 def compare(settings: CliSettings, *, apply: bool) -> list[Change]:
     """The differences from the catalogue; mended first where `apply`."""
     act = topics.apply if apply else topics.plan
-    if settings.kafka_bootstrap:
-        return asyncio.run(act(settings.kafka_bootstrap))
-    with servers(settings) as (bootstrap, _):
+    with broker(settings) as bootstrap:
         return asyncio.run(act(bootstrap))

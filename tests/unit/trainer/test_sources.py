@@ -84,7 +84,7 @@ def test_a_quote_that_is_never_closed_is_named(tmp_path: Path) -> None:
 
 
 def test_parquet_is_read(tmp_path: Path) -> None:
-    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow
     from pyarrow import parquet
 
     parquet.write_table(pyarrow.Table.from_pylist([ROW]), tmp_path / "rows.parquet")

@@ -1,0 +1,238 @@
+"""Why: the log in files that outlive it: Parquet, chunk by chunk, resumable, with a root per partition that nobody can move unseen.
+
+A chunk is written under another name, synced, then renamed, so a kill at any instruction leaves whole chunks and no half ones;
+the next run goes on behind them. Memory is bounded by one chunk, whatever the log holds.
+"""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from aiokafka import ConsumerRecord
+
+from services.chassis import log
+from services.cli.audit import parquet
+from services.cli.audit.leaf import RawRecord
+from services.cli.audit.manifest import (
+    FORMAT,
+    MANIFEST,
+    PLAN,
+    ExportedPartition,
+    ExportFile,
+    Manifest,
+    Plan,
+    PlannedPartition,
+    Unusable,
+    file_name,
+    read_manifest,
+    read_plan,
+    sync_folder,
+    write_durably,
+)
+from services.cli.audit.merkle import Tree
+from services.cli.audit.parquet import FileDamaged, Row
+
+
+class Limit(NamedTuple):
+    """When a chunk is full."""
+
+    records: int = 10_000
+    size: int = 8 * 2**20
+    """Bytes of keys, values and headers."""
+
+
+Told = Callable[[int, int], None]
+"""Hears how many records are exported, and how many offsets there are."""
+
+
+async def export(
+    bootstrap: str, folder: Path, topics: Sequence[str], *, limit: Limit = Limit(), told: Told = lambda _done, _of: None
+) -> tuple[Manifest, bool]:
+    """Everything that `topics` hold now, or what is missing of an export that was interrupted; and whether this run ended it.
+
+    Raises Unusable, UnknownTopic, NoPyarrow and the errors of broker and disk; what is there by then is kept.
+    """
+    parquet.require_pyarrow()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        if (manifest := read_manifest(folder)) is not None:
+            _same_topics(folder, topics, manifest.partitions)
+            return manifest, False
+        plan = read_plan(folder) or await _begin(bootstrap, folder, topics)
+        _same_topics(folder, topics, plan.partitions)
+        await _same_log(bootstrap, folder, plan)
+        total = sum(partition.end - partition.begin for partition in plan.partitions)
+        exported: list[ExportedPartition] = []
+        for partition in plan.partitions:
+            before = sum(item.records for item in exported)
+            writer = _Writer(folder, partition, limit, partial(_told_all, told, before, total))
+            exported.append(await writer.fill(bootstrap))
+        manifest = Manifest(
+            format=FORMAT,
+            software=f"neuroweaver {version('neuroweaver')}",
+            cluster_id=plan.cluster_id,
+            planned_at=plan.planned_at,
+            completed_at=datetime.now(UTC),
+            partitions=tuple(exported),
+        )
+        write_durably(folder / MANIFEST, manifest.model_dump_json(indent=1).encode() + b"\n")
+        (folder / PLAN).unlink()
+        return manifest, True
+
+
+class _Writer:
+    """Fills one partition's folder."""
+
+    def __init__(self, folder: Path, partition: PlannedPartition, limit: Limit, told: Callable[[int], None]) -> None:
+        self._root, self._partition, self._limit, self._told = folder, partition, limit, told
+        self._folder = folder / partition.folder
+        self._tree, self._files = Tree(), list[ExportFile]()
+        self._next = partition.begin
+        self._rows: list[Row] = []
+        self._size = 0
+
+    async def fill(self, bootstrap: str) -> ExportedPartition:
+        """Take up what is there, then read on to the planned end."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(self._folder.parent)
+        self._take_up()
+        partition = self._partition
+        if self._next < partition.end:
+            await self._still_there(bootstrap)
+            async for chunk in log.read(bootstrap, {(partition.topic, partition.partition): (self._next, partition.end)}):
+                for record in chunk:
+                    self._add(raw(record))
+        self._close()
+        return ExportedPartition(
+            **partition.model_dump(), records=self._tree.size, root=self._tree.root().hex(), files=tuple(self._files)
+        )
+
+    def _take_up(self) -> None:
+        """The chunks of an earlier run, read again; a half one is removed."""
+        for path in self._folder.glob(".*.partial"):
+            path.unlink()
+        for path in sorted(self._folder.glob("*.parquet")):
+            first = self._next
+            try:
+                for row in parquet.read_rows(path):
+                    if row != Row.of(row.record, self._tree.size) or row.record.offset < self._next:
+                        raise FileDamaged(f"{path}: offset {row.record.offset} is not as it was written")
+                    if self._next == first and path.name != file_name(row.record.offset):
+                        raise FileDamaged(f"{path}: it begins with offset {row.record.offset}")
+                    self._tree.add(row.leaf_sha256)
+                    first, self._next = first if self._next > first else row.record.offset, row.record.offset + 1
+            except FileDamaged as error:
+                raise Unusable(f"{error}; remove the file and those behind it, and run the export again") from None
+            self._note(path, first)
+
+    async def _still_there(self, bootstrap: str) -> None:
+        place = (self._partition.topic, self._partition.partition)
+        begin, end = (await log.bounds(bootstrap, [place[0]]))[place]
+        if begin > self._next or end < self._partition.end:
+            raise Unusable(
+                f"{self._root}: {self._partition.name} holds offsets {begin} to {end} now and the export needs {self._next} to "
+                f"{self._partition.end}: what is missing was removed from the log; export anew into another folder"
+            )
+
+    def _add(self, record: RawRecord) -> None:
+        row = Row.of(record, self._tree.size)
+        self._tree.add(row.leaf_sha256)
+        self._rows.append(row)
+        self._size += len(record.key or b"") + len(record.value or b"")
+        self._size += sum(len(name) + len(value or b"") for name, value in record.headers)
+        if len(self._rows) >= self._limit.records or self._size >= self._limit.size:
+            self._close()
+
+    def _close(self) -> None:
+        if not self._rows:
+            return
+        first = self._rows[0].record.offset
+        path = self._folder / file_name(first)
+        parquet.write_rows(path, self._rows)
+        self._next = self._rows[-1].record.offset + 1
+        self._rows, self._size = [], 0
+        self._note(path, first)
+
+    def _note(self, path: Path, first: int) -> None:
+        before = sum(file.records for file in self._files)
+        self._files.append(
+            ExportFile(
+                path=path.relative_to(self._root).as_posix(),
+                sha256=file_sha256(path),
+                size=path.stat().st_size,
+                records=self._tree.size - before,
+                first_offset=first,
+                last_offset=self._next - 1,
+            )
+        )
+        self._told(self._tree.size)
+
+
+def _told_all(told: Told, before: int, total: int, records: int) -> None:
+    told(before + records, total)
+
+
+def raw(record: ConsumerRecord) -> RawRecord:
+    """What Kafka keeps of a record."""
+    return RawRecord(
+        record.topic, record.partition, record.offset, record.timestamp, record.key, record.value, tuple(record.headers)
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Lower-case hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+async def _begin(bootstrap: str, folder: Path, topics: Sequence[str]) -> Plan:
+    if others := sorted(path.name for path in folder.iterdir() if not path.name.endswith(".partial")):
+        raise Unusable(f"{folder} holds {others[0]!r} and no export; name a folder that is empty or not there yet")
+    spans = await log.bounds(bootstrap, topics)
+    plan = Plan(
+        format=FORMAT,
+        cluster_id=await log.cluster_id(bootstrap),
+        planned_at=datetime.now(UTC),
+        partitions=tuple(
+            PlannedPartition(topic=topic, partition=number, begin=begin, end=end)
+            for (topic, number), (begin, end) in sorted(spans.items())
+        ),
+    )
+    write_durably(folder / PLAN, plan.model_dump_json(indent=1).encode() + b"\n")
+    return plan
+
+
+def _same_topics(folder: Path, topics: Sequence[str], partitions: Sequence[PlannedPartition]) -> None:
+    known = {partition.topic for partition in partitions}
+    if known != set(topics):
+        names = " ".join(f"--topic {name}" for name in sorted(known))
+        raise Unusable(f"{folder} holds an export of other topics; name another folder, or the same: {names}")
+
+
+async def _same_log(bootstrap: str, folder: Path, plan: Plan) -> None:
+    found = await log.cluster_id(bootstrap)
+    if found != plan.cluster_id:
+        raise Unusable(
+            f"{folder} holds an unfinished export of Kafka cluster {plan.cluster_id}, and this is {found}; go on with that one, "
+            "or name another folder"
+        )
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Unusable(f"another export is writing into {folder}; wait for it, or name another folder") from None
+    else:
+        yield
+    finally:
+        os.close(descriptor)
