@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+_LAST_MILLISECOND = 253_402_300_799_000
+"""The last second of the year 9999."""
 Partition = tuple[str, int]
 """Topic, partition."""
 Place = tuple[str, int, int]
@@ -34,5 +36,5 @@ def named(place: Place) -> str:
 
 
 def appended_at(record: Record) -> datetime:
-    """The record's time in the log."""
-    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    """The record's time in the log; one that no calendar has, which a sender may have written, becomes the nearest that it has."""
+    return datetime.fromtimestamp(min(max(record.timestamp, 0), _LAST_MILLISECOND) / 1000, UTC)

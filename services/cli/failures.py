@@ -14,6 +14,8 @@ from services.chassis.log import UnknownTopic
 from services.chassis.replay.checks import Refused as ReplayRefused
 from services.chassis.replay.runs import Busy
 from services.chassis.surroundings import is_surroundings
+from services.cli.audit.manifest import Unusable
+from services.cli.audit.parquet import NoPyarrow
 from services.cli.edge import Refused
 from services.cli.exits import Exit
 from services.cli.listening import PortTaken
@@ -30,6 +32,8 @@ _OWN = (
     StackBusy,
     StackFailure,
     PortTaken,
+    Unusable,
+    NoPyarrow,
 )
 _NO_ANSWER = (ConnectionError, TimeoutError, socket.gaierror)
 

@@ -26,6 +26,11 @@ def say(text: str) -> None:
     err.print(f"[dim]{escape(text)}[/dim]", highlight=False, soft_wrap=True)
 
 
+def print_line(text: str = "") -> None:
+    """A line that may hold text of others, never cut: a person may want to copy it."""
+    out.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
 def print_json(value: object) -> None:
     """A result for programs: pydantic models, dataclasses and plain values alike."""
     sys.stdout.write(_ANY.dump_json(value, indent=2).decode() + "\n")

@@ -1,14 +1,48 @@
 """Why: `neuroweaver audit`: the commands of somebody who must answer for a model and trusts only the log."""
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from schemas.steps import SERVICES
+from services.chassis.log import UnknownTopic
+from services.cli.audit.evidence import Unknown, evidence
+from services.cli.audit.export import Told, export
+from services.cli.audit.export_text import print_export, print_verdict
+from services.cli.audit.past import Past, jobs_at, versions_at
+from services.cli.audit.pins import NoPin, place, root
+from services.cli.audit.pins import digest as digest_of
+from services.cli.audit.story import Told as ToldRecord
+from services.cli.audit.story import chapters
+from services.cli.audit.story_text import LEGEND, story_lines
+from services.cli.audit.telling import told
+from services.cli.audit.trace_text import trace_lines
+from services.cli.audit.tracing import trace
+from services.cli.audit.verdict import NoExport, verify_export
+from services.cli.audit.verdict import against_log as compared
 from services.cli.audit.verification import verdict_of, verify_all
-from services.cli.exits import EXIT_CODES, Exit
-from services.cli.output import print_json, print_table
+from services.cli.audit.window import KEPT, NoMoment, NoWindow, Window, moment, records
+from services.cli.exits import EXIT_CODES, Exit, stop_with
+from services.cli.output import err, print_json, print_line, print_table, printable, say
 from services.cli.projections import AcceptIncomplete, Json, print_comparison, projections
+from services.cli.settings import CliSettings
+from services.cli.stack import broker
+from services.cli.topic_reader import as_json
+from services.orchestrator.views import JobView
+from services.registry.views import VersionView
 
 app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
+
+Topics = Annotated[
+    list[str] | None, typer.Option("--topic", help="May be repeated; default: all topics that are kept for ever.")
+]
+_STORY_RECORDS = 200_000
+"""A story is ordered in memory; more than so many records nobody reads."""
 
 
 @app.callback()
@@ -31,3 +65,208 @@ def verify(accept_incomplete: AcceptIncomplete = False, json: Json = False) -> N
         rows = [(name, item.tables, item.rows, item.differences) for name, item in verdict.services.items()]
         print_table(("service", "tables", "rows", "differences"), rows)
     raise typer.Exit(int(Exit.FAILED if verdict.differences else Exit.OK))
+
+
+@app.command()
+def replay(
+    topic: Topics = None,
+    key: Annotated[str | None, typer.Option(help="Only records of this key.")] = None,
+    job: Annotated[str | None, typer.Option(help="Only records about this job, on whatever topic.")] = None,
+    begin: Annotated[
+        str | None, typer.Option("--from", help="From this moment on, such as 2026-01-31T12:00:00Z.", metavar="TIME")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Before this moment.", metavar="TIME")] = None,
+    first: Annotated[
+        int | None, typer.Option("--from-offset", min=0, help="From this offset on; needs one --topic.")
+    ] = None,
+    last: Annotated[int | None, typer.Option("--to-offset", min=0, help="Below this offset; needs one --topic.")] = None,
+    partition: Annotated[int | None, typer.Option(min=0, help="Only this partition; needs one --topic.")] = None,
+    json: Json = False,
+) -> None:
+    """Tell what is on the log, causes before effects; or, with --json, one record a line as they lie there, however many.
+
+    Times are those of the broker. No consumer group and no offset is touched. Exit code 4 when there is no such topic.
+    """
+    try:
+        window = Window(
+            topics=tuple(dict.fromkeys(topic)) if topic else KEPT,
+            partition=partition,
+            begin=moment(begin, "--from") if begin is not None else None,
+            end=moment(end, "--to") if end is not None else None,
+            first=first,
+            last=last,
+            key=key,
+            job=job,
+        )
+        with broker(CliSettings()) as bootstrap:
+            found = asyncio.run(_replay(bootstrap, window, json))
+    except (NoMoment, NoWindow) as error:
+        stop_with(Exit.USAGE, str(error))
+    except UnknownTopic as error:
+        stop_with(Exit.NOT_FOUND, str(error))
+    if json:
+        return
+    for line in story_lines(chapters(found)):
+        print_line(line)
+    say(f"{len(found)} records. {LEGEND}" if found else "No record lies in this window.")
+
+
+@app.command("trace")
+def show_trace(
+    target: Annotated[str, typer.Argument(help="A job's id, MODEL@VERSION or MODEL@ALIAS.", metavar="JOB|MODEL@VERSION")],
+    json: Json = False,
+) -> None:
+    """Show how a model came about: every step with its configuration, digests and AI feedback, and the chain of causes.
+
+    Exit code 1 when a link of the chain is missing, which it then names; 4 when the log knows no such job or version.
+    """
+    try:
+        with broker(CliSettings()) as bootstrap:
+            found = asyncio.run(evidence(bootstrap, target))
+    except Unknown as error:
+        stop_with(Exit.NOT_FOUND, printable(str(error)))
+    made = trace(found.job_id, found.records, found.version)
+    if json:
+        print_json(made)
+    else:
+        for line in trace_lines(made):
+            print_line(line)
+    raise typer.Exit(int(Exit.OK if made.complete else Exit.FAILED))
+
+
+@app.command("as-of")
+def as_of(
+    time: Annotated[str, typer.Argument(help="With its zone, such as 2026-01-31T12:00:00Z.", metavar="TIME")],
+    what: Annotated[Literal["jobs", "models"], typer.Argument(help="What to show.", metavar="jobs|models")],
+    json: Json = False,
+) -> None:
+    """Show jobs or models as they were at a moment: every record that the broker had appended by then, folded anew."""
+    try:
+        at = moment(time, "TIME")
+    except NoMoment as error:
+        stop_with(Exit.USAGE, str(error))
+    with broker(CliSettings()) as bootstrap:
+        if what == "jobs":
+            jobs, past = asyncio.run(jobs_at(bootstrap, at))
+            _print_jobs(jobs, json)
+        else:
+            versions, past = asyncio.run(versions_at(bootstrap, at))
+            _print_versions(versions, json)
+    _print_remarks(past)
+
+
+@app.command("export")
+def export_log(
+    to: Annotated[
+        Path, typer.Option("--to", help="Folder: empty, not there yet, or of an interrupted export.", metavar="DIR")
+    ],
+    topic: Topics = None,
+    json: Json = False,
+) -> None:
+    """Write the log to Parquet files, with a Merkle root per partition. Run again, an interrupted export goes on.
+
+    Keep the printed roots, or the digest of the manifest, where nobody who can write to DIR can change them.
+    """
+    try:
+        with broker(CliSettings()) as bootstrap, _bar() as hears:
+            manifest, ended = asyncio.run(export(bootstrap, to, tuple(topic) if topic else KEPT, told=hears))
+    except UnknownTopic as error:
+        stop_with(Exit.NOT_FOUND, str(error))
+    print_export(to, manifest, json=json)
+    if not ended:
+        say(f"{to} was complete already; name another folder for what the log has gained since")
+
+
+@app.command("verify-export")
+def show_verdict(
+    folder: Annotated[Path, typer.Argument(help="An export.", metavar="DIR")],
+    record: Annotated[
+        str | None, typer.Option(help="Prove that this record is in it.", metavar="TOPIC:PARTITION:OFFSET")
+    ] = None,
+    roots: Annotated[
+        list[str] | None,
+        typer.Option("--root", help="A root that you kept; may be repeated.", metavar="TOPIC:PARTITION=HEX"),
+    ] = None,
+    digest: Annotated[str | None, typer.Option(help="The manifest's digest that you kept.", metavar="HEX")] = None,
+    against_log: Annotated[bool, typer.Option("--against-log", help="Compare it with the log as well.")] = False,
+    json: Json = False,
+) -> None:
+    """Find whatever was altered, dropped, added or moved in an export since it was made; prove that a record is in it.
+
+    Who can change files and manifest together can forge both, so give the roots or the digest that you kept. Exit code 1 when
+    something is found or the export is partial; 4 when DIR is no export or has no such record.
+    """
+    try:
+        wanted = place(record) if record is not None else None
+        pinned = dict(root(text) for text in roots or ())
+        kept = digest_of(digest) if digest is not None else None
+        verdict = verify_export(folder, record=wanted, pinned=pinned, digest=kept)
+    except NoPin as error:
+        stop_with(Exit.USAGE, str(error))
+    except NoExport as error:
+        stop_with(Exit.NOT_FOUND, str(error))
+    if against_log:
+        with broker(CliSettings()) as bootstrap:
+            verdict = asyncio.run(compared(bootstrap, folder, verdict))
+    print_verdict(folder, verdict, json=json)
+    raise typer.Exit(int(Exit.OK if verdict.holds else Exit.FAILED))
+
+
+async def _replay(bootstrap: str, window: Window, json: bool) -> list[ToldRecord]:
+    """Records for a story; JSON lines are printed at once and kept nowhere."""
+    found: list[ToldRecord] = []
+    async for record in records(bootstrap, window):
+        if json:
+            typer.echo(as_json(record))
+        elif len(found) == _STORY_RECORDS:
+            stop_with(Exit.USAGE, f"more than {_STORY_RECORDS} records are no story; narrow the window, or take --json")
+        else:
+            found.append(told(record))
+    return found
+
+
+@contextmanager
+def _bar() -> Iterator[Told]:
+    columns = (TextColumn("export"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("export", total=None)
+        yield lambda done, of: progress.update(task, completed=done, total=of)
+
+
+def _print_jobs(jobs: list[JobView], json: bool) -> None:
+    if json:
+        print_json(jobs)
+        return
+    rows = []
+    for job in jobs:
+        done = sum(step.status == "completed" for step in job.steps)
+        made = f"{job.model}@{job.version}" if job.version else job.model
+        requested = f"{job.requested_at:%Y-%m-%d %H:%M:%S}" if job.requested_at else ""
+        cells = (job.job_id, job.status, job.pipeline, f"{done}/{len(job.steps)}", made, job.requester, requested)
+        rows.append([printable(str(cell or "")) for cell in cells])
+    print_table(("job", "status", "pipeline", "steps", "model", "requester", "requested (UTC)"), rows)
+
+
+def _print_versions(versions: list[VersionView], json: bool) -> None:
+    if json:
+        print_json(versions)
+        return
+    rows = [
+        (
+            version.id,
+            ", ".join(version.aliases),
+            f"{version.registered_at:%Y-%m-%d %H:%M:%S}",
+            version.lineage.job_id,
+            version.artifact.sha256[:16],
+        )
+        for version in versions
+    ]
+    print_table(
+        ("model", "aliases", "registered (UTC)", "job", "artifact"), [[printable(cell) for cell in row] for row in rows]
+    )
+
+
+def _print_remarks(past: Past) -> None:
+    for remark in past.remarks:
+        say(printable(remark))
+    say(f"{past.records} records of the log")

@@ -48,19 +48,20 @@ class Limit(NamedTuple):
     """Bytes of keys, values and headers."""
 
 
+FULL = Limit()
+
 Told = Callable[[int, int], None]
 """Hears how many records are exported, and how many offsets there are."""
 
 
 async def export(
-    bootstrap: str, folder: Path, topics: Sequence[str], *, limit: Limit = Limit(), told: Told = lambda _done, _of: None
+    bootstrap: str, folder: Path, topics: Sequence[str], *, limit: Limit = FULL, told: Told = lambda _done, _of: None
 ) -> tuple[Manifest, bool]:
     """Everything that `topics` hold now, or what is missing of an export that was interrupted; and whether this run ended it.
 
     Raises Unusable, UnknownTopic, NoPyarrow and the errors of broker and disk; what is there by then is kept.
     """
     parquet.require_pyarrow()
-    folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         if (manifest := read_manifest(folder)) is not None:
             _same_topics(folder, topics, manifest.partitions)
@@ -83,7 +84,7 @@ async def export(
             partitions=tuple(exported),
         )
         write_durably(folder / MANIFEST, manifest.model_dump_json(indent=1).encode() + b"\n")
-        (folder / PLAN).unlink()
+        _forget_plan(folder)
         return manifest, True
 
 
@@ -100,8 +101,6 @@ class _Writer:
 
     async def fill(self, bootstrap: str) -> ExportedPartition:
         """Take up what is there, then read on to the planned end."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(self._folder.parent)
         self._take_up()
         partition = self._partition
         if self._next < partition.end:
@@ -116,6 +115,8 @@ class _Writer:
 
     def _take_up(self) -> None:
         """The chunks of an earlier run, read again; a half one is removed."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(self._folder.parent)
         for path in self._folder.glob(".*.partial"):
             path.unlink()
         for path in sorted(self._folder.glob("*.parquet")):
@@ -193,8 +194,7 @@ def file_sha256(path: Path) -> str:
 
 
 async def _begin(bootstrap: str, folder: Path, topics: Sequence[str]) -> Plan:
-    if others := sorted(path.name for path in folder.iterdir() if not path.name.endswith(".partial")):
-        raise Unusable(f"{folder} holds {others[0]!r} and no export; name a folder that is empty or not there yet")
+    _require_empty(folder)
     spans = await log.bounds(bootstrap, topics)
     plan = Plan(
         format=FORMAT,
@@ -207,6 +207,15 @@ async def _begin(bootstrap: str, folder: Path, topics: Sequence[str]) -> Plan:
     )
     write_durably(folder / PLAN, plan.model_dump_json(indent=1).encode() + b"\n")
     return plan
+
+
+def _require_empty(folder: Path) -> None:
+    if others := sorted(path.name for path in folder.iterdir() if not path.name.endswith(".partial")):
+        raise Unusable(f"{folder} holds {others[0]!r} and no export; name a folder that is empty or not there yet")
+
+
+def _forget_plan(folder: Path) -> None:
+    (folder / PLAN).unlink()
 
 
 def _same_topics(folder: Path, topics: Sequence[str], partitions: Sequence[PlannedPartition]) -> None:
@@ -227,6 +236,7 @@ async def _same_log(bootstrap: str, folder: Path, plan: Plan) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,54 @@
+"""Why: a projection as it was at some point of the log, folded in memory by the service's own `evolve`: no database, no shadow."""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+
+from schemas.envelope import Event, UnknownVersion, Unreadable, decode
+from services.chassis.aggregate import Domain, Ref
+from services.chassis.records import Place, Record, appended_at, named, place_of
+from services.chassis.replay.row import RowFold
+from services.chassis.unit import Row
+
+
+@dataclass
+class MemoryFold:
+    """Rows by aggregate. Holds every row that a record has touched; feed it in the order of the log per partition.
+
+    A record that cannot be handled stops its aggregates there, as it does in the live service, and is named in `stopped`.
+    """
+
+    domain: Domain
+    left_out: Set[Place] = frozenset()
+    """Records that were given up; as in every replay they do not count."""
+    stopped: dict[Ref, str] = field(default_factory=dict)
+    """Why an aggregate went no further, with the place of the record."""
+    unread: int = 0
+    """Records that are no events of ours, or of a version that this code does not know."""
+    _folds: dict[Ref, RowFold] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> Mapping[Ref, Row]:
+        """What has been folded."""
+        return {ref: fold.row for ref, fold in self._folds.items()}
+
+    def feed(self, record: Record) -> None:
+        """Fold one record. Never raises for what is in it."""
+        place = place_of(record)
+        if place in self.left_out:
+            return
+        try:
+            event = decode(record.value, record.headers, self.domain.handles, appended_at(record))
+        except (Unreadable, UnknownVersion):
+            self.unread += 1
+            return
+        if not isinstance(event, Event):
+            return
+        for ref in self.domain.touches(event):
+            if ref not in self.stopped:
+                fold = self._folds.setdefault(
+                    ref, RowFold(self.domain, ref, Row(self.domain.aggregates[ref.aggregate].state()))
+                )
+                try:
+                    fold.fold(event, place)
+                except Exception as error:
+                    self.stopped[ref] = f"{named(place)}: {type(error).__name__}: {error}"

@@ -1,0 +1,86 @@
+"""Why: what the log said at a moment: every record that the broker had appended by then, folded by the code that runs today.
+
+What a decider knew when it decided is in its decision; this is what had become known.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from schemas.steps import Policy
+from schemas.topics import JOBS, MODELS, REQUESTS, Topic
+from services.chassis import log
+from services.chassis.aggregate import Domain
+from services.chassis.deadletters.discards import read_discards
+from services.chassis.replay.memory import MemoryFold
+from services.chassis.replay.projection import Folding
+from services.orchestrator.domain.job import JobDomain
+from services.orchestrator.domain.state import JobState
+from services.orchestrator.queries import JobRow
+from services.orchestrator.rendering import job_view
+from services.orchestrator.views import JobView
+from services.registry.domain.models import ModelState, RegistrationState, RegistryDomain, model_ref
+from services.registry.queries import VersionRow
+from services.registry.views import VersionView
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+@dataclass
+class Past:
+    """A fold up to a moment, and what is to be said about it."""
+
+    fold: MemoryFold
+    records: int = 0
+    remarks: list[str] = field(default_factory=list)
+    """Why the answer may be less than the whole truth; empty where it is not."""
+
+
+async def jobs_at(bootstrap: str, moment: datetime) -> tuple[list[JobView], Past]:
+    """Every job requested by `moment`, the newest first, as it was. Raises UnknownTopic and the broker's errors."""
+    past = await _fold(bootstrap, JobDomain(Policy()), (REQUESTS, JOBS), moment)
+    views = []
+    for ref, row in past.fold.rows.items():
+        assert isinstance(row.state, JobState)
+        assert row.updated_at is not None
+        if row.state.wish is None:
+            past.remarks.append(f"job {ref.key}: there are facts about it, but no JobRequested by then")
+        else:
+            views.append(job_view(JobRow(ref.key, row.state, row.sequence, row.updated_at)))
+    return sorted(views, key=lambda view: (view.requested_at or moment, view.job_id), reverse=True), past
+
+
+async def versions_at(bootstrap: str, moment: datetime) -> tuple[list[VersionView], Past]:
+    """Every version registered by `moment`, the newest first, with the aliases of then. Raises as `jobs_at` does."""
+    past = await _fold(bootstrap, RegistryDomain(), (MODELS,), moment)
+    rows = past.fold.rows
+    views = []
+    for row in rows.values():
+        state = row.state
+        if isinstance(state, RegistrationState) and state.registered and state.registered_at:
+            owner = rows[model_ref(state.registered.model)].state
+            assert isinstance(owner, ModelState)
+            aliases = sorted(alias for alias, version in owner.aliases.items() if version == state.registered.version)
+            views.append(VersionView.of(VersionRow(state.registered, state.registered_at, tuple(aliases))))
+    return sorted(views, key=lambda view: (view.registered_at, view.id), reverse=True), past
+
+
+async def _fold(bootstrap: str, domain: Domain, topics: tuple[Topic, ...], moment: datetime) -> Past:
+    spans = await log.bounds(bootstrap, [topic.name for topic in topics])
+    after = moment - timedelta(microseconds=moment.microsecond % 1000) + _MILLISECOND
+    cut = await log.first_at(bootstrap, spans, after)
+    gone = {(item.topic, item.partition, item.offset) for item in await read_discards(bootstrap, domain.source)}
+    past = Past(MemoryFold(Folding(domain), gone))
+    past.remarks += [
+        f"{topic}:{number} begins at offset {begin}: what lay before was removed from the log"
+        for (topic, number), (begin, _) in sorted(spans.items())
+        if begin > 0
+    ]
+    async for chunk in log.read(bootstrap, {place: (spans[place][0], end) for place, end in cut.items()}):
+        for record in chunk:
+            past.fold.feed(record)
+        past.records += len(chunk)
+    past.remarks += [
+        f"{ref.aggregate} {ref.key} went no further than before {reason}"
+        for ref, reason in sorted(past.fold.stopped.items())
+    ]
+    return past
