@@ -27,6 +27,7 @@ class Evidence:
     version: str | None
     """`model@1.0.0` where a version was asked for."""
     records: list[Located]
+    """By place, so the same log gives the same trace, whichever partition was read first."""
 
 
 async def evidence(bootstrap: str, target: str) -> Evidence:
@@ -54,7 +55,7 @@ async def evidence(bootstrap: str, target: str) -> Evidence:
     ]
     if not about:
         raise Unknown(f"job {job_id!r}: the log does not know it{_meant(models, target)}")
-    return Evidence(job_id, version, about)
+    return Evidence(job_id, version, sorted(about, key=lambda item: item.place))
 
 
 def _is_the_registrys(event: Event) -> bool:

@@ -145,7 +145,7 @@ def trace(job_id: str, records: Sequence[Located], version: str | None = None) -
         requester=str(sent.get("requester")) if sent and sent.get("requester") else None,
         request=state.accepted.request.model_dump(mode="json") if state.accepted else sent,
         policy=state.accepted.policy.model_dump(mode="json") if state.accepted else None,
-        milestones=tuple(_hop(item) for item in unique if item.event.type in _MILESTONES),
+        milestones=tuple(_hop(item) for item in sorted(unique, key=lambda each: each.at) if item.event.type in _MILESTONES),
         fault=state.ending.fault if state.ending else None,
         steps=tuple(_step(state, step, unique, asked) for step in plan),
         versions=versions,
