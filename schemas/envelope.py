@@ -35,6 +35,9 @@ DEPTH_LIMIT = 64
 _LONGEST_INTEGER = 300
 """Digits of an integer at most; Python and JSON parsers of others refuse numbers far longer than a double."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_CONTENT = "content-type"
+_HEADERS = {_CONTENT: _CONTENT, **{f"ce_{name}": name for name in _READ}}
+CONTENT_TYPE = (_CONTENT, b"application/json")
 
 
 class Unreadable(ValueError):
@@ -86,8 +89,8 @@ def wire_data(data: EventData) -> str:
     return data.model_dump_json()
 
 
-def encode(event: Event) -> tuple[bytes, list[tuple[str, bytes]]]:
-    """Value and headers of `event` in binary mode."""
+def wire_attributes(event: Event) -> dict[str, str]:
+    """The headers of `event` in binary mode, but for the content type; those without a value are left out."""
     attributes = {
         "ce_specversion": "1.0",
         "ce_id": event.id,
@@ -100,9 +103,14 @@ def encode(event: Event) -> tuple[bytes, list[tuple[str, bytes]]]:
         "ce_causationid": event.causation_id,
         "ce_traceparent": event.traceparent,
         "ce_sequence": None if event.sequence is None else f"{event.sequence:0{SEQUENCE_DIGITS}d}",
-        "content-type": "application/json",
     }
-    return wire_data(event.data).encode(), [(name, value.encode()) for name, value in attributes.items() if value]
+    return {name: value for name, value in attributes.items() if value}
+
+
+def encode(event: Event) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """Value and headers of `event` in binary mode."""
+    headers = [(name, value.encode()) for name, value in wire_attributes(event).items()]
+    return wire_data(event.data).encode(), [*headers, CONTENT_TYPE]
 
 
 def decode(
@@ -113,16 +121,15 @@ def decode(
     Raises Unreadable for a record that is no CloudEvent, no JSON or not of its type's shape, and UnknownVersion for a
     breaking version (`.v2`) of a handled type that this code does not know.
     """
-    attributes, body = _attributes(value, {name.lower(): raw for name, raw in headers})
+    attributes, body, plain = _attributes(value, headers)
     for name in _REQUIRED:
         if not attributes.get(name):
             raise Unreadable(f"CloudEvents attribute `{name}` is missing; send binary mode (ce_{name}) or structured mode")
-    for name in _READ:
-        text = attributes.get(name, "")
-        limit = SUBJECT_LIMIT if name == "subject" else ATTRIBUTE_LIMIT
-        if len(text) > limit:
+    for name, text in attributes.items():
+        if len(text) > ATTRIBUTE_LIMIT and (name != "subject" or len(text) > SUBJECT_LIMIT):
+            limit = SUBJECT_LIMIT if name == "subject" else ATTRIBUTE_LIMIT
             raise Unreadable(f"CloudEvents attribute `{name}` is longer than {limit} characters; shorten it")
-        if _UNSTORABLE.search(text):
+        if (not text.isascii() and _UNSTORABLE.search(text)) or "\x00" in text:
             raise Unreadable(f"CloudEvents attribute `{name}` holds a NUL or a lone surrogate; send valid Unicode text")
     if attributes["specversion"] != "1.0":
         raise Unreadable(f"specversion {attributes['specversion']!r} is not supported; send 1.0")
@@ -131,7 +138,7 @@ def decode(
         return Unhandled(attributes["id"], attributes["source"], attributes["type"])
     if suffix:
         raise UnknownVersion(f"type {attributes['type']} is newer than this service; upgrade the service, it waits here")
-    data = _data(EVENT_TYPES[base], body)
+    data = _data(EVENT_TYPES[base], body, plain=plain)
     return Event(
         id=attributes["id"],
         source=attributes["source"],
@@ -145,21 +152,33 @@ def decode(
     )
 
 
-def _attributes(value: bytes | None, headers: Mapping[str, bytes | None]) -> tuple[dict[str, str], object]:
+def _attributes(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> tuple[dict[str, str], object, bool]:
+    """Attributes, data, and whether nothing in the data can need cleaning."""
     if value is None:
         raise Unreadable("the record has no value; send the event's data as JSON")
-    body = _json(value)
-    if (headers.get("content-type") or b"").lower().startswith(_STRUCTURED):
+    body, plain = _json(value)
+    raw: dict[str, bytes] = {}
+    for header, held in headers:
+        name = _HEADERS.get(header) or _HEADERS.get(header.lower())
+        if name is not None:
+            raw[name] = held or b""
+    if raw.pop(_CONTENT, b"").lower().startswith(_STRUCTURED):
         if not isinstance(body, dict):
             raise Unreadable("a structured event must be a JSON object")
-        return {name: _plain(name, body[name]) for name in _READ if body.get(name) is not None}, body.get("data")
-    attributes: dict[str, str] = {}
-    for name in _READ:
-        try:
-            attributes[name] = (headers.get(f"ce_{name}") or b"").decode()
-        except UnicodeDecodeError:
-            raise Unreadable(f"header ce_{name} is not UTF-8; send it as UTF-8 text") from None
-    return {name: text for name, text in attributes.items() if text}, body
+        return {name: _plain(name, body[name]) for name in _READ if body.get(name) is not None}, body.get("data"), plain
+    try:
+        return {name: held.decode() for name, held in raw.items() if held}, body, plain
+    except UnicodeDecodeError:
+        name = next(name for name, held in raw.items() if not _is_text(held))
+        raise Unreadable(f"header ce_{name} is not UTF-8; send it as UTF-8 text") from None
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _plain(name: str, value: object) -> str:
@@ -169,9 +188,15 @@ def _plain(name: str, value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _json(value: bytes) -> object:
+def _json(value: bytes) -> tuple[object, bool]:
+    """What JSON text says, and whether nothing in it can need cleaning, told without walking through it."""
     try:
-        return json.loads(value, parse_constant=_no_constant, parse_int=_integer)
+        if value.count(b"{") + value.count(b"[") <= DEPTH_LIMIT and not any(sign in value for sign in _SUSPECT):
+            try:
+                return _PLAIN.decode(value.decode()), True
+            except _Boundless:
+                pass
+        return _ANY.decode(value.decode(json.detect_encoding(value), "surrogatepass")), False
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"the value is no JSON ({error}); send UTF-8 JSON") from None
 
@@ -184,11 +209,34 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
 
 
-def _data(model: type[EventData], body: object) -> EventData:
+class _Boundless(Exception):
+    """A number that no double holds."""
+
+
+def _bounded_integer(digits: str) -> int:
+    if len(digits) > _LONGEST_INTEGER:
+        raise _Boundless
+    return int(digits)
+
+
+def _bounded_float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise _Boundless
+    return number
+
+
+_SUSPECT = (b"\\u", b"\x00", b"\xed", b"\xef\xbb\xbf")
+"""Without these, JSON text holds no NUL and no lone surrogate, and is UTF-8 without a mark of its order."""
+_PLAIN = json.JSONDecoder(parse_constant=_no_constant, parse_int=_bounded_integer, parse_float=_bounded_float)
+_ANY = json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer)
+
+
+def _data(model: type[EventData], body: object, *, plain: bool) -> EventData:
     if not isinstance(body, dict):
         raise Unreadable(f"the data of {model.type_name()} must be a JSON object")
     faults: list[Reason] = []
-    clean = _storable(body, "", faults)
+    clean = body if plain else _storable(body, "", faults)
     if model is JobRequested:
         return _job_requested(body, clean, faults)
     if faults:
@@ -204,7 +252,7 @@ def _job_requested(body: dict[str, Any], clean: Any, faults: list[Reason]) -> Jo
     job_id = body.get("job_id")
     if not isinstance(job_id, str) or not 0 < len(job_id) <= ATTRIBUTE_LIMIT or clean["job_id"] != job_id:
         raise Unreadable(f"field job_id: text of 1 to {ATTRIBUTE_LIMIT} characters is needed to answer at all; add it")
-    return JobRequested(job_id=job_id, request=clean, faults=tuple(faults))
+    return JobRequested.model_construct(job_id=job_id, request=clean, faults=tuple(faults))
 
 
 def _storable(value: Any, path: str, faults: list[Reason], depth: int = 0) -> Any:

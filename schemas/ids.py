@@ -1,13 +1,14 @@
 """Why: ids and trace contexts are made in one place, so that every hop is sortable and traceable."""
 
 import hashlib
+import random
 import re
-import secrets
 
 import uuid_utils
 
 TRACEPARENT_PATTERN = r"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$"
 """https://www.w3.org/TR/trace-context/: version, trace id, span id, flags."""
+_RANDOM = random.Random()  # noqa: S311 (spans need to differ, not to be secret)
 _TRACEPARENT = re.compile(TRACEPARENT_PATTERN)
 
 
@@ -25,8 +26,8 @@ def root_traceparent(source: str, event_id: str) -> str:
 def child_traceparent(parent: str | None) -> str:
     """A new span in the trace of `parent`, or a new trace where `parent` is missing or malformed."""
     match = _TRACEPARENT.fullmatch(parent or "")
-    trace_id, flags = (match[1], match[3]) if match else (secrets.token_hex(16), "01")
-    return f"00-{trace_id}-{secrets.token_hex(8)}-{flags}"
+    trace_id, flags = (match[1], match[3]) if match else (f"{_RANDOM.getrandbits(128):032x}", "01")
+    return f"00-{trace_id}-{_RANDOM.getrandbits(64):016x}-{flags}"
 
 
 def trace_id(traceparent: str | None) -> str | None:

@@ -108,9 +108,10 @@ async def fold_all(
     connection: AsyncConnection, domain: Domain, effects: Effects | None, decoded: Decoded, done: Applied
 ) -> None:
     """Fold decoded records in order and write what follows, in the caller's transaction, which holds their positions' locks."""
-    incoming = await _without_duplicates(connection, domain, decoded, done)
-    loaded = await store.lock_rows(connection, domain, _refs(domain, incoming))
-    unit = Unit(domain, loaded, await store.database_now(connection), new_id)
+    incoming = await without_duplicates(connection, domain, decoded)
+    done.skipped += len(decoded) - len(incoming)
+    locked = await store.lock_rows(connection, domain, _refs(domain, incoming))
+    unit = Unit(domain, locked.rows, locked.now, new_id)
     seen = _fold(unit, incoming)
     await write_back(connection, unit, effects, seen)
     done.applied += len(incoming) - unit.skipped
@@ -175,10 +176,8 @@ def _open_all(
     return opened, dead
 
 
-async def _without_duplicates(
-    connection: AsyncConnection, domain: Domain, decoded: Decoded, done: Applied
-) -> list[tuple[Record, Event]]:
-    """Own numbered events are known by their number, lossy ones not at all, every other by its source and id."""
+async def without_duplicates(connection: AsyncConnection, domain: Domain, decoded: Decoded) -> Decoded:
+    """What was not applied yet. Own numbered events are known by their number, lossy ones not at all, every other by its source and id."""
 
     def exempt(event: Event) -> bool:
         return is_own(domain, event) or TOPIC_OF[event.type] is PROGRESS
@@ -191,8 +190,6 @@ async def _without_duplicates(
         elif (event.source, event.id) in new:
             new.discard((event.source, event.id))
             kept.append((record, event))
-        else:
-            done.skipped += 1
     return kept
 
 

@@ -33,8 +33,8 @@ async def transact(
     An exception inside the block rolls the whole of it back.
     """
     async with engine.begin() as connection:
-        rows = await store.lock_rows(connection, domain, refs)
-        unit = Unit(domain, rows, await store.database_now(connection), new_id)
+        rows, now = await store.lock_rows(connection, domain, refs)
+        unit = Unit(domain, rows, now, new_id)
         yield Command(connection, unit)
         await write_back(connection, unit, effects, unit.folded)
 

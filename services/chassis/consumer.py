@@ -7,6 +7,7 @@ raw records through (`subscription`); decoding happens inside the transaction's 
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,6 +37,8 @@ from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
 _log = get_logger(__name__)
 _UPKEEP_SECONDS = 1.0
 _JOINING_SECONDS = 0.1
+_LOGGED_DECISIONS = 20
+"""So many decisions of one transaction are logged one by one: a backlog would make a line for each of thousands."""
 
 
 class LogReplaced(Exception):
@@ -297,6 +300,10 @@ class Consumer:
         metrics.PARKED.labels(self.service).inc(done.parked)
         if done.dead or done.parked:
             _log.warning("records became dead letters", count=done.dead, parked=done.parked)
+        if len(done.emitted) > _LOGGED_DECISIONS:
+            kinds = Counter(event.type for event in done.emitted)
+            _log.info("decided much", decisions=len(done.emitted), types=dict(kinds))
+            return
         for event in done.emitted:
             _log.info(
                 "decided", type=event.type, event_id=event.id, job_id=event.correlation_id, subject=event.subject,

@@ -63,6 +63,7 @@ class Relay:
     blocked: dict[str, str] = field(default_factory=dict)
     """Keys whose next event could not be sent in the last drain, with the reason."""
     _dead_letters_after: float = 0.0
+    _upkeep_after: float = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop`; what is committed by then is still sent, as far as the broker answers."""
@@ -109,15 +110,24 @@ class Relay:
         blocked: dict[str, str] = {}
         while rows := (await connection.execute(_READ, {"blocked": list(blocked)})).all():
             await self._send_rows(connection, producer, rows, blocked, stop)
+            if len(rows) < _ROWS:  # what is committed from now on wakes the relay again
+                break
+        self.blocked = blocked
+        reason = "; ".join(f"{key}: {why}" for key, why in blocked.items())
+        self.health.report("relaying", not blocked, f"cannot be sent: {reason}"[:500])
+        now = asyncio.get_running_loop().time()
+        if now >= self._upkeep_after:
+            self._upkeep_after = now + _POLL_SECONDS
+            await self._upkeep(connection, producer)
+
+    async def _upkeep(self, connection: AsyncConnection, producer: AIOKafkaProducer) -> None:
+        """What need not be done with every event: copies of dead letters, gauges."""
         if asyncio.get_running_loop().time() >= self._dead_letters_after:
             await self._copy_dead_letters(connection, producer)
         waiting, oldest = (await connection.execute(_WAITING)).one()
         metrics.OUTBOX_ROWS.labels(self.service).set(waiting)
         age = (datetime.now(UTC) - datetime.fromisoformat(oldest)).total_seconds() if oldest else 0.0
         metrics.OUTBOX_SECONDS.labels(self.service).set(max(0.0, age))
-        self.blocked = blocked
-        reason = "; ".join(f"{key}: {why}" for key, why in blocked.items())
-        self.health.report("relaying", not blocked, f"cannot be sent: {reason}"[:500])
 
     async def _send_rows(
         self,

@@ -54,6 +54,8 @@ class Runtime:
         self.topics = tuple(topics)
         url = settings.database_url_for(service)
         self.engine = store.connect(url)
+        self._batches = store.connect(url, pool_size=2, probe=False)
+        """For the consumer, which tries again whatever happens."""
         self.publisher = Publisher(settings.kafka_bootstrap, f"neuroweaver-{service}")
         self.signals = Signals(url)
         self.health = Health(
@@ -93,6 +95,7 @@ class Runtime:
             relay_stop.set()
             await asyncio.gather(*support)
             await self.engine.dispose()
+            await self._batches.dispose()
             _log.info("stopped", service=self.service)
 
     def _support(self) -> list[tuple[str, Task]]:
@@ -119,7 +122,7 @@ class Runtime:
         if stop.is_set():
             return
         consumer = Consumer(
-            self.settings, self.service, self.domain, self.effects, self.topics, self.engine, self.health
+            self.settings, self.service, self.domain, self.effects, self.topics, self._batches, self.health
         )  # fmt: skip
         ticker = Ticker(self.engine, self.domain, self.effects)
         loops: list[tuple[str, Task]] = [("consumer", consumer.run), ("ticker", ticker.run), ("prune", self._prune)]

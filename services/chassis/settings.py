@@ -29,7 +29,7 @@ class ServiceSettings(BaseSettings):
         default=None, description="Stable name of this process among its service's; gives static Kafka membership."
     )
     batch_records: int = Field(default=500, ge=1, le=10_000, description="Records in one transaction at most.")
-    batch_timeout_ms: int = Field(default=20, ge=1, description="Wait of an empty poll, milliseconds.")
+    batch_timeout_ms: int = Field(default=5, ge=1, description="Wait of an empty poll, milliseconds.")
     session_timeout_ms: int = Field(default=10_000, ge=1000, description="Kafka session time-out, milliseconds.")
     dead_letter_run: int = Field(default=10, ge=2, description="So many records of a partition that fail in a row stop it.")
     dead_letter_share: float = Field(

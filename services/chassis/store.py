@@ -4,15 +4,16 @@ Rule 4: positions are locked first, then every touched aggregate in the order of
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from schemas.envelope import PREFIX, Event, encode
+from schemas.envelope import CONTENT_TYPE, PREFIX, Event, wire_attributes, wire_data
 from schemas.topics import TOPIC_OF, aggregate_key
 from services.chassis.aggregate import AggregateType, Domain, Ref
 from services.chassis.tables import HEADER_COLUMNS, OPERATIONAL, PROJECTION
@@ -41,9 +42,11 @@ INSERT_INBOX = text(
 )
 PRUNE_INBOX = text("DELETE FROM inbox WHERE received_at < now() - make_interval(days => :days)")
 INSERT_OUTBOX = text(
-    f"""INSERT INTO outbox (aggregatetype, aggregateid, type, payload, {", ".join(HEADER_COLUMNS)})
+    f"""WITH filled AS (
+        INSERT INTO outbox (aggregatetype, aggregateid, type, payload, {", ".join(HEADER_COLUMNS)})
         SELECT * FROM unnest(CAST(:aggregatetype AS text[]), CAST(:aggregateid AS text[]), CAST(:type AS text[]),
-                             CAST(:payload AS text[]), {", ".join(f"CAST(:{name} AS text[])" for name in HEADER_COLUMNS)})"""
+                             CAST(:payload AS text[]), {", ".join(f"CAST(:{name} AS text[])" for name in HEADER_COLUMNS)}))
+        SELECT pg_notify('{OUTBOX_CHANNEL}', '')"""
 )
 INSERT_SWEEP = text("INSERT INTO sweep (aggregate, key) VALUES (:aggregate, :key) ON CONFLICT DO NOTHING")
 NOTIFY = text("SELECT pg_notify(:channel, :payload)")
@@ -57,14 +60,18 @@ class Position(NamedTuple):
     """Whether its dead letters must be asked before its records are applied."""
 
 
-def connect(url: str, *, projection: str = PROJECTION, pool_size: int = 8) -> AsyncEngine:
-    """An engine whose unqualified table names mean the schema `projection`, then `operational`."""
+def connect(url: str, *, projection: str = PROJECTION, pool_size: int = 8, probe: bool = True) -> AsyncEngine:
+    """An engine whose unqualified table names mean the schema `projection`, then `operational`.
+
+    `probe` asks each connection whether it lives before it is used, which costs a round trip; whoever tries again anyway
+    can do without.
+    """
     return create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=10,
-        pool_pre_ping=True,
+        pool_pre_ping=probe,
         connect_args={
             "timeout": 10,
             "server_settings": {
@@ -112,40 +119,90 @@ async def enter_inbox(connection: AsyncConnection, events: Iterable[Event]) -> s
     return {(source, event_id) for source, event_id in rows}
 
 
-async def lock_rows(connection: AsyncConnection, domain: Domain, refs: Iterable[Ref]) -> dict[Ref, Row]:
+class Locked(NamedTuple):
+    """Rows that are ours until the transaction ends."""
+
+    rows: dict[Ref, Row]
+    now: datetime
+    """The database's clock when the last of them was locked, so that all deciders of a service share one."""
+
+
+async def lock_rows(connection: AsyncConnection, domain: Domain, refs: Iterable[Ref]) -> Locked:
     """The rows of `refs`, inserted where absent, locked in order until the transaction ends."""
     rows: dict[Ref, Row] = {}
+    now = datetime.now(UTC)  # where there is nothing to decide about
     for name, group in groupby(sorted(set(refs)), key=lambda ref: ref.aggregate):
         aggregate = domain.aggregates[name]
         keys = [ref.key for ref in group]
-        await connection.execute(_insert_absent(name), {"keys": keys})
-        for key, sequence, state, created, updated, offsets, own in await connection.execute(_select(name), {"keys": keys}):
-            rows[Ref(name, key)] = Row(
-                state=aggregate.state.stored(state),
-                sequence=sequence,
-                created_at=created,
-                updated_at=updated,
-                offsets=json.loads(offsets),
-                own_event_id=own,
-            )
+        new = set()
+        for key, at in await connection.execute(_insert_absent(name), {"keys": keys}):
+            new.add(key)
+            now = at
+            rows[Ref(name, key)] = Row(aggregate.state())
+        if known := [key for key in keys if key not in new]:
+            for key, *columns, at in await connection.execute(_select(name, "FOR UPDATE"), {"keys": known}):
+                now = at
+                rows[Ref(name, key)] = _row(aggregate, *columns)
+    return Locked(rows, now.astimezone(UTC))
+
+
+async def read_rows(connection: AsyncConnection, domain: Domain, refs: Iterable[Ref]) -> dict[Ref, Row]:
+    """Those of `refs` that have a row, unlocked."""
+    rows: dict[Ref, Row] = {}
+    for name, group in groupby(sorted(set(refs)), key=lambda ref: ref.aggregate):
+        found = await connection.execute(_select(name, ""), {"keys": [ref.key for ref in group]})
+        rows |= {Ref(name, key): _row(domain.aggregates[name], *columns) for key, *columns, _now in found}
     return rows
 
 
-def _insert_absent(table: str) -> TextClause:
-    return text(
-        f'INSERT INTO {table} (key) SELECT key FROM unnest(CAST(:keys AS text[])) AS key ORDER BY key COLLATE "C" ON CONFLICT DO NOTHING'
+def _row(
+    aggregate: AggregateType, sequence: int, state: str, created: Any, updated: Any, offsets: str, own: str | None
+) -> Row:
+    return Row(
+        state=aggregate.state.stored(state),
+        sequence=sequence,
+        created_at=created,
+        updated_at=updated,
+        offsets=json.loads(offsets),
+        own_event_id=own,
     )
 
 
-def _select(table: str) -> TextClause:
+@cache
+def _insert_absent(table: str) -> TextClause:
     return text(
-        f"""SELECT key, sequence, CAST(state AS text), created_at, updated_at, CAST(offsets AS text), own_event_id
-            FROM {table} WHERE key = ANY(CAST(:keys AS text[])) ORDER BY key COLLATE "C" FOR UPDATE"""
+        f"""INSERT INTO {table} (key) SELECT key FROM unnest(CAST(:keys AS text[])) AS key ORDER BY key COLLATE "C"
+            ON CONFLICT DO NOTHING RETURNING key, clock_timestamp()"""
+    )
+
+
+@cache
+def _select(table: str, lock: str) -> TextClause:
+    return text(
+        f"""SELECT key, sequence, CAST(state AS text), created_at, updated_at, CAST(offsets AS text), own_event_id,
+                   clock_timestamp()
+            FROM {table} WHERE key = ANY(CAST(:keys AS text[])) ORDER BY key COLLATE "C" {lock}"""
     )
 
 
 async def save_rows(connection: AsyncConnection, domain: Domain, rows: Mapping[Ref, Row]) -> None:
     """Write rows back, one statement per aggregate type; states whole, so that no later default changes what they say."""
+    for aggregate, values in _columns(domain, rows):
+        await connection.execute(_update(aggregate), values)
+
+
+async def copy_rows(connection: AsyncConnection, domain: Domain, rows: Mapping[Ref, Row], schema: str) -> None:
+    """Add rows that the tables in `schema` do not have, in bulk."""
+    pooled = await connection.get_raw_connection()
+    assert pooled.driver_connection is not None
+    for aggregate, values in _columns(domain, rows):
+        await pooled.driver_connection.copy_records_to_table(
+            aggregate.name, schema_name=schema, columns=tuple(values), records=zip(*values.values(), strict=True)
+        )
+
+
+def _columns(domain: Domain, rows: Mapping[Ref, Row]) -> Iterator[tuple[AggregateType, dict[str, list[object]]]]:
+    """Per aggregate type the values of every column, in the order of keys."""
     for name, group in groupby(sorted(rows), key=lambda ref: ref.aggregate):
         aggregate = domain.aggregates[name]
         batch = [(ref.key, rows[ref]) for ref in group]
@@ -156,12 +213,12 @@ async def save_rows(connection: AsyncConnection, domain: Domain, rows: Mapping[R
             "due_at": [aggregate.due(row.state) for _, row in batch],
             "created_at": [row.created_at for _, row in batch],
             "updated_at": [row.updated_at for _, row in batch],
-            "offsets": [json.dumps(row.offsets, sort_keys=True) for _, row in batch],
+            "offsets": [_OFFSETS(row.offsets) for _, row in batch],
             "own_event_id": [row.own_event_id for _, row in batch],
         }
         extra = [aggregate.values(row.state) for _, row in batch]
         values |= {column: [value[column] for value in extra] for column in aggregate.columns}
-        await connection.execute(_update(aggregate), values)
+        yield aggregate, values
 
 
 _TYPES = {
@@ -169,12 +226,18 @@ _TYPES = {
     "updated_at": "timestamptz", "offsets": "text", "own_event_id": "text",
 }  # fmt: skip
 _AS_JSON = ("state", "offsets")
+_OFFSETS = json.JSONEncoder(sort_keys=True).encode
 ROW_COLUMNS = tuple(_TYPES)
 """Columns that every aggregate's table has."""
 
 
 def _update(aggregate: AggregateType) -> TextClause:
-    types = {**_TYPES, **aggregate.columns}
+    return _update_statement(aggregate.name, tuple(aggregate.columns.items()))
+
+
+@cache
+def _update_statement(table: str, extra: tuple[tuple[str, str], ...]) -> TextClause:
+    types = {**_TYPES, **dict(extra)}
     sets = ", ".join(
         f"{column} = CAST(new.{column} AS jsonb)" if column in _AS_JSON else f"{column} = new.{column}"
         for column in types
@@ -182,7 +245,7 @@ def _update(aggregate: AggregateType) -> TextClause:
     )
     arrays = ", ".join(f"CAST(:{column} AS {kind}[])" for column, kind in types.items())
     return text(
-        f"""UPDATE {aggregate.name} AS old SET {sets}
+        f"""UPDATE {table} AS old SET {sets}
             FROM unnest({arrays}) AS new({", ".join(types)}) WHERE old.key = new.key"""
     )
 
@@ -194,16 +257,14 @@ async def fill_outbox(connection: AsyncConnection, events: Sequence[Event]) -> N
     columns: dict[str, list[str | None]] = {name: [] for name in ("aggregatetype", "aggregateid", "type", "payload")}
     columns |= {name: [] for name in HEADER_COLUMNS}
     for event in events:
-        value, headers = encode(event)
-        known = {name: raw.decode() for name, raw in headers}
+        known = wire_attributes(event)
         columns["aggregatetype"].append(TOPIC_OF[event.type].name)
         columns["aggregateid"].append(aggregate_key(event.data))
         columns["type"].append(PREFIX + event.type)
-        columns["payload"].append(value.decode())
+        columns["payload"].append(wire_data(event.data))
         for name in HEADER_COLUMNS:
             columns[name].append(known.get(name))
     await connection.execute(INSERT_OUTBOX, columns)
-    await connection.execute(NOTIFY, {"channel": OUTBOX_CHANNEL, "payload": ""})
 
 
 _READ_OUTBOX = text(f"SELECT payload, {', '.join(HEADER_COLUMNS)} FROM outbox ORDER BY position")
@@ -215,12 +276,9 @@ async def read_outbox(connection: AsyncConnection) -> list[tuple[bytes, list[tup
 
 
 def record_headers(row: Any) -> list[tuple[str, bytes]]:
-    """The headers with which a row of the outbox travels."""
-    known = [(name, value.encode()) for name in HEADER_COLUMNS if (value := getattr(row, name))]
-    return [*known, ("content-type", b"application/json")]
-
-
-async def database_now(connection: AsyncConnection) -> datetime:
-    """The database's clock, so that all deciders of a service share one."""
-    now: datetime = (await connection.execute(text("SELECT clock_timestamp()"))).scalar_one()
-    return now.astimezone(UTC)
+    """The headers with which a row of the outbox travels; its last columns are `HEADER_COLUMNS`."""
+    headers = [
+        (name, value.encode()) for name, value in zip(HEADER_COLUMNS, row[-len(HEADER_COLUMNS) :], strict=True) if value
+    ]
+    headers.append(CONTENT_TYPE)
+    return headers

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from schemas.steps import SERVICES
+from services.chassis.collector import spare_the_collector
 from services.chassis.http import application
 from services.chassis.logging import configure
 from services.chassis.service import Service
@@ -68,6 +69,7 @@ class _Server(uvicorn.Server):
 
 async def serve(services: Sequence[Service], bound: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT; returns when all services have drained. A second Ctrl-C does not wait for requests."""
+    spare_the_collector()
     config = uvicorn.Config(
         application(services),
         log_config=None,

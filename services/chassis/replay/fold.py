@@ -1,22 +1,29 @@
-"""Why: fills a shadow from the log with the live code of a batch, strictly: the first record that fails ends it."""
+"""Why: fills a shadow from the log with the live `evolve`, strictly: the first record that fails ends it.
+
+Nobody else writes to a shadow, so rows are kept in memory while they change and copied in bulk: that, and no lock, is all
+that differs from a live batch.
+"""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from aiokafka import ConsumerRecord
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from schemas.envelope import Event, Unreadable, decode
+from schemas.envelope import Event, Unhandled, Unreadable, decode
 from schemas.ids import new_id
 from services.chassis import log, store
-from services.chassis.aggregate import Domain
-from services.chassis.batch import Records, apply_batch
+from services.chassis.aggregate import Domain, Ref
+from services.chassis.batch import RecordFailure, without_duplicates
 from services.chassis.log import Range
-from services.chassis.records import Partition, Place, appended_at, place_of
-from services.chassis.unit import Unit
+from services.chassis.records import Partition, Place, Record, appended_at, place_of
+from services.chassis.replay.shadow import SHADOW
+from services.chassis.unit import Incoming, Row, Unit
 
 Note = Callable[[int], Awaitable[None]]
+_HELD_BYTES = 8 * 2**20
+"""So many bytes of records are folded at most before rows leave memory for the shadow."""
 
 
 async def _silent(_records: int) -> None:
@@ -35,6 +42,13 @@ class Fold:
     """The first offset of each partition that is not folded yet."""
     left_out: set[Place] = field(default_factory=set)
     """Records that were withheld when they were passed."""
+    _rows: dict[Ref, Row] = field(default_factory=dict)
+    """Rows that changed and are not in the shadow yet."""
+    _stored: set[Ref] = field(default_factory=set)
+    """Those of them that the shadow has in an earlier form."""
+    _spilled: bool = False
+    """Whether the shadow has any row."""
+    _held: int = 0
 
     async def up_to(self, ends: Mapping[Partition, int], withheld: set[Place], note: Note = _silent) -> None:
         """Fold every record below `ends`, but for those that the live service has withheld; `note` is told how many were read.
@@ -42,39 +56,75 @@ class Fold:
         Raises RecordFailure and the errors of broker and database.
         """
         ranges: dict[Partition, Range] = {p: (self.next.get(p, 0), end) for p, end in ends.items()}
-        if not ranges:
-            return
-        async with self.engine.begin() as connection:
-            await connection.execute(store.INSERT_POSITION, [{"topic": t, "partition": p} for t, p in sorted(ranges)])
         async for chunk in log.read(self.bootstrap, ranges):
             places = [place_of(record) for record in chunk]
             self.left_out |= withheld.intersection(places)
-            await self._apply([record for record, place in zip(chunk, places, strict=True) if place not in withheld])
+            async with self.engine.begin() as connection:
+                wanted = [record for record, place in zip(chunk, places, strict=True) if place not in withheld]
+                await self._fold(connection, wanted)
             await note(len(chunk))
+        async with self.engine.begin() as connection:
+            await self._spill(connection)
         self.next |= ends
 
-    async def _apply(self, records: Iterable[ConsumerRecord]) -> None:
-        groups: dict[Partition, list[ConsumerRecord]] = {}
-        for record in records:
-            groups.setdefault((record.topic, record.partition), []).append(record)
-        if not groups:
-            return
-        typed: Records = dict(groups)
-        await apply_batch(self.engine, self.domain, None, typed, dict.fromkeys(groups, 0))
+    async def _fold(self, connection: AsyncConnection, records: Iterable[ConsumerRecord]) -> None:
+        opened = [(record, event) for record in records if (event := _open(self.domain, record))]
+        fresh = await without_duplicates(connection, self.domain, opened)
+        touched = []
+        for record, event in fresh:
+            try:
+                touched.append(self.domain.touches(event))
+            except Exception as error:
+                raise RecordFailure(record, error) from error
+        await self._load(connection, {ref for refs in touched for ref in refs})
+        unit = Unit(self.domain, self._rows, datetime.now(UTC), new_id)
+        for record, event in fresh:
+            try:
+                unit.fold(Incoming(event, record.topic, record.partition, record.offset))
+            except Exception as error:
+                raise RecordFailure(record, error) from error
+            self._held += len(record.value or b"")
+        if self._held > _HELD_BYTES:
+            await self._spill(connection)
+
+    async def _load(self, connection: AsyncConnection, refs: set[Ref]) -> None:
+        missing = refs - self._rows.keys()
+        if self._spilled:
+            found = await store.read_rows(connection, self.domain, missing)
+            self._rows |= found
+            self._stored |= found.keys()
+            missing -= found.keys()
+        self._rows |= {ref: Row(self.domain.aggregates[ref.aggregate].state()) for ref in missing}
+
+    async def _spill(self, connection: AsyncConnection) -> None:
+        """Bring every row that is held to the shadow."""
+        known = {ref: row for ref, row in self._rows.items() if ref in self._stored}
+        await store.save_rows(connection, self.domain, known)
+        new = {ref: row for ref, row in self._rows.items() if ref not in self._stored}
+        await store.copy_rows(connection, self.domain, new, SHADOW)
+        self._spilled = self._spilled or bool(self._rows)
+        self._rows, self._stored, self._held = {}, set(), 0
 
     async def ahead(self, ends: Mapping[Partition, int], waiting: Iterable[tuple[bytes, list[tuple[str, bytes]]]]) -> None:
         """Fold the service's own events beyond its positions: the tail of the log up to `ends`, then its outbox."""
         tail = {p: (self.next.get(p, 0), end) for p, end in ends.items()}
         events = await own_events(self.domain, self.bootstrap, tail, waiting)
-        if not events:
-            return
         async with self.engine.begin() as connection:
-            refs = {ref for event in events for ref in self.domain.touches(event)}
-            rows = await store.lock_rows(connection, self.domain, refs)
-            unit = Unit(self.domain, rows, datetime.now(UTC), new_id)
+            await self._load(connection, {ref for event in events for ref in self.domain.touches(event)})
+            unit = Unit(self.domain, self._rows, datetime.now(UTC), new_id)
             for event in events:
                 unit.fold_ahead(event)
-            await store.save_rows(connection, self.domain, rows)
+            await self._spill(connection)
+
+
+def _open(domain: Domain, record: Record) -> Event | None:
+    try:
+        event = decode(record.value, record.headers, domain.handles, appended_at(record))
+    except Unreadable:
+        return None
+    except Exception as error:
+        raise RecordFailure(record, error) from error
+    return None if isinstance(event, Unhandled) else event
 
 
 async def own_events(

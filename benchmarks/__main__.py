@@ -1,0 +1,61 @@
+"""Why: one run measures everything, arms in turns, on real Kafka and PostgreSQL with fsync on: `make bench`."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks import full_loop, growth, latency, rebuild, report
+from benchmarks.full_loop import Servers
+from services.chassis import topics
+from services.chassis.collector import spare_the_collector
+from services.chassis.devstack.settings import DevStackSettings
+from services.chassis.devstack.stack import DevStack, running
+
+PARTS = ("rebuild", "full_loop", "latency_ms", "growth")
+
+
+def main() -> int:
+    """Exit code 0 when it was measured, whatever the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few events and one round: to see that it runs")
+    parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be given again")
+    parser.add_argument("--out", type=Path, default=Path("var/bench/events.json"), help="where the figures go")
+    arguments = parser.parse_args()
+    spare_the_collector()
+    figures: dict[str, Any] = {}
+    rates: dict[str, list[float]] = {}
+    for part in arguments.only or PARTS:
+        print(f"==> {part}", flush=True)
+        with tempfile.TemporaryDirectory() as home:  # a log of its own: a rebuild reads all of it
+            settings = DevStackSettings(home=Path(home), kafka_bootstrap=None, database_url=None)
+            with running(settings) as stack:
+                asyncio.run(_measure(part, stack, arguments.quick, figures, rates))
+    report.print_report(figures, rates)
+    report.write({**figures, "rates": rates}, arguments.out)
+    print(f"written: {arguments.out}")
+    return 0
+
+
+async def _measure(part: str, stack: DevStack, quick: bool, figures: dict[str, Any], rates: dict[str, list[float]]) -> None:
+    await topics.apply(stack.kafka_bootstrap)
+    servers = Servers(stack.kafka_bootstrap, stack.database_url)
+    if part == "full_loop":
+        rounds, events, few = (1, 10_000, 500) if quick else (5, 40_000, 1_500)
+        rates |= await full_loop.measure(servers, rounds=rounds, events=events, events_per_message=few)
+        figures[part] = full_loop.summary(rates)
+    elif part == "latency_ms":
+        found = latency.summary(await latency.measure(servers, rounds=1 if quick else 3, seconds=3 if quick else 10))
+        figures[part] = {**found[f"{latency.RATES[0]}/s"], "rates": found}
+    elif part == "rebuild":
+        figures[part] = rebuild.summary(
+            await rebuild.measure(servers, rounds=1 if quick else 3, events=5_000 if quick else 50_000)
+        )
+    else:
+        figures[part] = growth.summary(await growth.measure(servers, events=60_000 if quick else 1_000_000))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

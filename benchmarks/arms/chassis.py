@@ -1,0 +1,49 @@
+"""Why: the chassis as it is: consumer, one transaction per batch, relay."""
+
+import asyncio
+import sys
+
+from sqlalchemy import MetaData
+
+from benchmarks.domain import TABLE, TallyDomain
+from benchmarks.load import PARTITIONS
+from schemas.requests import JobRequested
+from schemas.topics import JOBS, Topic
+from services.chassis.collector import spare_the_collector
+from services.chassis.logging import configure
+from services.chassis.migrate import create_database, migrate
+from services.chassis.runtime import Runtime
+from services.chassis.settings import ServiceSettings
+from services.chassis.tables import aggregate_table
+
+
+def runtime(bootstrap: str, database_url: str, service: str, topic: str, own: str = "") -> Runtime:
+    """The service, whose requests lie on a topic of the benchmark's own; `own`: it reads its own events as well."""
+    settings = ServiceSettings(kafka_bootstrap=bootstrap, database_url=database_url)
+    requests = Topic(topic, "job id", (JobRequested,), ("outside",), PARTITIONS, None)
+    return Runtime(settings, service, TallyDomain(service), topics=(requests, JOBS) if own else (requests,))
+
+
+async def prepare(bootstrap: str, database_url: str, service: str, topic: str) -> None:
+    """Its database."""
+    made = runtime(bootstrap, database_url, service, topic)
+    await create_database(made.settings, service)
+    await migrate(made.settings, service)
+    metadata = MetaData()
+    aggregate_table(metadata, TABLE)
+    async with made.engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+    await made.engine.dispose()
+
+
+async def main(*arguments: str) -> None:
+    """Run until standard input ends."""
+    made = runtime(*arguments)
+    async with made.run(()):
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    configure("INFO")
+    spare_the_collector()
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,88 @@
+"""Why: the same requests for every arm, and how fast they were answered, read from the log that the answers lie on."""
+
+import asyncio
+from collections.abc import Iterator
+from uuid import uuid4
+
+import numpy as np
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from numpy.typing import NDArray
+
+from schemas.envelope import encode
+from schemas.requests import JobRequested
+from services.chassis import log
+from services.chassis.publisher import outside_event
+
+PARTITIONS = 6
+_BATCH = 2000
+
+
+Times = NDArray[np.int64]
+"""Milliseconds since 1970."""
+
+
+async def create_topics(bootstrap: str, *names: str) -> None:
+    """Topics with as many partitions as the catalogue's."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names])
+    finally:
+        await admin.close()
+
+
+def requests(count: int) -> Iterator[tuple[bytes, bytes, list[tuple[str, bytes]]]]:
+    """Key, value and headers of `count` requests, each of a job of its own."""
+    run = uuid4().hex[:8]
+    for number in range(count):
+        job_id = f"job-{run}-{number:07}"
+        request = {"job_id": job_id, "requester": "relaycore", "pipeline": "none", "register_as": f"model-{number % 100}"}
+        event = outside_event("relaycore", JobRequested(job_id=job_id, request=request), correlation_id=job_id)
+        value, headers = encode(event)
+        yield job_id.encode(), value, headers
+
+
+async def fill(bootstrap: str, topic: str, count: int) -> None:
+    """Append `count` requests."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap, enable_idempotence=True, acks="all", linger_ms=5, max_batch_size=262_144
+    )
+    await producer.start()
+    try:
+        sent = []
+        for key, value, headers in requests(count):
+            sent.append(await producer.send(topic, value, key, headers=headers))
+            if len(sent) == _BATCH:
+                await asyncio.gather(*sent)
+                sent.clear()
+        await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+
+
+async def count_records(bootstrap: str, topic: str) -> int:
+    """Records on a topic."""
+    spans = await log.bounds(bootstrap, [topic])
+    return sum(end - begin for begin, end in spans.values())
+
+
+async def wait_for_records(bootstrap: str, topic: str, count: int, seconds: float) -> None:
+    """Until so many lie on the topic. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while await count_records(bootstrap, topic) < count:
+            await asyncio.sleep(0.5)
+
+
+async def answered_at(bootstrap: str, topic: str) -> Times:
+    """When each answer was sent, milliseconds since 1970, sorted."""
+    times: list[int] = []
+    async for chunk in log.read(bootstrap, await log.bounds(bootstrap, [topic])):
+        times += [record.timestamp for record in chunk]
+    return np.sort(np.asarray(times, dtype=np.int64))
+
+
+def rate(times: Times, first: float = 0.1, last: float = 0.9) -> float:
+    """Answers per second between two shares of a run: without its start and its end."""
+    low, high = int(len(times) * first), int(len(times) * last) - 1
+    return 1000 * (high - low) / max(1, int(times[high]) - int(times[low]))

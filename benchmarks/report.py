@@ -1,0 +1,61 @@
+"""Why: the figures as a table for people and as JSON for programs, with what is needed to judge them."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+GOALS: Sequence[tuple[str, str, str, str, float]] = (
+    ("full_loop", "ratio_native", "full loop, of a native twin's speed", "at least", 0.7),
+    ("full_loop", "ratio_per_message", "full loop, times the usual handler's speed", "at least", 15),
+    ("latency_ms", "p50", "request to step, median, ms", "at most", 15),
+    ("latency_ms", "p99", "request to step, 99th percentile, ms", "at most", 50),
+    ("latency_ms", "ratio_bare_p50", "request to step, times the bare loop's median", "at most", 3),
+    ("latency_ms", "ratio_bare_p99", "request to step, times the bare loop's 99th percentile", "at most", 3),
+    ("rebuild", "ratio_copy", "rebuild, of the speed of consume and COPY", "at least", 0.5),
+    ("growth", "cost_per_event_10k_to_1m", "cost of an event, late against early", "at most", 1.2),
+)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, least and most."""
+    return f"{median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+
+
+def print_report(figures: Mapping[str, Any], rates: Mapping[str, Sequence[float]]) -> None:
+    """Rates of the arms, then each figure beside its goal."""
+    console = Console(width=110)
+    table = Table("arm", "events per second: median (least to most)", box=None, header_style="bold")
+    for arm, values in rates.items():
+        table.add_row(arm, spread(values))
+    console.print(table)
+    table = Table("figure", "measured", "goal", "", box=None, header_style="bold")
+    for group, name, meaning, bound, goal in GOALS:
+        if name in figures.get(group, {}):
+            value = figures[group][name]
+            met = value >= goal if bound == "at least" else value <= goal
+            table.add_row(meaning, f"{value:.2f}", f"{bound} {goal:g}", "met" if met else "missed")
+    for rate, found in figures.get("latency_ms", {}).get("rates", {}).items():
+        said = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
+        table.add_row(f"at {rate}", said, "", "")
+    console.print(table)
+
+
+def write(figures: Mapping[str, Any], path: Path) -> None:
+    """Keep the figures with date, machine and versions."""
+    surroundings = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}",
+        "versions": {name: version(name) for name in ("neuroweaver", "aiokafka", "asyncpg", "sqlalchemy", "faststream")},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**figures, "surroundings": surroundings}, indent=2) + "\n")

@@ -1,0 +1,102 @@
+"""What a batch asks of the database does not grow with its records: exact counts of statements and round trips."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.topics import JOBS, REQUESTS
+from services.chassis import batch, store
+from services.chassis.records import Partition
+from tests.log import read_all
+from tests.toy import Toy, until
+
+BATCH = 500
+
+
+@pytest.fixture
+async def toy(kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[Toy]:
+    toy = Toy(kafka, database_url, tmp_path)
+    await toy.create()
+    yield toy
+    await toy.engine.dispose()
+
+
+@contextmanager
+def counted(engine: AsyncEngine) -> Iterator[Counter[str]]:
+    """Statements by their first word, and BEGIN and COMMIT, while the block runs."""
+    found: Counter[str] = Counter()
+
+    def statement(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
+        found[text.split(maxsplit=1)[0]] += 1
+
+    def begin(_connection: Any) -> None:
+        found["BEGIN"] += 1
+
+    def commit(_connection: Any) -> None:
+        found["COMMIT"] += 1
+
+    listeners = (("before_cursor_execute", statement), ("begin", begin), ("commit", commit))
+    for name, listener in listeners:
+        event.listen(engine.sync_engine, name, listener)
+    try:
+        yield found
+    finally:
+        for name, listener in listeners:
+            event.remove(engine.sync_engine, name, listener)
+
+
+async def apply(toy: Toy, records: list[Any]) -> Counter[str]:
+    """What applying these records, half a thousand at a time, asks of the database."""
+    partitions: set[Partition] = {(record.topic, record.partition) for record in records}
+    async with toy.engine.begin() as connection:
+        await connection.execute(store.INSERT_POSITION, [{"topic": t, "partition": p} for t, p in sorted(partitions)])
+    with counted(toy.engine) as found:
+        for first in range(0, len(records), BATCH):
+            groups: dict[Partition, list[Any]] = {}
+            for record in records[first : first + BATCH]:
+                groups.setdefault((record.topic, record.partition), []).append(record)
+            await batch.apply_batch(toy.engine, toy.domain, None, groups, dict.fromkeys(groups, 0))
+    return found
+
+
+async def own(toy: Toy, topic: str) -> list[Any]:
+    found = await read_all(toy.settings.kafka_bootstrap, topic)
+    return [record for record in found if toy.prefix in str(record.key)]
+
+
+async def test_a_thousand_new_jobs_cost_twelve_statements_and_sixteen_round_trips(toy: Toy) -> None:
+    """Positions, inbox, absent rows, changed rows, outbox with its signal, positions: six a batch, in one transaction."""
+    await toy.send(*(toy.requested(f"{number:04}") for number in range(1000)))
+    found = await apply(toy, await own(toy, REQUESTS.name))
+    assert found == {"SELECT": 2, "INSERT": 4, "UPDATE": 4, "WITH": 2, "BEGIN": 2, "COMMIT": 2}
+    assert found.total() == 16
+
+
+async def test_a_thousand_further_events_of_known_jobs_cost_as_many(toy: Toy) -> None:
+    """Known rows are selected, and nothing is decided: the outbox is not touched."""
+    await toy.send(*(toy.requested(f"{number:04}") for number in range(1000)))
+    await apply(toy, await own(toy, REQUESTS.name))
+    await toy.send(*(toy.cancelled(f"{number:04}") for number in range(1000)))
+    found = await apply(toy, (await own(toy, REQUESTS.name))[-1000:])
+    assert found == {"SELECT": 4, "INSERT": 4, "UPDATE": 4, "BEGIN": 2, "COMMIT": 2}
+
+
+async def test_own_events_that_come_back_ask_for_no_inbox(toy: Toy) -> None:
+    async with toy.running():
+        await toy.send(*(toy.requested(f"{number:04}") for number in range(100)))
+        await until(lambda: _all_came_back(toy))
+    records = await own(toy, JOBS.name)
+    async with toy.engine.begin() as connection:
+        await store.move_positions(connection, {(record.topic, record.partition): 0 for record in records})
+    found = await apply(toy, records)
+    assert found == {"SELECT": 2, "INSERT": 1, "UPDATE": 2, "BEGIN": 1, "COMMIT": 1}
+
+
+async def _all_came_back(toy: Toy) -> bool:
+    return len(await own(toy, JOBS.name)) == 100
