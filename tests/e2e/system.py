@@ -135,6 +135,14 @@ class System:
         return [e for e in await read_events(self.stack.kafka_bootstrap, topic) if e.correlation_id == job_id]
 
 
+def neuroweaver(system: System, *arguments: str) -> tuple[int, Any]:
+    """Exit code and JSON of a command, as an operator beside the running services calls it."""
+    command = [sys.executable, "-m", "services.cli.main", *arguments, "--json"]
+    done = subprocess.run(command, env=dict(system.services["registry"].env), capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
 def wait_for(condition: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:
     """Poll until it holds; fails with `what()`."""
     deadline = time.monotonic() + seconds

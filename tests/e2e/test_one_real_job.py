@@ -17,7 +17,7 @@ from schemas.requests import JobRequested
 from schemas.topics import JOBS, MODELS, PROGRESS, REQUESTS
 from services.chassis.artifacts import ArtifactStore
 from services.chassis.publisher import make_producer, outside_event
-from tests.e2e.system import System, wait_for
+from tests.e2e.system import System, neuroweaver, wait_for
 from tests.log import read_all
 
 LIGHT_BYTES = 120 * 1024 * 1024
@@ -91,6 +91,10 @@ def test_the_rlaif_pipeline_learns_from_feedback_and_registers_the_aligned_adapt
     assert {"train", "sample", "label", "align"} <= steps.keys()
     assert model["artifact"] == steps["align"]["outputs"]["adapter"]
     assert steps["label"]["metrics"]["pairs"] > 0
+    code, trace = neuroweaver(system, "audit", "trace", job_id)
+    assert (code, trace["missing"]) == (0, [])
+    (label,) = [step for step in trace["steps"] if step["kind"] == "label"]
+    assert [batch["recorded"]["pairs"] for batch in label["batches"]] == [steps["label"]["metrics"]["pairs"]]
 
 
 @pytest.mark.parametrize("victim", ["worker", "child"])

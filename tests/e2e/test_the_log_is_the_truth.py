@@ -1,24 +1,17 @@
 """After kills, cancels and refusals every service still says exactly what the log says, and can be made again from it."""
 
-import json
-import subprocess
-import sys
-from typing import Any
+from base64 import b64decode
+from pathlib import Path
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from schemas.steps import SERVICES
 from services.cli.serve import settings_of
-from tests.e2e.system import System
+from tests.e2e.system import System, neuroweaver
 
-
-def neuroweaver(system: System, *arguments: str) -> tuple[int, Any]:
-    """Exit code and JSON of a command, as an operator beside the running services calls it."""
-    command = [sys.executable, "-m", "services.cli.main", *arguments, "--json"]
-    done = subprocess.run(command, env=dict(system.services["registry"].env), capture_output=True, text=True, check=False)
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
+NOW = "2999-01-01T00:00:00Z"
+"""Every record of the log was appended by then."""
 
 
 async def registry(system: System, statement: str) -> None:
@@ -36,6 +29,33 @@ def test_no_service_says_anything_that_does_not_follow_from_the_log(system: Syst
     assert code == 0
     assert {name: verdict["differences"] for name, verdict in found["services"].items()} == dict.fromkeys(SERVICES, 0)
     assert all(found["services"][name]["rows"] for name in ("orchestrator", "trainer", "registry"))
+
+
+def test_a_really_made_version_is_traced_without_a_missing_link_and_proved_from_an_export(
+    system: System, tmp_path: Path
+) -> None:
+    job = system.wait_job(system.start_job())
+    version = f"{job['model']}@{job['version']}"
+    code, trace = neuroweaver(system, "audit", "trace", version)
+    assert (code, trace["missing"]) == (0, [])
+    assert [step["status"] for step in trace["steps"]] == ["completed"] * len(trace["steps"])
+    (made,) = trace["versions"]
+    assert made["artifact"] == system.services["registry"].get(f"/models/{version}")["artifact"]
+    assert (made["chain"][0]["type"], made["chain"][-1]["type"]) == ("JobRequested", "ModelRegistered")
+    train = next(step for step in trace["steps"] if step["name"] == "train")
+    assert {"recipe_sha256", "chat_template_sha256", "base_model_sha256"} <= train["facts"].keys()
+
+    folder = str(tmp_path / "export")
+    code, export = neuroweaver(system, "audit", "export", "--to", folder)
+    assert code == 0
+    place = made["registered"]["place"]
+    kept = ("--digest", export["manifest_sha256"], "--record", place, "--against-log")
+    code, verdict = neuroweaver(system, "audit", "verify-export", folder, *kept)
+    assert (code, verdict["findings"]) == (0, 0)
+    assert version.split("@")[0].encode() in b64decode(verdict["proof"]["leaf"])
+
+    (then,) = [item for item in neuroweaver(system, "audit", "as-of", NOW, "jobs")[1] if item["job_id"] == job["job_id"]]
+    assert then == {name: value for name, value in job.items() if name in then}
 
 
 async def test_a_row_changed_by_hand_is_found_by_verify_and_healed_by_rebuild(system: System) -> None:

@@ -90,6 +90,17 @@ def test_any_records_are_all_told_once_and_no_effect_before_its_cause(records: l
             assert line.remark in (CIRCLE, REPEATED)
 
 
+@given(st.lists(st.tuples(st.none() | st.integers(0, 14), st.integers(0, 5)), max_size=12))
+def test_of_the_events_whose_causes_are_told_the_earliest_comes_next(events: list[tuple[int | None, int]]) -> None:
+    records = [told(str(n), str(cause), at=at, offset=n) for n, (cause, at) in enumerate(events)]
+    known = {record.id for record in records}
+    lines = lines_of(chapters(records))
+    for position, line in enumerate(lines):
+        said = {earlier.told.id for earlier in lines[:position]}
+        ready = [later.told.order for later in lines[position:] if later.told.cause not in known - said]
+        assert line.told.order == min(ready, default=line.told.order)
+
+
 def test_a_story_is_written_with_what_caused_what_and_where_it_lies() -> None:
     text = list(story_lines(chapters([told("a"), told("b", "a", at=1500, offset=7)])))
     assert text[0] == "— job-1 —"
