@@ -11,6 +11,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from schemas.discards import RecordDiscarded
 from schemas.jobs import FeedbackRecorded, JobAccepted
 from schemas.topics import JOBS, REQUESTS
 from services.chassis import log
@@ -108,10 +109,11 @@ async def test_windows_of_offsets_and_of_time_are_half_open(kafka: str, unique: 
 
 
 async def test_records_that_are_no_events_are_told_and_cannot_steer_the_terminal(kafka: str, unique: Unique) -> None:
-    topic = await topic_of(kafka, unique("hostile"), "\x1b[2Jgone", '{"job_id": "\x1b]0;title\x07"}')
+    topic = await topic_of(kafka, unique("hostile"), "\x1b[2Jgone", '{"job_id": "\\u001b]0;title\\u0007"}')
     ended = await audit(kafka, "replay", "--topic", topic)
     assert ended.code == 0, ended.err
     assert ended.out.count("not readable") == 2
+    assert "\\x1b]0;title\\x07" in ended.out
     assert "\x1b" not in ended.out
     assert "\x07" not in ended.out
 
@@ -216,6 +218,20 @@ async def test_jobs_and_models_are_shown_as_they_were_at_each_moment(kafka: str,
     assert (found["status"], found["version"]) == ("running", None)
     later = await audit(kafka, "as-of", last.isoformat(), "models")
     assert f"{job.model}@1.0.0" in later.out
+
+
+async def test_a_record_that_was_given_up_counts_as_little_in_the_past(kafka: str, unique: Unique) -> None:
+    job = MadeJob(unique("job"), unique("router"))
+    await publish(kafka, job.events[:1])
+    (asked,) = [record async for record in records(kafka, Window(job=job.job_id))]
+    now = datetime.now(UTC)
+    assert [found.job_id for found in (await jobs_at(kafka, now))[0] if found.job_id == job.job_id]
+    given_up = RecordDiscarded(
+        service="orchestrator", topic=asked.topic, partition=asked.partition, offset=asked.offset, appended_at=now,
+        error="poison", reason="nobody wants it", discarded_by="an operator",
+    )  # fmt: skip
+    await publish(kafka, [replace(job.events[0], source="neuroweaver/orchestrator", data=given_up)])
+    assert not [found.job_id for found in (await jobs_at(kafka, now))[0] if found.job_id == job.job_id]
 
 
 async def test_a_record_carries_the_time_of_the_broker_whatever_its_sender_says(kafka: str, unique: Unique) -> None:
