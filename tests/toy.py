@@ -112,9 +112,18 @@ class Ledger:
 class Toy:
     """One toy service with its own database and consumer group on a shared broker."""
 
-    def __init__(self, kafka: str, database_url: str, home: Path, *, delay: timedelta | None = None, **more: Any) -> None:
-        self.name = f"toy_{uuid4().hex[:8]}"
-        self.prefix = f"job-{uuid4().hex[:8]}-"
+    def __init__(
+        self,
+        kafka: str,
+        database_url: str,
+        home: Path,
+        *,
+        name: str | None = None,
+        delay: timedelta | None = None,
+        **more: Any,
+    ) -> None:
+        self.name = name or f"toy_{uuid4().hex[:8]}"
+        self.prefix = f"job-{self.name.removeprefix('toy_')}-"
         self.delay = delay
         self.settings = ServiceSettings(
             kafka_bootstrap=kafka, database_url=database_url, home=home, session_timeout_ms=6000, drain_seconds=5, **more

@@ -1,0 +1,204 @@
+"""A toy service under fire: its members are processes, its load goes on whatever happens, and its history is checked at the end."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from sqlalchemy import text
+
+from schemas.envelope import encode
+from schemas.topics import JOBS, REQUESTS
+from services.chassis import log, store
+from services.chassis.devstack.stack import DevStack
+from services.chassis.publisher import make_producer, stop_quietly
+from tests.faults.history import Fact, Verdict, check
+from tests.faults.member import Orders
+from tests.log import event_of
+from tests.toy import Toy, until
+
+PER_JOB = 5
+_UNACKNOWLEDGED = 1000
+_READY_SECONDS = 60
+_SETTLE_SECONDS = 180
+
+
+@dataclass
+class Member:
+    """One process of the service."""
+
+    process: asyncio.subprocess.Process
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal, if it lives."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    async def ended(self, seconds: float) -> int:
+        """Its return code. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            return await self.process.wait()
+
+
+@dataclass
+class Field:
+    """One toy service on servers of its own."""
+
+    stack: DevStack
+    toy: Toy
+    facts: list[Fact] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
+    sent: int = 0
+
+    async def join(self, *, point: str | None = None, times: int = 1, mended: bool = True, ready: bool = True) -> Member:
+        """Another process; returns when it is ready, or has died at its point."""
+        orders = Orders(self.stack.kafka_bootstrap, self.stack.database_url, self.toy.name, point, times, mended)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.faults.member", json.dumps(asdict(orders)),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        member = Member(process)
+        self.members.append(member)
+        if ready:
+            assert process.stdout is not None
+            async with asyncio.timeout(_READY_SECONDS):
+                await process.stdout.readline()
+        return member
+
+    async def leave(self, member: Member, number: signal.Signals) -> int:
+        """End it by a signal; returns its return code."""
+        member.send(number)
+        self.members.remove(member)
+        return await member.ended(self.toy.settings.drain_seconds + 20)
+
+    async def dies(self, member: Member, seconds: float = 60) -> int:
+        """Wait until it has killed itself."""
+        self.members.remove(member)
+        return await member.ended(seconds)
+
+    async def end(self) -> None:
+        """Kill whatever still runs."""
+        for member in list(self.members):
+            await self.leave(member, signal.SIGKILL)
+        await self.toy.engine.dispose()
+
+    # load
+
+    @asynccontextmanager
+    async def load(self, events: int, per_second: float, *, poison_every: int = 0) -> AsyncIterator[None]:
+        """Send `events` while the block runs, and the rest of them afterwards; every job has five, in order."""
+        sending = asyncio.create_task(self._send(events, per_second, poison_every))
+        try:
+            yield
+        except BaseException:
+            sending.cancel()
+            raise
+        await sending
+
+    async def _send(self, events: int, per_second: float, poison_every: int) -> None:
+        producer: AIOKafkaProducer = make_producer(self.stack.kafka_bootstrap, "load")
+        await producer.start()
+        open_: set[asyncio.Future[Any]] = set()
+        loop = asyncio.get_running_loop()
+        begun, first = loop.time(), self.sent
+        try:
+            for fact, value, headers in self._events(events, poison_every):
+                await asyncio.sleep(max(0.0, begun + (self.sent - first) / per_second - loop.time()))
+                while len(open_) >= _UNACKNOWLEDGED:
+                    await asyncio.wait(open_, return_when=asyncio.FIRST_COMPLETED)
+                self.facts.append(fact)
+                self.sent += 1
+                future = await producer.send(REQUESTS.name, value, fact.key.encode(), headers=headers)
+                future.add_done_callback(lambda done, fact=fact: self._acknowledged(done, fact))
+                open_.add(future)
+                future.add_done_callback(open_.discard)
+            if open_:
+                await asyncio.wait(set(open_))
+        finally:
+            await stop_quietly(producer)
+
+    def _acknowledged(self, done: "asyncio.Future[Any]", fact: Fact) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self.facts.append(Fact("acknowledged", fact.id, fact.key, fact.number))
+
+    def _events(self, events: int, poison_every: int) -> Iterator[tuple[Fact, bytes, list[tuple[str, bytes]]]]:
+        for index in range(events):
+            job, number = divmod(index, PER_JOB)
+            name = f"{self.sent - index + job}-{job}"
+            if number == 0:
+                poison = poison_every and job % poison_every == 0
+                event = self.toy.requested(name, requester="poison" if poison else "relaycore")
+            else:
+                event = self.toy.cancelled(name)
+            yield Fact("sent", event.id, self.toy.prefix + name, number), *encode(event)
+
+    # what came of it
+
+    async def settled(self) -> None:
+        """Until everything on the log is applied and everything decided is on the log. Raises AssertionError."""
+        await until(self._is_settled, _SETTLE_SECONDS, what=lambda: "not everything was applied")
+
+    async def _is_settled(self) -> bool:
+        spans = await log.bounds(self.stack.kafka_bootstrap, [REQUESTS.name, JOBS.name])
+        async with self.toy.engine.connect() as connection:
+            positions = await store.positions(connection)
+            waiting = await connection.scalar(text("SELECT count(*) FROM outbox"))
+        return not waiting and all(positions.get(partition, 0) >= end for partition, (_, end) in spans.items() if end)
+
+    async def history(self) -> list[Fact]:
+        """What was sent and acknowledged, what the projection says was applied, and every effect of it."""
+        sent = {fact.id: fact for fact in self.facts if fact.kind == "sent"}
+        facts = list(self.facts)
+
+        def add(kind: Any, event_id: str) -> None:
+            if known := sent.get(event_id):
+                facts.append(Fact(kind, known.id, known.key, known.number))
+
+        async with self.toy.engine.connect() as connection:
+            rows = await connection.stream(text("SELECT state -> 'order' FROM tally ORDER BY key"))
+            async for (order,) in rows:
+                for event_id in order or ():
+                    add("applied", event_id)
+            async for (event_id,) in await connection.stream(text("SELECT id FROM ledger")):
+                add("effect", event_id)
+        return facts
+
+    async def verdict(self) -> Verdict:
+        """Settle, then check the history, the answers on the log, and the projection against a replay."""
+        await self.settled()
+        found = check(await self.history())
+        found.doubled += await self._answered_wrongly()
+        return found
+
+    async def _answered_wrongly(self) -> list[str]:
+        """Jobs whose one answer is not on the log just once, however often the relay sent the record."""
+        answers: dict[str, set[str]] = {}
+        spans = await log.bounds(self.stack.kafka_bootstrap, [JOBS.name])
+        async for chunk in log.read(self.stack.kafka_bootstrap, spans):
+            for record in chunk:
+                if (event := event_of(record)) and event.source == self.toy.domain.source:
+                    answers.setdefault(event.correlation_id, set()).add(event.id)
+        async with self.toy.engine.connect() as connection:
+            asked = await connection.scalars(
+                text("SELECT key FROM tally WHERE CAST(state ->> 'requests' AS int) > 0 ORDER BY key")
+            )
+            return [key for key in asked if len(answers.get(key, ())) != 1]
+
+
+@asynccontextmanager
+async def field_on(stack: DevStack, home: Path) -> AsyncIterator[Field]:
+    """A new toy service on these servers."""
+    toy = Toy(stack.kafka_bootstrap, stack.database_url, home)
+    await toy.create()
+    made = Field(stack, toy)
+    try:
+        yield made
+    finally:
+        await made.end()

@@ -1,0 +1,131 @@
+"""One process of the toy service that may be told where to die: it kills itself there with SIGKILL.
+
+The points are planted by wrapping functions in this process only; the code of the product knows nothing of them.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.envelope import Event
+from schemas.requests import JobRequested
+from services.chassis import consumer, store
+from services.chassis.collector import spare_the_collector
+from services.chassis.consumer import Consumer
+from services.chassis.logging import configure
+from services.chassis.relay import Relay
+from tests.toy import Toy
+
+POINTS = (
+    "after fetch",
+    "inside the transaction",
+    "after commit",
+    "after the relay's send",
+    "before the row's removal",
+    "before the offset commit",
+)
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a member is told."""
+
+    kafka: str
+    database_url: str
+    name: str
+    point: str | None = None
+    times: int = 1
+    """How often it passes the point before it dies there."""
+    mended: bool = True
+    """Whether requests that are marked as poison can be handled."""
+
+
+def main(orders: Orders) -> None:
+    """Serve until SIGTERM."""
+    configure("WARNING")
+    spare_the_collector()
+    toy = Toy(orders.kafka, orders.database_url, Path("unused"), name=orders.name, batch_records=200)
+    if not orders.mended:
+        toy.domain.poison = is_poison
+    if orders.point is not None:
+        plant(orders.point, orders.times)
+    asyncio.run(serve(toy))
+
+
+def is_poison(event: Event) -> bool:
+    """Marked by its sender."""
+    return isinstance(event.data, JobRequested) and event.data.request.get("requester") == "poison"
+
+
+async def serve(toy: Toy) -> None:
+    """The service, until it is told to end."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    runtime = toy.runtime()
+    async with runtime.run(()):
+        while not runtime.health.ready and not stop.is_set():
+            await asyncio.sleep(0.05)
+        print("ready", flush=True)
+        await stop.wait()
+    await toy.engine.dispose()
+
+
+def plant(point: str, times: int) -> None:
+    """Die at `point`, when it is passed for the `times`th time with something at stake."""
+    passed = 0
+
+    def here() -> None:
+        nonlocal passed
+        passed += 1
+        if passed >= times:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    match point:
+        case "after fetch":
+            _before(Consumer, "handle", here)
+        case "inside the transaction":
+            _before(store, "move_positions", here)
+        case "after commit":
+            _after(consumer, "apply_batch", here)
+        case "after the relay's send":
+            _before(Relay, "_acknowledged", here)
+        case "before the row's removal":
+            _after(Relay, "_acknowledged", here)
+        case "before the offset commit":
+            _before(Consumer, "_commit", here)
+        case _:
+            raise ValueError(f"point {point!r}: choose one of {', '.join(POINTS)}")
+
+
+Wrapped = Callable[..., Awaitable[Any]]
+
+
+def _before(owner: Any, name: str, here: Callable[[], None]) -> None:
+    real: Wrapped = getattr(owner, name)
+
+    async def wrapped(*arguments: Any, **named: Any) -> Any:
+        here()
+        return await real(*arguments, **named)
+
+    setattr(owner, name, wrapped)
+
+
+def _after(owner: Any, name: str, here: Callable[[], None]) -> None:
+    real: Wrapped = getattr(owner, name)
+
+    async def wrapped(*arguments: Any, **named: Any) -> Any:
+        found = await real(*arguments, **named)
+        here()
+        return found
+
+    setattr(owner, name, wrapped)
+
+
+if __name__ == "__main__":
+    main(Orders(**json.loads(sys.argv[1])))

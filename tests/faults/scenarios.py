@@ -1,0 +1,197 @@
+"""What is done to the service while its load goes on; the short form runs in the tests, the long one in the soak."""
+
+import asyncio
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from services.chassis.deadletters import handling, rows
+from services.chassis.relay import _LOCK as RELAY_LOCK
+from tests.faults.field import Field
+from tests.faults.history import Verdict
+from tests.faults.member import POINTS
+
+_PER_SECOND = 1500.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How long and how often."""
+
+    repetitions: int
+    events: int
+    """So many each scenario sends."""
+    seed: int = 0
+
+
+async def kill_at(field: Field, scale: Scale, point: str) -> Verdict:
+    """SIGKILL at one point, again and again, each time another process takes over."""
+    chance = random.Random(f"{scale.seed} {point}")
+    async with field.load(scale.events, _PER_SECOND):
+        for _ in range(scale.repetitions):
+            times = 1 if point == "before the offset commit" else chance.randint(2, 6)
+            member = await field.join(point=point, times=times, ready=False)
+            if await field.dies(member) != -signal.SIGKILL:
+                raise AssertionError(f"the member was to die {point}")
+        await field.join()
+    return await field.verdict()
+
+
+async def bounce_consumer(field: Field, scale: Scale, number: signal.Signals) -> Verdict:
+    """One of two members ends, cleanly or hard, and comes back."""
+    await field.join()
+    async with field.load(scale.events, _PER_SECOND):
+        for _ in range(scale.repetitions):
+            member = await field.join()
+            await asyncio.sleep(0.5)
+            code = await field.leave(member, number)
+            if number is signal.SIGTERM and code != 0:
+                raise AssertionError(f"a member that drains ends with 0, not {code}")
+    return await field.verdict()
+
+
+async def bounce_relay(field: Field, scale: Scale, number: signal.Signals) -> Verdict:
+    """The connection that relays ends: its process is told to, or the server cuts it."""
+    member = await field.join()
+    await field.join()
+    async with field.load(scale.events, _PER_SECOND):
+        for _ in range(scale.repetitions):
+            if number is signal.SIGTERM:
+                await field.leave(member, signal.SIGTERM)
+                member = await field.join()
+            else:
+                async with field.toy.engine.begin() as connection:
+                    await connection.execute(
+                        text(
+                            """SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = :lock
+                               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+                        ),
+                        {"lock": RELAY_LOCK},
+                    )
+            await asyncio.sleep(1)
+    return await field.verdict()
+
+
+async def bounce_broker(field: Field, scale: Scale, number: signal.Signals) -> Verdict:
+    """The only broker ends, cleanly or hard, and starts again."""
+    kafka = field.stack.kafka
+    assert kafka is not None
+    await field.join()
+    async with field.load(scale.events, _PER_SECOND):
+        for _ in range(scale.repetitions):
+            await asyncio.sleep(1)
+            await asyncio.to_thread(kafka.stop if number is signal.SIGTERM else kafka.kill)
+            await asyncio.sleep(1)
+            await asyncio.to_thread(kafka.start)
+    return await field.verdict()
+
+
+async def bounce_database(field: Field, scale: Scale, number: signal.Signals) -> Verdict:
+    """PostgreSQL ends, cleanly or hard, and starts again."""
+    postgres = field.stack.postgres
+    assert postgres is not None
+    await field.join()
+    async with field.load(scale.events, _PER_SECOND):
+        for _ in range(scale.repetitions):
+            await asyncio.sleep(1)
+            await asyncio.to_thread(postgres.stop if number is signal.SIGTERM else postgres.kill)
+            await asyncio.sleep(1)
+            await asyncio.to_thread(postgres.start)
+    await field.toy.engine.dispose()
+    return await field.verdict()
+
+
+async def zombie(field: Field, scale: Scale) -> Verdict:
+    """A member is stopped past its session, another takes over, and then it wakes up."""
+    async with field.load(scale.events, _PER_SECOND):
+        for _ in range(scale.repetitions):
+            sleeper = await field.join()
+            await asyncio.sleep(1)
+            sleeper.send(signal.SIGSTOP)
+            other = await field.join(ready=False)
+            await asyncio.sleep(field.toy.settings.session_timeout_ms / 1000 + 3)
+            sleeper.send(signal.SIGCONT)
+            await asyncio.sleep(2)
+            await field.leave(other, signal.SIGKILL)
+            await field.leave(sleeper, signal.SIGTERM)
+        await field.join()
+    return await field.verdict()
+
+
+async def coming_and_going(field: Field, scale: Scale) -> Verdict:
+    """Members join and leave every two seconds."""
+    async with field.load(scale.events, _PER_SECOND):
+        for _ in range(scale.repetitions):
+            member = await field.join(ready=False)
+            await asyncio.sleep(2)
+            if len(field.members) > 2:
+                await field.leave(field.members[0], signal.SIGTERM)
+        await field.leave(member, signal.SIGTERM)
+        await field.join()
+    return await field.verdict()
+
+
+async def poison(field: Field, scale: Scale) -> Verdict:
+    """Requests that cannot be handled lie everywhere; a mended version retries them, and their jobs' events are in order."""
+    member = await field.join(mended=False)
+    async with field.load(scale.events, _PER_SECOND, poison_every=20):
+        await asyncio.sleep(1)
+    await field.settled()
+    await field.leave(member, signal.SIGTERM)
+    await field.join()
+    async with field.toy.engine.connect() as connection:
+        places = [
+            (letter.topic, letter.partition, letter.offset)
+            for partition in await rows.partitions_withheld(connection)
+            for letter in await rows.withheld(connection, partition)
+            if letter.state == "failed"
+        ]
+    if not places:
+        raise AssertionError("nothing was poisonous")
+    for place in places:
+        await handling.retry(field.toy.engine, field.toy.runtime().handling, place)
+    return await field.verdict()
+
+
+async def drain(field: Field, scale: Scale) -> Verdict:
+    """SIGTERM under load: the member ends by itself, with 0, within its grace."""
+    async with field.load(scale.events, _PER_SECOND):
+        for _ in range(scale.repetitions):
+            member = await field.join()
+            await asyncio.sleep(1)
+            if (code := await field.leave(member, signal.SIGTERM)) != 0:
+                raise AssertionError(f"a member that drains ends with 0, not {code}")
+        await field.join()
+    return await field.verdict()
+
+
+Scenario = Callable[[Field, Scale], Awaitable[Verdict]]
+
+
+def _bounce(what: Callable[[Field, Scale, signal.Signals], Awaitable[Verdict]], number: signal.Signals) -> Scenario:
+    return lambda field, scale: what(field, scale, number)
+
+
+def _kill(point: str) -> Scenario:
+    return lambda field, scale: kill_at(field, scale, point)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    **{f"SIGKILL {point}": _kill(point) for point in POINTS},
+    "consumer ends cleanly": _bounce(bounce_consumer, signal.SIGTERM),
+    "consumer is killed": _bounce(bounce_consumer, signal.SIGKILL),
+    "relay ends cleanly": _bounce(bounce_relay, signal.SIGTERM),
+    "relay is cut off": _bounce(bounce_relay, signal.SIGKILL),
+    "broker ends cleanly": _bounce(bounce_broker, signal.SIGTERM),
+    "broker is killed": _bounce(bounce_broker, signal.SIGKILL),
+    "PostgreSQL ends cleanly": _bounce(bounce_database, signal.SIGTERM),
+    "PostgreSQL is killed": _bounce(bounce_database, signal.SIGKILL),
+    "a member sleeps past its session": zombie,
+    "members come and go": coming_and_going,
+    "poison everywhere": poison,
+    "SIGTERM under load": drain,
+}
+"""What can be done, by name; each takes as long as its load, or its repetitions, whichever is longer."""

@@ -1,0 +1,28 @@
+"""No event is lost, none is applied twice, and each key keeps its order, whatever dies meanwhile: the short form of the soak."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.chassis.devstack.settings import DevStackSettings
+from services.chassis.devstack.stack import DevStack, running
+from tests.conftest import create_topics
+from tests.faults.field import field_on
+from tests.faults.scenarios import SCENARIOS, Scale
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
+    """Servers that may be killed, and a log that holds little else."""
+    settings = DevStackSettings(home=tmp_path_factory.mktemp("fire"), kafka_bootstrap=None, database_url=None)
+    with running(settings) as stack:
+        create_topics(stack)
+        yield stack
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_nothing_is_lost_doubled_or_out_of_order_when(stack: DevStack, tmp_path: Path, name: str) -> None:
+    async with field_on(stack, tmp_path) as field:
+        verdict = await SCENARIOS[name](field, Scale(repetitions=1, events=3000))
+    assert verdict.well, verdict
