@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup jars base-model demo test bench lint format clean
+.PHONY: help setup jars base-model demo test soak bench lint format clean
 
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
   command -v $$name >/dev/null && $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
@@ -17,6 +17,7 @@ SAY := @printf '\033[1m==> %s\033[0m\n'
 help:
 	@echo "make demo    one job from its request to a registered model, on real Kafka and PostgreSQL"
 	@echo "make test    all tests, with real Kafka and PostgreSQL"
+	@echo "make soak    the tests of reliability in their long form: a million events, servers that die (about half an hour)"
 	@echo "make bench   how fast the chassis is, as ratios, measured on this machine (about a quarter of an hour)"
 	@echo "make lint    style, types, import rules"
 	@echo "make format  mend the style"
@@ -46,6 +47,10 @@ demo: setup jars base-model
 test: setup jars
 	$(SAY) "tests"
 	@$(RUN) -m pytest $(TESTS)
+
+soak: setup jars
+	$(SAY) "soak"
+	@$(RUN) -m tests.faults.soak $(SOAK)
 
 bench: setup jars
 	$(SAY) "benchmarks"

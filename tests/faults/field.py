@@ -141,6 +141,10 @@ class Field:
 
     # what came of it
 
+    async def applied(self) -> int:
+        """Jobs of which anything was applied."""
+        return int(await self.toy.scalar("SELECT count(*) FROM tally"))
+
     async def settled(self) -> None:
         """Until everything on the log is applied and everything decided is on the log. Raises AssertionError."""
         await until(self._is_settled, _SETTLE_SECONDS, what=lambda: "not everything was applied")

@@ -1,10 +1,12 @@
 """What is done to the service while its load goes on; the short form runs in the tests, the long one in the soak."""
 
 import asyncio
+import contextlib
 import random
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import text
 
@@ -14,7 +16,8 @@ from tests.faults.field import Field
 from tests.faults.history import Verdict
 from tests.faults.member import POINTS
 
-_PER_SECOND = 1500.0
+_PER_SECOND = 2500.0
+_GIVES_UP_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -105,19 +108,22 @@ async def bounce_database(field: Field, scale: Scale, number: signal.Signals) ->
 
 
 async def zombie(field: Field, scale: Scale) -> Verdict:
-    """A member is stopped past its session, another takes over, and then it wakes up."""
-    async with field.load(scale.events, _PER_SECOND):
-        for _ in range(scale.repetitions):
-            sleeper = await field.join()
-            await asyncio.sleep(1)
-            sleeper.send(signal.SIGSTOP)
-            other = await field.join(ready=False)
-            await asyncio.sleep(field.toy.settings.session_timeout_ms / 1000 + 3)
-            sleeper.send(signal.SIGCONT)
-            await asyncio.sleep(2)
-            await field.leave(other, signal.SIGKILL)
-            await field.leave(sleeper, signal.SIGTERM)
-        await field.join()
+    """A member is stopped in the middle of a backlog, past its session; another takes over; then it wakes up and goes on."""
+    for _ in range(scale.repetitions):
+        async with field.load(scale.events // scale.repetitions, _PER_SECOND):
+            pass
+        begun = await field.applied()
+        sleeper = await field.join(ready=False)
+        while await field.applied() == begun:
+            await asyncio.sleep(0.01)
+        sleeper.send(signal.SIGSTOP)
+        other = await field.join(ready=False)
+        await asyncio.sleep(field.toy.settings.session_timeout_ms / 1000 + 3)
+        sleeper.send(signal.SIGCONT)
+        await field.settled()
+        await field.leave(other, signal.SIGKILL)
+        await field.leave(sleeper, signal.SIGTERM)
+    await field.join()
     return await field.verdict()
 
 
@@ -168,6 +174,36 @@ async def drain(field: Field, scale: Scale) -> Verdict:
     return await field.verdict()
 
 
+async def full_disk(field: Field, scale: Scale) -> Verdict:
+    """The broker's disk fills up until it gives up; when there is room again it starts, and everything goes on.
+
+    The broker's data lie on a small file system of their own.
+    """
+    kafka = field.stack.kafka
+    assert kafka is not None
+    filler = kafka.folder / "filler"
+    await field.join()
+    async with field.load(scale.events, _PER_SECOND):
+        for _ in range(scale.repetitions):
+            await asyncio.sleep(1)
+            await asyncio.to_thread(_fill, filler)
+            async with asyncio.timeout(_GIVES_UP_SECONDS):
+                while kafka.process.running:
+                    await asyncio.sleep(0.2)
+            await asyncio.to_thread(kafka.stop)
+            filler.unlink()
+            await asyncio.to_thread(kafka.start)
+    return await field.verdict()
+
+
+def _fill(filler: Path) -> None:
+    """Take every byte that is left."""
+    with filler.open("wb") as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(2**16))
+            file.flush()
+
+
 Scenario = Callable[[Field, Scale], Awaitable[Verdict]]
 
 
@@ -195,3 +231,5 @@ SCENARIOS: dict[str, Scenario] = {
     "SIGTERM under load": drain,
 }
 """What can be done, by name; each takes as long as its load, or its repetitions, whichever is longer."""
+FULL_DISK = "the broker's disk is full"
+"""A scenario apart, since it needs a small file system: see `small_disk`."""

@@ -13,7 +13,7 @@ def story(events: int = 6, keys: int = 2) -> list[Fact]:
     facts = []
     for index in range(events):
         key, number = f"k{index % keys}", index // keys
-        facts += [Fact(kind, f"e{index}", key, number) for kind in ("sent", "acknowledged", "applied", "effect")]  # type: ignore[arg-type]
+        facts += [Fact(kind, f"e{index}", key, number) for kind in ("sent", "acknowledged", "applied", "effect")]
     return facts
 
 

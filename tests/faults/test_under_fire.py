@@ -9,7 +9,8 @@ from services.chassis.devstack.settings import DevStackSettings
 from services.chassis.devstack.stack import DevStack, running
 from tests.conftest import create_topics
 from tests.faults.field import field_on
-from tests.faults.scenarios import SCENARIOS, Scale
+from tests.faults.scenarios import SCENARIOS, Scale, full_disk
+from tests.faults.small_disk import on_small_disk, why_not
 
 
 @pytest.fixture(scope="module")
@@ -25,4 +26,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
 async def test_nothing_is_lost_doubled_or_out_of_order_when(stack: DevStack, tmp_path: Path, name: str) -> None:
     async with field_on(stack, tmp_path) as field:
         verdict = await SCENARIOS[name](field, Scale(repetitions=1, events=3000))
+    assert verdict.well, verdict
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+async def test_nothing_is_lost_when_the_brokers_disk_is_full(tmp_path: Path) -> None:
+    with on_small_disk(tmp_path / "small") as stack:
+        async with field_on(stack, tmp_path) as field:
+            verdict = await full_disk(field, Scale(repetitions=1, events=3000))
     assert verdict.well, verdict

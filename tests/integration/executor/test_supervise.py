@@ -57,7 +57,7 @@ class Run:
     async def file(self, name: str) -> str:
         """The content of a file of the run's checkpoints, as soon as it is there."""
         path = self.checkpoints / name
-        while not (path.exists() and path.read_text()):  # noqa: ASYNC110 (another process writes it)
+        while not (path.exists() and path.read_text()):
             await asyncio.sleep(0.02)
         return path.read_text()
 

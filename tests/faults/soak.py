@@ -1,0 +1,131 @@
+"""The long form: every scenario with its repetitions, a million events in all, and a table of what was found: `make soak`."""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from services.chassis.devstack.settings import DevStackSettings
+from services.chassis.devstack.stack import DevStack, running
+from tests.conftest import create_topics
+from tests.faults.field import field_on
+from tests.faults.history import Verdict
+from tests.faults.scenarios import FULL_DISK, SCENARIOS, Scale, Scenario, full_disk
+from tests.faults.small_disk import on_small_disk, why_not
+
+_KILLS = 10
+_BOUNCES = 5
+_FULL_DISK_EVENTS = 20_000
+
+
+@dataclass
+class Result:
+    """What one scenario came to."""
+
+    scenario: str
+    repetitions: int
+    events: int
+    lost: int
+    doubled: int
+    out_of_order: int
+    unseen: int
+    seconds: float
+
+    @property
+    def well(self) -> bool:
+        """Something was sent, and nothing is wrong."""
+        return self.events > 0 and not (self.lost or self.doubled or self.out_of_order or self.unseen)
+
+
+def main() -> int:
+    """Exit code 1 when a history has a fault."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000, help="so many in all")
+    parser.add_argument("--only", help="only scenarios whose name contains this")
+    parser.add_argument("--out", type=Path, default=Path("var/soak/faults.json"), help="where the result goes")
+    arguments = parser.parse_args()
+    names = [name for name in (*SCENARIOS, FULL_DISK) if not arguments.only or arguments.only in name]
+    each = max(1, (arguments.events - _FULL_DISK_EVENTS) // max(1, len(names) - (FULL_DISK in names)))
+    results = []
+    for name in names:
+        if name == FULL_DISK and (reason := why_not()):
+            print(f"{name}: left out, {reason}", flush=True)
+            continue
+        results.append(_run(name, each))
+        print(row(results[-1]), flush=True)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    print(f"\n{table(results)}")
+    return 0 if all(result.well for result in results) else 1
+
+
+def _run(name: str, events: int) -> Result:
+    scenario: Scenario = full_disk if name == FULL_DISK else SCENARIOS[name]
+    repetitions = _KILLS if name.startswith("SIGKILL") else _BOUNCES
+    scale = Scale(1 if name == FULL_DISK else repetitions, _FULL_DISK_EVENTS if name == FULL_DISK else events)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as home, _servers(name, Path(home)) as stack:
+        verdict = asyncio.run(_on(stack, Path(home), scenario, scale))
+    if not verdict.well:
+        print(f"{name}: {verdict}", flush=True)
+    return Result(
+        scenario=name,
+        repetitions=scale.repetitions,
+        events=verdict.events,
+        lost=len(verdict.lost),
+        doubled=len(verdict.doubled),
+        out_of_order=len(verdict.out_of_order),
+        unseen=len(verdict.unseen),
+        seconds=round(time.monotonic() - begun, 1),
+    )
+
+
+@contextmanager
+def _servers(name: str, home: Path) -> Iterator[DevStack]:
+    """Of its own for each scenario, so that none has to read the log of another."""
+    if name == FULL_DISK:
+        with on_small_disk(home / "stack") as stack:
+            yield stack
+        return
+    with running(DevStackSettings(home=home / "stack", kafka_bootstrap=None, database_url=None)) as stack:
+        create_topics(stack)
+        yield stack
+
+
+async def _on(stack: DevStack, home: Path, scenario: Scenario, scale: Scale) -> Verdict:
+    async with field_on(stack, home) as field:
+        return await scenario(field, scale)
+
+
+def row(result: Result) -> str:
+    """One line of the table."""
+    return (
+        "| "
+        + " | ".join(f"{value:,}" if isinstance(value, int) else str(value) for value in asdict(result).values())
+        + " |"
+    )
+
+
+def table(results: list[Result]) -> str:
+    """The whole as markdown, with date and machine."""
+    machine = f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}"
+    events = sum(result.events for result in results)
+    seconds = sum(result.seconds for result in results)
+    head = "| scenario | repetitions | events | lost | doubled | out of order | unseen | seconds |\n| --- |" + " ---: |" * 7
+    said = f"{datetime.now(UTC):%Y-%m-%d}, {machine}: {events:,} events in {seconds / 60:.0f} minutes"
+    return "\n".join([said, "", head, *map(row, results)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
