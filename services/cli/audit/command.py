@@ -14,7 +14,7 @@ from services.chassis.log import UnknownTopic
 from services.cli.audit.evidence import Unknown, evidence
 from services.cli.audit.export import Told, export
 from services.cli.audit.export_text import print_export, print_verdict
-from services.cli.audit.past import Past, jobs_at, versions_at
+from services.cli.audit.past import jobs_at, versions_at
 from services.cli.audit.pins import NoPin, place, root
 from services.cli.audit.pins import digest as digest_of
 from services.cli.audit.story import Told as ToldRecord
@@ -138,21 +138,36 @@ def show_trace(
 def as_of(
     time: Annotated[str, typer.Argument(help="With its zone, such as 2026-01-31T12:00:00Z.", metavar="TIME")],
     what: Annotated[Literal["jobs", "models"], typer.Argument(help="What to show.", metavar="jobs|models")],
+    key: Annotated[str | None, typer.Option(help="Only this job, or the versions of this model.")] = None,
     json: Json = False,
 ) -> None:
-    """Show jobs or models as they were at a moment: every record that the broker had appended by then, folded anew."""
+    """Show jobs or models as they were at a moment: every record that the broker had appended by then, folded anew.
+
+    Exit code 4 when the log did not know the KEY by then.
+    """
     try:
         at = moment(time, "TIME")
     except NoMoment as error:
         stop_with(Exit.USAGE, str(error))
+    jobs, versions = list[JobView](), list[VersionView]()
     with broker(CliSettings()) as bootstrap:
         if what == "jobs":
-            jobs, past = asyncio.run(jobs_at(bootstrap, at))
-            _print_jobs(jobs, json)
+            jobs, past = asyncio.run(jobs_at(bootstrap, at, key))
         else:
-            versions, past = asyncio.run(versions_at(bootstrap, at))
-            _print_versions(versions, json)
-    _print_remarks(past)
+            versions, past = asyncio.run(versions_at(bootstrap, at, key))
+    if key is not None and not jobs and not versions:
+        stop_with(
+            Exit.NOT_FOUND, printable(f"--key {key}: the log knew no such {what.removesuffix('s')} at {at.isoformat()}")
+        )
+    if json:
+        print_json(jobs if what == "jobs" else versions)
+    elif what == "jobs":
+        _print_jobs(jobs)
+    else:
+        _print_versions(versions)
+    for remark in past.remarks:
+        say(printable(remark))
+    say(f"{past.records} records of the log")
 
 
 @app.command("export")
@@ -233,10 +248,7 @@ def _bar() -> Iterator[Told]:
         yield lambda done, of: progress.update(task, completed=done, total=of)
 
 
-def _print_jobs(jobs: list[JobView], json: bool) -> None:
-    if json:
-        print_json(jobs)
-        return
+def _print_jobs(jobs: list[JobView]) -> None:
     rows = []
     for job in jobs:
         done = sum(step.status == "completed" for step in job.steps)
@@ -247,10 +259,7 @@ def _print_jobs(jobs: list[JobView], json: bool) -> None:
     print_table(("job", "status", "pipeline", "steps", "model", "requester", "requested (UTC)"), rows)
 
 
-def _print_versions(versions: list[VersionView], json: bool) -> None:
-    if json:
-        print_json(versions)
-        return
+def _print_versions(versions: list[VersionView]) -> None:
     rows = [
         (
             version.id,
@@ -264,9 +273,3 @@ def _print_versions(versions: list[VersionView], json: bool) -> None:
     print_table(
         ("model", "aliases", "registered (UTC)", "job", "artifact"), [[printable(cell) for cell in row] for row in rows]
     )
-
-
-def _print_remarks(past: Past) -> None:
-    for remark in past.remarks:
-        say(printable(remark))
-    say(f"{past.records} records of the log")

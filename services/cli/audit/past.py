@@ -3,8 +3,11 @@
 What a decider knew when it decided is in its decision; this is what had become known.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+
+from aiokafka import ConsumerRecord
 
 from schemas.steps import Policy
 from schemas.topics import JOBS, MODELS, REQUESTS, Topic
@@ -13,6 +16,7 @@ from services.chassis.aggregate import Domain
 from services.chassis.deadletters.discards import read_discards
 from services.chassis.replay.memory import MemoryFold
 from services.chassis.replay.projection import Folding
+from services.cli.audit.window import is_of_job, raw_key
 from services.orchestrator.domain.job import JobDomain
 from services.orchestrator.domain.state import JobState
 from services.orchestrator.queries import JobRow
@@ -23,6 +27,7 @@ from services.registry.queries import VersionRow
 from services.registry.views import VersionView
 
 _MILLISECOND = timedelta(milliseconds=1)
+_LAST = datetime.max.replace(tzinfo=UTC) - _MILLISECOND
 
 
 @dataclass
@@ -35,9 +40,14 @@ class Past:
     """Why the answer may be less than the whole truth; empty where it is not."""
 
 
-async def jobs_at(bootstrap: str, moment: datetime) -> tuple[list[JobView], Past]:
-    """Every job requested by `moment`, the newest first, as it was. Raises UnknownTopic and the broker's errors."""
-    past = await _fold(bootstrap, JobDomain(Policy()), (REQUESTS, JOBS), moment)
+async def jobs_at(bootstrap: str, moment: datetime, key: str | None = None) -> tuple[list[JobView], Past]:
+    """Every job requested by `moment`, or the one named `key`, the newest first, as it was; all of them are held in memory.
+
+    Raises UnknownTopic and the broker's errors.
+    """
+    past = await _fold(
+        bootstrap, JobDomain(Policy()), (REQUESTS, JOBS), moment, lambda record: key is None or is_of_job(record, key)
+    )
     views = []
     for ref, row in past.fold.rows.items():
         assert isinstance(row.state, JobState)
@@ -49,9 +59,14 @@ async def jobs_at(bootstrap: str, moment: datetime) -> tuple[list[JobView], Past
     return sorted(views, key=lambda view: (view.requested_at or moment, view.job_id), reverse=True), past
 
 
-async def versions_at(bootstrap: str, moment: datetime) -> tuple[list[VersionView], Past]:
-    """Every version registered by `moment`, the newest first, with the aliases of then. Raises as `jobs_at` does."""
-    past = await _fold(bootstrap, RegistryDomain(), (MODELS,), moment)
+async def versions_at(bootstrap: str, moment: datetime, key: str | None = None) -> tuple[list[VersionView], Past]:
+    """Every version registered by `moment`, or those of the model `key`, the newest first, with the aliases of then.
+
+    Raises as `jobs_at` does.
+    """
+    past = await _fold(
+        bootstrap, RegistryDomain(), (MODELS,), moment, lambda record: key is None or record.key == raw_key(key)
+    )
     rows = past.fold.rows
     views = []
     for row in rows.values():
@@ -64,9 +79,11 @@ async def versions_at(bootstrap: str, moment: datetime) -> tuple[list[VersionVie
     return sorted(views, key=lambda view: (view.registered_at, view.id), reverse=True), past
 
 
-async def _fold(bootstrap: str, domain: Domain, topics: tuple[Topic, ...], moment: datetime) -> Past:
+async def _fold(
+    bootstrap: str, domain: Domain, topics: tuple[Topic, ...], moment: datetime, wanted: Callable[[ConsumerRecord], bool]
+) -> Past:
     spans = await log.bounds(bootstrap, [topic.name for topic in topics])
-    after = moment - timedelta(microseconds=moment.microsecond % 1000) + _MILLISECOND
+    after = min(moment, _LAST) - timedelta(microseconds=moment.microsecond % 1000) + _MILLISECOND
     cut = await log.first_at(bootstrap, spans, after)
     gone = {(item.topic, item.partition, item.offset) for item in await read_discards(bootstrap, domain.source)}
     past = Past(MemoryFold(Folding(domain), gone))
@@ -77,7 +94,8 @@ async def _fold(bootstrap: str, domain: Domain, topics: tuple[Topic, ...], momen
     ]
     async for chunk in log.read(bootstrap, {place: (spans[place][0], end) for place, end in cut.items()}):
         for record in chunk:
-            past.fold.feed(record)
+            if wanted(record):
+                past.fold.feed(record)
         past.records += len(chunk)
     past.remarks += [
         f"{ref.aggregate} {ref.key} went no further than before {reason}"

@@ -70,14 +70,19 @@ class Window:
 
     def holds(self, record: ConsumerRecord) -> bool:
         """Whether key and job are the wanted ones."""
-        if self.key is not None and record.key != self.key.encode():
+        if self.key is not None and record.key != raw_key(self.key):
             return False
         return self.job is None or is_of_job(record, self.job)
 
 
+def raw_key(text: str) -> bytes:
+    """The bytes of a key as the shell passed them, also where they are no UTF-8."""
+    return text.encode(errors="surrogateescape")
+
+
 def is_of_job(record: ConsumerRecord, job: str) -> bool:
     """Whether the record is about the job: by its key, its correlation id or the job id in its data."""
-    name = job.encode()
+    name = raw_key(job)
     if record.key == name:
         return True
     mentioned = name in (record.value or b"") or any(name in (value or b"") for _, value in record.headers)

@@ -121,6 +121,8 @@ async def test_records_that_are_no_events_are_told_and_cannot_steer_the_terminal
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
+        (("as-of", "9999-12-31T23:59:59.999999Z", "jobs", "--key", "\udcff"), 4, "the log knew no such job at 9999"),
+        (("replay", "--key", "\udcff"), 0, "No record lies in this window"),
         (("replay", "--from", "2026-01-01"), 2, "--from '2026-01-01' has no zone"),
         (("replay", "--to", "soon"), 2, "--to 'soon' is no time"),
         (("replay", "--partition", "0"), 2, "name it with --topic, once"),
@@ -218,6 +220,12 @@ async def test_jobs_and_models_are_shown_as_they_were_at_each_moment(kafka: str,
     assert (found["status"], found["version"]) == ("running", None)
     later = await audit(kafka, "as-of", last.isoformat(), "models")
     assert f"{job.model}@1.0.0" in later.out
+    alone = await audit(kafka, "as-of", last.isoformat(), "jobs", "--key", job.job_id, "--json")
+    assert [(item["job_id"], item["status"]) for item in alone.json] == [(job.job_id, "completed")]
+    assert [item.id for item in (await versions_at(kafka, last, job.model))[0]] == [f"{job.model}@1.0.0"]
+    unborn = await audit(kafka, "as-of", before.isoformat(), "jobs", "--key", job.job_id)
+    assert (unborn.code, unborn.out) == (4, "")
+    assert "the log knew no such job at" in unborn.err
 
 
 async def test_a_record_that_was_given_up_counts_as_little_in_the_past(kafka: str, unique: Unique) -> None:
