@@ -39,6 +39,9 @@ def print_success(console: Console, story: Story, made: Report, folder: Path) ->
     console.print(Text("The audit trail is on Kafka:"))
     for command, (topic, count) in zip(read_commands(made), made.events.items(), strict=True):
         console.print(Text(f"  {count:>5} events on {topic:<21} {command}"), soft_wrap=True)
+    console.print(
+        Text(f"  How it came about: neuroweaver audit trace {made.model.name}@{made.model.version}"), soft_wrap=True
+    )
     console.print()
     console.print(Text(f"Report: {folder / 'report.html'} (for programs: {folder / 'report.json'})"), soft_wrap=True)
     console.print(
@@ -70,7 +73,7 @@ def failure_lines(story: Story) -> Iterator[str]:
             yield from _fault_lines(story.fault)
         case _:
             yield f"The job {story.job_id} has no outcome on the topics."
-    yield f"Its story: neuroweaver topics read neuroweaver.jobs --key {story.job_id}"
+    yield f"Its story: neuroweaver audit replay --job {story.job_id}"
 
 
 def _fault_lines(fault: StepFault) -> Iterator[str]:

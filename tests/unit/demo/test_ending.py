@@ -33,7 +33,8 @@ def test_a_completed_job_leaves_both_reports_and_says_where_things_are(tmp_path:
     text = out.getvalue()
     for part in (
         "after RLAIF", "support-router 1.0.0 · alias candidate", "ab" * 32, "14 min 54 s, at most 3.2 GB",
-        "neuroweaver topics read neuroweaver.jobs --key demo-1", "neuroweaver models try support-router", "report.html",
+        "neuroweaver topics read neuroweaver.jobs --key demo-1", "neuroweaver audit trace support-router@1.0.0",
+        "neuroweaver models try support-router", "report.html",
     ):  # fmt: skip
         assert part in text, part
 
@@ -46,6 +47,7 @@ def test_a_failed_job_names_step_cause_reasons_and_the_last_lines_of_the_log() -
     print_failure(shown, told(ACCEPTED, JobFailed(job_id=JOB, step="prepare", fault=fault)))
     text = out.getvalue()
     assert "failed in step prepare; cause: user." in text
+    assert f"neuroweaver audit replay --job {JOB}" in text
     assert "dataset.columns.prompt: no such column (got 'question'); name one of request, answer" in text
     assert "[red]no[/red]" in text
 
