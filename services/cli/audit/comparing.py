@@ -20,6 +20,8 @@ async def compare_with_log(bootstrap: str, folder: Path, manifest: Manifest, fin
     if found != manifest.cluster_id:
         raise Unusable(f"{folder} is of Kafka cluster {manifest.cluster_id} and this is {found}; name that one")
     spans = await log.bounds(bootstrap, {item.topic for item in manifest.partitions})
+    for topic, number in sorted(set(spans) - {(item.topic, item.partition) for item in manifest.partitions}):
+        findings.add(f"{topic}:{number}: the log has this partition and the export has not")
     for exported in manifest.partitions:
         begin, end = spans.get((exported.topic, exported.partition), (0, 0))
         if begin > exported.begin:

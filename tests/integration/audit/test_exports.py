@@ -266,6 +266,17 @@ async def test_a_forged_export_differs_from_the_log(kafka: str, exported: Path) 
     assert any(":24: the log has it and the export has not" in finding for finding in found)
 
 
+async def test_a_partition_that_was_taken_out_of_the_manifest_is_missed_by_the_log(kafka: str, exported: Path) -> None:
+    text = json.loads((exported / MANIFEST).read_text())
+    text["partitions"].pop()
+    (exported / MANIFEST).write_text(json.dumps(text))
+    shutil.rmtree(files(exported, 1)[0].parent)
+    verdict = verify_export(exported)
+    assert verdict.holds
+    (finding,) = (await against_log(kafka, exported, verdict)).shown
+    assert ":1: the log has this partition and the export has not" in finding
+
+
 async def test_a_manifest_that_is_none_is_refused_and_names_the_field(exported: Path) -> None:
     path = exported / MANIFEST
     text = json.loads(path.read_text())
