@@ -22,6 +22,8 @@ from services.chassis.migrate import ensure_migrated
 from services.chassis.publisher import Publisher
 from services.chassis.relay import Relay
 from services.chassis.replay.projection import Projection
+from services.chassis.replay.restore import restore
+from services.chassis.replay.runs import Busy
 from services.chassis.settings import ServiceSettings
 from services.chassis.signals import Signals
 from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
@@ -59,7 +61,7 @@ class Runtime:
         self.publisher = Publisher(settings.kafka_bootstrap, f"neuroweaver-{service}")
         self.signals = Signals(url)
         self.health = Health(
-            service, ("migrated", "database", "broker", "topics", "consuming", "handling", "moving", "relaying")
+            service, ("migrated", "restored", "database", "broker", "topics", "consuming", "handling", "moving", "relaying")
         )
         self.health.report("handling", True)
         self.health.report("moving", True)
@@ -116,7 +118,8 @@ class Runtime:
                 await self._prepare()
                 break
             except Exception as error:
-                log = _log.warning if is_surroundings(error) else _log.exception
+                known = is_surroundings(error) or isinstance(error, Busy)
+                log = _log.warning if known else _log.exception
                 log("cannot start yet", service=self.service, error=str(error)[:500])
                 await wait_or_stop(stop, backoff.next())
         if stop.is_set():
@@ -144,6 +147,8 @@ class Runtime:
         if missing:
             raise TimeoutError(f"topics {reason}")
         await learn_discards(self.engine, self.settings.kafka_bootstrap, self.domain.source)
+        await restore(self.projection, self.engine)
+        self.health.report("restored", True)
 
     def _after_migration(self, loop: Task) -> Task:
         async def run(stop: asyncio.Event) -> None:

@@ -133,7 +133,7 @@ def operational_tables(metadata: MetaData) -> None:
         "replay",
         metadata,
         Column("id", Text, primary_key=True),
-        Column("kind", Text, nullable=False, comment="verify or rebuild."),
+        Column("kind", Text, nullable=False, comment="verify, rebuild or restore."),
         Column("state", Text, nullable=False, comment="running, done, failed or cancelled."),
         Column("phase", Text, nullable=False),
         Column("done", BigInteger, nullable=False, comment="Records folded."),

@@ -18,7 +18,7 @@ from schemas.ids import new_id
 _LOCK = 7_253_003
 _NOTE_SECONDS = 0.5
 
-Kind = Literal["verify", "rebuild"]
+Kind = Literal["verify", "rebuild", "restore"]
 RunState = Literal["running", "done", "failed", "cancelled"]
 
 _OPEN = text(

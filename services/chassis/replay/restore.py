@@ -1,0 +1,93 @@
+"""Why: a service whose database was lost must not decide again what it decided before: its log fills the new one first (rule 5).
+
+What was decided and lay only in the lost outbox is decided anew; nobody has seen it. What the lost operational tables knew
+(leases, progress) follows from the rows, or is lossy by nature.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.chassis import log, store
+from services.chassis.deadletters import rows
+from services.chassis.logging import get_logger
+from services.chassis.records import Partition
+from services.chassis.replay import runs, shadow
+from services.chassis.replay.fold import Fold
+from services.chassis.replay.projection import Folding, Projection
+from services.chassis.replay.runs import Progress
+from services.chassis.tables import OPERATIONAL
+
+_log = get_logger(__name__)
+_NEAR_RECORDS = 1000
+
+
+async def restore(projection: Projection, engine: AsyncEngine) -> bool:
+    """Fill a database that has applied nothing from a log on which its service has spoken; returns whether it did.
+
+    One process does it, others wait their turn (Busy). Raises RecordFailure and the servers' errors; a kill at any point is
+    harmless. Where the log has lost its first records, what is left is folded, and a warning says so.
+    """
+    if not await _is_new(engine) or not await _has_spoken(projection):
+        return False
+    async with runs.running(engine, "restore") as (progress, result):
+        if not await _is_new(engine):
+            return False
+        _log.warning("new database, old log: restoring from the log before anything is decided", service=projection.service)
+        ends = await _fill(projection, engine, progress)
+        async with engine.begin() as connection:
+            await connection.execute(
+                text(f"INSERT INTO {OPERATIONAL}.inbox SELECT * FROM {shadow.SHADOW}.inbox ON CONFLICT DO NOTHING")
+            )
+            values = [{"topic": topic, "partition": number} for topic, number in sorted(ends)]
+            await connection.execute(store.INSERT_POSITION, values)
+            await store.move_positions(connection, ends)
+            for partition in ends:
+                await rows.flag(connection, partition)
+            empty = await shadow.swap(connection, sorted(projection.domain.aggregates), datetime.now(UTC))
+            await connection.execute(text(f"DROP SCHEMA {empty} CASCADE"))
+        result |= {"records": progress.done}
+    _log.info("restored", service=projection.service, records=progress.done)
+    return True
+
+
+async def _is_new(engine: AsyncEngine) -> bool:
+    async with engine.connect() as connection:
+        return not any((await store.positions(connection)).values())
+
+
+async def _has_spoken(projection: Projection) -> bool:
+    """Whether the log holds an event of this service; looked for from the front, where it will lie if there is one."""
+    own = projection.domain.source.encode()
+    async for chunk in log.read(projection.bootstrap, await log.bounds(projection.bootstrap, projection.topics)):
+        if any(name == "ce_source" and value == own for record in chunk for name, value in record.headers):
+            return True
+    return False
+
+
+async def _fill(projection: Projection, engine: AsyncEngine, progress: Progress) -> dict[Partition, int]:
+    """Fold the whole log into a shadow; returns the ends up to which it was folded."""
+    async with engine.begin() as connection:
+        await shadow.create(connection, sorted(projection.domain.aggregates))
+        withheld = await rows.places(connection)
+    spans = await log.bounds(projection.bootstrap, projection.topics)
+    if gone := {f"{topic}:{number}": begin for (topic, number), (begin, _) in spans.items() if begin}:
+        _log.warning("the log has lost its first records: what they said is lost", service=projection.service, gone=gone)
+    filling = store.connect(projection.database_url, projection=shadow.SHADOW, pool_size=2)
+    fold = Fold(filling, Folding(projection.domain), projection.bootstrap, {p: begin for p, (begin, _) in spans.items()})
+
+    async def note(records: int) -> None:
+        progress.done += records
+        await progress.note()
+
+    progress.phase, progress.total = "reading the log", sum(end - begin for begin, end in spans.values())
+    try:
+        while True:
+            ends = {partition: end for partition, (_, end) in spans.items()}
+            await fold.up_to(ends, withheld, note)
+            spans = await log.bounds(projection.bootstrap, projection.topics)
+            if sum(end - ends[partition] for partition, (_, end) in spans.items()) <= _NEAR_RECORDS:
+                return ends
+    finally:
+        await filling.dispose()
