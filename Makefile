@@ -50,6 +50,7 @@ test: setup jars
 
 soak: setup jars
 	$(SAY) "soak"
+	@$(RUN) -m tests.simulation.soak
 	@$(RUN) -m tests.faults.soak $(SOAK)
 
 bench: setup jars
