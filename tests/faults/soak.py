@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import logging
 import os
 import platform
 import sys
@@ -55,6 +56,7 @@ def main() -> int:
     parser.add_argument("--only", help="only scenarios whose name contains this")
     parser.add_argument("--out", type=Path, default=Path("var/soak/faults.json"), help="where the result goes")
     arguments = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are the point
     names = [name for name in (*SCENARIOS, FULL_DISK) if not arguments.only or arguments.only in name]
     each = max(1, (arguments.events - _FULL_DISK_EVENTS) // max(1, len(names) - (FULL_DISK in names)))
     results = []
