@@ -26,5 +26,9 @@ def test_a_run_is_its_seed() -> None:
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_without_one_rule_some_run_is_unsound(variant: Variant) -> None:
     with pytest.raises(Unsound, match=r"run it again: python -m tests\.simulation\.soak --seed \d+"):
-        for seed in range(SEEDS):
-            Run(seed, variant).go()
+        run_all(SEEDS, variant)
+
+
+def run_all(seeds: int, variant: Variant) -> None:
+    for seed in range(seeds):
+        Run(seed, variant).go()
