@@ -19,7 +19,7 @@ help:
 	@echo "make test    all tests, with real Kafka and PostgreSQL"
 	@echo "make soak    the tests of reliability in their long form: a million events, servers that die (about half an hour)"
 	@echo "make bench   how fast the chassis is, as ratios, measured on this machine (about a quarter of an hour)"
-	@echo "make lint    style, types, import rules"
+	@echo "make lint    style, types, import rules, compatibility"
 	@echo "make format  mend the style"
 	@echo "make setup   only the set-up: $(VENV) with all packages"
 	@echo "make clean   remove what runs left behind (var/, caches); $(VENV) and the user's cache stay"
@@ -65,6 +65,8 @@ lint: setup
 	@$(VENV)/bin/mypy
 	$(SAY) "import rules"
 	@$(VENV)/bin/lint-imports
+	$(SAY) "compatibility with what was released"
+	@$(RUN) -m schemas.evolution.history --check && echo "compatible"
 
 format: setup
 	@$(VENV)/bin/ruff check --fix .

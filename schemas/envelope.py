@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.base import EventData
+from schemas.evolution.upcasting import upcast
 from schemas.ids import root_traceparent, trace_id
 from schemas.reasons import Reason, reasons_of
 from schemas.requests import JobRequested
@@ -133,23 +134,31 @@ def decode(
             raise Unreadable(f"CloudEvents attribute `{name}` holds a NUL or a lone surrogate; send valid Unicode text")
     if attributes["specversion"] != "1.0":
         raise Unreadable(f"specversion {attributes['specversion']!r} is not supported; send 1.0")
-    base, _, suffix = attributes["type"].removeprefix(PREFIX).partition(".")
-    if not attributes["type"].startswith(PREFIX) or base not in EVENT_TYPES or base not in handled:
+    name, body = upcast(attributes["type"].removeprefix(PREFIX), body)
+    if not attributes["type"].startswith(PREFIX) or name not in EVENT_TYPES or name not in handled:
+        if attributes["type"].startswith(PREFIX) and _is_newer(name, handled):
+            raise UnknownVersion(
+                f"type {attributes['type']} is newer than this service; upgrade the service, it waits here"
+            )
         return Unhandled(attributes["id"], attributes["source"], attributes["type"])
-    if suffix:
-        raise UnknownVersion(f"type {attributes['type']} is newer than this service; upgrade the service, it waits here")
-    data = _data(EVENT_TYPES[base], body, plain=plain)
+    data = _data(EVENT_TYPES[name], body, plain=plain)
     return Event(
         id=attributes["id"],
         source=attributes["source"],
         subject=attributes.get("subject") or "",
         time=_time(attributes["time"]) if attributes.get("time") else appended,
         data=data,
-        sequence=None if TOPIC_OF[base] is REQUESTS else _sequence(attributes.get("sequence")),
+        sequence=None if TOPIC_OF[name] is REQUESTS else _sequence(attributes.get("sequence")),
         correlation_id=str(getattr(data, "job_id", "")) or attributes.get("correlationid") or "",
         causation_id=attributes.get("causationid"),
         traceparent=_traceparent(attributes),
     )
+
+
+def _is_newer(name: str, handled: Collection[str]) -> bool:
+    """Whether it is a version, unknown here, of a type that is handled."""
+    base, _, version = name.partition(".")
+    return bool(version) and any(known.partition(".")[0] == base for known in handled)
 
 
 def _attributes(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> tuple[dict[str, str], object, bool]:

@@ -1,0 +1,134 @@
+"""Why: whoever runs an older or newer release must be able to read every event, so only optional fields come and go.
+
+Compared are JSON Schemas of data as they travel. A change is compatible when readers of either release can read what writers
+of the other send; anything else is a new type with an upcaster.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+Schema = Mapping[str, Any]
+
+_BOUNDS = (
+    "type", "const", "enum", "format", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
+    "minLength", "maxLength", "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "default",
+)  # fmt: skip
+_NOTHING = "nothing"
+
+
+class Change(NamedTuple):
+    """One incompatible difference."""
+
+    type: str
+    field: str
+    """Path of the field; empty for the data as a whole."""
+    detail: str
+
+    def __str__(self) -> str:
+        where = f"{self.type}.{self.field}" if self.field else self.type
+        return (
+            f"{where}: {self.detail}; undo it, or make it a new type {self.type.partition('.')[0]}.v<n> with an upcaster "
+            "(schemas/evolution/upcasting.py)"
+        )
+
+
+def incompatible(name: str, released: Schema, current: Schema) -> list[Change]:
+    """What readers or writers of one of the two schemas of the event type `name` cannot cope with."""
+    return list(_Comparison(name, released, current).compare("", released, current))
+
+
+class _Comparison:
+    def __init__(self, name: str, released: Schema, current: Schema) -> None:
+        self._name = name
+        self._released, self._current = released.get("$defs", {}), current.get("$defs", {})
+        self._seen: set[tuple[str, str]] = set()
+
+    def _change(self, path: str, detail: str) -> Change:
+        return Change(self._name, path, detail)
+
+    def compare(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
+        """Differences below `path`."""
+        pair = (old.get("$ref", ""), new.get("$ref", ""))
+        if any(pair):
+            if pair in self._seen:
+                return
+            self._seen.add(pair)
+            old, new = _resolved(old, self._released), _resolved(new, self._current)
+        if "anyOf" in old or "anyOf" in new or "oneOf" in old or "oneOf" in new:
+            yield from self._alternatives(path, old, new)
+            return
+        for bound in _BOUNDS:
+            before, after = old.get(bound, _NOTHING), new.get(bound, _NOTHING)
+            if before != after:
+                yield self._change(path, f"`{bound}` was {before!r} and is {after!r}")
+        yield from self._fields(path, old, new)
+        yield from self._inner(path, old, new)
+
+    def _fields(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
+        before, after = old.get("properties", {}), new.get("properties", {})
+        needed_before, needed_after = set(old.get("required", ())), set(new.get("required", ()))
+        for name in sorted({*before, *after}):
+            where = f"{path}.{name}" if path else name
+            if name not in after:
+                if name in needed_before:
+                    yield self._change(where, "the field was needed and is gone")
+            elif name not in before:
+                if name in needed_after:
+                    yield self._change(where, "the field is new and needed")
+            elif (name in needed_before) != (name in needed_after):
+                yield self._change(where, f"the field {'is no longer' if name in needed_before else 'has become'} needed")
+            else:
+                yield from self.compare(where, before[name], after[name])
+
+    def _inner(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
+        """What lists and maps hold."""
+        for keyword, sign in (("items", "[]"), ("additionalProperties", ".*"), ("propertyNames", ".*")):
+            before, after = old.get(keyword), new.get(keyword)
+            if isinstance(before, Mapping) and isinstance(after, Mapping):
+                yield from self.compare(path + sign, before, after)
+            elif before != after:
+                yield self._change(path, f"`{keyword}` was {before!r} and is {after!r}")
+        before, after = old.get("prefixItems", ()), new.get("prefixItems", ())
+        if len(before) != len(after):
+            yield self._change(path, f"the list had {len(before)} places and has {len(after)}")
+        for number, (one, other) in enumerate(zip(before, after, strict=False)):
+            yield from self.compare(f"{path}[{number}]", one, other)
+
+    def _alternatives(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
+        if old.get("default", _NOTHING) != new.get("default", _NOTHING):
+            yield self._change(
+                path, f"`default` was {old.get('default', _NOTHING)!r} and is {new.get('default', _NOTHING)!r}"
+            )
+        before = {_named(one, self._released): one for one in _all_of(old)}
+        after = {_named(one, self._current): one for one in _all_of(new)}
+        for name in sorted({*before, *after}):
+            if name not in after:
+                yield self._change(path, f"may no longer be {name}")
+            elif name not in before:
+                yield self._change(path, f"may now also be {name}")
+            else:
+                yield from self.compare(path, before[name], after[name])
+
+
+def _resolved(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
+    """The node with what it refers to; words beside the reference count too."""
+    if "$ref" not in node:
+        return node
+    target = definitions[node["$ref"].rpartition("/")[2]]
+    return {**target, **{word: value for word, value in node.items() if word != "$ref"}}
+
+
+def _all_of(node: Schema) -> list[Schema]:
+    alternatives = node.get("anyOf") or node.get("oneOf")
+    return list(alternatives) if alternatives else [{word: value for word, value in node.items() if word != "default"}]
+
+
+def _named(node: Schema, definitions: Mapping[str, Schema]) -> str:
+    """What tells an alternative from the others: the constant of its discriminating field, or its type."""
+    resolved = _resolved(node, definitions)
+    for name, field in resolved.get("properties", {}).items():
+        if "const" in field:
+            return f"an object with {name} {field['const']!r}"
+    if "const" in resolved:
+        return f"{resolved['const']!r}"
+    return f"of type {resolved.get('type', 'any')}"

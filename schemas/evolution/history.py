@@ -1,0 +1,88 @@
+"""Why: what was released is kept as it was, so that every later contract can be held against it.
+
+`python -m schemas.evolution.history` keeps the contract of the version in `pyproject.toml`; `--check` says what is not compatible.
+"""
+
+import argparse
+import json
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from schemas.evolution.compatibility import Change, incompatible
+from schemas.evolution.upcasting import UPCASTERS
+from schemas.generate.json_schema import event_schema
+from schemas.topics import EVENT_TYPES, TOPIC_OF
+
+FOLDER = Path(__file__).parents[1] / "history"
+_PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+class AlreadyReleased(Exception):
+    """The contract of a released version never changes."""
+
+
+def contract() -> dict[str, dict[str, Any]]:
+    """What is promised of every event type: its topic, its key, the schema of its data."""
+    return {
+        name: {"topic": TOPIC_OF[name].name, "key": TOPIC_OF[name].key, "schema": event_schema(model)}
+        for name, model in EVENT_TYPES.items()
+    }
+
+
+def releases(folder: Path = FOLDER) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+    """Every released version with its contract."""
+    for path in sorted(folder.glob("*.json")):
+        yield path.stem, json.loads(path.read_text())
+
+
+def release(folder: Path = FOLDER, version: str | None = None) -> Path:
+    """Keep today's contract. Raises AlreadyReleased when the version was released with another one."""
+    version = version or tomllib.loads(_PROJECT.read_text())["project"]["version"]
+    path, text = folder / f"{version}.json", json.dumps(contract(), indent=1, ensure_ascii=False) + "\n"
+    if path.exists() and path.read_text() != text:
+        raise AlreadyReleased(
+            f"{version} is released, and its contract was another: raise the version in pyproject.toml, "
+            f"or delete {path.name} if nobody has {version} yet"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def broken(released: dict[str, dict[str, Any]], current: dict[str, dict[str, Any]]) -> list[Change]:
+    """What of a released contract today's does not keep."""
+    changes = []
+    for name, promise in released.items():
+        if name not in current:
+            if name not in UPCASTERS:
+                changes.append(Change(name, "", "the type is gone, and nothing reads what was written as it"))
+            continue
+        changes += [
+            Change(name, "", f"its {word} was {promise[word]!r} and is {current[name][word]!r}")
+            for word in ("topic", "key")
+            if promise[word] != current[name][word]
+        ]
+        changes += incompatible(name, promise["schema"], current[name]["schema"])
+    return changes
+
+
+def main() -> int:
+    """Exit code 1 when something released is broken, or a release would change."""
+    parser = argparse.ArgumentParser(prog="python -m schemas.evolution.history", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="keep nothing; say what is not compatible")
+    if not parser.parse_args().check:
+        try:
+            sys.stdout.write(f"released: {release()}\n")
+        except AlreadyReleased as error:
+            sys.stdout.write(f"{error}\n")
+            return 1
+    found = [(version, change) for version, released in releases() for change in broken(released, contract())]
+    sys.stdout.writelines(f"since {version}: {change}\n" for version, change in found)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""The contract keeps what was released: only optional fields come and go; every other change is found, and told with its remedy."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.envelope import Event, Unhandled, UnknownVersion, decode, encode
+from schemas.evolution import upcasting
+from schemas.evolution.compatibility import incompatible
+from schemas.evolution.history import AlreadyReleased, broken, contract, release, releases
+from schemas.evolution.upcasting import Upcaster
+from schemas.generate.examples import EXAMPLES
+from schemas.jobs import StepStarted
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "kind"],
+    "properties": {
+        "id": {"type": "string", "maxLength": 9, "pattern": "^a"},
+        "kind": {"type": "string", "enum": ["x", "y"]},
+        "note": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+        "parts": {"type": "array", "items": {"$ref": "#/$defs/Part"}},
+        "sizes": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}},
+        "way": {"anyOf": [{"$ref": "#/$defs/One"}, {"$ref": "#/$defs/Two"}]},
+    },
+    "$defs": {
+        "Part": {
+            "type": "object",
+            "required": ["n"],
+            "properties": {"n": {"type": "integer"}, "of": {"$ref": "#/$defs/Part"}},
+        },
+        "One": {"type": "object", "required": ["is"], "properties": {"is": {"const": "one", "type": "string"}}},
+        "Two": {"type": "object", "required": ["is"], "properties": {"is": {"const": "two", "type": "string"}}},
+    },
+}
+
+
+def changed(edit: str) -> list[str]:
+    """What is found after an edit of the schema, which the text makes to `s`."""
+    new = deepcopy(SCHEMA)
+    exec(edit, {"s": new, "p": new["properties"], "d": new["$defs"]})
+    return [f"{change.field}: {change.detail}" for change in incompatible("X", SCHEMA, new)]
+
+
+@pytest.mark.parametrize("version", [version for version, _ in releases()])
+def test_todays_contract_keeps_what_was_released(version: str) -> None:
+    assert [str(change) for change in broken(dict(releases())[version], contract())] == []
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "p['new'] = {'type': 'string'}",
+        "del p['note']",
+        "del p['sizes']",
+        "d['Part']['properties']['m'] = {'type': 'integer'}",
+        "p['id']['description'] = 'other words'",
+        "s['required'].reverse()",
+        "d['Piece'] = d.pop('Part'); p['parts']['items'] = {'$ref': '#/$defs/Piece'}; d['Piece']['properties']['of'] = {'$ref': '#/$defs/Piece'}",
+        "p['way']['anyOf'].reverse()",
+    ],
+)
+def test_optional_fields_come_and_go_and_words_may_change(edit: str) -> None:
+    assert changed(edit) == []
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        ("p['new'] = {'type': 'string'}; s['required'].append('new')", "new: the field is new and needed"),
+        ("del p['id']; s['required'].remove('id')", "id: the field was needed and is gone"),
+        ("s['required'].append('note')", "note: the field has become needed"),
+        ("s['required'].remove('kind')", "kind: the field is no longer needed"),
+        ("p['id']['type'] = 'integer'", "id: `type` was 'string' and is 'integer'"),
+        ("p['id']['maxLength'] = 8", "id: `maxLength` was 9 and is 8"),
+        ("p['id']['maxLength'] = 10", "id: `maxLength` was 9 and is 10"),
+        ("p['id']['pattern'] = '^b'", "id: `pattern` was '^a' and is '^b'"),
+        ("p['kind']['enum'].append('z')", "kind: `enum` was ['x', 'y'] and is ['x', 'y', 'z']"),
+        ("p['note']['default'] = ''", "note: `default` was None and is ''"),
+        ("p['note']['anyOf'].pop()", "note: may no longer be of type null"),
+        ("p['note']['anyOf'].append({'type': 'integer'})", "note: may now also be of type integer"),
+        ("p['note'] = {'type': 'string', 'default': None}", "note: may no longer be of type null"),
+        ("d['Part']['properties']['n']['minimum'] = 1", "parts[].n: `minimum` was 'nothing' and is 1"),
+        ("d['Part']['required'].append('of')", "parts[].of: the field has become needed"),
+        ("p['sizes']['additionalProperties']['minimum'] = 1", "sizes.*: `minimum` was 0 and is 1"),
+        ("p['sizes']['additionalProperties'] = False", "sizes: `additionalProperties` was {'type': 'integer', 'minimum': 0} and is False"),
+        ("s['additionalProperties'] = False", ": `additionalProperties` was None and is False"),
+        ("p['way']['anyOf'].pop()", "way: may no longer be an object with is 'two'"),
+        ("d['One']['properties']['is']['const'] = 'uno'", "way: may no longer be an object with is 'one'"),
+    ],
+)  # fmt: skip
+def test_every_other_change_is_found(edit: str, says: str) -> None:
+    assert says in changed(edit)
+
+
+def test_a_type_that_is_gone_or_moved_is_found_and_the_remedy_is_told() -> None:
+    released = contract()
+    current = {name: dict(promise) for name, promise in contract().items() if name != "StepStarted"}
+    current["JobCompleted"]["topic"] = "neuroweaver.endings"
+    said = sorted(str(change) for change in broken(released, current))
+    assert said[0].startswith("JobCompleted: its topic was 'neuroweaver.jobs'")
+    assert said[1].startswith("StepStarted: the type is gone")
+    assert all("make it a new type" in one and "upcaster" in one for one in said)
+
+
+def test_what_was_released_is_not_overwritten(tmp_path: Path) -> None:
+    path = release(tmp_path, "9.9.9")
+    assert release(tmp_path, "9.9.9") == path
+    path.write_text(path.read_text().replace("JobCompleted", "JobDone"))
+    with pytest.raises(AlreadyReleased, match="raise the version"):
+        release(tmp_path, "9.9.9")
+
+
+def test_an_old_type_is_read_as_its_successor_through_as_many_upcasters_as_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(
+        upcasting.UPCASTERS, "StepBegan", Upcaster("StepBegan.v2", lambda data: {**data, "worker": data["who"]})
+    )
+    monkeypatch.setitem(upcasting.UPCASTERS, "StepBegan.v2", Upcaster("StepStarted", lambda data: {**data, "attempt": 7}))
+    example = EXAMPLES["StepStarted"]
+    value, headers = encode(example)
+    headers = [(name, b"neuroweaver.StepBegan" if name == "ce_type" else held) for name, held in headers]
+    read = decode(value.replace(b'"worker"', b'"who"'), headers, {"StepStarted"}, example.time)
+    assert isinstance(read, Event)
+    assert isinstance(example.data, StepStarted)
+    assert read.data == example.data.model_copy(update={"attempt": 7})
+
+
+def test_a_newer_version_of_a_handled_type_stops_and_of_another_is_passed_over() -> None:
+    value, headers = encode(EXAMPLES["StepStarted"])
+    headers = [(name, b"neuroweaver.StepStarted.v9" if name == "ce_type" else held) for name, held in headers]
+    with pytest.raises(UnknownVersion, match=r"StepStarted\.v9"):
+        decode(value, headers, {"StepStarted"}, EXAMPLES["StepStarted"].time)
+    assert isinstance(decode(value, headers, {"JobCompleted"}, EXAMPLES["StepStarted"].time), Unhandled)

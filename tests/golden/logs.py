@@ -1,0 +1,197 @@
+"""Golden logs: records as they travelled, and what the release that wrote them made of them.
+
+`python -m tests.golden.logs` records those of the version in `pyproject.toml`, out of the simulation's stories.
+"""
+
+import base64
+import json
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from schemas.envelope import Event, Unreadable, decode, encode, wire_data
+from schemas.generate.examples import EXAMPLES
+from schemas.ids import new_id
+from schemas.steps import Policy
+from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS, TOPIC_OF, aggregate_key
+from services.chassis.aggregate import Domain
+from services.chassis.deadletters.parking import is_own
+from services.chassis.executor.attempts import ExecutorDomain
+from services.chassis.records import Record, appended_at
+from services.chassis.replay.projection import Folding
+from services.chassis.unit import Incoming, Row, Unit
+from services.orchestrator.domain.job import JobDomain
+from services.registry.domain.models import RegistryDomain
+from tests.simulation.run import Run
+
+FOLDER = Path(__file__).parent
+EXAMPLES_LOG = "examples"
+_PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+_SEEDS = 200
+
+DOMAINS: Mapping[str, tuple[Domain, tuple[str, ...]]] = {
+    "orchestrator": (JobDomain(Policy()), (REQUESTS.name, JOBS.name)),
+    "trainer": (ExecutorDomain("trainer"), (JOBS.name,)),
+    "feedback": (ExecutorDomain("feedback"), (JOBS.name,)),
+    "registry": (RegistryDomain(), (JOBS.name, MODELS.name)),
+}
+_HOSTILE = (
+    b"\xff\xfe no JSON",
+    b"[]",
+    b'{"job_id": "\\ud800"}',
+    b'{"job_id": "x", "deep": ' + b"[" * 80 + b"]" * 80 + b"}",
+)
+
+
+@dataclass
+class Kept:
+    """A record out of a golden log."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+def versions() -> list[str]:
+    """Released versions that have golden logs."""
+    return sorted(path.name for path in FOLDER.iterdir() if path.is_dir() and (path / "states.json").exists())
+
+
+def stories(version: str) -> list[str]:
+    """Names of the logs of a version."""
+    return sorted(path.stem for path in (FOLDER / version).glob("*.jsonl"))
+
+
+def read(version: str, story: str) -> Iterator[Kept]:
+    """The records of a log, in the order in which they were appended."""
+    for line in (FOLDER / version / f"{story}.jsonl").read_text().splitlines():
+        kept = json.loads(line)
+        headers = [(name, _raw(value)) for name, value in kept.pop("headers")]
+        yield Kept(**{**kept, "key": _raw(kept["key"]), "value": _raw(kept["value"]), "headers": headers})
+
+
+def expected(version: str) -> dict[str, Any]:
+    """What the release made of its logs: per story and service each row; of the examples what was read."""
+    found: dict[str, Any] = json.loads((FOLDER / version / "states.json").read_text())
+    return found
+
+
+def states(records: Iterable[Record], service: str) -> dict[str, Any]:
+    """What a replay by the code of today makes of a log: each row with its state and number."""
+    domain, topics = DOMAINS[service]
+    folding = Folding(domain)
+    unit = Unit(folding, {}, datetime.now(UTC), new_id)
+    seen: set[tuple[str, str]] = set()
+    for record in records:
+        if record.topic not in topics or not (event := _event(record, domain.handles)):
+            continue
+        if not is_own(domain, event) and (event.source, event.id) in seen:
+            continue
+        seen.add((event.source, event.id))
+        for ref in folding.touches(event):
+            unit.rows.setdefault(ref, Row(folding.aggregates[ref.aggregate].state()))
+        unit.fold(Incoming(event, record.topic, record.partition, record.offset))
+    return {
+        f"{ref.aggregate}/{ref.key}": {"sequence": row.sequence, "state": row.state.model_dump(mode="json")}
+        for ref, row in sorted(unit.rows.items())
+    }
+
+
+def outcomes(records: Iterable[Record]) -> list[Any]:
+    """What reading each record gives: the data of the event, or why there is none."""
+    found: list[Any] = []
+    for record in records:
+        try:
+            event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
+        except Unreadable:
+            found.append("unreadable")
+        else:
+            assert isinstance(event, Event)
+            found.append({"type": event.type, "sequence": event.sequence, "data": json.loads(wire_data(event.data))})
+    return found
+
+
+def _event(record: Record, handles: frozenset[str]) -> Event | None:
+    try:
+        event = decode(record.value, record.headers, handles, appended_at(record))
+    except Unreadable:
+        return None
+    return event if isinstance(event, Event) else None
+
+
+def _raw(text: Any) -> bytes | None:
+    return base64.b64decode(text["base64"]) if isinstance(text, dict) else None if text is None else text.encode()
+
+
+def _text(raw: bytes | None) -> Any:
+    try:
+        return None if raw is None else raw.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(raw or b"").decode()}
+
+
+def _line(record: Record) -> str:
+    headers = [[name, _text(value)] for name, value in record.headers]
+    kept = {"topic": record.topic, "partition": record.partition, "offset": record.offset, "timestamp": record.timestamp}
+    kept |= {"key": _text(record.key), "headers": headers, "value": _text(record.value)}
+    return json.dumps(kept, ensure_ascii=False) + "\n"
+
+
+def main() -> int:
+    """Record; refuses a version that has logs already."""
+    version = tomllib.loads(_PROJECT.read_text())["project"]["version"]
+    folder = FOLDER / version
+    if (folder / "states.json").exists():
+        sys.stdout.write(f"{version} has golden logs; what was released does not change\n")
+        return 1
+    folder.mkdir(exist_ok=True)
+    known: dict[str, Any] = {}
+    for seed, records in _telling_runs():
+        known[f"seed-{seed}"] = _keep(folder / f"seed-{seed}.jsonl", records)
+    examples = list(_examples())
+    (folder / f"{EXAMPLES_LOG}.jsonl").write_text("".join(map(_line, examples)))
+    known[EXAMPLES_LOG] = outcomes(examples)
+    (folder / "states.json").write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n")
+    sys.stdout.write(f"recorded: {folder}\n")
+    return 0
+
+
+def _keep(path: Path, records: list[Record]) -> dict[str, Any]:
+    path.write_text("".join(map(_line, records)))
+    return {service: states(records, service) for service in DOMAINS}
+
+
+def _telling_runs() -> Iterator[tuple[int, list[Record]]]:
+    """Runs, each of which tells of something that those before did not."""
+    told: set[str] = set()
+    for seed in range(_SEEDS):
+        run = Run(seed).go()
+        records: list[Record] = [record for held in run.log.partitions.values() for record in held]
+        records.sort(key=lambda record: (record.timestamp, record.topic, record.partition, record.offset))
+        types = {dict(record.headers)["ce_type"].decode() for record in records}  # type: ignore[union-attr]
+        if types - told:
+            told |= types
+            yield seed, records
+
+
+def _examples() -> Iterator[Record]:
+    """One record of every type, and some that nobody can read."""
+    for number, event in enumerate(EXAMPLES.values()):
+        value, headers = encode(event)
+        at = round(event.time.timestamp() * 1000)
+        yield Kept(TOPIC_OF[event.type].name, 0, number, at, aggregate_key(event.data).encode(), value, [*headers])
+    for number, value in enumerate(_HOSTILE):
+        headers = encode(EXAMPLES["JobRejected"])[1]
+        yield Kept(JOBS.name, 1, number, 0, b"hostile", value, [*headers])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

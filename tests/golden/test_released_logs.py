@@ -1,0 +1,47 @@
+"""What a released version wrote, this version reads to the same states: no decision is taken again, no value changes.
+
+Fields that came later may stand beside those that the release knew; everything that it knew must be equal.
+"""
+
+from typing import Any
+
+import pytest
+
+from tests.golden.logs import DOMAINS, EXAMPLES_LOG, expected, outcomes, read, states, stories, versions
+
+LOGS = [(version, story) for version in versions() for story in stories(version) if story != EXAMPLES_LOG]
+
+
+def missing(known: Any, now: Any, path: str = "") -> list[str]:
+    """Where `now` does not say what `known` said."""
+    if isinstance(known, dict) and isinstance(now, dict):
+        return [fault for name, value in known.items() for fault in missing(value, now.get(name), f"{path}.{name}")]
+    if isinstance(known, list) and isinstance(now, list) and len(known) == len(now):
+        return [fault for i, (a, b) in enumerate(zip(known, now, strict=True)) for fault in missing(a, b, f"{path}[{i}]")]
+    return [] if known == now else [f"{path}: was {known!r}, is {now!r}"]
+
+
+def test_every_release_has_logs() -> None:
+    from schemas.evolution.history import releases
+
+    assert [version for version, _ in releases()] == versions()
+
+
+@pytest.mark.parametrize("service", DOMAINS)
+@pytest.mark.parametrize(("version", "story"), LOGS)
+def test_a_released_log_folds_to_what_its_release_made_of_it(version: str, story: str, service: str) -> None:
+    known, now = expected(version)[story][service], states(read(version, story), service)
+    assert known.keys() == now.keys()
+    assert missing(known, now) == []
+
+
+@pytest.mark.parametrize("version", versions())
+def test_every_released_event_is_read_as_it_was_and_garbage_stays_garbage(version: str) -> None:
+    assert missing(expected(version)[EXAMPLES_LOG], outcomes(read(version, EXAMPLES_LOG))) == []
+
+
+def test_a_changed_value_is_found_and_a_new_field_is_not_a_change() -> None:
+    known = {"a": [{"b": 1}]}
+    assert missing(known, {"a": [{"b": 1, "later": 2}], "new": 3}) == []
+    assert missing(known, {"a": [{"b": 2}]}) == [".a[0].b: was 1, is 2"]
+    assert missing(known, {"a": []}) != []
