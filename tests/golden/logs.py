@@ -26,7 +26,7 @@ from services.chassis.replay.projection import Folding
 from services.chassis.unit import Incoming, Row, Unit
 from services.orchestrator.domain.job import JobDomain
 from services.registry.domain.models import RegistryDomain
-from tests.simulation.run import Run
+from tests.simulation.world import World
 
 FOLDER = Path(__file__).parent
 EXAMPLES_LOG = "examples"
@@ -173,8 +173,9 @@ def _telling_runs() -> Iterator[tuple[int, list[Record]]]:
     """Runs, each of which tells of something that those before did not."""
     told: set[str] = set()
     for seed in range(_SEEDS):
-        run = Run(seed).go()
-        records: list[Record] = [record for held in run.log.partitions.values() for record in held]
+        world = World(seed)
+        world.run()
+        records: list[Record] = [record for held in world.log.partitions.values() for record in held]
         records.sort(key=lambda record: (record.timestamp, record.topic, record.partition, record.offset))
         types = {dict(record.headers)["ce_type"].decode() for record in records}  # type: ignore[union-attr]
         if types - told:

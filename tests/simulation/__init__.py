@@ -1,1 +1,1 @@
-"""The project's own deciders and `evolve` under random schedules and faults, on a clock and a log in memory: one seed, one run."""
+"""The services' own code on a log, databases and a clock in memory, one seed one run (docs/reliability.md)."""

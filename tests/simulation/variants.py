@@ -1,33 +1,147 @@
-"""One rule of the design left out at a time: each must be caught, or the simulation proves nothing.
+"""The same world with one rule of the design taken away: each must be found out, else the simulation proves nothing.
 
-The fence is not among them: without it the inbox and the numbers of own events still keep everything from being applied twice,
-as long as the inbox remembers. The tests on real servers leave out both.
+A variant replaces one named place of the chassis or of a domain for the time of a run, or leaves out a rule of the surroundings.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+from unittest.mock import patch
+
+from schemas.envelope import Event
+from schemas.jobs import StepEventData
+from services.chassis import batch, relay, store
+from services.chassis.aggregate import Decision, Ref, States
+from services.chassis.executor import worker
+from services.chassis.replay import fold
+from services.chassis.replay.fold import Fold
+from services.chassis.replay.projection import Folding
+from services.chassis.unit import Incoming, Unit
+from services.orchestrator.domain import evolve as evolving
+from services.orchestrator.domain.state import Attempt
+from tests.simulation.rules import SOUND, Rules
+from tests.simulation.service import Sending
+
+
+def _no_stamp(self: Unit, incoming: Incoming) -> None:
+    """`Unit.fold`, but an own event that is skipped leaves no offset."""
+    event, refs = incoming.event, self.domain.touches(incoming.event)
+    if not self._is_next(event, refs):
+        self.skipped += 1
+        return
+    self._evolve(event, refs)
+    place = f"{incoming.topic}:{incoming.partition}"
+    for ref in refs:
+        offsets = self.rows[ref].offsets
+        offsets[place] = max(offsets.get(place, -1), incoming.offset)
+    for ref in refs:
+        self.settle(ref, cause=event)
+
+
+def _last_time() -> Callable[[Unit, Event, Any], None]:
+    evolve = Unit._evolve
+
+    def last(self: Unit, event: Event, refs: Any) -> None:
+        evolve(self, event, refs)
+        for ref in refs:
+            self.rows[ref].updated_at = event.time
+
+    return last
+
+
+async def _no_inbox(_connection: Any, _domain: Any, decoded: Any) -> Any:
+    return decoded
+
+
+def _decides(self: Folding, ref: Ref, states: States, now: datetime) -> Decision | None:
+    return self._domain.decide(ref, states, now)
+
+
+async def _removed_first(_self: Sending, connection: Any, producer: Any, rows: Any, *_: Any) -> None:
+    await connection.execute(relay._REMOVE, {"positions": [row.position for row in rows]})
+    for row in rows:
+        key = row.aggregateid.encode()
+        await producer.send(row.aggregatetype, row.payload.encode(), key, headers=store.record_headers(row))
+
+
+def _newest_first() -> Callable[..., Awaitable[None]]:
+    send_rows = Sending._send_rows
+
+    async def newest_first(self: Sending, connection: Any, producer: Any, rows: Any, *rest: Any) -> None:
+        await send_rows(self, connection, producer, list(reversed(rows)), *rest)
+
+    return newest_first
+
+
+def _late_facts_ignored() -> Callable[[Attempt, Event, StepEventData], dict[str, Any]]:
+    """`evolve` reads what another group has written: a fact that comes after the closing decision is dropped."""
+    of_attempt = evolving._of_attempt
+
+    def ignoring(known: Attempt, event: Event, data: StepEventData) -> dict[str, Any]:
+        found = of_attempt(known, event, data)
+        return {} if known.closed and "outcome" in found else found
+
+    return ignoring
+
+
+async def _any_lease(_connection: Any, _lease: Any) -> bool:
+    return True
+
+
+async def _nothing_ahead(_self: Fold, _ends: Any, _waiting: Any) -> None:
+    return None
+
+
+def _to_the_end() -> Callable[..., Any]:
+    """Folds past the positions that the live rows stand at."""
+    up_to = Fold.up_to
+
+    async def beyond(self: Fold, ends: Mapping[Any, int], *rest: Any) -> None:
+        partitions = cast(Any, fold).log.partitions
+        await up_to(self, {partition: len(partitions[partition]) for partition in ends}, *rest)
+
+    return beyond
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What is left out; nothing by default."""
+    """What is left out: rules of the surroundings, or a place of the code that is replaced."""
 
-    no_inbox: bool = False
-    """A producer's duplicate is applied again."""
-    removed_before_sent: bool = False
-    """The relay removes rows before it sends them."""
-    not_in_the_outbox: bool = False
-    """What a timer decides is sent at once, before the commit that it belongs to."""
-    replay_decides: bool = False
-    """A replay runs `decide`."""
-    swap_without_own: bool = False
-    """A rebuild leaves out the service's own events beyond its positions."""
-    lost_without_restore: bool = False
-    """A new database reads an old log live, and so decides again."""
-    no_lease_check: bool = False
-    """A worker that was taken over announces its outcome all the same."""
-    unlocked_relay: bool = False
-    """Two relays of one service send at once, and overtake each other."""
+    rules: Rules = SOUND
+    target: Any = None
+    name: str = ""
+    made: Callable[[], Any] | None = None
+
+    @contextmanager
+    def in_force(self) -> Iterator[Rules]:
+        """For the block; gives the rules for the world in it."""
+        if self.made is None:
+            yield self.rules
+            return
+        with patch.object(self.target, self.name, self.made()):
+            yield self.rules
 
 
-SOUND = Variant()
-VARIANTS = {rule.name: Variant(**{rule.name: True}) for rule in fields(Variant)}
+def _at(target: Any, name: str, made: Callable[[], Any]) -> Variant:
+    return Variant(target=target, name=name, made=made)
+
+
+VARIANTS: dict[str, Variant] = {
+    "echo_applied_again": _at(Unit, "_is_next", lambda: lambda *_: True),
+    "skipped_without_offset": _at(Unit, "fold", lambda: _no_stamp),
+    "time_of_last_write": _at(Unit, "_evolve", _last_time),
+    "fold_reads_other_groups": _at(evolving, "_of_attempt", _late_facts_ignored),
+    "no_inbox": _at(batch, "without_duplicates", lambda: _no_inbox),
+    "replay_decides": _at(Folding, "decide", lambda: _decides),
+    "replay_without_own_ahead": _at(Fold, "ahead", lambda: _nothing_ahead),
+    "replay_beyond_positions": _at(Fold, "up_to", _to_the_end),
+    "removed_before_sent": _at(Sending, "_send_rows", lambda: _removed_first),
+    "sent_newest_first": _at(Sending, "_send_rows", _newest_first),
+    "no_lease_token": _at(worker, "holds", lambda: _any_lease),
+    "no_row_locks": Variant(Rules(row_locks=False)),
+    "no_position_locks": Variant(Rules(position_locks=False)),
+    "lost_without_restore": Variant(Rules(restores=False)),
+}
+SOUND_VARIANT = Variant()

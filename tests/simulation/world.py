@@ -1,283 +1,451 @@
-"""The surroundings of a run: a clock, a log, and one database per service, all in memory and all ruled by the seed.
+"""One run: outsiders, four services and everything that may happen to them, in an order that the seed draws."""
 
-What is mirrored here is what the chassis does around the pure code, and only that: `Database` stands for the tables and for
-one transaction on them (`services/chassis/batch.py`, `commands.py`, `relay.py`, `ticker.py`, `executor/work.py`). Everything pure
-is the product's own: decoding, the unit of work, `evolve` and `decide`, the folding of a replay.
-"""
-
+import random
 import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from itertools import count
-from typing import Any
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import patch
 
-from schemas.envelope import Event, Unhandled, decode, encode
-from schemas.topics import PROGRESS, TOPIC_OF, aggregate_key
-from services.chassis.aggregate import Domain, Ref
-from services.chassis.deadletters.parking import is_own
-from services.chassis.executor.attempts import ATTEMPT, AttemptState
-from services.chassis.records import Partition, appended_at
+from schemas import ids
+from schemas.base import EventData
+from schemas.envelope import Event
+from schemas.ids import root_traceparent
+from schemas.requests import JobCancelRequested, JobRequested
+from schemas.steps import Policy
+from schemas.topics import JOBS, MODELS, REQUESTS
+from services.chassis import batch, commands, consumer, isolation, store, ticker
+from services.chassis.executor import worker
+from services.chassis.executor.attempts import ExecutorDomain
+from services.chassis.executor.work import WorkEffects
+from services.chassis.replay import fold as folding
+from services.chassis.replay.fence import fence
+from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding
-from services.chassis.unit import Incoming, Row, Unit
-from tests.simulation.variants import SOUND, Variant
+from services.orchestrator.domain.job import JobDomain
+from services.registry.domain.models import RegistryDomain
+from tests.simulation.database import Connection, Database
+from tests.simulation.log import MemoryLog, Stored
+from tests.simulation.promises import (
+    Broken,
+    Trapped,
+    differences,
+    effects_of,
+    history_of,
+    log_faults,
+    replay_differences,
+    unanswered,
+)
+from tests.simulation.rules import SOUND, Rules
+from tests.simulation.service import Process, Service
+from tests.simulation.turns import Task
+from tests.simulation.weather import Weather
 
-PARTITIONS = 2
-_START = datetime(2030, 1, 1, tzinfo=UTC)
-
-
-@dataclass
-class Clock:
-    """Virtual time; it moves when the run says so."""
-
-    now: datetime = _START
-
-    def pass_(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += timedelta(seconds=seconds)
-
-
-@dataclass
-class Lying:
-    """A record in the log."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Any
-    read: dict[frozenset[str], Event | None] = field(default_factory=dict)
-    """What readers made of it, by the types that they handle: bytes do not change, so it is decoded once for each."""
-
-
-@dataclass
-class Log:
-    """Topics of two partitions each; what has a key stays in its partition, in order."""
-
-    clock: Clock
-    partitions: dict[Partition, list[Lying]] = field(default_factory=dict)
-
-    def append(self, topic: str, key: bytes, value: bytes, headers: Any) -> None:
-        """At the end of the key's partition."""
-        partition = (topic, zlib.crc32(key) % PARTITIONS)
-        records = self.partitions.setdefault(partition, [])
-        at = round(self.clock.now.timestamp() * 1000)
-        records.append(Lying(*partition, len(records), at, key, value, headers))
-
-    def append_event(self, event: Event) -> None:
-        """As its sender does."""
-        value, headers = encode(event)
-        self.append(TOPIC_OF[event.type].name, aggregate_key(event.data).encode(), value, headers)
-
-    def of(self, topics: Iterable[str]) -> dict[Partition, list[Lying]]:
-        """All partitions of these topics."""
-        wanted = set(topics)
-        return {partition: records for partition, records in sorted(self.partitions.items()) if partition[0] in wanted}
+POLICY = Policy(
+    infrastructure_retries=2, memory_retries=1, user_retries=0, backoff_seconds=3, backoff_limit_seconds=6,
+    step_timeout_seconds=60, cancel_grace_seconds=15,
+)  # fmt: skip
+SHORT = [
+    {"name": "prepare", "kind": "prepare"},
+    {"name": "train", "kind": "train", "method": "sft", "inputs": {"dataset": "prepare.dataset"}},
+    {"name": "register", "kind": "register", "inputs": {"adapter": "train.adapter"}},
+]
+LONG = [
+    *SHORT[:2],
+    {"name": "sample", "kind": "sample", "inputs": {"dataset": "prepare.dataset", "adapter": "train.adapter"}},
+    {"name": "label", "kind": "label", "inputs": {"candidates": "sample.candidates"}},
+    {"name": "align", "kind": "train", "method": "dpo",
+     "inputs": {"preferences": "label.preferences", "adapter": "train.adapter"}},
+    {"name": "register", "kind": "register", "inputs": {"adapter": "align.adapter"}},
+]  # fmt: skip
+FAULTY_STEPS = 1500
+STEPS_AT_MOST = 40_000
 
 
-@dataclass
-class Work:
-    """A row of the work table."""
+@dataclass(frozen=True)
+class Summary:
+    """What happened in a run that kept every promise."""
 
-    lease: int | None = None
-    until: datetime | None = None
-
-
-@dataclass
-class Image:
-    """A row as the database keeps it: the state as text."""
-
-    state: str
-    row: Row
+    events: int
+    steps: int
+    happened: dict[str, int]
+    digest: int
+    """Of the whole log: the same seed gives the same."""
 
 
-@dataclass
-class Database:
-    """Everything a service keeps. A transaction works on a copy; a crash before its commit leaves this one as it was."""
+class World:
+    """All that exists in a run."""
 
-    positions: dict[Partition, int] = field(default_factory=dict)
-    inbox: set[tuple[str, str]] = field(default_factory=set)
-    images: dict[Ref, Image] = field(default_factory=dict)
-    outbox: list[Event] = field(default_factory=list)
-    work: dict[str, Work] = field(default_factory=dict)
-    sweep: set[Ref] = field(default_factory=set)
+    def __init__(self, seed: int, rules: Rules = SOUND) -> None:
+        self.seed, self.rules = seed, rules
+        self.weather = Weather(seed)
+        self.clock, self.chance = self.weather.clock, self.weather.chance
+        self.log = MemoryLog(self.clock, random.Random(seed + 1))
+        self.story: deque[str] = deque(maxlen=60)
+        self.happened: dict[str, int] = {}
+        self._ids = 0
+        self.fault: Exception | None = None
 
-    def copy(self) -> "Database":
-        """What a transaction works on. Images and events are never changed in place, so they are shared."""
-        work = {key: replace(row) for key, row in self.work.items()}
-        return Database(dict(self.positions), set(self.inbox), dict(self.images), list(self.outbox), work, set(self.sweep))
+        def service(name: str, domain: Any, topics: tuple[Any, ...], *, executes: bool = False) -> Service:
+            database = Database(self.clock, rules)
+            names = tuple(topic.name for topic in topics)
+            effects = WorkEffects() if executes else None
+            return Service(name, domain, effects, names, database, self.log, self.weather, executes)
 
-    def load(self, domain: Domain, refs: Iterable[Ref]) -> dict[Ref, Row]:
-        """`store.lock_rows`: absent ones are inserted."""
-        rows = {}
-        for ref in sorted(set(refs)):
-            aggregate = domain.aggregates[ref.aggregate]
-            if image := self.images.get(ref):
-                kept = image.row
-                rows[ref] = Row(
-                    state=aggregate.state.stored(image.state),
-                    sequence=kept.sequence,
-                    created_at=kept.created_at,
-                    updated_at=kept.updated_at,
-                    offsets=dict(kept.offsets),
-                    own_event_id=kept.own_event_id,
-                )
-            else:
-                rows[ref] = Row(aggregate.state())
-        return rows
+        self.services = [
+            service("orchestrator", JobDomain(POLICY), (REQUESTS, JOBS)),
+            service("trainer", ExecutorDomain("trainer"), (JOBS,), executes=True),
+            service("feedback", ExecutorDomain("feedback"), (JOBS,), executes=True),
+            service("registry", RegistryDomain(), (JOBS, MODELS), executes=True),
+        ]
+        self.jobs: dict[str, Event] = {}
+        self.to_come = self.chance.randint(1, 3)
+        self.operators: dict[str, Task] = {}
+        """Verify or rebuild under way, by service."""
+        self.losses = 1 if self.chance.random() < 0.3 else 0
 
-    def save(self, rows: Mapping[Ref, Row]) -> None:
-        """`store.save_rows`."""
-        for ref, row in rows.items():
-            self.images[ref] = Image(row.state.model_dump_json(), row)
-
-
-@dataclass
-class Service:
-    """One service: its domain, the topics it reads, its database, and how it treats a batch."""
-
-    name: str
-    domain: Domain
-    topics: tuple[str, ...]
-    clock: Clock
-    log: Log
-    variant: Variant = SOUND
-    database: Database = field(default_factory=Database)
-    executes: bool = False
-    _ids: Any = field(default_factory=count)
-
+    # -- what outsiders do ------------------------------------------------------------------------------------------------
     def new_id(self) -> str:
-        """Ids that no other run of the same seed has differently."""
-        return f"{self.name}-{next(self._ids):06}"
+        self._ids += 1
+        return f"e{self._ids:05d}"
 
-    def opened(self, record: Lying) -> Event | None:
-        """The event in a record, for this service."""
-        return opened(record, self.domain.handles)
+    def outside(self, data: EventData) -> Event:
+        """A fact of an outsider, whose clock is not ours."""
+        event_id = self.new_id()
+        return Event(
+            id=event_id, source="relaycore", subject="", time=self.clock.now + timedelta(seconds=self.chance.randint(-5, 5)),
+            data=data, sequence=None, correlation_id=str(getattr(data, "job_id", "")), causation_id=None,
+            traceparent=root_traceparent("relaycore", event_id),
+        )  # fmt: skip
 
-    def batch(self, groups: Mapping[Partition, list[Lying]], starts: Mapping[Partition, int]) -> Database | None:
-        """`batch.apply_batch`: the database after one transaction; None where a partition starts above its position."""
-        after = self.database.copy()
-        todo: list[Lying] = []
-        for partition, records in sorted(groups.items()):
-            position = after.positions.get(partition, 0)
-            if position < starts[partition]:
-                return None
-            todo += [record for record in records if record.offset >= position]
-            after.positions[partition] = max(position, records[-1].offset + 1)
-        fresh = [(record, event) for record in todo if (event := self.opened(record)) and self._is_new(after, event)]
-        refs = {ref for _, event in fresh for ref in self.domain.touches(event)}
-        unit = Unit(self.domain, after.load(self.domain, refs), self.clock.now, self.new_id)
-        for record, event in fresh:
-            unit.fold(Incoming(event, record.topic, record.partition, record.offset))
-        self._write_back(after, unit)
-        return after
+    def request(self) -> None:
+        """A new job; now and then one that cannot be accepted."""
+        job_id = f"job-{len(self.jobs)}"
+        steps = LONG if self.chance.random() < 0.35 else SHORT
+        request: dict[str, Any] = {
+            "job_id": job_id, "requester": "relaycore", "pipeline": steps, "base_model": "/base",
+            "dataset": {"reference": "/data"}, "register_as": self.chance.choice(("router", "writer")),
+        }  # fmt: skip
+        drawn = self.chance.random()
+        if drawn < 0.08:
+            del request["dataset"]
+        elif drawn < 0.2:
+            request["deadline"] = (self.clock.now + timedelta(seconds=self.chance.randint(20, 90))).isoformat()
+        self.jobs[job_id] = self.outside(JobRequested(job_id=job_id, request=request))
+        self.log.publish(self.jobs[job_id])
+        self.to_come -= 1
 
-    def _is_new(self, database: Database, event: Event) -> bool:
-        if is_own(self.domain, event) or TOPIC_OF[event.type] is PROGRESS or self.variant.no_inbox:
-            return True
-        name = (event.source, event.id)
-        if name in database.inbox:
+    def again(self) -> None:
+        """The same record, the same request under a new id, or another request under the old job id."""
+        known = self.chance.choice(list(self.jobs.values()))
+        data = known.data
+        assert isinstance(data, JobRequested)
+        drawn = self.chance.random()
+        if drawn < 0.5:
+            self.log.publish(known)
+        elif drawn < 0.75:
+            self.log.publish(self.outside(data))
+        else:
+            other = {**data.request, "requester": "somebody else"}
+            self.log.publish(self.outside(JobRequested(job_id=data.job_id, request=other)))
+
+    def cancel(self) -> None:
+        """Somebody no longer wants a job, or one that nobody requested yet."""
+        job_id = f"job-{self.chance.randrange(len(self.jobs) + 1)}" if self.chance.random() < 0.1 else None
+        data = JobCancelRequested(job_id=job_id or self.chance.choice(list(self.jobs)), requester="relaycore")
+        self.log.publish(self.outside(data))
+
+    # -- what happens to services -----------------------------------------------------------------------------------------
+    def kill(self) -> None:
+        """A process dies where it stands."""
+        service = self.chance.choice(self.services)
+        service.kill(self.chance.choice(service.processes))
+
+    def rebalance(self) -> None:
+        """A partition goes to the other member; the one who had it believes for a while that it still has it."""
+        service = self.chance.choice(self.services)
+        partition = self.chance.choice(sorted(self.log.ends(service.topics)))
+        self.move(service, partition, self.chance.choice(service.processes))
+
+    def move(self, service: Service, partition: Any, to: Process) -> None:
+        if not to.member.has(partition):
+            service.rebalance(partition, to)
+
+    def notice(self) -> None:
+        """A member hears that it has lost a partition."""
+        service = self.chance.choice(self.services)
+        for partition in sorted(self.log.ends(service.topics)):
+            having = [process for process in service.processes if process.member.has(partition)]
+            if len(having) > 1:
+                self.chance.choice(having).member.revoke(partition)
+
+    def lose_session(self) -> None:
+        """A session of the database ends, that of a relay or that of a transaction."""
+        service = self.chance.choice(self.services)
+        if self.chance.random() < 0.5 and service.relaying is not None:
+            service.relaying.lose_session()
+        elif service.database.open and not service.away:
+            self.chance.choice(service.database.open).lost = True
+
+    def operate(self) -> None:
+        """An operator has a projection verified or rebuilt while it serves."""
+        service = self.chance.choice(self.services)
+        if service.name not in self.operators and not service.away:
+            rebuild = self.chance.random() < 0.5
+            self.operators[service.name] = Task(f"replay of {service.name}", self.replay(service, swap=rebuild))
+
+    def lose_database(self) -> None:
+        """A database is gone with its outbox and leases; the service starts with an empty one."""
+        if self.losses:
+            self.losses -= 1
+            service = self.chance.choice(self.services)
+            if task := self.operators.pop(service.name, None):
+                task.kill()
+            service.lose_database()
+            if not self.rules.restores:
+                service.away = False
+                return
+            self.operators[service.name] = Task(f"restore of {service.name}", self.restore(service))
+
+    def now_and_here(self, steps: Any) -> None:
+        """Run to its end without a turn for others."""
+        task = Task("alone", steps)
+        while not task.done:
+            task.go_on()
+
+    def jump(self) -> None:
+        """Nothing happens for a while: leases end, deadlines pass."""
+        self.clock.pass_by(self.chance.choice((2, 5, 13, 30, 70)))
+
+    # -- replays ----------------------------------------------------------------------------------------------------------
+    def fold(self, service: Service) -> tuple[Fold, Database]:
+        shadow = Database(self.clock)
+        return Fold(cast(Any, shadow), Folding(Trapped(service.domain)), "memory"), shadow
+
+    async def replay(self, service: Service, *, swap: bool) -> None:
+        """As `replay.rebuild`: catch up while the service goes on, then under the fence; compare, and swap in if told to."""
+        fold, shadow = self.fold(service)
+        async with service.database.connect() as reading:
+            await fold.up_to(await store.positions(cast(Any, reading)), set())
+        async with fence(service.engine, service.domain.aggregates) as still:
+            await fold.up_to(still.positions, set())
+            await fold.ahead(self.log.ends(service.topics), still.waiting)
+            self.compare(service, shadow, "under the fence")
+            if swap:
+                cast(Connection, still.connection).swap(shadow, sorted(service.domain.aggregates))
+
+    async def restore(self, service: Service) -> None:
+        """As `replay.restore`: an empty database is filled from the log while others go on; only then the service begins."""
+        fold, shadow = self.fold(service)
+        ends = self.log.ends(service.topics)
+        known = {partition: records[: ends.get(partition, 0)] for partition, records in self.log.partitions.items()}
+        await fold.up_to(ends, set())
+        async with service.database.begin() as connection:
+            connection.adopt(shadow, ends)
+            connection.swap(shadow, sorted(service.domain.aggregates))
+            connection.note(fact.id for fact in history_of(service, known) if fact.kind == "sent")
+        service.away = False
+
+    def compare(self, service: Service, shadow: Database, when: str) -> None:
+        found = differences(service.domain.aggregates, service.database.tables, shadow.tables)
+        if found:
+            raise Broken(f"{service.name}, {when}: {'; '.join(found[:3])}")
+
+    def interleaved(self, service: Service) -> Iterator[Stored]:
+        """The whole log of a service, in order per partition, partitions in any order."""
+        left = {partition: deque(self.log.partitions[partition]) for partition in self.log.ends(service.topics)}
+        while left := {partition: records for partition, records in left.items() if records}:
+            records = left[self.chance.choice(list(left))]
+            for _ in range(self.chance.randint(1, 10)):
+                if records:
+                    yield records.popleft()
+
+    # -- the run ----------------------------------------------------------------------------------------------------------
+    def weigh(self) -> list[tuple[float, Any]]:
+        """What may happen now beside the services' own doing, with its weight."""
+        if not self.jobs:
+            return [(1, self.request)]
+        return [
+            (3.0 if self.to_come else 0, self.request), (1.0, self.again), (0.4, self.cancel), (1.5, self.kill), (2.5, self.rebalance),
+            (3.0, self.notice), (1.5, self.lose_session), (0.7, self.operate), (0.3 if self.losses else 0, self.lose_database),
+            (1.2, self.jump),
+        ]  # fmt: skip
+
+    def happen(self) -> None:
+        """One thing that nobody planned."""
+        weights = self.weigh()
+        (what,) = self.chance.choices([what for _, what in weights], [weight for weight, _ in weights])
+        self.happened[what.__name__] = self.happened.get(what.__name__, 0) + 1
+        self.story.append(f"{self.clock.seconds:8.1f}  * {what.__name__}")
+        what()
+
+    def run(self) -> Summary:
+        """Faults for a while, then calm until nothing is left to do. Raises Broken."""
+        with self.surroundings():
+            steps = FAULTY_STEPS
+            for _ in range(FAULTY_STEPS):
+                if not self.jobs or self.chance.random() < 0.03:
+                    self.happen()
+                elif not (self.go_on() or self.anything_left()):
+                    self.to_next_moment()
+                self.clock.pass_by(0.02)
+            self.calm()
+            while self.go_on() or self.anything_left() or self.to_next_moment():
+                steps += 1
+                if steps > STEPS_AT_MOST:
+                    raise Broken(f"not quiet after {steps} steps: {self.unrest()}")
+            self.check()
+        records = sum(len(records) for records in self.log.partitions.values())
+        content = [
+            (p, [(r.key, r.value, r.headers) for r in records]) for p, records in sorted(self.log.partitions.items())
+        ]
+        return Summary(records, steps, self.happened, zlib.crc32(repr(content).encode()))
+
+    def go_on(self) -> bool:
+        """One step of somebody who can go on; False when nobody was found at once."""
+        for _ in range(8):
+            if self.operators and self.chance.random() < 0.15:
+                if self._operate_on(self.chance.choice(sorted(self.operators))):
+                    return True
+                continue
+            process = self.chance.choice(self.chance.choice(self.services).processes)
+            if self._go_on(process, self.chance.choice(list(process.tasks))):
+                return True
+        return False
+
+    def anything_left(self) -> bool:
+        """One step of the first who can go on."""
+        for service in self.weather.shuffled(self.services):
+            for process in self.weather.shuffled(service.processes):
+                if any(self._go_on(process, role) for role in list(process.tasks)):
+                    return True
+        return any(self._operate_on(name) for name in sorted(self.operators))
+
+    def _go_on(self, process: Process, role: str) -> bool:
+        went = process.go_on(role)
+        if self.fault is not None:
+            raise Broken(f"{process.service.name}: {type(self.fault).__name__}: {self.fault}") from self.fault
+        return went
+
+    def _operate_on(self, name: str) -> bool:
+        task = self.operators[name]
+        if not task.done and not task.ready():
             return False
-        database.inbox.add(name)
+        if not task.done:
+            with suppress(ConnectionError):
+                task.go_on()
+        if task.done:
+            del self.operators[name]
         return True
 
-    def command(self, refs: Iterable[Ref]) -> tuple[Database, Unit]:
-        """`commands.transact`: a copy of the database, and its locked rows."""
-        after = self.database.copy()
-        return after, Unit(self.domain, after.load(self.domain, refs), self.clock.now, self.new_id)
+    def to_next_moment(self) -> bool:
+        """Let time pass until somebody has a reason to go on; False when there is no such moment."""
+        now = self.clock.now
+        moments = [
+            self.clock.now + timedelta(seconds=at - self.clock.seconds)
+            for at in self.weather.alarms
+            if at > self.clock.seconds
+        ]
+        self.weather.alarms = [at for at in self.weather.alarms if at > self.clock.seconds]
+        for service in self.services:
+            for name in service.domain.aggregates:
+                moments += [row["due_at"] for row in service.database.rows(name).values() if row["due_at"]]
+            for row in service.database.rows("work").values():
+                moments += [moment for moment in (row["not_before"], row["leased_until"]) if moment]
+        later: list[datetime] = [moment for moment in moments if moment > now]
+        if not later:
+            return False
+        self.clock.reach(min(later))
+        return True
 
-    def finish(self, after: Database, unit: Unit) -> None:
-        """The end of a command: everything written, and committed."""
-        self._write_back(after, unit)
-        self.database = after
+    def calm(self) -> None:
+        """No faults any more: every partition has one member that knows it."""
+        self.weather.faulty = False
+        self.story.append(f"{self.clock.seconds:8.1f}  * calm")
+        for service in self.services:
+            for partition in sorted(self.log.ends(service.topics)):
+                having = [process for process in service.processes if process.member.has(partition)]
+                for process in having[1:]:
+                    process.member.revoke(partition)
 
-    def _write_back(self, after: Database, unit: Unit) -> None:
-        after.save(unit.rows)
-        after.outbox += unit.emitted
-        if self.executes:
-            self._keep_work(after, unit)
+    def unrest(self) -> str:
+        return ", ".join(
+            f"{service.name}-{process.number} {role}"
+            for service in self.services
+            for process in service.processes
+            for role, task in process.tasks.items()
+            if task is not None and not task.done
+        )
 
-    def _keep_work(self, after: Database, unit: Unit) -> None:
-        """`WorkEffects`: a row for every open attempt, none for the others."""
-        for ref, row in unit.rows.items():
-            state = row.state
-            if ref.aggregate == ATTEMPT and isinstance(state, AttemptState) and state.requested is not None:
-                if state.outcome:
-                    after.work.pop(ref.key, None)
-                else:
-                    after.work.setdefault(ref.key, Work())
+    def check(self) -> None:
+        """Everything that must hold at the end of a run."""
+        found = log_faults(self.log.partitions)
+        if said := unanswered(effects_of(self.log.partitions)):
+            found.append(f"jobs and attempts: {said}")
+        for service in self.services:
+            if said := unanswered(history_of(service, self.log.partitions)):
+                found.append(f"{service.name}: {said}")
+            for table in ("outbox", "work", "sweep"):
+                if left := service.database.rows(table):
+                    found.append(f"{service.name}: {table} still holds {sorted(left)[:3]}")
+            for partition, end in self.log.ends(service.topics).items():
+                position = service.database.rows("position").get(partition, {"next_offset": 0})["next_offset"]
+                if position != end:
+                    found.append(f"{service.name}: {partition[0]}:{partition[1]} is applied up to {position} of {end}")
+            if not found:
+                found += [f"{service.name}: {what}" for what in replay_differences(service, self.interleaved(service))]
+        if not found:
+            for service in self.services:
+                self.now_and_here(self.replay(service, swap=False))
+        if found:
+            raise Broken("; ".join(found[:4]))
 
-    def replayed(
-        self, order: Any, ends: Mapping[Partition, int], ahead: bool
-    ) -> tuple[dict[Ref, Row], set[tuple[str, str]]]:
-        """The fold of the log below `ends` with `decide` booby-trapped, partitions interleaved as `order` draws.
+    def tell(self, event: Event, who: str) -> None:
+        """Keep the last of what was decided, for whoever reads a failure."""
+        number = "" if event.sequence is None else f" #{event.sequence}"
+        about = event.subject or event.correlation_id
+        self.story.append(f"{self.clock.seconds:8.1f}  {who}: {event.type}{number} {about} ({event.id})")
 
-        `ahead`: then own events beyond, from the tail of the log and the outbox (rule 7). Returns rows and inbox.
-        """
-        trap = Trap(self.domain)
-        domain: Any = trap if self.variant.replay_decides else Folding(trap)
-        scratch = Database()
-        unit = Unit(domain, {}, self.clock.now, self.new_id)
-        waiting = {p: records[: ends.get(p, 0)] for p, records in self.log.of(self.topics).items()}
-        while open_ := sorted(partition for partition, records in waiting.items() if records):
-            record = waiting[order.choice(open_)].pop(0)
-            event = self.opened(record)
-            if event and self._is_new(scratch, event):
-                self._make_room(domain, unit, event)
-                unit.fold(Incoming(event, record.topic, record.partition, record.offset))
-        if ahead:
-            tail = [r for p, records in self.log.of(self.topics).items() for r in records[ends.get(p, 0) :]]
-            beyond = [event for record in tail if (event := self.opened(record)) and is_own(self.domain, event)]
-            for event in [*beyond, *self.database.outbox]:
-                self._make_room(domain, unit, event)
-                unit.fold_ahead(event)
-        return unit.rows, scratch.inbox
+    @contextmanager
+    def surroundings(self) -> Iterator[None]:
+        """The chassis without a clock, chance, or loop of its own."""
+        applied, written = batch.apply_batch, commands.write_back
 
-    def _make_room(self, domain: Any, unit: Unit, event: Event) -> None:
-        for ref in domain.touches(event):
-            unit.rows.setdefault(ref, Row(domain.aggregates[ref.aggregate].state()))
+        async def apply(*given: Any, **more: Any) -> Any:
+            try:
+                return await applied(*given, **more)
+            except ConnectionError:
+                raise
+            except Exception as error:
+                self.fault = error
+                raise
 
+        async def write_back(connection: Any, unit: Any, *rest: Any) -> None:
+            await written(connection, unit, *rest)
+            for event in unit.emitted:
+                self.tell(event, unit.domain.source.removeprefix("neuroweaver/"))
 
-class Trap:
-    """A domain that must not be asked to decide."""
+        async def no_sleep(_seconds: float) -> None:
+            return None
 
-    def __init__(self, domain: Domain) -> None:
-        self._domain = domain
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._domain, name)
-
-    def decide(self, ref: Ref, states: Any, now: datetime) -> Any:
-        """Whoever asks has been caught."""
-        raise AssertionError(f"a replay asked for a decision about {ref.aggregate} {ref.key}")
+        loop = SimpleNamespace(time=lambda: self.clock.seconds)
+        asyncio = SimpleNamespace(sleep=no_sleep, get_running_loop=lambda: loop)
+        silent = SimpleNamespace(**dict.fromkeys(("debug", "info", "warning", "error", "exception"), _say_nothing))
+        with ExitStack() as stack:
+            for target, name, value in (
+                (ids, "_RANDOM", random.Random(self.seed + 2)), (batch, "new_id", self.new_id), (commands, "new_id", self.new_id),
+                (consumer, "asyncio", asyncio), (isolation, "asyncio", asyncio), (ticker, "asyncio", asyncio),
+                (consumer, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
+                (consumer, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back),
+                (folding, "log", self.log),
+            ):  # fmt: skip
+                stack.enter_context(patch.object(target, name, value))
+            yield
 
 
-def opened(record: Lying, handles: frozenset[str]) -> Event | None:
-    """The event in a record, for who handles these types."""
-    if handles not in record.read:
-        event = decode(record.value, record.headers, handles, appended_at(record))
-        record.read[handles] = None if isinstance(event, Unhandled) else event
-    return record.read[handles]
-
-
-def differing(live: Mapping[Ref, Image], replayed: Mapping[Ref, Row]) -> list[str]:
-    """Rows in which a replay and the live database differ, by what differs. Rows that no event made do not count."""
-    found = []
-    known = {ref: image for ref, image in live.items() if image.row.created_at is not None}
-    for ref in sorted(known.keys() | {ref for ref, row in replayed.items() if row.created_at is not None}):
-        if ref not in known or ref not in replayed:
-            found.append(f"{ref.aggregate} {ref.key} is {'only in the log' if ref not in known else 'not in the log'}")
-            continue
-        ours, theirs = known[ref].row, replayed[ref]
-        pairs = {
-            "state": (known[ref].state, theirs.state.model_dump_json()),
-            "sequence": (ours.sequence, theirs.sequence),
-            "created_at": (ours.created_at, theirs.created_at),
-            "updated_at": (ours.updated_at, theirs.updated_at),
-            "offsets": (ours.offsets, theirs.offsets),
-            "own_event_id": (ours.own_event_id, theirs.own_event_id),
-        }
-        found += [f"{ref.aggregate} {ref.key}: {name}: {a} / {b}" for name, (a, b) in pairs.items() if a != b]
-    return found
+def _say_nothing(*_: object, **__: object) -> None:
+    return None

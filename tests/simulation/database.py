@@ -1,0 +1,503 @@
+"""PostgreSQL in memory, as far as the chassis uses it: the chassis' own statements run here, so its own code is what runs.
+
+What is mirrored is what the promises rest on: a transaction is seen by others as a whole or not at all; `FOR UPDATE` and an
+insert into a unique key wait for whoever holds the row and then see what was committed; `SKIP LOCKED` passes over; a table
+lock waits for everyone who has written to the table; identity values are given at insert, not at commit. Each statement
+is a point where others may go on and where a process may die. A statement that is not known here fails the run.
+
+Statements: `store` (all but `PRUNE_INBOX`), `executor.work` (all), `ticker` (all), `relay` (`_READ`, `_REMOVE`),
+`replay.fence` (all), `replay.shadow.swap` (as `Connection.swap`), `orchestrator.effects`.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from services.chassis import relay, store, ticker
+from services.chassis.executor import work
+from services.chassis.executor.attempts import OPEN
+from services.chassis.replay import fence
+from services.chassis.tables import HEADER_COLUMNS
+from services.orchestrator import effects
+from tests.simulation.clock import Clock
+from tests.simulation.rules import SOUND, Rules
+from tests.simulation.turns import turn
+
+Key = tuple[Any, ...]
+Values = dict[str, Any]
+_ABSENT = {
+    "sequence": 0, "state": "{}", "due_at": None, "created_at": None, "updated_at": None, "offsets": "{}", "own_event_id": None,
+}  # fmt: skip
+_TABLE_LOCK = "table"
+
+
+class ConnectionLost(ConnectionError):
+    """The server ended the session."""
+
+
+class Database:
+    """One service's committed rows, by table and key, and who holds what."""
+
+    def __init__(self, clock: Clock, rules: Rules = SOUND) -> None:
+        self.clock, self.rules = clock, rules
+        self.tables: dict[str, dict[Key, Values]] = {}
+        self.holders: dict[Key, Connection] = {}
+        self.writers: dict[str, set[Connection]] = {}
+        self.ledger: list[str] = []
+        """What was applied, in the order of commits."""
+        self.serial = 0
+        self.open: list[Connection] = []
+        """Transactions under way."""
+
+    def rows(self, table: str) -> dict[Key, Values]:
+        """Committed rows of `table`."""
+        return self.tables.setdefault(table, {})
+
+    def connection(self) -> "Connection":
+        """A session that commits after each statement."""
+        return Connection(self, autocommit=True)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator["Connection"]:
+        """A transaction, as `AsyncEngine.begin`."""
+        connection = Connection(self)
+        self.open.append(connection)
+        try:
+            yield connection
+            await turn()
+            if connection.lost:
+                raise ConnectionLost("the session is gone")
+            connection.commit()
+        finally:
+            connection.roll_back()
+            self.open.remove(connection)
+        await turn()
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator["Connection"]:
+        """As `AsyncEngine.connect`, for reading."""
+        yield self.connection()
+
+
+class Waiting(tuple[Any, ...]):
+    """A row of the outbox as the relay reads it: columns by place and by name."""
+
+    NAMES = ("position", "aggregatetype", "aggregateid", "payload", *HEADER_COLUMNS)
+    position = property(lambda self: self[0])
+    aggregatetype = property(lambda self: self[1])
+    aggregateid = property(lambda self: self[2])
+    payload = property(lambda self: self[3])
+
+
+class Unsent(tuple[Any, ...]):
+    """A row of the outbox as a replay reads it."""
+
+    NAMES = ("payload", *HEADER_COLUMNS)
+    payload = property(lambda self: self[0])
+
+
+class Result:
+    """What a statement answers."""
+
+    def __init__(self, rows: Sequence[Any] = ()) -> None:
+        self._rows = rows
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._rows)
+
+    def all(self) -> Sequence[Any]:
+        return self._rows
+
+    def first(self) -> Any:
+        return self._rows[0] if self._rows else None
+
+    def scalar_one_or_none(self) -> Any:
+        return self._rows[0][0] if self._rows else None
+
+
+class Connection:
+    """A session with at most one open transaction."""
+
+    def __init__(self, database: Database, *, autocommit: bool = False) -> None:
+        self.database, self.autocommit = database, autocommit
+        self.lost = False
+        self._written: dict[tuple[str, Key], Values | None] = {}
+        self._held: list[Key] = []
+        self._ledger: list[str] = []
+
+    # -- transaction ------------------------------------------------------------------------------------------------------
+    def commit(self) -> None:
+        """Others see everything from here on."""
+        for (table, key), values in self._written.items():
+            if values is None:
+                self.database.rows(table).pop(key, None)
+            else:
+                self.database.rows(table)[key] = values
+        self.database.ledger += self._ledger
+        self.roll_back()
+
+    def roll_back(self) -> None:
+        """Give up what is not committed, and every lock."""
+        self._written, self._ledger = {}, []
+        for key in self._held:
+            self.database.holders.pop(key, None)
+        self._held = []
+        for writers in self.database.writers.values():
+            writers.discard(self)
+
+    def note(self, ids: Iterable[str]) -> None:
+        """Keep what is applied, with this transaction."""
+        self._ledger += ids
+
+    async def _hold(self, key: Key) -> None:
+        """Wait for a lock and take it."""
+        holders = self.database.holders
+        if holders.get(key) is self:
+            return
+        while key in holders:
+            await turn(lambda: key not in holders)
+        holders[key] = self
+        self._held.append(key)
+
+    async def _writes(self, table: str) -> None:
+        """Rows of `table` are about to be written: wait for whoever locked the table."""
+        if self in self.database.writers.setdefault(table, set()):
+            return
+        lock = (_TABLE_LOCK, table)
+        holders = self.database.holders
+        while holders.get(lock, self) is not self:
+            await turn(lambda: holders.get(lock, self) is self)
+        self.database.writers[table].add(self)
+
+    async def lock_table(self, table: str) -> None:
+        """Wait until nobody else has written to `table` in an open transaction, and keep it so."""
+        await self._hold((_TABLE_LOCK, table))
+        writers = self.database.writers.setdefault(table, set())
+        await turn(lambda: not (writers - {self}))
+
+    def _row(self, table: str, key: Key) -> Values | None:
+        return self._written[table, key] if (table, key) in self._written else self.database.rows(table).get(key)
+
+    def _all(self, table: str) -> dict[Key, Values]:
+        found = dict(self.database.rows(table))
+        for (name, key), values in self._written.items():
+            if name == table:
+                if values is None:
+                    found.pop(key, None)
+                else:
+                    found[key] = values
+        return found
+
+    def _write(self, table: str, key: Key, values: Values | None) -> None:
+        self._written[table, key] = values
+
+    # -- statements -------------------------------------------------------------------------------------------------------
+    async def execute(self, statement: Any, parameters: Any = None) -> Result:
+        """Run one of the chassis' statements."""
+        if not self.autocommit:
+            return await self._execute(statement, parameters)
+        try:
+            result = await self._execute(statement, parameters)
+            self.commit()
+            return result
+        finally:
+            self.roll_back()
+
+    async def _execute(self, statement: Any, parameters: Any) -> Result:
+        await turn()
+        if self.lost:
+            raise ConnectionLost("the session is gone")
+        text: str = statement.text
+        known = _STATEMENTS.get(text)
+        if known is not None:
+            result = await known(self, parameters or {})
+        else:
+            for pattern, handler in _PATTERNS:
+                if match := pattern.match(text):
+                    result = await handler(self, match, parameters or {})
+                    break
+            else:
+                raise NotImplementedError(f"the simulation does not know this statement; add it to database.py:\n{text}")
+        return Result(result)
+
+    async def get_raw_connection(self) -> "Connection":
+        """Stands for the driver's connection, too."""
+        return self
+
+    @property
+    def driver_connection(self) -> "Connection":
+        return self
+
+    async def copy_records_to_table(
+        self, table: str, *, schema_name: str, columns: Sequence[str], records: Iterable[Sequence[Any]]
+    ) -> None:
+        """As asyncpg: add rows."""
+        for record in records:
+            values = dict(zip(columns, record, strict=True))
+            key = (values.pop("key"),)
+            if self._row(table, key) is not None:
+                raise ValueError(f"{table} {key} is there already")
+            self._write(table, key, values)
+
+    async def insert_positions(self, given: Any) -> list[Any]:
+        for item in given if isinstance(given, list) else [given]:
+            key = (item["topic"], item["partition"])
+            if self._row("position", key) is None:
+                await self._hold(("position", key))
+            if self._row("position", key) is None:
+                self._write("position", key, {"next_offset": 0})
+        return []
+
+    async def read_positions(self, _: Values) -> list[Any]:
+        return [(*key, values["next_offset"]) for key, values in sorted(self._all("position").items())]
+
+    async def lock_positions(self, given: Values) -> list[Any]:
+        found = []
+        for key in sorted(zip(given["topics"], given["partitions"], strict=True)):
+            if self.database.rules.position_locks:
+                await self._hold(("position", key))
+            values = self._row("position", key)
+            if values is not None:
+                found.append((*key, values["next_offset"], False))
+        return found
+
+    async def lock_all_positions(self, _: Values) -> list[Any]:
+        for key in sorted(self._all("position")):
+            await self._hold(("position", key))
+        return await self.read_positions({})
+
+    async def move_positions(self, given: Values) -> list[Any]:
+        for topic, number, offset in zip(given["topics"], given["partitions"], given["offsets"], strict=True):
+            self._write("position", (topic, number), {"next_offset": offset})
+        return []
+
+    async def insert_inbox(self, given: Values) -> list[Any]:
+        new = []
+        for key in zip(given["sources"], given["ids"], strict=True):
+            if self._row("inbox", key) is None:
+                await self._hold(("inbox", key))
+                if self._row("inbox", key) is None:
+                    self._write("inbox", key, {})
+                    new.append(key)
+        return new
+
+    async def insert_outbox(self, given: Values) -> list[Any]:
+        names = list(given)
+        for values in zip(*given.values(), strict=True):
+            self.database.serial += 1
+            self._write("outbox", (self.database.serial,), dict(zip(names, values, strict=True)))
+        return []
+
+    async def read_outbox(self, _: Values) -> list[Any]:
+        return [Unsent(values[name] for name in Unsent.NAMES) for _, values in sorted(self._all("outbox").items())]
+
+    async def read_waiting(self, _: Values) -> list[Any]:
+        return [
+            Waiting((key[0], *(values[name] for name in Waiting.NAMES[1:])))
+            for key, values in sorted(self._all("outbox").items())
+        ]
+
+    async def remove_sent(self, given: Values) -> list[Any]:
+        for position in given["positions"]:
+            self._write("outbox", (position,), None)
+        return []
+
+    async def insert_sweep(self, given: Values) -> list[Any]:
+        self._write("sweep", (given["aggregate"], given["key"]), {})
+        return []
+
+    async def read_sweep(self, given: Values) -> list[Any]:
+        return [(key,) for aggregate, key in sorted(self._all("sweep")) if aggregate == given["aggregate"]]
+
+    async def swept(self, given: Values) -> list[Any]:
+        self._write("sweep", (given["aggregate"], given["key"]), None)
+        return []
+
+    async def nothing(self, _: Values) -> list[Any]:
+        return []
+
+    # aggregates
+    async def insert_absent(self, match: re.Match[str], given: Values) -> list[Any]:
+        table = match[1]
+        await self._writes(table)
+        new = []
+        for name in sorted(given["keys"]):
+            key = (name,)
+            if self._row(table, key) is None and self.database.rules.row_locks:
+                await self._hold((table, key))
+            if self._row(table, key) is None:
+                self._write(table, key, dict(_ABSENT))
+                new.append((name, self.database.clock.now))
+        return new
+
+    async def select_rows(self, match: re.Match[str], given: Values) -> list[Any]:
+        table, locked = match[1], match[0].endswith("FOR UPDATE")
+        found = []
+        for name in sorted(given["keys"]):
+            if locked and self.database.rules.row_locks:
+                await self._hold((table, (name,)))
+            row = self._row(table, (name,))
+            if row is not None:
+                columns = ("sequence", "state", "created_at", "updated_at", "offsets", "own_event_id")
+                found.append((name, *(row[column] for column in columns), self.database.clock.now))
+        return found
+
+    async def update_rows(self, match: re.Match[str], given: Values) -> list[Any]:
+        await self._writes(match[1])
+        names = [name for name in given if name != "key"]
+        for key, *values in zip(given["key"], *(given[name] for name in names), strict=True):
+            self._write(match[1], (key,), dict(zip(names, values, strict=True)))
+        return []
+
+    async def due_rows(self, match: re.Match[str], _: Values) -> list[Any]:
+        now = self.database.clock.now
+        due = [(row["due_at"], key) for key, row in self._all(match[1]).items() if row["due_at"] and row["due_at"] <= now]
+        return [key for _, key in sorted(due)]
+
+    async def lock_tables(self, match: re.Match[str], _: Values) -> list[Any]:
+        for name in match[1].split(", "):
+            await self.lock_table(name.rpartition(".")[2])
+        return []
+
+    # work
+    async def enqueue(self, given: Values) -> list[Any]:
+        names = ("priorities", "requested_at", "not_before", "cancel")
+        for key, priority, requested, not_before, cancel in zip(
+            given["keys"], *(given[name] for name in names), strict=True
+        ):
+            await self._hold(("work", (key,)))
+            known = self._row("work", (key,))
+            fresh = {
+                "priority": priority, "requested_at": requested, "not_before": not_before, "cancel": cancel, "lease": None,
+                "leased_until": None,
+            }  # fmt: skip
+            self._write("work", (key,), {**known, "cancel": known["cancel"] or cancel} if known else fresh)
+        return []
+
+    async def take_up(self, _: Values) -> list[Any]:
+        for (key,), row in sorted(self._all("attempt").items()):
+            if row.get("status") in OPEN and self._row("work", (key,)) is None:
+                await self._hold(("work", (key,)))
+                if self._row("work", (key,)) is None:
+                    fresh = {name: row[name] for name in ("priority", "requested_at", "not_before")}
+                    cancel = row["status"] == "cancelling"
+                    self._write("work", (key,), {**fresh, "cancel": cancel, "lease": None, "leased_until": None})
+        return []
+
+    async def remove_work(self, given: Values) -> list[Any]:
+        for key in given["keys"]:
+            await self._hold(("work", (key,)))
+            self._write("work", (key,), None)
+        return []
+
+    async def claim(self, given: Values) -> list[Any]:
+        now = self.database.clock.now
+        for key, row in sorted(
+            self._all("work").items(), key=lambda item: (-item[1]["priority"], item[1]["requested_at"], item[0])
+        ):
+            if claimable(row, now) and ("work", key) not in self.database.holders:
+                await self._hold(("work", key))
+                until = now + timedelta(seconds=given["seconds"])
+                self._write("work", key, {**row, "lease": given["lease"], "leased_until": until})
+                return [key]
+        return []
+
+    async def _of_lease(self, given: Values) -> Values | None:
+        key = ("work", (given["key"],))
+        row = self._row("work", (given["key"],))
+        if row is None or row["lease"] != given["lease"]:
+            return None
+        await self._hold(key)
+        row = self._row("work", (given["key"],))
+        return row if row is not None and row["lease"] == given["lease"] else None
+
+    async def renew(self, given: Values) -> list[Any]:
+        row = await self._of_lease(given)
+        if row is None:
+            return []
+        until = self.database.clock.now + timedelta(seconds=given["seconds"])
+        self._write("work", (given["key"],), {**row, "leased_until": until})
+        return [(row["cancel"],)]
+
+    async def release(self, given: Values) -> list[Any]:
+        row = await self._of_lease(given)
+        if row is None:
+            return []
+        self._write("work", (given["key"],), {**row, "lease": None, "leased_until": None})
+        return [(given["key"],)]
+
+    async def holds(self, given: Values) -> list[Any]:
+        return [] if await self._of_lease(given) is None else [(given["key"],)]
+
+    def swap(self, shadow: Database, tables: Iterable[str]) -> None:
+        """As `replay.shadow.swap`: the shadow's rows take the place of the live ones; whose state changed is noted in `sweep`."""
+        for table in tables:
+            old, new = self._all(table), shadow.rows(table)
+            for key in sorted(old.keys() | new.keys()):
+                if key in new and (key not in old or not same_json(old[key]["state"], new[key]["state"])):
+                    self._write("sweep", (table, key[0]), {})
+                self._write(table, key, new.get(key))
+
+    def adopt(self, shadow: Database, positions: Mapping[tuple[str, int], int]) -> None:
+        """Take over where a shadow was read to, and what it knows."""
+        for key in shadow.rows("inbox"):
+            self._write("inbox", key, {})
+        for partition, offset in positions.items():
+            self._write("position", partition, {"next_offset": offset})
+
+
+def claimable(row: Values, now: Any) -> bool:
+    """Whether a worker may lease this work now."""
+    return (row["not_before"] is None or row["not_before"] <= now) and (
+        row["leased_until"] is None or row["leased_until"] <= now
+    )
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two texts say the same, as JSONB compares."""
+    return bool(one == other or json.loads(one) == json.loads(other))
+
+
+_Handler = Callable[[Connection, Any], Any]
+_STATEMENTS: dict[str, _Handler] = {
+    store.INSERT_POSITION.text: Connection.insert_positions,
+    store.READ_POSITIONS.text: Connection.read_positions,
+    store.LOCK_POSITIONS.text: Connection.lock_positions,
+    store.MOVE_POSITIONS.text: Connection.move_positions,
+    store.INSERT_INBOX.text: Connection.insert_inbox,
+    store.INSERT_OUTBOX.text: Connection.insert_outbox,
+    store.INSERT_SWEEP.text: Connection.insert_sweep,
+    store.NOTIFY.text: Connection.nothing,
+    store._READ_OUTBOX.text: Connection.read_outbox,
+    relay._READ.text: Connection.read_waiting,
+    relay._REMOVE.text: Connection.remove_sent,
+    ticker._SWEEP.text: Connection.read_sweep,
+    ticker._SWEPT.text: Connection.swept,
+    fence._POSITIONS.text: Connection.lock_all_positions,
+    work._ENQUEUE.text: Connection.enqueue,
+    work._REMOVE.text: Connection.remove_work,
+    work._WAKE.text: Connection.nothing,
+    work._TAKE_UP.text: Connection.take_up,
+    work._CLAIM.text: Connection.claim,
+    work._RENEW.text: Connection.renew,
+    work._RELEASE.text: Connection.release,
+    work._HOLDS.text: Connection.holds,
+    effects._WAKE.text: Connection.nothing,
+}
+
+
+async def _silent(_connection: Connection, _match: re.Match[str], _given: Values) -> list[Any]:
+    return []
+
+
+_PATTERNS: list[tuple[re.Pattern[str], Any]] = [
+    (re.compile(r"INSERT INTO (\w+) \(key\) SELECT key FROM unnest"), Connection.insert_absent),
+    (re.compile(r"(?s)SELECT key, sequence, CAST.*?FROM (\w+) WHERE .*"), Connection.select_rows),
+    (re.compile(r"UPDATE (\w+) AS old SET"), Connection.update_rows),
+    (re.compile(r"SELECT key FROM (\w+) WHERE due_at"), Connection.due_rows),
+    (re.compile(r"LOCK TABLE (.*) IN SHARE ROW EXCLUSIVE MODE"), Connection.lock_tables),
+    (re.compile(r"SET LOCAL lock_timeout"), _silent),
+]

@@ -1,0 +1,71 @@
+"""The log in memory: topics and partitions as the catalogue has them, records as they lie in Kafka, in the real wire format."""
+
+import random
+import zlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from schemas.envelope import Event, encode
+from schemas.topics import JOBS, MODELS, REQUESTS, TOPIC_OF, aggregate_key
+from services.chassis.log import Range
+from services.chassis.records import Partition
+from tests.simulation.clock import Clock
+
+TOPICS = (REQUESTS, JOBS, MODELS)
+
+
+@dataclass(slots=True)
+class Stored:
+    """A record as a consumer would get it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+class MemoryLog:
+    """Records per partition, for ever."""
+
+    def __init__(self, clock: Clock, chance: random.Random) -> None:
+        self._clock, self._chance = clock, chance
+        self.partitions: dict[Partition, list[Stored]] = {
+            (topic.name, number): [] for topic in TOPICS for number in range(topic.partitions)
+        }
+
+    def append(self, topic: str, key: bytes, value: bytes, headers: Iterable[tuple[str, bytes]]) -> None:
+        """Add a record to the partition of its key."""
+        count = next(known.partitions for known in TOPICS if known.name == topic)
+        number = zlib.crc32(key) % count
+        records = self.partitions[topic, number]
+        at = int(self._clock.now.timestamp() * 1000)
+        records.append(Stored(topic, number, len(records), at, key, value, tuple(headers)))
+
+    def publish(self, event: Event) -> None:
+        """Add an event."""
+        value, headers = encode(event)
+        self.append(TOPIC_OF[event.type].name, aggregate_key(event.data).encode(), value, headers)
+
+    def ends(self, topics: Iterable[str]) -> dict[Partition, int]:
+        """The offset after the last, per partition of `topics`."""
+        wanted = set(topics)
+        return {partition: len(records) for partition, records in self.partitions.items() if partition[0] in wanted}
+
+    async def read(self, _bootstrap: str, ranges: Mapping[Partition, Range]) -> AsyncIterator[list[Stored]]:
+        """As `services.chassis.log.read`: in order per partition; how partitions are interleaved is drawn."""
+        left = {partition: list(span) for partition, span in ranges.items() if span[0] < span[1]}
+        while left:
+            chunk: list[Stored] = []
+            for _ in range(self._chance.randint(1, 12)):
+                if left:
+                    partition = self._chance.choice(list(left))
+                    first, end = left[partition]
+                    upto = min(end, first + self._chance.randint(1, 8))
+                    chunk += self.partitions[partition][first:upto]
+                    left[partition][0] = upto
+                    if upto == end:
+                        del left[partition]
+            yield chunk

@@ -1,0 +1,193 @@
+"""What must hold in every run: checked against the log, the databases and the one checker of histories."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from schemas.envelope import Event, decode
+from schemas.jobs import (
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobRejected,
+    StepCancelled,
+    StepCompleted,
+    StepFailed,
+    StepRequested,
+)
+from schemas.models import ModelRegistered
+from schemas.requests import JobRequested
+from schemas.topics import EVENT_TYPES
+from services.chassis.aggregate import AggregateType, Decision, Ref, States
+from services.chassis.records import Record, appended_at
+from services.chassis.replay.memory import MemoryFold
+from services.chassis.replay.projection import Folding
+from services.chassis.store import _columns
+from tests.faults.history import Fact, check
+from tests.simulation.database import Values, same_json
+
+if TYPE_CHECKING:
+    from tests.simulation.service import Service
+
+ENDS = (JobCompleted, JobFailed, JobCancelled, JobRejected)
+OUTCOMES = (StepCompleted, StepFailed, StepCancelled)
+
+
+class Broken(AssertionError):
+    """A promise does not hold."""
+
+
+class Trapped(Folding):
+    """A domain in which `decide` is booby-trapped: a replay that decides again is found out."""
+
+    def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
+        raise Broken(f"decide was called for {ref.aggregate} {ref.key} in a replay")
+
+
+def read(records: Iterable[Record]) -> Iterator[tuple[Record, Event]]:
+    """Every record with its event."""
+    for record in records:
+        event = decode(record.value, record.headers, EVENT_TYPES.keys(), appended_at(record))
+        assert isinstance(event, Event)
+        yield record, event
+
+
+def differences(
+    aggregates: Mapping[str, AggregateType],
+    live: Mapping[str, Mapping[Any, Values]],
+    replayed: Mapping[str, Mapping[Any, Values]],
+) -> list[str]:
+    """Rows and columns that are not the same, in words."""
+    found = []
+    for name in sorted(aggregates):
+        one, other = live.get(name, {}), replayed.get(name, {})
+        for key in sorted(one.keys() | other.keys()):
+            mine, its = one.get(key), other.get(key)
+            if mine is None or its is None:
+                if not untouched(mine or its or {}):
+                    found.append(f"{name} {key[0]} is only in the {'replay' if mine is None else 'live rows'}")
+                continue
+            for column in sorted(mine.keys() | its.keys()):
+                left, right = mine.get(column), its.get(column)
+                if left != right and not (column in ("state", "offsets") and same_json(left, right)):
+                    found.append(
+                        f"{name} {key[0]}: {column} is {shortened(left)} live and {shortened(right)} in the replay"
+                    )
+    return found
+
+
+def untouched(row: Values) -> bool:
+    """Whether nothing was ever folded into it: a worker locked the row and decided nothing."""
+    return row["created_at"] is None
+
+
+def shortened(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def replay_differences(service: "Service", interleaved: Iterable[Record]) -> list[str]:
+    """The live rows against a fold of the whole log in memory, in the order given."""
+    fold = MemoryFold(Folding(Trapped(service.domain)))
+    for record in interleaved:
+        fold.feed(record)
+    if fold.stopped:
+        return [f"{ref.aggregate} {ref.key} stopped at {why}" for ref, why in fold.stopped.items()]
+    replayed: dict[str, dict[Any, Values]] = defaultdict(dict)
+    for aggregate, columns in _columns(service.domain, fold.rows):
+        names = [name for name in columns if name != "key"]
+        for key, *values in zip(columns["key"], *(columns[name] for name in names), strict=True):
+            replayed[aggregate.name][key,] = dict(zip(names, values, strict=True))
+    return differences(service.domain.aggregates, service.database.tables, replayed)
+
+
+def log_faults(partitions: Mapping[Any, list[Any]]) -> list[str]:
+    """What is wrong with the log alone: numbers, identities, doubled outcomes and versions."""
+    found: list[str] = []
+    seen: dict[str, bytes] = {}
+    last: Counter[tuple[str, str, str]] = Counter()
+    ends, outcomes = Counter[str](), Counter[tuple[str, str, int]]()
+    made, versions, asked = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[tuple[str, str, int]]()
+    for partition in sorted(partitions):
+        for record, event in read(partitions[partition]):
+            if event.id in seen:
+                if seen[event.id] != record.value:
+                    found.append(f"id {event.id} names two contents")
+                continue
+            seen[event.id] = record.value or b""
+            if event.sequence is not None:
+                scope = (record.topic, event.source, event.subject)
+                if event.sequence != last[scope] + 1:
+                    found.append(
+                        f"{event.type} of {event.source} {event.subject} has number {event.sequence} after {last[scope]}"
+                    )
+                last[scope] = max(last[scope], event.sequence)
+            match event.data:
+                case JobCompleted() | JobFailed() | JobCancelled() | JobRejected() as data:
+                    ends[data.job_id] += 1
+                case StepCompleted() | StepFailed() | StepCancelled() as data:
+                    outcomes[data.job_id, data.step, data.attempt] += 1
+                case StepRequested() as data:
+                    asked[data.job_id, data.step, data.attempt] += 1
+                case ModelRegistered() as data:
+                    made[data.lineage.job_id, data.lineage.step] += 1
+                    versions[data.model, data.version] += 1
+    for what, counted in (
+        ("job {} ended", ends), ("attempt {} has an outcome", outcomes), ("attempt {} was requested", asked),
+        ("step {} registered a version", made), ("version {} was given", versions),
+    ):  # fmt: skip
+        found += [f"{what.format(name)} {times} times" for name, times in counted.items() if times > 1]
+    return found
+
+
+def history_of(service: "Service", partitions: Mapping[Any, list[Any]]) -> list[Fact]:
+    """The facts of others as this service has to apply them: each once, in the order of its key, with its effect once."""
+    places: dict[str, tuple[str, int]] = {}
+    numbers: Counter[str] = Counter()
+    for partition in sorted(partitions):
+        if partition[0] not in service.topics:
+            continue
+        for record, event in read(partitions[partition]):
+            if event.id not in places and event.source != service.domain.source and service.domain.touches(event):
+                key = f"{record.topic}/{(record.key or b'').decode()}"
+                places[event.id] = (key, numbers[key])
+                numbers[key] += 1
+    facts = [Fact(kind, one, *place) for one, place in places.items() for kind in ("sent", "acknowledged")]
+    for one in service.database.ledger:
+        facts += [Fact("applied", one, *places[one]), Fact("effect", one, *places[one])]
+    return facts
+
+
+def effects_of(partitions: Mapping[Any, list[Any]]) -> list[Fact]:
+    """Jobs and attempts as whatever asked for them sees it: each is answered once."""
+    facts: list[Fact] = []
+    asked: set[str] = set()
+    answered: Counter[str] = Counter()
+    known: set[str] = set()
+    for partition in sorted(partitions):
+        for _, event in read(partitions[partition]):
+            if event.id in known:
+                continue
+            known.add(event.id)
+            match event.data:
+                case JobRequested(job_id=name):
+                    asked.add(name)
+                case StepRequested() as data:
+                    asked.add(f"{data.job_id}/{data.step}/{data.attempt}")
+                case JobCompleted() | JobFailed() | JobCancelled() | JobRejected() as data:
+                    answered[data.job_id] += 1
+                case StepCompleted() | StepFailed() | StepCancelled() as data:
+                    answered[f"{data.job_id}/{data.step}/{data.attempt}"] += 1
+    for name in sorted(asked):
+        facts += [Fact("sent", name, name, 0), Fact("acknowledged", name, name, 0)]
+        if answered[name]:
+            facts.append(Fact("applied", name, name, 0))
+        facts += [Fact("effect", name, name, 0)] * answered[name]
+    return facts
+
+
+def unanswered(facts: list[Fact]) -> str | None:
+    """What the one checker says of a history; None when it is well or nothing was sent."""
+    verdict = check(facts)
+    return None if verdict.well or not facts else str(verdict)

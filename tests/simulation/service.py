@@ -1,0 +1,391 @@
+"""One service in the simulation: its domain and database, and processes made of the chassis' own consumer, relay, ticker and worker."""
+
+import hashlib
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+from aiokafka import TopicPartition
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from schemas.artifacts import ArtifactRef
+from schemas.envelope import Event
+from schemas.jobs import FeedbackRecorded, StepFault, StepRequested, StepResult
+from schemas.steps import OUTPUTS_OF, RegisterSettings
+from services.chassis import relay as relaying
+from services.chassis.aggregate import Domain, Ref, States
+from services.chassis.commands import Command, transact
+from services.chassis.consumer import Consumer
+from services.chassis.effects import Effects
+from services.chassis.executor.attempts import decision
+from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLocks
+from services.chassis.executor.work import Lease, claim, release, renew, take_up
+from services.chassis.executor.worker import Held, Worker
+from services.chassis.health import Health
+from services.chassis.records import Partition
+from services.chassis.relay import Relay
+from services.chassis.ticker import Ticker
+from services.registry.domain.models import model_ref, register, registration_ref
+from services.registry.register import _wanted
+from tests.simulation.database import Connection, ConnectionLost, Database, claimable
+from tests.simulation.log import MemoryLog, Stored
+from tests.simulation.promises import Broken
+from tests.simulation.turns import Task, turn
+from tests.simulation.weather import Weather
+
+LEASE_SECONDS = 12.0
+
+
+class Ledger:
+    """The service's own effects, with a line for each fact of others that was applied: rolled back and lost with the rest."""
+
+    def __init__(self, domain: Domain, effects: Effects | None) -> None:
+        self._domain, self._effects = domain, effects
+
+    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> None:
+        cast(Connection, connection).note(
+            event.id for event in events if event.source != self._domain.source and self._domain.touches(event)
+        )
+        if self._effects is not None:
+            await self._effects(connection, events, states)
+
+
+@dataclass
+class Service:
+    """One of the four, with everything that outlives its processes."""
+
+    name: str
+    domain: Domain
+    effects: Effects | None
+    topics: tuple[str, ...]
+    database: Database
+    log: MemoryLog
+    weather: Weather
+    executes: bool = False
+    committed: dict[Partition, int] = field(default_factory=dict)
+    """What Kafka knows of the group: a hint."""
+    relaying: "Process | None" = None
+    """Whose session holds the relay's lock."""
+    away: bool = False
+    """Whether it waits for its database to be restored."""
+    _serial: int = 0
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.domain, self.effects)
+        self.processes = [Process(self, number) for number in range(2)]
+        for partition in self.log.ends(self.topics):
+            self.processes[0].member.assign(partition, 0)
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The database as the chassis takes it."""
+        return cast(AsyncEngine, self.database)
+
+    def transact(self, refs: Iterable[Ref]) -> AbstractAsyncContextManager[Command]:
+        """As the runtime's."""
+        return transact(self.engine, self.domain, self.ledger, refs)
+
+    def token(self) -> str:
+        """A new lease token."""
+        self._serial += 1
+        return f"{self.name}-{self._serial}"
+
+    def rebalance(self, partition: Partition, to: "Process") -> None:
+        """The group gives a partition to another member; the one who had it does not know yet."""
+        to.member.assign(partition, self.weather.chance.randint(0, self.committed.get(partition, 0)))
+
+    def kill(self, process: "Process") -> None:
+        """End a process where it stands; another one takes its place, and its partitions, at once or later."""
+        process.kill()
+        new = Process(self, process.number)
+        self.processes[self.processes.index(process)] = new
+        for partition in sorted(process.member.assigned):
+            if not any(other.member.has(partition) for other in self.processes):
+                self.rebalance(partition, self.weather.chance.choice(self.processes))
+
+    def lose_database(self) -> None:
+        """The database is empty again; its processes died with it."""
+        for process in list(self.processes):
+            self.kill(process)
+        self.database = Database(self.weather.clock, self.database.rules)
+        self.relaying, self.away = None, True
+        for process in self.processes:
+            process.restart()
+
+
+class Member:
+    """aiokafka's consumer as the chassis uses it: what the group gave, and where the next fetch begins."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.assigned: dict[Partition, int] = {}
+        self.consumer: Consumer | None = None
+
+    def assign(self, partition: Partition, offset: int) -> None:
+        self.assigned[partition] = offset
+        if self.consumer is not None:
+            self.consumer.forget([partition])
+            self.consumer.joined()
+
+    def revoke(self, partition: Partition) -> None:
+        self.assigned.pop(partition, None)
+        if self.consumer is not None:
+            self.consumer.forget([partition])
+
+    def has(self, partition: Partition) -> bool:
+        return partition in self.assigned
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        return frozenset(TopicPartition(*partition) for partition in self.assigned)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        if partition in self.assigned:
+            self.assigned[tuple(partition)] = offset
+
+    def pause(self, *_: TopicPartition) -> None:
+        """A held partition is a broken promise here; see `Process.consume`."""
+
+    async def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return {partition: len(self._service.log.partitions[tuple(partition)]) for partition in partitions}
+
+    def behind(self) -> bool:
+        """Whether a fetch would find anything."""
+        partitions = self._service.log.partitions
+        return any(offset < len(partitions[partition]) for partition, offset in self.assigned.items())
+
+    def fetch(self, weather: Weather) -> tuple[Stored, ...]:
+        """Some of what lies beyond the positions, any mixture of partitions."""
+        found: list[Stored] = []
+        for partition in weather.shuffled(self.assigned):
+            records = self._service.log.partitions[partition]
+            offset = self.assigned[partition]
+            if offset < len(records):
+                end = min(len(records), offset + weather.chance.randint(1, 6))
+                found += records[offset:end]
+                self.assigned[partition] = end
+                if weather.chance.random() < 0.3:
+                    break
+        return tuple(found)
+
+
+class Sending(Relay):
+    """The chassis' relay; what is acknowledged is known when it was sent, since the log in memory is never away."""
+
+    async def _acknowledged(self, futures: Sequence[Any], stop: Any) -> list[object]:
+        return [None for _ in futures]
+
+
+class Producer:
+    """aiokafka's producer as the relay uses it."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    async def send(self, topic: str, value: bytes, key: bytes, *, headers: Iterable[tuple[str, bytes]]) -> None:
+        await turn()
+        self._log.append(topic, key, value, headers)
+
+
+class Process:
+    """One process: a member of the group, a relay that may hold the lock, a ticker, a worker. Each does one thing at a time."""
+
+    def __init__(self, service: Service, number: int) -> None:
+        self.service, self.number = service, number
+        self.member = Member(service)
+        self.tasks: dict[str, Task | None] = {}
+        self.stalled_until = 0.0
+        self._idle: dict[str, float] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin as after a start."""
+        service = self.service
+        settings = cast(Any, SimpleNamespace(dead_letter_run=10, dead_letter_share=0.2, lease_seconds=LEASE_SECONDS))
+        self.consumer = Consumer(
+            settings, service.name, service.domain, service.ledger, (), service.engine, Health(service.name, ())
+        )
+        self.consumer._subscriber = cast(Any, SimpleNamespace(consumer=self.member))
+        self.member.consumer = self.consumer
+        self.tasks = dict.fromkeys(("consume", "upkeep", "relay", "tick", *(("work",) if service.executes else ())))
+        self._taken_up = not service.executes
+        self._sending = Sending("memory", service.name, service.engine, cast(Any, None), Health(service.name, ()))
+        self._session: Connection | None = None
+        surroundings = SimpleNamespace(
+            service=service.name, settings=settings, engine=service.engine, transact=service.transact
+        )
+        self._worker = Worker(cast(Any, surroundings), cast(Any, None))
+        self._worker._name = f"{service.name}:{self.number}"
+
+    def kill(self) -> None:
+        """Nothing of it goes on."""
+        for task in self.tasks.values():
+            if task is not None:
+                task.kill()
+        self.tasks = {}
+        if self.service.relaying is self:
+            self.service.relaying = None
+
+    def lose_session(self) -> None:
+        """The server ended the session that holds the relay's lock; the relay goes on until it notices."""
+        if self._session is not None:
+            self._session.lost = True
+        if self.service.relaying is self:
+            self.service.relaying = None
+
+    def go_on(self, role: str) -> bool:
+        """One step of what `role` does; False where there is nothing to do now."""
+        if self.service.away:
+            return False
+        task = self.tasks.get(role)
+        if task is None or task.done:
+            if not getattr(self, f"_{role}_wanted")():
+                return False
+            steps: Coroutine[Any, Any, None] = getattr(self, f"_{role}")()
+            task = self.tasks[role] = Task(f"{self.service.name}-{self.number} {role}", steps)
+        if not task.ready():
+            return False
+        with suppress(ConnectionLost):  # as the loops of the chassis: a fault of the surroundings, to be tried again
+            task.go_on()
+        return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way."""
+        return any(task is not None and not task.done for task in self.tasks.values())
+
+    # -- consuming --------------------------------------------------------------------------------------------------------
+    def _consume_wanted(self) -> bool:
+        return self.member.behind()
+
+    async def _consume(self) -> None:
+        records = self.member.fetch(self.service.weather)
+        await turn()
+        if not records:
+            return
+        await self.consumer.handle(cast(Any, records))
+        for partition, stream in self.consumer._streams.items():
+            self.service.committed[partition] = stream.next_offset
+
+    def _upkeep_wanted(self) -> bool:
+        return bool(self.member.assigned.keys() - self.consumer._streams.keys())
+
+    async def _upkeep(self) -> None:
+        """What `Consumer._upkeep` does for partitions that were not sought; concurrent with a poll that is under way."""
+        unsought = sorted(self.member.assigned.keys() - self.consumer._streams.keys())
+        await self.consumer.seek(cast(Any, self.member), unsought, exact=False)
+
+    # -- relaying ---------------------------------------------------------------------------------------------------------
+    def _relay_wanted(self) -> bool:
+        mine = self.service.relaying in (None, self)
+        return mine and bool(self.service.database.rows("outbox"))
+
+    async def _relay(self) -> None:
+        service = self.service
+        if service.relaying is not self:
+            if service.relaying is not None:
+                return
+            service.relaying, self._session = self, service.database.connection()
+        session = self._session
+        assert session is not None
+        try:
+            rows = (await session.execute(relaying._READ, {"blocked": []})).all()
+            await self._sending._send_rows(cast(Any, session), cast(Any, Producer(service.log)), rows, {}, cast(Any, None))
+        except ConnectionLost:
+            self._session = None
+
+    # -- timers -----------------------------------------------------------------------------------------------------------
+    def _tick_wanted(self) -> bool:
+        database = self.service.database
+        if database.rows("sweep"):
+            return True
+        now = database.clock.now
+        return any(
+            row["due_at"] is not None and row["due_at"] <= now
+            for name in self.service.domain.aggregates
+            for row in database.rows(name).values()
+        )
+
+    async def _tick(self) -> None:
+        faulty: dict[Ref, float] = {}
+        await Ticker(self.service.engine, self.service.domain, self.service.ledger)._look(faulty)
+        if faulty:
+            raise Broken(f"{self.service.name}: a due decision failed for {sorted(faulty)}")
+
+    # -- work -------------------------------------------------------------------------------------------------------------
+    def _work_wanted(self) -> bool:
+        if not self._taken_up:
+            return True
+        now = self.service.database.clock.now
+        return any(claimable(row, now) for row in self.service.database.rows("work").values())
+
+    async def _work(self) -> None:
+        service, weather = self.service, self.service.weather
+        if not self._taken_up:
+            await take_up(service.engine)
+            self._taken_up = True
+            return
+        lease = await claim(service.engine, service.token(), LEASE_SECONDS)
+        if lease is None:
+            return
+        held = await self._worker._begin(lease, 0.0)
+        if held is None:
+            return
+        outcome = await self._run(held, lease)
+        if outcome == "lost":
+            return
+        if outcome == "stopped":
+            await release(service.engine, lease)
+            return
+        assert not isinstance(outcome, str)
+        if weather.faulty and weather.chance.random() < 0.1:  # it sleeps, and does not know that its lease has ended
+            await weather.wait(weather.chance.uniform(0, 3 * LEASE_SECONDS))
+        await self._worker._finish(held, outcome)
+
+    async def _run(self, held: Held, lease: Lease) -> Outcome | str:
+        """As `Worker._do`: renew while the work lasts, stop when told or when the lease is lost."""
+        weather = self.service.weather
+        left = weather.chance.uniform(0.5, 20.0)
+        while left > 0:
+            wait = min(left, LEASE_SECONDS / 3)
+            await weather.wait(wait)
+            left -= wait
+            cancel = await renew(self.service.engine, lease, LEASE_SECONDS)
+            if cancel is None:
+                return "lost"
+            if cancel:
+                return Failed(StepFault(cause="infrastructure", message="cancelled"))
+        return self._outcome(held.work.request)
+
+    def _outcome(self, request: StepRequested) -> Outcome | str:
+        weather = self.service.weather
+        if weather.faulty:
+            drawn = weather.chance.random()
+            if drawn < 0.06:
+                return Failed(StepFault(cause="infrastructure", message="storage away"))
+            if drawn < 0.11:
+                return Failed(StepFault(cause="memory", message="out of memory"))
+            if drawn < 0.12:
+                return Failed(StepFault(cause="user", message="bad data"))
+            if drawn < 0.17:
+                return "stopped"
+        if isinstance(request.settings, RegisterSettings):
+            settings = request.settings
+            wanted = _wanted(request, settings, request.inputs["adapter"], {})
+            return UnderLocks(
+                refs=(model_ref(settings.model), registration_ref(request.job_id, request.step)),
+                decide=lambda states, _now: Completed(*register(request, settings.model, settings.alias, wanted, states)),
+            )
+        name = f"{request.job_id}/{request.step}/{request.attempt}"
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        outputs = {output: ArtifactRef(uri=f"/{name}", sha256=digest, size=1) for output in OUTPUTS_OF[request.kind]}
+        facts = {"dataset_sha256": digest} if request.kind == "prepare" else {}
+        extra = [decision(request, FeedbackRecorded, **_FEEDBACK)] if request.kind == "label" else []
+        return Completed(StepResult(outputs=outputs, facts=facts, metrics={"loss": 0.5}), extra)
+
+
+_FEEDBACK: Mapping[str, object] = {
+    "judge": "rules", "candidates": 4, "comparisons": 2, "pairs": 1, "ties": 1, "invalid": 0, "agreement": None,
+    "position_consistency": None, "longer_preferred": None,
+}  # fmt: skip
