@@ -11,6 +11,8 @@ from pathlib import Path
 from sqlalchemy import text
 
 from services.chassis.deadletters import handling, rows
+from services.chassis.devstack.kafka import KafkaServer
+from services.chassis.devstack.postgres import PostgresServer
 from services.chassis.relay import _LOCK as RELAY_LOCK
 from tests.faults.field import Field
 from tests.faults.history import Verdict
@@ -80,29 +82,25 @@ async def bounce_relay(field: Field, scale: Scale, number: signal.Signals) -> Ve
 
 async def bounce_broker(field: Field, scale: Scale, number: signal.Signals) -> Verdict:
     """The only broker ends, cleanly or hard, and starts again."""
-    kafka = field.stack.kafka
-    assert kafka is not None
-    await field.join()
-    async with field.load(scale.events, _PER_SECOND):
-        for _ in range(scale.repetitions):
-            await asyncio.sleep(1)
-            await asyncio.to_thread(kafka.stop if number is signal.SIGTERM else kafka.kill)
-            await asyncio.sleep(1)
-            await asyncio.to_thread(kafka.start)
-    return await field.verdict()
+    return await _bounce_server(field, scale, field.stack.kafka, number)
 
 
 async def bounce_database(field: Field, scale: Scale, number: signal.Signals) -> Verdict:
     """PostgreSQL ends, cleanly or hard, and starts again."""
-    postgres = field.stack.postgres
-    assert postgres is not None
+    return await _bounce_server(field, scale, field.stack.postgres, number)
+
+
+async def _bounce_server(
+    field: Field, scale: Scale, server: KafkaServer | PostgresServer | None, number: signal.Signals
+) -> Verdict:
+    assert server is not None
     await field.join()
     async with field.load(scale.events, _PER_SECOND):
         for _ in range(scale.repetitions):
             await asyncio.sleep(1)
-            await asyncio.to_thread(postgres.stop if number is signal.SIGTERM else postgres.kill)
+            await asyncio.to_thread(server.stop if number is signal.SIGTERM else server.kill)
             await asyncio.sleep(1)
-            await asyncio.to_thread(postgres.start)
+            await asyncio.to_thread(server.start)
     await field.toy.engine.dispose()
     return await field.verdict()
 
@@ -191,14 +189,14 @@ async def full_disk(field: Field, scale: Scale) -> Verdict:
                 while kafka.process.running:
                     await asyncio.sleep(0.2)
             await asyncio.to_thread(kafka.stop)
-            filler.unlink()
+            filler.unlink(missing_ok=True)
             await asyncio.to_thread(kafka.start)
     return await field.verdict()
 
 
 def _fill(filler: Path) -> None:
     """Take every byte that is left."""
-    with filler.open("wb") as file, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), filler.open("wb") as file:
         while True:
             file.write(bytes(2**16))
             file.flush()

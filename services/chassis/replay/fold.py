@@ -68,7 +68,7 @@ class Fold:
         self.next |= ends
 
     async def _fold(self, connection: AsyncConnection, records: Iterable[ConsumerRecord]) -> None:
-        opened = [(record, event) for record in records if (event := _open(self.domain, record))]
+        opened = [(record, event) for record in records if (event := opened(self.domain, record))]
         fresh = await without_duplicates(connection, self.domain, opened)
         touched = []
         for record, event in fresh:
@@ -117,7 +117,8 @@ class Fold:
             await self._spill(connection)
 
 
-def _open(domain: Domain, record: Record) -> Event | None:
+def opened(domain: Domain, record: Record) -> Event | None:
+    """The event in a record; None for what cannot be read or is not handled. Raises RecordFailure."""
     try:
         event = decode(record.value, record.headers, domain.handles, appended_at(record))
     except Unreadable:

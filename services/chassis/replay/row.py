@@ -2,18 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from aiokafka import ConsumerRecord
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schemas.envelope import Event, Unhandled, Unreadable, decode
+from schemas.envelope import Event
 from services.chassis import log, store
 from services.chassis.aggregate import Domain, Ref
-from services.chassis.records import Partition, Place, appended_at
+from services.chassis.records import Partition, Place
 from services.chassis.replay import runs
 from services.chassis.replay.checks import Refused, examine
 from services.chassis.replay.fence import fence
-from services.chassis.replay.fold import own_events
+from services.chassis.replay.fold import opened, own_events
 from services.chassis.replay.projection import Projection
 from services.chassis.replay.rebuild import Told, engine_of, of_topics, withheld_now
 from services.chassis.tables import PROJECTION
@@ -77,7 +76,7 @@ async def rebuild_row(
                         place = (record.topic, record.partition, record.offset)
                         if place in withheld:
                             passed.add(place)
-                        elif event := _event(projection.domain, record):
+                        elif event := opened(projection.domain, record):
                             fold.fold(event, place)
                     progress.done += len(chunk)
                     told(progress)
@@ -113,14 +112,6 @@ async def _write(connection: AsyncConnection, projection: Projection, ref: Ref, 
     if changed:
         await connection.execute(store.INSERT_SWEEP, {"aggregate": ref.aggregate, "key": ref.key})
     return changed
-
-
-def _event(domain: Domain, record: ConsumerRecord) -> Event | None:
-    try:
-        event = decode(record.value, record.headers, domain.handles, appended_at(record))
-    except Unreadable:
-        return None
-    return None if isinstance(event, Unhandled) else event
 
 
 def row_ref(projection: Projection, key: str, table: str | None) -> Ref:
