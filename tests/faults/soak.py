@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import logging
+import math
 import os
 import platform
 import sys
@@ -58,7 +59,7 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are the point
     names = [name for name in (*SCENARIOS, FULL_DISK) if not arguments.only or arguments.only in name]
-    each = max(1, (arguments.events - _FULL_DISK_EVENTS) // max(1, len(names) - (FULL_DISK in names)))
+    each = max(1, math.ceil((arguments.events - _FULL_DISK_EVENTS) / max(1, len(names) - (FULL_DISK in names))))
     results = []
     for name in names:
         if name == FULL_DISK and (reason := why_not()):
