@@ -68,8 +68,8 @@ class Fold:
         self.next |= ends
 
     async def _fold(self, connection: AsyncConnection, records: Iterable[ConsumerRecord]) -> None:
-        opened = [(record, event) for record in records if (event := opened(self.domain, record))]
-        fresh = await without_duplicates(connection, self.domain, opened)
+        readable = [(record, event) for record in records if (event := opened(self.domain, record))]
+        fresh = await without_duplicates(connection, self.domain, readable)
         touched = []
         for record, event in fresh:
             try:
