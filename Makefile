@@ -30,8 +30,8 @@ $(INSTALLED):
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later found: install one, or name it: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; }
 	$(SAY) "virtual environment $(VENV) ($$($(PYTHON) --version))"
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(SAY) "packages, as pinned in constraints.txt (several GB the first time: torch)"
-	@$(RUN) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(SAY) "packages, as pinned in constraints.txt (the first time several GB and minutes, in silence: torch)"
+	@$(RUN) -m pip install --quiet --progress-bar off --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@rm -f $(VENV)/.installed-* && touch $@
 
 jars: setup

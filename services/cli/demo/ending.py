@@ -38,7 +38,7 @@ def print_success(console: Console, story: Story, made: Report, folder: Path) ->
     console.print()
     console.print(Text("The audit trail is on Kafka:"))
     for command, (topic, count) in zip(read_commands(made), made.events.items(), strict=True):
-        console.print(Text(f"  {count:>5} events on {topic:<21} {command}"), soft_wrap=True)
+        console.print(Text(f"  {count:>5} {'event ' if count == 1 else 'events'} on {topic:<21} {command}"), soft_wrap=True)
     console.print(
         Text(f"  How it came about: neuroweaver audit trace {made.model.name}@{made.model.version}"), soft_wrap=True
     )

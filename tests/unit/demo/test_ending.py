@@ -31,6 +31,9 @@ def test_a_completed_job_leaves_both_reports_and_says_where_things_are(tmp_path:
     shown, out = console()
     print_success(shown, story, made, folder)
     text = out.getvalue()
+    counts = [line.split(" on ")[0].strip() for line in text.splitlines() if " on neuroweaver." in line]
+    assert counts == [f"{count} event" if count == 1 else f"{count} events" for count in made.events.values()]
+    assert "1 event" in counts
     for part in (
         "after RLAIF", "support-router 1.0.0 · alias candidate", "ab" * 32, "14 min 54 s, at most 3.2 GB",
         "neuroweaver topics read neuroweaver.jobs --key demo-1", "neuroweaver audit trace support-router@1.0.0",
