@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.base import EventData
-from schemas.evolution.upcasting import upcast
+from schemas.evolution.upcasting import Malformed, newest, upcast
 from schemas.ids import root_traceparent, trace_id
 from schemas.reasons import Reason, reasons_of
 from schemas.requests import JobRequested
@@ -134,13 +134,19 @@ def decode(
             raise Unreadable(f"CloudEvents attribute `{name}` holds a NUL or a lone surrogate; send valid Unicode text")
     if attributes["specversion"] != "1.0":
         raise Unreadable(f"specversion {attributes['specversion']!r} is not supported; send 1.0")
-    name, body = upcast(attributes["type"].removeprefix(PREFIX), body)
+    written = attributes["type"].removeprefix(PREFIX)
+    name = newest(written)
     if not attributes["type"].startswith(PREFIX) or name not in EVENT_TYPES or name not in handled:
         if attributes["type"].startswith(PREFIX) and _is_newer(name, handled):
             raise UnknownVersion(
                 f"type {attributes['type']} is newer than this service; upgrade the service, it waits here"
             )
         return Unhandled(attributes["id"], attributes["source"], attributes["type"])
+    if name != written and isinstance(body, dict):
+        try:
+            body = upcast(written, body)
+        except Malformed as error:
+            raise Unreadable(str(error)) from error
     data = _data(EVENT_TYPES[name], body, plain=plain)
     return Event(
         id=attributes["id"],

@@ -4,15 +4,20 @@ Compared are JSON Schemas of data as they travel. A change is compatible when re
 of the other send; anything else is a new type with an upcaster.
 """
 
+import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 Schema = Mapping[str, Any]
 
-_BOUNDS = (
-    "type", "const", "enum", "format", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
-    "minLength", "maxLength", "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "default",
-)  # fmt: skip
+_WORDS_FOR_PEOPLE = frozenset({"title", "description", "examples", "deprecated", "$comment", "$schema", "$id", "$defs"})
+_ALTERNATIVES = ("anyOf", "oneOf")
+_WALKED = frozenset(
+    {"$ref", "properties", "required", "items", "prefixItems", "additionalProperties", "propertyNames", "discriminator"}
+    | set(_ALTERNATIVES)
+)
+"""Looked into. Every other keyword is a bound that must stay as it is, also one that this code has never heard of."""
 _NOTHING = "nothing"
 
 
@@ -48,21 +53,24 @@ class _Comparison:
 
     def compare(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
         """Differences below `path`."""
-        pair = (old.get("$ref", ""), new.get("$ref", ""))
-        if any(pair):
+        if "$ref" in old or "$ref" in new:
+            pair = (_text(old), _text(new))  # with the words beside the reference: they count too
             if pair in self._seen:
                 return
             self._seen.add(pair)
             old, new = _resolved(old, self._released), _resolved(new, self._current)
-        if "anyOf" in old or "anyOf" in new or "oneOf" in old or "oneOf" in new:
+        if any(word in node for word in _ALTERNATIVES for node in (old, new)):
             yield from self._alternatives(path, old, new)
             return
-        for bound in _BOUNDS:
-            before, after = old.get(bound, _NOTHING), new.get(bound, _NOTHING)
-            if before != after:
-                yield self._change(path, f"`{bound}` was {before!r} and is {after!r}")
+        yield from self._bounds(path, old, new)
         yield from self._fields(path, old, new)
         yield from self._inner(path, old, new)
+
+    def _bounds(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
+        for bound in sorted({*old, *new} - _WORDS_FOR_PEOPLE - _WALKED):
+            before, after = old.get(bound, _NOTHING), new.get(bound, _NOTHING)
+            if _text(before) != _text(after):
+                yield self._change(path, f"`{bound}` was {before!r} and is {after!r}")
 
     def _fields(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
         before, after = old.get("properties", {}), new.get("properties", {})
@@ -95,12 +103,8 @@ class _Comparison:
             yield from self.compare(f"{path}[{number}]", one, other)
 
     def _alternatives(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
-        if old.get("default", _NOTHING) != new.get("default", _NOTHING):
-            yield self._change(
-                path, f"`default` was {old.get('default', _NOTHING)!r} and is {new.get('default', _NOTHING)!r}"
-            )
-        before = {_named(one, self._released): one for one in _all_of(old)}
-        after = {_named(one, self._current): one for one in _all_of(new)}
+        yield from self._bounds(path, _beside(old), _beside(new))
+        before, after = _by_name(_all_of(old), self._released), _by_name(_all_of(new), self._current)
         for name in sorted({*before, *after}):
             if name not in after:
                 yield self._change(path, f"may no longer be {name}")
@@ -118,9 +122,31 @@ def _resolved(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
     return {**target, **{word: value for word, value in node.items() if word != "$ref"}}
 
 
+def _beside(node: Schema) -> Schema:
+    """What holds for all alternatives of a node; of a node without any, only its default."""
+    if any(word in node for word in _ALTERNATIVES):
+        return node
+    return {word: value for word, value in node.items() if word == "default"}
+
+
 def _all_of(node: Schema) -> list[Schema]:
-    alternatives = node.get("anyOf") or node.get("oneOf")
-    return list(alternatives) if alternatives else [{word: value for word, value in node.items() if word != "default"}]
+    alternatives = [one for word in _ALTERNATIVES for one in node.get(word, ())]
+    return alternatives or [{word: value for word, value in node.items() if word != "default"}]
+
+
+def _by_name(alternatives: list[Schema], definitions: Mapping[str, Schema]) -> dict[str, Schema]:
+    """Alternatives by what tells them apart; those with one name in common by all that they say."""
+    names = [_named(one, definitions) for one in alternatives]
+    shared = Counter(names)
+    return {
+        name if shared[name] == 1 else f"{name}, {_text(_resolved(one, definitions))}": one
+        for name, one in zip(names, alternatives, strict=True)
+    }
+
+
+def _text(node: Any) -> str:
+    """Equal for what is equal as JSON: the order of keys is nothing, `true` is not 1."""
+    return json.dumps(node, sort_keys=True)
 
 
 def _named(node: Schema, definitions: Mapping[str, Schema]) -> str:

@@ -7,12 +7,12 @@ import argparse
 import json
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from schemas.evolution.compatibility import Change, incompatible
-from schemas.evolution.upcasting import UPCASTERS
+from schemas.evolution.upcasting import UPCASTERS, newest
 from schemas.generate.json_schema import event_schema
 from schemas.topics import EVENT_TYPES, TOPIC_OF
 
@@ -57,8 +57,7 @@ def broken(released: dict[str, dict[str, Any]], current: dict[str, dict[str, Any
     changes = []
     for name, promise in released.items():
         if name not in current:
-            if name not in UPCASTERS:
-                changes.append(Change(name, "", "the type is gone, and nothing reads what was written as it"))
+            changes += _unread(name, current)
             continue
         changes += [
             Change(name, "", f"its {word} was {promise[word]!r} and is {current[name][word]!r}")
@@ -67,6 +66,17 @@ def broken(released: dict[str, dict[str, Any]], current: dict[str, dict[str, Any
         ]
         changes += incompatible(name, promise["schema"], current[name]["schema"])
     return changes
+
+
+def _unread(name: str, current: Mapping[str, object]) -> list[Change]:
+    """What keeps events of a type that is gone from being read as another one."""
+    if name not in UPCASTERS:
+        return [Change(name, "", "the type is gone, and nothing reads what was written as it")]
+    try:
+        successor = newest(name)
+    except ValueError as error:
+        return [Change(name, "", str(error))]
+    return [] if successor in current else [Change(name, "", f"its upcasters lead to {successor}, which is no type")]
 
 
 def main() -> int:

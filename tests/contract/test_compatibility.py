@@ -1,18 +1,20 @@
 """The contract keeps what was released: only optional fields come and go; every other change is found, and told with its remedy."""
 
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from schemas.envelope import Event, Unhandled, UnknownVersion, decode, encode
+from schemas.envelope import Event, Unhandled, UnknownVersion, Unreadable, decode, encode
 from schemas.evolution import upcasting
 from schemas.evolution.compatibility import incompatible
 from schemas.evolution.history import AlreadyReleased, broken, contract, release, releases
 from schemas.evolution.upcasting import Upcaster
 from schemas.generate.examples import EXAMPLES
 from schemas.jobs import StepStarted
+from schemas.topics import EVENT_TYPES, JOBS, TOPIC_OF
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -89,10 +91,86 @@ def test_optional_fields_come_and_go_and_words_may_change(edit: str) -> None:
         ("s['additionalProperties'] = False", ": `additionalProperties` was None and is False"),
         ("p['way']['anyOf'].pop()", "way: may no longer be an object with is 'two'"),
         ("d['One']['properties']['is']['const'] = 'uno'", "way: may no longer be an object with is 'one'"),
+        ("p['sizes']['propertyNames'] = {'pattern': '^b'}", "sizes: `propertyNames` was None and is {'pattern': '^b'}"),
+        ("p['id']['allOf'] = [{'minLength': 2}]", "id: `allOf` was 'nothing' and is [{'minLength': 2}]"),
+        ("p['parts']['contains'] = {'const': 1}", "parts: `contains` was 'nothing' and is {'const': 1}"),
+        ("p['note']['maxLength'] = 3", "note: `maxLength` was 'nothing' and is 3"),
+        ("p['id']['const'] = True", "id: `const` was 'nothing' and is True"),
     ],
 )  # fmt: skip
 def test_every_other_change_is_found(edit: str, says: str) -> None:
     assert says in changed(edit)
+
+
+REF = {"$ref": "#/$defs/S"}
+TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"a": REF, "b": {**REF, "default": "x"}}, {"a": REF, "b": {**REF, "default": "y"}}),
+        ({"a": TEXT, "b": NUMBER}, {"a": REF, "b": REF}),
+        ({"a": {"anyOf": [{"items": NUMBER}, {"items": TEXT}]}}, {"a": {"anyOf": [{"items": {"type": "number"}}, {"items": TEXT}]}}),
+        ({"a": {"const": 1}}, {"a": {"const": True}}),
+    ],
+)  # fmt: skip
+def test_a_change_is_found_behind_a_second_reference_an_alternative_of_the_same_kind_or_an_equal_looking_value(
+    old: dict[str, Any], new: dict[str, Any]
+) -> None:
+    definitions = {"S": TEXT}
+    assert incompatible("X", {"properties": old, "$defs": definitions}, {"properties": new, "$defs": definitions})
+
+
+def nodes(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every schema within a schema, itself first."""
+    if isinstance(schema, dict):
+        yield schema
+        inner = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values()]
+        inner += [one for word in ("anyOf", "oneOf", "prefixItems") for one in schema.get(word, ())]
+        for one in [*inner, *(schema.get(word) for word in ("items", "additionalProperties", "propertyNames"))]:
+            yield from nodes(one)
+
+
+@pytest.mark.parametrize("name", contract())
+def test_no_bound_and_no_needed_field_of_any_event_can_change_unnoticed(name: str) -> None:
+    released = contract()[name]["schema"]
+    current = deepcopy(released)
+    tried = 0
+    for node in nodes(current):
+        for word in set(node) & {
+            "type",
+            "const",
+            "enum",
+            "format",
+            "pattern",
+            "default",
+            "minimum",
+            "maximum",
+            "maxLength",
+        }:
+            kept, node[word] = node[word], "something else"
+            assert incompatible(name, released, current), (node, word)
+            node[word] = kept
+            tried += 1
+        for field in node.get("required", ()):
+            kept, node["required"] = node["required"], [one for one in node["required"] if one != field]
+            assert incompatible(name, released, current), (node, field)
+            node["required"] = kept
+            tried += 1
+    assert tried
+    assert incompatible(name, released, current) == []
+
+
+def test_a_type_may_go_when_upcasters_lead_to_one_that_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = contract()
+    current = {name: promise for name, promise in released.items() if name != "StepStarted"}
+    monkeypatch.setitem(upcasting.UPCASTERS, "StepStarted", Upcaster("StepStarted.v2", dict))
+    assert ["lead to StepStarted.v2, which is no type" in str(one) for one in broken(released, current)] == [True]
+    assert broken(released, {**current, "StepStarted.v2": released["StepStarted"]}) == []
+    monkeypatch.setitem(upcasting.UPCASTERS, "StepStarted.v2", Upcaster("StepStarted", dict))
+    said = "StepStarted -> StepStarted.v2 -> StepStarted"
+    assert [said in str(one) for one in broken(released, current)] == [True]
 
 
 def test_a_type_that_is_gone_or_moved_is_found_and_the_remedy_is_told() -> None:
@@ -127,6 +205,52 @@ def test_an_old_type_is_read_as_its_successor_through_as_many_upcasters_as_it_ta
     assert isinstance(read, Event)
     assert isinstance(example.data, StepStarted)
     assert read.data == example.data.model_copy(update={"attempt": 7})
+
+
+class StepStartedV2(StepStarted):
+    """What a breaking change of StepStarted looks like."""
+
+    host: str
+
+    @classmethod
+    def type_name(cls) -> str:
+        return "StepStarted.v2"
+
+
+def test_a_second_version_travels_under_its_own_name_and_reads_what_was_written_as_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    example = EXAMPLES["StepStarted"]
+    value, headers = encode(example)
+    monkeypatch.setitem(EVENT_TYPES, "StepStarted.v2", StepStartedV2)
+    monkeypatch.setitem(TOPIC_OF, "StepStarted.v2", JOBS)
+    monkeypatch.setitem(
+        upcasting.UPCASTERS, "StepStarted", Upcaster("StepStarted.v2", lambda data: {**data, "host": data["worker"]})
+    )
+    old = decode(value, headers, {"StepStarted.v2"}, example.time)
+    assert isinstance(old, Event)
+    assert isinstance(old.data, StepStartedV2)
+    assert dict(encode(old)[1])["ce_type"] == b"neuroweaver.StepStarted.v2"
+    assert decode(*encode(old), {"StepStarted.v2"}, example.time) == old
+
+
+def test_data_that_an_upcaster_cannot_read_are_unreadable_and_no_concern_of_a_service_that_does_not_handle_the_type(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(
+        upcasting.UPCASTERS, "StepBegan", Upcaster("StepStarted", lambda data: {**data, "worker": data["who"]})
+    )
+    at = EXAMPLES["StepStarted"].time
+    headers = [
+        (name, b"neuroweaver.StepBegan" if name == "ce_type" else held) for name, held in encode(EXAMPLES["StepStarted"])[1]
+    ]
+    with pytest.raises(
+        Unreadable, match=r"cannot be read as StepBegan \(KeyError\('who'\)\); send what its schema asks for"
+    ):
+        decode(b"{}", headers, {"StepStarted"}, at)
+    with pytest.raises(Unreadable, match="must be a JSON object"):
+        decode(b"[]", headers, {"StepStarted"}, at)
+    assert isinstance(decode(b"{}", headers, {"JobCompleted"}, at), Unhandled)
 
 
 def test_a_newer_version_of_a_handled_type_stops_and_of_another_is_passed_over() -> None:
