@@ -75,13 +75,13 @@ class Field:
     async def leave(self, member: Member, number: signal.Signals) -> int:
         """End it by a signal; returns its return code."""
         member.send(number)
-        self.members.remove(member)
-        return await member.ended(self.toy.settings.drain_seconds + 20)
+        return await self.dies(member, self.toy.settings.drain_seconds + 20)
 
     async def dies(self, member: Member, seconds: float = 60) -> int:
-        """Wait until it has killed itself."""
+        """Wait until it has ended. Raises TimeoutError, and then `end` kills it."""
+        code = await member.ended(seconds)
         self.members.remove(member)
-        return await member.ended(seconds)
+        return code
 
     async def end(self) -> None:
         """Kill whatever still runs."""
