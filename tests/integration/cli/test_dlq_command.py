@@ -1,7 +1,6 @@
 """`neuroweaver dlq` as a process beside an orchestrator whose handling of one job fails; the command's own code is mended."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +10,11 @@ from tests.orchestrator import Orchestrator
 from tests.toy import until
 
 
-@pytest.fixture
-async def orchestrator(kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[Orchestrator]:
-    orchestrator = Orchestrator(kafka, database_url, tmp_path)
+@pytest.fixture(scope="module")
+async def orchestrator(
+    kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Orchestrator]:
+    orchestrator = Orchestrator(kafka, database_url, tmp_path_factory.mktemp("dlq"))
     orchestrator.poison = ("bad", "worse")
     async with orchestrator.running():
         for name in ("bad", "worse", "good"):
