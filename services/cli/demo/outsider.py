@@ -28,8 +28,8 @@ class Outsider:
         self._seen: set[str] = set()
 
     async def __aenter__(self) -> Self:
-        await self._producer.start()
         try:
+            await self._producer.start()
             await self._consumer.start()
             await self._consumer.seek_to_end()
             for partition in self._consumer.assignment():

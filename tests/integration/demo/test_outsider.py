@@ -1,10 +1,13 @@
 """Why: what the demo writes to a real Kafka is what any service of any language would, and what it reads is only of its job."""
 
+import asyncio
+import gc
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
 
 from schemas.base import EventData
 from schemas.envelope import Event, encode
@@ -95,3 +98,13 @@ async def test_a_topic_can_be_read_by_key_and_from_its_end(kafka: str, unique: C
 async def test_a_topic_that_does_not_exist_is_said_with_those_that_do(kafka: str) -> None:
     with pytest.raises(UnknownTopic, match=r"no topic 'neuroweaver.job'.*neuroweaver.jobs"):
         await records_of(kafka, "neuroweaver.job")
+
+
+async def test_who_cannot_reach_kafka_leaves_nothing_open() -> None:
+    left: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: left.append(context["message"]))
+    with pytest.raises(KafkaConnectionError):
+        async with Outsider("127.0.0.1:1", "nobody"):
+            pass
+    gc.collect()
+    assert left == []
