@@ -35,6 +35,8 @@ from tests.toy import Toy
 _JOBS_OF = {(REQUESTS.name, 0): ("a", "b"), (REQUESTS.name, 1): ("c", "d")}
 """Which jobs have their key in which partition."""
 _ECHOES: Partition = (JOBS.name, 0)
+_FACTS = st.tuples(st.integers(0, 1), st.booleans(), st.sampled_from((False, False, False, True)))
+"""Which of a partition's jobs, whether it is cancelled or asked for, and whether handling the record fails."""
 _UNLIMITED = Limit(run=10**6, share=10.0)
 
 
@@ -83,13 +85,14 @@ class Batches(RuleBasedStateMachine):
         self.log[partition].append((record, event))
 
     # -- what happens -----------------------------------------------------------------------------------------------------
-    @rule(partition=st.sampled_from(sorted(_JOBS_OF)), data=st.data(), cancels=st.booleans(), poisonous=st.integers(0, 5))
-    def a_fact_is_published(self, partition: Partition, data: st.DataObject, cancels: bool, poisonous: int) -> None:
-        name = data.draw(st.sampled_from(_JOBS_OF[partition]))
-        event = self.toy.cancelled(name) if cancels else self.toy.requested(name)
-        if poisonous == 0:
-            self.poison.add(event.id)
-        self._append(partition, event)
+    @rule(partition=st.sampled_from(sorted(_JOBS_OF)), facts=st.lists(_FACTS, min_size=1, max_size=6))
+    def facts_are_published(self, partition: Partition, facts: list[tuple[int, bool, bool]]) -> None:
+        for job, cancels, poisonous in facts:
+            name = _JOBS_OF[partition][job]
+            event = self.toy.cancelled(name) if cancels else self.toy.requested(name)
+            if poisonous:
+                self.poison.add(event.id)
+            self._append(partition, event)
 
     @precondition(lambda self: any(self.log[partition] for partition in _JOBS_OF))
     @rule(data=st.data())
