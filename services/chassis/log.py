@@ -16,7 +16,7 @@ from services.chassis.records import Partition
 Range = tuple[int, int]
 """First offset and the offset after the last."""
 
-_CHUNK_RECORDS = 5000
+_CHUNK_RECORDS = 1000
 _POLL_MS = 200
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
