@@ -57,9 +57,6 @@ def _migrated(health: Health) -> Callable[[], Awaitable[None]]:
         if reason := health.missing.get("migrated"):
             detail = f"{health.service} is starting, its database is not migrated ({reason}); try again shortly"
             raise Problem(503, "Unavailable", detail, headers={"Retry-After": "2"})
-        if "restored" in health.missing:
-            detail = f"{health.service} is starting; it may have to read its log first; try again shortly"
-            raise Problem(503, "Unavailable", detail, headers={"Retry-After": "2"})
 
     return check
 

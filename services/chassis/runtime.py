@@ -10,6 +10,7 @@ from sqlalchemy import text
 from schemas.topics import PROGRESS, Topic
 from services.chassis import metrics, store, topics
 from services.chassis.aggregate import Domain, Ref
+from services.chassis.batch import RecordFailure
 from services.chassis.commands import Command, transact
 from services.chassis.consumer import Consumer
 from services.chassis.deadletters import rows
@@ -147,7 +148,10 @@ class Runtime:
         if missing:
             raise TimeoutError(f"topics {reason}")
         await learn_discards(self.engine, self.settings.kafka_bootstrap, self.domain.source)
-        await restore(self.projection, self.engine)
+        try:
+            await restore(self.projection, self.engine)
+        except RecordFailure as failure:  # what cannot be folded is set aside live, with all that waits for it
+            _log.error("not restored from the log; reading it live, which decides anew", error=str(failure)[:500])
         self.health.report("restored", True)
 
     def _after_migration(self, loop: Task) -> Task:

@@ -12,21 +12,21 @@ import httpx
 import psutil
 import pytest
 
+from services.chassis.devstack.stack import DevStack
 from services.cli.listening import listen
 
 _LIGHT_MB = 120
 
 
 @pytest.mark.parametrize("service", ["orchestrator", "registry"])
-def test_a_light_service_is_ready_small_and_drains_on_sigterm(
-    service: str, kafka: str, database_url: str, tmp_path: Path
-) -> None:
+def test_a_light_service_is_ready_small_and_drains_on_sigterm(service: str, own_stack: DevStack, tmp_path: Path) -> None:
+    """On a log on which it has not spoken: else it would first be restored from all that other tests left there."""
     with listen("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
     environment = {
         **os.environ,
-        "NEUROWEAVER_KAFKA_BOOTSTRAP": kafka,
-        "NEUROWEAVER_DATABASE_URL": database_url,
+        "NEUROWEAVER_KAFKA_BOOTSTRAP": own_stack.kafka_bootstrap,
+        "NEUROWEAVER_DATABASE_URL": own_stack.database_url,
         "NEUROWEAVER_HOME": str(tmp_path),
         "NEUROWEAVER_HTTP_PORT": str(port),
     }
