@@ -19,6 +19,8 @@ _log = get_logger(__name__)
 _PROBE_SECONDS = 5.0
 _LOSSY_IN_FLIGHT = 1000
 _RETRY_SECONDS = 0.1
+RECORD_BYTES = 1024 * 1024
+"""A record with its key and headers at most; Kafka's own default for what a broker takes."""
 
 
 class BrokerAway(Exception):
@@ -57,6 +59,7 @@ def make_producer(bootstrap: str, client_id: str) -> AIOKafkaProducer:
         acks="all",
         request_timeout_ms=10_000,
         max_batch_size=256 * 1024,
+        max_request_size=RECORD_BYTES,
     )
     _pace(producer.client)
     return producer

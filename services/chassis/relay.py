@@ -22,6 +22,7 @@ from schemas.topics import dead_letter_topic
 from services.chassis import metrics, store
 from services.chassis.health import Health
 from services.chassis.logging import get_logger
+from services.chassis.outgoing import Outgoing
 from services.chassis.publisher import make_producer, stop_quietly
 from services.chassis.signals import Signals, Subscription
 from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
@@ -137,27 +138,25 @@ class Relay:
         blocked: dict[str, str],
         stop: asyncio.Event,
     ) -> None:
-        sent: list[tuple[int, str, Awaitable[object]]] = []
+        outgoing = Outgoing(producer)
         for row in rows:
             if row.aggregateid in blocked:
                 continue
             try:
-                acknowledged = await producer.send(
-                    row.aggregatetype, row.payload.encode(), row.aggregateid.encode(), headers=store.record_headers(row)
-                )
+                await outgoing.add(row)
             except MessageSizeTooLargeError as error:
                 self._block(blocked, row.aggregateid, error)
-            else:
-                sent.append((row.position, row.aggregateid, acknowledged))
-        results = await self._acknowledged([acknowledged for *_, acknowledged in sent], stop)
+        await outgoing.finish()
+        results = await self._acknowledged([acknowledged for _, acknowledged in outgoing.batches], stop)
         done: list[int] = []
+        undone: set[str] = set()
         failed: BaseException | None = None
-        for (position, key, _), result in zip(sent, results, strict=True):
+        for (batch, _), result in zip(outgoing.batches, results, strict=True):
             if isinstance(result, BaseException):
-                self._block(blocked, key, result)
+                undone |= {row.aggregateid for row in batch}
                 failed = result
-            elif key not in blocked:
-                done.append(position)
+            else:
+                done += [row.position for row in batch if row.aggregateid not in undone]
         if done:
             await connection.execute(_REMOVE, {"positions": done})
             metrics.PUBLISHED.labels(self.service).inc(len(done))
@@ -165,7 +164,7 @@ class Relay:
             raise failed
 
     async def _acknowledged(self, futures: Sequence[Awaitable[object]], stop: asyncio.Event) -> list[object]:
-        """What became of each record. An absent broker is waited for: the idempotent producer keeps trying, in order."""
+        """What became of each batch. An absent broker is waited for: the idempotent producer keeps trying, in order."""
         results = asyncio.gather(*futures, return_exceptions=True)
         while not (await asyncio.wait([results], timeout=_PATIENCE_SECONDS))[0]:
             self.health.report("relaying", False, "Kafka does not acknowledge")

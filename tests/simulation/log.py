@@ -1,9 +1,11 @@
 """The log in memory: topics and partitions as the catalogue has them, records as they lie in Kafka, in the real wire format."""
 
 import random
-import zlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+
+from aiokafka.partitioner import DefaultPartitioner
 
 from schemas.envelope import Event, encode
 from schemas.topics import JOBS, MODELS, REQUESTS, TOPIC_OF, aggregate_key
@@ -12,6 +14,14 @@ from services.chassis.records import Partition
 from tests.simulation.clock import Clock
 
 TOPICS = (REQUESTS, JOBS, MODELS)
+
+
+@cache
+def partition_of(topic: str, key: bytes) -> int:
+    """Where Kafka's producers put the key."""
+    count = next(known.partitions for known in TOPICS if known.name == topic)
+    number: int = DefaultPartitioner()(key, range(count), ())
+    return number
 
 
 @dataclass(slots=True)
@@ -36,13 +46,13 @@ class MemoryLog:
             (topic.name, number): [] for topic in TOPICS for number in range(topic.partitions)
         }
 
-    def append(self, topic: str, key: bytes, value: bytes, headers: Iterable[tuple[str, bytes]]) -> None:
-        """Add a record to the partition of its key."""
-        count = next(known.partitions for known in TOPICS if known.name == topic)
-        number = zlib.crc32(key) % count
+    def append(self, topic: str, key: bytes, value: bytes, headers: Iterable[tuple[str, bytes]]) -> int:
+        """Add a record to the partition of its key; returns which."""
+        number = partition_of(topic, key)
         records = self.partitions[topic, number]
         at = int(self._clock.now.timestamp() * 1000)
         records.append(Stored(topic, number, len(records), at, key, value, tuple(headers)))
+        return number
 
     def publish(self, event: Event) -> None:
         """Add an event."""

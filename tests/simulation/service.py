@@ -177,15 +177,37 @@ class Sending(Relay):
         return [None for _ in futures]
 
 
+class Batch:
+    """aiokafka's batch as the relay fills it."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[bytes, bytes, Sequence[tuple[str, bytes]]]] = []
+
+    def append(self, *, timestamp: None, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]]) -> int:
+        self.records.append((key, value, headers))
+        return len(self.records)
+
+    def close(self) -> None:
+        """Nothing is added after this."""
+
+
 class Producer:
     """aiokafka's producer as the relay uses it."""
 
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
 
-    async def send(self, topic: str, value: bytes, key: bytes, *, headers: Iterable[tuple[str, bytes]]) -> None:
+    async def partitions_for(self, topic: str) -> set[int]:
+        return {number for name, number in self._log.partitions if name == topic}
+
+    def create_batch(self) -> Batch:
+        return Batch()
+
+    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> None:
         await turn()
-        self._log.append(topic, key, value, headers)
+        for key, value, headers in batch.records:
+            if self._log.append(topic, key, value, headers) != partition:
+                raise Broken(f"{key!r} was sent to partition {partition} of {topic}, where it does not belong")
 
 
 class Process:

@@ -12,9 +12,10 @@ from unittest.mock import patch
 
 from schemas.envelope import Event
 from schemas.jobs import StepEventData
-from services.chassis import batch, relay, store
+from services.chassis import batch, relay
 from services.chassis.aggregate import Decision, Ref, States
 from services.chassis.executor import worker
+from services.chassis.outgoing import Outgoing
 from services.chassis.replay import fold
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding
@@ -61,9 +62,10 @@ def _decides(self: Folding, ref: Ref, states: States, now: datetime) -> Decision
 
 async def _removed_first(_self: Sending, connection: Any, producer: Any, rows: Any, *_: Any) -> None:
     await connection.execute(relay._REMOVE, {"positions": [row.position for row in rows]})
+    outgoing = Outgoing(producer)
     for row in rows:
-        key = row.aggregateid.encode()
-        await producer.send(row.aggregatetype, row.payload.encode(), key, headers=store.record_headers(row))
+        await outgoing.add(row)
+    await outgoing.finish()
 
 
 def _newest_first() -> Callable[..., Awaitable[None]]:

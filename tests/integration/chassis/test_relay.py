@@ -1,0 +1,93 @@
+"""The relay: order per key in batches, the partitions that any producer would choose, and an event that no record can hold."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from schemas.envelope import Event, encode
+from schemas.jobs import JobRejected
+from schemas.reasons import Reason
+from schemas.topics import JOBS
+from services.chassis import relay as relaying
+from services.chassis import store
+from services.chassis.publisher import RECORD_BYTES, make_producer, outside_event
+from tests.toy import Toy, until
+
+
+@pytest.fixture
+async def toy(kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[Toy]:
+    toy = Toy(kafka, database_url, tmp_path)
+    await toy.create()
+    yield toy
+    await toy.engine.dispose()
+
+
+def refusal(toy: Toy, name: str, message: str = "no") -> Event:
+    """An event of the length of `message` on the topic of jobs."""
+    job_id = toy.prefix + name
+    reasons = (Reason(field="", message=message, remedy=""),)
+    return outside_event("outside", JobRejected(job_id=job_id, reasons=reasons), correlation_id=job_id)
+
+
+async def to_send(toy: Toy, *events: Event) -> list[str]:
+    """Commit to the outbox; the ids in order."""
+    async with toy.engine.begin() as connection:
+        await store.fill_outbox(connection, events)
+    return [event.id for event in events]
+
+
+async def sent(toy: Toy) -> dict[str, list[str]]:
+    """Ids on the log by job, in order."""
+    found: dict[str, list[str]] = {}
+    for record in await toy.log():
+        found.setdefault(record.key.decode().removeprefix(toy.prefix), []).append(dict(record.headers)["ce_id"].decode())
+    return found
+
+
+async def holds(toy: Toy, count: int) -> bool:
+    return bool(await toy.scalar("SELECT count(*) FROM outbox") == count)
+
+
+async def test_many_events_leave_once_each_in_order_per_key_in_more_than_one_batch_per_partition(toy: Toy) -> None:
+    events = [refusal(toy, f"{number % 5}", "x" * 2000) for number in range(1500)]
+    ids = await to_send(toy, *events)
+    async with toy.running():
+        await until(lambda: holds(toy, 0))
+    assert await sent(toy) == {f"{key}": ids[key::5] for key in range(5)}
+
+
+async def test_a_key_lies_in_the_partition_that_any_producer_would_choose(toy: Toy) -> None:
+    events = [refusal(toy, f"{number}") for number in range(100)]
+    await to_send(toy, *events)
+    async with toy.running():
+        await until(lambda: holds(toy, 0))
+    relayed = {record.key: record.partition for record in await toy.log()}
+    producer = make_producer(toy.settings.kafka_bootstrap, "outside")
+    await producer.start()
+    chosen = {}
+    for event in events:
+        value, headers = encode(event)
+        key = event.correlation_id.encode()
+        chosen[key] = (await producer.send_and_wait(JOBS.name, value, key, headers=headers)).partition
+    await producer.stop()
+    assert relayed == chosen
+
+
+async def test_an_event_too_large_for_a_record_stops_its_key_alone_and_nothing_is_sent_again_and_again(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relaying, "_POLL_SECONDS", 0.05)
+    before, large, after, other = (
+        refusal(toy, "large"), refusal(toy, "large", "x" * RECORD_BYTES), refusal(toy, "large"), refusal(toy, "other"),
+    )  # fmt: skip
+    async with toy.running() as service:
+        await to_send(toy, before, large, after, other)
+        await until(lambda: holds(toy, 2))
+        drains = [refusal(toy, f"{number}") for number in range(3)]
+        for event in drains:
+            await to_send(toy, event)
+            await until(lambda: holds(toy, 2))
+        assert "a record may have" in service.health.conditions["relaying"].reason
+    logged = await sent(toy)
+    assert (logged["large"], logged["other"]) == ([before.id], [other.id])
