@@ -1,8 +1,11 @@
 """Golden logs: records as they travelled, and what the release that wrote them made of them.
 
-`python -m tests.golden.logs` records those of the version in `pyproject.toml`, out of the simulation's stories.
+`python -m tests.golden.logs` records those of the version in `pyproject.toml`, out of the simulation's stories;
+`--live KAFKA` adds what really happened there.
 """
 
+import argparse
+import asyncio
 import base64
 import json
 import sys
@@ -26,10 +29,12 @@ from services.chassis.replay.projection import Folding
 from services.chassis.unit import Incoming, Row, Unit
 from services.orchestrator.domain.job import JobDomain
 from services.registry.domain.models import RegistryDomain
+from tests.log import read_all
 from tests.simulation.world import World
 
 FOLDER = Path(__file__).parent
 EXAMPLES_LOG = "examples"
+LIVE_LOG = "live"
 _PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 _SEEDS = 200
 
@@ -146,22 +151,34 @@ def _line(record: Record) -> str:
 
 
 def main() -> int:
-    """Record; refuses a version that has logs already."""
+    """Record; what a version has is never recorded again."""
+    parser = argparse.ArgumentParser(prog="python -m tests.golden.logs", description=__doc__)
+    parser.add_argument("--live", metavar="KAFKA", help="bootstrap server of a cluster: add the log that lies there")
+    arguments = parser.parse_args()
     version = tomllib.loads(_PROJECT.read_text())["project"]["version"]
     folder = FOLDER / version
-    if (folder / "states.json").exists():
-        sys.stdout.write(f"{version} has golden logs; what was released does not change\n")
-        return 1
     folder.mkdir(exist_ok=True)
-    known: dict[str, Any] = {}
-    for seed, records in _telling_runs():
-        known[f"seed-{seed}"] = _keep(folder / f"seed-{seed}.jsonl", records)
-    examples = list(_examples())
-    (folder / f"{EXAMPLES_LOG}.jsonl").write_text("".join(map(_line, examples)))
-    known[EXAMPLES_LOG] = outcomes(examples)
+    known: dict[str, Any] = expected(version) if (folder / "states.json").exists() else {}
+    if (LIVE_LOG if arguments.live else EXAMPLES_LOG) in known:
+        sys.stdout.write(f"{version} has these golden logs; what was released does not change\n")
+        return 1
+    if arguments.live:
+        known[LIVE_LOG] = _keep(folder / f"{LIVE_LOG}.jsonl", asyncio.run(_live(arguments.live)))
+    else:
+        for seed, records in _telling_runs():
+            known[f"seed-{seed}"] = _keep(folder / f"seed-{seed}.jsonl", records)
+        examples = list(_examples())
+        (folder / f"{EXAMPLES_LOG}.jsonl").write_text("".join(map(_line, examples)))
+        known[EXAMPLES_LOG] = outcomes(examples)
     (folder / "states.json").write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n")
     sys.stdout.write(f"recorded: {folder}\n")
     return 0
+
+
+async def _live(bootstrap: str) -> list[Record]:
+    """Everything on a cluster that a projection is made of, in the order in which it was appended."""
+    records = [record for topic in (REQUESTS, JOBS, MODELS) for record in await read_all(bootstrap, topic.name)]
+    return sorted(records, key=lambda record: (record.timestamp, record.topic, record.partition, record.offset))
 
 
 def _keep(path: Path, records: list[Record]) -> dict[str, Any]:

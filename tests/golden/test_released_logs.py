@@ -15,7 +15,10 @@ LOGS = [(version, story) for version in versions() for story in stories(version)
 def missing(known: Any, now: Any, path: str = "") -> list[str]:
     """Where `now` does not say what `known` said."""
     if isinstance(known, dict) and isinstance(now, dict):
-        return [fault for name, value in known.items() for fault in missing(value, now.get(name), f"{path}.{name}")]
+        gone = [f"{path}.{name}: was {known[name]!r}, is no more" for name in known.keys() - now.keys()]
+        return gone + [
+            fault for name in known.keys() & now.keys() for fault in missing(known[name], now[name], f"{path}.{name}")
+        ]
     if isinstance(known, list) and isinstance(now, list) and len(known) == len(now):
         return [fault for i, (a, b) in enumerate(zip(known, now, strict=True)) for fault in missing(a, b, f"{path}[{i}]")]
     return [] if known == now else [f"{path}: was {known!r}, is {now!r}"]
@@ -45,3 +48,4 @@ def test_a_changed_value_is_found_and_a_new_field_is_not_a_change() -> None:
     assert missing(known, {"a": [{"b": 1, "later": 2}], "new": 3}) == []
     assert missing(known, {"a": [{"b": 2}]}) == [".a[0].b: was 1, is 2"]
     assert missing(known, {"a": []}) != []
+    assert missing({"a": None}, {}) == [".a: was None, is no more"]
