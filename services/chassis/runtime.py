@@ -150,7 +150,7 @@ class Runtime:
         await learn_discards(self.engine, self.settings.kafka_bootstrap, self.domain.source)
         try:
             await restore(self.projection, self.engine)
-        except RecordFailure as failure:  # what cannot be folded is set aside live, with all that waits for it
+        except RecordFailure as failure:  # live, its partition stops there
             _log.error("not restored from the log; reading it live, which decides anew", error=str(failure)[:500])
         self.health.report("restored", True)
 

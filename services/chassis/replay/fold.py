@@ -18,6 +18,7 @@ from services.chassis.aggregate import Domain, Ref
 from services.chassis.batch import RecordFailure, without_duplicates
 from services.chassis.log import Range
 from services.chassis.records import Partition, Place, Record, appended_at, place_of
+from services.chassis.replay.aside import Aside
 from services.chassis.replay.shadow import SHADOW
 from services.chassis.unit import Incoming, Row, Unit
 
@@ -42,6 +43,8 @@ class Fold:
     """The first offset of each partition that is not folded yet."""
     left_out: set[Place] = field(default_factory=set)
     """Records that were withheld when they were passed."""
+    aside: Aside | None = None
+    """Where records go that cannot be folded; without it the first of them ends the fold."""
     _rows: dict[Ref, Row] = field(default_factory=dict)
     """Rows that changed and are not in the shadow yet."""
     _stored: set[Ref] = field(default_factory=set)
@@ -70,22 +73,27 @@ class Fold:
     async def _fold(self, connection: AsyncConnection, records: Iterable[ConsumerRecord]) -> None:
         readable = [(record, event) for record in records if (event := opened(self.domain, record))]
         fresh = await without_duplicates(connection, self.domain, readable)
-        touched = []
-        for record, event in fresh:
-            try:
-                touched.append(self.domain.touches(event))
-            except Exception as error:
-                raise RecordFailure(record, error) from error
-        await self._load(connection, {ref for refs in touched for ref in refs})
+        await self._load(connection, {ref for record, event in fresh for ref in self._touched(record, event)})
         unit = Unit(self.domain, self._rows, datetime.now(UTC), new_id)
         for record, event in fresh:
-            try:
-                unit.fold(Incoming(event, record.topic, record.partition, record.offset))
-            except Exception as error:
-                raise RecordFailure(record, error) from error
+            if self.aside is not None:
+                self.aside.fold(unit, record, event)
+            else:
+                try:
+                    unit.fold(Incoming(event, record.topic, record.partition, record.offset))
+                except Exception as error:
+                    raise RecordFailure(record, error) from error
             self._held += len(record.value or b"")
         if self._held > _HELD_BYTES:
             await self._spill(connection)
+
+    def _touched(self, record: Record, event: Event) -> tuple[Ref, ...]:
+        try:
+            return self.domain.touches(event)
+        except Exception as error:
+            if self.aside is not None:  # which finds out again
+                return ()
+            raise RecordFailure(record, error) from error
 
     async def _load(self, connection: AsyncConnection, refs: set[Ref]) -> None:
         missing = refs - self._rows.keys()

@@ -7,13 +7,14 @@ What was decided and lay only in the lost outbox is decided anew; nobody has see
 from datetime import UTC, datetime
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.chassis import log, store
 from services.chassis.deadletters import rows
 from services.chassis.logging import get_logger
 from services.chassis.records import Partition
 from services.chassis.replay import runs, shadow
+from services.chassis.replay.aside import Aside
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding, Projection
 from services.chassis.replay.runs import Progress
@@ -21,13 +22,17 @@ from services.chassis.tables import OPERATIONAL
 
 _log = get_logger(__name__)
 _NEAR_RECORDS = 1000
+_FORGET = text(
+    f"""DELETE FROM {OPERATIONAL}.inbox WHERE (source, id) IN
+        (SELECT * FROM unnest(CAST(:sources AS text[]), CAST(:ids AS text[])))"""
+)
 
 
 async def restore(projection: Projection, engine: AsyncEngine) -> bool:
     """Fill a database that has applied nothing from a log on which its service has spoken; returns whether it did.
 
-    One process does it, others wait their turn (Busy). Raises RecordFailure and the servers' errors; a kill at any point is
-    harmless. Where the log has lost its first records, what is left is folded, and a warning says so.
+    One process does it, others wait their turn (Busy). What cannot be folded becomes a dead letter. Raises RecordFailure for
+    an own event that cannot be folded or one failure too many, and the servers' errors; a kill at any point is harmless. Where the log has lost its first records, what is left is folded, and a warning says so.
     """
     if not await _is_new(engine) or not await _has_spoken(projection):
         return False
@@ -35,7 +40,8 @@ async def restore(projection: Projection, engine: AsyncEngine) -> bool:
         if not await _is_new(engine):
             return False
         _log.warning("new database, old log: restoring from the log before anything is decided", service=projection.service)
-        ends = await _fill(projection, engine, progress)
+        aside = Aside(Folding(projection.domain))
+        ends = await _fill(projection, engine, progress, aside)
         async with engine.begin() as connection:
             await connection.execute(
                 text(f"INSERT INTO {OPERATIONAL}.inbox SELECT * FROM {shadow.SHADOW}.inbox ON CONFLICT DO NOTHING")
@@ -43,12 +49,13 @@ async def restore(projection: Projection, engine: AsyncEngine) -> bool:
             values = [{"topic": topic, "partition": number} for topic, number in sorted(ends)]
             await connection.execute(store.INSERT_POSITION, values)
             await store.move_positions(connection, ends)
+            await _keep(connection, aside)
             for partition in ends:
                 await rows.flag(connection, partition)
             empty = await shadow.swap(connection, sorted(projection.domain.aggregates), datetime.now(UTC))
             await connection.execute(text(f"DROP SCHEMA {empty} CASCADE"))
-        result |= {"records": progress.done}
-    _log.info("restored", service=projection.service, records=progress.done)
+        result |= {"records": progress.done, "set_aside": len(aside.letters)}
+    _log.info("restored", service=projection.service, records=progress.done, set_aside=len(aside.letters))
     return True
 
 
@@ -66,7 +73,16 @@ async def _has_spoken(projection: Projection) -> bool:
     return False
 
 
-async def _fill(projection: Projection, engine: AsyncEngine, progress: Progress) -> dict[Partition, int]:
+async def _keep(connection: AsyncConnection, aside: Aside) -> None:
+    """What was left out becomes dead letters, and may be applied once they are retried."""
+    if not aside.letters:
+        return
+    await rows.insert(connection, aside.letters)
+    sources, ids = zip(*aside.ids, strict=True)
+    await connection.execute(_FORGET, {"sources": list(sources), "ids": list(ids)})
+
+
+async def _fill(projection: Projection, engine: AsyncEngine, progress: Progress, aside: Aside) -> dict[Partition, int]:
     """Fold the whole log into a shadow; returns the ends up to which it was folded."""
     async with engine.begin() as connection:
         await shadow.create(connection, sorted(projection.domain.aggregates))
@@ -75,7 +91,8 @@ async def _fill(projection: Projection, engine: AsyncEngine, progress: Progress)
     if gone := {f"{topic}:{number}": begin for (topic, number), (begin, _) in spans.items() if begin}:
         _log.warning("the log has lost its first records: what they said is lost", service=projection.service, gone=gone)
     filling = store.connect(projection.database_url, projection=shadow.SHADOW, pool_size=2)
-    fold = Fold(filling, Folding(projection.domain), projection.bootstrap, {p: begin for p, (begin, _) in spans.items()})
+    begins = {partition: begin for partition, (begin, _) in spans.items()}
+    fold = Fold(filling, Folding(projection.domain), projection.bootstrap, begins, aside=aside)
 
     async def note(records: int) -> None:
         progress.done += records

@@ -1,0 +1,106 @@
+"""What a restore cannot fold leaves no trace in the rows, holds up what is behind it, and is never an own event."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from schemas.envelope import Event, encode
+from schemas.ids import new_id
+from schemas.jobs import JobRejected
+from schemas.requests import JobCancelRequested
+from services.chassis.aggregate import AggregateType, Ref, State
+from services.chassis.batch import RecordFailure
+from services.chassis.publisher import outside_event
+from services.chassis.replay import aside as setting_aside
+from services.chassis.replay.aside import Aside
+from services.chassis.unit import Row, Unit
+from tests.audit import record
+
+FIRST, SECOND = Ref("left", "job"), Ref("right", "job")
+
+
+class Count(State):
+    """How many events were folded."""
+
+    count: int = 0
+
+
+class Pair:
+    """Every event is folded on two aggregates; the second of them refuses some."""
+
+    source = "neuroweaver/pair"
+    handles = frozenset({"JobCancelRequested", "JobRejected"})
+
+    def __init__(self) -> None:
+        self.aggregates = {name: AggregateType(name, Count) for name in ("left", "right")}
+        self.refused: set[str] = set()
+
+    def touches(self, event: Event) -> tuple[Ref, ...]:
+        return FIRST, SECOND
+
+    def owner(self, event: Event) -> Ref:
+        return FIRST
+
+    def evolve(self, ref: Ref, state: Any, event: Event) -> State:
+        if ref == SECOND and event.id in self.refused:
+            raise ValueError("no")
+        return Count(count=state.count + 1)
+
+    def decide(self, *_: object) -> None:
+        return None
+
+
+@pytest.fixture
+def domain() -> Pair:
+    return Pair()
+
+
+@pytest.fixture
+def unit(domain: Pair) -> Unit:
+    return Unit(domain, {ref: Row(Count()) for ref in (FIRST, SECOND)}, datetime.now(UTC), new_id)
+
+
+def cancels(count: int) -> list[Event]:
+    return [outside_event("outside", JobCancelRequested(job_id="job"), correlation_id="job") for _ in range(count)]
+
+
+def fold(aside: Aside, unit: Unit, events: list[Event]) -> None:
+    for offset, event in enumerate(events):
+        value, headers = encode(event)
+        aside.fold(unit, record(value, *headers, topic="requests", offset=offset), event)
+
+
+def test_a_record_that_fails_half_way_leaves_both_rows_as_they_were_and_holds_up_those_behind_it(
+    domain: Pair, unit: Unit
+) -> None:
+    events = cancels(4)
+    domain.refused = {events[1].id}
+    aside = Aside(domain)
+    fold(aside, unit, events)
+    assert {ref: (row.state.count, row.offsets) for ref, row in unit.rows.items()} == {  # type: ignore[attr-defined]
+        FIRST: (1, {"requests:0": 0}),
+        SECOND: (1, {"requests:0": 0}),
+    }
+    assert [(row["offset"], row["state"], row["blocked_by"]) for row in aside.letters] == [
+        (1, "failed", None), (2, "parked", 1), (3, "parked", 1),
+    ]  # fmt: skip
+    assert aside.ids == [("outside", event.id) for event in events[1:]]
+
+
+def test_an_own_event_is_never_set_aside(domain: Pair, unit: Unit) -> None:
+    event = Event(
+        id="own", source=domain.source, subject="job", time=datetime.now(UTC), data=JobRejected(job_id="job", reasons=()),
+        sequence=1, correlation_id="job", causation_id=None, traceparent="",
+    )  # fmt: skip
+    domain.refused = {"own"}
+    with pytest.raises(RecordFailure, match="ValueError: no"):
+        fold(Aside(domain), unit, [event])
+
+
+def test_one_failure_too_many_ends_the_fold(domain: Pair, unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setting_aside, "FAILED_AT_MOST", 0)
+    events = cancels(1)
+    domain.refused = {events[0].id}
+    with pytest.raises(RecordFailure):
+        fold(Aside(domain), unit, events)
