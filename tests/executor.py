@@ -1,9 +1,8 @@
 """An executor without a broker for tests: a real database, real transactions, workers and a scripted runner."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from time import time
 from typing import Any
@@ -27,20 +26,8 @@ from services.chassis.executor.worker import worker_tasks
 from services.chassis.migrate import create_database, migrate
 from services.chassis.runtime import Runtime
 from services.chassis.settings import ServiceSettings
+from tests.log import HeldRecord
 from tests.steps import an_event
-
-
-@dataclass
-class Record:
-    """A record as the consumer would hand it on."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
 
 
 class Progress:
@@ -116,7 +103,7 @@ class Executor:
         records = []
         for number, event in enumerate(events):
             value, headers = encode(event)
-            records.append(Record(JOBS.name, 0, self._offset + number, int(time() * 1000), b"", value, list(headers)))
+            records.append(HeldRecord(JOBS.name, 0, self._offset + number, int(time() * 1000), b"", value, list(headers)))
         partition = (JOBS.name, 0)
         await batch.apply_batch(
             self.runtime.engine, self.domain, self.runtime.effects, {partition: records}, {partition: self._offset}

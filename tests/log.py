@@ -1,5 +1,7 @@
 """What is in the log: every record of a topic, and the events among them."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -7,6 +9,19 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from schemas.envelope import Event, Unreadable, decode
 from schemas.topics import EVENT_TYPES
 from services.chassis.records import appended_at
+
+
+@dataclass(slots=True)
+class HeldRecord:
+    """A record as a consumer would get it, held without a broker."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
 
 
 async def read_all(kafka: str, topic: str) -> list[Any]:

@@ -10,8 +10,7 @@ import base64
 import json
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from services.chassis.replay.projection import Folding
 from services.chassis.unit import Incoming, Row, Unit
 from services.orchestrator.domain.job import JobDomain
 from services.registry.domain.models import RegistryDomain
-from tests.log import read_all
+from tests.log import HeldRecord, read_all
 from tests.simulation.world import World
 
 FOLDER = Path(__file__).parent
@@ -52,19 +51,6 @@ _HOSTILE = (
 )
 
 
-@dataclass
-class Kept:
-    """A record out of a golden log."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
-
-
 def versions() -> list[str]:
     """Released versions that have golden logs."""
     return sorted(path.name for path in FOLDER.iterdir() if path.is_dir() and (path / "states.json").exists())
@@ -75,12 +61,12 @@ def stories(version: str) -> list[str]:
     return sorted(path.stem for path in (FOLDER / version).glob("*.jsonl"))
 
 
-def read(version: str, story: str) -> Iterator[Kept]:
+def read(version: str, story: str) -> Iterator[HeldRecord]:
     """The records of a log, in the order in which they were appended."""
     for line in (FOLDER / version / f"{story}.jsonl").read_text().splitlines():
         kept = json.loads(line)
         headers = [(name, _raw(value)) for name, value in kept.pop("headers")]
-        yield Kept(**{**kept, "key": _raw(kept["key"]), "value": _raw(kept["value"]), "headers": headers})
+        yield HeldRecord(**{**kept, "key": _raw(kept["key"]), "value": _raw(kept["value"]), "headers": headers})
 
 
 def expected(version: str) -> dict[str, Any]:
@@ -205,10 +191,10 @@ def _examples() -> Iterator[Record]:
     for number, event in enumerate(EXAMPLES.values()):
         value, headers = encode(event)
         at = round(event.time.timestamp() * 1000)
-        yield Kept(TOPIC_OF[event.type].name, 0, number, at, aggregate_key(event.data).encode(), value, [*headers])
+        yield HeldRecord(TOPIC_OF[event.type].name, 0, number, at, aggregate_key(event.data).encode(), value, [*headers])
     for number, value in enumerate(_HOSTILE):
         headers = encode(EXAMPLES["JobRejected"])[1]
-        yield Kept(JOBS.name, 1, number, 0, b"hostile", value, [*headers])
+        yield HeldRecord(JOBS.name, 1, number, 0, b"hostile", value, [*headers])
 
 
 if __name__ == "__main__":

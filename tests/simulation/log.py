@@ -1,8 +1,7 @@
 """The log in memory: topics and partitions as the catalogue has them, records as they lie in Kafka, in the real wire format."""
 
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import cache
 
 from aiokafka.partitioner import DefaultPartitioner
@@ -11,6 +10,7 @@ from schemas.envelope import Event, encode
 from schemas.topics import JOBS, MODELS, REQUESTS, TOPIC_OF, aggregate_key
 from services.chassis.log import Range
 from services.chassis.records import Partition
+from tests.log import HeldRecord
 from tests.simulation.clock import Clock
 
 TOPICS = (REQUESTS, JOBS, MODELS)
@@ -24,25 +24,12 @@ def partition_of(topic: str, key: bytes) -> int:
     return number
 
 
-@dataclass(slots=True)
-class Stored:
-    """A record as a consumer would get it."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
-
-
 class MemoryLog:
     """Records per partition, for ever."""
 
     def __init__(self, clock: Clock, chance: random.Random) -> None:
         self._clock, self._chance = clock, chance
-        self.partitions: dict[Partition, list[Stored]] = {
+        self.partitions: dict[Partition, list[HeldRecord]] = {
             (topic.name, number): [] for topic in TOPICS for number in range(topic.partitions)
         }
 
@@ -51,7 +38,7 @@ class MemoryLog:
         number = partition_of(topic, key)
         records = self.partitions[topic, number]
         at = int(self._clock.now.timestamp() * 1000)
-        records.append(Stored(topic, number, len(records), at, key, value, tuple(headers)))
+        records.append(HeldRecord(topic, number, len(records), at, key, value, tuple(headers)))
         return number
 
     def publish(self, event: Event) -> None:
@@ -64,11 +51,11 @@ class MemoryLog:
         wanted = set(topics)
         return {partition: len(records) for partition, records in self.partitions.items() if partition[0] in wanted}
 
-    async def read(self, _bootstrap: str, ranges: Mapping[Partition, Range]) -> AsyncIterator[list[Stored]]:
+    async def read(self, _bootstrap: str, ranges: Mapping[Partition, Range]) -> AsyncIterator[list[HeldRecord]]:
         """As `services.chassis.log.read`: in order per partition; how partitions are interleaved is drawn."""
         left = {partition: list(span) for partition, span in ranges.items() if span[0] < span[1]}
         while left:
-            chunk: list[Stored] = []
+            chunk: list[HeldRecord] = []
             for _ in range(self._chance.randint(1, 12)):
                 if left:
                     partition = self._chance.choice(list(left))

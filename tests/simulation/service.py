@@ -29,8 +29,9 @@ from services.chassis.relay import Relay
 from services.chassis.ticker import Ticker
 from services.registry.domain.models import model_ref, register, registration_ref
 from services.registry.register import _wanted
+from tests.log import HeldRecord
 from tests.simulation.database import Connection, ConnectionLost, Database, claimable
-from tests.simulation.log import MemoryLog, Stored
+from tests.simulation.log import MemoryLog
 from tests.simulation.promises import Broken
 from tests.simulation.turns import Task, turn
 from tests.simulation.weather import Weather
@@ -155,9 +156,9 @@ class Member:
         partitions = self._service.log.partitions
         return any(offset < len(partitions[partition]) for partition, offset in self.assigned.items())
 
-    def fetch(self, weather: Weather) -> tuple[Stored, ...]:
+    def fetch(self, weather: Weather) -> tuple[HeldRecord, ...]:
         """Some of what lies beyond the positions, any mixture of partitions."""
-        found: list[Stored] = []
+        found: list[HeldRecord] = []
         for partition in weather.shuffled(self.assigned):
             records = self._service.log.partitions[partition]
             offset = self.assigned[partition]

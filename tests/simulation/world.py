@@ -28,8 +28,9 @@ from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding
 from services.orchestrator.domain.job import JobDomain
 from services.registry.domain.models import RegistryDomain
+from tests.log import HeldRecord
 from tests.simulation.database import Connection, Database
-from tests.simulation.log import MemoryLog, Stored
+from tests.simulation.log import MemoryLog
 from tests.simulation.promises import (
     Broken,
     Trapped,
@@ -255,7 +256,7 @@ class World:
         if found:
             raise Broken(f"{service.name}, {when}: {'; '.join(found[:3])}")
 
-    def interleaved(self, service: Service) -> Iterator[Stored]:
+    def interleaved(self, service: Service) -> Iterator[HeldRecord]:
         """The whole log of a service, in order per partition, partitions in any order."""
         left = {partition: deque(self.log.partitions[partition]) for partition in self.log.ends(service.topics)}
         while left := {partition: records for partition, records in left.items() if records}:

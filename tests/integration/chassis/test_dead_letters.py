@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,14 +20,6 @@ from services.chassis.replay import rebuild as replay
 from services.chassis.service import Service
 from tests.log import read_all
 from tests.toy import Toy, until
-
-
-@pytest.fixture
-async def toy(kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[Toy]:
-    toy = Toy(kafka, database_url, tmp_path)
-    await toy.create()
-    yield toy
-    await toy.engine.dispose()
 
 
 def cannot_handle(toy: Toy, *ids: str) -> None:

@@ -1,6 +1,5 @@
 """An effect happens exactly once although delivery is at least once: design section 4, against real Kafka and PostgreSQL."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,6 @@ from services.chassis import batch, store
 from services.chassis.publisher import make_producer
 from tests.log import read_all
 from tests.toy import Toy, until
-
-
-@pytest.fixture
-async def toy(kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[Toy]:
-    toy = Toy(kafka, database_url, tmp_path)
-    await toy.create()
-    yield toy
-    await toy.engine.dispose()
 
 
 async def applied(toy: Toy, count: int) -> bool:

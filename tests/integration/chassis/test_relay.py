@@ -1,8 +1,5 @@
 """The relay: order per key in batches, the partitions that any producer would choose, and an event that no record can hold."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from schemas.envelope import Event, encode
@@ -13,14 +10,6 @@ from services.chassis import relay as relaying
 from services.chassis import store
 from services.chassis.publisher import RECORD_BYTES, make_producer, outside_event
 from tests.toy import Toy, until
-
-
-@pytest.fixture
-async def toy(kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[Toy]:
-    toy = Toy(kafka, database_url, tmp_path)
-    await toy.create()
-    yield toy
-    await toy.engine.dispose()
 
 
 def refusal(toy: Toy, name: str, message: str = "no") -> Event:

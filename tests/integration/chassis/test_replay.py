@@ -1,10 +1,9 @@
 """A projection is what the log says: verified, rebuilt and healed while it serves, and left alone by whatever fails on the way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,14 +23,6 @@ from services.chassis.replay.status import status
 from tests.toy import Toy, until
 
 HAND = """UPDATE tally SET state = jsonb_set(state, '{requests}', '7') WHERE key = :key"""
-
-
-@pytest.fixture
-async def toy(kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[Toy]:
-    toy = Toy(kafka, database_url, tmp_path)
-    await toy.create()
-    yield toy
-    await toy.engine.dispose()
 
 
 def projection_of(toy: Toy) -> Projection:

@@ -28,7 +28,8 @@ from services.chassis.executor.attempts import AttemptState, decision
 from services.chassis.executor.work import Lease, WorkEffects, claim, holds, release, renew
 from services.chassis.isolation import Groups, Isolation
 from services.chassis.records import Partition, Place, appended_at
-from tests.executor import Executor, Record
+from tests.executor import Executor
+from tests.log import HeldRecord
 from tests.steps import request
 from tests.toy import Toy
 
@@ -67,7 +68,7 @@ class Batches(RuleBasedStateMachine):
         super().__init__()
         self.toy, self.run = self.surroundings.toy, self.surroundings.runner.run
         self.run(self._empty())
-        self.log: dict[Partition, list[tuple[Record, Event]]] = {partition: [] for partition in (*_JOBS_OF, _ECHOES)}
+        self.log: dict[Partition, list[tuple[HeldRecord, Event]]] = {partition: [] for partition in (*_JOBS_OF, _ECHOES)}
         self.poison: set[str] = set()
         self.toy.domain.poison = lambda event: event.id in self.poison
         self.discarded: set[Place] = set()
@@ -81,7 +82,7 @@ class Batches(RuleBasedStateMachine):
 
     def _append(self, partition: Partition, event: Event) -> None:
         value, headers = encode(event)
-        record = Record(*partition, len(self.log[partition]), 1_900_000_000_000, _key(event), value, list(headers))
+        record = HeldRecord(*partition, len(self.log[partition]), 1_900_000_000_000, _key(event), value, list(headers))
         self.log[partition].append((record, event))
 
     # -- what happens -----------------------------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ class Batches(RuleBasedStateMachine):
                 return waiting
 
         for value, headers in self.run(send()):
-            record = Record(*_ECHOES, len(self.log[_ECHOES]), 1_900_000_000_000, None, value, headers)
+            record = HeldRecord(*_ECHOES, len(self.log[_ECHOES]), 1_900_000_000_000, None, value, headers)
             event = decode(value, headers, EVENT_TYPES.keys(), appended_at(record))
             assert isinstance(event, Event)
             if event.type in self.toy.domain.handles:

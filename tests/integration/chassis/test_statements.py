@@ -1,12 +1,10 @@
 """What a batch asks of the database does not grow with its records: exact counts of statements and round trips."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -17,14 +15,6 @@ from tests.log import read_all
 from tests.toy import Toy, until
 
 BATCH = 500
-
-
-@pytest.fixture
-async def toy(kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[Toy]:
-    toy = Toy(kafka, database_url, tmp_path)
-    await toy.create()
-    yield toy
-    await toy.engine.dispose()
 
 
 @contextmanager
