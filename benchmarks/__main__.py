@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be given again")
     parser.add_argument("--out", type=Path, default=Path("var/bench/events.json"), help="where the figures go")
     arguments = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # says so of every partition that has no leader yet
     spare_the_collector()
     figures: dict[str, Any] = {}
     rates: dict[str, list[float]] = {}
