@@ -39,7 +39,7 @@ _DEAD_LETTER_SECONDS = 30.0
 _TAKE_LOCK = text("SELECT pg_try_advisory_lock(:lock)")
 _READ = text(
     f"""SELECT position, aggregatetype, aggregateid, payload, {", ".join(HEADER_COLUMNS)} FROM outbox
-        WHERE NOT (aggregateid = ANY(CAST(:blocked AS text[]))) ORDER BY position LIMIT {_ROWS}"""
+        WHERE position > :after AND NOT (aggregateid = ANY(CAST(:blocked AS text[]))) ORDER BY position LIMIT {_ROWS}"""
 )
 _REMOVE = text("DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[]))")
 _WAITING = text("SELECT count(*), min(ce_time) FROM outbox")
@@ -53,6 +53,33 @@ _MARK_DEAD = text(
 
 
 @dataclass
+class _Window:
+    """Where the outbox is read from: walking over what was removed costs more with each row until PostgreSQL cleans up.
+
+    Once a second all of it is read, in between only what is newer than what was read a second ago. A transaction that
+    takes longer than that may commit rows below; they wait for the next whole look. No order is lost: a key's rows are
+    written under one lock, so a later one is never seen before an earlier one.
+    """
+
+    _whole_at: float = 0.0
+    _floor: int = 0
+    _mark: int = 0
+    _highest: int = 0
+
+    def start(self, now: float) -> int:
+        """The position after which to read at `now`, seconds; 0 for all."""
+        if now < self._whole_at:
+            return self._floor
+        self._whole_at = now + _POLL_SECONDS
+        self._floor, self._mark = self._mark, self._highest
+        return 0
+
+    def seen(self, position: int) -> None:
+        """Rows were read up to here; they are sent and gone, or their keys are blocked."""
+        self._highest = max(self._highest, position)
+
+
+@dataclass
 class Relay:
     """The relay of one service."""
 
@@ -62,9 +89,10 @@ class Relay:
     signals: Signals
     health: Health
     blocked: dict[str, str] = field(default_factory=dict)
-    """Keys whose next event could not be sent in the last drain, with the reason."""
+    """Keys whose next event could not be sent, with the reason."""
     _dead_letters_after: float = 0.0
     _upkeep_after: float = 0.0
+    _window: _Window = field(default_factory=_Window)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop`; what is committed by then is still sent, as far as the broker answers."""
@@ -94,11 +122,13 @@ class Relay:
 
     async def _relay(self, connection: AsyncConnection, stop: asyncio.Event, woken: Subscription) -> None:
         producer = make_producer(self.bootstrap, f"neuroweaver-{self.service}-relay")
+        self._window = _Window()
         try:
             await producer.start()
             self.health.report("relaying", True)
             while True:
-                last = stop.is_set()
+                if last := stop.is_set():
+                    self._window = _Window()  # all that is committed by now
                 await self._drain(connection, producer, stop)
                 if last:
                     return
@@ -107,18 +137,21 @@ class Relay:
             await stop_quietly(producer)
 
     async def _drain(self, connection: AsyncConnection, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
-        """Send all that is waiting; keys that fail are left out until the next drain."""
-        blocked: dict[str, str] = {}
-        while rows := (await connection.execute(_READ, {"blocked": list(blocked)})).all():
+        """Send all that is waiting; keys that fail are left out until the next second."""
+        clock = asyncio.get_running_loop().time
+        after = self._window.start(clock())
+        blocked = dict(self.blocked) if after else {}
+        while rows := (await connection.execute(_READ, {"after": after, "blocked": list(blocked)})).all():
             await self._send_rows(connection, producer, rows, blocked, stop)
+            self._window.seen(rows[-1].position)
             if len(rows) < _ROWS:  # what is committed from now on wakes the relay again
                 break
+            after = self._window.start(clock())
         self.blocked = blocked
         reason = "; ".join(f"{key}: {why}" for key, why in blocked.items())
         self.health.report("relaying", not blocked, f"cannot be sent: {reason}"[:500])
-        now = asyncio.get_running_loop().time()
-        if now >= self._upkeep_after:
-            self._upkeep_after = now + _POLL_SECONDS
+        if clock() >= self._upkeep_after:
+            self._upkeep_after = clock() + _POLL_SECONDS
             await self._upkeep(connection, producer)
 
     async def _upkeep(self, connection: AsyncConnection, producer: AIOKafkaProducer) -> None:

@@ -313,7 +313,7 @@ class Process:
         session = self._session
         assert session is not None
         try:
-            rows = (await session.execute(relaying._READ, {"blocked": []})).all()
+            rows = (await session.execute(relaying._READ, {"after": 0, "blocked": []})).all()
             await self._sending._send_rows(cast(Any, session), cast(Any, Producer(service.log)), rows, {}, cast(Any, None))
         except ConnectionLost:
             self._session = None

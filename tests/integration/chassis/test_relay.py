@@ -1,5 +1,7 @@
 """The relay: order per key in batches, the partitions that any producer would choose, and an event that no record can hold."""
 
+import asyncio
+
 import pytest
 
 from schemas.envelope import Event, encode
@@ -80,3 +82,23 @@ async def test_an_event_too_large_for_a_record_stops_its_key_alone_and_nothing_i
         assert "a record may have" in service.health.conditions["relaying"].reason
     logged = await sent(toy)
     assert (logged["large"], logged["other"]) == ([before.id], [other.id])
+
+
+async def test_an_event_committed_long_after_later_ones_were_sent_still_leaves(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relaying, "_POLL_SECONDS", 0.1)
+    late = refusal(toy, "late")
+    async with toy.running(), toy.engine.connect() as slow:
+        await store.fill_outbox(slow, [late])
+        for number in range(5):  # long enough for the relay to leave those places behind
+            await to_send(toy, refusal(toy, f"{number}"))
+            await until(lambda number=number: sent_count(toy, number + 1))
+            await asyncio.sleep(0.15)
+        await slow.commit()
+        await until(lambda: sent_count(toy, 6))
+    assert (await sent(toy))["late"] == [late.id]
+
+
+async def sent_count(toy: Toy, count: int) -> bool:
+    return len(await sent(toy)) == count
