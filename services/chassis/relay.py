@@ -57,8 +57,8 @@ class _Window:
     """Where the outbox is read from: walking over what was removed costs more with each row until PostgreSQL cleans up.
 
     Once a second all of it is read, in between only what is newer than what was read a second ago. A transaction that
-    takes longer than that may commit rows below; they wait for the next whole look. No order is lost: a key's rows are
-    written under one lock, so a later one is never seen before an earlier one.
+    takes longer than that may commit rows below; they wait for the next whole look. No order is lost: an aggregate's rows are
+    written under its lock, so a later one is never seen before an earlier one.
     """
 
     _whole_at: float = 0.0
