@@ -163,7 +163,10 @@ def main() -> int:
 
 async def _live(bootstrap: str) -> list[Record]:
     """Everything on a cluster that a projection is made of, in the order in which it was appended."""
-    records = [record for topic in (REQUESTS, JOBS, MODELS) for record in await read_all(bootstrap, topic.name)]
+    return _in_order([record for topic in (REQUESTS, JOBS, MODELS) for record in await read_all(bootstrap, topic.name)])
+
+
+def _in_order(records: Iterable[Record]) -> list[Record]:
     return sorted(records, key=lambda record: (record.timestamp, record.topic, record.partition, record.offset))
 
 
@@ -178,8 +181,7 @@ def _telling_runs() -> Iterator[tuple[int, list[Record]]]:
     for seed in range(_SEEDS):
         world = World(seed)
         world.run()
-        records: list[Record] = [record for held in world.log.partitions.values() for record in held]
-        records.sort(key=lambda record: (record.timestamp, record.topic, record.partition, record.offset))
+        records = _in_order(record for held in world.log.partitions.values() for record in held)
         types = {dict(record.headers)["ce_type"].decode() for record in records}  # type: ignore[union-attr]
         if types - told:
             told |= types

@@ -32,7 +32,8 @@ async def restore(projection: Projection, engine: AsyncEngine) -> bool:
     """Fill a database that has applied nothing from a log on which its service has spoken; returns whether it did.
 
     One process does it, others wait their turn (Busy). What cannot be folded becomes a dead letter. Raises RecordFailure for
-    an own event that cannot be folded or one failure too many, and the servers' errors; a kill at any point is harmless. Where the log has lost its first records, what is left is folded, and a warning says so.
+    an own event that cannot be folded or one failure too many, and the servers' errors; a kill at any point is harmless.
+    Where the log has lost its first records, what is left is folded, and a warning says so.
     """
     if not await _is_new(engine) or not await _has_spoken(projection):
         return False
