@@ -34,7 +34,7 @@ class Aside:
 
         Raises RecordFailure for an own event, which is never set aside, and for one failure too many.
         """
-        if self._take(record, event):
+        if place_of(record)[:2] in self._holds and self._take(record, event):
             return
         before: dict[Ref, Row] = {}
         try:
