@@ -26,6 +26,16 @@ def is_surroundings(error: BaseException) -> bool:
     return isinstance(error, (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError))
 
 
+def described(error: BaseException, limit: int = 500) -> str:
+    """Any error in one line of at most `limit` characters: its type, and the first line of its text where it has one.
+
+    Every log line, condition and answer that words an error takes it from here: asyncpg's and asyncio's time-outs have no text.
+    """
+    first = next((line for line in str(error).splitlines() if line.strip()), "")
+    name = type(error).__name__
+    return (f"{name}: {first.strip()}" if first else name)[:limit]
+
+
 class Backoff:
     """Waits that double from `first` to `limit` seconds, each shortened by a random part up to half (jitter)."""
 
