@@ -150,6 +150,10 @@ class Executor:
         async with self.runtime.engine.begin() as connection:
             await connection.execute(text(statement), parameters)
 
+    async def lapse(self) -> None:
+        """Every lease runs out, as after a long silence of its holder."""
+        await self.execute("UPDATE work SET leased_until = clock_timestamp() WHERE lease IS NOT NULL")
+
     async def work(self) -> list[Any]:
         return await self.rows("SELECT * FROM work ORDER BY key")
 

@@ -204,7 +204,7 @@ class Toy:
         return [record for record in await read_all(self.settings.kafka_bootstrap, topic) if self.prefix in str(record.key)]
 
 
-async def until(condition: Any, seconds: float = 30.0, what: Any = lambda: "") -> None:
+async def until(condition: Any, seconds: float = 120.0, what: Any = lambda: "") -> None:
     """Wait for `condition()` (plain or awaitable) to become true; fails with `what()` after `seconds`."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:

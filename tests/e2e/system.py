@@ -48,17 +48,17 @@ class Process:
 
     def get(self, path: str) -> Any:
         """JSON from its HTTP surface."""
-        return httpx.get(f"http://127.0.0.1:{self.port}/api/v1{path}", timeout=10).raise_for_status().json()
+        return httpx.get(f"http://127.0.0.1:{self.port}/api/v1{path}", timeout=60).raise_for_status().json()
 
-    def wait_ready(self, seconds: float = 60) -> None:
+    def wait_ready(self) -> None:
         """Until it says that it is ready."""
-        wait_for(lambda: self._is_ready(), seconds, lambda: f"{self.name}: {self.log.read_text()[-3000:]}")
+        wait_for(lambda: self._is_ready(), lambda: f"{self.name}: {self.log.read_text()[-3000:]}")
 
     def _is_ready(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, f"{self.name} ended: {self.log.read_text()[-3000:]}"
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/api/v1/health/ready", timeout=5).status_code == 200
+            return httpx.get(f"http://127.0.0.1:{self.port}/api/v1/health/ready", timeout=30).status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -77,7 +77,7 @@ class Process:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(40)
+        return self.process.wait(120)
 
 
 @dataclass
@@ -113,7 +113,7 @@ class System:
 
     def start_job(self, **changes: Any) -> str:
         """POST a request; the accepted job's id."""
-        answer = httpx.post(self.url("orchestrator", "/training/start"), json=self.request(**changes), timeout=20)
+        answer = httpx.post(self.url("orchestrator", "/training/start"), json=self.request(**changes), timeout=60)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["job_id"])
 
@@ -122,10 +122,10 @@ class System:
         job: dict[str, Any] = self.services["orchestrator"].get(f"/training/{job_id}")
         return job
 
-    def wait_job(self, job_id: str, status: str = "completed", seconds: float = 240) -> dict[str, Any]:
+    def wait_job(self, job_id: str, status: str = "completed") -> dict[str, Any]:
         """Until the job has ended, as `status`."""
         ended = ("completed", "failed", "cancelled", "rejected")
-        wait_for(lambda: self.job(job_id)["status"] in ended, seconds, lambda: json.dumps(self.job(job_id), indent=1))
+        wait_for(lambda: self.job(job_id)["status"] in ended, lambda: json.dumps(self.job(job_id), indent=1))
         job = self.job(job_id)
         assert job["status"] == status, json.dumps(job, indent=1)
         return job
@@ -143,8 +143,8 @@ def neuroweaver(system: System, *arguments: str) -> tuple[int, Any]:
     return done.returncode, json.loads(done.stdout)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:
-    """Poll until it holds; fails with `what()`."""
+def wait_for(condition: Callable[[], bool], what: Callable[[], str], seconds: float = 600) -> None:
+    """Poll until it holds; fails with `what()`, long after any machine would have come so far."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what()}"

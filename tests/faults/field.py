@@ -26,8 +26,8 @@ from tests.toy import Toy, until
 
 PER_JOB = 5
 _UNACKNOWLEDGED = 1000
-_READY_SECONDS = 60
-_SETTLE_SECONDS = 180
+_READY_SECONDS = 300
+_SETTLE_SECONDS = 600
 
 
 @dataclass
@@ -75,9 +75,9 @@ class Field:
     async def leave(self, member: Member, number: signal.Signals) -> int:
         """End it by a signal; returns its return code."""
         member.send(number)
-        return await self.dies(member, self.toy.settings.drain_seconds + 20)
+        return await self.dies(member, self.toy.settings.drain_seconds + 120)
 
-    async def dies(self, member: Member, seconds: float = 60) -> int:
+    async def dies(self, member: Member, seconds: float = 300) -> int:
         """Wait until it has ended. Raises TimeoutError, and then `end` kills it."""
         code = await member.ended(seconds)
         self.members.remove(member)

@@ -19,7 +19,7 @@ from tests.faults.history import Verdict
 from tests.faults.member import POINTS
 
 _PER_SECOND = 2500.0
-_GIVES_UP_SECONDS = 60
+_GIVES_UP_SECONDS = 300
 
 
 @dataclass(frozen=True)

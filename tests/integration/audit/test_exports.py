@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 import tracemalloc
 from base64 import b64decode
@@ -359,6 +360,21 @@ async def test_the_commands_say_it_and_end_with_their_codes(kafka: str, topic: s
     assert f"! {topic}:0:2: the record was altered" in bad.out
 
 
+_DIES_AFTER_TWO_CHUNKS = """
+import os, signal
+from services.cli.audit import export, parquet
+from services.cli.main import app
+real, written = parquet.write_rows, []
+def write_rows(path, rows):
+    real(path, rows)
+    written.append(path)
+    if len(written) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+export.parquet.write_rows = write_rows
+app()
+"""
+
+
 async def test_an_export_killed_in_the_middle_is_partial_and_the_next_run_ends_it(
     kafka: str, unique: Unique, tmp_path: Path
 ) -> None:
@@ -366,15 +382,11 @@ async def test_an_export_killed_in_the_middle_is_partial_and_the_next_run_ends_i
     await fill(kafka, topic, 45_000)
     await fill(kafka, topic, 500, partition=1)
     folder = tmp_path / "export"
-    command = [sys.executable, "-m", "services.cli.main", "audit", "export", "--to", str(folder), "--topic", topic]
     process = await asyncio.create_subprocess_exec(
-        *command, env={**os.environ, "NEUROWEAVER_KAFKA_BOOTSTRAP": kafka}, stderr=asyncio.subprocess.DEVNULL
-    )
-    while len(files(folder)) < 2:
-        assert process.returncode is None, "it ended before it could be killed"
-        await asyncio.sleep(0.002)
-    process.kill()
-    await process.wait()
+        sys.executable, "-c", _DIES_AFTER_TWO_CHUNKS, "audit", "export", "--to", str(folder), "--topic", topic,
+        env={**os.environ, "NEUROWEAVER_KAFKA_BOOTSTRAP": kafka}, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert await process.wait() == -signal.SIGKILL
     survived = {path: path.stat().st_ino for path in files(folder)}
     assert not (folder / MANIFEST).exists()
     partial = await audit(kafka, "verify-export", str(folder))

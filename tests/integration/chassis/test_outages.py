@@ -37,7 +37,7 @@ async def load(toy: Toy) -> None:
 
 
 async def assert_every_job_decided_once(toy: Toy) -> None:
-    await until(lambda: _all_published(toy), seconds=60)
+    await until(lambda: _all_published(toy))
     tallies = await toy.tallies()
     assert {name: (tally.requests, tally.refused) for name, tally in tallies.items()} == {
         f"{number}": (1, 1) for number in range(JOBS_SENT)
@@ -85,7 +85,7 @@ async def test_a_service_that_starts_before_its_surroundings_becomes_ready_when_
         assert not service.health.ready
         await asyncio.to_thread(own_stack.kafka.start)
         await asyncio.to_thread(own_stack.postgres.start)
-        await until(lambda: service.health.ready, seconds=60, what=lambda: service.health.missing)
+        await until(lambda: service.health.ready, what=lambda: service.health.missing)
         await toy.send(toy.requested("a"))
         await until(lambda: _decided(toy))
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -363,7 +362,7 @@ def _explore(machine: type[RuleBasedStateMachine], *, examples: int, steps: int)
     few = settings(
         max_examples=examples,
         stateful_step_count=steps,
-        deadline=timedelta(seconds=30),
+        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(machine, settings=few)

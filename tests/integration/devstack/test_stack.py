@@ -94,7 +94,7 @@ def test_when_the_owner_is_killed_nothing_stays_running_and_the_home_can_be_used
         os.kill(owner.pid, signal.SIGKILL)
         owner.communicate()
     assert state.read_state(home) is None
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=120)
     assert alive == []
     until(lambda: not state.is_locked(home))
     kafka_log = (home / "logs" / "kafka.log").read_text()
@@ -109,13 +109,13 @@ def test_when_a_guard_is_killed_its_server_stops_too(own_stack: DevStack) -> Non
     guard = server.parent()
     assert guard is not None
     guard.kill()
-    server.wait(timeout=20)
+    server.wait(timeout=120)
     postgres.stop()
     postgres.start()
     assert postgres.process.running
 
 
-def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(holds: Callable[[], bool], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline

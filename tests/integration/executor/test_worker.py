@@ -1,7 +1,7 @@
 """What a worker announces, and when it keeps silent: against a real PostgreSQL, with a runner that the test scripts."""
 
 import asyncio
-import time
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -56,14 +56,12 @@ async def test_work_is_begun_done_and_announced_in_one_numbered_story(executor: 
 
 
 async def test_new_work_wakes_an_idle_worker_at_once(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_POLL_SECONDS", 30.0)
+    monkeypatch.setattr(worker, "_POLL_SECONDS", 3600.0)
     script = Script()
     async with executor.working(script):
         await asyncio.sleep(0.5)
-        delivered_at = time.monotonic()
         await executor.deliver(ASKED)
         await until(began(script))
-        assert time.monotonic() - delivered_at < 10
         script.gate.set()
         await until(ended(executor, "completed"))
 
@@ -190,7 +188,7 @@ async def test_a_cancel_stops_a_running_attempt_at_once_although_its_lease_is_lo
         await until(began(script))
         await asyncio.sleep(0.3)
         await executor.deliver(cancel(ASKED))
-        await until(ended(executor, "cancelled"), seconds=10)
+        await until(ended(executor, "cancelled"))
     assert script.runs[0][1].reason is StopReason.CANCEL
     assert await executor.said(REF) == ["StepStarted", "StepCancelled"]
     assert await executor.work() == []
@@ -246,12 +244,18 @@ async def test_a_cancelled_attempt_whose_worker_died_is_ended_by_the_next_withou
 # ---------------------------------------------------------------- leases
 
 
+async def _now_is_past(executor: Executor, moment: datetime) -> bool:
+    ((past,),) = await executor.rows("SELECT clock_timestamp() > :moment", moment=moment)
+    return bool(past)
+
+
 async def test_a_running_attempt_keeps_its_lease_however_long_it_takes(executor: Executor) -> None:
     script, other = Script(), Script()
     await executor.deliver(ASKED)
-    async with executor.working(script, lease_seconds=1), executor.working(other, lease_seconds=1):
+    async with executor.working(script, lease_seconds=6), executor.working(other, lease_seconds=6):
         await until(lambda: len(script.runs) + len(other.runs) == 1)
-        await asyncio.sleep(2.5)
+        ((first_end,),) = await executor.rows("SELECT leased_until FROM work")
+        await until(lambda: _now_is_past(executor, first_end))
         assert len(script.runs) + len(other.runs) == 1
         script.gate.set()
         other.gate.set()
@@ -266,7 +270,7 @@ async def test_whoever_was_taken_over_is_told_to_stop_hard_and_announces_nothing
         await until(began(script))
         await executor.execute("UPDATE work SET lease = 'other', leased_until = now() + interval '1 hour'")
         context = script.runs[0][1]
-        await asyncio.wait_for(context.lost.wait(), 5)
+        await asyncio.wait_for(context.lost.wait(), 120)
         script.gate.set()
         await asyncio.sleep(0.3)
     assert context.reason is StopReason.LEASE_LOST
@@ -297,11 +301,9 @@ async def test_a_worker_that_cannot_renew_stops_its_run_when_the_lease_has_surel
     script = Script()
     await executor.deliver(ASKED)
     async with executor.working(script, lease_seconds=1):
-        begun_at = time.monotonic()
         await until(began(script))
         context = script.runs[0][1]
-        await asyncio.wait_for(context.lost.wait(), 5)
-        assert time.monotonic() - begun_at < 5
+        await asyncio.wait_for(context.lost.wait(), 120)
     assert "StepFailed" not in await executor.said(REF)
     assert "StepCompleted" not in await executor.said(REF)
 
@@ -320,7 +322,7 @@ async def test_a_renewal_that_hangs_does_not_keep_the_run_alive(
     await executor.deliver(ASKED)
     async with executor.working(script, lease_seconds=0.6):
         await until(began(script))
-        await asyncio.wait_for(script.runs[0][1].lost.wait(), 5)
+        await asyncio.wait_for(script.runs[0][1].lost.wait(), 120)
     hangs.set()
 
 
@@ -374,7 +376,7 @@ async def test_a_drain_gives_running_work_back_for_another_worker_to_take_over_a
     assert await executor.said(REF) == ["StepStarted"]
     second.gate.set()
     async with executor.working(second, lease_seconds=600):
-        await until(ended(executor, "completed"), seconds=20)
+        await until(ended(executor, "completed"))
     assert await executor.said(REF) == ["StepStarted", "StepStarted", "StepCompleted"]
     assert first.runs[0][0].lease != second.runs[0][0].lease
 
@@ -399,23 +401,19 @@ async def test_a_drain_waits_no_longer_than_its_grace_for_a_runner_that_does_not
 
     script = Script(deaf)
     await executor.deliver(ASKED)
-    async with executor.working(script, drain_seconds=0.5) as stop:
+    async with asyncio.timeout(300), executor.working(script, drain_seconds=0.5) as stop:
         await until(began(script))
         stop.set()
-        stopped_at = time.monotonic()
-    assert time.monotonic() - stopped_at < 10
     (row,) = await executor.work()
     assert row.lease is None
     assert await executor.said(REF) == ["StepStarted"]
 
 
 async def test_an_idle_worker_drains_at_once(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_POLL_SECONDS", 30.0)
-    async with executor.working(Script()) as stop:
+    monkeypatch.setattr(worker, "_POLL_SECONDS", 3600.0)
+    async with asyncio.timeout(300), executor.working(Script()) as stop:
         await asyncio.sleep(0.3)
         stop.set()
-        stopped_at = time.monotonic()
-    assert time.monotonic() - stopped_at < 10
 
 
 # ---------------------------------------------------------------- progress and starts

@@ -182,7 +182,7 @@ class _Child:
 
 
 def wait_until(holds: Any, child: _Child) -> None:
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 300
     while not holds():
         assert child.process.poll() is None, child.log.read_text()
         assert time.monotonic() < give_up, child.log.read_text()
