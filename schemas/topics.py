@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schemas.base import EventData
-from schemas.discards import RecordDiscarded
+from schemas.discards import LogAccepted, RecordDiscarded, RecordsSkipped
 from schemas.jobs import (
     FeedbackRecorded,
     JobAccepted,
@@ -61,8 +61,8 @@ MODELS = Topic(
     description="What happens to models.",
 )  # fmt: skip
 DISCARDS = Topic(
-    "neuroweaver.discards", "service", (RecordDiscarded,), SERVICES, 1, None,
-    description="Records that operators gave up; replays leave them out.",
+    "neuroweaver.discards", "service", (RecordDiscarded, RecordsSkipped, LogAccepted), SERVICES, 1, None,
+    description="What operators gave up or accepted of the log; replays honour it.",
 )  # fmt: skip
 
 

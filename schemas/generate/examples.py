@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from schemas.artifacts import ArtifactRef
 from schemas.base import EventData
-from schemas.discards import RecordDiscarded
+from schemas.discards import LogAccepted, MovedPosition, RecordDiscarded, RecordsSkipped
 from schemas.envelope import Event
 from schemas.ids import root_traceparent, trace_id
 from schemas.jobs import (
@@ -184,6 +184,31 @@ def _story() -> Iterator[_Told]:
         discarded_by="ada",
     )
     yield _Told(REGISTRY, "registry", None, discarded)
+    skipped = RecordsSkipped(
+        service="registry",
+        topic="neuroweaver.jobs",
+        partition=5,
+        first_offset=118,
+        next_offset=121,
+        cause="removed",
+        error="offsets 118 to 120 were removed from the log before they were read",
+        reason="Retention was one hour during the outage; the executors' outcomes were told by hand.",
+        skipped_by="ada",
+    )
+    yield _Told(REGISTRY, "registry", None, skipped)
+    other_log = LogAccepted(
+        service="registry",
+        topic="neuroweaver.jobs",
+        cluster_id="MkU3OEVBNTcwNTJENDM2Qg",
+        topic_id="0f0a1c2e-8f5b-4a57-9f0e-3c6d1b2a4e55",
+        previous_cluster_id="MkU3OEVBNTcwNTJENDM2Qg",
+        previous_topic_id="7d1e9b40-2f6c-4c8a-b0d2-9a51f3c7e610",
+        partitions=(MovedPosition(partition=0, before=41, now=0), MovedPosition(partition=1, before=38, now=0)),
+        error="topic id 7d1e9b40-2f6c-4c8a-b0d2-9a51f3c7e610 was read and this is 0f0a1c2e-8f5b-4a57-9f0e-3c6d1b2a4e55",
+        reason="The topic was made again with six partitions; everything of the old one was read.",
+        accepted_by="ada",
+    )
+    yield _Told(REGISTRY, "registry", None, other_log)
 
 
 def _events() -> Iterator[Event]:

@@ -74,6 +74,30 @@ def operational_tables(metadata: MetaData) -> None:
         comment="The fence: the first offset of each partition that is not yet applied.",
     )
     Table(
+        "log_identity",
+        metadata,
+        Column("topic", Text, primary_key=True),
+        Column("cluster_id", Text, nullable=False),
+        Column("topic_id", Text, nullable=False),
+        Column("noted_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        schema=OPERATIONAL,
+        comment="Which log the positions of a topic belong to, as the cluster said when it was first read.",
+    )
+    Table(
+        "standing",
+        metadata,
+        Column("topic", Text, nullable=False),
+        Column("partition", Integer, nullable=False),
+        Column("cause", Text, nullable=False, comment="See identity.examine."),
+        Column("offset", BigInteger, nullable=False, comment="The position at which the partition stands."),
+        Column("next_offset", BigInteger, comment="First offset behind what it stands at; null where that is no stretch."),
+        Column("reason", Text, nullable=False),
+        Column("since", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        PrimaryKeyConstraint("topic", "partition"),
+        schema=OPERATIONAL,
+        comment="Partitions that are not read on, and why; a row whose offset is not the position says nothing any more.",
+    )
+    Table(
         "inbox",
         metadata,
         Column("source", Text, nullable=False),

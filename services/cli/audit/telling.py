@@ -6,7 +6,7 @@ from aiokafka import ConsumerRecord
 
 from schemas.artifacts import ArtifactRef
 from schemas.base import EventData
-from schemas.discards import RecordDiscarded
+from schemas.discards import LogAccepted, RecordDiscarded, RecordsSkipped
 from schemas.envelope import PREFIX, Event, UnknownVersion, Unreadable, decode
 from schemas.jobs import (
     FeedbackRecorded,
@@ -106,6 +106,11 @@ def sentence(data: EventData, source: str) -> str:
         case RecordDiscarded() as gone:
             place = f"{gone.topic}:{gone.partition}:{gone.offset}"
             return f"{gone.discarded_by} gave up {place} for {gone.service}{_why(gone.reason)}"
+        case RecordsSkipped() as past:
+            stretch = f"{past.topic}:{past.partition}, offsets {past.first_offset} to {past.next_offset - 1}"
+            return f"{past.skipped_by} let {past.service} go on behind {stretch}{_why(past.reason)}"
+        case LogAccepted() as other:
+            return f"{other.accepted_by} let {other.service} read {other.topic} with topic id {other.topic_id}{_why(other.reason)}"
     return ""
 
 
