@@ -42,7 +42,7 @@ def main() -> int:
 
 
 async def _measure(part: str, stack: DevStack, quick: bool, figures: dict[str, Any], rates: dict[str, list[float]]) -> None:
-    await topics.apply(stack.kafka_bootstrap)
+    await topics.apply(stack.cluster)
     servers = Servers(stack.kafka_bootstrap, stack.database_url)
     if part == "full_loop":
         rounds, events, few = (1, 10_000, 500) if quick else (5, 40_000, 1_500)

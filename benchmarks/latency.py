@@ -16,6 +16,7 @@ from schemas.envelope import encode
 from schemas.generate.examples import REQUEST
 from schemas.requests import JobRequested
 from schemas.topics import JOBS, REQUESTS
+from services.chassis.cluster import Cluster
 from services.chassis.migrate import create_database
 from services.chassis.publisher import make_producer, outside_event
 from services.chassis.settings import ServiceSettings
@@ -59,7 +60,7 @@ async def _measure(
     sent: dict[bytes, float] = {}
     took: dict[bytes, float] = {}
     consumer = AIOKafkaConsumer(answers, bootstrap_servers=servers.bootstrap, auto_offset_reset="latest")
-    producer = make_producer(servers.bootstrap, "benchmark")
+    producer = make_producer(Cluster(servers.bootstrap), "benchmark")
     await consumer.start()
     await consumer.seek_to_end()
     await producer.start()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from schemas.envelope import encode
 from schemas.requests import JobRequested
 from services.chassis import log
+from services.chassis.cluster import Cluster
 from services.chassis.publisher import outside_event
 
 PARTITIONS = 6
@@ -63,7 +64,7 @@ async def fill(bootstrap: str, topic: str, count: int) -> None:
 
 async def count_records(bootstrap: str, topic: str) -> int:
     """Records on a topic."""
-    spans = await log.bounds(bootstrap, [topic])
+    spans = await log.bounds(Cluster(bootstrap), [topic])
     return sum(end - begin for begin, end in spans.values())
 
 
@@ -77,7 +78,7 @@ async def wait_for_records(bootstrap: str, topic: str, count: int, seconds: floa
 async def answered_at(bootstrap: str, topic: str) -> Times:
     """When each answer was sent, milliseconds since 1970, sorted."""
     times: list[int] = []
-    async for chunk in log.read(bootstrap, await log.bounds(bootstrap, [topic])):
+    async for chunk in log.read(Cluster(bootstrap), await log.bounds(Cluster(bootstrap), [topic])):
         times += [record.timestamp for record in chunk]
     return np.sort(np.asarray(times, dtype=np.int64))
 

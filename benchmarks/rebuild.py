@@ -16,6 +16,7 @@ from benchmarks.full_loop import Servers, process
 from benchmarks.load import create_topics, fill
 from schemas.topics import JOBS
 from services.chassis import log
+from services.chassis.cluster import Cluster
 from services.chassis.replay.rebuild import verify
 
 _OWN = "own"
@@ -59,7 +60,9 @@ async def by_hand(servers: Servers, name: str, topic: str) -> float:
     await connection.execute("CREATE TABLE copied (LIKE projection.tally INCLUDING ALL)")
     begun = time.perf_counter()
     rows: dict[str, dict[str, Any]] = {}
-    async for chunk in log.read(servers.bootstrap, await log.bounds(servers.bootstrap, [topic, JOBS.name])):
+    async for chunk in log.read(
+        Cluster(servers.bootstrap), await log.bounds(Cluster(servers.bootstrap), [topic, JOBS.name])
+    ):
         for record in chunk:
             headers = {header: value.decode() for header, value in record.headers}
             body = json.loads(record.value)

@@ -24,6 +24,7 @@ from schemas.models import Lineage, ModelPromoted, ModelRegistered
 from schemas.requests import JobRequest, JobRequested
 from schemas.steps import EXECUTOR_OF, OUTPUTS_OF, PlannedStep, Policy
 from schemas.topics import TOPIC_OF, aggregate_key
+from services.chassis.cluster import Cluster
 from services.chassis.publisher import make_producer
 from services.cli.audit.tracing import Located
 from services.orchestrator.domain.planning import plan, producer_of
@@ -133,7 +134,7 @@ def changed(event: Event, data: EventData) -> Event:
 
 async def publish(kafka: str, events: list[Event]) -> None:
     """Append events to their topics, in order per key."""
-    producer = make_producer(kafka, "audit-tests")
+    producer = make_producer(Cluster(kafka), "audit-tests")
     await producer.start()
     for event in events:
         value, headers = encode(event)

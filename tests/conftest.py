@@ -51,7 +51,7 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
 def create_topics(stack: DevStack) -> None:
     """All topics of the catalogue, made in a thread of its own: this one may already run pytest-asyncio's loop."""
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(lambda: asyncio.run(topics.apply(stack.kafka_bootstrap))).result()
+        thread.submit(lambda: asyncio.run(topics.apply(stack.cluster))).result()
 
 
 @pytest.fixture

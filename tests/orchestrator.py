@@ -122,7 +122,7 @@ class Orchestrator:
     async def publish(self, *events: Event) -> None:
         """Append events to their topics, in order."""
         if self._producer is None:
-            self._producer = make_producer(self.settings.kafka_bootstrap, "outside")
+            self._producer = make_producer(self.settings.cluster, "outside")
             await self._producer.start()
         for event in events:
             value, headers = encode(event)

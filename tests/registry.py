@@ -143,7 +143,7 @@ class Registry:
 
     async def ask(self, *steps: StepRequested) -> None:
         """Publish StepRequested as the orchestrator does."""
-        producer = make_producer(self.settings.kafka_bootstrap, "orchestrator")
+        producer = make_producer(self.settings.cluster, "orchestrator")
         await producer.start()
         for step in steps:
             value, headers = encode(an_event(step, subject=step.job_id))

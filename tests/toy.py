@@ -187,7 +187,7 @@ class Toy:
 
     async def send(self, *events: Event) -> None:
         """Publish as an outsider does, in order. Raises KafkaError when one was not acknowledged."""
-        producer: AIOKafkaProducer = make_producer(self.settings.kafka_bootstrap, "outside")
+        producer: AIOKafkaProducer = make_producer(self.settings.cluster, "outside")
         await producer.start()
         try:
             sent = []

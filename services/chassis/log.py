@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from schemas.topics import CATALOGUE
+from services.chassis.cluster import Cluster
 from services.chassis.records import Partition
 
 Range = tuple[int, int]
@@ -26,29 +27,29 @@ class UnknownTopic(ValueError):
     """The cluster has no such topic."""
 
 
-async def bounds(bootstrap: str, topics: Iterable[str]) -> dict[Partition, Range]:
+async def bounds(cluster: Cluster, topics: Iterable[str]) -> dict[Partition, Range]:
     """What every partition of `topics` holds now. Raises UnknownTopic and the broker's errors."""
-    partitions = await _partitions(bootstrap, sorted(set(topics)))
-    async with _consumer(bootstrap) as consumer:
+    partitions = await _partitions(cluster, sorted(set(topics)))
+    async with _consumer(cluster) as consumer:
         begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
     return {(p.topic, p.partition): (begins[p], ends[p]) for p in partitions}
 
 
-async def first_at(bootstrap: str, spans: Mapping[Partition, Range], moment: datetime) -> dict[Partition, int]:
+async def first_at(cluster: Cluster, spans: Mapping[Partition, Range], moment: datetime) -> dict[Partition, int]:
     """Per partition of `spans` the first offset whose time in the log is `moment` or later; its end where there is none.
 
     Raises the broker's errors.
     """
     milliseconds = max(0, -((_EPOCH - moment) // _MILLISECOND))  # rounded up; -1 and -2 mean something else to a broker
-    async with _consumer(bootstrap) as consumer:
+    async with _consumer(cluster) as consumer:
         found = await consumer.offsets_for_times(dict.fromkeys((TopicPartition(*p) for p in spans), milliseconds))
     offsets = {(p.topic, p.partition): place.offset for p, place in found.items() if place is not None}
     return {p: min(max(offsets.get(p, end), first), end) for p, (first, end) in spans.items()}
 
 
-async def cluster_id(bootstrap: str) -> str:
+async def cluster_id(cluster: Cluster) -> str:
     """What the cluster calls itself. Raises the broker's errors."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="neuroweaver-log")
+    admin = AIOKafkaAdminClient(**cluster.connection(), client_id="neuroweaver-log")
     await admin.start()
     try:
         return str((await admin.describe_cluster())["cluster_id"])
@@ -56,7 +57,7 @@ async def cluster_id(bootstrap: str) -> str:
         await admin.close()
 
 
-async def read(bootstrap: str, ranges: Mapping[Partition, Range]) -> AsyncIterator[list[ConsumerRecord]]:
+async def read(cluster: Cluster, ranges: Mapping[Partition, Range]) -> AsyncIterator[list[ConsumerRecord]]:
     """Every record of [first, end) of each partition, in order per partition, in chunks; ends when all are read.
 
     An end beyond what the log holds is waited for. Raises the broker's errors.
@@ -64,7 +65,7 @@ async def read(bootstrap: str, ranges: Mapping[Partition, Range]) -> AsyncIterat
     wanted = {TopicPartition(*partition): span for partition, span in ranges.items() if span[0] < span[1]}
     if not wanted:
         return
-    async with _consumer(bootstrap) as consumer:
+    async with _consumer(cluster) as consumer:
         consumer.assign(list(wanted))
         for partition, (first, _) in wanted.items():
             consumer.seek(partition, first)
@@ -83,9 +84,9 @@ async def read(bootstrap: str, ranges: Mapping[Partition, Range]) -> AsyncIterat
 
 
 @asynccontextmanager
-async def _consumer(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def _consumer(cluster: Cluster) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
+        **cluster.connection(),
         client_id="neuroweaver-log",
         group_id=None,
         enable_auto_commit=False,
@@ -99,8 +100,8 @@ async def _consumer(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
         await consumer.stop()
 
 
-async def _partitions(bootstrap: str, topics: list[str]) -> list[TopicPartition]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="neuroweaver-log")
+async def _partitions(cluster: Cluster, topics: list[str]) -> list[TopicPartition]:
+    admin = AIOKafkaAdminClient(**cluster.connection(), client_id="neuroweaver-log")
     await admin.start()
     try:
         known = set(await admin.list_topics())

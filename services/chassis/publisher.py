@@ -12,6 +12,7 @@ from schemas.base import EventData
 from schemas.envelope import Event, encode
 from schemas.ids import child_traceparent, new_id
 from schemas.topics import TOPIC_OF, aggregate_key
+from services.chassis.cluster import Cluster
 from services.chassis.logging import get_logger
 from services.chassis.surroundings import Backoff, wait_or_stop
 
@@ -50,10 +51,10 @@ def outside_event(
     )
 
 
-def make_producer(bootstrap: str, client_id: str) -> AIOKafkaProducer:
+def make_producer(cluster: Cluster, client_id: str) -> AIOKafkaProducer:
     """An idempotent producer, acks=all; keeps order per partition and retries, unhurried, until the broker answers."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
+        **cluster.connection(),
         client_id=client_id,
         enable_idempotence=True,
         acks="all",
@@ -85,8 +86,8 @@ def _pace(client: AIOKafkaClient) -> None:
 class Publisher:
     """One producer of a service; `run` keeps it connected and notes whether the broker answers."""
 
-    def __init__(self, bootstrap: str, client_id: str) -> None:
-        self._bootstrap, self._client_id = bootstrap, client_id
+    def __init__(self, cluster: Cluster, client_id: str) -> None:
+        self._cluster, self._client_id = cluster, client_id
         self._producer: AIOKafkaProducer | None = None
         self._lossy = 0
         self.last_contact: float | None = None
@@ -96,7 +97,7 @@ class Publisher:
         """Connect, then ask the broker for its metadata every few seconds, until `stop`."""
         backoff = Backoff()
         while not stop.is_set():
-            producer = make_producer(self._bootstrap, self._client_id)
+            producer = make_producer(self._cluster, self._client_id)
             try:
                 await producer.start()
             except (KafkaError, OSError) as error:
@@ -117,7 +118,7 @@ class Publisher:
     async def publish(self, event: Event, timeout: float = 5.0) -> None:
         """Publish one event and wait for the acknowledgement of all in-sync replicas. Raises BrokerAway after `timeout`."""
         if self._producer is None:
-            raise BrokerAway(f"Kafka at {self._bootstrap} is not connected")
+            raise BrokerAway(f"Kafka at {self._cluster} is not connected")
         value, headers = encode(event)
         key = aggregate_key(event.data).encode()
         try:
@@ -125,7 +126,7 @@ class Publisher:
                 acknowledged = await self._producer.send(TOPIC_OF[event.type].name, value, key, headers=headers)
                 await acknowledged
         except (TimeoutError, KafkaError, OSError) as error:
-            raise BrokerAway(f"Kafka at {self._bootstrap} did not acknowledge within {timeout:g} s: {error}") from error
+            raise BrokerAway(f"Kafka at {self._cluster} did not acknowledge within {timeout:g} s: {error}") from error
         self.last_contact = time.monotonic()
 
     def publish_lossy(self, event: Event) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.topics import dead_letter_topic
 from services.chassis import metrics, store
+from services.chassis.cluster import Cluster
 from services.chassis.health import Health
 from services.chassis.logging import get_logger
 from services.chassis.outgoing import Outgoing
@@ -83,7 +84,7 @@ class _Window:
 class Relay:
     """The relay of one service."""
 
-    bootstrap: str
+    cluster: Cluster
     service: str
     engine: AsyncEngine
     signals: Signals
@@ -121,7 +122,7 @@ class Relay:
                 await pooled.invalidate()  # the lock goes with the session
 
     async def _relay(self, connection: AsyncConnection, stop: asyncio.Event, woken: Subscription) -> None:
-        producer = make_producer(self.bootstrap, f"neuroweaver-{self.service}-relay")
+        producer = make_producer(self.cluster, f"neuroweaver-{self.service}-relay")
         self._window = _Window()
         try:
             await producer.start()

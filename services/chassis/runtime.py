@@ -59,7 +59,7 @@ class Runtime:
         self.engine = store.connect(url)
         self._batches = store.connect(url, pool_size=2, probe=False)
         """For the consumer, which tries again whatever happens."""
-        self.publisher = Publisher(settings.kafka_bootstrap, f"neuroweaver-{service}")
+        self.publisher = Publisher(settings.cluster, f"neuroweaver-{service}")
         self.signals = Signals(url)
         self.health = Health(
             service, ("migrated", "restored", "database", "broker", "topics", "consuming", "handling", "moving", "relaying")
@@ -72,7 +72,7 @@ class Runtime:
         """What a replay needs to know of this service."""
         kept = tuple(topic.name for topic in self.topics if topic is not PROGRESS)
         url = self.settings.database_url_for(self.service)
-        return Projection(self.service, self.domain, kept, self.settings.kafka_bootstrap, url)
+        return Projection(self.service, self.domain, kept, self.settings.cluster, url)
 
     @property
     def handling(self) -> Handling:
@@ -102,7 +102,7 @@ class Runtime:
             _log.info("stopped", service=self.service)
 
     def _support(self) -> list[tuple[str, Task]]:
-        relay = Relay(self.settings.kafka_bootstrap, self.service, self.engine, self.signals, self.health)
+        relay = Relay(self.settings.cluster, self.service, self.engine, self.signals, self.health)
         return [
             ("tick", self._tick),
             ("probe", self._probe),
@@ -142,12 +142,12 @@ class Runtime:
                 self.health.report("migrated", False, f"{type(error).__name__}: {error}"[:500])
                 raise
             self.health.report("migrated", True, ", ".join(revisions))
-        missing = [change.topic for change in await topics.plan(self.settings.kafka_bootstrap) if change.action == "create"]
+        missing = [change.topic for change in await topics.plan(self.settings.cluster) if change.action == "create"]
         reason = f"missing: {', '.join(missing)}; run `neuroweaver topics apply`" if missing else ""
         self.health.report("topics", not missing, reason)
         if missing:
             raise TimeoutError(f"topics {reason}")
-        await learn_discards(self.engine, self.settings.kafka_bootstrap, self.domain.source)
+        await learn_discards(self.engine, self.settings.cluster, self.domain.source)
         try:
             await restore(self.projection, self.engine)
         except RecordFailure as failure:  # live, its partition stops there

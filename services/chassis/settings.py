@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 
+from services.chassis.cluster import Cluster
+from services.chassis.kafka_settings import KafkaSettings
 
-class ServiceSettings(BaseSettings):
+
+class ServiceSettings(KafkaSettings):
     """What every service needs to know of its surroundings. Everything binds to loopback unless told otherwise."""
-
-    model_config = SettingsConfigDict(env_prefix="NEUROWEAVER_", extra="ignore", frozen=True)
 
     kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="host:port list of the Kafka cluster.")
     database_url: str = Field(
@@ -49,6 +49,11 @@ class ServiceSettings(BaseSettings):
         if own is None:
             url = url.set(database=f"neuroweaver_{service}")
         return url.render_as_string(hide_password=False)
+
+    @property
+    def cluster(self) -> Cluster:
+        """How Kafka is reached."""
+        return Cluster(self.kafka_bootstrap, self.kafka_security)
 
     @property
     def artifacts_uri(self) -> str:

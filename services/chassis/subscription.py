@@ -12,10 +12,16 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from schemas.topics import Topic
+from services.chassis.cluster import Mechanism, Security
 from services.chassis.records import Record
 from services.chassis.settings import ServiceSettings
+
+_SASL: dict[Mechanism, type[SASLPlaintext | SASLScram256 | SASLScram512]] = {
+    "PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512,
+}  # fmt: skip
 
 Handler = Callable[[tuple[Record, ...]], Awaitable[None]]
 
@@ -25,7 +31,8 @@ def subscribe(
 ) -> tuple[KafkaBroker, BatchSubscriber]:
     """A broker, not yet started, whose one subscriber hands each poll to `handle`, one at a time."""
     broker = KafkaBroker(
-        settings.kafka_bootstrap,
+        settings.cluster.address,
+        security=_security(settings.cluster.security),
         client_id=f"neuroweaver-{service}",
         consumer_only=True,
         allow_auto_create_topics=False,
@@ -55,6 +62,14 @@ def subscribe(
         await handle(records)
 
     return broker, subscriber
+
+
+def _security(security: Security) -> BaseSecurity:
+    """As FastStream wants to be told."""
+    context, encrypted = security.context(), security.encrypted
+    if not security.authenticated:
+        return BaseSecurity(context, encrypted)
+    return _SASL[security.mechanism](security.username or "", security.password or "", context, encrypted)
 
 
 async def _raw(message: tuple[Record, ...]) -> KafkaMessage:

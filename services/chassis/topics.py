@@ -10,6 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
 
 from schemas.topics import CATALOGUE, Topic
+from services.chassis.cluster import Cluster
 
 Action = Literal["create", "configure", "conflict"]
 
@@ -40,16 +41,16 @@ def configuration(topic: Topic) -> Mapping[str, str]:
     }
 
 
-async def plan(bootstrap: str) -> list[Change]:
+async def plan(cluster: Cluster) -> list[Change]:
     """What `apply` would do, in the order of the catalogue; empty when nothing differs."""
-    async with _admin(bootstrap) as admin:
+    async with _admin(cluster) as admin:
         return await _differences(admin)
 
 
-async def apply(bootstrap: str) -> list[Change]:
+async def apply(cluster: Cluster) -> list[Change]:
     """Create missing topics and set configurations; returns the changes made, and the conflicts left."""
     topics = {topic.name: topic for topic in CATALOGUE}
-    async with _admin(bootstrap) as admin:
+    async with _admin(cluster) as admin:
         changes = await _differences(admin)
         missing = [_new(topics[change.topic]) for change in changes if change.action == "create"]
         if missing:
@@ -70,8 +71,8 @@ async def apply(bootstrap: str) -> list[Change]:
 
 
 @asynccontextmanager
-async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="neuroweaver-topics", request_timeout_ms=15_000)
+async def _admin(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**cluster.connection(), client_id="neuroweaver-topics", request_timeout_ms=15_000)
     try:
         await admin.start()
         yield admin

@@ -18,6 +18,7 @@ from pydantic import Field
 from schemas.base import Frozen
 from schemas.steps import SERVICES
 from services.chassis import topics
+from services.chassis.cluster import Cluster
 from services.chassis.devstack import jars, state
 from services.chassis.devstack.java import NoJava, find_java, java_version
 from services.chassis.devstack.ports import is_free
@@ -48,7 +49,7 @@ def examine(settings: CliSettings) -> list[Finding]:
         lambda: java(settings),
         lambda: broker_jars(settings),
         lambda: postgres_wheel(settings),
-        lambda: broker(settings.kafka_bootstrap or (stack.kafka_bootstrap if stack else None)),
+        lambda: broker(settings.named_cluster or (stack.cluster if stack else None)),
         lambda: database(settings.database_url or (stack.database_url if stack else None)),
         lambda: http(settings, stack),
         lambda: dead_letters(settings.http or (stack.http if stack else None)),
@@ -126,25 +127,25 @@ def postgres_wheel(settings: CliSettings) -> Finding:
     return Finding(check="PostgreSQL", verdict="good", detail="installed as a wheel")
 
 
-def broker(bootstrap: str | None) -> Finding:
+def broker(cluster: Cluster | None) -> Finding:
     """Whether the cluster answers and has the topics."""
-    if bootstrap is None:
+    if cluster is None:
         return Finding(check="broker", verdict="good", detail="none runs; `neuroweaver up` starts one")
 
     async def differences() -> list[topics.Change]:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            return await topics.plan(bootstrap)
+            return await topics.plan(cluster)
 
     try:
         changes = asyncio.run(differences())
     except Exception as error:
         remedy = "start the cluster, or correct NEUROWEAVER_KAFKA_BOOTSTRAP"
-        return Finding(check="broker", verdict="mend", detail=f"{bootstrap} does not answer: {_say(error)}", remedy=remedy)
+        return Finding(check="broker", verdict="mend", detail=f"{cluster} does not answer: {_say(error)}", remedy=remedy)
     if changes:
         names = ", ".join(f"{change.topic} ({change.action})" for change in changes)
         remedy = "neuroweaver topics plan, then neuroweaver topics apply"
-        return Finding(check="broker", verdict="mend", detail=f"{bootstrap} answers; topics differ: {names}", remedy=remedy)
-    return Finding(check="broker", verdict="good", detail=f"{bootstrap} answers and has all topics")
+        return Finding(check="broker", verdict="mend", detail=f"{cluster} answers; topics differ: {names}", remedy=remedy)
+    return Finding(check="broker", verdict="good", detail=f"{cluster} answers and has all topics")
 
 
 def database(url: str | None) -> Finding:

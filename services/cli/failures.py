@@ -4,6 +4,7 @@ import socket
 
 import httpx
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from services.chassis.batch import RecordFailure
 from services.chassis.devstack.jars import JarFailure
@@ -35,14 +36,14 @@ _OWN = (
     Unusable,
     NoPyarrow,
 )
+_SECRETS = ("password", "url")
 _NO_ANSWER = (ConnectionError, TimeoutError, socket.gaierror)
 
 
 def explain(error: Exception) -> tuple[Exit, str] | None:
     """Exit code and sentence for a person; None for what nobody foresaw."""
     if isinstance(error, ValidationError) and error.title.endswith("Settings"):
-        faults = (f"NEUROWEAVER_{str(item['loc'][0]).upper()}={item['input']}: {item['msg']}" for item in error.errors())
-        return Exit.USAGE, "; ".join(faults)
+        return Exit.USAGE, "; ".join(_of_setting(item) for item in error.errors())
     if isinstance(error, Refused):
         return error.exit, str(error)
     if isinstance(error, _OWN):
@@ -55,3 +56,13 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
         remedy = "see `neuroweaver doctor`"
         return Exit.UNREACHABLE, f"the broker or the database does not answer: {type(error).__name__}: {error}; {remedy}"
     return None
+
+
+def _of_setting(fault: ErrorDetails) -> str:
+    """What is wrong with a setting, or with several together. A value that may hold a secret is not repeated."""
+    message = fault["msg"].removeprefix("Value error, ")
+    if not fault["loc"]:
+        return message
+    name = str(fault["loc"][0])
+    value = "" if name.endswith(_SECRETS) else f"={fault['input']}"
+    return f"NEUROWEAVER_{name.upper()}{value}: {message}"

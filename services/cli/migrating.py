@@ -15,7 +15,7 @@ from services.cli.stack import servers
 def migrate_all(settings: CliSettings, services: Sequence[str] | None) -> None:
     """Migrate one after the other and print the revisions that each database is at."""
     named = settings.database_url
-    with nullcontext(("", named)) if named else servers(settings) as (_, url):
+    with nullcontext((None, named)) if named else servers(settings) as (_, url):
         rows = []
         for name in services or SERVICES:
             revisions = asyncio.run(migrate(settings_of(name, database_url=url), name))

@@ -12,6 +12,7 @@ import uvicorn
 from schemas.steps import SERVICES
 from services.chassis.collector import spare_the_collector
 from services.chassis.http import application
+from services.chassis.kafka_settings import overrides
 from services.chassis.logging import configure
 from services.chassis.service import Service
 from services.chassis.settings import ServiceSettings
@@ -41,8 +42,8 @@ def build(service: str, settings: ServiceSettings) -> Service:
 def composed(services: Iterable[str]) -> Iterator[list[Service]]:
     """Services, not running, on the servers that are meant: those named, the running stack's, or some started for this."""
     settings = CliSettings()
-    with servers(settings) as (bootstrap, url):
-        shared = {"kafka_bootstrap": bootstrap, "database_url": url, "home": settings.home}
+    with servers(settings) as (cluster, url):
+        shared = {**overrides(cluster), "database_url": url, "home": settings.home}
         yield [build(name, settings_of(name, **shared)) for name in services]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from services.chassis.cluster import Cluster
 from services.chassis.devstack import state
 from services.chassis.devstack.process import last_lines, open_log
 from services.chassis.devstack.stack import running
@@ -56,27 +57,28 @@ def whole_stack(settings: CliSettings) -> Iterator[StackState]:
 
 
 @contextmanager
-def servers(settings: CliSettings) -> Iterator[tuple[str, str]]:
-    """Bootstrap address and database URL: the real ones named, the running stack's, or those of servers started for this."""
-    if settings.kafka_bootstrap and settings.database_url:
-        yield settings.kafka_bootstrap, settings.database_url
+def servers(settings: CliSettings) -> Iterator[tuple[Cluster, str]]:
+    """Cluster and database URL: the real ones named, the running stack's, or those of servers started for this."""
+    named = settings.named_cluster
+    if named and settings.database_url:
+        yield named, settings.database_url
         return
     found = state.read_state(settings.home)
     if found is not None:
-        yield settings.kafka_bootstrap or found.kafka_bootstrap, settings.database_url or found.database_url
+        yield named or found.cluster, settings.database_url or found.database_url
         return
     with running(settings, say) as stack:
-        yield stack.kafka_bootstrap, stack.database_url
+        yield stack.cluster, stack.database_url
 
 
 @contextmanager
-def broker(settings: CliSettings) -> Iterator[str]:
-    """Bootstrap address alone, for whoever needs no database: the real one named, the running stack's, or one started for this."""
-    if settings.kafka_bootstrap:
-        yield settings.kafka_bootstrap
+def broker(settings: CliSettings) -> Iterator[Cluster]:
+    """The cluster alone, for whoever needs no database: the real one named, the running stack's, or one started for this."""
+    if named := settings.named_cluster:
+        yield named
     else:
-        with servers(settings) as (bootstrap, _):
-            yield bootstrap
+        with servers(settings) as (cluster, _):
+            yield cluster
 
 
 def log_of(settings: CliSettings) -> Path:

@@ -6,6 +6,7 @@ import json
 from aiokafka import ConsumerRecord
 
 from services.chassis import log
+from services.chassis.cluster import Cluster
 from services.chassis.records import appended_at
 from services.cli.output import printable
 from services.cli.settings import CliSettings
@@ -14,16 +15,16 @@ from services.cli.stack import broker
 
 def read(settings: CliSettings, topic: str, *, key: str | None, limit: int | None) -> list[ConsumerRecord]:
     """Of the cluster that is named, the running stack's, or that of servers started for it. Raises UnknownTopic."""
-    with broker(settings) as bootstrap:
-        return asyncio.run(records_of(bootstrap, topic, key=key, limit=limit))
+    with broker(settings) as cluster:
+        return asyncio.run(records_of(cluster, topic, key=key, limit=limit))
 
 
 async def records_of(
-    bootstrap: str, topic: str, *, key: str | None = None, limit: int | None = None
+    cluster: Cluster, topic: str, *, key: str | None = None, limit: int | None = None
 ) -> list[ConsumerRecord]:
     """What the topic holds now, in the order of time: of all keys or one, at most the newest `limit`. Raises UnknownTopic."""
     found: list[ConsumerRecord] = []
-    async for chunk in log.read(bootstrap, await log.bounds(bootstrap, [topic])):
+    async for chunk in log.read(cluster, await log.bounds(cluster, [topic])):
         found += [record for record in chunk if key is None or record.key == key.encode()]
     found.sort(key=lambda record: (record.timestamp, record.partition, record.offset))
     return found if limit is None else found[max(0, len(found) - limit) :]

@@ -11,5 +11,5 @@ from services.cli.stack import broker
 def compare(settings: CliSettings, *, apply: bool) -> list[Change]:
     """The differences from the catalogue; mended first where `apply`."""
     act = topics.apply if apply else topics.plan
-    with broker(settings) as bootstrap:
-        return asyncio.run(act(bootstrap))
+    with broker(settings) as cluster:
+        return asyncio.run(act(cluster))

@@ -13,6 +13,7 @@ from services.chassis import topics
 from services.chassis.devstack import state
 from services.chassis.devstack.process import open_log
 from services.chassis.devstack.stack import DevStack, running
+from services.chassis.kafka_settings import overrides
 from services.chassis.logging import configure
 from services.chassis.service import Service
 from services.cli import serve
@@ -41,13 +42,13 @@ def run(settings: CliSettings, *, bound: bool) -> None:
 
 
 async def _run_services(stack: DevStack, listening: socket.socket) -> None:
-    changes = await topics.apply(stack.kafka_bootstrap)
+    changes = await topics.apply(stack.cluster)
     for change in changes:
         if change.action == "conflict":
             err.print(f"topic {change.topic}: {change.detail}", markup=False, soft_wrap=True)
     if changes:
         say(f"topics: {len(changes)} differed from the catalogue")
-    shared = {"kafka_bootstrap": stack.kafka_bootstrap, "database_url": stack.database_url, "home": stack.home}
+    shared = {**overrides(stack.cluster), "database_url": stack.database_url, "home": stack.home}
     services = [serve.build(name, serve.settings_of(name, **shared)) for name in SERVICES]
     announcing = asyncio.create_task(_announce(stack, services, address_of(listening)))
     await serve.serve(services, listening)

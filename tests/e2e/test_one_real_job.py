@@ -30,7 +30,7 @@ async def publish(system: System, request: dict[str, Any]) -> None:
         "relaycore", JobRequested(job_id=request["job_id"], request=request), correlation_id=request["job_id"]
     )
     value, headers = encode(event)
-    producer = make_producer(system.stack.kafka_bootstrap, "relaycore")
+    producer = make_producer(system.stack.cluster, "relaycore")
     await producer.start()
     await producer.send_and_wait(REQUESTS.name, value, request["job_id"].encode(), headers=headers)
     await producer.stop()

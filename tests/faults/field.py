@@ -103,7 +103,7 @@ class Field:
         await sending
 
     async def _send(self, events: int, per_second: float, poison_every: int) -> None:
-        producer: AIOKafkaProducer = make_producer(self.stack.kafka_bootstrap, "load")
+        producer: AIOKafkaProducer = make_producer(self.stack.cluster, "load")
         await producer.start()
         open_: set[asyncio.Future[Any]] = set()
         loop = asyncio.get_running_loop()
@@ -150,7 +150,7 @@ class Field:
         await until(self._is_settled, _SETTLE_SECONDS, what=lambda: "not everything was applied")
 
     async def _is_settled(self) -> bool:
-        spans = await log.bounds(self.stack.kafka_bootstrap, [REQUESTS.name, JOBS.name])
+        spans = await log.bounds(self.stack.cluster, [REQUESTS.name, JOBS.name])
         async with self.toy.engine.connect() as connection:
             positions = await store.positions(connection)
             waiting = await connection.scalar(text("SELECT count(*) FROM outbox"))
@@ -184,8 +184,8 @@ class Field:
     async def _answered_wrongly(self) -> list[str]:
         """Jobs whose one answer is not on the log just once, however often the relay sent the record."""
         answers: dict[str, set[str]] = {}
-        spans = await log.bounds(self.stack.kafka_bootstrap, [JOBS.name])
-        async for chunk in log.read(self.stack.kafka_bootstrap, spans):
+        spans = await log.bounds(self.stack.cluster, [JOBS.name])
+        async for chunk in log.read(self.stack.cluster, spans):
             for record in chunk:
                 if (event := event_of(record)) and event.source == self.toy.domain.source:
                     answers.setdefault(event.correlation_id, set()).add(event.id)

@@ -8,6 +8,7 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from schemas.envelope import Event, encode
 from schemas.topics import JOBS, MODELS, REQUESTS, TOPIC_OF, aggregate_key
+from services.chassis.cluster import Cluster
 from services.chassis.log import Range
 from services.chassis.records import Partition
 from tests.log import HeldRecord
@@ -51,7 +52,7 @@ class MemoryLog:
         wanted = set(topics)
         return {partition: len(records) for partition, records in self.partitions.items() if partition[0] in wanted}
 
-    async def read(self, _bootstrap: str, ranges: Mapping[Partition, Range]) -> AsyncIterator[list[HeldRecord]]:
+    async def read(self, _cluster: Cluster, ranges: Mapping[Partition, Range]) -> AsyncIterator[list[HeldRecord]]:
         """As `services.chassis.log.read`: in order per partition; how partitions are interleaved is drawn."""
         left = {partition: list(span) for partition, span in ranges.items() if span[0] < span[1]}
         while left:

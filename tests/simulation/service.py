@@ -16,6 +16,7 @@ from schemas.jobs import FeedbackRecorded, StepFault, StepRequested, StepResult
 from schemas.steps import OUTPUTS_OF, RegisterSettings
 from services.chassis import relay as relaying
 from services.chassis.aggregate import Domain, Ref, States
+from services.chassis.cluster import Cluster
 from services.chassis.commands import Command, transact
 from services.chassis.consumer import Consumer
 from services.chassis.effects import Effects
@@ -233,7 +234,7 @@ class Process:
         self.member.consumer = self.consumer
         self.tasks = dict.fromkeys(("consume", "upkeep", "relay", "tick", *(("work",) if service.executes else ())))
         self._taken_up = not service.executes
-        self._sending = Sending("memory", service.name, service.engine, cast(Any, None), Health(service.name, ()))
+        self._sending = Sending(Cluster("memory"), service.name, service.engine, cast(Any, None), Health(service.name, ()))
         self._session: Connection | None = None
         surroundings = SimpleNamespace(
             service=service.name, settings=settings, engine=service.engine, transact=service.transact

@@ -19,6 +19,7 @@ from schemas.requests import JobCancelRequested, JobRequested
 from schemas.steps import Policy
 from schemas.topics import JOBS, MODELS, REQUESTS
 from services.chassis import batch, commands, consumer, isolation, store, ticker
+from services.chassis.cluster import Cluster
 from services.chassis.executor import worker
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.executor.work import WorkEffects
@@ -225,7 +226,7 @@ class World:
     # -- replays ----------------------------------------------------------------------------------------------------------
     def fold(self, service: Service) -> tuple[Fold, Database]:
         shadow = Database(self.clock)
-        return Fold(cast(Any, shadow), Folding(Trapped(service.domain)), "memory"), shadow
+        return Fold(cast(Any, shadow), Folding(Trapped(service.domain)), Cluster("memory")), shadow
 
     async def replay(self, service: Service, *, swap: bool) -> None:
         """As `replay.rebuild`: catch up while the service goes on, then under the fence; compare, and swap in if told to."""

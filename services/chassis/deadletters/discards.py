@@ -6,14 +6,15 @@ from schemas.discards import RecordDiscarded
 from schemas.envelope import Event, Unreadable, decode
 from schemas.topics import DISCARDS
 from services.chassis import log, store
+from services.chassis.cluster import Cluster
 from services.chassis.deadletters import rows
 from services.chassis.records import appended_at
 
 
-async def read_discards(bootstrap: str, source: str) -> list[RecordDiscarded]:
+async def read_discards(cluster: Cluster, source: str) -> list[RecordDiscarded]:
     """Everything that `source` gave up, as the log has it."""
     found: list[RecordDiscarded] = []
-    async for chunk in log.read(bootstrap, await log.bounds(bootstrap, [DISCARDS.name])):
+    async for chunk in log.read(cluster, await log.bounds(cluster, [DISCARDS.name])):
         for record in chunk:
             try:
                 event = decode(record.value, record.headers, {RecordDiscarded.type_name()}, appended_at(record))
@@ -24,9 +25,9 @@ async def read_discards(bootstrap: str, source: str) -> list[RecordDiscarded]:
     return found
 
 
-async def learn_discards(engine: AsyncEngine, bootstrap: str, source: str) -> None:
+async def learn_discards(engine: AsyncEngine, cluster: Cluster, source: str) -> None:
     """Note what the log says was given up and this database does not know. Raises the servers' errors."""
-    found = await read_discards(bootstrap, source)
+    found = await read_discards(cluster, source)
     if not found:
         return
     partitions = sorted({(discarded.topic, discarded.partition) for discarded in found})

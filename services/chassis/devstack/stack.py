@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from services.chassis.cluster import Cluster
 from services.chassis.devstack import jars, state
 from services.chassis.devstack.java import find_java
 from services.chassis.devstack.kafka import KafkaServer
@@ -31,12 +32,17 @@ class DevStack:
         self._state: StackState | None = None
 
     @property
+    def cluster(self) -> Cluster:
+        """How clients reach Kafka."""
+        if named := self.settings.named_cluster:
+            return named
+        assert self.kafka is not None, "not started"
+        return Cluster(self.kafka.bootstrap)
+
+    @property
     def kafka_bootstrap(self) -> str:
         """host:port list for clients."""
-        if self.settings.kafka_bootstrap:
-            return self.settings.kafka_bootstrap
-        assert self.kafka is not None, "not started"
-        return self.kafka.bootstrap
+        return self.cluster.address
 
     @property
     def database_url(self) -> str:
@@ -82,7 +88,8 @@ class DevStack:
         self._state = StackState(
             pid=os.getpid(),
             started_at=self._state.started_at if self._state else datetime.now(UTC),
-            kafka_bootstrap=self.kafka_bootstrap,
+            kafka_bootstrap=self.cluster.address,
+            kafka_security=self.cluster.security,
             database_url=self.database_url,
             http=http,
             servers=servers,

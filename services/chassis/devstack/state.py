@@ -10,6 +10,7 @@ import psutil
 from pydantic import Field
 
 from schemas.base import Frozen
+from services.chassis.cluster import Cluster, Security
 
 _LOCK = "stack.lock"
 _STATE = "stack.json"
@@ -24,15 +25,21 @@ class StackBusy(Exception):
 
 
 class StackState(Frozen):
-    """What a running stack says of itself. The file is for its owner's eyes only: the URL has a password."""
+    """What a running stack says of itself. The file is for its owner's eyes only: it has passwords."""
 
     pid: int = Field(description="Process that runs the stack; SIGTERM stops it all.")
     started_at: datetime
     kafka_bootstrap: str
+    kafka_security: Security = Security()
     database_url: str
     http: str | None = Field(default=None, description="Base address of the HTTP edge, once all services answer.")
     servers: dict[str, int] = Field(default={}, description="Servers that this stack started, with their pids.")
     logs: Path = Field(description="Folder of all logs.")
+
+    @property
+    def cluster(self) -> Cluster:
+        """How Kafka is reached."""
+        return Cluster(self.kafka_bootstrap, self.kafka_security)
 
 
 def take_lock(home: Path, wait: float) -> int:

@@ -29,7 +29,7 @@ class Refused(Exception):
 async def examine(projection: Projection, engine: AsyncEngine, *, accept_incomplete: bool) -> dict[Partition, int]:
     """The first offset of each partition of the projection's topics. Raises Refused and UnknownTopic."""
     await _same_schema(projection, engine)
-    spans = await log.bounds(projection.bootstrap, projection.topics)
+    spans = await log.bounds(projection.cluster, projection.topics)
     async with engine.connect() as connection:
         positions = await store.positions(connection)
     for partition, (_, end) in spans.items():

@@ -16,6 +16,7 @@ from schemas.ids import new_id
 from services.chassis import log, store
 from services.chassis.aggregate import Domain, Ref
 from services.chassis.batch import RecordFailure, without_duplicates
+from services.chassis.cluster import Cluster
 from services.chassis.log import Range
 from services.chassis.records import Partition, Place, Record, appended_at, place_of
 from services.chassis.replay.aside import Aside
@@ -38,7 +39,7 @@ class Fold:
     engine: AsyncEngine
     """Its search path begins with the shadow."""
     domain: Domain
-    bootstrap: str
+    cluster: Cluster
     next: dict[Partition, int] = field(default_factory=dict)
     """The first offset of each partition that is not folded yet."""
     left_out: set[Place] = field(default_factory=set)
@@ -59,7 +60,7 @@ class Fold:
         Raises RecordFailure and the errors of broker and database.
         """
         ranges: dict[Partition, Range] = {p: (self.next.get(p, 0), end) for p, end in ends.items()}
-        async for chunk in log.read(self.bootstrap, ranges):
+        async for chunk in log.read(self.cluster, ranges):
             places = [place_of(record) for record in chunk]
             self.left_out |= withheld.intersection(places)
             async with self.engine.begin() as connection:
@@ -116,7 +117,7 @@ class Fold:
     async def ahead(self, ends: Mapping[Partition, int], waiting: Iterable[tuple[bytes, list[tuple[str, bytes]]]]) -> None:
         """Fold the service's own events beyond its positions: the tail of the log up to `ends`, then its outbox."""
         tail = {p: (self.next.get(p, 0), end) for p, end in ends.items()}
-        events = await own_events(self.domain, self.bootstrap, tail, waiting)
+        events = await own_events(self.domain, self.cluster, tail, waiting)
         async with self.engine.begin() as connection:
             await self._load(connection, {ref for event in events for ref in self.domain.touches(event)})
             unit = Unit(self.domain, self._rows, datetime.now(UTC), new_id)
@@ -138,14 +139,14 @@ def opened(domain: Domain, record: Record) -> Event | None:
 
 async def own_events(
     domain: Domain,
-    bootstrap: str,
+    cluster: Cluster,
     tail: Mapping[Partition, Range],
     waiting: Iterable[tuple[bytes, list[tuple[str, bytes]]]],
 ) -> list[Event]:
     """The service's own numbered events in the tail of its log, then those in its outbox; some may be in both."""
     found: list[Event] = []
     now = datetime.now(UTC)
-    async for chunk in log.read(bootstrap, tail):
+    async for chunk in log.read(cluster, tail):
         found += _own(domain, ((record.value, record.headers, appended_at(record)) for record in chunk))
     return found + _own(domain, ((value, headers, now) for value, headers in waiting))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from schemas.envelope import Event
 from services.chassis.aggregate import AggregateType, Decision, Domain, Ref, State, States
+from services.chassis.cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Projection:
     domain: Domain
     topics: tuple[str, ...]
     """Names of the topics that are kept for ever; the lossy ones are no part of a projection."""
-    bootstrap: str
+    cluster: Cluster
     database_url: str
 
 

@@ -128,7 +128,7 @@ async def _brought_up(
         async with engine.begin() as connection:
             await shadow.create(connection, sorted(projection.domain.aggregates))
         filling = store.connect(projection.database_url, projection=shadow.SHADOW, pool_size=2)
-        fold = Fold(filling, Folding(projection.domain), projection.bootstrap, dict(begins))
+        fold = Fold(filling, Folding(projection.domain), projection.cluster, dict(begins))
         try:
             await _catch_up(projection, fold, engine, progress, told)
             async with fence(engine, projection.domain.aggregates) as still:
@@ -138,7 +138,7 @@ async def _brought_up(
                 await fold.up_to(of_topics(projection, still.positions), withheld)
                 ends = {
                     partition: end
-                    for partition, (_, end) in (await log.bounds(projection.bootstrap, projection.topics)).items()
+                    for partition, (_, end) in (await log.bounds(projection.cluster, projection.topics)).items()
                 }
                 await fold.ahead(ends, still.waiting)
                 yield still

@@ -68,7 +68,7 @@ async def _is_new(engine: AsyncEngine) -> bool:
 async def _has_spoken(projection: Projection) -> bool:
     """Whether the log holds an event of this service; looked for from the front, where it will lie if there is one."""
     own = projection.domain.source.encode()
-    async for chunk in log.read(projection.bootstrap, await log.bounds(projection.bootstrap, projection.topics)):
+    async for chunk in log.read(projection.cluster, await log.bounds(projection.cluster, projection.topics)):
         if any(name == "ce_source" and value == own for record in chunk for name, value in record.headers):
             return True
     return False
@@ -88,12 +88,12 @@ async def _fill(projection: Projection, engine: AsyncEngine, progress: Progress,
     async with engine.begin() as connection:
         await shadow.create(connection, sorted(projection.domain.aggregates))
         withheld = await rows.places(connection)
-    spans = await log.bounds(projection.bootstrap, projection.topics)
+    spans = await log.bounds(projection.cluster, projection.topics)
     if gone := {f"{topic}:{number}": begin for (topic, number), (begin, _) in spans.items() if begin}:
         _log.warning("the log has lost its first records: what they said is lost", service=projection.service, gone=gone)
     filling = store.connect(projection.database_url, projection=shadow.SHADOW, pool_size=2)
     begins = {partition: begin for partition, (begin, _) in spans.items()}
-    fold = Fold(filling, Folding(projection.domain), projection.bootstrap, begins, aside=aside)
+    fold = Fold(filling, Folding(projection.domain), projection.cluster, begins, aside=aside)
 
     async def note(records: int) -> None:
         progress.done += records
@@ -104,7 +104,7 @@ async def _fill(projection: Projection, engine: AsyncEngine, progress: Progress,
         while True:
             ends = {partition: end for partition, (_, end) in spans.items()}
             await fold.up_to(ends, withheld, note)
-            spans = await log.bounds(projection.bootstrap, projection.topics)
+            spans = await log.bounds(projection.cluster, projection.topics)
             if sum(end - ends[partition] for partition, (_, end) in spans.items()) <= _NEAR_RECORDS:
                 return ends
     finally:

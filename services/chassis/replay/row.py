@@ -71,7 +71,7 @@ async def rebuild_row(
             passed: set[Place] = set()
 
             async def read(ranges: dict[Partition, log.Range]) -> None:
-                async for chunk in log.read(projection.bootstrap, ranges):
+                async for chunk in log.read(projection.cluster, ranges):
                     for record in chunk:
                         place = (record.topic, record.partition, record.offset)
                         if place in withheld:
@@ -89,9 +89,9 @@ async def rebuild_row(
                 await read(
                     {p: (ends.get(p, begins.get(p, 0)), end) for p, end in of_topics(projection, still.positions).items()}
                 )
-                spans = await log.bounds(projection.bootstrap, projection.topics)
+                spans = await log.bounds(projection.cluster, projection.topics)
                 tail = {p: (still.positions.get(p, begin), end) for p, (begin, end) in spans.items()}
-                for event in await own_events(projection.domain, projection.bootstrap, tail, still.waiting):
+                for event in await own_events(projection.domain, projection.cluster, tail, still.waiting):
                     fold.fold(event, None)
                 changed = await _write(still.connection, projection, ref, fold)
             result |= {"table": ref.aggregate, "key": ref.key, "changed": changed}

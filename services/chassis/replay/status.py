@@ -41,7 +41,7 @@ class ProjectionStatus(Frozen):
 
 async def status(projection: Projection) -> ProjectionStatus:
     """Read it from the database and the log; changes nothing. Raises the servers' errors."""
-    spans = await log.bounds(projection.bootstrap, projection.topics)
+    spans = await log.bounds(projection.cluster, projection.topics)
     async with engine_of(projection) as engine, engine.connect() as connection:
         positions = await store.positions(connection)
         tables, newest = {}, []

@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from schemas.steps import SERVICES
+from services.chassis.cluster import Cluster
 from services.chassis.log import UnknownTopic
 from services.cli.audit.evidence import Unknown, evidence
 from services.cli.audit.export import Told, export
@@ -98,8 +99,8 @@ def replay(
             key=key,
             job=job,
         )
-        with broker(CliSettings()) as bootstrap:
-            found = asyncio.run(_replay(bootstrap, window, json))
+        with broker(CliSettings()) as cluster:
+            found = asyncio.run(_replay(cluster, window, json))
     except (NoMoment, NoWindow) as error:
         stop_with(Exit.USAGE, str(error))
     except UnknownTopic as error:
@@ -121,8 +122,8 @@ def show_trace(
     Exit code 1 when a link of the chain is missing, which it then names; 4 when the log knows no such job or version.
     """
     try:
-        with broker(CliSettings()) as bootstrap:
-            found = asyncio.run(evidence(bootstrap, target))
+        with broker(CliSettings()) as cluster:
+            found = asyncio.run(evidence(cluster, target))
     except Unknown as error:
         stop_with(Exit.NOT_FOUND, printable(str(error)))
     made = trace(found.job_id, found.records, found.version)
@@ -150,11 +151,11 @@ def as_of(
     except NoMoment as error:
         stop_with(Exit.USAGE, str(error))
     jobs, versions = list[JobView](), list[VersionView]()
-    with broker(CliSettings()) as bootstrap:
+    with broker(CliSettings()) as cluster:
         if what == "jobs":
-            jobs, past = asyncio.run(jobs_at(bootstrap, at, key))
+            jobs, past = asyncio.run(jobs_at(cluster, at, key))
         else:
-            versions, past = asyncio.run(versions_at(bootstrap, at, key))
+            versions, past = asyncio.run(versions_at(cluster, at, key))
     if key is not None and not jobs and not versions:
         stop_with(
             Exit.NOT_FOUND, printable(f"--key {key}: the log knew no such {what.removesuffix('s')} at {at.isoformat()}")
@@ -183,8 +184,8 @@ def export_log(
     Keep the printed roots, or the digest of the manifest, where nobody who can write to DIR can change them.
     """
     try:
-        with broker(CliSettings()) as bootstrap, _bar() as hears:
-            manifest, ended = asyncio.run(export(bootstrap, to, tuple(topic) if topic else KEPT, told=hears))
+        with broker(CliSettings()) as cluster, _bar() as hears:
+            manifest, ended = asyncio.run(export(cluster, to, tuple(topic) if topic else KEPT, told=hears))
     except UnknownTopic as error:
         stop_with(Exit.NOT_FOUND, str(error))
     print_export(to, manifest, json=json)
@@ -221,16 +222,16 @@ def show_verdict(
     except NoExport as error:
         stop_with(Exit.NOT_FOUND, str(error))
     if against_log:
-        with broker(CliSettings()) as bootstrap:
-            verdict = asyncio.run(compared(bootstrap, folder, verdict))
+        with broker(CliSettings()) as cluster:
+            verdict = asyncio.run(compared(cluster, folder, verdict))
     print_verdict(folder, verdict, json=json)
     raise typer.Exit(int(Exit.OK if verdict.holds else Exit.FAILED))
 
 
-async def _replay(bootstrap: str, window: Window, json: bool) -> list[ToldRecord]:
+async def _replay(cluster: Cluster, window: Window, json: bool) -> list[ToldRecord]:
     """Records for a story; JSON lines are printed at once and kept nowhere."""
     found: list[ToldRecord] = []
-    async for record in records(bootstrap, window):
+    async for record in records(cluster, window):
         if json:
             typer.echo(as_json(record))
         elif len(found) == _STORY_RECORDS:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from services.chassis import log
+from services.chassis.cluster import Cluster
 from services.chassis.records import named
 from services.cli.audit.export import raw
 from services.cli.audit.findings import Findings
@@ -11,15 +12,15 @@ from services.cli.audit.manifest import ExportedPartition, Manifest, Unusable
 from services.cli.audit.proving import rows_of
 
 
-async def compare_with_log(bootstrap: str, folder: Path, manifest: Manifest, findings: Findings) -> None:
+async def compare_with_log(cluster: Cluster, folder: Path, manifest: Manifest, findings: Findings) -> None:
     """Read the exported part of the log again. A record that differs, or is on one side only, is a finding.
 
     Raises Unusable for another cluster's log, UnknownTopic and the errors of broker and disk.
     """
-    found = await log.cluster_id(bootstrap)
+    found = await log.cluster_id(cluster)
     if found != manifest.cluster_id:
         raise Unusable(f"{folder} is of Kafka cluster {manifest.cluster_id} and this is {found}; name that one")
-    spans = await log.bounds(bootstrap, {item.topic for item in manifest.partitions})
+    spans = await log.bounds(cluster, {item.topic for item in manifest.partitions})
     for topic, number in sorted(set(spans) - {(item.topic, item.partition) for item in manifest.partitions}):
         findings.add(f"{topic}:{number}: the log has this partition and the export has not")
     for exported in manifest.partitions:
@@ -28,17 +29,19 @@ async def compare_with_log(bootstrap: str, folder: Path, manifest: Manifest, fin
             findings.add(f"{exported.name}: the log begins at offset {begin} now; what lay before cannot be compared")
         if end < exported.end:
             findings.add(f"{exported.name}: the log ends at offset {end} and the export at {exported.end}: another log")
-        await _compare(bootstrap, folder, exported, (max(begin, exported.begin), min(end, exported.end)), findings)
+        await _compare(cluster, folder, exported, (max(begin, exported.begin), min(end, exported.end)), findings)
 
 
-async def _compare(bootstrap: str, folder: Path, exported: ExportedPartition, span: log.Range, findings: Findings) -> None:
+async def _compare(
+    cluster: Cluster, folder: Path, exported: ExportedPartition, span: log.Range, findings: Findings
+) -> None:
     rows = (row for row in rows_of(folder, exported) if span[0] <= row.record.offset < span[1])
     row = next(rows, None)
 
     def only_exported(offset: int) -> None:
         findings.add(f"{named((exported.topic, exported.partition, offset))}: the export has it and the log has not")
 
-    async for chunk in log.read(bootstrap, {(exported.topic, exported.partition): span}):
+    async for chunk in log.read(cluster, {(exported.topic, exported.partition): span}):
         for record in map(raw, chunk):
             while row is not None and row.record.offset < record.offset:
                 only_exported(row.record.offset)

@@ -9,6 +9,7 @@ from schemas.envelope import Event, UnknownVersion, Unreadable, decode
 from schemas.models import ModelPromoted, ModelRegistered
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS, aggregate_key
 from services.chassis import log
+from services.chassis.cluster import Cluster
 from services.chassis.records import appended_at, place_of
 from services.cli.audit.tracing import Located
 from services.cli.audit.window import is_of_job
@@ -30,16 +31,16 @@ class Evidence:
     """By place, so the same log gives the same trace, whichever partition was read first."""
 
 
-async def evidence(bootstrap: str, target: str) -> Evidence:
+async def evidence(cluster: Cluster, target: str) -> Evidence:
     """What the log says about a job, or about the job that made `model@version` or `model@alias`.
 
     Raises Unknown, UnknownTopic and the broker's errors.
     """
-    models = [item for item in await _events(bootstrap, [MODELS.name], lambda _: True) if _is_the_registrys(item.event)]
+    models = [item for item in await _events(cluster, [MODELS.name], lambda _: True) if _is_the_registrys(item.event)]
     job_id, version = _of_version(models, target) if "@" in target else (target, None)
     about = [
         item
-        for item in await _events(bootstrap, [REQUESTS.name, JOBS.name], lambda record: is_of_job(record, job_id))
+        for item in await _events(cluster, [REQUESTS.name, JOBS.name], lambda record: is_of_job(record, job_id))
         if aggregate_key(item.event.data) == job_id
     ]
     made = {
@@ -90,9 +91,9 @@ def _meant(models: list[Located], target: str) -> str:
     return f"; did you mean {', '.join(versions)}?" if versions else ""
 
 
-async def _events(bootstrap: str, topics: list[str], wanted: Callable[[ConsumerRecord], bool]) -> list[Located]:
+async def _events(cluster: Cluster, topics: list[str], wanted: Callable[[ConsumerRecord], bool]) -> list[Located]:
     found = []
-    async for chunk in log.read(bootstrap, await log.bounds(bootstrap, topics)):
+    async for chunk in log.read(cluster, await log.bounds(cluster, topics)):
         for record in chunk:
             if not wanted(record):
                 continue

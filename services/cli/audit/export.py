@@ -18,6 +18,7 @@ from typing import NamedTuple
 from aiokafka import ConsumerRecord
 
 from services.chassis import log
+from services.chassis.cluster import Cluster
 from services.cli.audit import parquet
 from services.cli.audit.leaf import RawRecord
 from services.cli.audit.manifest import (
@@ -55,7 +56,7 @@ Told = Callable[[int, int], None]
 
 
 async def export(
-    bootstrap: str, folder: Path, topics: Sequence[str], *, limit: Limit = FULL, told: Told = lambda _done, _of: None
+    cluster: Cluster, folder: Path, topics: Sequence[str], *, limit: Limit = FULL, told: Told = lambda _done, _of: None
 ) -> tuple[Manifest, bool]:
     """Everything that `topics` hold now, or what is missing of an export that was interrupted; and whether this run ended it.
 
@@ -66,15 +67,15 @@ async def export(
         if (manifest := read_manifest(folder)) is not None:
             _same_topics(folder, topics, manifest.partitions)
             return manifest, False
-        plan = read_plan(folder) or await _begin(bootstrap, folder, topics)
+        plan = read_plan(folder) or await _begin(cluster, folder, topics)
         _same_topics(folder, topics, plan.partitions)
-        await _same_log(bootstrap, folder, plan)
+        await _same_log(cluster, folder, plan)
         total = sum(partition.end - partition.begin for partition in plan.partitions)
         exported: list[ExportedPartition] = []
         for partition in plan.partitions:
             before = sum(item.records for item in exported)
             writer = _Writer(folder, partition, limit, partial(_told_all, told, before, total))
-            exported.append(await writer.fill(bootstrap))
+            exported.append(await writer.fill(cluster))
         manifest = Manifest(
             format=FORMAT,
             software=f"neuroweaver {version('neuroweaver')}",
@@ -99,13 +100,13 @@ class _Writer:
         self._rows: list[Row] = []
         self._size = 0
 
-    async def fill(self, bootstrap: str) -> ExportedPartition:
+    async def fill(self, cluster: Cluster) -> ExportedPartition:
         """Take up what is there, then read on to the planned end."""
         self._take_up()
         partition = self._partition
         if self._next < partition.end:
-            await self._still_there(bootstrap)
-            async for chunk in log.read(bootstrap, {(partition.topic, partition.partition): (self._next, partition.end)}):
+            await self._still_there(cluster)
+            async for chunk in log.read(cluster, {(partition.topic, partition.partition): (self._next, partition.end)}):
                 for record in chunk:
                     self._add(raw(record))
         self._close()
@@ -133,9 +134,9 @@ class _Writer:
                 raise Unusable(f"{error}; remove the file and those behind it, and run the export again") from None
             self._note(path, first)
 
-    async def _still_there(self, bootstrap: str) -> None:
+    async def _still_there(self, cluster: Cluster) -> None:
         place = (self._partition.topic, self._partition.partition)
-        begin, end = (await log.bounds(bootstrap, [place[0]]))[place]
+        begin, end = (await log.bounds(cluster, [place[0]]))[place]
         if begin > self._next or end < self._partition.end:
             raise Unusable(
                 f"{self._root}: {self._partition.name} holds offsets {begin} to {end} now and the export needs {self._next} to "
@@ -193,12 +194,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-async def _begin(bootstrap: str, folder: Path, topics: Sequence[str]) -> Plan:
+async def _begin(cluster: Cluster, folder: Path, topics: Sequence[str]) -> Plan:
     _require_empty(folder)
-    spans = await log.bounds(bootstrap, topics)
+    spans = await log.bounds(cluster, topics)
     plan = Plan(
         format=FORMAT,
-        cluster_id=await log.cluster_id(bootstrap),
+        cluster_id=await log.cluster_id(cluster),
         planned_at=datetime.now(UTC),
         partitions=tuple(
             PlannedPartition(topic=topic, partition=number, begin=begin, end=end)
@@ -225,8 +226,8 @@ def _same_topics(folder: Path, topics: Sequence[str], partitions: Sequence[Plann
         raise Unusable(f"{folder} holds an export of other topics; name another folder, or the same: {names}")
 
 
-async def _same_log(bootstrap: str, folder: Path, plan: Plan) -> None:
-    found = await log.cluster_id(bootstrap)
+async def _same_log(cluster: Cluster, folder: Path, plan: Plan) -> None:
+    found = await log.cluster_id(cluster)
     if found != plan.cluster_id:
         raise Unusable(
             f"{folder} holds an unfinished export of Kafka cluster {plan.cluster_id}, and this is {found}; go on with that one, "

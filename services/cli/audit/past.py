@@ -13,6 +13,7 @@ from schemas.steps import Policy
 from schemas.topics import JOBS, MODELS, REQUESTS, Topic
 from services.chassis import log
 from services.chassis.aggregate import Domain
+from services.chassis.cluster import Cluster
 from services.chassis.deadletters.discards import read_discards
 from services.chassis.replay.memory import MemoryFold
 from services.chassis.replay.projection import Folding
@@ -40,13 +41,13 @@ class Past:
     """Why the answer may be less than the whole truth; empty where it is not."""
 
 
-async def jobs_at(bootstrap: str, moment: datetime, key: str | None = None) -> tuple[list[JobView], Past]:
+async def jobs_at(cluster: Cluster, moment: datetime, key: str | None = None) -> tuple[list[JobView], Past]:
     """Every job requested by `moment`, or the one named `key`, the newest first, as it was; all of them are held in memory.
 
     Raises UnknownTopic and the broker's errors.
     """
     past = await _fold(
-        bootstrap, JobDomain(Policy()), (REQUESTS, JOBS), moment, lambda record: key is None or is_of_job(record, key)
+        cluster, JobDomain(Policy()), (REQUESTS, JOBS), moment, lambda record: key is None or is_of_job(record, key)
     )
     views = []
     for ref, row in past.fold.rows.items():
@@ -59,13 +60,13 @@ async def jobs_at(bootstrap: str, moment: datetime, key: str | None = None) -> t
     return sorted(views, key=lambda view: (view.requested_at or moment, view.job_id), reverse=True), past
 
 
-async def versions_at(bootstrap: str, moment: datetime, key: str | None = None) -> tuple[list[VersionView], Past]:
+async def versions_at(cluster: Cluster, moment: datetime, key: str | None = None) -> tuple[list[VersionView], Past]:
     """Every version registered by `moment`, or those of the model `key`, the newest first, with the aliases of then.
 
     Raises as `jobs_at` does.
     """
     past = await _fold(
-        bootstrap, RegistryDomain(), (MODELS,), moment, lambda record: key is None or record.key == raw_key(key)
+        cluster, RegistryDomain(), (MODELS,), moment, lambda record: key is None or record.key == raw_key(key)
     )
     rows = past.fold.rows
     views = []
@@ -80,19 +81,19 @@ async def versions_at(bootstrap: str, moment: datetime, key: str | None = None) 
 
 
 async def _fold(
-    bootstrap: str, domain: Domain, topics: tuple[Topic, ...], moment: datetime, wanted: Callable[[ConsumerRecord], bool]
+    cluster: Cluster, domain: Domain, topics: tuple[Topic, ...], moment: datetime, wanted: Callable[[ConsumerRecord], bool]
 ) -> Past:
-    spans = await log.bounds(bootstrap, [topic.name for topic in topics])
+    spans = await log.bounds(cluster, [topic.name for topic in topics])
     after = min(moment, _LAST) - timedelta(microseconds=moment.microsecond % 1000) + _MILLISECOND
-    cut = await log.first_at(bootstrap, spans, after)
-    gone = {(item.topic, item.partition, item.offset) for item in await read_discards(bootstrap, domain.source)}
+    cut = await log.first_at(cluster, spans, after)
+    gone = {(item.topic, item.partition, item.offset) for item in await read_discards(cluster, domain.source)}
     past = Past(MemoryFold(Folding(domain), gone))
     past.remarks += [
         f"{topic}:{number} begins at offset {begin}: what lay before was removed from the log"
         for (topic, number), (begin, _) in sorted(spans.items())
         if begin > 0
     ]
-    async for chunk in log.read(bootstrap, {place: (spans[place][0], end) for place, end in cut.items()}):
+    async for chunk in log.read(cluster, {place: (spans[place][0], end) for place, end in cut.items()}):
         for record in chunk:
             if wanted(record):
                 past.fold.feed(record)

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import Field
 
 from schemas.base import Frozen
+from services.chassis.cluster import Cluster
 from services.chassis.records import Place, named
 from services.cli.audit.checking import PartitionVerdict, check
 from services.cli.audit.comparing import compare_with_log
@@ -59,14 +60,14 @@ def verify_export(
     return _verdict(found, partitions, findings, proof)
 
 
-async def against_log(bootstrap: str, folder: Path, verdict: ExportVerdict) -> ExportVerdict:
+async def against_log(cluster: Cluster, folder: Path, verdict: ExportVerdict) -> ExportVerdict:
     """`verdict` with what differs from the log. Raises Unusable, UnknownTopic and the broker's errors."""
     manifest = read_manifest(folder)
     if manifest is None:
         return verdict
     findings = Findings(verdict.findings, list(verdict.shown))
     try:
-        await compare_with_log(bootstrap, folder, manifest, findings)
+        await compare_with_log(cluster, folder, manifest, findings)
     except (FileDamaged, OSError) as error:
         findings.add(f"not compared to the end: {error}")
     return _verdict(verdict.manifest_sha256, verdict.partitions, findings, verdict.proof)

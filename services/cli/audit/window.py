@@ -8,6 +8,7 @@ from aiokafka import ConsumerRecord
 
 from schemas.topics import CATALOGUE
 from services.chassis import log
+from services.chassis.cluster import Cluster
 from services.chassis.log import Range
 from services.chassis.records import Partition
 from services.cli.audit.said import said
@@ -50,16 +51,16 @@ class Window:
                 f"--to-offset {self.last}: it is not higher than --from-offset {self.first}; nothing lies between"
             )
 
-    async def ranges(self, bootstrap: str) -> dict[Partition, Range]:
+    async def ranges(self, cluster: Cluster) -> dict[Partition, Range]:
         """Offsets of each partition. Raises UnknownTopic, NoWindow and the broker's errors."""
-        spans = await log.bounds(bootstrap, self.topics)
+        spans = await log.bounds(cluster, self.topics)
         if self.partition is not None:
             chosen = {place: span for place, span in spans.items() if place[1] == self.partition}
             if not chosen:
                 raise NoWindow(f"--partition {self.partition}: {self.topics[0]} has partitions 0 to {len(spans) - 1}")
             spans = chosen
-        begins = await log.first_at(bootstrap, spans, self.begin) if self.begin else {}
-        ends = await log.first_at(bootstrap, spans, self.end) if self.end else {}
+        begins = await log.first_at(cluster, spans, self.begin) if self.begin else {}
+        ends = await log.first_at(cluster, spans, self.end) if self.end else {}
         return {
             place: (
                 max(begins.get(place, begin), self.first or 0),
@@ -89,9 +90,9 @@ def is_of_job(record: ConsumerRecord, job: str) -> bool:
     return mentioned and said(record.value, record.headers).job_id == job
 
 
-async def records(bootstrap: str, window: Window) -> AsyncIterator[ConsumerRecord]:
+async def records(cluster: Cluster, window: Window) -> AsyncIterator[ConsumerRecord]:
     """The records of the window, in order per partition, as they come. Raises as `ranges` does."""
-    async for chunk in log.read(bootstrap, await window.ranges(bootstrap)):
+    async for chunk in log.read(cluster, await window.ranges(cluster)):
         for record in chunk:
             if window.holds(record):
                 yield record

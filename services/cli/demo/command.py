@@ -84,7 +84,7 @@ async def _run(settings: CliSettings, stack: StackState, job: JobRequest, consol
             return None
         return f"the stack ended while the job ran; its log is {log_of(settings)}"
 
-    async with Outsider(stack.kafka_bootstrap, job.job_id) as outsider:
+    async with Outsider(stack.cluster, job.job_id) as outsider:
         with screen(console) as shown:
             return await watch(outsider, job, shown, trouble=trouble)
 

@@ -9,6 +9,7 @@ from schemas.base import EventData
 from schemas.envelope import Event, Unhandled, UnknownVersion, Unreadable, decode, encode
 from schemas.requests import JobCancelRequested, JobRequest, JobRequested
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, PROGRESS, REQUESTS, TOPIC_OF, aggregate_key
+from services.chassis.cluster import Cluster
 from services.chassis.publisher import make_producer, outside_event, stop_quietly
 from services.chassis.records import appended_at
 
@@ -19,11 +20,11 @@ TOPICS = tuple(topic.name for topic in (REQUESTS, JOBS, PROGRESS, MODELS))
 class Outsider:
     """One producer, and one consumer without a group that reads what is appended from its start on."""
 
-    def __init__(self, bootstrap: str, job_id: str) -> None:
+    def __init__(self, cluster: Cluster, job_id: str) -> None:
         self._job_id = job_id
-        self._producer = make_producer(bootstrap, "relaycore-demo")
+        self._producer = make_producer(cluster, "relaycore-demo")
         self._consumer = AIOKafkaConsumer(
-            *TOPICS, bootstrap_servers=bootstrap, client_id="relaycore-demo", group_id=None, enable_auto_commit=False
+            *TOPICS, **cluster.connection(), client_id="relaycore-demo", group_id=None, enable_auto_commit=False
         )
         self._seen: set[str] = set()
 

@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from schemas.envelope import encode
+from services.chassis.cluster import Cluster
 from services.cli.audit.export import Limit, export
 from services.cli.audit.findings import SHOWN_FINDINGS, Findings
 from services.cli.audit.leaf import RawRecord
@@ -76,7 +77,7 @@ async def topic(kafka: str, unique: Unique) -> str:
 async def exported(kafka: str, topic: str, tmp_path: Path) -> Path:
     """An export of it, in several files."""
     folder = tmp_path / "export"
-    await export(kafka, folder, [topic], limit=SMALL)
+    await export(Cluster(kafka), folder, [topic], limit=SMALL)
     return folder
 
 
@@ -122,7 +123,7 @@ async def test_an_event_of_a_real_job_has_its_envelope_in_columns(tmp_path: Path
 async def test_an_untouched_export_holds_also_against_the_log(kafka: str, exported: Path) -> None:
     verdict = verify_export(exported)
     assert (verdict.complete, verdict.holds, verdict.findings) == (True, True, 0)
-    assert (await against_log(kafka, exported, verdict)).holds
+    assert (await against_log(Cluster(kafka), exported, verdict)).holds
 
 
 def rewrite(path: Path, change: Callable[[list[Row]], list[Row]]) -> None:
@@ -262,7 +263,7 @@ async def test_a_forged_manifest_is_found_by_whoever_kept_a_root_or_the_digest(e
 async def test_a_forged_export_differs_from_the_log(kafka: str, exported: Path) -> None:
     rewrite(files(exported)[1], altered_with_its_notes)
     rewrite(files(exported)[2], dropped)
-    found = (await against_log(kafka, exported, verify_export(exported))).shown
+    found = (await against_log(Cluster(kafka), exported, verify_export(exported))).shown
     assert any(":12: the export says something else than the log" in finding for finding in found)
     assert any(":24: the log has it and the export has not" in finding for finding in found)
 
@@ -274,7 +275,7 @@ async def test_a_partition_that_was_taken_out_of_the_manifest_is_missed_by_the_l
     shutil.rmtree(files(exported, 1)[0].parent)
     verdict = verify_export(exported)
     assert verdict.holds
-    (finding,) = (await against_log(kafka, exported, verdict)).shown
+    (finding,) = (await against_log(Cluster(kafka), exported, verdict)).shown
     assert ":1: the log has this partition and the export has not" in finding
 
 
@@ -402,8 +403,8 @@ async def test_an_export_killed_in_the_middle_is_partial_and_the_next_run_ends_i
     assert not (folder / PLAN).exists()
     whole = verify_export(folder)
     assert whole.holds, whole.shown
-    assert (await against_log(kafka, folder, whole)).holds
-    at_once, _ = await export(kafka, tmp_path / "at once", [topic])
+    assert (await against_log(Cluster(kafka), folder, whole)).holds
+    at_once, _ = await export(Cluster(kafka), tmp_path / "at once", [topic])
     assert manifest_of(folder).partitions[1].root == at_once.partitions[1].root
 
 
@@ -412,12 +413,12 @@ async def test_a_chunk_changed_between_two_runs_is_not_taken_up(kafka: str, topi
     await interrupted(kafka, folder, topic)
     rewrite(files(folder)[1], altered)
     with pytest.raises(Unusable, match="offset 12 is not as it was written; remove the file and those behind it"):
-        await export(kafka, folder, [topic], limit=SMALL)
+        await export(Cluster(kafka), folder, [topic], limit=SMALL)
 
 
 async def interrupted(kafka: str, folder: Path, topic: str) -> None:
     """An export that stopped after three files."""
-    await export(kafka, folder, [topic], limit=SMALL)
+    await export(Cluster(kafka), folder, [topic], limit=SMALL)
     manifest = manifest_of(folder)
     plan = manifest.model_dump(mode="json", include={"format", "cluster_id", "planned_at"})
     parts = [part.model_dump(include={"topic", "partition", "begin", "end"}) for part in manifest.partitions]
@@ -435,14 +436,14 @@ async def test_an_export_whose_records_are_gone_or_of_another_cluster_is_not_end
     text = json.loads((folder / PLAN).read_text())
     (folder / PLAN).write_text(json.dumps({**text, "cluster_id": "another"}))
     with pytest.raises(Unusable, match="of Kafka cluster another"):
-        await export(kafka, folder, [topic], limit=SMALL)
+        await export(Cluster(kafka), folder, [topic], limit=SMALL)
     (folder / PLAN).write_text(json.dumps(text))
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=40)})
     await admin.close()
     with pytest.raises(Unusable, match="holds offsets 40 to 55 now and the export needs 30 to 55"):
-        await export(kafka, folder, [topic], limit=SMALL)
+        await export(Cluster(kafka), folder, [topic], limit=SMALL)
 
 
 async def test_gaps_of_transactions_are_no_records_and_no_findings(kafka: str, unique: Unique, tmp_path: Path) -> None:
@@ -456,12 +457,12 @@ async def test_gaps_of_transactions_are_no_records_and_no_findings(kafka: str, u
     await producer.send_and_wait(topic, b"never happened")
     await producer.abort_transaction()
     await producer.stop()
-    manifest, _ = await export(kafka, tmp_path / "export", [topic])
+    manifest, _ = await export(Cluster(kafka), tmp_path / "export", [topic])
     assert [row.record.offset for row in read_rows(files(tmp_path / "export")[0])] == [0, 2, 4]
     assert (manifest.partitions[0].records, manifest.partitions[0].end) == (3, 8)
     verdict = verify_export(tmp_path / "export", record=(topic, 0, 4))
     assert verdict.holds
-    assert (await against_log(kafka, tmp_path / "export", verdict)).holds
+    assert (await against_log(Cluster(kafka), tmp_path / "export", verdict)).holds
 
 
 async def test_two_exports_do_not_write_into_one_folder(kafka: str, topic: str, tmp_path: Path) -> None:
@@ -470,9 +471,9 @@ async def test_two_exports_do_not_write_into_one_folder(kafka: str, topic: str, 
     descriptor = os.open(folder, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with pytest.raises(Unusable, match="another export is writing"):
-        await export(kafka, folder, [topic])
+        await export(Cluster(kafka), folder, [topic])
     os.close(descriptor)
-    await export(kafka, folder, [topic])
+    await export(Cluster(kafka), folder, [topic])
 
 
 async def test_without_pyarrow_the_commands_say_how_to_get_it(
@@ -480,7 +481,7 @@ async def test_without_pyarrow_the_commands_say_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(NoPyarrow, match=r"pip install 'neuroweaver\[audit\]'"):
-        await export(kafka, tmp_path / "export", [topic])
+        await export(Cluster(kafka), tmp_path / "export", [topic])
     assert not (tmp_path / "export").exists()
     with pytest.raises(NoPyarrow):
         verify_export(tmp_path)
@@ -499,15 +500,15 @@ async def test_memory_is_bounded_by_a_chunk_whatever_the_log_holds(kafka: str, u
         pa.set_memory_pool(pool)
         tracemalloc.start()
         try:
-            await export(kafka, folder, [topic], limit=limit)
+            await export(Cluster(kafka), folder, [topic], limit=limit)
             exporting = tracemalloc.get_traced_memory()[1]
             tracemalloc.reset_peak()
             verdict = verify_export(folder, record=(topic, 0, count // 2))
             assert verdict.holds
-            await against_log(kafka, folder, verdict)
+            await against_log(Cluster(kafka), folder, verdict)
             verifying = tracemalloc.get_traced_memory()[1]
             tracemalloc.reset_peak()
-            assert len([None async for _ in records(kafka, Window(topics=(topic,)))]) == count
+            assert len([None async for _ in records(Cluster(kafka), Window(topics=(topic,)))]) == count
             peaks[count] = (exporting, verifying, tracemalloc.get_traced_memory()[1], pool.max_memory())
         finally:
             tracemalloc.stop()

@@ -15,6 +15,7 @@ from schemas.discards import RecordDiscarded
 from schemas.jobs import FeedbackRecorded, JobAccepted
 from schemas.topics import JOBS, REQUESTS
 from services.chassis import log
+from services.chassis.cluster import Cluster
 from services.chassis.topics import configuration
 from services.cli.audit.past import jobs_at, versions_at
 from services.cli.audit.window import Window, records
@@ -94,7 +95,7 @@ async def test_windows_of_offsets_and_of_time_are_half_open(kafka: str, unique: 
     assert values(await audit(kafka, "replay", "--topic", topic, *options, "--json")) == [1, 2]
 
     async def found(**window: Any) -> list[int]:
-        return [int(record.value) async for record in records(kafka, Window(topics=(topic,), **window))]
+        return [int(record.value) async for record in records(Cluster(kafka), Window(topics=(topic,), **window))]
 
     moments = [datetime.fromisoformat(time) for time in times]
     assert await found(first=1, last=3) == [1, 2]
@@ -183,7 +184,7 @@ async def test_a_chain_with_a_missing_link_ends_with_exit_code_1_and_names_it(ka
 async def appended(kafka: str, job: MadeJob) -> dict[str, datetime]:
     """When the broker appended each event of a job, by its id."""
     found = {}
-    async for record in records(kafka, Window(job=job.job_id)):
+    async for record in records(Cluster(kafka), Window(job=job.job_id)):
         found[dict(record.headers)["ce_id"].decode()] = datetime.fromtimestamp(record.timestamp / 1000, UTC)
     return found
 
@@ -199,7 +200,7 @@ async def test_jobs_and_models_are_shown_as_they_were_at_each_moment(kafka: str,
     accepted, last = times[job.events[cut - 1].id], max(times.values())
 
     async def status(moment: datetime) -> str | None:
-        jobs, past = await jobs_at(kafka, moment)
+        jobs, past = await jobs_at(Cluster(kafka), moment)
         assert not [remark for remark in past.remarks if job.job_id in remark]
         return next((str(found.status) for found in jobs if found.job_id == job.job_id), None)
 
@@ -209,7 +210,7 @@ async def test_jobs_and_models_are_shown_as_they_were_at_each_moment(kafka: str,
     assert await status(last) == "completed"
 
     async def versions(moment: datetime) -> list[tuple[str, tuple[str, ...]]]:
-        found, _ = await versions_at(kafka, moment)
+        found, _ = await versions_at(Cluster(kafka), moment)
         return [(version.id, version.aliases) for version in found if version.name == job.model]
 
     assert await versions(accepted) == []
@@ -222,7 +223,7 @@ async def test_jobs_and_models_are_shown_as_they_were_at_each_moment(kafka: str,
     assert f"{job.model}@1.0.0" in later.out
     alone = await audit(kafka, "as-of", last.isoformat(), "jobs", "--key", job.job_id, "--json")
     assert [(item["job_id"], item["status"]) for item in alone.json] == [(job.job_id, "completed")]
-    assert [item.id for item in (await versions_at(kafka, last, job.model))[0]] == [f"{job.model}@1.0.0"]
+    assert [item.id for item in (await versions_at(Cluster(kafka), last, job.model))[0]] == [f"{job.model}@1.0.0"]
     unborn = await audit(kafka, "as-of", before.isoformat(), "jobs", "--key", job.job_id)
     assert (unborn.code, unborn.out) == (4, "")
     assert "the log knew no such job at" in unborn.err
@@ -231,15 +232,15 @@ async def test_jobs_and_models_are_shown_as_they_were_at_each_moment(kafka: str,
 async def test_a_record_that_was_given_up_counts_as_little_in_the_past(kafka: str, unique: Unique) -> None:
     job = MadeJob(unique("job"), unique("router"))
     await publish(kafka, job.events[:1])
-    (asked,) = [record async for record in records(kafka, Window(job=job.job_id))]
+    (asked,) = [record async for record in records(Cluster(kafka), Window(job=job.job_id))]
     now = datetime.now(UTC)
-    assert [found.job_id for found in (await jobs_at(kafka, now))[0] if found.job_id == job.job_id]
+    assert [found.job_id for found in (await jobs_at(Cluster(kafka), now))[0] if found.job_id == job.job_id]
     given_up = RecordDiscarded(
         service="orchestrator", topic=asked.topic, partition=asked.partition, offset=asked.offset, appended_at=now,
         error="poison", reason="nobody wants it", discarded_by="an operator",
     )  # fmt: skip
     await publish(kafka, [replace(job.events[0], source="neuroweaver/orchestrator", data=given_up)])
-    assert not [found.job_id for found in (await jobs_at(kafka, now))[0] if found.job_id == job.job_id]
+    assert not [found.job_id for found in (await jobs_at(Cluster(kafka), now))[0] if found.job_id == job.job_id]
 
 
 async def test_a_record_carries_the_time_of_the_broker_whatever_its_sender_says(kafka: str, unique: Unique) -> None:
@@ -249,7 +250,7 @@ async def test_a_record_carries_the_time_of_the_broker_whatever_its_sender_says(
     await producer.start()
     await producer.send_and_wait(topic, b"{}", timestamp_ms=1)
     await producer.stop()
-    (found,) = [record async for record in records(kafka, Window(topics=(topic,)))]
+    (found,) = [record async for record in records(Cluster(kafka), Window(topics=(topic,)))]
     assert abs(datetime.fromtimestamp(found.timestamp / 1000, UTC) - datetime.now(UTC)) < timedelta(minutes=1)
 
 
@@ -299,6 +300,6 @@ async def test_no_group_and_no_offset_is_touched_by_any_command(
 
 async def test_the_first_offset_at_a_moment_is_found_for_every_partition(kafka: str, unique: Unique) -> None:
     topic = await topic_of(kafka, unique("moment"), "a", "b", partitions=2)
-    spans = await log.bounds(kafka, [topic])
-    assert await log.first_at(kafka, spans, datetime(1, 1, 1, tzinfo=UTC)) == {(topic, 0): 0, (topic, 1): 0}
-    assert await log.first_at(kafka, spans, datetime(9999, 1, 1, tzinfo=UTC)) == {(topic, 0): 2, (topic, 1): 0}
+    spans = await log.bounds(Cluster(kafka), [topic])
+    assert await log.first_at(Cluster(kafka), spans, datetime(1, 1, 1, tzinfo=UTC)) == {(topic, 0): 0, (topic, 1): 0}
+    assert await log.first_at(Cluster(kafka), spans, datetime(9999, 1, 1, tzinfo=UTC)) == {(topic, 0): 2, (topic, 1): 0}

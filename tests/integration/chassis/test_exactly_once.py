@@ -115,7 +115,7 @@ async def test_a_batch_that_starts_above_the_position_is_rewound(toy: Toy) -> No
 
 
 async def test_garbage_in_the_middle_of_a_batch_becomes_dead_letters_and_the_rest_flows(toy: Toy) -> None:
-    producer: AIOKafkaProducer = make_producer(toy.settings.kafka_bootstrap, "garbage")
+    producer: AIOKafkaProducer = make_producer(toy.settings.cluster, "garbage")
     await producer.start()
     key = (toy.prefix + "a").encode()
     good, headers = encode(toy.requested("a"))

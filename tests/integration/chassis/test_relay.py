@@ -54,7 +54,7 @@ async def test_a_key_lies_in_the_partition_that_any_producer_would_choose(toy: T
     async with toy.running():
         await until(lambda: holds(toy, 0))
     relayed = {record.key: record.partition for record in await toy.log()}
-    producer = make_producer(toy.settings.kafka_bootstrap, "outside")
+    producer = make_producer(toy.settings.cluster, "outside")
     await producer.start()
     chosen = {}
     for event in events:

@@ -17,6 +17,7 @@ from schemas.models import ModelPromoted
 from schemas.requests import JobRequest
 from schemas.steps import Policy
 from schemas.topics import TOPIC_OF, aggregate_key
+from services.chassis.cluster import Cluster
 from services.chassis.log import UnknownTopic
 from services.cli.demo.outsider import Outsider
 from services.cli.demo.recipe import job_request
@@ -41,10 +42,10 @@ async def until(outsider: Outsider, count: int) -> list[tuple[str, Event]]:
 
 async def test_the_request_lies_on_the_topic_as_a_binary_cloudevent(kafka: str, unique: Callable[[str], str]) -> None:
     job = job_request("rlaif", job_id=unique("demo"), base_model="/models/base")
-    async with Outsider(kafka, job.job_id) as outsider:
+    async with Outsider(Cluster(kafka), job.job_id) as outsider:
         await outsider.request(job)
         await outsider.cancel("no longer wanted")
-    request, cancel = await records_of(kafka, "neuroweaver.requests", key=job.job_id)
+    request, cancel = await records_of(Cluster(kafka), "neuroweaver.requests", key=job.job_id)
     headers = {name: value.decode() for name, value in request.headers}
     assert headers["ce_specversion"] == "1.0"
     assert headers["ce_type"] == "neuroweaver.JobRequested"
@@ -62,7 +63,7 @@ async def test_it_reads_what_comes_after_its_start_about_its_job_each_once(
     job = job_request("sft", job_id=unique("demo"), base_model="base")
     other = unique("other")
     await publish(kafka, JobCompleted(job_id=job.job_id, model=None, version=None), job.job_id)
-    async with Outsider(kafka, job.job_id) as outsider:
+    async with Outsider(Cluster(kafka), job.job_id) as outsider:
         await outsider.request(job)
         await publish(
             kafka, JobAccepted(job_id=job.job_id, request=job, plan=(), policy=Policy()), job.job_id, event_id=unique("id")
@@ -88,23 +89,23 @@ async def test_a_topic_can_be_read_by_key_and_from_its_end(kafka: str, unique: C
     for version in ("1.0.0", "2.0.0", "3.0.0"):
         await publish(kafka, JobCompleted(job_id=one, model="m", version=version), one)
         await publish(kafka, JobCompleted(job_id=other, model="m", version=version), other)
-    records = await records_of(kafka, "neuroweaver.jobs", key=one, limit=2)
+    records = await records_of(Cluster(kafka), "neuroweaver.jobs", key=one, limit=2)
     assert [b'"2.0.0"' in records[0].value, b'"3.0.0"' in records[1].value] == [True, True]
     assert {record.key for record in records} == {one.encode()}
-    assert await records_of(kafka, "neuroweaver.jobs", key=one, limit=0) == []
-    assert await records_of(kafka, "neuroweaver.jobs", key=unique("nobody")) == []
+    assert await records_of(Cluster(kafka), "neuroweaver.jobs", key=one, limit=0) == []
+    assert await records_of(Cluster(kafka), "neuroweaver.jobs", key=unique("nobody")) == []
 
 
 async def test_a_topic_that_does_not_exist_is_said_with_those_that_do(kafka: str) -> None:
     with pytest.raises(UnknownTopic, match=r"no topic 'neuroweaver.job'.*neuroweaver.jobs"):
-        await records_of(kafka, "neuroweaver.job")
+        await records_of(Cluster(kafka), "neuroweaver.job")
 
 
 async def test_who_cannot_reach_kafka_leaves_nothing_open() -> None:
     left: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: left.append(context["message"]))
     with pytest.raises(KafkaConnectionError):
-        async with Outsider("127.0.0.1:1", "nobody"):
+        async with Outsider(Cluster("127.0.0.1:1"), "nobody"):
             pass
     gc.collect()
     assert left == []

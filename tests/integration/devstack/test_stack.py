@@ -58,7 +58,7 @@ async def test_stopping_and_crashing_either_server_loses_nothing_committed(own_s
         assert await again.fetchval("SELECT count(*) FROM kept") == 1
         await again.close()
         assert own_stack.kafka_bootstrap == address
-        assert await topics.plan(address) == []
+        assert await topics.plan(own_stack.cluster) == []
 
 
 def test_a_second_stack_of_the_same_home_is_refused(own_stack: DevStack) -> None:

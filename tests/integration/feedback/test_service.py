@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 from schemas.envelope import Event, encode
 from schemas.jobs import FeedbackRecorded, StepCompleted, StepFailed, StepStarted
 from schemas.topics import JOBS
+from services.chassis.cluster import Cluster
 from services.chassis.http import application
 from services.chassis.publisher import make_producer
 from services.feedback import app
@@ -58,7 +59,7 @@ async def test_a_requested_label_step_becomes_facts_of_its_job(
     service = app.build(settings(database_url, kafka, home, unique("feedback").replace("-", "_")))
     http = application([service])
     async with http.router.lifespan_context(http):
-        producer: AIOKafkaProducer = make_producer(kafka, "test")
+        producer: AIOKafkaProducer = make_producer(Cluster(kafka), "test")
         await producer.start()
         for data in (asked, hopeless):
             value, headers = encode(an_event(data, subject=job_id))

@@ -2,11 +2,12 @@
 
 import asyncio
 
+from services.chassis.cluster import Cluster
 from services.chassis.publisher import make_producer
 
 
 async def test_metadata_is_asked_for_at_once_and_then_ten_times_a_second_at_most() -> None:
-    producer = make_producer("127.0.0.1:1", "pace")
+    producer = make_producer(Cluster("127.0.0.1:1"), "pace")
     asked = 0
     clock = asyncio.get_running_loop().time
 

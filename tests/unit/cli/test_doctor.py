@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from services.chassis.cluster import Cluster
 from services.chassis.devstack import jars
 from services.cli import doctor
 from services.cli.settings import CliSettings
@@ -67,7 +68,7 @@ def test_a_broken_java_must_be_mended(tmp_path: Path) -> None:
 
 
 def test_silent_servers_must_be_mended() -> None:
-    assert doctor.broker("127.0.0.1:1").verdict == "mend"
+    assert doctor.broker(Cluster("127.0.0.1:1")).verdict == "mend"
     database = doctor.database("postgresql://u@127.0.0.1:1/d")
     assert database.verdict == "mend"
     assert "NEUROWEAVER_DATABASE_URL" in database.remedy
