@@ -37,7 +37,9 @@ _LONGEST_INTEGER = 300
 """Digits of an integer at most; Python and JSON parsers of others refuse numbers far longer than a double."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _CONTENT = "content-type"
-_HEADERS = {_CONTENT: _CONTENT, **{f"ce_{name}": name for name in _READ}}
+UNREAD_HEADER = "neuroweaver-unread"
+"""Why a record could not even be read from the log, on the record that a reader puts in its place."""
+_HEADERS = {_CONTENT: _CONTENT, UNREAD_HEADER: UNREAD_HEADER, **{f"ce_{name}": name for name in _READ}}
 CONTENT_TYPE = (_CONTENT, b"application/json")
 
 
@@ -169,14 +171,16 @@ def _is_newer(name: str, handled: Collection[str]) -> bool:
 
 def _attributes(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> tuple[dict[str, str], object, bool]:
     """Attributes, data, and whether nothing in the data can need cleaning."""
-    if value is None:
-        raise Unreadable("the record has no value; send the event's data as JSON")
-    body, plain = _json(value)
     raw: dict[str, bytes] = {}
     for header, held in headers:
         name = _HEADERS.get(header) or _HEADERS.get(header.lower())
         if name is not None:
             raw[name] = held or b""
+    if UNREAD_HEADER in raw:
+        raise Unreadable(f"the record cannot be read: {raw[UNREAD_HEADER].decode(errors='backslashreplace')[:1000]}")
+    if value is None:
+        raise Unreadable("the record has no value; send the event's data as JSON")
+    body, plain = _json(value)
     if raw.pop(_CONTENT, b"").lower().startswith(_STRUCTURED):
         if not isinstance(body, dict):
             raise Unreadable("a structured event must be a JSON object")

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.envelope import Event, Unreadable, decode
 from schemas.topics import EVENT_TYPES
+from services.chassis.fetch.batches import survive_any_batch
 from services.chassis.records import appended_at
 
 
@@ -26,6 +27,7 @@ class HeldRecord:
 
 async def read_all(kafka: str, topic: str) -> list[Any]:
     """Every record of a topic at this moment."""
+    survive_any_batch()
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="earliest")
     await consumer.start()
     try:

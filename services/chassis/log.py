@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from schemas.topics import CATALOGUE
 from services.chassis.cluster import Cluster
+from services.chassis.fetch.batches import survive_any_batch
 from services.chassis.records import Partition
 
 Range = tuple[int, int]
@@ -85,6 +86,7 @@ async def read(cluster: Cluster, ranges: Mapping[Partition, Range]) -> AsyncIter
 
 @asynccontextmanager
 async def _consumer(cluster: Cluster) -> AsyncIterator[AIOKafkaConsumer]:
+    survive_any_batch()
     consumer = AIOKafkaConsumer(
         **cluster.connection(),
         client_id="neuroweaver-log",

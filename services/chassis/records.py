@@ -1,9 +1,12 @@
 """Why: what is read of a Kafka record, and how its place in the log is named; the same for every reader."""
 
+import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+_BYTES_MARK = "\ufdd0"
+"""A code point that is no character: behind it stands the Base64 of a name that is no text."""
 _LAST_MILLISECOND = 253_402_300_799_000
 """The last second of the year 9999."""
 Partition = tuple[str, int]
@@ -33,6 +36,34 @@ def place_of(record: Record) -> Place:
 def named(place: Place) -> str:
     """A place as people write it: topic:partition:offset."""
     return ":".join(map(str, place))
+
+
+def name_bytes(name: str) -> bytes:
+    """A header's name as it lies in the log; what was no UTF-8 there is held as lone surrogates (PEP 383)."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def name_shown(name: str) -> str:
+    """A header's name for people: bytes that are no UTF-8 as \\x.."""
+    return name_bytes(name).decode("utf-8", "backslashreplace")
+
+
+def name_kept(name: str) -> str:
+    """A header's name as text that any database or file holds; `name_of_kept` gives it back exactly."""
+    if name.isascii() and "\x00" not in name:
+        return name
+    raw = name_bytes(name)
+    text = raw.decode("utf-8", "replace")
+    if text == name and "\x00" not in text and not text.startswith(_BYTES_MARK):
+        return name
+    return _BYTES_MARK + base64.b64encode(raw).decode()
+
+
+def name_of_kept(kept: str) -> str:
+    """The name that was kept as this text."""
+    if not kept.startswith(_BYTES_MARK):
+        return kept
+    return base64.b64decode(kept[len(_BYTES_MARK) :]).decode("utf-8", "surrogateescape")
 
 
 def appended_at(record: Record) -> datetime:

@@ -25,6 +25,7 @@ from services.chassis.health import Health
 from services.chassis.logging import get_logger
 from services.chassis.outgoing import Outgoing
 from services.chassis.publisher import make_producer, stop_quietly
+from services.chassis.records import name_of_kept, name_shown
 from services.chassis.signals import Signals, Subscription
 from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
 from services.chassis.tables import HEADER_COLUMNS
@@ -224,7 +225,9 @@ class Relay:
     async def _send_dead(self, connection: AsyncConnection, producer: AIOKafkaProducer, rows: Sequence[Row[Any]]) -> None:
         topic = dead_letter_topic(self.service).name
         for row in rows:
-            headers = [(name, base64.b64decode(value or "")) for name, value in _pairs(row.headers)]
+            headers = [
+                (name_shown(name_of_kept(name)), base64.b64decode(value or "")) for name, value in _pairs(row.headers)
+            ]
             headers += [
                 ("dlq_error", row.error.encode()),
                 ("dlq_topic", row.topic.encode()),

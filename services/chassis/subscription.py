@@ -16,6 +16,7 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 
 from schemas.topics import Topic
 from services.chassis.cluster import Mechanism, Security
+from services.chassis.fetch.batches import survive_any_batch
 from services.chassis.records import Record
 from services.chassis.settings import ServiceSettings
 
@@ -30,6 +31,7 @@ def subscribe(
     settings: ServiceSettings, service: str, topics: Sequence[Topic], handle: Handler, listener: ConsumerRebalanceListener
 ) -> tuple[KafkaBroker, BatchSubscriber]:
     """A broker, not yet started, whose one subscriber hands each poll to `handle`, one at a time."""
+    survive_any_batch()
     broker = KafkaBroker(
         settings.cluster.address,
         security=_security(settings.cluster.security),

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.base import Frozen
 from schemas.envelope import Event
-from services.chassis.records import Partition, Place, Record, appended_at
+from services.chassis.records import Partition, Place, Record, appended_at, name_kept, name_of_kept, name_shown
 
 LetterState = Literal["unreadable", "failed", "parked", "discarded"]
 STATES: tuple[LetterState, ...] = ("unreadable", "failed", "parked", "discarded")
@@ -146,7 +146,9 @@ def row_of(
     event: Event | None = None,
 ) -> dict[str, object]:
     """The row that keeps `record`."""
-    headers = [[name, None if value is None else base64.b64encode(value).decode()] for name, value in record.headers]
+    headers = [
+        [name_kept(name), None if value is None else base64.b64encode(value).decode()] for name, value in record.headers
+    ]
     return {
         "topic": record.topic,
         "partition": record.partition,
@@ -283,7 +285,9 @@ def _storable(said: str) -> str:
 
 
 def _headers(encoded: str) -> tuple[tuple[str, bytes | None], ...]:
-    return tuple((name, None if value is None else base64.b64decode(value)) for name, value in json.loads(encoded))
+    return tuple(
+        (name_of_kept(name), None if value is None else base64.b64decode(value)) for name, value in json.loads(encoded)
+    )
 
 
 def _letter(row: Mapping[Any, Any]) -> Letter:
@@ -309,7 +313,7 @@ def _letter(row: Mapping[Any, Any]) -> Letter:
 def _view(row: Mapping[Any, Any]) -> DeadLetter:
     known = {name: row[name] for name in DeadLetter.model_fields if name in row}
     known["key"], known["value"] = _text(row["key"]), _text(row["value"])
-    known["headers"] = tuple((name, _text(value) or "") for name, value in _headers(row["headers"]))
+    known["headers"] = tuple((name_shown(name), _text(value) or "") for name, value in _headers(row["headers"]))
     return DeadLetter(**known, job_id=row["correlation_id"])
 
 

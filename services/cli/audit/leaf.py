@@ -7,6 +7,8 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from services.chassis.records import name_bytes
+
 VERSION = b"NWLEAF01"
 """First bytes of every leaf: another encoding would begin with others."""
 
@@ -36,7 +38,7 @@ def leaf_bytes(record: RawRecord) -> bytes:
         struct.pack(">i", len(record.headers)),
     ]
     for name, value in record.headers:
-        parts += [_string(name.encode()), _string(value)]
+        parts += [_string(name_bytes(name)), _string(value)]
     parts.append(_string(record.value))
     return b"".join(parts)
 

@@ -9,6 +9,7 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from services.chassis.records import name_kept, name_of_kept
 from services.cli.audit.leaf import RawRecord, leaf_bytes
 from services.cli.audit.manifest import partial, put_in_place
 from services.cli.audit.merkle import leaf_hash
@@ -61,7 +62,9 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
     records = [row.record for row in rows]
     columns: dict[str, list[Any]] = {name: [getattr(record, name) for record in records] for name in RawRecord._fields}
-    columns["headers"] = [[{"name": name, "value": value} for name, value in record.headers] for record in records]
+    columns["headers"] = [
+        [{"name": name_kept(name), "value": value} for name, value in record.headers] for record in records
+    ]
     columns["number"] = [row.number for row in rows]
     columns["leaf_sha256"] = [row.leaf_sha256 for row in rows]
     for name, column in zip(_SAID, zip(*(astuple(row.said) for row in rows), strict=True), strict=True):
@@ -93,7 +96,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def _row(fields_: dict[str, Any]) -> Row:
-    headers = tuple((header["name"], header["value"]) for header in fields_["headers"])
+    headers = tuple((name_of_kept(header["name"]), header["value"]) for header in fields_["headers"])
     record = RawRecord(**{name: fields_[name] for name in RawRecord._fields if name != "headers"}, headers=headers)
     return Row(record, fields_["number"], fields_["leaf_sha256"], Said(**{name: fields_[name] for name in _SAID}))
 
