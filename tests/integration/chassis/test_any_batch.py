@@ -57,7 +57,7 @@ async def test_header_names_that_are_no_utf8_stop_nobody_and_are_given_back_byte
         await until(lambda: has_copy(kafka, copies, garbage))
         assert (await replay.verify(toy.runtime().projection)).differences == 0
     folder = tmp_path / "export"
-    await export(kafka, folder, [REQUESTS.name])
+    await export(toy.settings.cluster, folder, [REQUESTS.name])
     verdict = verify_export(folder)
     assert (verdict.holds, verdict.findings) == (True, 0)
     (record,) = [r for r in await read_all(kafka, REQUESTS.name) if (r.partition, r.offset) == (PARTITION, offset)]
