@@ -14,6 +14,10 @@ DEAD_LETTERED = Counter(
 )
 PARKED = Counter("neuroweaver_parked", "Records that wait behind one of these.", ["service"], registry=REGISTRY)
 DEAD_LETTERS = Gauge("neuroweaver_dead_letters", "Dead letters that are kept.", ["service", "state"], registry=REGISTRY)
+DEAD_LETTERS_NOT_COPIED = Gauge(
+    "neuroweaver_dead_letters_not_copied", "Dead letters whose copy is not on their topic yet.", ["service"],
+    registry=REGISTRY,
+)  # fmt: skip
 STOPPED = Gauge(
     "neuroweaver_stopped_partitions",
     "Partitions that stopped at a record, or at the limit.",

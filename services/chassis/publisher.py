@@ -22,6 +22,8 @@ _LOSSY_IN_FLIGHT = 1000
 _RETRY_SECONDS = 0.1
 RECORD_BYTES = 1024 * 1024
 """A record with its key and headers at most; Kafka's own default for what a broker takes."""
+BATCH_BYTES = 256 * 1024
+"""Records that leave together at most."""
 
 
 class BrokerAway(Exception):
@@ -51,15 +53,16 @@ def outside_event(
     )
 
 
-def make_producer(cluster: Cluster, client_id: str) -> AIOKafkaProducer:
-    """An idempotent producer, acks=all; keeps order per partition and retries, unhurried, until the broker answers."""
+def make_producer(cluster: Cluster, client_id: str, *, idempotent: bool = True) -> AIOKafkaProducer:
+    """A producer, acks=all, that retries unhurried. An idempotent one keeps order per partition and waits until the broker answers;
+    after a record that the broker refuses for good its numbers have a gap, and it is of no use for that partition."""
     producer = AIOKafkaProducer(
         **cluster.connection(),
         client_id=client_id,
-        enable_idempotence=True,
+        enable_idempotence=idempotent,
         acks="all",
         request_timeout_ms=10_000,
-        max_batch_size=256 * 1024,
+        max_batch_size=BATCH_BYTES,
         max_request_size=RECORD_BYTES,
     )
     _pace(producer.client)

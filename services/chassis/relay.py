@@ -1,57 +1,71 @@
-"""Why: own events leave the outbox for Kafka in order per key, each until it is acknowledged; dead letters get their copy.
+"""Why: own events leave the outbox for Kafka in order per key, each until it is acknowledged.
 
-One relay per service is active, by an advisory lock on the connection that also reads and removes the rows: whoever lost
-the connection can remove nothing. Order per partition is kept by the idempotent producer; a key whose record cannot be
-sent stops, the others flow on. A crash between acknowledgement and removal sends a record twice: readers know it by its id.
+One relay per service is active, by an advisory lock on the session that also reads and removes the rows (`exclusive`): whoever
+lost the session can remove nothing, and a process that is frozen loses it. Order per partition is kept by the idempotent
+producer; a key whose record cannot be sent stops, the others flow on. A crash between acknowledgement and removal sends a
+record twice: readers know it by its id.
 """
 
 import asyncio
-import base64
-import json
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError
 from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from schemas.topics import dead_letter_topic
 from services.chassis import metrics, store
 from services.chassis.cluster import Cluster
+from services.chassis.deadletters.copies import Copies
+from services.chassis.exclusive import Exclusive, exclusive
 from services.chassis.health import Health
 from services.chassis.logging import get_logger
-from services.chassis.outgoing import Outgoing
-from services.chassis.publisher import make_producer, stop_quietly
-from services.chassis.records import name_of_kept, name_shown
+from services.chassis.outgoing import Batch, Outgoing, TooLarge
+from services.chassis.publisher import RECORD_BYTES, make_producer, stop_quietly
 from services.chassis.signals import Signals, Subscription
-from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
+from services.chassis.surroundings import Backoff, described, is_surroundings, wait_or_stop
 from services.chassis.tables import HEADER_COLUMNS
+from services.chassis.topics import largest_record
 
 _log = get_logger(__name__)
-_LOCK = 7_253_002
+RELAY_LOCK = 7_253_002
 _ROWS = 1000
 _POLL_SECONDS = 1.0
-_STANDBY_SECONDS = 2.0
+_STANDBY_SECONDS = 1.0
 _PATIENCE_SECONDS = 5.0
-_DEAD_LETTER_SECONDS = 30.0
+_LIMIT_SECONDS = 30.0
+"""So often a topic whose limit is smaller than ours is asked whether it still is."""
+_OLD_SECONDS = 30.0
+"""An event that waits for so long in the outbox of another process's relay makes a standby say so."""
 
-_TAKE_LOCK = text("SELECT pg_try_advisory_lock(:lock)")
 _READ = text(
     f"""SELECT position, aggregatetype, aggregateid, payload, {", ".join(HEADER_COLUMNS)} FROM outbox
         WHERE position > :after AND NOT (aggregateid = ANY(CAST(:blocked AS text[]))) ORDER BY position LIMIT {_ROWS}"""
 )
 _REMOVE = text("DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[]))")
-_WAITING = text("SELECT count(*), min(ce_time) FROM outbox")
-_READ_DEAD = text(
-    """SELECT topic, partition, "offset", key, value, headers, error, attempts, appended_at FROM dead_letter
-       WHERE NOT published ORDER BY recorded_at LIMIT 100"""
+_WAITING = text(
+    """SELECT count(*) AS rows, min(position) AS first,
+              extract(epoch FROM clock_timestamp() - CAST(min(ce_time) AS timestamptz)) AS seconds FROM outbox"""
 )
-_MARK_DEAD = text(
-    'UPDATE dead_letter SET published = true WHERE topic = :topic AND partition = :partition AND "offset" = :offset'
-)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What lies in the outbox."""
+
+    rows: int
+    first: int | None
+    """Position of the oldest row."""
+    seconds: float
+    """Age of the oldest row, by the database's clock."""
+
+    def overdue(self, before: "Waiting | None") -> str | None:
+        """Why nobody seems to relay, where the oldest row is old and was the oldest `before` too; None where all is well."""
+        if before is None or self.first is None or self.first != before.first or self.seconds < _OLD_SECONDS:
+            return None
+        return f"another process relays, but {self.rows} events wait in the outbox, the oldest for {self.seconds:.0f} s"
 
 
 @dataclass
@@ -92,7 +106,9 @@ class Relay:
     health: Health
     blocked: dict[str, str] = field(default_factory=dict)
     """Keys whose next event could not be sent, with the reason."""
-    _dead_letters_after: float = 0.0
+    limits: dict[str, int] = field(default_factory=dict)
+    """Bytes of a batch at most, by topic, where the broker takes less than ours."""
+    _limits_after: float = 0.0
     _upkeep_after: float = 0.0
     _window: _Window = field(default_factory=_Window)
 
@@ -102,27 +118,42 @@ class Relay:
         with self.signals.subscribe(store.OUTBOX_CHANNEL) as woken:
             while not stop.is_set():
                 try:
-                    await self._hold_lock(stop, woken)
+                    async with exclusive(self.engine) as session:
+                        if await self._await_turn(session, stop):
+                            await self._relay(session, stop, woken)
                     backoff.reset()
                 except Exception as error:
                     log = _log.warning if is_surroundings(error) else _log.exception
-                    log("relay interrupted", error=str(error)[:500])
-                    self.health.report("relaying", False, f"{type(error).__name__}: {error}"[:500])
+                    log("relay interrupted", service=self.service, error=described(error))
+                    self.health.report("relaying", False, described(error))
                     await wait_or_stop(stop, backoff.next())
 
-    async def _hold_lock(self, stop: asyncio.Event, woken: Subscription) -> None:
-        async with self.engine.connect() as pooled:
-            connection = await pooled.execution_options(isolation_level="AUTOCOMMIT")
-            while not await connection.scalar(_TAKE_LOCK, {"lock": _LOCK}):
-                self.health.report("relaying", True, "another process relays")
-                if await wait_or_stop(stop, _STANDBY_SECONDS):
-                    return
-            try:
-                await self._relay(connection, stop, woken)
-            finally:
-                await pooled.invalidate()  # the lock goes with the session
+    async def _await_turn(self, session: Exclusive, stop: asyncio.Event) -> bool:
+        """Wait for the lock, and say meanwhile whether who has it relays; False when told to stop first."""
+        before: Waiting | None = None
+        while not await session.take(RELAY_LOCK):
+            waiting = await self._measure(session)
+            reason = waiting.overdue(before)
+            self.health.report("relaying", reason is None, reason or "another process relays")
+            self.health.report("copying", True, "another process copies")
+            before = waiting
+            if await wait_or_stop(stop, _STANDBY_SECONDS):
+                return False
+        return True
 
-    async def _relay(self, connection: AsyncConnection, stop: asyncio.Event, woken: Subscription) -> None:
+    async def _relay(self, session: Exclusive, stop: asyncio.Event, woken: Subscription) -> None:
+        copies = Copies(self.cluster, self.service, self.engine, self.health)
+        ended = asyncio.Event()
+        copying = asyncio.create_task(copies.run(ended))
+        try:
+            while not await self._relay_with_producer(session, stop, woken):
+                pass
+        finally:
+            ended.set()
+            await copying
+
+    async def _relay_with_producer(self, session: Exclusive, stop: asyncio.Event, woken: Subscription) -> bool:
+        """Relay until `stop`; False when a batch was too large for its topic, and a new producer has to begin with smaller ones."""
         producer = make_producer(self.cluster, f"neuroweaver-{self.service}-relay")
         self._window = _Window()
         try:
@@ -131,20 +162,22 @@ class Relay:
             while True:
                 if last := stop.is_set():
                     self._window = _Window()  # all that is committed by now
-                await self._drain(connection, producer, stop)
+                await self._drain(session, producer, stop)
                 if last:
-                    return
+                    return True
                 await woken.wait(_POLL_SECONDS)
+        except MessageSizeTooLargeError:
+            return False
         finally:
             await stop_quietly(producer)
 
-    async def _drain(self, connection: AsyncConnection, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
+    async def _drain(self, session: Exclusive, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
         """Send all that is waiting; keys that fail are left out until the next second."""
         clock = asyncio.get_running_loop().time
         after = self._window.start(clock())
         blocked = dict(self.blocked) if after else {}
-        while rows := (await connection.execute(_READ, {"after": after, "blocked": list(blocked)})).all():
-            await self._send_rows(connection, producer, rows, blocked, stop)
+        while rows := (await session.execute(_READ, {"after": after, "blocked": list(blocked)})).all():
+            await self._send_rows(session, producer, rows, blocked, stop)
             self._window.seen(rows[-1].position)
             if len(rows) < _ROWS:  # what is committed from now on wakes the relay again
                 break
@@ -154,48 +187,54 @@ class Relay:
         self.health.report("relaying", not blocked, f"cannot be sent: {reason}"[:500])
         if clock() >= self._upkeep_after:
             self._upkeep_after = clock() + _POLL_SECONDS
-            await self._upkeep(connection, producer)
+            await self._measure(session)
+            await self._ask_limits_again()
 
-    async def _upkeep(self, connection: AsyncConnection, producer: AIOKafkaProducer) -> None:
-        """What need not be done with every event: copies of dead letters, gauges."""
-        if asyncio.get_running_loop().time() >= self._dead_letters_after:
-            await self._copy_dead_letters(connection, producer)
-        waiting, oldest = (await connection.execute(_WAITING)).one()
-        metrics.OUTBOX_ROWS.labels(self.service).set(waiting)
-        age = (datetime.now(UTC) - datetime.fromisoformat(oldest)).total_seconds() if oldest else 0.0
-        metrics.OUTBOX_SECONDS.labels(self.service).set(max(0.0, age))
+    async def _measure(self, session: Exclusive) -> Waiting:
+        found = (await session.execute(_WAITING)).mappings().one()
+        waiting = Waiting(found["rows"], found["first"], max(0.0, float(found["seconds"] or 0.0)))
+        metrics.OUTBOX_ROWS.labels(self.service).set(waiting.rows)
+        metrics.OUTBOX_SECONDS.labels(self.service).set(waiting.seconds)
+        return waiting
 
     async def _send_rows(
         self,
-        connection: AsyncConnection,
+        session: Exclusive,
         producer: AIOKafkaProducer,
         rows: Sequence[Row[Any]],
         blocked: dict[str, str],
         stop: asyncio.Event,
     ) -> None:
-        outgoing = Outgoing(producer)
-        for row in rows:
-            if row.aggregateid in blocked:
-                continue
-            try:
-                await outgoing.add(row)
-            except MessageSizeTooLargeError as error:
-                self._block(blocked, row.aggregateid, error)
-        await outgoing.finish()
+        while rows:
+            outgoing, left = Outgoing(producer, self.limits), list[Row[Any]]()
+            for row in rows:
+                if row.aggregateid in blocked:
+                    continue
+                try:
+                    if not await outgoing.add(row):
+                        left.append(row)
+                except TooLarge as error:
+                    self._block(blocked, row.aggregateid, error)
+            await outgoing.finish()
+            await self._conclude(session, outgoing, stop)
+            rows = left
+
+    async def _conclude(self, session: Exclusive, outgoing: Outgoing, stop: asyncio.Event) -> None:
+        """Remove what the broker acknowledges. Raises what it refused the rest with: the producer's numbers have a gap then."""
         results = await self._acknowledged([acknowledged for _, acknowledged in outgoing.batches], stop)
         done: list[int] = []
-        undone: set[str] = set()
         failed: BaseException | None = None
         for (batch, _), result in zip(outgoing.batches, results, strict=True):
-            if isinstance(result, BaseException):
-                undone |= {row.aggregateid for row in batch}
-                failed = result
-            else:
-                done += [row.position for row in batch if row.aggregateid not in undone]
+            if not isinstance(result, BaseException):
+                done += [row.position for row in batch.rows]
+                continue
+            failed = result
+            if isinstance(result, MessageSizeTooLargeError):
+                await self._learn_limit(batch)
         if done:
-            await connection.execute(_REMOVE, {"positions": done})
+            await session.execute(_REMOVE, {"positions": done})
             metrics.PUBLISHED.labels(self.service).inc(len(done))
-        if failed is not None:  # the producer's numbers have a gap now: begin with a new one
+        if failed is not None:
             raise failed
 
     async def _acknowledged(self, futures: Sequence[Awaitable[object]], stop: asyncio.Event) -> list[object]:
@@ -208,38 +247,31 @@ class Relay:
                 raise TimeoutError("Kafka did not acknowledge before the end")
         return list(results.result())
 
-    def _block(self, blocked: dict[str, str], key: str, error: BaseException) -> None:
-        blocked[key] = f"{type(error).__name__}: {error}"[:200]
+    def _block(self, blocked: dict[str, str], key: str, error: TooLarge) -> None:
+        blocked[key] = str(error)
         if self.blocked.get(key) != blocked[key]:
-            _log.error("an event cannot be sent; its key waits", key=key, error=blocked[key])
+            _log.error("an event cannot be sent; its key waits", service=self.service, key=key, error=blocked[key])
 
-    async def _copy_dead_letters(self, connection: AsyncConnection, producer: AIOKafkaProducer) -> None:
-        """The rows are the dead letters; a copy that cannot be sent must not hold up events, so it waits a while."""
-        try:
-            while dead := (await connection.execute(_READ_DEAD)).all():
-                await self._send_dead(connection, producer, dead)
-        except (TimeoutError, KafkaError) as error:
-            _log.warning("dead letters are not copied to their topic yet", error=f"{type(error).__name__}: {error}")
-            self._dead_letters_after = asyncio.get_running_loop().time() + _DEAD_LETTER_SECONDS
+    async def _learn_limit(self, batch: Batch) -> None:
+        """This batch was refused: send smaller ones, as the topic says or, where it does not, of half the size."""
+        topic, refused = batch.topic, batch.bytes
+        known = await largest_record(self.cluster, topic)
+        smaller = refused // 2 if len(batch.rows) > 1 else refused - 1
+        self.limits[topic] = known if known is not None and known < refused else smaller
+        self._limits_after = asyncio.get_running_loop().time() + _LIMIT_SECONDS
+        _log.warning(
+            "a batch was too large for its topic; smaller ones are sent", service=self.service, topic=topic,
+            refused_bytes=refused, max_message_bytes=known, batch_bytes=self.limits[topic],
+        )  # fmt: skip
 
-    async def _send_dead(self, connection: AsyncConnection, producer: AIOKafkaProducer, rows: Sequence[Row[Any]]) -> None:
-        topic = dead_letter_topic(self.service).name
-        for row in rows:
-            headers = [
-                (name_shown(name_of_kept(name)), base64.b64decode(value or "")) for name, value in _pairs(row.headers)
-            ]
-            headers += [
-                ("dlq_error", row.error.encode()),
-                ("dlq_topic", row.topic.encode()),
-                ("dlq_partition", str(row.partition).encode()),
-                ("dlq_offset", str(row.offset).encode()),
-                ("dlq_attempts", str(row.attempts).encode()),
-                ("dlq_appended_at", row.appended_at.astimezone(UTC).isoformat().encode()),
-            ]
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                await producer.send_and_wait(topic, row.value if row.value is not None else b"", row.key, headers=headers)
-            await connection.execute(_MARK_DEAD, {"topic": row.topic, "partition": row.partition, "offset": row.offset})
-
-
-def _pairs(headers: object) -> list[tuple[str, str | None]]:
-    return json.loads(headers) if isinstance(headers, str) else headers  # type: ignore[return-value]
+    async def _ask_limits_again(self) -> None:
+        """Whether topics take more than was learned. One that does not say is tried again with our own limit."""
+        if not self.limits or asyncio.get_running_loop().time() < self._limits_after:
+            return
+        self._limits_after = asyncio.get_running_loop().time() + _LIMIT_SECONDS
+        for topic in list(self.limits):
+            known = await largest_record(self.cluster, topic)
+            if known is None or known >= RECORD_BYTES:
+                del self.limits[topic]
+            else:
+                self.limits[topic] = known

@@ -61,9 +61,10 @@ class Runtime:
         """For the consumer, which tries again whatever happens."""
         self.publisher = Publisher(settings.cluster, f"neuroweaver-{service}")
         self.signals = Signals(url)
-        self.health = Health(
-            service, ("migrated", "restored", "database", "broker", "topics", "consuming", "handling", "moving", "relaying")
-        )
+        required = (
+            "migrated", "restored", "database", "broker", "topics", "consuming", "handling", "moving", "relaying", "copying",
+        )  # fmt: skip
+        self.health = Health(service, required)
         self.health.report("handling", True)
         self.health.report("moving", True)
 

@@ -10,11 +10,32 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 _RETRIED_STATES = ("08", "40", "53", "55P03", "57", "58")
 """SQLSTATE classes: connection, rollback (deadlock), resources, lock not available, operator intervention, system."""
+_SESSION_STATES = ("25006", "26000", "42P05")
+"""The session may only read (it began on a standby, or before a failover); its prepared statements are not where a pooler sends it."""
+_STALE_PLAN = "cached plan must not change result type"
+
+
+class ReadsOnly(Exception):
+    """A session that may only read, where somebody has to write."""
+
+    def __init__(self) -> None:
+        super().__init__("the database only reads: it is a standby, or default_transaction_read_only is on")
+
+
+def ends_session(error: BaseException) -> bool:
+    """Whether `error` belongs to its session, so that the same succeeds on a new one: the connection is to be replaced."""
+    if isinstance(error, DBAPIError):
+        error = error.orig or error
+    if isinstance(error, ReadsOnly):
+        return True
+    return str(getattr(error, "sqlstate", None) or "") in _SESSION_STATES or _STALE_PLAN in str(error)
 
 
 def is_surroundings(error: BaseException) -> bool:
     """Whether `error` says that database or broker are away or busy, so that trying the same again can succeed."""
     if isinstance(error, (OSError, asyncio.TimeoutError, KafkaError, PoolTimeoutError, DisconnectionError)):
+        return True
+    if ends_session(error):
         return True
     if isinstance(error, DBAPIError):
         state = str(getattr(error.orig, "sqlstate", None) or "")

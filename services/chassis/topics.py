@@ -7,10 +7,14 @@ from typing import Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 
 from schemas.topics import CATALOGUE, Topic
 from services.chassis.cluster import Cluster
+from services.chassis.logging import get_logger
+from services.chassis.surroundings import described
+
+_log = get_logger(__name__)
 
 Action = Literal["create", "configure", "conflict"]
 
@@ -68,6 +72,16 @@ async def apply(cluster: Cluster) -> list[Change]:
                 if code:
                     raise TopicFailure(f"topic {name} was not configured: {message or for_code(code).__name__}")
         return changes
+
+
+async def largest_record(cluster: Cluster, topic: str) -> int | None:
+    """`max.message.bytes` of a topic; None where the cluster does not say, for whatever reason."""
+    try:
+        async with _admin(cluster) as admin:
+            return int((await _configurations(admin, [topic]))[topic]["max.message.bytes"])
+    except (KafkaError, OSError, LookupError, ValueError) as error:
+        _log.warning("max.message.bytes is not known", topic=topic, error=described(error))
+        return None
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from services.chassis.deadletters import handling, rows
 from services.chassis.devstack.kafka import KafkaServer
 from services.chassis.devstack.postgres import PostgresServer
-from services.chassis.relay import _LOCK as RELAY_LOCK
+from services.chassis.relay import RELAY_LOCK
 from tests.faults.field import Field
 from tests.faults.history import Verdict
 from tests.faults.member import POINTS

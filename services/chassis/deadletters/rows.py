@@ -284,7 +284,8 @@ def _storable(said: str) -> str:
     return said.replace("\x00", "\\x00")
 
 
-def _headers(encoded: str) -> tuple[tuple[str, bytes | None], ...]:
+def headers_of(encoded: str) -> tuple[tuple[str, bytes | None], ...]:
+    """The record's headers as they are kept in a row."""
     return tuple(
         (name_of_kept(name), None if value is None else base64.b64decode(value)) for name, value in json.loads(encoded)
     )
@@ -298,7 +299,7 @@ def _letter(row: Mapping[Any, Any]) -> Letter:
         timestamp=round(row["appended_at"].timestamp() * 1000),
         key=row["key"],
         value=row["value"],
-        headers=_headers(row["headers"]),
+        headers=headers_of(row["headers"]),
         state=row["state"],
         names=frozenset(row["names"]),
         event_type=row["event_type"],
@@ -313,7 +314,7 @@ def _letter(row: Mapping[Any, Any]) -> Letter:
 def _view(row: Mapping[Any, Any]) -> DeadLetter:
     known = {name: row[name] for name in DeadLetter.model_fields if name in row}
     known["key"], known["value"] = _text(row["key"]), _text(row["value"])
-    known["headers"] = tuple((name_shown(name), _text(value) or "") for name, value in _headers(row["headers"]))
+    known["headers"] = tuple((name_shown(name), _text(value) or "") for name, value in headers_of(row["headers"]))
     return DeadLetter(**known, job_id=row["correlation_id"])
 
 
