@@ -1,7 +1,8 @@
-"""Why: a partition that has records and does not move is the one fault that nothing else shows: no error, no dead letter.
+"""A partition that has records and does not move is the one fault that nothing else shows: no error, no dead letter.
 
 What is measured is progress per partition, not whether the broker answers: a batch that the client cannot read, or an
-outsider's transaction that stays open, stops a partition in silence.
+outsider's transaction that stays open, stops a partition in silence. A transaction's marker and what was aborted are nothing to
+read: a partition is at its end where the client has come to it and nothing that it handed over is still to be applied.
 """
 
 import asyncio
@@ -10,20 +11,73 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 
+from schemas.topics import CATALOGUE
 from services.chassis import metrics
 from services.chassis.health import Health
 from services.chassis.records import Partition
 
 _LOOK_SECONDS = 5.0
 STUCK_SECONDS = 30.0
+LOSSY_SECONDS = 300.0
+"""A topic that is not kept for ever may stand for so long."""
+_LOSSY = frozenset(topic.name for topic in CATALOGUE if topic.retention_ms is not None)
 
 
-@dataclass
-class _Seen:
-    next_offset: int
-    moved_at: float
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A partition when it was last looked at."""
+
+    position: int
+    reached: int
+    """The highest offset to which it was read or applied since then."""
+    behind_since: float | None
+    """Monotonic time since which there is something to read and it is not read; None where there is nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a partition is read, and how far it goes."""
+
+    position: int
+    """First offset that is not applied."""
+    read: int
+    """First offset that the client has not passed."""
+    waits: bool
+    """Whether records that the client handed over are still to be applied."""
+    stable: int
+    """First offset that nobody may read yet."""
+    end: int
+    """First offset that is not written."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is something to read or to apply."""
+        return self.waits or max(self.read, self.position) < max(self.end, self.stable)
+
+
+def look_at(seen: Seen | None, reach: Reach, now: float) -> Seen:
+    """What is known of a partition after another look: time counts anew when it has moved, or was at its end."""
+    if seen is None or reach.position < seen.position:  # new, or another log begins
+        seen = Seen(reach.position, reach.position, None)
+    reached = max(seen.reached, reach.read, reach.position)  # what is read again after a seek is no progress
+    if not reach.behind:
+        return Seen(reach.position, reached, None)
+    stands = seen.behind_since is not None and seen.reached == reached
+    return Seen(reach.position, reached, seen.behind_since if stands else now)
+
+
+def stuck(partition: Partition, reach: Reach, seen: Seen, now: float) -> str | None:
+    """What to say of a partition that has not moved for too long."""
+    if seen.behind_since is None or now - seen.behind_since <= (LOSSY_SECONDS if partition[0] in _LOSSY else STUCK_SECONDS):
+        return None
+    said = f"{partition[0]}:{partition[1]} stands at offset {reach.position}, {reach.end - reach.position} before its end"
+    if not reach.waits and reach.read >= reach.stable and reach.stable < reach.end:
+        return (
+            f"{said}: another program's transaction is open from offset {reach.stable}, and nothing behind it can be read"
+        )
+    return said
 
 
 @dataclass
@@ -32,9 +86,9 @@ class LagWatch:
 
     service: str
     health: Health
-    _ends: Mapping[TopicPartition, int] = field(default_factory=dict)
+    _stable: Mapping[TopicPartition, int] = field(default_factory=dict)
     _looked_at: float = float("-inf")
-    _seen: dict[Partition, _Seen] = field(default_factory=dict)
+    _seen: dict[Partition, Seen] = field(default_factory=dict)
 
     async def look(
         self,
@@ -47,20 +101,35 @@ class LagWatch:
         1970; `held`: partitions whose standstill is reported elsewhere."""
         await self._read_ends(consumer, positions)
         now = time.monotonic()
-        stuck = []
+        said = []
         for partition, position in positions.items():
-            seen = self._seen.get(partition)
-            if seen is None or seen.next_offset != position:
-                seen = self._seen[partition] = _Seen(position, now)
-            behind = self._ends.get(TopicPartition(*partition), 0) - position
-            since = waiting.get(partition, time.time() - (now - seen.moved_at))
-            age = max(0.0, time.time() - since) if behind > 0 else 0.0
+            reach = await self._reach(consumer, partition, position, partition in waiting)
+            if reach is None:
+                continue
+            seen = self._seen[partition] = look_at(self._seen.get(partition), reach, now)
+            since = waiting.get(partition, time.time() - (now - (seen.behind_since or now)))
+            age = max(0.0, time.time() - since) if reach.behind else 0.0
             metrics.LAG_SECONDS.labels(self.service, partition[0], str(partition[1])).set(age)
-            if behind > 0 and partition not in held and now - seen.moved_at > STUCK_SECONDS:
-                stuck.append(f"{partition[0]}:{partition[1]} stands at offset {position}, {behind} before its end")
+            if partition not in held and (reason := stuck(partition, reach, seen, now)):
+                said.append(reason)
         for gone in self._seen.keys() - positions.keys():
             del self._seen[gone]
-        self.health.report("moving", not stuck, "; ".join(stuck))
+            metrics.LAG_SECONDS.remove(self.service, gone[0], str(gone[1]))
+        self.health.report("moving", not said, "; ".join(said))
+
+    async def _reach(self, consumer: AIOKafkaConsumer, partition: Partition, position: int, waits: bool) -> Reach | None:
+        """None for a partition that is no longer ours, or of which nothing is known yet."""
+        wanted = TopicPartition(*partition)
+        try:
+            async with asyncio.timeout(1):
+                read = await consumer.position(wanted)
+        except (TimeoutError, IllegalStateError):
+            return None
+        if wanted not in consumer.assignment():
+            return None
+        fetched = consumer.highwater(wanted) or 0
+        stable = max(self._stable.get(wanted, 0), consumer.last_stable_offset(wanted) or 0)
+        return Reach(position, read, waits, stable, max(stable, fetched))
 
     async def _read_ends(self, consumer: AIOKafkaConsumer, positions: Mapping[Partition, int]) -> None:
         if time.monotonic() - self._looked_at < _LOOK_SECONDS or not positions:
@@ -68,6 +137,6 @@ class LagWatch:
         self._looked_at = time.monotonic()
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
-                self._ends = await consumer.end_offsets([TopicPartition(*partition) for partition in positions])
+                self._stable = await consumer.end_offsets([TopicPartition(*partition) for partition in positions])
         except (TimeoutError, KafkaError, OSError):  # the broker is away: its condition says so
-            self._ends = {}
+            self._stable = {}

@@ -27,6 +27,13 @@ STOPPED = Gauge(
 FAILURES = Counter(
     "neuroweaver_handling_failures", "Times that handling a record failed.", ["service", "topic"], registry=REGISTRY
 )
+CONDITION = Gauge(
+    "neuroweaver_condition", "1 where a condition of readiness holds; /health/detailed says why it does not.",
+    ["service", "condition"], registry=REGISTRY,
+)  # fmt: skip
+CONDITION_CHANGES = Counter(
+    "neuroweaver_condition_changes", "Times that a condition changed sides.", ["service", "condition"], registry=REGISTRY
+)
 BATCH_SECONDS = Histogram("neuroweaver_batch_seconds", "Seconds per batch transaction.", ["service"], registry=REGISTRY)
 LAG_SECONDS = Gauge(
     "neuroweaver_lag_seconds", "Age of the oldest record not yet applied.", ["service", "topic", "partition"],

@@ -26,6 +26,7 @@ class ConditionView(BaseModel):
     holds: bool
     reason: str = Field(description="Why it does not hold, or what there is to say.")
     since: datetime | None = Field(description="When it last changed sides; null: not yet known.")
+    changes_last_hour: int = Field(description="How often it changed sides in the last hour.")
 
 
 class ServiceView(BaseModel):
@@ -97,6 +98,7 @@ def _view(health: Health) -> ServiceView:
                 holds=bool(known and known.holds),
                 reason=known.reason if known else "not yet known",
                 since=known.since if known else None,
+                changes_last_hour=health.changes(name),
             )
         )
     return ServiceView(name=health.service, live=health.live, ready=health.ready, conditions=conditions)
