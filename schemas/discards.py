@@ -21,16 +21,13 @@ class RecordDiscarded(EventData):
 
 
 class RecordsSkipped(EventData):
-    """An operator let a service go on behind a stretch of the log that it cannot read or that was removed before it was read."""
+    """An operator let a service go on behind a stretch of the log that was removed before the service had read it."""
 
     service: str = Field(description="The service that goes on behind it, and the record's key.")
     topic: str = Field(description="Topic of the stretch.")
     partition: int = Field(ge=0, description="Partition of the stretch.")
     first_offset: int = Field(ge=0, description="First offset that was not read.")
     next_offset: int = Field(ge=1, description="First offset behind the stretch, from which the service goes on.")
-    cause: str = Field(
-        description="record: nothing there could be read. removed: retention or delete-records took it before it was read."
-    )
     error: str = Field(description="What the service said of it.")
     reason: str = Field(min_length=1, max_length=2000, description="Why it goes on, in the operator's words.")
     skipped_by: str = Field(min_length=1, max_length=256, description="Who let it go on.")

@@ -190,7 +190,6 @@ def _story() -> Iterator[_Told]:
         partition=5,
         first_offset=118,
         next_offset=121,
-        cause="removed",
         error="offsets 118 to 120 were removed from the log before they were read",
         reason="Retention was one hour during the outage; the executors' outcomes were told by hand.",
         skipped_by="ada",

@@ -3,6 +3,7 @@
 Audit, verify and rebuild read through here, and only what is committed.
 """
 
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,8 +21,14 @@ Range = tuple[int, int]
 
 _CHUNK_RECORDS = 1000
 _POLL_MS = 200
+PATIENCE_SECONDS = 60.0
+"""So long the log is read without a step forward."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+
+
+class LogStands(TimeoutError):
+    """The log does not come to where it was to be read: what it names does not exist there, or the broker is away."""
 
 
 class UnknownTopic(ValueError):
@@ -61,7 +68,7 @@ async def cluster_id(cluster: Cluster) -> str:
 async def read(cluster: Cluster, ranges: Mapping[Partition, Range]) -> AsyncIterator[list[ConsumerRecord]]:
     """Every record of [first, end) of each partition, in order per partition, in chunks; ends when all are read.
 
-    An end beyond what the log holds is waited for. Raises the broker's errors.
+    An end beyond what the log holds is waited for, though not for ever. Raises LogStands and the broker's errors.
     """
     wanted = {TopicPartition(*partition): span for partition, span in ranges.items() if span[0] < span[1]}
     if not wanted:
@@ -70,6 +77,8 @@ async def read(cluster: Cluster, ranges: Mapping[Partition, Range]) -> AsyncIter
         consumer.assign(list(wanted))
         for partition, (first, _) in wanted.items():
             consumer.seek(partition, first)
+        reached = dict.fromkeys(wanted, -1)
+        moved_at = time.monotonic()
         while wanted:
             chunk: list[ConsumerRecord] = []
             for partition, records in (
@@ -79,9 +88,25 @@ async def read(cluster: Cluster, ranges: Mapping[Partition, Range]) -> AsyncIter
             if chunk:
                 yield chunk
             for partition, (_, end) in list(wanted.items()):
-                if await consumer.position(partition) >= end:
+                position = await consumer.position(partition)
+                if position != reached[partition]:
+                    reached[partition], moved_at = position, time.monotonic()
+                if position >= end:
                     del wanted[partition]
                     consumer.pause(partition)
+            if wanted and time.monotonic() - moved_at > PATIENCE_SECONDS:
+                raise LogStands(_not_come(wanted, reached))
+
+
+def _not_come(wanted: Mapping[TopicPartition, Range], reached: Mapping[TopicPartition, int]) -> str:
+    places = ", ".join(
+        f"{partition.topic}:{partition.partition} up to offset {end}, which was read up to {reached[partition]}"
+        for partition, (_, end) in sorted(wanted.items())
+    )
+    return (
+        f"the log was to be read in {places}, and nothing came for {PATIENCE_SECONDS:g} s: it ends there, so it is another log or a "
+        "transaction is open, or the broker does not answer; see `neuroweaver partitions list` and `neuroweaver doctor`"
+    )
 
 
 @asynccontextmanager

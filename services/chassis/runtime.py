@@ -20,6 +20,7 @@ from services.chassis.effects import Effects
 from services.chassis.health import Health
 from services.chassis.logging import get_logger
 from services.chassis.migrate import ensure_migrated
+from services.chassis.partitions.reading import Reading
 from services.chassis.publisher import Publisher
 from services.chassis.relay import Relay
 from services.chassis.replay.projection import Projection
@@ -79,6 +80,13 @@ class Runtime:
     def handling(self) -> Handling:
         """What it takes to handle this service's dead letters."""
         return Handling(self.service, self.domain, self.effects, self.settings.database_url_for(self.service))
+
+    @property
+    def reading(self) -> Reading:
+        """What this service reads, and where it keeps how far."""
+        topics = tuple(topic.name for topic in self.topics)
+        url = self.settings.database_url_for(self.service)
+        return Reading(self.service, self.domain.source, topics, self.settings.cluster, url)
 
     def transact(self, refs: Iterable[Ref]) -> AbstractAsyncContextManager[Command]:
         """One locked transaction on `refs`, for a timer, worker or HTTP command."""

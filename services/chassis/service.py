@@ -9,6 +9,8 @@ from fastapi import APIRouter
 from services.chassis.deadletters.api import dead_letter_router
 from services.chassis.deadletters.handling import Handling
 from services.chassis.health import Health
+from services.chassis.partitions.api import partition_router
+from services.chassis.partitions.reading import Reading
 from services.chassis.replay.api import projection_router
 from services.chassis.replay.background import Replays
 from services.chassis.replay.projection import Projection
@@ -27,6 +29,7 @@ class Service:
     health: Health
     projection: Projection
     handling: Handling
+    reading: Reading
 
 
 def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Task] = ()) -> Service:
@@ -36,6 +39,7 @@ def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Task] = ())
     own.include_router(router)
     own.include_router(projection_router(replays))
     own.include_router(dead_letter_router(runtime.engine, runtime.handling))
+    own.include_router(partition_router(runtime.engine, runtime.reading))
     return Service(
         name=runtime.service,
         lifespan=lambda: runtime.run((*tasks, replays.run)),
@@ -43,4 +47,5 @@ def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Task] = ())
         health=runtime.health,
         projection=runtime.projection,
         handling=runtime.handling,
+        reading=runtime.reading,
     )

@@ -11,7 +11,8 @@ from services.chassis.devstack.jars import JarFailure
 from services.chassis.devstack.java import NoJava
 from services.chassis.devstack.process import ServerFailure
 from services.chassis.devstack.state import StackBusy
-from services.chassis.log import UnknownTopic
+from services.chassis.identity.metadata import NoIdentity
+from services.chassis.log import LogStands, UnknownTopic
 from services.chassis.replay.checks import Refused as ReplayRefused
 from services.chassis.replay.runs import Busy
 from services.chassis.surroundings import is_surroundings
@@ -27,6 +28,8 @@ _OWN = (
     ReplayRefused,
     RecordFailure,
     UnknownTopic,
+    LogStands,
+    NoIdentity,
     JarFailure,
     NoJava,
     ServerFailure,

@@ -70,6 +70,14 @@ app.add_typer(
 )
 app.add_typer(
     typer.Typer(
+        cls=_loaded_from("services.cli.partitions"),
+        help="Show how far services have read the log, and let a partition that stands go on.",
+        no_args_is_help=True,
+    ),
+    name="partitions",
+)
+app.add_typer(
+    typer.Typer(
         cls=_loaded_from("services.cli.audit.command"), help="Prove how each model came about.", no_args_is_help=True
     ),
     name="audit",

@@ -16,7 +16,7 @@ from services.chassis.replay.rebuild import Told, Verification
 from services.chassis.replay.row import rebuild_row, row_ref
 from services.chassis.replay.status import ProjectionStatus, status
 from services.cli.exits import EXIT_CODES, Exit
-from services.cli.output import err, out, print_json, print_table, printable, say
+from services.cli.output import err, out, print_json, print_line, print_table, printable, say
 from services.cli.serve import composed, known
 
 app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
@@ -50,6 +50,9 @@ def show_status(
         print_json(found)
     else:
         print_table(("service", "rows", "lag", "last replay", "old versions"), [_status_row(item) for item in found])
+        for item in found:
+            for reason in dict.fromkeys(partition.stands for partition in item.partitions if partition.stands):
+                print_line(f"{item.service} stands: {reason}")
 
 
 @app.command()

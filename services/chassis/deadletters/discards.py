@@ -1,8 +1,8 @@
-"""Why: what was given up is on the log, so that a service whose database was lost leaves it out again."""
+"""What was given up is on the log, so that a service whose database was lost leaves it out again."""
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from schemas.discards import RecordDiscarded
+from schemas.discards import LogAccepted, RecordDiscarded
 from schemas.envelope import Event, Unreadable, decode
 from schemas.topics import DISCARDS
 from services.chassis import log, store
@@ -12,17 +12,31 @@ from services.chassis.records import appended_at
 
 
 async def read_discards(cluster: Cluster, source: str) -> list[RecordDiscarded]:
-    """Everything that `source` gave up, as the log has it."""
+    """Everything that `source` gave up, as the log has it, but for what lay in logs that are no longer read."""
     found: list[RecordDiscarded] = []
+    kinds = {RecordDiscarded.type_name(), LogAccepted.type_name()}
     async for chunk in log.read(cluster, await log.bounds(cluster, [DISCARDS.name])):
         for record in chunk:
             try:
-                event = decode(record.value, record.headers, {RecordDiscarded.type_name()}, appended_at(record))
+                event = decode(record.value, record.headers, kinds, appended_at(record))
             except Unreadable:
                 continue
-            if isinstance(event, Event) and isinstance(event.data, RecordDiscarded) and event.source == source:
+            if not isinstance(event, Event) or event.source != source:
+                continue
+            if isinstance(event.data, RecordDiscarded):
                 found.append(event.data)
+            elif isinstance(event.data, LogAccepted):
+                found = [known for known in found if not _belongs_to_the_log_before(known, event.data)]
     return found
+
+
+def _belongs_to_the_log_before(known: RecordDiscarded, accepted: LogAccepted) -> bool:
+    """Whether another record may lie at the place of one that was given up before `accepted`."""
+    same = accepted.topic_id == accepted.previous_topic_id  # it lost its end, the rest of it is as it was
+    return known.topic == accepted.topic and any(
+        moved.partition == known.partition and (not same or known.offset >= (moved.now or 0))
+        for moved in accepted.partitions
+    )
 
 
 async def learn_discards(engine: AsyncEngine, cluster: Cluster, source: str) -> None:

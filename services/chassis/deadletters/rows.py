@@ -68,6 +68,14 @@ _FLAG = text(
             AND (d.{WITHHELD} OR (d.state = 'discarded' AND d."offset" >= position.next_offset)))
         WHERE topic = :topic AND partition = :partition"""
 )
+_OPEN_FROM = text(
+    """SELECT count(*) FROM dead_letter
+       WHERE topic = :topic AND partition = :partition AND "offset" >= :first AND state <> 'discarded'"""
+)
+_FORGET_FROM = text(
+    """DELETE FROM dead_letter
+       WHERE topic = :topic AND partition = :partition AND "offset" >= :first AND state = 'discarded'"""
+)
 _COUNT = text("SELECT state, count(*) FROM dead_letter GROUP BY state")
 _LEARN = text(
     """INSERT INTO dead_letter (topic, partition, "offset", state, headers, event_type, event_id, error, reason, discarded_by,
@@ -261,6 +269,18 @@ async def give_up(connection: AsyncConnection, place: Place, reason: str, discar
 async def learn(connection: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> None:
     """Note what the log says was given up."""
     await connection.execute(_LEARN, rows)
+
+
+async def open_from(connection: AsyncConnection, partition: Partition, first: int) -> int:
+    """How many dead letters of a partition from offset `first` on are neither retried nor discarded."""
+    values = {"topic": partition[0], "partition": partition[1], "first": first}
+    return int(await connection.scalar(_OPEN_FROM, values) or 0)
+
+
+async def forget(connection: AsyncConnection, partition: Partition, first: int) -> None:
+    """Leave out no longer what was given up in a partition from offset `first` on: its places are other records' now."""
+    values = {"topic": partition[0], "partition": partition[1], "first": first}
+    await connection.execute(_FORGET_FROM, values)
 
 
 async def flag(connection: AsyncConnection, partition: Partition) -> None:

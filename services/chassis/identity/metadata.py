@@ -17,6 +17,8 @@ from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
+from services.chassis.cluster import Cluster
+
 _NO_ID = UUID(int=0)
 
 
@@ -68,9 +70,9 @@ async def ask(client: AIOKafkaClient, topics: Iterable[str]) -> FoundLog:
     return FoundLog(answer.cluster_id, found)
 
 
-async def ask_once(bootstrap: str, topics: Iterable[str]) -> FoundLog:
+async def ask_once(cluster: Cluster, topics: Iterable[str]) -> FoundLog:
     """The same over a connection of its own. Raises as `ask` does."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="neuroweaver-identity", request_timeout_ms=15_000)
+    admin = AIOKafkaAdminClient(**cluster.connection(), client_id="neuroweaver-identity", request_timeout_ms=15_000)
     await admin.start()
     try:
         return await ask(admin._client, topics)

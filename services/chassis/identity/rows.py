@@ -20,6 +20,7 @@ _REPLACE = text(
     """INSERT INTO log_identity (topic, cluster_id, topic_id) VALUES (:topic, :cluster_id, :topic_id)
        ON CONFLICT (topic) DO UPDATE SET cluster_id = :cluster_id, topic_id = :topic_id, noted_at = now()"""
 )
+_REMOVE_POSITION = text("DELETE FROM position WHERE topic = :topic AND partition = :partition")
 _STAND = text(
     """INSERT INTO standing (topic, partition, cause, "offset", next_offset, reason)
        VALUES (:topic, :partition, :cause, :offset, :next_offset, :reason)
@@ -64,6 +65,12 @@ def _values(found: FoundLog, topics: Iterable[str]) -> list[dict[str, str]]:
         for topic in sorted(topics)
         if topic in found.topics
     ]
+
+
+async def remove_positions(connection: AsyncConnection, partitions: Iterable[Partition]) -> None:
+    """Forget how far partitions were read that do not exist any more."""
+    for topic, partition in sorted(partitions):
+        await connection.execute(_REMOVE_POSITION, {"topic": topic, "partition": partition})
 
 
 async def stand(connection: AsyncConnection, standing: Mapping[Partition, Standing]) -> None:

@@ -1,6 +1,7 @@
 """Why: what must hold before a projection is made again; each refusal names what is wrong and what to do, and touches nothing."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from sqlalchemy import text
@@ -8,6 +9,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.chassis import log, store
+from services.chassis.identity import rows
+from services.chassis.identity.examine import Span, Standing, all_standing
+from services.chassis.identity.metadata import ask_once
 from services.chassis.records import Partition
 from services.chassis.replay.projection import Projection
 from services.chassis.revisions import missing, unknown
@@ -30,14 +34,9 @@ async def examine(projection: Projection, engine: AsyncEngine, *, accept_incompl
     """The first offset of each partition of the projection's topics. Raises Refused and UnknownTopic."""
     await _same_schema(projection, engine)
     spans = await log.bounds(projection.cluster, projection.topics)
-    async with engine.connect() as connection:
-        positions = await store.positions(connection)
-    for partition, (_, end) in spans.items():
-        if positions.get(partition, 0) > end:
-            raise Refused(
-                f"{partition[0]}:{partition[1]} is applied up to offset {positions[partition]} but ends at {end}: "
-                "this is another log than the one the projection was made of; point the service at its own cluster"
-            )
+    standing = await standing_of(projection, engine, spans)
+    if reasons := [why.reason for why in standing.values() if why.cause != "removed"]:
+        raise Refused(f"the projection was not made of this log: {'; '.join(reasons)}")
     gone = {partition: begin for partition, (begin, _) in spans.items() if begin > 0}
     if gone and not accept_incomplete:
         where = ", ".join(f"{topic}:{number} from offset {begin}" for (topic, number), begin in sorted(gone.items()))
@@ -47,6 +46,19 @@ async def examine(projection: Projection, engine: AsyncEngine, *, accept_incompl
         )
     await _enough_disk(engine)
     return {partition: begin for partition, (begin, _) in spans.items()}
+
+
+async def standing_of(
+    projection: Projection, engine: AsyncEngine, spans: Mapping[Partition, log.Range]
+) -> dict[Partition, Standing]:
+    """The partitions of the projection's topics that may not be read on from their positions, and why."""
+    found = await ask_once(projection.cluster, projection.topics)
+    async with engine.connect() as connection:
+        known = await store.positions(connection)
+        kept = await rows.kept(connection)
+    positions = {partition: offset for partition, offset in known.items() if partition[0] in projection.topics}
+    ranges = {partition: Span(*span) for partition, span in spans.items()}
+    return all_standing(projection.service, positions, kept, found, ranges)
 
 
 async def _same_schema(projection: Projection, engine: AsyncEngine) -> None:

@@ -8,8 +8,9 @@ from sqlalchemy import text
 from schemas.base import Frozen
 from services.chassis import log, store
 from services.chassis.replay import runs, shadow
+from services.chassis.replay.checks import standing_of
 from services.chassis.replay.projection import Projection
-from services.chassis.replay.rebuild import engine_of
+from services.chassis.replay.rebuild import engine_of, of_topics
 from services.chassis.replay.runs import Run
 
 
@@ -19,8 +20,9 @@ class PartitionStatus(Frozen):
     topic: str
     partition: int
     next_offset: int = Field(description="First offset that is not applied.")
-    end_offset: int = Field(description="First offset that is not written.")
-    complete_from: int = Field(description="First offset that the log still has.")
+    end_offset: int | None = Field(description="First offset that is not written; null: there is no such partition.")
+    complete_from: int | None = Field(description="First offset that the log still has; null: there is no such partition.")
+    stands: str | None = Field(description="Why it is not read on from there; null where it is.")
 
 
 class ProjectionStatus(Frozen):
@@ -36,14 +38,15 @@ class ProjectionStatus(Frozen):
     @property
     def lag(self) -> int:
         """Records that are not applied yet."""
-        return sum(max(0, found.end_offset - found.next_offset) for found in self.partitions)
+        return sum(max(0, (found.end_offset or 0) - found.next_offset) for found in self.partitions)
 
 
 async def status(projection: Projection) -> ProjectionStatus:
     """Read it from the database and the log; changes nothing. Raises the servers' errors."""
     spans = await log.bounds(projection.cluster, projection.topics)
     async with engine_of(projection) as engine, engine.connect() as connection:
-        positions = await store.positions(connection)
+        standing = await standing_of(projection, engine, spans)
+        positions = of_topics(projection, await store.positions(connection))
         tables, newest = {}, []
         for name in sorted(projection.domain.aggregates):
             row = (await connection.execute(text(f"SELECT count(*), max(updated_at) FROM {name}"))).one()
@@ -60,8 +63,10 @@ async def status(projection: Projection) -> ProjectionStatus:
                     next_offset=positions.get((topic, number), 0),
                     end_offset=end,
                     complete_from=begin,
+                    stands=why.reason if (why := standing.get((topic, number))) else None,
                 )
-                for (topic, number), (begin, end) in sorted(spans.items())
+                for topic, number in sorted(spans.keys() | positions.keys())
+                for begin, end in [spans.get((topic, number), (None, None))]
             ),
             runs=tuple(await runs.last_runs(connection)),
             old_versions=tuple(await shadow.old_versions(connection)),

@@ -7,6 +7,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from schemas.topics import JOBS, REQUESTS
+from services.chassis.cluster import Cluster
 from services.chassis.identity import metadata
 from services.chassis.identity.metadata import ask, ask_once
 from tests.toy import until
@@ -18,15 +19,15 @@ async def test_a_topic_has_an_id_that_another_topic_of_the_same_name_does_not_ha
     name = unique("again")
 
     async def exists() -> bool:
-        return name in (await ask_once(kafka, [name])).topics
+        return name in (await ask_once(Cluster(kafka), [name])).topics
 
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
         await admin.create_topics([NewTopic(name, 3, 1)])
         await until(exists)
-        first = await ask_once(kafka, [name, JOBS.name, "neuroweaver.never-made"])
-        assert first == await ask_once(kafka, [name, JOBS.name, "neuroweaver.never-made"])
+        first = await ask_once(Cluster(kafka), [name, JOBS.name, "neuroweaver.never-made"])
+        assert first == await ask_once(Cluster(kafka), [name, JOBS.name, "neuroweaver.never-made"])
         assert first.topics.keys() == {name, JOBS.name}
         assert (first.topics[name].partitions, first.topics[name].replicas) == (frozenset({0, 1, 2}), 1)
         await admin.delete_topics([name])
@@ -34,7 +35,7 @@ async def test_a_topic_has_an_id_that_another_topic_of_the_same_name_does_not_ha
             await asyncio.sleep(0.05)
         await admin.create_topics([NewTopic(name, 3, 1)])
         await until(exists)
-        second = await ask_once(kafka, [name, JOBS.name])
+        second = await ask_once(Cluster(kafka), [name, JOBS.name])
     finally:
         await admin.close()
     assert second.cluster_id == first.cluster_id
@@ -48,9 +49,9 @@ async def test_a_topic_has_an_id_that_another_topic_of_the_same_name_does_not_ha
 async def test_every_version_of_the_request_says_the_same(
     kafka: str, version: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = await ask_once(kafka, [REQUESTS.name])
+    usual = await ask_once(Cluster(kafka), [REQUESTS.name])
     monkeypatch.setattr(metadata._MetadataRequest, "_CLASSES", (version,))
-    assert await ask_once(kafka, [REQUESTS.name]) == usual
+    assert await ask_once(Cluster(kafka), [REQUESTS.name]) == usual
 
 
 async def test_a_broker_that_does_not_tell_topic_ids_is_not_believed(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:

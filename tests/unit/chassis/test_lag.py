@@ -112,7 +112,7 @@ async def test_a_partition_that_moves_is_not_stuck_however_far_behind_it_is(cloc
 async def test_a_record_that_comes_after_a_long_rest_is_given_its_time(clock: Clock) -> None:
     watch = a_watch()
     await after(clock, watch, Client(read=5, stable=5), 10 * STUCK_SECONDS, position=5)
-    await watch.look(Client(read=5, stable=6), {PARTITION: 5}, {}, ())  # type: ignore[arg-type]
+    await watch.look(Client(read=5, stable=6), {PARTITION: 5}, {}, ())
     assert watch.health.ready
 
 
@@ -130,7 +130,7 @@ async def test_progress_that_is_not_consumed_for_five_minutes_is_reported(clock:
 async def test_a_partition_that_is_no_longer_ours_neither_counts_nor_has_a_metric(clock: Clock) -> None:
     watch = a_watch()
     await after(clock, watch, Client(read=5, stable=9), STUCK_SECONDS + 1, position=5)
-    await watch.look(Client(read=0, stable=0), {}, {}, ())  # type: ignore[arg-type]
+    await watch.look(Client(read=0, stable=0), {}, {}, ())
     assert watch.health.ready
     labels = {"service": "toy", "topic": "requests", "partition": "3"}
     assert REGISTRY.get_sample_value("neuroweaver_lag_seconds", labels) is None

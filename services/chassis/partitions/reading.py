@@ -1,0 +1,71 @@
+"""What it takes to say where a service stands in the log, from beside it: no consumer, no group, only database and broker."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from schemas.topics import CATALOGUE
+from services.chassis import log, store
+from services.chassis.cluster import Cluster
+from services.chassis.identity import rows
+from services.chassis.identity.examine import KeptLog, Span, Standing, all_standing
+from services.chassis.identity.metadata import FoundLog, ask_once
+from services.chassis.records import Partition
+
+LOSSY = frozenset(topic.name for topic in CATALOGUE if topic.retention_ms is not None)
+"""Topics that are not kept for ever: a service starts over in them by itself, and says so in its log."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a service reads, and where it keeps how far."""
+
+    service: str
+    source: str
+    """`ce_source` of its own events."""
+    topics: tuple[str, ...]
+    cluster: Cluster
+    database_url: str
+
+
+@dataclass(frozen=True)
+class LogNow:
+    """The log as it is now."""
+
+    found: FoundLog
+    spans: dict[Partition, Span]
+    """Of every partition that exists."""
+
+
+async def look(reading: Reading) -> LogNow:
+    """Raises NoIdentity and the broker's errors."""
+    found = await ask_once(reading.cluster, reading.topics)
+    spans = await log.bounds(reading.cluster, found.topics)
+    return LogNow(found, {partition: Span(*span) for partition, span in spans.items()})
+
+
+@dataclass(frozen=True)
+class Places:
+    """How far a service has come, and what stands."""
+
+    positions: dict[Partition, int]
+    kept: dict[str, KeptLog]
+    said: dict[Partition, rows.Stands]
+    """What the service itself says of partitions that stand, as of its last look."""
+    standing: dict[Partition, Standing]
+    """What stands now: the log's own reasons, else what the service says."""
+
+
+async def places(connection: AsyncConnection, reading: Reading, now: LogNow) -> Places:
+    """Read it from the database."""
+    known = await store.positions(connection)
+    positions = {partition: offset for partition, offset in known.items() if partition[0] in reading.topics}
+    kept, said = await rows.kept(connection), await rows.standing(connection)
+    found = all_standing(reading.service, positions, kept, now.found, now.spans)
+    told = {p: one.standing for p, one in said.items() if one.standing.cause in ("record", "gap") and p in positions}
+    return Places(positions, kept, said, told | found)
+
+
+def engine_of(reading: Reading) -> AsyncEngine:
+    """An engine on the service's database; whoever asks disposes of it."""
+    return store.connect(reading.database_url, pool_size=2)

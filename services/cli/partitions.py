@@ -1,0 +1,117 @@
+"""`neuroweaver partitions`: how far each service has read the log, what stands and why; and how it goes on."""
+
+import asyncio
+import getpass
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Annotated, TypeVar
+
+import typer
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.steps import SERVICES
+from services.chassis.partitions.listing import PartitionView, listed
+from services.chassis.partitions.reading import Reading, engine_of
+from services.chassis.partitions.stepping import CannotStepOver, NotStanding, step_over
+from services.chassis.records import Partition
+from services.cli.exits import EXIT_CODES, Exit, stop_with
+from services.cli.output import out, print_json, print_line, print_table
+from services.cli.serve import composed, known
+
+app = typer.Typer(epilog=EXIT_CODES, no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+_PREFIX = "neuroweaver."
+_T = TypeVar("_T")
+
+
+@app.command("list")
+def list_partitions(
+    services: Annotated[
+        list[str] | None, typer.Argument(help="Services; all when none is named.", metavar="[SERVICE]...")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show position, end and state of every partition, and what it stands at, why and since when. Exit code 1 when one stands."""
+    with composed(known(services or SERVICES)) as built:
+        found = {one.name: _on(one.reading, partial(listed, reading=one.reading)) for one in built}
+    if json:
+        print_json(found)
+    else:
+        rows = [_row(service, view) for service, views in found.items() for view in views]
+        print_table(("service", "partition", "state", "position", "begin", "end", "since (UTC)"), rows)
+        for service, views in found.items():
+            for reason, places in _by_reason(views).items():
+                out.print()
+                print_line(f"{service}, {places}: {reason}")
+    stands = any(view.state == "stands" for views in found.values() for view in views)
+    raise typer.Exit(int(Exit.FAILED if stands else Exit.OK))
+
+
+@app.command("step-over")
+def step(
+    service: Annotated[str, typer.Argument(help="orchestrator, trainer, feedback or registry.", metavar="SERVICE")],
+    place: Annotated[str, typer.Argument(help="The partition that stands.", metavar="TOPIC:PARTITION")],
+    reason: Annotated[str, typer.Option(help="Why the service goes on; recorded on the log for ever.")],
+    by: Annotated[str | None, typer.Option(help="Who lets it go on; your user name when left out.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
+    json: Json = False,
+) -> None:
+    """Let a partition go on behind what it stands at: a record, removed records, another log. Exit code 1 when it does not stand."""
+    partition, who = _partition(place), by or getpass.getuser()
+    for name, said, most in (("--reason", reason, 2000), ("--by", who, 256)):
+        if not 0 < len(said.strip()) <= most:
+            stop_with(Exit.USAGE, f"{name}={said[:50]!r}: 1 to {most} characters are needed; it is recorded for ever")
+    with composed(known([service])) as (built,):
+        reading = built.reading
+        for view in _on(reading, partial(listed, reading=reading)):
+            if (view.topic, view.partition) == partition and view.state == "stands" and not yes:
+                print_line(f"{service} stands: {view.reason}")
+                typer.confirm("Go on behind it for ever?", abort=True, err=True)
+        try:
+            done = _on(
+                reading, partial(step_over, reading=reading, partition=partition, reason=reason.strip(), by=who.strip())
+            )
+        except (NotStanding, CannotStepOver) as error:
+            stop_with(Exit.FAILED, str(error))
+    if json:
+        print_json(done)
+    else:
+        print_line(f"{done.said}.")
+
+
+def _on(reading: Reading, act: Callable[[AsyncEngine], Awaitable[_T]]) -> _T:
+    async def run() -> _T:
+        engine = engine_of(reading)
+        try:
+            return await act(engine)
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(run())
+
+
+def _partition(said: str) -> Partition:
+    topic, _, number = said.removeprefix(_PREFIX).partition(":")
+    if not topic or not (number.isascii() and number.isdigit()):
+        stop_with(Exit.USAGE, f"{said!r}: a partition is named TOPIC:PARTITION, such as requests:3")
+    return _PREFIX + topic, int(number)
+
+
+def _row(service: str, view: PartitionView) -> tuple[object, ...]:
+    state = f"stands: {view.cause}" if view.cause else view.state
+    since = f"{view.since:%Y-%m-%d %H:%M:%S}" if view.since else ""
+    return service, _place(view), state, view.position, view.begin, view.end, since
+
+
+def _by_reason(views: Iterable[PartitionView]) -> dict[str, str]:
+    """Places of those that stand, by what is said of them."""
+    places: dict[str, list[str]] = {}
+    for view in views:
+        if view.state == "stands":
+            places.setdefault(view.reason or "", []).append(_place(view))
+    return {reason: ", ".join(named) for reason, named in places.items()}
+
+
+def _place(view: PartitionView) -> str:
+    return f"{view.topic.removeprefix(_PREFIX)}:{view.partition}"
