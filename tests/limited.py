@@ -1,0 +1,29 @@
+"""Topics whose configuration a test changes, for a block."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from schemas.topics import CATALOGUE
+from services.chassis import topics
+from services.chassis.cluster import Cluster
+
+
+@asynccontextmanager
+async def limited(cluster: Cluster, topic: str, size: int) -> AsyncIterator[None]:
+    """The topic takes batches of so many bytes at most, for the block."""
+    known = {found.name: topics.configuration(found) for found in CATALOGUE}.get(topic, {})
+
+    async def alter(values: dict[str, str]) -> None:
+        admin = AIOKafkaAdminClient(**cluster.connection())
+        await admin.start()
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, values)])
+        await admin.close()
+
+    await alter({**known, "max.message.bytes": str(size)})
+    try:
+        yield
+    finally:
+        await alter(dict(known))
