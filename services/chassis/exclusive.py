@@ -29,7 +29,8 @@ _SETTINGS = text(
                set_config('tcp_keepalives_count', '3', false)"""
 )
 _TAKE = text("SELECT pg_try_advisory_lock(:lock)")
-_BEAT = text("SELECT current_setting('transaction_read_only') = 'on'")
+READS_ONLY = text("SELECT current_setting('transaction_read_only') = 'on'")
+"""Whether a session may only read."""
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Exclusive:
                 await asyncio.sleep(BEAT_SECONDS - quiet)
                 continue
             try:
-                if (await self.execute(_BEAT)).scalar():
+                if (await self.execute(READS_ONLY)).scalar():
                     self._lost = ReadsOnly()
             except Exception:  # noqa: S110 (kept for the next who executes)
                 pass

@@ -5,8 +5,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from sqlalchemy import text
-
 from schemas.topics import PROGRESS, Topic
 from services.chassis import metrics, store, topics
 from services.chassis.aggregate import Domain, Ref
@@ -17,6 +15,7 @@ from services.chassis.deadletters import rows
 from services.chassis.deadletters.discards import learn_discards
 from services.chassis.deadletters.handling import Handling, drain_free
 from services.chassis.effects import Effects
+from services.chassis.exclusive import READS_ONLY
 from services.chassis.health import Health
 from services.chassis.logging import get_logger
 from services.chassis.migrate import ensure_migrated
@@ -28,7 +27,7 @@ from services.chassis.replay.restore import restore
 from services.chassis.replay.runs import Busy
 from services.chassis.settings import ServiceSettings
 from services.chassis.signals import Signals
-from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
+from services.chassis.surroundings import Backoff, ReadsOnly, described, is_surroundings, wait_or_stop
 from services.chassis.ticker import Ticker
 
 _log = get_logger(__name__)
@@ -57,8 +56,9 @@ class Runtime:
         self.settings, self.service, self.domain, self.effects = settings, service, domain, effects
         self.topics = tuple(topics)
         url = settings.database_url_for(service)
-        self.engine = store.connect(url)
-        self._batches = store.connect(url, pool_size=2, probe=False)
+        patience = settings.session_timeout_ms / 1000
+        self.engine = store.connect(url, idle_in_transaction_seconds=patience)
+        self._batches = store.connect(url, pool_size=2, probe=False, idle_in_transaction_seconds=patience)
         """For the consumer, which tries again whatever happens."""
         self.publisher = Publisher(settings.cluster, f"neuroweaver-{service}")
         self.signals = Signals(url)
@@ -194,10 +194,13 @@ class Runtime:
         while not stop.is_set():
             try:
                 async with asyncio.timeout(5), self.engine.connect() as connection:
-                    await connection.execute(text("SELECT 1"))
+                    if await connection.scalar(READS_ONLY):
+                        raise ReadsOnly
                 self.health.report("database", True)
             except Exception as error:
-                self.health.report("database", False, f"{type(error).__name__}: {error}"[:500])
+                self.health.report("database", False, described(error))
+                if isinstance(error, ReadsOnly):  # sessions keep what they began with: the next look takes a new one
+                    await self.engine.dispose()
             contact = self.publisher.last_contact
             silent = None if contact is None else time.monotonic() - contact
             self.health.report(

@@ -8,7 +8,7 @@ import asyncpg
 from sqlalchemy.engine import make_url
 
 from services.chassis.logging import get_logger
-from services.chassis.surroundings import Backoff, wait_or_stop
+from services.chassis.surroundings import Backoff, ReadsOnly, described, wait_or_stop
 
 _log = get_logger(__name__)
 _PAYLOADS = 10_000
@@ -65,14 +65,14 @@ class Signals:
             try:
                 connection = await asyncpg.connect(self._dsn, timeout=10)
             except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-                _log.warning("signals: database away", error=str(error))
+                _log.warning("signals: database away", error=described(error))
                 await wait_or_stop(stop, backoff.next())
                 continue
             try:
                 await self._listen(connection, stop)
                 backoff.reset()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                _log.warning("signals: connection lost", error=str(error))
+            except (OSError, TimeoutError, ReadsOnly, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                _log.warning("signals: connection lost", error=described(error))
                 await wait_or_stop(stop, backoff.next())
             finally:
                 connection.terminate()
@@ -90,7 +90,8 @@ class Signals:
                 changed = asyncio.ensure_future(self._changed.wait())
                 await asyncio.wait((stopping, changed), timeout=_CHECK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
-                await connection.execute("SELECT 1", timeout=10)
+                if await connection.fetchval("SELECT current_setting('transaction_read_only')", timeout=10) == "on":
+                    raise ReadsOnly
         finally:
             stopping.cancel()
 

@@ -11,11 +11,14 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from sqlalchemy import TextClause, text
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.event import listen
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from schemas.envelope import CONTENT_TYPE, PREFIX, Event, wire_attributes, wire_data
 from schemas.topics import TOPIC_OF, aggregate_key
 from services.chassis.aggregate import AggregateType, Domain, Ref
+from services.chassis.surroundings import ends_session
 from services.chassis.tables import HEADER_COLUMNS, OPERATIONAL, PROJECTION
 from services.chassis.unit import Row
 
@@ -60,13 +63,21 @@ class Position(NamedTuple):
     """Whether its dead letters must be asked before its records are applied."""
 
 
-def connect(url: str, *, projection: str = PROJECTION, pool_size: int = 8, probe: bool = True) -> AsyncEngine:
+def connect(
+    url: str,
+    *,
+    projection: str = PROJECTION,
+    pool_size: int = 8,
+    probe: bool = True,
+    idle_in_transaction_seconds: float = 60.0,
+) -> AsyncEngine:
     """An engine whose unqualified table names mean the schema `projection`, then `operational`.
 
     `probe` asks each connection whether it lives before it is used, which costs a round trip; whoever tries again anyway
-    can do without.
+    can do without. A transaction that says nothing for `idle_in_transaction_seconds` ends, with its locks: its process is frozen.
+    A session that is of no use any more, since it may only read or its statements are gone, is replaced with all of its pool.
     """
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
@@ -76,11 +87,18 @@ def connect(url: str, *, projection: str = PROJECTION, pool_size: int = 8, probe
             "timeout": 10,
             "server_settings": {
                 "search_path": f"{projection},{OPERATIONAL}",
-                "idle_in_transaction_session_timeout": "60000",
+                "idle_in_transaction_session_timeout": str(round(idle_in_transaction_seconds * 1000)),
                 "application_name": "neuroweaver",
             },
         },
     )
+    listen(engine.sync_engine, "handle_error", _replace_session)
+    return engine
+
+
+def _replace_session(context: ExceptionContext) -> None:
+    if ends_session(context.original_exception):
+        context.is_disconnect = True
 
 
 async def positions(connection: AsyncConnection) -> dict[tuple[str, int], int]:

@@ -12,7 +12,8 @@ _RETRIED_STATES = ("08", "40", "53", "55P03", "57", "58")
 """SQLSTATE classes: connection, rollback (deadlock), resources, lock not available, operator intervention, system."""
 _SESSION_STATES = ("25006", "26000", "42P05")
 """The session may only read (it began on a standby, or before a failover); its prepared statements are not where a pooler sends it."""
-_STALE_PLAN = "cached plan must not change result type"
+_STALE_PLANS = ("cached plan must not change result type", "cached statement plan is invalid")
+"""A table changed under the session's prepared statements; in PostgreSQL's words and in asyncpg's."""
 
 
 class ReadsOnly(Exception):
@@ -28,7 +29,9 @@ def ends_session(error: BaseException) -> bool:
         error = error.orig or error
     if isinstance(error, ReadsOnly):
         return True
-    return str(getattr(error, "sqlstate", None) or "") in _SESSION_STATES or _STALE_PLAN in str(error)
+    return str(getattr(error, "sqlstate", None) or "") in _SESSION_STATES or any(
+        words in str(error) for words in _STALE_PLANS
+    )
 
 
 def is_surroundings(error: BaseException) -> bool:
