@@ -8,6 +8,7 @@ from schemas.jobs import JobRejected
 from schemas.reasons import Reason
 from schemas.requests import JobRequested
 from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
+from services.chassis.records import Logged
 
 TABLE = "tally"
 REASON = Reason(field="pipeline", value="none", message="there is no such pipeline", remedy="choose another")
@@ -40,7 +41,7 @@ class TallyDomain:
         """The job."""
         return self.touches(event)[0]
 
-    def evolve(self, ref: Ref, state: Any, event: Event) -> State:
+    def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
         """One more of what happened."""
         match event.data:
             case JobRequested(request=request):

@@ -13,6 +13,8 @@ from schemas.steps import PlannedStep, Policy, StepSettings
 CAUSES = ("infrastructure", "memory", "user")
 """Why a step failed; retries are counted apart for each."""
 
+_DECIDED_ON = "Digest of the request that this decides on: of several under one job id, the one that counts from here on."
+
 JobId = Annotated[str, Field(description="The job's id and the record's key.")]
 
 
@@ -23,6 +25,7 @@ class JobAccepted(EventData):
     request: JobRequest = Field(description="The normalised request, defaults filled in.")
     plan: tuple[PlannedStep, ...] = Field(description="The graph of steps, in an order that respects `needs`.")
     policy: Policy = Field(description="Retries and patience that hold for this job.")
+    request_sha256: str | None = Field(default=None, description=_DECIDED_ON)
 
 
 class JobRejected(EventData):
@@ -30,6 +33,7 @@ class JobRejected(EventData):
 
     job_id: JobId
     reasons: tuple[Reason, ...] = Field(description="What to change; send the corrected request under a new id.")
+    request_sha256: str | None = Field(default=None, description=_DECIDED_ON)
 
 
 class StepEventData(EventData):

@@ -24,6 +24,7 @@ from schemas.topics import JOBS, PROGRESS, REQUESTS, TOPIC_OF
 from services.chassis.aggregate import Ref, State
 from services.chassis.http import application
 from services.chassis.publisher import make_producer, outside_event
+from services.chassis.records import Logged
 from services.chassis.runtime import Runtime
 from services.chassis.service import Service, assemble
 from services.orchestrator.api import router
@@ -50,10 +51,10 @@ class OwnJobs(JobDomain):
         self.poison: frozenset[str] = frozenset()
         """Ids of jobs whose handling fails."""
 
-    def evolve(self, ref: Ref, state: Any, event: Event) -> State:
+    def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
         if ref.key in self.poison:
             raise ValueError("this job is poison")
-        return super().evolve(ref, state, event)
+        return super().evolve(ref, state, event, logged)
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
         return tuple(ref for ref in super().touches(event) if ref.key.startswith(self.prefix))

@@ -23,6 +23,7 @@ from services.chassis import store
 from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
 from services.chassis.migrate import create_database, migrate
 from services.chassis.publisher import make_producer, outside_event
+from services.chassis.records import Logged
 from services.chassis.runtime import Runtime
 from services.chassis.service import Service, assemble
 from services.chassis.settings import ServiceSettings
@@ -65,7 +66,7 @@ class ToyDomain:
     def owner(self, event: Event) -> Ref:
         return self.touches(event)[0]
 
-    def evolve(self, ref: Ref, state: Tally, event: Event) -> Tally:
+    def evolve(self, ref: Ref, state: Tally, event: Event, logged: Logged | None) -> Tally:
         if self.poison(event):
             raise ValueError("this job is poison")
         match event.data:

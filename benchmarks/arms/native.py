@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any
 
 import asyncpg
@@ -18,7 +19,9 @@ from services.chassis.tables import HEADER_COLUMNS
 _BATCH = 500
 _LOCK = """SELECT topic, partition, next_offset FROM position
            WHERE (topic, partition) IN (SELECT * FROM unnest($1::text[], $2::int[])) ORDER BY topic, partition FOR UPDATE"""
-_INBOX = "INSERT INTO inbox (source, id) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING RETURNING id"
+_INBOX = """INSERT INTO inbox (source, id, identity, topic, partition, "offset", appended_at)
+            SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::int[], $6::bigint[], $7::timestamptz[])
+            ON CONFLICT DO NOTHING RETURNING id"""
 _ABSENT = (
     'INSERT INTO tally (key) SELECT key FROM unnest($1::text[]) AS key ORDER BY key COLLATE "C" ON CONFLICT DO NOTHING'
 )
@@ -51,7 +54,14 @@ async def apply(connection: asyncpg.Connection, topic: str, batch: dict[TopicPar
                     headers = {name: value.decode() for name, value in record.headers}
                     events.append((record, headers, json.loads(record.value)))
             positions[partition.partition] = records[-1].offset + 1
-        new = await connection.fetch(_INBOX, [e[1]["ce_source"] for e in events], [e[1]["ce_id"] for e in events])
+        entries = [
+            (
+                headers["ce_source"], headers["ce_id"], blake2b(record.value, digest_size=16).digest(), topic, record.partition,
+                record.offset, datetime.fromtimestamp(record.timestamp / 1000, UTC),
+            )
+            for record, headers, _ in events
+        ]  # fmt: skip
+        new = await connection.fetch(_INBOX, *map(list, zip(*entries, strict=True)))
         known = {row["id"] for row in new}
         events = [event for event in events if event[1]["ce_id"] in known]
         keys = [body["job_id"] for _, _, body in events]

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Annotated, Any
 
 from aiokafka import AIOKafkaProducer
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from benchmarks.domain import TABLE
 from schemas.ids import new_id
 from services.chassis import store
+from services.chassis.records import Record, appended_at
 from services.chassis.tables import HEADER_COLUMNS, aggregate_table, operational_tables
 
 _METADATA = MetaData()
@@ -32,10 +34,14 @@ class Request(BaseModel):
     requester: str
 
 
-async def handle(session: AsyncSession, request: Request, headers: dict[str, str], place: str, offset: int) -> None:
+async def handle(session: AsyncSession, request: Request, headers: dict[str, str], record: Record) -> None:
     """One message: inbox, row, outbox."""
     event_id, key = new_id(), request.job_id
-    fresh = insert(_INBOX).values(source=headers["ce_source"], id=headers["ce_id"]).on_conflict_do_nothing()
+    seen = {
+        "source": headers["ce_source"], "id": headers["ce_id"], "topic": record.topic, "partition": record.partition,
+        "offset": record.offset, "appended_at": appended_at(record), "identity": blake2b(record.value or b"", digest_size=16).digest(),
+    }  # fmt: skip
+    fresh = insert(_INBOX).values(seen).on_conflict_do_nothing()
     if (await session.execute(fresh.returning(_INBOX.c.id))).scalar_one_or_none() is None:
         return
     await session.execute(insert(_TALLY).values(key=key).on_conflict_do_nothing())
@@ -44,7 +50,11 @@ async def handle(session: AsyncSession, request: Request, headers: dict[str, str
     state = {**row["state"], "correlation_id": key, "opened_by": headers["ce_id"], "requests": 1, "refused": 1}
     state |= {"requester": request.requester, "traceparent": headers["ce_traceparent"]}
     values = {"sequence": 1, "state": state, "created_at": now, "updated_at": now, "own_event_id": event_id}
-    await session.execute(_TALLY.update().where(_TALLY.c.key == key).values(**values, offsets={place: offset}))
+    await session.execute(
+        _TALLY.update()
+        .where(_TALLY.c.key == key)
+        .values(**values, offsets={f"{record.topic}:{record.partition}": record.offset})
+    )
     attributes = (
         "1.0", event_id, "neuroweaver/benchmark", "neuroweaver.JobRejected", now.isoformat(), key,
         "urn:neuroweaver:JobRejected:1", key, headers["ce_id"], headers["ce_traceparent"], "0000000000000001",
@@ -88,7 +98,7 @@ async def main(bootstrap: str, url: str, topic: str, answers: str) -> None:
         record = message.raw_message
         headers = {name: value.decode() for name, value in record.headers}
         async with sessions() as session, session.begin():
-            await handle(session, request, headers, f"{record.topic}:{record.partition}", record.offset)
+            await handle(session, request, headers, record)
         await publish(sessions, producer, answers)
 
     await broker.start()

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from schemas.base import EventData, Frozen
 from schemas.envelope import Event
+from services.chassis.records import Logged
 
 
 class Ref(NamedTuple):
@@ -97,8 +98,12 @@ class Domain(Protocol):
     def owner(self, event: Event) -> Ref:
         """For an own numbered event: the aggregate whose sequence numbers it (one of `touches`)."""
 
-    def evolve(self, ref: Ref, state: Any, event: Event) -> State:
-        """The state after `event`. Columns commute (rule 2); `updated_at` is kept by the chassis."""
+    def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
+        """The state after `event`; `logged` is where it lies, None for an own event that is not in the log yet.
+
+        Columns commute (rule 2), and an event that is folded again, from another partition or after a long time, changes
+        nothing (rule 8). `updated_at` is kept by the chassis.
+        """
 
     def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
         """What follows from the state of `ref` now; asked again after each decision until None. Never run in a replay."""

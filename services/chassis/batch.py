@@ -4,24 +4,24 @@ A crash at any instruction leaves all of it or nothing; the position that was wr
 committed offset says.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.envelope import Event, Unhandled, Unreadable, decode
 from schemas.ids import new_id
-from schemas.topics import PROGRESS, TOPIC_OF
 from services.chassis import store
 from services.chassis.aggregate import Domain, Ref
 from services.chassis.commands import write_back
 from services.chassis.deadletters import limit as limits
 from services.chassis.deadletters import parking, rows
 from services.chassis.deadletters.limit import Limit
-from services.chassis.deadletters.parking import Opened, is_own
+from services.chassis.deadletters.parking import Opened
 from services.chassis.deadletters.rows import Fault
+from services.chassis.duplicates import duplicates
 from services.chassis.effects import Effects
-from services.chassis.records import Partition, Place, Record, appended_at, named, place_of
+from services.chassis.records import Partition, Place, Record, appended_at, logged, named, place_of
 from services.chassis.unit import Incoming, Unit
 
 Dead = list[tuple[Record, Unreadable]]
@@ -108,13 +108,12 @@ async def fold_all(
     connection: AsyncConnection, domain: Domain, effects: Effects | None, decoded: Decoded, done: Applied
 ) -> None:
     """Fold decoded records in order and write what follows, in the caller's transaction, which holds their positions' locks."""
-    incoming = await without_duplicates(connection, domain, decoded)
-    done.skipped += len(decoded) - len(incoming)
-    locked = await store.lock_rows(connection, domain, _refs(domain, incoming))
+    again = await duplicates(connection, domain, decoded)
+    locked = await store.lock_rows(connection, domain, _refs(domain, decoded))
     unit = Unit(domain, locked.rows, locked.now, new_id)
-    seen = _fold(unit, incoming)
+    seen = _fold(unit, decoded, again)
     await write_back(connection, unit, effects, seen)
-    done.applied += len(incoming) - unit.skipped
+    done.applied += len(decoded) - unit.skipped
     done.skipped += unit.skipped
     done.emitted += tuple(unit.emitted)
 
@@ -176,23 +175,6 @@ def _open_all(
     return opened, dead
 
 
-async def without_duplicates(connection: AsyncConnection, domain: Domain, decoded: Decoded) -> Decoded:
-    """What was not applied yet. Own numbered events are known by their number, lossy ones not at all, every other by its source and id."""
-
-    def exempt(event: Event) -> bool:
-        return is_own(domain, event) or TOPIC_OF[event.type] is PROGRESS
-
-    new = await store.enter_inbox(connection, [event for _, event in decoded if not exempt(event)])
-    kept: Decoded = []
-    for record, event in decoded:
-        if exempt(event):
-            kept.append((record, event))
-        elif (event.source, event.id) in new:
-            new.discard((event.source, event.id))
-            kept.append((record, event))
-    return kept
-
-
 def _refs(domain: Domain, decoded: Decoded) -> set[Ref]:
     refs: set[Ref] = set()
     for record, event in decoded:
@@ -203,13 +185,22 @@ def _refs(domain: Domain, decoded: Decoded) -> set[Ref]:
     return refs
 
 
-def _fold(unit: Unit, decoded: Decoded) -> list[Event]:
+def take_in(unit: Unit, record: Record, event: Event, *, repeated: bool) -> None:
+    """Fold one record, or pass over a producer's duplicate."""
+    incoming = Incoming(event, logged(record))
+    if repeated:
+        unit.pass_over(incoming)
+    else:
+        unit.fold(incoming)
+
+
+def _fold(unit: Unit, decoded: Decoded, again: Set[Place]) -> list[Event]:
     """Fold in order; returns every event seen by effects: those folded and those that touch no aggregate."""
     seen: list[Event] = []
     for record, event in decoded:
         before = len(unit.folded)
         try:
-            unit.fold(Incoming(event, record.topic, record.partition, record.offset))
+            take_in(unit, record, event, repeated=place_of(record) in again)
         except Exception as error:
             raise RecordFailure(record, error) from error
         seen += unit.folded[before:]

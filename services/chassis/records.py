@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 _BYTES_MARK = "\ufdd0"
 """A code point that is no character: behind it stands the Base64 of a name that is no text."""
@@ -13,6 +13,15 @@ Partition = tuple[str, int]
 """Topic, partition."""
 Place = tuple[str, int, int]
 """Topic, partition, offset."""
+
+
+class Logged(NamedTuple):
+    """Where and when a record was appended: the facts of the log by which ties are broken, in this order."""
+
+    appended_at: datetime
+    topic: str
+    partition: int
+    offset: int
 
 
 class Record(Protocol):
@@ -31,6 +40,11 @@ class Record(Protocol):
 def place_of(record: Record) -> Place:
     """Where the record lies."""
     return record.topic, record.partition, record.offset
+
+
+def logged(record: Record) -> Logged:
+    """The facts of the log about a record."""
+    return Logged(appended_at(record), record.topic, record.partition, record.offset)
 
 
 def named(place: Place) -> str:

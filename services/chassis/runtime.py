@@ -33,7 +33,6 @@ from services.chassis.ticker import Ticker
 _log = get_logger(__name__)
 _PROBE_SECONDS = 2.0
 _BROKER_SILENT_SECONDS = 15.0
-_INBOX_DAYS = 30
 _PRUNE_SECONDS = 3600.0
 _LETTERS_SECONDS = 10.0
 
@@ -213,7 +212,7 @@ class Runtime:
         while not stop.is_set():
             try:
                 async with self.engine.begin() as connection:
-                    await connection.execute(store.PRUNE_INBOX, {"days": _INBOX_DAYS})
+                    await connection.execute(store.PRUNE_INBOX)
             except Exception as error:
                 if not is_surroundings(error):
                     raise

@@ -5,7 +5,7 @@ Rule 4: positions are locked first, then every touched aggregate in the order of
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -18,11 +18,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from schemas.envelope import CONTENT_TYPE, PREFIX, Event, wire_attributes, wire_data
 from schemas.topics import TOPIC_OF, aggregate_key
 from services.chassis.aggregate import AggregateType, Domain, Ref
+from services.chassis.records import Place
 from services.chassis.surroundings import ends_session
 from services.chassis.tables import HEADER_COLUMNS, OPERATIONAL, PROJECTION
 from services.chassis.unit import Row
 
 OUTBOX_CHANNEL = "outbox"
+INBOX_WINDOW = timedelta(days=30)
+"""A record is a producer's duplicate when it was appended at most this long behind the record that counts."""
+_MARGIN = timedelta(days=1)
+"""Clocks of brokers differ, so the append times of a partition may go back a little."""
+_ANEW = f"EXCLUDED.appended_at > known.appended_at + interval '{INBOX_WINDOW.days} days'"
 
 INSERT_POSITION = text(
     "INSERT INTO position (topic, partition, next_offset) VALUES (:topic, :partition, 0) ON CONFLICT DO NOTHING"
@@ -40,10 +46,19 @@ MOVE_POSITIONS = text(
        WHERE position.topic = moved.topic AND position.partition = moved.partition"""
 )
 INSERT_INBOX = text(
-    """INSERT INTO inbox (source, id) SELECT * FROM unnest(CAST(:sources AS text[]), CAST(:ids AS text[]))
-       ON CONFLICT DO NOTHING RETURNING source, id"""
+    f"""INSERT INTO inbox AS known (source, id, identity, topic, partition, "offset", appended_at)
+       SELECT * FROM unnest(CAST(:sources AS text[]), CAST(:ids AS text[]), CAST(:identities AS bytea[]), CAST(:topics AS text[]),
+                            CAST(:partitions AS int[]), CAST(:offsets AS bigint[]), CAST(:appended_at AS timestamptz[]))
+       ON CONFLICT (source, id, identity) DO UPDATE SET
+           "offset" = CASE WHEN {_ANEW} THEN EXCLUDED."offset" ELSE known."offset" END,
+           appended_at = CASE WHEN {_ANEW} THEN EXCLUDED.appended_at ELSE known.appended_at END
+       RETURNING identity, "offset", appended_at"""
 )
-PRUNE_INBOX = text("DELETE FROM inbox WHERE received_at < now() - make_interval(days => :days)")
+PRUNE_INBOX = text(
+    f"""DELETE FROM inbox USING (SELECT topic, partition, max(appended_at) AS at FROM inbox GROUP BY topic, partition) newest
+       WHERE inbox.topic = newest.topic AND inbox.partition = newest.partition
+         AND inbox.appended_at < newest.at - interval '{(INBOX_WINDOW + _MARGIN).days} days'"""
+)
 INSERT_OUTBOX = text(
     f"""WITH filled AS (
         INSERT INTO outbox (aggregatetype, aggregateid, type, payload, {", ".join(HEADER_COLUMNS)})
@@ -128,13 +143,38 @@ async def move_positions(connection: AsyncConnection, moved: Mapping[tuple[str, 
     )
 
 
-async def enter_inbox(connection: AsyncConnection, events: Iterable[Event]) -> set[tuple[str, str]]:
-    """Note the ids of events; returns those (source, id) that are new."""
-    ids = [(event.source, event.id) for event in events]
-    if not ids:
-        return set()
-    rows = await connection.execute(INSERT_INBOX, {"sources": [s for s, _ in ids], "ids": [i for _, i in ids]})
-    return {(source, event_id) for source, event_id in rows}
+class Sighting(NamedTuple):
+    """The record of a partition that counts for an event."""
+
+    offset: int
+    appended_at: datetime
+
+
+class Entry(NamedTuple):
+    """A row of the inbox to be."""
+
+    source: str
+    id: str
+    identity: bytes
+    """Digest of everything that a duplicate has in common with the record that counts, the partition included."""
+    place: Place
+    appended_at: datetime
+
+    @property
+    def sighting(self) -> Sighting:
+        """The record itself."""
+        return Sighting(self.place[2], self.appended_at)
+
+
+async def enter_inbox(connection: AsyncConnection, entries: Sequence[Entry]) -> dict[bytes, Sighting]:
+    """Enter records, one of each identity; returns which record counts for each: an earlier one, or the one entered."""
+    sources, ids, identities, places, times = zip(*entries, strict=True)
+    topics, partitions, offsets = zip(*places, strict=True)
+    given = {"sources": sources, "ids": ids, "identities": identities, "topics": topics, "partitions": partitions}
+    rows = await connection.execute(
+        INSERT_INBOX, {name: list(v) for name, v in given.items()} | {"offsets": list(offsets), "appended_at": list(times)}
+    )
+    return {bytes(name): Sighting(offset, at) for name, offset, at in rows}
 
 
 class Locked(NamedTuple):

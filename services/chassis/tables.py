@@ -102,11 +102,14 @@ def operational_tables(metadata: MetaData) -> None:
         metadata,
         Column("source", Text, nullable=False),
         Column("id", Text, nullable=False),
-        Column("received_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-        PrimaryKeyConstraint("source", "id"),
-        Index("inbox_received_at", "received_at", postgresql_using="brin"),
+        Column("identity", LargeBinary, nullable=False, comment="Digest of partition, source, id, type and content."),
+        Column("topic", Text, nullable=False),
+        Column("partition", Integer, nullable=False),
+        Column("offset", BigInteger, nullable=False),
+        Column("appended_at", DateTime(timezone=True), nullable=False, comment="Of the record, by the broker."),
+        PrimaryKeyConstraint("source", "id", "identity"),
         schema=OPERATIONAL,
-        comment="Ids of applied events of others: a producer's duplicate is skipped.",
+        comment="Events of others and the records that count for them: a producer's duplicate is skipped.",
     )
     Table(
         "outbox",

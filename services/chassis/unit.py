@@ -12,6 +12,7 @@ from datetime import datetime
 from schemas.envelope import Event
 from schemas.ids import child_traceparent, root_traceparent
 from services.chassis.aggregate import Decision, Domain, Ref, State
+from services.chassis.records import Logged
 
 DECISIONS_PER_REF = 1000
 """So many decisions in a row without rest mean that `decide` never becomes quiet."""
@@ -58,9 +59,7 @@ class Incoming:
     """A decoded record with its place in the log."""
 
     event: Event
-    topic: str
-    partition: int
-    offset: int
+    logged: Logged
 
 
 @dataclass
@@ -76,7 +75,7 @@ class Unit:
     folded: list[Event] = field(default_factory=list)
     """Every event whose effect was folded here, in order."""
     skipped: int = 0
-    """Own events that came back and were known."""
+    """Own events that came back and were known, and producers' duplicates."""
 
     @property
     def states(self) -> Mapping[Ref, State]:
@@ -87,21 +86,29 @@ class Unit:
         """Apply one record and take the decisions that follow from it. Raises SequenceGap, Restless or a domain error."""
         event, refs = incoming.event, self.domain.touches(incoming.event)
         if self._is_next(event, refs):
-            self._evolve(event, refs)
+            self._evolve(event, refs, incoming.logged)
         else:
             self.skipped += 1
-        place = f"{incoming.topic}:{incoming.partition}"
-        for ref in refs:
-            offsets = self.rows[ref].offsets
-            offsets[place] = max(offsets.get(place, -1), incoming.offset)
+        self._stamp(refs, incoming.logged)
         for ref in refs:
             self.settle(ref, cause=event)
+
+    def pass_over(self, incoming: Incoming) -> None:
+        """A producer's duplicate: the rows it touches say how far their partition was read, and nothing else."""
+        self.skipped += 1
+        self._stamp(self.domain.touches(incoming.event), incoming.logged)
+
+    def _stamp(self, refs: Sequence[Ref], logged: Logged) -> None:
+        place = f"{logged.topic}:{logged.partition}"
+        for ref in refs:
+            offsets = self.rows[ref].offsets
+            offsets[place] = max(offsets.get(place, -1), logged.offset)
 
     def fold_ahead(self, event: Event) -> None:
         """Apply an own event that lies beyond the position, as it was when it was decided. Raises SequenceGap."""
         refs = self.domain.touches(event)
         if refs and self._is_next(event, refs):
-            self._evolve(event, refs)
+            self._evolve(event, refs, None)
 
     def _is_next(self, event: Event, refs: Sequence[Ref]) -> bool:
         if event.source != self.domain.source or event.sequence is None or not refs:
@@ -139,14 +146,14 @@ class Unit:
             causation_id=cause.id if cause else row.own_event_id or row.state.opened_by,
             traceparent=child_traceparent(parent or root_traceparent(self.domain.source, decision.owner.key)),
         )
-        self._evolve(event, self.domain.touches(event))
+        self._evolve(event, self.domain.touches(event), None)
         self.emitted.append(event)
         return event
 
-    def _evolve(self, event: Event, refs: Sequence[Ref]) -> None:
+    def _evolve(self, event: Event, refs: Sequence[Ref], logged: Logged | None) -> None:
         for ref in refs:
             row = self.rows[ref]
-            row.state = self.domain.evolve(ref, row.state, event)
+            row.state = self.domain.evolve(ref, row.state, event, logged)
             row.created_at = event.time if row.created_at is None else min(row.created_at, event.time)
             row.updated_at = event.time if row.updated_at is None else max(row.updated_at, event.time)
         if event.source == self.domain.source and event.sequence is not None and refs:

@@ -21,11 +21,12 @@ from schemas.ids import new_id
 from schemas.steps import Policy
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS, TOPIC_OF, aggregate_key
 from services.chassis.aggregate import Domain
-from services.chassis.deadletters.parking import is_own
+from services.chassis.batch import take_in
+from services.chassis.duplicates import Sightings, exempt
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.records import Record, appended_at
 from services.chassis.replay.projection import Folding
-from services.chassis.unit import Incoming, Row, Unit
+from services.chassis.unit import Row, Unit
 from services.orchestrator.domain.job import JobDomain
 from services.registry.domain.models import RegistryDomain
 from tests.log import HeldRecord, read_all
@@ -80,16 +81,14 @@ def states(records: Iterable[Record], service: str) -> dict[str, Any]:
     domain, topics = DOMAINS[service]
     folding = Folding(domain)
     unit = Unit(folding, {}, datetime.now(UTC), new_id)
-    seen: set[tuple[str, str]] = set()
+    sightings = Sightings()
     for record in records:
         if record.topic not in topics or not (event := _event(record, domain.handles)):
             continue
-        if not is_own(domain, event) and (event.source, event.id) in seen:
-            continue
-        seen.add((event.source, event.id))
         for ref in folding.touches(event):
             unit.rows.setdefault(ref, Row(folding.aggregates[ref.aggregate].state()))
-        unit.fold(Incoming(event, record.topic, record.partition, record.offset))
+        repeated = not exempt(domain, event) and sightings.repeated(record, event)
+        take_in(unit, record, event, repeated=repeated)
     return {
         f"{ref.aggregate}/{ref.key}": {"sequence": row.sequence, "state": row.state.model_dump(mode="json")}
         for ref, row in sorted(unit.rows.items())

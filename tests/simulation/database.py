@@ -275,14 +275,19 @@ class Connection:
         return []
 
     async def insert_inbox(self, given: Values) -> list[Any]:
-        new = []
-        for key in zip(given["sources"], given["ids"], strict=True):
-            if self._row("inbox", key) is None:
-                await self._hold(("inbox", key))
-                if self._row("inbox", key) is None:
-                    self._write("inbox", key, {})
-                    new.append(key)
-        return new
+        names = ("identities", "topics", "partitions", "offsets", "appended_at")
+        counts = []
+        for *key, topic, number, offset, at in zip(
+            given["sources"], given["ids"], *(given[name] for name in names), strict=True
+        ):
+            place = tuple(key)
+            await self._hold(("inbox", place))
+            known = self._row("inbox", place)
+            if known is None or at > known["appended_at"] + store.INBOX_WINDOW:
+                known = {"topic": topic, "partition": number, "offset": offset, "appended_at": at}
+                self._write("inbox", place, known)
+            counts.append((key[-1], known["offset"], known["appended_at"]))
+        return counts
 
     async def insert_outbox(self, given: Values) -> list[Any]:
         names = list(given)
@@ -443,8 +448,8 @@ class Connection:
 
     def adopt(self, shadow: Database, positions: Mapping[tuple[str, int], int]) -> None:
         """Take over where a shadow was read to, and what it knows."""
-        for key in shadow.rows("inbox"):
-            self._write("inbox", key, {})
+        for key, values in shadow.rows("inbox").items():
+            self._write("inbox", key, values)
         for partition, offset in positions.items():
             self._write("position", partition, {"next_offset": offset})
 

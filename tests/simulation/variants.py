@@ -32,28 +32,25 @@ def _no_stamp(self: Unit, incoming: Incoming) -> None:
     if not self._is_next(event, refs):
         self.skipped += 1
         return
-    self._evolve(event, refs)
-    place = f"{incoming.topic}:{incoming.partition}"
-    for ref in refs:
-        offsets = self.rows[ref].offsets
-        offsets[place] = max(offsets.get(place, -1), incoming.offset)
+    self._evolve(event, refs, incoming.logged)
+    self._stamp(refs, incoming.logged)
     for ref in refs:
         self.settle(ref, cause=event)
 
 
-def _last_time() -> Callable[[Unit, Event, Any], None]:
+def _last_time() -> Callable[[Unit, Event, Any, Any], None]:
     evolve = Unit._evolve
 
-    def last(self: Unit, event: Event, refs: Any) -> None:
-        evolve(self, event, refs)
+    def last(self: Unit, event: Event, refs: Any, logged: Any) -> None:
+        evolve(self, event, refs, logged)
         for ref in refs:
             self.rows[ref].updated_at = event.time
 
     return last
 
 
-async def _no_inbox(_connection: Any, _domain: Any, decoded: Any) -> Any:
-    return decoded
+async def _no_inbox(_connection: Any, _domain: Any, _decoded: Any) -> set[Any]:
+    return set()
 
 
 def _decides(self: Folding, ref: Ref, states: States, now: datetime) -> Decision | None:
@@ -135,7 +132,7 @@ VARIANTS: dict[str, Variant] = {
     "skipped_without_offset": _at(Unit, "fold", lambda: _no_stamp),
     "time_of_last_write": _at(Unit, "_evolve", _last_time),
     "fold_reads_other_groups": _at(evolving, "_of_attempt", _late_facts_ignored),
-    "no_inbox": _at(batch, "without_duplicates", lambda: _no_inbox),
+    "no_inbox": _at(batch, "duplicates", lambda: _no_inbox),
     "replay_decides": _at(Folding, "decide", lambda: _decides),
     "replay_without_own_ahead": _at(Fold, "ahead", lambda: _nothing_ahead),
     "replay_beyond_positions": _at(Fold, "up_to", _to_the_end),

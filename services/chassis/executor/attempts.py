@@ -26,6 +26,7 @@ from schemas.jobs import (
 from schemas.steps import EXECUTOR_OF
 from schemas.topics import JOBS
 from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
+from services.chassis.records import Logged
 
 ATTEMPT = "attempt"
 OPEN = ("queued", "running", "cancelling")
@@ -120,11 +121,13 @@ class ExecutorDomain:
             raise TypeError(f"{event.type} is no event of an attempt; the domain that emits it must name its owner")
         return ref_of(event.data)
 
-    def evolve(self, ref: Ref, state: Any, event: Event) -> State:
+    def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
         """The attempt after `event`; extra own events change no column."""
         if not isinstance(state, AttemptState):
             raise TypeError(f"{ref.aggregate} {ref.key} is no attempt; the domain that keeps it must evolve it")
         match event.data:
+            case StepRequested() if not _came_first(state, event):
+                return state
             case StepRequested():
                 return state.model_copy(
                     update={
@@ -156,6 +159,12 @@ class ExecutorDomain:
         if state.cancel_requested and state.outcome is None and not state.starts:
             return decision(state.requested, StepCancelled)
         return None
+
+
+def _came_first(state: AttemptState, event: Event) -> bool:
+    """Whether `event` is the request that counts: the earliest that was written, whichever is read first."""
+    known = state.requested_at and state.opened_by and (state.requested_at, state.opened_by)
+    return not known or (event.time, event.id) < known
 
 
 def decision(about: StepEventData, event: type[StepEventData], **fields: object) -> Decision:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from schemas.envelope import Event
 from services.chassis.aggregate import Domain, Ref
-from services.chassis.batch import RecordFailure
+from services.chassis.batch import RecordFailure, take_in
 from services.chassis.deadletters.parking import divide, held_up, is_own
 from services.chassis.isolation import fault_of
 from services.chassis.records import Partition, Record, place_of
-from services.chassis.unit import Incoming, Row, Unit
+from services.chassis.unit import Row, Unit
 
 FAILED_AT_MOST = 100
 """So many records that cannot be folded are set aside; more of them mean that the fault is ours."""
@@ -24,13 +24,11 @@ class Aside:
     domain: Domain
     letters: list[dict[str, object]] = field(default_factory=list)
     """Rows of dead letters."""
-    ids: list[tuple[str, str]] = field(default_factory=list)
-    """Source and id of the events in them: they were not applied, so no inbox may know them."""
     _failed: int = 0
     _holds: dict[Partition, dict[str, int]] = field(default_factory=dict)
 
-    def fold(self, unit: Unit, record: Record, event: Event) -> None:
-        """Fold one record, or leave it out with no trace in the rows.
+    def fold(self, unit: Unit, record: Record, event: Event, *, repeated: bool) -> None:
+        """Fold one record, or leave it out with no trace in the rows; `repeated`: it is a producer's duplicate.
 
         Raises RecordFailure for an own event, which is never set aside, and for one failure too many.
         """
@@ -40,7 +38,7 @@ class Aside:
         try:
             for ref in self.domain.touches(event):
                 before[ref] = replace(unit.rows[ref], offsets=dict(unit.rows[ref].offsets))
-            unit.fold(Incoming(event, record.topic, record.partition, record.offset))
+            take_in(unit, record, event, repeated=repeated)
         except Exception as error:
             unit.rows.update(before)
             failure = RecordFailure(record, error)
@@ -56,7 +54,6 @@ class Aside:
         division = divide(self.domain, [(record, event)], failed, self._holds, frozenset())
         if division.rows:
             self.letters += division.rows
-            self.ids.append((event.source, event.id))
             for name in held_up(self.domain, record, event):
                 self._holds.setdefault(partition, {}).setdefault(name, record.offset)
         return bool(division.rows)

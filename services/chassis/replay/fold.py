@@ -15,13 +15,14 @@ from schemas.envelope import Event, Unhandled, Unreadable, decode
 from schemas.ids import new_id
 from services.chassis import log, store
 from services.chassis.aggregate import Domain, Ref
-from services.chassis.batch import RecordFailure, without_duplicates
+from services.chassis.batch import RecordFailure, take_in
 from services.chassis.cluster import Cluster
+from services.chassis.duplicates import duplicates
 from services.chassis.log import Range
 from services.chassis.records import Partition, Place, Record, appended_at, place_of
 from services.chassis.replay.aside import Aside
 from services.chassis.replay.shadow import SHADOW
-from services.chassis.unit import Incoming, Row, Unit
+from services.chassis.unit import Row, Unit
 
 Note = Callable[[int], Awaitable[None]]
 _HELD_BYTES = 2 * 2**20
@@ -73,15 +74,16 @@ class Fold:
 
     async def _fold(self, connection: AsyncConnection, records: Iterable[ConsumerRecord]) -> None:
         readable = [(record, event) for record in records if (event := opened(self.domain, record))]
-        fresh = await without_duplicates(connection, self.domain, readable)
-        await self._load(connection, {ref for record, event in fresh for ref in self._touched(record, event)})
+        again = await duplicates(connection, self.domain, readable)
+        await self._load(connection, {ref for record, event in readable for ref in self._touched(record, event)})
         unit = Unit(self.domain, self._rows, datetime.now(UTC), new_id)
-        for record, event in fresh:
+        for record, event in readable:
+            repeated = place_of(record) in again
             if self.aside is not None:
-                self.aside.fold(unit, record, event)
+                self.aside.fold(unit, record, event, repeated=repeated)
             else:
                 try:
-                    unit.fold(Incoming(event, record.topic, record.partition, record.offset))
+                    take_in(unit, record, event, repeated=repeated)
                 except Exception as error:
                     raise RecordFailure(record, error) from error
             self._held += len(record.value or b"")

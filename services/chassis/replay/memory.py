@@ -49,6 +49,6 @@ class MemoryFold:
                     ref, RowFold(self.domain, ref, Row(self.domain.aggregates[ref.aggregate].state()))
                 )
                 try:
-                    fold.fold(event, place)
+                    fold.fold(event, record)
                 except Exception as error:
                     self.stopped[ref] = f"{named(place)}: {type(error).__name__}: {error}"

@@ -8,6 +8,7 @@ from typing import Any
 from schemas.envelope import Event
 from services.chassis.aggregate import AggregateType, Decision, Domain, Ref, State, States
 from services.chassis.cluster import Cluster
+from services.chassis.records import Logged
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Folding:
     def owner(self, event: Event) -> Ref:
         return self._domain.owner(event)
 
-    def evolve(self, ref: Ref, state: Any, event: Event) -> State:
-        return self._domain.evolve(ref, state, event)
+    def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
+        return self._domain.evolve(ref, state, event, logged)
 
     def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
         """Nothing: what was decided is in the log."""

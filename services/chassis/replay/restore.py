@@ -23,8 +23,9 @@ from services.chassis.tables import OPERATIONAL
 _log = get_logger(__name__)
 _NEAR_RECORDS = 1000
 _FORGET = text(
-    f"""DELETE FROM {OPERATIONAL}.inbox WHERE (source, id) IN
-        (SELECT * FROM unnest(CAST(:sources AS text[]), CAST(:ids AS text[])))"""
+    f"""DELETE FROM {OPERATIONAL}.inbox USING {OPERATIONAL}.dead_letter letter
+        WHERE letter.state IN ('failed', 'parked') AND (inbox.topic, inbox.partition, inbox."offset")
+                                                       = (letter.topic, letter.partition, letter."offset")"""
 )
 
 
@@ -75,12 +76,11 @@ async def _has_spoken(projection: Projection) -> bool:
 
 
 async def _keep(connection: AsyncConnection, aside: Aside) -> None:
-    """What was left out becomes dead letters, and may be applied once they are retried."""
+    """What was left out becomes dead letters; they do not count as applied, so no inbox may know them."""
     if not aside.letters:
         return
     await rows.insert(connection, aside.letters)
-    sources, ids = zip(*aside.ids, strict=True)
-    await connection.execute(_FORGET, {"sources": list(sources), "ids": list(ids)})
+    await connection.execute(_FORGET)
 
 
 async def _fill(projection: Projection, engine: AsyncEngine, progress: Progress, aside: Aside) -> dict[Partition, int]:

@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schemas.envelope import Event
 from services.chassis import log, store
 from services.chassis.aggregate import Domain, Ref
-from services.chassis.records import Partition, Place
+from services.chassis.duplicates import Sightings
+from services.chassis.records import Logged, Partition, Place, Record, logged
 from services.chassis.replay import runs
 from services.chassis.replay.checks import Refused, examine
 from services.chassis.replay.fence import fence
@@ -27,27 +28,28 @@ class RowFold:
     ref: Ref
     row: Row
     records: int = 0
-    _known: set[tuple[str, str]] = field(default_factory=set)
+    _sightings: Sightings = field(default_factory=Sightings)
+    _numbers: set[tuple[str, int]] = field(default_factory=set)
 
-    def fold(self, event: Event, place: Place | None) -> None:
-        """Apply `event` once, however often it comes; `place` is where it lies, None for an own event beyond the positions."""
+    def fold(self, event: Event, record: Record | None) -> None:
+        """Apply `event` once, however often it comes; `record` is what it lies in, None for an own event beyond the positions."""
         if self.ref not in self.domain.touches(event):
             return
         self.records += 1
-        own = event.source == self.domain.source and event.sequence is not None
-        name = (event.subject, str(event.sequence)) if own else (event.source, event.id)
-        if name not in self._known:
-            self._known.add(name)
-            self._evolve(event, own)
-        elif not own:  # a producer's duplicate leaves no trace
-            return
+        place = logged(record) if record is not None else None
+        if event.source == self.domain.source and event.sequence is not None:
+            if (event.subject, event.sequence) not in self._numbers:
+                self._numbers.add((event.subject, event.sequence))
+                self._evolve(event, place, own=True)
+        elif record is None or not self._sightings.repeated(record, event):
+            self._evolve(event, place, own=False)
         if place is not None:
-            partition = f"{place[0]}:{place[1]}"
-            self.row.offsets[partition] = max(self.row.offsets.get(partition, -1), place[2])
+            partition = f"{place.topic}:{place.partition}"
+            self.row.offsets[partition] = max(self.row.offsets.get(partition, -1), place.offset)
 
-    def _evolve(self, event: Event, own: bool) -> None:
+    def _evolve(self, event: Event, place: Logged | None, *, own: bool) -> None:
         row = self.row
-        row.state = self.domain.evolve(self.ref, row.state, event)
+        row.state = self.domain.evolve(self.ref, row.state, event, place)
         row.created_at = event.time if row.created_at is None else min(row.created_at, event.time)
         row.updated_at = event.time if row.updated_at is None else max(row.updated_at, event.time)
         if own and event.sequence is not None and self.domain.owner(event) == self.ref:
@@ -77,7 +79,7 @@ async def rebuild_row(
                         if place in withheld:
                             passed.add(place)
                         elif event := opened(projection.domain, record):
-                            fold.fold(event, place)
+                            fold.fold(event, record)
                     progress.done += len(chunk)
                     told(progress)
                     await progress.note()

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from schemas.artifacts import ArtifactRef
 from schemas.base import Frozen
-from schemas.envelope import Event
+from schemas.envelope import Event, wire_data
 from schemas.jobs import (
     FeedbackRecorded,
     JobAccepted,
@@ -31,7 +31,7 @@ from schemas.models import Lineage, ModelPromoted, ModelRegistered
 from schemas.requests import JobCancelRequested, JobRequested
 from schemas.steps import PlannedStep
 from schemas.topics import MODELS, TOPIC_OF
-from services.chassis.records import Place, named
+from services.chassis.records import Logged, Place, named
 from services.orchestrator.domain.evolve import evolve
 from services.orchestrator.domain.planning import ancestors
 from services.orchestrator.domain.state import JobState, Status
@@ -129,7 +129,7 @@ def trace(job_id: str, records: Sequence[Located], version: str | None = None) -
     state = JobState()
     for item in unique:
         if TOPIC_OF[item.event.type] is not MODELS:
-            state = evolve(state, item.event)
+            state = evolve(state, item.event, Logged(item.at, *item.place))
     plan = state.accepted.plan if state.accepted else ()
     versions = tuple(made for made in _versions(unique) if version is None or version == f"{made.model}@{made.version}")
     asked = {
@@ -157,10 +157,10 @@ def trace(job_id: str, records: Sequence[Located], version: str | None = None) -
 
 def _once(records: Iterable[Located]) -> list[Located]:
     """Without a producer's duplicates."""
-    known: set[tuple[str, str]] = set()
+    known: set[tuple[str, str, str, str]] = set()
     result = []
     for item in records:
-        name = (item.event.source, item.event.id)
+        name = (item.event.source, item.event.id, item.event.type, wire_data(item.event.data))  # an id may be used again
         if name not in known:
             known.add(name)
             result.append(item)

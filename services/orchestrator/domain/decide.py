@@ -61,8 +61,10 @@ def _undecided(state: JobState) -> bool:
 def _verdict(wish: Wish, defaults: Policy, now: datetime) -> EventData:
     examined = examine(wish.request, wish.faults, now)
     if isinstance(examined, Refused):
-        return JobRejected(job_id=wish.job_id, reasons=examined.reasons)
-    return JobAccepted(job_id=wish.job_id, request=examined.request, plan=examined.plan, policy=defaults)
+        return JobRejected(job_id=wish.job_id, reasons=examined.reasons, request_sha256=wish.content)
+    return JobAccepted(
+        job_id=wish.job_id, request=examined.request, plan=examined.plan, policy=defaults, request_sha256=wish.content
+    )
 
 
 def wants(state: JobState) -> Iterator[Want]:

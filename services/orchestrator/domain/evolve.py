@@ -1,7 +1,7 @@
 """Why: folds one event into a job; all that a replay runs. Every event finds its place, whatever came before it.
 
-Rule 2 of the design: a group is written by own events in their order, or by facts keyed by step and attempt, or by first
-and minimum within one topic's key; no branch below reads a group that it does not write.
+Rule 2 of the design: a group is written by own events in their order, or by facts keyed by step and attempt, or by minimum
+and maximum; no branch below reads a group that it does not write. Rule 8: an event that is folded again changes nothing.
 """
 
 from typing import Any
@@ -23,15 +23,18 @@ from schemas.jobs import (
     StepStarted,
 )
 from schemas.requests import JobCancelRequested, JobRequested
+from services.chassis.records import Logged
 from services.orchestrator.domain.content import content_digest
+from services.orchestrator.domain.requests import decided, heard
 from services.orchestrator.domain.state import (
-    CONFLICTS_KEPT,
     Accepted,
     Asked,
     Attempt,
     CancelWish,
     Closed,
+    DecidedOn,
     Ending,
+    Heard,
     JobState,
     Outcome,
     Rejected,
@@ -40,19 +43,20 @@ from services.orchestrator.domain.state import (
 )
 
 
-def evolve(state: JobState, event: Event) -> JobState:
-    """The job after `event`."""
+def evolve(state: JobState, event: Event, logged: Logged | None) -> JobState:
+    """The job after `event`, which lies at `logged`."""
     at = event.time
     match event.data:
         case JobRequested() as data:
-            return _requested(state, event, data)
+            return heard(state, _request(event, data, logged))
         case JobCancelRequested() as data:
             return _cancel_requested(state, event, data)
         case JobAccepted() as data:
             accepted = Accepted(at=at, request=data.request, plan=data.plan, policy=data.policy)
-            return state.model_copy(update={"accepted": accepted})
-        case JobRejected(reasons=reasons):
-            return state.model_copy(update={"rejected": Rejected(at=at, reasons=reasons)})
+            return decided(state.model_copy(update={"accepted": accepted}), _decided_on(event, data))
+        case JobRejected() as data:
+            rejected = Rejected(at=at, reasons=data.reasons)
+            return decided(state.model_copy(update={"rejected": rejected}), _decided_on(event, data))
         case JobCompleted(model=model, version=version):
             return _ended(state, Ending(at=at, status="completed", model=model, version=version))
         case JobFailed(step=step, fault=fault):
@@ -64,18 +68,19 @@ def evolve(state: JobState, event: Event) -> JobState:
     return state
 
 
-def _requested(state: JobState, event: Event, data: JobRequested) -> JobState:
-    """The first request counts; all requests of a job share a key, so the log has one first."""
+def _request(event: Event, data: JobRequested, logged: Logged | None) -> Heard:
+    if logged is None:
+        raise ValueError(f"JobRequested {event.id} lies nowhere in the log; fold it with its place")
     content = content_digest(data.request, data.faults)
-    if state.wish is None:
-        wish = Wish(
-            at=event.time, event_id=event.id, job_id=data.job_id, content=content, request=data.request, faults=data.faults
-        )  # fmt: skip
-        origin = {"correlation_id": event.correlation_id, "opened_by": event.id, "traceparent": event.traceparent}
-        return state.model_copy(update={"wish": wish, **origin})
-    if content == state.wish.content or len(state.conflicts) >= CONFLICTS_KEPT:
-        return state
-    return state.model_copy(update={"conflicts": (*state.conflicts, event.id)})
+    wish = Wish(
+        at=event.time, event_id=event.id, job_id=data.job_id, content=content, request=data.request, faults=data.faults,
+        traceparent=event.traceparent, logged=logged,
+    )  # fmt: skip
+    return Heard(logged=logged, event_id=event.id, content=content, wish=wish)
+
+
+def _decided_on(event: Event, data: JobAccepted | JobRejected) -> DecidedOn:
+    return DecidedOn(content=data.request_sha256, event_id=event.causation_id)
 
 
 def _cancel_requested(state: JobState, event: Event, data: JobCancelRequested) -> JobState:
@@ -104,14 +109,29 @@ def _of_attempt(known: Attempt, event: Event, data: StepEventData) -> dict[str, 
         case StepCancelRequested(reason=reason):
             return {"closed": Closed(at=at, reason=reason)}
         case StepStarted(worker=worker):
-            first, times = (known.started.at, known.started.times) if known.started else (at, 0)
-            return {"started": Started(at=first, times=times + 1, worker=worker)}
+            return {"started": _start(known.started, Started(at=at, times=event.sequence or 1, worker=worker))}
         case StepCompleted(result=result):
-            return {"outcome": Outcome(at=at, kind="completed", result=result)}
+            return _first(known, Outcome(at=at, kind="completed", result=result, event_id=event.id))
         case StepFailed(fault=fault):
-            return {"outcome": Outcome(at=at, kind="failed", fault=fault)}
+            return _first(known, Outcome(at=at, kind="failed", fault=fault, event_id=event.id))
         case StepCancelled():
-            return {"outcome": Outcome(at=at, kind="cancelled")}
+            return _first(known, Outcome(at=at, kind="cancelled", event_id=event.id))
         case FeedbackRecorded():
             return {"feedback": data}
     return {}
+
+
+def _start(known: Started | None, new: Started) -> Started:
+    """Starts come first of all that an executor says of an attempt, so the number of the event says which start it is."""
+    if known is None:
+        return new
+    latest = max(known, new, key=lambda start: (start.times, start.worker))
+    return latest.model_copy(update={"at": min(known.at, new.at)})
+
+
+def _first(known: Attempt, new: Outcome) -> dict[str, Any]:
+    """Two outcomes of one attempt would be a fault of its executor; the earlier counts, whichever is read first."""
+    old = known.outcome
+    if old is not None and (old.at, old.event_id or "") <= (new.at, new.event_id or ""):
+        return {}
+    return {"outcome": new}

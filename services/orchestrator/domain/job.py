@@ -18,6 +18,7 @@ from schemas.requests import JobCancelRequested, JobRequest, JobRequested
 from schemas.steps import Policy
 from schemas.topics import JOBS, PROGRESS, REQUESTS
 from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
+from services.chassis.records import Logged
 from services.orchestrator.domain import decide as deciding
 from services.orchestrator.domain.evolve import evolve
 from services.orchestrator.domain.state import JobState
@@ -85,9 +86,9 @@ class JobDomain:
         """Every own event is numbered by its job."""
         return self.touches(event)[0]
 
-    def evolve(self, ref: Ref, state: Any, event: Event) -> State:
+    def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
         """The job after `event`."""
-        return evolve(state, event)
+        return evolve(state, event, logged)
 
     def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
         """The next decision about the job."""

@@ -16,15 +16,14 @@ from schemas.reasons import Reason
 from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, Policy
 from services.chassis.aggregate import State
+from services.chassis.records import Logged
 
 Status = Literal["requested", "running", "cancelling", "completed", "failed", "cancelled", "rejected"]
 ENDED: tuple[Status, ...] = ("completed", "failed", "cancelled", "rejected")
-CONFLICTS_KEPT = 100
-"""So many ids of conflicting requests are kept; a producer that sends more of them tells nothing new."""
 
 
 class Wish(Frozen):
-    """The first JobRequested; facts of `requests`."""
+    """A JobRequested with all that it says; facts of `requests`."""
 
     at: AwareDatetime
     event_id: str
@@ -32,6 +31,24 @@ class Wish(Frozen):
     content: str = Field(description="Digest of the request; another digest under the same id is a conflict.")
     request: dict[str, Any] = Field(description="As sent, not validated.")
     faults: tuple[Reason, ...] = ()
+    traceparent: str | None = None
+    logged: Logged | None = Field(default=None, description="Where it lies; null in a row of an earlier release.")
+
+
+class Heard(Frozen):
+    """That there is a JobRequested, and where it lies."""
+
+    logged: Logged
+    event_id: str
+    content: str
+    wish: Wish | None = Field(default=None, description="All that it says, while it may be the one that counts.")
+
+
+class DecidedOn(Frozen):
+    """What JobAccepted or JobRejected says of the request it decided on."""
+
+    content: str | None = Field(description="Digest of that request; null from releases that did not say it.")
+    event_id: str | None = Field(description="The event that led to the decision.")
 
 
 class CancelWish(Frozen):
@@ -90,7 +107,7 @@ class Started(Frozen):
     """StepStarted; facts of the executor."""
 
     at: AwareDatetime = Field(description="First start.")
-    times: int = Field(description="How often a worker began or took over.")
+    times: int = Field(description="How often a worker began or took over: the number of the last start.")
     worker: str = Field(description="The worker that began last.")
 
 
@@ -101,6 +118,7 @@ class Outcome(Frozen):
     kind: Literal["completed", "failed", "cancelled"]
     result: StepResult | None = None
     fault: StepFault | None = None
+    event_id: str | None = None
 
 
 class Attempt(Frozen):
@@ -145,11 +163,13 @@ def _overdue(asked: Asked | None) -> StepFault:
 class JobState(State):
     """A job. There is no projection beside it: `evolve` is the projection."""
 
-    wish: Wish | None = Field(default=None, description="The first request.")
-    conflicts: tuple[str, ...] = Field(default=(), description="Ids of later requests with other content.")
+    wish: Wish | None = Field(default=None, description="The request that counts.")
+    others: tuple[Heard, ...] = Field(default=(), description="Further requests, in the order of the log; see `requests`.")
+    conflicts: tuple[str, ...] = Field(default=(), description="Ids of those with other content.")
     cancel: CancelWish | None = Field(default=None, description="The earliest wish to cancel.")
     accepted: Accepted | None = Field(default=None, description="Own decision.")
     rejected: Rejected | None = Field(default=None, description="Own decision.")
+    decided_on: DecidedOn | None = Field(default=None, description="Of either.")
     ending: Ending | None = Field(default=None, description="Own decision.")
     attempts: dict[str, dict[int, Attempt]] = Field(default_factory=dict, description="By step, then by number.")
 

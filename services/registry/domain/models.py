@@ -17,6 +17,7 @@ from schemas.jobs import StepRequested, StepResult
 from schemas.models import Lineage, ModelPromoted, ModelRegistered
 from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
 from services.chassis.executor.attempts import ExecutorDomain
+from services.chassis.records import Logged
 from services.registry.domain.versioning import FIRST, Version, next_version
 
 MODEL = "model"
@@ -116,7 +117,7 @@ class RegistryDomain(ExecutorDomain):
             return model_ref(event.data.model)
         return super().owner(event)
 
-    def evolve(self, ref: Ref, state: Any, event: Event) -> State:
+    def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
         """The row after `event`."""
         match state, event.data:
             case RegistrationState(), ModelRegistered() as made:
@@ -128,7 +129,7 @@ class RegistryDomain(ExecutorDomain):
                 move = AliasMove(alias=moved.alias, version=moved.version, previous=moved.previous, at=event.time)
                 aliases = {**state.aliases, moved.alias: moved.version}
                 return state.model_copy(update={"aliases": aliases, "moves": (*state.moves, move)})
-        return super().evolve(ref, state, event)
+        return super().evolve(ref, state, event, logged)
 
 
 def _opened(state: State, event: Event) -> dict[str, str | None]:

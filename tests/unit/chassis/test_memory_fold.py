@@ -7,7 +7,7 @@ from schemas.jobs import JobAccepted
 from schemas.steps import Policy
 from schemas.topics import JOBS, REQUESTS, TOPIC_OF
 from services.chassis.aggregate import State
-from services.chassis.records import appended_at
+from services.chassis.records import Logged, appended_at
 from services.chassis.replay.memory import MemoryFold
 from services.chassis.replay.projection import Folding
 from services.orchestrator.domain.job import JobDomain, job_ref
@@ -56,10 +56,10 @@ def test_garbage_is_counted_and_changes_nothing() -> None:
 class Poisoned(JobDomain):
     """Cannot fold JobAccepted of one job."""
 
-    def evolve(self, ref: Any, state: Any, event: Event) -> State:
+    def evolve(self, ref: Any, state: Any, event: Event, logged: Logged | None) -> State:
         if ref.key == "poison" and isinstance(event.data, JobAccepted):
             raise ValueError("poison")
-        return super().evolve(ref, state, event)
+        return super().evolve(ref, state, event, logged)
 
 
 def test_an_event_that_cannot_be_folded_stops_its_job_and_no_other() -> None:

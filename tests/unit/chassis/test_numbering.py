@@ -14,6 +14,7 @@ from schemas.jobs import JobRejected
 from schemas.requests import JobCancelRequested, JobRequested
 from services.chassis.aggregate import Decision, Ref
 from services.chassis.publisher import outside_event
+from services.chassis.records import Logged
 from services.chassis.unit import Incoming, Row, SequenceGap, Unit
 from tests.toy import Tally, ToyDomain
 
@@ -42,7 +43,7 @@ class Numbering(RuleBasedStateMachine):
 
     def fold(self, event: Event, topic: str, offset: int) -> None:
         before = len(self.unit.emitted)
-        self.unit.fold(Incoming(event, topic, 0, offset))
+        self.unit.fold(Incoming(event, Logged(NOW, topic, 0, offset)))
         place = f"{topic}:0"
         self.offsets[place] = max(self.offsets.get(place, -1), offset)
         self._keep(self.unit.emitted[before:])
@@ -74,7 +75,7 @@ class Numbering(RuleBasedStateMachine):
         before, skipped = self.unit.states[REF], self.unit.skipped
         if number > self.applied + 1:
             with pytest.raises(SequenceGap, match=rf"number {number} after {self.applied}:"):
-                self.unit.fold(Incoming(event, "jobs", 0, offset))
+                self.unit.fold(Incoming(event, Logged(NOW, "jobs", 0, offset)))
             assert self.unit.states[REF] == before
         elif number == self.applied + 1:
             self.applied, self.moments = number, [*self.moments, event.time]

@@ -10,6 +10,7 @@ from schemas.jobs import JobRejected
 from schemas.requests import JobRequested
 from services.chassis.aggregate import Decision, Ref
 from services.chassis.publisher import outside_event
+from services.chassis.records import Logged
 from services.chassis.unit import Incoming, Restless, Row, SequenceGap, Unit
 from tests.toy import Tally, ToyDomain
 
@@ -24,11 +25,11 @@ def a_unit(row: Row | None = None) -> Unit:
 
 def asked(offset: int = 0) -> Incoming:
     event = outside_event("outside", JobRequested(job_id="job-1", request={}), correlation_id="job-1")
-    return Incoming(event, "requests", 0, offset)
+    return Incoming(event, Logged(NOW, "requests", 0, offset))
 
 
 def came_back(event: Event, offset: int = 0) -> Incoming:
-    return Incoming(event, "jobs", 3, offset)
+    return Incoming(event, Logged(NOW, "jobs", 3, offset))
 
 
 def test_a_fact_is_folded_and_what_follows_is_decided_numbered_and_applied_at_once() -> None:

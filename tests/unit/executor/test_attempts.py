@@ -23,6 +23,7 @@ from schemas.jobs import (
 from schemas.models import ModelPromoted
 from services.chassis.aggregate import Decision, Ref
 from services.chassis.executor.attempts import ATTEMPT, AttemptState, ExecutorDomain, attempt_ref, decision
+from services.chassis.records import Logged
 from services.chassis.unit import Incoming, Row, Unit
 from tests.steps import START, an_event, cancel, request
 
@@ -40,7 +41,7 @@ FAILED = StepFailed(**ABOUT, fault=StepFault(cause="memory", message="too large"
 def given_events(*events: Event) -> AttemptState:
     state = AttemptState()
     for event in events:
-        state = DOMAIN.evolve(REF, state, event)  # type: ignore[assignment]
+        state = DOMAIN.evolve(REF, state, event, None)  # type: ignore[assignment]
     return state
 
 
@@ -120,7 +121,7 @@ def test_own_events_keep_their_number_although_the_kind_has_moved_to_another_ser
     event = an_event(moved, OWN, sequence=1)
     assert DOMAIN.touches(event) == (REF,)
     unit = Unit(DOMAIN, {REF: Row(AttemptState())}, NOW, lambda: "id")
-    unit.fold(Incoming(event, "jobs", 0, 0))
+    unit.fold(Incoming(event, Logged(event.time, "jobs", 0, 0)))
     assert unit.rows[REF].sequence == 1
 
 
@@ -133,7 +134,7 @@ def test_extra_own_events_are_numbered_by_the_attempt_and_change_no_column() -> 
     event = an_event(feedback, "neuroweaver/feedback")
     assert "FeedbackRecorded" in domain.handles
     assert domain.owner(event) == REF
-    assert domain.evolve(REF, AttemptState(), event) == AttemptState()
+    assert domain.evolve(REF, AttemptState(), event, None) == AttemptState()
 
 
 def test_events_that_are_no_attempts_touch_nothing_and_have_no_owner_here() -> None:
@@ -146,7 +147,7 @@ def test_events_that_are_no_attempts_touch_nothing_and_have_no_owner_here() -> N
 def test_a_service_with_aggregates_of_its_own_must_evolve_them_itself() -> None:
     promoted = an_event(ModelPromoted(model="m", alias="a", version="1.0.0", previous=None))
     with pytest.raises(TypeError, match="model m"):
-        DOMAIN.evolve(Ref("model", "m"), object(), promoted)
+        DOMAIN.evolve(Ref("model", "m"), object(), promoted, None)
 
 
 def test_query_columns_follow_from_the_state() -> None:

@@ -1,5 +1,6 @@
 """Given facts, when something happens, then events: a job's story told to the domain through the chassis' unit of work."""
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -19,6 +20,7 @@ from schemas.jobs import (
 )
 from schemas.requests import JobCancelRequested, JobRequested
 from schemas.steps import EXECUTOR_OF, OUTPUTS_OF, Policy
+from services.chassis.records import Logged
 from services.chassis.unit import Incoming, Row, Unit
 from services.orchestrator.domain.job import JobDomain, job_ref
 from services.orchestrator.domain.state import JobState
@@ -50,7 +52,10 @@ class Story:
         self.unit = Unit(domain, {self.ref: Row(JobState())}, START, lambda: f"own-{next(numbers)}")
         self.facts: list[Event] = []
         """What others said, in the order told."""
+        self.lying: dict[str, Logged] = {}
+        """Where each of them lies."""
         self._ids = (f"fact-{number}" for number in count(1))
+        self._numbers: Counter[tuple[str, int]] = Counter()
 
     @property
     def state(self) -> JobState:
@@ -74,7 +79,8 @@ class Story:
         """Fold a fact; answers what was decided on it."""
         before = len(self.unit.emitted)
         self.facts.append(event)
-        self.unit.fold(Incoming(event, "topic", 0, len(self.facts)))
+        self.lying[event.id] = Logged(self.now, "topic", 0, len(self.facts))
+        self.unit.fold(Incoming(event, self.lying[event.id]))
         return [own.data for own in self.unit.emitted[before:]]
 
     def after(self, seconds: float) -> list[EventData]:
@@ -124,7 +130,8 @@ class Story:
     def _executor(self, event: type[Any], step: str, attempt: int, **fields: Any) -> list[EventData]:
         kind = self._kind(step)
         data = event(job_id=self.job_id, step=step, attempt=attempt, kind=kind, **fields)
-        return self.tell(self.event(f"neuroweaver/{EXECUTOR_OF[kind]}", data, sequence=1))
+        self._numbers[step, attempt] += 1
+        return self.tell(self.event(f"neuroweaver/{EXECUTOR_OF[kind]}", data, sequence=self._numbers[step, attempt]))
 
 
 def names(decided: list[EventData]) -> list[str]:

@@ -18,6 +18,7 @@ from schemas.jobs import (
 )
 from schemas.requests import JobRequested
 from schemas.steps import Policy
+from services.chassis.records import Logged
 from services.chassis.unit import Incoming
 from services.orchestrator.domain.decide import due
 from tests.unit.orchestrator.story import ARTIFACT, POLICY, START, Story, a_request, names, one_request
@@ -68,14 +69,15 @@ def test_the_same_request_again_changes_nothing() -> None:
     story = accepted()
     before = story.state
     assert story.requested() == []
-    assert story.state == before
+    assert story.state == before.model_copy(update={"others": story.state.others})
+    assert story.state.conflicts == ()
 
 
 def test_another_request_under_the_same_id_is_recorded_and_leaves_the_job_alone() -> None:
     story = accepted()
     before = story.state
     assert story.requested(event_id="other", priority=9) == []
-    assert story.state == before.model_copy(update={"conflicts": ("other",)})
+    assert story.state == before.model_copy(update={"conflicts": ("other",), "others": story.state.others})
 
 
 def test_a_flood_of_conflicts_keeps_the_row_small() -> None:
@@ -383,7 +385,7 @@ def test_a_row_that_was_folded_without_deciding_is_due_at_once() -> None:
     story = Story()
     event = story.event("relaycore", JobRequested(job_id="job-1", request=a_request()))
     row = story.unit.rows[story.ref]
-    row.state = story.unit.domain.evolve(story.ref, row.state, event)
+    row.state = story.unit.domain.evolve(story.ref, row.state, event, Logged(START, "requests", 0, 0))
     when = due(story.state)
     assert when is not None
     assert when < START
@@ -395,5 +397,5 @@ def test_own_events_that_come_back_change_nothing() -> None:
     story.completed("prepare")
     before = story.state
     for own in story.unit.emitted[:]:
-        story.unit.fold(Incoming(own, "neuroweaver.jobs", 0, 1))
+        story.unit.fold(Incoming(own, Logged(story.now, "neuroweaver.jobs", 0, 1)))
     assert story.state == before

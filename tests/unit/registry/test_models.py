@@ -133,7 +133,7 @@ def test_a_replay_of_the_log_gives_the_live_state_and_versions_are_never_given_t
         for ref in domain.touches(event):
             replayed.unit(ref)
             row = replayed.rows[ref]
-            row.state = domain.evolve(ref, row.state, event)
+            row.state = domain.evolve(ref, row.state, event, None)
     assert {ref: row.state for ref, row in replayed.rows.items()} == {
         ref: row.state for ref, row in live.rows.items() if row.state != RegistrationState()
     }

@@ -16,6 +16,7 @@ from schemas.steps import RegisterSettings
 from schemas.topics import JOBS, MODELS, TOPIC_OF
 from services.chassis.aggregate import Ref, State
 from services.chassis.executor.attempts import AttemptState, decision
+from services.chassis.records import Logged
 from services.chassis.unit import Incoming, Row, Unit
 from services.registry.domain.models import ModelState, RegistryDomain, model_ref, promote, register, registration_ref
 from tests.steps import an_event, cancel, request
@@ -79,7 +80,7 @@ class World:
             return
         event = self.log[topic][self.read[topic]]
         unit = self.unit(*self.domain.touches(event))
-        unit.fold(Incoming(event, topic, 0, self.read[topic]))
+        unit.fold(Incoming(event, Logged(event.time, topic, 0, self.read[topic])))
         self.read[topic] += 1
         self.outbox += unit.emitted
 
@@ -134,7 +135,7 @@ class World:
             event = left[self.chance.choice([topic for topic, events in left.items() if events])].pop(0)
             for ref in self.domain.touches(event):
                 row = rows.setdefault(ref, Row(self.domain.aggregates[ref.aggregate].state()))
-                row.state = self.domain.evolve(ref, row.state, event)
+                row.state = self.domain.evolve(ref, row.state, event, None)
         return {ref: row.state for ref, row in rows.items()}
 
 

@@ -1,0 +1,84 @@
+"""Why: a producer that sends an event again is known by facts of the log alone, so that live and replayed state agree on it.
+
+A record is a duplicate when a record of the same partition with the same source, id, type and content was appended before it,
+at most `WINDOW` earlier. No clock of a reader and no order between partitions has a part in it. An id that is used again for
+something else is another event. What lies on two partitions, or further apart, is applied twice, which is harmless: `evolve`
+gives the same state however often it folds an event.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from hashlib import blake2b
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas.envelope import Event
+from schemas.topics import PROGRESS, TOPIC_OF
+from services.chassis import store
+from services.chassis.aggregate import Domain
+from services.chassis.deadletters.parking import is_own
+from services.chassis.records import Place, Record, appended_at, place_of
+from services.chassis.store import Entry, Sighting
+
+WINDOW = timedelta(days=30)
+
+
+def repeats(counts: Sighting, other: Sighting) -> bool:
+    """Whether `other`, with the same identity, is a duplicate of the record that `counts`."""
+    return other.offset != counts.offset and other.appended_at - counts.appended_at <= WINDOW
+
+
+def identity(record: Record, event: Event) -> bytes:
+    """What two records have in common that are the same event sent twice to one partition."""
+    parts = (record.topic, str(record.partition), event.source, event.id, event.type)
+    digest = blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16)
+    digest.update(record.value or b"")
+    return digest.digest()
+
+
+def exempt(domain: Domain, event: Event) -> bool:
+    """Own numbered events are known by their number, and progress is lossy: neither is looked for."""
+    return is_own(domain, event) or TOPIC_OF[event.type] is PROGRESS
+
+
+@dataclass
+class Sightings:
+    """The rule in memory, for folds that have no inbox."""
+
+    _known: dict[bytes, Sighting] = field(default_factory=dict)
+
+    def repeated(self, record: Record, event: Event) -> bool:
+        """Whether the record is a duplicate; feed it in the order of each partition."""
+        name, seen = identity(record, event), Sighting(record.offset, appended_at(record))
+        counts = self._known.setdefault(name, seen)
+        if repeats(counts, seen):
+            return True
+        self._known[name] = seen
+        return False
+
+
+async def duplicates(connection: AsyncConnection, domain: Domain, decoded: Iterable[tuple[Record, Event]]) -> set[Place]:
+    """Enter records in the inbox, under the locks of their positions; returns the places of the duplicates among them."""
+    pending: dict[bytes, Sequence[Entry]] = {}
+    for record, event in decoded:
+        if not exempt(domain, event):
+            entry = Entry(event.source, event.id, identity(record, event), place_of(record), appended_at(record))
+            pending[entry.identity] = (*pending.get(entry.identity, ()), entry)
+    found: set[Place] = set()
+    while pending:
+        counts = await store.enter_inbox(connection, [entries[0] for entries in pending.values()])
+        pending = {name: left for name, entries in pending.items() if (left := tuple(_left(counts[name], entries, found)))}
+    return found
+
+
+def _left(counts: Sighting, entries: Sequence[Entry], found: set[Place]) -> Iterator[Entry]:
+    """Entries from the first on that counts anew, because the window is over; duplicates before it are put into `found`."""
+    anew = False
+    for entry in entries:
+        repeated = repeats(counts, entry.sighting)
+        anew = anew or not (repeated or entry.sighting == counts)
+        if anew:
+            yield entry
+        elif repeated:
+            found.add(entry.place)
