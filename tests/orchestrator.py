@@ -120,15 +120,15 @@ class Orchestrator:
 
     # the outside world
 
-    async def publish(self, *events: Event) -> None:
-        """Append events to their topics, in order."""
+    async def publish(self, *events: Event, partition: int | None = None) -> None:
+        """Append events to their topics, in order; to the partition of their key, or wherever another client puts it."""
         if self._producer is None:
             self._producer = make_producer(self.settings.cluster, "outside")
             await self._producer.start()
         for event in events:
             value, headers = encode(event)
             key = event.data.job_id.encode()  # type: ignore[attr-defined]
-            await self._producer.send(TOPIC_OF[event.type].name, value, key, headers=headers)
+            await self._producer.send(TOPIC_OF[event.type].name, value, key, partition, headers=headers)
         await self._producer.flush()
 
     async def ask(self, request: dict[str, Any]) -> Event:

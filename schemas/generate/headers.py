@@ -21,7 +21,7 @@ class Header:
 
 HEADERS = (
     Header("ce_specversion", True, "always", "Version of CloudEvents: `1.0`.", r"^1\.0$"),
-    Header("ce_id", True, "always", "Id of the event; ours are UUIDv7, sortable by time. The same id of the same source again is skipped."),
+    Header("ce_id", True, "always", "Id of the event; ours are UUIDv7, sortable by time. The same event sent again, with the same id, type and content, is skipped; an id used for something else is another event."),
     Header("ce_source", True, "always", "Who says it: `neuroweaver/<service>`, `neuroweaver/edge` for HTTP, or your product."),
     Header("ce_type", True, "always", "`neuroweaver.` and the name of the event."),
     Header("ce_time", False, "always", "When it happened, RFC 3339 with zone. Absent: the record's time in the log."),
