@@ -15,7 +15,9 @@ IDS = range(6)
 
 
 def requested(request: dict[str, Any], event_id: str | None = None) -> Event:
-    event = outside_event("counter", JobRequested(job_id=request["job_id"], request=request), correlation_id=request["job_id"])
+    event = outside_event(
+        "counter", JobRequested(job_id=request["job_id"], request=request), correlation_id=request["job_id"]
+    )
     return replace(event, id=event_id or event.id)
 
 

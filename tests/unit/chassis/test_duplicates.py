@@ -25,7 +25,9 @@ def lying(event: Event, offset: int, days: float = 0, partition: int = 0) -> tup
 
 
 def a_request(event_id: str = "1", job_id: str = "job-1", **fields: Any) -> Event:
-    event = outside_event("counter", JobRequested(job_id=job_id, request={"job_id": job_id, **fields}), correlation_id=job_id)
+    event = outside_event(
+        "counter", JobRequested(job_id=job_id, request={"job_id": job_id, **fields}), correlation_id=job_id
+    )
     return replace(event, id=event_id, time=START)
 
 

@@ -35,7 +35,9 @@ def refused(lying: Lying, *, digest: bool = True) -> Lying:
     assert isinstance(event.data, JobRequested)
     content = content_digest(event.data.request, ()) if digest else None
     data = JobRejected(job_id="job-1", reasons=(), request_sha256=content)
-    own = replace(outside_event("neuroweaver/orchestrator", data, correlation_id="job-1"), causation_id=event.id, sequence=1)
+    own = replace(
+        outside_event("neuroweaver/orchestrator", data, correlation_id="job-1"), causation_id=event.id, sequence=1
+    )
     return replace(own, id="own", time=START), Logged(at.appended_at, "jobs", 0, 0)
 
 

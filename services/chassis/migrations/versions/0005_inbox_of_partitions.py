@@ -7,8 +7,8 @@ nothing, since every fold of an event gives the same state.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "chassis_0004"
-down_revision = "chassis_0003"
+revision = "chassis_0005"
+down_revision = "chassis_0004"
 branch_labels = None
 depends_on = None
 
