@@ -76,4 +76,4 @@ async def test_an_event_id_that_is_used_again_is_another_event(orchestrator: Orc
 
 
 async def _conflicts(orchestrator: Orchestrator, name: str, ids: list[str]) -> bool:
-    return bool((await orchestrator.job(name))["conflicts"] == ids)
+    return bool((await orchestrator.job(name)).get("conflicts") == ids)

@@ -52,7 +52,8 @@ def test_before_a_decision_the_request_that_was_appended_first_counts() -> None:
     late, early = asked(1, "late", partition=0, seconds=5), asked(2, "early", partition=1, seconds=1)
     for order in ((late, early), (early, late)):
         state = folded(order)
-        assert state.wish and state.wish.event_id == "early"
+        assert state.wish
+        assert state.wish.event_id == "early"
         assert (state.opened_by, state.conflicts) == ("early", ("late",))
 
 
@@ -75,7 +76,8 @@ def test_what_was_decided_on_counts_whatever_turns_up_with_an_earlier_time(diges
     ]  # fmt: skip
     assert all(state == states[0] for state in states)
     assert (states[0].opened_by, states[0].conflicts) == ("a", ("b",))
-    assert states[0].wish and states[0].wish.request["requester"] == "r1"
+    assert states[0].wish
+    assert states[0].wish.request["requester"] == "r1"
 
 
 def test_one_event_id_for_two_requests_of_one_job_is_a_request_and_a_conflict() -> None:
@@ -112,7 +114,8 @@ def test_any_order_gives_the_same_job(
     if is_decided and partition in log and digest:
         decided_on = log[partition][0][0]
         assert isinstance(decided_on.data, JobRequested)
-        assert state.wish and state.wish.request == decided_on.data.request
+        assert state.wish
+        assert state.wish.request == decided_on.data.request
 
 
 def test_a_flood_is_bounded_and_the_first_of_each_partition_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +127,8 @@ def test_a_flood_is_bounded_and_the_first_of_each_partition_stays(monkeypatch: p
     decision = refused(late)
     for order in ((*flood, late, decision), (decision, *reversed(flood), late), (late, decision, *flood)):
         state = folded(order)
-        assert state.wish and state.wish.request["requester"] == "r99"
+        assert state.wish
+        assert state.wish.request["requester"] == "r99"
         assert state.conflicts == ("e0", "e1", "e2", "e3", "e4")
         assert all(other.wish is None for other in state.others)
 
