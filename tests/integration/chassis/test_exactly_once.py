@@ -160,7 +160,10 @@ async def test_what_falls_due_is_decided_without_an_event(kafka: str, database_u
     await toy.engine.dispose()
     first, second = await toy.log()
     assert second.timestamp / 1000 > asked.time.timestamp() + 0.9, "it was decided before it was due"
-    assert dict(second.headers)["ce_causationid"] in (dict(first.headers)["ce_id"], asked.id.encode())  # it may be due at once
+    assert dict(second.headers)["ce_causationid"] in (
+        dict(first.headers)["ce_id"],
+        asked.id.encode(),
+    )  # it may be due at once
 
 
 async def _published(toy: Toy, count: int) -> bool:
