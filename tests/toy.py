@@ -142,7 +142,7 @@ class Toy:
         async with self.engine.begin() as connection:
             await connection.run_sync(metadata.create_all)
             await connection.execute(text("CREATE TABLE operational.ledger (id text)"))
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.kafka_bootstrap)
+        admin = AIOKafkaAdminClient(**self.settings.cluster.connection())
         await admin.start()
         await admin.create_topics([NewTopic(f"neuroweaver.{self.name}.dlq", 1, 1)])
         await admin.close()

@@ -29,6 +29,7 @@ from services.chassis.health import Health
 from services.chassis.isolation import Groups, Isolation
 from services.chassis.lag import LagWatch
 from services.chassis.logging import get_logger
+from services.chassis.reach import start
 from services.chassis.records import Partition, Place, Record
 from services.chassis.settings import ServiceSettings
 from services.chassis.subscription import subscribe
@@ -96,7 +97,7 @@ class Consumer:
         while not stop.is_set():
             broker, self._subscriber = subscribe(self.settings, self.service, self.topics, self.handle, _Assignment(self))
             try:
-                await broker.start()
+                await start(broker, self.settings.cluster)
             except (KafkaError, OSError) as error:
                 self.health.report("consuming", False, f"broker away: {error}")
                 await self._leave(broker)

@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from schemas.topics import CATALOGUE
 from services.chassis.cluster import Cluster
 from services.chassis.fetch.batches import survive_any_batch
+from services.chassis.reach import start
 from services.chassis.records import Partition
 
 Range = tuple[int, int]
@@ -58,8 +59,8 @@ async def first_at(cluster: Cluster, spans: Mapping[Partition, Range], moment: d
 async def cluster_id(cluster: Cluster) -> str:
     """What the cluster calls itself. Raises the broker's errors."""
     admin = AIOKafkaAdminClient(**cluster.connection(), client_id="neuroweaver-log")
-    await admin.start()
     try:
+        await start(admin, cluster)
         return str((await admin.describe_cluster())["cluster_id"])
     finally:
         await admin.close()
@@ -120,8 +121,8 @@ async def _consumer(cluster: Cluster) -> AsyncIterator[AIOKafkaConsumer]:
         auto_offset_reset="none",
         isolation_level="read_committed",
     )
-    await consumer.start()
     try:
+        await start(consumer, cluster)
         yield consumer
     finally:
         await consumer.stop()
@@ -129,8 +130,8 @@ async def _consumer(cluster: Cluster) -> AsyncIterator[AIOKafkaConsumer]:
 
 async def _partitions(cluster: Cluster, topics: list[str]) -> list[TopicPartition]:
     admin = AIOKafkaAdminClient(**cluster.connection(), client_id="neuroweaver-log")
-    await admin.start()
     try:
+        await start(admin, cluster)
         known = set(await admin.list_topics())
         if missing := [topic for topic in topics if topic not in known]:
             names = ", ".join(topic.name for topic in CATALOGUE)

@@ -14,7 +14,8 @@ from schemas.ids import child_traceparent, new_id
 from schemas.topics import TOPIC_OF, aggregate_key
 from services.chassis.cluster import Cluster
 from services.chassis.logging import get_logger
-from services.chassis.surroundings import Backoff, wait_or_stop
+from services.chassis.reach import obstacle, start
+from services.chassis.surroundings import Backoff, described, wait_or_stop
 
 _log = get_logger(__name__)
 _PROBE_SECONDS = 5.0
@@ -95,6 +96,8 @@ class Publisher:
         self._lossy = 0
         self.last_contact: float | None = None
         """Monotonic time at which the broker last answered; None before the first answer."""
+        self.trouble = ""
+        """Why the broker does not answer, as far as that is known; empty while it does."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Connect, then ask the broker for its metadata every few seconds, until `stop`."""
@@ -102,17 +105,20 @@ class Publisher:
         while not stop.is_set():
             producer = make_producer(self._cluster, self._client_id)
             try:
-                await producer.start()
+                await start(producer, self._cluster)
             except (KafkaError, OSError) as error:
                 await producer.stop()
-                _log.warning("publisher: broker away", error=str(error))
+                self.trouble = described(error)
+                _log.warning("publisher: broker away", error=self.trouble)
                 await wait_or_stop(stop, backoff.next())
                 continue
             self._producer = producer
             try:
                 while not stop.is_set():
                     if await producer.client.force_metadata_update():
-                        self.last_contact = time.monotonic()
+                        self.last_contact, self.trouble = time.monotonic(), ""
+                    else:
+                        self.trouble = await obstacle(self._cluster) or ""
                     await wait_or_stop(stop, _PROBE_SECONDS)
             finally:
                 self._producer = None

@@ -24,6 +24,7 @@ from services.chassis.health import Health
 from services.chassis.logging import get_logger
 from services.chassis.outgoing import Batch, Outgoing, TooLarge
 from services.chassis.publisher import RECORD_BYTES, make_producer, stop_quietly
+from services.chassis.reach import start
 from services.chassis.signals import Signals, Subscription
 from services.chassis.surroundings import Backoff, described, is_surroundings, wait_or_stop
 from services.chassis.tables import HEADER_COLUMNS
@@ -157,7 +158,7 @@ class Relay:
         producer = make_producer(self.cluster, f"neuroweaver-{self.service}-relay")
         self._window = _Window()
         try:
-            await producer.start()
+            await start(producer, self.cluster)
             self.health.report("relaying", True)
             while True:
                 if last := stop.is_set():

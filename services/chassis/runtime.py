@@ -202,10 +202,10 @@ class Runtime:
                     await self.engine.dispose()
             contact = self.publisher.last_contact
             silent = None if contact is None else time.monotonic() - contact
-            self.health.report(
-                "broker", silent is not None and silent < _BROKER_SILENT_SECONDS,
-                "not reached yet" if silent is None else f"silent for {silent:.0f} s",
-            )  # fmt: skip
+            reason = "not reached yet" if silent is None else f"silent for {silent:.0f} s"
+            if trouble := self.publisher.trouble:
+                reason += f": {trouble}"
+            self.health.report("broker", silent is not None and silent < _BROKER_SILENT_SECONDS, reason)
             await wait_or_stop(stop, _PROBE_SECONDS)
 
     async def _prune(self, stop: asyncio.Event) -> None:

@@ -57,7 +57,8 @@ def described(error: BaseException, limit: int = 500) -> str:
     """
     first = next((line for line in str(error).splitlines() if line.strip()), "")
     name = type(error).__name__
-    return (f"{name}: {first.strip()}" if first else name)[:limit]
+    named = first.strip().startswith(name)  # aiokafka's errors name themselves
+    return (f"{name}: {first.strip()}" if first and not named else first.strip() or name)[:limit]
 
 
 class Backoff:

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_co
 from schemas.topics import CATALOGUE, Topic
 from services.chassis.cluster import Cluster
 from services.chassis.logging import get_logger
+from services.chassis.reach import start
 from services.chassis.surroundings import described
 
 _log = get_logger(__name__)
@@ -88,7 +89,7 @@ async def largest_record(cluster: Cluster, topic: str) -> int | None:
 async def _admin(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(**cluster.connection(), client_id="neuroweaver-topics", request_timeout_ms=15_000)
     try:
-        await admin.start()
+        await start(admin, cluster)
         yield admin
     finally:
         await admin.close()
@@ -131,8 +132,9 @@ async def _configurations(admin: AIOKafkaAdminClient, names: list[str]) -> dict[
     if not names:
         return {}
     responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
-    return {
-        name: {entry[0]: entry[1] for entry in entries}
-        for response in responses
-        for _code, _message, _type, name, entries in response.resources
-    }
+    found = {}
+    for code, message, _type, name, entries in (each for response in responses for each in response.resources):
+        if code:
+            raise TopicFailure(f"the configuration of topic {name} cannot be read: {message or for_code(code).__name__}")
+        found[name] = {entry[0]: entry[1] for entry in entries}
+    return found

@@ -23,6 +23,8 @@ from services.chassis.devstack import jars, state
 from services.chassis.devstack.java import NoJava, find_java, java_version
 from services.chassis.devstack.ports import is_free
 from services.chassis.devstack.state import StackState
+from services.chassis.reach import obstacle
+from services.chassis.surroundings import described
 from services.cli.settings import CliSettings
 
 _GB = 1e9
@@ -139,8 +141,9 @@ def broker(cluster: Cluster | None) -> Finding:
     try:
         changes = asyncio.run(differences())
     except Exception as error:
-        remedy = "start the cluster, or correct NEUROWEAVER_KAFKA_BOOTSTRAP"
-        return Finding(check="broker", verdict="mend", detail=f"{cluster} does not answer: {_say(error)}", remedy=remedy)
+        remedy = "start the cluster, or correct NEUROWEAVER_KAFKA_*; see docs/deployment.md"
+        reason = asyncio.run(obstacle(cluster)) or described(error)
+        return Finding(check="broker", verdict="mend", detail=f"{cluster} cannot be used: {reason}", remedy=remedy)
     if changes:
         names = ", ".join(f"{change.topic} ({change.action})" for change in changes)
         remedy = "neuroweaver topics plan, then neuroweaver topics apply"

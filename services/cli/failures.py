@@ -13,9 +13,11 @@ from services.chassis.devstack.process import ServerFailure
 from services.chassis.devstack.state import StackBusy
 from services.chassis.identity.metadata import NoIdentity
 from services.chassis.log import LogStands, UnknownTopic
+from services.chassis.reach import Unreachable
 from services.chassis.replay.checks import Refused as ReplayRefused
 from services.chassis.replay.runs import Busy
-from services.chassis.surroundings import is_surroundings
+from services.chassis.surroundings import described, is_surroundings
+from services.chassis.topics import TopicFailure
 from services.cli.audit.manifest import Unusable
 from services.cli.audit.parquet import NoPyarrow
 from services.cli.edge import Refused
@@ -30,6 +32,7 @@ _OWN = (
     UnknownTopic,
     LogStands,
     NoIdentity,
+    TopicFailure,
     JarFailure,
     NoJava,
     ServerFailure,
@@ -55,9 +58,11 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
         return Exit.UNREACHABLE, f"{error.request.url} does not answer ({error}); see `neuroweaver status`"
     if isinstance(error, OSError) and not isinstance(error, _NO_ANSWER):
         return Exit.FAILED, str(error)
+    if isinstance(error, Unreachable):
+        return Exit.UNREACHABLE, str(error)
     if is_surroundings(error):
         remedy = "see `neuroweaver doctor`"
-        return Exit.UNREACHABLE, f"the broker or the database does not answer: {type(error).__name__}: {error}; {remedy}"
+        return Exit.UNREACHABLE, f"the broker or the database does not answer: {described(error)}; {remedy}"
     return None
 
 

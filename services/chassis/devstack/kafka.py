@@ -22,6 +22,10 @@ _API_VERSIONS_REQUEST = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 class KafkaServer:
     """Starts where it was stopped: the folder keeps the cluster's identity, its records and its ports."""
 
+    properties: Sequence[str] = ()
+    """Lines that a broker of another kind adds to server.properties; of two lines for one name the later counts."""
+    format_options: Sequence[str] = ()
+
     def __init__(
         self, folder: Path, log: Path, java: Path, jars: Sequence[Path], *, heap_mb: int, inherit: Sequence[int] = ()
     ) -> None:
@@ -82,6 +86,7 @@ class KafkaServer:
                 "log.cleaner.dedupe.buffer.size=8388608",
                 "log.segment.bytes=67108864",
                 "log.index.size.max.bytes=1048576",
+                *self.properties,
                 "",
             )
         )
@@ -108,6 +113,7 @@ class KafkaServer:
         shutil.rmtree(self.folder / "data", ignore_errors=True)
         cluster = base64.urlsafe_b64encode(b"\x4e" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         arguments: list[str | Path] = ["format", "--standalone", "--cluster-id", cluster, "--config", properties]
+        arguments += self.format_options
         answer = subprocess.run(
             [*self._java_command(), "kafka.tools.StorageTool", *arguments], capture_output=True, text=True, timeout=120
         )

@@ -18,6 +18,7 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
 from services.chassis.cluster import Cluster
+from services.chassis.reach import start
 
 _NO_ID = UUID(int=0)
 
@@ -73,8 +74,8 @@ async def ask(client: AIOKafkaClient, topics: Iterable[str]) -> FoundLog:
 async def ask_once(cluster: Cluster, topics: Iterable[str]) -> FoundLog:
     """The same over a connection of its own. Raises as `ask` does."""
     admin = AIOKafkaAdminClient(**cluster.connection(), client_id="neuroweaver-identity", request_timeout_ms=15_000)
-    await admin.start()
     try:
+        await start(admin, cluster)
         return await ask(admin._client, topics)
     finally:
         await admin.close()

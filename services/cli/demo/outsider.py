@@ -11,6 +11,7 @@ from schemas.requests import JobCancelRequested, JobRequest, JobRequested
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, PROGRESS, REQUESTS, TOPIC_OF, aggregate_key
 from services.chassis.cluster import Cluster
 from services.chassis.publisher import make_producer, outside_event, stop_quietly
+from services.chassis.reach import start
 from services.chassis.records import appended_at
 
 SOURCE = "relaycore/demo"
@@ -21,7 +22,7 @@ class Outsider:
     """One producer, and one consumer without a group that reads what is appended from its start on."""
 
     def __init__(self, cluster: Cluster, job_id: str) -> None:
-        self._job_id = job_id
+        self._cluster, self._job_id = cluster, job_id
         self._producer = make_producer(cluster, "relaycore-demo")
         self._consumer = AIOKafkaConsumer(
             *TOPICS, **cluster.connection(), client_id="relaycore-demo", group_id=None, enable_auto_commit=False
@@ -30,8 +31,8 @@ class Outsider:
 
     async def __aenter__(self) -> Self:
         try:
-            await self._producer.start()
-            await self._consumer.start()
+            await start(self._producer, self._cluster)
+            await start(self._consumer, self._cluster)
             await self._consumer.seek_to_end()
             for partition in self._consumer.assignment():
                 await self._consumer.position(partition)  # fixes it now, before anything is published

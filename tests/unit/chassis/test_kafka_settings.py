@@ -85,3 +85,10 @@ def test_settings_made_for_a_cluster_name_it_whatever_the_environment_says(monke
     ).cluster
 
     assert ServiceSettings(**overrides(cluster)).cluster == cluster
+
+
+def test_every_client_is_made_from_a_cluster_so_that_none_forgets_its_security() -> None:
+    services = Path(__file__).parents[3] / "services"
+    makers = {path.name for path in services.rglob("*.py") if "bootstrap_servers" in path.read_text()}
+
+    assert makers == {"cluster.py", "reach.py"}
