@@ -7,14 +7,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from schemas.topics import CATALOGUE
-from services.chassis import topics
+from services.chassis.catalogue import configuration
 from services.chassis.cluster import Cluster
 
 
 @asynccontextmanager
 async def limited(cluster: Cluster, topic: str, size: int) -> AsyncIterator[None]:
     """The topic takes batches of so many bytes at most, for the block."""
-    known = {found.name: topics.configuration(found) for found in CATALOGUE}.get(topic, {})
+    known = {found.name: configuration(found) for found in CATALOGUE}.get(topic, {})
 
     async def alter(values: dict[str, str]) -> None:
         admin = AIOKafkaAdminClient(**cluster.connection())

@@ -34,6 +34,10 @@ CONDITION = Gauge(
 CONDITION_CHANGES = Counter(
     "neuroweaver_condition_changes", "Times that a condition changed sides.", ["service", "condition"], registry=REGISTRY
 )
+TOPIC_DIFFERENCES = Gauge(
+    "neuroweaver_topic_differences", "1 for what differs from the catalogue; `topics plan` says what.", ["service", "topic", "action"],
+    registry=REGISTRY,
+)  # fmt: skip
 BATCH_SECONDS = Histogram("neuroweaver_batch_seconds", "Seconds per batch transaction.", ["service"], registry=REGISTRY)
 LAG_SECONDS = Gauge(
     "neuroweaver_lag_seconds", "Age of the oldest record not yet applied.", ["service", "topic", "partition"],

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from schemas.topics import PROGRESS, Topic
-from services.chassis import metrics, store, topics
+from services.chassis import metrics, store
 from services.chassis.aggregate import Domain, Ref
 from services.chassis.batch import RecordFailure
+from services.chassis.catalogue_watch import CatalogueWatch
 from services.chassis.commands import Command, transact
 from services.chassis.consumer import Consumer
 from services.chassis.deadletters import rows
@@ -65,6 +66,7 @@ class Runtime:
             "migrated", "restored", "database", "broker", "topics", "consuming", "handling", "moving", "relaying", "copying",
         )  # fmt: skip
         self.health = Health(service, required)
+        self._catalogue = CatalogueWatch(settings.cluster, self.health)
         self.health.report("handling", True)
         self.health.report("moving", True)
 
@@ -138,7 +140,7 @@ class Runtime:
         )  # fmt: skip
         ticker = Ticker(self.engine, self.domain, self.effects)
         loops: list[tuple[str, Task]] = [("consumer", consumer.run), ("ticker", ticker.run), ("prune", self._prune)]
-        loops.append(("dead-letters", self._look_at_dead_letters))
+        loops += [("dead-letters", self._look_at_dead_letters), ("catalogue", self._catalogue.run)]
         loops += [(f"task-{number}", task) for number, task in enumerate(tasks)]
         await asyncio.gather(*(self._spawn(name, loop, stop) for name, loop in loops))
 
@@ -150,11 +152,9 @@ class Runtime:
                 self.health.report("migrated", False, f"{type(error).__name__}: {error}"[:500])
                 raise
             self.health.report("migrated", True, ", ".join(revisions))
-        missing = [change.topic for change in await topics.plan(self.settings.cluster) if change.action == "create"]
-        reason = f"missing: {', '.join(missing)}; run `neuroweaver topics apply`" if missing else ""
-        self.health.report("topics", not missing, reason)
+        missing = [change.topic for change in await self._catalogue.look() if change.action == "create"]
         if missing:
-            raise TimeoutError(f"topics {reason}")
+            raise TimeoutError(f"topics missing: {', '.join(missing)}; run `neuroweaver topics apply`")
         await learn_discards(self.engine, self.settings.cluster, self.domain.source)
         try:
             await restore(self.projection, self.engine)

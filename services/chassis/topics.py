@@ -1,49 +1,34 @@
-"""Why: brings a Kafka cluster to the topic catalogue: says what differs, creates what is missing, never loses a record."""
+"""Brings a Kafka cluster to the topic catalogue: says what differs, creates what is missing, never loses a record."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Literal
+from typing import NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 
 from schemas.topics import CATALOGUE, Topic
+from services.chassis.catalogue import Change, configuration, differences, fits
 from services.chassis.cluster import Cluster
+from services.chassis.identity.metadata import ask
 from services.chassis.logging import get_logger
 from services.chassis.reach import start
 from services.chassis.surroundings import described
 
 _log = get_logger(__name__)
-
-Action = Literal["create", "configure", "conflict"]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One difference between the cluster and the catalogue. A conflict is for a person to decide; `apply` leaves it alone."""
-
-    topic: str
-    action: Action
-    detail: str
+_SET_ON_TOPIC = 1
+"""Kafka's number for a setting that comes from the topic's own configuration."""
 
 
 class TopicFailure(Exception):
     """The broker refused a change."""
 
 
-def configuration(topic: Topic) -> Mapping[str, str]:
-    """The topic-level configuration that the catalogue asks for.
-
-    A record's time is the broker's: a sender with a wrong clock cannot move a fact into another moment of the audit.
-    """
-    retention = -1 if topic.retention_ms is None else topic.retention_ms
-    return {
-        "cleanup.policy": topic.cleanup,
-        "retention.ms": str(retention),
-        "message.timestamp.type": "LogAppendTime",
-    }
+class _Setting(NamedTuple):
+    value: str
+    own: bool
+    """Whether it is set on the topic itself."""
 
 
 async def plan(cluster: Cluster) -> list[Change]:
@@ -63,10 +48,9 @@ async def apply(cluster: Cluster) -> list[Change]:
             for name, code, *_ in response.topic_errors:
                 if for_code(code) not in (NoError, TopicAlreadyExistsError):
                     raise TopicFailure(f"topic {name} was not created: {for_code(code).__name__}")
+        settings = await _configurations(admin, [change.topic for change in changes if change.action == "configure"])
         changed = [
-            ConfigResource(ConfigResourceType.TOPIC, change.topic, dict(configuration(topics[change.topic])))
-            for change in changes
-            if change.action == "configure"
+            ConfigResource(ConfigResourceType.TOPIC, name, _mended(topics[name], known)) for name, known in settings.items()
         ]
         for response in await admin.alter_configs(changed) if changed else ():
             for code, message, _type, name in response.resources:
@@ -79,7 +63,7 @@ async def largest_record(cluster: Cluster, topic: str) -> int | None:
     """`max.message.bytes` of a topic; None where the cluster does not say, for whatever reason."""
     try:
         async with _admin(cluster) as admin:
-            return int((await _configurations(admin, [topic]))[topic]["max.message.bytes"])
+            return int((await _configurations(admin, [topic]))[topic]["max.message.bytes"].value)
     except (KafkaError, OSError, LookupError, ValueError) as error:
         _log.warning("max.message.bytes is not known", topic=topic, error=described(error))
         return None
@@ -95,6 +79,13 @@ async def _admin(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
+def _mended(topic: Topic, known: Mapping[str, _Setting]) -> dict[str, str]:
+    """All that is to be set on the topic: Kafka forgets what a change of configuration leaves out."""
+    own = {name: setting.value for name, setting in known.items() if setting.own}
+    wanted = configuration(topic)
+    return own | {name: value for name, value in wanted.items() if not fits(name, own.get(name), value)}
+
+
 def _new(topic: Topic) -> NewTopic:
     new = NewTopic(topic.name, topic.partitions, 1, topic_configs=dict(configuration(topic)))
     new.replication_factor = -1  # the cluster's default; the constructor refuses it
@@ -102,33 +93,16 @@ def _new(topic: Topic) -> NewTopic:
 
 
 async def _differences(admin: AIOKafkaAdminClient) -> list[Change]:
-    existing = set(await admin.list_topics()) & {topic.name for topic in CATALOGUE}
-    partitions = {}
-    if existing:
-        partitions = {found["topic"]: len(found["partitions"]) for found in await admin.describe_topics(sorted(existing))}
-    configurations = await _configurations(admin, sorted(existing))
+    found = await ask(admin._client, [topic.name for topic in CATALOGUE])
+    settings = await _configurations(admin, sorted(found.topics))
     changes = []
     for topic in CATALOGUE:
-        wanted = configuration(topic)
-        if topic.name not in existing:
-            settings = ", ".join(f"{name}={value}" for name, value in wanted.items())
-            changes.append(Change(topic.name, "create", f"{topic.partitions} partitions, {settings}"))
-            continue
-        if partitions[topic.name] < topic.partitions:
-            detail = (
-                f"has {partitions[topic.name]} partitions, the catalogue says {topic.partitions}; adding some would move keys to "
-                "other partitions and break their order: keep the number, or move to a new cluster"
-            )
-            changes.append(Change(topic.name, "conflict", detail))
-        known = configurations[topic.name]
-        differing = {name: value for name, value in wanted.items() if known.get(name) != value}
-        if differing:
-            detail = ", ".join(f"{name}: {known.get(name)} → {value}" for name, value in differing.items())
-            changes.append(Change(topic.name, "configure", detail))
+        known = {name: setting.value for name, setting in settings.get(topic.name, {}).items()}
+        changes += differences(topic, found.topics.get(topic.name), known, found.brokers)
     return changes
 
 
-async def _configurations(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+async def _configurations(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, _Setting]]:
     if not names:
         return {}
     responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
@@ -136,5 +110,5 @@ async def _configurations(admin: AIOKafkaAdminClient, names: list[str]) -> dict[
     for code, message, _type, name, entries in (each for response in responses for each in response.resources):
         if code:
             raise TopicFailure(f"the configuration of topic {name} cannot be read: {message or for_code(code).__name__}")
-        found[name] = {entry[0]: entry[1] for entry in entries}
+        found[name] = {entry[0]: _Setting(entry[1], entry[3] == _SET_ON_TOPIC) for entry in entries}
     return found

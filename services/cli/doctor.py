@@ -18,6 +18,7 @@ from pydantic import Field
 from schemas.base import Frozen
 from schemas.steps import SERVICES
 from services.chassis import topics
+from services.chassis.catalogue import Change
 from services.chassis.cluster import Cluster
 from services.chassis.devstack import jars, state
 from services.chassis.devstack.java import NoJava, find_java, java_version
@@ -134,7 +135,7 @@ def broker(cluster: Cluster | None) -> Finding:
     if cluster is None:
         return Finding(check="broker", verdict="good", detail="none runs; `neuroweaver up` starts one")
 
-    async def differences() -> list[topics.Change]:
+    async def differences() -> list[Change]:
         async with asyncio.timeout(_ANSWER_SECONDS):
             return await topics.plan(cluster)
 
@@ -144,6 +145,11 @@ def broker(cluster: Cluster | None) -> Finding:
         remedy = "start the cluster, or correct NEUROWEAVER_KAFKA_*; see docs/deployment.md"
         reason = asyncio.run(obstacle(cluster)) or described(error)
         return Finding(check="broker", verdict="mend", detail=f"{cluster} cannot be used: {reason}", remedy=remedy)
+    if changes and all(change.action == "note" for change in changes):
+        said = "; ".join(f"{change.topic} {change.detail}" for change in changes)
+        return Finding(
+            check="broker", verdict="note", detail=f"{cluster} answers; {said}", remedy="neuroweaver topics plan"
+        )
     if changes:
         names = ", ".join(f"{change.topic} ({change.action})" for change in changes)
         remedy = "neuroweaver topics plan, then neuroweaver topics apply"

@@ -171,14 +171,17 @@ def migrate(
 
 
 @topics_app.command("plan")
-def topics_plan(json: Json = False) -> None:
-    """Show what `apply` would do. Exit code 1 when a difference is for a person to decide."""
-    _topics("plan", json)
+def topics_plan(
+    check: Annotated[bool, typer.Option("--check", help="Exit code 1 when anything differs, for scripts.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what differs from the catalogue. Exit code 1 when a difference is for a person to decide."""
+    _topics("plan", json, check=check)
 
 
 @topics_app.command("apply")
 def topics_apply(json: Json = False) -> None:
-    """Create missing topics and set their configuration; never loses a record."""
+    """Create missing topics and mend their settings, whatever else is set on them stays; never loses a record."""
     _topics("apply", json)
 
 
@@ -240,7 +243,7 @@ def _require_service(name: str) -> None:
         stop_with(Exit.USAGE, f"SERVICE={name}: there is no such service; choose {', '.join(SERVICES)}")
 
 
-def _topics(action: str, json: bool) -> None:
+def _topics(action: str, json: bool, *, check: bool = False) -> None:
     from services.cli.output import out, print_json, print_table
     from services.cli.settings import CliSettings
     from services.cli.topics import compare
@@ -252,8 +255,8 @@ def _topics(action: str, json: bool) -> None:
         print_table(("topic", "action", "detail"), [(change.topic, change.action, change.detail) for change in changes])
     else:
         out.print("The topics are as the catalogue says.")
-    conflict = any(change.action == "conflict" for change in changes)
-    raise typer.Exit(int(Exit.FAILED if conflict else Exit.OK))
+    failed = any(change.action == "conflict" for change in changes) or (check and bool(changes))
+    raise typer.Exit(int(Exit.FAILED if failed else Exit.OK))
 
 
 def run() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 
 from services.chassis import topics
-from services.chassis.topics import Change
+from services.chassis.catalogue import Change
 from services.cli.settings import CliSettings
 from services.cli.stack import broker
 

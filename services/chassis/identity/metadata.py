@@ -41,6 +41,8 @@ class FoundLog:
 
     cluster_id: str
     topics: Mapping[str, FoundTopic]
+    brokers: int = 1
+    """How many the cluster has."""
 
 
 class NoIdentity(Exception):
@@ -68,7 +70,7 @@ async def ask(client: AIOKafkaClient, topics: Iterable[str]) -> FoundLog:
             min((len(partition[4]) for partition in partitions), default=0),
             min((len(partition[5]) for partition in partitions), default=0),
         )
-    return FoundLog(answer.cluster_id, found)
+    return FoundLog(answer.cluster_id, found, len(answer.brokers))
 
 
 async def ask_once(cluster: Cluster, topics: Iterable[str]) -> FoundLog:

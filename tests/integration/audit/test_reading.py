@@ -15,8 +15,8 @@ from schemas.discards import RecordDiscarded
 from schemas.jobs import FeedbackRecorded, JobAccepted
 from schemas.topics import JOBS, REQUESTS
 from services.chassis import log
+from services.chassis.catalogue import configuration
 from services.chassis.cluster import Cluster
-from services.chassis.topics import configuration
 from services.cli.audit.past import jobs_at, versions_at
 from services.cli.audit.window import Window, records
 from tests.audit import MadeJob, publish
