@@ -1,16 +1,20 @@
 """A child process for tests of supervision; the name of the step says how it behaves. Run as `python -m tests.child`."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from schemas.base import EventData
 from schemas.jobs import FeedbackRecorded, StepResult
 from schemas.reasons import Reason
 from services.chassis.executor.child import Context, MemoryFault, Stopping, UserFault, run_child
+from services.chassis.executor.folders import UNFINISHED
 
 Made = StepResult | tuple[StepResult, Sequence[EventData]]
 
@@ -57,6 +61,35 @@ def checkpointing(context: Context) -> Made:
             raise Stopping
         time.sleep(0.02)
     return StepResult(metrics={"first": float(first), "last": float(count)})
+
+
+def bulky(context: Context) -> Made:
+    """Makes ten files of 400 kB, those that earlier runs have made left out; each gets its name when it is whole."""
+    first = count = len(list(context.task.checkpoints.rglob("part-*")))
+    own = context.task.own_checkpoints
+    while count < 10:
+        unfinished = own / f"{UNFINISHED}{count}"
+        unfinished.mkdir(parents=True)
+        (unfinished / "data").write_bytes(bytes(400_000))
+        unfinished.rename(own / f"part-{count}")
+        count += 1
+        context.progress(count, 10)
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "n").write_text(str(count))
+        return StepResult(metrics={"first": float(first), "last": float(count)}, facts={"scratch": scratch})
+
+
+def choking(context: Context) -> Made:
+    """Takes every byte there is, until somebody has seen to it, and dies without a word."""
+    root = context.task.checkpoints
+    if not (root.parent.parent / "enough").exists():
+        own = context.task.own_checkpoints
+        own.mkdir(parents=True)
+        with contextlib.suppress(OSError), (own / "data").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        os._exit(1)
+    return StepResult()
 
 
 def deaf(context: Context) -> Made:

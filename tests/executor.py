@@ -111,9 +111,12 @@ class Executor:
         self._offset += len(events)
 
     @asynccontextmanager
-    async def working(self, runner: StepRunner, **settings: Any) -> AsyncIterator[asyncio.Event]:
-        """A process whose workers work while the block runs; setting the event drains them. Leaving drains too."""
-        runtime, stop = self.process(**settings), asyncio.Event()
+    async def working(self, runner: StepRunner, *, own: bool = False, **settings: Any) -> AsyncIterator[asyncio.Event]:
+        """A process whose workers work while the block runs; setting the event drains them. Leaving drains too.
+
+        `own`: it is `self.runtime`, whose health a test may look at.
+        """
+        runtime, stop = self.runtime if own else self.process(**settings), asyncio.Event()
         end = asyncio.Event()
         listening = asyncio.create_task(runtime.signals.run(end))
         loops = [asyncio.ensure_future(task(stop)) for task in worker_tasks(runtime, runner)]

@@ -23,6 +23,8 @@ from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
 from schemas.artifacts import ArtifactRef, Manifest, ManifestEntry
+from services.chassis.durable import flush, place, sync
+from services.chassis.storage import writing
 
 MANIFEST = "manifest.json"
 _BLOCK = 1024 * 1024
@@ -55,9 +57,14 @@ class ArtifactStore:
         self._local = isinstance(self._fs, LocalFileSystem)
 
     def put(self, folder: Path) -> ArtifactRef:
-        """Store the files of `folder`; when this returns they are durable. Raises ArtifactRefused for links and odd names."""
+        """Store the files of `folder`; when this returns they are durable.
+
+        Raises ArtifactRefused for links and odd names, StorageFailure where the store has no room; nothing half written stays.
+        """
         paths = _files_of(folder)
-        return self._put_local(folder, paths) if self._local else self._put_remote(folder, paths)
+        size = sum((folder / path).stat().st_size for path in paths)
+        with writing(Path(self._root) if self._local else self.uri, size):
+            return self._put_local(folder, paths) if self._local else self._put_remote(folder, paths)
 
     def fetch(self, ref: ArtifactRef, cache: Path) -> Path:
         """A verified local folder with the artifact's files, not to be written to: the stored one itself where it is local.
@@ -77,11 +84,12 @@ class ArtifactStore:
             else:
                 return target
         temporary = cache / "tmp" / uuid.uuid4().hex
-        try:
-            self._download(fs, str(root), ref, temporary)
-            _move(temporary, target, ref)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with writing(cache, ref.size):
+            try:
+                self._download(fs, str(root), ref, temporary)
+                _move(temporary, target, ref)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
         return target
 
     def verify(self, ref: ArtifactRef) -> Manifest:
@@ -117,7 +125,7 @@ class ArtifactStore:
             manifest = Manifest(files=tuple(entries))
             _write(temporary / MANIFEST, canonical(manifest))
             for directory, _, _ in os.walk(temporary):
-                _sync(Path(directory))
+                sync(Path(directory))
             ref = self._ref(manifest)
             _move(temporary, Path(ref.uri), ref)
         finally:
@@ -272,8 +280,7 @@ def _copy(source: Path, target: Path, path: str) -> ManifestEntry:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _open(source) as reading, target.open("xb") as writing:
         digest, size = _digest(reading, writing)
-        writing.flush()
-        os.fsync(writing.fileno())
+        flush(writing)
     return ManifestEntry(path=path, size=size, sha256=digest)
 
 
@@ -281,23 +288,13 @@ def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush(file)
 
 
 def _move(temporary: Path, target: Path, ref: ArtifactRef) -> None:
     """Put a complete folder in its place. What lies there already stays if it is whole and is replaced if it is not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        temporary.rename(target)
+        place(temporary, target)
     except OSError:
         if not target.exists():
             raise
@@ -305,11 +302,11 @@ def _move(temporary: Path, target: Path, ref: ArtifactRef) -> None:
             verify_folder(target, ref)
         except ArtifactCorrupt:
             broken = temporary.with_name(f"{temporary.name}.broken")
-            target.rename(broken)
-            temporary.rename(target)
+            place(target, broken)
+            place(temporary, target)
             shutil.rmtree(broken, ignore_errors=True)
-    _sync(target.parent)
-    _sync(target.parent.parent)
+    sync(target.parent)
+    sync(target.parent.parent)
 
 
 def _remove_leftovers(scratch: Path) -> None:

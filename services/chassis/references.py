@@ -11,6 +11,7 @@ import re
 import shutil
 import time
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from schemas.artifacts import Manifest, ManifestEntry
 from services.chassis.artifacts import canonical, safe_path
+from services.chassis.durable import place
+from services.chassis.storage import writing
 
 Repository = Literal["model", "dataset"]
 
@@ -106,15 +109,23 @@ def _download(fs: fsspec.AbstractFileSystem, root: str, cache: Path) -> Path:
     target = cache / "references" / digest
     if not target.exists():
         temporary = cache / "tmp" / uuid.uuid4().hex
-        try:
-            for path, name in names.items():
-                local = temporary / name
-                local.parent.mkdir(parents=True, exist_ok=True)
-                fs.get_file(path, str(local))
-            _rename(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with writing(cache, _size(details.values())):
+            try:
+                for path, name in names.items():
+                    local = temporary / name
+                    local.parent.mkdir(parents=True, exist_ok=True)
+                    fs.get_file(path, str(local))
+                _rename(temporary, target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
     return target / names[root] if single else target
+
+
+def _size(files: Iterable[dict[str, object]]) -> int | None:
+    """Bytes in all; None where the storage does not say it of each."""
+    sizes = [info.get("size") for info in files]
+    known = [size for size in sizes if isinstance(size, int)]
+    return sum(known) if len(known) == len(sizes) else None
 
 
 def _version(info: dict[str, object]) -> list[str]:
@@ -124,9 +135,8 @@ def _version(info: dict[str, object]) -> list[str]:
 
 def _rename(temporary: Path, target: Path) -> None:
     """Put a complete download in its place, unless somebody else was faster."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        temporary.rename(target)
+        place(temporary, target)
     except OSError:
         if not target.exists():
             raise
@@ -142,13 +152,14 @@ def _from_hub(repo: str, revision: str | None, cache: Path, repository: Reposito
             "correct the path, or install huggingface_hub",
         ) from error
     try:
-        folder = snapshot_download(
-            repo,
-            repo_type=repository,
-            revision=revision,
-            cache_dir=cache / "hub",
-            ignore_patterns=list(_CODE) if repository == "model" else ["*.py"],
-        )
+        with writing(cache / "hub"):
+            folder = snapshot_download(
+                repo,
+                repo_type=repository,
+                revision=revision,
+                cache_dir=cache / "hub",
+                ignore_patterns=list(_CODE) if repository == "model" else ["*.py"],
+            )
     except errors.GatedRepoError as error:
         raise ReferenceFault(f"{what} is gated", "accept its licence there and set HF_TOKEN for this service") from error
     except errors.RepositoryNotFoundError as error:
@@ -189,11 +200,19 @@ def folder_digest(path: Path, cache: Path | None = None) -> str:
     digest = hashlib.sha256(canonical(manifest)).hexdigest()
     settled = all(began_ns - file.stat().st_ctime_ns > _SETTLED_NS for _, file in files)
     if remembered is not None and settled and state == [[name, *_fingerprint(file)] for name, file in files]:
-        remembered.parent.mkdir(parents=True, exist_ok=True)
-        temporary = remembered.with_suffix(f".{uuid.uuid4().hex}")
-        temporary.write_text(json.dumps({"state": state, "digest": digest}))
-        temporary.replace(remembered)
+        _remember(remembered, json.dumps({"state": state, "digest": digest}))
     return digest
+
+
+def _remember(file: Path, text: str) -> None:
+    temporary = file.with_suffix(f".{uuid.uuid4().hex}")
+    with writing(file.parent, len(text)):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(text)
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _visible_files(path: Path) -> list[tuple[str, Path]]:

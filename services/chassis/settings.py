@@ -39,6 +39,9 @@ class ServiceSettings(KafkaSettings):
     log_level: str = Field(default="INFO", description="Least level that is logged.")
     workers: int = Field(default=1, ge=0, le=64, description="Steps that an executor runs at once; 0 runs none.")
     lease_seconds: float = Field(default=15.0, gt=0, description="A lease not renewed for so long is taken over.")
+    disk_reserve_mb: int = Field(
+        default=256, ge=0, description="An executor begins no step while less is free (megabytes) where it writes."
+    )
     policy_backoff_seconds: float = Field(default=5.0, ge=0, description="Wait before a step's first retry.")
     policy_cancel_grace_seconds: float = Field(default=60.0, ge=0, description="Wait for running steps after a cancel.")
 

@@ -1,12 +1,10 @@
 """What is done to the service while its load goes on; the short form runs in the tests, the long one in the soak."""
 
 import asyncio
-import contextlib
 import random
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import text
 
@@ -17,6 +15,7 @@ from services.chassis.relay import RELAY_LOCK
 from tests.faults.field import Field
 from tests.faults.history import Verdict
 from tests.faults.member import POINTS
+from tests.faults.small_disk import fill
 
 _PER_SECOND = 2500.0
 _GIVES_UP_SECONDS = 300
@@ -184,7 +183,7 @@ async def full_disk(field: Field, scale: Scale) -> Verdict:
     async with field.load(scale.events, _PER_SECOND):
         for _ in range(scale.repetitions):
             await asyncio.sleep(1)
-            await asyncio.to_thread(_fill, filler)
+            await asyncio.to_thread(fill, filler)
             async with asyncio.timeout(_GIVES_UP_SECONDS):
                 while kafka.process.running:
                     await asyncio.sleep(0.2)
@@ -192,14 +191,6 @@ async def full_disk(field: Field, scale: Scale) -> Verdict:
             filler.unlink(missing_ok=True)
             await asyncio.to_thread(kafka.start)
     return await field.verdict()
-
-
-def _fill(filler: Path) -> None:
-    """Take every byte that is left."""
-    with contextlib.suppress(OSError), filler.open("wb") as file:
-        while True:
-            file.write(bytes(2**16))
-            file.flush()
 
 
 Scenario = Callable[[Field, Scale], Awaitable[Verdict]]

@@ -1,5 +1,6 @@
-"""Servers whose broker writes to a small file system, which can be filled up without harm to anybody."""
+"""Small file systems, which can be filled up without harm to anybody."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -31,14 +32,35 @@ def _may_mount() -> bool:
 
 
 @contextmanager
-def on_small_disk(home: Path) -> Iterator[DevStack]:
-    """The servers, with all topics."""
-    folder = home / "kafka"
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """`folder` on a file system of its own, in memory; `size` as mount(8) writes it."""
     folder.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
     try:
-        with running(DevStackSettings(home=home, kafka_bootstrap=None, database_url=None)) as stack:
-            create_topics(stack)
-            yield stack
+        yield folder
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def remount(folder: Path, how: str) -> None:
+    """`ro` or `rw`."""
+    subprocess.run(["mount", "-o", f"remount,{how}", folder], check=True)
+
+
+def fill(filler: Path, leave: int = 0) -> None:
+    """Take every byte of the file system but `leave`."""
+    with contextlib.suppress(OSError), filler.open("wb") as file:
+        while shutil.disk_usage(filler.parent).free > leave:
+            file.write(bytes(2**16))
+            file.flush()
+
+
+@contextmanager
+def on_small_disk(home: Path) -> Iterator[DevStack]:
+    """Servers whose broker writes to a small file system, with all topics."""
+    with (
+        small_disk(home / "kafka", _SIZE),
+        running(DevStackSettings(home=home, kafka_bootstrap=None, database_url=None)) as stack,
+    ):
+        create_topics(stack)
+        yield stack

@@ -239,7 +239,7 @@ class Process:
         surroundings = SimpleNamespace(
             service=service.name, settings=settings, engine=service.engine, transact=service.transact
         )
-        self._worker = Worker(cast(Any, surroundings), cast(Any, None))
+        self._worker = Worker(cast(Any, surroundings), cast(Any, None), cast(Any, None))
         self._worker._name = f"{service.name}:{self.number}"
 
     def kill(self) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -33,8 +34,10 @@ from services.chassis.executor.messages import (
     ResultMessage,
     StoppedMessage,
     Task,
+    UnwritableMessage,
 )
 from services.chassis.executor.text import storable
+from services.chassis.storage import Unwritable, unwritable
 
 __all__ = ("Context", "MemoryFault", "Stopping", "Task", "UserFault", "run_child")
 
@@ -151,13 +154,23 @@ def _last_word(handlers: Mapping[str, Handler], context: Context) -> LastWord:
     except Stopping:
         return StoppedMessage()
     except UserFault as fault:
+        if found := _unwritable(fault, context.task):  # a library's error in our words
+            return UnwritableMessage(unwritable=found)
         return FaultMessage(fault=StepFault(cause="user", message=_shown(fault), reasons=_storable(fault.reasons)))
     except BaseException as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log may have no room
+            traceback.print_exc()
+        if found := _unwritable(error, context.task):
+            return UnwritableMessage(unwritable=found)
         cause = "memory" if _is_memory(error) else "infrastructure"
         return FaultMessage(fault=StepFault(cause=cause, message=f"{type(error).__name__}: {_shown(error)}"))
     result, events = made if isinstance(made, tuple) else (made, ())
     return ResultMessage.of(result, events)
+
+
+def _unwritable(error: BaseException, task: Task) -> Unwritable | None:
+    found = unwritable(error, (*task.folders, Path(tempfile.gettempdir())))
+    return found and found.model_copy(update={"said": storable(found.said)[:_MESSAGE_LIMIT]})
 
 
 def _shown(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from schemas.progress import StepProgressed
 from schemas.steps import StepSettings
 from schemas.topics import EVENT_TYPES
 from services.chassis.executor.folders import folder_name
+from services.chassis.storage import Unwritable
 
 CHANNEL_VARIABLE = "NEUROWEAVER_CHILD_CHANNEL"
 """Environment variable with the number of the file descriptor that the child writes to."""
@@ -33,6 +34,12 @@ class Task(Frozen):
     checkpoints: Path = Field(description="Root of all checkpoints of this step, of every attempt and lease.")
     lease: str = Field(description="Token of the lease under which this child works.")
     cache: Path = Field(description="Folder for what can be fetched again.")
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where this run writes, besides its log and what it writes for the time being."""
+        local = [Path(self.artifacts)] if self.artifacts.startswith("/") else []
+        return (self.checkpoints, self.cache, *local)
 
     @property
     def own_checkpoints(self) -> Path:
@@ -85,6 +92,13 @@ class StoppedMessage(Frozen):
     message: Literal["stopped"] = "stopped"
 
 
-LastWord = ResultMessage | FaultMessage | StoppedMessage
+class UnwritableMessage(Frozen):
+    """The child could not write: no fault of the step, which goes on when somebody has made room."""
+
+    message: Literal["unwritable"] = "unwritable"
+    unwritable: Unwritable
+
+
+LastWord = ResultMessage | FaultMessage | StoppedMessage | UnwritableMessage
 Message = Annotated[ProgressMessage | LastWord, Field(discriminator="message")]
 MESSAGE: TypeAdapter[ProgressMessage | LastWord] = TypeAdapter(Message)

@@ -12,6 +12,7 @@ from schemas.progress import StepProgressed
 from services.chassis.aggregate import Decision, Ref, States
 from services.chassis.executor.attempts import ref_of
 from services.chassis.settings import ServiceSettings
+from services.chassis.storage import Unwritable
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,14 @@ class UnderLocks:
     decide: Callable[[States, datetime], Completed | Failed]
 
 
-Outcome = Completed | Failed | Stopped | UnderLocks
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """The run could not write what it had to. That is no outcome: the attempt goes on, here or elsewhere, where there is room."""
+
+    unwritable: Unwritable
+
+
+Outcome = Completed | Failed | Stopped | Postponed | UnderLocks
 
 
 class StepRunner(Protocol):

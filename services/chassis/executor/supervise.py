@@ -7,6 +7,7 @@ its own, because libraries print to standard output; both its outputs go to a lo
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 from schemas.jobs import StepFault
 from schemas.progress import StepProgressed
 from services.chassis.aggregate import Decision
-from services.chassis.executor.folders import cache_of, checkpoints_of, log_of
+from services.chassis.executor.folders import UNFINISHED, cache_of, checkpoints_of, log_of, remove_empty, temporary_of
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
     MESSAGE,
@@ -28,16 +29,20 @@ from services.chassis.executor.messages import (
     ResultMessage,
     StoppedMessage,
     Task,
+    UnwritableMessage,
 )
 from services.chassis.executor.oom import oom_kills
-from services.chassis.executor.runner import Completed, Failed, Outcome, Stopped, Work, WorkContext
+from services.chassis.executor.runner import Completed, Failed, Outcome, Postponed, Stopped, Work, WorkContext
 from services.chassis.executor.text import tail
 from services.chassis.logging import get_logger
 from services.chassis.settings import ServiceSettings
+from services.chassis.storage import Unwritable, measured, obstacle, reason_in, space
 
 _log = get_logger(__name__)
 _LINE_LIMIT = 16 * 1024 * 1024
 _FAREWELL_SECONDS = 10.0
+_LEAST_BYTES = 64 * 1024
+"""With less than this a process cannot even say what it died of."""
 _DRAIN_SHARE = 0.75
 """Of the service's grace for a drain: the rest is for giving the lease back."""
 
@@ -52,13 +57,17 @@ class SubprocessRunner:
         """Supervise one child to its end. However this returns or raises, no process of the child is left."""
         settings = context.settings
         log = log_of(settings.home, context.service, work.request.job_id, work.request.step, work.request.attempt)
-        killed_before = oom_kills()
-        child = await Child.start(self.module, _task(work, settings), log)
+        task, temporary = _task(work, settings), temporary_of(settings.home, work.lease)
+        killed_before, said_before = oom_kills(), _size(log)
         try:
-            word = await child.supervise(context, settings.drain_seconds * _DRAIN_SHARE)
+            child = await Child.start(self.module, task, log, temporary)
+            try:
+                word = await child.supervise(context, settings.drain_seconds * _DRAIN_SHARE)
+            finally:
+                child.kill()
+                await child.ended()
         finally:
-            child.kill()
-            await child.ended()
+            await asyncio.to_thread(_remove_unfinished, task.own_checkpoints, temporary)
         match word:
             case ResultMessage(result=result):
                 return Completed(result, [Decision(work.ref, work.ref.key, data) for data in word.extra()])
@@ -66,8 +75,12 @@ class SubprocessRunner:
                 return Failed(fault.model_copy(update={"log_tail": await asyncio.to_thread(tail, log)}))
             case StoppedMessage():
                 return Stopped()
+            case UnwritableMessage(unwritable=found):
+                return Postponed(await asyncio.to_thread(measured, found))
         if context.stop.is_set() or child.returncode == -signal.SIGTERM:
             return Stopped()
+        if silenced := await asyncio.to_thread(_silenced, log, said_before, task):
+            return Postponed(silenced)
         fault = death(child.returncode, killed_before, oom_kills())
         return Failed(fault.model_copy(update={"log_tail": await asyncio.to_thread(tail, log)}))
 
@@ -88,6 +101,30 @@ def _task(work: Work, settings: ServiceSettings) -> Task:
         lease=work.lease,
         cache=cache_of(settings.home),
     )
+
+
+def _remove_unfinished(checkpoints: Path, temporary: Path) -> None:
+    """What a run that has ended, in whatever way, was writing; and its folders where nothing is left in them."""
+    for folder in (temporary, *checkpoints.glob(f"{UNFINISHED}*")):
+        shutil.rmtree(folder, ignore_errors=True)
+    remove_empty(checkpoints, levels=4)
+
+
+def _size(log: Path) -> int:
+    try:
+        return log.stat().st_size
+    except OSError:
+        return 0
+
+
+def _silenced(log: Path, said_before: int, task: Task) -> Unwritable | None:
+    """Why a child had no last word, where it is that nothing could be written: its log says so, or there is no byte left."""
+    why = reason_in("\n".join(tail(log, since=said_before)))
+    for folder in (log.parent, *task.folders):
+        with contextlib.suppress(OSError):
+            if found := obstacle(folder, space(folder), least=_LEAST_BYTES):
+                return found.model_copy(update={"wanted": None, "said": "the process ended without a word"})
+    return Unwritable(place=str(task.checkpoints), why=why, said="its log says so") if why else None
 
 
 def death(returncode: int | None, killed_before: int | None, killed_after: int | None) -> StepFault:
@@ -113,9 +150,10 @@ class Child:
         self._swept = False
 
     @classmethod
-    async def start(cls, module: str, task: Task, log: Path) -> "Child":
-        """Start the process and give it its task."""
-        await asyncio.to_thread(log.parent.mkdir, parents=True, exist_ok=True)
+    async def start(cls, module: str, task: Task, log: Path, temporary: Path) -> "Child":
+        """Start the process and give it its task; `temporary` is its TMPDIR."""
+        for folder in (log.parent, temporary):
+            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         reader = asyncio.StreamReader(limit=_LINE_LIMIT)
         ours, childs = os.pipe()
         try:
@@ -127,7 +165,8 @@ class Child:
                     process = await asyncio.create_subprocess_exec(
                         sys.executable, "-m", module,
                         stdin=asyncio.subprocess.PIPE, stdout=output, stderr=output,
-                        pass_fds=(childs,), env={**os.environ, CHANNEL_VARIABLE: str(childs)}, start_new_session=True,
+                        pass_fds=(childs,), start_new_session=True,
+                        env={**os.environ, CHANNEL_VARIABLE: str(childs), "TMPDIR": str(temporary)},
                     )  # fmt: skip
             except BaseException:
                 pipe.close()

@@ -14,11 +14,14 @@ def storable(text: str) -> str:
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", text))
 
 
-def tail(path: Path, lines: int = 50, width: int = 500) -> tuple[str, ...]:
-    """The last lines of a log, oldest first; of a line that a progress bar kept rewriting only its last state."""
+def tail(path: Path, lines: int = 50, width: int = 500, *, since: int = 0) -> tuple[str, ...]:
+    """The last lines of a log, oldest first; of a line that a progress bar kept rewriting only its last state.
+
+    `since`: only what was written behind so many bytes.
+    """
     try:
         with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            file.seek(max(since, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             raw = file.read()
     except OSError:
         return ()

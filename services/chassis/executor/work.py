@@ -38,6 +38,7 @@ _CLAIM = text(
            SELECT key FROM work
            WHERE (not_before IS NULL OR not_before <= clock_timestamp())
              AND (leased_until IS NULL OR leased_until <= clock_timestamp())
+             AND (cancel OR NOT (:only_cancelled OR key = ANY(CAST(:without AS text[]))))
            ORDER BY priority DESC, requested_at, key LIMIT 1 FOR UPDATE SKIP LOCKED)
        UPDATE work SET lease = :lease, leases = leases + 1,
                        leased_until = clock_timestamp() + make_interval(secs => :seconds)
@@ -49,6 +50,11 @@ _RENEW = text(
 )
 _RELEASE = text("UPDATE work SET lease = NULL, leased_until = NULL WHERE key = :key AND lease = :lease RETURNING key")
 _HOLDS = text("SELECT key FROM work WHERE key = :key AND lease = :lease FOR UPDATE")
+
+_UNLEASED = text(
+    """SELECT key FROM work
+       WHERE key = ANY(CAST(:keys AS text[])) AND (leased_until IS NULL OR leased_until <= clock_timestamp())"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +105,23 @@ async def take_up(engine: AsyncEngine) -> None:
         await connection.execute(_TAKE_UP)
 
 
-async def claim(engine: AsyncEngine, token: str, seconds: float) -> Lease | None:
-    """Lease the next attempt: highest priority first, then oldest, none before its time; None where nothing waits."""
+async def claim(
+    engine: AsyncEngine, token: str, seconds: float, *, without: Sequence[str] = (), only_cancelled: bool = False
+) -> Lease | None:
+    """Lease the next attempt: highest priority first, then oldest, none before its time; None where nothing waits.
+
+    Cancelled attempts need no room to be ended, so neither `without` nor `only_cancelled` leaves one out.
+    """
+    given = {"lease": token, "seconds": seconds, "without": list(without), "only_cancelled": only_cancelled}
     async with engine.begin() as connection:
-        key = (await connection.execute(_CLAIM, {"lease": token, "seconds": seconds})).scalar_one_or_none()
+        key = (await connection.execute(_CLAIM, given)).scalar_one_or_none()
     return None if key is None else Lease(key, token)
+
+
+async def unleased(engine: AsyncEngine, keys: Sequence[str]) -> set[str]:
+    """Those of `keys` that still wait for a worker."""
+    async with engine.connect() as connection:
+        return set((await connection.execute(_UNLEASED, {"keys": list(keys)})).scalars())
 
 
 async def renew(engine: AsyncEngine, lease: Lease, seconds: float) -> bool | None:

@@ -22,10 +22,12 @@ from schemas.progress import StepProgressed
 from services.chassis.commands import Command
 from services.chassis.executor.attempts import AttemptState, attempt_ref, decision
 from services.chassis.executor.folders import checkpoints_of
+from services.chassis.executor.room import Room, folders_of
 from services.chassis.executor.runner import (
     Completed,
     Failed,
     Outcome,
+    Postponed,
     StepRunner,
     Stopped,
     StopReason,
@@ -34,16 +36,17 @@ from services.chassis.executor.runner import (
     WorkContext,
 )
 from services.chassis.executor.text import storable
-from services.chassis.executor.work import CHANNEL, Lease, claim, drop, holds, release, renew, take_up
+from services.chassis.executor.work import CHANNEL, Lease, claim, drop, holds, release, renew, take_up, unleased
 from services.chassis.logging import get_logger
 from services.chassis.metrics import REGISTRY
 from services.chassis.publisher import outside_event
 from services.chassis.runtime import Runtime, Task
 from services.chassis.signals import Subscription
+from services.chassis.storage import unwritable
 from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
 
 __all__ = (
-    "Completed", "Failed", "Outcome", "StepRunner", "StopReason", "Stopped", "UnderLocks", "Work", "WorkContext", "Worker",
+    "Completed", "Failed", "Outcome", "Postponed", "StepRunner", "StopReason", "Stopped", "UnderLocks", "Work", "WorkContext", "Worker",
     "worker_tasks",
 )  # fmt: skip
 
@@ -60,7 +63,10 @@ ERRORS = Counter("neuroweaver_worker_errors", "Unexpected errors of workers.", [
 
 def worker_tasks(runtime: Runtime, runner: StepRunner) -> list[Task]:
     """The loops of `settings.workers` workers, for `assemble(tasks=...)`."""
-    return [Worker(runtime, runner).run for _ in range(runtime.settings.workers)]
+    if not runtime.settings.workers:
+        return []
+    room = Room(runtime.settings, runtime.service, runtime.health)
+    return [room.run, *(Worker(runtime, runner, room).run for _ in range(runtime.settings.workers))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +84,8 @@ class Held:
 class Worker:
     """Does one attempt at a time."""
 
-    def __init__(self, runtime: Runtime, runner: StepRunner) -> None:
-        self._runtime, self._runner = runtime, runner
+    def __init__(self, runtime: Runtime, runner: StepRunner, room: Room) -> None:
+        self._runtime, self._runner, self._room = runtime, runner, room
         self._seconds = runtime.settings.lease_seconds
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._abandoned: set[asyncio.Task[None]] = set()
@@ -105,8 +111,13 @@ class Worker:
 
     async def _look(self, stop: asyncio.Event, signal: Subscription) -> bool:
         """Claim and do one attempt; False where nothing waits."""
+        if refused := self._room.refused:
+            self._room.forget(set(refused) - await unleased(self._runtime.engine, refused))
+        without = await self._room.look()
         claimed_at = asyncio.get_running_loop().time()
-        lease = await claim(self._runtime.engine, secrets.token_hex(16), self._seconds)
+        lease = await claim(
+            self._runtime.engine, secrets.token_hex(16), self._seconds, without=without, only_cancelled=self._room.short
+        )
         if lease is None:
             return False
         held = await self._begin(lease, claimed_at + self._seconds)
@@ -145,7 +156,7 @@ class Worker:
         try:
             outcome = await self._run(held.work, context, stop)
             lost = context.lost.is_set()
-            stopped = isinstance(outcome, Stopped) and context.reason is not StopReason.CANCEL
+            stopped = isinstance(outcome, Stopped | Postponed) and context.reason is not StopReason.CANCEL
             if not lost and not stopped:
                 await self._conclude(held, outcome, stop)
         finally:
@@ -155,9 +166,13 @@ class Worker:
             LEASES_LOST.labels(self._runtime.service).inc()
             _log.warning("lease lost; the run was given up")
         elif stopped:
+            if isinstance(outcome, Postponed):
+                self._room.refuse(held.lease.key, outcome.unwritable)
             await release(self._runtime.engine, held.lease)
             _log.info("given back", reason=context.reason or "stopped by itself")
             await wait_or_stop(stop, _POLL_SECONDS)
+            return
+        self._room.forget([held.lease.key])
 
     async def _run(self, todo: Work, context: WorkContext, stop: asyncio.Event) -> Outcome:
         """The runner's outcome. On a drain it is asked to end; it is cancelled when that, or a lost lease, does not help."""
@@ -179,6 +194,8 @@ class Worker:
         error = running.exception()
         if error is None:
             return running.result()
+        if found := unwritable(error, folders_of(self._runtime.settings)):
+            return Postponed(found)
         self._note("a run failed", error)
         return _unexpected(error)
 

@@ -19,6 +19,7 @@ from aiokafka import ConsumerRecord
 
 from services.chassis import log
 from services.chassis.cluster import Cluster
+from services.chassis.durable import sync
 from services.cli.audit import parquet
 from services.cli.audit.leaf import RawRecord
 from services.cli.audit.manifest import (
@@ -34,7 +35,6 @@ from services.cli.audit.manifest import (
     file_name,
     read_manifest,
     read_plan,
-    sync_folder,
     write_durably,
 )
 from services.cli.audit.merkle import Tree
@@ -117,7 +117,7 @@ class _Writer:
     def _take_up(self) -> None:
         """The chunks of an earlier run, read again; a half one is removed."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(self._folder.parent)
+        sync(self._folder.parent)
         for path in self._folder.glob(".*.partial"):
             path.unlink()
         for path in sorted(self._folder.glob("*.parquet")):

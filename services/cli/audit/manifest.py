@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from schemas.base import Strict
+from services.chassis.durable import sync
 
 FORMAT = 1
 PLAN, MANIFEST = "plan.json", "manifest.json"
@@ -151,13 +152,4 @@ def partial(path: Path) -> Path:
 def put_in_place(temporary: Path, path: Path) -> None:
     """Give a file that was written and synced its name, durably."""
     temporary.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)

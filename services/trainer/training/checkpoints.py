@@ -7,7 +7,6 @@ disk. Each run writes below its own attempt and lease and reads those of all run
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from schemas.artifacts import ManifestEntry
 from schemas.base import Frozen
+from services.chassis.durable import sync
+from services.chassis.executor.folders import UNFINISHED
+from services.chassis.storage import writing
 
 _log = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
@@ -61,24 +63,35 @@ class Checkpoints:
     """Digest of the recipe: the state of another recipe is nothing to go on from."""
 
     def save(self, step: int, groups: Mapping[str, Tensors], curve: Sequence[CurvePoint]) -> None:
-        """Keep the state after `step` steps; when this returns it is durable. Older ones of this run are removed."""
-        temporary, target = self.own / f"tmp-{step:08d}", self.own / f"{_PREFIX}{step:08d}"
-        for leftover in (temporary, target):
-            shutil.rmtree(leftover, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        for name, tensors in groups.items():
-            flat = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-            save_file(flat, temporary / f"{name}.safetensors")
-        write_curve(temporary, curve)
-        entries = tuple(_entry(path) for path in sorted(temporary.iterdir()))
-        manifest = _Manifest(recipe=self.recipe, step=step, files=entries)
-        (temporary / _MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
-        _sync(temporary / _MANIFEST)
-        _sync(temporary)
-        temporary.rename(target)
-        _sync(self.own)
+        """Keep the state after `step` steps; when this returns it is durable. Older ones of this run are removed.
+
+        Raises StorageFailure where there is no room for it; what was written of it is gone then, earlier ones stay.
+        """
+        temporary, target = self.own / f"{UNFINISHED}{step:08d}", self.own / f"{_PREFIX}{step:08d}"
+        size = sum(tensor.numel() * tensor.element_size() for tensors in groups.values() for tensor in tensors.values())
+        with writing(self.own, size):
+            try:
+                self._write(temporary, step, groups, curve)
+                shutil.rmtree(target, ignore_errors=True)
+                temporary.rename(target)
+                sync(self.own)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
         for old in sorted(self.own.glob(f"{_PREFIX}*"))[:-_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
+
+    def _write(self, folder: Path, step: int, groups: Mapping[str, Tensors], curve: Sequence[CurvePoint]) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name, tensors in groups.items():
+            flat = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+            save_file(flat, folder / f"{name}.safetensors")
+        write_curve(folder, curve)
+        entries = tuple(_entry(path) for path in sorted(folder.iterdir()))
+        manifest = _Manifest(recipe=self.recipe, step=step, files=entries)
+        (folder / _MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
+        sync(folder / _MANIFEST)
+        sync(folder)
 
     def newest(self) -> Checkpoint | None:
         """The one with the most steps that is whole and follows our recipe; the log says why others are passed over."""
@@ -112,18 +125,10 @@ def write_curve(folder: Path, points: Sequence[CurvePoint]) -> None:
 
 
 def _entry(path: Path) -> ManifestEntry:
-    _sync(path)
+    sync(path)
     return ManifestEntry(path=path.name, size=path.stat().st_size, sha256=_digest(path))
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,6 +12,7 @@ from schemas.progress import StepProgressed
 from services.chassis.executor import worker
 from services.chassis.executor.attempts import attempt_ref, decision
 from services.chassis.executor.folders import checkpoints_of
+from services.chassis.executor.room import Room
 from services.chassis.executor.runner import Completed, Failed, Outcome, StopReason, UnderLocks, Work, WorkContext
 from services.chassis.executor.work import claim
 from tests.executor import Executor, Script
@@ -25,6 +26,11 @@ FEEDBACK = FeedbackRecorded(
     **ABOUT, judge="rules", candidates=4, comparisons=2, pairs=1, ties=1, invalid=0,
     agreement=None, position_consistency=None, longer_preferred=None,
 )  # fmt: skip
+
+
+def lone(executor: Executor, script: Script) -> worker.Worker:
+    runtime = executor.runtime
+    return worker.Worker(runtime, script, Room(runtime.settings, runtime.service, runtime.health))
 
 
 def ended(executor: Executor, status: str) -> Any:
@@ -211,7 +217,7 @@ async def test_a_result_that_comes_after_the_cancel_does_not_count_and_nor_do_it
 async def test_a_cancel_between_claim_and_start_leaves_the_worker_with_nothing(executor: Executor) -> None:
     script = Script()
     await executor.deliver(ASKED)
-    loop = worker.Worker(executor.runtime, script)
+    loop = lone(executor, script)
     lease = await claim(executor.runtime.engine, "token", 60)
     assert lease is not None
     await executor.deliver(cancel(ASKED))
@@ -224,7 +230,7 @@ async def test_a_lease_lost_between_claim_and_start_begins_nothing(executor: Exe
     lease = await claim(executor.runtime.engine, "slow", 60)
     assert lease is not None
     await executor.execute("UPDATE work SET lease = 'other'")
-    assert await worker.Worker(executor.runtime, Script())._begin(lease, 0) is None
+    assert await lone(executor, Script())._begin(lease, 0) is None
     assert await executor.said(REF) == []
 
 
@@ -348,10 +354,10 @@ async def test_a_worker_survives_errors_of_its_own(executor: Executor, monkeypat
     failures: list[Exception] = [ZeroDivisionError("a bug"), ConnectionResetError("away")]
     real = claim
 
-    async def sometimes(*arguments: Any) -> Any:
+    async def sometimes(*arguments: Any, **more: Any) -> Any:
         if failures:
             raise failures.pop()
-        return await real(*arguments)
+        return await real(*arguments, **more)
 
     monkeypatch.setattr(worker, "claim", sometimes)
     before = worker.ERRORS.labels(executor.name)._value.get()

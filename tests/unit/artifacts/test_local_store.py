@@ -86,7 +86,7 @@ def test_an_interrupted_put_leaves_no_artifact(folder: Path, store: ArtifactStor
     def power_cut(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(artifacts, "_sync", power_cut)
+    monkeypatch.setattr(artifacts, "sync", power_cut)
     with pytest.raises(KeyboardInterrupt):
         store.put(folder)
     assert not Path(store.uri, "sha256").exists()

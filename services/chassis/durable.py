@@ -1,0 +1,57 @@
+"""Files that are on disk when a call returns, and folders that appear whole or not at all, on every file system we meet."""
+
+import errno
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import BinaryIO
+
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF)
+"""How file systems say that they cannot sync what is asked for: folders over SMB, everything on some FUSE mounts."""
+
+
+def sync(path: Path) -> None:
+    """Have the file or folder written to disk. Where the file system knows no such thing, its durability is what there is."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush(file: BinaryIO) -> None:
+    """Have all that was written to an open file on disk, as `sync` does."""
+    file.flush()
+    _sync(file.fileno())
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def place(temporary: Path, target: Path) -> None:
+    """Give a complete folder or file its name, in one step. Raises OSError where something else lies there.
+
+    Where the two are on different file systems, it is copied beside its place first.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        beside = target.with_name(f".{uuid.uuid4().hex}")
+        try:
+            shutil.copytree(temporary, beside) if temporary.is_dir() else shutil.copy2(temporary, beside)
+            for directory, _, files in os.walk(beside):
+                for path in (*(Path(directory) / name for name in files), Path(directory)):
+                    sync(path)
+            beside.rename(target)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
