@@ -1,16 +1,17 @@
-"""Why: FastStream's batch subscriber feeds the one-transaction batch, and nothing it does can lose or double a record.
+"""FastStream's batch subscriber feeds the one-transaction batch, and nothing it does can lose or double a record.
 
 The database's positions are the truth: every assigned partition is sought to its position before a record of it is
-accepted, and after any fault the consumer is rewound. Kafka's committed offsets are a hint for lag tools. FastStream hands
-raw records through (`subscription`); decoding happens inside the transaction's `try`.
+accepted, and sought anew after any fault; what may be accepted is the cursor's law (`cursor`). Between the loss
+of an assignment and the next one there is no cursor, so that nothing is sought or committed for partitions that may be
+another's. FastStream hands raw records through (`subscription`); decoding happens inside the transaction's `try`.
 """
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
@@ -19,9 +20,10 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.topics import Topic
-from services.chassis import metrics, store
+from services.chassis import metrics
 from services.chassis.aggregate import Domain
 from services.chassis.batch import Applied, apply_batch
+from services.chassis.cursor import PartitionCursor
 from services.chassis.deadletters.limit import Limit
 from services.chassis.deadletters.rows import Fault
 from services.chassis.effects import Effects
@@ -29,43 +31,22 @@ from services.chassis.health import Health
 from services.chassis.isolation import Groups, Isolation
 from services.chassis.lag import LagWatch
 from services.chassis.logging import get_logger
+from services.chassis.offsets import Offsets
 from services.chassis.reach import start
 from services.chassis.records import Partition, Place, Record
+from services.chassis.seeking import bearings, own_gaps, why_not
 from services.chassis.settings import ServiceSettings
 from services.chassis.subscription import subscribe
-from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
+from services.chassis.surroundings import Backoff, described, is_surroundings, pause_before, wait_or_stop
 
 _log = get_logger(__name__)
 _UPKEEP_SECONDS = 1.0
 _JOINING_SECONDS = 0.1
+_LONGEST_STOP_SECONDS = 60.0
+_REBALANCE_SECONDS = 2.0
+"""So much longer than the session of a dead member the group may take to rebalance."""
 _LOGGED_DECISIONS = 20
 """So many decisions of one transaction are logged one by one: a backlog would make a line for each of thousands."""
-
-
-class LogReplaced(Exception):
-    """A position lies beyond the end of its partition: this is another log than the one that was applied."""
-
-
-@dataclass
-class _Held:
-    """A partition that stopped at a record that may not be set aside; retried with backoff, never skipped."""
-
-    until: float
-    backoff: Backoff
-    reason: str
-
-
-@dataclass
-class _Stream:
-    """What this consumer knows of one assigned partition that it has sought."""
-
-    next_offset: int
-    """Read without a gap from the position up to here."""
-    exact: bool
-    """The polling task itself sought here, so that a jump to a higher offset is the log's own (a transaction's marker).
-    After any other seek records of an older poll may still be on their way, and a jump means a gap."""
-    waiting_since: float | None = None
-    """Time of the oldest record seen and not applied, seconds since 1970."""
 
 
 @dataclass
@@ -79,12 +60,19 @@ class Consumer:
     topics: Sequence[Topic]
     engine: AsyncEngine
     health: Health
-    _streams: dict[Partition, _Stream] = field(default_factory=dict)
-    _held: dict[Partition, _Held] = field(default_factory=dict)
+    _cursors: dict[Partition, PartitionCursor] = field(default_factory=dict)
+    """Of exactly the partitions that are assigned; empty while the group rebalances."""
+    _epoch: int = 0
     _subscriber: BatchSubscriber | None = None
+    _offsets: Offsets = field(default_factory=Offsets)
     _lag: LagWatch = field(init=False)
     _limit: Limit = field(init=False)
     _joined: bool = False
+    _revoked_at: float | None = None
+    """Monotonic time at which the partitions of before were lost; None before the first."""
+    _fault: str = ""
+    """Why the last poll was not applied."""
+    _looked_at: float = 0.0
     _backoff: Backoff = field(default_factory=Backoff)
 
     def __post_init__(self) -> None:
@@ -99,13 +87,14 @@ class Consumer:
             try:
                 await start(broker, self.settings.cluster)
             except (KafkaError, OSError) as error:
-                self.health.report("consuming", False, f"broker away: {error}")
+                self.health.report("consuming", False, f"broker away: {described(error)}")
                 await self._leave(broker)
                 await wait_or_stop(stop, backoff.next())
                 continue
             try:
-                while not await wait_or_stop(stop, _UPKEEP_SECONDS if self._streams else _JOINING_SECONDS):
-                    await self._upkeep()
+                seconds = _JOINING_SECONDS
+                while not await wait_or_stop(stop, seconds):
+                    seconds = await self._upkeep()
             finally:
                 await self._leave(broker)
 
@@ -120,178 +109,214 @@ class Consumer:
                     await self._commit(self._consumer)
                 await broker.stop()
         except (TimeoutError, KafkaError, OSError) as error:
-            _log.warning("consumer did not leave its group in time", error=str(error))
-        self._subscriber, self._joined = None, False
-        self.forget(tuple(self._streams))
+            _log.warning("consumer did not leave its group in time", error=described(error))
+        self._subscriber = None
+        self.revoked()
+        self._revoked_at = None
+
+    # what the group gives and takes
+
+    def assigned(self, partitions: Iterable[Partition]) -> None:
+        """The group has given this member these partitions and no others, possibly none. They are sought by the next poll or
+        upkeep, outside aiokafka's rebalance: whatever comes before that is refused."""
+        self._epoch += 1
+        self._offsets.forget()
+        self._cursors = {partition: PartitionCursor(self._epoch) for partition in partitions}
+        self._joined = True
+
+    def revoked(self) -> None:
+        """No partition is ours until the group says so: aiokafka gives all of them up whenever the group rebalances."""
+        self._cursors, self._joined, self._fault = {}, False, ""
+        self._revoked_at = time.monotonic()
+        self._offsets.forget()
+
+    def unsought(self) -> list[Partition]:
+        """Assigned partitions that stand nowhere yet."""
+        return sorted(partition for partition, cursor in self._cursors.items() if cursor.state == "unsought")
+
+    # what a poll brings
 
     async def handle(self, records: tuple[Record, ...]) -> None:
-        """Apply one poll. Never raises: whatever happens, the consumer stands where the database says."""
+        """Apply one poll. Whatever happens, partitions of which not all was applied are sought anew before they are read on."""
         consumer = self._consumer
         if consumer is None:
             return
         groups = _by_partition(records)
         metrics.CONSUMED.labels(self.service).inc(len(records))
+        wait = 0.0
         try:
-            await self._apply(consumer, await self._accept(consumer, groups))
+            await self._apply(consumer, await self._accept(consumer, groups), groups)
         except Exception as error:
-            await self._rewind(consumer, groups, error)
+            wait = self._failed(error)
+        finally:
+            self._epoch += 1
+            for partition, group in groups.items():
+                if cursor := self._cursors.get(partition):
+                    self._cursors[partition] = cursor.ended(group[-1].offset + 1, self._epoch)
+        if wait:
+            await asyncio.sleep(wait)
 
-    async def _accept(
-        self, consumer: AIOKafkaConsumer, groups: dict[Partition, list[Record]]
-    ) -> dict[Partition, list[Record]]:
-        """The groups that follow without a gap on what was read; the others are refused and their partitions sought."""
-        accepted: dict[Partition, list[Record]] = {}
-        unsought: list[Partition] = []
-        for partition, group in groups.items():
-            stream, held = self._streams.get(partition), self._held.get(partition)
-            if stream is None:
-                unsought.append(partition)
-            elif held and time.monotonic() < held.until:
-                self._seek_to(consumer, partition, stream.next_offset)
-                consumer.pause(TopicPartition(*partition))
-            elif group[0].offset > stream.next_offset and not stream.exact:
-                self._seek_to(consumer, partition, stream.next_offset)
+    async def _accept(self, consumer: AIOKafkaConsumer, groups: Groups) -> dict[Partition, int]:
+        """The partitions whose records follow without a gap, each with its epoch; of the others nothing is applied.
+
+        From here on no cursor has a licence: if this poll fails, or any part of it, what comes next is a gap.
+        """
+        steps = {
+            p: (cursor, cursor.step(group[0].offset)) for p, group in groups.items() if (cursor := self._cursors.get(p))
+        }
+        jumps = {p: cursor.next_offset or 0 for p, (cursor, step) in steps.items() if step == "jump"}
+        follow = {p for p, (_, step) in steps.items() if step == "next"} | await own_gaps(consumer, jumps)
+        accepted: dict[Partition, int] = {}
+        doubted: list[Partition] = []
+        for partition, (cursor, _) in steps.items():
+            if self._epoch_of(partition) != cursor.epoch or cursor.state == "stopped":
+                continue
+            if partition in follow:
+                self._cursors[partition] = cursor.accept(groups[partition][0].timestamp / 1000)
+                accepted[partition] = cursor.epoch
             else:
-                stream.waiting_since = group[0].timestamp / 1000
-                accepted[partition] = group
-        await self.seek(consumer, unsought, exact=True)
+                doubted.append(partition)
+        await self.seek(consumer, doubted, by_poller=True)
         return accepted
 
-    async def _apply(self, consumer: AIOKafkaConsumer, groups: Groups) -> None:
-        read = {partition: self._streams[partition] for partition in groups}
-
+    async def _apply(self, consumer: AIOKafkaConsumer, epochs: Mapping[Partition, int], groups: Groups) -> None:
         async def apply(part: Groups, failed: Mapping[Place, Fault]) -> set[Partition]:
-            return await self._transaction(consumer, part, failed, read)
+            return await self._transaction(consumer, part, failed, epochs)
 
-        await Isolation(self.engine, self.domain, self._limit, apply, partial(self._hold, consumer)).run(groups)
+        def hold(partition: Partition, error: Exception) -> None:
+            self._stop(consumer, partition, described(error))
+
+        accepted = {partition: groups[partition] for partition in epochs}
+        await Isolation(self.engine, self.domain, self._limit, apply, hold).run(accepted)
         self._backoff.reset()
 
     async def _transaction(
-        self, consumer: AIOKafkaConsumer, groups: Groups, failed: Mapping[Place, Fault], read: dict[Partition, _Stream]
+        self, consumer: AIOKafkaConsumer, groups: Groups, failed: Mapping[Place, Fault], epochs: Mapping[Partition, int]
     ) -> set[Partition]:
         """Apply records in one transaction; returns the partitions that are to be left alone, as they were sought anew.
 
-        `read` is what was known of each partition when its last records were accepted.
+        `epochs` are those under which the records were accepted.
         """
-        groups = {p: group for p, group in groups.items() if self._streams.get(p) is read[p]}
-        starts = {partition: read[partition].next_offset for partition in groups}
+        groups = {p: group for p, group in groups.items() if self._epoch_of(p) == epochs[p]}
+        starts = {partition: self._cursors[partition].next_offset or 0 for partition in groups}
         with metrics.BATCH_SECONDS.labels(self.service).time():
             done = await apply_batch(
                 self.engine, self.domain, self.effects, groups, starts, failed=failed, limit=self._limit
             )
         self._note(done)
+        self._fault = ""
         for partition, group in groups.items():
-            if self._streams.get(partition) is not read[partition]:  # revoked meanwhile
+            if self._epoch_of(partition) != epochs[partition]:  # revoked meanwhile
                 continue
             if partition in done.behind:
-                self._seek_to(consumer, partition, done.behind[partition])
+                self._seek_to(consumer, partition, done.behind[partition], by_poller=True)
             else:
-                self._streams[partition] = read[partition] = _Stream(group[-1].offset + 1, exact=False)
-                self._held.pop(partition, None)
-        self.health.report("handling", not self._held, "; ".join(held.reason for held in self._held.values()))
-        return {partition for partition in read if self._streams.get(partition) is not read[partition]}
+                self._cursors[partition] = self._cursors[partition].applied(group[-1].offset + 1)
+        self._report()
+        return {partition for partition, epoch in epochs.items() if self._epoch_of(partition) != epoch}
 
-    def _hold(self, consumer: AIOKafkaConsumer, partition: Partition, error: Exception) -> None:
-        held = self._held.setdefault(partition, _Held(0.0, Backoff(1.0, 60.0), ""))
-        wait = held.backoff.next()
-        held.until, held.reason = time.monotonic() + wait, str(error).splitlines()[0][:500]
-        metrics.FAILURES.labels(self.service, partition[0]).inc()
-        _log.error(
-            "handling failed; the partition waits", partition=partition, retry_seconds=round(wait, 1), error=held.reason
-        )
-        self.health.report("handling", False, held.reason)
-        if partition in self._streams:
-            self._seek_to(consumer, partition, self._streams[partition].next_offset)
-            consumer.pause(TopicPartition(*partition))
-
-    async def _rewind(self, consumer: AIOKafkaConsumer, partitions: Iterable[Partition], error: Exception) -> None:
+    def _failed(self, error: Exception) -> float:
+        """Say that a poll was not applied; returns the seconds to wait."""
         wait = self._backoff.next()
-        known = is_surroundings(error) or isinstance(error, LogReplaced)
-        self.health.report("handling", False, f"{type(error).__name__}: {str(error).splitlines()[0]}"[:500])
-        log = _log.warning if known else _log.exception
-        log("batch not applied; trying again", retry_seconds=round(wait, 1), error=str(error)[:500])
-        for partition in partitions:
-            stream = self._streams.get(partition)
-            if stream is not None:
-                self._seek_to(consumer, partition, stream.next_offset)
-        await asyncio.sleep(wait)
+        self._fault = described(error)
+        self._report()
+        log = _log.warning if is_surroundings(error) else _log.exception
+        log("batch not applied; trying again", retry_seconds=round(wait, 1), error=self._fault)
+        return wait
 
-    async def seek(self, consumer: AIOKafkaConsumer, partitions: Iterable[Partition], *, exact: bool) -> None:
+    # where partitions stand
+
+    async def seek(self, consumer: AIOKafkaConsumer, partitions: Iterable[Partition], *, by_poller: bool) -> None:
         """Seek to the database's positions; only then are records of these partitions accepted.
 
-        Raises the database's and the broker's errors, and LogReplaced.
+        The one place where a partition begins to be read: one that may not be (`seeking.why_not`) stops, with the reason.
+        Raises the database's and the broker's errors.
         """
-        wanted = [TopicPartition(*partition) for partition in partitions]
-        if not wanted:
+        before = {partition: cursor.epoch for partition in partitions if (cursor := self._cursors.get(partition))}
+        if not before:
             return
-        known = await self._positions(wanted)
-        ends = await consumer.end_offsets(wanted)
-        for partition in wanted:
-            if known[tuple(partition)] > ends[partition]:
-                raise LogReplaced(
-                    f"{partition.topic}:{partition.partition} is applied up to offset {known[tuple(partition)]} but ends at "
-                    f"{ends[partition]}: this is another log; restore it, or give this service a new database"
-                )
-        assigned = consumer.assignment()
-        for partition in wanted:
-            if partition in assigned:
-                self._seek_to(consumer, tuple(partition), known[tuple(partition)], exact=exact)
+        found = await bearings(self.engine, consumer, before)
+        for partition, epoch in before.items():
+            if self._epoch_of(partition) != epoch:  # revoked, or sought by the other task meanwhile
+                continue
+            if reason := why_not(partition, found[partition]):
+                self._stop(consumer, partition, reason)
+            else:
+                self._seek_to(consumer, partition, found[partition].position, by_poller=by_poller)
 
-    async def _positions(self, wanted: Sequence[TopicPartition]) -> dict[Partition, int]:
-        async with self.engine.begin() as connection:
-            await connection.execute(
-                store.INSERT_POSITION, [{"topic": topic, "partition": partition} for topic, partition in sorted(wanted)]
-            )
-            return await store.positions(connection)
-
-    def _seek_to(self, consumer: AIOKafkaConsumer, partition: Partition, offset: int, *, exact: bool = True) -> None:
+    def _seek_to(self, consumer: AIOKafkaConsumer, partition: Partition, offset: int, *, by_poller: bool) -> None:
         try:
             consumer.seek(TopicPartition(*partition), offset)
-        except IllegalStateError:  # revoked meanwhile
-            self.forget([partition])
-        else:
-            known = self._streams.get(partition)
-            self._streams[partition] = _Stream(offset, exact, known.waiting_since if known else None)
-
-    def joined(self) -> None:
-        """The group has given this member its partitions, possibly none."""
-        self._joined = True
-
-    def forget(self, partitions: Iterable[Partition]) -> None:
-        """These partitions are no longer ours, or no longer sought."""
-        for partition in partitions:
-            self._streams.pop(partition, None)
-            self._held.pop(partition, None)
-
-    async def _upkeep(self) -> None:
-        consumer = self._consumer
-        if consumer is None:
+            consumer.resume(TopicPartition(*partition))
+        except IllegalStateError:  # no longer assigned, which the listener is about to say
             return
-        unsought = {tuple(partition) for partition in consumer.assignment()} - self._streams.keys()
+        self._epoch += 1
+        self._cursors[partition] = self._cursors[partition].sought(offset, self._epoch, by_poller=by_poller)
+
+    def _stop(self, consumer: AIOKafkaConsumer, partition: Partition, reason: str) -> None:
+        """Nothing of this partition is accepted for a while, longer each time; then it is sought as if it were new."""
+        cursor = self._cursors.get(partition)
+        if cursor is None:
+            return
+        wait = pause_before(cursor.trouble.stops + 1 if cursor.trouble else 1, 1.0, _LONGEST_STOP_SECONDS)
+        self._epoch += 1
+        self._cursors[partition] = cursor.stopped(reason, time.monotonic() + wait, self._epoch)
+        with suppress(IllegalStateError):
+            consumer.pause(TopicPartition(*partition))
+        metrics.FAILURES.labels(self.service, partition[0]).inc()
+        _log.error("a partition stopped; it waits", partition=partition, retry_seconds=round(wait, 1), error=reason)
+        self._report()
+
+    def _epoch_of(self, partition: Partition) -> int | None:
+        cursor = self._cursors.get(partition)
+        return cursor.epoch if cursor else None
+
+    # what is seen to once a second
+
+    async def _upkeep(self) -> float:
+        """Returns the seconds until it is to be seen to again."""
+        consumer, now = self._consumer, time.monotonic()
+        if consumer is None:
+            return _UPKEEP_SECONDS
+        asleep, self._looked_at = now - self._looked_at, now
+        self._epoch += 1
+        self._cursors = {partition: cursor.due(now, self._epoch) for partition, cursor in self._cursors.items()}
         try:
-            await self.seek(consumer, unsought, exact=False)
-            self.health.report("consuming", self._joined, "" if self._joined else "the group has not given partitions yet")
+            await self.seek(consumer, self.unsought(), by_poller=False)
+            self.health.report("consuming", not (reason := self._without_partitions(now)), reason)
         except Exception as error:
-            self.health.report("consuming", False, f"{type(error).__name__}: {error}"[:500])
-        metrics.STOPPED.labels(self.service).set(len(self._held))
-        for partition, held in self._held.items():
-            if time.monotonic() >= held.until and TopicPartition(*partition) in consumer.paused():
-                consumer.resume(TopicPartition(*partition))
-        positions = {partition: stream.next_offset for partition, stream in self._streams.items()}
-        waiting = {p: stream.waiting_since for p, stream in self._streams.items() if stream.waiting_since is not None}
-        await self._lag.look(consumer, positions, waiting, self._held)
-        await self._commit(consumer)
+            self.health.report("consuming", False, described(error))
+        self._report()
+        positions = {p: cursor.next_offset for p, cursor in self._cursors.items() if cursor.next_offset is not None}
+        waiting = {p: cursor.waiting_since for p, cursor in self._cursors.items() if cursor.waiting_since is not None}
+        troubled = [partition for partition, cursor in self._cursors.items() if cursor.trouble]
+        await self._lag.look(consumer, positions, waiting, troubled)
+        if asleep < self._session_seconds / 2:
+            await self._commit(consumer)
+        return _UPKEEP_SECONDS if self._joined else _JOINING_SECONDS
+
+    def _without_partitions(self, now: float) -> str:
+        """Why this member has not been given partitions; empty where it has, or the group rebalances and is not late."""
+        if self._joined or (
+            self._revoked_at is not None and now - self._revoked_at < self._session_seconds + _REBALANCE_SECONDS
+        ):
+            return ""
+        return "the group has not given partitions yet"
+
+    @property
+    def _session_seconds(self) -> float:
+        return self.settings.session_timeout_ms / 1000
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
-        offsets = {TopicPartition(*partition): stream.next_offset for partition, stream in self._streams.items()}
-        offsets = {partition: offset for partition, offset in offsets.items() if partition in consumer.assignment()}
-        if not offsets:
-            return
-        try:
-            async with asyncio.timeout(5):
-                await consumer.commit(offsets)
-        except (TimeoutError, KafkaError, OSError) as error:  # a hint only: the position is in the database
-            _log.debug("offsets not committed", error=str(error))
+        await self._offsets.commit(
+            consumer, {p: cursor.next_offset for p, cursor in self._cursors.items() if cursor.next_offset is not None}
+        )
+
+    def _report(self) -> None:
+        stopped = [cursor.trouble.reason for cursor in self._cursors.values() if cursor.trouble]
+        faults = [self._fault] if self._fault else []
+        self.health.report("handling", not (faults or stopped), "; ".join(faults + stopped)[:500])
+        metrics.STOPPED.labels(self.service).set(len(stopped))
 
     def _note(self, done: Applied) -> None:
         metrics.APPLIED.labels(self.service).inc(done.applied)
@@ -313,18 +338,16 @@ class Consumer:
 
 
 class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
-    """aiokafka swallows what a listener raises: a failed seek leaves its partitions unsought, and `handle` refuses them."""
+    """Says what the group gives and takes, at once and without any I/O: aiokafka swallows what a listener raises."""
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        self._consumer.forget(tuple(partition) for partition in revoked)
+        self._consumer.revoked()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Left to the next poll or upkeep, outside aiokafka's rebalance: whatever comes before the seek is refused."""
-        self._consumer.forget(tuple(partition) for partition in assigned)
-        self._consumer.joined()
+        self._consumer.assigned(tuple(partition) for partition in assigned)
 
 
 def _by_partition(records: Iterable[Record]) -> dict[Partition, list[Record]]:

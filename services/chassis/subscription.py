@@ -4,6 +4,7 @@ Its own parser reads headers and bodies outside the handler, where a fault loses
 every assigned partition. So records go through as they came, and positions and offsets are the consumer's business.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 from schemas.topics import Topic
 from services.chassis.cluster import Mechanism, Security
 from services.chassis.fetch.batches import survive_any_batch
+from services.chassis.logging import get_logger
 from services.chassis.records import Record
 from services.chassis.settings import ServiceSettings
 
@@ -25,6 +27,14 @@ _SASL: dict[Mechanism, type[SASLPlaintext | SASLScram256 | SASLScram512]] = {
 }  # fmt: skip
 
 Handler = Callable[[tuple[Record, ...]], Awaitable[None]]
+
+_log = get_logger(__name__)
+_METADATA_MS = 30_000
+"""So old the client's picture of the topics may be: partitions that are added are noticed within it, for two requests a minute.
+Heartbeats are ten a session, since a member learns of a rebalance by the answer to one."""
+_BEYOND_SESSION_MS = 5_000
+"""A broker that does not answer is away after so much more than a session, which a request to join may last."""
+_PAUSE_SECONDS = 1.0
 
 
 def subscribe(
@@ -39,6 +49,8 @@ def subscribe(
         consumer_only=True,
         allow_auto_create_topics=False,
         graceful_timeout=settings.drain_seconds,
+        metadata_max_age_ms=_METADATA_MS,
+        request_timeout_ms=settings.session_timeout_ms + _BEYOND_SESSION_MS,
         apply_types=False,
         logger=None,
     )
@@ -52,7 +64,7 @@ def subscribe(
         max_records=settings.batch_records,
         batch_timeout_ms=settings.batch_timeout_ms,
         session_timeout_ms=settings.session_timeout_ms,
-        heartbeat_interval_ms=settings.session_timeout_ms // 3,
+        heartbeat_interval_ms=settings.session_timeout_ms // 10,
         listener=listener,
         ack_policy=AckPolicy.MANUAL,
         parser=_raw,
@@ -61,7 +73,11 @@ def subscribe(
 
     @subscriber
     async def poll(records: Any) -> None:  # FastStream builds a pydantic model from what a handler's annotations say
-        await handle(records)
+        try:
+            await handle(records)
+        except Exception:  # FastStream would swallow it; what was not applied is a gap to the next poll, which seeks anew
+            _log.exception("handling of a poll failed; it is read again", records=len(records))
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     return broker, subscriber
 

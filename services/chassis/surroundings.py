@@ -73,9 +73,14 @@ class Backoff:
 
     def next(self) -> float:
         """Seconds to wait now."""
-        longest = min(self._limit, self._first * float(2**self._tries))
-        self._tries = min(self._tries + 1, 30)
-        return longest * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, no secret)
+        self._tries += 1
+        return pause_before(self._tries, self._first, self._limit)
+
+
+def pause_before(attempt: int, first: float, limit: float) -> float:
+    """Seconds to wait before the `attempt`th new try, from 1: see Backoff."""
+    longest = min(limit, first * float(2 ** min(attempt - 1, 30)))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, no secret)
 
 
 async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:

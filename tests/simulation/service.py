@@ -126,15 +126,18 @@ class Member:
         self.consumer: Consumer | None = None
 
     def assign(self, partition: Partition, offset: int) -> None:
+        """The group rebalances: it takes everything and gives it back, with this partition."""
         self.assigned[partition] = offset
-        if self.consumer is not None:
-            self.consumer.forget([partition])
-            self.consumer.joined()
+        self._say()
 
     def revoke(self, partition: Partition) -> None:
         self.assigned.pop(partition, None)
+        self._say()
+
+    def _say(self) -> None:
         if self.consumer is not None:
-            self.consumer.forget([partition])
+            self.consumer.revoked()
+            self.consumer.assigned(self.assigned)
 
     def has(self, partition: Partition) -> bool:
         return partition in self.assigned
@@ -148,6 +151,12 @@ class Member:
 
     def pause(self, *_: TopicPartition) -> None:
         """A held partition is a broken promise here; see `Process.consume`."""
+
+    def resume(self, *_: TopicPartition) -> None:
+        """None was paused."""
+
+    async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 0)
 
     async def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return {partition: len(self._service.log.partitions[tuple(partition)]) for partition in partitions}
@@ -232,6 +241,7 @@ class Process:
         )
         self.consumer._subscriber = cast(Any, SimpleNamespace(consumer=self.member))
         self.member.consumer = self.consumer
+        self.consumer.assigned(self.member.assigned)
         self.tasks = dict.fromkeys(("consume", "upkeep", "relay", "tick", *(("work",) if service.executes else ())))
         self._taken_up = not service.executes
         self._sending = Sending(Cluster("memory"), service.name, service.engine, cast(Any, None), Health(service.name, ()))
@@ -289,16 +299,16 @@ class Process:
         if not records:
             return
         await self.consumer.handle(cast(Any, records))
-        for partition, stream in self.consumer._streams.items():
-            self.service.committed[partition] = stream.next_offset
+        for partition, cursor in self.consumer._cursors.items():
+            if cursor.next_offset is not None:
+                self.service.committed[partition] = cursor.next_offset
 
     def _upkeep_wanted(self) -> bool:
-        return bool(self.member.assigned.keys() - self.consumer._streams.keys())
+        return bool(self.consumer.unsought())
 
     async def _upkeep(self) -> None:
         """What `Consumer._upkeep` does for partitions that were not sought; concurrent with a poll that is under way."""
-        unsought = sorted(self.member.assigned.keys() - self.consumer._streams.keys())
-        await self.consumer.seek(cast(Any, self.member), unsought, exact=False)
+        await self.consumer.seek(cast(Any, self.member), self.consumer.unsought(), by_poller=False)
 
     # -- relaying ---------------------------------------------------------------------------------------------------------
     def _relay_wanted(self) -> bool:
