@@ -1,13 +1,33 @@
 """Why: one frozen base for everything on the wire, so that a decoded fact can never be edited in place."""
 
+from datetime import UTC, datetime
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 NAME_PATTERN = r"^[A-Za-z0-9._-]{1,128}$"
 """What job ids, step names, model names and aliases look like."""
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+FIRST_YEAR, LAST_YEAR = 1970, 9998
+"""Times outside are none: what lies at the ends of the calendar comes back from databases as infinity, or not at all."""
+
+
+def in_calendar(time: datetime) -> datetime:
+    """The time. Raises ValueError where it lies, in UTC, outside the years that everybody can keep and give back."""
+    try:
+        year = time.astimezone(UTC).year
+    except OverflowError:
+        year = 0
+    if not FIRST_YEAR <= year <= LAST_YEAR:
+        raise ValueError(f"the time lies outside the years {FIRST_YEAR} to {LAST_YEAR}")
+    return time
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(in_calendar)]
+"""A time with its zone, within the years that everybody can keep and give back."""
 
 
 class Frozen(BaseModel):

@@ -1,8 +1,8 @@
 """Why: what was given up or accepted of the log is a fact like any other: whoever folds the log again must know it too."""
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from schemas.base import EventData, Frozen
+from schemas.base import EventData, Frozen, Moment
 
 
 class RecordDiscarded(EventData):
@@ -12,7 +12,7 @@ class RecordDiscarded(EventData):
     topic: str = Field(description="Topic on which the discarded record lies.")
     partition: int = Field(ge=0, description="Partition on which it lies.")
     offset: int = Field(ge=0, description="Offset at which it lies.")
-    appended_at: AwareDatetime = Field(description="Time of the discarded record in the log.")
+    appended_at: Moment = Field(description="Time of the discarded record in the log.")
     event_type: str | None = Field(default=None, description="Type of the event in it; null where it could not be read.")
     event_id: str | None = Field(default=None, description="Id of the event in it; null where it could not be read.")
     error: str = Field(description="Why it could not be handled.")

@@ -4,43 +4,51 @@ https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/kafka-protoco
 """
 
 import json
-import math
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.attributes import (
+    ATTRIBUTE_LIMIT,
+    CONTENT,
+    PREFIX,
+    REQUIRED,
+    Attributes,
+    NoEvent,
+    Spellings,
+    attributes_of,
+    data_of,
+    instead,
+    time_of,
+)
 from schemas.base import EventData
 from schemas.evolution.upcasting import Malformed, newest, upcast
 from schemas.ids import root_traceparent, trace_id
+from schemas.json_text import NoJson, parse, storable
 from schemas.reasons import Reason, reasons_of
 from schemas.requests import JobRequested
-from schemas.topics import EVENT_TYPES, REQUESTS, TOPIC_OF
+from schemas.steps import SERVICES
+from schemas.topics import CATALOGUE, EVENT_TYPES, REQUESTS, TOPIC_OF
 
-PREFIX = "neuroweaver."
 SEQUENCE_DIGITS = 16
+REQUEST_BYTES = 512 * 1024
+"""A request has to fit into one record, with its plan into another."""
+REQUEST_PARTS = 10_000
+"""Objects and lists of a request at most: in memory each takes fifty times what it takes as text."""
 _SCHEMA_URN = "urn:neuroweaver:"
-_STRUCTURED = b"application/cloudevents+json"
-_REQUIRED = ("id", "source", "type", "specversion")
-_READ = (*_REQUIRED, "time", "subject", "correlationid", "causationid", "traceparent", "sequence")
-"""Attributes that we read; what others hold is none of our business."""
-ATTRIBUTE_LIMIT = 256
-"""Characters of a CloudEvents attribute or job id at most: they become keys of rows."""
-SUBJECT_LIMIT = 512
-"""Characters of a subject at most: `job/step/attempt` has two names in it."""
-DEPTH_LIMIT = 64
-"""Levels of objects and lists within data at most: what is deeper could be read here and break a later reader."""
-_LONGEST_INTEGER = 300
-"""Digits of an integer at most; Python and JSON parsers of others refuse numbers far longer than a double."""
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-_CONTENT = "content-type"
-UNREAD_HEADER = "neuroweaver-unread"
-"""Why a record could not even be read from the log, on the record that a reader puts in its place."""
-_HEADERS = {_CONTENT: _CONTENT, UNREAD_HEADER: UNREAD_HEADER, **{f"ce_{name}": name for name in _READ}}
-CONTENT_TYPE = (_CONTENT, b"application/json")
+_UNKNOWN_SOURCE = "unknown"
+CONTENT_TYPE = (CONTENT, b"application/json")
+_OUTSIDE = {
+    topic.name: Spellings(topic.name, (event.type_name() for event in topic.events))
+    for topic in CATALOGUE
+    if not set(topic.writers) <= set(SERVICES)
+}
+"""Topics that others write to, with what belongs there."""
+_OF_OUTSIDERS = frozenset(event.type_name() for event in REQUESTS.events)
 
 
 class Unreadable(ValueError):
@@ -117,44 +125,35 @@ def encode(event: Event) -> tuple[bytes, list[tuple[str, bytes]]]:
 
 
 def decode(
-    value: bytes | None, headers: Iterable[tuple[str, bytes | None]], handled: Collection[str], appended: datetime
+    value: bytes | None,
+    headers: Iterable[tuple[str, bytes | None]],
+    handled: Collection[str],
+    appended: datetime,
+    topic: str | None = None,
 ) -> Event | Unhandled:
     """The event in a record; `appended` is the record's time in the log, which stands in for an absent `ce_time`.
 
-    Raises Unreadable for a record that is no CloudEvent, no JSON or not of its type's shape, and UnknownVersion for a
-    breaking version (`.v2`) of a handled type that this code does not know.
+    On a `topic` that outsiders write to, a type is read however it is spelt, and one that does not belong there is Unreadable.
+    A JobRequested whose `job_id` can be read is never Unreadable: what is wrong beside it travels as a fault, for its sender to
+    be told. Raises Unreadable for a record that is no CloudEvent, no JSON or not of its type's shape, and UnknownVersion
+    for a breaking version (`.v2`) of a handled type that this code does not know.
     """
-    attributes, body, plain = _attributes(value, headers)
-    for name in _REQUIRED:
-        if not attributes.get(name):
-            raise Unreadable(f"CloudEvents attribute `{name}` is missing; send binary mode (ce_{name}) or structured mode")
-    for name, text in attributes.items():
-        if len(text) > ATTRIBUTE_LIMIT and (name != "subject" or len(text) > SUBJECT_LIMIT):
-            limit = SUBJECT_LIMIT if name == "subject" else ATTRIBUTE_LIMIT
-            raise Unreadable(f"CloudEvents attribute `{name}` is longer than {limit} characters; shorten it")
-        if (not text.isascii() and _UNSTORABLE.search(text)) or "\x00" in text:
-            raise Unreadable(f"CloudEvents attribute `{name}` holds a NUL or a lone surrogate; send valid Unicode text")
-    if attributes["specversion"] != "1.0":
-        raise Unreadable(f"specversion {attributes['specversion']!r} is not supported; send 1.0")
-    written = attributes["type"].removeprefix(PREFIX)
-    name = newest(written)
-    if not attributes["type"].startswith(PREFIX) or name not in EVENT_TYPES or name not in handled:
-        if attributes["type"].startswith(PREFIX) and _is_newer(name, handled):
-            raise UnknownVersion(
-                f"type {attributes['type']} is newer than this service; upgrade the service, it waits here"
-            )
-        return Unhandled(attributes["id"], attributes["source"], attributes["type"])
-    if name != written and isinstance(body, dict):
-        try:
-            body = upcast(written, body)
-        except Malformed as error:
-            raise Unreadable(str(error)) from error
-    data = _data(EVENT_TYPES[name], body, plain=plain)
+    try:
+        found = attributes_of(value, headers)
+        written = _written(found, topic)
+        name = newest(written) if written else ""
+        if written is None or name not in EVENT_TYPES or name not in handled:
+            return _unhandled(found, name, handled)
+        faults = _lenient(found, name, value or b"") if name in _OF_OUTSIDERS else _strict(found)
+        data = _data(name, written, found, value or b"", faults)
+    except (NoEvent, NoJson, Malformed) as error:
+        raise Unreadable(str(error)) from error
+    attributes = found.given
     return Event(
         id=attributes["id"],
         source=attributes["source"],
         subject=attributes.get("subject") or "",
-        time=_time(attributes["time"]) if attributes.get("time") else appended,
+        time=_time(name, attributes.get("time"), appended),
         data=data,
         sequence=None if TOPIC_OF[name] is REQUESTS else _sequence(attributes.get("sequence")),
         correlation_id=str(getattr(data, "job_id", "")) or attributes.get("correlationid") or "",
@@ -163,155 +162,145 @@ def decode(
     )
 
 
+def _written(found: Attributes, topic: str | None) -> str | None:
+    """Name of the type as it is written, without prefix; None for a foreign one. Raises Unreadable."""
+    text = found.given.get("type")
+    if not text:
+        raise Unreadable(_missing("type"))
+    name = text.removeprefix(PREFIX) if text.startswith(PREFIX) else ""
+    if topic in _OUTSIDE:
+        meant = name if name in _OF_OUTSIDERS else _OUTSIDE[topic].meant(text)
+        if meant is None:
+            raise Unreadable(_OUTSIDE[topic].refusal(text))
+        found.faults.pop("type", None)
+        return meant
+    if "type" in found.faults:
+        raise Unreadable(found.faults["type"])
+    return name or None
+
+
+def _unhandled(found: Attributes, name: str, handled: Collection[str]) -> Unhandled:
+    _strict(found)
+    written = found.given["type"]
+    if written.startswith(PREFIX) and _is_newer(name, handled):
+        raise UnknownVersion(f"type {written} is newer than this service; upgrade the service, it waits here")
+    return Unhandled(found.given["id"], found.given["source"], written)
+
+
 def _is_newer(name: str, handled: Collection[str]) -> bool:
     """Whether it is a version, unknown here, of a type that is handled."""
     base, _, version = name.partition(".")
     return bool(version) and any(known.partition(".")[0] == base for known in handled)
 
 
-def _attributes(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> tuple[dict[str, str], object, bool]:
-    """Attributes, data, and whether nothing in the data can need cleaning."""
-    raw: dict[str, bytes] = {}
-    for header, held in headers:
-        name = _HEADERS.get(header) or _HEADERS.get(header.lower())
-        if name is not None:
-            raw[name] = held or b""
-    if UNREAD_HEADER in raw:
-        raise Unreadable(f"the record cannot be read: {raw[UNREAD_HEADER].decode(errors='backslashreplace')[:1000]}")
-    if value is None:
-        raise Unreadable("the record has no value; send the event's data as JSON")
-    body, plain = _json(value)
-    if raw.pop(_CONTENT, b"").lower().startswith(_STRUCTURED):
-        if not isinstance(body, dict):
-            raise Unreadable("a structured event must be a JSON object")
-        return {name: _plain(name, body[name]) for name in _READ if body.get(name) is not None}, body.get("data"), plain
-    try:
-        return {name: held.decode() for name, held in raw.items() if held}, body, plain
-    except UnicodeDecodeError:
-        name = next(name for name, held in raw.items() if not _is_text(held))
-        raise Unreadable(f"header ce_{name} is not UTF-8; send it as UTF-8 text") from None
+def _missing(name: str) -> str:
+    return f"CloudEvents attribute `{name}` is missing; send binary mode (ce_{name}) or structured mode"
 
 
-def _is_text(raw: bytes) -> bool:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _of_another_version(specversion: str) -> str:
+    return f"specversion {specversion!r} is not supported; send 1.0"
 
 
-def _plain(name: str, value: object) -> str:
-    """An attribute of structured mode; numbers and booleans count as what they look like."""
-    if isinstance(value, dict | list):
-        raise Unreadable(f"CloudEvents attribute `{name}` is a structure; send text")
-    return value if isinstance(value, str) else json.dumps(value)
+def _strict(found: Attributes) -> list[Reason]:
+    """No fault is let through. Raises Unreadable."""
+    for name in REQUIRED:
+        if not found.given.get(name):
+            raise Unreadable(found.faults.get(name) or _missing(name))
+    for fault in found.faults.values():
+        raise Unreadable(fault)
+    if found.given["specversion"] != "1.0":
+        raise Unreadable(_of_another_version(found.given["specversion"]))
+    return []
 
 
-def _json(value: bytes) -> tuple[object, bool]:
-    """What JSON text says, and whether nothing in it can need cleaning, told without walking through it."""
-    try:
-        if value.count(b"{") + value.count(b"[") <= DEPTH_LIMIT and not any(sign in value for sign in _SUSPECT):
-            try:
-                return _PLAIN.decode(value.decode()), True
-            except _Boundless:
-                pass
-        return _ANY.decode(value.decode(json.detect_encoding(value), "surrogatepass")), False
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(f"the value is no JSON ({error}); send UTF-8 JSON") from None
+def _lenient(found: Attributes, name: str, value: bytes) -> list[Reason]:
+    """Make the attributes of an outsider's event usable: what is not needed and cannot be read is left out.
+
+    What is needed and missing is a fault of a JobRequested. Raises Unreadable where another event lacks it.
+    """
+    given, faults = found.given, list[Reason]()
+    for attribute in found.faults:
+        if attribute not in REQUIRED:
+            given.pop(attribute, None)
+        elif attribute in given:
+            given[attribute] = instead(given[attribute])
+    for attribute, substitute in (("id", f"~{sha256(value).hexdigest()}"), ("source", _UNKNOWN_SOURCE)):
+        if not given.get(attribute):
+            faults.append(_fault_of(attribute, None, f"CloudEvents attribute `{attribute}` is missing"))
+            given[attribute] = substitute
+    version = given.get("specversion")
+    if version != "1.0":
+        message = (
+            f"specversion {version!r} is not supported" if version else "CloudEvents attribute `specversion` is missing"
+        )
+        faults.append(_fault_of("specversion", version, message))
+    if faults and name != JobRequested.type_name():
+        raise Unreadable("; ".join(map(str, faults)))
+    return faults
 
 
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
+def _fault_of(attribute: str, value: str | None, message: str) -> Reason:
+    remedy = "send 1.0" if attribute == "specversion" else f"send binary mode (ce_{attribute}) or structured mode"
+    return Reason(field=f"ce_{attribute}", value=value, message=message, remedy=remedy)
 
 
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
-
-
-class _Boundless(Exception):
-    """A number that no double holds."""
-
-
-def _bounded_integer(digits: str) -> int:
-    if len(digits) > _LONGEST_INTEGER:
-        raise _Boundless
-    return int(digits)
-
-
-def _bounded_float(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise _Boundless
-    return number
-
-
-_SUSPECT = (b"\\u", b"\x00", b"\xed", b"\xef\xbb\xbf")
-"""Without these, JSON text holds no NUL and no lone surrogate, and is UTF-8 without a mark of its order."""
-_PLAIN = json.JSONDecoder(parse_constant=_no_constant, parse_int=_bounded_integer, parse_float=_bounded_float)
-_ANY = json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer)
-
-
-def _data(model: type[EventData], body: object, *, plain: bool) -> EventData:
+def _data(name: str, written: str, found: Attributes, value: bytes, faults: list[Reason]) -> EventData:
+    requested = name == JobRequested.type_name()
+    if found.body is None:
+        parsed = parse(value, doubled=requested)
+        body, plain, doubled = parsed.value, parsed.plain, parsed.doubled
+    else:
+        body, doubled = data_of(found.body), found.doubled
+        plain = found.plain and body is found.body.get("data")
     if not isinstance(body, dict):
-        raise Unreadable(f"the data of {model.type_name()} must be a JSON object")
-    faults: list[Reason] = []
-    clean = body if plain else _storable(body, "", faults)
-    if model is JobRequested:
-        return _job_requested(body, clean, faults)
-    if faults:
-        raise Unreadable("; ".join(str(fault) for fault in faults))
+        raise Unreadable(f"the data of {name} must be a JSON object")
+    if requested:
+        return _job_requested(body, value, [*faults, *map(_fault_of_name, doubled)], plain=plain)
+    if name != written:
+        body = upcast(written, body)
+    unclean: list[Reason] = []
+    if not plain:
+        storable(body, "", unclean)
+    if unclean:
+        raise Unreadable("; ".join(str(fault) for fault in unclean))
     try:
-        return model.model_validate(body, extra="ignore")  # within settings, too: a newer release may have written them
+        # within settings, too, unknown fields are ignored: a newer release may have written them
+        return EVENT_TYPES[name].model_validate(body, extra="ignore")
     except ValidationError as error:
         raise Unreadable("; ".join(str(reason) for reason in reasons_of(error))) from None
 
 
-def _job_requested(body: dict[str, Any], clean: Any, faults: list[Reason]) -> JobRequested:
+def _fault_of_name(doubled: str) -> Reason:
+    field = ascii(doubled)[1:-1][:ATTRIBUTE_LIMIT]
+    return Reason(field=field, value=None, message="the field is given twice", remedy="give it once")
+
+
+def _job_requested(body: dict[str, Any], value: bytes, faults: list[Reason], *, plain: bool) -> JobRequested:
     """A JobRequested whose id can be read always gets an answer, so what is wrong beside the id travels as a fault."""
     job_id = body.get("job_id")
-    if not isinstance(job_id, str) or not 0 < len(job_id) <= ATTRIBUTE_LIMIT or clean["job_id"] != job_id:
+    sound: list[Reason] = []
+    storable(job_id, "", sound)
+    if not isinstance(job_id, str) or not 0 < len(job_id) <= ATTRIBUTE_LIMIT or sound:
         raise Unreadable(f"field job_id: text of 1 to {ATTRIBUTE_LIMIT} characters is needed to answer at all; add it")
+    parts = value.count(b"{") + value.count(b"[")
+    if len(value) > REQUEST_BYTES or parts > REQUEST_PARTS:
+        message = f"the request has {len(value)} bytes with {parts} objects and lists; at most {REQUEST_BYTES} with {REQUEST_PARTS} are read"
+        too_much = Reason(field="(request)", value=None, message=message, remedy="refer to data, do not send it")
+        return JobRequested.model_construct(job_id=job_id, request={"job_id": job_id}, faults=(*faults, too_much))
+    clean = body if plain else storable(body, "", faults)
     return JobRequested.model_construct(job_id=job_id, request=clean, faults=tuple(faults))
 
 
-def _storable(value: Any, path: str, faults: list[Reason], depth: int = 0) -> Any:
-    """`value` without what cannot be kept as JSON: NUL, lone surrogates, numbers beyond a double, bottomless nesting."""
-    match value:
-        case str() if _UNSTORABLE.search(value):
-            faults.append(_fault(path, value, "text holds a NUL or a lone surrogate", "send valid Unicode text"))
-            return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
-        case float() if not math.isfinite(value):
-            faults.append(_fault(path, value, "the number is beyond a double", "send a smaller number"))
-            return None
-        case dict() | list() if depth == DEPTH_LIMIT:
-            faults.append(_fault(path, "...", f"nested deeper than {DEPTH_LIMIT} levels", "send flatter JSON"))
-            return None
-        case dict():
-            return {
-                _storable(k, f"{path}.{k!a}", faults): _storable(v, f"{path}.{k}".lstrip("."), faults, depth + 1)
-                for k, v in value.items()
-            }
-        case list():
-            return [_storable(item, f"{path}.{index}", faults, depth + 1) for index, item in enumerate(value)]
-    return value
-
-
-def _fault(path: str, value: object, message: str, remedy: str) -> Reason:
-    field = ascii(path.lstrip("."))[1:-1]
-    return Reason(field=field, value=ascii(value)[:200], message=message, remedy=remedy)
-
-
-def _time(text: str | None) -> datetime:
-    try:
-        time = datetime.fromisoformat(text or "")
-    except ValueError:
-        raise Unreadable(f"CloudEvents attribute `time` {text!r} is no RFC 3339 time; send it, with its zone") from None
-    if time.tzinfo is None:
-        raise Unreadable(f"CloudEvents attribute `time` {text!r} has no zone; add Z or an offset")
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        raise Unreadable(f"CloudEvents attribute `time` {text!r} lies outside the years 1 to 9999; correct it") from None
+def _time(name: str, text: str | None, appended: datetime) -> datetime:
+    """Of an outsider's event the time in the log where it says none that can be kept; of ours it must be one."""
+    if not text:
+        return appended
+    time = time_of(text)
+    if time is None and name not in _OF_OUTSIDERS:
+        raise Unreadable(
+            f"CloudEvents attribute `time` {text!r} is no RFC 3339 time with its zone in the years 1970 to 9998"
+        )
+    return time or appended
 
 
 def _sequence(text: str | None) -> int | None:

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from schemas.artifacts import ArtifactRef
-from schemas.base import EventData, Frozen
+from schemas.base import EventData, Frozen, Moment
 from schemas.reasons import Reason
 from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, Policy, StepSettings
@@ -66,8 +66,8 @@ class StepRequested(StepEventData):
     )
     requester: str = Field(default="unknown", description="Who asked for the job.")
     priority: int = Field(default=0, description="The job's priority; higher runs earlier.")
-    not_before: AwareDatetime | None = Field(default=None, description="Earliest start; null: at once.")
-    deadline: AwareDatetime = Field(description="The attempt is closed when it has no outcome by then.")
+    not_before: Moment | None = Field(default=None, description="Earliest start; null: at once.")
+    deadline: Moment = Field(description="The attempt is closed when it has no outcome by then.")
     memory_failures: int = Field(default=0, ge=0, description="Earlier attempts that ran out of memory.")
 
 

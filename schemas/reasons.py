@@ -34,8 +34,12 @@ class Reason(Frozen):
 
 def shown(value: Any) -> str:
     """A value as short text for a message."""
-    text = repr(value)
-    return text if len(text) <= _VALUE_LIMIT else text[: _VALUE_LIMIT - 1] + "…"
+    return shortened(repr(value), _VALUE_LIMIT)
+
+
+def shortened(text: str, limit: int) -> str:
+    """At most `limit` characters of a text, with a sign where it was cut."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def reason_of_error(item: Mapping[str, Any]) -> Reason:

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from schemas.base import EventData, Name, Strict
-from schemas.reasons import UNION_TAG, Reason
+from schemas.base import EventData, Moment, Name, Strict
+from schemas.reasons import UNION_TAG, Reason, shortened
 from schemas.recipes import (
     DatasetSettings,
     EvaluationSettings,
@@ -17,6 +17,11 @@ from schemas.recipes import (
 from schemas.steps import EXECUTOR_OF
 
 PRESETS = ("sft", "rlaif")
+
+
+def _shortened_to(limit: int) -> BeforeValidator:
+    """What is only told on is cut rather than refused: nobody hears of a cancel that is a dead letter."""
+    return BeforeValidator(lambda value: shortened(value, limit) if isinstance(value, str) else value)
 
 
 class PipelineStep(Strict):
@@ -72,7 +77,7 @@ class JobRequest(Strict):
     register_as: Name = Field(description="Name of the model that gets the new version.")
     alias: Name | None = Field(default="candidate", description="Alias that moves to the new version; null for none.")
     priority: int = Field(default=0, ge=-100, le=100, description="Higher runs earlier.")
-    deadline: AwareDatetime | None = Field(default=None, description="RFC 3339 time by which the job must have ended.")
+    deadline: Moment | None = Field(default=None, description="RFC 3339 time by which the job must have ended.")
 
     @field_validator("pipeline")
     @classmethod
@@ -99,5 +104,5 @@ class JobCancelRequested(EventData):
     """Somebody no longer wants a job."""
 
     job_id: str = Field(min_length=1, max_length=256, description="The job's id and the record's key.")
-    requester: str = Field(default="unknown", description="Who asks.")
-    reason: str = Field(default="", max_length=2000, description="Why, in words.")
+    requester: Annotated[str, _shortened_to(256)] = Field(default="unknown", description="Who asks.")
+    reason: Annotated[str, _shortened_to(2000)] = Field(default="", max_length=2000, description="Why, in words.")

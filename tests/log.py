@@ -6,10 +6,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from schemas.envelope import Event, Unreadable, decode
+from schemas.envelope import Event, Unreadable
 from schemas.topics import EVENT_TYPES
 from services.chassis.fetch.batches import survive_any_batch
-from services.chassis.records import appended_at
+from services.chassis.records import event_in
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ async def read_events(kafka: str, topic: str) -> list[Event]:
 def event_of(record: Any) -> Event | None:
     """The event in a record; None where the tests of dead letters put garbage, or for a type nobody knows."""
     try:
-        event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
+        event = event_in(record, EVENT_TYPES)
     except Unreadable:
         return None
     return event if isinstance(event, Event) else None

@@ -8,8 +8,9 @@ import json
 
 from pydantic import JsonValue
 
+from schemas.attributes import PREFIX
 from schemas.base import EventData
-from schemas.envelope import PREFIX, encode, schema_urn, wire_data
+from schemas.envelope import encode, schema_urn, wire_data
 from schemas.generate.examples import EXAMPLES
 from schemas.generate.headers import DEAD_LETTER_HEADERS, HEADERS
 from schemas.topics import CATALOGUE, EVENT_TYPES, REQUESTS, TOPIC_OF, Topic

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from schemas.attributes import ATTRIBUTE_LIMIT, PREFIX, SUBJECT_LIMIT
 from schemas.base import EventData
-from schemas.envelope import ATTRIBUTE_LIMIT, DEPTH_LIMIT, PREFIX, SUBJECT_LIMIT, encode, wire_data
+from schemas.envelope import encode, wire_data
 from schemas.generate.examples import EXAMPLES
 from schemas.generate.field_tables import Schema, description, field_table, references
 from schemas.generate.headers import DEAD_LETTER_HEADERS, HEADERS
 from schemas.generate.json_schema import event_schema
+from schemas.json_text import DEPTH_LIMIT
 from schemas.requests import JobRequest
 from schemas.steps import EXECUTOR_OF, INPUTS_OF, OUTPUTS_OF
 from schemas.topics import CATALOGUE, EVENT_TYPES, TOPIC_OF, Topic

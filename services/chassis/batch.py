@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from schemas.envelope import Event, Unhandled, Unreadable, decode
+from schemas.envelope import Event, Unhandled, Unreadable
 from schemas.ids import new_id
 from services.chassis import store
 from services.chassis.aggregate import Domain, Ref
@@ -21,7 +21,7 @@ from services.chassis.deadletters.parking import Opened
 from services.chassis.deadletters.rows import Fault
 from services.chassis.duplicates import duplicates
 from services.chassis.effects import Effects
-from services.chassis.records import Partition, Place, Record, appended_at, logged, named, place_of
+from services.chassis.records import Partition, Place, Record, event_in, logged, named, place_of
 from services.chassis.unit import Incoming, Unit
 
 Dead = list[tuple[Record, Unreadable]]
@@ -160,7 +160,7 @@ def _open_all(
     dead: Dead = []
     for record in records:
         try:
-            event = decode(record.value, record.headers, domain.handles, appended_at(record))
+            event = event_in(record, domain.handles)
         except Unreadable as error:
             dead.append((record, error))
         except Exception as error:

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from schemas.envelope import Event, UnknownVersion, decode
+from schemas.envelope import Event, UnknownVersion
 from services.chassis.aggregate import Domain
 from services.chassis.batch import RecordFailure
 from services.chassis.deadletters import limit as limits
 from services.chassis.deadletters.limit import Limit, LimitReached
 from services.chassis.deadletters.parking import is_own
 from services.chassis.deadletters.rows import Fault
-from services.chassis.records import Partition, Place, Record, appended_at, place_of
+from services.chassis.records import Partition, Place, Record, event_in, place_of
 from services.chassis.surroundings import is_surroundings
 from services.chassis.unit import SequenceGap
 
@@ -98,7 +98,7 @@ class Isolation:
         if isinstance(cause, UnknownVersion | SequenceGap | LimitReached):
             return failure
         try:
-            event = decode(record.value, record.headers, self.domain.handles, appended_at(record))
+            event = event_in(record, self.domain.handles)
         except Exception:  # this is why it fails
             return None
         return failure if isinstance(event, Event) and is_own(self.domain, event) else None

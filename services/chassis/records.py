@@ -1,14 +1,16 @@
 """Why: what is read of a Kafka record, and how its place in the log is named; the same for every reader."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
+from schemas.envelope import Event, Unhandled, decode
+
 _BYTES_MARK = "\ufdd0"
 """A code point that is no character: behind it stands the Base64 of a name that is no text."""
-_LAST_MILLISECOND = 253_402_300_799_000
-"""The last second of the year 9999."""
+_LAST_MILLISECOND = 253_370_764_799_000
+"""The last second of the year 9998, the last that is kept and given back (`schemas.base.LAST_YEAR`)."""
 Partition = tuple[str, int]
 """Topic, partition."""
 Place = tuple[str, int, int]
@@ -52,6 +54,11 @@ def named(place: Place) -> str:
     return ":".join(map(str, place))
 
 
+def event_in(record: Record, handled: Collection[str]) -> Event | Unhandled:
+    """The event in a record, read as everybody here reads it. Raises Unreadable and UnknownVersion (see `decode`)."""
+    return decode(record.value, record.headers, handled, appended_at(record), record.topic)
+
+
 def name_bytes(name: str) -> bytes:
     """A header's name as it lies in the log; what was no UTF-8 there is held as lone surrogates (PEP 383)."""
     return name.encode("utf-8", "surrogateescape")
@@ -81,5 +88,5 @@ def name_of_kept(kept: str) -> str:
 
 
 def appended_at(record: Record) -> datetime:
-    """The record's time in the log; one that no calendar has, which a sender may have written, becomes the nearest that it has."""
+    """The record's time in the log; one that cannot be kept, which a sender may have written, becomes the nearest that can."""
     return datetime.fromtimestamp(min(max(record.timestamp, 0), _LAST_MILLISECOND) / 1000, UTC)

@@ -15,7 +15,8 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.event import listen
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from schemas.envelope import CONTENT_TYPE, PREFIX, Event, wire_attributes, wire_data
+from schemas.attributes import PREFIX
+from schemas.envelope import CONTENT_TYPE, Event, wire_attributes, wire_data
 from schemas.topics import TOPIC_OF, aggregate_key
 from services.chassis.aggregate import AggregateType, Domain, Ref
 from services.chassis.records import Place

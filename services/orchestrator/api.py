@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field
 
+from schemas.attributes import ATTRIBUTE_LIMIT
 from schemas.base import Strict
-from schemas.envelope import ATTRIBUTE_LIMIT, Event
+from schemas.envelope import Event
 from schemas.reasons import Reason
 from schemas.requests import JobCancelRequested, JobRequest, JobRequested
 from services.chassis.http import API

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schemas.envelope import ATTRIBUTE_LIMIT, Event
+from schemas.attributes import ATTRIBUTE_LIMIT
+from schemas.envelope import Event
 from schemas.progress import StepProgressed
 from services.chassis.aggregate import States
 from services.orchestrator.domain.job import JobEvent

@@ -6,7 +6,8 @@ from typing import Any
 
 from fastapi import Request
 
-from schemas.envelope import PREFIX, Event, Unreadable, decode
+from schemas.attributes import PREFIX
+from schemas.envelope import Event, Unreadable, decode
 from schemas.ids import new_id
 from schemas.reasons import Reason, shown
 from schemas.requests import JobRequested

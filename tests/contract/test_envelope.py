@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.envelope import ATTRIBUTE_LIMIT, Event, Unhandled, UnknownVersion, Unreadable, decode, encode
+from schemas.attributes import ATTRIBUTE_LIMIT
+from schemas.base import FIRST_YEAR, LAST_YEAR
+from schemas.envelope import Event, Unhandled, UnknownVersion, Unreadable, decode, encode
 from schemas.generate.examples import EXAMPLES
 from schemas.ids import child_traceparent, new_id, trace_id
 from schemas.requests import JobRequested
@@ -19,7 +21,7 @@ from schemas.topics import EVENT_TYPES
 
 APPENDED = datetime(2030, 1, 1, tzinfo=UTC)
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=ATTRIBUTE_LIMIT)
-TIMES = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.just(UTC))  # noqa: DTZ001
+TIMES = st.datetimes(datetime(FIRST_YEAR, 1, 1), datetime(LAST_YEAR, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
 of_every_event = pytest.mark.parametrize("event", EXAMPLES.values(), ids=EXAMPLES.keys())
 
 Headers = list[tuple[str, bytes]]
@@ -229,9 +231,16 @@ def test_every_event_of_the_catalogue_has_an_example() -> None:
 
 @pytest.mark.parametrize("missing", ["id", "source", "type", "specversion"])
 def test_a_required_attribute_that_is_missing_is_named(missing: str) -> None:
-    value, headers = encode(EXAMPLES["JobRequested"])
+    value, headers = encode(EXAMPLES["JobCompleted"])
     with pytest.raises(Unreadable, match=f"`{missing}`"):
         decode(value, changed(headers, **{missing: None}), EVENT_TYPES, APPENDED)
-    body, kind = structured(EXAMPLES["JobRequested"], **{missing: None})
+    body, kind = structured(EXAMPLES["JobCompleted"], **{missing: None})
     with pytest.raises(Unreadable, match=f"`{missing}`"):
         decode(body, kind, EVENT_TYPES, APPENDED)
+
+
+def test_a_time_that_no_database_gives_back_is_no_time_of_ours() -> None:
+    value, headers = encode(EXAMPLES["JobCompleted"])
+    for time in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2030-01-01T00:00:00", "1762075800000"):
+        with pytest.raises(Unreadable, match="`time`"):
+            decode(value, changed(headers, time=time), EVENT_TYPES, APPENDED)

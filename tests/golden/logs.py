@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from schemas.envelope import Event, Unreadable, decode, encode, wire_data
+from schemas.envelope import Event, Unreadable, encode, wire_data
 from schemas.generate.examples import EXAMPLES
 from schemas.ids import new_id
 from schemas.steps import Policy
@@ -24,7 +24,7 @@ from services.chassis.aggregate import Domain
 from services.chassis.batch import take_in
 from services.chassis.duplicates import Sightings, exempt
 from services.chassis.executor.attempts import ExecutorDomain
-from services.chassis.records import Record, appended_at
+from services.chassis.records import Record, event_in
 from services.chassis.replay.projection import Folding
 from services.chassis.unit import Row, Unit
 from services.orchestrator.domain.job import JobDomain
@@ -100,7 +100,7 @@ def outcomes(records: Iterable[Record]) -> list[Any]:
     found: list[Any] = []
     for record in records:
         try:
-            event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
+            event = event_in(record, EVENT_TYPES)
         except Unreadable:
             found.append("unreadable")
         else:
@@ -111,7 +111,7 @@ def outcomes(records: Iterable[Record]) -> list[Any]:
 
 def _event(record: Record, handles: frozenset[str]) -> Event | None:
     try:
-        event = decode(record.value, record.headers, handles, appended_at(record))
+        event = event_in(record, handles)
     except Unreadable:
         return None
     return event if isinstance(event, Event) else None

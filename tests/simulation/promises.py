@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from schemas.envelope import Event, decode
+from schemas.envelope import Event
 from schemas.jobs import (
     JobCancelled,
     JobCompleted,
@@ -20,7 +20,7 @@ from schemas.models import ModelRegistered
 from schemas.requests import JobRequested
 from schemas.topics import EVENT_TYPES
 from services.chassis.aggregate import AggregateType, Decision, Ref, States
-from services.chassis.records import Record, appended_at
+from services.chassis.records import Record, event_in
 from services.chassis.replay.memory import MemoryFold
 from services.chassis.replay.projection import Folding
 from services.chassis.store import _columns
@@ -48,7 +48,7 @@ class Trapped(Folding):
 def read(records: Iterable[Record]) -> Iterator[tuple[Record, Event]]:
     """Every record with its event."""
     for record in records:
-        event = decode(record.value, record.headers, EVENT_TYPES.keys(), appended_at(record))
+        event = event_in(record, EVENT_TYPES.keys())
         assert isinstance(event, Event)
         yield record, event
 

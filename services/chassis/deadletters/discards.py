@@ -3,12 +3,12 @@
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.discards import LogAccepted, RecordDiscarded
-from schemas.envelope import Event, Unreadable, decode
+from schemas.envelope import Event, Unreadable
 from schemas.topics import DISCARDS
 from services.chassis import log, store
 from services.chassis.cluster import Cluster
 from services.chassis.deadletters import rows
-from services.chassis.records import appended_at
+from services.chassis.records import event_in
 
 
 async def read_discards(cluster: Cluster, source: str) -> list[RecordDiscarded]:
@@ -18,7 +18,7 @@ async def read_discards(cluster: Cluster, source: str) -> list[RecordDiscarded]:
     async for chunk in log.read(cluster, await log.bounds(cluster, [DISCARDS.name])):
         for record in chunk:
             try:
-                event = decode(record.value, record.headers, kinds, appended_at(record))
+                event = event_in(record, kinds)
             except Unreadable:
                 continue
             if not isinstance(event, Event) or event.source != source:

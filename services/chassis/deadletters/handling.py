@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.base import Frozen
 from schemas.discards import RecordDiscarded
-from schemas.envelope import Unhandled, Unreadable, decode
+from schemas.envelope import Unhandled, Unreadable
 from services.chassis import store
 from services.chassis.aggregate import Domain
 from services.chassis.batch import Applied, fold_all
@@ -23,7 +23,7 @@ from services.chassis.deadletters.rows import DeadLetter, Letter
 from services.chassis.effects import Effects
 from services.chassis.isolation import fault_of
 from services.chassis.publisher import outside_event
-from services.chassis.records import Partition, Place, appended_at, named, place_of
+from services.chassis.records import Partition, Place, event_in, named, place_of
 from services.chassis.surroundings import is_surroundings
 
 
@@ -174,7 +174,7 @@ async def _try(engine: AsyncEngine, handling: Handling, place: Place) -> Place |
 
 
 async def _apply(connection: AsyncConnection, handling: Handling, letter: Letter) -> None:
-    event = decode(letter.value, letter.headers, handling.domain.handles, appended_at(letter))
+    event = event_in(letter, handling.domain.handles)
     if isinstance(event, Unhandled):
         return
     await fold_all(connection, handling.domain, handling.effects, [(letter, event)], Applied())

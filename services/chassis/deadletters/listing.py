@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schemas.base import Frozen
+from schemas.base import Frozen, Moment
 from services.chassis.deadletters import rows
 from services.chassis.deadletters.rows import DeadLetter, LetterState
 
@@ -21,8 +21,8 @@ class LetterFilter(Frozen):
     type: str | None = Field(default=None, description="Type of the event in it.")
     error: str | None = Field(default=None, description="Text that the error contains, in any case.")
     key: str | None = Field(default=None, description="The record's key.")
-    since: AwareDatetime | None = Field(default=None, description="Appended to the log at this time or later.")
-    until: AwareDatetime | None = Field(default=None, description="Appended to the log before this time.")
+    since: Moment | None = Field(default=None, description="Appended to the log at this time or later.")
+    until: Moment | None = Field(default=None, description="Appended to the log before this time.")
     limit: int = Field(default=100, ge=1, le=MOST, description="At most so many.")
 
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from schemas.envelope import UNREAD_HEADER
+from schemas.attributes import UNREAD_HEADER
 
 _HEAD = struct.Struct(">qiibIhiqqqhii")
 HEAD_SIZE = _HEAD.size

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.base import EventData, Frozen
 from schemas.discards import LogAccepted, MovedPosition, RecordDiscarded, RecordsSkipped
-from schemas.envelope import Event, decode
+from schemas.envelope import Event
 from schemas.topics import EVENT_TYPES
 from services.chassis import log, store
 from services.chassis.deadletters import rows as letters
@@ -18,7 +18,7 @@ from services.chassis.identity.examine import Standing
 from services.chassis.log import LogStands
 from services.chassis.partitions.reading import LogNow, Places, Reading, look, places
 from services.chassis.publisher import outside_event
-from services.chassis.records import Partition, Record, appended_at, named
+from services.chassis.records import Partition, Record, appended_at, event_in, named
 
 
 class NotStanding(Exception):
@@ -128,7 +128,7 @@ def _discarded(reading: Reading, record: Record, standing: Standing, reason: str
 
 def _event_in(record: Record) -> Event | None:
     try:
-        event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
+        event = event_in(record, EVENT_TYPES)
     except Exception:  # this may be why it stands; that it has no name does not keep it from being given up
         return None
     return event if isinstance(event, Event) else None

@@ -19,7 +19,7 @@ from services.chassis.batch import RecordFailure, take_in
 from services.chassis.cluster import Cluster
 from services.chassis.duplicates import duplicates
 from services.chassis.log import Range
-from services.chassis.records import Partition, Place, Record, appended_at, place_of
+from services.chassis.records import Partition, Place, Record, appended_at, event_in, place_of
 from services.chassis.replay.aside import Aside
 from services.chassis.replay.shadow import SHADOW
 from services.chassis.unit import Row, Unit
@@ -131,7 +131,7 @@ class Fold:
 def opened(domain: Domain, record: Record) -> Event | None:
     """The event in a record; None for what cannot be read or is not handled. Raises RecordFailure."""
     try:
-        event = decode(record.value, record.headers, domain.handles, appended_at(record))
+        event = event_in(record, domain.handles)
     except Unreadable:
         return None
     except Exception as error:

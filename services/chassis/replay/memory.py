@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
-from schemas.envelope import Event, UnknownVersion, Unreadable, decode
+from schemas.envelope import Event, UnknownVersion, Unreadable
 from services.chassis.aggregate import Domain, Ref
-from services.chassis.records import Place, Record, appended_at, named, place_of
+from services.chassis.records import Place, Record, event_in, named, place_of
 from services.chassis.replay.row import RowFold
 from services.chassis.unit import Row
 
@@ -37,7 +37,7 @@ class MemoryFold:
         if place in self.left_out:
             return
         try:
-            event = decode(record.value, record.headers, self.domain.handles, appended_at(record))
+            event = event_in(record, self.domain.handles)
         except (Unreadable, UnknownVersion):
             self.unread += 1
             return

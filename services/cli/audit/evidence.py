@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from aiokafka import ConsumerRecord
 
-from schemas.envelope import Event, UnknownVersion, Unreadable, decode
+from schemas.envelope import Event, UnknownVersion, Unreadable
 from schemas.models import ModelPromoted, ModelRegistered
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS, aggregate_key
 from services.chassis import log
 from services.chassis.cluster import Cluster
-from services.chassis.records import appended_at, place_of
+from services.chassis.records import appended_at, event_in, place_of
 from services.cli.audit.tracing import Located
 from services.cli.audit.window import is_of_job
 from services.registry.domain.models import RegistryDomain
@@ -98,7 +98,7 @@ async def _events(cluster: Cluster, topics: list[str], wanted: Callable[[Consume
             if not wanted(record):
                 continue
             try:
-                event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
+                event = event_in(record, EVENT_TYPES)
             except (Unreadable, UnknownVersion):
                 continue
             if isinstance(event, Event):

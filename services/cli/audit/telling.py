@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from aiokafka import ConsumerRecord
 
 from schemas.artifacts import ArtifactRef
+from schemas.attributes import PREFIX
 from schemas.base import EventData
 from schemas.discards import LogAccepted, RecordDiscarded, RecordsSkipped
-from schemas.envelope import PREFIX, Event, UnknownVersion, Unreadable, decode
+from schemas.envelope import Event, UnknownVersion, Unreadable
 from schemas.jobs import (
     FeedbackRecorded,
     JobAccepted,
@@ -26,7 +27,7 @@ from schemas.models import ModelPromoted, ModelRegistered
 from schemas.progress import StepProgressed
 from schemas.requests import JobCancelRequested, JobRequested
 from schemas.topics import EVENT_TYPES
-from services.chassis.records import appended_at
+from services.chassis.records import event_in
 from services.cli.audit.said import said
 from services.cli.audit.story import Order, Told
 
@@ -52,7 +53,7 @@ def told(record: ConsumerRecord) -> Told:
 
 def _sentence(record: ConsumerRecord) -> str:
     try:
-        event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
+        event = event_in(record, EVENT_TYPES)
     except Unreadable as error:
         return f"not readable: {error}"
     except UnknownVersion as error:

@@ -6,13 +6,13 @@ from typing import Self
 from aiokafka import AIOKafkaConsumer
 
 from schemas.base import EventData
-from schemas.envelope import Event, Unhandled, UnknownVersion, Unreadable, decode, encode
+from schemas.envelope import Event, Unhandled, UnknownVersion, Unreadable, encode
 from schemas.requests import JobCancelRequested, JobRequest, JobRequested
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, PROGRESS, REQUESTS, TOPIC_OF, aggregate_key
 from services.chassis.cluster import Cluster
 from services.chassis.publisher import make_producer, outside_event, stop_quietly
 from services.chassis.reach import start
-from services.chassis.records import appended_at
+from services.chassis.records import event_in
 
 SOURCE = "relaycore/demo"
 TOPICS = tuple(topic.name for topic in (REQUESTS, JOBS, PROGRESS, MODELS))
@@ -62,7 +62,7 @@ class Outsider:
         for partition, records in batches.items():
             for record in records:
                 try:
-                    event = decode(record.value, record.headers, EVENT_TYPES, appended_at(record))
+                    event = event_in(record, EVENT_TYPES)
                 except (Unreadable, UnknownVersion):  # somebody else's record
                     continue
                 if isinstance(event, Unhandled) or event.correlation_id != self._job_id or event.id in self._seen:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from schemas.envelope import ATTRIBUTE_LIMIT, Event
+from schemas.attributes import ATTRIBUTE_LIMIT
+from schemas.envelope import Event
 from schemas.jobs import (
     JobAccepted,
     JobCancelled,

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.jobs import JobAccepted
-from schemas.reasons import Reason, reasons_of
+from schemas.reasons import Reason, reasons_of, shortened, shown
 from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, Policy
 from services.orchestrator.domain.planning import PlanFault, plan
@@ -45,7 +45,7 @@ def examine(request: dict[str, Any], faults: Sequence[Reason], now: datetime) ->
     parsed = _parse(request)
     if isinstance(parsed, Refused) or faults:
         return _refused([*faults, *(parsed.reasons if isinstance(parsed, Refused) else ())])
-    reasons = list(_faults_of_deadline(parsed, now))
+    reasons = [*_faults_of_names(parsed), *_faults_of_deadline(parsed, now)]
     try:
         steps = plan(parsed)
     except PlanFault as fault:
@@ -63,6 +63,19 @@ def _parse(request: dict[str, Any]) -> JobRequest | Refused:
         message = f"the request cannot be read: {type(error).__name__}: {error}"
         remedy = "simplify the field that the message speaks of"
         return Refused((Reason(field="(request)", value=None, message=message, remedy=remedy),))
+
+
+def _faults_of_names(request: JobRequest) -> list[Reason]:
+    """Names that mean this folder or the one above it, in every address and path."""
+    steps = request.pipeline if isinstance(request.pipeline, tuple) else ()
+    names = {"job_id": request.job_id, "register_as": request.register_as, "alias": request.alias}
+    names |= {f"pipeline.{number}.name": step.name for number, step in enumerate(steps)}
+    message = "the name cannot be part of an address: it would mean a folder"
+    return [
+        Reason(field=field, value=shown(name), message=message, remedy="use a name with a letter or a digit")
+        for field, name in names.items()
+        if name in (".", "..")
+    ]
 
 
 def _faults_of_deadline(request: JobRequest, now: datetime) -> list[Reason]:
@@ -94,9 +107,5 @@ def _refused(reasons: Sequence[Reason]) -> Refused:
 
 
 def _shortened(reason: Reason) -> Reason:
-    update = {"field": _short(reason.field, FIELD_AT_MOST), "message": _short(reason.message, MESSAGE_AT_MOST)}
+    update = {"field": shortened(reason.field, FIELD_AT_MOST), "message": shortened(reason.message, MESSAGE_AT_MOST)}
     return reason.model_copy(update=update)
-
-
-def _short(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.envelope import PREFIX, encode
+from schemas.attributes import PREFIX
+from schemas.envelope import encode
 from schemas.generate.examples import EXAMPLES
 from services.cli.audit.said import Said, said
 

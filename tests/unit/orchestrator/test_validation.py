@@ -40,6 +40,12 @@ def test_a_plain_request_is_taken_on_with_its_plan() -> None:
         ({"deadline": "tomorrow"}, "deadline", "'tomorrow'"),
         ({"deadline": "2029-12-31T23:59:59Z"}, "deadline", "2029-12-31T23:59:59+00:00"),
         ({"deadline": "9999-12-31T23:59:59-12:00"}, "deadline", "9999-12-31T23:59:59-12:00"),
+        ({"deadline": "0001-01-01T00:00:00+12:00"}, "deadline", "0001-01-01T00:00:00+12:00"),
+        ({"job_id": "."}, "job_id", "'.'"),
+        ({"job_id": ".."}, "job_id", "'..'"),
+        ({"register_as": ".."}, "register_as", "'..'"),
+        ({"alias": "."}, "alias", "'.'"),
+        ({"pipeline": [{"name": "..", "kind": "prepare"}]}, "pipeline.0.name", "'..'"),
         ({"register_as": "späte modelle"}, "register_as", "'späte modelle'"),
     ],
 )

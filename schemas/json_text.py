@@ -1,0 +1,135 @@
+"""JSON as others write it: bounded before it is parsed, cleaned of what no database keeps, every fault named."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.reasons import Reason, shortened
+
+READ_BYTES = 4 * 2**20
+"""So many bytes of a record are read at most; what is more is not parsed."""
+DEPTH_LIMIT = 64
+"""Levels of objects and lists within data at most: what is deeper could be read here and break a later reader."""
+FAULTS_AT_MOST = 50
+"""So many faults of one request are named: they are kept, and have to fit into a record."""
+_LONGEST_INTEGER = 300
+"""Digits of an integer at most; Python and JSON parsers of others refuse numbers far longer than a double."""
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_SUSPECT = (b"\\u", b"\x00", b"\xed", b"\xef\xbb\xbf")
+"""Without these, JSON text holds no NUL and no lone surrogate, and is UTF-8 without a mark of its order."""
+_CONFLUENT_HEAD = 5
+"""A zero byte and the number of a schema, which Confluent's serializers put before the JSON."""
+_NAMED = 10
+
+
+class NoJson(ValueError):
+    """Bytes that are no JSON, or too many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What JSON text says."""
+
+    value: object
+    plain: bool
+    """Nothing in it can need cleaning; told without walking through it."""
+    doubled: tuple[str, ...] = ()
+    """Names that stand twice in one object, where that was asked for."""
+
+
+def parse(text: bytes, *, doubled: bool = False) -> Parsed:
+    """Read JSON; `doubled` asks for names that stand twice in an object, of which JSON keeps the last. Raises NoJson."""
+    if len(text) > READ_BYTES:
+        raise NoJson(f"the value has {len(text)} bytes, and up to {READ_BYTES} are read; refer to data, do not send it")
+    twice: list[str] = []
+    try:
+        if text.count(b"{") + text.count(b"[") <= DEPTH_LIMIT and not any(sign in text for sign in _SUSPECT):
+            try:
+                return Parsed(_decoder(_PLAIN, twice if doubled else None).decode(text.decode()), True, tuple(twice))
+            except _Boundless:
+                twice.clear()
+        if text[:1] == b"\x00" and text[_CONFLUENT_HEAD : _CONFLUENT_HEAD + 1] == b"{":
+            text = text[_CONFLUENT_HEAD:]
+        decoded = text.decode(json.detect_encoding(text), "surrogatepass")
+        return Parsed(_decoder(_ANY, twice if doubled else None).decode(decoded), False, tuple(twice))
+    except (ValueError, RecursionError) as error:
+        raise NoJson(f"the value is no JSON ({error}); send UTF-8 JSON") from None
+
+
+def storable(value: Any, path: str, faults: list[Reason], depth: int = 0) -> Any:
+    """`value` without what cannot be kept as JSON: NUL, lone surrogates, numbers beyond a double, bottomless nesting."""
+    match value:
+        case str() if UNSTORABLE.search(value):
+            _note(faults, path, value, "text holds a NUL or a lone surrogate", "send valid Unicode text")
+            return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+        case float() if not math.isfinite(value):
+            _note(faults, path, value, "the number is beyond a double", "send a smaller number")
+            return None
+        case dict() | list() if depth == DEPTH_LIMIT:
+            _note(faults, path, "...", f"nested deeper than {DEPTH_LIMIT} levels", "send flatter JSON")
+            return None
+        case dict():
+            return {
+                storable(k, f"{path}.{k!a}", faults): storable(v, f"{path}.{k}".lstrip("."), faults, depth + 1)
+                for k, v in value.items()
+            }
+        case list():
+            return [storable(item, f"{path}.{index}", faults, depth + 1) for index, item in enumerate(value)]
+    return value
+
+
+def _note(faults: list[Reason], path: str, value: object, message: str, remedy: str) -> None:
+    if len(faults) < FAULTS_AT_MOST:
+        field = shortened(ascii(path.lstrip("."))[1:-1], 200)
+        faults.append(Reason(field=field, value=shortened(ascii(value), 200), message=message, remedy=remedy))
+
+
+class _Boundless(Exception):
+    """A number that no double holds."""
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
+
+
+def _bounded_integer(digits: str) -> int:
+    if len(digits) > _LONGEST_INTEGER:
+        raise _Boundless
+    return int(digits)
+
+
+def _bounded_float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise _Boundless
+    return number
+
+
+_PLAIN_NUMBERS: Mapping[str, Any] = {
+    "parse_constant": _no_constant, "parse_int": _bounded_integer, "parse_float": _bounded_float
+}  # fmt: skip
+_ANY_NUMBERS: Mapping[str, Any] = {"parse_constant": _no_constant, "parse_int": _integer}
+_PLAIN = json.JSONDecoder(**_PLAIN_NUMBERS)
+_ANY = json.JSONDecoder(**_ANY_NUMBERS)
+
+
+def _decoder(usual: json.JSONDecoder, twice: list[str] | None) -> json.JSONDecoder:
+    """The decoder that is ready, or one that notes names which stand twice."""
+    if twice is None:
+        return usual
+
+    def noted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs) and len(twice) < _NAMED:
+            names = [name for name, _ in pairs]
+            twice.extend(name for name in found if names.count(name) > 1)
+        return found
+
+    return json.JSONDecoder(object_pairs_hook=noted, **(_PLAIN_NUMBERS if usual is _PLAIN else _ANY_NUMBERS))
