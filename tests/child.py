@@ -79,6 +79,12 @@ def bulky(context: Context) -> Made:
         return StepResult(metrics={"first": float(first), "last": float(count)}, facts={"scratch": scratch})
 
 
+def reading(context: Context) -> Made:
+    """Counts the bytes of its input."""
+    folder = context.store.fetch(context.task.inputs["data"], context.task.cache)
+    return StepResult(metrics={"bytes": float(len((folder / "data").read_bytes()))})
+
+
 def choking(context: Context) -> Made:
     """Takes every byte there is, until somebody has seen to it, and dies without a word."""
     root = context.task.checkpoints

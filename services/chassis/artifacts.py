@@ -24,7 +24,8 @@ from pydantic import ValidationError
 
 from schemas.artifacts import ArtifactRef, Manifest, ManifestEntry
 from services.chassis.durable import flush, place, sync
-from services.chassis.storage import writing
+from services.chassis.storage import foreign, writing
+from services.chassis.surroundings import described
 
 MANIFEST = "manifest.json"
 _BLOCK = 1024 * 1024
@@ -41,6 +42,20 @@ class ArtifactCorrupt(Exception):
             "restore the folder from a copy, or delete it and run the step that made it again"
         )
         self.uri, self.file, self.expected, self.found = uri, file, expected, found
+
+
+class ArtifactMissing(ArtifactCorrupt):
+    """There is no artifact where its reference says, in a store that is there."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri, MANIFEST, "a file", "nothing: the artifact is missing")
+
+
+class StoreAway(OSError):
+    """The store itself does not answer or is not there; nothing is known about the artifact, and trying again may help."""
+
+    def __init__(self, uri: str, why: str) -> None:
+        super().__init__(f"artifact store of {uri}: {why}; bring it back, or correct NEUROWEAVER_ARTIFACTS")
 
 
 class ArtifactRefused(ValueError):
@@ -69,7 +84,8 @@ class ArtifactStore:
     def fetch(self, ref: ArtifactRef, cache: Path) -> Path:
         """A verified local folder with the artifact's files, not to be written to: the stored one itself where it is local.
 
-        Raises ArtifactCorrupt.
+        A copy in the cache that is whole will do; what was altered on its way is fetched once more. Raises ArtifactCorrupt,
+        StoreAway, and StorageFailure where the cache has no room.
         """
         fs, root = fsspec.url_to_fs(ref.uri)
         if isinstance(fs, LocalFileSystem):
@@ -86,7 +102,13 @@ class ArtifactStore:
         temporary = cache / "tmp" / uuid.uuid4().hex
         with writing(cache, ref.size):
             try:
-                self._download(fs, str(root), ref, temporary)
+                try:
+                    self._download(fs, str(root), ref, temporary)
+                except ArtifactMissing:
+                    raise
+                except ArtifactCorrupt:
+                    shutil.rmtree(temporary, ignore_errors=True)
+                    self._download(fs, str(root), ref, temporary)
                 _move(temporary, target, ref)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -97,14 +119,16 @@ class ArtifactStore:
         fs, root = fsspec.url_to_fs(ref.uri)
         if isinstance(fs, LocalFileSystem):
             return verify_folder(Path(root), ref)
-        with _named_when_absent(ref.uri, MANIFEST):
+        with _answering(ref.uri), _named_when_absent(ref.uri, MANIFEST):
             manifest = _parse(ref, fs.cat_file(f"{root}/{MANIFEST}"))
         fs.invalidate_cache()
-        found = {str(path).removeprefix(f"{root}/") for path in fs.find(root)}
+        with _answering(ref.uri):
+            found = {str(path).removeprefix(f"{root}/") for path in fs.find(root)}
         _same_names(ref, manifest, found)
         for entry in manifest.files:
-            with _named_when_absent(ref.uri, entry.path), fs.open(f"{root}/{entry.path}", "rb") as file:
-                _same_content(ref, entry, *_digest(file))
+            with _reading(fs, root, ref, entry) as file:
+                told = _digest(file)
+            _same_content(ref, entry, *told)
         return manifest
 
     def _ref(self, manifest: Manifest) -> ArtifactRef:
@@ -140,29 +164,33 @@ class ArtifactStore:
             entries.append(ManifestEntry(path=path, size=size, sha256=digest))
         manifest = Manifest(files=tuple(entries))
         ref = self._ref(manifest)
-        with contextlib.suppress(ArtifactCorrupt):
+        with contextlib.suppress(ArtifactCorrupt, StoreAway):  # the first artifact makes the store
             self.verify(ref)
             return ref
         root = self._path(ref.sha256)
         for entry in manifest.files:
-            with _open(folder / entry.path) as source, self._fs.open(f"{root}/{entry.path}", "wb") as target:
+            with (
+                _answering(self.uri),
+                _open(folder / entry.path) as source,
+                self._fs.open(f"{root}/{entry.path}", "wb") as target,
+            ):
                 digest, _ = _digest(source, target)
             if digest != entry.sha256:
                 raise ArtifactRefused(f"{folder / entry.path} changed while it was stored; write it completely first")
-        self._fs.pipe_file(f"{root}/{MANIFEST}", canonical(manifest))
+        with _answering(self.uri):
+            self._fs.pipe_file(f"{root}/{MANIFEST}", canonical(manifest))
         return ref
 
     def _download(self, fs: fsspec.AbstractFileSystem, root: str, ref: ArtifactRef, temporary: Path) -> None:
-        with _named_when_absent(ref.uri, MANIFEST):
+        with _answering(ref.uri), _named_when_absent(ref.uri, MANIFEST):
             raw = fs.cat_file(f"{root}/{MANIFEST}")
         manifest = _parse(ref, raw)
         for entry in manifest.files:
             path = temporary / entry.path
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _named_when_absent(ref.uri, entry.path), fs.open(f"{root}/{entry.path}", "rb") as source:
-                with path.open("xb") as target:
-                    found = _digest(source, target)
-                _same_content(ref, entry, *found)
+            with _reading(fs, root, ref, entry) as source, path.open("xb") as target:
+                found = _digest(source, target)
+            _same_content(ref, entry, *found)
         _write(temporary / MANIFEST, raw)
 
 
@@ -253,11 +281,41 @@ def _named_when_absent(uri: str, file: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
+        if not _store_is_there(uri):
+            raise StoreAway(uri, "its folder sha256 is not there") from error
+        if file == MANIFEST:
+            raise ArtifactMissing(uri) from error
         raise ArtifactCorrupt(uri, file, "a file", "nothing") from error
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
         raise ArtifactCorrupt(uri, file, "a regular file", "a link") from error
+
+
+def _store_is_there(uri: str) -> bool:
+    """Whether the folder of all artifacts is there: an empty mount point and a removed bucket say nothing about one of them."""
+    fs, root = fsspec.url_to_fs(uri)
+    fs.invalidate_cache()
+    return bool(fs.exists(str(PurePosixPath(str(root)).parent.parent)))
+
+
+@contextlib.contextmanager
+def _answering(uri: str) -> Iterator[None]:
+    """Whatever a remote store's libraries raise means that it could not be asked, but for what says what it answered."""
+    try:
+        yield
+    except (ArtifactCorrupt, StoreAway, FileNotFoundError):
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and not foreign(type(error)):
+            raise
+        raise StoreAway(uri, f"it does not answer: {described(error)}") from error
+
+
+@contextlib.contextmanager
+def _reading(fs: fsspec.AbstractFileSystem, root: str, ref: ArtifactRef, entry: ManifestEntry) -> Iterator[BinaryIO]:
+    with _answering(ref.uri), _named_when_absent(ref.uri, entry.path), fs.open(f"{root}/{entry.path}", "rb") as file:
+        yield file
 
 
 def _open(path: Path) -> BinaryIO:

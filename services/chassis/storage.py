@@ -137,7 +137,7 @@ def unwritable(error: BaseException, own: Sequence[Path]) -> Unwritable | None:
     `own` are the folders that this process writes to: only there a refused access is a fault of storage, and where the
     error names no file it is the one with the least room.
     """
-    for cause in _chain(error):
+    for cause in chain(error):
         if isinstance(cause, StorageFailure):
             return cause.unwritable
         if (why := _why(cause, own)) is not None:
@@ -154,7 +154,7 @@ def measured(found: Unwritable) -> Unwritable:
 
 def reason(error: BaseException, own: Sequence[Path]) -> str | None:
     """The reason alone."""
-    return next((why for cause in _chain(error) if (why := _why(cause, own)) is not None), None)
+    return next((why for cause in chain(error) if (why := _why(cause, own)) is not None), None)
 
 
 def reason_in(text: str) -> str | None:
@@ -175,14 +175,15 @@ def _words_count(error: BaseException) -> bool:
     """Whether its text is a library's word about the system: that of a ValueError, or of an error of ours, may quote a person's data."""
     if isinstance(error, ValueError | LookupError | TypeError):
         return False
-    return isinstance(error, OSError | RuntimeError) or type(error) is Exception or not _ours(type(error))
+    return isinstance(error, OSError | RuntimeError) or type(error) is Exception or foreign(type(error))
 
 
-def _ours(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] in ("builtins", "services", "schemas")
+def foreign(kind: type) -> bool:
+    """Whether a type of error is a library's."""
+    return kind.__module__.partition(".")[0] not in ("builtins", "services", "schemas")
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException) -> Iterator[BaseException]:
     """The error, what it was raised from, and what was being handled then."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]

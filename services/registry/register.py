@@ -17,6 +17,7 @@ from schemas.reasons import Reason
 from schemas.steps import RegisterSettings
 from services.chassis.artifacts import MANIFEST, ArtifactCorrupt, ArtifactRefused, ArtifactStore
 from services.chassis.executor.folders import cache_of
+from services.chassis.executor.inputs import corrupt_input
 from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLocks, Work, WorkContext
 from services.registry.domain.lineage import lineage_of, metrics_of
 from services.registry.domain.models import model_ref, register, registration_ref
@@ -50,7 +51,9 @@ class Registrar:
             configuration = await asyncio.to_thread(
                 _examine, context.settings.artifacts_uri, adapter, cache_of(context.settings.home)
             )
-        except (Refused, ArtifactCorrupt, ArtifactRefused) as error:
+        except ArtifactCorrupt as error:
+            return Failed(corrupt_input(error, request.inputs) or _user_fault(error, adapter))
+        except (Refused, ArtifactRefused) as error:
             return Failed(_user_fault(error, adapter))
         wanted = _wanted(request, settings, adapter, configuration)
         return UnderLocks(

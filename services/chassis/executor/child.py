@@ -26,6 +26,7 @@ from schemas.jobs import StepFault, StepResult
 from schemas.progress import StepProgressed
 from schemas.reasons import Reason
 from services.chassis.artifacts import ArtifactStore
+from services.chassis.executor.inputs import corrupt_input
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
     FaultMessage,
@@ -162,6 +163,8 @@ def _last_word(handlers: Mapping[str, Handler], context: Context) -> LastWord:
             traceback.print_exc()
         if found := _unwritable(error, context.task):
             return UnwritableMessage(unwritable=found)
+        if corrupt := corrupt_input(error, context.task.inputs):
+            return FaultMessage(fault=corrupt)
         cause = "memory" if _is_memory(error) else "infrastructure"
         return FaultMessage(fault=StepFault(cause=cause, message=f"{type(error).__name__}: {_shown(error)}"))
     result, events = made if isinstance(made, tuple) else (made, ())

@@ -1,0 +1,26 @@
+"""An input that is not what its reference promises is a fault that no retry mends: said once, with artifact and digests."""
+
+from collections.abc import Mapping
+
+from schemas.artifacts import ArtifactRef
+from schemas.jobs import StepFault
+from schemas.reasons import Reason
+from services.chassis.artifacts import ArtifactCorrupt
+from services.chassis.storage import chain
+
+_REMEDY = (
+    "restore the artifact from a copy and send the job again, or send it again so that the step that made it runs anew; "
+    "and look at who can write to the artifact store"
+)
+
+
+def corrupt_input(error: BaseException, inputs: Mapping[str, ArtifactRef]) -> StepFault | None:
+    """The fault where `error` came from an artifact that is missing or altered; None where it did not."""
+    corrupt = next((cause for cause in chain(error) if isinstance(cause, ArtifactCorrupt)), None)
+    if corrupt is None:
+        return None
+    name = next((name for name, ref in inputs.items() if ref.uri == corrupt.uri), None)
+    reason = Reason(
+        field="inputs" if name is None else f"inputs.{name}", value=corrupt.uri, message=str(corrupt), remedy=_REMEDY
+    )
+    return StepFault(cause="user", message=str(reason), reasons=(reason,))
