@@ -9,7 +9,7 @@ another's. FastStream hands raw records through (`subscription`); decoding happe
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -60,6 +60,12 @@ class Consumer:
     topics: Sequence[Topic]
     engine: AsyncEngine
     health: Health
+    admit: Callable[[], Awaitable[str]]
+    """Returns the client id to join the group with. Raises OtherDeployment, and whatever keeps it from being known that there is none."""
+    _joins: int = 0
+    """How often the group gave this member its partitions."""
+    _admitted: int = 0
+    """After which of these times it was admitted: before that nothing is read."""
     _cursors: dict[Partition, PartitionCursor] = field(default_factory=dict)
     """Of exactly the partitions that are assigned; empty while the group rebalances."""
     _epoch: int = 0
@@ -83,7 +89,15 @@ class Consumer:
         """Consume until `stop`, then finish the batch at hand, commit offsets and leave the group."""
         backoff = Backoff()
         while not stop.is_set():
-            broker, self._subscriber = subscribe(self.settings, self.service, self.topics, self.handle, _Assignment(self))
+            try:
+                client_id = await self.admit()
+            except Exception as error:
+                self.health.report("consuming", False, described(error))
+                await wait_or_stop(stop, backoff.next())
+                continue
+            broker, self._subscriber = subscribe(
+                self.settings, self.service, client_id, self.topics, self.handle, _Assignment(self)
+            )
             try:
                 await start(broker, self.settings.cluster)
             except (KafkaError, OSError) as error:
@@ -123,6 +137,7 @@ class Consumer:
         self._offsets.forget()
         self._cursors = {partition: PartitionCursor(self._epoch) for partition in partitions}
         self._joined = True
+        self._joins += 1
 
     def revoked(self) -> None:
         """No partition is ours until the group says so: aiokafka gives all of them up whenever the group rebalances."""
@@ -235,6 +250,9 @@ class Consumer:
         before = {partition: cursor.epoch for partition in partitions if (cursor := self._cursors.get(partition))}
         if not before:
             return
+        if (joins := self._joins) != self._admitted:
+            await self.admit()
+            self._admitted = joins
         found = await bearings(self.engine, consumer, before)
         for partition, epoch in before.items():
             if self._epoch_of(partition) != epoch:  # revoked, or sought by the other task meanwhile

@@ -16,7 +16,7 @@ from services.chassis.health import Health
 from services.chassis.logging import get_logger
 from services.chassis.problem import Problem
 from services.chassis.service import Service
-from services.chassis.surroundings import is_surroundings
+from services.chassis.surroundings import OtherDeployment, is_surroundings
 
 _log = get_logger(__name__)
 API = "/api/v1"
@@ -84,6 +84,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
+    if isinstance(error, OtherDeployment):
+        return Problem(503, "Unavailable", str(error), headers={"Retry-After": "5"}).response(request.url.path)
     if is_surroundings(error):
         detail = "the database or the broker does not answer; try again shortly"
         return Problem(503, "Unavailable", detail, headers={"Retry-After": "2"}).response(request.url.path)

@@ -18,6 +18,9 @@ DEAD_LETTERS_NOT_COPIED = Gauge(
     "neuroweaver_dead_letters_not_copied", "Dead letters whose copy is not on their topic yet.", ["service"],
     registry=REGISTRY,
 )  # fmt: skip
+GROUP_MEMBERS = Gauge(
+    "neuroweaver_group_members", "Members of the service's consumer group.", ["service", "whose"], registry=REGISTRY
+)  # whose: this deployment, another deployment, another program
 STOPPED = Gauge(
     "neuroweaver_stopped_partitions",
     "Partitions that stopped at a record, or at the limit.",

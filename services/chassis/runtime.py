@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 from schemas.topics import PROGRESS, Topic
 from services.chassis import metrics, store
@@ -17,6 +18,7 @@ from services.chassis.deadletters.discards import learn_discards
 from services.chassis.deadletters.handling import Handling, drain_free
 from services.chassis.effects import Effects
 from services.chassis.exclusive import READS_ONLY
+from services.chassis.group import GroupWatch
 from services.chassis.health import Health
 from services.chassis.logging import get_logger
 from services.chassis.migrate import ensure_migrated
@@ -64,8 +66,10 @@ class Runtime:
         self.signals = Signals(url)
         required = (
             "migrated", "restored", "database", "broker", "topics", "consuming", "handling", "moving", "relaying", "copying",
+            "alone",
         )  # fmt: skip
         self.health = Health(service, required)
+        self.group = GroupWatch(settings.cluster, service, self.engine, self.health)
         self._catalogue = CatalogueWatch(settings.cluster, self.health)
         self.health.report("handling", True)
         self.health.report("moving", True)
@@ -90,7 +94,8 @@ class Runtime:
         return Reading(self.service, self.domain.source, topics, self.settings.cluster, url)
 
     def transact(self, refs: Iterable[Ref]) -> AbstractAsyncContextManager[Command]:
-        """One locked transaction on `refs`, for a timer, worker or HTTP command."""
+        """One locked transaction on `refs`, for a timer, worker or HTTP command. Raises OtherDeployment."""
+        self.group.check()
         return transact(self.engine, self.domain, self.effects, refs)
 
     @asynccontextmanager
@@ -118,7 +123,8 @@ class Runtime:
             ("probe", self._probe),
             ("signals", self.signals.run),
             ("publisher", self.publisher.run),
-            ("relay", self._after_migration(relay.run)),
+            ("group", self._after_migration(self.group.run)),
+            ("relay", self._after_migration(self._alone(relay.run))),
         ]
 
     async def _boot(self, stop: asyncio.Event, tasks: Sequence[Task]) -> None:
@@ -136,12 +142,17 @@ class Runtime:
         if stop.is_set():
             return
         consumer = Consumer(
-            self.settings, self.service, self.domain, self.effects, self.topics, self._batches, self.health
+            self.settings, self.service, self.domain, self.effects, self.topics, self._batches, self.health, self.group.admit
         )  # fmt: skip
         ticker = Ticker(self.engine, self.domain, self.effects)
-        loops: list[tuple[str, Task]] = [("consumer", consumer.run), ("ticker", ticker.run), ("prune", self._prune)]
-        loops += [("dead-letters", self._look_at_dead_letters), ("catalogue", self._catalogue.run)]
-        loops += [(f"task-{number}", task) for number, task in enumerate(tasks)]
+        loops: list[tuple[str, Task]] = [
+            ("consumer", partial(self.group.while_free, loop=consumer.run, alone=False)),
+            ("ticker", self._alone(ticker.run)),
+            ("prune", self._prune),
+            ("dead-letters", self._alone(self._look_at_dead_letters)),
+            ("catalogue", self._catalogue.run),
+        ]
+        loops += [(f"task-{number}", self._alone(task)) for number, task in enumerate(tasks)]
         await asyncio.gather(*(self._spawn(name, loop, stop) for name, loop in loops))
 
     async def _prepare(self) -> None:
@@ -155,12 +166,17 @@ class Runtime:
         missing = [change.topic for change in await self._catalogue.look() if change.action == "create"]
         if missing:
             raise TimeoutError(f"topics missing: {', '.join(missing)}; run `neuroweaver topics apply`")
+        await self.group.admit()
         await learn_discards(self.engine, self.settings.cluster, self.domain.source)
         try:
             await restore(self.projection, self.engine)
         except RecordFailure as failure:  # live, its partition stops there
             _log.error("not restored from the log; reading it live, which decides anew", error=str(failure)[:500])
         self.health.report("restored", True)
+
+    def _alone(self, loop: Task) -> Task:
+        """Run it while no other deployment works on the same log, and this one is in the group."""
+        return partial(self.group.while_free, loop=loop)
 
     def _after_migration(self, loop: Task) -> Task:
         async def run(stop: asyncio.Event) -> None:

@@ -18,6 +18,7 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 from schemas.topics import Topic
 from services.chassis.cluster import Mechanism, Security
 from services.chassis.fetch.batches import survive_any_batch
+from services.chassis.group import group_of
 from services.chassis.logging import get_logger
 from services.chassis.records import Record
 from services.chassis.settings import ServiceSettings
@@ -38,14 +39,19 @@ _PAUSE_SECONDS = 1.0
 
 
 def subscribe(
-    settings: ServiceSettings, service: str, topics: Sequence[Topic], handle: Handler, listener: ConsumerRebalanceListener
+    settings: ServiceSettings,
+    service: str,
+    client_id: str,
+    topics: Sequence[Topic],
+    handle: Handler,
+    listener: ConsumerRebalanceListener,
 ) -> tuple[KafkaBroker, BatchSubscriber]:
     """A broker, not yet started, whose one subscriber hands each poll to `handle`, one at a time."""
     survive_any_batch()
     broker = KafkaBroker(
         settings.cluster.address,
         security=_security(settings.cluster.security),
-        client_id=f"neuroweaver-{service}",
+        client_id=client_id,
         consumer_only=True,
         allow_auto_create_topics=False,
         graceful_timeout=settings.drain_seconds,
@@ -57,7 +63,7 @@ def subscribe(
     subscriber = broker.subscriber(
         *(topic.name for topic in topics),
         batch=True,
-        group_id=f"neuroweaver-{service}",
+        group_id=group_of(service),
         group_instance_id=f"{service}-{settings.instance}" if settings.instance else None,
         auto_offset_reset="earliest",
         isolation_level="read_committed",

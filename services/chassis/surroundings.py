@@ -23,6 +23,10 @@ class ReadsOnly(Exception):
         super().__init__("the database only reads: it is a standby, or default_transaction_read_only is on")
 
 
+class OtherDeployment(Exception):
+    """Another deployment, with a database of its own, works on the same log: nothing may be consumed or decided here until it ends."""
+
+
 def ends_session(error: BaseException) -> bool:
     """Whether `error` belongs to its session, so that the same succeeds on a new one: the connection is to be replaced."""
     if isinstance(error, DBAPIError):
@@ -36,7 +40,9 @@ def ends_session(error: BaseException) -> bool:
 
 def is_surroundings(error: BaseException) -> bool:
     """Whether `error` says that database or broker are away or busy, so that trying the same again can succeed."""
-    if isinstance(error, (OSError, asyncio.TimeoutError, KafkaError, PoolTimeoutError, DisconnectionError)):
+    if isinstance(
+        error, (OSError, asyncio.TimeoutError, KafkaError, PoolTimeoutError, DisconnectionError, OtherDeployment)
+    ):
         return True
     if ends_session(error):
         return True

@@ -221,6 +221,11 @@ class Producer:
                 raise Broken(f"{key!r} was sent to partition {partition} of {topic}, where it does not belong")
 
 
+async def _admitted() -> str:
+    """The simulation has one deployment."""
+    return ""
+
+
 class Process:
     """One process: a member of the group, a relay that may hold the lock, a ticker, a worker. Each does one thing at a time."""
 
@@ -237,7 +242,7 @@ class Process:
         service = self.service
         settings = cast(Any, SimpleNamespace(dead_letter_run=10, dead_letter_share=0.2, lease_seconds=LEASE_SECONDS))
         self.consumer = Consumer(
-            settings, service.name, service.domain, service.ledger, (), service.engine, Health(service.name, ())
+            settings, service.name, service.domain, service.ledger, (), service.engine, Health(service.name, ()), _admitted
         )
         self.consumer._subscriber = cast(Any, SimpleNamespace(consumer=self.member))
         self.member.consumer = self.consumer
