@@ -24,6 +24,7 @@ from services.chassis import metrics
 from services.chassis.cluster import Cluster
 from services.chassis.health import Health
 from services.chassis.logging import get_logger
+from services.chassis.reach import start
 from services.chassis.surroundings import OtherDeployment, described, is_surroundings, wait_or_stop
 
 _log = get_logger(__name__)
@@ -254,7 +255,7 @@ def _listed(members: tuple[Member, ...]) -> str:
 async def _admin(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(**cluster.connection(), client_id="neuroweaver-group", request_timeout_ms=10_000)
     try:
-        await admin.start()
+        await start(admin, cluster)
         yield admin
     finally:
         await admin.close()
