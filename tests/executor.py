@@ -24,6 +24,7 @@ from services.chassis.executor.schema import create_executor_tables
 from services.chassis.executor.work import WorkEffects
 from services.chassis.executor.worker import worker_tasks
 from services.chassis.migrate import create_database, migrate
+from services.chassis.migrations.own_ids import add_own_ids
 from services.chassis.runtime import Runtime
 from services.chassis.settings import ServiceSettings
 from tests.log import HeldRecord
@@ -162,4 +163,6 @@ class Executor:
 
 
 def _create_tables(connection: Connection) -> None:
-    create_executor_tables(Operations(MigrationContext.configure(connection)))
+    operations = Operations(MigrationContext.configure(connection))
+    create_executor_tables(operations)
+    add_own_ids(operations, "attempt")

@@ -107,9 +107,7 @@ class Orchestrator:
         finally:
             server.should_exit = True
             await serving
-            if self._producer:
-                await self._producer.stop()
-                self._producer = None
+            await self.disconnect()
 
     def request(self, name: str, **fields: Any) -> dict[str, Any]:
         """A small valid request."""
@@ -130,6 +128,12 @@ class Orchestrator:
             key = event.data.job_id.encode()  # type: ignore[attr-defined]
             await self._producer.send(TOPIC_OF[event.type].name, value, key, partition, headers=headers)
         await self._producer.flush()
+
+    async def disconnect(self) -> None:
+        """The outside world's next event goes out over a new connection, which knows all partitions."""
+        if self._producer is not None:
+            await self._producer.stop()
+            self._producer = None
 
     async def ask(self, request: dict[str, Any]) -> Event:
         """A JobRequested, as RelayCore publishes it."""

@@ -15,6 +15,8 @@ from schemas.base import Frozen
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+NOTICED_MS = 10_000
+"""So often services ask for the partitions of their topics: new ones hold events of jobs that are under way."""
 
 
 class Security(Frozen):

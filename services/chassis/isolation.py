@@ -20,9 +20,9 @@ from services.chassis.deadletters import limit as limits
 from services.chassis.deadletters.limit import Limit, LimitReached
 from services.chassis.deadletters.parking import is_own
 from services.chassis.deadletters.rows import Fault
+from services.chassis.numbering import SequenceGap
 from services.chassis.records import Partition, Place, Record, event_in, place_of
 from services.chassis.surroundings import is_surroundings
-from services.chassis.unit import SequenceGap
 
 ATTEMPTS = 3
 """So often the handling of a record is tried before it becomes a dead letter."""

@@ -12,7 +12,7 @@ from schemas.base import EventData
 from schemas.envelope import Event, encode
 from schemas.ids import child_traceparent, new_id
 from schemas.topics import TOPIC_OF, aggregate_key
-from services.chassis.cluster import Cluster
+from services.chassis.cluster import NOTICED_MS, Cluster
 from services.chassis.logging import get_logger
 from services.chassis.reach import obstacle, start
 from services.chassis.surroundings import Backoff, described, wait_or_stop
@@ -65,6 +65,7 @@ def make_producer(cluster: Cluster, client_id: str, *, idempotent: bool = True) 
         request_timeout_ms=10_000,
         max_batch_size=BATCH_BYTES,
         max_request_size=RECORD_BYTES,
+        metadata_max_age_ms=NOTICED_MS,
     )
     _pace(producer.client)
     return producer

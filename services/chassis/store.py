@@ -215,7 +215,7 @@ async def read_rows(connection: AsyncConnection, domain: Domain, refs: Iterable[
 
 
 def _row(
-    aggregate: AggregateType, sequence: int, state: str, created: Any, updated: Any, offsets: str, own: str | None
+    aggregate: AggregateType, sequence: int, state: str, created: Any, updated: Any, offsets: str, own: str | None, ids: str
 ) -> Row:
     return Row(
         state=aggregate.state.stored(state),
@@ -224,6 +224,7 @@ def _row(
         updated_at=updated,
         offsets=json.loads(offsets),
         own_event_id=own,
+        own_ids=ids,
     )
 
 
@@ -239,7 +240,7 @@ def _insert_absent(table: str) -> TextClause:
 def _select(table: str, lock: str) -> TextClause:
     return text(
         f"""SELECT key, sequence, CAST(state AS text), created_at, updated_at, CAST(offsets AS text), own_event_id,
-                   clock_timestamp()
+                   own_ids, clock_timestamp()
             FROM {table} WHERE key = ANY(CAST(:keys AS text[])) ORDER BY key COLLATE "C" {lock}"""
     )
 
@@ -274,6 +275,7 @@ def _columns(domain: Domain, rows: Mapping[Ref, Row]) -> Iterator[tuple[Aggregat
             "updated_at": [row.updated_at for _, row in batch],
             "offsets": [_OFFSETS(row.offsets) for _, row in batch],
             "own_event_id": [row.own_event_id for _, row in batch],
+            "own_ids": [row.own_ids for _, row in batch],
         }
         extra = [aggregate.values(row.state) for _, row in batch]
         values |= {column: [value[column] for value in extra] for column in aggregate.columns}
@@ -282,7 +284,7 @@ def _columns(domain: Domain, rows: Mapping[Ref, Row]) -> Iterator[tuple[Aggregat
 
 _TYPES = {
     "key": "text", "sequence": "bigint", "state": "text", "due_at": "timestamptz", "created_at": "timestamptz",
-    "updated_at": "timestamptz", "offsets": "text", "own_event_id": "text",
+    "updated_at": "timestamptz", "offsets": "text", "own_event_id": "text", "own_ids": "text",
 }  # fmt: skip
 _AS_JSON = ("state", "offsets")
 _OFFSETS = json.JSONEncoder(sort_keys=True).encode

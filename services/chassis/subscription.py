@@ -16,7 +16,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from schemas.topics import Topic
-from services.chassis.cluster import Mechanism, Security
+from services.chassis.cluster import NOTICED_MS, Mechanism, Security
 from services.chassis.fetch.batches import survive_any_batch
 from services.chassis.group import group_of
 from services.chassis.logging import get_logger
@@ -53,6 +53,7 @@ def subscribe(
         security=_security(settings.cluster.security),
         client_id=client_id,
         consumer_only=True,
+        metadata_max_age_ms=NOTICED_MS,
         allow_auto_create_topics=False,
         graceful_timeout=settings.drain_seconds,
         metadata_max_age_ms=_METADATA_MS,

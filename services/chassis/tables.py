@@ -47,6 +47,9 @@ def aggregate_table(metadata: MetaData, name: str, *extra: Column[object], schem
         Column("updated_at", DateTime(timezone=True)),
         Column("offsets", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
         Column("own_event_id", Text),
+        Column(
+            "own_ids", Text, nullable=False, server_default=text("''"), comment="Endings of the ids of the last own events."
+        ),
         *extra,
         Index(f"{name}_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         schema=schema,

@@ -1,8 +1,8 @@
 """Why: the in-memory heart of a transaction: folds events into loaded states, numbers and applies own decisions.
 
 Pure but for ids and the clock, which come in. Design section 3, rule 1: an own event that comes back is applied when
-its number is the next, skipped when it is lower or equal (its offset is stamped all the same), and stops the partition when
-it is higher.
+its number is the next, and skipped when it is lower or equal (its offset is stamped all the same); what a higher one means is
+said in `numbering`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,14 +12,11 @@ from datetime import datetime
 from schemas.envelope import Event
 from schemas.ids import child_traceparent, root_traceparent
 from services.chassis.aggregate import Decision, Domain, Ref, State
+from services.chassis.numbering import Early, Numbered, gap, numbered, with_id
 from services.chassis.records import Logged
 
 DECISIONS_PER_REF = 1000
 """So many decisions in a row without rest mean that `decide` never becomes quiet."""
-
-
-class SequenceGap(Exception):
-    """An own event came back whose predecessors this database has not seen: it is older than the log."""
 
 
 class Restless(Exception):
@@ -36,6 +33,25 @@ class Row:
     updated_at: datetime | None = None
     offsets: dict[str, int] = field(default_factory=dict)
     own_event_id: str | None = None
+    own_ids: str = ""
+    """Endings of the ids of the last own events, see `numbering`."""
+
+    def fold(self, domain: Domain, ref: Ref, event: Event, logged: Logged | None) -> None:
+        """Take an event in."""
+        self.state = domain.evolve(ref, self.state, event, logged)
+        self.created_at = event.time if self.created_at is None else min(self.created_at, event.time)
+        self.updated_at = event.time if self.updated_at is None else max(self.updated_at, event.time)
+
+    def number(self, event: Event) -> None:
+        """Note the next own event."""
+        assert event.sequence is not None
+        self.sequence, self.own_event_id = event.sequence, event.id
+        self.own_ids = with_id(self.own_ids, event.id)
+
+    def stamp(self, logged: Logged) -> None:
+        """Note how far a partition was read."""
+        place = f"{logged.topic}:{logged.partition}"
+        self.offsets[place] = max(self.offsets.get(place, -1), logged.offset)
 
 
 class LiveStates(Mapping[Ref, State]):
@@ -70,6 +86,8 @@ class Unit:
     rows: dict[Ref, Row]
     now: datetime
     new_id: Callable[[], str]
+    early: Early | None = None
+    """Where a replay lets own events wait for their predecessors; None in a live service."""
     emitted: list[Event] = field(default_factory=list)
     """Own events decided here, numbered, in order: the outbox."""
     folded: list[Event] = field(default_factory=list)
@@ -83,12 +101,12 @@ class Unit:
         return LiveStates(self.rows)
 
     def fold(self, incoming: Incoming) -> None:
-        """Apply one record and take the decisions that follow from it. Raises SequenceGap, Restless or a domain error."""
+        """Apply one record and take the decisions that follow from it.
+
+        Raises SequenceGap, OtherWriter, Restless or a domain error.
+        """
         event, refs = incoming.event, self.domain.touches(incoming.event)
-        if self._is_next(event, refs):
-            self._evolve(event, refs, incoming.logged)
-        else:
-            self.skipped += 1
+        self._take(event, refs, incoming.logged)
         self._stamp(refs, incoming.logged)
         for ref in refs:
             self.settle(ref, cause=event)
@@ -99,28 +117,37 @@ class Unit:
         self._stamp(self.domain.touches(incoming.event), incoming.logged)
 
     def _stamp(self, refs: Sequence[Ref], logged: Logged) -> None:
-        place = f"{logged.topic}:{logged.partition}"
         for ref in refs:
-            offsets = self.rows[ref].offsets
-            offsets[place] = max(offsets.get(place, -1), logged.offset)
+            self.rows[ref].stamp(logged)
 
     def fold_ahead(self, event: Event) -> None:
-        """Apply an own event that lies beyond the position, as it was when it was decided. Raises SequenceGap."""
-        refs = self.domain.touches(event)
-        if refs and self._is_next(event, refs):
-            self._evolve(event, refs, None)
+        """Apply an own event that lies beyond the position, as it was when it was decided. Raises SequenceGap, OtherWriter."""
+        if refs := self.domain.touches(event):
+            self._take(event, refs, None)
 
-    def _is_next(self, event: Event, refs: Sequence[Ref]) -> bool:
-        if event.source != self.domain.source or event.sequence is None or not refs:
-            return True
+    def _take(self, event: Event, refs: Sequence[Ref], logged: Logged | None) -> None:
+        if not self._has_number(event, refs):
+            self._evolve(event, refs, logged)
+            return
         owner = self.domain.owner(event)
-        last = self.rows[owner].sequence
-        if event.sequence > last + 1:
-            raise SequenceGap(
-                f"own event {event.type} {event.id} of {owner.aggregate} {owner.key} has number {event.sequence} after {last}: "
-                "this database is older than the log; restore it or rebuild the projection"
-            )
-        return event.sequence == last + 1
+        match self._numbered(owner, event, logged):
+            case Numbered.KNOWN:
+                self.skipped += 1
+            case Numbered.NEXT:
+                self._evolve(event, refs, logged)
+                while self.early and (next_one := self.early.after(owner, self.rows[owner].sequence)):
+                    self._evolve(next_one.event, self.domain.touches(next_one.event), next_one.logged)
+            case Numbered.EARLY if self.early is not None:
+                self.early.hold(owner, self.rows[owner].sequence, event, logged)
+            case Numbered.EARLY:
+                raise gap(owner, self.rows[owner].sequence, event)
+
+    def _has_number(self, event: Event, refs: Sequence[Ref]) -> bool:
+        return event.source == self.domain.source and event.sequence is not None and bool(refs)
+
+    def _numbered(self, owner: Ref, event: Event, logged: Logged | None) -> Numbered:
+        row = self.rows[owner]
+        return numbered(owner, row.sequence, row.own_ids, event, logged)
 
     def settle(self, ref: Ref, cause: Event | None = None) -> None:
         """Ask `decide` about `ref` until it has nothing more to say."""
@@ -152,11 +179,7 @@ class Unit:
 
     def _evolve(self, event: Event, refs: Sequence[Ref], logged: Logged | None) -> None:
         for ref in refs:
-            row = self.rows[ref]
-            row.state = self.domain.evolve(ref, row.state, event, logged)
-            row.created_at = event.time if row.created_at is None else min(row.created_at, event.time)
-            row.updated_at = event.time if row.updated_at is None else max(row.updated_at, event.time)
-        if event.source == self.domain.source and event.sequence is not None and refs:
-            owner = self.rows[self.domain.owner(event)]
-            owner.sequence, owner.own_event_id = event.sequence, event.id
+            self.rows[ref].fold(self.domain, ref, event, logged)
+        if self._has_number(event, refs):
+            self.rows[self.domain.owner(event)].number(event)
         self.folded.append(event)

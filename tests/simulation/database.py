@@ -30,6 +30,7 @@ Key = tuple[Any, ...]
 Values = dict[str, Any]
 _ABSENT = {
     "sequence": 0, "state": "{}", "due_at": None, "created_at": None, "updated_at": None, "offsets": "{}", "own_event_id": None,
+    "own_ids": "",
 }  # fmt: skip
 _TABLE_LOCK = "table"
 
@@ -346,7 +347,7 @@ class Connection:
                 await self._hold((table, (name,)))
             row = self._row(table, (name,))
             if row is not None:
-                columns = ("sequence", "state", "created_at", "updated_at", "offsets", "own_event_id")
+                columns = ("sequence", "state", "created_at", "updated_at", "offsets", "own_event_id", "own_ids")
                 found.append((name, *(row[column] for column in columns), self.database.clock.now))
         return found
 

@@ -92,6 +92,7 @@ def replay_differences(service: "Service", interleaved: Iterable[Record]) -> lis
     fold = MemoryFold(Folding(Trapped(service.domain)))
     for record in interleaved:
         fold.feed(record)
+    fold.finish()
     if fold.stopped:
         return [f"{ref.aggregate} {ref.key} stopped at {why}" for ref, why in fold.stopped.items()]
     replayed: dict[str, dict[Any, Values]] = defaultdict(dict)

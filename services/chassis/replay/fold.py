@@ -19,8 +19,10 @@ from services.chassis.batch import RecordFailure, take_in
 from services.chassis.cluster import Cluster
 from services.chassis.duplicates import duplicates
 from services.chassis.log import Range
+from services.chassis.numbering import Early
 from services.chassis.records import Partition, Place, Record, appended_at, event_in, place_of
 from services.chassis.replay.aside import Aside
+from services.chassis.replay.checks import Refused
 from services.chassis.replay.shadow import SHADOW
 from services.chassis.unit import Row, Unit
 
@@ -47,6 +49,8 @@ class Fold:
     """Records that were withheld when they were passed."""
     aside: Aside | None = None
     """Where records go that cannot be folded; without it the first of them ends the fold."""
+    early: Early = field(default_factory=Early)
+    """Own events whose predecessors lie on a partition that is not read so far yet."""
     _rows: dict[Ref, Row] = field(default_factory=dict)
     """Rows that changed and are not in the shadow yet."""
     _stored: set[Ref] = field(default_factory=set)
@@ -76,7 +80,7 @@ class Fold:
         readable = [(record, event) for record in records if (event := opened(self.domain, record))]
         again = await duplicates(connection, self.domain, readable)
         await self._load(connection, {ref for record, event in readable for ref in self._touched(record, event)})
-        unit = Unit(self.domain, self._rows, datetime.now(UTC), new_id)
+        unit = Unit(self.domain, self._rows, datetime.now(UTC), new_id, self.early)
         for record, event in readable:
             repeated = place_of(record) in again
             if self.aside is not None:
@@ -99,6 +103,7 @@ class Fold:
             raise RecordFailure(record, error) from error
 
     async def _load(self, connection: AsyncConnection, refs: set[Ref]) -> None:
+        refs |= {ref for event in self.early.events(refs) for ref in self.domain.touches(event)}
         missing = refs - self._rows.keys()
         if self._spilled:
             found = await store.read_rows(connection, self.domain, missing)
@@ -117,15 +122,26 @@ class Fold:
         self._rows, self._stored, self._held = {}, set(), 0
 
     async def ahead(self, ends: Mapping[Partition, int], waiting: Iterable[tuple[bytes, list[tuple[str, bytes]]]]) -> None:
-        """Fold the service's own events beyond its positions: the tail of the log up to `ends`, then its outbox."""
+        """Fold the service's own events beyond its positions: the tail of the log up to `ends`, then its outbox.
+
+        Raises Refused where own events are missing.
+        """
         tail = {p: (self.next.get(p, 0), end) for p, end in ends.items()}
         events = await own_events(self.domain, self.cluster, tail, waiting)
         async with self.engine.begin() as connection:
             await self._load(connection, {ref for event in events for ref in self.domain.touches(event)})
-            unit = Unit(self.domain, self._rows, datetime.now(UTC), new_id)
+            unit = Unit(self.domain, self._rows, datetime.now(UTC), new_id, self.early)
             for event in events:
                 unit.fold_ahead(event)
             await self._spill(connection)
+        self.complete()
+
+    def complete(self) -> None:
+        """Raises Refused where an own event still waits for its predecessors: they are nowhere."""
+        if missing := self.early.missing():
+            raise Refused(
+                f"{missing}; bring the records back from a copy of the topic: what they said is lost without them"
+            )
 
 
 def opened(domain: Domain, record: Record) -> Event | None:

@@ -31,6 +31,10 @@ class MemoryFold:
         """What has been folded."""
         return {ref: fold.row for ref, fold in self._folds.items()}
 
+    def finish(self) -> None:
+        """Say which aggregates went no further because own events are missing: nothing more is fed."""
+        self.stopped |= {ref: missing for ref, fold in self._folds.items() if (missing := fold.early.missing())}
+
     def feed(self, record: Record) -> None:
         """Fold one record. Never raises for what is in it."""
         place = place_of(record)

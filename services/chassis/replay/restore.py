@@ -105,7 +105,9 @@ async def _fill(projection: Projection, engine: AsyncEngine, progress: Progress,
             ends = {partition: end for partition, (_, end) in spans.items()}
             await fold.up_to(ends, withheld, note)
             spans = await log.bounds(projection.cluster, projection.topics)
-            if sum(end - ends[partition] for partition, (_, end) in spans.items()) <= _NEAR_RECORDS:
+            left = sum(end - ends.get(partition, 0) for partition, (_, end) in spans.items())
+            if left <= _NEAR_RECORDS and not (fold.early and left):
+                fold.complete()
                 return ends
     finally:
         await filling.dispose()

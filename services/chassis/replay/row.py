@@ -9,6 +9,7 @@ from schemas.envelope import Event
 from services.chassis import log, store
 from services.chassis.aggregate import Domain, Ref
 from services.chassis.duplicates import Sightings
+from services.chassis.numbering import Early, Numbered, numbered
 from services.chassis.records import Logged, Partition, Place, Record, logged
 from services.chassis.replay import runs
 from services.chassis.replay.checks import Refused, examine
@@ -30,6 +31,8 @@ class RowFold:
     records: int = 0
     _sightings: Sightings = field(default_factory=Sightings)
     _numbers: set[tuple[str, int]] = field(default_factory=set)
+    """Own events that another aggregate numbers."""
+    early: Early = field(default_factory=Early)
 
     def fold(self, event: Event, record: Record | None) -> None:
         """Apply `event` once, however often it comes; `record` is what it lies in, None for an own event beyond the positions."""
@@ -38,22 +41,31 @@ class RowFold:
         self.records += 1
         place = logged(record) if record is not None else None
         if event.source == self.domain.source and event.sequence is not None:
+            self._take_own(event, place)
+        elif record is None or not self._sightings.repeated(record, event):
+            self.row.fold(self.domain, self.ref, event, place)
+        if place is not None:
+            self.row.stamp(place)
+
+    def _take_own(self, event: Event, place: Logged | None) -> None:
+        owner, row = self.domain.owner(event), self.row
+        if owner != self.ref:
+            assert event.sequence is not None
             if (event.subject, event.sequence) not in self._numbers:
                 self._numbers.add((event.subject, event.sequence))
-                self._evolve(event, place, own=True)
-        elif record is None or not self._sightings.repeated(record, event):
-            self._evolve(event, place, own=False)
-        if place is not None:
-            partition = f"{place.topic}:{place.partition}"
-            self.row.offsets[partition] = max(self.row.offsets.get(partition, -1), place.offset)
+                row.fold(self.domain, self.ref, event, place)
+            return
+        match numbered(owner, row.sequence, row.own_ids, event, place):
+            case Numbered.NEXT:
+                self._next(event, place)
+                while waiting := self.early.after(owner, row.sequence):
+                    self._next(*waiting)
+            case Numbered.EARLY:
+                self.early.hold(owner, row.sequence, event, place)
 
-    def _evolve(self, event: Event, place: Logged | None, *, own: bool) -> None:
-        row = self.row
-        row.state = self.domain.evolve(self.ref, row.state, event, place)
-        row.created_at = event.time if row.created_at is None else min(row.created_at, event.time)
-        row.updated_at = event.time if row.updated_at is None else max(row.updated_at, event.time)
-        if own and event.sequence is not None and self.domain.owner(event) == self.ref:
-            row.sequence, row.own_event_id = event.sequence, event.id
+    def _next(self, event: Event, place: Logged | None) -> None:
+        self.row.fold(self.domain, self.ref, event, place)
+        self.row.number(event)
 
 
 async def rebuild_row(
@@ -95,6 +107,8 @@ async def rebuild_row(
                 tail = {p: (still.positions.get(p, begin), end) for p, (begin, end) in spans.items()}
                 for event in await own_events(projection.domain, projection.cluster, tail, still.waiting):
                     fold.fold(event, None)
+                if missing := fold.early.missing():
+                    raise Refused(missing)
                 changed = await _write(still.connection, projection, ref, fold)
             result |= {"table": ref.aggregate, "key": ref.key, "changed": changed}
             return changed

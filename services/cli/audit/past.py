@@ -98,8 +98,8 @@ async def _fold(
             if wanted(record):
                 past.fold.feed(record)
         past.records += len(chunk)
+    past.fold.finish()
     past.remarks += [
-        f"{ref.aggregate} {ref.key} went no further than before {reason}"
-        for ref, reason in sorted(past.fold.stopped.items())
+        f"{ref.aggregate} {ref.key} went no further: {reason}" for ref, reason in sorted(past.fold.stopped.items())
     ]
     return past

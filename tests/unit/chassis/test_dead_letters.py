@@ -22,9 +22,9 @@ from services.chassis.deadletters.listing import arranged
 from services.chassis.deadletters.parking import Division, Opened, divide
 from services.chassis.deadletters.rows import DeadLetter, Fault, Letter
 from services.chassis.isolation import Groups, Isolation
+from services.chassis.numbering import SequenceGap
 from services.chassis.publisher import outside_event
 from services.chassis.records import Partition, Place, Record, place_of
-from services.chassis.unit import SequenceGap
 from tests.toy import ToyDomain
 
 DOMAIN = ToyDomain("toy", "job-")

@@ -13,9 +13,10 @@ from schemas.envelope import Event
 from schemas.jobs import JobRejected
 from schemas.requests import JobCancelRequested, JobRequested
 from services.chassis.aggregate import Decision, Ref
+from services.chassis.numbering import SequenceGap
 from services.chassis.publisher import outside_event
 from services.chassis.records import Logged
-from services.chassis.unit import Incoming, Row, SequenceGap, Unit
+from services.chassis.unit import Incoming, Row, Unit
 from tests.toy import Tally, ToyDomain
 
 REF = Ref("tally", "job-1")

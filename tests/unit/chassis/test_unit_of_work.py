@@ -9,9 +9,10 @@ from schemas.envelope import Event
 from schemas.jobs import JobRejected
 from schemas.requests import JobRequested
 from services.chassis.aggregate import Decision, Ref
+from services.chassis.numbering import SequenceGap
 from services.chassis.publisher import outside_event
 from services.chassis.records import Logged
-from services.chassis.unit import Incoming, Restless, Row, SequenceGap, Unit
+from services.chassis.unit import Incoming, Restless, Row, Unit
 from tests.toy import Tally, ToyDomain
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
