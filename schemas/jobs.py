@@ -66,7 +66,11 @@ class StepRequested(StepEventData):
     )
     requester: str = Field(default="unknown", description="Who asked for the job.")
     priority: int = Field(default=0, description="The job's priority; higher runs earlier.")
-    not_before: Moment | None = Field(default=None, description="Earliest start; null: at once.")
+    not_before: Moment | None = Field(
+        default=None,
+        description="Earliest start by the orchestrator's clock; null: at once. An executor waits as long as it lies behind `ce_time`, "
+        "from when it reads the event on, by its own clock.",
+    )
     deadline: Moment = Field(description="The attempt is closed when it has no outcome by then.")
     memory_failures: int = Field(default=0, ge=0, description="Earlier attempts that ran out of memory.")
 

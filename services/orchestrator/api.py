@@ -1,7 +1,7 @@
 """Why: the routes people start, watch and cancel jobs with. Writes publish to `requests`; nothing is decided here."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -88,7 +88,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         content = content_digest(data.request, data.faults)
         known = await jobs.find(data.job_id)
         if known is None or not _is(known, content):
-            _refuse_invalid(data)
+            _refuse_invalid(data, await jobs.now())
             if known is not None:
                 raise _taken(known)
             event = outside_event(EDGE, data, correlation_id=data.job_id, traceparent=traceparent, subject=data.job_id)
@@ -173,8 +173,8 @@ def _is(known: JobRow, content: str) -> bool:
     return known.state.wish is not None and known.state.wish.content == content
 
 
-def _refuse_invalid(data: JobRequested) -> None:
-    examined = examine(data.request, data.faults, datetime.now(UTC))
+def _refuse_invalid(data: JobRequested, now: datetime) -> None:
+    examined = examine(data.request, data.faults, now)
     if isinstance(examined, Refused):
         raise _rejected("The request is not valid", examined.reasons)
 

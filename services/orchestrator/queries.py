@@ -12,6 +12,7 @@ from services.chassis.paging import make_cursor, read_cursor
 from services.orchestrator.domain.state import JobState, Status
 
 _FIND = text("SELECT CAST(state AS text), sequence, updated_at FROM job WHERE key = :job_id")
+_NOW = text("SELECT clock_timestamp()")
 _PROGRESS = text("SELECT at, CAST(data AS text) FROM progress WHERE job_id = :job_id ORDER BY key")
 _PAGE = """SELECT key, sequence, status, requester, pipeline, model, version, steps, steps_done, requested_at, ended_at, updated_at
        FROM job
@@ -81,6 +82,11 @@ class JobQueries:
             return None
         state = JobState.stored(row[0])
         return JobRow(job_id, state, row[1], row[2]) if state.wish else None
+
+    async def now(self) -> datetime:
+        """The clock by which everything about jobs is decided."""
+        async with self.engine.connect() as connection:
+            return (await connection.execute(_NOW)).scalar_one().astimezone(UTC)  # type: ignore[no-any-return]
 
     async def progress(self, job_id: str) -> list[ProgressRow]:
         """The latest sign of life of each of the job's attempts."""

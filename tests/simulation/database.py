@@ -370,12 +370,11 @@ class Connection:
 
     # work
     async def enqueue(self, given: Values) -> list[Any]:
-        names = ("priorities", "requested_at", "not_before", "cancel")
-        for key, priority, requested, not_before, cancel in zip(
-            given["keys"], *(given[name] for name in names), strict=True
-        ):
+        names = ("priorities", "requested_at", "waits", "cancel")
+        for key, priority, requested, wait, cancel in zip(given["keys"], *(given[name] for name in names), strict=True):
             await self._hold(("work", (key,)))
             known = self._row("work", (key,))
+            not_before = None if wait is None else self.database.clock.now + timedelta(seconds=wait)
             fresh = {
                 "priority": priority, "requested_at": requested, "not_before": not_before, "cancel": cancel, "lease": None,
                 "leased_until": None,
@@ -388,7 +387,9 @@ class Connection:
             if row.get("status") in OPEN and self._row("work", (key,)) is None:
                 await self._hold(("work", (key,)))
                 if self._row("work", (key,)) is None:
-                    fresh = {name: row[name] for name in ("priority", "requested_at", "not_before")}
+                    fresh = {name: row[name] for name in ("priority", "requested_at")}
+                    wait = row["not_before"] and row["not_before"] - row["requested_at"]
+                    fresh["not_before"] = None if wait is None else self.database.clock.now + wait
                     cancel = row["status"] == "cancelling"
                     self._write("work", (key,), {**fresh, "cancel": cancel, "lease": None, "leased_until": None})
         return []

@@ -35,7 +35,7 @@ def work_table(metadata: MetaData) -> Table:
         Column("key", Text, primary_key=True, comment="Key of the attempt."),
         Column("priority", Integer, nullable=False),
         Column("requested_at", DateTime(timezone=True), nullable=False),
-        Column("not_before", DateTime(timezone=True), comment="Earliest start; null: at once."),
+        Column("not_before", DateTime(timezone=True), comment="Earliest start, on this database's clock; null: at once."),
         Column("cancel", Boolean, nullable=False, server_default=text("false")),
         Column("lease", Text, comment="Token of the worker that holds it: the fence of everything it writes."),
         Column("leased_until", DateTime(timezone=True), comment="On the database's clock."),

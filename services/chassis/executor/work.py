@@ -2,7 +2,8 @@
 
 A lease is a random token with an end on the database's clock. Every write of its holder checks the token under a row
 lock: whoever was taken over can renew, release and conclude nothing. Locks: the attempt's row before the work row
-wherever both are held (rule 4); claiming, renewing and releasing hold the work row alone.
+wherever both are held (rule 4); claiming, renewing and releasing hold the work row alone. The wait before a retry is a difference
+of two times of the orchestrator's clock, counted from here on by this database's: the clocks themselves are never compared.
 """
 
 from collections.abc import Sequence
@@ -21,15 +22,16 @@ CHANNEL = "work"
 
 _ENQUEUE = text(
     """INSERT INTO work (key, priority, requested_at, not_before, cancel)
-       SELECT * FROM unnest(CAST(:keys AS text[]), CAST(:priorities AS int[]), CAST(:requested_at AS timestamptz[]),
-                            CAST(:not_before AS timestamptz[]), CAST(:cancel AS boolean[]))
+       SELECT key, priority, requested_at, clock_timestamp() + make_interval(secs => wait), cancel
+       FROM unnest(CAST(:keys AS text[]), CAST(:priorities AS int[]), CAST(:requested_at AS timestamptz[]),
+                   CAST(:waits AS double precision[]), CAST(:cancel AS boolean[])) AS new(key, priority, requested_at, wait, cancel)
        ON CONFLICT (key) DO UPDATE SET cancel = work.cancel OR EXCLUDED.cancel"""
 )
 _REMOVE = text("DELETE FROM work WHERE key = ANY(CAST(:keys AS text[]))")
 _WAKE = text(f"SELECT pg_notify('{CHANNEL}', key) FROM unnest(CAST(:keys AS text[])) AS key")
 _TAKE_UP = text(
     f"""INSERT INTO work (key, priority, requested_at, not_before, cancel)
-        SELECT key, priority, requested_at, not_before, status = 'cancelling' FROM attempt
+        SELECT key, priority, requested_at, clock_timestamp() + (not_before - requested_at), status = 'cancelling' FROM attempt
         WHERE status IN ({", ".join(repr(status) for status in OPEN)}) ORDER BY key
         ON CONFLICT DO NOTHING"""
 )
@@ -89,11 +91,18 @@ class WorkEffects:
                     "keys": [key for key, _, _ in queued],
                     "priorities": [asked.priority for _, _, asked in queued],
                     "requested_at": [state.requested_at for _, state, _ in queued],
-                    "not_before": [asked.not_before for _, _, asked in queued],
+                    "waits": [_wait(state, asked) for _, state, asked in queued],
                     "cancel": [state.cancel_requested for _, state, _ in queued],
                 },
             )
             await connection.execute(_WAKE, {"keys": [key for key, _, _ in queued]})
+
+
+def _wait(state: AttemptState, asked: StepRequested) -> float | None:
+    """Seconds that the orchestrator wants to pass between its request and the start; None for none."""
+    if asked.not_before is None or state.requested_at is None:
+        return None
+    return (asked.not_before - state.requested_at).total_seconds()
 
 
 _MATTERS = (StepRequested, StepCancelRequested, StepCompleted, StepFailed, StepCancelled)

@@ -1,10 +1,12 @@
 """Work in the database: who gets what, when, and what a lease is worth. Against a real PostgreSQL."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, NullPool
@@ -16,7 +18,7 @@ from services.chassis.executor.tables import attempt_table, work_table
 from services.chassis.executor.work import CHANNEL, claim, holds, release, renew, take_up
 from services.chassis.tables import operational_tables
 from tests.executor import Executor
-from tests.steps import cancel, request
+from tests.steps import an_event, cancel, request
 
 
 def key(name: str) -> str:
@@ -86,15 +88,29 @@ async def test_priority_goes_before_age_and_age_before_the_name(executor: Execut
     assert [lease.key.partition("/")[0] if lease else None for lease in claimed] == ["a", "z", "b", "c", None]
 
 
-async def test_nothing_is_claimed_before_its_time_on_the_databases_clock(executor: Executor) -> None:
-    now = datetime.now(UTC)
-    await executor.deliver(
-        request("later", not_before=now + timedelta(seconds=3600), priority=9), request("due", not_before=now)
-    )  # fmt: skip
+@pytest.mark.parametrize("hours", [-2, 0, 2], ids=["behind", "equal", "ahead"])
+async def test_a_retry_waits_as_long_as_was_asked_whatever_the_orchestrators_clock_says(
+    executor: Executor, hours: int
+) -> None:
+    said = datetime.now(UTC) + timedelta(hours=hours)
+    later = request("later", not_before=said + timedelta(seconds=3600), priority=9)
+    due = request("due", not_before=said)
+    await executor.deliver_events(*(replace(an_event(data), time=said) for data in (later, due)))
+
+    async def wait() -> float:
+        ((seconds,),) = await executor.rows(
+            "SELECT extract(epoch FROM not_before - clock_timestamp()) FROM work WHERE priority = 9"
+        )
+        return float(seconds)
+
+    assert 3000 < await wait() <= 3600
     first = await claim(executor.runtime.engine, "1", 60)
     assert first is not None
     assert first.key == key("due")
     assert await claim(executor.runtime.engine, "2", 60) is None
+    await executor.execute("DELETE FROM work")
+    await take_up(executor.runtime.engine)
+    assert 3000 < await wait() <= 3600
 
 
 async def test_claims_of_many_workers_never_overlap(executor: Executor) -> None:
@@ -179,12 +195,17 @@ async def test_after_a_lost_work_table_every_open_attempt_is_taken_up_again_and_
     async with executor.runtime.transact([attempt_ref("begun", "evaluate", 1)]) as command:
         command.unit.apply(decision(request("begun"), StepStarted, worker="w"))
     await executor.deliver(cancel(request("begun")))
-    before = [(row.key, row.priority, row.requested_at, row.not_before, row.cancel) for row in await executor.work()]
+
+    async def now() -> list[object]:
+        return [
+            (row.key, row.priority, row.requested_at, row.not_before is None, row.cancel) for row in await executor.work()
+        ]
+
+    before = await now()
     await executor.execute("DELETE FROM work")
     await take_up(engine)
     await take_up(engine)
-    after = [(row.key, row.priority, row.requested_at, row.not_before, row.cancel) for row in await executor.work()]
-    assert after == before
+    assert await now() == before
     assert await keys(executor) == ["begun", "later", "queued"]
 
 
