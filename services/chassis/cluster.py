@@ -16,7 +16,7 @@ from schemas.base import Frozen
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 NOTICED_MS = 10_000
-"""So often services ask for the partitions of their topics: new ones hold events of jobs that are under way."""
+"""So old a picture of the topics may be: partitions that are added are noticed within it, and hold events of jobs under way."""
 
 
 class Security(Frozen):

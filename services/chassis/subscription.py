@@ -30,9 +30,6 @@ _SASL: dict[Mechanism, type[SASLPlaintext | SASLScram256 | SASLScram512]] = {
 Handler = Callable[[tuple[Record, ...]], Awaitable[None]]
 
 _log = get_logger(__name__)
-_METADATA_MS = 30_000
-"""So old the client's picture of the topics may be: partitions that are added are noticed within it, for two requests a minute.
-Heartbeats are ten a session, since a member learns of a rebalance by the answer to one."""
 _BEYOND_SESSION_MS = 5_000
 """A broker that does not answer is away after so much more than a session, which a request to join may last."""
 _PAUSE_SECONDS = 1.0
@@ -53,10 +50,9 @@ def subscribe(
         security=_security(settings.cluster.security),
         client_id=client_id,
         consumer_only=True,
-        metadata_max_age_ms=NOTICED_MS,
         allow_auto_create_topics=False,
         graceful_timeout=settings.drain_seconds,
-        metadata_max_age_ms=_METADATA_MS,
+        metadata_max_age_ms=NOTICED_MS,
         request_timeout_ms=settings.session_timeout_ms + _BEYOND_SESSION_MS,
         apply_types=False,
         logger=None,
@@ -71,7 +67,7 @@ def subscribe(
         max_records=settings.batch_records,
         batch_timeout_ms=settings.batch_timeout_ms,
         session_timeout_ms=settings.session_timeout_ms,
-        heartbeat_interval_ms=settings.session_timeout_ms // 10,
+        heartbeat_interval_ms=settings.session_timeout_ms // 10,  # a member learns of a rebalance by the answer to one
         listener=listener,
         ack_policy=AckPolicy.MANUAL,
         parser=_raw,
