@@ -26,6 +26,7 @@ from services.chassis.partitions.reading import Reading
 from services.chassis.publisher import Publisher
 from services.chassis.relay import Relay
 from services.chassis.replay.projection import Projection
+from services.chassis.replay.rebuild import engine_of
 from services.chassis.replay.restore import restore
 from services.chassis.replay.runs import Busy
 from services.chassis.settings import ServiceSettings
@@ -59,8 +60,9 @@ class Runtime:
         self.topics = tuple(topics)
         url = settings.database_url_for(service)
         patience = settings.session_timeout_ms / 1000
-        self.engine = store.connect(url, idle_in_transaction_seconds=patience)
-        self._batches = store.connect(url, pool_size=2, probe=False, idle_in_transaction_seconds=patience)
+        times = {"idle_in_transaction_seconds": patience, "statement_seconds": settings.database_seconds}
+        self.engine = store.connect(url, **times)
+        self._batches = store.connect(url, pool_size=2, probe=False, **times)
         """For the consumer, which tries again whatever happens."""
         self.publisher = Publisher(settings.cluster, f"neuroweaver-{service}")
         self.signals = Signals(url)
@@ -169,7 +171,8 @@ class Runtime:
         await self.group.admit()
         await learn_discards(self.engine, self.settings.cluster, self.domain.source)
         try:
-            await restore(self.projection, self.engine)
+            async with engine_of(self.projection) as engine:
+                await restore(self.projection, engine)
         except RecordFailure as failure:  # live, its partition stops there
             _log.error("not restored from the log; reading it live, which decides anew", error=str(failure)[:500])
         self.health.report("restored", True)

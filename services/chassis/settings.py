@@ -31,6 +31,9 @@ class ServiceSettings(KafkaSettings):
     batch_records: int = Field(default=500, ge=1, le=10_000, description="Records in one transaction at most.")
     batch_timeout_ms: int = Field(default=5, ge=1, description="Wait of an empty poll, milliseconds.")
     session_timeout_ms: int = Field(default=10_000, ge=1000, description="Kafka session time-out, milliseconds.")
+    database_seconds: float = Field(
+        default=30.0, gt=0, description="A statement that PostgreSQL does not answer for so long has failed."
+    )
     dead_letter_run: int = Field(default=10, ge=2, description="So many records of a partition that fail in a row stop it.")
     dead_letter_share: float = Field(
         default=0.2, gt=0, le=1, description="This share of the last hundred records of a partition that fail stops it."

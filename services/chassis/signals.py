@@ -63,7 +63,7 @@ class Signals:
         backoff = Backoff()
         while not stop.is_set():
             try:
-                connection = await asyncpg.connect(self._dsn, timeout=10)
+                connection = await asyncpg.connect(self._dsn, timeout=10, command_timeout=10)
             except (OSError, TimeoutError, asyncpg.PostgresError) as error:
                 _log.warning("signals: database away", error=described(error))
                 await wait_or_stop(stop, backoff.next())

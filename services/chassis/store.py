@@ -29,6 +29,11 @@ INBOX_WINDOW = timedelta(days=30)
 """A record is a producer's duplicate when it was appended at most this long behind the record that counts."""
 _MARGIN = timedelta(days=1)
 """Clocks of brokers differ, so the append times of a partition may go back a little."""
+STATEMENT_SECONDS = 30.0
+"""A statement of a service that is not answered for so long has no one to answer it: the server hangs, or the way to it is cut.
+Well above what a batch waits for the locks of another."""
+MAINTENANCE_SECONDS = 600.0
+"""The same for statements that copy or compare whole tables."""
 _ANEW = f"EXCLUDED.appended_at > known.appended_at + interval '{INBOX_WINDOW.days} days'"
 
 INSERT_POSITION = text(
@@ -86,12 +91,14 @@ def connect(
     pool_size: int = 8,
     probe: bool = True,
     idle_in_transaction_seconds: float = 60.0,
+    statement_seconds: float = STATEMENT_SECONDS,
 ) -> AsyncEngine:
     """An engine whose unqualified table names mean the schema `projection`, then `operational`.
 
     `probe` asks each connection whether it lives before it is used, which costs a round trip; whoever tries again anyway
     can do without. A transaction that says nothing for `idle_in_transaction_seconds` ends, with its locks: its process is frozen.
-    A session that is of no use any more, since it may only read or its statements are gone, is replaced with all of its pool.
+    A session that is of no use any more, since it may only read, its statements are gone, or one was not answered within
+    `statement_seconds`, is replaced with all of its pool; it is never used again with a transaction open.
     """
     engine = create_async_engine(
         url,
@@ -100,7 +107,8 @@ def connect(
         pool_timeout=10,
         pool_pre_ping=probe,
         connect_args={
-            "timeout": 10,
+            "timeout": min(10.0, statement_seconds),
+            "command_timeout": statement_seconds,
             "server_settings": {
                 "search_path": f"{projection},{OPERATIONAL}",
                 "idle_in_transaction_session_timeout": str(round(idle_in_transaction_seconds * 1000)),

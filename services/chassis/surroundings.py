@@ -31,7 +31,7 @@ def ends_session(error: BaseException) -> bool:
     """Whether `error` belongs to its session, so that the same succeeds on a new one: the connection is to be replaced."""
     if isinstance(error, DBAPIError):
         error = error.orig or error
-    if isinstance(error, ReadsOnly):
+    if isinstance(error, ReadsOnly | TimeoutError):
         return True
     return str(getattr(error, "sqlstate", None) or "") in _SESSION_STATES or any(
         words in str(error) for words in _STALE_PLANS

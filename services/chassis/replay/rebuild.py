@@ -104,7 +104,7 @@ async def drop_old(projection: Projection) -> list[str]:
 @asynccontextmanager
 async def engine_of(projection: Projection) -> AsyncIterator[AsyncEngine]:
     """An engine on the live database, for the block."""
-    engine = store.connect(projection.database_url, pool_size=4)
+    engine = store.connect(projection.database_url, pool_size=4, statement_seconds=store.MAINTENANCE_SECONDS)
     try:
         yield engine
     finally:
@@ -127,7 +127,7 @@ async def _brought_up(
     for _attempt in range(_ATTEMPTS):
         async with engine.begin() as connection:
             await shadow.create(connection, sorted(projection.domain.aggregates))
-        filling = store.connect(projection.database_url, projection=shadow.SHADOW, pool_size=2)
+        filling = store.connect(projection.database_url, projection=shadow.SHADOW, pool_size=2, statement_seconds=store.MAINTENANCE_SECONDS)
         fold = Fold(filling, Folding(projection.domain), projection.cluster, dict(begins))
         try:
             await _catch_up(projection, fold, engine, progress, told)
