@@ -60,9 +60,11 @@ class Runtime:
         self.topics = tuple(topics)
         url = settings.database_url_for(service)
         patience = settings.session_timeout_ms / 1000
-        times = {"idle_in_transaction_seconds": patience, "statement_seconds": settings.database_seconds}
-        self.engine = store.connect(url, **times)
-        self._batches = store.connect(url, pool_size=2, probe=False, **times)
+        connect = partial(
+            store.connect, url, idle_in_transaction_seconds=patience, statement_seconds=settings.database_seconds
+        )
+        self.engine = connect()
+        self._batches = connect(pool_size=2, probe=False)
         """For the consumer, which tries again whatever happens."""
         self.publisher = Publisher(settings.cluster, f"neuroweaver-{service}")
         self.signals = Signals(url)

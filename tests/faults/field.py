@@ -20,7 +20,7 @@ from services.chassis import log, store
 from services.chassis.devstack.stack import DevStack
 from services.chassis.publisher import make_producer, stop_quietly
 from tests.faults.history import Fact, Verdict, check
-from tests.faults.member import Orders
+from tests.faults.member import Orders, Standing
 from tests.log import event_of
 from tests.toy import Toy, until
 
@@ -35,6 +35,22 @@ class Member:
     """One process of the service."""
 
     process: asyncio.subprocess.Process
+    said: list[tuple[float, Standing]] = field(default_factory=list)
+    """What it said of itself, with the time of the loop."""
+    _listening: "asyncio.Task[None] | None" = None
+
+    def __post_init__(self) -> None:
+        self._listening = asyncio.ensure_future(self._listen())
+
+    async def _listen(self) -> None:
+        assert self.process.stdout is not None
+        while line := await self.process.stdout.readline():
+            self.said.append((asyncio.get_running_loop().time(), Standing(**json.loads(line))))
+
+    @property
+    def ready(self) -> bool:
+        """As it said last."""
+        return bool(self.said) and self.said[-1][1].ready
 
     def send(self, number: signal.Signals) -> None:
         """A signal, if it lives."""
@@ -56,10 +72,15 @@ class Field:
     facts: list[Fact] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
     sent: int = 0
+    way_to_database: str | None = None
+    """URL by which members reach PostgreSQL, where it is not the server's own."""
+    database_seconds: float = 30.0
+    """The patience of members with PostgreSQL."""
 
     async def join(self, *, point: str | None = None, times: int = 1, mended: bool = True, ready: bool = True) -> Member:
         """Another process; returns when it is ready, or has died at its point."""
-        orders = Orders(self.stack.kafka_bootstrap, self.stack.database_url, self.toy.name, point, times, mended)
+        way = self.way_to_database or self.stack.database_url
+        orders = Orders(self.stack.kafka_bootstrap, way, self.toy.name, point, times, mended, self.database_seconds)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.faults.member", json.dumps(asdict(orders)),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
@@ -67,9 +88,9 @@ class Field:
         member = Member(process)
         self.members.append(member)
         if ready:
-            assert process.stdout is not None
-            async with asyncio.timeout(_READY_SECONDS):
-                await process.stdout.readline()
+            await until(
+                lambda: member.ready or process.returncode is not None, _READY_SECONDS, what=lambda: member.said[-1:]
+            )
         return member
 
     async def leave(self, member: Member, number: signal.Signals) -> int:

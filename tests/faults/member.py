@@ -5,11 +5,12 @@ The points are planted by wrapping functions in this process only; the code of t
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from services.chassis.collector import spare_the_collector
 from services.chassis.consumer import Consumer
 from services.chassis.logging import configure
 from services.chassis.relay import Relay
+from services.chassis.surroundings import wait_or_stop
 from tests.toy import Toy
 
 POINTS = (
@@ -44,18 +46,39 @@ class Orders:
     """How often it passes the point before it dies there."""
     mended: bool = True
     """Whether requests that are marked as poison can be handled."""
+    database_seconds: float = 30.0
+    """The patience it has with PostgreSQL."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a member says of itself."""
+
+    ready: bool
+    refusals: int
+    """How often Kafka refused it for being of another generation."""
+    missing: dict[str, str]
 
 
 def main(orders: Orders) -> None:
     """Serve until SIGTERM."""
     configure("WARNING")
+    refusals = Refusals()
+    logging.getLogger("aiokafka").addHandler(refusals)
     spare_the_collector()
-    toy = Toy(orders.kafka, orders.database_url, Path("unused"), name=orders.name, batch_records=200)
+    toy = Toy(
+        orders.kafka,
+        orders.database_url,
+        Path("unused"),
+        name=orders.name,
+        batch_records=200,
+        database_seconds=orders.database_seconds,
+    )
     if not orders.mended:
         toy.domain.poison = is_poison
     if orders.point is not None:
         plant(orders.point, orders.times)
-    asyncio.run(serve(toy))
+    asyncio.run(serve(toy, refusals))
 
 
 def is_poison(event: Event) -> bool:
@@ -63,16 +86,32 @@ def is_poison(event: Event) -> bool:
     return isinstance(event.data, JobRequested) and event.data.request.get("requester") == "poison"
 
 
-async def serve(toy: Toy) -> None:
-    """The service, until it is told to end."""
+class Refusals(logging.Handler):
+    """Counts what Kafka refuses a member of a group for being of another generation, as aiokafka says it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = record.getMessage()
+        self.count += "OffsetCommit failed" in said or "generation id is not" in said
+
+
+async def serve(toy: Toy, refusals: Refusals) -> None:
+    """The service, until it is told to end; a line of JSON whenever its readiness changes."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     runtime = toy.runtime()
+    told: Standing | None = None
     async with runtime.run(()):
-        while not runtime.health.ready and not stop.is_set():
-            await asyncio.sleep(0.05)
-        print("ready", flush=True)
-        await stop.wait()
+        while not stop.is_set():
+            missing = dict(runtime.health.missing)
+            now = Standing(not missing, refusals.count, missing)
+            if told is None or (now.ready, now.refusals) != (told.ready, told.refusals):
+                told = now
+                print(json.dumps(asdict(now)), flush=True)
+            await wait_or_stop(stop, 0.05)
     await toy.engine.dispose()
 
 

@@ -7,18 +7,27 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from sqlalchemy import text
+from sqlalchemy.engine import make_url
 
 from services.chassis.deadletters import handling, rows
 from services.chassis.devstack.kafka import KafkaServer
 from services.chassis.devstack.postgres import PostgresServer
 from services.chassis.relay import RELAY_LOCK
 from tests.faults.field import Field
+from tests.faults.frozen import frozen
 from tests.faults.history import Verdict
 from tests.faults.member import POINTS
+from tests.faults.proxy import Way, proxy_to
 from tests.faults.small_disk import fill
+from tests.toy import until
 
 _PER_SECOND = 2500.0
 _GIVES_UP_SECONDS = 300
+_IMPATIENT_SECONDS = 4.0
+_HANG_SECONDS = 8.0
+"""Longer than members wait for an answer of PostgreSQL, and than their sessions with Kafka."""
+_SLOW_SECONDS = 0.05
+"""Each way, for every packet."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,42 @@ async def _bounce_server(
             await asyncio.to_thread(server.start)
     await field.toy.engine.dispose()
     return await field.verdict()
+
+
+async def hang(field: Field, scale: Scale, server: KafkaServer | PostgresServer | None) -> Verdict:
+    """A server stands still for longer than anybody is patient with it, and then goes on as if nothing had been; members say so."""
+    field.database_seconds = _IMPATIENT_SECONDS
+    member = await field.join()
+    async with field.load(scale.events, _PER_SECOND):
+        for _ in range(scale.repetitions):
+            await asyncio.sleep(1)
+            with frozen(server):
+                begun = asyncio.get_running_loop().time()
+                await until(lambda: not member.ready, what=lambda: "a hanging server was not noticed")
+                await asyncio.sleep(begun + _HANG_SECONDS - asyncio.get_running_loop().time())
+            await until(lambda: member.ready, what=lambda: member.said[-1])
+    return await field.verdict()
+
+
+async def rough_way(field: Field, scale: Scale) -> Verdict:
+    """The way to PostgreSQL swallows everything, is cut, and is slow; members say so while nothing comes through."""
+    server = make_url(field.stack.database_url)
+    field.database_seconds = _IMPATIENT_SECONDS
+    async with proxy_to(server.host or "", server.port or 0) as proxy:
+        field.way_to_database = server.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
+        member = await field.join()
+        ways: tuple[Way, ...] = ("black hole", "refused")
+        async with field.load(scale.events, _PER_SECOND):
+            for _ in range(scale.repetitions):
+                for way in ways:
+                    await asyncio.sleep(0.5)
+                    await proxy.become(way)
+                    await until(lambda: not member.ready, what=lambda way=way: f"{way}: not noticed")
+                    await asyncio.sleep(_IMPATIENT_SECONDS)
+                    await proxy.become("open", delay=_SLOW_SECONDS)
+                    await until(lambda: member.ready, what=lambda: member.said[-1])
+        await proxy.become("open")
+        return await field.verdict()
 
 
 async def zombie(field: Field, scale: Scale) -> Verdict:
@@ -214,6 +259,9 @@ SCENARIOS: dict[str, Scenario] = {
     "broker is killed": _bounce(bounce_broker, signal.SIGKILL),
     "PostgreSQL ends cleanly": _bounce(bounce_database, signal.SIGTERM),
     "PostgreSQL is killed": _bounce(bounce_database, signal.SIGKILL),
+    "PostgreSQL hangs": lambda field, scale: hang(field, scale, field.stack.postgres),
+    "Kafka hangs": lambda field, scale: hang(field, scale, field.stack.kafka),
+    "the way to PostgreSQL is cut, swallows everything, is slow": rough_way,
     "a member sleeps past its session": zombie,
     "members come and go": coming_and_going,
     "poison everywhere": poison,

@@ -127,7 +127,9 @@ async def _brought_up(
     for _attempt in range(_ATTEMPTS):
         async with engine.begin() as connection:
             await shadow.create(connection, sorted(projection.domain.aggregates))
-        filling = store.connect(projection.database_url, projection=shadow.SHADOW, pool_size=2, statement_seconds=store.MAINTENANCE_SECONDS)
+        filling = store.connect(
+            projection.database_url, projection=shadow.SHADOW, pool_size=2, statement_seconds=store.MAINTENANCE_SECONDS
+        )
         fold = Fold(filling, Folding(projection.domain), projection.cluster, dict(begins))
         try:
             await _catch_up(projection, fold, engine, progress, told)

@@ -91,7 +91,9 @@ async def _fill(projection: Projection, engine: AsyncEngine, progress: Progress,
     spans = await log.bounds(projection.cluster, projection.topics)
     if gone := {f"{topic}:{number}": begin for (topic, number), (begin, _) in spans.items() if begin}:
         _log.warning("the log has lost its first records: what they said is lost", service=projection.service, gone=gone)
-    filling = store.connect(projection.database_url, projection=shadow.SHADOW, pool_size=2, statement_seconds=store.MAINTENANCE_SECONDS)
+    filling = store.connect(
+        projection.database_url, projection=shadow.SHADOW, pool_size=2, statement_seconds=store.MAINTENANCE_SECONDS
+    )
     begins = {partition: begin for partition, (begin, _) in spans.items()}
     fold = Fold(filling, Folding(projection.domain), projection.cluster, begins, aside=aside)
 

@@ -13,7 +13,9 @@ SESSION = text("SELECT pg_backend_pid()")
 UNFINISHED = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid AND state LIKE 'idle in transaction%'")
 
 
-async def test_a_statement_that_is_not_answered_in_time_is_a_fault_of_the_surroundings_and_ends_its_session(toy: Toy) -> None:
+async def test_a_statement_that_is_not_answered_in_time_is_a_fault_of_the_surroundings_and_ends_its_session(
+    toy: Toy,
+) -> None:
     engine = store.connect(toy.settings.database_url_for(toy.name), pool_size=1, statement_seconds=0.3)
 
     async def hang() -> Any:
