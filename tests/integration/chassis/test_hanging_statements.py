@@ -1,7 +1,5 @@
 """A statement that nobody answers is given up after a while, and its session with it: no transaction stays open in the pool."""
 
-from typing import Any
-
 import pytest
 from sqlalchemy import text
 
@@ -18,13 +16,13 @@ async def test_a_statement_that_is_not_answered_in_time_is_a_fault_of_the_surrou
 ) -> None:
     engine = store.connect(toy.settings.database_url_for(toy.name), pool_size=1, statement_seconds=0.3)
 
-    async def hang() -> Any:
-        async with engine.begin() as connection:
-            pid = sessions.append(await connection.scalar(SESSION))
-            await connection.execute(text("SELECT pg_sleep(60)"))
-            return pid
-
     sessions: list[int] = []
+
+    async def hang() -> None:
+        async with engine.begin() as connection:
+            sessions.append(await connection.scalar(SESSION))
+            await connection.execute(text("SELECT pg_sleep(60)"))
+
     try:
         with pytest.raises(TimeoutError) as caught:
             await hang()

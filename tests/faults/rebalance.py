@@ -1,0 +1,191 @@
+"""How long a partition goes without an answer when members of a group die, freeze, come and go, and what the members say meanwhile."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.partitioner import murmur2
+
+from schemas.envelope import encode
+from schemas.topics import JOBS, REQUESTS
+from services.chassis.publisher import make_producer, stop_quietly
+from tests.faults.field import Field, Member
+from tests.toy import until
+
+_EVERY_SECONDS = 0.2
+_PATIENCE_SECONDS = 120.0
+_CALM_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Stall:
+    """What one change of the membership cost."""
+
+    change: str
+    seconds: float
+    """From the change until every partition has answered a request sent after it."""
+    unready: float
+    """So long the members that were well said they were not ready, together."""
+    refusals: int
+    """How often Kafka refused a member for being of another generation."""
+
+
+@dataclass
+class Pulse:
+    """A request to every partition, again and again, and when each was answered."""
+
+    field: Field
+    asked: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Partition and time of each request, by key."""
+    answered: dict[str, float] = field(default_factory=dict)
+    _number: int = 0
+
+    async def ask(self, producer: AIOKafkaProducer) -> None:
+        """One request to each partition."""
+        for partition in range(REQUESTS.partitions):
+            name = self._name(partition)
+            event = self.field.toy.requested(name)
+            value, headers = encode(event)
+            key = self.field.toy.prefix + name
+            self.asked[key] = (partition, asyncio.get_running_loop().time())
+            await producer.send(REQUESTS.name, value, key.encode(), headers=headers)
+
+    def _name(self, partition: int) -> str:
+        while True:
+            self._number += 1
+            name = f"pulse-{self._number}"
+            if (murmur2((self.field.toy.prefix + name).encode()) & 0x7FFFFFFF) % REQUESTS.partitions == partition:
+                return name
+
+    async def hear(self, consumer: AIOKafkaConsumer) -> None:
+        """Note answers for ever."""
+        while True:
+            for records in (await consumer.getmany(timeout_ms=100)).values():
+                for record in records:
+                    self.answered.setdefault((record.key or b"").decode(), asyncio.get_running_loop().time())
+
+    def since(self, moment: float) -> float | None:
+        """Seconds until the last partition answered a request that was sent after `moment`; None where one has not yet."""
+        first: dict[int, float] = {}
+        for key, (partition, at) in self.asked.items():
+            if at >= moment and key in self.answered:
+                first[partition] = min(first.get(partition, float("inf")), self.answered[key] - moment)
+        return max(first.values()) if len(first) == REQUESTS.partitions else None
+
+
+@asynccontextmanager
+async def beating(field: Field) -> AsyncIterator[Pulse]:
+    """A pulse, for the block."""
+    pulse = Pulse(field)
+    producer = make_producer(field.toy.settings.cluster, "pulse")
+    consumer = AIOKafkaConsumer(bootstrap_servers=field.stack.kafka_bootstrap, group_id=None)
+    await producer.start()
+    await consumer.start()
+    consumer.assign([TopicPartition(JOBS.name, number) for number in range(JOBS.partitions)])
+    await consumer.seek_to_end()
+
+    async def beat() -> None:
+        while True:
+            await pulse.ask(producer)
+            await asyncio.sleep(_EVERY_SECONDS)
+
+    tasks = [asyncio.ensure_future(beat()), asyncio.ensure_future(pulse.hear(consumer))]
+    try:
+        yield pulse
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await consumer.stop()
+        await stop_quietly(producer)
+
+
+async def stalls(field: Field, rounds: int) -> list[Stall]:
+    """What each kind of change costs, so often one after the other; two members remain after each."""
+    members = [await field.join(), await field.join()]
+    found: list[Stall] = []
+    async with beating(field) as pulse:
+        await _answers(pulse, asyncio.get_running_loop().time())
+        for _ in range(rounds):
+            for name, change in _CHANGES.items():
+                found.append(await _measure(pulse, name, members, change))
+    return found
+
+
+Change = Callable[[Field, list[Member]], Awaitable[None]]
+
+
+async def _measure(pulse: Pulse, name: str, members: list[Member], change: Change) -> Stall:
+    await asyncio.sleep(_CALM_SECONDS)
+    begun = asyncio.get_running_loop().time()
+    before = sum(_refusals(member) for member in members)
+    changing = asyncio.ensure_future(change(pulse.field, members))
+    seconds = await _answers(pulse, begun)
+    await changing
+    await until(
+        lambda: all(member.ready for member in members), _PATIENCE_SECONDS, what=lambda: [m.said[-1:] for m in members]
+    )
+    after = sum(_refusals(member) for member in members)
+    well = [member for member in members if member.said[0][0] < begun]
+    return Stall(name, round(seconds, 1), round(sum(_unready(member, begun) for member in well), 1), max(0, after - before))
+
+
+async def _answers(pulse: Pulse, moment: float) -> float:
+    await until(lambda: pulse.since(moment) is not None, _PATIENCE_SECONDS, what=lambda: "a partition does not answer")
+    seconds = pulse.since(moment)
+    assert seconds is not None
+    return seconds
+
+
+def _refusals(member: Member) -> int:
+    return member.said[-1][1].refusals if member.said else 0
+
+
+def _unready(member: Member, since: float) -> float:
+    """Seconds since a moment that a member said it was not ready."""
+    seconds, last, ready = 0.0, since, True
+    for at, standing in member.said:
+        if at > since and not ready:
+            seconds += at - last
+        last, ready = max(at, since), standing.ready
+    return seconds
+
+
+async def _kill_and_restart(field: Field, members: list[Member]) -> None:
+    await field.leave(members.pop(0), signal.SIGKILL)
+    members.append(await field.join(ready=False))
+
+
+async def _kill(field: Field, members: list[Member]) -> None:
+    """Nobody takes its place until the others have its partitions."""
+    await field.leave(members.pop(0), signal.SIGKILL)
+
+
+async def _join(field: Field, members: list[Member]) -> None:
+    members.append(await field.join(ready=False))
+
+
+async def _leave(field: Field, members: list[Member]) -> None:
+    await field.leave(members.pop(0), signal.SIGTERM)
+    members.append(await field.join(ready=False))
+
+
+async def _freeze(field: Field, members: list[Member]) -> None:
+    """Longer than its session, then it wakes up."""
+    member = members[0]
+    member.send(signal.SIGSTOP)
+    await asyncio.sleep(field.toy.settings.session_timeout_ms / 1000 + 3)
+    member.send(signal.SIGCONT)
+    await asyncio.sleep(_CALM_SECONDS)
+
+
+_CHANGES: dict[str, Change] = {
+    "killed": _kill,
+    "joins": _join,
+    "killed and restarted at once": _kill_and_restart,
+    "leaves and is replaced": _leave,
+    "frozen, then wakes up": _freeze,
+}
