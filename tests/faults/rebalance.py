@@ -37,7 +37,7 @@ class Stall:
 class Pulse:
     """A request to every partition, again and again, and when each was answered."""
 
-    field: Field
+    on: Field
     asked: dict[str, tuple[int, float]] = field(default_factory=dict)
     """Partition and time of each request, by key."""
     answered: dict[str, float] = field(default_factory=dict)
@@ -47,9 +47,9 @@ class Pulse:
         """One request to each partition."""
         for partition in range(REQUESTS.partitions):
             name = self._name(partition)
-            event = self.field.toy.requested(name)
+            event = self.on.toy.requested(name)
             value, headers = encode(event)
-            key = self.field.toy.prefix + name
+            key = self.on.toy.prefix + name
             self.asked[key] = (partition, asyncio.get_running_loop().time())
             await producer.send(REQUESTS.name, value, key.encode(), headers=headers)
 
@@ -57,7 +57,7 @@ class Pulse:
         while True:
             self._number += 1
             name = f"pulse-{self._number}"
-            if (murmur2((self.field.toy.prefix + name).encode()) & 0x7FFFFFFF) % REQUESTS.partitions == partition:
+            if (murmur2((self.on.toy.prefix + name).encode()) & 0x7FFFFFFF) % REQUESTS.partitions == partition:
                 return name
 
     async def hear(self, consumer: AIOKafkaConsumer) -> None:
@@ -122,7 +122,7 @@ async def _measure(pulse: Pulse, name: str, members: list[Member], change: Chang
     await asyncio.sleep(_CALM_SECONDS)
     begun = asyncio.get_running_loop().time()
     before = sum(_refusals(member) for member in members)
-    changing = asyncio.ensure_future(change(pulse.field, members))
+    changing = asyncio.ensure_future(change(pulse.on, members))
     seconds = await _answers(pulse, begun)
     await changing
     await until(

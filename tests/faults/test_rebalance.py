@@ -15,5 +15,6 @@ async def test_every_partition_answers_again_and_nobody_is_refused_when_members_
     async with field_on(own_stack, tmp_path) as field:
         session = field.toy.settings.session_timeout_ms / 1000
         found = await stalls(field, rounds=1)
+    print(*found, sep="\n")
     assert {stall.change for stall in found if stall.seconds > session + _BEYOND_SESSION_SECONDS} == set(), found
     assert {stall.change for stall in found if stall.refusals} == set(), found
