@@ -26,6 +26,7 @@ from schemas.attributes import (
     time_of,
 )
 from schemas.base import EventData
+from schemas.bounds import SETTINGS_BYTES
 from schemas.evolution.upcasting import Malformed, newest, upcast
 from schemas.ids import root_traceparent, trace_id
 from schemas.json_text import NoJson, parse, storable
@@ -35,7 +36,7 @@ from schemas.steps import SERVICES
 from schemas.topics import CATALOGUE, EVENT_TYPES, REQUESTS, TOPIC_OF
 
 SEQUENCE_DIGITS = 16
-REQUEST_BYTES = 512 * 1024
+REQUEST_BYTES = SETTINGS_BYTES
 """A request has to fit into one record, with its plan into another."""
 REQUEST_PARTS = 10_000
 """Objects and lists of a request at most: in memory each takes fifty times what it takes as text."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from schemas.bounds import RECORD_BYTES
 from schemas.topics import Topic
 from services.chassis.identity.metadata import FoundTopic
-from services.chassis.publisher import RECORD_BYTES
 
 Action = Literal["create", "configure", "conflict", "note"]
 """create, configure: `topics apply` does it. conflict: for a person to decide. note: differs, and everything works."""

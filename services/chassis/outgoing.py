@@ -13,7 +13,8 @@ from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.producer.message_accumulator import BatchBuilder
 from sqlalchemy import Row
 
-from services.chassis.publisher import BATCH_BYTES, RECORD_BYTES
+from schemas.bounds import RECORD_BYTES
+from services.chassis.publisher import BATCH_BYTES
 from services.chassis.records import Partition
 from services.chassis.store import record_headers
 

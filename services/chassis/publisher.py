@@ -9,6 +9,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from schemas.base import EventData
+from schemas.bounds import RECORD_BYTES
 from schemas.envelope import Event, encode
 from schemas.ids import child_traceparent, new_id
 from schemas.topics import TOPIC_OF, aggregate_key
@@ -21,8 +22,6 @@ _log = get_logger(__name__)
 _PROBE_SECONDS = 5.0
 _LOSSY_IN_FLIGHT = 1000
 _RETRY_SECONDS = 0.1
-RECORD_BYTES = 1024 * 1024
-"""A record with its key and headers at most; Kafka's own default for what a broker takes."""
 BATCH_BYTES = 256 * 1024
 """Records that leave together at most."""
 

@@ -16,6 +16,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from schemas.bounds import RECORD_BYTES
 from services.chassis import metrics, store
 from services.chassis.cluster import Cluster
 from services.chassis.deadletters.copies import Copies
@@ -23,7 +24,7 @@ from services.chassis.exclusive import Exclusive, exclusive
 from services.chassis.health import Health
 from services.chassis.logging import get_logger
 from services.chassis.outgoing import Batch, Outgoing, TooLarge
-from services.chassis.publisher import RECORD_BYTES, make_producer, stop_quietly
+from services.chassis.publisher import make_producer, stop_quietly
 from services.chassis.reach import start
 from services.chassis.signals import Signals, Subscription
 from services.chassis.surroundings import Backoff, described, is_surroundings, wait_or_stop

@@ -16,6 +16,7 @@ from sqlalchemy.event import listen
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from schemas.attributes import PREFIX
+from schemas.bounds import HEADER_BYTES, RECORD_BYTES
 from schemas.envelope import CONTENT_TYPE, Event, wire_attributes, wire_data
 from schemas.topics import TOPIC_OF, aggregate_key
 from services.chassis.aggregate import AggregateType, Domain, Ref
@@ -25,6 +26,8 @@ from services.chassis.tables import HEADER_COLUMNS, OPERATIONAL, PROJECTION
 from services.chassis.unit import Row
 
 OUTBOX_CHANNEL = "outbox"
+_SURELY_FITS = (RECORD_BYTES - HEADER_BYTES) // 4
+"""Characters: one has at most four bytes."""
 INBOX_WINDOW = timedelta(days=30)
 """A record is a producer's duplicate when it was appended at most this long behind the record that counts."""
 _MARGIN = timedelta(days=1)
@@ -319,6 +322,20 @@ def _update_statement(table: str, extra: tuple[tuple[str, str], ...]) -> TextCla
     )
 
 
+class EventTooLarge(ValueError):
+    """An own event that no record can hold: nothing is decided by it, rather than held up behind it for ever."""
+
+
+def _payload(event: Event) -> str:
+    payload = wire_data(event.data)
+    if len(payload) > _SURELY_FITS and (size := len(payload.encode())) > RECORD_BYTES - HEADER_BYTES:
+        raise EventTooLarge(
+            f"{event.type} of {event.subject} has {size} bytes and a record holds {RECORD_BYTES - HEADER_BYTES}: what it was made of "
+            "must be bounded (schemas/bounds.py)"
+        )
+    return payload
+
+
 async def fill_outbox(connection: AsyncConnection, events: Sequence[Event]) -> None:
     """Queue own events for the relay, in order, and wake it at commit."""
     if not events:
@@ -330,7 +347,7 @@ async def fill_outbox(connection: AsyncConnection, events: Sequence[Event]) -> N
         columns["aggregatetype"].append(TOPIC_OF[event.type].name)
         columns["aggregateid"].append(aggregate_key(event.data))
         columns["type"].append(PREFIX + event.type)
-        columns["payload"].append(wire_data(event.data))
+        columns["payload"].append(_payload(event))
         for name in HEADER_COLUMNS:
             columns[name].append(known.get(name))
     await connection.execute(INSERT_OUTBOX, columns)

@@ -5,9 +5,11 @@ import json
 
 from aiokafka import ConsumerRecord
 
+from schemas.json_text import NoJson, parse, storable
+from schemas.reasons import Reason
 from services.chassis import log
 from services.chassis.cluster import Cluster
-from services.chassis.records import appended_at
+from services.chassis.records import appended_at, name_shown
 from services.cli.output import printable
 from services.cli.settings import CliSettings
 from services.cli.stack import broker
@@ -25,7 +27,7 @@ async def records_of(
     """What the topic holds now, in the order of time: of all keys or one, at most the newest `limit`. Raises UnknownTopic."""
     found: list[ConsumerRecord] = []
     async for chunk in log.read(cluster, await log.bounds(cluster, [topic])):
-        found += [record for record in chunk if key is None or record.key == key.encode()]
+        found += [record for record in chunk if key is None or record.key == key.encode(errors="surrogateescape")]
     found.sort(key=lambda record: (record.timestamp, record.partition, record.offset))
     return found if limit is None else found[max(0, len(found) - limit) :]
 
@@ -39,7 +41,7 @@ def as_json(record: ConsumerRecord) -> str:
             "offset": record.offset,
             "timestamp": _time(record),
             "key": _text(record.key),
-            "headers": {name: _text(value) for name, value in record.headers},
+            "headers": {name_shown(name): _text(value) for name, value in record.headers},
             "value": _value(record.value),
         },
         ensure_ascii=False,
@@ -49,7 +51,7 @@ def as_json(record: ConsumerRecord) -> str:
 def as_text(record: ConsumerRecord) -> str:
     """One record for people: where it lies, its headers, its value as indented JSON."""
     lines = [f"{record.topic} [{record.partition}] @ {record.offset}  {_time(record)}  key {_text(record.key)}"]
-    lines += [f"  {name}: {_text(value)}" for name, value in record.headers]
+    lines += [f"  {name_shown(name)}: {_text(value)}" for name, value in record.headers]
     value = _value(record.value)
     shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
     return "\n".join([printable(line) for line in [*lines, *(f"  {line}" for line in shown.splitlines()), ""]])
@@ -64,8 +66,12 @@ def _text(raw: bytes | None) -> str | None:
 
 
 def _value(raw: bytes | None) -> object:
-    """The JSON in `raw`, or its text where it is none."""
+    """The JSON in `raw`, or its text where it is none that can be shown."""
+    faults: list[Reason] = []
     try:
-        return json.loads(raw or b"null")
-    except ValueError:
+        parsed = parse(b"null" if raw is None else raw)
+        if not parsed.plain:
+            storable(parsed.value, "", faults)
+    except NoJson:
         return _text(raw)
+    return _text(raw) if faults else parsed.value

@@ -7,15 +7,13 @@ from typing import Any
 from fastapi import Request
 
 from schemas.attributes import PREFIX
-from schemas.envelope import Event, Unreadable, decode
+from schemas.envelope import REQUEST_BYTES, Event, Unreadable, decode
 from schemas.ids import new_id
 from schemas.reasons import Reason, shown
 from schemas.requests import JobRequested
 from services.chassis.problem import Problem
 
 EDGE = "neuroweaver/edge"
-BODY_BYTES_AT_MOST = 512 * 1024
-"""A request has to fit into one record, with its plan into another."""
 
 
 async def read_body(request: Request) -> bytes:
@@ -27,8 +25,8 @@ async def read_body(request: Request) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > BODY_BYTES_AT_MOST:
-            message = f"the request has more than {BODY_BYTES_AT_MOST} bytes; refer to data, do not send it"
+        if len(body) > REQUEST_BYTES:
+            message = f"the request has more than {REQUEST_BYTES} bytes; refer to data, do not send it"
             raise Problem(413, "The request is too large", message)
     return bytes(body)
 

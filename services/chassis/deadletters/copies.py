@@ -15,13 +15,14 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeEr
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from schemas.bounds import RECORD_BYTES
 from schemas.topics import dead_letter_topic
 from services.chassis import metrics
 from services.chassis.cluster import Cluster
 from services.chassis.deadletters.rows import headers_of
 from services.chassis.health import Health
 from services.chassis.logging import get_logger
-from services.chassis.publisher import RECORD_BYTES, make_producer, stop_quietly
+from services.chassis.publisher import make_producer, stop_quietly
 from services.chassis.records import Place, name_shown, named
 from services.chassis.surroundings import described, is_surroundings, wait_or_stop
 

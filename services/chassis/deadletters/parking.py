@@ -5,6 +5,7 @@ holds up what it touches as well. Own events are never parked (design section 3,
 The order that is kept is the one that exists: that of a partition.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from services.chassis.aggregate import Domain
 from services.chassis.deadletters.rows import Fault, row_of
 from services.chassis.records import Partition, Place, Record, named, place_of
 
+_NAME_BYTES = 256
 Opened = tuple[Record, Event | None]
 """A record with the event in it; None where reading it failed for a fault of ours."""
 
@@ -54,8 +56,13 @@ def waits_for(domain: Domain, record: Record, event: Event | None) -> frozenset[
 
 
 def key_name(record: Record) -> frozenset[str]:
-    """The name that stands for all records of one key."""
-    return frozenset() if record.key is None else frozenset({"/" + record.key.decode("utf-8", "backslashreplace")})
+    """The name that stands for all records of one key, as text that any database and index takes."""
+    if record.key is None:
+        return frozenset()
+    name = record.key[:_NAME_BYTES].decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
+    if len(record.key) > _NAME_BYTES:
+        name += "~" + hashlib.sha256(record.key).hexdigest()
+    return frozenset({"/" + name})
 
 
 def divide(

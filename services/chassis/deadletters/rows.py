@@ -21,6 +21,7 @@ from services.chassis.records import Partition, Place, Record, appended_at, name
 
 LetterState = Literal["unreadable", "failed", "parked", "discarded"]
 STATES: tuple[LetterState, ...] = ("unreadable", "failed", "parked", "discarded")
+_SAID_CHARACTERS = 8000
 WITHHELD = "state IN ('failed', 'parked')"
 
 _COLUMNS = """topic, partition, "offset", state, key, value, CAST(headers AS text) AS headers, event_type, event_id, correlation_id,
@@ -241,7 +242,9 @@ async def search(
 
 async def failed_again(connection: AsyncConnection, place: Place, fault: Fault) -> None:
     """Note another attempt that failed; what was parked holds up others itself from now on, and gets its copy."""
-    await connection.execute(_FAILED, {**_at(place), "error": _storable(fault.error), "stack": fault.stack})
+    await connection.execute(
+        _FAILED, {**_at(place), "error": _storable(fault.error), "stack": fault.stack and _storable(fault.stack)}
+    )
     await connection.execute(_UNPUBLISH, _at(place))
 
 
@@ -301,7 +304,8 @@ def _at(place: Place) -> dict[str, object]:
 
 
 def _storable(said: str) -> str:
-    return said.replace("\x00", "\\x00")
+    """Text of others as a database takes it, and not without end."""
+    return said[:_SAID_CHARACTERS].replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def headers_of(encoded: str) -> tuple[tuple[str, bytes | None], ...]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from prometheus_client import Counter, Gauge
 from structlog.contextvars import bound_contextvars
 
+from schemas.bounds import fitting_fault, fitting_result
 from schemas.envelope import Event
 from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, StepStarted
 from schemas.progress import StepProgressed
@@ -324,13 +325,13 @@ def _announce(command: Command, held: Held, outcome: Outcome) -> str:
     match outcome:
         case Completed(result, decisions):
             inputs = {name: ref.sha256 for name, ref in request.inputs.items()}
-            result = result.model_copy(update={"inputs": inputs})
+            result = fitting_result(result.model_copy(update={"inputs": inputs}))
             for extra in decisions:
                 command.unit.apply(extra, held.started)
             command.unit.apply(decision(request, StepCompleted, result=result), held.started)
             return "completed"
         case Failed(fault):
-            command.unit.apply(decision(request, StepFailed, fault=fault), held.started)
+            command.unit.apply(decision(request, StepFailed, fault=fitting_fault(fault)), held.started)
             return "failed"
     raise TypeError(f"{outcome} is no outcome of an attempt that was not cancelled")
 

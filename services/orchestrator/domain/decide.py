@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from schemas.base import EventData
+from schemas.bounds import fitting_fault
 from schemas.jobs import (
     CAUSES,
     JobAccepted,
@@ -203,7 +204,7 @@ def _completed(state: JobState, job: Accepted) -> JobCompleted:
 
 
 def _failed(job: Accepted, step: str | None, fault: StepFault) -> JobFailed:
-    return JobFailed(job_id=job.request.job_id, step=step, fault=fault)
+    return JobFailed(job_id=job.request.job_id, step=step, fault=fitting_fault(fault))
 
 
 def _cancelled(state: JobState, job: Accepted) -> JobCancelled:

@@ -11,18 +11,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.bounds import SETTINGS_BYTES, fitting_reasons
 from schemas.jobs import JobAccepted
-from schemas.reasons import Reason, reasons_of, shortened, shown
+from schemas.reasons import Reason, reasons_of, shown
 from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, Policy
 from services.orchestrator.domain.planning import PlanFault, plan
 
-REASONS_AT_MOST = 50
-FIELD_AT_MOST, MESSAGE_AT_MOST = 200, 1000
-"""Characters in a reason: path and message may hold what the sender made up, and all reasons have to fit into a record."""
 DEADLINE_AT_MOST = timedelta(days=3650)
-ACCEPTED_BYTES_AT_MOST = 512 * 1024
-"""A plan repeats the settings of its purpose in every step, and has to fit into one record (Kafka's default: 1 MiB)."""
 
 
 @dataclass(frozen=True)
@@ -90,22 +86,17 @@ def _faults_of_deadline(request: JobRequest, now: datetime) -> list[Reason]:
 def _faults_of_size(request: JobRequest, steps: tuple[PlannedStep, ...]) -> list[Reason]:
     accepted = JobAccepted(job_id=request.job_id, request=request, plan=steps, policy=Policy())
     size = len(accepted.model_dump_json().encode())
-    if size <= ACCEPTED_BYTES_AT_MOST:
+    if size <= SETTINGS_BYTES:
         return []
     return [
         Reason(
             field="(request)",
             value=f"{size} bytes",
-            message=f"request and plan together take more than {ACCEPTED_BYTES_AT_MOST} bytes",
+            message=f"request and plan together take more than {SETTINGS_BYTES} bytes",
             remedy="use shorter rules and prompts, or fewer steps",
         )
     ]
 
 
 def _refused(reasons: Sequence[Reason]) -> Refused:
-    return Refused(tuple(_shortened(reason) for reason in reasons[:REASONS_AT_MOST]))
-
-
-def _shortened(reason: Reason) -> Reason:
-    update = {"field": shortened(reason.field, FIELD_AT_MOST), "message": shortened(reason.message, MESSAGE_AT_MOST)}
-    return reason.model_copy(update=update)
+    return Refused(fitting_reasons(reasons))

@@ -4,13 +4,14 @@ import asyncio
 
 import pytest
 
+from schemas.bounds import RECORD_BYTES
 from schemas.envelope import Event, encode
 from schemas.jobs import JobRejected
 from schemas.reasons import Reason
 from schemas.topics import JOBS
 from services.chassis import relay as relaying
 from services.chassis import store
-from services.chassis.publisher import RECORD_BYTES, make_producer, outside_event
+from services.chassis.publisher import make_producer, outside_event
 from tests.toy import Toy, until
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from aiokafka import ConsumerRecord
 
 from services.cli.topic_reader import as_json, as_text
@@ -42,6 +43,22 @@ def test_a_program_reads_one_line_with_the_same() -> None:
         "topic": "neuroweaver.jobs", "partition": 2, "offset": 17, "timestamp": "2026-01-01T00:00:00.250Z", "key": "job-1",
         "headers": {"ce_id": "1", "odd": None}, "value": {"a": "ä"},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"a": ' + b"[" * 2000 + b"]" * 2000 + b"}", b"[" * 100_000, b'{"a": "\\ud800"}', b'{"a": NaN}', b'{"a": 1e999}', b"\xff\x00",
+        b'{"a": ' + b"9" * 5000 + b"}", b"",
+    ],
+    ids=["deep", "open", "surrogate", "nan", "huge", "bytes", "digits", "empty"],
+)  # fmt: skip
+def test_what_could_not_be_printed_as_json_is_printed_as_its_bytes(value: bytes) -> None:
+    odd = record(value, ("Z\udcfcrich", b"\xff"), key=b"\x00\xff")
+    line = json.loads(as_json(odd).encode())
+    assert line["value"] == value.decode(errors="backslashreplace")
+    assert line["headers"] == {"Z\\xfcrich": "\\xff"}
+    assert as_text(odd).encode()
 
 
 def test_bytes_that_are_no_json_are_shown_and_cannot_steer_the_terminal() -> None:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.bounds import REASONS_AT_MOST
 from schemas.reasons import Reason
 from services.orchestrator.domain.content import content_digest
-from services.orchestrator.domain.validation import REASONS_AT_MOST, Examined, Refused, examine
+from services.orchestrator.domain.validation import Examined, Refused, examine
 from tests.unit.orchestrator.story import START, a_request
 
 

@@ -1,0 +1,92 @@
+"""What our services say always fits into a record: text and numbers of others are cut where an event is made of them.
+
+Bounds are no part of the schemas: a reader takes what older releases wrote. Bytes are those of the JSON.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from pydantic_core import to_json
+
+from schemas.jobs import StepFault, StepResult
+from schemas.reasons import Reason
+
+RECORD_BYTES = 1024 * 1024
+"""A record with its key and headers at most; Kafka's own default for what a broker takes."""
+HEADER_BYTES = 16 * 1024
+"""Of them for key, headers and the record's own frame: each attribute has at most 512 characters."""
+SETTINGS_BYTES = 512 * 1024
+"""A request together with its plan, which repeats the settings of its purpose in every step, and so the settings of a step."""
+RESULT_BYTES = 4 * 1024
+"""What one step says of its outcome; what follows of a job carries this of each of up to a hundred steps."""
+REASONS_AT_MOST = 50
+LINES_AT_MOST = 50
+_FIELD_BYTES, _VALUE_BYTES, _MESSAGE_BYTES, _REMEDY_BYTES = 400, 400, 1200, 800
+_CAUSE_BYTES, _SAID_BYTES, _LINE_BYTES, _FACT_BYTES = 64, 8000, 1000, 300
+_LEFT_OUT = "left_out"
+_V = TypeVar("_V")
+
+
+def bytes_of(value: object) -> int:
+    """How long `value` is as JSON."""
+    return len(to_json(value))
+
+
+def cut(text: str, limit: int) -> str:
+    """So much of the beginning of a text as fits into `limit` bytes of JSON, with a sign where it was cut."""
+    if len(text) * 6 + 2 <= limit or (size := bytes_of(text)) <= limit:
+        return text
+    kept = text[:limit]
+    while (size := bytes_of(kept)) > limit - 3:
+        kept = kept[: min(len(kept) - 1, len(kept) * (limit - 3) // size)]
+    return kept + "…"
+
+
+def fitting_reason(reason: Reason) -> Reason:
+    """A reason of at most 3 KB."""
+    return Reason(
+        field=cut(reason.field, _FIELD_BYTES),
+        value=None if reason.value is None else cut(reason.value, _VALUE_BYTES),
+        message=cut(reason.message, _MESSAGE_BYTES),
+        remedy=cut(reason.remedy, _REMEDY_BYTES),
+    )
+
+
+def fitting_reasons(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """The first fifty, each of at most 3 KB."""
+    return tuple(fitting_reason(reason) for reason, _ in zip(reasons, range(REASONS_AT_MOST), strict=False))
+
+
+def fitting_fault(fault: StepFault) -> StepFault:
+    """A fault of at most 210 KB, whatever an executor said."""
+    return StepFault(
+        cause=cut(fault.cause, _CAUSE_BYTES),
+        message=cut(fault.message, _SAID_BYTES),
+        reasons=fitting_reasons(fault.reasons),
+        log_tail=tuple(cut(line, _LINE_BYTES) for line in fault.log_tail[-LINES_AT_MOST:]),
+    )
+
+
+def fitting_result(result: StepResult) -> StepResult:
+    """A result whose metrics and facts take RESULT_BYTES at most; what is left out is said, and is in the step's artifact."""
+    if bytes_of(result.metrics) + bytes_of(result.facts) <= RESULT_BYTES:
+        return result
+    room = RESULT_BYTES - _FACT_BYTES
+    facts = _first({name: cut(text, _FACT_BYTES) for name, text in result.facts.items()}, room // 2)
+    metrics = _first(result.metrics, room - bytes_of(facts))
+    missing = (
+        f"{len(result.metrics) - len(metrics)} metrics and {len(result.facts) - len(facts)} facts: too long for an event"
+    )
+    return result.model_copy(update={"metrics": metrics, "facts": {**facts, _LEFT_OUT: missing}})
+
+
+def _first(entries: Mapping[str, _V], limit: int) -> dict[str, _V]:
+    """The entries that fit, in their order."""
+    kept: dict[str, _V] = {}
+    size = 2
+    for name, value in entries.items():
+        size += bytes_of({name: value})
+        if size > limit:
+            break
+        kept[name] = value
+    return kept
