@@ -30,6 +30,17 @@ Moment = Annotated[AwareDatetime, AfterValidator(in_calendar)]
 """A time with its zone, within the years that everybody can keep and give back."""
 
 
+def storable(text: str) -> str:
+    """The text. Raises ValueError for a NUL or a lone surrogate, which no database keeps."""
+    if "\x00" in text or (not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text)):
+        raise ValueError("the text holds a NUL or a lone surrogate; send valid Unicode text")
+    return text
+
+
+Storable = Annotated[str, AfterValidator(storable)]
+"""Text that every database keeps."""
+
+
 class Frozen(BaseModel):
     """An immutable value that ignores fields it does not know: consumers are tolerant, design section 3."""
 

@@ -10,7 +10,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field
 
 from schemas.attributes import ATTRIBUTE_LIMIT
-from schemas.base import Strict
+from schemas.base import Storable, Strict
 from schemas.envelope import Event
 from schemas.reasons import Reason
 from schemas.requests import JobCancelRequested, JobRequest, JobRequested
@@ -42,8 +42,8 @@ _BODY = {
 class CancelRequest(Strict):
     """Why a job is no longer wanted; may be left out."""
 
-    requester: str = Field(default="unknown", min_length=1, max_length=256, description="Who asks.")
-    reason: str = Field(default="", max_length=2000, description="Why, in words.")
+    requester: Storable = Field(default="unknown", min_length=1, max_length=256, description="Who asks.")
+    reason: Storable = Field(default="", max_length=2000, description="Why, in words.")
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -2,17 +2,21 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from schemas.base import Strict
+from schemas.base import Storable, Strict
 from services.chassis.deadletters import rows
 from services.chassis.deadletters.handling import Handling, NoSuchLetter, NotNow, Retried, discard, retry
 from services.chassis.deadletters.listing import LetterFilter, ListedLetter, find
 from services.chassis.deadletters.rows import DeadLetter, LetterState
 from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.records import Place, named
+
+TopicName = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="As Kafka allows it.")]
+Number = Annotated[int, Path(ge=0, lt=2**31, description="Of the partition.")]
+Offset = Annotated[int, Path(ge=0, lt=2**63, description="Of the record.")]
 
 
 class LetterList(Strict):
@@ -26,8 +30,8 @@ class LetterList(Strict):
 class DiscardRequest(Strict):
     """Why, and who says so."""
 
-    reason: str = Field(min_length=1, max_length=2000, description="Why it is given up; recorded for ever.")
-    discarded_by: str = Field(min_length=1, max_length=256, description="Who gives it up.")
+    reason: Storable = Field(min_length=1, max_length=2000, description="Why it is given up; recorded for ever.")
+    discarded_by: Storable = Field(min_length=1, max_length=256, description="Who gives it up.")
 
 
 def dead_letter_router(engine: AsyncEngine, handling: Handling) -> APIRouter:
@@ -44,7 +48,7 @@ def dead_letter_router(engine: AsyncEngine, handling: Handling) -> APIRouter:
             return LetterList(service=service, counts=await rows.count(connection), dead_letters=tuple(found))
 
     @router.get(path, responses={404: refusals[404]}, summary="One dead letter, with its bytes and where it failed")
-    async def show_one(topic: str, partition: int, offset: int) -> DeadLetter:
+    async def show_one(topic: TopicName, partition: Number, offset: Offset) -> DeadLetter:
         place = (topic, partition, offset)
         async with engine.connect() as connection:
             found = await rows.show(connection, place)
@@ -53,7 +57,7 @@ def dead_letter_router(engine: AsyncEngine, handling: Handling) -> APIRouter:
         return found
 
     @router.post(path + "/retry", responses=refusals, summary="Handle it again, then what is parked behind it, in order")
-    async def try_again(topic: str, partition: int, offset: int) -> Retried:
+    async def try_again(topic: TopicName, partition: Number, offset: Offset) -> Retried:
         place = (topic, partition, offset)
         try:
             return await retry(engine, handling, place)
@@ -63,7 +67,7 @@ def dead_letter_router(engine: AsyncEngine, handling: Handling) -> APIRouter:
             raise Problem(409, "Not now", str(error)) from error
 
     @router.post(path + "/discard", responses=refusals, summary="Give it up for ever; what is parked behind it goes on")
-    async def give_up(topic: str, partition: int, offset: int, request: DiscardRequest) -> Retried:
+    async def give_up(topic: TopicName, partition: Number, offset: Offset, request: DiscardRequest) -> Retried:
         place = (topic, partition, offset)
         try:
             return await discard(engine, handling, place, request.reason, request.discarded_by)

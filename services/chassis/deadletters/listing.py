@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schemas.base import Frozen, Moment
+from schemas.base import Frozen, Moment, Storable
 from services.chassis.deadletters import rows
 from services.chassis.deadletters.rows import DeadLetter, LetterState
 
@@ -18,9 +18,9 @@ class LetterFilter(Frozen):
     state: LetterState | None = Field(
         default=None, description="unreadable, failed, parked or discarded; all but discarded."
     )
-    type: str | None = Field(default=None, description="Type of the event in it.")
-    error: str | None = Field(default=None, description="Text that the error contains, in any case.")
-    key: str | None = Field(default=None, description="The record's key.")
+    type: Storable | None = Field(default=None, max_length=256, description="Type of the event in it.")
+    error: Storable | None = Field(default=None, max_length=2000, description="Text that the error contains, in any case.")
+    key: Storable | None = Field(default=None, max_length=2000, description="The record's key.")
     since: Moment | None = Field(default=None, description="Appended to the log at this time or later.")
     until: Moment | None = Field(default=None, description="Appended to the log before this time.")
     limit: int = Field(default=100, ge=1, le=MOST, description="At most so many.")

@@ -89,3 +89,21 @@ async def test_what_decompresses_beyond_the_bound_is_a_dead_letter_and_what_is_b
         assert f"up to {KEPT_BYTES} are read" in letter.error
         await until(lambda: service.health.ready, what=lambda: service.health.missing)
         assert (await replay.verify(toy.runtime().projection)).differences == 0
+
+
+async def test_any_key_is_handled_while_records_of_its_partition_are_held_up(toy: Toy) -> None:
+    kafka = toy.settings.kafka_bootstrap
+    toy.domain.poison = lambda event: event.correlation_id == toy.prefix + "bad"
+    keys = [(42).to_bytes(8, "big"), b"\xff\x00\xfe", b"k" * 500_000, b"", None]
+    async with toy.running() as service:
+        bad = await send_batch(kafka, REQUESTS.name, PARTITION, [asking(toy, "bad")])
+        await until(lambda: letter_at(toy, bad))
+        records = [asking(toy, f"{number}")._replace(key=key) for number, key in enumerate(keys)]
+        await send_batch(kafka, REQUESTS.name, PARTITION, [*records, asking(toy, "behind")])
+        toy.domain.poison = lambda event: event.correlation_id in (toy.prefix + "bad", toy.prefix + "odd")
+        odd = [RawRecord(asking(toy, "odd").value, asking(toy, "odd").headers, key) for key in keys]
+        await send_batch(kafka, REQUESTS.name, PARTITION, odd)
+        await send_batch(kafka, REQUESTS.name, PARTITION, [asking(toy, "last")])
+        await until(lambda: answered(toy, *(f"{number}" for number in range(len(keys))), "behind", "last"))
+        await until(lambda: service.health.ready, what=lambda: service.health.missing)
+        assert (await replay.verify(toy.runtime().projection)).differences == 0

@@ -19,7 +19,7 @@ from services.chassis.batch import RecordFailure
 from services.chassis.deadletters.handling import waits
 from services.chassis.deadletters.limit import WINDOW, Limit, LimitReached
 from services.chassis.deadletters.listing import arranged
-from services.chassis.deadletters.parking import Division, Opened, divide
+from services.chassis.deadletters.parking import Division, Opened, divide, key_name
 from services.chassis.deadletters.rows import DeadLetter, Fault, Letter
 from services.chassis.isolation import Groups, Isolation
 from services.chassis.numbering import SequenceGap
@@ -269,3 +269,12 @@ async def test_a_fault_of_the_surroundings_is_no_poison() -> None:
 
     with pytest.raises(ConnectionResetError):
         await isolation(Away()).run({HERE: [cancel(0, "job-a")[0]]})
+
+
+@given(st.binary(max_size=600), st.binary(max_size=600))
+def test_the_name_of_a_key_is_short_text_and_another_for_another_key(one: bytes, other: bytes) -> None:
+    names = [name for key in (one, other) for name in key_name(Lying(0, key))]
+    assert (names[0] == names[1]) == (one == other) or b"\\" in one + other
+    for name in names:
+        assert "\x00" not in name
+        assert len(name.encode()) < 1200
