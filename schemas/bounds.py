@@ -21,7 +21,7 @@ RESULT_BYTES = 4 * 1024
 """What one step says of its outcome; what follows of a job carries this of each of up to a hundred steps."""
 REASONS_AT_MOST = 50
 LINES_AT_MOST = 50
-_FIELD_BYTES, _VALUE_BYTES, _MESSAGE_BYTES, _REMEDY_BYTES = 400, 400, 1200, 800
+_FIELD_BYTES, _VALUE_BYTES, _MESSAGE_BYTES, _REMEDY_BYTES = 200, 400, 1200, 800
 _CAUSE_BYTES, _SAID_BYTES, _LINE_BYTES, _FACT_BYTES = 64, 8000, 1000, 300
 _LEFT_OUT = "left_out"
 _V = TypeVar("_V")
