@@ -23,7 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
 from schemas.artifacts import ArtifactRef, Manifest, ManifestEntry
-from services.chassis.durable import flush, place, sync
+from services.chassis.durable import flush, mark_used, place, sync
 from services.chassis.storage import foreign, writing
 from services.chassis.surroundings import described
 
@@ -98,6 +98,7 @@ class ArtifactStore:
             except ArtifactCorrupt:
                 shutil.rmtree(target)
             else:
+                mark_used(target)
                 return target
         temporary = cache / "tmp" / uuid.uuid4().hex
         with writing(cache, ref.size):

@@ -1,5 +1,6 @@
 """Files that are on disk when a call returns, and folders that appear whole or not at all, on every file system we meet."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -18,6 +19,12 @@ def sync(path: Path) -> None:
         _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def mark_used(folder: Path) -> None:
+    """Note that a download is of use now: what was not used for long is removed. Where it cannot be noted, it is fetched again."""
+    with contextlib.suppress(OSError):
+        os.utime(folder)
 
 
 def flush(file: BinaryIO) -> None:

@@ -20,7 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from schemas.artifacts import Manifest, ManifestEntry
 from services.chassis.artifacts import canonical, safe_path
-from services.chassis.durable import place
+from services.chassis.durable import mark_used, place
 from services.chassis.storage import writing
 
 Repository = Literal["model", "dataset"]
@@ -118,6 +118,7 @@ def _download(fs: fsspec.AbstractFileSystem, root: str, cache: Path) -> Path:
                 _rename(temporary, target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
+    mark_used(target)
     return target / names[root] if single else target
 
 
@@ -178,6 +179,7 @@ def _from_hub(repo: str, revision: str | None, cache: Path, repository: Reposito
             f"no such file or folder here, and the hub cannot be reached to look for {what}",
             "give a path that this service can read, or let it reach the hub (HF_ENDPOINT, HTTPS_PROXY, HF_HUB_OFFLINE=0)",
         ) from error
+    mark_used(Path(folder).parent.parent)
     return Path(folder)
 
 

@@ -29,6 +29,8 @@ from services.chassis.replay.projection import Projection
 from services.chassis.replay.rebuild import engine_of
 from services.chassis.replay.restore import restore
 from services.chassis.replay.runs import Busy
+from services.chassis.retention.rows import chassis_removers
+from services.chassis.retention.run import Remover, Retention
 from services.chassis.settings import ServiceSettings
 from services.chassis.signals import Signals
 from services.chassis.surroundings import Backoff, ReadsOnly, described, is_surroundings, wait_or_stop
@@ -37,7 +39,6 @@ from services.chassis.ticker import Ticker
 _log = get_logger(__name__)
 _PROBE_SECONDS = 2.0
 _BROKER_SILENT_SECONDS = 15.0
-_PRUNE_SECONDS = 3600.0
 _LETTERS_SECONDS = 10.0
 
 Task = Callable[[asyncio.Event], Awaitable[None]]
@@ -58,6 +59,7 @@ class Runtime:
     ) -> None:
         self.settings, self.service, self.domain, self.effects = settings, service, domain, effects
         self.topics = tuple(topics)
+        self._removers: tuple[Remover, ...] = ()
         url = settings.database_url_for(service)
         patience = settings.session_timeout_ms / 1000
         connect = partial(
@@ -96,6 +98,17 @@ class Runtime:
         topics = tuple(topic.name for topic in self.topics)
         url = self.settings.database_url_for(self.service)
         return Reading(self.service, self.domain.source, topics, self.settings.cluster, url)
+
+    @property
+    def retention(self) -> Retention:
+        """What this service removes, and when."""
+        policy = self.settings.retention
+        removers = (*chassis_removers(self.engine, policy), *self._removers)
+        return Retention(self.service, removers, policy.every_seconds, self.engine)
+
+    def keep(self, removers: Sequence[Remover]) -> None:
+        """Have the retention policy applied to more than what every service has."""
+        self._removers = (*self._removers, *removers)
 
     def transact(self, refs: Iterable[Ref]) -> AbstractAsyncContextManager[Command]:
         """One locked transaction on `refs`, for a timer, worker or HTTP command. Raises OtherDeployment."""
@@ -152,7 +165,7 @@ class Runtime:
         loops: list[tuple[str, Task]] = [
             ("consumer", partial(self.group.while_free, loop=consumer.run, alone=False)),
             ("ticker", self._alone(ticker.run)),
-            ("prune", self._prune),
+            ("retention", self._alone(self.retention.run)),
             ("dead-letters", self._alone(self._look_at_dead_letters)),
             ("catalogue", self._catalogue.run),
         ]
@@ -228,16 +241,6 @@ class Runtime:
                 reason += f": {trouble}"
             self.health.report("broker", silent is not None and silent < _BROKER_SILENT_SECONDS, reason)
             await wait_or_stop(stop, _PROBE_SECONDS)
-
-    async def _prune(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            try:
-                async with self.engine.begin() as connection:
-                    await connection.execute(store.PRUNE_INBOX)
-            except Exception as error:
-                if not is_surroundings(error):
-                    raise
-            await wait_or_stop(stop, _PRUNE_SECONDS)
 
     async def _look_at_dead_letters(self, stop: asyncio.Event) -> None:
         """Count them, and apply what was parked and waits for nothing any more."""

@@ -14,6 +14,7 @@ from services.chassis.partitions.reading import Reading
 from services.chassis.replay.api import projection_router
 from services.chassis.replay.background import Replays
 from services.chassis.replay.projection import Projection
+from services.chassis.retention.run import Retention
 from services.chassis.runtime import Runtime, Task
 
 
@@ -30,6 +31,7 @@ class Service:
     projection: Projection
     handling: Handling
     reading: Reading
+    retention: Retention
 
 
 def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Task] = ()) -> Service:
@@ -48,4 +50,5 @@ def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Task] = ())
         projection=runtime.projection,
         handling=runtime.handling,
         reading=runtime.reading,
+        retention=runtime.retention,
     )

@@ -7,6 +7,7 @@ from sqlalchemy.engine import make_url
 
 from services.chassis.cluster import Cluster
 from services.chassis.kafka_settings import KafkaSettings
+from services.chassis.retention.policy import RetentionSettings
 
 
 class ServiceSettings(KafkaSettings):
@@ -44,6 +45,9 @@ class ServiceSettings(KafkaSettings):
     lease_seconds: float = Field(default=15.0, gt=0, description="A lease not renewed for so long is taken over.")
     disk_reserve_mb: int = Field(
         default=256, ge=0, description="An executor begins no step while less is free (megabytes) where it writes."
+    )
+    retention: RetentionSettings = Field(
+        default_factory=RetentionSettings, description="What is kept for how long; read from NEUROWEAVER_RETENTION_*."
     )
     policy_backoff_seconds: float = Field(default=5.0, ge=0, description="Wait before a step's first retry.")
     policy_cancel_grace_seconds: float = Field(default=60.0, ge=0, description="Wait for running steps after a cancel.")

@@ -206,6 +206,27 @@ def topics_read(
 
 
 @app.command()
+def retention(
+    services: Annotated[
+        list[str] | None, typer.Argument(help="Services; all when none is named.", metavar="[SERVICE]...")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove what the retention policy (NEUROWEAVER_RETENTION_*) no longer keeps. Exit code 1 when a kind could not be looked through."""
+    for name in services or ():
+        _require_service(name)
+    from schemas.steps import SERVICES
+    from services.cli.retention import run as apply_policy
+    from services.cli.retention import show
+    from services.cli.settings import CliSettings
+
+    found = apply_policy(CliSettings(), services or SERVICES, dry=dry_run)
+    whole = show(found, dry=dry_run, json=json)
+    raise typer.Exit(int(Exit.OK if whole else Exit.FAILED))
+
+
+@app.command()
 def doctor(json: Json = False) -> None:
     """Look for what stands in the way and say what to do. Exit code 1 when something must be mended."""
     from services.cli.doctor import examine

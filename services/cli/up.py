@@ -10,15 +10,18 @@ from collections.abc import Sequence
 
 from schemas.steps import SERVICES
 from services.chassis import topics
-from services.chassis.devstack import state
+from services.chassis.devstack import kept, state
 from services.chassis.devstack.process import open_log
 from services.chassis.devstack.stack import DevStack, running
 from services.chassis.kafka_settings import overrides
 from services.chassis.logging import configure
+from services.chassis.retention.policy import RetentionSettings
+from services.chassis.retention.run import Retention
 from services.chassis.service import Service
 from services.cli import serve
 from services.cli.listening import address_of, listen
 from services.cli.output import err, say
+from services.cli.retention import STACK
 from services.cli.settings import CliSettings
 from services.cli.stack import log_of
 from services.cli.status import print_addresses
@@ -50,9 +53,14 @@ async def _run_services(stack: DevStack, listening: socket.socket) -> None:
         say(f"topics: {len(changes)} differed from the catalogue")
     shared = {**overrides(stack.cluster), "database_url": stack.database_url, "home": stack.home}
     services = [serve.build(name, serve.settings_of(name, **shared)) for name in SERVICES]
+    policy, ending = RetentionSettings(), asyncio.Event()
+    retention = Retention(STACK, kept.removers(stack.home, stack.settings.cache, policy), policy.every_seconds)
+    removing = asyncio.create_task(retention.run(ending))
     announcing = asyncio.create_task(_announce(stack, services, address_of(listening)))
     await serve.serve(services, listening)
     announcing.cancel()
+    ending.set()
+    await removing
 
 
 async def _announce(stack: DevStack, services: Sequence[Service], address: str) -> None:

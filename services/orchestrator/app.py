@@ -6,6 +6,7 @@ from services.chassis.service import Service, assemble
 from services.orchestrator.api import router
 from services.orchestrator.domain.job import JobDomain
 from services.orchestrator.effects import JobEffects
+from services.orchestrator.kept import removers
 from services.orchestrator.settings import OrchestratorSettings
 
 
@@ -14,4 +15,5 @@ def build(settings: OrchestratorSettings) -> Service:
     runtime = Runtime(
         settings, "orchestrator", JobDomain(settings.policy), topics=(REQUESTS, JOBS, PROGRESS), effects=JobEffects()
     )
+    runtime.keep(removers(runtime.engine, settings.retention))
     return assemble(runtime, router=router(runtime, settings))

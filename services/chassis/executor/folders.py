@@ -18,9 +18,9 @@ def checkpoints_of(home: Path, job_id: str, step: str) -> Path:
     return home.resolve() / "checkpoints" / folder_name(job_id) / folder_name(step)
 
 
-def temporary_of(home: Path, lease: str) -> Path:
+def temporary_of(home: Path, service: str, lease: str) -> Path:
     """What one run writes for the time being (its TMPDIR); the name is short because sockets have short names."""
-    return home.resolve() / "tmp" / folder_name(lease)[:12]
+    return home.resolve() / "tmp" / service / folder_name(lease)[:12]
 
 
 def log_of(home: Path, service: str, job_id: str, step: str, attempt: int) -> Path:

@@ -57,7 +57,7 @@ class SubprocessRunner:
         """Supervise one child to its end. However this returns or raises, no process of the child is left."""
         settings = context.settings
         log = log_of(settings.home, context.service, work.request.job_id, work.request.step, work.request.attempt)
-        task, temporary = _task(work, settings), temporary_of(settings.home, work.lease)
+        task, temporary = _task(work, settings), temporary_of(settings.home, context.service, work.lease)
         killed_before, said_before = oom_kills(), _size(log)
         try:
             child = await Child.start(self.module, task, log, temporary)
@@ -107,7 +107,7 @@ def _remove_unfinished(checkpoints: Path, temporary: Path) -> None:
     """What a run that has ended, in whatever way, was writing; and its folders where nothing is left in them."""
     for folder in (temporary, *checkpoints.glob(f"{UNFINISHED}*")):
         shutil.rmtree(folder, ignore_errors=True)
-    remove_empty(checkpoints, levels=4)
+    remove_empty(checkpoints, levels=2)
 
 
 def _size(log: Path) -> int:

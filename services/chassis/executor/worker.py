@@ -23,6 +23,7 @@ from schemas.progress import StepProgressed
 from services.chassis.commands import Command
 from services.chassis.executor.attempts import AttemptState, attempt_ref, decision
 from services.chassis.executor.folders import checkpoints_of
+from services.chassis.executor.kept import removers
 from services.chassis.executor.room import Room, folders_of
 from services.chassis.executor.runner import (
     Completed,
@@ -63,7 +64,8 @@ ERRORS = Counter("neuroweaver_worker_errors", "Unexpected errors of workers.", [
 
 
 def worker_tasks(runtime: Runtime, runner: StepRunner) -> list[Task]:
-    """The loops of `settings.workers` workers, for `assemble(tasks=...)`."""
+    """The loops of `settings.workers` workers, for `assemble(tasks=...)`; their files are kept as the retention policy says."""
+    runtime.keep(removers(runtime.engine, runtime.settings, runtime.service))
     if not runtime.settings.workers:
         return []
     room = Room(runtime.settings, runtime.service, runtime.health)

@@ -1,0 +1,141 @@
+"""What an executor keeps on its machine, and for how long: checkpoints, logs of attempts, scratch files, downloads.
+
+Its own database says what is still of use: an attempt without an outcome, a lease that is held. Artifacts are never touched.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import unquote
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.chassis.executor.attempts import OPEN
+from services.chassis.executor.folders import cache_of
+from services.chassis.retention.decision import Found
+from services.chassis.retention.files import Files, is_empty, measured, subfolders
+from services.chassis.retention.policy import Rule
+from services.chassis.retention.run import Remover
+from services.chassis.settings import ServiceSettings
+
+_STEPS = text(
+    f"""SELECT job_id, step, bool_or(status IN ({", ".join(repr(status) for status in OPEN)})) AS open,
+               max(CAST(state ->> 'ended_at' AS timestamptz)) AS ended_at
+        FROM attempt WHERE job_id = ANY(CAST(:jobs AS text[])) GROUP BY job_id, step"""
+)
+_LEASES = text("SELECT lease FROM work WHERE lease IS NOT NULL")
+_SINCE = text(
+    f"""SELECT min(CAST(state ->> 'started_at' AS timestamptz)) FROM attempt
+        WHERE status IN ({", ".join(repr(status) for status in OPEN)})"""
+)
+
+_EMPTY = Rule(timedelta(hours=1))
+"""Nobody takes so long between making a folder and a file in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What this service's database knows of a step."""
+
+    open: bool
+    """Whether an attempt at it has no outcome."""
+    ended_at: datetime | None
+
+
+Steps = Mapping[tuple[str, str], Step]
+
+
+def removers(engine: AsyncEngine, settings: ServiceSettings, service: str) -> Sequence[Remover]:
+    """Of one executor."""
+    home, policy = settings.home.resolve(), settings.retention
+    checkpoints, logs = (home / "checkpoints").resolve(), (home / "logs" / service).resolve()
+    temporary, cache = (home / "tmp" / service).resolve(), cache_of(home).resolve()
+
+    async def known(paths: Iterable[Path]) -> Steps:
+        jobs = sorted({unquote(path.name) for path in paths})
+        async with engine.connect() as connection:
+            rows = await connection.execute(_STEPS, {"jobs": jobs})
+            return {(row.job_id, row.step): Step(row.open, row.ended_at) for row in rows}
+
+    async def checkpoints_found(*, ours: bool) -> Sequence[Found]:
+        jobs = await asyncio.to_thread(subfolders, checkpoints)
+        return await asyncio.to_thread(_attempts, jobs, await known(jobs), ours)
+
+    async def logs_found() -> Sequence[Found]:
+        jobs = await asyncio.to_thread(subfolders, logs)
+        return await asyncio.to_thread(_logs, jobs, await known(jobs))
+
+    async def empty_found() -> Sequence[Found]:
+        return await asyncio.to_thread(_empty, [*subfolders(checkpoints), *subfolders(logs)])
+
+    async def temporary_found() -> Sequence[Found]:
+        folders = await asyncio.to_thread(subfolders, temporary)  # before the leases: whoever makes one holds its lease
+        async with engine.connect() as connection:
+            leases = (await connection.execute(_LEASES)).scalars().all()
+        return await asyncio.to_thread(_temporary, folders, leases)
+
+    async def cache_found() -> Sequence[Found]:
+        async with engine.connect() as connection:
+            since: datetime | None = await connection.scalar(_SINCE)
+        return await asyncio.to_thread(downloads, cache, since)
+
+    return (
+        Files("checkpoints", policy.checkpoints, lambda: checkpoints_found(ours=True)),
+        Files("unknown-checkpoints", policy.unknown_checkpoints, lambda: checkpoints_found(ours=False)),
+        Files("step-logs", policy.step_logs, logs_found),
+        Files("temporary", policy.temporary, temporary_found),
+        Files("empty-folders", _EMPTY, empty_found),
+        Files("cache", policy.cache, cache_found),
+    )
+
+
+def _attempts(jobs: Sequence[Path], steps: Steps, ours: bool) -> list[Found]:
+    """Folders of attempts. Those of a step that has an open attempt are referenced: it may go on from any of them."""
+    found = []
+    for job in jobs:
+        for folder in subfolders(job):
+            step = steps.get((unquote(job.name), unquote(folder.name)))
+            if (step is not None) != ours:
+                continue
+            referenced, ended_at = (step.open, step.ended_at) if step else (False, None)
+            found += [measured(one, referenced=referenced, at=ended_at) for one in subfolders(folder)]
+    return [one for one in found if one is not None]
+
+
+def _logs(jobs: Sequence[Path], steps: Steps) -> list[Found]:
+    found = []
+    for job in jobs:
+        for folder in subfolders(job):
+            step = steps.get((unquote(job.name), unquote(folder.name)))
+            found += [measured(log, referenced=step is not None and step.open) for log in sorted(folder.glob("*.log"))]
+    return [one for one in found if one is not None]
+
+
+def _empty(jobs: Sequence[Path]) -> list[Found]:
+    """Folders of jobs and steps with nothing in them."""
+    found = [measured(folder) for job in jobs for folder in (*subfolders(job), job) if is_empty(folder)]
+    return [one for one in found if one is not None]
+
+
+def _temporary(folders: Sequence[Path], leases: Collection[str]) -> list[Found]:
+    found = (measured(one, referenced=any(lease.startswith(one.name) for lease in leases)) for one in folders)
+    return [one for one in found if one is not None]
+
+
+def downloads(cache: Path, since: datetime | None) -> list[Found]:
+    """What can be fetched again, each by its last use; what was used after `since`, when the oldest running step began, stays.
+
+    Half-made downloads that nobody has written to for a while are among them.
+    """
+    entries: list[Path] = []
+    for name in ("references", "hub", "datasets", "tmp"):
+        entries += subfolders(cache / name)
+    for shelf in subfolders(cache / "artifacts"):
+        entries += subfolders(shelf)
+    entries += sorted((cache / "digests").glob("*"))
+    used = (measured(one) for one in entries)
+    needed = datetime.max.replace(tzinfo=UTC) if since is None else since
+    return [Found(one.path, one.at, one.size, one.at >= needed) for one in used if one is not None]

@@ -1,0 +1,80 @@
+"""The one policy: how long, how much and how many of each kind are kept. Artifacts, the log and its facts are no part of it."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_A_RETRY_COMES = timedelta(hours=1)
+"""No retry is asked for later than this after the attempt before it ended; it goes on from that one's checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is kept of one kind. What is referenced is kept whatever the rule says."""
+
+    age: timedelta
+    """Longer than this nothing is kept."""
+    size: int | None = None
+    """Bytes in all; the oldest go first."""
+    count: int | None = None
+    """So many; the oldest go first."""
+    least: timedelta = timedelta()
+    """Nothing younger is removed for want of room."""
+
+
+class RetentionSettings(BaseSettings):
+    """Read from `NEUROWEAVER_RETENTION_*`."""
+
+    model_config = SettingsConfigDict(env_prefix="NEUROWEAVER_RETENTION_", extra="ignore", frozen=True)
+
+    every_seconds: float = Field(default=3600.0, gt=0, description="How often the services look.")
+    checkpoints_days: float = Field(default=7, ge=0, description="Checkpoints of a step, after its last attempt ended.")
+    unknown_checkpoints_days: float = Field(
+        default=30,
+        ge=1,
+        description="Checkpoints of steps that this service's database does not know, after the last write.",
+    )
+    step_logs_days: float = Field(default=30, ge=0, description="Logs of attempts that ended, after the last line.")
+    step_logs_mb: float = Field(default=1000, ge=0, description="All logs of attempts of one service, in megabytes.")
+    temporary_days: float = Field(default=1, ge=0, description="What runs that are gone wrote for the time being.")
+    cache_days: float = Field(default=30, ge=0, description="Downloads that can be fetched again, after their last use.")
+    cache_gb: float = Field(
+        default=50, ge=0, description="All downloads, in gigabytes; none used in the last two days goes."
+    )
+    discarded_days: float = Field(
+        default=90, ge=0, description="The bytes of discarded dead letters; that they were discarded is kept for ever."
+    )
+    progress_days: float = Field(default=7, ge=0, description="The latest progress of steps of jobs that ended.")
+    replays_days: float = Field(default=90, ge=0, description="What verifies and rebuilds found.")
+    replays_count: int = Field(default=100, ge=1, description="So many of them at most; the newest are kept.")
+    projections_days: float = Field(default=14, ge=0, description="Versions of a projection that a rebuild replaced.")
+    stack_logs_days: float = Field(default=30, ge=0, description="Old log files of the development stack.")
+    stack_logs_mb: float = Field(
+        default=50, ge=0, description="A log file of the development stack; then a new one begins."
+    )
+
+    @property
+    def checkpoints(self) -> Rule:
+        return Rule(max(timedelta(days=self.checkpoints_days), _A_RETRY_COMES))
+
+    @property
+    def unknown_checkpoints(self) -> Rule:
+        return Rule(timedelta(days=self.unknown_checkpoints_days))
+
+    @property
+    def step_logs(self) -> Rule:
+        return Rule(timedelta(days=self.step_logs_days), size=round(self.step_logs_mb * 10**6))
+
+    @property
+    def temporary(self) -> Rule:
+        return Rule(timedelta(days=self.temporary_days))
+
+    @property
+    def cache(self) -> Rule:
+        return Rule(timedelta(days=self.cache_days), size=round(self.cache_gb * 10**9), least=timedelta(days=2))
+
+    @property
+    def stack_logs(self) -> Rule:
+        return Rule(timedelta(days=self.stack_logs_days))

@@ -1,0 +1,59 @@
+"""`neuroweaver retention`: what the policy no longer keeps, of every service and of this machine; removed, or only counted."""
+
+import asyncio
+from collections.abc import Sequence
+
+from schemas.base import Frozen
+from services.chassis.devstack import kept
+from services.chassis.retention.policy import RetentionSettings
+from services.chassis.retention.run import Removal, retain
+from services.chassis.service import Service
+from services.cli.output import out, print_json, print_table
+from services.cli.serve import composed
+from services.cli.settings import CliSettings
+
+STACK = "stack"
+"""Stands where a service's name is, for what is kept for the commands and the development stack."""
+
+
+class Kept(Frozen):
+    """What goes of one kind."""
+
+    service: str
+    removal: Removal
+
+
+def run(settings: CliSettings, services: Sequence[str], *, dry: bool) -> list[Kept]:
+    """Apply the policy now. The services do the same by themselves, every `NEUROWEAVER_RETENTION_EVERY_SECONDS`."""
+    with composed(services) as built:
+        return asyncio.run(_apply(settings, built, dry=dry))
+
+
+async def _apply(settings: CliSettings, services: Sequence[Service], *, dry: bool) -> list[Kept]:
+    found = []
+    for service in services:
+        try:
+            removals = await retain(service.name, service.retention.removers, dry=dry)
+        finally:
+            if service.retention.engine is not None:
+                await service.retention.engine.dispose()
+        found += [Kept(service=service.name, removal=removal) for removal in removals]
+    removers = kept.removers(settings.home, settings.cache, RetentionSettings())
+    return found + [Kept(service=STACK, removal=removal) for removal in await retain(STACK, removers, dry=dry)]
+
+
+def show(found: Sequence[Kept], *, dry: bool, json: bool) -> bool:
+    """Print it; whether every kind could be looked through."""
+    if json:
+        print_json([{"service": one.service, **one.removal.model_dump()} for one in found])
+    else:
+        rows = [
+            (one.service, one.removal.kind, one.removal.count, f"{one.removal.size:,}", one.removal.error or "")
+            for one in found
+            if one.removal.count or one.removal.error
+        ]
+        if rows:
+            print_table(("service", "kind", "would go" if dry else "removed", "bytes", "error"), rows)
+        else:
+            out.print("Nothing is kept longer than the policy says.")
+    return not any(one.removal.error for one in found)

@@ -1,0 +1,18 @@
+"""What the orchestrator keeps beside its projection, and for how long."""
+
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.chassis.retention.policy import RetentionSettings
+from services.chassis.retention.rows import delete
+from services.chassis.retention.run import Remover
+from services.orchestrator.domain.state import ENDED
+
+_OLD = f"""at < now() - make_interval(secs => :seconds) AND NOT EXISTS (
+           SELECT FROM job WHERE job.key = progress.job_id AND job.status NOT IN ({", ".join(repr(status) for status in ENDED)}))"""
+
+
+def removers(engine: AsyncEngine, policy: RetentionSettings) -> Sequence[Remover]:
+    """The latest progress of steps whose job has ended."""
+    return (delete("progress", engine, "progress", _OLD, {"seconds": policy.progress_days * 86_400}),)
