@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from schemas.base import Frozen
 from services.chassis.devstack import kept
+from services.chassis.logging import configure
 from services.chassis.retention.policy import RetentionSettings
 from services.chassis.retention.run import Removal, retain
 from services.chassis.service import Service
@@ -25,6 +26,7 @@ class Kept(Frozen):
 
 def run(settings: CliSettings, services: Sequence[str], *, dry: bool) -> list[Kept]:
     """Apply the policy now. The services do the same by themselves, every `NEUROWEAVER_RETENTION_EVERY_SECONDS`."""
+    configure("ERROR")  # what the result says need not be logged too
     with composed(services) as built:
         return asyncio.run(_apply(settings, built, dry=dry))
 

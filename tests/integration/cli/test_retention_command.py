@@ -40,12 +40,14 @@ def old_log(path: Path) -> None:
 
 
 async def retention(settings: OrchestratorSettings, *arguments: str, **more: str) -> Ended:
-    return await run(
-        "http://127.0.0.1:1", "retention", *arguments, NEUROWEAVER_KAFKA_BOOTSTRAP=settings.kafka_bootstrap,
-        NEUROWEAVER_DATABASE_URL=settings.database_url, NEUROWEAVER_HOME=str(settings.home),
-        NEUROWEAVER_ORCHESTRATOR_DATABASE_URL=str(settings.orchestrator_database_url),
-        NEUROWEAVER_CACHE=str(settings.home / "cache"), **more,
-    )  # fmt: skip
+    environment = {
+        "NEUROWEAVER_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+        "NEUROWEAVER_DATABASE_URL": settings.database_url,
+        "NEUROWEAVER_ORCHESTRATOR_DATABASE_URL": str(settings.orchestrator_database_url),
+        "NEUROWEAVER_HOME": str(settings.home),
+        "NEUROWEAVER_CACHE": str(settings.home / "cache"),
+    }
+    return await run("http://127.0.0.1:1", "retention", *arguments, **{**environment, **more})
 
 
 def counts(ended: Ended) -> dict[tuple[str, str], int]:
