@@ -3,12 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from threading import Thread
+from threading import Lock, Thread
 
 from services.chassis.logging import get_logger
 from services.chassis.replay.projection import Projection
+from services.chassis.replay.runs import Busy
+from services.chassis.surroundings import described
 
 _log = get_logger(__name__)
+_BEGUN_SECONDS = 0.5
+"""A replay that has not failed by then holds its lock and is written down."""
 _END_SECONDS = 10.0
 
 Replay = Callable[[Projection], Awaitable[object]]
@@ -19,50 +23,98 @@ class Replays:
 
     def __init__(self, projection: Projection) -> None:
         self.projection = projection
-        self._current: tuple[asyncio.AbstractEventLoop, asyncio.Task[object]] | None = None
-        self._thread: Thread | None = None
+        self._current: _Running | None = None
 
     async def start(self, replay: Replay) -> None:
-        """Start it; returns when it holds the lock and is written down, raises what it fails with before."""
-        begun: Future[None] = Future()
-        self._thread = Thread(
-            target=self._work, args=(replay, begun), name=f"replay-{self.projection.service}", daemon=True
-        )
-        self._thread.start()
-        await asyncio.wrap_future(begun)
+        """Start it; returns when it holds the lock and is written down.
+
+        Raises Busy where one runs here, or this one was cancelled at once, and what it fails with before it has begun. Whoever no
+        longer waits for this leaves it running.
+        """
+        if self._current is not None and not self._current.ended:
+            raise Busy("a replay of this service runs in this process; wait for it, or cancel it")
+        self._current = running = _Running(replay, self.projection)
+        await running.begin()
 
     def cancel(self) -> bool:
         """Ask the running one to end; False when none runs here."""
-        if self._current is None:
+        if self._current is None or self._current.ended:
             return False
-        loop, task = self._current
-        loop.call_soon_threadsafe(task.cancel)
+        self._current.cancel()
         return True
 
     async def run(self, stop: asyncio.Event) -> None:
         """Wait for `stop`, then end what runs: a task of the service."""
         await stop.wait()
-        if self.cancel() and self._thread is not None:
-            await asyncio.to_thread(self._thread.join, _END_SECONDS)
+        if self.cancel() and self._current is not None:
+            await asyncio.to_thread(self._current.join, _END_SECONDS)
 
-    def _work(self, replay: Replay, begun: "Future[None]") -> None:
+
+class _Running:
+    """One replay in its thread: it starts, it has begun or failed to, it has ended; it may be cancelled at any moment."""
+
+    def __init__(self, replay: Replay, projection: Projection) -> None:
+        self._replay, self._projection = replay, projection
+        self._begun: Future[None] = Future()
+        self._changing = Lock()
+        self._cancelled = False
+        self._task: tuple[asyncio.AbstractEventLoop, asyncio.Future[object]] | None = None
+        """While it can be told to end."""
+        self._thread = Thread(target=self._work, name=f"replay-{projection.service}", daemon=True)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over, or never came to run."""
+        return not self._thread.is_alive()
+
+    async def begin(self) -> None:
+        """Start the thread and wait until the replay has begun. Raises what it fails with before."""
+        self._thread.start()
+        await asyncio.shield(asyncio.wrap_future(self._begun))
+
+    def cancel(self) -> None:
+        """Ask it to end, whether it has begun or not."""
+        with self._changing:
+            self._cancelled = True
+            if self._task is not None:
+                loop, task = self._task
+                loop.call_soon_threadsafe(task.cancel)
+
+    def join(self, seconds: float) -> None:
+        """Wait for its end, so long at most."""
+        self._thread.join(seconds)
+
+    def _work(self) -> None:
+        service = self._projection.service
         try:
-            asyncio.run(self._watched(replay, begun))
+            asyncio.run(self._watched())
         except asyncio.CancelledError:
-            _log.info("replay cancelled", service=self.projection.service)
-        except Exception as error:
-            if begun.done():
-                _log.warning("replay failed", service=self.projection.service, error=str(error)[:500])
-            else:
-                begun.set_exception(error)
-        finally:
-            self._current = None
+            _log.info("replay cancelled", service=service)
+            self._not_begun(Busy("the replay was cancelled before it had begun"))
+        except BaseException as error:
+            if not self._not_begun(error):
+                _log.warning("replay failed", service=service, error=described(error))
 
-    async def _watched(self, replay: Replay, begun: "Future[None]") -> None:
-        task = asyncio.ensure_future(replay(self.projection))
-        self._current = asyncio.get_running_loop(), task
-        done, _ = await asyncio.wait([task], timeout=0.5)
-        if done:
+    async def _watched(self) -> None:
+        task = asyncio.ensure_future(self._replay(self._projection))
+        with self._changing:
+            self._task = asyncio.get_running_loop(), task
+            if self._cancelled:
+                task.cancel()
+        try:
+            await asyncio.wait([task], timeout=_BEGUN_SECONDS)
+            if not task.done():
+                self._begun.set_result(None)
             await task
-        begun.set_result(None)
-        await task
+        finally:
+            with self._changing:
+                self._task = None
+        if not self._begun.done():
+            self._begun.set_result(None)
+
+    def _not_begun(self, error: BaseException) -> bool:
+        """Tell whoever waits for the beginning; False when it had begun."""
+        if self._begun.done():
+            return False
+        self._begun.set_exception(error)
+        return True
