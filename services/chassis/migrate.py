@@ -71,7 +71,11 @@ async def _migrate_apart(settings: ServiceSettings, service: str) -> None:
         sys.executable, "-m", __name__, service, env={**os.environ, **environment},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:  # what it has not committed is rolled back
+        process.terminate()
+        raise
     if process.returncode:
         raise MigrationFailed((output.decode(errors="replace").strip().splitlines() or ["no word"])[-1])
 

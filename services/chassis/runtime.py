@@ -9,7 +9,6 @@ from functools import partial
 from schemas.topics import PROGRESS, Topic
 from services.chassis import metrics, store
 from services.chassis.aggregate import Domain, Ref
-from services.chassis.batch import RecordFailure
 from services.chassis.catalogue_watch import CatalogueWatch
 from services.chassis.commands import Command, transact
 from services.chassis.consumer import Consumer
@@ -25,15 +24,16 @@ from services.chassis.migrate import ensure_migrated
 from services.chassis.partitions.reading import Reading
 from services.chassis.publisher import Publisher
 from services.chassis.relay import Relay
+from services.chassis.replay.checks import Refused
 from services.chassis.replay.projection import Projection
 from services.chassis.replay.rebuild import engine_of
-from services.chassis.replay.restore import restore
+from services.chassis.replay.restore import NotRestored, restore, until_restored
 from services.chassis.replay.runs import Busy
 from services.chassis.retention.rows import chassis_removers
 from services.chassis.retention.run import Remover, Retention
 from services.chassis.settings import ServiceSettings
 from services.chassis.signals import Signals
-from services.chassis.surroundings import Backoff, ReadsOnly, described, is_surroundings, wait_or_stop
+from services.chassis.surroundings import Backoff, ReadsOnly, described, is_surroundings, until_stopped, wait_or_stop
 from services.chassis.ticker import Ticker
 
 _log = get_logger(__name__)
@@ -146,16 +146,7 @@ class Runtime:
 
     async def _boot(self, stop: asyncio.Event, tasks: Sequence[Task]) -> None:
         """Migrate and find the topics, however long the surroundings take, then run the loops that need both."""
-        backoff = Backoff()
-        while not stop.is_set():
-            try:
-                await self._prepare()
-                break
-            except Exception as error:
-                known = is_surroundings(error) or isinstance(error, Busy)
-                log = _log.warning if known else _log.exception
-                log("cannot start yet", service=self.service, error=str(error)[:500])
-                await wait_or_stop(stop, backoff.next())
+        await until_stopped(self._prepared(), stop)
         if stop.is_set():
             return
         consumer = Consumer(
@@ -172,6 +163,27 @@ class Runtime:
         loops += [(f"task-{number}", self._alone(task)) for number, task in enumerate(tasks)]
         await asyncio.gather(*(self._spawn(name, loop, stop) for name, loop in loops))
 
+    async def _prepared(self) -> None:
+        """Prepare, however often it fails; what an operator has to decide is waited for."""
+        backoff = Backoff()
+        while True:
+            try:
+                await self._prepare()
+                return
+            except NotRestored as error:
+                _log.error(
+                    "not restored from the log; nothing is consumed or decided", service=self.service, error=str(error)
+                )
+                self.health.report("restored", False, str(error))
+                await until_restored(self.engine)
+            except Exception as error:
+                known = is_surroundings(error) or isinstance(error, (Busy, Refused))
+                log = _log.warning if known else _log.exception
+                log("cannot start yet", service=self.service, error=described(error))
+                if isinstance(error, (Busy, Refused)):
+                    self.health.report("restored", False, str(error))
+                await asyncio.sleep(backoff.next())
+
     async def _prepare(self) -> None:
         if "migrated" not in self.health.conditions or not self.health.conditions["migrated"].holds:
             try:
@@ -185,11 +197,8 @@ class Runtime:
             raise TimeoutError(f"topics missing: {', '.join(missing)}; run `neuroweaver topics apply`")
         await self.group.admit()
         await learn_discards(self.engine, self.settings.cluster, self.domain.source)
-        try:
-            async with engine_of(self.projection) as engine:
-                await restore(self.projection, engine)
-        except RecordFailure as failure:  # live, its partition stops there
-            _log.error("not restored from the log; reading it live, which decides anew", error=str(failure)[:500])
+        async with engine_of(self.projection) as engine:
+            await restore(self.projection, engine)
         self.health.report("restored", True)
 
     def _alone(self, loop: Task) -> Task:

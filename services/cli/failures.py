@@ -15,6 +15,7 @@ from services.chassis.identity.metadata import NoIdentity
 from services.chassis.log import LogStands, UnknownTopic
 from services.chassis.reach import Unreachable
 from services.chassis.replay.checks import Refused as ReplayRefused
+from services.chassis.replay.restore import NotRestored
 from services.chassis.replay.runs import Busy
 from services.chassis.surroundings import described, is_surroundings
 from services.chassis.topics import TopicFailure
@@ -28,6 +29,7 @@ from services.cli.stack import StackFailure
 _OWN = (
     Busy,
     ReplayRefused,
+    NotRestored,
     RecordFailure,
     UnknownTopic,
     LogStands,

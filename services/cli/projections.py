@@ -1,6 +1,7 @@
 """Why: `neuroweaver projections`: what a service says against what the log says, and how to make the first follow from the second."""
 
 import asyncio
+import getpass
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -12,7 +13,8 @@ from schemas.steps import SERVICES
 from services.chassis.replay import rebuild as replay
 from services.chassis.replay.compare import RowDifference
 from services.chassis.replay.projection import Projection
-from services.chassis.replay.rebuild import Told, Verification
+from services.chassis.replay.rebuild import Told, Verification, engine_of
+from services.chassis.replay.restore import Acceptance, restore
 from services.chassis.replay.row import rebuild_row, row_ref
 from services.chassis.replay.status import ProjectionStatus, status
 from services.cli.exits import EXIT_CODES, Exit
@@ -92,6 +94,37 @@ def rebuild(
     else:
         print_comparison(found)
         out.print(f"The version before lies in schema {found.old_version} until `neuroweaver projections drop {service}`.")
+
+
+@app.command("restore")
+def restore_lost(
+    service: ServiceName,
+    accept_incomplete: Annotated[
+        bool,
+        typer.Option(
+            "--accept-incomplete",
+            help="Go on although the log has lost records, or own events cannot be folded. Recorded with the run.",
+        ),
+    ] = False,
+    by: Annotated[str | None, typer.Option(help="Who accepts it; your user name when left out.")] = None,
+    json: Json = False,
+) -> None:
+    """Fill a lost, empty database from the log, as the service does when it starts. Exit code 1 where there is nothing to restore."""
+    accepted = Acceptance(by or getpass.getuser()) if accept_incomplete else None
+
+    async def act() -> bool:
+        async with engine_of(projection) as engine:
+            return await restore(projection, engine, accepted)
+
+    with projections(known([service])) as (projection,):
+        done = asyncio.run(act())
+    if json:
+        print_json({"service": service, "restored": done})
+    elif done:
+        out.print(f"Restored; `neuroweaver projections status {service}` says what was left out.")
+    else:
+        out.print(f"Nothing to restore: {service} has applied records already, or has never spoken on this log.")
+    raise typer.Exit(int(Exit.OK if done else Exit.FAILED))
 
 
 @app.command()

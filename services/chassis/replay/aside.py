@@ -3,6 +3,7 @@
 They become dead letters of the new database, so that an operator finds there what was in the old one.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from schemas.envelope import Event
@@ -10,7 +11,7 @@ from services.chassis.aggregate import Domain, Ref
 from services.chassis.batch import RecordFailure, take_in
 from services.chassis.deadletters.parking import divide, held_up, is_own
 from services.chassis.isolation import fault_of
-from services.chassis.records import Partition, Record, place_of
+from services.chassis.records import Partition, Record, named, place_of
 from services.chassis.unit import Row, Unit
 
 FAILED_AT_MOST = 100
@@ -22,30 +23,54 @@ class Aside:
     """What a fold has left out."""
 
     domain: Domain
+    accepting: bool = False
+    """Whether an operator accepts that own events which cannot be folded are passed over, and any number of others set aside."""
     letters: list[dict[str, object]] = field(default_factory=list)
     """Rows of dead letters."""
+    passed_over: list[str] = field(default_factory=list)
+    """Places of own events that could not be folded as they are."""
     _failed: int = 0
     _holds: dict[Partition, dict[str, int]] = field(default_factory=dict)
 
     def fold(self, unit: Unit, record: Record, event: Event, *, repeated: bool) -> None:
         """Fold one record, or leave it out with no trace in the rows; `repeated`: it is a producer's duplicate.
 
-        Raises RecordFailure for an own event, which is never set aside, and for one failure too many.
+        Raises RecordFailure for an own event, which is never set aside, and for one failure too many, unless that is accepted.
         """
         if place_of(record)[:2] in self._holds and self._take(record, event):
             return
         before: dict[Ref, Row] = {}
         try:
-            for ref in self.domain.touches(event):
-                before[ref] = replace(unit.rows[ref], offsets=dict(unit.rows[ref].offsets))
+            before = self._rows_of(unit, event)
             take_in(unit, record, event, repeated=repeated)
         except Exception as error:
             unit.rows.update(before)
             failure = RecordFailure(record, error)
             self._failed += 1
-            if is_own(self.domain, event) or self._failed > FAILED_AT_MOST:
+            own = is_own(self.domain, event)
+            if not self.accepting and (own or self._failed > FAILED_AT_MOST):
                 raise failure from error
-            self._take(record, event, failure)
+            if own:
+                self._pass_over(unit, record, event, repeated=repeated)
+            else:
+                self._take(record, event, failure)
+
+    def _pass_over(self, unit: Unit, record: Record, event: Event, *, repeated: bool) -> None:
+        """Go on behind an own event whose predecessors the log has lost, or that no version can fold: its number counts all the same."""
+        self.passed_over.append(named(place_of(record)))
+        with suppress(Exception):  # what it touches may be why it failed
+            owner, number = self.domain.owner(event), event.sequence or 0
+            before = self._rows_of(unit, event)
+            unit.rows[owner].sequence = number - 1
+            try:
+                take_in(unit, record, event, repeated=repeated)
+            except Exception:
+                unit.rows.update(before)
+                unit.rows[owner].sequence, unit.rows[owner].own_event_id = number, event.id
+
+    def _rows_of(self, unit: Unit, event: Event) -> dict[Ref, Row]:
+        """The rows that `event` touches, as they are now."""
+        return {ref: replace(unit.rows[ref], offsets=dict(unit.rows[ref].offsets)) for ref in self.domain.touches(event)}
 
     def _take(self, record: Record, event: Event, failure: RecordFailure | None = None) -> bool:
         """Whether the record is left out: it failed, or it waits for one that is."""

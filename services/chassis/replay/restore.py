@@ -4,24 +4,33 @@ What was decided and lay only in the lost outbox is decided anew; nobody has see
 (leases, progress) follows from the rows, or is lossy by nature.
 """
 
+import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.chassis import log, store
+from services.chassis.batch import RecordFailure
 from services.chassis.deadletters import rows
+from services.chassis.group import group_of, members_of
 from services.chassis.logging import get_logger
 from services.chassis.records import Partition
 from services.chassis.replay import runs, shadow
 from services.chassis.replay.aside import Aside
+from services.chassis.replay.checks import Refused
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding, Projection
-from services.chassis.replay.runs import Progress
+from services.chassis.replay.runs import Busy, Progress
+from services.chassis.surroundings import is_surroundings
 from services.chassis.tables import OPERATIONAL
 
 _log = get_logger(__name__)
 _NEAR_RECORDS = 1000
+_SHOWN = 20
+_LOOK_SECONDS = 2.0
+_LOCK_POSITIONS = text("LOCK TABLE position IN EXCLUSIVE MODE")
 _FORGET = text(
     f"""DELETE FROM {OPERATIONAL}.inbox USING {OPERATIONAL}.dead_letter letter
         WHERE letter.state IN ('failed', 'parked') AND (inbox.topic, inbox.partition, inbox."offset")
@@ -29,22 +38,43 @@ _FORGET = text(
 )
 
 
-async def restore(projection: Projection, engine: AsyncEngine) -> bool:
+class NotRestored(Exception):
+    """The log cannot fill this database as it is; an operator has to decide, and nothing is decided here until then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What an operator accepts: a log that has lost its first records, own events that cannot be folded. Recorded with the run."""
+
+    by: str
+
+
+async def restore(projection: Projection, engine: AsyncEngine, accepted: Acceptance | None = None) -> bool:
     """Fill a database that has applied nothing from a log on which its service has spoken; returns whether it did.
 
-    One process does it, others wait their turn (Busy). What cannot be folded becomes a dead letter. Raises RecordFailure for
-    an own event that cannot be folded or one failure too many, and the servers' errors; a kill at any point is harmless.
-    Where the log has lost its first records, what is left is folded, and a warning says so.
+    One process does it, others wait their turn (Busy), and none while a member of the group lives (Refused). What cannot be
+    folded becomes a dead letter. Raises NotRestored where records are lost, an own event cannot be folded, or too many others
+    cannot, unless that is `accepted`; and the servers' errors. A kill at any point is harmless.
     """
-    if not await _is_new(engine) or not await _has_spoken(projection):
+    if not await is_new(engine) or not await _has_spoken(projection):
         return False
+    await _nobody_lives(projection)
     async with runs.running(engine, "restore") as (progress, result):
-        if not await _is_new(engine):
+        if not await is_new(engine):
             return False
         _log.warning("new database, old log: restoring from the log before anything is decided", service=projection.service)
-        aside = Aside(Folding(projection.domain))
-        ends = await _fill(projection, engine, progress, aside)
+        aside = Aside(Folding(projection.domain), accepting=accepted is not None)
+        lost = await _lost(projection)
+        if lost and accepted is None:
+            raise NotRestored(f"the log has lost its first records: {lost}. What they said is lost; {_remedy(projection)}")
+        try:
+            ends = await _fill(projection, engine, progress, aside)
+        except RecordFailure as failure:
+            raise NotRestored(
+                f"{failure}. A version that can fold it restores when it starts; {_remedy(projection)}"
+            ) from failure
         async with engine.begin() as connection:
+            await _still_new(connection)
             await connection.execute(
                 text(f"INSERT INTO {OPERATIONAL}.inbox SELECT * FROM {shadow.SHADOW}.inbox ON CONFLICT DO NOTHING")
             )
@@ -57,13 +87,68 @@ async def restore(projection: Projection, engine: AsyncEngine) -> bool:
             empty = await shadow.swap(connection, sorted(projection.domain.aggregates), datetime.now(UTC))
             await connection.execute(text(f"DROP SCHEMA {empty} CASCADE"))
         result |= {"records": progress.done, "set_aside": len(aside.letters)}
-    _log.info("restored", service=projection.service, records=progress.done, set_aside=len(aside.letters))
+        if accepted is not None:
+            passed = aside.passed_over
+            result |= {
+                "accepted_by": accepted.by,
+                "lost": lost,
+                "passed_over": len(passed),
+                "first_passed_over": passed[:_SHOWN],
+            }
+    _log.info(
+        "restored", service=projection.service, records=progress.done, set_aside=len(aside.letters),
+        passed_over=len(aside.passed_over),
+    )  # fmt: skip
     return True
 
 
-async def _is_new(engine: AsyncEngine) -> bool:
+def _remedy(projection: Projection) -> str:
+    return (
+        f"`neuroweaver projections restore {projection.service} --accept-incomplete` goes on with what can be folded, which is "
+        "recorded. Until then nothing is consumed or decided here"
+    )
+
+
+async def _nobody_lives(projection: Projection) -> None:
+    """Raises Refused while a process of the service is in its group: it decides beside the log that is folded."""
+    group = group_of(projection.service)
+    if members := await members_of(projection.cluster, group):
+        raise Refused(
+            f"a restore waits until nobody is in group {group}: {', '.join(map(str, members[:_SHOWN]))} still is. Stop it; what has died "
+            "leaves the group after its session time-out"
+        )
+
+
+async def _lost(projection: Projection) -> str:
+    """What the log does not have any more, in words; empty where it has all."""
+    spans = await log.bounds(projection.cluster, projection.topics)
+    gone = [f"{topic}:{number} begins at offset {begin}" for (topic, number), (begin, _) in sorted(spans.items()) if begin]
+    return ", ".join(gone)
+
+
+async def _still_new(connection: AsyncConnection) -> None:
+    """Raises Busy where another process restored meanwhile, while this one was frozen."""
+    await connection.execute(_LOCK_POSITIONS)
+    if any((await store.positions(connection)).values()):
+        raise Busy("another process has restored this database meanwhile")
+
+
+async def is_new(engine: AsyncEngine) -> bool:
+    """Whether a database has applied nothing."""
     async with engine.connect() as connection:
         return not any((await store.positions(connection)).values())
+
+
+async def until_restored(engine: AsyncEngine) -> None:
+    """Wait until somebody has restored the database, whether it can be asked or not."""
+    while True:
+        try:
+            if not await is_new(engine):
+                return
+        except Exception as error:
+            if not is_surroundings(error):
+                raise
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _has_spoken(projection: Projection) -> bool:
@@ -89,8 +174,6 @@ async def _fill(projection: Projection, engine: AsyncEngine, progress: Progress,
         await shadow.create(connection, sorted(projection.domain.aggregates))
         withheld = await rows.places(connection)
     spans = await log.bounds(projection.cluster, projection.topics)
-    if gone := {f"{topic}:{number}": begin for (topic, number), (begin, _) in spans.items() if begin}:
-        _log.warning("the log has lost its first records: what they said is lost", service=projection.service, gone=gone)
     filling = store.connect(
         projection.database_url, projection=shadow.SHADOW, pool_size=2, statement_seconds=store.MAINTENANCE_SECONDS
     )
