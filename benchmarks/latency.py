@@ -17,7 +17,7 @@ from schemas.generate.examples import REQUEST
 from schemas.requests import JobRequested
 from schemas.topics import JOBS, REQUESTS
 from services.chassis.cluster import Cluster
-from services.chassis.migrate import create_database
+from services.chassis.provision import create_database
 from services.chassis.publisher import make_producer, outside_event
 from services.chassis.settings import ServiceSettings
 

@@ -23,8 +23,9 @@ from services.chassis.executor.runner import Completed, Outcome, StepRunner, Sto
 from services.chassis.executor.schema import create_executor_tables
 from services.chassis.executor.work import WorkEffects
 from services.chassis.executor.worker import worker_tasks
-from services.chassis.migrate import create_database, migrate
+from services.chassis.migrate import migrate
 from services.chassis.migrations.own_ids import add_own_ids
+from services.chassis.provision import create_database
 from services.chassis.runtime import Runtime
 from services.chassis.settings import ServiceSettings
 from tests.log import HeldRecord

@@ -1,7 +1,5 @@
 """A real broker whose listeners ask for passwords and certificates, beside the plain one that its keeper uses."""
 
-import datetime
-import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,10 +7,6 @@ from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from services.chassis.cluster import Cluster, Mechanism, Protocol, Security
 from services.chassis.devstack import jars
@@ -20,13 +14,13 @@ from services.chassis.devstack.java import find_java
 from services.chassis.devstack.kafka import KafkaServer
 from services.chassis.devstack.ports import LOOPBACK, keep_ports
 from services.chassis.devstack.settings import DevStackSettings
+from tests.certificates import certificates
 
 LISTENERS: tuple[Protocol, ...] = ("SSL", "SASL_SSL", "SASL_PLAINTEXT")
 PASSWORD = "p@ss word/100%"
 _RESOURCES = {"topic": 2, "group": 3}
 _OPERATIONS = {"read": 3, "write": 4, "describe": 8, "describe-configs": 10}
 _LITERAL, _PREFIXED, _ALLOW = 3, 4, 3
-_DAY = datetime.timedelta(days=1)
 _LOGIN = "org.apache.kafka.common.security"
 
 
@@ -57,7 +51,7 @@ class SecuredKafka:
 def secured_kafka(folder: Path, users: tuple[str, ...]) -> Iterator[SecuredKafka]:
     """A broker that knows `users` and lets nobody but its keeper and `admin` do anything that no rule allows."""
     folder.mkdir(parents=True)
-    _certificates(folder)
+    certificates(folder)
     settings = DevStackSettings(home=folder, kafka_bootstrap=None)
     found = jars.install(settings.cache, lambda _: None)
     server = KafkaServer(folder / "kafka", folder / "kafka.log", find_java(None), found, heap_mb=256)
@@ -95,47 +89,6 @@ def _properties(folder: Path, ports: dict[str, int], users: tuple[str, ...]) -> 
     yield f"listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config={_LOGIN}.scram.ScramLoginModule required;"
     yield "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer"
     yield "super.users=User:ANONYMOUS;User:admin;User:CN=admin"
-
-
-def _certificates(folder: Path) -> None:
-    """An authority, what it signs for the broker and for a client; and another authority, which signs nothing here."""
-    authority, key = _signed("authority", None)
-    _write(folder / "ca.pem", authority)
-    _write(folder / "other-ca.pem", _signed("another authority", None)[0])
-    for name, subject in (("server", LOOPBACK), ("client", "admin")):
-        certificate, own = _signed(subject, (authority, key))
-        _write(folder / f"{name}.pem", own, certificate, authority)
-
-
-_Key = ec.EllipticCurvePrivateKey
-
-
-def _signed(name: str, by: tuple[x509.Certificate, _Key] | None) -> tuple[x509.Certificate, _Key]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(LOOPBACK))])
-    made = (
-        x509.CertificateBuilder(by[0].subject if by else subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - _DAY)
-        .not_valid_after(now + 30 * _DAY)
-        .add_extension(x509.BasicConstraints(ca=by is None, path_length=None), critical=True)
-        .add_extension(address, critical=False)
-        .sign(by[1] if by else key, hashes.SHA256())
-    )
-    return made, key
-
-
-def _write(path: Path, *parts: x509.Certificate | _Key) -> None:
-    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    path.write_bytes(
-        b"".join(
-            part.public_bytes(pem)
-            if isinstance(part, x509.Certificate)
-            else part.private_bytes(pem, pkcs8, serialization.NoEncryption())
-            for part in parts
-        )
-    )
 
 
 async def allow(cluster: Cluster, user: str, resource: str, name: str, *operations: str) -> None:

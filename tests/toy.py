@@ -21,7 +21,8 @@ from schemas.requests import JobCancelRequested, JobRequested
 from schemas.topics import JOBS, REQUESTS
 from services.chassis import store
 from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
-from services.chassis.migrate import create_database, migrate
+from services.chassis.migrate import migrate
+from services.chassis.provision import create_database
 from services.chassis.publisher import make_producer, outside_event
 from services.chassis.records import Logged
 from services.chassis.runtime import Runtime

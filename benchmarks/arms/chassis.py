@@ -11,7 +11,8 @@ from schemas.requests import JobRequested
 from schemas.topics import JOBS, Topic
 from services.chassis.collector import spare_the_collector
 from services.chassis.logging import configure
-from services.chassis.migrate import create_database, migrate
+from services.chassis.migrate import migrate
+from services.chassis.provision import create_database
 from services.chassis.runtime import Runtime
 from services.chassis.settings import ServiceSettings
 from services.chassis.tables import aggregate_table

@@ -6,33 +6,46 @@ stay in its memory.
 
 import asyncio
 import os
+import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
+import traceback
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import asyncpg
 from sqlalchemy import Connection, text
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
-from services.chassis.revisions import missing, version_folders
+from services.chassis.database import Database, parse
+from services.chassis.logging import get_logger
+from services.chassis.provision import create_database
+from services.chassis.revisions import missing, unknown, version_folders
 from services.chassis.settings import ServiceSettings
+from services.chassis.suitable import DatabaseRefused
+from services.chassis.surroundings import described
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
+_log = get_logger(__name__)
 _LOCK = 7_253_001
+_LOCK_SECONDS = 60
 _one_at_a_time = threading.Lock()
 """Alembic keeps the running migration in globals of the process: two at once, of whatever databases, mix up."""
 _TABLE = text("SELECT to_regclass('operational.alembic_version') IS NOT NULL")
 
 
-class MigrationFailed(Exception):
+class MigrationFailed(DatabaseRefused):
     """The process that migrates ended with an error; the message is what it said."""
+
+
+class NewerDatabase(DatabaseRefused):
+    """The database was migrated by a newer version of this code."""
 
 
 def alembic_config(service: str) -> "Config":
@@ -49,13 +62,13 @@ def alembic_config(service: str) -> "Config":
 async def ensure_migrated(settings: ServiceSettings, service: str) -> list[str]:
     """The revisions that the service's database is at, after a process of its own brought it there where needed.
 
-    Raises MigrationFailed and the database's errors.
+    Raises Unsuitable, NoDatabase, NewerDatabase, MigrationFailed and the database's errors.
     """
-    await create_database(settings, service)
-    engine = create_async_engine(settings.database_url_for(service), poolclass=NullPool)
+    database = await create_database(settings, service)
+    engine = database.engine(poolclass=NullPool)
     try:
-        async with engine.connect() as connection:
-            found = await revisions(engine) if await connection.scalar(_TABLE) else []
+        found = await _applied(engine)
+        _require_known(database, service, found)
         if not missing(service, found):
             return found
         await _migrate_apart(settings, service)
@@ -65,44 +78,42 @@ async def ensure_migrated(settings: ServiceSettings, service: str) -> list[str]:
 
 
 async def _migrate_apart(settings: ServiceSettings, service: str) -> None:
-    own = make_url(settings.database_url_for(service)).set(drivername="postgresql").render_as_string(hide_password=False)
-    environment = {"NEUROWEAVER_DATABASE_URL": settings.database_url, f"NEUROWEAVER_{service.upper()}_DATABASE_URL": own}
+    urls = {"NEUROWEAVER_DATABASE_URL": settings.database_url}
+    urls[f"NEUROWEAVER_{service.upper()}_DATABASE_URL"] = settings.database_url_for(service)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, service, env={**os.environ, **environment},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        sys.executable, "-m", __name__, service, env={**os.environ, **urls},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        output, _ = await process.communicate()
+        said, complained = await process.communicate()
     except asyncio.CancelledError:  # what it has not committed is rolled back
         process.terminate()
         raise
     if process.returncode:
-        raise MigrationFailed((output.decode(errors="replace").strip().splitlines() or ["no word"])[-1])
+        _log.error("the migration failed", service=service, output=complained.decode(errors="replace")[-4000:])
+        raise MigrationFailed(last_words(process.returncode, said.decode(errors="replace")))
 
 
-async def create_database(settings: ServiceSettings, service: str) -> None:
-    """Create the service's database where it is missing and we may."""
-    url = make_url(settings.database_url_for(service))
-    engine = create_async_engine(url.set(database="postgres"), poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    try:
-        async with engine.connect() as connection:
-            found = await connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": url.database})
-            if not found:
-                await connection.execute(text(f'CREATE DATABASE "{url.database}"'))
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) not in ("42P04", "23505"):  # somebody else created it just now
-            raise
-    finally:
-        await engine.dispose()
+def last_words(code: int, said: str) -> str:
+    """Why the process that migrates ended: what it printed, or the signal that ended it."""
+    if words := said.strip():
+        return words.splitlines()[-1]
+    if code < 0:
+        return f"the process that migrates was ended by {signal.Signals(-code).name}; the next start takes the migration up"
+    return f"the process that migrates ended with exit code {code} and no word; its output is in the log"
 
 
 async def migrate(settings: ServiceSettings, service: str) -> list[str]:
-    """Upgrade the service's database to the newest revisions; returns the revisions it is at afterwards."""
-    await create_database(settings, service)
-    engine = create_async_engine(settings.database_url_for(service), poolclass=NullPool)
+    """Upgrade the service's database to the newest revisions; returns the revisions it is at afterwards.
+
+    Raises Unsuitable, NoDatabase, NewerDatabase and the database's errors.
+    """
+    database = await create_database(settings, service)
+    engine = database.engine(poolclass=NullPool)
     try:
         async with engine.connect() as connection:
-            await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+            await _lock(connection, database)
+            _require_known(database, service, await _applied(engine))
             for schema in ("projection", "operational"):
                 await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {schema}"))
             await connection.commit()
@@ -112,6 +123,45 @@ async def migrate(settings: ServiceSettings, service: str) -> list[str]:
             return await revisions(engine)
     finally:
         await engine.dispose()
+
+
+async def _lock(connection: AsyncConnection, database: Database) -> None:
+    """One process migrates at a time; who waits for long says so rather than wait for ever."""
+    await connection.execute(text("SELECT set_config('lock_timeout', :wait, false)"), {"wait": f"{_LOCK_SECONDS}s"})
+    try:
+        await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+    except DBAPIError as error:
+        if isinstance(error.orig.__cause__ if error.orig else None, asyncpg.LockNotAvailableError):
+            raise TimeoutError(f"another process has been migrating {database} for more than {_LOCK_SECONDS} s") from error
+        raise
+    await connection.execute(text("SELECT set_config('lock_timeout', '0', false)"))
+    await connection.commit()
+
+
+async def require_known(settings: ServiceSettings, service: str) -> None:
+    """Raises NewerDatabase, and the database's errors."""
+    database = parse(settings.database_url_for(service))
+    engine = database.engine(poolclass=NullPool)
+    try:
+        _require_known(database, service, await _applied(engine))
+    finally:
+        await engine.dispose()
+
+
+def _require_known(database: Database, service: str, found: Sequence[str]) -> None:
+    if newer := unknown(service, found):
+        raise NewerDatabase(
+            f"{database} was migrated by a newer version: this one does not know {', '.join(sorted(newer))}; start the newer "
+            "version, or restore a backup from before the upgrade"
+        )
+
+
+async def _applied(engine: AsyncEngine) -> list[str]:
+    """The revisions that a database is at; none where it is empty."""
+    async with engine.connect() as connection:
+        if not await connection.scalar(_TABLE):
+            return []
+    return await revisions(engine)
 
 
 @asynccontextmanager
@@ -139,5 +189,23 @@ async def revisions(engine: AsyncEngine) -> list[str]:
         return [row[0] for row in rows]
 
 
+def main(service: str) -> int:
+    """Migrate; the last line on standard output is why it failed."""
+    try:
+        asyncio.run(migrate(ServiceSettings(), service))
+    except Exception as error:
+        traceback.print_exc()
+        print(cause(error))  # noqa: T201
+        return 1
+    return 0
+
+
+def cause(error: BaseException) -> str:
+    """What the server said where there is a server's word in it, without SQLAlchemy's statement and hints."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        error = error.orig.__cause__ or error.orig
+    return described(error)
+
+
 if __name__ == "__main__":
-    asyncio.run(migrate(ServiceSettings(), sys.argv[1]))
+    sys.exit(main(sys.argv[1]))

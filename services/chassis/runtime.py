@@ -33,6 +33,7 @@ from services.chassis.retention.rows import chassis_removers
 from services.chassis.retention.run import Remover, Retention
 from services.chassis.settings import ServiceSettings
 from services.chassis.signals import Signals
+from services.chassis.suitable import DatabaseRefused
 from services.chassis.surroundings import Backoff, ReadsOnly, described, is_surroundings, until_stopped, wait_or_stop
 from services.chassis.ticker import Ticker
 
@@ -189,7 +190,7 @@ class Runtime:
             try:
                 revisions = await ensure_migrated(self.settings, self.service)
             except Exception as error:
-                self.health.report("migrated", False, f"{type(error).__name__}: {error}"[:500])
+                self.health.report("migrated", False, described(error, 1000))
                 raise
             self.health.report("migrated", True, ", ".join(revisions))
         missing = [change.topic for change in await self._catalogue.look() if change.action == "create"]

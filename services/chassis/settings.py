@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from pydantic import Field
-from sqlalchemy.engine import make_url
 
 from services.chassis.cluster import Cluster
+from services.chassis.database import DatabaseUrl, ServerUrl, with_name
 from services.chassis.kafka_settings import KafkaSettings
 from services.chassis.retention.policy import RetentionSettings
 
@@ -14,14 +14,18 @@ class ServiceSettings(KafkaSettings):
     """What every service needs to know of its surroundings. Everything binds to loopback unless told otherwise."""
 
     kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="host:port list of the Kafka cluster.")
-    database_url: str = Field(
+    database_url: ServerUrl = Field(
         default="postgresql://postgres@127.0.0.1:5432/postgres",
         description="PostgreSQL server; each service uses its own database neuroweaver_<service> on it.",
     )
-    orchestrator_database_url: str | None = Field(default=None, description="The orchestrator's database, set alone.")
-    trainer_database_url: str | None = Field(default=None, description="The trainer's database, set alone.")
-    feedback_database_url: str | None = Field(default=None, description="The feedback service's database, set alone.")
-    registry_database_url: str | None = Field(default=None, description="The registry's database, set alone.")
+    orchestrator_database_url: DatabaseUrl | None = Field(
+        default=None, description="The orchestrator's database, set alone."
+    )
+    trainer_database_url: DatabaseUrl | None = Field(default=None, description="The trainer's database, set alone.")
+    feedback_database_url: DatabaseUrl | None = Field(
+        default=None, description="The feedback service's database, set alone."
+    )
+    registry_database_url: DatabaseUrl | None = Field(default=None, description="The registry's database, set alone.")
     home: Path = Field(default=Path("var/stack"), description="Folder for checkpoints, logs and local artifacts.")
     artifacts: str | None = Field(default=None, description="fsspec URI of the artifact store; null: <home>/artifacts.")
     http_host: str = Field(default="127.0.0.1", description="Address the HTTP server binds to.")
@@ -53,12 +57,9 @@ class ServiceSettings(KafkaSettings):
     policy_cancel_grace_seconds: float = Field(default=60.0, ge=0, description="Wait for running steps after a cancel.")
 
     def database_url_for(self, service: str) -> str:
-        """SQLAlchemy URL (asyncpg driver) of the service's own database."""
-        own = getattr(self, f"{service}_database_url", None)
-        url = make_url(own or self.database_url).set(drivername="postgresql+asyncpg")
-        if own is None:
-            url = url.set(database=f"neuroweaver_{service}")
-        return url.render_as_string(hide_password=False)
+        """URL of the service's own database; see `services.chassis.database`."""
+        own: str | None = getattr(self, f"{service}_database_url", None)
+        return own or with_name(self.database_url, f"neuroweaver_{service}")
 
     @property
     def cluster(self) -> Cluster:

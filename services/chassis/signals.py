@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import asyncpg
-from sqlalchemy.engine import make_url
 
+from services.chassis.database import parse
 from services.chassis.logging import get_logger
 from services.chassis.surroundings import Backoff, ReadsOnly, described, wait_or_stop
 
@@ -43,7 +43,7 @@ class Signals:
     """One listening connection of a service, shared by all its subscriptions."""
 
     def __init__(self, database_url: str) -> None:
-        self._dsn = make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._database = parse(database_url)
         self._subscriptions: dict[str, set[Subscription]] = {}
         self._changed = asyncio.Event()
 
@@ -63,8 +63,8 @@ class Signals:
         backoff = Backoff()
         while not stop.is_set():
             try:
-                connection = await asyncpg.connect(self._dsn, timeout=10, command_timeout=10)
-            except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+                connection = await self._database.connect(command_timeout=10)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 _log.warning("signals: database away", error=described(error))
                 await wait_or_stop(stop, backoff.next())
                 continue

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 from sqlalchemy import TextClause, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.event import listen
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.attributes import PREFIX
 from schemas.bounds import HEADER_BYTES, RECORD_BYTES
 from schemas.envelope import CONTENT_TYPE, Event, wire_attributes, wire_data
 from schemas.topics import TOPIC_OF, aggregate_key
 from services.chassis.aggregate import AggregateType, Domain, Ref
+from services.chassis.database import parse
 from services.chassis.records import Place
 from services.chassis.surroundings import ends_session
 from services.chassis.tables import HEADER_COLUMNS, OPERATIONAL, PROJECTION
@@ -103,21 +104,12 @@ def connect(
     A session that is of no use any more, since it may only read, its statements are gone, or one was not answered within
     `statement_seconds`, is replaced with all of its pool; it is never used again with a transaction open.
     """
-    engine = create_async_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=pool_size,
-        pool_timeout=10,
-        pool_pre_ping=probe,
-        connect_args={
-            "timeout": min(10.0, statement_seconds),
-            "command_timeout": statement_seconds,
-            "server_settings": {
-                "search_path": f"{projection},{OPERATIONAL}",
-                "idle_in_transaction_session_timeout": str(round(idle_in_transaction_seconds * 1000)),
-                "application_name": "neuroweaver",
-            },
-        },
+    session = {
+        "search_path": f"{projection},{OPERATIONAL}",
+        "idle_in_transaction_session_timeout": str(round(idle_in_transaction_seconds * 1000)),
+    }
+    engine = parse(url).engine(
+        session, statement_seconds, pool_size=pool_size, max_overflow=pool_size, pool_timeout=10, pool_pre_ping=probe
     )
     listen(engine.sync_engine, "handle_error", _replace_session)
     return engine

@@ -8,14 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
-import asyncpg
 import httpx
 import psutil
-from pydantic import Field
 
-from schemas.base import Frozen
 from schemas.steps import SERVICES
 from services.chassis import topics
 from services.chassis.catalogue import Change
@@ -26,21 +22,14 @@ from services.chassis.devstack.ports import is_free
 from services.chassis.devstack.state import StackState
 from services.chassis.reach import obstacle
 from services.chassis.surroundings import described
+from services.cli.doctor_databases import databases
+from services.cli.finding import Finding
 from services.cli.settings import CliSettings
 
 _GB = 1e9
 _LEAST_PYTHON = (3, 11)
 _TRAINER_PACKAGES = ("torch", "transformers", "peft", "trl")
 _ANSWER_SECONDS = 8.0
-
-
-class Finding(Frozen):
-    """What one check found."""
-
-    check: str
-    verdict: Literal["good", "note", "mend"] = Field(description="good; note: works, but; mend: must be mended.")
-    detail: str
-    remedy: str = Field(default="", description="What to do; empty where nothing is needed.")
 
 
 def examine(settings: CliSettings) -> list[Finding]:
@@ -53,7 +42,7 @@ def examine(settings: CliSettings) -> list[Finding]:
         lambda: broker_jars(settings),
         lambda: postgres_wheel(settings),
         lambda: broker(settings.named_cluster or (stack.cluster if stack else None)),
-        lambda: database(settings.database_url or (stack.database_url if stack else None)),
+        lambda: databases(settings.database_url or (stack.database_url if stack else None)),
         lambda: http(settings, stack),
         lambda: dead_letters(settings.http or (stack.http if stack else None)),
         lambda: disk("disk for data", settings.home, least=2, comfortable=8),
@@ -155,33 +144,6 @@ def broker(cluster: Cluster | None) -> Finding:
         remedy = "neuroweaver topics plan, then neuroweaver topics apply"
         return Finding(check="broker", verdict="mend", detail=f"{cluster} answers; topics differ: {names}", remedy=remedy)
     return Finding(check="broker", verdict="good", detail=f"{cluster} answers and has all topics")
-
-
-def database(url: str | None) -> Finding:
-    """Whether the server answers, lets us in and lets us create databases."""
-    if url is None:
-        return Finding(check="database", verdict="good", detail="none runs; `neuroweaver up` starts one")
-
-    async def ask() -> tuple[str, bool]:
-        connection = await asyncpg.connect(url.replace("+asyncpg", "", 1), timeout=_ANSWER_SECONDS)
-        try:
-            version = await connection.fetchval("SHOW server_version")
-            rights = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
-            return version, await connection.fetchval(rights)
-        finally:
-            await connection.close()
-
-    try:
-        version, may_create = asyncio.run(ask())
-    except Exception as error:
-        remedy = "start the server, or correct NEUROWEAVER_DATABASE_URL"
-        return Finding(check="database", verdict="mend", detail=f"no connection: {_say(error)}", remedy=remedy)
-    if not may_create:
-        remedy = "create the databases neuroweaver_<service>, or grant CREATEDB; harmless where they exist"
-        return Finding(
-            check="database", verdict="note", detail=f"PostgreSQL {version}; no right to create databases", remedy=remedy
-        )
-    return Finding(check="database", verdict="good", detail=f"PostgreSQL {version} answers")
 
 
 def http(settings: CliSettings, stack: StackState | None) -> Finding:

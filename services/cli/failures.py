@@ -2,11 +2,13 @@
 
 import socket
 
+import asyncpg
 import httpx
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from services.chassis.batch import RecordFailure
+from services.chassis.database import BadUrl
 from services.chassis.devstack.jars import JarFailure
 from services.chassis.devstack.java import NoJava
 from services.chassis.devstack.process import ServerFailure
@@ -17,6 +19,7 @@ from services.chassis.reach import Unreachable
 from services.chassis.replay.checks import Refused as ReplayRefused
 from services.chassis.replay.restore import NotRestored
 from services.chassis.replay.runs import Busy
+from services.chassis.suitable import DatabaseRefused
 from services.chassis.surroundings import described, is_surroundings
 from services.chassis.topics import TopicFailure
 from services.cli.audit.manifest import Unusable
@@ -35,6 +38,8 @@ _OWN = (
     LogStands,
     NoIdentity,
     TopicFailure,
+    DatabaseRefused,
+    BadUrl,
     JarFailure,
     NoJava,
     ServerFailure,
@@ -62,6 +67,8 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
         return Exit.FAILED, str(error)
     if isinstance(error, Unreachable):
         return Exit.UNREACHABLE, str(error)
+    if isinstance(error, asyncpg.PostgresError) and not is_surroundings(error):
+        return Exit.FAILED, f"the database refuses: {described(error)}; see `neuroweaver doctor`"
     if is_surroundings(error):
         remedy = "see `neuroweaver doctor`"
         return Exit.UNREACHABLE, f"the broker or the database does not answer: {described(error)}; {remedy}"

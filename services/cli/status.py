@@ -8,6 +8,7 @@ import httpx
 from pydantic import Field
 
 from schemas.base import Frozen
+from services.chassis.database import without_password
 from services.chassis.devstack import state
 from services.chassis.devstack.state import StackState
 from services.cli.exits import Exit
@@ -106,4 +107,5 @@ def print_addresses(stack: StackState) -> None:
 
 def _print_where(http: str | None, kafka: str | None, database: str | None, logs: Path | None) -> None:
     docs = f"{http.rstrip('/')}/docs" if http else None
+    database = without_password(database) if database else None
     print_pairs((("HTTP", http), ("routes", docs), ("Kafka", kafka), ("PostgreSQL", database), ("logs", logs)))

@@ -4,9 +4,9 @@ from base64 import b64decode
 from pathlib import Path
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from schemas.steps import SERVICES
+from services.chassis.database import parse
 from services.cli.serve import settings_of
 from tests.e2e.system import System, neuroweaver
 
@@ -17,7 +17,7 @@ NOW = "2999-01-01T00:00:00Z"
 async def registry(system: System, statement: str) -> None:
     """Change the registry's database behind its back."""
     url = settings_of("registry", database_url=system.stack.database_url).database_url_for("registry")
-    engine = create_async_engine(url)
+    engine = parse(url).engine()
     async with engine.begin() as connection:
         await connection.execute(text(statement))
     await engine.dispose()

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from services.chassis.cache import CacheSettings
 from services.chassis.cluster import Cluster
+from services.chassis.database import ServerUrl
 from services.chassis.kafka_settings import KafkaSettings
 
 
@@ -15,7 +16,7 @@ class DevStackSettings(KafkaSettings, CacheSettings):
 
     home: Path = Field(default=Path("var/stack"), description="Folder for the stack's data, logs and state file.")
     kafka_bootstrap: str | None = Field(default=None, description="host:port list of a running Kafka cluster.")
-    database_url: str | None = Field(default=None, description="URL of a running PostgreSQL server.")
+    database_url: ServerUrl | None = Field(default=None, description="URL of a running PostgreSQL server.")
     java: Path | None = Field(
         default=None, description="A Java 17 or later to run Kafka on: `java` itself or a JAVA_HOME; null: the bundled one."
     )

@@ -12,10 +12,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from schemas.steps import SERVICES
+from services.chassis.database import parse
 from services.chassis.migrate import alembic_config, migrate
 from services.chassis.settings import ServiceSettings
 from services.chassis.tables import operational_tables
@@ -39,7 +39,7 @@ async def test_the_migrations_make_the_tables_that_are_described(service: str, d
         found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
         return [item for change in found for item in (change if isinstance(change, list) else [change])]
 
-    engine = create_async_engine(settings.database_url_for(service), poolclass=NullPool)
+    engine = parse(settings.database_url_for(service)).engine(poolclass=NullPool)
     async with engine.connect() as connection:
         changes = await connection.run_sync(compare)
     await engine.dispose()
@@ -80,7 +80,7 @@ def operational() -> MetaData:
 
 
 async def tables_of(url: str) -> set[str]:
-    engine = create_async_engine(url, poolclass=NullPool)
+    engine = parse(url).engine(poolclass=NullPool)
     async with engine.connect() as connection:
         found = await connection.execute(
             text("SELECT tablename FROM pg_tables WHERE schemaname IN ('projection', 'operational')")

@@ -10,9 +10,9 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, NullPool
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from schemas.jobs import StepFailed, StepFault, StepRequested, StepStarted
+from services.chassis.database import parse
 from services.chassis.executor.attempts import attempt_ref, decision
 from services.chassis.executor.tables import attempt_table, work_table
 from services.chassis.executor.work import CHANNEL, claim, holds, release, renew, take_up
@@ -46,7 +46,7 @@ async def test_the_migrations_make_the_tables_that_are_described(executor: Execu
         found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
         return [item for change in found for item in (change if isinstance(change, list) else [change])]
 
-    engine = create_async_engine(executor.settings.database_url_for(executor.name), poolclass=NullPool)
+    engine = parse(executor.settings.database_url_for(executor.name)).engine(poolclass=NullPool)
     async with engine.connect() as connection:
         changes = await connection.run_sync(compare)
     assert [change for change in changes if "comment" not in change[0] and "alembic_version" not in str(change[1])] == []

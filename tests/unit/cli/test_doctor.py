@@ -9,6 +9,7 @@ import pytest
 from services.chassis.cluster import Cluster
 from services.chassis.devstack import jars
 from services.cli import doctor
+from services.cli.doctor_databases import databases
 from services.cli.settings import CliSettings
 
 _GB = 10**9
@@ -69,9 +70,9 @@ def test_a_broken_java_must_be_mended(tmp_path: Path) -> None:
 
 def test_silent_servers_must_be_mended() -> None:
     assert doctor.broker(Cluster("127.0.0.1:1")).verdict == "mend"
-    database = doctor.database("postgresql://u@127.0.0.1:1/d")
-    assert database.verdict == "mend"
-    assert "NEUROWEAVER_DATABASE_URL" in database.remedy
+    found = databases("postgresql://u@127.0.0.1:1/d")
+    assert found.verdict == "mend"
+    assert "NEUROWEAVER_DATABASE_URL" in found.remedy
 
 
 def test_a_port_that_another_program_holds_must_be_mended() -> None:
