@@ -11,7 +11,7 @@ import asyncpg
 
 from services.chassis.database import Database, name_of, parse, with_name
 from services.chassis.settings import ServiceSettings
-from services.chassis.suitable import DatabaseRefused, Facts, examine, require_sessions
+from services.chassis.suitable import ANSWER_SECONDS, DatabaseRefused, Facts, examine, require_sessions
 from services.chassis.surroundings import described
 
 _MISSING = re.compile("does not exist|no such database")
@@ -62,7 +62,7 @@ async def _is_absent(database: Database, through: Sequence[Database]) -> bool:
     for maintenance in through:
         with suppress(OSError, asyncpg.PostgresError):
             await require_sessions(maintenance)
-            connection = await maintenance.connect()
+            connection = await maintenance.connect(command_timeout=ANSWER_SECONDS)
             try:
                 return not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database.name)
             finally:
@@ -76,7 +76,7 @@ async def _creator(settings: ServiceSettings, service: str) -> Database:
     for maintenance in _maintenance(settings, service):
         try:
             await require_sessions(maintenance)
-            connection = await maintenance.connect()
+            connection = await maintenance.connect(command_timeout=ANSWER_SECONDS)
         except asyncpg.PostgresError as error:
             reasons.append(f"through {maintenance.name}: {described(error)}")
             continue

@@ -10,6 +10,7 @@ from services.chassis.database import Connection, Database
 
 LEAST_VERSION = 14
 """The first with idle_session_timeout, by which the lock of a frozen process ends."""
+ANSWER_SECONDS = 10.0
 _ENCODING = "UTF8"
 _STRANGERS = 4
 """So many other sessions look for the one that ought to be ours: a pooler hands out the one that was used last, or in turn."""
@@ -37,7 +38,7 @@ class Facts(NamedTuple):
 
 async def examine(database: Database) -> Facts:
     """What the database is. Raises Unsuitable, and the errors of the way there and of the server."""
-    connection = await database.connect(statement_cache_size=0)
+    connection = await database.connect(command_timeout=ANSWER_SECONDS, statement_cache_size=0)
     try:
         async with connection.transaction():
             version, encoding = await connection.fetchrow(_FACTS) or (0, "")
@@ -51,7 +52,7 @@ async def examine(database: Database) -> Facts:
 
 async def require_sessions(database: Database) -> None:
     """Raises Unsuitable where sessions of the database are not our own, and the errors of the way there and of the server."""
-    connection = await database.connect(statement_cache_size=0)
+    connection = await database.connect(command_timeout=ANSWER_SECONDS, statement_cache_size=0)
     try:
         await _is_pooled(database, connection)
     finally:
@@ -96,7 +97,7 @@ async def _shared(database: Database, ours: Connection, backend: int) -> bool:
     others: list[Connection] = []
     try:
         for _ in range(_STRANGERS):
-            other = await database.connect(statement_cache_size=0)
+            other = await database.connect(command_timeout=ANSWER_SECONDS, statement_cache_size=0)
             others.append(other)
             await other.execute("BEGIN")
             if await other.fetchval("SELECT pg_backend_pid()") == backend or await _backend(ours) != backend:

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from services.chassis import store
-from services.chassis.migrate import create_database, migrate
+from services.chassis.migrate import migrate
+from services.chassis.provision import create_database
 from services.orchestrator.settings import OrchestratorSettings
 from tests.command import Ended, run
 

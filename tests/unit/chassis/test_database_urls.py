@@ -48,7 +48,7 @@ def test_any_password_that_is_percent_encoded_is_understood_as_sqlalchemy_does_a
     found = parse(url)
 
     assert make_url(found.urls[0]).password == f"<{password}>"
-    assert password not in repr(found).replace("me", "") or len(password) < 3
+    assert f"<{password}>" not in repr(found)
     assert make_url(without_password(url)).password is None
 
 
