@@ -178,7 +178,7 @@ class Runtime:
                 self.health.report("restored", False, str(error))
                 await until_restored(self.engine)
             except Exception as error:
-                known = is_surroundings(error) or isinstance(error, (Busy, Refused))
+                known = is_surroundings(error) or isinstance(error, (Busy, Refused, DatabaseRefused))
                 log = _log.warning if known else _log.exception
                 log("cannot start yet", service=self.service, error=described(error))
                 if isinstance(error, (Busy, Refused)):

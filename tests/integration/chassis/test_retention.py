@@ -94,7 +94,7 @@ async def test_progress_of_ended_jobs_goes_and_that_of_a_running_one_stays(
 ) -> None:
     own = f"{database_url.rpartition('/')[0]}/{unique('orchestrator').replace('-', '_')}"
     from services.chassis.migrate import migrate
-from services.chassis.provision import create_database
+    from services.chassis.provision import create_database
 
     settings = OrchestratorSettings(
         kafka_bootstrap=kafka, database_url=database_url, orchestrator_database_url=own, home=tmp_path
