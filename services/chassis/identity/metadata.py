@@ -45,6 +45,11 @@ class FoundLog:
     """How many the cluster has."""
 
 
+def ids_of(found: FoundLog) -> dict[str, str]:
+    """The id of each topic."""
+    return {name: topic.topic_id for name, topic in found.topics.items()}
+
+
 class NoIdentity(Exception):
     """The cluster does not say who it is, or answers with an error of its own; what log this is, is not known."""
 

@@ -15,6 +15,8 @@ from services.chassis import log, store
 from services.chassis.batch import RecordFailure
 from services.chassis.deadletters import rows
 from services.chassis.group import group_of, members_of
+from services.chassis.identity import rows as identity
+from services.chassis.identity.metadata import ask_once, ids_of
 from services.chassis.logging import get_logger
 from services.chassis.records import Partition
 from services.chassis.replay import runs, shadow
@@ -67,12 +69,18 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
         lost = await _lost(projection)
         if lost and accepted is None:
             raise NotRestored(f"the log has lost its first records: {lost}. What they said is lost; {_remedy(projection)}")
+        before = await ask_once(projection.cluster, projection.topics)
         try:
             ends = await _fill(projection, engine, progress, aside)
         except RecordFailure as failure:
             raise NotRestored(
                 f"{failure}. A version that can fold it restores when it starts; {_remedy(projection)}"
             ) from failure
+        found = await ask_once(projection.cluster, projection.topics)
+        if (found.cluster_id, ids_of(found)) != (before.cluster_id, ids_of(before)):
+            raise Refused(
+                "a topic was deleted and made again while it was read; it is restored from the new one when it starts again"
+            )
         async with engine.begin() as connection:
             await _still_new(connection)
             await connection.execute(
@@ -81,6 +89,7 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
             values = [{"topic": topic, "partition": number} for topic, number in sorted(ends)]
             await connection.execute(store.INSERT_POSITION, values)
             await store.move_positions(connection, ends)
+            await identity.note(connection, found, projection.topics)
             await _keep(connection, aside)
             for partition in ends:
                 await rows.flag(connection, partition)
@@ -134,9 +143,9 @@ async def _still_new(connection: AsyncConnection) -> None:
 
 
 async def is_new(engine: AsyncEngine) -> bool:
-    """Whether a database has applied nothing."""
+    """Whether a database has applied nothing; a log that was accepted begins at 0 too, beside a projection that is not empty."""
     async with engine.connect() as connection:
-        return not any((await store.positions(connection)).values())
+        return not any((await store.positions(connection)).values()) and not await identity.kept(connection)
 
 
 async def until_restored(engine: AsyncEngine) -> None:
