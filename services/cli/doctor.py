@@ -23,6 +23,7 @@ from services.chassis.devstack.state import StackState
 from services.chassis.reach import obstacle
 from services.chassis.surroundings import described
 from services.cli.doctor_databases import databases
+from services.cli.doctor_partitions import partitions
 from services.cli.finding import Finding
 from services.cli.settings import CliSettings
 
@@ -43,6 +44,11 @@ def examine(settings: CliSettings) -> list[Finding]:
         lambda: postgres_wheel(settings),
         lambda: broker(settings.named_cluster or (stack.cluster if stack else None)),
         lambda: databases(settings.database_url or (stack.database_url if stack else None)),
+        lambda: partitions(
+            settings.named_cluster or (stack.cluster if stack else None),
+            settings.database_url or (stack.database_url if stack else None),
+            settings.home,
+        ),
         lambda: http(settings, stack),
         lambda: dead_letters(settings.http or (stack.http if stack else None)),
         lambda: disk("disk for data", settings.home, least=2, comfortable=8),
