@@ -28,13 +28,15 @@ from services.chassis.deadletters.limit import Limit
 from services.chassis.deadletters.rows import Fault
 from services.chassis.effects import Effects
 from services.chassis.health import Health
-from services.chassis.isolation import Groups, Isolation
+from services.chassis.identity.examine import Standing
+from services.chassis.identity.guard import LogGuard
+from services.chassis.isolation import Groups, Isolation, cause_of
 from services.chassis.lag import LagWatch
 from services.chassis.logging import get_logger
 from services.chassis.offsets import Offsets
 from services.chassis.reach import start
 from services.chassis.records import Partition, Place, Record
-from services.chassis.seeking import bearings, own_gaps, why_not
+from services.chassis.seeking import bearings, own_gaps
 from services.chassis.settings import ServiceSettings
 from services.chassis.subscription import subscribe
 from services.chassis.surroundings import Backoff, described, is_surroundings, pause_before, wait_or_stop
@@ -73,6 +75,7 @@ class Consumer:
     _offsets: Offsets = field(default_factory=Offsets)
     _lag: LagWatch = field(init=False)
     _limit: Limit = field(init=False)
+    _guard: LogGuard = field(init=False)
     _joined: bool = False
     _revoked_at: float | None = None
     """Monotonic time at which the partitions of before were lost; None before the first."""
@@ -83,6 +86,7 @@ class Consumer:
 
     def __post_init__(self) -> None:
         self._lag = LagWatch(self.service, self.health)
+        self._guard = LogGuard(self.service, [topic.name for topic in self.topics], self.engine, self.health)
         self._limit = Limit(self.settings.dead_letter_run, self.settings.dead_letter_share)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -199,7 +203,9 @@ class Consumer:
             return await self._transaction(consumer, part, failed, epochs)
 
         def hold(partition: Partition, error: Exception) -> None:
-            self._stop(consumer, partition, described(error))
+            cursor = self._cursors.get(partition)
+            if cursor is not None and cursor.next_offset is not None:
+                self._stop(consumer, partition, Standing(cause_of(error), cursor.next_offset, None, described(error)))
 
         accepted = {partition: groups[partition] for partition in epochs}
         await Isolation(self.engine, self.domain, self._limit, apply, hold).run(accepted)
@@ -244,8 +250,8 @@ class Consumer:
     async def seek(self, consumer: AIOKafkaConsumer, partitions: Iterable[Partition], *, by_poller: bool) -> None:
         """Seek to the database's positions; only then are records of these partitions accepted.
 
-        The one place where a partition begins to be read: one that may not be (`seeking.why_not`) stops, with the reason.
-        Raises the database's and the broker's errors.
+        The one place where a partition begins to be read: one that may not be stops, with the reason. Raises NoIdentity and the
+        database's and the broker's errors.
         """
         before = {partition: cursor.epoch for partition in partitions if (cursor := self._cursors.get(partition))}
         if not before:
@@ -253,12 +259,12 @@ class Consumer:
         if (joins := self._joins) != self._admitted:
             await self.admit()
             self._admitted = joins
-        found = await bearings(self.engine, consumer, before)
+        found = await bearings(self.engine, self.service, consumer, before)
         for partition, epoch in before.items():
             if self._epoch_of(partition) != epoch:  # revoked, or sought by the other task meanwhile
                 continue
-            if reason := why_not(partition, found[partition]):
-                self._stop(consumer, partition, reason)
+            if why := found[partition].why_not:
+                self._stop(consumer, partition, why)
             else:
                 self._seek_to(consumer, partition, found[partition].position, by_poller=by_poller)
 
@@ -271,18 +277,24 @@ class Consumer:
         self._epoch += 1
         self._cursors[partition] = self._cursors[partition].sought(offset, self._epoch, by_poller=by_poller)
 
-    def _stop(self, consumer: AIOKafkaConsumer, partition: Partition, reason: str) -> None:
+    def _stop(self, consumer: AIOKafkaConsumer, partition: Partition, why: Standing) -> None:
         """Nothing of this partition is accepted for a while, longer each time; then it is sought as if it were new."""
         cursor = self._cursors.get(partition)
         if cursor is None:
             return
         wait = pause_before(cursor.trouble.stops + 1 if cursor.trouble else 1, 1.0, _LONGEST_STOP_SECONDS)
         self._epoch += 1
-        self._cursors[partition] = cursor.stopped(reason, time.monotonic() + wait, self._epoch)
+        self._cursors[partition] = cursor.stopped(why, time.monotonic() + wait, self._epoch)
         with suppress(IllegalStateError):
             consumer.pause(TopicPartition(*partition))
         metrics.FAILURES.labels(self.service, partition[0]).inc()
-        _log.error("a partition stopped; it waits", partition=partition, retry_seconds=round(wait, 1), error=reason)
+        _log.error(
+            "a partition stopped; it waits",
+            partition=partition,
+            retry_seconds=round(wait, 1),
+            cause=why.cause,
+            error=why.reason,
+        )
         self._report()
 
     def _epoch_of(self, partition: Partition) -> int | None:
@@ -300,7 +312,10 @@ class Consumer:
         self._epoch += 1
         self._cursors = {partition: cursor.due(now, self._epoch) for partition, cursor in self._cursors.items()}
         try:
+            await self._look_at_the_log(consumer)
+            self._guard.report(self._cursors)
             await self.seek(consumer, self.unsought(), by_poller=False)
+            await self._guard.write_down(self._cursors)
             self.health.report("consuming", not (reason := self._without_partitions(now)), reason)
         except Exception as error:
             self.health.report("consuming", False, described(error))
@@ -312,6 +327,17 @@ class Consumer:
         if asleep < self._session_seconds / 2:
             await self._commit(consumer)
         return _UPKEEP_SECONDS if self._joined else _JOINING_SECONDS
+
+    async def _look_at_the_log(self, consumer: AIOKafkaConsumer) -> None:
+        before = {partition: cursor.epoch for partition, cursor in self._cursors.items()}
+        found = await self._guard.look(consumer, self._cursors)
+        for partition, why in found.stops.items():
+            if self._epoch_of(partition) == before.get(partition):
+                self._stop(consumer, partition, why)
+        for partition in found.mended:
+            if (cursor := self._cursors.get(partition)) and cursor.epoch == before.get(partition):
+                self._epoch += 1
+                self._cursors[partition] = cursor.due(float("inf"), self._epoch)
 
     def _without_partitions(self, now: float) -> str:
         """Why this member has not been given partitions; empty where it has, or the group rebalances and is not late."""
@@ -331,9 +357,10 @@ class Consumer:
         )
 
     def _report(self) -> None:
-        stopped = [cursor.trouble.reason for cursor in self._cursors.values() if cursor.trouble]
+        stopped = [cursor.trouble.why for cursor in self._cursors.values() if cursor.trouble]
         faults = [self._fault] if self._fault else []
-        self.health.report("handling", not (faults or stopped), "; ".join(faults + stopped)[:500])
+        faults += [why.reason for why in stopped if why.cause in ("record", "gap")]
+        self.health.report("handling", not faults, "; ".join(faults)[:500])
         metrics.STOPPED.labels(self.service).set(len(stopped))
 
     def _note(self, done: Applied) -> None:

@@ -15,6 +15,8 @@ when a poll is accepted, before anything of it is applied: whatever becomes of t
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from services.chassis.identity.examine import Standing
+
 State = Literal["unsought", "sought", "reading", "stopped"]
 Step = Literal["next", "jump", "doubt"]
 """What the first offset of a poll means: the poll follows at once; it follows if the log itself has nothing between;
@@ -23,12 +25,16 @@ it does not follow, so that the partition must be sought anew."""
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a partition stopped. It is over when something was applied; until then each stop counts."""
+    """Why a partition stopped. It is over when something was applied, or the log may be read again; until then each stop counts."""
 
-    reason: str
+    why: Standing
     until: float
     """Monotonic time at which the partition is tried again."""
     stops: int = 1
+
+    def lasts_at(self, offset: int) -> bool:
+        """Whether it is not over yet when the partition may be read from `offset`: the record that stopped it is still to come."""
+        return self.why.cause in ("record", "gap") and self.why.offset == offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,8 @@ class PartitionCursor:
 
     def sought(self, offset: int, epoch: int, *, by_poller: bool) -> "PartitionCursor":
         """The client fetches from `offset`, the database's position; the polling task asked for that, or another one did."""
-        return replace(self, epoch=epoch, state="sought", next_offset=offset, licence=by_poller)
+        trouble = self.trouble if self.trouble and self.trouble.lasts_at(offset) else None
+        return replace(self, epoch=epoch, state="sought", next_offset=offset, licence=by_poller, trouble=trouble)
 
     def step(self, first: int) -> Step:
         """What it means that a poll begins at `first`."""
@@ -72,10 +79,10 @@ class PartitionCursor:
             return self
         return replace(self, epoch=epoch, state="unsought")
 
-    def stopped(self, reason: str, until: float, epoch: int) -> "PartitionCursor":
+    def stopped(self, why: Standing, until: float, epoch: int) -> "PartitionCursor":
         """Nothing is accepted before `until`, monotonic."""
         stops = self.trouble.stops + 1 if self.trouble else 1
-        return replace(self, epoch=epoch, state="stopped", licence=False, trouble=Trouble(reason, until, stops))
+        return replace(self, epoch=epoch, state="stopped", licence=False, trouble=Trouble(why, until, stops))
 
     def due(self, now: float, epoch: int) -> "PartitionCursor":
         """A partition whose stop is over is to be sought as if it were new; any other stays as it is."""

@@ -20,6 +20,7 @@ from services.chassis.deadletters import limit as limits
 from services.chassis.deadletters.limit import Limit, LimitReached
 from services.chassis.deadletters.parking import is_own
 from services.chassis.deadletters.rows import Fault
+from services.chassis.identity.examine import Cause
 from services.chassis.numbering import SequenceGap
 from services.chassis.records import Partition, Place, Record, event_in, place_of
 from services.chassis.surroundings import is_surroundings
@@ -102,6 +103,12 @@ class Isolation:
         except Exception:  # this is why it fails
             return None
         return failure if isinstance(event, Event) and is_own(self.domain, event) else None
+
+
+def cause_of(failure: Exception) -> Cause:
+    """Why a partition stands at a record whose handling stops it."""
+    cause = failure.error if isinstance(failure, RecordFailure) else failure
+    return "gap" if isinstance(cause, SequenceGap) else "record"
 
 
 def fault_of(failure: Exception, attempts: int) -> Fault:

@@ -27,6 +27,10 @@ STOPPED = Gauge(
     ["service"],
     registry=REGISTRY,
 )
+UNREAD_REMOVED = Gauge(
+    "neuroweaver_unread_removed", "Offsets that were removed from the log before they were read.",
+    ["service", "topic", "partition"], registry=REGISTRY,
+)  # fmt: skip
 FAILURES = Counter(
     "neuroweaver_handling_failures", "Times that handling a record failed.", ["service", "topic"], registry=REGISTRY
 )

@@ -72,8 +72,8 @@ class Runtime:
         self.publisher = Publisher(settings.cluster, f"neuroweaver-{service}")
         self.signals = Signals(url)
         required = (
-            "migrated", "restored", "database", "broker", "topics", "consuming", "handling", "moving", "relaying", "copying",
-            "alone",
+            "migrated", "restored", "database", "broker", "topics", "log", "unread", "consuming", "handling", "moving", "relaying",
+            "copying", "alone",
         )  # fmt: skip
         self.health = Health(service, required)
         self.group = GroupWatch(settings.cluster, service, self.engine, self.health)

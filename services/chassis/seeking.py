@@ -1,7 +1,7 @@
-"""What is known before a partition is read from the database's position, and the reasons why it is not read.
+"""What is known before a partition is read from the database's position, and whether it may be: only in the log it was taken in.
 
-A partition with a reason in `why_not` stops there, alone: the reason is in the health, and it is asked about again after a
-while, for it may have been mended meanwhile.
+A topic that is not kept for ever and is another one, or has lost what was not read, goes on by itself; in every other a partition
+that may not be read stops there, alone, and is asked about again after a while, for it may have been mended meanwhile.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,11 +10,15 @@ from typing import NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from schemas.topics import CATALOGUE
 from services.chassis import store
+from services.chassis.identity import metadata, rows
+from services.chassis.identity.examine import Span, Standing, all_standing
+from services.chassis.identity.metadata import FoundLog
+from services.chassis.identity.moving import LOSSY, Moves, moves, start_over
+from services.chassis.logging import get_logger
 from services.chassis.records import Partition
 
-_EXPIRING = frozenset(topic.name for topic in CATALOGUE if topic.retention_ms is not None)
+_log = get_logger(__name__)
 
 
 class Bearings(NamedTuple):
@@ -22,42 +26,70 @@ class Bearings(NamedTuple):
 
     position: int
     """The next offset to apply."""
-    begin: int
-    """First offset that the log still has."""
-    end: int
-    """The offset after the last that can be read: the first one of an open transaction, where there is one."""
+    why_not: Standing | None
+    """Why it may not be read from there; None where it may."""
+
+
+async def which_log(consumer: AIOKafkaConsumer, topics: Collection[str]) -> FoundLog:
+    """Which log the consumer's broker has now. Raises NoIdentity and the broker's errors."""
+    return await metadata.ask(consumer._client, topics)
+
+
+async def spans_of(consumer: AIOKafkaConsumer, found: FoundLog, partitions: Collection[Partition]) -> dict[Partition, Span]:
+    """What those of `partitions` hold that exist. Raises the broker's errors."""
+    there = [
+        TopicPartition(topic, number)
+        for topic, number in sorted(partitions)
+        if topic in found.topics and number in found.topics[topic].partitions
+    ]
+    if not there:
+        return {}
+    begins, ends = await consumer.beginning_offsets(there), await consumer.end_offsets(there)
+    return {(place.topic, place.partition): Span(begins[place], ends[place]) for place in there}
 
 
 async def bearings(
-    engine: AsyncEngine, consumer: AIOKafkaConsumer, partitions: Collection[Partition]
+    engine: AsyncEngine, service: str, consumer: AIOKafkaConsumer, partitions: Collection[Partition]
 ) -> dict[Partition, Bearings]:
-    """Of each of `partitions`; one without a position begins at 0. Raises the database's and the broker's errors."""
+    """Of each of `partitions`; one without a position begins at 0. What the log is, is kept where it was not known.
+
+    Raises NoIdentity and the database's and the broker's errors.
+    """
+    topics = {topic for topic, _ in partitions}
+    found = await which_log(consumer, topics)
     async with engine.begin() as connection:
         await connection.execute(
             store.INSERT_POSITION, [{"topic": topic, "partition": number} for topic, number in sorted(partitions)]
         )
         positions = await store.positions(connection)
-    wanted = [TopicPartition(*partition) for partition in sorted(partitions)]
-    begins, ends = await consumer.beginning_offsets(wanted), await consumer.end_offsets(wanted)
-    return {tuple(p): Bearings(positions[tuple(p)], begins[p], ends[p]) for p in wanted}
+        kept = await rows.kept(connection)
+        await rows.note(connection, found, topics - kept.keys())
+    spans = await spans_of(consumer, found, partitions)
+    mine = {partition: positions[partition] for partition in partitions}
+    standing = all_standing(service, mine, kept, found, spans)
+    moved: dict[Partition, int | None] = {}
+    for partition, why in standing.items():
+        if partition[0] in LOSSY and partition[0] in found.topics and partition not in moved:
+            whole = await spans_of(consumer, found, [place for place in positions if place[0] == partition[0]])
+            moved |= await _goes_on(engine, found, partition, why, moves(partition, why, positions, whole))
+    return {
+        partition: Bearings(moved[partition] or 0, None)
+        if partition in moved
+        else Bearings(position, standing.get(partition))
+        for partition, position in mine.items()
+    }
 
 
-def why_not(partition: Partition, found: Bearings) -> str | None:
-    """Why this partition may not be read from its position; None where it may."""
-    topic, number = partition
-    if found.position > found.end:
-        return (
-            f"{topic}:{number} is applied up to offset {found.position} but ends at {found.end}: "
-            "this is another log; restore it, or give this service a new database"
-        )
-    if removed(partition, found.position, found.begin):
-        return f"{topic}:{number} is applied up to offset {found.position} but begins at {found.begin}: unread records are gone"
-    return None
+async def _goes_on(engine: AsyncEngine, found: FoundLog, partition: Partition, why: Standing, moved: Moves) -> Moves:
+    async with engine.begin() as connection:
+        await start_over(connection, found, moved)
+    _log.warning("a topic that is not kept for ever goes on by itself", cause=why.cause, reason=why.reason, at=str(moved))
+    return moved
 
 
 def removed(partition: Partition, position: int, begin: int) -> bool:
     """Whether records that were to be read are gone, where that is a loss: a topic that is kept for ever."""
-    return begin > position and partition[0] not in _EXPIRING
+    return begin > position and partition[0] not in LOSSY
 
 
 async def own_gaps(consumer: AIOKafkaConsumer, jumps: Mapping[Partition, int]) -> set[Partition]:

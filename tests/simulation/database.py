@@ -19,6 +19,7 @@ from typing import Any
 from services.chassis import relay, store, ticker
 from services.chassis.executor import work
 from services.chassis.executor.attempts import OPEN
+from services.chassis.identity import rows as identity
 from services.chassis.replay import fence
 from services.chassis.tables import HEADER_COLUMNS
 from services.orchestrator import effects
@@ -481,6 +482,8 @@ _STATEMENTS: dict[str, _Handler] = {
     store._READ_OUTBOX.text: Connection.read_outbox,
     relay._READ.text: Connection.read_waiting,
     relay._REMOVE.text: Connection.remove_sent,
+    identity._KEPT.text: Connection.nothing,
+    identity._NOTE.text: Connection.nothing,
     ticker._SWEEP.text: Connection.read_sweep,
     ticker._SWEPT.text: Connection.swept,
     fence._POSITIONS.text: Connection.lock_all_positions,

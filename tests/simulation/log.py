@@ -9,6 +9,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from schemas.envelope import Event, encode
 from schemas.topics import JOBS, MODELS, REQUESTS, TOPIC_OF, aggregate_key
 from services.chassis.cluster import Cluster
+from services.chassis.identity.metadata import FoundLog, FoundTopic
 from services.chassis.log import Range
 from services.chassis.records import Partition
 from tests.log import HeldRecord
@@ -46,6 +47,11 @@ class MemoryLog:
         """Add an event."""
         value, headers = encode(event)
         self.append(TOPIC_OF[event.type].name, aggregate_key(event.data).encode(), value, headers)
+
+    async def which(self, _consumer: object, topics: Iterable[str]) -> FoundLog:
+        """As `services.chassis.seeking.which_log`: always the same."""
+        numbers = {topic: frozenset(number for name, number in self.partitions if name == topic) for topic in topics}
+        return FoundLog("memory", {topic: FoundTopic(topic, found, 1, 1) for topic, found in numbers.items()})
 
     def ends(self, topics: Iterable[str]) -> dict[Partition, int]:
         """The offset after the last, per partition of `topics`."""

@@ -18,7 +18,7 @@ from schemas.ids import root_traceparent
 from schemas.requests import JobCancelRequested, JobRequested
 from schemas.steps import Policy
 from schemas.topics import JOBS, MODELS, REQUESTS
-from services.chassis import batch, commands, consumer, isolation, store, ticker
+from services.chassis import batch, commands, consumer, isolation, seeking, store, ticker
 from services.chassis.cluster import Cluster
 from services.chassis.executor import worker
 from services.chassis.executor.attempts import ExecutorDomain
@@ -443,7 +443,7 @@ class World:
                 (consumer, "asyncio", asyncio), (isolation, "asyncio", asyncio), (ticker, "asyncio", asyncio),
                 (consumer, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
                 (consumer, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back),
-                (folding, "log", self.log),
+                (folding, "log", self.log), (seeking, "which_log", self.log.which),
             ):  # fmt: skip
                 stack.enter_context(patch.object(target, name, value))
             yield

@@ -77,6 +77,7 @@ _FORGET_FROM = text(
     """DELETE FROM dead_letter
        WHERE topic = :topic AND partition = :partition AND "offset" >= :first AND state = 'discarded'"""
 )
+_GIVE_UP_FROM = text('DELETE FROM dead_letter WHERE topic = :topic AND partition = :partition AND "offset" >= :first')
 _COUNT = text("SELECT state, count(*) FROM dead_letter GROUP BY state")
 _LEARN = text(
     """INSERT INTO dead_letter (topic, partition, "offset", state, headers, event_type, event_id, error, reason, discarded_by,
@@ -284,6 +285,12 @@ async def forget(connection: AsyncConnection, partition: Partition, first: int) 
     """Leave out no longer what was given up in a partition from offset `first` on: its places are other records' now."""
     values = {"topic": partition[0], "partition": partition[1], "first": first}
     await connection.execute(_FORGET_FROM, values)
+
+
+async def give_up_from(connection: AsyncConnection, partition: Partition, first: int) -> None:
+    """Keep nothing of a partition from offset `first` on: its places are other records' now."""
+    values = {"topic": partition[0], "partition": partition[1], "first": first}
+    await connection.execute(_GIVE_UP_FROM, values)
 
 
 async def flag(connection: AsyncConnection, partition: Partition) -> None:

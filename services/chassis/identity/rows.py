@@ -29,7 +29,7 @@ _STAND = text(
 )
 _GO_ON = text("DELETE FROM standing WHERE topic = :topic AND partition = :partition")
 _STANDING = text(
-    """SELECT topic, partition, cause, "offset", next_offset, reason, since FROM standing
+    """SELECT topic, partition, cause, "offset", standing.next_offset, reason, since FROM standing
        JOIN position USING (topic, partition) WHERE "offset" = position.next_offset ORDER BY topic, partition"""
 )
 

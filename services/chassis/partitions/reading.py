@@ -4,16 +4,12 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from schemas.topics import CATALOGUE
 from services.chassis import log, store
 from services.chassis.cluster import Cluster
 from services.chassis.identity import rows
 from services.chassis.identity.examine import KeptLog, Span, Standing, all_standing
 from services.chassis.identity.metadata import FoundLog, ask_once
 from services.chassis.records import Partition
-
-LOSSY = frozenset(topic.name for topic in CATALOGUE if topic.retention_ms is not None)
-"""Topics that are not kept for ever: a service starts over in them by itself, and says so in its log."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from services.chassis import log, store
 from services.chassis.deadletters import rows as letters
 from services.chassis.identity import rows
 from services.chassis.identity.examine import Standing
+from services.chassis.identity.moving import go_on_at, moves
 from services.chassis.log import LogStands
 from services.chassis.partitions.reading import LogNow, Places, Reading, look, places
 from services.chassis.publisher import outside_event
@@ -158,10 +159,10 @@ async def _accept(
     reason: str,
     by: str,
 ) -> LogAccepted:
-    moved = moves(partition, standing, found, now)
+    moved = moves(partition, standing, found.positions, now.spans)
     for place, offset in moved.items():
         await _leave_no_letters(connection, place, first=offset or 0 if standing.cause == "beyond the end" else 0)
-    await go_on_at(connection, now, moved)
+    await go_on_at(connection, now.found, moved)
     topic, kept = now.found.topics[partition[0]], found.kept.get(partition[0])
     return LogAccepted(
         service=reading.service,
@@ -178,25 +179,6 @@ async def _accept(
         reason=reason,
         accepted_by=by,
     )
-
-
-def moves(partition: Partition, standing: Standing, found: Places, now: LogNow) -> dict[Partition, int | None]:
-    """Where each partition goes on in a log that is accepted; None for one that does not exist any more."""
-    if standing.cause == "another log":
-        return {
-            place: now.spans[place].begin if place in now.spans else None
-            for place in found.positions
-            if place[0] == partition[0]
-        }
-    return {partition: now.spans[partition].end if partition in now.spans else None}
-
-
-async def go_on_at(connection: AsyncConnection, now: LogNow, moved: dict[Partition, int | None]) -> None:
-    """Put the positions there, whose locks the caller holds, and keep which log it is."""
-    await store.move_positions(connection, {place: offset for place, offset in moved.items() if offset is not None})
-    await rows.remove_positions(connection, [place for place, offset in moved.items() if offset is None])
-    await rows.replace(connection, now.found, {place[0] for place in moved})
-    await rows.go_on(connection, moved)
 
 
 async def _leave_no_letters(connection: AsyncConnection, partition: Partition, first: int) -> None:

@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from services.chassis.cursor import PartitionCursor
-from services.chassis.seeking import Bearings, removed, why_not
+from services.chassis.identity.examine import Span, Standing, standing
+from services.chassis.identity.metadata import FoundLog, FoundTopic
+from services.chassis.seeking import removed
 
 PARTITION = ("neuroweaver.requests", 0)
+LOG = FoundLog("cluster", {PARTITION[0]: FoundTopic("topic", frozenset({0}), 1, 1)})
+POISON = Standing("record", 7, None, "poison")
 
 
 def reading(offset: int) -> PartitionCursor:
@@ -46,7 +50,7 @@ def test_a_poll_that_begins_below_the_next_offset_is_doubted_too() -> None:
 
 
 def test_a_stopped_partition_accepts_nothing_until_it_is_due_and_sought_anew() -> None:
-    stopped = reading(7).stopped("poison", 100.0, 3)
+    stopped = reading(7).stopped(POISON, 100.0, 3)
     assert stopped.step(7) == "doubt"
     assert stopped.due(99.0, 4) == stopped
     due = stopped.due(100.0, 4)
@@ -62,10 +66,21 @@ def test_a_poll_that_was_not_all_applied_leaves_a_partition_that_must_be_sought(
 
 
 def test_trouble_is_counted_until_something_was_applied() -> None:
-    again = reading(7).stopped("poison", 1.0, 3).due(1.0, 4).sought(7, 5, by_poller=False).accept(0.0)
-    assert (trouble := again.stopped("poison", 9.0, 6).trouble) is not None
+    again = reading(7).stopped(POISON, 1.0, 3).due(1.0, 4).sought(7, 5, by_poller=False).accept(0.0)
+    assert (trouble := again.stopped(POISON, 9.0, 6).trouble) is not None
     assert trouble.stops == 2
     assert again.applied(8).trouble is None
+
+
+def test_trouble_with_a_record_is_over_when_the_partition_goes_on_behind_it() -> None:
+    due = reading(7).stopped(POISON, 1.0, 3).due(1.0, 4)
+    assert due.sought(7, 5, by_poller=False).trouble is not None
+    assert due.sought(8, 5, by_poller=False).trouble is None
+
+
+def test_trouble_with_the_log_is_over_when_it_may_be_read_again() -> None:
+    lost = Standing("removed", 7, 9, "removed")
+    assert reading(7).stopped(lost, 1.0, 3).due(1.0, 4).sought(7, 5, by_poller=False).trouble is None
 
 
 def test_the_oldest_record_that_waits_is_known_until_it_is_applied() -> None:
@@ -139,8 +154,8 @@ class Partition(RuleBasedStateMachine):
 
     def seek(self, by_poller: bool) -> None:
         self.epoch += 1
-        if why_not(PARTITION, Bearings(self.position, self.begin, self.end)):
-            self.cursor = self.cursor.stopped("removed", 0.0, self.epoch)
+        if standing("toy", PARTITION, self.position, None, LOG, Span(self.begin, self.end)):
+            self.cursor = self.cursor.stopped(POISON, 0.0, self.epoch)
         else:
             self.seek_to(self.position, by_poller)
 
