@@ -102,7 +102,7 @@ async def test_a_log_that_was_replaced_stops_the_service_and_says_so(own_stack: 
         await connection.execute(text("UPDATE position SET next_offset = next_offset + 100"))
     service = toy.service()
     async with service.lifespan():
-        await until(lambda: "another log" in service.health.missing.get("handling", ""))
+        await until(lambda: "another log" in service.health.missing.get("log", ""))
 
 
 async def _decided(toy: Toy) -> bool:

@@ -1,0 +1,237 @@
+"""A service reads on only in the log that it was reading, and only where nothing unread was removed; it says so and waits for a word."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from schemas.envelope import Event, encode
+from schemas.topics import DISCARDS, JOBS, PROGRESS, REQUESTS
+from services.chassis.log import bounds
+from services.chassis.metrics import REGISTRY
+from services.chassis.partitions.listing import PartitionView, listed
+from services.chassis.partitions.stepping import CannotStepOver, NotStanding, SteppedOver, step_over
+from services.chassis.publisher import make_producer
+from services.chassis.records import Partition
+from services.chassis.replay import rebuild as replay
+from services.chassis.replay.checks import Refused
+from services.chassis.runtime import Runtime
+from services.chassis.service import Service
+from tests.log import read_events
+from tests.recreating import recreate, remove_below
+from tests.toy import Toy, until
+
+PLACE: Partition = (REQUESTS.name, 3)
+
+
+@pytest.fixture
+async def toy(own_stack: Any, tmp_path: Path) -> AsyncIterator[Toy]:
+    toy = Toy(own_stack.kafka_bootstrap, own_stack.database_url, tmp_path)
+    await toy.create()
+    yield toy
+    await toy.engine.dispose()
+
+
+async def send(toy: Toy, *events: Event, **headers: str) -> None:
+    """To one partition."""
+    producer = make_producer(toy.settings.cluster, "outside")
+    await producer.start()
+    for event in events:
+        value, known = encode(event)
+        sent = {**dict(known), **{name: said.encode() for name, said in headers.items()}}
+        await producer.send_and_wait(PLACE[0], value, event.correlation_id.encode(), PLACE[1], headers=list(sent.items()))
+    await producer.stop()
+
+
+async def known(toy: Toy, count: int) -> bool:
+    return len(await toy.tallies()) == count
+
+
+async def stands(service: Service, condition: str) -> str:
+    """Why the condition does not hold, as soon as it does not."""
+    await until(lambda: service.health.reason(condition), what=lambda: service.health.missing)
+    return str(service.health.reason(condition))
+
+
+async def view(toy: Toy) -> PartitionView:
+    views = await listed(toy.engine, toy.runtime().reading)
+    return next(one for one in views if (one.topic, one.partition) == PLACE)
+
+
+async def goes_on(toy: Toy, reason: str = "the tests say so") -> SteppedOver:
+    return await step_over(toy.engine, toy.runtime().reading, PLACE, reason, "ada")
+
+
+async def execute(toy: Toy, statement: str) -> None:
+    async with toy.engine.begin() as connection:
+        await connection.execute(text(statement))
+
+
+async def facts(toy: Toy) -> list[str]:
+    events = await read_events(toy.settings.kafka_bootstrap, DISCARDS.name)
+    return [event.type for event in events if event.source == toy.domain.source]
+
+
+async def test_a_topic_that_is_made_again_while_a_service_runs_stops_it_until_it_is_accepted_and_no_request_is_lost(
+    toy: Toy,
+) -> None:
+    async with toy.running() as service:
+        await send(toy, *(toy.requested(f"before-{number}") for number in range(5)))
+        await until(lambda: known(toy, 5))
+        await recreate(toy.settings.cluster, REQUESTS)
+        await send(toy, *(toy.requested(f"after-{number}") for number in range(8)))  # past the old position
+        reason = await stands(service, "log")
+        assert "neuroweaver.requests is another log: topic id" in reason
+        assert (await view(toy)).cause == "another log"
+        await until(lambda: toy.scalar("SELECT count(*) > 0 FROM standing"))
+        assert (await view(toy)).since is not None
+        done = await goes_on(toy)
+        assert done.fact == "LogAccepted"
+        await until(lambda: known(toy, 13))
+        await until(lambda: service.health.ready, what=lambda: service.health.missing)
+        assert (await view(toy)).state == "at its end"
+    assert all(tally.requests == tally.refused == 1 for tally in (await toy.tallies()).values())
+    assert await facts(toy) == ["LogAccepted"]
+
+
+async def test_a_topic_that_was_made_again_while_a_service_was_stopped_is_not_read_on_from_the_old_position(
+    toy: Toy,
+) -> None:
+    async with toy.running():
+        await send(toy, *(toy.requested(f"before-{number}") for number in range(5)))
+        await until(lambda: known(toy, 5))
+    await recreate(toy.settings.cluster, REQUESTS)
+    await send(toy, *(toy.requested(f"after-{number}") for number in range(8)))
+    service = toy.service()
+    async with service.lifespan():
+        assert "is another log" in await stands(service, "log")
+        assert await known(toy, 5)
+        with pytest.raises(Refused, match=r"was not made of this log.*is another log"):
+            await replay.verify(service.projection)
+        await goes_on(toy)
+        await until(lambda: known(toy, 13))
+        await until(lambda: service.health.ready, what=lambda: service.health.missing)
+    async with toy.running():  # what was accepted stays accepted
+        assert await known(toy, 13)
+
+
+async def test_a_topic_that_is_not_kept_for_ever_starts_over_by_itself(toy: Toy) -> None:
+    runtime = Runtime(toy.settings, toy.name, toy.domain, topics=(REQUESTS, JOBS, PROGRESS), effects=toy.ledger)
+    producer = make_producer(toy.settings.cluster, "outside")
+    await producer.start()
+
+    async def progress(count: int) -> None:
+        for _ in range(count):
+            await producer.send_and_wait(PROGRESS.name, b"{}", partition=0)
+
+    def at(offset: int) -> Any:
+        return lambda: toy.scalar(
+            f"SELECT next_offset = {offset} FROM position WHERE topic = '{PROGRESS.name}' AND partition = 0"
+        )
+
+    await progress(1)
+    async with runtime.run(()):
+        await until(lambda: runtime.health.ready, what=lambda: runtime.health.missing)
+        _, end = (await bounds(toy.settings.cluster, [PROGRESS.name]))[PROGRESS.name, 0]
+        await until(at(end))
+        await recreate(toy.settings.cluster, PROGRESS)
+        await progress(2)
+        await until(at(2))
+        await remove_below(toy.settings.cluster, (PROGRESS.name, 0), 2)
+        await progress(1)
+        await until(at(3))
+        await until(lambda: runtime.health.ready, what=lambda: runtime.health.missing)
+    await producer.stop()
+
+
+@pytest.fixture
+async def whole_again(own_stack: Any) -> AsyncIterator[None]:
+    """Other tests find the topic without a loss."""
+    yield
+    await recreate(own_stack.cluster, REQUESTS)
+
+
+@pytest.mark.usefixtures("whole_again")
+@pytest.mark.parametrize("running", [True, False])
+async def test_records_that_were_removed_unread_are_said_with_their_range_and_acknowledged_as_a_fact(
+    toy: Toy, running: bool
+) -> None:
+    async with toy.running():
+        await send(toy, toy.requested("read"))
+        await until(lambda: known(toy, 1))
+    position = await toy.scalar(f"SELECT next_offset FROM position WHERE topic = '{PLACE[0]}' AND partition = {PLACE[1]}")
+    service = toy.service()
+    if running:
+        await execute(
+            toy,
+            "CREATE FUNCTION operational.no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE lock_not_available; END'",
+        )
+        await execute(toy, "CREATE TRIGGER no BEFORE INSERT ON tally EXECUTE FUNCTION operational.no()")
+        async with service.lifespan():
+            await until(lambda: "log" in service.health.conditions and service.health.conditions["log"].holds)
+            await lose_four_of_five(toy, position)
+            await stands(service, "handling")
+            assert f"offsets {position} to {position + 3} were removed" in await stands(service, "unread")
+            await execute(toy, "DROP TRIGGER no ON tally")
+            await acknowledged(toy, service, position)
+    else:
+        await lose_four_of_five(toy, position)
+        async with service.lifespan():
+            await acknowledged(toy, service, position)
+
+
+async def lose_four_of_five(toy: Toy, position: int) -> None:
+    await send(toy, *(toy.requested(f"lost-{number}") for number in range(4)), toy.requested("left"))
+    await remove_below(toy.settings.cluster, PLACE, position + 4)
+
+
+async def acknowledged(toy: Toy, service: Service, position: int) -> None:
+    said = await stands(service, "unread")
+    assert (
+        f"{PLACE[0]}:{PLACE[1]}: offsets {position} to {position + 3} were removed from the log before they were read"
+        in said
+    )
+    labels = {"service": toy.name, "topic": PLACE[0], "partition": str(PLACE[1])}
+    assert REGISTRY.get_sample_value("neuroweaver_unread_removed", labels) == 4
+    assert await known(toy, 1)
+    assert "log" not in service.health.missing
+    done = await goes_on(toy)
+    assert (done.fact, f"offsets {position} to {position + 3} are gone" in done.said) == ("RecordsSkipped", True)
+    await until(lambda: known(toy, 2))
+    await until(lambda: service.health.ready, what=lambda: service.health.missing)
+    assert REGISTRY.get_sample_value("neuroweaver_unread_removed", labels) is None
+    with pytest.raises(NotStanding, match="does not stand, so there is nothing to step over"):
+        await goes_on(toy)
+
+
+async def test_a_record_that_stops_its_partition_is_stepped_over_and_every_replay_leaves_it_out(toy: Toy) -> None:
+    async with toy.running() as service:
+        await send(toy, toy.cancelled("newer"), ce_type="neuroweaver.JobCancelRequested.v9")
+        await send(toy, toy.requested("behind"))
+        assert "JobCancelRequested.v9 is newer than this service" in await stands(service, "handling")
+        await until(lambda: toy.scalar("SELECT count(*) > 0 FROM standing"))
+        assert (await view(toy)).cause == "record"
+        done = await goes_on(toy)
+        assert done.fact == "RecordDiscarded"
+        await until(lambda: known(toy, 1))
+        await until(lambda: service.health.ready, what=lambda: service.health.missing)
+        assert (await replay.verify(service.projection)).differences == 0
+    assert (await toy.tallies()).keys() == {"behind"}
+    assert await facts(toy) == ["RecordDiscarded"]
+
+
+async def test_a_database_that_is_older_than_the_log_is_not_stepped_over_but_told_its_remedy(toy: Toy) -> None:
+    async with toy.running():
+        await send(toy, toy.requested("a"))
+        await until(lambda: toy.log())
+    await execute(toy, "UPDATE tally SET sequence = -5")
+    await execute(toy, f"UPDATE position SET next_offset = 0 WHERE topic = '{JOBS.name}'")
+    service = toy.service()
+    async with service.lifespan():
+        await stands(service, "handling")
+        await until(lambda: toy.scalar("SELECT count(*) > 0 FROM standing WHERE cause = 'gap'"))
+        (gap,) = [one for one in await listed(toy.engine, toy.runtime().reading) if one.cause == "gap"]
+        with pytest.raises(CannotStepOver, match="drop its database and start it; it is restored from the log"):
+            await step_over(toy.engine, toy.runtime().reading, (gap.topic, gap.partition), "no", "ada")
