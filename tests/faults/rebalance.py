@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -26,7 +26,7 @@ class Stall:
 
     change: str
     seconds: float
-    """From the change until every partition has answered a request sent after it."""
+    """The longest that any request, to any partition, waited for its answer."""
     unready: float
     """So long the members that were well said they were not ready, together."""
     refusals: int
@@ -67,13 +67,14 @@ class Pulse:
                 for record in records:
                     self.answered.setdefault((record.key or b"").decode(), asyncio.get_running_loop().time())
 
-    def since(self, moment: float) -> float | None:
-        """Seconds until the last partition answered a request that was sent after `moment`; None where one has not yet."""
-        first: dict[int, float] = {}
-        for key, (partition, at) in self.asked.items():
-            if at >= moment and key in self.answered:
-                first[partition] = min(first.get(partition, float("inf")), self.answered[key] - moment)
-        return max(first.values()) if len(first) == REQUESTS.partitions else None
+    async def longest(self, begun: float, ended: float) -> float:
+        """Seconds that the slowest answer took, of the requests sent in this time. Raises AssertionError where one is not answered."""
+        sent = {key: at for key, (_, at) in self.asked.items() if begun <= at < ended}
+        await until(lambda: sent.keys() <= self.answered.keys(), _PATIENCE_SECONDS, what=lambda: self._silent(sent))
+        return max(self.answered[key] - at for key, at in sent.items())
+
+    def _silent(self, sent: Iterable[str]) -> str:
+        return f"partitions {sorted({self.asked[key][0] for key in sent if key not in self.answered})} do not answer"
 
 
 @asynccontextmanager
@@ -103,15 +104,14 @@ async def beating(field: Field) -> AsyncIterator[Pulse]:
         await stop_quietly(producer)
 
 
-async def stalls(field: Field, rounds: int) -> list[Stall]:
-    """What each kind of change costs, so often one after the other; two members remain after each."""
+async def stalls(field: Field, changes: Sequence[str], rounds: int) -> list[Stall]:
+    """What each of these changes costs, so often one after the other."""
     members = [await field.join(), await field.join()]
     found: list[Stall] = []
     async with beating(field) as pulse:
-        await _answers(pulse, asyncio.get_running_loop().time())
         for _ in range(rounds):
-            for name, change in _CHANGES.items():
-                found.append(await _measure(pulse, name, members, change))
+            for name in changes:
+                found.append(await _measure(pulse, name, members, CHANGES[name]))
     return found
 
 
@@ -122,22 +122,15 @@ async def _measure(pulse: Pulse, name: str, members: list[Member], change: Chang
     await asyncio.sleep(_CALM_SECONDS)
     begun = asyncio.get_running_loop().time()
     before = sum(_refusals(member) for member in members)
-    changing = asyncio.ensure_future(change(pulse.on, members))
-    seconds = await _answers(pulse, begun)
-    await changing
+    await change(pulse.on, members)
     await until(
         lambda: all(member.ready for member in members), _PATIENCE_SECONDS, what=lambda: [m.said[-1:] for m in members]
     )
+    await asyncio.sleep(_CALM_SECONDS)
+    seconds = await pulse.longest(begun, asyncio.get_running_loop().time())
     after = sum(_refusals(member) for member in members)
     well = [member for member in members if member.said[0][0] < begun]
     return Stall(name, round(seconds, 1), round(sum(_unready(member, begun) for member in well), 1), max(0, after - before))
-
-
-async def _answers(pulse: Pulse, moment: float) -> float:
-    await until(lambda: pulse.since(moment) is not None, _PATIENCE_SECONDS, what=lambda: "a partition does not answer")
-    seconds = pulse.since(moment)
-    assert seconds is not None
-    return seconds
 
 
 def _refusals(member: Member) -> int:
@@ -160,8 +153,9 @@ async def _kill_and_restart(field: Field, members: list[Member]) -> None:
 
 
 async def _kill(field: Field, members: list[Member]) -> None:
-    """Nobody takes its place until the others have its partitions."""
+    """Nobody takes its place."""
     await field.leave(members.pop(0), signal.SIGKILL)
+    await asyncio.sleep(field.toy.settings.session_timeout_ms / 1000)
 
 
 async def _join(field: Field, members: list[Member]) -> None:
@@ -182,10 +176,11 @@ async def _freeze(field: Field, members: list[Member]) -> None:
     await asyncio.sleep(_CALM_SECONDS)
 
 
-_CHANGES: dict[str, Change] = {
-    "killed": _kill,
+CHANGES: dict[str, Change] = {
+    "is killed": _kill,
     "joins": _join,
-    "killed and restarted at once": _kill_and_restart,
+    "is killed and restarted at once": _kill_and_restart,
     "leaves and is replaced": _leave,
-    "frozen, then wakes up": _freeze,
+    "freezes and wakes up": _freeze,
 }
+"""In this order two members become one, and two again."""

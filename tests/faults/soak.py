@@ -23,12 +23,17 @@ from services.chassis.devstack.stack import DevStack, running
 from tests.conftest import create_topics
 from tests.faults.field import field_on
 from tests.faults.history import Verdict
+from tests.faults.rebalance import CHANGES, Stall, stalls
 from tests.faults.scenarios import FULL_DISK, SCENARIOS, Scale, Scenario, full_disk
 from tests.faults.small_disk import on_small_disk, why_not
 
 _KILLS = 10
 _BOUNCES = 5
 _FULL_DISK_EVENTS = 20_000
+_MEMBERSHIP = "the group's members change"
+_ROUNDS = 5
+_BEYOND_SESSION_SECONDS = 2.0
+"""So much longer than a session no request to any partition waits, whatever happens to a member: the promise itself."""
 
 
 @dataclass
@@ -70,7 +75,28 @@ def main() -> int:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
     print(f"\n{table(results)}")
-    return 0 if all(result.well for result in results) else 1
+    in_time = True
+    if not arguments.only or arguments.only in _MEMBERSHIP:
+        in_time = _membership()
+    return 0 if in_time and all(result.well for result in results) else 1
+
+
+def _membership() -> bool:
+    """Print what changes of the group's members cost; returns whether every stall is within the promise."""
+
+    async def measured(stack: DevStack, home: Path) -> tuple[list[Stall], float]:
+        async with field_on(stack, home) as field:
+            return await stalls(field, list(CHANGES), _ROUNDS), field.toy.settings.session_timeout_ms / 1000
+
+    with tempfile.TemporaryDirectory() as home, _servers(_MEMBERSHIP, Path(home)) as stack:
+        found, session = asyncio.run(measured(stack, Path(home)))
+    print(f"\n{_ROUNDS} rounds, session time-out {session:g} s\n")
+    print("| a member | longest wait of a request, s | others said not ready, s | refusals |\n| --- | ---: | ---: | ---: |")
+    for change in CHANGES:
+        of = [stall for stall in found if stall.change == change]
+        longest, unready = max(stall.seconds for stall in of), max(stall.unready for stall in of)
+        print(f"| {change} | {longest:.1f} | {unready:.1f} | {sum(stall.refusals for stall in of)} |")
+    return all(stall.seconds <= session + _BEYOND_SESSION_SECONDS and not stall.refusals for stall in found)
 
 
 def _run(name: str, events: int) -> Result:

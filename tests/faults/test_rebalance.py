@@ -7,6 +7,7 @@ from tests.faults.field import field_on
 from tests.faults.rebalance import stalls
 
 _BEYOND_SESSION_SECONDS = 30
+CHANGES = ("is killed and restarted at once", "freezes and wakes up", "leaves and is replaced")
 
 
 async def test_every_partition_answers_again_and_nobody_is_refused_when_members_die_freeze_come_and_go(
@@ -14,7 +15,5 @@ async def test_every_partition_answers_again_and_nobody_is_refused_when_members_
 ) -> None:
     async with field_on(own_stack, tmp_path) as field:
         session = field.toy.settings.session_timeout_ms / 1000
-        found = await stalls(field, rounds=1)
-    print(*found, sep="\n")
-    assert {stall.change for stall in found if stall.seconds > session + _BEYOND_SESSION_SECONDS} == set(), found
-    assert {stall.change for stall in found if stall.refusals} == set(), found
+        found = await stalls(field, CHANGES, rounds=1)
+    assert [stall for stall in found if stall.seconds > session + _BEYOND_SESSION_SECONDS or stall.refusals] == []
