@@ -22,6 +22,7 @@ from services.chassis.deadletters.rows import Fault
 from services.chassis.duplicates import duplicates
 from services.chassis.effects import Effects
 from services.chassis.records import Partition, Place, Record, event_in, logged, named, place_of
+from services.chassis.surroundings import described
 from services.chassis.unit import Incoming, Unit
 
 Dead = list[tuple[Record, Unreadable]]
@@ -32,7 +33,7 @@ class RecordFailure(Exception):
     """Handling of one record failed for a reason that is not the surroundings."""
 
     def __init__(self, record: Record, error: Exception) -> None:
-        super().__init__(f"{named(place_of(record))}: {type(error).__name__}: {error}")
+        super().__init__(f"{named(place_of(record))}: {described(error)}")
         self.record, self.error = record, error
 
 

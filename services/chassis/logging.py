@@ -7,6 +7,8 @@ from typing import TextIO
 import structlog
 from structlog.typing import Processor
 
+_SAID_ONCE = "OffsetCommit failed"
+"""aiokafka says so for each partition; the consumer says it once."""
 _QUIET = ("aiokafka", "faststream", "alembic", "uvicorn.access", "asyncio", "httpx")
 
 
@@ -38,8 +40,14 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_not_said_elsewhere)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    logging.getLogger("faststream").setLevel(logging.ERROR)  # it warns of what is meant, such as topics it may not create
+
+
+def _not_said_elsewhere(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_SAID_ONCE)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -135,7 +135,9 @@ class Publisher:
                 acknowledged = await self._producer.send(TOPIC_OF[event.type].name, value, key, headers=headers)
                 await acknowledged
         except (TimeoutError, KafkaError, OSError) as error:
-            raise BrokerAway(f"Kafka at {self._cluster} did not acknowledge within {timeout:g} s: {error}") from error
+            raise BrokerAway(
+                f"Kafka at {self._cluster} did not acknowledge within {timeout:g} s: {described(error)}"
+            ) from error
         self.last_contact = time.monotonic()
 
     def publish_lossy(self, event: Event) -> None:
@@ -149,7 +151,7 @@ class Publisher:
     def _lossy_done(self, task: "asyncio.Task[None]") -> None:
         self._lossy -= 1
         if not task.cancelled() and (error := task.exception()):
-            _log.debug("progress dropped", error=str(error))
+            _log.debug("progress dropped", error=described(error))
 
 
 async def stop_quietly(producer: AIOKafkaProducer, seconds: float = 5.0) -> None:
@@ -158,4 +160,4 @@ async def stop_quietly(producer: AIOKafkaProducer, seconds: float = 5.0) -> None
         async with asyncio.timeout(seconds):
             await producer.stop()
     except (TimeoutError, KafkaError, OSError) as error:
-        _log.warning("producer did not stop in time", error=str(error))
+        _log.warning("producer did not stop in time", error=described(error))

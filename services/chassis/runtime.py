@@ -41,6 +41,8 @@ _log = get_logger(__name__)
 _PROBE_SECONDS = 2.0
 _BROKER_SILENT_SECONDS = 15.0
 _LETTERS_SECONDS = 10.0
+_WELL_SECONDS = 60.0
+"""Longer than the longest wait before a loop that failed is started again."""
 
 Task = Callable[[asyncio.Event], Awaitable[None]]
 """A long loop that returns soon after the event is set; restarted with backoff when it raises."""
@@ -73,13 +75,15 @@ class Runtime:
         self.signals = Signals(url)
         required = (
             "migrated", "restored", "database", "broker", "topics", "log", "unread", "consuming", "handling", "moving", "relaying",
-            "copying", "alone",
+            "copying", "alone", "running",
         )  # fmt: skip
         self.health = Health(service, required)
         self.group = GroupWatch(settings.cluster, service, self.engine, self.health)
         self._catalogue = CatalogueWatch(settings.cluster, self.health)
         self.health.report("handling", True)
         self.health.report("moving", True)
+        self.health.report("running", True)
+        self._well_again: asyncio.TimerHandle | None = None
 
     @property
     def projection(self) -> Projection:
@@ -225,9 +229,17 @@ class Runtime:
             try:
                 await loop(stop)
                 return
-            except Exception:
+            except Exception as error:
                 _log.exception("a loop failed; starting it again", service=self.service, loop=name)
+                self._failed(name, error)
                 await wait_or_stop(stop, backoff.next())
+
+    def _failed(self, name: str, error: Exception) -> None:
+        """A service one of whose loops keeps failing is not ready; one that has run for a while since is well again."""
+        self.health.report("running", False, f"{name}: {described(error)}")
+        if self._well_again is not None:
+            self._well_again.cancel()
+        self._well_again = asyncio.get_running_loop().call_later(_WELL_SECONDS, self.health.report, "running", True)
 
     async def _tick(self, stop: asyncio.Event) -> None:
         while not await wait_or_stop(stop, 1.0):
@@ -263,4 +275,5 @@ class Runtime:
             except Exception as error:
                 if not is_surroundings(error):
                     raise
+                _log.warning("dead letters not looked at", service=self.service, error=described(error))
             await wait_or_stop(stop, _LETTERS_SECONDS)

@@ -5,6 +5,7 @@ every assigned partition. So records go through as they came, and positions and 
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -55,7 +56,7 @@ def subscribe(
         metadata_max_age_ms=NOTICED_MS,
         request_timeout_ms=settings.session_timeout_ms + _BEYOND_SESSION_MS,
         apply_types=False,
-        logger=None,
+        logger=logging.getLogger("faststream"),
     )
     subscriber = broker.subscriber(
         *(topic.name for topic in topics),

@@ -13,7 +13,7 @@ from services.chassis.aggregate import Domain, Ref
 from services.chassis.commands import transact
 from services.chassis.effects import Effects
 from services.chassis.logging import get_logger
-from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
+from services.chassis.surroundings import Backoff, described, is_surroundings, wait_or_stop
 
 _log = get_logger(__name__)
 _ROWS = 100
@@ -43,7 +43,7 @@ class Ticker:
                 backoff.reset()
             except Exception as error:
                 log = _log.warning if is_surroundings(error) else _log.exception
-                log("ticker interrupted", error=str(error)[:500])
+                log("ticker interrupted", error=described(error))
                 await wait_or_stop(stop, backoff.next())
 
     async def _look(self, faulty: dict[Ref, float]) -> None:

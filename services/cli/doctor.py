@@ -265,4 +265,4 @@ def gpu() -> Finding:
 
 
 def _say(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip(": ")[:300]
+    return described(error, 300)

@@ -12,7 +12,7 @@ from fastapi.sse import ServerSentEvent
 
 from services.chassis.logging import get_logger
 from services.chassis.signals import Signals
-from services.chassis.surroundings import is_surroundings
+from services.chassis.surroundings import described, is_surroundings
 from services.orchestrator.domain.state import ENDED
 from services.orchestrator.effects import CHANNEL
 from services.orchestrator.queries import JobQueries, JobRow
@@ -58,7 +58,7 @@ async def _look(jobs: JobQueries, job_id: str) -> tuple[JobView, JobProgress] | 
         except Exception as error:
             if not is_surroundings(error):
                 raise
-            _log.warning("events: database away", job_id=job_id, error=str(error)[:200])
+            _log.warning("events: database away", job_id=job_id, error=described(error))
     return (job_view(row), job_progress(row, progress)) if row else None
 
 

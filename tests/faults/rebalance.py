@@ -107,12 +107,8 @@ async def beating(field: Field) -> AsyncIterator[Pulse]:
 async def stalls(field: Field, changes: Sequence[str], rounds: int) -> list[Stall]:
     """What each of these changes costs, so often one after the other."""
     members = [await field.join(), await field.join()]
-    found: list[Stall] = []
     async with beating(field) as pulse:
-        for _ in range(rounds):
-            for name in changes:
-                found.append(await _measure(pulse, name, members, CHANGES[name]))
-    return found
+        return [await _measure(pulse, name, members, CHANGES[name]) for name in (*changes,) * rounds]
 
 
 Change = Callable[[Field, list[Member]], Awaitable[None]]

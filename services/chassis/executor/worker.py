@@ -45,7 +45,7 @@ from services.chassis.publisher import outside_event
 from services.chassis.runtime import Runtime, Task
 from services.chassis.signals import Subscription
 from services.chassis.storage import unwritable
-from services.chassis.surroundings import Backoff, is_surroundings, wait_or_stop
+from services.chassis.surroundings import Backoff, described, is_surroundings, wait_or_stop
 
 __all__ = (
     "Completed", "Failed", "Outcome", "Postponed", "StepRunner", "StopReason", "Stopped", "UnderLocks", "Work", "WorkContext", "Worker",
@@ -233,6 +233,9 @@ class Worker:
                     context.request_stop(StopReason.CANCEL)
                 backoff.reset()
                 wait = self._seconds / 3
+        except Exception as error:  # nobody renews the lease from here on
+            self._note("the lease is not kept any more", error)
+            context.request_stop(StopReason.LEASE_LOST)
         finally:
             fence.cancel()
 
@@ -314,7 +317,7 @@ class Worker:
 
     def _note(self, what: str, error: BaseException) -> None:
         if is_surroundings(error):
-            _log.warning(what, error=str(error)[:500])
+            _log.warning(what, error=described(error))
         else:
             ERRORS.labels(self._runtime.service).inc()
             _log.error(what, exc_info=error)
@@ -339,7 +342,7 @@ def _announce(command: Command, held: Held, outcome: Outcome) -> str:
 
 
 def _unexpected(error: BaseException) -> Failed:
-    return Failed(StepFault(cause="infrastructure", message=storable(f"{type(error).__name__}: {error}")[:_MESSAGE_LIMIT]))
+    return Failed(StepFault(cause="infrastructure", message=storable(described(error, _MESSAGE_LIMIT))))
 
 
 def _parts(key: str) -> tuple[str, str, int]:

@@ -7,6 +7,7 @@ from schemas.envelope import Event, UnknownVersion, Unreadable
 from services.chassis.aggregate import Domain, Ref
 from services.chassis.records import Place, Record, event_in, named, place_of
 from services.chassis.replay.row import RowFold
+from services.chassis.surroundings import described
 from services.chassis.unit import Row
 
 
@@ -55,4 +56,4 @@ class MemoryFold:
                 try:
                     fold.fold(event, record)
                 except Exception as error:
-                    self.stopped[ref] = f"{named(place)}: {type(error).__name__}: {error}"
+                    self.stopped[ref] = f"{named(place)}: {described(error)}"

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from schemas.reasons import Reason, shown
 from schemas.recipes import JudgeSettings
 from services.chassis.executor.child import UserFault
+from services.chassis.surroundings import described
 from services.feedback.judges.journal import Answer
 from services.feedback.rows import Message
 
@@ -129,7 +130,7 @@ class Endpoint:
                 result = await self._client.post(self._url, json=body)
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 result = error
-                self.last_failure = self._hide(f"{type(error).__name__}: {error}".rstrip(": "))
+                self.last_failure = self._hide(described(error))
             tries += 1
             wait = self._wait(result, self._backoff * 2.0**tries)
             if wait is None or tries == _TRIES:

@@ -1,13 +1,19 @@
 """Whatever goes wrong between a poll and its transaction, a consumer on a real broker applies every record once, in order."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from sqlalchemy import text
 
+from schemas.topics import REQUESTS, Topic, dead_letter_topic
 from services.chassis import consumer as consuming
+from services.chassis import store
 from services.chassis.batch import apply_batch
 from services.chassis.consumer import Consumer
+from services.chassis.health import Health
 from tests.toy import Toy, until
 
 Apply = Callable[..., Awaitable[Any]]
@@ -55,3 +61,47 @@ async def test_an_error_that_cannot_even_be_said_loses_nothing(toy: Toy, monkeyp
         monkeypatch.setattr(consuming, "apply_batch", failing(3, TimeoutError))
         monkeypatch.setattr(Consumer, "_failed", broken)
         await sends_and_sees_all(toy)
+
+
+async def test_a_position_of_a_partition_that_does_not_exist_troubles_nobody(toy: Toy) -> None:
+    async with toy.engine.begin() as connection:
+        await connection.execute(store.INSERT_POSITION, {"topic": REQUESTS.name, "partition": 99})
+        await connection.execute(text("UPDATE position SET next_offset = 7"))
+    async with toy.running() as service:
+        await sends_and_sees_all(toy, jobs=5)
+        assert service.health.ready, service.health.missing
+
+
+async def test_partitions_that_are_added_are_read_without_a_restart(toy: Toy) -> None:
+    async def admit() -> str:
+        return "toy"
+
+    topic = dead_letter_topic(toy.name)
+    consumer = Consumer(toy.settings, toy.name, toy.domain, None, [topic], toy.engine, Health(toy.name, ()), admit)
+    stop = asyncio.Event()
+    running = asyncio.ensure_future(consumer.run(stop))
+    try:
+        await until(lambda: consumer._cursors.keys() == {(topic.name, 0)} and not consumer.unsought())
+        await _add_a_partition(toy, topic)
+        await until(lambda: consumer._cursors.keys() == {(topic.name, 0), (topic.name, 1)} and not consumer.unsought(), 90)
+    finally:
+        stop.set()
+        await running
+
+
+async def _add_a_partition(toy: Toy, topic: Topic) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=toy.settings.kafka_bootstrap)
+    await admin.start()
+    try:
+        await admin.create_partitions({topic.name: NewPartitions(2)})
+    finally:
+        await admin.close()
+
+
+async def test_a_service_one_of_whose_loops_keeps_failing_is_not_ready(toy: Toy) -> None:
+    async def faulty(_: asyncio.Event) -> None:
+        raise RuntimeError("this loop is broken")
+
+    runtime = toy.runtime()
+    async with runtime.run([faulty]):
+        await until(lambda: "this loop is broken" in runtime.health.missing.get("running", ""))
