@@ -177,16 +177,18 @@ class Runtime:
                 return
             except NotRestored as error:
                 _log.error(
-                    "not restored from the log; nothing is consumed or decided", service=self.service, error=str(error)
+                    "not restored from the log; nothing is consumed or decided",
+                    service=self.service,
+                    error=described(error),
                 )
-                self.health.report("restored", False, str(error))
+                self.health.report("restored", False, described(error))
                 await until_restored(self.engine)
             except Exception as error:
                 known = is_surroundings(error) or isinstance(error, (Busy, Refused, DatabaseRefused))
                 log = _log.warning if known else _log.exception
                 log("cannot start yet", service=self.service, error=described(error))
                 if isinstance(error, (Busy, Refused)):
-                    self.health.report("restored", False, str(error))
+                    self.health.report("restored", False, described(error))
                 await asyncio.sleep(backoff.next())
 
     async def _prepare(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from sqlalchemy import text
 
@@ -57,10 +58,12 @@ async def test_an_error_that_cannot_even_be_said_loses_nothing(toy: Toy, monkeyp
     def broken(*_: Any) -> float:
         raise RuntimeError("what comes after a failure fails too")
 
-    async with toy.running():
-        monkeypatch.setattr(consuming, "apply_batch", failing(3, TimeoutError))
-        monkeypatch.setattr(Consumer, "_failed", broken)
-        await sends_and_sees_all(toy)
+    with structlog.testing.capture_logs() as logs:
+        async with toy.running():
+            monkeypatch.setattr(consuming, "apply_batch", failing(3, TimeoutError))
+            monkeypatch.setattr(Consumer, "_failed", broken)
+            await sends_and_sees_all(toy)
+    assert [entry["event"] for entry in logs].count("handling of a poll failed; it is read again") == 3
 
 
 async def test_a_position_of_a_partition_that_does_not_exist_troubles_nobody(toy: Toy) -> None:
@@ -103,5 +106,6 @@ async def test_a_service_one_of_whose_loops_keeps_failing_is_not_ready(toy: Toy)
         raise RuntimeError("this loop is broken")
 
     runtime = toy.runtime()
-    async with runtime.run([faulty]):
-        await until(lambda: "this loop is broken" in runtime.health.missing.get("running", ""))
+    with structlog.testing.capture_logs():
+        async with runtime.run([faulty]):
+            await until(lambda: "this loop is broken" in runtime.health.missing.get("running", ""))
