@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from fastapi import APIRouter
 from sqlalchemy import MetaData, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.envelope import Event, encode
@@ -111,6 +112,14 @@ class Ledger:
             await connection.execute(text("INSERT INTO ledger (id) VALUES (:id)"), mine)
 
 
+class Elsewhere(ServiceSettings):
+    """Another deployment: its services use other databases on the same server."""
+
+    def database_url_for(self, service: str) -> str:
+        url = make_url(super().database_url_for(service))
+        return url.set(database=f"{url.database}_elsewhere").render_as_string(hide_password=False)
+
+
 class Toy:
     """One toy service with its own database and consumer group on a shared broker."""
 
@@ -122,12 +131,13 @@ class Toy:
         *,
         name: str | None = None,
         delay: timedelta | None = None,
+        elsewhere: bool = False,
         **more: Any,
     ) -> None:
         self.name = name or f"toy_{uuid4().hex[:8]}"
         self.prefix = f"job-{self.name.removeprefix('toy_')}-"
         self.delay = delay
-        self.settings = ServiceSettings(
+        self.settings = (Elsewhere if elsewhere else ServiceSettings)(
             kafka_bootstrap=kafka, database_url=database_url, home=home, session_timeout_ms=6000, drain_seconds=5, **more
         )
         self.domain = ToyDomain(self.name, self.prefix, delay)

@@ -77,10 +77,20 @@ class Field:
     database_seconds: float = 30.0
     """The patience of members with PostgreSQL."""
 
-    async def join(self, *, point: str | None = None, times: int = 1, mended: bool = True, ready: bool = True) -> Member:
+    async def join(
+        self,
+        *,
+        point: str | None = None,
+        times: int = 1,
+        mended: bool = True,
+        ready: bool = True,
+        elsewhere: bool = False,
+    ) -> Member:
         """Another process; returns when it is ready, or has died at its point."""
         way = self.way_to_database or self.stack.database_url
-        orders = Orders(self.stack.kafka_bootstrap, way, self.toy.name, point, times, mended, self.database_seconds)
+        orders = Orders(
+            self.stack.kafka_bootstrap, way, self.toy.name, point, times, mended, self.database_seconds, elsewhere
+        )
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.faults.member", json.dumps(asdict(orders)),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,

@@ -48,6 +48,8 @@ class Orders:
     """Whether requests that are marked as poison can be handled."""
     database_seconds: float = 30.0
     """The patience it has with PostgreSQL."""
+    elsewhere: bool = False
+    """Whether it belongs to another deployment, with a database of its own."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def main(orders: Orders) -> None:
         orders.database_url,
         Path("unused"),
         name=orders.name,
+        elsewhere=orders.elsewhere,
         batch_records=200,
         database_seconds=orders.database_seconds,
     )

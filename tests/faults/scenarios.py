@@ -13,15 +13,18 @@ from services.chassis.deadletters import handling, rows
 from services.chassis.devstack.kafka import KafkaServer
 from services.chassis.devstack.postgres import PostgresServer
 from services.chassis.relay import RELAY_LOCK
-from tests.faults.field import Field
+from tests.faults.field import Field, Member
 from tests.faults.frozen import frozen
 from tests.faults.history import Verdict
 from tests.faults.member import POINTS
 from tests.faults.proxy import Way, proxy_to
 from tests.faults.small_disk import fill
-from tests.toy import until
+from tests.standby import standby
+from tests.toy import Toy, until
 
 _PER_SECOND = 2500.0
+_RELAYING = """SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = :lock AND granted
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 _GIVES_UP_SECONDS = 300
 _IMPATIENT_SECONDS = 4.0
 _HANG_SECONDS = 8.0
@@ -78,10 +81,7 @@ async def bounce_relay(field: Field, scale: Scale, number: signal.Signals) -> Ve
             else:
                 async with field.toy.engine.begin() as connection:
                     await connection.execute(
-                        text(
-                            """SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = :lock
-                               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
-                        ),
+                        text(_RELAYING.replace("SELECT pid", "SELECT pg_terminate_backend(pid)")),
                         {"lock": RELAY_LOCK},
                     )
             await asyncio.sleep(1)
@@ -166,6 +166,67 @@ async def zombie(field: Field, scale: Scale) -> Verdict:
         await field.leave(other, signal.SIGKILL)
         await field.leave(sleeper, signal.SIGTERM)
     await field.join()
+    return await field.verdict()
+
+
+async def relay_frozen(field: Field, scale: Scale) -> Verdict:
+    """The process that relays is frozen; the lock leaves it and another relays. What it still sends when it wakes are duplicates."""
+    await field.join()
+    async with field.load(scale.events, _PER_SECOND):
+        for _ in range(scale.repetitions):
+            sleeper = field.members[0]
+            await field.join()
+            before = await _relaying(field)
+            sleeper.send(signal.SIGSTOP)
+            await until(lambda before=before: _relays_anew(field, before), 120, what=lambda: "no other process relays")
+            sleeper.send(signal.SIGCONT)
+            await asyncio.sleep(1)
+            await field.leave(sleeper, signal.SIGTERM)
+    return await field.verdict()
+
+
+async def _relaying(field: Field) -> int | None:
+    """The session that holds the relay's lock."""
+    async with field.toy.engine.connect() as connection:
+        pid: int | None = await connection.scalar(text(_RELAYING), {"lock": RELAY_LOCK})
+        return pid
+
+
+async def _relays_anew(field: Field, before: int | None) -> bool:
+    return await _relaying(field) not in (None, before)
+
+
+async def second_deployment(field: Field, scale: Scale) -> Verdict:
+    """A process with a database of its own joins under load, again and again: it refuses and decides nothing."""
+    twin = Toy(
+        field.stack.kafka_bootstrap, field.stack.database_url, field.toy.settings.home, name=field.toy.name, elsewhere=True
+    )
+    await twin.create()
+    await field.join()
+    async with field.load(scale.events, _PER_SECOND):
+        for _ in range(scale.repetitions):
+            stranger = await field.join(ready=False, elsewhere=True)
+            await until(lambda stranger=stranger: _refuses(stranger), 120, what=lambda: "it does not refuse")
+            await field.leave(stranger, signal.SIGTERM)
+    verdict = await field.verdict()
+    if await twin.tallies():
+        raise AssertionError("the second deployment has decided")
+    await twin.engine.dispose()
+    return verdict
+
+
+def _refuses(member: Member) -> bool:
+    return any("another deployment" in standing.missing.get("alone", "") for _, standing in member.said)
+
+
+async def read_only(field: Field, scale: Scale) -> Verdict:
+    """PostgreSQL only reads for a while, as after a failover, and nobody ends the sessions that began then."""
+    await field.join()
+    async with field.load(scale.events, _PER_SECOND):
+        for _ in range(scale.repetitions):
+            await asyncio.sleep(1)
+            async with standby(field.toy):
+                await asyncio.sleep(2)
     return await field.verdict()
 
 
@@ -262,7 +323,10 @@ SCENARIOS: dict[str, Scenario] = {
     "PostgreSQL hangs": lambda field, scale: hang(field, scale, field.stack.postgres),
     "Kafka hangs": lambda field, scale: hang(field, scale, field.stack.kafka),
     "the way to PostgreSQL is cut, swallows everything, is slow": rough_way,
+    "PostgreSQL only reads": read_only,
     "a member sleeps past its session": zombie,
+    "the relay is frozen": relay_frozen,
+    "a second deployment": second_deployment,
     "members come and go": coming_and_going,
     "poison everywhere": poison,
     "SIGTERM under load": drain,

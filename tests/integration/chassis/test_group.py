@@ -9,31 +9,18 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy.engine import make_url
 
 from schemas.topics import REQUESTS
 from services.chassis import group as grouping
 from services.chassis import store
 from services.chassis.group import Member, client_id_of, company, database_of, members_of
-from services.chassis.settings import ServiceSettings
 from tests.toy import Toy, until
-
-
-class Elsewhere(ServiceSettings):
-    """A deployment whose services use other databases on the same server."""
-
-    def database_url_for(self, service: str) -> str:
-        url = make_url(super().database_url_for(service))
-        return url.set(database=f"{url.database}_elsewhere").render_as_string(hide_password=False)
 
 
 @pytest.fixture
 async def twin(toy: Toy, kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[Toy]:
     """Another deployment of the same service on the same log."""
-    twin = Toy(kafka, database_url, tmp_path, name=toy.name)
-    await twin.engine.dispose()
-    twin.settings = Elsewhere(**twin.settings.model_dump())
-    twin.engine = store.connect(twin.settings.database_url_for(twin.name))
+    twin = Toy(kafka, database_url, tmp_path, name=toy.name, elsewhere=True)
     await twin.create()
     yield twin
     await twin.engine.dispose()
