@@ -102,7 +102,7 @@ class Refusals(logging.Handler):
 
 
 async def serve(toy: Toy, refusals: Refusals) -> None:
-    """The service, until it is told to end; a line of JSON whenever its readiness changes."""
+    """The service, until it is told to end; a line of JSON whenever its readiness changes, or who is in its group."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     runtime = toy.runtime()
@@ -111,11 +111,16 @@ async def serve(toy: Toy, refusals: Refusals) -> None:
         while not stop.is_set():
             missing = dict(runtime.health.missing)
             now = Standing(not missing, refusals.count, missing)
-            if told is None or (now.ready, now.refusals) != (told.ready, told.refusals):
+            if told is None or _heart(now) != _heart(told):
                 told = now
                 print(json.dumps(asdict(now)), flush=True)
             await wait_or_stop(stop, 0.05)
     await toy.engine.dispose()
+
+
+def _heart(standing: Standing) -> tuple[bool, int, str | None]:
+    """What is worth a line when it changes."""
+    return standing.ready, standing.refusals, standing.missing.get("alone")
 
 
 def plant(point: str, times: int) -> None:
