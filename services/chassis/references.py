@@ -5,8 +5,10 @@ hub, `name` or `owner/name`, with `@revision` where one is meant. Downloads are 
 """
 
 import contextlib
+import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 import time
@@ -55,6 +57,8 @@ def resolve(reference: str, cache: Path, repository: Repository = "model") -> Pa
         try:
             local = Path(reference).expanduser().resolve()
             local.stat()
+            if not os.access(local, os.R_OK | os.X_OK if local.is_dir() else os.R_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except FileNotFoundError:
             pass
         except (OSError, RuntimeError, ValueError) as error:

@@ -165,7 +165,7 @@ def running_system(stack: DevStack, home: Path, base_model: Path) -> Iterator[Sy
                 "NEUROWEAVER_DATABASE_URL": stack.database_url,
                 "NEUROWEAVER_HOME": str(home),
                 "NEUROWEAVER_HTTP_PORT": str(process.port),
-                "NEUROWEAVER_LEASE_SECONDS": "3",
+                "NEUROWEAVER_LEASE_SECONDS": "6",
                 "NEUROWEAVER_WORKERS": "2",
                 "NEUROWEAVER_POLICY_BACKOFF_SECONDS": "0.5",
                 "NEUROWEAVER_DRAIN_SECONDS": "8",

@@ -1,13 +1,16 @@
 """Why: the child's side of supervised work: one task, progress and one last word over a pipe, and no life without its worker.
 
 Standard output and error belong to the libraries and go to the attempt's log. SIGTERM asks to checkpoint and stop. When
-the worker is gone the child ends at once, with all processes that it started: whoever holds the lease next works alone.
+the worker is gone, or does not renew its lease, the child ends with all processes that it started: whoever holds the lease
+next works alone.
 """
 
 import contextlib
 import ctypes
 import logging
+import math
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -29,6 +32,7 @@ from services.chassis.artifacts import ArtifactStore
 from services.chassis.executor.inputs import corrupt_input
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
+    LAPSED,
     FaultMessage,
     LastWord,
     ProgressMessage,
@@ -137,7 +141,7 @@ def run_child(handlers: Mapping[str, Handler]) -> NoReturn:
     channel = Channel(int(descriptor))
     _die_with_worker()
     task = Task.model_validate_json(sys.stdin.buffer.readline())
-    threading.Thread(target=_end_when_worker_is_gone, name="watch-worker", daemon=True).start()
+    threading.Thread(target=_watch_worker, args=(task.lease_seconds,), name="watch-worker", daemon=True).start()
     context = Context(task, channel)
     signal.signal(signal.SIGTERM, lambda *_: context.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -230,12 +234,28 @@ def _die_with_worker() -> None:
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
 
 
-def _end_when_worker_is_gone() -> None:
-    """The worker holds our standard input open as long as it lives and never writes to it again."""
+def _watch_worker(lease_seconds: float) -> None:
+    """The worker holds our standard input open as long as it lives, and writes to it whenever it has renewed the lease.
+
+    One that is frozen cannot renew it: then somebody else works on the step by now, or will soon.
+    """
     descriptor = sys.stdin.fileno()
-    while os.read(descriptor, 4096):
-        pass
-    _end()
+    patience = None if math.isinf(lease_seconds) else lease_seconds
+    while True:
+        heard, _, _ = select.select([descriptor], [], [], patience)
+        if not heard:
+            print("the worker did not renew the lease in time; ending", file=sys.stderr)  # noqa: T201 (the attempt's log)
+            _end_with(LAPSED)
+        if not os.read(descriptor, 4096):
+            _end()
+
+
+def _end_with(code: int) -> NoReturn:
+    """End with `code`, after all processes that we started."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    os._exit(code)
 
 
 def _end() -> NoReturn:

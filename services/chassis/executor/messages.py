@@ -1,5 +1,7 @@
 """Why: what passes between a worker and its child, one JSON object a line: the task in, progress and one last word out."""
 
+import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +17,8 @@ from schemas.topics import EVENT_TYPES
 from services.chassis.executor.folders import folder_name
 from services.chassis.storage import Unwritable
 
+LAPSED = os.EX_TEMPFAIL
+"""Exit code of a child that ended because its worker said nothing for longer than the lease."""
 CHANNEL_VARIABLE = "NEUROWEAVER_CHILD_CHANNEL"
 """Environment variable with the number of the file descriptor that the child writes to."""
 
@@ -34,6 +38,7 @@ class Task(Frozen):
     checkpoints: Path = Field(description="Root of all checkpoints of this step, of every attempt and lease.")
     lease: str = Field(description="Token of the lease under which this child works.")
     cache: Path = Field(description="Folder for what can be fetched again.")
+    lease_seconds: float = Field(default=math.inf, description="A child that hears nothing of its worker for so long ends.")
 
     @property
     def folders(self) -> tuple[Path, ...]:

@@ -45,10 +45,19 @@ class WorkContext:
         self.stop, self.lost = asyncio.Event(), asyncio.Event()
         self.reason: StopReason | None = None
         self._publish = publish
+        self._on_renewal: Callable[[], None] = lambda: None
 
     def progress(self, data: StepProgressed) -> None:
         """Publish a sign of life; lossy. It is the caller who keeps to one a second."""
         self._publish(data)
+
+    def on_renewal(self, act: Callable[[], None]) -> None:
+        """Have `act` called whenever the lease was renewed."""
+        self._on_renewal = act
+
+    def renewed(self) -> None:
+        """The lease was renewed."""
+        self._on_renewal()
 
     def request_stop(self, reason: StopReason) -> None:
         """Ask the run to end. A lost lease overrides the orderly reasons: what it writes no longer counts."""

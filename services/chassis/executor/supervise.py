@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from pydantic import ValidationError
 
 from schemas.jobs import StepFault
@@ -22,6 +23,7 @@ from services.chassis.aggregate import Decision
 from services.chassis.executor.folders import UNFINISHED, cache_of, checkpoints_of, log_of, remove_empty, temporary_of
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
+    LAPSED,
     MESSAGE,
     FaultMessage,
     LastWord,
@@ -41,6 +43,7 @@ from services.chassis.storage import Unwritable, measured, obstacle, reason_in, 
 _log = get_logger(__name__)
 _LINE_LIMIT = 16 * 1024 * 1024
 _FAREWELL_SECONDS = 10.0
+_FROZEN_SECONDS = 60.0
 _LEAST_BYTES = 64 * 1024
 """With less than this a process cannot even say what it died of."""
 _DRAIN_SHARE = 0.75
@@ -77,8 +80,11 @@ class SubprocessRunner:
                 return Stopped()
             case UnwritableMessage(unwritable=found):
                 return Postponed(await asyncio.to_thread(measured, found))
-        if context.stop.is_set() or child.returncode == -signal.SIGTERM:
+        if context.stop.is_set() or child.returncode in (-signal.SIGTERM, LAPSED):
             return Stopped()
+        if child.was_frozen:
+            message = f"somebody had stopped the process (SIGSTOP) for {_FROZEN_SECONDS:g} s; it was killed"
+            return Failed(StepFault(cause="infrastructure", message=message))
         if silenced := await asyncio.to_thread(_silenced, log, said_before, task):
             return Postponed(silenced)
         fault = death(child.returncode, killed_before, oom_kills())
@@ -99,6 +105,7 @@ def _task(work: Work, settings: ServiceSettings) -> Task:
         artifacts=settings.artifacts_uri,
         checkpoints=checkpoints_of(settings.home, asked.job_id, asked.step),
         lease=work.lease,
+        lease_seconds=settings.lease_seconds,
         cache=cache_of(settings.home),
     )
 
@@ -148,6 +155,8 @@ class Child:
     ) -> None:
         self._process, self._reader, self._pipe = process, reader, pipe
         self._swept = False
+        self.was_frozen = False
+        """Whether it was killed because somebody had stopped it."""
 
     @classmethod
     async def start(cls, module: str, task: Task, log: Path, temporary: Path) -> "Child":
@@ -186,20 +195,23 @@ class Child:
         """Pass progress on until the process ends; its last word, or None where it ended without one.
 
         `context.stop` sends SIGTERM and, after `grace` seconds, SIGKILL; `context.lost` sends SIGKILL at once. A process
-        that does not end although it has said its last word is killed too.
+        that does not end although it has said its last word, or that somebody has stopped (SIGSTOP), is killed too.
         """
         loop = asyncio.get_running_loop()
+        context.on_renewal(self.beat)
         reading = asyncio.create_task(self._read(context.progress))
         ended = asyncio.create_task(self._process.wait())
         stop, lost = asyncio.create_task(context.stop.wait()), asyncio.create_task(context.lost.wait())
-        pending: set[asyncio.Task[object]] = {reading, ended, stop, lost}
+        frozen = asyncio.create_task(self._frozen())
+        pending: set[asyncio.Task[object]] = {reading, ended, stop, lost, frozen}
         kill_at: float | None = None
         try:
             while not ended.done():
                 timeout = None if kill_at is None else max(0.0, kill_at - loop.time())
                 done, pending = await asyncio.wait(pending, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-                if lost in done or not done:
-                    _log.warning("killing the child", why="lease lost" if lost in done else "it does not end")
+                if lost in done or frozen in done or not done:
+                    why = "lease lost" if lost in done else "it was stopped" if frozen in done else "it does not end"
+                    _log.warning("killing the child", why=why)
                     self.kill()
                     await ended
                 if stop in done and not ended.done():
@@ -211,7 +223,7 @@ class Child:
             await asyncio.wait({reading}, timeout=_FAREWELL_SECONDS)
             return reading.result() if reading.done() else None
         finally:
-            for task in (reading, ended, stop, lost):
+            for task in (reading, ended, stop, lost, frozen):
                 task.cancel()
 
     async def _read(self, progress: Callable[[StepProgressed], None]) -> LastWord | None:
@@ -244,6 +256,32 @@ class Child:
         if self._process.stdin is not None:
             self._process.stdin.close()
 
+    def beat(self) -> None:
+        """Tell the process that its lease was renewed."""
+        if self._process.stdin is not None and not self._process.stdin.is_closing():
+            self._process.stdin.write(b"\n")
+
+    async def _frozen(self) -> None:
+        """Return when somebody has stopped the process (SIGSTOP) and did not have it go on for a while."""
+        since: float | None = None
+        loop = asyncio.get_running_loop()
+        while since is None or loop.time() - since < _FROZEN_SECONDS:
+            try:
+                stopped = psutil.Process(self._process.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+            except psutil.NoSuchProcess:
+                stopped = False
+            if stopped and since is None:
+                _log.warning(
+                    "somebody has stopped the child; it is killed unless it goes on",
+                    pid=self._process.pid,
+                    seconds=_FROZEN_SECONDS,
+                )
+            since = (since or loop.time()) if stopped else None
+            await asyncio.sleep(_FROZEN_SECONDS / 10)
+        self.was_frozen = True
+
     def _signal(self, number: signal.Signals) -> None:
+        """One that is stopped gets it too: it goes on for that."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
+            self._process.send_signal(signal.SIGCONT)

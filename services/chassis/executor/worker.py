@@ -55,6 +55,8 @@ __all__ = (
 _log = get_logger(__name__)
 _POLL_SECONDS = 1.0
 _PATIENCE_SECONDS = 5.0
+CONDITION = "working"
+"""Name of the health condition: whether work can be claimed and its outcome written down."""
 _MESSAGE_LIMIT = 4000
 
 OUTCOMES = Counter("neuroweaver_step_outcomes", "Attempts concluded.", ["service", "kind", "outcome"], registry=REGISTRY)
@@ -68,6 +70,7 @@ def worker_tasks(runtime: Runtime, runner: StepRunner) -> list[Task]:
     runtime.keep(removers(runtime.engine, runtime.settings, runtime.service))
     if not runtime.settings.workers:
         return []
+    runtime.health.requires = (*runtime.health.requires, CONDITION)
     room = Room(runtime.settings, runtime.service, runtime.health)
     return [room.run, *(Worker(runtime, runner, room).run for _ in range(runtime.settings.workers))]
 
@@ -105,8 +108,10 @@ class Worker:
                         taken_up = True
                     found = await self._look(stop, signal)
                     backoff.reset()
+                    self._runtime.health.report(CONDITION, True)
                 except Exception as error:
                     self._note("worker interrupted", error)
+                    self._runtime.health.report(CONDITION, False, described(error))
                     await wait_or_stop(stop, backoff.next())
                 else:
                     if not found:
@@ -227,6 +232,7 @@ class Worker:
                     context.request_stop(StopReason.LEASE_LOST)
                     return
                 fence.cancel()
+                context.renewed()
                 if not context.lost.is_set():
                     fence = loop.call_at(sent_at + self._seconds, context.request_stop, StopReason.LEASE_LOST)
                 if cancel:

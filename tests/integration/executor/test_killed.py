@@ -93,6 +93,40 @@ async def test_a_killed_worker_leaves_no_orphan_and_its_work_is_taken_over_from_
     assert await executor.said(ref) == ["StepStarted", "StepStarted", "StepCompleted"]
 
 
+async def test_a_worker_that_freezes_past_its_lease_loses_its_child_and_its_say(executor: Executor, tmp_path: Path) -> None:
+    """Whoever takes the step over works alone, also while the frozen worker holds its pipes open."""
+    step = "checkpointing"
+    ref = attempt_ref("a", step, 1)
+    root = checkpoints_of(tmp_path, "a", step)
+    await executor.deliver(request("a", step=step))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.lone_worker", executor.database_url, executor.name, str(tmp_path), "5"
+    )
+    try:
+        await until(lambda: newest_count(root) >= 3)
+        child = psutil.Process(pid_of_newest_child(root))
+        process.send_signal(signal.SIGSTOP)
+        await until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+        count = newest_count(root)
+        (root.parent.parent / "until").write_text(str(count + 5))
+        async with executor.working(SubprocessRunner("tests.child"), lease_seconds=LEASE_SECONDS):
+            await until(lambda: _is(executor, 1, "completed"))
+        process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(1)  # it may say what it likes now
+    finally:
+        process.kill()
+        await process.wait()
+    said = await executor.said(ref)
+    assert (set(said[:-1]), said[-1]) == ({"StepStarted"}, "StepCompleted")
+    result = (await executor.state(ref)).result
+    assert result is not None
+    assert result.metrics["last"] == count + 5
+
+
+def pid_of_newest_child(root: Path) -> int:
+    return int(max(root.rglob("pid"), key=lambda path: path.stat().st_mtime).read_text())
+
+
 async def test_a_drained_worker_lets_its_child_checkpoint_and_the_next_goes_on_from_there(executor: Executor) -> None:
     step = "checkpointing"
     root = checkpoints_of(executor.settings.home, "a", step)

@@ -31,7 +31,8 @@ class Run:
     def __init__(self, home: Path, step: str, **settings: Any) -> None:
         self.work = Work(request(step=step), "lease-1")
         self.progress: list[StepProgressed] = []
-        self.context = WorkContext(ServiceSettings(home=home, **settings), "toy", self.progress.append)
+        given = {"lease_seconds": 600, **settings}
+        self.context = WorkContext(ServiceSettings(home=home, **given), "toy", self.progress.append)
         self.checkpoints = checkpoints_of(home, "job-1", step) / "1" / "lease-1"
         self.log = log_of(home, "toy", "job-1", step, 1)
 
@@ -223,6 +224,52 @@ async def test_a_lease_lost_while_the_child_is_stopping_kills_it_at_once(tmp_pat
         run.context.request_stop(StopReason.LEASE_LOST)
 
     assert await asyncio.wait_for(run.meanwhile(stop_then_lose), 300) == Stopped()
+
+
+async def test_a_child_that_somebody_has_stopped_is_killed_after_a_while_and_its_fault_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "_FROZEN_SECONDS", 0.5)
+    run = Run(tmp_path, "checkpointing")
+
+    async def freeze() -> None:
+        os.kill(int(await run.file("pid")), signal.SIGSTOP)
+
+    outcome = await asyncio.wait_for(run.meanwhile(freeze), 300)
+    assert isinstance(outcome, Failed)
+    assert (outcome.fault.cause, "SIGSTOP" in outcome.fault.message) == ("infrastructure", True)
+
+
+async def test_a_child_that_somebody_has_stopped_checkpoints_when_it_is_asked_to_end(tmp_path: Path) -> None:
+    run = Run(tmp_path, "checkpointing", drain_seconds=6000)
+
+    async def freeze_then_stop() -> None:
+        await run.file("count")
+        os.kill(int(await run.file("pid")), signal.SIGSTOP)
+        run.context.request_stop(StopReason.DRAIN)
+
+    assert await asyncio.wait_for(run.meanwhile(freeze_then_stop), 300) == Stopped()
+
+
+async def test_a_child_whose_lease_is_not_renewed_ends_and_that_is_no_failure(tmp_path: Path) -> None:
+    run = Run(tmp_path, "deaf", lease_seconds=1.0)
+    assert await asyncio.wait_for(run.outcome(), 300) == Stopped()
+    assert not any(alive(int(pid)) for pid in (await run.file("pids")).split())
+
+
+async def test_a_child_whose_lease_is_renewed_works_on(tmp_path: Path) -> None:
+    run = Run(tmp_path, "checkpointing", lease_seconds=6.0)
+    until = run.checkpoints.parent.parent.parent.parent / "until"
+
+    async def renew() -> None:
+        began = time.monotonic()
+        await run.file("count")
+        while time.monotonic() - began < 7.5:
+            run.context.renewed()
+            await asyncio.sleep(0.1)
+        until.write_text("1")
+
+    assert isinstance(await asyncio.wait_for(run.meanwhile(renew), 300), Completed)
 
 
 async def test_a_child_that_has_said_its_last_word_but_does_not_end_is_killed_and_its_result_counts(

@@ -129,3 +129,12 @@ def test_a_broken_memory_is_ignored(model: Path, tmp_path: Path, monkeypatch: py
     for content in ("", "[]", '{"state": 1}'):
         memory.write_text(content)
         assert folder_digest(model, tmp_path / "cache") == digest
+
+
+def test_a_path_that_this_service_may_not_read_is_a_fault_that_a_person_can_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ReferenceFault, match=r"the path cannot be read: .*Permission denied"):
+        resolve(str(tmp_path / "data"), tmp_path / "cache")
