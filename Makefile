@@ -17,7 +17,7 @@ SAY := @printf '\033[1m==> %s\033[0m\n'
 help:
 	@echo "make demo    one job from its request to a registered model, on real Kafka and PostgreSQL"
 	@echo "make test    all tests, with real Kafka and PostgreSQL"
-	@echo "make soak    the tests of reliability in their long form: a million events, servers that die (about half an hour)"
+	@echo "make soak    the tests of reliability in their long form: a million events, any bytes for an hour, servers that die (about an hour and a half)"
 	@echo "make bench   how fast the chassis is, as ratios, measured on this machine (about a quarter of an hour)"
 	@echo "make lint    style, types, import rules, compatibility"
 	@echo "make format  mend the style"
@@ -51,6 +51,7 @@ test: setup jars
 soak: setup jars
 	$(SAY) "soak"
 	@$(RUN) -m tests.simulation.soak
+	@$(RUN) -m tests.fuzz.soak --hours 1
 	@$(RUN) -m tests.faults.soak $(SOAK)
 
 bench: setup jars

@@ -10,11 +10,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from schemas.base import in_calendar
-from schemas.json_text import UNSTORABLE, NoJson, parse
+from schemas.json_text import UNSTORABLE, NoJson, Parsed, parse
 
 PREFIX = "neuroweaver."
 REQUIRED = ("id", "source", "type", "specversion")
@@ -110,21 +111,19 @@ def _add(found: Attributes, name: str, text: str) -> None:
         found.faults[name] = f"CloudEvents attribute `{name}` holds a NUL or a lone surrogate; send valid Unicode text"
 
 
-def data_of(body: Mapping[str, object]) -> object:
+def data_of(found: Attributes) -> Parsed:
     """The data of a structured event: an object, or JSON in text or Base64. Raises NoEvent and NoJson."""
-    data = body.get("data")
-    encoded = body.get("data_base64")
+    assert found.body is not None
+    data, encoded = found.body.get("data"), found.body.get("data_base64")
     if data is None and isinstance(encoded, str):
         try:
-            return parse(base64.b64decode(encoded, validate=True)).value
+            return parse(base64.b64decode(encoded, validate=True), doubled=True)
         except binascii.Error as error:
             raise NoEvent(f"`data_base64` is no Base64 ({error}); send `data` as a JSON object") from None
     if isinstance(data, str) and data.lstrip()[:1] == "{":
-        try:
-            return parse(data.encode("utf-8", "surrogatepass")).value
-        except NoJson:
-            return data
-    return data
+        with suppress(NoJson):
+            return parse(data.encode("utf-8", "surrogatepass"), doubled=True)
+    return Parsed(data, found.plain, found.doubled)
 
 
 def instead(text: str) -> str:

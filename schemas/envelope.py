@@ -247,20 +247,16 @@ def _fault_of(attribute: str, value: str | None, message: str) -> Reason:
 
 def _data(name: str, written: str, found: Attributes, value: bytes, faults: list[Reason]) -> EventData:
     requested = name == JobRequested.type_name()
-    if found.body is None:
-        parsed = parse(value, doubled=requested)
-        body, plain, doubled = parsed.value, parsed.plain, parsed.doubled
-    else:
-        body, doubled = data_of(found.body), found.doubled
-        plain = found.plain and body is found.body.get("data")
+    parsed = parse(value, doubled=requested) if found.body is None else data_of(found)
+    body = parsed.value
     if not isinstance(body, dict):
         raise Unreadable(f"the data of {name} must be a JSON object")
     if requested:
-        return _job_requested(body, value, [*faults, *map(_fault_of_name, doubled)], plain=plain)
+        return _job_requested(body, value, [*faults, *map(_fault_of_name, parsed.doubled)], plain=parsed.plain)
     if name != written:
         body = upcast(written, body)
     unclean: list[Reason] = []
-    if not plain:
+    if not parsed.plain:
         storable(body, "", unclean)
     if unclean:
         raise Unreadable("; ".join(str(fault) for fault in unclean))

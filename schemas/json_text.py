@@ -41,7 +41,11 @@ class Parsed:
 
 
 def parse(text: bytes, *, doubled: bool = False) -> Parsed:
-    """Read JSON; `doubled` asks for names that stand twice in an object, of which JSON keeps the last. Raises NoJson."""
+    """Read JSON. Raises NoJson.
+
+    `doubled` is for what outsiders write: names that stand twice in an object, of which JSON keeps the last, are noted, and
+    NaN and infinities are read, so that both can be told to the sender.
+    """
     if len(text) > READ_BYTES:
         raise NoJson(f"the value has {len(text)} bytes, and up to {READ_BYTES} are read; refer to data, do not send it")
     twice: list[str] = []
@@ -66,7 +70,7 @@ def storable(value: Any, path: str, faults: list[Reason], depth: int = 0) -> Any
             _note(faults, path, value, "text holds a NUL or a lone surrogate", "send valid Unicode text")
             return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
         case float() if not math.isfinite(value):
-            _note(faults, path, value, "the number is beyond a double", "send a smaller number")
+            _note(faults, path, value, "the number is none of JSON, or beyond a double", "send a finite number")
             return None
         case dict() | list() if depth == DEPTH_LIMIT:
             _note(faults, path, "...", f"nested deeper than {DEPTH_LIMIT} levels", "send flatter JSON")
@@ -89,6 +93,10 @@ def _note(faults: list[Reason], path: str, value: object, message: str, remedy: 
 
 class _Boundless(Exception):
     """A number that no double holds."""
+
+
+def _boundless(_name: str) -> object:
+    raise _Boundless
 
 
 def _no_constant(name: str) -> object:
@@ -121,7 +129,7 @@ _ANY = json.JSONDecoder(**_ANY_NUMBERS)
 
 
 def _decoder(usual: json.JSONDecoder, twice: list[str] | None) -> json.JSONDecoder:
-    """The decoder that is ready, or one that notes names which stand twice."""
+    """The decoder that is ready, or one for what outsiders write: it notes names which stand twice, and reads NaN as Python writes it."""
     if twice is None:
         return usual
 
@@ -132,4 +140,7 @@ def _decoder(usual: json.JSONDecoder, twice: list[str] | None) -> json.JSONDecod
             twice.extend(name for name in found if names.count(name) > 1)
         return found
 
-    return json.JSONDecoder(object_pairs_hook=noted, **(_PLAIN_NUMBERS if usual is _PLAIN else _ANY_NUMBERS))
+    numbers = (
+        {**_PLAIN_NUMBERS, "parse_constant": _boundless} if usual is _PLAIN else {**_ANY_NUMBERS, "parse_constant": float}
+    )
+    return json.JSONDecoder(object_pairs_hook=noted, **numbers)

@@ -85,13 +85,18 @@ class _Raw(BatchBuilder):  # type: ignore[misc]
         self._buffer, self._relative_offset, self._closed = bytearray(raw), count, True
 
 
+async def hand_over(producer: AIOKafkaProducer, topic: str, partition: int, batch: bytes, count: int) -> int:
+    """Append a batch as it is; returns the offset of its first record. Raises KafkaError where the broker refuses it."""
+    await producer.client._wait_on_metadata(topic)
+    sent = await producer.send_batch(_Raw(batch, count), topic, partition=partition)
+    return int((await sent).offset)
+
+
 async def send_batch(kafka: str, topic: str, partition: int, records: Sequence[RawRecord], **how: Any) -> int:
     """Append the records as one batch; returns the offset of the first."""
     producer = AIOKafkaProducer(bootstrap_servers=kafka, enable_idempotence=False, acks="all", max_request_size=2**26)
     await producer.start()
     try:
-        await producer.client._wait_on_metadata(topic)
-        sent = await producer.send_batch(_Raw(batch_of(records, **how), len(records)), topic, partition=partition)
-        return int((await sent).offset)
+        return await hand_over(producer, topic, partition, batch_of(records, **how), len(records))
     finally:
         await producer.stop()

@@ -208,7 +208,21 @@ def test_two_ids_that_cannot_be_kept_stay_two() -> None:
 def test_a_name_that_stands_twice_is_a_fault(body: bytes) -> None:
     assert "the field is given twice" in [fault.message for fault in asked(binary(body)).faults]
     whole = b'{"specversion": "1.0", "id": "1", "source": "s", "type": "JobRequested", "data": ' + body + b"}"
-    assert "the field is given twice" in [fault.message for fault in asked((whole, STRUCTURED)).faults]
+    encoded = structured(data=None, data_base64=base64.b64encode(body).decode())
+    for form in ((whole, STRUCTURED), encoded, structured(data=body.decode())):
+        assert "the field is given twice" in [fault.message for fault in asked(form).faults]
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e400", b"9" * 400])
+def test_a_number_that_json_does_not_have_is_told_to_the_sender(number: bytes) -> None:
+    (fault,) = asked(binary(BODY[:-1] + b', "priority": ' + number + b"}")).faults
+    assert fault.field == "priority"
+    with pytest.raises(Unreadable, match=r"is not JSON|beyond a double"):
+        decode(
+            *binary(b'{"job_id": "j", "x": ' + number + b"}", ce_type="neuroweaver.JobCancelRequested"),
+            EVENT_TYPES,
+            APPENDED,
+        )
 
 
 def test_a_request_that_is_too_much_is_answered_and_not_kept() -> None:
