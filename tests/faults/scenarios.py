@@ -142,7 +142,6 @@ async def rough_way(field: Field, scale: Scale) -> Verdict:
                     await asyncio.sleep(0.5)
                     await proxy.become(way)
                     await until(lambda: not member.ready, what=lambda way=way: f"{way}: not noticed")
-                    await asyncio.sleep(_IMPATIENT_SECONDS)
                     await proxy.become("open", delay=_SLOW_SECONDS)
                     await until(lambda: member.ready, what=lambda: member.said[-1])
         await proxy.become("open")

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from schemas.topics import REQUESTS, Topic, dead_letter_topic
 from services.chassis import consumer as consuming
-from services.chassis import store
+from services.chassis import store, subscription
 from services.chassis.batch import apply_batch
 from services.chassis.consumer import Consumer
 from services.chassis.health import Health
@@ -75,7 +75,9 @@ async def test_a_position_of_a_partition_that_does_not_exist_troubles_nobody(toy
         assert service.health.ready, service.health.missing
 
 
-async def test_partitions_that_are_added_are_read_without_a_restart(toy: Toy) -> None:
+async def test_partitions_that_are_added_are_read_without_a_restart(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscription, "NOTICED_MS", 500)
+
     async def admit() -> str:
         return "toy"
 

@@ -332,6 +332,23 @@ async def test_a_renewal_that_hangs_does_not_keep_the_run_alive(
     hangs.set()
 
 
+async def test_a_run_whose_lease_is_no_longer_kept_for_a_fault_of_ours_is_told_to_stop_hard(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("waiting for a signal is broken")
+
+    script = Script()
+    monkeypatch.setattr(worker.Worker, "_signalled", broken)
+    await executor.deliver(ASKED)
+    async with executor.working(script, lease_seconds=60.0):
+        await until(began(script))
+        context = script.runs[0][1]
+        await asyncio.wait_for(context.lost.wait(), 30)
+        script.gate.set()
+    assert context.reason is StopReason.LEASE_LOST
+
+
 async def test_an_outcome_waits_for_a_database_that_is_away(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     failures = [OperationalError("x", {}, ConnectionRefusedError("away")), ConnectionResetError("away")]
     finish = worker.Worker._finish
