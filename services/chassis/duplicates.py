@@ -1,14 +1,13 @@
 """Why: a producer that sends an event again is known by facts of the log alone, so that live and replayed state agree on it.
 
 A record is a duplicate when a record of the same partition with the same source, id, type and content was appended before it,
-at most `WINDOW` earlier. No clock of a reader and no order between partitions has a part in it. An id that is used again for
+at most `INBOX_WINDOW` earlier. No clock of a reader and no order between partitions has a part in it. An id that is used again for
 something else is another event. What lies on two partitions, or further apart, is applied twice, which is harmless: `evolve`
 gives the same state however often it folds an event.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from hashlib import blake2b
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,14 +18,12 @@ from services.chassis import store
 from services.chassis.aggregate import Domain
 from services.chassis.deadletters.parking import is_own
 from services.chassis.records import Place, Record, appended_at, place_of
-from services.chassis.store import Entry, Sighting
-
-WINDOW = timedelta(days=30)
+from services.chassis.store import INBOX_WINDOW, Entry, Sighting
 
 
 def repeats(counts: Sighting, other: Sighting) -> bool:
     """Whether `other`, with the same identity, is a duplicate of the record that `counts`."""
-    return other.offset != counts.offset and other.appended_at - counts.appended_at <= WINDOW
+    return other.offset != counts.offset and other.appended_at - counts.appended_at <= INBOX_WINDOW
 
 
 def identity(record: Record, event: Event) -> bytes:
@@ -68,17 +65,18 @@ async def duplicates(connection: AsyncConnection, domain: Domain, decoded: Itera
     found: set[Place] = set()
     while pending:
         counts = await store.enter_inbox(connection, [entries[0] for entries in pending.values()])
-        pending = {name: left for name, entries in pending.items() if (left := tuple(_left(counts[name], entries, found)))}
+        pending = {name: left for name, entries in pending.items() if (left := _left(counts[name], entries, found))}
     return found
 
 
-def _left(counts: Sighting, entries: Sequence[Entry], found: set[Place]) -> Iterator[Entry]:
-    """Entries from the first on that counts anew, because the window is over; duplicates before it are put into `found`."""
-    anew = False
-    for entry in entries:
-        repeated = repeats(counts, entry.sighting)
-        anew = anew or not (repeated or entry.sighting == counts)
-        if anew:
-            yield entry
-        elif repeated:
-            found.add(entry.place)
+def _left(counts: Sighting, entries: Sequence[Entry], found: set[Place]) -> Sequence[Entry]:
+    """What follows from the record that counts for the first of `entries`: duplicates are put into `found`; returns what is left,
+    from the first one on that counts anew, because the window is over."""
+    first, *rest = entries
+    if counts.offset != first.sighting.offset:
+        found.add(first.place)
+    for number, entry in enumerate(rest):
+        if not repeats(counts, entry.sighting):
+            return rest[number:]
+        found.add(entry.place)
+    return ()

@@ -6,7 +6,7 @@ _START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class Clock:
-    """The one clock of a run."""
+    """The true time of a run, which is the broker's."""
 
     def __init__(self) -> None:
         self.now = _START
@@ -23,3 +23,19 @@ class Clock:
     def seconds(self) -> float:
         """Seconds since the start."""
         return (self.now - _START).total_seconds()
+
+
+class WrongClock(Clock):
+    """A database's clock: so much ahead of the true time, or behind it."""
+
+    def __init__(self, true: Clock, ahead: timedelta) -> None:
+        self._true, self.ahead = true, ahead
+
+    @property
+    def now(self) -> datetime:  # type: ignore[override]
+        """What this clock says."""
+        return self._true.now + self.ahead
+
+    def true(self, moment: datetime) -> datetime:
+        """The true time at which this clock says `moment`."""
+        return moment - self.ahead

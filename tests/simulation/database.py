@@ -126,6 +126,8 @@ class Connection:
     def __init__(self, database: Database, *, autocommit: bool = False) -> None:
         self.database, self.autocommit = database, autocommit
         self.lost = False
+        self.hangs = False
+        """The next statement gets no answer: its time-out has no text."""
         self._written: dict[tuple[str, Key], Values | None] = {}
         self._held: list[Key] = []
         self._ledger: list[str] = []
@@ -212,6 +214,9 @@ class Connection:
         await turn()
         if self.lost:
             raise ConnectionLost("the session is gone")
+        if self.hangs:
+            self.lost = True
+            raise TimeoutError
         text: str = statement.text
         known = _STATEMENTS.get(text)
         if known is not None:
@@ -283,6 +288,7 @@ class Connection:
             given["sources"], given["ids"], *(given[name] for name in names), strict=True
         ):
             place = tuple(key)
+            at = at if self.database.rules.window_of_the_log else self.database.clock.now
             await self._hold(("inbox", place))
             known = self._row("inbox", place)
             if known is None or at > known["appended_at"] + store.INBOX_WINDOW:
@@ -376,8 +382,10 @@ class Connection:
             await self._hold(("work", (key,)))
             known = self._row("work", (key,))
             not_before = None if wait is None else self.database.clock.now + timedelta(seconds=wait)
+            if not self.database.rules.waits_from_receipt:
+                not_before = None if wait is None else requested + timedelta(seconds=wait)
             fresh = {
-                "priority": priority, "requested_at": requested, "not_before": not_before, "cancel": cancel, "lease": None,
+                "entered_at": self.database.clock.now, "priority": priority, "requested_at": requested, "not_before": not_before, "cancel": cancel, "lease": None,
                 "leased_until": None,
             }  # fmt: skip
             self._write("work", (key,), {**known, "cancel": known["cancel"] or cancel} if known else fresh)
@@ -390,6 +398,7 @@ class Connection:
                 if self._row("work", (key,)) is None:
                     fresh = {name: row[name] for name in ("priority", "requested_at")}
                     wait = row["not_before"] and row["not_before"] - row["requested_at"]
+                    fresh["entered_at"] = self.database.clock.now
                     fresh["not_before"] = None if wait is None else self.database.clock.now + wait
                     cancel = row["status"] == "cancelling"
                     self._write("work", (key,), {**fresh, "cancel": cancel, "lease": None, "leased_until": None})

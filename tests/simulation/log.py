@@ -11,7 +11,7 @@ from schemas.topics import JOBS, MODELS, REQUESTS, TOPIC_OF, aggregate_key
 from services.chassis.cluster import Cluster
 from services.chassis.identity.metadata import FoundLog, FoundTopic
 from services.chassis.log import Range
-from services.chassis.records import Partition
+from services.chassis.records import Partition, Place
 from tests.log import HeldRecord
 from tests.simulation.clock import Clock
 
@@ -19,9 +19,8 @@ TOPICS = (REQUESTS, JOBS, MODELS)
 
 
 @cache
-def partition_of(topic: str, key: bytes) -> int:
-    """Where Kafka's producers put the key."""
-    count = next(known.partitions for known in TOPICS if known.name == topic)
+def partition_of(key: bytes, count: int) -> int:
+    """Where Kafka's producers put the key, of so many partitions."""
     number: int = DefaultPartitioner()(key, range(count), ())
     return number
 
@@ -34,19 +33,31 @@ class MemoryLog:
         self.partitions: dict[Partition, list[HeldRecord]] = {
             (topic.name, number): [] for topic in TOPICS for number in range(topic.partitions)
         }
+        self.lying: dict[int, Place] = {}
+        """Where events lie that are being handled, by what tells these objects apart."""
 
-    def append(self, topic: str, key: bytes, value: bytes, headers: Iterable[tuple[str, bytes]]) -> int:
-        """Add a record to the partition of its key; returns which."""
-        number = partition_of(topic, key)
-        records = self.partitions[topic, number]
+    def append(self, partition: Partition, key: bytes, value: bytes, headers: Iterable[tuple[str, bytes]]) -> None:
+        """Add a record."""
+        records = self.partitions[partition]
         at = int(self._clock.now.timestamp() * 1000)
-        records.append(HeldRecord(topic, number, len(records), at, key, value, tuple(headers)))
-        return number
+        records.append(HeldRecord(*partition, len(records), at, key, value, tuple(headers)))
 
-    def publish(self, event: Event) -> None:
-        """Add an event."""
+    def publish(self, event: Event, *, anywhere: bool = False) -> None:
+        """Add an event where its key belongs, or where a client with another partitioner puts it."""
         value, headers = encode(event)
-        self.append(TOPIC_OF[event.type].name, aggregate_key(event.data).encode(), value, headers)
+        topic, key = TOPIC_OF[event.type].name, aggregate_key(event.data).encode()
+        count = self.count(topic)
+        number = self._chance.randrange(count) if anywhere else partition_of(key, count)
+        self.append((topic, number), key, value, headers)
+
+    def count(self, topic: str) -> int:
+        """Partitions of a topic."""
+        return sum(name == topic for name, _ in self.partitions)
+
+    def add_partitions(self, topic: str, number: int) -> None:
+        """An operator raises the partitions of a topic."""
+        count = self.count(topic)
+        self.partitions |= {(topic, count + more): [] for more in range(number)}
 
     async def which(self, _consumer: object, topics: Iterable[str]) -> FoundLog:
         """As `services.chassis.seeking.which_log`: always the same."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.envelope import Event
 from schemas.jobs import (
+    JobAccepted,
     JobCancelled,
     JobCompleted,
     JobFailed,
@@ -20,10 +21,13 @@ from schemas.models import ModelRegistered
 from schemas.requests import JobRequested
 from schemas.topics import EVENT_TYPES
 from services.chassis.aggregate import AggregateType, Decision, Ref, States
-from services.chassis.records import Record, event_in
+from services.chassis.duplicates import Sightings
+from services.chassis.records import Record, event_in, named, place_of
 from services.chassis.replay.memory import MemoryFold
 from services.chassis.replay.projection import Folding
 from services.chassis.store import _columns
+from services.orchestrator.domain.job import JOB
+from services.orchestrator.domain.state import JobState
 from tests.faults.history import Fact, check
 from tests.simulation.database import Values, same_json
 
@@ -107,23 +111,26 @@ def log_faults(partitions: Mapping[Any, list[Any]]) -> list[str]:
     """What is wrong with the log alone: numbers, identities, doubled outcomes and versions."""
     found: list[str] = []
     seen: dict[str, bytes] = {}
-    last: Counter[tuple[str, str, str]] = Counter()
+    numbers: dict[tuple[str, str, str], set[int]] = defaultdict(set)
+    last: Counter[tuple[Any, ...]] = Counter()
     ends, outcomes = Counter[str](), Counter[tuple[str, str, int]]()
     made, versions, asked = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[tuple[str, str, int]]()
     for partition in sorted(partitions):
         for record, event in read(partitions[partition]):
+            if event.sequence is None:  # outsiders use their ids as they like
+                continue
             if event.id in seen:
                 if seen[event.id] != record.value:
                     found.append(f"id {event.id} names two contents")
                 continue
             seen[event.id] = record.value or b""
-            if event.sequence is not None:
-                scope = (record.topic, event.source, event.subject)
-                if event.sequence != last[scope] + 1:
-                    found.append(
-                        f"{event.type} of {event.source} {event.subject} has number {event.sequence} after {last[scope]}"
-                    )
-                last[scope] = max(last[scope], event.sequence)
+            scope = (record.topic, event.source, event.subject)
+            if event.sequence in numbers[scope] or event.sequence < last[*scope, partition]:
+                found.append(
+                    f"{event.type} of {event.source} {event.subject} has number {event.sequence} after {last[*scope, partition]}"
+                )
+            numbers[scope].add(event.sequence)
+            last[*scope, partition] = event.sequence
             match event.data:
                 case JobCompleted() | JobFailed() | JobCancelled() | JobRejected() as data:
                     ends[data.job_id] += 1
@@ -134,6 +141,11 @@ def log_faults(partitions: Mapping[Any, list[Any]]) -> list[str]:
                 case ModelRegistered() as data:
                     made[data.lineage.job_id, data.lineage.step] += 1
                     versions[data.model, data.version] += 1
+    found += [
+        f"{source} {subject} has numbers {sorted(given)}"
+        for (_, source, subject), given in numbers.items()
+        if given != set(range(1, len(given) + 1))
+    ]
     for what, counted in (
         ("job {} ended", ends), ("attempt {} has an outcome", outcomes), ("attempt {} was requested", asked),
         ("step {} registered a version", made), ("version {} was given", versions),
@@ -142,20 +154,38 @@ def log_faults(partitions: Mapping[Any, list[Any]]) -> list[str]:
     return found
 
 
+def not_decided_on(orchestrator: "Service", partitions: Mapping[Any, list[Any]]) -> list[str]:
+    """Jobs whose row has another request than the one that was decided on."""
+    found = []
+    for partition in sorted(partitions):
+        for _, event in read(partitions[partition]):
+            if isinstance(event.data, JobAccepted | JobRejected):
+                row = orchestrator.database.rows(JOB)[event.data.job_id,]
+                wish = JobState.stored(row["state"]).wish
+                if wish is None or wish.content != event.data.request_sha256:
+                    found.append(f"job {event.data.job_id} was decided on another request than the one that counts")
+    return found
+
+
 def history_of(service: "Service", partitions: Mapping[Any, list[Any]]) -> list[Fact]:
-    """The facts of others as this service has to apply them: each once, in the order of its key, with its effect once."""
+    """The records of others that this service has to apply: each once, in the order of its partition and key, its effect once."""
     places: dict[str, tuple[str, int]] = {}
     numbers: Counter[str] = Counter()
+    sightings = Sightings()
     for partition in sorted(partitions):
         if partition[0] not in service.topics:
             continue
         for record, event in read(partitions[partition]):
-            if event.id not in places and event.source != service.domain.source and service.domain.touches(event):
-                key = f"{record.topic}/{(record.key or b'').decode()}"
-                places[event.id] = (key, numbers[key])
+            if event.source == service.domain.source or not service.domain.touches(event):
+                continue
+            if not sightings.repeated(record, event):
+                key = f"{record.topic}:{record.partition}/{(record.key or b'').decode()}"
+                places[named(place_of(record))] = (key, numbers[key])
                 numbers[key] += 1
     facts = [Fact(kind, one, *place) for one, place in places.items() for kind in ("sent", "acknowledged")]
     for one in service.database.ledger:
+        if one not in places:
+            raise Broken(f"{service.name}: {one} is a producer's duplicate and was applied")
         facts += [Fact("applied", one, *places[one]), Fact("effect", one, *places[one])]
     return facts
 
@@ -168,7 +198,7 @@ def effects_of(partitions: Mapping[Any, list[Any]]) -> list[Fact]:
     known: set[str] = set()
     for partition in sorted(partitions):
         for _, event in read(partitions[partition]):
-            if event.id in known:
+            if event.sequence is not None and event.id in known:
                 continue
             known.add(event.id)
             match event.data:

@@ -25,14 +25,14 @@ from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLo
 from services.chassis.executor.work import Lease, claim, release, renew, take_up
 from services.chassis.executor.worker import Held, Worker
 from services.chassis.health import Health
-from services.chassis.records import Partition
+from services.chassis.records import Partition, Place, named
 from services.chassis.relay import Relay
 from services.chassis.ticker import Ticker
 from services.registry.domain.models import model_ref, register, registration_ref
 from services.registry.register import _wanted
 from tests.log import HeldRecord
 from tests.simulation.database import Connection, ConnectionLost, Database, claimable
-from tests.simulation.log import MemoryLog
+from tests.simulation.log import TOPICS, MemoryLog, partition_of
 from tests.simulation.promises import Broken
 from tests.simulation.turns import Task, turn
 from tests.simulation.weather import Weather
@@ -43,12 +43,14 @@ LEASE_SECONDS = 12.0
 class Ledger:
     """The service's own effects, with a line for each fact of others that was applied: rolled back and lost with the rest."""
 
-    def __init__(self, domain: Domain, effects: Effects | None) -> None:
-        self._domain, self._effects = domain, effects
+    def __init__(self, domain: Domain, effects: Effects | None, lying: Mapping[int, Place]) -> None:
+        self._domain, self._effects, self._lying = domain, effects, lying
 
     async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> None:
         cast(Connection, connection).note(
-            event.id for event in events if event.source != self._domain.source and self._domain.touches(event)
+            named(self._lying[id(event)])
+            for event in events
+            if event.source != self._domain.source and self._domain.touches(event)
         )
         if self._effects is not None:
             await self._effects(connection, events, states)
@@ -75,10 +77,18 @@ class Service:
     _serial: int = 0
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger(self.domain, self.effects)
+        self.ledger = Ledger(self.domain, self.effects, self.log.lying)
         self.processes = [Process(self, number) for number in range(2)]
+        self.counts = {topic.name: self.log.count(topic.name) for topic in TOPICS}
         for partition in self.log.ends(self.topics):
             self.processes[0].member.assign(partition, 0)
+
+    def notice_partitions(self) -> None:
+        """Its clients ask for the partitions of the topics again: new ones are read and written to from now on."""
+        self.counts = {topic: self.log.count(topic) for topic in self.counts}
+        for partition in sorted(self.log.ends(self.topics)):
+            if not any(process.member.has(partition) for process in self.processes):
+                self.rebalance(partition, self.weather.chance.choice(self.processes))
 
     @property
     def engine(self) -> AsyncEngine:
@@ -111,7 +121,7 @@ class Service:
         """The database is empty again; its processes died with it."""
         for process in list(self.processes):
             self.kill(process)
-        self.database = Database(self.weather.clock, self.database.rules)
+        self.database = Database(self.database.clock, self.database.rules)
         self.relaying, self.away = None, True
         for process in self.processes:
             process.restart()
@@ -205,11 +215,11 @@ class Batch:
 class Producer:
     """aiokafka's producer as the relay uses it."""
 
-    def __init__(self, log: MemoryLog) -> None:
-        self._log = log
+    def __init__(self, log: MemoryLog, counts: Mapping[str, int]) -> None:
+        self._log, self._counts = log, counts
 
     async def partitions_for(self, topic: str) -> set[int]:
-        return {number for name, number in self._log.partitions if name == topic}
+        return set(range(self._counts[topic]))
 
     def create_batch(self) -> Batch:
         return Batch()
@@ -217,8 +227,9 @@ class Producer:
     async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> None:
         await turn()
         for key, value, headers in batch.records:
-            if self._log.append(topic, key, value, headers) != partition:
+            if partition_of(key, self._counts[topic]) != partition:
                 raise Broken(f"{key!r} was sent to partition {partition} of {topic}, where it does not belong")
+            self._log.append((topic, partition), key, value, headers)
 
 
 async def _admitted() -> str:
@@ -233,7 +244,7 @@ class Process:
         self.service, self.number = service, number
         self.member = Member(service)
         self.tasks: dict[str, Task | None] = {}
-        self.stalled_until = 0.0
+        self.frozen_until = 0.0
         self._idle: dict[str, float] = {}
         self.restart()
 
@@ -273,9 +284,15 @@ class Process:
         if self.service.relaying is self:
             self.service.relaying = None
 
+    def freeze(self, seconds: float) -> None:
+        """It stands still for a while, with whatever it holds; the server ends the session of its relay meanwhile."""
+        self.frozen_until = self.service.weather.clock.seconds + seconds
+        self.service.weather.alarms.append(self.frozen_until)
+        self.lose_session()
+
     def go_on(self, role: str) -> bool:
         """One step of what `role` does; False where there is nothing to do now."""
-        if self.service.away:
+        if self.service.away or self.frozen_until > self.service.weather.clock.seconds:
             return False
         task = self.tasks.get(role)
         if task is None or task.done:
@@ -285,7 +302,9 @@ class Process:
             task = self.tasks[role] = Task(f"{self.service.name}-{self.number} {role}", steps)
         if not task.ready():
             return False
-        with suppress(ConnectionLost):  # as the loops of the chassis: a fault of the surroundings, to be tried again
+        with suppress(
+            ConnectionLost, TimeoutError
+        ):  # as the loops of the chassis: a fault of the surroundings, to be tried again
             task.go_on()
         return True
 
@@ -330,7 +349,9 @@ class Process:
         assert session is not None
         try:
             rows = (await session.execute(relaying._READ, {"after": 0, "blocked": []})).all()
-            await self._sending._send_rows(cast(Any, session), cast(Any, Producer(service.log)), rows, {}, cast(Any, None))
+            await self._sending._send_rows(
+                cast(Any, session), cast(Any, Producer(service.log, dict(service.counts))), rows, {}, cast(Any, None)
+            )
         except ConnectionLost:
             self._session = None
 

@@ -52,7 +52,8 @@ def test_the_runs_do_what_they_are_about() -> None:
     }  # fmt: skip
     assert types["StepStarted"] > types["StepCompleted"]
     assert happened.keys() >= {
-        "request", "again", "cancel", "kill", "rebalance", "notice", "lose_session", "operate", "lose_database", "jump",
+        "request", "again", "cancel", "kill", "rebalance", "notice", "lose_session", "operate", "lose_database", "jump", "hang",
+        "freeze", "raise_partitions", "notice_partitions",
     }  # fmt: skip
 
 

@@ -6,25 +6,29 @@ A variant replaces one named place of the chassis or of a domain for the time of
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 from unittest.mock import patch
 
 from schemas.envelope import Event
 from schemas.jobs import StepEventData
-from services.chassis import batch, relay
+from services.chassis import batch, duplicates, relay
 from services.chassis.aggregate import Decision, Ref, States
 from services.chassis.executor import worker
-from services.chassis.numbering import Numbered
+from services.chassis.numbering import Early, Numbered, gap
 from services.chassis.outgoing import Outgoing
+from services.chassis.records import Record
 from services.chassis.replay import fold
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding
 from services.chassis.unit import Incoming, Unit
 from services.orchestrator.domain import evolve as evolving
-from services.orchestrator.domain.state import Attempt
+from services.orchestrator.domain import requests
+from services.orchestrator.domain.state import Attempt, DecidedOn, Heard, JobState, Started
 from tests.simulation.rules import SOUND, Rules
 from tests.simulation.service import Sending
+
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def _no_stamp(self: Unit, incoming: Incoming) -> None:
@@ -90,6 +94,29 @@ async def _any_lease(_connection: Any, _lease: Any) -> bool:
     return True
 
 
+def _id_alone(record: Record, event: Event) -> bytes:
+    return f"{event.source} {event.id}".encode()
+
+
+def _first_read(state: JobState, request: Heard) -> JobState:
+    """The log's order is not looked at: what is read later counts as later."""
+    if state.wish is not None:
+        request = request.model_copy(update={"logged": request.logged._replace(appended_at=_LAST)})
+    return requests.heard(state, request)
+
+
+def _undecided(state: JobState, _on: DecidedOn) -> JobState:
+    return state
+
+
+def _no_waiting(_self: Early, owner: Ref, sequence: int, event: Event, _logged: object) -> None:
+    raise gap(owner, sequence, event)
+
+
+def _counted(known: Started | None, new: Started) -> Started:
+    return new.model_copy(update={"times": known.times + 1 if known else 1})
+
+
 async def _nothing_ahead(_self: Fold, _ends: Any, _waiting: Any) -> None:
     return None
 
@@ -133,6 +160,13 @@ VARIANTS: dict[str, Variant] = {
     "skipped_without_offset": _at(Unit, "fold", lambda: _no_stamp),
     "time_of_last_write": _at(Unit, "_evolve", _last_time),
     "fold_reads_other_groups": _at(evolving, "_of_attempt", _late_facts_ignored),
+    "inbox_of_ids": _at(duplicates, "identity", lambda: _id_alone),
+    "inbox_forgets_by_its_own_clock": Variant(Rules(window_of_the_log=False)),
+    "first_read_counts": _at(evolving, "heard", lambda: _first_read),
+    "decision_names_no_request": _at(evolving, "decided", lambda: _undecided),
+    "own_events_not_merged": _at(Early, "hold", lambda: _no_waiting),
+    "starts_counted_as_read": _at(evolving, "_start", lambda: _counted),
+    "not_before_by_another_clock": Variant(Rules(waits_from_receipt=False)),
     "no_inbox": _at(batch, "duplicates", lambda: _no_inbox),
     "replay_decides": _at(Folding, "decide", lambda: _decides),
     "replay_without_own_ahead": _at(Fold, "ahead", lambda: _nothing_ahead),

@@ -18,11 +18,12 @@ from schemas.ids import root_traceparent
 from schemas.requests import JobCancelRequested, JobRequested
 from schemas.steps import Policy
 from schemas.topics import JOBS, MODELS, REQUESTS
-from services.chassis import batch, commands, consumer, isolation, seeking, store, ticker
+from services.chassis import batch, commands, consumer, duplicates, isolation, seeking, store, ticker
 from services.chassis.cluster import Cluster
 from services.chassis.executor import worker
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.executor.work import WorkEffects
+from services.chassis.records import place_of
 from services.chassis.replay import fold as folding
 from services.chassis.replay.fence import fence
 from services.chassis.replay.fold import Fold
@@ -30,8 +31,9 @@ from services.chassis.replay.projection import Folding
 from services.orchestrator.domain.job import JobDomain
 from services.registry.domain.models import RegistryDomain
 from tests.log import HeldRecord
+from tests.simulation.clock import WrongClock
 from tests.simulation.database import Connection, Database
-from tests.simulation.log import MemoryLog
+from tests.simulation.log import TOPICS, MemoryLog
 from tests.simulation.promises import (
     Broken,
     Trapped,
@@ -39,6 +41,7 @@ from tests.simulation.promises import (
     effects_of,
     history_of,
     log_faults,
+    not_decided_on,
     replay_differences,
     unanswered,
 )
@@ -65,6 +68,8 @@ LONG = [
     {"name": "register", "kind": "register", "inputs": {"adapter": "align.adapter"}},
 ]  # fmt: skip
 FAULTY_STEPS = 1500
+WINDOW = timedelta(seconds=25)
+"""How long a producer's duplicate is known as one: short, so that some are sent beyond it."""
 STEPS_AT_MOST = 40_000
 
 
@@ -93,7 +98,8 @@ class World:
         self.fault: Exception | None = None
 
         def service(name: str, domain: Any, topics: tuple[Any, ...], *, executes: bool = False) -> Service:
-            database = Database(self.clock, rules)
+            ahead = timedelta(seconds=self.chance.choice((0, 0, -7200, -13, 13, 7200)))
+            database = Database(WrongClock(self.clock, ahead), rules)
             names = tuple(topic.name for topic in topics)
             effects = WorkEffects() if executes else None
             return Service(name, domain, effects, names, database, self.log, self.weather, executes)
@@ -109,15 +115,19 @@ class World:
         self.operators: dict[str, Task] = {}
         """Verify or rebuild under way, by service."""
         self.losses = 1 if self.chance.random() < 0.3 else 0
+        self.raises = self.chance.randint(0, 2)
 
     # -- what outsiders do ------------------------------------------------------------------------------------------------
     def new_id(self) -> str:
         self._ids += 1
         return f"e{self._ids:05d}"
 
-    def outside(self, data: EventData) -> Event:
-        """A fact of an outsider, whose clock is not ours."""
-        event_id = self.new_id()
+    def outside(self, data: EventData, event_id: str | None = None) -> Event:
+        """A fact of an outsider, whose clock is not ours, and who may use an id again."""
+        used = list(self.jobs.values())
+        if event_id is None and used and self.chance.random() < 0.15:
+            event_id = self.chance.choice(used).id
+        event_id = event_id or self.new_id()
         return Event(
             id=event_id, source="relaycore", subject="", time=self.clock.now + timedelta(seconds=self.chance.randint(-5, 5)),
             data=data, sequence=None, correlation_id=str(getattr(data, "job_id", "")), causation_id=None,
@@ -136,10 +146,16 @@ class World:
         if drawn < 0.08:
             del request["dataset"]
         elif drawn < 0.2:
-            request["deadline"] = (self.clock.now + timedelta(seconds=self.chance.randint(20, 90))).isoformat()
+            request["deadline"] = (
+                self.services[0].database.clock.now + timedelta(seconds=self.chance.randint(20, 90))
+            ).isoformat()
         self.jobs[job_id] = self.outside(JobRequested(job_id=job_id, request=request))
-        self.log.publish(self.jobs[job_id])
+        self.publish(self.jobs[job_id])
         self.to_come -= 1
+
+    def publish(self, event: Event) -> None:
+        """Most outsiders have the partitioner that we have."""
+        self.log.publish(event, anywhere=self.chance.random() < 0.35)
 
     def again(self) -> None:
         """The same record, the same request under a new id, or another request under the old job id."""
@@ -147,19 +163,19 @@ class World:
         data = known.data
         assert isinstance(data, JobRequested)
         drawn = self.chance.random()
-        if drawn < 0.5:
-            self.log.publish(known)
-        elif drawn < 0.75:
-            self.log.publish(self.outside(data))
+        if drawn < 0.4:
+            self.publish(known)
+        elif drawn < 0.6:
+            self.publish(self.outside(data))
         else:
             other = {**data.request, "requester": "somebody else"}
-            self.log.publish(self.outside(JobRequested(job_id=data.job_id, request=other)))
+            self.publish(self.outside(JobRequested(job_id=data.job_id, request=other)))
 
     def cancel(self) -> None:
         """Somebody no longer wants a job, or one that nobody requested yet."""
         job_id = f"job-{self.chance.randrange(len(self.jobs) + 1)}" if self.chance.random() < 0.1 else None
         data = JobCancelRequested(job_id=job_id or self.chance.choice(list(self.jobs)), requester="relaycore")
-        self.log.publish(self.outside(data))
+        self.publish(self.outside(data))
 
     # -- what happens to services -----------------------------------------------------------------------------------------
     def kill(self) -> None:
@@ -192,6 +208,27 @@ class World:
             service.relaying.lose_session()
         elif service.database.open and not service.away:
             self.chance.choice(service.database.open).lost = True
+
+    def hang(self) -> None:
+        """A database does not answer a transaction any more."""
+        service = self.chance.choice(self.services)
+        if service.database.open and not service.away:
+            self.chance.choice(service.database.open).hangs = True
+
+    def freeze(self) -> None:
+        """A process stands still, past its leases, its session and what the group believes of it."""
+        service = self.chance.choice(self.services)
+        self.chance.choice(service.processes).freeze(self.chance.uniform(1, 40))
+
+    def raise_partitions(self) -> None:
+        """An operator raises the partitions of a topic; services notice it one after the other."""
+        if self.raises:
+            self.raises -= 1
+            self.log.add_partitions(self.chance.choice(TOPICS).name, self.chance.randint(1, 3))
+
+    def notice_partitions(self) -> None:
+        """A service's clients look at the topics again."""
+        self.chance.choice(self.services).notice_partitions()
 
     def operate(self) -> None:
         """An operator has a projection verified or rebuilt while it serves."""
@@ -243,9 +280,13 @@ class World:
     async def restore(self, service: Service) -> None:
         """As `replay.restore`: an empty database is filled from the log while others go on; only then the service begins."""
         fold, shadow = self.fold(service)
-        ends = self.log.ends(service.topics)
-        known = {partition: records[: ends.get(partition, 0)] for partition, records in self.log.partitions.items()}
-        await fold.up_to(ends, set())
+        while True:
+            ends = self.log.ends(service.topics)
+            known = {partition: records[: ends.get(partition, 0)] for partition, records in self.log.partitions.items()}
+            await fold.up_to(ends, set())
+            if not fold.early or ends == self.log.ends(service.topics):
+                break
+        fold.complete()
         async with service.database.begin() as connection:
             connection.adopt(shadow, ends)
             connection.swap(shadow, sorted(service.domain.aggregates))
@@ -274,8 +315,14 @@ class World:
         return [
             (3.0 if self.to_come else 0, self.request), (1.0, self.again), (0.4, self.cancel), (1.5, self.kill), (2.5, self.rebalance),
             (3.0, self.notice), (1.5, self.lose_session), (0.7, self.operate), (0.3 if self.losses else 0, self.lose_database),
-            (1.2, self.jump),
+            (1.2, self.jump), (0.5, self.hang), (0.5, self.freeze), (0.6 if self.raises else 0, self.raise_partitions),
+            (0.8 if self.grown() else 0, self.notice_partitions),
         ]  # fmt: skip
+
+    def grown(self) -> bool:
+        """Whether some service does not know all partitions."""
+        counts = {topic.name: self.log.count(topic.name) for topic in TOPICS}
+        return any(service.counts != counts for service in self.services)
 
     def happen(self) -> None:
         """One thing that nobody planned."""
@@ -354,10 +401,16 @@ class World:
         ]
         self.weather.alarms = [at for at in self.weather.alarms if at > self.clock.seconds]
         for service in self.services:
+            said: list[datetime] = []
             for name in service.domain.aggregates:
-                moments += [row["due_at"] for row in service.database.rows(name).values() if row["due_at"]]
+                said += [row["due_at"] for row in service.database.rows(name).values() if row["due_at"]]
             for row in service.database.rows("work").values():
-                moments += [moment for moment in (row["not_before"], row["leased_until"]) if moment]
+                said += [moment for moment in (row["not_before"], row["leased_until"]) if moment]
+                if row["not_before"] and not _as_the_policy_says(row["not_before"] - row["entered_at"]):
+                    raise Broken(f"{service.name}: a retry waits {row['not_before'] - row['entered_at']}")
+            clock = service.database.clock
+            assert isinstance(clock, WrongClock)
+            moments += [clock.true(moment) for moment in said]
         later: list[datetime] = [moment for moment in moments if moment > now]
         if not later:
             return False
@@ -369,6 +422,7 @@ class World:
         self.weather.faulty = False
         self.story.append(f"{self.clock.seconds:8.1f}  * calm")
         for service in self.services:
+            service.notice_partitions()
             for partition in sorted(self.log.ends(service.topics)):
                 having = [process for process in service.processes if process.member.has(partition)]
                 for process in having[1:]:
@@ -385,7 +439,7 @@ class World:
 
     def check(self) -> None:
         """Everything that must hold at the end of a run."""
-        found = log_faults(self.log.partitions)
+        found = log_faults(self.log.partitions) + not_decided_on(self.services[0], self.log.partitions)
         if said := unanswered(effects_of(self.log.partitions)):
             found.append(f"jobs and attempts: {said}")
         for service in self.services:
@@ -415,12 +469,12 @@ class World:
     @contextmanager
     def surroundings(self) -> Iterator[None]:
         """The chassis without a clock, chance, or loop of its own."""
-        applied, written = batch.apply_batch, commands.write_back
+        applied, written, taken = batch.apply_batch, commands.write_back, batch.take_in
 
         async def apply(*given: Any, **more: Any) -> Any:
             try:
                 return await applied(*given, **more)
-            except ConnectionError:
+            except (ConnectionError, TimeoutError):
                 raise
             except Exception as error:
                 self.fault = error
@@ -430,6 +484,10 @@ class World:
             await written(connection, unit, *rest)
             for event in unit.emitted:
                 self.tell(event, unit.domain.source.removeprefix("neuroweaver/"))
+
+        def take_in(unit: Any, record: Any, event: Event, *, repeated: bool) -> None:
+            self.log.lying[id(event)] = place_of(record)
+            taken(unit, record, event, repeated=repeated)
 
         async def no_sleep(_seconds: float) -> None:
             return None
@@ -443,10 +501,15 @@ class World:
                 (consumer, "asyncio", asyncio), (isolation, "asyncio", asyncio), (ticker, "asyncio", asyncio),
                 (consumer, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
                 (consumer, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back),
-                (folding, "log", self.log), (seeking, "which_log", self.log.which),
+                (folding, "log", self.log), (seeking, "which_log", self.log.which), (batch, "take_in", take_in),
+                (duplicates, "INBOX_WINDOW", WINDOW), (store, "INBOX_WINDOW", WINDOW),
             ):  # fmt: skip
                 stack.enter_context(patch.object(target, name, value))
             yield
+
+
+def _as_the_policy_says(wait: timedelta) -> bool:
+    return POLICY.backoff_seconds <= wait.total_seconds() <= POLICY.backoff_limit_seconds
 
 
 def _say_nothing(*_: object, **__: object) -> None:
