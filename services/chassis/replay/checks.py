@@ -1,7 +1,6 @@
 """Why: what must hold before a projection is made again; each refusal names what is wrong and what to do, and touches nothing."""
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from sqlalchemy import text
@@ -33,8 +32,7 @@ class Refused(Exception):
 async def examine(projection: Projection, engine: AsyncEngine, *, accept_incomplete: bool) -> dict[Partition, int]:
     """The first offset of each partition of the projection's topics. Raises Refused and UnknownTopic."""
     await _same_schema(projection, engine)
-    spans = await log.bounds(projection.cluster, projection.topics)
-    standing = await standing_of(projection, engine, spans)
+    spans, standing = await standing_of(projection, engine)
     if reasons := [why.reason for why in standing.values() if why.cause != "removed"]:
         raise Refused(f"the projection was not made of this log: {'; '.join(reasons)}")
     gone = {partition: begin for partition, (begin, _) in spans.items() if begin > 0}
@@ -49,16 +47,20 @@ async def examine(projection: Projection, engine: AsyncEngine, *, accept_incompl
 
 
 async def standing_of(
-    projection: Projection, engine: AsyncEngine, spans: Mapping[Partition, log.Range]
-) -> dict[Partition, Standing]:
-    """The partitions of the projection's topics that may not be read on from their positions, and why."""
-    found = await ask_once(projection.cluster, projection.topics)
+    projection: Projection, engine: AsyncEngine
+) -> tuple[dict[Partition, log.Range], dict[Partition, Standing]]:
+    """What each partition of the projection's topics holds, and those that may not be read on from their positions, and why.
+
+    Positions are read before ends: both only grow, so a position that lies beyond its end did so.
+    """
     async with engine.connect() as connection:
         known = await store.positions(connection)
         kept = await rows.kept(connection)
+    spans = await log.bounds(projection.cluster, projection.topics)
+    found = await ask_once(projection.cluster, projection.topics)
     positions = {partition: offset for partition, offset in known.items() if partition[0] in projection.topics}
     ranges = {partition: Span(*span) for partition, span in spans.items()}
-    return all_standing(projection.service, positions, kept, found, ranges)
+    return spans, all_standing(projection.service, positions, kept, found, ranges)
 
 
 async def _same_schema(projection: Projection, engine: AsyncEngine) -> None:

@@ -19,7 +19,7 @@ from services.chassis.batch import RecordFailure, take_in
 from services.chassis.cluster import Cluster
 from services.chassis.duplicates import duplicates
 from services.chassis.log import Range
-from services.chassis.numbering import Early
+from services.chassis.numbering import Early, OtherWriter
 from services.chassis.records import Partition, Place, Record, appended_at, event_in, place_of
 from services.chassis.replay.aside import Aside
 from services.chassis.replay.checks import Refused
@@ -124,15 +124,18 @@ class Fold:
     async def ahead(self, ends: Mapping[Partition, int], waiting: Iterable[tuple[bytes, list[tuple[str, bytes]]]]) -> None:
         """Fold the service's own events beyond its positions: the tail of the log up to `ends`, then its outbox.
 
-        Raises Refused where own events are missing.
+        Raises Refused where own events are missing, or somebody else wrote one of them.
         """
         tail = {p: (self.next.get(p, 0), end) for p, end in ends.items()}
         events = await own_events(self.domain, self.cluster, tail, waiting)
         async with self.engine.begin() as connection:
             await self._load(connection, {ref for event in events for ref in self.domain.touches(event)})
             unit = Unit(self.domain, self._rows, datetime.now(UTC), new_id, self.early)
-            for event in events:
-                unit.fold_ahead(event)
+            try:
+                for event in events:
+                    unit.fold_ahead(event)
+            except OtherWriter as error:
+                raise Refused(str(error)) from error
             await self._spill(connection)
         self.complete()
 

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schemas.envelope import Event
 from services.chassis import log, store
 from services.chassis.aggregate import Domain, Ref
+from services.chassis.batch import RecordFailure
 from services.chassis.duplicates import Sightings
 from services.chassis.numbering import Early, Numbered, numbered
 from services.chassis.records import Logged, Partition, Place, Record, logged
@@ -91,7 +92,10 @@ async def rebuild_row(
                         if place in withheld:
                             passed.add(place)
                         elif event := opened(projection.domain, record):
-                            fold.fold(event, record)
+                            try:
+                                fold.fold(event, record)
+                            except Exception as error:
+                                raise RecordFailure(record, error) from error
                     progress.done += len(chunk)
                     told(progress)
                     await progress.note()

@@ -6,7 +6,7 @@ from pydantic import Field
 from sqlalchemy import text
 
 from schemas.base import Frozen
-from services.chassis import log, store
+from services.chassis import store
 from services.chassis.replay import runs, shadow
 from services.chassis.replay.checks import standing_of
 from services.chassis.replay.projection import Projection
@@ -43,9 +43,8 @@ class ProjectionStatus(Frozen):
 
 async def status(projection: Projection) -> ProjectionStatus:
     """Read it from the database and the log; changes nothing. Raises the servers' errors."""
-    spans = await log.bounds(projection.cluster, projection.topics)
     async with engine_of(projection) as engine, engine.connect() as connection:
-        standing = await standing_of(projection, engine, spans)
+        spans, standing = await standing_of(projection, engine)
         positions = of_topics(projection, await store.positions(connection))
         tables, newest = {}, []
         for name in sorted(projection.domain.aggregates):
