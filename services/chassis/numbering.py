@@ -105,6 +105,12 @@ class Early:
         """Aggregates of which something waits."""
         return sorted(self._waiting)
 
+    def release(self) -> Iterator[tuple[Ref, Event, Logged | None]]:
+        """Everything that waits, in the order of its numbers; it no longer does."""
+        waiting, self._waiting, self._sequences = self._waiting, {}, {}
+        for owner in sorted(waiting):
+            yield from ((owner, *found) for _, found in sorted(waiting[owner].items()))
+
     def missing(self) -> str | None:
         """Which numbers are nowhere, in words; None where nothing waits."""
         if not self._waiting:

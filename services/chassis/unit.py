@@ -48,6 +48,11 @@ class Row:
         self.sequence, self.own_event_id = event.sequence, event.id
         self.own_ids = with_id(self.own_ids, event.id)
 
+    def jump_to(self, sequence: int) -> None:
+        """Go on as if own events up to here were known, whose numbers are nowhere."""
+        if sequence != self.sequence:
+            self.sequence, self.own_ids = sequence, ""
+
     def stamp(self, logged: Logged) -> None:
         """Note how far a partition was read."""
         place = f"{logged.topic}:{logged.partition}"

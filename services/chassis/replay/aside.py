@@ -61,12 +61,13 @@ class Aside:
         with suppress(Exception):  # what it touches may be why it failed
             owner, number = self.domain.owner(event), event.sequence or 0
             before = self._rows_of(unit, event)
-            unit.rows[owner].sequence = number - 1
+            unit.rows[owner].jump_to(number - 1)
             try:
                 take_in(unit, record, event, repeated=repeated)
             except Exception:
                 unit.rows.update(before)
-                unit.rows[owner].sequence, unit.rows[owner].own_event_id = number, event.id
+                unit.rows[owner].jump_to(number - 1)
+                unit.rows[owner].number(event)
 
     def _rows_of(self, unit: Unit, event: Event) -> dict[Ref, Row]:
         """The rows that `event` touches, as they are now."""

@@ -20,7 +20,7 @@ from services.chassis.cluster import Cluster
 from services.chassis.duplicates import duplicates
 from services.chassis.log import Range
 from services.chassis.numbering import Early, OtherWriter
-from services.chassis.records import Partition, Place, Record, appended_at, event_in, place_of
+from services.chassis.records import Partition, Place, Record, appended_at, event_in, named, place_of
 from services.chassis.replay.aside import Aside
 from services.chassis.replay.checks import Refused
 from services.chassis.replay.shadow import SHADOW
@@ -138,6 +138,18 @@ class Fold:
                 raise Refused(str(error)) from error
             await self._spill(connection)
         self.complete()
+
+    async def over_gaps(self) -> list[str]:
+        """Fold own events whose predecessors are nowhere, as an operator accepts; returns where they lie."""
+        waiting = list(self.early.release())
+        async with self.engine.begin() as connection:
+            await self._load(connection, {ref for _, event, _ in waiting for ref in self.domain.touches(event)})
+            unit = Unit(self.domain, self._rows, datetime.now(UTC), new_id)
+            for owner, event, _ in waiting:
+                self._rows[owner].jump_to((event.sequence or 1) - 1)
+                unit.fold_ahead(event)
+            await self._spill(connection)
+        return [named(place[1:]) for _, _, place in waiting if place]
 
     def complete(self) -> None:
         """Raises Refused where an own event still waits for its predecessors: they are nowhere."""

@@ -201,7 +201,9 @@ async def _fill(projection: Projection, engine: AsyncEngine, progress: Progress,
             spans = await log.bounds(projection.cluster, projection.topics)
             left = sum(end - ends.get(partition, 0) for partition, (_, end) in spans.items())
             if left <= _NEAR_RECORDS and not (fold.early and left):
-                fold.complete()
+                if (missing := fold.early.missing()) and not aside.accepting:
+                    raise NotRestored(f"{missing}. {_remedy(projection)}")
+                aside.passed_over += await fold.over_gaps() if missing else []
                 return ends
     finally:
         await filling.dispose()

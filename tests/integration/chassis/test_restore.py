@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from schemas.envelope import Event, encode
 from schemas.topics import JOBS
 from services.chassis import store
 from services.chassis.deadletters.handling import retry
 from services.chassis.deadletters.listing import LetterFilter, find
+from services.chassis.publisher import make_producer
+from services.chassis.records import event_in
 from services.chassis.replay import restore as restoring
 from services.chassis.replay.checks import Refused
 from services.chassis.replay.fold import Fold
@@ -151,6 +155,29 @@ async def test_a_log_that_has_lost_its_first_records_is_not_restored_from_unless
     assert await toy.tallies() == {}
     assert await restore(toy.runtime().projection, toy.engine, Acceptance("an operator"))
     assert len(await toy.tallies()) == 2
+
+
+async def test_own_events_whose_predecessors_are_nowhere_stop_a_restore_and_their_numbers_count_when_it_is_accepted(
+    toy: Toy,
+) -> None:
+    await decided_and_lost(toy)
+    last = next(record for record in reversed(await toy.log()) if record.key.decode() == toy.prefix + "a")
+    event = event_in(last, toy.domain.handles)
+    assert isinstance(event, Event)
+    assert event.sequence is not None
+    value, headers = encode(replace(event, id="the-last", sequence=event.sequence + 3))
+    producer = make_producer(toy.settings.cluster, "own")
+    await producer.start()
+    elsewhere = (last.partition + 1) % JOBS.partitions
+    await producer.send_and_wait(JOBS.name, value, last.key, elsewhere, headers=headers)
+    await producer.stop()
+    nowhere = f"numbers {event.sequence + 1} to {event.sequence + 2}"
+    with pytest.raises(
+        NotRestored, match=rf"tally {toy.prefix}a are not on the log: it has JobRejected the-last .*{nowhere}"
+    ):
+        await restore(toy.runtime().projection, toy.engine)
+    assert await restore(toy.runtime().projection, toy.engine, Acceptance("an operator"))
+    assert await toy.scalar(f"SELECT sequence FROM tally WHERE key = '{toy.prefix}a'") == event.sequence + 3
 
 
 async def test_a_restore_beside_a_living_process_of_the_service_is_refused(toy: Toy) -> None:
