@@ -286,8 +286,7 @@ class Process:
 
     def freeze(self, seconds: float) -> None:
         """It stands still for a while, with whatever it holds; the server ends the session of its relay meanwhile."""
-        self.frozen_until = self.service.weather.clock.seconds + seconds
-        self.service.weather.alarms.append(self.frozen_until)
+        self.frozen_until = self.service.weather.alarm(seconds)
         self.lose_session()
 
     def go_on(self, role: str) -> bool:

@@ -1,5 +1,6 @@
 """What a run draws from: one seeded source of chance, one clock, and whether faults still happen."""
 
+import math
 import random
 from collections.abc import Iterable
 from typing import TypeVar
@@ -26,8 +27,13 @@ class Weather:
         self.chance.shuffle(found)
         return found
 
+    def alarm(self, seconds: float) -> float:
+        """The moment so far ahead, at which somebody goes on: a whole millisecond, so that the clock can reach it."""
+        until = math.ceil((self.clock.seconds + seconds) * 1000) / 1000
+        self.alarms.append(until)
+        return until
+
     async def wait(self, seconds: float) -> None:
         """Until so much time has passed."""
-        until = self.clock.seconds + seconds
-        self.alarms.append(until)
+        until = self.alarm(seconds)
         await turn(lambda: self.clock.seconds >= until)
