@@ -11,6 +11,8 @@ from schemas.reasons import Reason, shortened
 
 READ_BYTES = 4 * 2**20
 """So many bytes of a record are read at most; what is more is not parsed."""
+BATCH_BYTES = 32 * 2**20
+"""A batch of records decompresses to so many bytes at most."""
 DEPTH_LIMIT = 64
 """Levels of objects and lists within data at most: what is deeper could be read here and break a later reader."""
 FAULTS_AT_MOST = 50

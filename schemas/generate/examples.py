@@ -54,8 +54,8 @@ REQUEST = {
     "training": {"lora": {"rank": 16}, "quantization": "nf4", "optimiser": {"steps": 110, "learning_rate": 0.001}},
     "evaluation": {"metrics": ["loss", "valid_json", "exact_match"], "exact_match_fields": ["queue", "priority"]},
     "register_as": MODEL,
-    "deadline": "2026-11-02T18:00:00Z",
 }
+"""Without a deadline: a reader may send it on any day."""
 
 _DATASET = ArtifactRef(uri=f"s3://neuroweaver/artifacts/{'5e' * 32}", sha256="5e" * 32, size=412_358)
 _ADAPTER = ArtifactRef(uri=f"s3://neuroweaver/artifacts/{'a7' * 32}", sha256="a7" * 32, size=9_803_264)

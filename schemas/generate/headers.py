@@ -24,7 +24,7 @@ HEADERS = (
     Header("ce_id", True, "always", "Id of the event; ours are UUIDv7, sortable by time. The same event sent again, with the same id, type and content, is skipped; an id used for something else is another event."),
     Header("ce_source", True, "always", "Who says it: `neuroweaver/<service>`, `neuroweaver/edge` for HTTP, or your product."),
     Header("ce_type", True, "always", "`neuroweaver.` and the name of the event."),
-    Header("ce_time", False, "always", "When it happened, RFC 3339 with zone. Absent: the record's time in the log."),
+    Header("ce_time", False, "always", "When it happened, RFC 3339 with zone. Absent, or none that can be kept: the record's time in the log."),
     Header("ce_subject", False, "always", "What it is about: the job's id, `job/step/attempt`, or the model's name."),
     Header("ce_dataschema", False, "always", "URN of the data's JSON Schema: `urn:neuroweaver:<event>:<version>`."),
     Header("ce_correlationid", False, "always", "Id of the job that all this belongs to. Where the data has a `job_id`, that one counts."),

@@ -11,15 +11,16 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from schemas.attributes import ATTRIBUTE_LIMIT, PREFIX, SUBJECT_LIMIT
-from schemas.base import EventData
-from schemas.envelope import encode, wire_data
+from schemas.base import FIRST_YEAR, LAST_YEAR, EventData
+from schemas.bounds import SETTINGS_BYTES
+from schemas.envelope import REQUEST_PARTS, encode, wire_data
 from schemas.generate.examples import EXAMPLES
 from schemas.generate.field_tables import Schema, description, field_table, references
 from schemas.generate.headers import DEAD_LETTER_HEADERS, HEADERS
 from schemas.generate.json_schema import event_schema
-from schemas.json_text import DEPTH_LIMIT
+from schemas.json_text import BATCH_BYTES, DEPTH_LIMIT, READ_BYTES
 from schemas.requests import JobRequest
-from schemas.steps import EXECUTOR_OF, INPUTS_OF, OUTPUTS_OF
+from schemas.steps import EXECUTOR_OF, INPUTS_OF, OUTPUTS_OF, SERVICES
 from schemas.topics import CATALOGUE, EVENT_TYPES, TOPIC_OF, Topic
 
 _TEMPLATE = Path(__file__).with_name("contract.template.md")
@@ -40,6 +41,13 @@ def contract_page() -> str:
         "attribute_limit": lambda: str(ATTRIBUTE_LIMIT),
         "subject_limit": lambda: str(SUBJECT_LIMIT),
         "depth_limit": lambda: str(DEPTH_LIMIT),
+        "request_limit": lambda: _binary(SETTINGS_BYTES),
+        "request_parts": lambda: f"{REQUEST_PARTS:,}",
+        "record_limit": lambda: _binary(READ_BYTES),
+        "batch_limit": lambda: _binary(BATCH_BYTES),
+        "first_year": lambda: str(FIRST_YEAR),
+        "last_year": lambda: str(LAST_YEAR),
+        "services": lambda: ", ".join(SERVICES),
         "topics": _topics,
         "headers": _headers,
         "dead_letter_headers": _dead_letter_headers,
@@ -51,6 +59,10 @@ def contract_page() -> str:
         "values": _values,
     }
     return _PLACE.sub(lambda place: parts[place[1]](), _TEMPLATE.read_text())
+
+
+def _binary(size: int) -> str:
+    return f"{size // 2**20} MiB" if size >= 2**20 else f"{size // 2**10} KiB"
 
 
 def _topics() -> str:

@@ -13,6 +13,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
 
+from schemas.json_text import BATCH_BYTES
 from services.chassis.fetch.decompress import CODECS
 from services.chassis.fetch.parse import (
     ATTRIBUTES_AT,
@@ -26,8 +27,6 @@ from services.chassis.fetch.parse import (
     unread,
 )
 
-BATCH_BYTES = 32 * 2**20
-"""A batch decompresses to so many bytes at most, and so many are handed on of one partition of one response before it is asked again."""
 UNREAD_RECORDS = 1000
 """So many records stand for those of a batch that cannot be read; the last of them for all that are behind it."""
 _LEGACY_HEAD = 17
@@ -53,7 +52,7 @@ class Batches:
         return len(self._raw)
 
     def has_next(self) -> bool:
-        """Whether another whole batch is there. What would be too much at once is left for the next fetch."""
+        """Whether another whole batch is there. After BATCH_BYTES the rest is left for the next fetch."""
         return self._handed_on < BATCH_BYTES and self._end() is not None
 
     def next_batch(self) -> "Batch | _Legacy | None":

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from schemas.attributes import UNREAD_HEADER
+from schemas.json_text import READ_BYTES
 
 _HEAD = struct.Struct(">qiibIhiqqqhii")
 HEAD_SIZE = _HEAD.size
 ATTRIBUTES_AT = 21
-KEPT_BYTES = 4 * 2**20
+KEPT_BYTES = READ_BYTES
 """So many bytes of a record, or of what could not be read, are handed on at most: key, value, header names and values."""
 _KEPT_KEY = 1024
 _LOG_APPEND_TIME = 0x08

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from uuid import uuid4
 
+from schemas.json_text import BATCH_BYTES
 from schemas.topics import REQUESTS
 from services.chassis.deadletters import rows
 from services.chassis.deadletters.rows import DeadLetter
-from services.chassis.fetch.batches import BATCH_BYTES
 from services.chassis.fetch.parse import KEPT_BYTES
 from services.chassis.records import name_bytes
 from services.chassis.replay import rebuild as replay

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from schemas.attributes import UNREAD_HEADER
 from schemas.envelope import Unreadable, decode
-from services.chassis.fetch.batches import BATCH_BYTES, UNREAD_RECORDS, Batches
+from schemas.json_text import BATCH_BYTES
+from services.chassis.fetch.batches import UNREAD_RECORDS, Batches
 from services.chassis.fetch.decompress import CODECS as DECOMPRESS
 from services.chassis.fetch.decompress import TooLarge
 from services.chassis.fetch.parse import HEAD_SIZE, KEPT_BYTES
