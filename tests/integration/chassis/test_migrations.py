@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -16,9 +17,19 @@ from sqlalchemy.pool import NullPool
 
 from schemas.steps import SERVICES
 from services.chassis.database import parse
-from services.chassis.migrate import alembic_config, migrate
+from services.chassis.migrate import (
+    MigrationFailed,
+    NewerDatabase,
+    alembic_config,
+    ensure_migrated,
+    last_words,
+    migrate,
+    require_known,
+)
+from services.chassis.provision import create_database
 from services.chassis.settings import ServiceSettings
 from services.chassis.tables import operational_tables
+from tests.toy import until
 
 
 def settings_of(service: str, database_url: str, home: Path) -> ServiceSettings:
@@ -88,3 +99,74 @@ async def tables_of(url: str) -> set[str]:
         names = {name for (name,) in found}
     await engine.dispose()
     return names
+
+
+async def test_a_database_of_a_newer_version_is_refused_at_the_start(database_url: str, tmp_path: Path) -> None:
+    settings = settings_of("registry", database_url, tmp_path)
+    await migrate(settings, "registry")
+    await execute(
+        settings, "UPDATE operational.alembic_version SET version_num = 'registry_9999' WHERE version_num LIKE 'registry%'"
+    )
+
+    for start in (
+        ensure_migrated(settings, "registry"),
+        migrate(settings, "registry"),
+        require_known(settings, "registry"),
+    ):
+        with pytest.raises(NewerDatabase, match=r"does not know registry_9999; start the newer version"):
+            await start
+
+
+async def test_why_a_migration_failed_is_its_last_word(database_url: str, tmp_path: Path) -> None:
+    settings = settings_of("registry", database_url, tmp_path)
+    await create_database(settings, "registry")
+    await execute(settings, "CREATE SCHEMA operational; CREATE TABLE operational.inbox (mine text)")
+
+    with pytest.raises(MigrationFailed, match=r'^DuplicateTableError: relation "inbox" already exists$'):
+        await ensure_migrated(settings, "registry")
+
+
+async def test_a_migration_that_is_killed_half_way_is_taken_up_by_the_next_start(database_url: str, tmp_path: Path) -> None:
+    """It waits half way for a table that somebody is just making, until it is killed."""
+    settings = settings_of("registry", database_url, tmp_path)
+    database = await create_database(settings, "registry")
+    await execute(settings, "CREATE SCHEMA operational")
+    holder = await database.connect()
+    making = holder.transaction()
+    await making.start()
+    await holder.execute("CREATE TABLE operational.inbox (mine text)")
+    starting = asyncio.create_task(ensure_migrated(settings, "registry"))
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    observer = await database.connect()
+
+    async def half_way() -> bool:
+        return bool(await observer.fetchval(waiting))
+
+    await until(half_way, 120)
+    (migrating,) = [child for child in psutil.Process().children() if "services.chassis.migrate" in child.cmdline()]
+    migrating.kill()
+    with pytest.raises(MigrationFailed, match="ended by SIGKILL; the next start takes the migration up"):
+        await starting
+    await making.rollback()
+    for connection in (holder, observer):
+        await connection.close()
+
+    assert tuple(await ensure_migrated(settings, "registry")) == newest("registry")
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "words"),
+    [
+        (1, "something before\nDuplicateTableError: relation\n\n", "DuplicateTableError: relation"),
+        (-9, "", "ended by SIGKILL"),
+        (3, " \n", "exit code 3 and no word"),
+    ],
+)
+def test_a_migration_always_has_a_last_word(code: int, said: str, words: str) -> None:
+    assert words in last_words(code, said)
+
+
+async def execute(settings: ServiceSettings, statement: str) -> None:
+    connection = await parse(settings.database_url_for("registry")).connect()
+    await connection.execute(statement)
+    await connection.close()
