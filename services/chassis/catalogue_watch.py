@@ -7,7 +7,7 @@ import asyncio
 
 from services.chassis import metrics, topics
 from services.chassis.catalogue import Change
-from services.chassis.cluster import Cluster
+from services.chassis.cluster import Cluster, Security
 from services.chassis.health import Health
 from services.chassis.logging import get_logger
 from services.chassis.surroundings import described, wait_or_stop
@@ -45,13 +45,15 @@ class CatalogueWatch:
         for change in found:
             metrics.TOPIC_DIFFERENCES.labels(self._health.service, change.topic, change.action).set(1)
         self._known = found
-        self._health.report("topics", not any(change.loses for change in found), _said(found))
+        self._health.report("topics", not any(change.loses for change in found), _said(found, self._cluster.security))
         return found
 
 
-def _said(found: list[Change]) -> str:
+def _said(found: list[Change], security: Security) -> str:
     missing = ", ".join(change.topic for change in found if change.action == "create")
     others = [f"{change.topic} {change.detail}" for change in found if change.action != "create"]
-    said = ([f"missing: {missing}"] if missing else []) + others
+    user = security.username or security.certfile
+    hidden = f" (or {user} has no right to describe them)" if user else ""
+    said = ([f"missing: {missing}{hidden}"] if missing else []) + others
     mended = any(change.action in ("create", "configure") for change in found)
     return "; ".join(said) + ("; run `neuroweaver topics apply`" if mended else "")
