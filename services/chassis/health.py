@@ -40,6 +40,11 @@ class Health:
         for name in self.requires:
             metrics.CONDITION.labels(self.service, name).set(0)
 
+    def require(self, name: str) -> None:
+        """Ask for one more condition, which does not hold until it is reported."""
+        self.requires = (*self.requires, name)
+        metrics.CONDITION.labels(self.service, name).set(0)
+
     def report(self, name: str, holds: bool, reason: str = "") -> bool:
         """Note a condition; returns whether it changed. Its time moves only when it changes sides."""
         known, now = self.conditions.get(name), datetime.now(UTC)

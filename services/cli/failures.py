@@ -12,7 +12,7 @@ from services.chassis.database import BadUrl
 from services.chassis.devstack.jars import JarFailure
 from services.chassis.devstack.java import NoJava
 from services.chassis.devstack.process import ServerFailure
-from services.chassis.devstack.state import StackBusy
+from services.chassis.devstack.state import HomeUnusable, StackBusy, UnreadableState
 from services.chassis.identity.metadata import NoIdentity
 from services.chassis.log import LogStands, UnknownTopic
 from services.chassis.reach import Unreachable
@@ -44,6 +44,8 @@ _OWN = (
     NoJava,
     ServerFailure,
     StackBusy,
+    HomeUnusable,
+    UnreadableState,
     StackFailure,
     PortTaken,
     Unusable,

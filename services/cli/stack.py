@@ -88,6 +88,7 @@ def log_of(settings: CliSettings) -> Path:
 
 def spawn(settings: CliSettings, *options: str, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
     """`neuroweaver up` in a session of its own."""
+    state.make_home(settings.home)
     with open_log(log_of(settings)) as out:
         return subprocess.Popen(
             [sys.executable, "-m", "services.cli.main", "up", *options],

@@ -27,6 +27,7 @@ from services.cli.stack import log_of
 from services.cli.status import print_addresses
 
 _PATIENCE_SECONDS = 30.0
+_WATCH_SECONDS = 1.0
 
 
 def run(settings: CliSettings, *, bound: bool) -> None:
@@ -36,6 +37,7 @@ def run(settings: CliSettings, *, bound: bool) -> None:
         threading.Thread(target=_end_with_input, daemon=True).start()
     if state.owner(settings.home) is not None:
         raise state.StackBusy(settings.home)
+    state.make_home(settings.home)
     log = open_log(log_of(settings))
     configure(settings.log_level, log)
     with log, listen(settings.http_host, settings.http_port) as listening, running(settings, say) as stack:
@@ -56,9 +58,11 @@ async def _run_services(stack: DevStack, listening: socket.socket) -> None:
     policy, ending = RetentionSettings(), asyncio.Event()
     retention = Retention(STACK, kept.removers(stack.home, stack.settings.cache, policy), policy.every_seconds)
     removing = asyncio.create_task(retention.run(ending))
+    watching = asyncio.create_task(_watch(stack, services))
     announcing = asyncio.create_task(_announce(stack, services, address_of(listening)))
     await serve.serve(services, listening)
-    announcing.cancel()
+    for task in (announcing, watching):
+        task.cancel()
     ending.set()
     await removing
 
@@ -76,6 +80,24 @@ async def _announce(stack: DevStack, services: Sequence[Service], address: str) 
         await asyncio.sleep(0.05)
     print_addresses(stack.announce(address))
     say("Ctrl-C drains and stops everything; data stay")
+
+
+async def _watch(stack: DevStack, services: Sequence[Service]) -> None:
+    """Say in every service's health what became of the servers' data; without its home the stack ends, as nobody could stop it."""
+    for service in services:
+        service.health.require("stack")
+    said = None
+    while True:
+        trouble = await asyncio.to_thread(stack.trouble)
+        for service in services:
+            service.health.report("stack", trouble is None, trouble or "")
+        if trouble != said:
+            said = trouble
+            err.print(trouble or "the servers are well again", markup=False, soft_wrap=True)
+        if not stack.holds_home:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        await asyncio.sleep(_WATCH_SECONDS)
 
 
 def _interrupt(*_: object) -> None:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from services.chassis.devstack.data import DataFolder
 from services.chassis.devstack.ports import LOOPBACK, keep_ports
 from services.chassis.devstack.process import ServerFailure, ServerProcess
 
@@ -32,6 +33,7 @@ class KafkaServer:
         self.folder, self._java, self._jars, self._heap_mb = folder.resolve(), java, tuple(jars), heap_mb
         self.process = ServerProcess("Apache Kafka", log.resolve(), signal.SIGTERM, inherit=inherit)
         self._ports: dict[str, int] = {}
+        self._data: DataFolder | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -47,6 +49,11 @@ class KafkaServer:
         self._format(properties)
         self.process.start([*self._java_command(), "kafka.Kafka", properties])
         self.process.wait_ready(self._answers)
+        self._data = DataFolder(self.folder / "data")
+
+    def trouble(self) -> str | None:
+        """Why the broker is of no use any more, if so."""
+        return self._data.trouble(self.process) if self._data else None
 
     def stop(self) -> None:
         """Stop cleanly: the node resigns and flushes."""
@@ -106,9 +113,12 @@ class KafkaServer:
         return [self._java, f"@{arguments}"]
 
     def _format(self, properties: Path) -> None:
-        """Give an empty folder its identity. A format that was interrupted left nothing worth keeping: it begins again."""
+        """Give an empty folder its identity. A format that was interrupted left nothing worth keeping: it begins again.
+
+        So it does where the data were removed: the cluster is another one then, which services notice by its id.
+        """
         done = self.folder / "formatted"
-        if done.exists():
+        if done.exists() and (self.folder / "data" / "meta.properties").exists():
             return
         shutil.rmtree(self.folder / "data", ignore_errors=True)
         cluster = base64.urlsafe_b64encode(b"\x4e" + uuid.uuid4().bytes[1:]).decode().rstrip("=")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from services.chassis.devstack.data import DataFolder
 from services.chassis.devstack.ports import LOOPBACK, keep_ports
 from services.chassis.devstack.process import ServerFailure, ServerProcess
 
@@ -44,6 +45,7 @@ class PostgresServer:
         self.process = ServerProcess("PostgreSQL", log.resolve(), signal.SIGINT, inherit=inherit)
         self._data, self._password_file = self.folder / "data", self.folder / "password"
         self._ports: dict[str, int] = {}
+        self._held: DataFolder | None = None
 
     @property
     def url(self) -> str:
@@ -60,6 +62,11 @@ class PostgresServer:
         options = [f"-c{name}={value}" for name, value in {**_OPTIONS, "port": self._ports["postgres"]}.items()]
         self.process.start([*_as_account(), _binary("postgres"), "-D", self._data, *options])
         self.process.wait_ready(self._says_ready)
+        self._held = DataFolder(self._data)
+
+    def trouble(self) -> str | None:
+        """Why the server is of no use any more, if so."""
+        return self._held.trouble(self.process) if self._held else None
 
     def stop(self) -> None:
         """Stop cleanly: open sessions are ended, a checkpoint is written."""

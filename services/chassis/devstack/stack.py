@@ -98,6 +98,20 @@ class DevStack:
         state.write_state(self.home, self._state)
         return self._state
 
+    @property
+    def holds_home(self) -> bool:
+        """Whether the home is still the folder that this stack locked."""
+        return self._lock is not None and state.holds_lock(self.home, self._lock)
+
+    def trouble(self) -> str | None:
+        """What makes the stack worthless while it runs: data that were removed under it, or a server that has ended."""
+        if not self.holds_home:
+            return f"{self.home} was removed or replaced while the stack ran in it, and what it held is lost"
+        for server in (self.kafka, self.postgres):
+            if server is not None and (reason := server.trouble()):
+                return f"{reason}; `neuroweaver down`, then `neuroweaver up`"
+        return None
+
     def stop(self) -> None:
         """Stop what was started; what is stored stays. Stopping twice is harmless."""
         if self._lock is None:
@@ -105,7 +119,8 @@ class DevStack:
         for server in (self.kafka, self.postgres):
             if server is not None:
                 server.stop()
-        state.remove_state(self.home)
+        if self.holds_home:
+            state.remove_state(self.home)
         os.close(self._lock)
         self._lock = None
 

@@ -24,6 +24,25 @@ class StackBusy(Exception):
         super().__init__(f"a stack of {home} is already running; {remedy}")
 
 
+class HomeUnusable(Exception):
+    """The folder of the stack cannot be made or written."""
+
+    def __init__(self, home: Path, error: OSError) -> None:
+        super().__init__(
+            f"NEUROWEAVER_HOME={home} cannot be used as the folder of a stack: {error.strerror}; name another one"
+        )
+
+
+class UnreadableState(Exception):
+    """A stack runs, but says nothing that this version understands."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(
+            f"a stack of {home} runs, but {home / _STATE} is not what this version writes: another one started it; stop it with "
+            "`neuroweaver down`"
+        )
+
+
 class StackState(Frozen):
     """What a running stack says of itself. The file is for its owner's eyes only: it has passwords."""
 
@@ -42,12 +61,21 @@ class StackState(Frozen):
         return Cluster(self.kafka_bootstrap, self.kafka_security)
 
 
+def make_home(home: Path) -> None:
+    """Make the folder, and find out whether a stack can write in it. Raises HomeUnusable."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        (home / _LOCK).touch(mode=0o600)
+    except OSError as error:
+        raise HomeUnusable(home, error) from error
+
+
 def take_lock(home: Path, wait: float) -> int:
-    """Lock the home for this process and whoever inherits the descriptor. Raises StackBusy after `wait` seconds.
+    """Lock the home for this process and whoever inherits the descriptor. Raises HomeUnusable, and StackBusy after `wait` seconds.
 
     Guards inherit it: after a crash of the owner the home stays locked until its servers have ended.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    make_home(home)
     descriptor = os.open(home / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     deadline = time.monotonic() + wait
     while True:
@@ -62,6 +90,14 @@ def take_lock(home: Path, wait: float) -> int:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, str(os.getpid()).encode())
             return descriptor
+
+
+def holds_lock(home: Path, descriptor: int) -> bool:
+    """Whether the locked file is still the one that others would lock: a folder may be removed, or replaced by another."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), (home / _LOCK).stat())
+    except OSError:
+        return False
 
 
 def owner(home: Path) -> int | None:
@@ -87,11 +123,15 @@ def remove_state(home: Path) -> None:
 
 
 def read_state(home: Path) -> StackState | None:
-    """The running stack of this home; None when none runs, whatever a crash left behind."""
+    """The running stack of this home; None when none runs, whatever a crash left behind. Raises UnreadableState."""
     try:
         state = StackState.model_validate_json((home / _STATE).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except ValueError as error:
+        if not is_locked(home):
+            return None
+        raise UnreadableState(home) from error
     return state if psutil.pid_exists(state.pid) and is_locked(home) else None
 
 
@@ -99,7 +139,7 @@ def is_locked(home: Path) -> bool:
     """Whether a stack of this home runs, starts or stops."""
     try:
         descriptor = os.open(home / _LOCK, os.O_RDWR)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,6 +1,7 @@
 """The development stack starts real servers, keeps their data, and never leaves one behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from services.chassis import topics
 from services.chassis.devstack import state
 from services.chassis.devstack.settings import DevStackSettings
 from services.chassis.devstack.stack import DevStack, running
+from services.chassis.identity.metadata import ask_once
 
 _OWNER = """
 import sys, time
@@ -120,3 +122,40 @@ def until(holds: Callable[[], bool], seconds: float = 120.0) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+async def test_data_that_are_removed_under_a_running_server_are_missed_and_the_next_start_begins_anew(
+    tmp_path: Path,
+) -> None:
+    stack = DevStack(own_settings(tmp_path / "home"))
+    stack.start()
+    try:
+        assert stack.kafka is not None
+        assert stack.postgres is not None
+        assert stack.trouble() is None
+        first = (await ask_once(stack.cluster, [])).cluster_id
+        for server, data in ((stack.postgres, "postgres"), (stack.kafka, "kafka")):
+            shutil.rmtree(stack.home / data / "data")
+            (stack.home / data / "data").mkdir()  # another's of the same name
+            words = stack.trouble()
+            assert words is not None
+            assert f"{data}/data, the data of {server.process.name}, was removed or replaced while it ran" in words
+            assert "`neuroweaver down`, then `neuroweaver up`" in words
+            shutil.rmtree(stack.home / data / "data")
+            server.stop()
+            server.start()
+            assert stack.trouble() is None
+        assert (await ask_once(stack.cluster, [])).cluster_id != first, "an empty log is another log"
+
+        moved = stack.home.rename(tmp_path / "moved")
+        state.write_state(make(stack.home), state.StackState.model_validate_json((moved / "stack.json").read_text()))
+        assert "was removed or replaced while the stack ran in it" in (stack.trouble() or "")
+    finally:
+        stack.stop()
+    assert (stack.home / "stack.json").exists(), "what belongs to another stack is left alone"
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "stack.lock").touch()
+    return folder
