@@ -85,9 +85,9 @@ class SubprocessRunner:
         if child.was_frozen:
             message = f"somebody had stopped the process (SIGSTOP) for {_FROZEN_SECONDS:g} s; it was killed"
             return Failed(StepFault(cause="infrastructure", message=message))
-        if silenced := await asyncio.to_thread(_silenced, log, said_before, task):
-            return Postponed(silenced)
         fault = death(child.returncode, killed_before, oom_kills())
+        if fault.cause != "memory" and (silenced := await asyncio.to_thread(_silenced, log, said_before, task)):
+            return Postponed(silenced)
         return Failed(fault.model_copy(update={"log_tail": await asyncio.to_thread(tail, log)}))
 
 

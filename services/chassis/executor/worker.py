@@ -108,7 +108,6 @@ class Worker:
                         taken_up = True
                     found = await self._look(stop, signal)
                     backoff.reset()
-                    self._runtime.health.report(CONDITION, True)
                 except Exception as error:
                     self._note("worker interrupted", error)
                     self._runtime.health.report(CONDITION, False, described(error))
@@ -126,6 +125,7 @@ class Worker:
         lease = await claim(
             self._runtime.engine, secrets.token_hex(16), self._seconds, without=without, only_cancelled=self._room.short
         )
+        self._runtime.health.report(CONDITION, True)
         if lease is None:
             return False
         held = await self._begin(lease, claimed_at + self._seconds)
@@ -267,6 +267,7 @@ class Worker:
                 break
             except Exception as error:
                 self._note("outcome not recorded yet", error)
+                self._runtime.health.report(CONDITION, False, f"an outcome cannot be recorded: {described(error)}")
                 if not is_surroundings(error):
                     if isinstance(outcome, Failed):
                         raise
@@ -282,6 +283,7 @@ class Worker:
             LEASES_LOST.labels(self._runtime.service).inc()
             _log.warning("lease lost before the outcome could be recorded")
             return
+        self._runtime.health.report(CONDITION, True)
         OUTCOMES.labels(self._runtime.service, held.work.request.kind, concluded).inc()
         _log.info("concluded", outcome=concluded)
         if concluded == "completed":

@@ -386,6 +386,30 @@ async def test_a_worker_survives_errors_of_its_own(executor: Executor, monkeypat
     assert worker.ERRORS.labels(executor.name)._value.get() == before + 1, "only the bug counts as unexpected"
 
 
+async def test_a_worker_that_works_is_well_and_one_that_cannot_claim_or_conclude_says_why(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    health, finish = executor.runtime.health, worker.Worker._finish
+    full = True
+
+    async def disk_full(self: worker.Worker, *arguments: Any) -> str | None:
+        if full:
+            raise OperationalError("x", {}, OSError("could not extend file: No space left on device"))
+        return await finish(self, *arguments)
+
+    monkeypatch.setattr(worker.Worker, "_finish", disk_full)
+    script = Script()
+    await executor.deliver(ASKED)
+    async with executor.working(script, own=True):
+        await until(began(script))
+        assert worker.CONDITION not in health.missing, "it works, however long that takes"
+        script.gate.set()
+        await until(lambda: "No space left on device" in health.missing.get(worker.CONDITION, ""))
+        full = False
+        await until(ended(executor, "completed"))
+        await until(lambda: worker.CONDITION not in health.missing)
+
+
 # ---------------------------------------------------------------- draining
 
 
