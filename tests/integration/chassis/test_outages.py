@@ -9,6 +9,7 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from schemas.topics import REQUESTS
+from tests.faults.frozen import frozen
 from tests.log import read_all
 from tests.toy import Toy, until
 
@@ -72,6 +73,19 @@ async def test_the_database_restarts_under_load(own_stack: Any, toy: Toy) -> Non
         await loading
         await assert_every_job_decided_once(toy)
         await until(lambda: service.health.ready, what=lambda: service.health.missing)
+
+
+async def test_a_service_ends_although_its_database_hangs(own_stack: Any, tmp_path: Path) -> None:
+    toy = Toy(own_stack.kafka_bootstrap, own_stack.database_url, tmp_path, database_seconds=2.0)
+    await toy.create()
+    await toy.engine.dispose()
+    service = toy.service()
+    lifespan = service.lifespan()
+    await lifespan.__aenter__()
+    await until(lambda: service.health.ready, what=lambda: service.health.missing)
+    with frozen(own_stack.postgres):
+        await until(lambda: not service.health.ready)
+        await asyncio.wait_for(lifespan.__aexit__(None, None, None), 90)
 
 
 async def test_a_service_that_starts_before_its_surroundings_becomes_ready_when_they_are_there(
