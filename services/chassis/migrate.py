@@ -26,6 +26,7 @@ from services.chassis.logging import get_logger
 from services.chassis.provision import create_database
 from services.chassis.revisions import missing, unknown, version_folders
 from services.chassis.settings import ServiceSettings
+from services.chassis.store import STATEMENT_SECONDS
 from services.chassis.suitable import DatabaseRefused
 from services.chassis.surroundings import described
 
@@ -65,7 +66,7 @@ async def ensure_migrated(settings: ServiceSettings, service: str) -> list[str]:
     Raises Unsuitable, NoDatabase, NewerDatabase, MigrationFailed and the database's errors.
     """
     database = await create_database(settings, service)
-    engine = database.engine(poolclass=NullPool)
+    engine = database.engine(statement_seconds=STATEMENT_SECONDS, poolclass=NullPool)
     try:
         found = await _applied(engine)
         _require_known(database, service, found)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import structlog
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from sqlalchemy import text
 
@@ -111,3 +112,17 @@ async def test_a_service_one_of_whose_loops_keeps_failing_is_not_ready(toy: Toy)
     with structlog.testing.capture_logs():
         async with runtime.run([faulty]):
             await until(lambda: "this loop is broken" in runtime.health.missing.get("running", ""))
+
+
+async def test_an_idle_service_commits_no_offsets(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits: list[float] = []
+    real, clock = AIOKafkaConsumer.commit, asyncio.get_running_loop().time
+
+    async def commit(*arguments: Any) -> None:
+        commits.append(clock())
+        await real(*arguments)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "commit", commit)
+    async with toy.running():
+        await sends_and_sees_all(toy, jobs=5)
+        await until(lambda: commits and clock() - commits[-1] > 4, 60, what=lambda: f"{len(commits)} commits")
