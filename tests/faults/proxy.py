@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Literal
 
-Way = Literal["open", "refused", "black hole"]
+Way = Literal["open", "refused", "black hole", "deaf"]
 _CHUNK = 65536
 
 
@@ -29,7 +29,8 @@ class Proxy:
         self._open.set()
 
     async def become(self, way: Way, *, delay: float = 0.0) -> None:
-        """`refused` ends all connections and takes none; a `black hole` keeps them, takes more, and forwards nothing of any."""
+        """What becomes of connections: `refused` ends all and takes none; a `black hole` keeps them, takes more, and forwards nothing
+        of any; `deaf` is a black hole that has ended those that were."""
         before, self._way, self._delay = self._way, way, delay
         if way == "open":
             self._open.set()
@@ -39,7 +40,10 @@ class Proxy:
             await self.stop()
         elif before == "refused":
             await self.start()
-        if before == "black hole":  # what was swallowed is lost: a network that comes back resets such connections
+        if way == "deaf" or before in (
+            "black hole",
+            "deaf",
+        ):  # what was swallowed is lost: a network that comes back resets such connections
             self._end_connections()
 
     async def stop(self) -> None:

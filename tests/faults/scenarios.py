@@ -135,13 +135,14 @@ async def rough_way(field: Field, scale: Scale) -> Verdict:
     async with proxy_to(server.host or "", server.port or 0) as proxy:
         field.way_to_database = server.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
         member = await field.join()
-        ways: tuple[Way, ...] = ("black hole", "refused")
+        ways: dict[Way, float] = {"black hole": 0.0, "deaf": 2 * _IMPATIENT_SECONDS, "refused": 0.0}
         async with field.load(scale.events, _PER_SECOND):
             for _ in range(scale.repetitions):
-                for way in ways:
+                for way, seconds in ways.items():
                     await asyncio.sleep(0.5)
                     await proxy.become(way)
                     await until(lambda: not member.ready, what=lambda way=way: f"{way}: not noticed")
+                    await asyncio.sleep(seconds)
                     await proxy.become("open", delay=_SLOW_SECONDS)
                     await until(lambda: member.ready, what=lambda: member.said[-1])
         await proxy.become("open")
