@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from schemas.base import in_calendar
@@ -49,10 +49,8 @@ class Attributes:
     faults: dict[str, str] = field(default_factory=dict)
     body: Mapping[str, object] | None = None
     """The whole object of structured mode; None in binary mode, where the value is the data."""
-    doubled: tuple[str, ...] = ()
-    """Names that stand twice in an object of structured mode."""
-    plain: bool = False
-    """Whether nothing in `body` can need cleaning."""
+    whole: Parsed | None = None
+    """What else was seen of it."""
 
 
 def attributes_of(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> Attributes:
@@ -90,7 +88,7 @@ def _structured(value: bytes) -> Attributes:
     body = parsed.value
     if not isinstance(body, dict):
         raise NoEvent("a structured event must be a JSON object")
-    found = Attributes(body=body, doubled=parsed.doubled, plain=parsed.plain)
+    found = Attributes(body=body, whole=parsed)
     for name in READ:
         held = body.get(name)
         if isinstance(held, dict | list):
@@ -114,6 +112,7 @@ def _add(found: Attributes, name: str, text: str) -> None:
 def data_of(found: Attributes) -> Parsed:
     """The data of a structured event: an object, or JSON in text or Base64. Raises NoEvent and NoJson."""
     assert found.body is not None
+    assert found.whole is not None
     data, encoded = found.body.get("data"), found.body.get("data_base64")
     if data is None and isinstance(encoded, str):
         try:
@@ -123,7 +122,7 @@ def data_of(found: Attributes) -> Parsed:
     if isinstance(data, str) and data.lstrip()[:1] == "{":
         with suppress(NoJson):
             return parse(data.encode("utf-8", "surrogatepass"), doubled=True)
-    return Parsed(data, found.plain, found.doubled)
+    return replace(found.whole, value=data)
 
 
 def instead(text: str) -> str:

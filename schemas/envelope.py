@@ -29,7 +29,7 @@ from schemas.base import EventData
 from schemas.bounds import SETTINGS_BYTES
 from schemas.evolution.upcasting import Malformed, newest, upcast
 from schemas.ids import root_traceparent, trace_id
-from schemas.json_text import NoJson, parse, storable
+from schemas.json_text import DEPTH_LIMIT, NoJson, Parsed, parse, storable
 from schemas.reasons import Reason, reasons_of
 from schemas.requests import JobRequested
 from schemas.steps import SERVICES
@@ -252,7 +252,7 @@ def _data(name: str, written: str, found: Attributes, value: bytes, faults: list
     if not isinstance(body, dict):
         raise Unreadable(f"the data of {name} must be a JSON object")
     if requested:
-        return _job_requested(body, value, [*faults, *map(_fault_of_name, parsed.doubled)], plain=parsed.plain)
+        return _job_requested(body, parsed, len(value), [*faults, *map(_fault_of_name, parsed.doubled)])
     if name != written:
         body = upcast(written, body)
     unclean: list[Reason] = []
@@ -272,19 +272,23 @@ def _fault_of_name(doubled: str) -> Reason:
     return Reason(field=field, value=None, message="the field is given twice", remedy="give it once")
 
 
-def _job_requested(body: dict[str, Any], value: bytes, faults: list[Reason], *, plain: bool) -> JobRequested:
+def _job_requested(body: dict[str, Any], parsed: Parsed, size: int, faults: list[Reason]) -> JobRequested:
     """A JobRequested whose id can be read always gets an answer, so what is wrong beside the id travels as a fault."""
     job_id = body.get("job_id")
     sound: list[Reason] = []
     storable(job_id, "", sound)
+    if "job_id" in parsed.contradicting:
+        raise Unreadable("field job_id: two ids are given, so nobody can tell which job is meant; give one")
     if not isinstance(job_id, str) or not 0 < len(job_id) <= ATTRIBUTE_LIMIT or sound:
         raise Unreadable(f"field job_id: text of 1 to {ATTRIBUTE_LIMIT} characters is needed to answer at all; add it")
-    parts = value.count(b"{") + value.count(b"[")
-    if len(value) > REQUEST_BYTES or parts > REQUEST_PARTS:
-        message = f"the request has {len(value)} bytes with {parts} objects and lists; at most {REQUEST_BYTES} with {REQUEST_PARTS} are read"
+    if parsed.deep:
+        message = f"the request is nested deeper than {DEPTH_LIMIT} levels"
+        faults.append(Reason(field="(request)", value=None, message=message, remedy="send flatter JSON"))
+    if size > REQUEST_BYTES or parsed.parts > REQUEST_PARTS:
+        message = f"the request has {size} bytes with {parsed.parts} objects and lists; at most {REQUEST_BYTES} with {REQUEST_PARTS} are read"
         too_much = Reason(field="(request)", value=None, message=message, remedy="refer to data, do not send it")
         return JobRequested.model_construct(job_id=job_id, request={"job_id": job_id}, faults=(*faults, too_much))
-    clean = body if plain else storable(body, "", faults)
+    clean = body if parsed.plain else storable(body, "", faults)
     return JobRequested.model_construct(job_id=job_id, request=clean, faults=tuple(faults))
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from schemas.reasons import Reason, shortened
@@ -20,6 +20,7 @@ FAULTS_AT_MOST = 50
 _LONGEST_INTEGER = 300
 """Digits of an integer at most; Python and JSON parsers of others refuse numbers far longer than a double."""
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _SUSPECT = (b"\\u", b"\x00", b"\xed", b"\xef\xbb\xbf")
 """Without these, JSON text holds no NUL and no lone surrogate, and is UTF-8 without a mark of its order."""
 _CONFLUENT_HEAD = 5
@@ -40,6 +41,12 @@ class Parsed:
     """Nothing in it can need cleaning; told without walking through it."""
     doubled: tuple[str, ...] = ()
     """Names that stand twice in one object, where that was asked for."""
+    contradicting: tuple[str, ...] = ()
+    """Those of them that stand there with different values."""
+    parts: int = 0
+    """Objects and lists in it at most."""
+    deep: bool = False
+    """Something in it was too deep to be read, and is null here."""
 
 
 def parse(text: bytes, *, doubled: bool = False) -> Parsed:
@@ -50,19 +57,52 @@ def parse(text: bytes, *, doubled: bool = False) -> Parsed:
     """
     if len(text) > READ_BYTES:
         raise NoJson(f"the value has {len(text)} bytes, and up to {READ_BYTES} are read; refer to data, do not send it")
-    twice: list[str] = []
+    twice = _Twice()
+    parts = text.count(b"{") + text.count(b"[")
     try:
-        if text.count(b"{") + text.count(b"[") <= DEPTH_LIMIT and not any(sign in text for sign in _SUSPECT):
+        if parts <= DEPTH_LIMIT and not any(sign in text for sign in _SUSPECT):
             try:
-                return Parsed(_decoder(_PLAIN, twice if doubled else None).decode(text.decode()), True, tuple(twice))
+                return Parsed(
+                    _decoder(_PLAIN, twice if doubled else None).decode(text.decode()),
+                    True,
+                    tuple(twice.names),
+                    tuple(twice.contradicting),
+                    parts,
+                )
             except _Boundless:
-                twice.clear()
+                twice = _Twice()
         if text[:1] == b"\x00" and text[_CONFLUENT_HEAD : _CONFLUENT_HEAD + 1] == b"{":
             text = text[_CONFLUENT_HEAD:]
         decoded = text.decode(json.detect_encoding(text), "surrogatepass")
-        return Parsed(_decoder(_ANY, twice if doubled else None).decode(decoded), False, tuple(twice))
-    except (ValueError, RecursionError) as error:
+        return Parsed(
+            _decoder(_ANY, twice if doubled else None).decode(decoded),
+            False,
+            tuple(twice.names),
+            tuple(twice.contradicting),
+            parts,
+        )
+    except RecursionError as error:
+        if doubled and (flat := _flattened(text)) != text:
+            return replace(parse(flat, doubled=True), parts=parts, deep=True)
+        raise NoJson(f"the value is no JSON that can be read ({error}); send flatter JSON") from None
+    except ValueError as error:
         raise NoJson(f"the value is no JSON ({error}); send UTF-8 JSON") from None
+
+
+def _flattened(text: bytes) -> bytes:
+    """JSON with null for what lies deeper than can be read."""
+    parts, depth, at = list[bytes](), 0, 0
+    for token in _TOKEN.finditer(text):
+        sign = token[0]
+        if sign in (b"[", b"{"):
+            depth += 1
+            if depth == DEPTH_LIMIT + 1:
+                parts += [text[at : token.start()], b"null"]
+        elif sign in (b"]", b"}"):
+            if depth == DEPTH_LIMIT + 1:
+                at = token.end()
+            depth -= 1
+    return b"".join([*parts, text[at:]]) if depth <= DEPTH_LIMIT else text
 
 
 def storable(value: Any, path: str, faults: list[Reason], depth: int = 0) -> Any:
@@ -130,16 +170,33 @@ _PLAIN = json.JSONDecoder(**_PLAIN_NUMBERS)
 _ANY = json.JSONDecoder(**_ANY_NUMBERS)
 
 
-def _decoder(usual: json.JSONDecoder, twice: list[str] | None) -> json.JSONDecoder:
+@dataclass(slots=True)
+class _Twice:
+    """Names that stand twice in an object."""
+
+    names: list[str] = field(default_factory=list)
+    contradicting: list[str] = field(default_factory=list)
+
+    def look(self, pairs: list[tuple[str, Any]], kept: Mapping[str, Any]) -> None:
+        """Note the names that stand twice in `pairs`, and which say something else than the object that JSON keeps of them."""
+        seen: set[str] = set()
+        for name, value in pairs:
+            if name in seen and len(self.names) < _NAMED:
+                self.names.append(name)
+            if kept[name] is not value and kept[name] != value and len(self.contradicting) < _NAMED:
+                self.contradicting.append(name)
+            seen.add(name)
+
+
+def _decoder(usual: json.JSONDecoder, twice: _Twice | None) -> json.JSONDecoder:
     """The decoder that is ready, or one for what outsiders write: it notes names which stand twice, and reads NaN as Python writes it."""
     if twice is None:
         return usual
 
     def noted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
-        if len(found) < len(pairs) and len(twice) < _NAMED:
-            names = [name for name, _ in pairs]
-            twice.extend(name for name in found if names.count(name) > 1)
+        if len(found) < len(pairs):
+            twice.look(pairs, found)
         return found
 
     numbers = (

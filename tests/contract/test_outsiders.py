@@ -199,9 +199,10 @@ def test_two_ids_that_cannot_be_kept_stay_two() -> None:
     "body",
     [
         b'{"job_id": "support-2026-11", "requester": "a", "requester": "b"}',
+        b'{"job_id": "support-2026-11", "priority": 1, "priority": 1}',
         b'{"job_id": "support-2026-11", "dataset": {"reference": "a", "reference": "b"}}',
-        b'{"job_id": "another", "job_id": "support-2026-11"}',
-        b'{"job_id": "another", "job\\u005fid": "support-2026-11"}',
+        b'{"job_id": "support-2026-11", "job_id": "support-2026-11"}',
+        b'{"job_id": "support-2026-11", "job\\u005fid": "support-2026-11"}',
         b'{"job_id": "support-2026-11", "x": 1e999, "job_id": "support-2026-11"}',
     ],
 )
@@ -225,12 +226,26 @@ def test_a_number_that_json_does_not_have_is_told_to_the_sender(number: bytes) -
         )
 
 
+@pytest.mark.parametrize("depth", [70, 2000, 100_000])
+def test_a_request_that_is_too_deep_is_answered(depth: int) -> None:
+    body = BODY[:-1] + b', "a": "[{\\"", "deep": ' + b'{"a": [' * depth + b"1" + b"]}" * depth + b', "requester": "deep"}'
+    data = asked(binary(body))
+    assert [fault for fault in data.faults if "nested deeper" in fault.message]
+    if len(body) < REQUEST_BYTES and depth < REQUEST_PARTS / 2:
+        assert data.request["requester"] == "deep"
+    for broken in (body[:-1], b"[" * depth, body + b"]"):
+        with pytest.raises(Unreadable):
+            decode(*binary(broken), EVENT_TYPES, APPENDED)
+
+
 def test_a_request_that_is_too_much_is_answered_and_not_kept() -> None:
     too_much: list[Any] = ["x" * REQUEST_BYTES, [[]] * (REQUEST_PARTS + 1), [{"\x00": 1}] * (REQUEST_PARTS + 1)]
     for much in too_much:
         data = asked(binary(json.dumps({**REQUEST, "feedback": much}).encode()))
         assert data.request == {"job_id": REQUEST["job_id"]}
         assert [fault.field for fault in data.faults] == ["(request)"]
+    packed = base64.b64encode(json.dumps({**REQUEST, "feedback": [[]] * (REQUEST_PARTS + 1)}).encode()).decode()
+    assert asked(structured(data=None, data_base64=packed)).request == {"job_id": REQUEST["job_id"]}
     with pytest.raises(Unreadable, match=str(READ_BYTES)):
         decode(*binary(json.dumps({**REQUEST, "feedback": "x" * READ_BYTES}).encode()), EVENT_TYPES, APPENDED)
 
@@ -252,6 +267,8 @@ def test_of_very_many_faults_some_are_told() -> None:
         ((b"", binary()[1]), "no JSON"),
         (binary(b'{"job_id": "\\u0000"}'), "job_id"),
         (binary(ce_type=None), "`type`"),
+        (binary(b'{"job_id": "one", "job_id": "other"}'), "two ids"),
+        (binary(b'{"job_id": "one", "job\\u005fid": "other"}'), "two ids"),
     ],
 )
 def test_what_names_no_job_is_a_dead_letter_that_says_why(form: Form, says: str) -> None:

@@ -155,7 +155,7 @@ class Fuzz:
                 return raw[:at] + bytes([chance.randrange(256)]) + raw[at + 1 :], False
             case 4:
                 depth = chance.choice((70, 500, 2000, 20_000))
-                return raw[:-1] + b', "deep": ' + b"[" * depth + b"]" * depth + b"}", depth <= 500
+                return raw[:-1] + b', "deep": ' + b"[" * depth + b"]" * depth + b"}", True
             case 5:
                 return raw[:-1] + b', "job_id": ' + json.dumps(body["job_id"]).encode() + b"}", True
             case 6:
