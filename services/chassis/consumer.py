@@ -334,10 +334,10 @@ class Consumer:
         for partition, why in found.stops.items():
             if self._epoch_of(partition) == before.get(partition):
                 self._stop(consumer, partition, why)
-        for partition in found.mended:
+        for partition in found.doubted:
             if (cursor := self._cursors.get(partition)) and cursor.epoch == before.get(partition):
                 self._epoch += 1
-                self._cursors[partition] = cursor.due(float("inf"), self._epoch)
+                self._cursors[partition] = cursor.doubted(self._epoch)
 
     def _without_partitions(self, now: float) -> str:
         """Why this member has not been given partitions; empty where it has, or the group rebalances and is not late."""

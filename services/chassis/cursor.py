@@ -79,6 +79,10 @@ class PartitionCursor:
             return self
         return replace(self, epoch=epoch, state="unsought")
 
+    def doubted(self, epoch: int) -> "PartitionCursor":
+        """What was known of the log holds no more: the partition is to be sought as if it were new."""
+        return replace(self, epoch=epoch, state="unsought")
+
     def stopped(self, why: Standing, until: float, epoch: int) -> "PartitionCursor":
         """Nothing is accepted before `until`, monotonic."""
         stops = self.trouble.stops + 1 if self.trouble else 1

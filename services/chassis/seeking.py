@@ -100,9 +100,12 @@ async def own_gaps(consumer: AIOKafkaConsumer, jumps: Mapping[Partition, int]) -
     """
     if not jumps:
         return set()
-    begins = await consumer.beginning_offsets([TopicPartition(*partition) for partition in jumps])
-    return {
-        partition
-        for partition, offset in jumps.items()
-        if not removed(partition, offset, begins[TopicPartition(*partition)])
-    }
+    found = await consumer.beginning_offsets([TopicPartition(*partition) for partition in jumps])
+    begins = {partition: found[TopicPartition(*partition)] for partition in jumps}
+    for partition, offset in jumps.items():
+        if begins[partition] > offset and partition[0] in LOSSY:
+            _log.warning(
+                "records of a topic that is not kept for ever were removed unread", partition=partition, first=offset,
+                next=begins[partition],
+            )  # fmt: skip
+    return {partition for partition, offset in jumps.items() if not removed(partition, offset, begins[partition])}

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
+from schemas.topics import REQUESTS
 from services.chassis.deadletters import handling, rows
 from services.chassis.devstack.kafka import KafkaServer
 from services.chassis.devstack.postgres import PostgresServer
+from services.chassis.partitions.listing import listed
+from services.chassis.partitions.stepping import step_over
 from services.chassis.relay import RELAY_LOCK
 from tests.faults.field import Field, Member
 from tests.faults.frozen import frozen
@@ -19,6 +22,7 @@ from tests.faults.history import Verdict
 from tests.faults.member import POINTS
 from tests.faults.proxy import Way, proxy_to
 from tests.faults.small_disk import fill
+from tests.recreating import recreate
 from tests.standby import standby
 from tests.toy import Toy, until
 
@@ -265,6 +269,28 @@ async def poison(field: Field, scale: Scale) -> Verdict:
     return await field.verdict()
 
 
+async def made_again(field: Field, scale: Scale) -> Verdict:
+    """The topic of requests is deleted and made again while a member runs; what comes to the new one waits until that is accepted."""
+    await field.join()
+    for _ in range(scale.repetitions):
+        async with field.load(scale.events // scale.repetitions // 2, _PER_SECOND):
+            pass
+        await field.settled()
+        await recreate(field.stack.cluster, REQUESTS)
+        async with field.load(scale.events // scale.repetitions // 2, _PER_SECOND):
+            await until(lambda: _is_accepted(field))
+    return await field.verdict()
+
+
+async def _is_accepted(field: Field) -> bool:
+    """An operator accepts the new log, all of its partitions by one word."""
+    reading = field.toy.runtime().reading
+    stands = [view for view in await listed(field.toy.engine, reading) if view.cause == "another log"]
+    for view in stands[:1]:
+        await step_over(field.toy.engine, reading, (view.topic, view.partition), "made again by the scenario", "ada")
+    return bool(stands)
+
+
 async def drain(field: Field, scale: Scale) -> Verdict:
     """SIGTERM under load: the member ends by itself, with 0, within its grace."""
     async with field.load(scale.events, _PER_SECOND):
@@ -330,6 +356,7 @@ SCENARIOS: dict[str, Scenario] = {
     "members come and go": coming_and_going,
     "poison everywhere": poison,
     "SIGTERM under load": drain,
+    "the topic is made again": made_again,
 }
 """What can be done, by name; each takes as long as its load, or its repetitions, whichever is longer."""
 FULL_DISK = "the broker's disk is full"

@@ -35,8 +35,8 @@ class Found:
 
     stops: Mapping[Partition, Standing]
     """Partitions that are read and may not be."""
-    mended: frozenset[Partition]
-    """Partitions that stand where they need not stand any more: they are to be sought."""
+    doubted: frozenset[Partition]
+    """Partitions that are to be sought: they need not stand any more, or belong to a topic that goes on by itself."""
 
 
 NOTHING = Found({}, frozenset())
@@ -53,6 +53,8 @@ class LogGuard:
     _looked_at: float = float("-inf")
     _topics_said: Mapping[str, str] = field(default_factory=dict)
     """What is wrong with a topic as a whole."""
+    _known: bool = False
+    """Whether a look has succeeded."""
     _noted: tuple[Mapping[Partition, Standing], frozenset[Partition]] | None = None
     """What stands in the database, of which partitions."""
     _lost: set[Partition] = field(default_factory=set)
@@ -70,7 +72,7 @@ class LogGuard:
                 found = await seeking.which_log(consumer, self.topics)
                 spans = await seeking.spans_of(consumer, found, now.keys() | stopped.keys())
         except NoIdentity as error:
-            self._topics_said = dict.fromkeys(self.topics, str(error))
+            self._topics_said, self._known = dict.fromkeys(self.topics, str(error)), True
             return NOTHING
         except (TimeoutError, KafkaError, OSError):
             return NOTHING
@@ -80,7 +82,10 @@ class LogGuard:
         there = {partition: positions.get(partition, 0) for partition in stopped}
         still = all_standing(self.service, there, kept, found, spans)
         mended = frozenset(p for p, why in stopped.items() if _is_mended(why, there[p], still.get(p)))
-        return Found(all_standing(self.service, now, kept, found, spans), mended)
+        self._known = True
+        stops = all_standing(self.service, now, kept, found, spans)
+        lossy = frozenset(partition for partition in stops if partition[0] in LOSSY)
+        return Found({partition: why for partition, why in stops.items() if partition not in lossy}, mended | lossy)
 
     def report(self, cursors: Mapping[Partition, PartitionCursor]) -> dict[Partition, Standing]:
         """Say which partitions stand, in health and metrics; returns them."""
@@ -102,6 +107,8 @@ class LogGuard:
         self._noted = stands, known
 
     def _say(self, stands: Mapping[Partition, Standing]) -> None:
+        if not self._known:  # whether it is the log that was read is not known yet
+            return
         others = [why.reason for why in stands.values() if why.cause in _OTHER_LOGS]
         reasons = dict.fromkeys([*self._topics_said.values(), *others])
         self.health.report("log", not reasons, "; ".join(reasons)[:2000])

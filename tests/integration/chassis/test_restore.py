@@ -25,7 +25,18 @@ from services.chassis.replay.restore import Acceptance, NotRestored, restore
 from services.chassis.replay.runs import Busy, last_runs
 from tests.toy import Toy, until
 
-_TABLES = ("tally", "inbox", "outbox", "dead_letter", "position", "replay", "sweep", "operational.ledger")
+_TABLES = (
+    "tally",
+    "inbox",
+    "outbox",
+    "dead_letter",
+    "position",
+    "log_identity",
+    "standing",
+    "replay",
+    "sweep",
+    "operational.ledger",
+)
 
 
 @pytest.fixture
