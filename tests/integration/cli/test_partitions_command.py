@@ -27,8 +27,9 @@ async def orchestrator(
 
 async def partitions(orchestrator: Orchestrator, *arguments: str, stdin: str = "", command: str = "partitions") -> Ended:
     settings = orchestrator.settings
+    address = str(orchestrator.http.base_url).rstrip("/").removesuffix("/api/v1")
     return await run(
-        str(orchestrator.http.base_url), command, *arguments, stdin=stdin, NEUROWEAVER_KAFKA_BOOTSTRAP=settings.kafka_bootstrap,
+        address, command, *arguments, stdin=stdin, NEUROWEAVER_KAFKA_BOOTSTRAP=settings.kafka_bootstrap,
         NEUROWEAVER_DATABASE_URL=settings.database_url, NEUROWEAVER_HOME=str(settings.home),
         NEUROWEAVER_ORCHESTRATOR_DATABASE_URL=str(settings.orchestrator_database_url),
     )  # fmt: skip
@@ -100,6 +101,7 @@ async def test_no_job_is_started_or_cancelled_while_the_orchestrator_does_not_re
     over_http = await orchestrator.http.get("/partitions/orchestrator")
     assert {one["cause"] for one in over_http.json()["partitions"] if one["topic"] == REQUESTS.name} == {"another log"}
     doctor = await partitions(orchestrator, "--json", command="doctor")
+    assert doctor.out, doctor.err
     (finding,) = [one for one in doctor.json if one["check"] == "partitions"]
     assert (finding["verdict"], "is another log" in finding["detail"]) == ("mend", True)
     await execute(orchestrator, f"UPDATE log_identity SET topic_id = substr(topic_id, 2) WHERE topic = '{REQUESTS.name}'")
