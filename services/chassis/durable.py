@@ -42,7 +42,7 @@ def _sync(descriptor: int) -> None:
 
 
 def place(temporary: Path, target: Path) -> None:
-    """Give a complete folder or file its name, in one step. Raises OSError where something else lies there.
+    """Give a complete folder its name, in one step. Raises OSError where something else lies there.
 
     Where the two are on different file systems, it is copied beside its place first.
     """
@@ -54,7 +54,7 @@ def place(temporary: Path, target: Path) -> None:
             raise
         beside = target.with_name(f".{uuid.uuid4().hex}")
         try:
-            shutil.copytree(temporary, beside) if temporary.is_dir() else shutil.copy2(temporary, beside)
+            shutil.copytree(temporary, beside)
             for directory, _, files in os.walk(beside):
                 for path in (*(Path(directory) / name for name in files), Path(directory)):
                     sync(path)

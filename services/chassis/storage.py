@@ -184,16 +184,13 @@ def foreign(kind: type) -> bool:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, what it was raised from, and what was being handled then."""
+    """The error, and what it came from, as a traceback shows it."""
     seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        current = waiting.pop(0)
-        if current is None or id(current) in seen:
-            continue
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
         seen.add(id(current))
         yield current
-        waiting += [current.__cause__, current.__context__]
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
 
 
 def _file_of(error: BaseException) -> Path | None:

@@ -159,7 +159,7 @@ def _last_word(handlers: Mapping[str, Handler], context: Context) -> LastWord:
     except Stopping:
         return StoppedMessage()
     except UserFault as fault:
-        if found := _unwritable(fault, context.task):  # a library's error in our words
+        if fault.__cause__ and (found := _unwritable(fault.__cause__, context.task)):  # a library's error in our words
             return UnwritableMessage(unwritable=found)
         return FaultMessage(fault=StepFault(cause="user", message=_shown(fault), reasons=_storable(fault.reasons)))
     except BaseException as error:

@@ -63,6 +63,18 @@ def test_the_words_name_place_free_and_wanted(tmp_path: Path) -> None:
     assert str(tmp_path) in str(raised.value)
 
 
+def test_an_error_that_hides_where_it_came_from_is_taken_at_its_word() -> None:
+    def raised() -> None:
+        try:
+            raise OSError(errno.EROFS, "Read-only file system", "/cache/of/a/library")
+        except OSError:
+            raise RuntimeError("the data are wrong") from None
+
+    with pytest.raises(RuntimeError) as error:
+        raised()
+    assert unwritable(error.value, [HOME]) is None
+
+
 def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), writing(tmp_path):
         raise ZeroDivisionError
