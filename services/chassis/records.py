@@ -54,6 +54,17 @@ def named(place: Place) -> str:
     return ":".join(map(str, place))
 
 
+def place_named(said: str) -> Place:
+    """The place that `named` wrote. Raises ValueError."""
+    topic, partition, offset = said.rsplit(":", 2) if said.count(":") >= 2 else ("", "", "")
+    numbers = [
+        int(number) if number.isascii() and number.isdigit() and len(number) < 20 else -1 for number in (partition, offset)
+    ]
+    if not topic or "\x00" in topic or not (0 <= numbers[0] < 2**31 and 0 <= numbers[1] < 2**63):
+        raise ValueError(f"{said[:100]!r}: a record is named topic:partition:offset, such as neuroweaver.jobs:3:41207")
+    return topic, numbers[0], numbers[1]
+
+
 def event_in(record: Record, handled: Collection[str]) -> Event | Unhandled:
     """The event in a record, read as everybody here reads it. Raises Unreadable and UnknownVersion (see `decode`)."""
     return decode(record.value, record.headers, handled, appended_at(record), record.topic)

@@ -17,11 +17,11 @@ from services.chassis import store
 from services.chassis.deadletters import handling as acting
 from services.chassis.deadletters import rows
 from services.chassis.deadletters.handling import Handling, NoSuchLetter, NotNow, Retried
-from services.chassis.deadletters.listing import MOST, LetterFilter, ListedLetter, find
+from services.chassis.deadletters.listing import MOST, LetterFilter, ListedLetter, Page, page
 from services.chassis.deadletters.rows import DeadLetter
 from services.chassis.records import Place, named
 from services.cli.exits import EXIT_CODES, Exit, stop_with
-from services.cli.output import out, print_json, print_pairs, print_table, printable
+from services.cli.output import out, print_json, print_pairs, print_table, printable, say
 from services.cli.serve import composed, known
 
 app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
@@ -52,26 +52,36 @@ def list_letters(
     key: Key = None,
     since: Since = None,
     until: Until = None,
+    after: Annotated[
+        str | None,
+        typer.Option(help="Go on behind this record, as the list before says.", metavar="TOPIC:PARTITION:OFFSET"),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=MOST, help="At most so many of each service.")] = 100,
     json: Json = False,
 ) -> None:
-    """List what could not be processed, parked records behind the one they wait for."""
-    wanted = _filter(state=state, type=type_, error=error, key=key, since=since, until=until, limit=limit)
+    """List what could not be processed, parked records behind the one they wait for; `show` has a record's bytes."""
+    behind = None if after is None else named(_place(after))
+    wanted = _filter(
+        state=state, type=type_, error=error, key=key, since=since, until=until, after=behind, limit=limit
+    )  # fmt: skip
 
-    async def read(engine: AsyncEngine) -> list[ListedLetter]:
+    async def read(engine: AsyncEngine) -> Page:
         async with engine.connect() as connection:
-            return await find(connection, wanted)
+            return await page(connection, wanted)
 
     with _handlings(services or SERVICES) as handlings:
         found = {handling.service: _on(handling, read) for handling in handlings}
     if json:
-        print_json(found)
+        print_json({service: seen.letters for service, seen in found.items()})
         return
-    table = [row for service, letters in found.items() for letter in letters for row in _table_rows(service, letter)]
+    table = [row for service, seen in found.items() for letter in seen.letters for row in _table_rows(service, letter)]
     if table:
         print_table(("service", "record", "state", "type", "key", "tries", "error"), table)
     else:
-        out.print("Nothing: everything that was read was processed.")
+        out.print("Nothing: everything that was read was processed." if after is None else "No more.")
+    for service, seen in found.items():
+        if seen.next is not None:
+            say(f"There may be more: neuroweaver dlq list {service} --after {seen.next.removeprefix(_PREFIX)}")
 
 
 @app.command()
@@ -119,14 +129,19 @@ def retry(
     async def act(engine: AsyncEngine) -> list[Retried]:
         if one is not None:
             return [await acting.retry(engine, handling, one)]
-        async with engine.connect() as connection:
-            letters = [letter for letter in await find(connection, wanted) if letter.state in ("failed", "unreadable")]
-        done = []
-        for letter in letters:
-            try:
-                done.append(await acting.retry(engine, handling, letter.place))
-            except NoSuchLetter:  # drained behind an earlier one
-                continue
+        done: list[Retried] = []
+        following: str | None = ""
+        while following is not None:
+            async with engine.connect() as connection:
+                seen = await page(connection, wanted.model_copy(update={"after": following or None}))
+            following = seen.next
+            for letter in seen.letters:
+                if letter.state not in ("failed", "unreadable"):
+                    continue
+                try:
+                    done.append(await acting.retry(engine, handling, letter.place))
+                except NoSuchLetter:  # drained behind an earlier one
+                    continue
         return done
 
     with _handlings([service]) as (handling,), _refusals():

@@ -256,12 +256,8 @@ async def poison(field: Field, scale: Scale) -> Verdict:
     await field.leave(member, signal.SIGTERM)
     await field.join()
     async with field.toy.engine.connect() as connection:
-        places = [
-            (letter.topic, letter.partition, letter.offset)
-            for partition in await rows.partitions_withheld(connection)
-            for letter in await rows.withheld(connection, partition)
-            if letter.state == "failed"
-        ]
+        failed = await rows.search(connection, "state = 'failed'", {}, scale.events)
+        places = [letter.place for letter in failed]
     if not places:
         raise AssertionError("nothing was poisonous")
     for place in places:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.base import Storable, Strict
 from services.chassis.deadletters import rows
 from services.chassis.deadletters.handling import Handling, NoSuchLetter, NotNow, Retried, discard, retry
-from services.chassis.deadletters.listing import LetterFilter, ListedLetter, find
+from services.chassis.deadletters.listing import LetterFilter, ListedLetter, page
 from services.chassis.deadletters.rows import DeadLetter, LetterState
 from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.records import Place, named
@@ -25,6 +25,7 @@ class LetterList(Strict):
     service: str
     counts: dict[LetterState, int] = Field(description="All of them, by state.")
     dead_letters: tuple[ListedLetter, ...] = Field(description="Those that were asked for, in the order of the log.")
+    next: str | None = Field(description="`after` of the next page; null: there is no more.")
 
 
 class DiscardRequest(Strict):
@@ -44,8 +45,9 @@ def dead_letter_router(engine: AsyncEngine, handling: Handling) -> APIRouter:
     @router.get("", summary=f"What {service} could not process")
     async def show_all(wanted: Annotated[LetterFilter, Query()]) -> LetterList:
         async with engine.connect() as connection:
-            found = await find(connection, wanted)
-            return LetterList(service=service, counts=await rows.count(connection), dead_letters=tuple(found))
+            found = await page(connection, wanted)
+            counts = await rows.count(connection)
+        return LetterList(service=service, counts=counts, dead_letters=tuple(found.letters), next=found.next)
 
     @router.get(path, responses={404: refusals[404]}, summary="One dead letter, with its bytes and where it failed")
     async def show_one(topic: TopicName, partition: Number, offset: Offset) -> DeadLetter:

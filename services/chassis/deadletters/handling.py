@@ -4,9 +4,9 @@ Each record is one transaction under the lock of its partition's position, so th
 wait, and order is kept: what arrives meanwhile is parked behind what still waits.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -19,11 +19,11 @@ from services.chassis.aggregate import Domain
 from services.chassis.batch import Applied, fold_all
 from services.chassis.deadletters import rows
 from services.chassis.deadletters.parking import key_name
-from services.chassis.deadletters.rows import DeadLetter, Letter
+from services.chassis.deadletters.rows import DeadLetter, Letter, Waiting
 from services.chassis.effects import Effects
 from services.chassis.isolation import fault_of
 from services.chassis.publisher import outside_event
-from services.chassis.records import Partition, Place, event_in, named, place_of
+from services.chassis.records import Partition, Place, event_in, named
 from services.chassis.surroundings import is_surroundings
 
 
@@ -95,7 +95,7 @@ async def drain_free(engine: AsyncEngine, handling: Handling) -> None:
     Raises faults of the surroundings.
     """
     async with engine.connect() as connection:
-        partitions = await rows.partitions_withheld(connection)
+        partitions = await rows.partitions_freed(connection)
     for partition in partitions:
         await _drain(engine, handling, partition)
 
@@ -107,58 +107,78 @@ async def _outcome(
         drained, failed = await _drain(engine, handling, partition)
         applied += drained
     async with engine.connect() as connection:
-        waiting = await rows.withheld(connection, partition)
         shown = await rows.show(connection, failed) if failed else None
-    parked = sum(letter.state == "parked" for letter in waiting)
+        parked = await rows.parked(connection, partition)
     return Retried(applied=tuple(map(named, applied)), failed=shown, parked=parked)
 
 
 async def _drain(engine: AsyncEngine, handling: Handling, partition: Partition) -> tuple[list[Place], Place | None]:
-    """Apply every parked record that nothing holds up, in order; the places of those applied, and of the first that failed."""
+    """Apply every parked record that nothing holds up, in order; the places of those applied, and of the first that failed.
+
+    One walk through the partition is enough: what holds up a record lies before it, and what comes meanwhile lies behind.
+    """
     applied: list[Place] = []
     failed: Place | None = None
+    queue, after = Queue(), -1
     while True:
         async with engine.connect() as connection:
-            waiting = await rows.withheld(connection, partition)
-        behind = waits(waiting)
-        free = next((one for one in waiting if one.state == "parked" and place_of(one) not in behind), None)
-        if free is None:
-            async with engine.begin() as connection:
-                await rows.wait_for(connection, behind)
-            return applied, failed
-        try:
-            if await _try(engine, handling, place_of(free)) is None:
-                applied.append(place_of(free))
-            else:
-                failed = failed or place_of(free)
-        except (NoSuchLetter, NotNow):  # somebody else was faster
-            continue
+            page = await rows.withheld(connection, partition, after)
+        moved: dict[int, int] = {}
+        for letter in page:
+            place = (*partition, letter.offset)
+            behind = queue.waits_for(letter)
+            if letter.state == "failed" or behind is not None:
+                queue.hold(letter)
+                if behind is not None and behind != letter.blocked_by:
+                    moved[letter.offset] = behind
+                continue
+            try:
+                if await _try(engine, handling, place, free=True) is None:
+                    applied.append(place)
+                    continue
+                failed = failed or place
+            except NoSuchLetter:  # somebody else was faster
+                continue
+            except NotNow:  # and gave it up
+                continue
+            queue.hold(letter)
+        async with engine.begin() as connection:
+            await rows.wait_for(connection, partition, moved)
+            if len(page) < rows.PAGE:
+                await rows.flag(connection, partition)
+                return applied, failed
+        after = page[-1].offset
 
 
-def waits(withheld: Sequence[Letter]) -> dict[Place, int]:
-    """What each parked record of a partition waits for: the offset of the first of `withheld`, in order, that holds it up."""
-    holders: dict[str, int] = {}
-    behind: dict[Place, int] = {}
-    for letter in withheld:
-        held_by = [holders[name] for name in letter.names | key_name(letter) if name in holders]
-        if letter.state == "parked" and held_by:
-            behind[place_of(letter)] = min(held_by)
+@dataclass
+class Queue:
+    """What the withheld records of a partition hold up, taken in order."""
+
+    _holders: dict[str, int] = field(default_factory=dict)
+
+    def waits_for(self, letter: Waiting) -> int | None:
+        """The offset of the first record that a parked one waits for; None where nothing holds it up."""
+        if letter.state != "parked":
+            return None
+        names = letter.names | key_name(letter)
+        return min((self._holders[name] for name in names if name in self._holders), default=None)
+
+    def hold(self, letter: Waiting) -> None:
+        """It stays withheld: later ones of what it touches wait for it."""
         for name in letter.names:
-            holders.setdefault(name, letter.offset)
-    return behind
+            self._holders.setdefault(name, letter.offset)
 
 
-async def _try(engine: AsyncEngine, handling: Handling, place: Place) -> Place | None:
-    """Handle one record; returns its place when that failed."""
+async def _try(engine: AsyncEngine, handling: Handling, place: Place, *, free: bool = False) -> Place | None:
+    """Handle one record; returns its place when that failed. `free`: it is known that nothing before it holds it up."""
     try:
         async with _locked(engine, place) as (connection, letter):
-            if letter.state == "parked":
+            if letter.state == "parked" and not free:
                 holding = await rows.blocking(connection, place[:2], letter.names | key_name(letter))
                 if (behind := min(holding.values())) < letter.offset:
                     raise NotNow(f"{named(place)} waits for {named((*place[:2], behind))}; retry or discard that one")
             await _apply(connection, handling, letter)
             await rows.remove(connection, place)
-            await rows.flag(connection, place[:2])
             return None
     except (NoSuchLetter, NotNow):
         raise

@@ -1,13 +1,15 @@
 """Why: what an operator sees of the dead letters: found by type, error, key and time, parked ones behind the one they wait for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.base import Frozen, Moment, Storable
 from services.chassis.deadletters import rows
-from services.chassis.deadletters.rows import DeadLetter, LetterState
+from services.chassis.deadletters.rows import LetterState, Summary
+from services.chassis.records import Place, named, place_named
 
 MOST = 1000
 
@@ -23,13 +25,25 @@ class LetterFilter(Frozen):
     key: Storable | None = Field(default=None, max_length=2000, description="The record's key.")
     since: Moment | None = Field(default=None, description="Appended to the log at this time or later.")
     until: Moment | None = Field(default=None, description="Appended to the log before this time.")
+    after: str | None = Field(
+        default=None,
+        max_length=300,
+        description="Go on behind this record, topic:partition:offset: `next` of the page before.",
+    )
     limit: int = Field(default=100, ge=1, le=MOST, description="At most so many.")
 
+    @field_validator("after")
+    @classmethod
+    def _a_place(cls, said: str | None) -> str | None:
+        if said is not None:
+            place_named(said)
+        return said
 
-class ListedLetter(DeadLetter):
-    """A dead letter with the records that wait for it."""
 
-    parked: tuple[DeadLetter, ...] = Field(default=(), description="Parked behind it, in order.")
+class ListedLetter(Summary):
+    """A dead letter with the records that wait for it, none with its bytes."""
+
+    parked: tuple[Summary, ...] = Field(default=(), description="Parked behind it, in order.")
 
 
 _CONDITIONS = {
@@ -42,28 +56,51 @@ _CONDITIONS = {
 }
 
 
+@dataclass(frozen=True)
+class Page:
+    """Some of the dead letters that are wanted."""
+
+    letters: list[ListedLetter]
+    next: str | None
+    """`after` of the next page; None where there is no more."""
+
+
 async def find(connection: AsyncConnection, wanted: LetterFilter) -> list[ListedLetter]:
-    """The first dead letters that are wanted, in the order of the log; a failed one brings what is parked behind it."""
-    given = wanted.model_dump(exclude_none=True, exclude={"limit"})
+    """The first dead letters that are wanted, as `page` gives them."""
+    return (await page(connection, wanted)).letters
+
+
+async def page(connection: AsyncConnection, wanted: LetterFilter) -> Page:
+    """The first dead letters that are wanted, in the order of the log; a failed one brings what is parked behind it in its partition,
+    up to a bound. Nothing of a record's bytes is read but the beginning of its key."""
+    given = wanted.model_dump(exclude_none=True, exclude={"limit", "after"})
     conditions = [condition for name, condition in _CONDITIONS.items() if name in given]
     if "state" not in given:
         conditions.append("state <> 'discarded'")
     if "key" in given:
         given["key"] = given["key"].encode()
+    if wanted.after is not None:
+        conditions.append('(topic, partition, "offset") > (:after_topic, :after_partition, :after_offset)')
+        given |= dict(zip(("after_topic", "after_partition", "after_offset"), place_named(wanted.after), strict=True))
     found = await rows.search(connection, " AND ".join(conditions), given, wanted.limit)
-    if not any(letter.state == "failed" for letter in found):
-        return arranged(found)
+    following = named(found[-1].place) if len(found) == wanted.limit else None
     known = {letter.place for letter in found}
-    parked = await rows.search(connection, "state = 'parked'", {}, MOST)
-    behind = [letter for letter in parked if letter.place not in known and _root(letter, parked) in known]
-    return arranged([*found, *behind])
+    behind: list[Summary] = []
+    for topic, partition in sorted({letter.place[:2] for letter in found if letter.state == "failed"}):
+        here = {"topic": topic, "partition": partition}
+        parked = await rows.search(
+            connection, "state = 'parked' AND topic = :topic AND partition = :partition", here, MOST - len(behind)
+        )
+        waiting = {letter.place: letter for letter in parked}
+        behind += [letter for letter in parked if letter.place not in known and _root(letter, waiting) in known]
+    return Page(arranged([*found, *behind]), following)
 
 
-def arranged(letters: Sequence[DeadLetter]) -> list[ListedLetter]:
+def arranged(letters: Sequence[Summary]) -> list[ListedLetter]:
     """Parked ones behind the one that they wait for, where that is among `letters`."""
-    parked = [letter for letter in letters if letter.state == "parked"]
+    parked = {letter.place: letter for letter in letters if letter.state == "parked"}
     places = {letter.place for letter in letters if letter.state != "parked"}
-    behind: dict[tuple[str, int, int], list[DeadLetter]] = {}
+    behind: dict[Place, list[Summary]] = {}
     first = []
     for letter in sorted(letters, key=lambda one: one.place):
         root = _root(letter, parked)
@@ -74,10 +111,9 @@ def arranged(letters: Sequence[DeadLetter]) -> list[ListedLetter]:
     return [ListedLetter(**dict(letter), parked=tuple(behind.get(letter.place, ()))) for letter in first]
 
 
-def _root(letter: DeadLetter, parked: Sequence[DeadLetter]) -> tuple[str, int, int]:
+def _root(letter: Summary, parked: Mapping[Place, Summary]) -> Place:
     """The place of the record that is first in the row in which `letter` waits."""
-    waiting = {one.place: one for one in parked}
     place = letter.place
-    while (one := waiting.get(place)) is not None and one.blocked_by is not None and one.blocked_by < place[2]:
+    while (one := parked.get(place)) is not None and one.blocked_by is not None and one.blocked_by < place[2]:
         place = (one.topic, one.partition, one.blocked_by)
     return place

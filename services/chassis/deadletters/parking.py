@@ -8,6 +8,7 @@ The order that is kept is the one that exists: that of a partition.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from schemas.envelope import Event
 from schemas.topics import PROGRESS, TOPIC_OF
@@ -55,7 +56,14 @@ def waits_for(domain: Domain, record: Record, event: Event | None) -> frozenset[
     return held_up(domain, record, event) | key_name(record)
 
 
-def key_name(record: Record) -> frozenset[str]:
+class Keyed(Protocol):
+    """What has a record's key."""
+
+    @property
+    def key(self) -> bytes | None: ...
+
+
+def key_name(record: Keyed) -> frozenset[str]:
     """The name that stands for all records of one key, as text that any database and index takes."""
     if record.key is None:
         return frozenset()

@@ -45,10 +45,19 @@ _GIVEN_UP = text(
     """SELECT topic, partition, "offset" FROM dead_letter
        WHERE state = 'discarded' AND topic = :topic AND partition = :partition AND "offset" >= :first"""
 )
+PAGE = 500
+_SUMMARY = """topic, partition, "offset", state, substring(key FOR 1024) AS key, octet_length(value) AS value_bytes, event_type,
+    event_id, correlation_id, left(error, 2000) AS error, attempts, blocked_by, reason, discarded_by, appended_at, recorded_at"""
 _WITHHELD = text(
-    f"""SELECT {_COLUMNS} FROM dead_letter WHERE {WITHHELD} AND topic = :topic AND partition = :partition ORDER BY "offset" """
+    f"""SELECT "offset", state, key, names, blocked_by FROM dead_letter
+        WHERE {WITHHELD} AND topic = :topic AND partition = :partition AND "offset" > :after ORDER BY "offset" LIMIT {PAGE}"""
 )
-_PARTITIONS = text(f"SELECT DISTINCT topic, partition FROM dead_letter WHERE {WITHHELD} ORDER BY topic, partition")
+_FREED = text(
+    """SELECT DISTINCT topic, partition FROM dead_letter waiting WHERE state = 'parked' AND NOT EXISTS (
+           SELECT FROM dead_letter first WHERE first.topic = waiting.topic AND first.partition = waiting.partition
+           AND first."offset" = waiting.blocked_by AND first.state IN ('failed', 'parked')) ORDER BY topic, partition"""
+)
+_PARKED = text("SELECT count(*) FROM dead_letter WHERE state = 'parked' AND topic = :topic AND partition = :partition")
 _PLACES = text('SELECT topic, partition, "offset" FROM dead_letter')
 _FAILED = text(
     f"UPDATE dead_letter SET state = 'failed', attempts = attempts + 1, error = :error, stack = :stack WHERE {_AT}"
@@ -59,7 +68,9 @@ _GIVE_UP = text(
         WHERE {_AT}"""
 )
 _WAIT_FOR = text(
-    f"UPDATE dead_letter SET blocked_by = :blocked_by WHERE {_AT} AND state = 'parked' AND blocked_by <> :blocked_by"
+    """UPDATE dead_letter SET blocked_by = now.blocked_by
+       FROM unnest(CAST(:offsets AS bigint[]), CAST(:blocked_by AS bigint[])) AS now("offset", blocked_by)
+       WHERE topic = :topic AND partition = :partition AND dead_letter."offset" = now."offset" AND state = 'parked'"""
 )
 _REMOVE = text(f"DELETE FROM dead_letter WHERE {_AT}")
 _UNPUBLISH = text(f"UPDATE dead_letter SET published = false WHERE {_AT}")
@@ -88,32 +99,49 @@ _LEARN = text(
 )
 
 
-class DeadLetter(Frozen):
-    """One record that a service has not applied, though it is past it."""
+class Summary(Frozen):
+    """One record that a service has not applied, though it is past it, without its bytes."""
 
     topic: str
     partition: int
     offset: int
     state: LetterState = Field(description="unreadable, failed, parked or discarded.")
-    key: str | None = Field(description="The record's key as text.")
+    key: str | None = Field(description="The record's key as text; of a long one the beginning.")
+    value_bytes: int | None = Field(description="Length of the record's value; null: it has none.")
     event_type: str | None = Field(description="Type of the event in it; null where it could not be read.")
     event_id: str | None
     job_id: str | None = Field(description="The job it belongs to, where that is known.")
     error: str = Field(description="Why it was not applied.")
-    stack: str | None = Field(description="Where in the code it failed.")
     attempts: int = Field(description="How often it was tried.")
     blocked_by: int | None = Field(description="Offset, in the same partition, of the record that a parked one waits for.")
     reason: str | None = Field(description="Why it was discarded.")
     discarded_by: str | None
     appended_at: datetime = Field(description="Time of the record in the log.")
     recorded_at: datetime = Field(description="When it became a dead letter.")
-    value: str | None = Field(description="The record's value as text.")
-    headers: tuple[tuple[str, str], ...] = Field(description="The record's headers as text.")
 
     @property
     def place(self) -> Place:
         """Where it lies."""
         return self.topic, self.partition, self.offset
+
+
+class DeadLetter(Summary):
+    """The same with its bytes, and where it failed."""
+
+    stack: str | None = Field(description="Where in the code it failed.")
+    value: str | None = Field(description="The record's value as text.")
+    headers: tuple[tuple[str, str], ...] = Field(description="The record's headers as text.")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a withheld record holds up and waits for."""
+
+    offset: int
+    state: LetterState
+    names: frozenset[str]
+    key: bytes | None
+    blocked_by: int | None
 
 
 @dataclass(slots=True)
@@ -202,15 +230,20 @@ async def discarded(connection: AsyncConnection, partition: Partition, first: in
     return {(topic, number, offset) for topic, number, offset in rows}
 
 
-async def withheld(connection: AsyncConnection, partition: Partition) -> list[Letter]:
-    """Failed and parked records of a partition, in order."""
-    rows = await connection.execute(_WITHHELD, {"topic": partition[0], "partition": partition[1]})
-    return [_letter(row) for row in rows.mappings()]
+async def withheld(connection: AsyncConnection, partition: Partition, after: int = -1) -> list[Waiting]:
+    """The first failed and parked records of a partition behind offset `after`, in order, without their bytes; `PAGE` at most."""
+    rows = await connection.execute(_WITHHELD, {"topic": partition[0], "partition": partition[1], "after": after})
+    return [Waiting(offset, state, frozenset(names), key, blocked) for offset, state, key, names, blocked in rows]
 
 
-async def partitions_withheld(connection: AsyncConnection) -> list[Partition]:
-    """Partitions that have failed or parked records."""
-    return [(topic, partition) for topic, partition in await connection.execute(_PARTITIONS)]
+async def partitions_freed(connection: AsyncConnection) -> list[Partition]:
+    """Partitions with a parked record that waits for one which is withheld no more."""
+    return [(topic, partition) for topic, partition in await connection.execute(_FREED)]
+
+
+async def parked(connection: AsyncConnection, partition: Partition) -> int:
+    """How many parked records a partition has."""
+    return int(await connection.scalar(_PARKED, {"topic": partition[0], "partition": partition[1]}) or 0)
 
 
 async def places(connection: AsyncConnection) -> set[Place]:
@@ -230,15 +263,13 @@ async def show(connection: AsyncConnection, place: Place) -> DeadLetter | None:
     return None if row is None else _view(row)
 
 
-async def search(
-    connection: AsyncConnection, conditions: str, values: Mapping[str, object], limit: int
-) -> list[DeadLetter]:
-    """The first dead letters under `conditions`, in the order of the log."""
+async def search(connection: AsyncConnection, conditions: str, values: Mapping[str, object], limit: int) -> list[Summary]:
+    """The first dead letters under `conditions`, in the order of the log, without their bytes."""
     rows = await connection.execute(
-        text(f'SELECT {_COLUMNS} FROM dead_letter WHERE {conditions} ORDER BY topic, partition, "offset" LIMIT :limit'),
+        text(f'SELECT {_SUMMARY} FROM dead_letter WHERE {conditions} ORDER BY topic, partition, "offset" LIMIT :limit'),
         {**values, "limit": limit},
     )
-    return [_view(row) for row in rows.mappings()]
+    return [_summary(row) for row in rows.mappings()]
 
 
 async def failed_again(connection: AsyncConnection, place: Place, fault: Fault) -> None:
@@ -249,10 +280,11 @@ async def failed_again(connection: AsyncConnection, place: Place, fault: Fault) 
     await connection.execute(_UNPUBLISH, _at(place))
 
 
-async def wait_for(connection: AsyncConnection, behind: Mapping[Place, int]) -> None:
-    """Say of parked records which one they wait for now."""
+async def wait_for(connection: AsyncConnection, partition: Partition, behind: Mapping[int, int]) -> None:
+    """Say of parked records, by offset, which one they wait for now."""
     if behind:
-        await connection.execute(_WAIT_FOR, [{**_at(place), "blocked_by": offset} for place, offset in behind.items()])
+        values = {"offsets": list(behind), "blocked_by": list(behind.values())}
+        await connection.execute(_WAIT_FOR, {"topic": partition[0], "partition": partition[1], **values})
 
 
 async def still_unreadable(connection: AsyncConnection, place: Place, error: str) -> None:
@@ -342,8 +374,14 @@ def _letter(row: Mapping[Any, Any]) -> Letter:
     )
 
 
+def _summary(row: Mapping[Any, Any]) -> Summary:
+    known = {name: row[name] for name in Summary.model_fields if name in row}
+    return Summary(**{**known, "key": _text(row["key"]), "job_id": row["correlation_id"]})
+
+
 def _view(row: Mapping[Any, Any]) -> DeadLetter:
     known = {name: row[name] for name in DeadLetter.model_fields if name in row}
+    known["value_bytes"] = None if row["value"] is None else len(row["value"])
     known["key"], known["value"] = _text(row["key"]), _text(row["value"])
     known["headers"] = tuple((name_shown(name), _text(value) or "") for name, value in headers_of(row["headers"]))
     return DeadLetter(**known, job_id=row["correlation_id"])

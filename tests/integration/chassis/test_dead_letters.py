@@ -3,17 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import text
+from sqlalchemy.event import listen
 
+from schemas.envelope import encode
 from schemas.topics import DISCARDS, REQUESTS
-from services.chassis import metrics
-from services.chassis.deadletters import handling
-from services.chassis.deadletters.handling import NoSuchLetter, NotNow, Retried
-from services.chassis.deadletters.listing import LetterFilter, ListedLetter, find
+from services.chassis import metrics, store
+from services.chassis.deadletters import handling, rows
+from services.chassis.deadletters.handling import NoSuchLetter, NotNow, Retried, drain_free
+from services.chassis.deadletters.listing import LetterFilter, ListedLetter, find, page
+from services.chassis.deadletters.rows import Fault, LetterState
 from services.chassis.http import application
 from services.chassis.records import Place
 from services.chassis.replay import rebuild as replay
@@ -75,7 +79,8 @@ async def test_later_records_of_the_same_aggregate_are_parked_and_everything_els
         assert service.health.ready
         assert (letter.event_type, letter.attempts, letter.event_id) == ("JobRequested", 3, ids[0])
         assert letter.error == "ValueError: this job is poison"
-        assert "raise ValueError" in str(letter.stack)
+        async with toy.engine.connect() as connection:
+            assert "raise ValueError" in str((await rows.show(connection, letter.place)).stack)  # type: ignore[union-attr]
         assert [one.event_id for one in letter.parked] == ids[1:]
         assert {one.blocked_by for one in letter.parked} == {letter.offset}
         assert (await toy.tallies())["bad"].requests == 1
@@ -254,3 +259,59 @@ async def test_operators_see_retry_and_discard_over_http(toy: Toy) -> None:
             done = await client.post(f"{one}/discard", json={"reason": "sent by mistake", "discarded_by": "ada"})
             assert len(done.json()["applied"]) == 2
             assert (await client.post(f"{one}/retry")).status_code == 409
+
+
+async def test_thousands_of_parked_records_are_listed_and_drained_with_a_few_statements_each_and_no_body_twice(
+    toy: Toy,
+) -> None:
+    """One failed record with a row of parked ones of a megabyte behind it, and as many of another aggregate that stay."""
+    count, body = 120, b"x" * 1_000_000
+    first, stays = toy.requested("first"), toy.requested("stays")
+    events = [
+        first,
+        stays,
+        *(toy.cancelled("first") for _ in range(count)),
+        *(toy.cancelled("stays") for _ in range(count)),
+    ]
+    parked_rows = []
+    for offset, event in enumerate(events):
+        value, headers = encode(event)
+        head = {first.correlation_id: 0, stays.correlation_id: 1}[event.correlation_id]
+        record: Any = SimpleNamespace(
+            topic=REQUESTS.name, partition=0, offset=offset, timestamp=0, key=event.correlation_id.encode(), headers=headers,
+            value=value[:-1] + b',"x":"' + body + b'"}',
+        )  # fmt: skip
+        state: LetterState = "failed" if offset < 2 else "parked"
+        behind = None if offset < 2 else head
+        names = [f"tally/{event.correlation_id}"]
+        parked_rows.append(rows.row_of(record, state, Fault("no"), names=names, blocked_by=behind, event=event))
+    async with toy.engine.begin() as connection:
+        await connection.execute(store.INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
+        for row in parked_rows:
+            await rows.insert(connection, [row])
+    statements: list[str] = []
+    listen(toy.engine.sync_engine, "before_cursor_execute", lambda _c, _u, statement, *_: statements.append(statement))
+
+    async with toy.engine.connect() as connection:
+        seen = await page(connection, LetterFilter(limit=100))
+        assert (len(seen.letters) + sum(len(one.parked) for one in seen.letters)) <= 1000
+        assert seen.letters[0].value_bytes is not None
+        assert seen.letters[0].value_bytes > len(body)
+        following = await page(connection, LetterFilter(limit=100, after=seen.next))
+    assert {one.place for one in following.letters}.isdisjoint({one.place for one in seen.letters})
+    assert not [statement for statement in statements if "SELECT topic" in statement and " value," in statement]
+
+    statements.clear()
+    known = toy.runtime().handling
+    await drain_free(toy.engine, known)
+    assert len(statements) == 1  # nothing is free, which one statement tells
+
+    statements.clear()
+    done = await handling.retry(toy.engine, known, (REQUESTS.name, 0, 0))
+    assert (len(done.applied), done.failed, done.parked) == (count + 1, None, count)
+    bodies = [statement for statement in statements if " value," in statement and "SELECT" in statement]
+    assert len(bodies) == count + 1
+    assert len(statements) < 20 * (count + 1)
+    assert (await toy.tallies())["first"].order == tuple(
+        event.id for event in events if event.correlation_id == first.correlation_id
+    )

@@ -16,15 +16,15 @@ from schemas.requests import JobCancelRequested, JobRequested
 from schemas.topics import JOBS, REQUESTS
 from services.chassis.aggregate import Ref
 from services.chassis.batch import RecordFailure
-from services.chassis.deadletters.handling import waits
+from services.chassis.deadletters.handling import Queue
 from services.chassis.deadletters.limit import WINDOW, Limit, LimitReached
 from services.chassis.deadletters.listing import arranged
 from services.chassis.deadletters.parking import Division, Opened, divide, key_name
-from services.chassis.deadletters.rows import DeadLetter, Fault, Letter
+from services.chassis.deadletters.rows import DeadLetter, Fault, Waiting
 from services.chassis.isolation import Groups, Isolation
 from services.chassis.numbering import SequenceGap
 from services.chassis.publisher import outside_event
-from services.chassis.records import Partition, Place, Record, place_of
+from services.chassis.records import Partition, Place, Record, named, place_named, place_of
 from tests.toy import ToyDomain
 
 DOMAIN = ToyDomain("toy", "job-")
@@ -118,21 +118,41 @@ def test_per_aggregate_everything_before_the_first_failure_is_kept_and_everythin
     assert len(division.rows) + len(division.kept) == len(jobs)
 
 
-def letter(offset: int, state: str, *names: str) -> Letter:
-    return Letter(
-        topic=HERE[0], partition=HERE[1], offset=offset, timestamp=0, key=b"k", value=None, headers=(), state=state,  # type: ignore[arg-type]
-        names=frozenset(names), event_type=None, event_id=None, correlation_id=None, error="", attempts=1,
-        appended_at=datetime.now(UTC),
-    )  # fmt: skip
+def letter(offset: int, state: str, *names: str) -> Waiting:
+    return Waiting(offset, state, frozenset(names), b"k", None)  # type: ignore[arg-type]
+
+
+def waits(*letters: Waiting) -> dict[int, int]:
+    """What each parked record waits for, where none of them can be applied."""
+    queue, found = Queue(), {}
+    for one in letters:
+        if (behind := queue.waits_for(one)) is not None:
+            found[one.offset] = behind
+        queue.hold(one)
+    return found
 
 
 def test_a_parked_record_waits_for_the_first_that_holds_up_what_it_touches() -> None:
     rows = [letter(1, "failed", "a"), letter(2, "parked", "a", "b"), letter(3, "parked", "b"), letter(4, "parked", "c")]
-    assert waits(rows) == {(*HERE, 2): 1, (*HERE, 3): 2}
+    assert waits(*rows) == {2: 1, 3: 2}
 
 
 def test_a_record_whose_key_is_held_up_waits_whatever_it_touches() -> None:
-    assert waits([letter(1, "failed", "/k"), letter(2, "parked", "a")]) == {(*HERE, 2): 1}
+    assert waits(letter(1, "failed", "/k"), letter(2, "parked", "a")) == {2: 1}
+
+
+@given(st.text(min_size=1, max_size=20), st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))
+def test_a_place_is_read_as_it_is_named(topic: str, partition: int, offset: int) -> None:
+    if "\x00" not in topic:
+        assert place_named(named((topic, partition, offset))) == (topic, partition, offset)
+
+
+@pytest.mark.parametrize(
+    "said", ["", "jobs", "jobs:1", "jobs:-1:2", ":1:2", "jobs:1:x", f"jobs:{2**31}:1", f"jobs:1:{2**63}", "jobs:1:²"]
+)
+def test_what_is_no_place_is_refused(said: str) -> None:
+    with pytest.raises(ValueError, match="topic:partition:offset"):
+        place_named(said)
 
 
 def test_parked_records_are_shown_behind_the_first_of_their_row() -> None:
