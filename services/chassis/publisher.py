@@ -20,6 +20,7 @@ from services.chassis.surroundings import Backoff, described, wait_or_stop
 
 _log = get_logger(__name__)
 _PROBE_SECONDS = 5.0
+_LOOK_SECONDS = 0.5
 _LOSSY_IN_FLIGHT = 1000
 _RETRY_SECONDS = 0.1
 BATCH_BYTES = 256 * 1024
@@ -94,6 +95,8 @@ class Publisher:
         self._cluster, self._client_id = cluster, client_id
         self._producer: AIOKafkaProducer | None = None
         self._lossy = 0
+        self._spoiled = False
+        """Whether the broker refused a record for good: the idempotent producer's numbers have a gap, and its partition takes no other."""
         self.last_contact: float | None = None
         """Monotonic time at which the broker last answered; None before the first answer."""
         self.trouble = ""
@@ -112,14 +115,16 @@ class Publisher:
                 _log.warning("publisher: broker away", error=self.trouble)
                 await wait_or_stop(stop, backoff.next())
                 continue
-            self._producer = producer
+            self._producer, self._spoiled = producer, False
             try:
-                while not stop.is_set():
+                while not (stop.is_set() or self._spoiled):
                     if await producer.client.force_metadata_update():
                         self.last_contact, self.trouble = time.monotonic(), ""
                     else:
                         self.trouble = await obstacle(self._cluster) or ""
-                    await wait_or_stop(stop, _PROBE_SECONDS)
+                    looks = round(_PROBE_SECONDS / _LOOK_SECONDS)
+                    while looks and not self._spoiled and not await wait_or_stop(stop, _LOOK_SECONDS):
+                        looks -= 1
             finally:
                 self._producer = None
                 await stop_quietly(producer)
@@ -135,6 +140,7 @@ class Publisher:
                 acknowledged = await self._producer.send(TOPIC_OF[event.type].name, value, key, headers=headers)
                 await acknowledged
         except (TimeoutError, KafkaError, OSError) as error:
+            self._spoiled = self._spoiled or (isinstance(error, KafkaError) and not error.retriable)
             raise BrokerAway(
                 f"Kafka at {self._cluster} did not acknowledge within {timeout:g} s: {described(error)}"
             ) from error

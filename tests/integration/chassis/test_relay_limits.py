@@ -1,13 +1,18 @@
 """A topic that takes less than our batches, and one relay at a time that is alive."""
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from schemas.envelope import Event
 from schemas.topics import JOBS
 from services.chassis import metrics
 from services.chassis import relay as relaying
 from services.chassis.exclusive import exclusive
+from services.chassis.publisher import BrokerAway, Publisher
 from services.chassis.relay import RELAY_LOCK, Waiting
 from tests.integration.chassis.test_relay import holds, refusal, sent, to_send
 from tests.limited import limited
@@ -83,3 +88,24 @@ def test_an_outbox_is_overdue_when_its_oldest_row_is_old_and_stays() -> None:
     assert old.overdue(None) is None
     assert Waiting(1, 7, 1.0).overdue(Waiting(1, 7, 0.5)) is None
     assert Waiting(0, None, 0.0).overdue(Waiting(0, None, 0.0)) is None
+
+
+async def test_a_request_that_the_broker_refuses_for_good_costs_no_later_one_of_its_partition(toy: Toy) -> None:
+    publisher, stop = Publisher(toy.settings.cluster, "toy-edge"), asyncio.Event()
+    running = asyncio.create_task(publisher.run(stop))
+    try:
+        async with limited(toy.settings.cluster, JOBS.name, 16384):
+            await until(lambda: is_sent(publisher, refusal(toy, "a")))
+            with pytest.raises(BrokerAway, match="MessageSizeTooLarge"):
+                await publisher.publish(refusal(toy, "a", "x" * 20_000))
+            await until(lambda: is_sent(publisher, refusal(toy, "a")))
+    finally:
+        stop.set()
+        await running
+
+
+async def is_sent(publisher: Publisher, event: Event) -> bool:
+    with suppress(BrokerAway):
+        await publisher.publish(event)
+        return True
+    return False
