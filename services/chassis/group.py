@@ -11,7 +11,7 @@ import hashlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -143,6 +143,8 @@ class GroupWatch:
     _database: str = ""
     _worked: bool = False
     """Whether this process was alone before."""
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One look at a time: what was seen last counts."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look every few seconds until `stop`, and say what is seen."""
@@ -154,6 +156,10 @@ class GroupWatch:
             except Exception as error:
                 log = _log.warning if is_surroundings(error) else _log.exception
                 log("the consumer group cannot be described", service=self.service, error=described(error))
+                if self.state == "unknown":
+                    self.health.report(
+                        "alone", False, f"group {group_of(self.service)} cannot be described: {described(error)}"
+                    )
                 await wait_or_stop(stop, _LOOK_SECONDS)
 
     async def admit(self) -> str:
@@ -198,14 +204,14 @@ class GroupWatch:
         ended.set()
 
     async def _look(self, admin: AIOKafkaAdminClient) -> None:
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(_ANSWER_SECONDS), self._turn:
             database = await database_of(self.engine)
             members = await _members(admin, group_of(self.service))
-        self._database = self._database or database
-        if database == self._database:
-            self._note(company(self.service, database, members))
-        else:
-            self._move("refused", "the database was replaced by another one while this process ran; start it again")
+            self._database = self._database or database
+            if database == self._database:
+                self._note(company(self.service, database, members))
+            else:
+                self._move("refused", "the database was replaced by another one while this process ran; start it again")
 
     def _note(self, seen: Company) -> None:
         counts = {"this deployment": seen.ours, "another deployment": seen.others, "another program": seen.strangers}
