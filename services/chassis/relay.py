@@ -46,6 +46,10 @@ _READ = text(
     f"""SELECT position, aggregatetype, aggregateid, payload, {", ".join(HEADER_COLUMNS)} FROM outbox
         WHERE position > :after AND NOT (aggregateid = ANY(CAST(:blocked AS text[]))) ORDER BY position LIMIT {_ROWS}"""
 )
+_SNAPSHOT = text(
+    """SELECT CAST(CAST(pg_snapshot_xmin(s) AS text) AS bigint), CAST(CAST(pg_snapshot_xmax(s) AS text) AS bigint)
+       FROM pg_current_snapshot() AS s"""
+)
 _REMOVE = text("DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[]))")
 _WAITING = text(
     """SELECT count(*) AS rows, min(position) AS first,
@@ -71,26 +75,38 @@ class Waiting:
 
 
 @dataclass
-class _Window:
+class Window:
     """Where the outbox is read from: walking over what was removed costs more with each row until PostgreSQL cleans up.
 
-    Once a second all of it is read, in between only what is newer than what was read a second ago. A transaction that
-    takes longer than that may commit rows below; they wait for the next whole look. No order is lost: an aggregate's rows are
-    written under its lock, so a later one is never seen before an earlier one.
+    Once a second all of it is read, in between only what lies behind a floor. Rows get their positions when they are
+    inserted and are seen when their transaction commits, so the floor only rises over positions whose transactions have
+    all ended: else a later event of a key would be seen, and sent, before an earlier one.
     """
 
     _whole_at: float = 0.0
     _floor: int = 0
-    _mark: int = 0
     _highest: int = 0
+    _next: tuple[int, int] | None = None
+    """A floor to be, and the first transaction id that was not given away when rows up to it had been read."""
 
-    def start(self, now: float) -> int:
-        """The position after which to read at `now`, seconds; 0 for all."""
-        if now < self._whole_at:
-            return self._floor
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to read all at `now`, seconds."""
+        return now >= self._whole_at
+
+    def start_whole(self, now: float, xmin: int, xmax: int) -> int:
+        """The position after which to read: 0, for all. `xmin`, `xmax`: the first transaction id that has not ended, and the
+        first that is not given away, by a snapshot of now (https://www.postgresql.org/docs/current/functions-info.html)."""
         self._whole_at = now + _POLL_SECONDS
-        self._floor, self._mark = self._mark, self._highest
+        if self._next is not None and xmin >= self._next[1]:
+            self._floor, self._next = self._next[0], None
+        if self._next is None:
+            self._next = self._highest, xmax
         return 0
+
+    @property
+    def floor(self) -> int:
+        """The position after which to read in between."""
+        return self._floor
 
     def seen(self, position: int) -> None:
         """Rows were read up to here; they are sent and gone, or their keys are blocked."""
@@ -112,7 +128,7 @@ class Relay:
     """Bytes of a batch at most, by topic, where the broker takes less than ours."""
     _limits_after: float = 0.0
     _upkeep_after: float = 0.0
-    _window: _Window = field(default_factory=_Window)
+    _window: Window = field(default_factory=Window)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop`; what is committed by then is still sent, as far as the broker answers."""
@@ -157,13 +173,13 @@ class Relay:
     async def _relay_with_producer(self, session: Exclusive, stop: asyncio.Event, woken: Subscription) -> bool:
         """Relay until `stop`; False when a batch was too large for its topic, and a new producer has to begin with smaller ones."""
         producer = make_producer(self.cluster, f"neuroweaver-{self.service}-relay")
-        self._window = _Window()
+        self._window = Window()
         try:
             await start(producer, self.cluster)
             self.health.report("relaying", True)
             while True:
                 if last := stop.is_set():
-                    self._window = _Window()  # all that is committed by now
+                    self._window = Window()  # all that is committed by now
                 await self._drain(session, producer, stop)
                 if last:
                     return True
@@ -176,14 +192,14 @@ class Relay:
     async def _drain(self, session: Exclusive, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
         """Send all that is waiting; keys that fail are left out until the next second."""
         clock = asyncio.get_running_loop().time
-        after = self._window.start(clock())
+        after = await self._start(session)
         blocked = dict(self.blocked) if after else {}
         while rows := (await session.execute(_READ, {"after": after, "blocked": list(blocked)})).all():
             await self._send_rows(session, producer, rows, blocked, stop)
             self._window.seen(rows[-1].position)
             if len(rows) < _ROWS:  # what is committed from now on wakes the relay again
                 break
-            after = self._window.start(clock())
+            after = await self._start(session)
         self.blocked = blocked
         reason = "; ".join(f"{key}: {why}" for key, why in blocked.items())
         self.health.report("relaying", not blocked, f"cannot be sent: {reason}"[:500])
@@ -191,6 +207,14 @@ class Relay:
             self._upkeep_after = clock() + _POLL_SECONDS
             await self._measure(session)
             await self._ask_limits_again()
+
+    async def _start(self, session: Exclusive) -> int:
+        """The position after which to read now."""
+        now = asyncio.get_running_loop().time()
+        if not self._window.is_due(now):
+            return self._window.floor
+        xmin, xmax = (await session.execute(_SNAPSHOT)).one()
+        return self._window.start_whole(now, xmin, xmax)
 
     async def _measure(self, session: Exclusive) -> Waiting:
         found = (await session.execute(_WAITING)).mappings().one()

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from sqlalchemy import text
 
 from schemas.bounds import RECORD_BYTES
 from schemas.envelope import Event, encode
@@ -70,11 +71,12 @@ async def test_an_event_too_large_for_a_record_stops_its_key_alone_and_nothing_i
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relaying, "_POLL_SECONDS", 0.05)
-    before, large, after, other = (
-        refusal(toy, "large"), refusal(toy, "large", "x" * RECORD_BYTES), refusal(toy, "large"), refusal(toy, "other"),
-    )  # fmt: skip
+    before, large, after, other = (refusal(toy, name) for name in ("large", "large", "large", "other"))
+    await to_send(toy, before, large, after, other)
+    async with toy.engine.begin() as connection:  # no row of this release is so large
+        values = {"payload": "x" * RECORD_BYTES, "id": large.id}
+        await connection.execute(text("UPDATE outbox SET payload = :payload WHERE ce_id = :id"), values)
     async with toy.running() as service:
-        await to_send(toy, before, large, after, other)
         await until(lambda: holds(toy, 2))
         drains = [refusal(toy, f"{number}") for number in range(3)]
         for event in drains:
@@ -103,3 +105,19 @@ async def test_an_event_committed_long_after_later_ones_were_sent_still_leaves(
 
 async def sent_count(toy: Toy, count: int) -> bool:
     return len(await sent(toy)) == count
+
+
+async def test_an_event_whose_transaction_ends_late_still_leaves_before_the_next_one_of_its_key(toy: Toy) -> None:
+    """A slow commit, or a frozen process: others are sent meanwhile, and the next one of the key waited for its lock."""
+    first, second = refusal(toy, "late"), refusal(toy, "late")
+    async with toy.running():
+        async with toy.engine.connect() as slow:
+            await store.fill_outbox(slow, [first])
+            for number in range(8):
+                await to_send(toy, refusal(toy, f"other-{number}"))
+                await asyncio.sleep(relaying._POLL_SECONDS / 2)
+            await until(lambda: holds(toy, 0))
+            await slow.commit()
+            await to_send(toy, second)
+        await until(lambda: holds(toy, 0))
+    assert (await sent(toy))["late"] == [first.id, second.id]

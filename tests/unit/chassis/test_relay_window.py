@@ -1,0 +1,52 @@
+"""Where the relay reads the outbox from: never behind a row that a transaction may still show it."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.chassis.relay import Window
+
+
+def test_the_first_look_is_at_everything() -> None:
+    assert Window().is_due(0.0)
+    assert Window().floor == 0
+
+
+def test_the_floor_rises_when_every_transaction_of_then_has_ended() -> None:
+    window = Window()
+    window.seen(500)
+    window.start_whole(0.0, xmin=10, xmax=20)
+    assert not window.is_due(0.5)
+    window.start_whole(1.0, xmin=19, xmax=30)
+    assert window.floor == 0, "transaction 19 may show a row below 500"
+    window.start_whole(2.0, xmin=20, xmax=40)
+    assert window.floor == 500
+
+
+Step = tuple[str, int]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["insert", "commit", "read"]), st.integers(0, 4)), max_size=60))
+def test_a_row_is_never_read_after_a_later_row_of_its_key(steps: list[Step]) -> None:
+    """Five keys; a key's next row is inserted when the transaction of the one before has ended, as its aggregate's lock has it."""
+    window, now = Window(), 0.0
+    position, transaction = 0, 0
+    open_rows: dict[int, tuple[int, int]] = {}
+    shown: dict[int, int] = {}
+    read: dict[int, list[int]] = {}
+    for what, key in [*steps, ("commit", 0), ("commit", 1), ("commit", 2), ("commit", 3), ("commit", 4), ("read", 0)]:
+        if what == "insert" and key not in open_rows:
+            position, transaction = position + 1, transaction + 1
+            open_rows[key] = (position, transaction)
+        elif what == "commit" and key in open_rows:
+            shown[open_rows.pop(key)[0]] = key
+        elif what == "read":
+            now += 0.4
+            if window.is_due(now):
+                xmin = min((xid for _, xid in open_rows.values()), default=transaction + 1)
+                after = window.start_whole(now, xmin, transaction + 1)
+            else:
+                after = window.floor
+            for found in sorted(row for row in shown if row > after):
+                read.setdefault(shown.pop(found), []).append(found)
+                window.seen(found)
+    assert all(rows == sorted(rows) for rows in read.values())
