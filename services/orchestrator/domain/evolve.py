@@ -4,6 +4,7 @@ Rule 2 of the design: a group is written by own events in their order, or by fac
 and maximum; no branch below reads a group that it does not write. Rule 8: an event that is folded again changes nothing.
 """
 
+from datetime import datetime
 from typing import Any
 
 from schemas.envelope import Event
@@ -25,7 +26,7 @@ from schemas.jobs import (
 from schemas.requests import JobCancelRequested, JobRequested
 from services.chassis.records import Logged
 from services.orchestrator.domain.content import content_digest
-from services.orchestrator.domain.requests import decided, heard
+from services.orchestrator.domain.requests import BEFORE_ALL, decided, heard
 from services.orchestrator.domain.state import (
     Accepted,
     Asked,
@@ -36,6 +37,7 @@ from services.orchestrator.domain.state import (
     Ending,
     Heard,
     JobState,
+    Origin,
     Outcome,
     Rejected,
     Started,
@@ -50,7 +52,7 @@ def evolve(state: JobState, event: Event, logged: Logged | None) -> JobState:
         case JobRequested() as data:
             return heard(state, _request(event, data, logged))
         case JobCancelRequested() as data:
-            return _cancel_requested(state, event, data)
+            return _cancel_requested(state, event, data, logged)
         case JobAccepted() as data:
             accepted = Accepted(at=at, request=data.request, plan=data.plan, policy=data.policy)
             return decided(state.model_copy(update={"accepted": accepted}), _decided_on(event, data))
@@ -64,7 +66,7 @@ def evolve(state: JobState, event: Event, logged: Logged | None) -> JobState:
         case JobCancelled(reason=reason):
             return _ended(state, Ending(at=at, status="cancelled", reason=reason))
         case StepEventData() as data:
-            return _of_step(state, event, data)
+            return _of_step(state, event, data, logged)
     return state
 
 
@@ -83,25 +85,32 @@ def _decided_on(event: Event, data: JobAccepted | JobRejected) -> DecidedOn:
     return DecidedOn(content=data.request_sha256, event_id=event.causation_id)
 
 
-def _cancel_requested(state: JobState, event: Event, data: JobCancelRequested) -> JobState:
-    wish = CancelWish(at=event.time, event_id=event.id, requester=data.requester, reason=data.reason)
-    if state.cancel and (state.cancel.at, state.cancel.event_id) <= (wish.at, wish.event_id):
-        return state
-    return state.model_copy(update={"cancel": wish})
+def _cancel_requested(state: JobState, event: Event, data: JobCancelRequested, logged: Logged | None) -> JobState:
+    wish = CancelWish(at=event.time, event_id=event.id, requester=data.requester, reason=data.reason, logged=logged)
+    return state if _comes_first(state.cancel, wish) else state.model_copy(update={"cancel": wish})
+
+
+def _comes_first(known: CancelWish | Outcome | Origin | None, new: CancelWish | Outcome | Origin) -> bool:
+    """Of two facts that cannot both count, the earlier does, whichever is read first: by its time, then its id, then its place."""
+    return known is not None and _precedence(known) <= _precedence(new)
+
+
+def _precedence(fact: CancelWish | Outcome | Origin) -> tuple[datetime, str, Logged]:
+    return fact.at, fact.event_id or "", fact.logged or BEFORE_ALL
 
 
 def _ended(state: JobState, ending: Ending) -> JobState:
     return state.model_copy(update={"ending": ending})
 
 
-def _of_step(state: JobState, event: Event, data: StepEventData) -> JobState:
+def _of_step(state: JobState, event: Event, data: StepEventData, logged: Logged | None) -> JobState:
     attempts = state.attempts.get(data.step, {})
     known = attempts.get(data.attempt, Attempt())
-    attempt = known.model_copy(update=_of_attempt(known, event, data))
+    attempt = known.model_copy(update=_of_attempt(known, event, data, logged))
     return state.model_copy(update={"attempts": {**state.attempts, data.step: {**attempts, data.attempt: attempt}}})
 
 
-def _of_attempt(known: Attempt, event: Event, data: StepEventData) -> dict[str, Any]:
+def _of_attempt(known: Attempt, event: Event, data: StepEventData, logged: Logged | None) -> dict[str, Any]:
     at = event.time
     match data:
         case StepRequested(deadline=deadline, not_before=not_before):
@@ -111,13 +120,14 @@ def _of_attempt(known: Attempt, event: Event, data: StepEventData) -> dict[str, 
         case StepStarted(worker=worker):
             return {"started": _start(known.started, Started(at=at, times=event.sequence or 1, worker=worker))}
         case StepCompleted(result=result):
-            return _first(known, Outcome(at=at, kind="completed", result=result, event_id=event.id))
+            return _first(known, Outcome(at=at, kind="completed", result=result, event_id=event.id, logged=logged))
         case StepFailed(fault=fault):
-            return _first(known, Outcome(at=at, kind="failed", fault=fault, event_id=event.id))
+            return _first(known, Outcome(at=at, kind="failed", fault=fault, event_id=event.id, logged=logged))
         case StepCancelled():
-            return _first(known, Outcome(at=at, kind="cancelled", event_id=event.id))
+            return _first(known, Outcome(at=at, kind="cancelled", event_id=event.id, logged=logged))
         case FeedbackRecorded():
-            return {"feedback": data}
+            origin = Origin(at=at, event_id=event.id, logged=logged)
+            return {} if _comes_first(known.feedback_origin, origin) else {"feedback": data, "feedback_origin": origin}
     return {}
 
 
@@ -130,8 +140,5 @@ def _start(known: Started | None, new: Started) -> Started:
 
 
 def _first(known: Attempt, new: Outcome) -> dict[str, Any]:
-    """Two outcomes of one attempt would be a fault of its executor; the earlier counts, whichever is read first."""
-    old = known.outcome
-    if old is not None and (old.at, old.event_id or "") <= (new.at, new.event_id or ""):
-        return {}
-    return {"outcome": new}
+    """Two outcomes of one attempt would be a fault of its executor; one of them counts, whichever is read first."""
+    return {} if _comes_first(known.outcome, new) else {"outcome": new}

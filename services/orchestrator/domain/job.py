@@ -12,7 +12,9 @@ from schemas.jobs import (
     JobCompleted,
     JobFailed,
     JobRejected,
+    StepCancelRequested,
     StepEventData,
+    StepRequested,
 )
 from schemas.progress import StepProgressed
 from schemas.requests import JobCancelRequested, JobRequest, JobRequested
@@ -33,6 +35,7 @@ DEFAULT_PIPELINE = str(JobRequest.model_fields["pipeline"].default)
 JobEvent = (
     JobRequested | JobCancelRequested | JobAccepted | JobRejected | JobCompleted | JobFailed | JobCancelled | StepEventData
 )
+OwnEvent = JobAccepted | JobRejected | JobCompleted | JobFailed | JobCancelled | StepRequested | StepCancelRequested
 
 
 class Jobs(AggregateType):
@@ -77,9 +80,14 @@ class JobDomain:
         self.aggregates: Mapping[str, AggregateType] = {JOB: Jobs()}
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
-        """The event's job; progress is kept beside the job, and an id that no job can have is no job's."""
+        """The event's job; progress is kept beside the job, and an id that no job can have is no job's.
+
+        What only the orchestrator decides is a decision where it numbered it; said by somebody else, it is nothing.
+        """
         data = event.data
         if not isinstance(data, JobEvent) or isinstance(data, StepProgressed) or len(data.job_id) > ATTRIBUTE_LIMIT:
+            return ()
+        if isinstance(data, OwnEvent) and (event.source != SOURCE or event.sequence is None):
             return ()
         return (job_ref(data.job_id),)
 

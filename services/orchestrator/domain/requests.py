@@ -19,8 +19,8 @@ WHOLE = 4
 """So many of them are kept whole until the decision is known. It is about the first of some partition, or about one of the
 next where earlier ones were unreadable and were retried after it."""
 _CONFLICTS = 100
-_BEFORE_ALL = Logged(datetime(1970, 1, 1, tzinfo=UTC), "", -1, -1)
-"""Place of a request in a row that an earlier release wrote; a rebuild tells it."""
+BEFORE_ALL = Logged(datetime(1970, 1, 1, tzinfo=UTC), "", -1, -1)
+"""Place of a fact in a row that an earlier release wrote; a rebuild tells it."""
 
 
 def heard(state: JobState, request: Heard) -> JobState:
@@ -35,7 +35,7 @@ def decided(state: JobState, on: DecidedOn) -> JobState:
 
 def _all(state: JobState) -> Iterator[Heard]:
     if (wish := state.wish) is not None:
-        yield Heard(logged=wish.logged or _BEFORE_ALL, event_id=wish.event_id, content=wish.content, wish=wish)
+        yield Heard(logged=wish.logged or BEFORE_ALL, event_id=wish.event_id, content=wish.content, wish=wish)
     yield from state.others
 
 

@@ -58,6 +58,7 @@ class CancelWish(Frozen):
     event_id: str
     requester: str
     reason: str
+    logged: Logged | None = Field(default=None, description="Where it lies; null in a row of an earlier release.")
 
 
 class Accepted(Frozen):
@@ -111,6 +112,14 @@ class Started(Frozen):
     worker: str = Field(description="The worker that began last.")
 
 
+class Origin(Frozen):
+    """The event that a fact comes from."""
+
+    at: AwareDatetime
+    event_id: str
+    logged: Logged | None
+
+
 class Outcome(Frozen):
     """StepCompleted, StepFailed or StepCancelled; a fact of the executor."""
 
@@ -119,6 +128,7 @@ class Outcome(Frozen):
     result: StepResult | None = None
     fault: StepFault | None = None
     event_id: str | None = None
+    logged: Logged | None = None
 
 
 class Attempt(Frozen):
@@ -129,6 +139,7 @@ class Attempt(Frozen):
     started: Started | None = None
     outcome: Outcome | None = None
     feedback: FeedbackRecorded | None = None
+    feedback_origin: Origin | None = Field(default=None, description="The event that said it.")
 
     @property
     def open(self) -> bool:
