@@ -47,7 +47,7 @@ _READ = text(
         WHERE position > :after AND NOT (aggregateid = ANY(CAST(:blocked AS text[]))) ORDER BY position LIMIT {_ROWS}"""
 )
 _SNAPSHOT = text(
-    """SELECT CAST(CAST(pg_snapshot_xmin(s) AS text) AS bigint), CAST(CAST(pg_snapshot_xmax(s) AS text) AS bigint)
+    """SELECT CAST(CAST(pg_snapshot_xmin(s) AS text) AS bigint) AS xmin, CAST(CAST(pg_snapshot_xmax(s) AS text) AS bigint) AS xmax
        FROM pg_current_snapshot() AS s"""
 )
 _REMOVE = text("DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[]))")
@@ -213,8 +213,8 @@ class Relay:
         now = asyncio.get_running_loop().time()
         if not self._window.is_due(now):
             return self._window.floor
-        xmin, xmax = (await session.execute(_SNAPSHOT)).one()
-        return self._window.start_whole(now, xmin, xmax)
+        snapshot = (await session.execute(_SNAPSHOT)).one()
+        return self._window.start_whole(now, snapshot.xmin, snapshot.xmax)
 
     async def _measure(self, session: Exclusive) -> Waiting:
         found = (await session.execute(_WAITING)).mappings().one()

@@ -17,7 +17,7 @@ from services.chassis.aggregate import Decision, Ref, States
 from services.chassis.executor import worker
 from services.chassis.numbering import Early, Numbered, gap
 from services.chassis.outgoing import Outgoing
-from services.chassis.records import Record
+from services.chassis.records import Logged, Record
 from services.chassis.replay import fold
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding
@@ -79,12 +79,12 @@ def _newest_first() -> Callable[..., Awaitable[None]]:
     return newest_first
 
 
-def _late_facts_ignored() -> Callable[[Attempt, Event, StepEventData], dict[str, Any]]:
+def _late_facts_ignored() -> Callable[[Attempt, Event, StepEventData, Logged | None], dict[str, Any]]:
     """`evolve` reads what another group has written: a fact that comes after the closing decision is dropped."""
     of_attempt = evolving._of_attempt
 
-    def ignoring(known: Attempt, event: Event, data: StepEventData) -> dict[str, Any]:
-        found = of_attempt(known, event, data)
+    def ignoring(known: Attempt, event: Event, data: StepEventData, logged: Logged | None) -> dict[str, Any]:
+        found = of_attempt(known, event, data, logged)
         return {} if known.closed and "outcome" in found else found
 
     return ignoring

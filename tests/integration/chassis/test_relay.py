@@ -72,11 +72,11 @@ async def test_an_event_too_large_for_a_record_stops_its_key_alone_and_nothing_i
 ) -> None:
     monkeypatch.setattr(relaying, "_POLL_SECONDS", 0.05)
     before, large, after, other = (refusal(toy, name) for name in ("large", "large", "large", "other"))
-    await to_send(toy, before, large, after, other)
-    async with toy.engine.begin() as connection:  # no row of this release is so large
-        values = {"payload": "x" * RECORD_BYTES, "id": large.id}
-        await connection.execute(text("UPDATE outbox SET payload = :payload WHERE ce_id = :id"), values)
     async with toy.running() as service:
+        async with toy.engine.begin() as connection:  # no row that this release writes is so large
+            await store.fill_outbox(connection, [before, large, after, other])
+            values = {"payload": "x" * RECORD_BYTES, "id": large.id}
+            await connection.execute(text("UPDATE outbox SET payload = :payload WHERE ce_id = :id"), values)
         await until(lambda: holds(toy, 2))
         drains = [refusal(toy, f"{number}") for number in range(3)]
         for event in drains:
