@@ -8,7 +8,6 @@ another's. FastStream hands raw records through (`subscription`); decoding happe
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.topics import Topic
 from services.chassis import metrics
 from services.chassis.aggregate import Domain
-from services.chassis.batch import Applied, apply_batch
+from services.chassis.batch import apply_batch
 from services.chassis.cursor import PartitionCursor
 from services.chassis.deadletters.limit import Limit
 from services.chassis.deadletters.rows import Fault
@@ -33,6 +32,7 @@ from services.chassis.identity.guard import LogGuard
 from services.chassis.isolation import Groups, Isolation, cause_of
 from services.chassis.lag import LagWatch
 from services.chassis.logging import get_logger
+from services.chassis.noted import note
 from services.chassis.offsets import Offsets
 from services.chassis.reach import start
 from services.chassis.records import Partition, Place, Record
@@ -47,8 +47,6 @@ _JOINING_SECONDS = 0.1
 _LONGEST_STOP_SECONDS = 60.0
 _REBALANCE_SECONDS = 2.0
 """So much longer than the session of a dead member the group may take to rebalance."""
-_LOGGED_DECISIONS = 20
-"""So many decisions of one transaction are logged one by one: a backlog would make a line for each of thousands."""
 
 
 @dataclass
@@ -224,7 +222,7 @@ class Consumer:
             done = await apply_batch(
                 self.engine, self.domain, self.effects, groups, starts, failed=failed, limit=self._limit
             )
-        self._note(done)
+        note(self.service, done)
         self._fault = ""
         for partition, group in groups.items():
             if self._epoch_of(partition) != epochs[partition]:  # revoked meanwhile
@@ -362,24 +360,6 @@ class Consumer:
         faults += [why.reason for why in stopped if why.cause in ("record", "gap")]
         self.health.report("handling", not faults, "; ".join(faults)[:500])
         metrics.STOPPED.labels(self.service).set(len(stopped))
-
-    def _note(self, done: Applied) -> None:
-        metrics.APPLIED.labels(self.service).inc(done.applied)
-        metrics.SKIPPED.labels(self.service, "known").inc(done.skipped)
-        metrics.SKIPPED.labels(self.service, "unhandled").inc(done.unhandled)
-        metrics.DEAD_LETTERED.labels(self.service).inc(done.dead)
-        metrics.PARKED.labels(self.service).inc(done.parked)
-        if done.dead or done.parked:
-            _log.warning("records became dead letters", count=done.dead, parked=done.parked)
-        if len(done.emitted) > _LOGGED_DECISIONS:
-            kinds = Counter(event.type for event in done.emitted)
-            _log.info("decided much", decisions=len(done.emitted), types=dict(kinds))
-            return
-        for event in done.emitted:
-            _log.info(
-                "decided", type=event.type, event_id=event.id, job_id=event.correlation_id, subject=event.subject,
-                sequence=event.sequence, causation_id=event.causation_id, trace_id=event.traceparent.split("-")[1],
-            )  # fmt: skip
 
 
 class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]

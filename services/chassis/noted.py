@@ -1,0 +1,31 @@
+"""What a batch's transaction did, in metrics and in the log."""
+
+from collections import Counter
+
+from services.chassis import metrics
+from services.chassis.batch import Applied
+from services.chassis.logging import get_logger
+
+_log = get_logger(__name__)
+_LOGGED_DECISIONS = 20
+"""So many decisions of one transaction are logged one by one: a backlog would make a line for each of thousands."""
+
+
+def note(service: str, done: Applied) -> None:
+    """Count and log it."""
+    metrics.APPLIED.labels(service).inc(done.applied)
+    metrics.SKIPPED.labels(service, "known").inc(done.skipped)
+    metrics.SKIPPED.labels(service, "unhandled").inc(done.unhandled)
+    metrics.DEAD_LETTERED.labels(service).inc(done.dead)
+    metrics.PARKED.labels(service).inc(done.parked)
+    if done.dead or done.parked:
+        _log.warning("records became dead letters", count=done.dead, parked=done.parked)
+    if len(done.emitted) > _LOGGED_DECISIONS:
+        kinds = Counter(event.type for event in done.emitted)
+        _log.info("decided much", decisions=len(done.emitted), types=dict(kinds))
+        return
+    for event in done.emitted:
+        _log.info(
+            "decided", type=event.type, event_id=event.id, job_id=event.correlation_id, subject=event.subject,
+            sequence=event.sequence, causation_id=event.causation_id, trace_id=event.traceparent.split("-")[1],
+        )  # fmt: skip
