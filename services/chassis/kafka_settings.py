@@ -1,14 +1,29 @@
 """Settings of the security of Kafka's listeners, the same for services and commands; what cannot work is refused in words."""
 
+import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.chassis.cluster import Cluster, Mechanism, Protocol, Security
 
 _PREFIX = "NEUROWEAVER_KAFKA_"
+
+
+_PLACE = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:,\[\]]+)(:\d{1,5})?")
+
+
+def _places(addresses: str) -> str:
+    for place in addresses.split(","):
+        if not _PLACE.fullmatch(place.strip()):
+            raise ValueError(f"{place.strip()!r} is no host:port; several of them are separated by commas")
+    return addresses
+
+
+Bootstrap = Annotated[str, AfterValidator(_places)]
+"""A setting that names brokers: host:port list."""
 
 
 class KafkaSettings(BaseSettings):

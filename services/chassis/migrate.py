@@ -196,16 +196,16 @@ def main(service: str) -> int:
         asyncio.run(migrate(ServiceSettings(), service))
     except Exception as error:
         traceback.print_exc()
-        print(cause(error))  # noqa: T201
+        print(described(cause(error)))  # noqa: T201
         return 1
     return 0
 
 
-def cause(error: BaseException) -> str:
-    """What the server said where there is a server's word in it, without SQLAlchemy's statement and hints."""
+def cause(error: BaseException) -> BaseException:
+    """The server's own error where SQLAlchemy wraps one, without its statement and hints."""
     if isinstance(error, DBAPIError) and error.orig is not None:
-        error = error.orig.__cause__ or error.orig
-    return described(error)
+        return error.orig.__cause__ or error.orig
+    return error
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@ from pydantic import Field
 
 from services.chassis.cluster import Cluster
 from services.chassis.database import DatabaseUrl, ServerUrl, with_name
-from services.chassis.kafka_settings import KafkaSettings
+from services.chassis.kafka_settings import Bootstrap, KafkaSettings
 from services.chassis.retention.policy import RetentionSettings
 
 
 class ServiceSettings(KafkaSettings):
     """What every service needs to know of its surroundings. Everything binds to loopback unless told otherwise."""
 
-    kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="host:port list of the Kafka cluster.")
+    kafka_bootstrap: Bootstrap = Field(default="127.0.0.1:9092", description="host:port list of the Kafka cluster.")
     database_url: ServerUrl = Field(
         default="postgresql://postgres@127.0.0.1:5432/postgres",
         description="PostgreSQL server; each service uses its own database neuroweaver_<service> on it.",

@@ -15,6 +15,7 @@ from services.chassis.devstack.process import ServerFailure
 from services.chassis.devstack.state import HomeUnusable, StackBusy, UnreadableState
 from services.chassis.identity.metadata import NoIdentity
 from services.chassis.log import LogStands, UnknownTopic
+from services.chassis.migrate import cause
 from services.chassis.reach import Unreachable
 from services.chassis.replay.checks import Refused as ReplayRefused
 from services.chassis.replay.restore import NotRestored
@@ -51,6 +52,8 @@ _OWN = (
     Unusable,
     NoPyarrow,
 )
+_REFUSED = ("28", "3D", "42501")
+"""SQLSTATE: who we are, which database we want, what we may."""
 _SECRETS = ("password", "url")
 _NO_ANSWER = (ConnectionError, TimeoutError, socket.gaierror)
 
@@ -69,8 +72,8 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
         return Exit.FAILED, str(error)
     if isinstance(error, Unreachable):
         return Exit.UNREACHABLE, str(error)
-    if isinstance(error, asyncpg.PostgresError) and not is_surroundings(error):
-        return Exit.FAILED, f"the database refuses: {described(error)}; see `neuroweaver doctor`"
+    if isinstance(refused := cause(error), asyncpg.PostgresError) and (refused.sqlstate or "").startswith(_REFUSED):
+        return Exit.FAILED, f"the database refuses: {described(refused)}; see `neuroweaver doctor`"
     if is_surroundings(error):
         remedy = "see `neuroweaver doctor`"
         return Exit.UNREACHABLE, f"the broker or the database does not answer: {described(error)}; {remedy}"

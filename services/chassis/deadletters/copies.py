@@ -23,6 +23,7 @@ from services.chassis.deadletters.rows import headers_of
 from services.chassis.health import Health
 from services.chassis.logging import get_logger
 from services.chassis.publisher import make_producer, stop_quietly
+from services.chassis.reach import start
 from services.chassis.records import Place, name_shown, named
 from services.chassis.surroundings import described, is_surroundings, wait_or_stop
 
@@ -131,7 +132,7 @@ class Copies:
         while not stop.is_set():
             producer = make_producer(self.cluster, f"neuroweaver-{self.service}-dead-letters", idempotent=False)
             try:
-                await producer.start()
+                await start(producer, self.cluster)
                 while not stop.is_set():
                     await self.look(producer, stop)
                     self._report()

@@ -8,14 +8,14 @@ from pydantic import Field, model_validator
 from services.chassis.cache import CacheSettings
 from services.chassis.cluster import Cluster
 from services.chassis.database import ServerUrl
-from services.chassis.kafka_settings import KafkaSettings
+from services.chassis.kafka_settings import Bootstrap, KafkaSettings
 
 
 class DevStackSettings(KafkaSettings, CacheSettings):
     """Read from `NEUROWEAVER_*`. An address given for Kafka or PostgreSQL means: use that server, start none."""
 
     home: Path = Field(default=Path("var/stack"), description="Folder for the stack's data, logs and state file.")
-    kafka_bootstrap: str | None = Field(default=None, description="host:port list of a running Kafka cluster.")
+    kafka_bootstrap: Bootstrap | None = Field(default=None, description="host:port list of a running Kafka cluster.")
     database_url: ServerUrl | None = Field(default=None, description="URL of a running PostgreSQL server.")
     java: Path | None = Field(
         default=None, description="A Java 17 or later to run Kafka on: `java` itself or a JAVA_HOME; null: the bundled one."

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 from aiokafka.errors import KafkaConnectionError
 from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
 
 from services.chassis.devstack.process import ServerFailure
 from services.chassis.devstack.state import StackBusy
@@ -115,3 +117,17 @@ def test_known_failures_have_their_exit_code_and_unknown_ones_keep_their_traceba
     assert code == Exit.USAGE
     assert "NEUROWEAVER_HTTP_PORT=70000" in words
     assert explain(KeyError("a fault of ours")) is None
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_database_that_refuses_us_is_said_in_its_own_words(wrapped: bool) -> None:
+    refused: Exception = asyncpg.InvalidPasswordError('password authentication failed for user "u"')
+    if wrapped:
+        original = Exception("as SQLAlchemy wraps it")
+        original.__cause__ = refused
+        refused = DBAPIError("SELECT 1", {}, original)
+
+    code, words = explain(refused) or (None, "")
+
+    assert code is Exit.FAILED
+    assert words.startswith('the database refuses: InvalidPasswordError: password authentication failed for user "u"')
