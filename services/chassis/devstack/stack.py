@@ -107,9 +107,13 @@ class DevStack:
         """What makes the stack worthless while it runs: data that were removed under it, or a server that has ended."""
         if not self.holds_home:
             return f"{self.home} was removed or replaced while the stack ran in it, and what it held is lost"
-        for server in (self.kafka, self.postgres):
-            if server is not None and (reason := server.trouble()):
-                return f"{reason}; `neuroweaver down`, then `neuroweaver up`"
+        if self.kafka and (reason := self.kafka.trouble()):
+            return (
+                f"{reason}; `neuroweaver down`, then `neuroweaver up`, where each service says how to accept an empty log; or "
+                f"remove {self.home} as a whole in between to begin anew"
+            )
+        if self.postgres and (reason := self.postgres.trouble()):
+            return f"{reason}; `neuroweaver down`, then `neuroweaver up`, which makes the projections again from the log"
         return None
 
     def stop(self) -> None:
