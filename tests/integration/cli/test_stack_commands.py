@@ -65,7 +65,7 @@ def test_the_system_goes_up_is_examined_and_goes_down(neuroweaver: Command, monk
         assert {findings[check]["verdict"] for check in ("broker", "database", "HTTP")} == {"good"}
         migrated = neuroweaver("migrate", "orchestrator")
         assert migrated.returncode == Exit.OK
-        assert "orchestrator_0001" in migrated.stdout
+        assert "orchestrator_0" in migrated.stdout
 
         again = neuroweaver("up")
         assert again.returncode == Exit.FAILED
