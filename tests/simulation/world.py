@@ -418,11 +418,13 @@ class World:
         return True
 
     def calm(self) -> None:
-        """No faults any more: every partition has one member that knows it."""
+        """No faults any more: nobody is frozen, and every partition has one member that knows it."""
         self.weather.faulty = False
         self.story.append(f"{self.clock.seconds:8.1f}  * calm")
         for service in self.services:
             service.notice_partitions()
+            for process in service.processes:
+                process.frozen_until = 0.0
             for partition in sorted(self.log.ends(service.topics)):
                 having = [process for process in service.processes if process.member.has(partition)]
                 for process in having[1:]:
