@@ -96,19 +96,11 @@ class World:
         self.happened: dict[str, int] = {}
         self._ids = 0
         self.fault: Exception | None = None
-
-        def service(name: str, domain: Any, topics: tuple[Any, ...], *, executes: bool = False) -> Service:
-            ahead = timedelta(seconds=self.chance.choice((0, 0, -7200, -13, 13, 7200)))
-            database = Database(WrongClock(self.clock, ahead), rules)
-            names = tuple(topic.name for topic in topics)
-            effects = WorkEffects() if executes else None
-            return Service(name, domain, effects, names, database, self.log, self.weather, executes)
-
         self.services = [
-            service("orchestrator", JobDomain(POLICY), (REQUESTS, JOBS)),
-            service("trainer", ExecutorDomain("trainer"), (JOBS,), executes=True),
-            service("feedback", ExecutorDomain("feedback"), (JOBS,), executes=True),
-            service("registry", RegistryDomain(), (JOBS, MODELS), executes=True),
+            self.service("orchestrator", JobDomain(POLICY), (REQUESTS, JOBS)),
+            self.service("trainer", ExecutorDomain("trainer"), (JOBS,), executes=True),
+            self.service("feedback", ExecutorDomain("feedback"), (JOBS,), executes=True),
+            self.service("registry", RegistryDomain(), (JOBS, MODELS), executes=True),
         ]
         self.jobs: dict[str, Event] = {}
         self.to_come = self.chance.randint(1, 3)
@@ -116,6 +108,14 @@ class World:
         """Verify or rebuild under way, by service."""
         self.losses = 1 if self.chance.random() < 0.3 else 0
         self.raises = self.chance.randint(0, 2)
+
+    def service(self, name: str, domain: Any, topics: tuple[Any, ...], *, executes: bool = False) -> Service:
+        """A service with a database of its own, whose clock is as it is."""
+        ahead = timedelta(seconds=self.chance.choice((0, 0, -7200, -13, 13, 7200)))
+        database = Database(WrongClock(self.clock, ahead), self.rules)
+        names = tuple(topic.name for topic in topics)
+        effects = WorkEffects() if executes else None
+        return Service(name, domain, effects, names, database, self.log, self.weather, executes)
 
     # -- what outsiders do ------------------------------------------------------------------------------------------------
     def new_id(self) -> str:
@@ -385,7 +385,7 @@ class World:
         if not task.done and not task.ready():
             return False
         if not task.done:
-            with suppress(ConnectionError):
+            with suppress(ConnectionError, TimeoutError):
                 task.go_on()
         if task.done:
             del self.operators[name]
