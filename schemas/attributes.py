@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from schemas.base import in_calendar
+from schemas.base import FIRST_YEAR, LAST_YEAR
 from schemas.json_text import UNSTORABLE, NoJson, Parsed, parse
 
 PREFIX = "neuroweaver."
@@ -100,7 +100,7 @@ def _structured(value: bytes) -> Attributes:
 
 def _add(found: Attributes, name: str, text: str) -> None:
     limit = SUBJECT_LIMIT if name == "subject" else ATTRIBUTE_LIMIT
-    if name in ("type", "specversion", "time") and (quoted := _QUOTED.fullmatch(text)):
+    if '"' in text and name in ("type", "specversion", "time") and (quoted := _QUOTED.fullmatch(text)):
         text = quoted[1]  # as serializers write that turn every header into JSON
     found.given[name] = text
     if len(text) > limit:
@@ -135,9 +135,10 @@ def time_of(text: str | None) -> datetime | None:
     """An RFC 3339 time in UTC, in either case, with any number of digits; None for what is none, or at the ends of the calendar."""
     try:
         time = datetime.fromisoformat((text or "").strip().upper())
-        return None if time.tzinfo is None else in_calendar(time).astimezone(UTC)
-    except ValueError:
+        found = time.astimezone(UTC) if time.tzinfo else None
+    except (ValueError, OverflowError):
         return None
+    return found if found and FIRST_YEAR <= found.year <= LAST_YEAR else None
 
 
 class Spellings:

@@ -21,6 +21,8 @@ _LONGEST_INTEGER = 300
 """Digits of an integer at most; Python and JSON parsers of others refuse numbers far longer than a double."""
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_NAME = re.compile(rb'"([^"]*)"\s*:')
+_SEARCHED_BYTES = 64 * 1024
 _SUSPECT = (b"\\u", b"\x00", b"\xed", b"\xef\xbb\xbf")
 """Without these, JSON text holds no NUL and no lone surrogate, and is UTF-8 without a mark of its order."""
 _CONFLUENT_HEAD = 5
@@ -57,13 +59,14 @@ def parse(text: bytes, *, doubled: bool = False) -> Parsed:
     """
     if len(text) > READ_BYTES:
         raise NoJson(f"the value has {len(text)} bytes, and up to {READ_BYTES} are read; refer to data, do not send it")
+    looked = doubled and _may_repeat(text)
     twice = _Twice()
     parts = text.count(b"{") + text.count(b"[")
     try:
         if parts <= DEPTH_LIMIT and not any(sign in text for sign in _SUSPECT):
             try:
                 return Parsed(
-                    _decoder(_PLAIN, twice if doubled else None).decode(text.decode()),
+                    _decoder(_PLAIN, twice if looked else None).decode(text.decode()),
                     True,
                     tuple(twice.names),
                     tuple(twice.contradicting),
@@ -75,7 +78,7 @@ def parse(text: bytes, *, doubled: bool = False) -> Parsed:
             text = text[_CONFLUENT_HEAD:]
         decoded = text.decode(json.detect_encoding(text), "surrogatepass")
         return Parsed(
-            _decoder(_ANY, twice if doubled else None).decode(decoded),
+            _decoder(_ANY, twice if looked else None).decode(decoded),
             False,
             tuple(twice.names),
             tuple(twice.contradicting),
@@ -87,6 +90,14 @@ def parse(text: bytes, *, doubled: bool = False) -> Parsed:
         raise NoJson(f"the value is no JSON that can be read ({error}); send flatter JSON") from None
     except ValueError as error:
         raise NoJson(f"the value is no JSON ({error}); send UTF-8 JSON") from None
+
+
+def _may_repeat(text: bytes) -> bool:
+    """Whether a name may stand twice in an object, or a number be none, told without reading the objects."""
+    if b"\\" in text or b"NaN" in text or b"Infinity" in text or not text.isascii() or len(text) > _SEARCHED_BYTES:
+        return True
+    names = _NAME.findall(text)
+    return len(set(names)) < len(names)
 
 
 def _flattened(text: bytes) -> bytes:

@@ -200,6 +200,6 @@ class Fuzz:
             return json.dumps({**head, "data_base64": base64.b64encode(value).decode()}).encode()
         try:
             data = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return json.dumps({**head, "data_base64": base64.b64encode(value).decode()}).encode()
         return json.dumps({**head, "data": data}).encode()
