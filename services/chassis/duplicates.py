@@ -69,6 +69,15 @@ async def duplicates(connection: AsyncConnection, domain: Domain, decoded: Itera
     return found
 
 
+async def counted_instead(connection: AsyncConnection, domain: Domain, record: Record, event: Event) -> int | None:
+    """The offset of a later record that counts for `record`, which was withheld when that one was applied; None for none."""
+    if exempt(domain, event):
+        return None
+    entry = Entry(event.source, event.id, identity(record, event), place_of(record), appended_at(record))
+    counts = (await store.enter_inbox(connection, [entry]))[entry.identity]
+    return counts.offset if counts.offset > record.offset and repeats(counts, entry.sighting) else None
+
+
 def _left(counts: Sighting, entries: Sequence[Entry], found: set[Place]) -> Sequence[Entry]:
     """What follows from the record that counts for the first of `entries`: duplicates are put into `found`; returns what is left,
     from the first one on that counts anew, because the window is over."""

@@ -20,10 +20,11 @@ from services.chassis.batch import Applied, fold_all
 from services.chassis.deadletters import rows
 from services.chassis.deadletters.parking import key_name
 from services.chassis.deadletters.rows import DeadLetter, Letter, Waiting
+from services.chassis.duplicates import counted_instead
 from services.chassis.effects import Effects
 from services.chassis.isolation import fault_of
 from services.chassis.publisher import outside_event
-from services.chassis.records import Partition, Place, event_in, named
+from services.chassis.records import Partition, Place, event_in, named, place_of
 from services.chassis.surroundings import is_surroundings
 
 
@@ -68,25 +69,30 @@ async def discard(engine: AsyncEngine, handling: Handling, place: Place, reason:
     Raises as `retry` does.
     """
     async with _locked(engine, place) as (connection, letter):
-        fact = RecordDiscarded(
-            service=handling.service,
-            topic=letter.topic,
-            partition=letter.partition,
-            offset=letter.offset,
-            appended_at=letter.appended_at,
-            event_type=letter.event_type,
-            event_id=letter.event_id,
-            error=letter.error,
-            reason=reason,
-            discarded_by=discarded_by,
-        )
-        event = outside_event(
-            handling.domain.source, fact, correlation_id=letter.correlation_id or named(place), subject=named(place)
-        )
-        await store.fill_outbox(connection, [event])
-        await rows.give_up(connection, place, reason, discarded_by)
-        await rows.flag(connection, place[:2])
+        await _give_up(connection, handling, letter, reason, discarded_by)
     return await _outcome(engine, handling, place[:2], [], None)
+
+
+async def _give_up(connection: AsyncConnection, handling: Handling, letter: Letter, reason: str, discarded_by: str) -> None:
+    place = place_of(letter)
+    fact = RecordDiscarded(
+        service=handling.service,
+        topic=letter.topic,
+        partition=letter.partition,
+        offset=letter.offset,
+        appended_at=letter.appended_at,
+        event_type=letter.event_type,
+        event_id=letter.event_id,
+        error=letter.error,
+        reason=reason,
+        discarded_by=discarded_by,
+    )
+    event = outside_event(
+        handling.domain.source, fact, correlation_id=letter.correlation_id or named(place), subject=named(place)
+    )
+    await store.fill_outbox(connection, [event])
+    await rows.give_up(connection, place, reason, discarded_by)
+    await rows.flag(connection, place[:2])
 
 
 async def drain_free(engine: AsyncEngine, handling: Handling) -> None:
@@ -177,9 +183,13 @@ async def _try(engine: AsyncEngine, handling: Handling, place: Place, *, free: b
                 holding = await rows.blocking(connection, place[:2], letter.names | key_name(letter))
                 if (behind := min(holding.values())) < letter.offset:
                     raise NotNow(f"{named(place)} waits for {named((*place[:2], behind))}; retry or discard that one")
-            await _apply(connection, handling, letter)
-            await rows.remove(connection, place)
-            return None
+            later = await _apply(connection, handling, letter)
+            if later is None:
+                await rows.remove(connection, place)
+                return None
+            reason = f"the same event was sent again and counts since it was applied at offset {later}"
+            await _give_up(connection, handling, letter, reason, handling.domain.source)
+        raise NotNow(f"{named(place)} was given up: {reason}")
     except (NoSuchLetter, NotNow):
         raise
     except Unreadable as error:
@@ -193,11 +203,15 @@ async def _try(engine: AsyncEngine, handling: Handling, place: Place, *, free: b
     return place
 
 
-async def _apply(connection: AsyncConnection, handling: Handling, letter: Letter) -> None:
+async def _apply(connection: AsyncConnection, handling: Handling, letter: Letter) -> int | None:
+    """Apply the event in it; where a later record counts for it, which no replay would find out, return the offset of that one."""
     event = event_in(letter, handling.domain.handles)
     if isinstance(event, Unhandled):
-        return
-    await fold_all(connection, handling.domain, handling.effects, [(letter, event)], Applied())
+        return None
+    later = await counted_instead(connection, handling.domain, letter, event)
+    if later is None:
+        await fold_all(connection, handling.domain, handling.effects, [(letter, event)], Applied())
+    return later
 
 
 @asynccontextmanager

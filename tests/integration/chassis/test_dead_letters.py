@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.event import listen
 
-from schemas.envelope import encode
+from schemas.envelope import Unreadable, encode
 from schemas.topics import DISCARDS, REQUESTS
 from services.chassis import metrics, store
 from services.chassis.deadletters import handling, rows
@@ -19,7 +19,7 @@ from services.chassis.deadletters.handling import NoSuchLetter, NotNow, Retried,
 from services.chassis.deadletters.listing import LetterFilter, ListedLetter, find, page
 from services.chassis.deadletters.rows import Fault, LetterState
 from services.chassis.http import application
-from services.chassis.records import Place
+from services.chassis.records import Place, Record, event_in
 from services.chassis.replay import rebuild as replay
 from services.chassis.service import Service
 from tests.log import read_all
@@ -190,6 +190,32 @@ async def test_a_discard_is_a_fact_that_a_replay_and_a_service_with_an_empty_dat
             name: tally.order for name, tally in before.items()
         }
         assert await differences(toy) == 0
+
+
+async def test_a_retried_record_in_whose_place_a_repetition_counts_is_given_up_as_a_fact(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The release that read it first could not read it, and its sender has sent it again meanwhile."""
+    event = toy.requested("again")
+    unread: list[int] = []
+
+    def as_an_earlier_release(record: Record, handled: Any) -> Any:
+        if (record.key or b"").endswith(b"again") and not unread:
+            unread.append(record.offset)
+            raise Unreadable("an earlier release cannot read it")
+        return event_in(record, handled)
+
+    monkeypatch.setattr("services.chassis.batch.event_in", as_an_earlier_release)
+    async with toy.running():
+        await toy.send(event)
+        await until(lambda: toy.scalar("SELECT count(*) = 1 FROM dead_letter"))
+        await toy.send(event)
+        await until(lambda: decided(toy, 1))
+        (letter,) = await letters(toy)
+        with pytest.raises(NotNow, match="was given up: the same event was sent again"):
+            await retry(toy, letter.place)
+        assert await differences(toy) == 0
+        assert await toy.scalar("SELECT state FROM dead_letter") == "discarded"
 
 
 async def test_a_record_that_the_database_refuses_is_found_by_bisection(toy: Toy) -> None:
