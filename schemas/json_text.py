@@ -13,6 +13,10 @@ READ_BYTES = 4 * 2**20
 """So many bytes of a record are read at most; what is more is not parsed."""
 BATCH_BYTES = 32 * 2**20
 """A batch of records decompresses to so many bytes at most."""
+MOST_HEADERS = 500
+"""A record with more is not read."""
+BATCH_RECORDS = 100_000
+"""A batch has so many records at most: a few kilobytes of gzip can be millions."""
 DEPTH_LIMIT = 64
 """Levels of objects and lists within data at most: what is deeper could be read here and break a later reader."""
 FAULTS_AT_MOST = 50

@@ -66,12 +66,14 @@ def batch_of(
     base_offset: int = 0,
     timestamp: int = 1_700_000_000_000,
     attributes: int = 0,
+    last_delta: int | None = None,
 ) -> bytes:
-    """A whole batch; `payload` stands for what the records would become."""
+    """A whole batch; `payload` stands for what the records would become, `last_delta` for the number of its last offset."""
     if payload is None:
         payload = b"".join(encoded_record(record, number) for number, record in enumerate(records))
+    last = len(records) - 1 if last_delta is None else last_delta
     body = struct.pack(
-        ">hiqqqhii", attributes | CODECS.index(codec), len(records) - 1, timestamp, timestamp, -1, -1, -1, len(records)
+        ">hiqqqhii", attributes | CODECS.index(codec), last, timestamp, timestamp, -1, -1, -1, len(records)
     ) + compressed(payload, codec)
     head = struct.pack(">qiibI", base_offset, 9 + len(body), 0, 2, calc_crc32c(body))
     return head + body

@@ -18,7 +18,7 @@ from schemas.generate.examples import EXAMPLES
 from schemas.generate.field_tables import Schema, description, field_table, references
 from schemas.generate.headers import DEAD_LETTER_HEADERS, HEADERS
 from schemas.generate.json_schema import event_schema
-from schemas.json_text import BATCH_BYTES, DEPTH_LIMIT, READ_BYTES
+from schemas.json_text import BATCH_BYTES, BATCH_RECORDS, DEPTH_LIMIT, MOST_HEADERS, READ_BYTES
 from schemas.requests import JobRequest
 from schemas.steps import EXECUTOR_OF, INPUTS_OF, OUTPUTS_OF, SERVICES
 from schemas.topics import CATALOGUE, EVENT_TYPES, TOPIC_OF, Topic
@@ -45,6 +45,8 @@ def contract_page() -> str:
         "request_parts": lambda: f"{REQUEST_PARTS:,}",
         "record_limit": lambda: _binary(READ_BYTES),
         "batch_limit": lambda: _binary(BATCH_BYTES),
+        "header_limit": lambda: f"{MOST_HEADERS:,}",
+        "batch_records": lambda: f"{BATCH_RECORDS:,}",
         "first_year": lambda: str(FIRST_YEAR),
         "last_year": lambda: str(LAST_YEAR),
         "services": lambda: ", ".join(SERVICES),

@@ -12,6 +12,8 @@ _XERIAL = b"\x82SNAPPY\x00"
 _XERIAL_HEAD = 16
 _LEAST_ROOM = 16 * 1024
 _GROWTH = 8
+_MEMBERS = 100
+"""Of a gzip stream, which is one where a producer wrote it. What is left of it is copied once for each."""
 
 
 class TooLarge(ValueError):
@@ -22,10 +24,12 @@ class TooLarge(ValueError):
 
 
 def gzip(payload: memoryview, bound: int) -> bytearray:
-    """RFC 1952, of one member or several. Raises TooLarge, zlib.error and EOFError."""
+    """RFC 1952, of one member or several. Raises TooLarge, ValueError, zlib.error and EOFError."""
     out = bytearray()
     rest: bytes | memoryview = payload
-    while rest:
+    for _ in range(_MEMBERS):
+        if not rest:
+            return out
         member = zlib.decompressobj(wbits=31)
         out += member.decompress(rest, bound + 1 - len(out))
         if len(out) > bound or member.unconsumed_tail:
@@ -33,6 +37,8 @@ def gzip(payload: memoryview, bound: int) -> bytearray:
         if not member.eof:
             raise EOFError("the gzip stream ends before its end")
         rest = member.unused_data.lstrip(b"\x00")  # padding is allowed between members and behind the last
+    if rest:
+        raise ValueError(f"the gzip stream has more than {_MEMBERS} members")
     return out
 
 

@@ -14,7 +14,7 @@ from services.chassis.replay import rebuild as replay
 from services.cli.audit.export import export
 from services.cli.audit.verdict import verify_export
 from tests.log import read_all
-from tests.raw_batches import RawRecord, send_batch
+from tests.raw_batches import RawRecord, encoded_record, send_batch, varint
 from tests.toy import Toy, until
 
 PARTITION = 3
@@ -89,6 +89,35 @@ async def test_what_decompresses_beyond_the_bound_is_a_dead_letter_and_what_is_b
         assert f"up to {KEPT_BYTES} are read" in letter.error
         await until(lambda: service.health.ready, what=lambda: service.health.missing)
         assert (await replay.verify(toy.runtime().projection)).differences == 0
+
+
+async def test_offsets_that_a_sender_chose_pass_over_nobody(toy: Toy) -> None:
+    """A broker does not look at the offsets within a batch that is not compressed."""
+    kafka = toy.settings.kafka_bootstrap
+    async with toy.running() as service:
+        for number, deltas in enumerate([(0, 1_000_000), (0, 2**31 - 1), (1, 0), (0, 0), (0, -5)]):
+            first, second, behind = (asking(toy, f"{place}-{number}") for place in ("first", "second", "behind"))
+            payload = encoded_record(first, deltas[0]) + encoded_record(second, deltas[1])
+            await send_batch(kafka, REQUESTS.name, PARTITION, [first, second], payload=payload)
+            await send_batch(kafka, REQUESTS.name, PARTITION, [behind])
+        names = [f"{place}-{number}" for place in ("first", "second", "behind") for number in range(5)]
+        await until(lambda: answered(toy, *names), what=lambda: service.health.missing)
+        assert (await replay.verify(toy.runtime().projection)).differences == 0
+
+
+async def test_a_record_of_millions_of_headers_is_a_dead_letter(toy: Toy) -> None:
+    kafka = toy.settings.kafka_bootstrap
+    count = 5_000_000
+    body = b"\x00\x00\x00\x01\x01" + varint(count) + b"\x00\x01" * count
+    async with toy.running():
+        at = await send_batch(
+            kafka, REQUESTS.name, PARTITION, [RawRecord(None)], codec="gzip", payload=varint(len(body)) + body
+        )
+        await send_batch(kafka, REQUESTS.name, PARTITION, [asking(toy, "behind")])
+        await until(lambda: answered(toy, "behind"))
+        letter = await letter_at(toy, at)
+        assert letter is not None
+        assert "bytes, and up to" in letter.error
 
 
 async def test_any_key_is_handled_while_records_of_its_partition_are_held_up(toy: Toy) -> None:

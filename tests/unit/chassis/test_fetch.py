@@ -9,22 +9,23 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
-from aiokafka.errors import CorruptRecordException
 from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.attributes import UNREAD_HEADER
 from schemas.envelope import Unreadable, decode
-from schemas.json_text import BATCH_BYTES
+from schemas.json_text import BATCH_BYTES, BATCH_RECORDS, MOST_HEADERS
 from services.chassis.fetch.batches import UNREAD_RECORDS, Batches
 from services.chassis.fetch.decompress import CODECS as DECOMPRESS
 from services.chassis.fetch.decompress import TooLarge
 from services.chassis.fetch.parse import HEAD_SIZE, KEPT_BYTES
 from services.chassis.records import appended_at, name_bytes, name_kept, name_of_kept, name_shown
-from tests.raw_batches import CODECS, RawRecord, batch_of, compressed, encoded_record
+from tests.raw_batches import CODECS, RawRecord, batch_of, compressed, encoded_record, varint
 
 PLACE = TopicPartition("t", 0)
+_LARGE = 2**20
+"""So many bytes of payload are not parsed at once any more."""
 
 
 def fetched(raw: bytes, first: int = 0, aborted: list[tuple[int, int]] | None = None) -> tuple[list[Any], int]:
@@ -109,11 +110,58 @@ def test_a_wrong_checksum_is_said_of_every_record_and_the_bytes_are_kept() -> No
     assert (found[0].value, found[1].value, found[2].value) == (bytes(raw), None, b"three")
 
 
-def test_a_batch_whose_head_is_damaged_is_asked_for_again() -> None:
-    raw = bytearray(batch_of([RawRecord(b"one")]))
-    struct.pack_into(">i", raw, 23, 1_000_000)
-    with pytest.raises(CorruptRecordException):
-        fetched(bytes(raw))
+@pytest.mark.parametrize(("at", "value"), [(23, 1_000_000), (23, -7), (57, 1_000_000), (57, 0)])
+def test_for_a_batch_whose_head_is_damaged_one_record_stands_and_none_behind_it_is_passed_over(at: int, value: int) -> None:
+    raw = bytearray(batch_of([RawRecord(b"one"), RawRecord(b"two")]))
+    struct.pack_into(">i", raw, at, value)  # offsets and records that it says it has
+    found, end = fetched(bytes(raw))
+    assert [record.offset for record in found] == [0]
+    assert 1 <= end <= 2
+    assert "its head is damaged" in said(found[0])
+    found, end = fetched(bytes(raw) + batch_of([RawRecord(b"three")], base_offset=2))
+    assert [record.offset for record in found] == [0, 2]
+    assert end == 3
+
+
+def at_deltas(*deltas: int) -> dict[str, Any]:
+    """A batch whose records say that they lie so far from its base."""
+    records = [RawRecord(f"record {number}".encode()) for number in range(len(deltas))]
+    payload = b"".join(encoded_record(record, delta) for record, delta in zip(records, deltas, strict=True))
+    return {"records": records, "payload": payload}
+
+
+ODD_DELTAS = [(0, 0), (0, -5), (1, 0), (7,), (0, 3), (0, 2**31 - 1), (2**62,), (-1, 0, 1), (0, 1, 1)]
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize("odd_name", [False, True], ids=["plain", "odd"])
+@pytest.mark.parametrize("deltas", ODD_DELTAS)
+def test_a_sender_does_not_choose_the_offsets_of_its_records(deltas: tuple[int, ...], odd_name: bool, large: bool) -> None:
+    """A broker does not look at them where nothing is compressed."""
+    batch = at_deltas(*deltas)
+    size = _LARGE if large else 1
+    last = encoded_record(RawRecord(b"x" * size, [(b"\xff" if odd_name else b"n", None)]), deltas[0])
+    batch["payload"] = last + b"".join(
+        encoded_record(record, delta) for record, delta in zip(batch["records"][1:], deltas[1:], strict=True)
+    )
+    raw = batch_of(**batch, base_offset=10)
+    found, end = fetched(raw + batch_of([RawRecord(b"behind")], base_offset=10 + len(deltas)), first=10)
+    assert [record.offset for record in found] == list(range(10, 11 + len(deltas)))
+    assert end == 11 + len(deltas)
+    assert [record.value for record in found[1:-1]] == [record.value for record in batch["records"][1:]]
+    assert found[-1].value == b"behind"
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip"])
+def test_a_compacted_batch_keeps_its_gaps(codec: str) -> None:
+    found, end = fetched(batch_of(**at_deltas(1, 4, 6), last_delta=9, codec=codec))
+    assert ([record.offset for record in found], end) == ([1, 4, 6], 10)
+
+
+def test_offsets_that_fall_where_some_are_missing_are_not_guessed() -> None:
+    found, end = fetched(batch_of(**at_deltas(4, 1), last_delta=9))
+    assert ([record.offset for record in found], end) == (list(range(10)), 10)
+    assert "do not rise" in said(found[0])
 
 
 @pytest.mark.parametrize("codec", CODECS[1:])
@@ -174,12 +222,50 @@ def test_a_batch_of_very_many_records_that_cannot_be_read_does_not_become_as_man
     assert f"stands for {5000 - UNREAD_RECORDS} more" in said(found[-1])
 
 
+def test_a_batch_of_more_records_than_the_bound_is_not_opened() -> None:
+    count = BATCH_RECORDS + 1
+    found, end = fetched(batch_of([RawRecord(None)] * count, codec="gzip", payload=b""))
+    assert (len(found), end) == (UNREAD_RECORDS, count)
+    assert f"{count} records" in said(found[0])
+
+
+@pytest.mark.parametrize(("headers", "codec"), [(3_000_000, "gzip"), (500_000, "none"), (MOST_HEADERS + 1, "none")])
+def test_a_record_of_very_many_headers_is_not_read_and_its_neighbours_are(headers: int, codec: str) -> None:
+    body = b"\x00\x00\x02\x02k\x02v" + varint(headers) + b"\x00\x01" * headers
+    first, third = RawRecord(b"one", [(b"n", b"h")] * MOST_HEADERS), RawRecord(b"three")
+    payload = encoded_record(first, 0) + varint(len(body)) + body + encoded_record(third, 2)
+    raw = batch_of([first, first, third], payload=payload, codec=codec)
+    tracemalloc.start()
+    found, end = fetched(raw)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [record.value for record in found] == [b"one", b"v", b"three"]
+    assert (found[1].key, end) == (b"k", 3)
+    assert (f"{headers} headers" if len(body) <= KEPT_BYTES else f"{len(body)} bytes") in said(found[1])
+    assert peak < 4 * BATCH_BYTES
+
+
+def test_of_records_with_many_headers_no_more_are_handed_on_at_once_than_memory_holds() -> None:
+    record = RawRecord(b"", [(b"", None)] * MOST_HEADERS)
+    payload = b"".join(encoded_record(record, number) for number in range(100))
+    whole = batch_of([record] * 100, payload=payload, codec="gzip")
+    batches = [struct.pack(">q", 100 * number) + whole[8:] for number in range(30)]
+    found, end = fetched(b"".join(batches))
+    assert 100 < len(found) == end < 2000
+
+
+def test_a_gzip_stream_of_very_many_members_is_not_read() -> None:
+    packed = compressed(encoded_record(RawRecord(b"one"), 0), "gzip") + compressed(b"", "gzip") * 200
+    found, _ = fetched(batch_of([RawRecord(b"one")], payload=packed, attributes=1))
+    assert "members" in said(found[0])
+
+
 def test_of_a_record_that_is_too_large_size_and_digest_are_kept_and_its_neighbours_are_read() -> None:
     records = [RawRecord(b"one"), RawRecord(b"x" * (KEPT_BYTES + 1), key=b"k"), RawRecord(b"three")]
     found, _ = fetched(batch_of(records, codec="zstd"))
     assert [record.value for record in found] == [b"one", None, b"three"]
     assert found[1].key == b"k"
-    assert str(KEPT_BYTES + 2) in said(found[1])
+    assert f"up to {KEPT_BYTES} are read; of its value; {KEPT_BYTES + 1} bytes" in said(found[1])
 
 
 def test_well_compressed_batches_are_not_all_decompressed_at_once() -> None:
