@@ -99,7 +99,10 @@ async def apply_batch(
         if dead or failed:
             await connection.execute(store.NOTIFY, {"channel": store.OUTBOX_CHANNEL, "payload": ""})
         await store.move_positions(connection, done.positions)
-        for partition in {*flagged, *(place[:2] for place in failed)}:
+        for partition in {
+            *flagged,
+            *(place[:2] for place in failed),
+        } & done.positions.keys():  # only under its position's lock
             await rows.flag(connection, partition)
     done.dead += len(dead)
     return done

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
@@ -38,7 +38,7 @@ from services.chassis.reach import start
 from services.chassis.records import Partition, Place, Record
 from services.chassis.seeking import bearings, own_gaps
 from services.chassis.settings import ServiceSettings
-from services.chassis.subscription import subscribe
+from services.chassis.subscription import Subscribed, subscribe
 from services.chassis.surroundings import Backoff, described, is_surroundings, pause_before, wait_or_stop
 
 _log = get_logger(__name__)
@@ -69,6 +69,8 @@ class Consumer:
     _cursors: dict[Partition, PartitionCursor] = field(default_factory=dict)
     """Of exactly the partitions that are assigned; empty while the group rebalances."""
     _epoch: int = 0
+    _subscription: int = 0
+    """Number of the subscription that has a say: one that did not end in time may go on for a while."""
     _subscriber: BatchSubscriber | None = None
     _offsets: Offsets = field(default_factory=Offsets)
     _lag: LagWatch = field(init=False)
@@ -98,7 +100,7 @@ class Consumer:
                 await wait_or_stop(stop, backoff.next())
                 continue
             broker, self._subscriber = subscribe(
-                self.settings, self.service, client_id, self.topics, self.handle, _Assignment(self)
+                self.settings, self.service, client_id, self.topics, _Subscription(self, self._subscription)
             )
             try:
                 await start(broker, self.settings.cluster)
@@ -127,6 +129,7 @@ class Consumer:
         except (TimeoutError, KafkaError, OSError) as error:
             _log.warning("consumer did not leave its group in time", error=described(error))
         self._subscriber = None
+        self._subscription += 1
         self.revoked()
         self._revoked_at = None
 
@@ -147,6 +150,11 @@ class Consumer:
         self._revoked_at = time.monotonic()
         self._offsets.forget()
 
+    def lost(self) -> None:
+        """The client took records of some partition and did not hand them over: all are sought anew."""
+        self._epoch += 1
+        self._cursors = {partition: cursor.lost(self._epoch) for partition, cursor in self._cursors.items()}
+
     def unsought(self) -> list[Partition]:
         """Assigned partitions that stand nowhere yet."""
         return sorted(partition for partition, cursor in self._cursors.items() if cursor.state == "unsought")
@@ -159,6 +167,7 @@ class Consumer:
         if consumer is None:
             return
         groups = _by_partition(records)
+        judged = {partition: cursor.epoch for partition in groups if (cursor := self._cursors.get(partition))}
         metrics.CONSUMED.labels(self.service).inc(len(records))
         wait = 0.0
         try:
@@ -167,20 +176,21 @@ class Consumer:
             wait = self._failed(error)
         finally:
             self._epoch += 1
-            for partition, group in groups.items():
-                if cursor := self._cursors.get(partition):
-                    self._cursors[partition] = cursor.ended(group[-1].offset + 1, self._epoch)
+            for partition, epoch in judged.items():
+                if (cursor := self._cursors.get(partition)) and cursor.epoch == epoch:
+                    self._cursors[partition] = cursor.ended(groups[partition][-1].offset + 1, self._epoch)
         if wait:
             await asyncio.sleep(wait)
 
     async def _accept(self, consumer: AIOKafkaConsumer, groups: Groups) -> dict[Partition, int]:
         """The partitions whose records follow without a gap, each with its epoch; of the others nothing is applied.
 
-        From here on no cursor has a licence: if this poll fails, or any part of it, what comes next is a gap.
+        From here on no cursor has a licence: if the judgement fails, or any part of this poll, what comes next is a gap.
         """
         steps = {
             p: (cursor, cursor.step(group[0].offset)) for p, group in groups.items() if (cursor := self._cursors.get(p))
         }
+        self._cursors |= {partition: cursor.judged() for partition, (cursor, _) in steps.items()}
         jumps = {p: cursor.next_offset or 0 for p, (cursor, step) in steps.items() if step == "jump"}
         follow = {p for p, (_, step) in steps.items() if step == "next"} | await own_gaps(consumer, jumps)
         accepted: dict[Partition, int] = {}
@@ -217,6 +227,8 @@ class Consumer:
         `epochs` are those under which the records were accepted.
         """
         groups = {p: group for p, group in groups.items() if self._epoch_of(p) == epochs[p]}
+        if not groups:
+            return set(epochs)
         starts = {partition: self._cursors[partition].next_offset or 0 for partition in groups}
         with metrics.BATCH_SECONDS.labels(self.service).time():
             done = await apply_batch(
@@ -362,17 +374,34 @@ class Consumer:
         metrics.STOPPED.labels(self.service).set(len(stopped))
 
 
-class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Says what the group gives and takes, at once and without any I/O: aiokafka swallows what a listener raises."""
+class _Subscription(Subscribed):
+    """What comes of one subscription, while it is the consumer's: the client of one that did not end in time has no say any more.
 
-    def __init__(self, consumer: Consumer) -> None:
-        self._consumer = consumer
+    What the group gives and takes is said at once and without any I/O: aiokafka swallows what a listener raises.
+    """
+
+    def __init__(self, consumer: Consumer, number: int) -> None:
+        self._consumer, self._number = consumer, number
+
+    @property
+    def _ours(self) -> bool:
+        return self._consumer._subscription == self._number
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        self._consumer.revoked()
+        if self._ours:
+            self._consumer.revoked()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self._consumer.assigned(tuple(partition) for partition in assigned)
+        if self._ours:
+            self._consumer.assigned(tuple(partition) for partition in assigned)
+
+    async def handle(self, records: tuple[Record, ...]) -> None:
+        if self._ours:
+            await self._consumer.handle(records)
+
+    def lost(self) -> None:
+        if self._ours:
+            self._consumer.lost()
 
 
 def _by_partition(records: Iterable[Record]) -> dict[Partition, list[Record]]:

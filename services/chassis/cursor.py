@@ -4,10 +4,11 @@ A poll whose first record lies beyond the next offset means one of two things. E
 transaction's marker, aborted records): the jump is the log's own. Or records were taken from the client that were not
 applied: a poll that failed, or one that was on its way when another task sought. Only right after a seek by the polling
 task itself is the second impossible. So such a seek gives a licence to believe one jump, and the licence is withdrawn
-when a poll is accepted, before anything of it is applied: whatever becomes of that poll, the next jump is a gap.
+when a poll is about to be judged: whatever becomes of the judgement and of that poll, the next jump is a gap.
 
     unsought --sought--> sought --accept--> reading --applied--> reading
-    reading --ended, not all applied--> unsought
+    reading or sought --ended, not all applied--> unsought
+    reading or sought --lost--> unsought
     reading or sought --sought--> sought
     any --stopped--> stopped --due--> unsought
 """
@@ -65,6 +66,10 @@ class PartitionCursor:
             return "next"
         return "jump" if self.licence else "doubt"
 
+    def judged(self) -> "PartitionCursor":
+        """A poll is about to be judged, which may fail."""
+        return replace(self, licence=False)
+
     def accept(self, since: float) -> "PartitionCursor":
         """A poll that follows is about to be applied; its oldest record is of the time `since`."""
         return replace(self, state="reading", licence=False, waiting_since=since)
@@ -74,10 +79,13 @@ class PartitionCursor:
         return replace(self, state="reading", next_offset=end, licence=False, waiting_since=None, trouble=None)
 
     def ended(self, end: int, epoch: int) -> "PartitionCursor":
-        """A poll up to `end` is done with: where not all of it was applied, the partition must be sought anew."""
-        if self.state != "reading" or self.next_offset is None or self.next_offset >= end:
-            return self
-        return replace(self, epoch=epoch, state="unsought")
+        """A poll up to `end`, since whose judgement the partition was not sought, is done with: where not all of it was applied,
+        the partition must be sought anew."""
+        return self if self.next_offset is not None and self.next_offset >= end else self.lost(epoch)
+
+    def lost(self, epoch: int) -> "PartitionCursor":
+        """The client may have passed records that it did not hand over: the partition must be sought anew."""
+        return replace(self, epoch=epoch, state="unsought") if self.state in ("sought", "reading") else self
 
     def doubted(self, epoch: int) -> "PartitionCursor":
         """What was known of the log holds no more: the partition is to be sought as if it were new."""

@@ -6,10 +6,13 @@ every assigned partition. So records go through as they came, and positions and 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
 
-from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
@@ -28,12 +31,22 @@ _SASL: dict[Mechanism, type[SASLPlaintext | SASLScram256 | SASLScram512]] = {
     "PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512,
 }  # fmt: skip
 
-Handler = Callable[[tuple[Record, ...]], Awaitable[None]]
-
 _log = get_logger(__name__)
 _BEYOND_SESSION_MS = 5_000
 """A broker that does not answer is away after so much more than a session, which a request to join may last."""
 _PAUSE_SECONDS = 1.0
+
+
+class Subscribed(ConsumerRebalanceListener, ABC):  # type: ignore[misc]
+    """Who is told what comes of a subscription, besides what the group gives and takes."""
+
+    @abstractmethod
+    async def handle(self, records: tuple[Record, ...]) -> None:
+        """A poll, one at a time."""
+
+    @abstractmethod
+    def lost(self) -> None:
+        """A poll failed: the client may have passed records of any partition that it did not hand over."""
 
 
 def subscribe(
@@ -41,10 +54,9 @@ def subscribe(
     service: str,
     client_id: str,
     topics: Sequence[Topic],
-    handle: Handler,
-    listener: ConsumerRebalanceListener,
+    subscribed: Subscribed,
 ) -> tuple[KafkaBroker, BatchSubscriber]:
-    """A broker, not yet started, whose one subscriber hands each poll to `handle`, one at a time."""
+    """A broker, not yet started, whose one subscriber hands each poll to `subscribed`, one at a time."""
     survive_any_batch()
     broker = KafkaBroker(
         settings.cluster.address,
@@ -58,6 +70,8 @@ def subscribe(
         apply_types=False,
         logger=logging.getLogger("faststream"),
     )
+    told = broker.config.broker_config
+    told.builder = partial(_Client, subscribed.lost, **cast(Any, told.builder).keywords)
     subscriber = broker.subscriber(
         *(topic.name for topic in topics),
         batch=True,
@@ -69,7 +83,7 @@ def subscribe(
         batch_timeout_ms=settings.batch_timeout_ms,
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=settings.session_timeout_ms // 10,  # a member learns of a rebalance by the answer to one
-        listener=listener,
+        listener=subscribed,
         ack_policy=AckPolicy.MANUAL,
         parser=_raw,
         decoder=_records,
@@ -78,12 +92,33 @@ def subscribe(
     @subscriber
     async def poll(records: Any) -> None:  # FastStream builds a pydantic model from what a handler's annotations say
         try:
-            await handle(records)
+            await subscribed.handle(records)
         except Exception:  # FastStream would swallow it; what was not applied is a gap to the next poll, which seeks anew
             _log.exception("handling of a poll failed; it is read again", records=len(records))
             await asyncio.sleep(_PAUSE_SECONDS)
 
     return broker, subscriber
+
+
+class _Client(AIOKafkaConsumer):  # type: ignore[misc]
+    """aiokafka's consumer, which says when a poll fails.
+
+    It takes the records of one partition after the other and moves its positions; where one raises, what it took before is nobody's.
+    """
+
+    def __init__(self, lost: Callable[[], None], *topics: str, **options: Any) -> None:
+        super().__init__(*topics, **options)
+        self._lost = lost
+
+    async def getmany(self, *partitions: TopicPartition, timeout_ms: float = 0, max_records: int | None = None) -> Any:
+        """As aiokafka's."""
+        try:
+            return await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
+        except BaseException:
+            self._lost()
+            self._subscription._fetch_count = 0  # it would believe for ever that somebody polls, and never leave the group
+            self._subscription._last_fetch_ended = time.monotonic()
+            raise
 
 
 def _security(security: Security) -> BaseSecurity:

@@ -14,6 +14,7 @@ from sqlalchemy.event import listen
 from schemas.envelope import Unreadable, encode
 from schemas.topics import DISCARDS, REQUESTS
 from services.chassis import metrics, store
+from services.chassis.batch import apply_batch
 from services.chassis.deadletters import handling, rows
 from services.chassis.deadletters.handling import NoSuchLetter, NotNow, Retried, drain_free
 from services.chassis.deadletters.listing import LetterFilter, ListedLetter, find, page
@@ -264,6 +265,16 @@ async def test_a_partition_that_fails_by_and_large_stops_instead_of_becoming_dea
             await retry(toy, letter.place)
         assert await letters(toy) == []
         await until(lambda: decided(toy, 120))
+
+
+async def test_one_that_lost_its_partition_leaves_the_flag_to_the_one_that_has_its_lock(toy: Toy) -> None:
+    """Otherwise it takes back that records are withheld, in the transaction beside the one in which they begin to be."""
+    async with toy.engine.begin() as owner:
+        await owner.execute(store.INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
+    async with toy.engine.begin() as owner:
+        await store.lock_positions(owner, [(REQUESTS.name, 0)])
+        async with asyncio.timeout(30):
+            await apply_batch(toy.engine, toy.domain, None, {}, {}, failed={(REQUESTS.name, 0, 0): Fault("poison")})
 
 
 async def test_operators_see_retry_and_discard_over_http(toy: Toy) -> None:

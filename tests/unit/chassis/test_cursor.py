@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from services.chassis.cursor import PartitionCursor
 from services.chassis.identity.examine import Span, Standing, standing
@@ -62,7 +62,18 @@ def test_a_poll_that_was_not_all_applied_leaves_a_partition_that_must_be_sought(
     assert reading(7).ended(9, 3).state == "unsought"
     assert reading(7).applied(8).ended(9, 3).state == "unsought"
     assert reading(7).applied(9).ended(9, 3).state == "reading"
-    assert reading(7).sought(7, 3, by_poller=True).ended(9, 4).state == "sought"
+    assert PartitionCursor(epoch=1).sought(7, 2, by_poller=True).ended(9, 3).state == "unsought"
+    assert reading(7).stopped(POISON, 9.0, 3).ended(9, 4).state == "stopped"
+
+
+def test_the_licence_is_gone_as_soon_as_a_poll_is_judged_whether_that_succeeds_or_not() -> None:
+    assert PartitionCursor(epoch=1).sought(7, 2, by_poller=True).judged().step(9) == "doubt"
+
+
+def test_a_poll_that_the_client_lost_leaves_a_partition_that_must_be_sought_unless_it_stands() -> None:
+    assert reading(7).lost(3).state == "unsought"
+    assert PartitionCursor(epoch=1).sought(7, 2, by_poller=True).lost(3).state == "unsought"
+    assert reading(7).stopped(POISON, 9.0, 3).lost(4).state == "stopped"
 
 
 def test_trouble_is_counted_until_something_was_applied() -> None:
@@ -94,6 +105,7 @@ class Partition(RuleBasedStateMachine):
     The consumer's part is played as `Consumer` plays it: judge a poll, seek where it does not follow, apply in pieces.
     """
 
+    judge: Callable[[PartitionCursor], PartitionCursor] = staticmethod(PartitionCursor.judged)
     accept: Callable[[PartitionCursor], PartitionCursor] = staticmethod(lambda cursor: cursor.accept(0.0))
 
     def __init__(self) -> None:
@@ -105,6 +117,8 @@ class Partition(RuleBasedStateMachine):
         self.handled: list[int] = []
         """What is left to be applied of an accepted poll, and its epoch."""
         self.handled_epoch = 0
+        self.unsaid = False
+        """Whether the end of a poll was not noted."""
         self.assign()
 
     def assign(self) -> None:
@@ -147,6 +161,15 @@ class Partition(RuleBasedStateMachine):
             self.fetch_at = found[-1] + 1
             self.polls.append(found)
 
+    @precondition(lambda self: not self.polls and not self.handled)
+    @rule(most=st.integers(1, 4))
+    def getmany_loses_a_poll(self, most: int) -> None:
+        """It takes records and moves the client's position, and raises at another partition."""
+        self.poll(most)
+        self.polls = []
+        self.epoch += 1
+        self.cursor = self.cursor.lost(self.epoch)
+
     def seek_to(self, offset: int, by_poller: bool) -> None:
         self.epoch += 1
         self.fetch_at = offset
@@ -162,15 +185,21 @@ class Partition(RuleBasedStateMachine):
     # the polling task
 
     @precondition(lambda self: self.polls and not self.handled)
-    @rule(seek_fails=st.booleans())
-    def handle(self, seek_fails: bool) -> None:
+    @rule(fails=st.booleans())
+    def handle(self, fails: bool) -> None:
+        """Where the judgement fails, broker or database do not answer: no jump is judged, and nothing is sought."""
         poll = self.polls.pop()
-        step = self.cursor.step(poll[0])
-        if step == "next" or (step == "jump" and self.own(self.cursor.next_offset or 0)):
+        step, epoch = self.cursor.step(poll[0]), self.cursor.epoch
+        self.cursor = self.judge(self.cursor)
+        if step == "next" or (step == "jump" and not fails and self.own(self.cursor.next_offset or 0)):
             self.cursor = self.accept(self.cursor)
             self.handled, self.handled_epoch = poll, self.cursor.epoch
-        elif not seek_fails:
+            return
+        if not fails:
             self.seek(by_poller=True)
+        if self.cursor.epoch == epoch:
+            self.epoch += 1
+            self.cursor = self.cursor.ended(poll[-1] + 1, self.epoch)
 
     @precondition(lambda self: self.handled)
     @rule(count=st.integers(1, 4))
@@ -196,9 +225,17 @@ class Partition(RuleBasedStateMachine):
     def it_fails(self, said: bool) -> None:
         """Even what follows a failure may fail, as it did where a time-out had no text."""
         end, self.handled = self.handled[-1] + 1, []
-        if said:
+        self.unsaid = self.unsaid or not said
+        if said and self.still():
             self.epoch += 1
             self.cursor = self.cursor.ended(end, self.epoch)
+
+    @invariant()
+    def nobody_waits_for_a_seek_that_does_not_come(self) -> None:
+        if self.polls or self.handled or self.unsaid or self.cursor.state in ("unsought", "stopped"):
+            return
+        passed = range(max(self.cursor.next_offset or 0, self.begin), self.fetch_at)
+        assert not (waiting := self.readable & set(passed)), f"{waiting} were handed over, not applied, and are not sought"
 
     # the other task, other members, operators
 
@@ -236,6 +273,7 @@ def test_what_is_applied_has_no_gap_but_the_logs_own() -> None:
 class KeepsItsLicence(Partition):
     """The licence lasts until the accepted poll is applied."""
 
+    judge = staticmethod(lambda cursor: cursor)
     accept = staticmethod(lambda cursor: replace(cursor.accept(0.0), licence=cursor.licence))
 
 
@@ -265,12 +303,12 @@ def test_with_a_licence_that_lasts_a_poll_that_fails_without_a_rewind_is_lost() 
     partition = KeepsItsLicence()
     partition.records(4)
     partition.poll(2)
-    partition.handle(seek_fails=False)
+    partition.handle(fails=False)
     partition.poll(2)
-    partition.handle(seek_fails=False)
+    partition.handle(fails=False)
     partition.it_fails(said=False)
     partition.poll(2)
-    partition.handle(seek_fails=False)
+    partition.handle(fails=False)
     with pytest.raises(AssertionError, match=r"past \[0, 1\]"):
         partition.a_piece_is_applied(2)
 
@@ -281,7 +319,7 @@ def test_with_a_licence_from_any_task_a_poll_that_was_on_its_way_is_believed() -
     partition.fetch_at = 2
     partition.poll(2)
     partition.upkeep()
-    partition.handle(seek_fails=False)
+    partition.handle(fails=False)
     with pytest.raises(AssertionError, match=r"past \[0, 1\]"):
         partition.a_piece_is_applied(2)
 
@@ -292,7 +330,7 @@ def test_without_epochs_what_was_accepted_before_a_rebalance_is_applied_behind_w
     partition.position = 2
     partition.upkeep()
     partition.poll(2)
-    partition.handle(seek_fails=False)
+    partition.handle(fails=False)
     partition.position = 0
     partition.assign()
     partition.upkeep()
@@ -304,9 +342,9 @@ def test_without_a_look_at_the_logs_beginning_removed_records_are_passed_over() 
     partition = BelievesTheClient()
     partition.records(4)
     partition.poll(2)
-    partition.handle(seek_fails=False)
+    partition.handle(fails=False)
     partition.begin = 2
     partition.poll(2)
-    partition.handle(seek_fails=False)
+    partition.handle(fails=False)
     with pytest.raises(AssertionError, match=r"past \[0, 1\]"):
         partition.a_piece_is_applied(2)
