@@ -26,6 +26,8 @@ from services.chassis.records import Partition
 
 LOOK_SECONDS = 2.0
 _PATIENCE_SECONDS = 10.0
+_LOOKS = 3
+"""So many looks in a row must see that a log ends below what was read: a partition's new leader does not know its end at once."""
 _OTHER_LOGS: frozenset[Cause] = frozenset({"another log", "beyond the end", "gone", "unknown"})
 
 
@@ -57,6 +59,8 @@ class LogGuard:
     """Whether a look has succeeded."""
     _noted: tuple[Mapping[Partition, Standing], frozenset[Partition]] | None = None
     """What stands in the database, of which partitions."""
+    _beyond: Mapping[Partition, int] = field(default_factory=dict)
+    """How many looks in a row saw a partition's log end below what was read of it."""
     _lost: set[Partition] = field(default_factory=set)
     """Partitions whose removed records a metric tells."""
 
@@ -84,6 +88,8 @@ class LogGuard:
         mended = frozenset(p for p, why in stopped.items() if _is_mended(why, there[p], still.get(p)))
         self._known = True
         stops = all_standing(self.service, now, kept, found, spans)
+        self._beyond = {p: self._beyond.get(p, 0) + 1 for p, why in stops.items() if why.cause == "beyond the end"}
+        stops = {partition: why for partition, why in stops.items() if self._beyond.get(partition, _LOOKS) >= _LOOKS}
         lossy = frozenset(partition for partition in stops if partition[0] in LOSSY)
         return Found({partition: why for partition, why in stops.items() if partition not in lossy}, mended | lossy)
 

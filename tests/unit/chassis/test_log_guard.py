@@ -1,0 +1,50 @@
+"""What one look at the log may not decide alone."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from services.chassis import seeking, store
+from services.chassis.cursor import PartitionCursor
+from services.chassis.health import Health
+from services.chassis.identity import rows
+from services.chassis.identity.examine import Span
+from services.chassis.identity.guard import LogGuard
+from services.chassis.identity.metadata import FoundLog, FoundTopic
+
+PLACE = ("neuroweaver.requests", 0)
+
+
+async def test_a_log_that_ends_below_what_was_read_is_believed_when_it_is_seen_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A partition's new leader does not know at once how far readers may read."""
+    ends = iter([7, 7, 9, 7, 7, 7])
+
+    async def which_log(*_: object) -> FoundLog:
+        return FoundLog("cluster", {PLACE[0]: FoundTopic("topic", frozenset({0}), 1, 1)})
+
+    async def spans_of(*_: object) -> dict[tuple[str, int], Span]:
+        return {PLACE: Span(0, next(ends))}
+
+    async def nothing(*_: object) -> dict[Any, Any]:
+        return {}
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[None]:
+        yield
+
+    monkeypatch.setattr(seeking, "which_log", which_log)
+    monkeypatch.setattr(seeking, "spans_of", spans_of)
+    monkeypatch.setattr(rows, "kept", nothing)
+    monkeypatch.setattr(store, "positions", nothing)
+    guard = LogGuard("toy", [PLACE[0]], cast(Any, SimpleNamespace(connect=connect)), Health("toy", ()))
+    cursor = PartitionCursor(epoch=1).sought(9, 2, by_poller=True)
+    stopped = []
+    for _ in range(6):
+        guard._looked_at = float("-inf")
+        stopped.append(PLACE in (await guard.look(cast(Any, None), {PLACE: cursor})).stops)
+    assert stopped == [False, False, False, False, False, True]
