@@ -228,7 +228,7 @@ class Consumer:
         """
         groups = {p: group for p, group in groups.items() if self._epoch_of(p) == epochs[p]}
         if not groups:
-            return set(epochs)
+            return self._changed(epochs)
         starts = {partition: self._cursors[partition].next_offset or 0 for partition in groups}
         with metrics.BATCH_SECONDS.labels(self.service).time():
             done = await apply_batch(
@@ -244,7 +244,7 @@ class Consumer:
             else:
                 self._cursors[partition] = self._cursors[partition].applied(group[-1].offset + 1)
         self._report()
-        return {partition for partition, epoch in epochs.items() if self._epoch_of(partition) != epoch}
+        return self._changed(epochs)
 
     def _failed(self, error: Exception) -> float:
         """Say that a poll was not applied; returns the seconds to wait."""
@@ -306,6 +306,9 @@ class Consumer:
             error=why.reason,
         )
         self._report()
+
+    def _changed(self, epochs: Mapping[Partition, int]) -> set[Partition]:
+        return {partition for partition, epoch in epochs.items() if self._epoch_of(partition) != epoch}
 
     def _epoch_of(self, partition: Partition) -> int | None:
         cursor = self._cursors.get(partition)
