@@ -54,6 +54,8 @@ _OWN = (
 )
 _REFUSED = ("28", "3D", "42501")
 """SQLSTATE: who we are, which database we want, what we may."""
+_NOT_MIGRATED = ("42P01", "42703", "3F000")
+"""SQLSTATE: a table, a column or a schema that is not there."""
 _SECRETS = ("password", "url")
 _NO_ANSWER = (ConnectionError, TimeoutError, socket.gaierror)
 
@@ -72,8 +74,14 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
         return Exit.FAILED, str(error)
     if isinstance(error, Unreachable):
         return Exit.UNREACHABLE, str(error)
-    if isinstance(refused := cause(error), asyncpg.PostgresError) and (refused.sqlstate or "").startswith(_REFUSED):
-        return Exit.FAILED, f"the database refuses: {described(refused)}; see `neuroweaver doctor`"
+    if isinstance(refused := cause(error), asyncpg.PostgresError):
+        if (refused.sqlstate or "").startswith(_REFUSED):
+            return Exit.FAILED, f"the database refuses: {described(refused)}; see `neuroweaver doctor`"
+        if refused.sqlstate in _NOT_MIGRATED:
+            return (
+                Exit.FAILED,
+                f"the database lacks what this version needs: {described(refused)}; run `neuroweaver migrate`",
+            )
     if is_surroundings(error):
         remedy = "see `neuroweaver doctor`"
         return Exit.UNREACHABLE, f"the broker or the database does not answer: {described(error)}; {remedy}"

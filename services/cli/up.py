@@ -13,6 +13,7 @@ from services.chassis import topics
 from services.chassis.devstack import kept, state
 from services.chassis.devstack.process import open_log
 from services.chassis.devstack.stack import DevStack, running
+from services.chassis.health import Health
 from services.chassis.kafka_settings import overrides
 from services.chassis.logging import configure
 from services.chassis.retention.policy import RetentionSettings
@@ -75,11 +76,17 @@ async def _announce(stack: DevStack, services: Sequence[Service], address: str) 
         if clock() > complain_at:
             complain_at = clock() + _PATIENCE_SECONDS
             for service in services:
-                for name, reason in service.health.missing.items():
-                    err.print(f"{service.name} is not ready: {name}: {reason}", markup=False)
+                for words in _missing(service.health):
+                    err.print(f"{service.name} is not ready: {words}", markup=False, soft_wrap=True)
         await asyncio.sleep(0.05)
     print_addresses(stack.announce(address))
     say("Ctrl-C drains and stops everything; data stay")
+
+
+def _missing(health: Health) -> list[str]:
+    """What keeps a service from being ready; what is not known yet waits for that, and is said only where nothing else is."""
+    known = [f"{name}: {reason}" for name, reason in health.missing.items() if name in health.conditions]
+    return known or ([] if health.ready else ["it is starting"])
 
 
 async def _watch(stack: DevStack, services: Sequence[Service]) -> None:

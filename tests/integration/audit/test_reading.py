@@ -303,3 +303,7 @@ async def test_the_first_offset_at_a_moment_is_found_for_every_partition(kafka: 
     spans = await log.bounds(Cluster(kafka), [topic])
     assert await log.first_at(Cluster(kafka), spans, datetime(1, 1, 1, tzinfo=UTC)) == {(topic, 0): 0, (topic, 1): 0}
     assert await log.first_at(Cluster(kafka), spans, datetime(9999, 1, 1, tzinfo=UTC)) == {(topic, 0): 2, (topic, 1): 0}
+
+
+async def test_a_cluster_without_the_topics_has_no_bounds(kafka: str) -> None:
+    assert await log.bounds(Cluster(kafka), []) == {}

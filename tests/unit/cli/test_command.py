@@ -119,6 +119,19 @@ def test_known_failures_have_their_exit_code_and_unknown_ones_keep_their_traceba
     assert explain(KeyError("a fault of ours")) is None
 
 
+@pytest.mark.parametrize(
+    "error", [asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError]
+)
+def test_a_database_that_was_never_migrated_is_said_with_its_remedy(error: type[asyncpg.PostgresError]) -> None:
+    original = Exception("as SQLAlchemy wraps it")
+    original.__cause__ = error('relation "operational.position" does not exist')
+
+    code, words = explain(DBAPIError("SELECT 1", {}, original)) or (None, "")
+
+    assert code is Exit.FAILED
+    assert 'relation "operational.position" does not exist; run `neuroweaver migrate`' in words
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_database_that_refuses_us_is_said_in_its_own_words(wrapped: bool) -> None:
     refused: Exception = asyncpg.InvalidPasswordError('password authentication failed for user "u"')
