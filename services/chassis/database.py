@@ -85,8 +85,10 @@ class Database:
             try:
                 return await asyncpg.connect(url, timeout=seconds, **arguments)
             except (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched) as error:
+                if isinstance(error, TimeoutError) and not str(error):  # asyncpg's own says nothing
+                    error = TimeoutError(f"{server} opens no session in {self.name} within {seconds:g} s")
                 if len(self.servers) == 1:
-                    raise
+                    raise error
                 reasons.append(f"{server}: {described(error)}")
         raise ConnectionError(f"no server of the database can be used: {'; '.join(reasons)}")
 
