@@ -81,12 +81,17 @@ def _counting(requests: list[Heard], on: DecidedOn | None) -> Heard | None:
     A decision of an earlier release names its content by the event that led to it, which may be a repetition, or another event.
     """
     if on is None:
-        return requests[0] if requests else None
+        return _kept_whole(requests)
     contents = [request.content for request in requests if request.content == on.content]
     contents = contents or [request.content for request in requests if request.event_id == on.event_id]
     if not contents and on.content is None:
         contents = [request.content for request in requests]
-    return next((request for request in requests if request.content in contents[:1]), None)
+    return _kept_whole([request for request in requests if request.content in contents[:1]])
+
+
+def _kept_whole(requests: list[Heard]) -> Heard | None:
+    """The first that is kept whole: beyond them another says the same, but no longer all of it; the first where none is."""
+    return next((request for request in requests if request.wish is not None), requests[0] if requests else None)
 
 
 def _partition(request: Heard) -> tuple[str, int]:

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas.envelope import Event
@@ -91,10 +92,13 @@ REQUESTS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 2), st.integers(0, 9)), min_size=1, max_size=12
 )
 """Content, event id, partition, seconds."""
+BEYOND_THE_WHOLE = [(0, 0, 0, 0), (0, 1, 0, 0), (0, 2, 0, 0), (1, 0, 0, 0), (2, 0, 0, 0), (2, 0, 1, 0)]
+"""The last is decided on, and one partition has the same where requests are no longer kept whole."""
 
 
 @settings(max_examples=300, deadline=None)
 @given(REQUESTS, st.integers(0, 2), st.booleans(), st.booleans(), st.randoms())
+@example(BEYOND_THE_WHOLE, 1, True, True, Random(0))
 def test_any_order_gives_the_same_job(
     given_: Sequence[tuple[int, int, int, int]], partition: int, is_decided: bool, digest: bool, chance: Any
 ) -> None:
