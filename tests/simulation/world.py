@@ -18,7 +18,7 @@ from schemas.ids import root_traceparent
 from schemas.requests import JobCancelRequested, JobRequested
 from schemas.steps import Policy
 from schemas.topics import JOBS, MODELS, REQUESTS
-from services.chassis import batch, commands, consumer, duplicates, isolation, seeking, store, ticker
+from services.chassis import batch, commands, consumer, duplicates, isolation, noted, seeking, store, ticker
 from services.chassis.cluster import Cluster
 from services.chassis.executor import worker
 from services.chassis.executor.attempts import ExecutorDomain
@@ -501,7 +501,7 @@ class World:
             for target, name, value in (
                 (ids, "_RANDOM", random.Random(self.seed + 2)), (batch, "new_id", self.new_id), (commands, "new_id", self.new_id),
                 (consumer, "asyncio", asyncio), (isolation, "asyncio", asyncio), (ticker, "asyncio", asyncio),
-                (consumer, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
+                (consumer, "_log", silent), (noted, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
                 (consumer, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back),
                 (folding, "log", self.log), (seeking, "which_log", self.log.which), (batch, "take_in", take_in),
                 (duplicates, "INBOX_WINDOW", WINDOW), (store, "INBOX_WINDOW", WINDOW),
