@@ -172,7 +172,7 @@ def _address(job_id: str) -> str:
 
 
 def _is(known: JobRow, content: str) -> bool:
-    return known.state.wish is not None and known.state.wish.content == content
+    return known.state.content == content
 
 
 def _refuse_invalid(data: JobRequested, now: datetime) -> None:

@@ -34,7 +34,7 @@ class JobRow:
 
     @property
     def status(self) -> Status:
-        """A row that is found was requested, so it has a status."""
+        """A row that is found was requested or decided about, so it has a status."""
         return self.state.status or "requested"
 
 
@@ -75,13 +75,13 @@ class JobQueries:
     engine: AsyncEngine
 
     async def find(self, job_id: str) -> JobRow | None:
-        """The job; None where nobody requested it (facts about an unknown job make a row, but no job)."""
+        """The job; None where nobody requested it or decided about it (facts about an unknown job make a row, but no job)."""
         async with self.engine.connect() as connection:
             row = (await connection.execute(_FIND, {"job_id": job_id})).one_or_none()
         if row is None:
             return None
         state = JobState.stored(row[0])
-        return JobRow(job_id, state, row[1], row[2]) if state.wish else None
+        return JobRow(job_id, state, row[1], row[2]) if state.status else None
 
     async def now(self) -> datetime:
         """The clock by which everything about jobs is decided."""

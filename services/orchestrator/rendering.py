@@ -83,7 +83,7 @@ def _step_progress(state: JobState, step: PlannedStep, told: ProgressRow | None)
 def _fields(row: JobRow) -> dict[str, Any]:
     state = row.state
     accepted, cancel, ending = state.accepted, state.cancel, state.ending
-    sent = state.wish.request if state.wish else {}
+    sent = state.sent
     return {
         "job_id": row.job_id,
         "status": row.status,
@@ -91,7 +91,7 @@ def _fields(row: JobRow) -> dict[str, Any]:
         "pipeline": pipeline_name(state),
         "model": _text(sent.get("register_as")),
         "version": ending and ending.version,
-        "requested_at": state.wish and state.wish.at,
+        "requested_at": state.requested_at,
         "accepted_at": accepted and accepted.at,
         "ended_at": state.ended_at,
         "updated_at": row.updated_at,

@@ -54,7 +54,7 @@ class Jobs(AggregateType):
 
     def values(self, state: JobState) -> Mapping[str, Any]:
         """Query columns; of a request that is not valid, what can be read of it."""
-        sent = state.wish.request if state.wish else {}
+        sent = state.sent
         plan = state.accepted.plan if state.accepted else ()
         return {
             "status": state.status,
@@ -64,7 +64,7 @@ class Jobs(AggregateType):
             "version": state.ending.version if state.ending else None,
             "steps": len(plan) if plan else None,
             "steps_done": sum(state.completed(step.name) for step in plan) if plan else None,
-            "requested_at": state.wish.at if state.wish else None,
+            "requested_at": state.requested_at,
             "ended_at": state.ended_at,
         }
 
@@ -87,7 +87,7 @@ class JobDomain:
         data = event.data
         if not isinstance(data, JobEvent) or isinstance(data, StepProgressed) or len(data.job_id) > ATTRIBUTE_LIMIT:
             return ()
-        if isinstance(data, OwnEvent) and (event.source != SOURCE or event.sequence is None):
+        if isinstance(data, OwnEvent) and (event.source != self.source or event.sequence is None):
             return ()
         return (job_ref(data.job_id),)
 
@@ -115,7 +115,7 @@ def job_ref(job_id: str) -> Ref:
 
 def pipeline_name(state: JobState) -> str | None:
     """Name of the preset, or `explicit` for a list of steps; None for a request that names neither."""
-    pipeline = state.wish.request.get("pipeline", DEFAULT_PIPELINE) if state.wish else None
+    pipeline = state.sent.get("pipeline", DEFAULT_PIPELINE) if state.wish or state.accepted else None
     return EXPLICIT if isinstance(pipeline, list) else _text(pipeline)
 
 

@@ -4,7 +4,7 @@ Rule 2 of the design: each group below has one kind of writer. Facts of outsider
 a replay in another relative order than they reached the live service, so no group's fold reads another group.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -194,6 +194,25 @@ class JobState(State):
         if self.accepted:
             return "cancelling" if self.cancel else "running"
         return "requested" if self.wish else None
+
+    @property
+    def content(self) -> str | None:
+        """Digest of the request that counts, or that was decided on where that is not kept."""
+        known = self.wish or self.decided_on
+        return known.content if known else None
+
+    @property
+    def sent(self) -> Mapping[str, Any]:
+        """What was asked for, as sent; as it was accepted where that is not kept."""
+        if self.wish:
+            return self.wish.request
+        return self.accepted.request.model_dump(mode="json") if self.accepted else {}
+
+    @property
+    def requested_at(self) -> datetime | None:
+        """When it was asked for; where that is not kept, when the first decision fell that is."""
+        known = self.wish or self.accepted or self.rejected or self.ending
+        return known.at if known else None
 
     @property
     def ended_at(self) -> datetime | None:

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+from sqlalchemy import text
+
 from schemas.envelope import Event
 from schemas.requests import JobCancelRequested, JobRequested
 from schemas.topics import REQUESTS
@@ -53,6 +55,26 @@ async def test_an_accepted_request_is_the_request_although_another_lies_on_anoth
     assert await answers() == {(202, 409)}
     await the_log_says_the_same(orchestrator)
     assert await answers() == {(202, 409)}
+
+
+async def test_a_job_whose_request_is_not_kept_is_still_listed_shown_and_answered(orchestrator: Orchestrator) -> None:
+    """The decision carries the whole request, and a job remembers few requests of a flood."""
+    assert orchestrator.runtime is not None
+    request = orchestrator.request("without", requester="without")
+    before = (await orchestrator.http.post("/training/start", json=request)).json()
+    lost = "UPDATE job SET state = state - 'wish', requested_at = NULL, requester = NULL, model = NULL WHERE key = :job_id"
+    async with orchestrator.runtime.engine.begin() as connection:
+        await connection.execute(text(lost), {"job_id": request["job_id"]})
+    again = await orchestrator.http.post("/training/start", json=request)
+    other = await orchestrator.http.post("/training/start", json={**request, "priority": 1})
+    assert (again.status_code, other.status_code) == (202, 409)
+    assert again.json() == {**before, "requested_at": before["accepted_at"]}
+    assert (await orchestrator.http.get(f"/training/{request['job_id']}")).json()["request"]["requester"] == "without"
+    await orchestrator.http.post(f"/training/{request['job_id']}/cancel")
+    await until(lambda: orchestrator.status("without", "cancelled"))
+    listed = (await orchestrator.http.get("/training", params={"requester": "without"})).json()["items"]
+    assert [(job["job_id"], job["pipeline"]) for job in listed] == [(request["job_id"], before["pipeline"])]
+    assert (await rebuild(orchestrator.runtime.projection)).differences == 1
 
 
 async def test_an_event_id_that_is_used_again_is_another_event(orchestrator: Orchestrator) -> None:
