@@ -8,6 +8,7 @@ from schemas.topics import DISCARDS
 from services.chassis import log, store
 from services.chassis.cluster import Cluster
 from services.chassis.deadletters import rows
+from services.chassis.identity.metadata import ask_once
 from services.chassis.records import event_in
 
 
@@ -40,10 +41,15 @@ def _belongs_to_the_log_before(known: RecordDiscarded, accepted: LogAccepted) ->
 
 
 async def learn_discards(engine: AsyncEngine, cluster: Cluster, source: str) -> None:
-    """Note what the log says was given up and this database does not know. Raises the servers' errors."""
-    found = await read_discards(cluster, source)
-    if not found:
+    """Note what the log says was given up in partitions that exist and this database does not know.
+
+    Raises NoIdentity and the servers' errors.
+    """
+    given_up = await read_discards(cluster, source)
+    if not given_up:
         return
+    topics = (await ask_once(cluster, {discarded.topic for discarded in given_up})).topics
+    found = [one for one in given_up if one.topic in topics and one.partition in topics[one.topic].partitions]
     partitions = sorted({(discarded.topic, discarded.partition) for discarded in found})
     async with engine.begin() as connection:
         await connection.execute(store.INSERT_POSITION, [{"topic": topic, "partition": n} for topic, n in partitions])

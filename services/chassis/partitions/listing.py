@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.base import Frozen
 from services.chassis.identity.examine import Cause
-from services.chassis.partitions.reading import Reading, look, places
+from services.chassis.partitions.reading import Reading, places
 
 State = Literal["at its end", "behind", "stands"]
 
@@ -36,10 +36,9 @@ class PartitionView(Frozen):
 
 async def listed(engine: AsyncEngine, reading: Reading) -> list[PartitionView]:
     """All of them, in order. Raises NoIdentity and the servers' errors."""
-    now = await look(reading)
     async with engine.connect() as connection:
-        found = await places(connection, reading, now)
-    views = []
+        found = await places(connection, reading)
+    now, views = found.now, []
     for partition in sorted(now.spans.keys() | found.positions.keys()):
         position, span = found.positions.get(partition, 0), now.spans.get(partition)
         standing, said = found.standing.get(partition), found.said.get(partition)

@@ -50,16 +50,22 @@ class Places:
     """What the service itself says of partitions that stand, as of its last look."""
     standing: dict[Partition, Standing]
     """What stands now: the log's own reasons, else what the service says."""
+    now: LogNow
+    """The log that it is compared with."""
 
 
-async def places(connection: AsyncConnection, reading: Reading, now: LogNow) -> Places:
-    """Read it from the database."""
+async def places(connection: AsyncConnection, reading: Reading) -> Places:
+    """Read it from the database, then look at the log. Raises NoIdentity and the servers' errors.
+
+    Positions are read before ends: both only grow, so a position that lies beyond its end did so.
+    """
     known = await store.positions(connection)
     positions = {partition: offset for partition, offset in known.items() if partition[0] in reading.topics}
     kept, said = await rows.kept(connection), await rows.standing(connection)
+    now = await look(reading)
     found = all_standing(reading.service, positions, kept, now.found, now.spans)
     told = {p: one.standing for p, one in said.items() if one.standing.cause in ("record", "gap") and p in positions}
-    return Places(positions, kept, said, told | found)
+    return Places(positions, kept, said, told | found, now)
 
 
 def engine_of(reading: Reading) -> AsyncEngine:

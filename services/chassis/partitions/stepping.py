@@ -1,7 +1,8 @@
 """A partition that stands goes on because an operator says so: each such word is a fact on the log, with its reason.
 
 What a replay would have to know is in the fact: a record that was given up, a stretch that was not read, a log that was accepted.
-It is one transaction under the locks of the positions, so that the live consumer waits and then reads from the new place.
+It is one transaction under the locks of the positions, so that the live consumer waits and then reads from the new place; what
+stands is examined again under them, since a partition may have gone on meanwhile.
 """
 
 from pydantic import Field
@@ -17,7 +18,7 @@ from services.chassis.identity import rows
 from services.chassis.identity.examine import Standing
 from services.chassis.identity.moving import go_on_at, moves
 from services.chassis.log import LogStands
-from services.chassis.partitions.reading import LogNow, Places, Reading, look, places
+from services.chassis.partitions.reading import LogNow, Places, Reading, places
 from services.chassis.publisher import outside_event
 from services.chassis.records import Partition, Record, appended_at, event_in, named
 
@@ -41,16 +42,16 @@ class SteppedOver(Frozen):
 
 async def step_over(engine: AsyncEngine, reading: Reading, partition: Partition, reason: str, by: str) -> SteppedOver:
     """Let the service go on behind what the partition stands at. Raises NotStanding, CannotStepOver and the servers' errors."""
-    now = await look(reading)
     async with engine.connect() as connection:
-        before = await places(connection, reading, now)
-    record = await _record_at(reading, partition, before, now)
+        before = await places(connection, reading)
+    seen = _standing(reading, partition, before)
+    record = await _record_at(reading, partition, seen, before.now)
     fact: EventData
     async with engine.begin() as connection:
         await store.lock_positions(connection, sorted(before.positions))
-        found = await places(connection, reading, now)
-        standing = _standing(reading, partition, found, now)
-        if standing != before.standing.get(partition):
+        found = await places(connection, reading)
+        standing = _standing(reading, partition, found)
+        if (standing.cause, standing.offset) != (seen.cause, seen.offset):
             raise NotStanding(f"{_name(partition)} has moved meanwhile; look again with `neuroweaver partitions list`")
         match standing.cause:
             case "removed":
@@ -63,7 +64,7 @@ async def step_over(engine: AsyncEngine, reading: Reading, partition: Partition,
                 await store.move_positions(connection, {partition: record.offset + 1})
                 await letters.learn(connection, [fact.model_dump()])
             case _:
-                fact = await _accept(connection, reading, partition, standing, found, now, reason, by)
+                fact = await _accept(connection, reading, partition, standing, found, reason, by)
         await letters.flag(connection, partition)
         await rows.go_on(connection, [partition])
         await store.fill_outbox(
@@ -73,9 +74,9 @@ async def step_over(engine: AsyncEngine, reading: Reading, partition: Partition,
     return SteppedOver(topic=partition[0], partition=partition[1], fact=fact.type_name(), said=told(fact))
 
 
-def _standing(reading: Reading, partition: Partition, found: Places, now: LogNow) -> Standing:
+def _standing(reading: Reading, partition: Partition, found: Places) -> Standing:
     """What the partition stands at, which can be stepped over. Raises NotStanding and CannotStepOver."""
-    standing = found.standing.get(partition)
+    now, standing = found.now, found.standing.get(partition)
     if standing is None:
         if partition not in found.positions and partition not in now.spans:
             known = ", ".join(sorted({_name(place) for place in found.positions}))
@@ -97,10 +98,10 @@ def _standing(reading: Reading, partition: Partition, found: Places, now: LogNow
     return standing
 
 
-async def _record_at(reading: Reading, partition: Partition, found: Places, now: LogNow) -> Record | None:
+async def _record_at(reading: Reading, partition: Partition, standing: Standing, now: LogNow) -> Record | None:
     """The record that a partition stands at; None where it stands at none, or none can be read there."""
-    standing, span = found.standing.get(partition), now.spans.get(partition)
-    if standing is None or standing.cause != "record" or span is None:
+    span = now.spans.get(partition)
+    if standing.cause != "record" or span is None:
         return None
     try:
         async for chunk in log.read(reading.cluster, {partition: (standing.offset, span.end)}):
@@ -155,10 +156,10 @@ async def _accept(
     partition: Partition,
     standing: Standing,
     found: Places,
-    now: LogNow,
     reason: str,
     by: str,
 ) -> LogAccepted:
+    now = found.now
     moved = moves(partition, standing, found.positions, now.spans)
     for place, offset in moved.items():
         await _leave_no_letters(connection, place, first=offset or 0 if standing.cause == "beyond the end" else 0)

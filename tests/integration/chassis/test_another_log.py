@@ -1,14 +1,18 @@
 """A service reads on only in the log that it was reading, and only where nothing unread was removed; it says so and waits for a word."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from schemas.discards import RecordDiscarded
 from schemas.envelope import Event, encode
 from schemas.topics import DISCARDS, JOBS, PROGRESS, REQUESTS
+from services.chassis import log
+from services.chassis.deadletters import discards
 from services.chassis.log import bounds
 from services.chassis.metrics import REGISTRY
 from services.chassis.partitions.listing import PartitionView, listed
@@ -220,6 +224,54 @@ async def test_a_record_that_stops_its_partition_is_stepped_over_and_every_repla
         assert (await view(toy, place)).state == "at its end"
         assert (await replay.verify(service.projection)).differences == 0
     assert await facts(toy) == ["RecordDiscarded"]
+
+
+async def test_what_was_given_up_in_a_partition_that_is_gone_makes_no_position(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def given_up(partition: int) -> RecordDiscarded:
+        return RecordDiscarded(
+            service=toy.name, topic=REQUESTS.name, partition=partition, offset=7, appended_at=datetime.now(UTC), event_type=None,
+            event_id=None, error="broken", reason="broken", discarded_by="ada",
+        )  # fmt: skip
+
+    async def read(*_: Any) -> list[RecordDiscarded]:
+        return [given_up(0), given_up(99)]
+
+    async with toy.running():
+        monkeypatch.setattr(discards, "read_discards", read)
+        await discards.learn_discards(toy.engine, toy.settings.cluster, toy.domain.source)
+        assert await toy.scalar("SELECT array_agg(partition) = '{0}' FROM dead_letter")
+        assert await toy.scalar("SELECT count(*) = 0 FROM position WHERE partition = 99")
+
+
+async def test_a_partition_that_is_read_on_while_it_is_examined_does_not_stand_and_is_not_set_back(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However a service reads on between a look at its position and one at the log's end."""
+    asked = log.bounds
+    sent: list[str] = []
+
+    async def traffic(*given: Any) -> Any:
+        ends = await asked(*given)
+        sent.append(f"read-{len(sent)}")
+        await send(toy, toy.requested(sent[-1]))
+        await until(lambda: known(toy, len(sent)))
+        return ends
+
+    async def seen_too_short(*given: Any) -> Any:
+        monkeypatch.setattr(log, "bounds", asked)
+        return {place: (first, 0) for place, (first, _) in (await asked(*given)).items()}
+
+    async with toy.running():
+        monkeypatch.setattr(log, "bounds", traffic)
+        assert (await view(toy)).state != "stands"
+        with pytest.raises(NotStanding, match="does not stand"):
+            await goes_on(toy)
+        monkeypatch.setattr(log, "bounds", seen_too_short)
+        with pytest.raises(NotStanding, match="does not stand"):
+            await goes_on(toy)
+        assert (await view(toy)).state == "at its end"
 
 
 async def test_a_database_that_is_older_than_the_log_is_not_stepped_over_but_told_its_remedy(toy: Toy) -> None:
