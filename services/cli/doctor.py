@@ -9,20 +9,17 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import httpx
 import psutil
 
-from schemas.steps import SERVICES
 from services.chassis import topics
 from services.chassis.catalogue import Change
 from services.chassis.cluster import Cluster
 from services.chassis.devstack import jars, state
 from services.chassis.devstack.java import NoJava, find_java, java_version
-from services.chassis.devstack.ports import is_free
-from services.chassis.devstack.state import StackState
 from services.chassis.reach import obstacle
 from services.chassis.surroundings import described
 from services.cli.doctor_databases import databases
+from services.cli.doctor_http import dead_letters, http
 from services.cli.doctor_partitions import partitions
 from services.cli.finding import Finding
 from services.cli.settings import CliSettings
@@ -49,7 +46,7 @@ def examine(settings: CliSettings) -> list[Finding]:
             settings.database_url or (stack.database_url if stack else None),
             settings.home,
         ),
-        lambda: http(settings, stack),
+        lambda: http(settings, stack.http if stack else None),
         lambda: dead_letters(settings.http or (stack.http if stack else None)),
         lambda: disk("disk for data", settings.home, least=2, comfortable=8),
         lambda: disk("disk for the cache", settings.cache, least=1, comfortable=2),
@@ -57,7 +54,20 @@ def examine(settings: CliSettings) -> list[Finding]:
         processor,
         gpu,
     )
-    return [check() for check in checks]
+    return [_found(check) for check in checks]
+
+
+def _found(check: Callable[[], Finding]) -> Finding:
+    """What it finds; that it fails is a finding too, so that the others are still told."""
+    try:
+        return check()
+    except Exception as error:
+        return Finding(
+            check="doctor",
+            verdict="mend",
+            detail=f"a check failed: {described(error)}",
+            remedy="mend what it names, then again",
+        )
 
 
 def python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
@@ -152,60 +162,6 @@ def broker(cluster: Cluster | None) -> Finding:
     return Finding(check="broker", verdict="good", detail=f"{cluster} answers and has all topics")
 
 
-def http(settings: CliSettings, stack: StackState | None) -> Finding:
-    """Whether the services answer where they should, or could."""
-    address = settings.http or (stack.http if stack else None)
-    if address is not None:
-        try:
-            answer = httpx.get(f"{address.rstrip('/')}/api/v1/health/ready", timeout=_ANSWER_SECONDS)
-        except httpx.HTTPError as error:
-            remedy = "see `neuroweaver status` and the logs, or correct NEUROWEAVER_HTTP"
-            return Finding(check="HTTP", verdict="mend", detail=f"{address} does not answer: {_say(error)}", remedy=remedy)
-        if answer.status_code != 200:
-            detail = f"{address} answers but is not ready: {_missing(address)}"
-            return Finding(check="HTTP", verdict="mend", detail=detail, remedy="see `neuroweaver status`")
-        return Finding(check="HTTP", verdict="good", detail=f"{address} is ready")
-    if settings.http_port and not is_free(settings.http_port):
-        remedy = "stop what listens there, or set NEUROWEAVER_HTTP_PORT (0 takes a free port)"
-        return Finding(
-            check="HTTP", verdict="mend", detail=f"port {settings.http_port} is taken by another program", remedy=remedy
-        )
-    return Finding(check="HTTP", verdict="good", detail=f"port {settings.http_port or '0 (any)'} is free")
-
-
-def dead_letters(address: str | None) -> Finding:
-    """Whether a service that answers could not process something, or stopped at it."""
-    counts: dict[str, int] = {}
-    for service in SERVICES if address else ():
-        try:
-            answer = httpx.get(f"{address}/api/v1/dead-letters/{service}", params={"limit": 1}, timeout=_ANSWER_SECONDS)
-        except httpx.HTTPError:
-            continue
-        if answer.status_code == 200:
-            found = answer.json()["counts"]
-            counts[service] = sum(number for state, number in found.items() if state != "discarded")
-    waiting = ", ".join(f"{number} of {service}" for service, number in counts.items() if number)
-    if waiting:
-        remedy = "see `neuroweaver dlq list`; retry or discard them"
-        return Finding(check="dead letters", verdict="mend", detail=waiting, remedy=remedy)
-    detail = "none" if counts else "no service answers that could have some"
-    return Finding(check="dead letters", verdict="good", detail=detail)
-
-
-def _missing(address: str) -> str:
-    """What keeps the services from being ready."""
-    try:
-        detail = httpx.get(f"{address.rstrip('/')}/api/v1/health/detailed", timeout=_ANSWER_SECONDS).json()
-    except (httpx.HTTPError, ValueError):
-        return "it does not say why"
-    return "; ".join(
-        f"{service['name']}: {condition['name']}: {condition['reason']}"
-        for service in detail["services"]
-        for condition in service["conditions"]
-        if not condition["holds"]
-    )
-
-
 def disk(check: str, folder: Path, *, least: float, comfortable: float) -> Finding:
     """Free space, in GB, where a folder lies or will lie."""
     existing = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
@@ -262,7 +218,3 @@ def gpu() -> Finding:
             check="GPU", verdict="note", detail=f"nvidia-smi fails: {detail}", remedy="mend the driver to use the GPU"
         )
     return Finding(check="GPU", verdict="good", detail="; ".join(answer.stdout.strip().splitlines()))
-
-
-def _say(error: Exception) -> str:
-    return described(error, 300)

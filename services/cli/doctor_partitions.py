@@ -38,9 +38,8 @@ def _standing(cluster: Cluster, database_url: str, home: Path) -> tuple[list[str
     stands, unknown = [], []
     shared = {**overrides(cluster), "database_url": database_url, "home": home}
     for service in SERVICES:
-        reading = build(service, settings_of(service, **shared)).reading
         try:
-            views = asyncio.run(_look(reading))
+            views = asyncio.run(_look(build(service, settings_of(service, **shared)).reading))
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) not in _NOT_THERE_YET:
                 unknown.append(f"{service}: {described(error)}")

@@ -2,14 +2,19 @@
 
 import shutil
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from services.chassis.cluster import Cluster
 from services.chassis.devstack import jars
-from services.cli import doctor
+from services.cli import doctor, doctor_partitions
 from services.cli.doctor_databases import databases
+from services.cli.doctor_http import dead_letters, http
 from services.cli.settings import CliSettings
 
 _GB = 10**9
@@ -80,9 +85,67 @@ def test_a_port_that_another_program_holds_must_be_mended() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        finding = doctor.http(CliSettings(http=None, http_port=port), None)
+        finding = http(CliSettings(http=None, http_port=port), None)
     assert finding.verdict == "mend"
     assert str(port) in finding.detail
+
+
+@contextmanager
+def answering(answers: dict[str, str]) -> Iterator[int]:
+    """A server that knows a few paths; gives its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            said = answers.get(self.path)
+            self.send_response(200 if said else 404)
+            self.end_headers()
+            self.wfile.write((said or "{}").encode())
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+NOT_READY = (
+    """{"services": [{"name": "trainer", "conditions": [{"name": "relay", "holds": false, "reason": "no broker"}]}]}"""
+)
+
+
+@pytest.mark.parametrize("behind", ["/api/v1", "/api/v1/"])
+def test_an_address_that_is_more_than_the_base_is_said_with_what_it_should_be(behind: str) -> None:
+    with answering({"/api/v1/health/detailed": NOT_READY}) as port:
+        found = http(CliSettings(http=f"http://127.0.0.1:{port}{behind}"), None)
+        assert (found.verdict, "404" in found.detail, "the base address alone" in found.remedy) == ("mend", True, True)
+        assert "relay: no broker" in http(CliSettings(http=f"http://127.0.0.1:{port}/"), None).detail
+
+
+@pytest.mark.parametrize("said", ["[]", "no JSON", '{"services": 1}', '{"services": [{}]}'])
+def test_another_program_that_answers_is_told_apart_from_services_that_are_not_ready(said: str) -> None:
+    with answering({"/api/v1/health/detailed": said, "/api/v1/dead-letters/trainer": said}) as port:
+        address = f"http://127.0.0.1:{port}"
+        assert "not as our services do" in http(CliSettings(http=address), None).detail
+        assert "another program" in http(CliSettings(http=None, http_port=port), None).detail
+        assert dead_letters(address).verdict == "good"
+    with answering({"/api/v1/health/detailed": NOT_READY}) as port:
+        found = http(CliSettings(http=None, http_port=port), None)
+    assert "by services of ours, which are not ready: trainer: relay: no broker" in found.detail
+
+
+def test_a_check_that_fails_is_a_finding_and_the_others_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(*_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(doctor, "python", broken)
+    monkeypatch.setattr(doctor_partitions, "build", broken)
+    found = {one.check: one for one in doctor.examine(CliSettings(home=tmp_path, http=None, kafka_bootstrap=None))}
+    assert "TimeoutError" in found["doctor"].detail
+    assert "GPU" in found
+    looked = doctor_partitions.partitions(Cluster("127.0.0.1:1"), "postgresql://u@127.0.0.1:1/d", tmp_path)
+    assert (looked.verdict, "TimeoutError" in looked.detail) == ("note", True)
 
 
 def test_bf16_is_read_off_the_processor(tmp_path: Path) -> None:

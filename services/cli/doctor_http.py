@@ -1,0 +1,82 @@
+"""Doctor's look at the services over HTTP: whether they answer where they should, and what they could not process."""
+
+from typing import Any
+
+import httpx
+
+from schemas.steps import SERVICES
+from services.chassis.devstack.ports import LOOPBACK, is_free
+from services.chassis.surroundings import described
+from services.cli.finding import Finding
+from services.cli.settings import CliSettings
+
+_ANSWER_SECONDS = 8.0
+_BASE = "NEUROWEAVER_HTTP is the base address alone, such as http://127.0.0.1:8001"
+
+
+def http(settings: CliSettings, running: str | None) -> Finding:
+    """Whether the services answer where they should, or could; `running`: the address of the stack that runs."""
+    address = settings.http or running
+    if address is not None:
+        return _asked(address.rstrip("/"))
+    port = settings.http_port
+    if not port or is_free(port):
+        return Finding(check="HTTP", verdict="good", detail=f"port {port or '0 (any)'} is free")
+    remedy = "stop what listens there, or set NEUROWEAVER_HTTP_PORT (0 takes a free port)"
+    try:
+        conditions = _conditions(f"http://{LOOPBACK}:{port}")
+    except (httpx.HTTPError, ValueError):
+        detail = f"port {port} is taken by another program"
+        return Finding(check="HTTP", verdict="mend", detail=detail, remedy=remedy)
+    said = _not_held(conditions)
+    detail = f"port {port} is taken by services of ours, which are {f'not ready: {said}' if said else 'ready'}"
+    remedy = f"name them in NEUROWEAVER_HTTP=http://{LOOPBACK}:{port}, or {remedy}"
+    return Finding(check="HTTP", verdict="mend" if said else "note", detail=detail, remedy=remedy)
+
+
+def _asked(address: str) -> Finding:
+    """Whether the services at an address are ready."""
+    try:
+        said = _not_held(_conditions(address))
+    except httpx.HTTPError as error:
+        remedy = f"see `neuroweaver status` and the logs, or correct NEUROWEAVER_HTTP; {_BASE}"
+        detail = f"{address} does not answer as our services do: {described(error, 300)}"
+        return Finding(check="HTTP", verdict="mend", detail=detail, remedy=remedy)
+    except ValueError as error:
+        return Finding(check="HTTP", verdict="mend", detail=str(error), remedy=f"correct NEUROWEAVER_HTTP; {_BASE}")
+    if said:
+        detail = f"{address} answers but is not ready: {said}"
+        return Finding(check="HTTP", verdict="mend", detail=detail, remedy="see `neuroweaver status`")
+    return Finding(check="HTTP", verdict="good", detail=f"{address} is ready")
+
+
+def _conditions(address: str) -> list[tuple[str, dict[str, Any]]]:
+    """Every condition of every service at an address. Raises HTTPError, and ValueError for an answer that is not of ours."""
+    place = f"{address}/api/v1/health/detailed"
+    answer = httpx.get(place, timeout=_ANSWER_SECONDS).raise_for_status()
+    try:
+        return [(service["name"], one) for service in answer.json()["services"] for one in service["conditions"]]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{place} answers, but not as our services do") from error
+
+
+def _not_held(conditions: list[tuple[str, dict[str, Any]]]) -> str:
+    return "; ".join(f"{service}: {one['name']}: {one['reason']}" for service, one in conditions if not one["holds"])
+
+
+def dead_letters(address: str | None) -> Finding:
+    """Whether a service that answers could not process something, or stopped at it."""
+    counts: dict[str, int] = {}
+    for service in SERVICES if address else ():
+        place = f"{str(address).rstrip('/')}/api/v1/dead-letters/{service}"
+        try:
+            found = httpx.get(place, params={"limit": 1}, timeout=_ANSWER_SECONDS).raise_for_status().json()["counts"]
+            counts[service] = sum(number for state, number in found.items() if state != "discarded")
+        except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError):
+            continue  # that it does not answer, or another program does, is what `http` says
+    waiting = ", ".join(f"{number} of {service}" for service, number in counts.items() if number)
+    if waiting:
+        remedy = "see `neuroweaver dlq list`; retry or discard them"
+        return Finding(check="dead letters", verdict="mend", detail=waiting, remedy=remedy)
+    detail = "none" if counts else "no service answers that could have some"
+    return Finding(check="dead letters", verdict="good", detail=detail)
