@@ -5,7 +5,7 @@ Nothing that can hold a password is repeated in an error: what is wrong is named
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -227,12 +227,20 @@ def _seconds(given: str | None) -> float:
 def _places(hosts: str, options: Mapping[str, str]) -> list[str]:
     """Each server as host:port, or its folder of sockets; libpq's rule where the options name them: as many ports, or one."""
     if hosts:
+        _require_ports(place.rpartition("]")[2].partition(":")[2] for place in hosts.split(","))
         return [unquote(host) for host in hosts.split(",")]
     named, ports = options.get("host", "").split(","), options.get("port", "").split(",")
+    _require_ports(ports)
     if len(ports) not in (1, len(named)):
         raise BadUrl(f"it names {len(named)} hosts and {len(ports)} ports")
     ports = ports * len(named) if len(ports) == 1 else ports
     return [f"{host}:{port}" if port else host for host, port in zip(named, ports, strict=True)]
+
+
+def _require_ports(ports: Iterable[str]) -> None:
+    for port in ports:
+        if port and not (port.isdecimal() and 0 < int(port) < 65536):
+            raise BadUrl(f"its port {port} is none: 1 to 65535")
 
 
 def _set(session: Mapping[str, str]) -> str:

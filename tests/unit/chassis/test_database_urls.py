@@ -82,6 +82,14 @@ def test_an_option_that_is_not_understood_is_refused_by_its_name(option: str, wo
 
 
 @pytest.mark.parametrize(
+    "url", ["postgresql://u@h:99999/d", "postgresql://u@h1:1,[::1]:0/d", "postgresql:///d?host=h&port=65536&user=u"]
+)
+def test_a_port_that_cannot_be_is_refused_by_its_number(url: str) -> None:
+    with pytest.raises(BadUrl, match=r"its port (99999|0|65536) is none"):
+        parse(url)
+
+
+@pytest.mark.parametrize(
     "url",
     ["mysql://u:s3cret@h/d", "host=h password=s3cret", "postgresql://u:s3cret@h:port/d", "postgresql://u:s3cret@[::1/d"],
 )
