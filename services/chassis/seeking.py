@@ -71,7 +71,10 @@ async def bearings(
     for partition, why in standing.items():
         if partition[0] in LOSSY and partition[0] in found.topics and partition not in moved:
             whole = await spans_of(consumer, found, [place for place in positions if place[0] == partition[0]])
-            moved |= await _goes_on(engine, found, partition, why, moves(partition, why, positions, whole))
+            wanted = moves(partition, why, positions, whole)
+            if not await _goes_on(engine, found, why, wanted, positions):
+                return await bearings(engine, service, consumer, partitions)
+            moved |= wanted
     return {
         partition: Bearings(moved[partition] or 0, None)
         if partition in moved
@@ -80,11 +83,16 @@ async def bearings(
     }
 
 
-async def _goes_on(engine: AsyncEngine, found: FoundLog, partition: Partition, why: Standing, moved: Moves) -> Moves:
+async def _goes_on(
+    engine: AsyncEngine, found: FoundLog, why: Standing, moved: Moves, positions: Mapping[Partition, int]
+) -> bool:
     async with engine.begin() as connection:
-        await start_over(connection, found, moved)
-    _log.warning("a topic that is not kept for ever goes on by itself", cause=why.cause, reason=why.reason, at=str(moved))
-    return moved
+        done = await start_over(connection, found, moved, positions)
+    if done:
+        _log.warning(
+            "a topic that is not kept for ever goes on by itself", cause=why.cause, reason=why.reason, at=str(moved)
+        )
+    return done
 
 
 def removed(partition: Partition, position: int, begin: int) -> bool:

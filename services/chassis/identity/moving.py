@@ -38,9 +38,18 @@ async def go_on_at(connection: AsyncConnection, found: FoundLog, moved: Moves) -
     await rows.go_on(connection, moved)
 
 
-async def start_over(connection: AsyncConnection, found: FoundLog, moved: Moves) -> None:
-    """Go on in a topic that is not kept for ever; dead letters of what it held are given up with it."""
-    await store.lock_positions(connection, sorted(moved))
+async def start_over(
+    connection: AsyncConnection, found: FoundLog, moved: Moves, positions: Mapping[Partition, int]
+) -> bool:
+    """Go on in a topic that is not kept for ever; dead letters of what it held are given up with it.
+
+    `positions` are those that `moved` was decided on: where one of them is another now, somebody else was faster, nothing is
+    changed, and the answer is False.
+    """
+    locked = await store.lock_positions(connection, sorted(moved))
+    if any(place not in locked or locked[place].next_offset != positions[place] for place in moved):
+        return False
     for partition, offset in moved.items():
         await letters.give_up_from(connection, partition, offset or 0)
     await go_on_at(connection, found, moved)
+    return True

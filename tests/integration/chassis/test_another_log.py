@@ -13,6 +13,8 @@ from schemas.envelope import Event, encode
 from schemas.topics import DISCARDS, JOBS, PROGRESS, REQUESTS
 from services.chassis import log
 from services.chassis.deadletters import discards
+from services.chassis.identity.metadata import ask_once
+from services.chassis.identity.moving import start_over
 from services.chassis.log import bounds
 from services.chassis.metrics import REGISTRY
 from services.chassis.partitions.listing import PartitionView, listed
@@ -150,11 +152,27 @@ async def test_a_topic_that_is_not_kept_for_ever_starts_over_by_itself(toy: Toy)
     await producer.stop()
 
 
+async def test_of_two_tasks_that_let_a_topic_start_over_one_does_it(toy: Toy) -> None:
+    place = (PROGRESS.name, 0)
+    found = await ask_once(toy.settings.cluster, [PROGRESS.name])
+
+    async def start(seen: int) -> bool:
+        async with toy.engine.begin() as connection:
+            return await start_over(connection, found, {place: 0}, {place: seen})
+
+    await execute(toy, f"INSERT INTO position (topic, partition, next_offset) VALUES ('{PROGRESS.name}', 0, 5)")
+    assert await start(5)
+    await execute(toy, f"UPDATE position SET next_offset = 2 WHERE topic = '{PROGRESS.name}'")  # and reads on
+    assert not await start(5)
+    assert await toy.scalar(f"SELECT next_offset FROM position WHERE topic = '{PROGRESS.name}'") == 2
+
+
 @pytest.fixture
 async def whole_again(own_stack: Any) -> AsyncIterator[None]:
-    """Other tests find the topic without a loss."""
+    """Other tests find the topics without a loss, and without a record that stops their services."""
     yield
-    await recreate(own_stack.cluster, REQUESTS)
+    for topic in (REQUESTS, JOBS):
+        await recreate(own_stack.cluster, topic)
 
 
 @pytest.mark.usefixtures("whole_again")
@@ -210,6 +228,7 @@ async def acknowledged(toy: Toy, service: Service, position: int) -> None:
         await goes_on(toy)
 
 
+@pytest.mark.usefixtures("whole_again")
 async def test_a_record_that_stops_its_partition_is_stepped_over_and_every_replay_leaves_it_out(toy: Toy) -> None:
     """On a topic of our own nothing is set aside that a newer version could read."""
     place = (JOBS.name, PLACE[1])
