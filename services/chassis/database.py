@@ -87,7 +87,7 @@ class Database:
             except (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched) as error:
                 if isinstance(error, TimeoutError) and not str(error):  # asyncpg's own says nothing
                     error = TimeoutError(f"{server} opens no session in {self.name} within {seconds:g} s")
-                if len(self.servers) == 1:
+                if len(self.servers) == 1 and not isinstance(error, asyncpg.TargetServerAttributeNotMatched):
                     raise error
                 reasons.append(f"{server}: {described(error)}")
         raise ConnectionError(f"no server of the database can be used: {'; '.join(reasons)}")

@@ -9,6 +9,8 @@ from structlog.typing import Processor
 
 _SAID_ONCE = "OffsetCommit failed"
 """aiokafka says so for each partition; the consumer says it once."""
+_REPEATS_SECONDS = 10.0
+_REMEMBERED = 1000
 _QUIET = ("aiokafka", "faststream", "alembic", "uvicorn.access", "asyncio", "httpx")
 
 
@@ -37,6 +39,7 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
             ],
         )
     )
+    handler.addFilter(_NotAgain())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -44,6 +47,25 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
     logging.getLogger("faststream").setLevel(logging.ERROR)  # it warns of what is meant, such as topics it may not create
+
+
+class _NotAgain(logging.Filter):
+    """aiokafka tries again many times a second while a broker is away, and says so each time: once in a while is enough."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka"):
+            return True
+        text = record.getMessage()
+        if record.created - self._said.get(text, float("-inf")) < _REPEATS_SECONDS:
+            return False
+        if len(self._said) >= _REMEMBERED:
+            self._said.clear()
+        self._said[text] = record.created
+        return True
 
 
 def _not_said_elsewhere(record: logging.LogRecord) -> bool:
