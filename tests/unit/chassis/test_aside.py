@@ -88,14 +88,25 @@ def test_a_record_that_fails_half_way_leaves_both_rows_as_they_were_and_holds_up
     ]  # fmt: skip
 
 
-def test_an_own_event_is_never_set_aside(domain: Pair, unit: Unit) -> None:
-    event = Event(
-        id="own", source=domain.source, subject="job", time=datetime.now(UTC), data=JobRejected(job_id="job", reasons=()),
-        sequence=1, correlation_id="job", causation_id=None, traceparent="",
+def own(domain: Pair, number: int) -> Event:
+    return Event(
+        id=f"own-{number}", source=domain.source, subject="job", time=datetime.now(UTC), sequence=number, correlation_id="job",
+        data=JobRejected(job_id="job", reasons=()), causation_id=None, traceparent="",
     )  # fmt: skip
-    domain.refused = {"own"}
+
+
+def test_an_own_event_is_never_set_aside(domain: Pair, unit: Unit) -> None:
+    domain.refused = {"own-1"}
     with pytest.raises(RecordFailure, match="ValueError: no"):
-        fold(Aside(domain), unit, [event])
+        fold(Aside(domain), unit, [own(domain, 1)])
+
+
+def test_an_own_event_that_is_passed_over_is_known_when_the_relay_sent_it_twice(domain: Pair, unit: Unit) -> None:
+    domain.refused = {"own-2"}
+    aside = Aside(domain, accepting=True)
+    fold(aside, unit, [own(domain, number) for number in (1, 2, 3, 2, 4)])
+    assert unit.rows[FIRST].sequence == 4
+    assert len(aside.passed_over) == 1
 
 
 def test_one_failure_too_many_ends_the_fold(domain: Pair, unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
