@@ -51,6 +51,8 @@ class Applied:
     dead: int = 0
     """Records that could not be read, or were to be dead letters."""
     parked: int = 0
+    letters: tuple[str, ...] = ()
+    """Place and error of each record that is a dead letter now."""
     emitted: tuple[Event, ...] = ()
 
 
@@ -105,6 +107,7 @@ async def apply_batch(
         } & done.positions.keys():  # only under its position's lock
             await rows.flag(connection, partition)
     done.dead += len(dead)
+    done.letters += tuple(f"{named(place_of(record))}: {error}" for record, error in dead)
     return done
 
 
@@ -151,6 +154,7 @@ async def _keep_apart(
     division = parking.divide(domain, opened, failed, blocked, frozenset(discarded))
     if division.rows:
         await rows.insert(connection, division.rows)
+        done.letters += tuple(f"{row['topic']}:{row['partition']}:{row['offset']}: {row['error']}" for row in division.rows)
     done.parked += sum(row["state"] == "parked" for row in division.rows)
     done.dead += sum(row["state"] == "failed" for row in division.rows)
     done.skipped += division.given_up

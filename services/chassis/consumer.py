@@ -298,7 +298,9 @@ class Consumer:
         with suppress(IllegalStateError):
             consumer.pause(TopicPartition(*partition))
         metrics.FAILURES.labels(self.service, partition[0]).inc()
-        _log.error(
+        known = cursor.trouble is not None and cursor.trouble.why.reason == why.reason
+        log = _log.debug if known else _log.error  # it is said again and again by health and metrics
+        log(
             "a partition stopped; it waits",
             partition=partition,
             retry_seconds=round(wait, 1),

@@ -10,6 +10,9 @@ _log = get_logger(__name__)
 _LOGGED_DECISIONS = 20
 """So many decisions of one transaction are logged one by one: a backlog would make a line for each of thousands."""
 
+_LOGGED_LETTERS = 3
+_LETTER_CHARACTERS = 300
+
 
 def note(service: str, done: Applied) -> None:
     """Count and log it."""
@@ -19,7 +22,10 @@ def note(service: str, done: Applied) -> None:
     metrics.DEAD_LETTERED.labels(service).inc(done.dead)
     metrics.PARKED.labels(service).inc(done.parked)
     if done.dead or done.parked:
-        _log.warning("records became dead letters", count=done.dead, parked=done.parked)
+        _log.warning(
+            "records became dead letters", service=service, count=done.dead, parked=done.parked,
+            first=[letter[:_LETTER_CHARACTERS] for letter in done.letters[:_LOGGED_LETTERS]],
+        )  # fmt: skip
     if len(done.emitted) > _LOGGED_DECISIONS:
         kinds = Counter(event.type for event in done.emitted)
         _log.info("decided much", decisions=len(done.emitted), types=dict(kinds))

@@ -80,7 +80,8 @@ def standing(
     accept = f"`neuroweaver partitions step-over {service} {place} --reason ...`"
     if differs := another_log(topic, kept, found):
         cause, reason = differs
-        remedy = f"or accept this one from its beginning with {accept}" if cause == "another log" else "bring it back"
+        whole = f"`neuroweaver partitions step-over {service} {topic}:0 --reason ...`"  # one word for all its partitions
+        remedy = f"or accept this one from its beginning with {whole}" if cause == "another log" else "bring it back"
         return Standing(cause, position, None, f"{reason}; {remedy}")
     now = found.topics[topic]
     if number not in now.partitions:

@@ -116,7 +116,8 @@ class LogGuard:
         if not self._known:  # whether it is the log that was read is not known yet
             return
         others = [why.reason for why in stands.values() if why.cause in _OTHER_LOGS]
-        reasons = dict.fromkeys([*self._topics_said.values(), *others])
+        topics = [said for said in self._topics_said.values() if not any(reason.startswith(said) for reason in others)]
+        reasons = dict.fromkeys([*topics, *others])
         self.health.report("log", not reasons, "; ".join(reasons)[:2000])
         lost = {partition: why for partition, why in stands.items() if why.cause == "removed"}
         self.health.report("unread", not lost, "; ".join(why.reason for why in lost.values())[:2000])
