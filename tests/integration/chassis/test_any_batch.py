@@ -1,8 +1,12 @@
 """One outsider's record stops nobody: whatever a broker takes, its partition goes on, and every reader of the log goes on."""
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
+
+import pytest
 
 from schemas.json_text import BATCH_BYTES
 from schemas.topics import REQUESTS
@@ -15,9 +19,22 @@ from services.cli.audit.export import export
 from services.cli.audit.verdict import verify_export
 from tests.log import read_all
 from tests.raw_batches import RawRecord, encoded_record, send_batch, varint
+from tests.recreating import recreate
 from tests.toy import Toy, until
 
 PARTITION = 3
+
+
+@pytest.fixture
+async def toy(own_stack: Any, tmp_path: Path) -> AsyncIterator[Toy]:
+    """On servers of its own, since what is sent here every service reads; others find the topic without it."""
+    toy = Toy(own_stack.kafka_bootstrap, own_stack.database_url, tmp_path)
+    await toy.create()
+    yield toy
+    await toy.engine.dispose()
+    await recreate(own_stack.cluster, REQUESTS)
+
+
 BAD_NAME = b"Z\xfcrich"
 
 
