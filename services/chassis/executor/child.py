@@ -8,7 +8,6 @@ next works alone.
 import contextlib
 import ctypes
 import logging
-import math
 import os
 import select
 import signal
@@ -234,13 +233,12 @@ def _die_with_worker() -> None:
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
 
 
-def _watch_worker(lease_seconds: float) -> None:
+def _watch_worker(patience: float | None) -> None:
     """The worker holds our standard input open as long as it lives, and writes to it whenever it has renewed the lease.
 
     One that is frozen cannot renew it: then somebody else works on the step by now, or will soon.
     """
     descriptor = sys.stdin.fileno()
-    patience = None if math.isinf(lease_seconds) else lease_seconds
     while True:
         heard, _, _ = select.select([descriptor], [], [], patience)
         if not heard:

@@ -1,6 +1,5 @@
 """Why: what passes between a worker and its child, one JSON object a line: the task in, progress and one last word out."""
 
-import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,7 +37,9 @@ class Task(Frozen):
     checkpoints: Path = Field(description="Root of all checkpoints of this step, of every attempt and lease.")
     lease: str = Field(description="Token of the lease under which this child works.")
     cache: Path = Field(description="Folder for what can be fetched again.")
-    lease_seconds: float = Field(default=math.inf, description="A child that hears nothing of its worker for so long ends.")
+    lease_seconds: float | None = Field(
+        default=None, description="A child that hears nothing of its worker for so long ends; null: it waits for ever."
+    )
 
     @property
     def folders(self) -> tuple[Path, ...]:
