@@ -35,6 +35,44 @@ async def with_topics(secured: SecuredKafka) -> SecuredKafka:
     return secured
 
 
+async def test_commands_work_and_say_why_where_they_do_not(
+    with_topics: SecuredKafka, database_url: str, unique: Callable[[str], str], tmp_path: Path
+) -> None:
+    """The first on these servers: it verifies databases of its own, which know nothing of what other services say there."""
+    cluster = with_topics.cluster("SASL_SSL")
+    databases = {
+        f"{service}_database_url": make_url(database_url)
+        .set(database=unique(service))
+        .render_as_string(hide_password=False)
+        for service in SERVICES
+    }
+    given = overrides(cluster) | databases | {"database_url": database_url, "home": tmp_path}
+    environment = {f"NEUROWEAVER_{name.upper()}": str(value) for name, value in given.items() if value is not None}
+    orchestrator = Orchestrator(cluster.address, database_url, tmp_path, **security(cluster))
+    async with orchestrator.running():
+        name = (await orchestrator.ask(orchestrator.request("secured"))).correlation_id
+        await orchestrator.status("secured", "running", "accepted", "queued")
+
+        async def command(*arguments: str, **more: str) -> Ended:
+            address = str(orchestrator.http.base_url).removesuffix("/api/v1/")
+            return await run(address, *arguments, **environment | more)
+
+        assert name in (await command("jobs", "list")).out
+        assert "as the catalogue says" in (await command("topics", "apply")).out
+        assert (await command("migrate")).code == Exit.OK
+        assert (await command("audit", "verify")).code == Exit.OK
+        assert broker_of(await command("doctor", "--json"))["verdict"] == "good"
+
+        wrong = {"NEUROWEAVER_KAFKA_SASL_PASSWORD": "wrong"}
+        refused = await command("topics", "apply", **wrong)
+        assert refused.code == Exit.UNREACHABLE
+        assert "refuses NEUROWEAVER_KAFKA_SASL_USERNAME=admin" in refused.err
+        assert (
+            "refuses NEUROWEAVER_KAFKA_SASL_USERNAME=admin"
+            in broker_of(await command("doctor", "--json", **wrong))["detail"]
+        )
+
+
 @pytest.mark.parametrize(
     ("protocol", "mechanism"), [("SASL_SSL", "PLAIN"), ("SASL_PLAINTEXT", "SCRAM-SHA-256"), ("SSL", "PLAIN")]
 )
@@ -121,45 +159,6 @@ async def test_services_need_no_more_rights_than_are_documented(
             await until(lambda: built.health.ready, what=lambda: built.health.missing)
 
     await asyncio.gather(*(ready(service) for service in SERVICES))
-
-
-async def test_commands_work_and_say_why_where_they_do_not(
-    with_topics: SecuredKafka, database_url: str, unique: Callable[[str], str], tmp_path: Path
-) -> None:
-    cluster = with_topics.cluster("SASL_SSL")
-    databases = {
-        f"{service}_database_url": make_url(database_url)
-        .set(database=unique(service))
-        .render_as_string(hide_password=False)
-        for service in SERVICES
-    }
-    given = overrides(cluster) | databases | {"database_url": database_url, "home": tmp_path}
-    environment = {f"NEUROWEAVER_{name.upper()}": str(value) for name, value in given.items() if value is not None}
-    orchestrator = Orchestrator(cluster.address, database_url, tmp_path, **security(cluster))
-    async with orchestrator.running():
-        name = (await orchestrator.ask(orchestrator.request("secured"))).correlation_id
-        await orchestrator.status("secured", "running", "accepted", "queued")
-
-        async def command(*arguments: str, **more: str) -> Ended:
-            address = str(orchestrator.http.base_url).removesuffix("/api/v1/")
-            return await run(address, *arguments, **environment | more)
-
-        assert name in (await command("jobs", "list")).out
-        assert "as the catalogue says" in (await command("topics", "apply")).out
-        assert (await command("migrate")).code == Exit.OK
-        verified = await command("audit", "verify")  # of databases of its own, beside a log on which others have spoken
-        assert verified.code != Exit.UNREACHABLE
-        assert "records of the log" in verified.err
-        assert broker_of(await command("doctor", "--json"))["verdict"] == "good"
-
-        wrong = {"NEUROWEAVER_KAFKA_SASL_PASSWORD": "wrong"}
-        refused = await command("topics", "apply", **wrong)
-        assert refused.code == Exit.UNREACHABLE
-        assert "refuses NEUROWEAVER_KAFKA_SASL_USERNAME=admin" in refused.err
-        assert (
-            "refuses NEUROWEAVER_KAFKA_SASL_USERNAME=admin"
-            in broker_of(await command("doctor", "--json", **wrong))["detail"]
-        )
 
 
 async def test_a_service_with_wrong_credentials_says_so_in_its_health(
