@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from schemas.base import FIRST_YEAR, LAST_YEAR
@@ -79,7 +79,10 @@ def attributes_of(value: bytes | None, headers: Iterable[tuple[str, bytes | None
             except UnicodeDecodeError:
                 text = held.decode(errors="backslashreplace")
                 found.faults[name] = f"header ce_{name} is not UTF-8; send it as UTF-8 text"
-            _add(found, name, text)
+            if len(text) <= ATTRIBUTE_LIMIT and text.isprintable() and text.isascii() and '"' not in text:
+                found.given[name] = text  # as nearly all are
+            else:
+                _add(found, name, text)
     return found
 
 
@@ -122,7 +125,7 @@ def data_of(found: Attributes) -> Parsed:
     if isinstance(data, str) and data.lstrip()[:1] == "{":
         with suppress(NoJson):
             return parse(data.encode("utf-8", "surrogatepass"), doubled=True)
-    return replace(found.whole, value=data)
+    return found.whole._replace(value=data)
 
 
 def instead(text: str) -> str:

@@ -4,8 +4,10 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json
 
 from schemas.reasons import Reason, shortened
 
@@ -27,8 +29,8 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _NAME = re.compile(rb'"([^"]*)"\s*:')
 _SEARCHED_BYTES = 64 * 1024
-_SUSPECT = (b"\\u", b"\x00", b"\xed", b"\xef\xbb\xbf")
-"""Without these, JSON text holds no NUL and no lone surrogate, and is UTF-8 without a mark of its order."""
+_EXPONENT = re.compile(rb"[eE](?<=[0-9].)")
+_MANY_DIGITS = re.compile(rb"[0-9]{300}")
 _CONFLUENT_HEAD = 5
 """A zero byte and the number of a schema, which Confluent's serializers put before the JSON."""
 _NAMED = 10
@@ -38,8 +40,7 @@ class NoJson(ValueError):
     """Bytes that are no JSON, or too many."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """What JSON text says."""
 
     value: object
@@ -63,37 +64,49 @@ def parse(text: bytes, *, doubled: bool = False) -> Parsed:
     """
     if len(text) > READ_BYTES:
         raise NoJson(f"the value has {len(text)} bytes, and up to {READ_BYTES} are read; refer to data, do not send it")
-    looked = doubled and _may_repeat(text)
-    twice = _Twice()
+    twice = _Twice() if doubled and _may_repeat(text) else None
     parts = text.count(b"{") + text.count(b"[")
     try:
-        if parts <= DEPTH_LIMIT and not any(sign in text for sign in _SUSPECT):
+        if parts <= DEPTH_LIMIT and not _is_suspect(text):
+            if twice is None and not _has_great_numbers(text) and (found := _plain(text, parts)):
+                return found
             try:
-                return Parsed(
-                    _decoder(_PLAIN, twice if looked else None).decode(text.decode()),
-                    True,
-                    tuple(twice.names),
-                    tuple(twice.contradicting),
-                    parts,
-                )
+                return _read(text.decode(), _PLAIN, twice, plain=True, parts=parts)
             except _Boundless:
-                twice = _Twice()
+                twice = twice and _Twice()
         if text[:1] == b"\x00" and text[_CONFLUENT_HEAD : _CONFLUENT_HEAD + 1] == b"{":
             text = text[_CONFLUENT_HEAD:]
         decoded = text.decode(json.detect_encoding(text), "surrogatepass")
-        return Parsed(
-            _decoder(_ANY, twice if looked else None).decode(decoded),
-            False,
-            tuple(twice.names),
-            tuple(twice.contradicting),
-            parts,
-        )
+        return _read(decoded, _ANY, twice, plain=False, parts=parts)
     except RecursionError as error:
         if doubled and (flat := _flattened(text)) != text:
-            return replace(parse(flat, doubled=True), parts=parts, deep=True)
+            return parse(flat, doubled=True)._replace(parts=parts, deep=True)
         raise NoJson(f"the value is no JSON that can be read ({error}); send flatter JSON") from None
     except ValueError as error:
         raise NoJson(f"the value is no JSON ({error}); send UTF-8 JSON") from None
+
+
+def _plain(text: bytes, parts: int) -> Parsed | None:
+    """What text says that is quickly read; None where something may be wrong, which the careful way finds out and says."""
+    try:
+        return Parsed(from_json(text, allow_inf_nan=False, cache_strings="keys"), True, (), (), parts)
+    except ValueError:
+        return None
+
+
+def _has_great_numbers(text: bytes) -> bool:
+    """Whether a number may lie beyond a double: it has an exponent, or hundreds of digits."""
+    return bool(_EXPONENT.search(text) or (len(text) > 300 and _MANY_DIGITS.search(text)))
+
+
+def _read(text: str, usual: json.JSONDecoder, twice: "_Twice | None", *, plain: bool, parts: int) -> Parsed:
+    value = _decoder(usual, twice).decode(text)
+    return Parsed(value, plain, tuple(twice.names) if twice else (), tuple(twice.contradicting) if twice else (), parts)
+
+
+def _is_suspect(text: bytes) -> bool:
+    """Whether JSON text may hold a NUL or a lone surrogate, or be no UTF-8 without a mark of its order."""
+    return b"\\u" in text or b"\x00" in text or (not text.isascii() and (b"\xed" in text or b"\xef\xbb\xbf" in text))
 
 
 def _may_repeat(text: bytes) -> bool:

@@ -5,12 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from services.chassis.devstack.stack import DevStack
 from tests.toy import Toy
 
 
 @pytest.fixture
-async def toy(kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[Toy]:
-    toy = Toy(kafka, database_url, tmp_path)
+def servers(kafka: str, dev_stack: DevStack) -> DevStack:
+    """Where the toy runs; a module whose tests do something to the servers or their topics says `own_stack` here."""
+    assert kafka == dev_stack.kafka_bootstrap
+    return dev_stack
+
+
+@pytest.fixture
+async def toy(servers: DevStack, tmp_path: Path) -> AsyncIterator[Toy]:
+    toy = Toy(servers.kafka_bootstrap, servers.database_url, tmp_path)
     await toy.create()
     yield toy
     await toy.engine.dispose()

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from schemas.envelope import Event, encode
 from schemas.topics import DISCARDS, JOBS, PROGRESS, REQUESTS
 from services.chassis import log
 from services.chassis.deadletters import discards
+from services.chassis.devstack.stack import DevStack
 from services.chassis.identity.metadata import ask_once
 from services.chassis.identity.moving import start_over
 from services.chassis.log import bounds
@@ -33,11 +33,8 @@ PLACE: Partition = (REQUESTS.name, 3)
 
 
 @pytest.fixture
-async def toy(own_stack: Any, tmp_path: Path) -> AsyncIterator[Toy]:
-    toy = Toy(own_stack.kafka_bootstrap, own_stack.database_url, tmp_path)
-    await toy.create()
-    yield toy
-    await toy.engine.dispose()
+def servers(own_stack: DevStack) -> DevStack:
+    return own_stack
 
 
 async def send(toy: Toy, *events: Event, to: Partition = PLACE, **headers: str) -> None:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,6 +11,7 @@ from schemas.json_text import BATCH_BYTES
 from schemas.topics import REQUESTS
 from services.chassis.deadletters import rows
 from services.chassis.deadletters.rows import DeadLetter
+from services.chassis.devstack.stack import DevStack
 from services.chassis.fetch.parse import KEPT_BYTES
 from services.chassis.records import name_bytes
 from services.chassis.replay import rebuild as replay
@@ -26,12 +26,9 @@ PARTITION = 3
 
 
 @pytest.fixture
-async def toy(own_stack: Any, tmp_path: Path) -> AsyncIterator[Toy]:
-    """On servers of its own, since what is sent here every service reads; others find the topic without it."""
-    toy = Toy(own_stack.kafka_bootstrap, own_stack.database_url, tmp_path)
-    await toy.create()
-    yield toy
-    await toy.engine.dispose()
+async def servers(own_stack: DevStack) -> AsyncIterator[DevStack]:
+    """Of its own, since what is sent here every service reads; others find the topic without it."""
+    yield own_stack
     await recreate(own_stack.cluster, REQUESTS)
 
 

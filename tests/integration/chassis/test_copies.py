@@ -1,8 +1,6 @@
 """Copies of dead letters on their topic: none waits for another, and what cannot be copied is said."""
 
 import hashlib
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from schemas.topics import REQUESTS
 from services.chassis.deadletters import copies
+from services.chassis.devstack.stack import DevStack
 from tests.integration.chassis.test_relay import holds, refusal, to_send
 from tests.limited import limited
 from tests.log import read_all
@@ -18,12 +17,9 @@ from tests.toy import Toy, until
 
 
 @pytest.fixture
-async def toy(own_stack: Any, tmp_path: Path) -> AsyncIterator[Toy]:
-    """On servers of its own, since what is sent here every service reads."""
-    toy = Toy(own_stack.kafka_bootstrap, own_stack.database_url, tmp_path)
-    await toy.create()
-    yield toy
-    await toy.engine.dispose()
+def servers(own_stack: DevStack) -> DevStack:
+    """Of its own, since what is sent here every service reads."""
+    return own_stack
 
 
 async def send_raw(toy: Toy, *values: bytes, headers: Any = (("ce_type", b"neuroweaver.JobRequested"),)) -> list[int]:

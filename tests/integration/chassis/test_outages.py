@@ -1,7 +1,6 @@
 """A fault of the surroundings is waited out: never a record dropped, never one applied twice, ready again by itself."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from schemas.topics import REQUESTS
+from services.chassis.devstack.stack import DevStack
 from tests.faults.frozen import frozen
 from tests.log import read_all
 from tests.toy import Toy, until
@@ -17,11 +17,8 @@ JOBS_SENT = 300
 
 
 @pytest.fixture
-async def toy(own_stack: Any, tmp_path: Path) -> AsyncIterator[Toy]:
-    toy = Toy(own_stack.kafka_bootstrap, own_stack.database_url, tmp_path)
-    await toy.create()
-    yield toy
-    await toy.engine.dispose()
+def servers(own_stack: DevStack) -> DevStack:
+    return own_stack
 
 
 async def load(toy: Toy) -> None:

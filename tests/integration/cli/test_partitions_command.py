@@ -1,6 +1,5 @@
 """`neuroweaver partitions` as a process beside an orchestrator, and what its HTTP edge says while it does not read its log."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,15 +13,6 @@ from tests.orchestrator import Orchestrator
 from tests.toy import until
 
 PARTITION = 5
-
-
-@pytest.fixture(scope="module")
-async def orchestrator(
-    kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Orchestrator]:
-    orchestrator = Orchestrator(kafka, database_url, tmp_path_factory.mktemp("partitions"))
-    async with orchestrator.running():
-        yield orchestrator
 
 
 async def partitions(orchestrator: Orchestrator, *arguments: str, stdin: str = "", command: str = "partitions") -> Ended:

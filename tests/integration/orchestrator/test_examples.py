@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,6 @@ from tests.orchestrator import Orchestrator
 from tests.toy import until
 
 _BLOCK = re.compile(r"```(?:json)?\n(.*?)\n```", re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-async def orchestrator(
-    kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Orchestrator]:
-    orchestrator = Orchestrator(kafka, database_url, tmp_path_factory.mktemp("examples"))
-    async with orchestrator.running():
-        yield orchestrator
 
 
 def blocks(page: str) -> list[str]:
