@@ -31,6 +31,7 @@ from services.chassis.identity.examine import Standing
 from services.chassis.identity.guard import LogGuard
 from services.chassis.isolation import Groups, Isolation, cause_of
 from services.chassis.lag import LagWatch
+from services.chassis.lasting import Lasting
 from services.chassis.logging import get_logger
 from services.chassis.noted import note
 from services.chassis.offsets import Offsets
@@ -39,7 +40,7 @@ from services.chassis.records import Partition, Place, Record
 from services.chassis.seeking import bearings, own_gaps
 from services.chassis.settings import ServiceSettings
 from services.chassis.subscription import Subscribed, subscribe
-from services.chassis.surroundings import Backoff, described, is_surroundings, pause_before, wait_or_stop
+from services.chassis.surroundings import Backoff, described, pause_before, wait_or_stop
 
 _log = get_logger(__name__)
 _UPKEEP_SECONDS = 1.0
@@ -83,6 +84,7 @@ class Consumer:
     """Why the last poll was not applied."""
     _looked_at: float = 0.0
     _backoff: Backoff = field(default_factory=Backoff)
+    _lasting: Lasting = field(default_factory=lambda: Lasting(_log))
 
     def __post_init__(self) -> None:
         self._lag = LagWatch(self.service, self.health)
@@ -218,6 +220,7 @@ class Consumer:
         accepted = {partition: groups[partition] for partition in epochs}
         await Isolation(self.engine, self.domain, self._limit, apply, hold).run(accepted)
         self._backoff.reset()
+        self._lasting.over()
 
     async def _transaction(
         self, consumer: AIOKafkaConsumer, groups: Groups, failed: Mapping[Place, Fault], epochs: Mapping[Partition, int]
@@ -251,8 +254,7 @@ class Consumer:
         wait = self._backoff.next()
         self._fault = described(error)
         self._report()
-        log = _log.warning if is_surroundings(error) else _log.exception
-        log("batch not applied; trying again", retry_seconds=round(wait, 1), error=self._fault)
+        self._lasting.failed("batch not applied; trying again", error)
         return wait
 
     # where partitions stand

@@ -6,6 +6,7 @@ read: a partition is at its end where the client has come to it and nothing that
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from services.chassis.records import Partition
 
 _LOOK_SECONDS = 5.0
 STUCK_SECONDS = 30.0
+KNOWN_SECONDS = 15.0
+"""So old the ends that a broker said may be: until then it is not away."""
 LOSSY_SECONDS = 300.0
 """A topic that is not kept for ever may stand for so long."""
 _LOSSY = frozenset(topic.name for topic in CATALOGUE if topic.retention_ms is not None)
@@ -87,6 +90,8 @@ class LagWatch:
     service: str
     health: Health
     _stable: Mapping[TopicPartition, int] = field(default_factory=dict)
+    _known_at: float = float("-inf")
+    """When the broker last said where the partitions end."""
     _looked_at: float = float("-inf")
     _seen: dict[Partition, Seen] = field(default_factory=dict)
 
@@ -98,17 +103,20 @@ class LagWatch:
         held: Collection[Partition],
     ) -> None:
         """Measure. `positions`: next offset by partition; `waiting`: time of the oldest record known to wait, seconds since
-        1970; `held`: partitions whose standstill is reported elsewhere."""
+        1970; `held`: partitions whose standstill is reported elsewhere. While the broker does not say where partitions end, the lag
+        of those that may be at their end is not known: the metric is NaN, and the condition does not hold."""
         await self._read_ends(consumer, positions)
         now = time.monotonic()
-        said = []
+        known = not positions or now - self._known_at <= KNOWN_SECONDS
+        said = [] if known else ["it is not known how far the partitions go: the broker does not say where they end"]
         for partition, position in positions.items():
             reach = await self._reach(consumer, partition, position, partition in waiting)
             if reach is None:
                 continue
             seen = self._seen[partition] = look_at(self._seen.get(partition), reach, now)
             since = waiting.get(partition, time.time() - (now - (seen.behind_since or now)))
-            age = max(0.0, time.time() - since) if reach.behind else 0.0
+            at_its_end = 0.0 if known else math.nan
+            age = max(0.0, time.time() - since) if reach.behind else at_its_end
             metrics.LAG_SECONDS.labels(self.service, partition[0], str(partition[1])).set(age)
             if partition not in held and (reason := stuck(partition, reach, seen, now)):
                 said.append(reason)
@@ -138,5 +146,6 @@ class LagWatch:
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
                 self._stable = await consumer.end_offsets([TopicPartition(*partition) for partition in positions])
-        except (TimeoutError, KafkaError, OSError):  # the broker is away: its condition says so
-            self._stable = {}
+            self._known_at = time.monotonic()
+        except (TimeoutError, KafkaError, OSError):  # what it said last is what is known
+            return

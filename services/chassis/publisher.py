@@ -5,7 +5,6 @@ import time
 from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from schemas.base import EventData
@@ -14,7 +13,9 @@ from schemas.envelope import Event, encode
 from schemas.ids import child_traceparent, new_id
 from schemas.topics import TOPIC_OF, aggregate_key
 from services.chassis.cluster import NOTICED_MS, Cluster
+from services.chassis.lasting import Lasting
 from services.chassis.logging import get_logger
+from services.chassis.pacing import pace
 from services.chassis.reach import obstacle, start
 from services.chassis.surroundings import Backoff, described, wait_or_stop
 
@@ -22,7 +23,6 @@ _log = get_logger(__name__)
 _PROBE_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
 _LOSSY_IN_FLIGHT = 1000
-_RETRY_SECONDS = 0.1
 BATCH_BYTES = 256 * 1024
 """Records that leave together at most."""
 
@@ -67,25 +67,8 @@ def make_producer(cluster: Cluster, client_id: str, *, idempotent: bool = True) 
         max_request_size=RECORD_BYTES,
         metadata_max_age_ms=NOTICED_MS,
     )
-    _pace(producer.client)
+    pace(producer.client)
     return producer
-
-
-def _pace(client: AIOKafkaClient) -> None:
-    """aiokafka 0.14 asks for unknown leaders of partitions again and again without a pause while a broker is away or starts."""
-    update, last = client.force_metadata_update, -_RETRY_SECONDS
-
-    async def paced() -> bool:
-        nonlocal last
-        clock = asyncio.get_running_loop().time
-        wait = last + _RETRY_SECONDS - clock()
-        last = max(last + _RETRY_SECONDS, clock())
-        if wait > 0:
-            await asyncio.sleep(wait)
-        updated: bool = await update()
-        return updated
-
-    client.force_metadata_update = lambda: asyncio.ensure_future(paced())
 
 
 class Publisher:
@@ -104,7 +87,7 @@ class Publisher:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Connect, then ask the broker for its metadata every few seconds, until `stop`."""
-        backoff = Backoff()
+        backoff, lasting = Backoff(), Lasting(_log)
         while not stop.is_set():
             producer = make_producer(self._cluster, self._client_id)
             try:
@@ -112,10 +95,11 @@ class Publisher:
             except (KafkaError, OSError) as error:
                 await producer.stop()
                 self.trouble = described(error)
-                _log.warning("publisher: broker away", error=self.trouble)
+                lasting.failed("publisher: broker away", error)
                 await wait_or_stop(stop, backoff.next())
                 continue
             self._producer, self._spoiled = producer, False
+            lasting.over()
             try:
                 while not (stop.is_set() or self._spoiled):
                     if await producer.client.force_metadata_update():

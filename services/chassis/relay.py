@@ -22,12 +22,13 @@ from services.chassis.cluster import Cluster
 from services.chassis.deadletters.copies import Copies
 from services.chassis.exclusive import Exclusive, exclusive
 from services.chassis.health import Health
+from services.chassis.lasting import Lasting
 from services.chassis.logging import get_logger
 from services.chassis.outgoing import Batch, Outgoing, TooLarge
 from services.chassis.publisher import make_producer, stop_quietly
 from services.chassis.reach import start
 from services.chassis.signals import Signals, Subscription
-from services.chassis.surroundings import Backoff, described, is_surroundings, wait_or_stop
+from services.chassis.surroundings import Backoff, described, wait_or_stop
 from services.chassis.tables import HEADER_COLUMNS
 from services.chassis.topics import largest_record
 
@@ -132,7 +133,7 @@ class Relay:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop`; what is committed by then is still sent, as far as the broker answers."""
-        backoff = Backoff()
+        backoff, lasting = Backoff(), Lasting(_log)
         with self.signals.subscribe(store.OUTBOX_CHANNEL) as woken:
             while not stop.is_set():
                 try:
@@ -141,8 +142,7 @@ class Relay:
                             await self._relay(session, stop, woken)
                     backoff.reset()
                 except Exception as error:
-                    log = _log.warning if is_surroundings(error) else _log.exception
-                    log("relay interrupted", service=self.service, error=described(error))
+                    lasting.failed("relay interrupted", error, service=self.service)
                     self.health.report("relaying", False, described(error))
                     await wait_or_stop(stop, backoff.next())
 

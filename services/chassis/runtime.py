@@ -19,6 +19,7 @@ from services.chassis.effects import Effects
 from services.chassis.exclusive import READS_ONLY
 from services.chassis.group import GroupWatch
 from services.chassis.health import Health
+from services.chassis.lasting import Lasting
 from services.chassis.logging import get_logger
 from services.chassis.migrate import ensure_migrated
 from services.chassis.partitions.reading import Reading
@@ -74,8 +75,8 @@ class Runtime:
         self.publisher = Publisher(settings.cluster, f"neuroweaver-{service}")
         self.signals = Signals(url)
         required = (
-            "migrated", "restored", "database", "broker", "topics", "log", "unread", "consuming", "handling", "moving", "relaying",
-            "copying", "alone", "running",
+            "migrated", "restored", "database", "broker", "topics", "log", "unread", "consuming", "handling", "moving", "deciding",
+            "relaying", "copying", "alone", "running",
         )  # fmt: skip
         self.health = Health(service, required)
         self.group = GroupWatch(settings.cluster, service, self.engine, self.health)
@@ -143,7 +144,7 @@ class Runtime:
         return [
             ("tick", self._tick),
             ("probe", self._probe),
-            ("signals", self.signals.run),
+            ("signals", self._after_migration(self.signals.run)),
             ("publisher", self.publisher.run),
             ("group", self._after_migration(self.group.run)),
             ("relay", self._after_migration(self._alone(relay.run))),
@@ -157,7 +158,7 @@ class Runtime:
         consumer = Consumer(
             self.settings, self.service, self.domain, self.effects, self.topics, self._batches, self.health, self.group.admit
         )  # fmt: skip
-        ticker = Ticker(self.engine, self.domain, self.effects)
+        ticker = Ticker(self.engine, self.domain, self.effects, self.health)
         loops: list[tuple[str, Task]] = [
             ("consumer", partial(self.group.while_free, loop=consumer.run, alone=False)),
             ("ticker", self._alone(ticker.run)),
@@ -170,7 +171,7 @@ class Runtime:
 
     async def _prepared(self) -> None:
         """Prepare, however often it fails; what an operator has to decide is waited for."""
-        backoff = Backoff()
+        backoff, lasting = Backoff(), Lasting(_log)
         while True:
             try:
                 await self._prepare()
@@ -184,9 +185,8 @@ class Runtime:
                 self.health.report("restored", False, described(error))
                 await until_restored(self.engine)
             except Exception as error:
-                known = is_surroundings(error) or isinstance(error, (Busy, Refused, DatabaseRefused))
-                log = _log.warning if known else _log.exception
-                log("cannot start yet", service=self.service, error=described(error))
+                known = isinstance(error, (Busy, Refused, DatabaseRefused))
+                lasting.failed("cannot start yet", error, known=known, service=self.service)
                 if isinstance(error, (Busy, Refused)):
                     self.health.report("restored", False, described(error))
                 await asyncio.sleep(backoff.next())
@@ -268,14 +268,16 @@ class Runtime:
 
     async def _look_at_dead_letters(self, stop: asyncio.Event) -> None:
         """Count them, and apply what was parked and waits for nothing any more."""
+        lasting = Lasting(_log)
         while not stop.is_set():
             try:
                 await drain_free(self.engine, self.handling)
                 async with self.engine.connect() as connection:
                     for state, number in (await rows.count(connection)).items():
                         metrics.DEAD_LETTERS.labels(self.service, state).set(number)
+                lasting.over()
             except Exception as error:
                 if not is_surroundings(error):
                     raise
-                _log.warning("dead letters not looked at", service=self.service, error=described(error))
+                lasting.failed("dead letters not looked at", error, service=self.service)
             await wait_or_stop(stop, _LETTERS_SECONDS)

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 import asyncpg
 
 from services.chassis.database import parse
+from services.chassis.lasting import Lasting
 from services.chassis.logging import get_logger
-from services.chassis.surroundings import Backoff, ReadsOnly, described, wait_or_stop
+from services.chassis.surroundings import Backoff, ReadsOnly, wait_or_stop
 
 _log = get_logger(__name__)
 _PAYLOADS = 10_000
@@ -60,19 +61,19 @@ class Signals:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Listen until `stop`; a lost connection is replaced with backoff, and every waiter is woken to look for itself."""
-        backoff = Backoff()
+        backoff, lasting = Backoff(), Lasting(_log)
         while not stop.is_set():
             try:
                 connection = await self._database.connect(command_timeout=10)
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                _log.warning("signals: database away", error=described(error))
+                lasting.failed("signals: database away", error)
                 await wait_or_stop(stop, backoff.next())
                 continue
             try:
                 await self._listen(connection, stop)
                 backoff.reset()
             except (OSError, TimeoutError, ReadsOnly, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                _log.warning("signals: connection lost", error=described(error))
+                lasting.failed("signals: connection lost", error)
                 await wait_or_stop(stop, backoff.next())
             finally:
                 connection.terminate()

@@ -24,6 +24,7 @@ from services.chassis.cluster import NOTICED_MS, Mechanism, Security
 from services.chassis.fetch.batches import survive_any_batch
 from services.chassis.group import group_of
 from services.chassis.logging import get_logger
+from services.chassis.pacing import pace
 from services.chassis.records import Record
 from services.chassis.settings import ServiceSettings
 
@@ -101,13 +102,14 @@ def subscribe(
 
 
 class _Client(AIOKafkaConsumer):  # type: ignore[misc]
-    """aiokafka's consumer, which says when a poll fails.
+    """aiokafka's consumer, which says when a poll fails, and looks for a broker that is away at a walk.
 
     It takes the records of one partition after the other and moves its positions; where one raises, what it took before is nobody's.
     """
 
     def __init__(self, lost: Callable[[], None], *topics: str, **options: Any) -> None:
         super().__init__(*topics, **options)
+        pace(self._client)
         self._lost = lost
 
     async def getmany(self, *partitions: TopicPartition, timeout_ms: float = 0, max_records: int | None = None) -> Any:

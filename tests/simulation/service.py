@@ -27,7 +27,7 @@ from services.chassis.executor.worker import Held, Worker
 from services.chassis.health import Health
 from services.chassis.records import Partition, Place, named
 from services.chassis.relay import Relay
-from services.chassis.ticker import Ticker
+from services.chassis.ticker import Ticker, Undecided
 from services.registry.domain.models import model_ref, register, registration_ref
 from services.registry.register import _wanted
 from tests.log import HeldRecord
@@ -367,8 +367,9 @@ class Process:
         )
 
     async def _tick(self) -> None:
-        faulty: dict[Ref, float] = {}
-        await Ticker(self.service.engine, self.service.domain, self.service.ledger)._look(faulty)
+        faulty: dict[Ref, Undecided] = {}
+        health = Health(self.service.name, ())
+        await Ticker(self.service.engine, self.service.domain, self.service.ledger, health)._look(faulty)
         if faulty:
             raise Broken(f"{self.service.name}: a due decision failed for {sorted(faulty)}")
 

@@ -23,6 +23,7 @@ from services.chassis.cluster import Cluster
 from services.chassis.executor import worker
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.executor.work import WorkEffects
+from services.chassis.lasting import Lasting
 from services.chassis.records import place_of
 from services.chassis.replay import fold as folding
 from services.chassis.replay.fence import fence
@@ -501,7 +502,7 @@ class World:
             for target, name, value in (
                 (ids, "_RANDOM", random.Random(self.seed + 2)), (batch, "new_id", self.new_id), (commands, "new_id", self.new_id),
                 (consumer, "asyncio", asyncio), (isolation, "asyncio", asyncio), (ticker, "asyncio", asyncio),
-                (consumer, "_log", silent), (noted, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
+                (Lasting, "failed", _say_nothing), (consumer, "_log", silent), (noted, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
                 (consumer, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back),
                 (folding, "log", self.log), (seeking, "which_log", self.log.which), (batch, "take_in", take_in),
                 (duplicates, "INBOX_WINDOW", WINDOW), (store, "INBOX_WINDOW", WINDOW),

@@ -21,11 +21,12 @@ from services.chassis import metrics
 from services.chassis.cluster import Cluster
 from services.chassis.deadletters.rows import headers_of
 from services.chassis.health import Health
+from services.chassis.lasting import Lasting
 from services.chassis.logging import get_logger
 from services.chassis.publisher import make_producer, stop_quietly
 from services.chassis.reach import start
 from services.chassis.records import Place, name_shown, named
-from services.chassis.surroundings import described, is_surroundings, wait_or_stop
+from services.chassis.surroundings import described, wait_or_stop
 
 _log = get_logger(__name__)
 _POLL_SECONDS = 1.0
@@ -129,6 +130,7 @@ class Copies:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Copy until `stop`. Whatever fails is said and tried again."""
+        lasting = Lasting(_log)
         while not stop.is_set():
             producer = make_producer(self.cluster, f"neuroweaver-{self.service}-dead-letters", idempotent=False)
             try:
@@ -136,14 +138,11 @@ class Copies:
                 while not stop.is_set():
                     await self.look(producer, stop)
                     self._report()
+                    lasting.over()
                     await wait_or_stop(stop, _POLL_SECONDS)
             except Exception as error:
-                log = _log.warning if is_surroundings(error) else _log.exception
-                log(
-                    "dead letters are not copied to their topic yet",
-                    service=self.service,
-                    topic=self.topic,
-                    error=described(error),
+                lasting.failed(
+                    "dead letters are not copied to their topic yet", error, service=self.service, topic=self.topic
                 )
                 self.health.report(
                     "copying", False, f"{self.topic} cannot be written: {described(error)}; {self._remedy()}"

@@ -104,9 +104,9 @@ def records_of(head: Head, payload: memoryview, deltas: Sequence[int]) -> Iterat
         yield from (unread(head, head.base_offset + delta, said) for delta in deltas[number:])
 
 
-def described(cause: str, raw: bytes | memoryview) -> str:
-    """Why bytes are not read, and which bytes they are."""
-    return f"{cause}; {len(raw)} bytes, SHA-256 {hashlib.sha256(raw).hexdigest()}"
+def described(cause: str, raw: bytes | memoryview, what: str = "it") -> str:
+    """Why something is not read, and what bytes it has."""
+    return f"{cause}; {what} has {len(raw)} bytes with SHA-256 {hashlib.sha256(raw).hexdigest()}"
 
 
 def unread(
@@ -169,7 +169,7 @@ def _record(head: Head, offset: int, raw: memoryview) -> FetchedRecord:
     if too_much := _too_much(shape, raw):
         key = _taken(raw, shape.key) if shape.key and shape.key.stop - shape.key.start <= _KEPT_KEY else None
         kept = raw[shape.value] if shape.value else raw[:0]
-        said = described(f"the record has {too_much} are read; of its value", kept)
+        said = described(f"the record has {too_much} are read", kept, "its value")
         return unread(head, offset, said, key=key, value=kept, timestamp=timestamp)
     at = shape.headers_at
     headers: list[tuple[str, bytes | None]] = []

@@ -1,6 +1,7 @@
 """What it takes to say where a service stands in the log, from beside it: no consumer, no group, only database and broker."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -40,6 +41,14 @@ async def look(reading: Reading) -> LogNow:
     return LogNow(found, {partition: Span(*span) for partition, span in spans.items()})
 
 
+class KeptPlaces(NamedTuple):
+    """How far a service has come, and what it says, by its database alone."""
+
+    positions: dict[Partition, int]
+    kept: dict[str, KeptLog]
+    said: dict[Partition, rows.Stands]
+
+
 @dataclass(frozen=True)
 class Places:
     """How far a service has come, and what stands."""
@@ -59,10 +68,20 @@ async def places(connection: AsyncConnection, reading: Reading) -> Places:
 
     Positions are read before ends: both only grow, so a position that lies beyond its end did so.
     """
+    kept = await kept_places(connection, reading)
+    return compared(reading, kept, await look(reading))
+
+
+async def kept_places(connection: AsyncConnection, reading: Reading) -> KeptPlaces:
+    """What the database says. Raises its errors."""
     known = await store.positions(connection)
     positions = {partition: offset for partition, offset in known.items() if partition[0] in reading.topics}
-    kept, said = await rows.kept(connection), await rows.standing(connection)
-    now = await look(reading)
+    return KeptPlaces(positions, await rows.kept(connection), await rows.standing(connection))
+
+
+def compared(reading: Reading, places: KeptPlaces, now: LogNow) -> Places:
+    """What the database says, compared with the log as it was found."""
+    positions, kept, said = places
     found = all_standing(reading.service, positions, kept, now.found, now.spans)
     told = {p: one.standing for p, one in said.items() if one.standing.cause in ("record", "gap") and p in positions}
     return Places(positions, kept, said, told | found, now)

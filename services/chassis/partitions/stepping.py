@@ -1,8 +1,9 @@
 """A partition that stands goes on because an operator says so: each such word is a fact on the log, with its reason.
 
 What a replay would have to know is in the fact: a record that was given up, a stretch that was not read, a log that was accepted.
-It is one transaction under the locks of the positions, so that the live consumer waits and then reads from the new place; what
-stands is examined again under them, since a partition may have gone on meanwhile.
+It is one transaction under the locks of the positions, so that the live consumer waits and then reads from the new place. The
+log is looked at before, since a broker that does not answer would hold up the service, and twice, since a new leader does not
+know its end at once; under the locks the positions are compared with the second look, since a partition may have gone on.
 """
 
 from pydantic import Field
@@ -18,7 +19,7 @@ from services.chassis.identity import rows
 from services.chassis.identity.examine import Standing
 from services.chassis.identity.moving import go_on_at, moves
 from services.chassis.log import LogStands
-from services.chassis.partitions.reading import LogNow, Places, Reading, places
+from services.chassis.partitions.reading import LogNow, Places, Reading, compared, kept_places, look, places
 from services.chassis.publisher import outside_event
 from services.chassis.records import Partition, Record, appended_at, event_in, named
 
@@ -47,9 +48,10 @@ async def step_over(engine: AsyncEngine, reading: Reading, partition: Partition,
     seen = _standing(reading, partition, before)
     record = await _record_at(reading, partition, seen, before.now)
     fact: EventData
+    now = await look(reading)
     async with engine.begin() as connection:
         await store.lock_positions(connection, sorted(before.positions))
-        found = await places(connection, reading)
+        found = compared(reading, await kept_places(connection, reading), now)
         standing = _standing(reading, partition, found)
         if (standing.cause, standing.offset) != (seen.cause, seen.offset):
             raise NotStanding(f"{_name(partition)} has moved meanwhile; look again with `neuroweaver partitions list`")

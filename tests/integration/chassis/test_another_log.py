@@ -290,6 +290,24 @@ async def test_a_partition_that_is_read_on_while_it_is_examined_does_not_stand_a
         assert (await view(toy)).state == "at its end"
 
 
+async def test_the_broker_is_not_asked_while_the_positions_are_locked(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that does not answer would hold up the live service for as long."""
+    asked, free = log.bounds, list[bool]()
+
+    async def noted(*given: Any) -> Any:
+        free.append(await toy.scalar("SELECT count(*) > 0 FROM (SELECT FROM position FOR UPDATE SKIP LOCKED) AS free"))
+        return await asked(*given)
+
+    async with toy.running():
+        await send(toy, toy.requested("a"))
+        await until(lambda: known(toy, 1))
+    await execute(toy, f"UPDATE position SET next_offset = 1000000 WHERE topic = '{PLACE[0]}' AND partition = {PLACE[1]}")
+    monkeypatch.setattr(log, "bounds", noted)
+    assert "go on at offsets 3: " in (await goes_on(toy)).said
+    assert free
+    assert all(free)
+
+
 async def test_a_database_that_is_older_than_the_log_is_not_stepped_over_but_told_its_remedy(toy: Toy) -> None:
     async with toy.running():
         await send(toy, toy.requested("a"))

@@ -1,10 +1,12 @@
 """A partition that has records and does not move is reported, although nothing raises an error; one at its end never is."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +52,19 @@ class Client:
 
     def last_stable_offset(self, _: TopicPartition) -> int:
         return self.stable
+
+
+class Silent(Client):
+    """One whose broker does not answer; what it fetched is still known, or nothing is."""
+
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        raise KafkaConnectionError
+
+    def highwater(self, _: TopicPartition) -> int:
+        return 0
+
+    def last_stable_offset(self, _: TopicPartition) -> int:
+        return 0
 
 
 @pytest.fixture
@@ -161,3 +176,26 @@ def test_time_counts_only_while_there_is_something_to_read(looks: list[tuple[int
         reach = Reach(position, read, waits, end, end)
         seen = look_at(seen, reach, float(now))
         assert (seen.behind_since is not None) == reach.behind
+
+
+async def test_while_the_broker_does_not_say_where_a_partition_ends_its_lag_is_not_known(clock: Clock) -> None:
+    labels = {"service": "toy", "topic": "requests", "partition": "3"}
+    watch, client = a_watch(), Silent(read=5, stable=5)
+    await watch.look(client, {PARTITION: 5}, {}, ())
+    assert watch.health.missing == {
+        "moving": "it is not known how far the partitions go: the broker does not say where they end"
+    }
+    assert math.isnan(REGISTRY.get_sample_value("neuroweaver_lag_seconds", labels) or 0)
+    assert (await after(clock, watch, Client(read=5, stable=5), 1 + lag._LOOK_SECONDS, position=5)).ready
+    assert REGISTRY.get_sample_value("neuroweaver_lag_seconds", labels) == 0
+
+
+async def test_ends_that_the_broker_said_a_short_while_ago_are_known(clock: Clock) -> None:
+    watch = a_watch()
+    await watch.look(Client(read=5, stable=9), {PARTITION: 5}, {}, ())
+    health = await after(clock, watch, Silent(read=5, stable=5), lag.KNOWN_SECONDS, position=5)
+    assert health.ready
+    labels = {"service": "toy", "topic": "requests", "partition": "3"}
+    assert REGISTRY.get_sample_value("neuroweaver_lag_seconds", labels) == lag.KNOWN_SECONDS
+    await watch.look(Silent(read=5, stable=5), {PARTITION: 5}, {}, ())
+    assert "not known" in health.missing["moving"]
