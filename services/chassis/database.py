@@ -3,41 +3,35 @@
 Nothing that can hold a password is repeated in an error: what is wrong is named by its place in the URL.
 """
 
+import asyncio
 import re
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, cast
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 import asyncpg
 from pydantic import AfterValidator
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from services.chassis.database_options import (
+    SYSTEM,
+    BadUrl,
+    Keepalive,
+    connect_seconds,
+    keepalive,
+    pairs,
+    passed_on,
+    require_understood,
+)
 from services.chassis.surroundings import described
 
 SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
-TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-ATTRIBUTES = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
-_TLS = ("sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl", "sslnegotiation")
-_PLACE = ("host", "port", "dbname", "user", "password", "passfile")
-OPTIONS = (
-    "sslmode", *_TLS, "ssl_min_protocol_version", "ssl_max_protocol_version", *_PLACE,
-    "application_name", "connect_timeout", "options", "target_session_attrs",
-)  # fmt: skip
-"""What may stand behind the `?`, as libpq calls it. Two more are taken where they ask for what is done anyway."""
-_WITHOUT_EFFECT = {"channel_binding": ("disable", "prefer"), "gssencmode": ("disable", "prefer")}
-_SYSTEM = "system"
-_CONNECT_SECONDS = 10.0
 _HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:\d+)?")
 _ENCODE = "write @, :, /, ?, # and % of a password as %40, %3A, %2F, %3F, %23 and %25"
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-
-
-class BadUrl(ValueError):
-    """What of a database's URL is not understood; the message has no password."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +44,10 @@ class Database:
     """host:port, or a folder of sockets; the first that can be used is."""
     urls: tuple[str, ...] = field(repr=False)
     """One for each server, with the options that asyncpg understands."""
-    connect_seconds: float = _CONNECT_SECONDS
+    connect_seconds: float
     """For each server."""
+    keepalive: Keepalive
+    """How a dead connection is noticed."""
     trusts_system: bool = False
     """Whether the authorities that the machine trusts may sign a server's certificate."""
 
@@ -83,13 +79,17 @@ class Database:
         reasons = []
         for server, url in zip(self.servers, self.urls, strict=True):
             try:
-                return await asyncpg.connect(url, timeout=seconds, **arguments)
+                connection: Connection = await asyncpg.connect(url, timeout=seconds, **arguments)
             except (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched) as error:
                 if isinstance(error, TimeoutError) and not str(error):  # asyncpg's own says nothing
                     error = TimeoutError(f"{server} opens no session in {self.name} within {seconds:g} s")
                 if len(self.servers) == 1 and not isinstance(error, asyncpg.TargetServerAttributeNotMatched):
                     raise error
                 reasons.append(f"{server}: {described(error)}")
+            else:
+                transport: asyncio.Transport = cast(Any, connection)._transport
+                self.keepalive.apply(transport.get_extra_info("socket"))
+                return connection
         raise ConnectionError(f"no server of the database can be used: {'; '.join(reasons)}")
 
     def engine(
@@ -106,23 +106,24 @@ class Database:
 def parse(url: str) -> Database:
     """What the URL says. Raises BadUrl for whatever is not understood."""
     parts = _split(url)
-    options = _options(parts.query)
+    options = dict(_pairs(parts.query))
+    require_understood(options)
     account, _, hosts = parts.netloc.rpartition("@")
     servers = _places(hosts, options)
     if not (name := name_of(url)):
         raise BadUrl("it names no database: postgresql://user:password@host:5432/DATABASE")
-    left = ("dbname", "connect_timeout", "host", "port", *_WITHOUT_EFFECT)
-    passed = {"application_name": "neuroweaver"} | {key: value for key, value in options.items() if key not in left}
+    passed = passed_on(options)
     if len(servers) > 1:
         passed.setdefault("target_session_attrs", "read-write")
-    if trusts_system := passed.get("sslrootcert") == _SYSTEM:
+    if trusts_system := passed.get("sslrootcert") == SYSTEM:
         del passed["sslrootcert"], passed["sslmode"]
     return Database(
         name,
         unquote(account.partition(":")[0]) or options.get("user", ""),
         tuple(servers),
         tuple(_url(account, server, name, passed) for server in servers),
-        _seconds(options.get("connect_timeout")),
+        connect_seconds(options),
+        keepalive(options),
         trusts_system,
     )
 
@@ -180,48 +181,10 @@ def _joined(scheme: str, place: str, name: str, options: Mapping[str, str]) -> s
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
-    """As libpq reads them: `+` is a plus."""
-    pairs = [pair.partition("=") for pair in query.split("&") if pair]
-    if not all(equals for _, equals, _ in pairs):
-        raise BadUrl(f"what follows the ? is no list of option=value; {_ENCODE}")
-    return [(unquote(key), unquote(value)) for key, _, value in pairs]
-
-
-def _options(query: str) -> dict[str, str]:
-    options = dict(_pairs(query))
-    for name, value in options.items():
-        if name in _WITHOUT_EFFECT:
-            if value not in _WITHOUT_EFFECT[name]:
-                raise BadUrl(f"its option {name}={value} cannot be met; leave it out, or set it to prefer")
-        elif name not in OPTIONS:
-            raise BadUrl(f"its option {name!r} is not understood; understood are {', '.join(OPTIONS)}")
-    for name, known in (("sslmode", TLS_MODES), ("target_session_attrs", ATTRIBUTES)):
-        if options.get(name, known[0]) not in known:
-            raise BadUrl(f"its option {name}={options[name]} is not understood; understood are {', '.join(known)}")
-    if "search_path" in options.get("options", ""):
-        raise BadUrl("its option 'options' sets search_path, which is set to NeuroWeaver's own schemas: leave it out")
-    if options.get("sslrootcert") == _SYSTEM and options.get("sslmode") != "verify-full":
-        raise BadUrl("its option sslrootcert=system needs sslmode=verify-full")
-    _require_files(options)
-    return options
-
-
-def _require_files(options: Mapping[str, str]) -> None:
-    for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
-        path = options.get(name)
-        if path and not (name == "sslrootcert" and path == _SYSTEM):
-            try:
-                Path(path).read_bytes()
-            except OSError as error:
-                raise BadUrl(f"its option {name}={path} cannot be read: {error.strerror}") from error
-
-
-def _seconds(given: str | None) -> float:
-    if given is None:
-        return _CONNECT_SECONDS
-    if not given.isdecimal() or int(given) < 1:
-        raise BadUrl(f"its option connect_timeout={given} is not a whole number of seconds, 1 or more")
-    return float(given)
+    try:
+        return pairs(query)
+    except ValueError as error:
+        raise BadUrl(f"what follows the ? is no list of option=value; {_ENCODE}") from error
 
 
 def _places(hosts: str, options: Mapping[str, str]) -> list[str]:

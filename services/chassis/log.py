@@ -67,8 +67,19 @@ async def cluster_id(cluster: Cluster) -> str:
         await admin.close()
 
 
-async def read(cluster: Cluster, ranges: Mapping[Partition, Range]) -> AsyncIterator[list[ConsumerRecord]]:
-    """Every record of [first, end) of each partition, in order per partition, in chunks; ends when all are read.
+async def passed(cluster: Cluster, ranges: Mapping[Partition, Range]) -> dict[Partition, int]:
+    """How far a reader of each partition comes from its first offset without a record: to the first that can be read, or to the end
+    where there is none, as behind a transaction's marker. Raises LogStands and the broker's errors."""
+    reached = {partition: end for partition, (_, end) in ranges.items()}
+    async for chunk in read(cluster, ranges, first_only=True):
+        reached |= {(record.topic, record.partition): record.offset for record in chunk}
+    return reached
+
+
+async def read(
+    cluster: Cluster, ranges: Mapping[Partition, Range], *, first_only: bool = False
+) -> AsyncIterator[list[ConsumerRecord]]:
+    """Every record of [first, end) of each partition, or the first alone, in order per partition, in chunks; ends when all are read.
 
     An end beyond what the log holds is waited for, though not for ever. Raises LogStands and the broker's errors.
     """
@@ -86,7 +97,11 @@ async def read(cluster: Cluster, ranges: Mapping[Partition, Range]) -> AsyncIter
             for partition, records in (
                 await consumer.getmany(*wanted, timeout_ms=_POLL_MS, max_records=_CHUNK_RECORDS)
             ).items():
-                chunk += [record for record in records if record.offset < wanted[partition][1]]
+                inside = [record for record in records if record.offset < wanted[partition][1]]
+                if first_only and inside:
+                    del inside[1:], wanted[partition]
+                    consumer.pause(partition)
+                chunk += inside
             if chunk:
                 yield chunk
             for partition, (_, end) in list(wanted.items()):

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from services.chassis.batch import RecordFailure
-from services.chassis.database import BadUrl
+from services.chassis.database_options import BadUrl
 from services.chassis.devstack.jars import JarFailure
 from services.chassis.devstack.java import NoJava
 from services.chassis.devstack.process import ServerFailure

@@ -7,8 +7,11 @@ from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.base import Frozen
+from services.chassis import log
 from services.chassis.identity.examine import Cause
-from services.chassis.partitions.reading import Reading, places
+from services.chassis.lag import Reach
+from services.chassis.partitions.reading import Places, Reading, places
+from services.chassis.records import Partition
 
 State = Literal["at its end", "behind", "stands"]
 
@@ -34,15 +37,29 @@ class PartitionView(Frozen):
     )
 
 
+async def _behind(reading: Reading, found: Places) -> set[Partition]:
+    """Partitions of which something is left to be read, by the rule that readiness and lag go by."""
+    places = found.now.spans.keys() | found.positions.keys()
+    ranges = {p: (max(found.positions.get(p, 0), span.begin), span.end) for p, span in found.now.spans.items()}
+    read = await log.passed(reading.cluster, {p: (first, end) for p, (first, end) in ranges.items() if first < end})
+    behind = places - ranges.keys()
+    for partition, (first, end) in ranges.items():
+        reach = Reach(found.positions.get(partition, 0), read.get(partition, first), False, end, end)
+        if reach.behind:
+            behind.add(partition)
+    return behind
+
+
 async def listed(engine: AsyncEngine, reading: Reading) -> list[PartitionView]:
     """All of them, in order. Raises NoIdentity and the servers' errors."""
     async with engine.connect() as connection:
         found = await places(connection, reading)
     now, views = found.now, []
+    behind = await _behind(reading, found)
     for partition in sorted(now.spans.keys() | found.positions.keys()):
         position, span = found.positions.get(partition, 0), now.spans.get(partition)
         standing, said = found.standing.get(partition), found.said.get(partition)
-        state: State = "at its end" if span is not None and position >= span.end else "behind"
+        state: State = "behind" if partition in behind else "at its end"
         views.append(
             PartitionView(
                 topic=partition[0],

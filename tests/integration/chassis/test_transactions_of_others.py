@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from schemas.envelope import encode
 from schemas.topics import REQUESTS
 from services.chassis import lag, log
+from services.chassis.partitions.listing import listed
 from services.chassis.replay import rebuild as replay
 from tests.toy import Toy, until
 
@@ -55,6 +56,8 @@ async def test_a_transaction_leaves_nothing_to_read_behind_and_is_named_while_it
         await asyncio.sleep(3 * lag.STUCK_SECONDS + 2)
         assert service.health.ready
         assert service.health.conditions["moving"].since == since
+        views = await listed(toy.engine, service.reading)
+        assert {view.state for view in views if view.topic == REQUESTS.name} == {"at its end"}
         await producer.begin_transaction()
         await write(producer, toy, "open")
         await until(lambda: "moving" in service.health.missing)

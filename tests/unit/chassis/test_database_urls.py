@@ -1,12 +1,15 @@
 """A database's URL is understood as PostgreSQL's own clients write it, or refused with the option's name; passwords are never shown."""
 
+import socket
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 
-from services.chassis.database import OPTIONS, BadUrl, parse, with_name, without_password
+from services.chassis.database import parse, with_name, without_password
+from services.chassis.database_options import _SOCKET, OPTIONS, BadUrl, Keepalive
 from services.chassis.settings import ServiceSettings
 from services.chassis.suitable import Facts, refusal
 from services.cli.failures import explain
@@ -65,7 +68,17 @@ def test_a_password_that_is_not_encoded_is_refused_without_repeating_it(password
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("pgbouncer=true", "its option 'pgbouncer' is not understood; understood are sslmode"),
+        ("colour=red", "its option 'colour' is not understood; leave it out; understood are sslmode"),
+        ("pgbouncer=true", "its option 'pgbouncer' is not understood; what PgBouncer needs is in docs/deployment.md"),
+        ("hostaddr=10.0.0.1", "'hostaddr' is not understood; write the address in the place of the host"),
+        ("service=prod", "no file of services is read: write host, database and user"),
+        ("ssl=true", "write sslmode=require"),
+        ("currentSchema=public", "NeuroWeaver has schemas of its own"),
+        ("client_encoding=latin1", "client_encoding=latin1 cannot be met; leave it out, or set it to UTF-8"),
+        ("load_balance_hosts=random", "cannot be met; leave it out, or set it to disable"),
+        ("sslcompression=1", "cannot be met; leave it out, or set it to 0"),
+        ("keepalives=on", "keepalives=on is not a whole number, 0 or more"),
+        ("tcp_user_timeout=-1", "tcp_user_timeout=-1 is not a whole number, 0 or more"),
         ("sslmode=on", "its option sslmode=on is not understood; understood are disable, allow, prefer, require"),
         ("target_session_attrs=master", "understood are any, primary"),
         ("connect_timeout=soon", "connect_timeout=soon is not a whole number of seconds"),
@@ -103,6 +116,45 @@ def test_what_is_no_url_of_postgresql_is_refused_by_its_setting(url: str) -> Non
     assert "s3cret" not in explained[1] + str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", Keepalive(True, 5, 2, 3, 10_000)),
+        ("keepalives=0", Keepalive(False, None, None, None, None)),
+        ("keepalives_idle=30", Keepalive(True, 30, None, None, None)),
+        ("tcp_user_timeout=7000&keepalives_count=0", Keepalive(True, None, None, None, 7000)),
+        (
+            "keepalives=1&keepalives_idle=60&keepalives_interval=9&keepalives_count=4&tcp_user_timeout=30000",
+            Keepalive(True, 60, 9, 4, 30_000),
+        ),
+    ],
+)
+def test_when_a_dead_connection_is_given_up_is_as_libpq_means_it_or_after_ten_seconds(
+    options: str, expected: Keepalive
+) -> None:
+    found = parse(f"postgresql://u@h/d?{options}")
+
+    assert found.keepalive == expected
+    assert found.urls == ("postgresql://u@h/d?application_name=neuroweaver",)
+
+
+def test_what_asks_for_what_is_done_anyway_is_taken() -> None:
+    options = "client_encoding=utf8&sslsni=1&replication=false&load_balance_hosts=disable&fallback_application_name=mine"
+
+    assert parse(f"postgresql://u@h/d?{options}").urls == ("postgresql://u@h/d?application_name=mine",)
+
+
+def test_a_connection_has_what_was_asked_for() -> None:
+    with socket.socket() as connection:
+        Keepalive(True, 60, 9, 4, 30_000).apply(connection)
+
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        tcp = [socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT]
+        assert [connection.getsockopt(socket.IPPROTO_TCP, option) for option in tcp] == [60, 9, 4, 30_000]
+        Keepalive(False, None, None, None, None).apply(connection)
+        assert not connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
 def test_a_server_needs_no_database_in_its_url_but_a_database_of_a_service_a_name() -> None:
     settings = ServiceSettings(database_url="postgres://u:p@h?sslmode=require&application_name=x")
 
@@ -114,9 +166,9 @@ def test_a_server_needs_no_database_in_its_url_but_a_database_of_a_service_a_nam
 
 
 def test_every_option_that_is_said_to_be_understood_is() -> None:
-    given = {"sslmode": "require", "connect_timeout": "3", "target_session_attrs": "any", "port": "1"} | dict.fromkeys(
-        ("sslrootcert", "sslcert", "sslkey", "sslcrl"), __file__
-    )
+    given = {"sslmode": "require", "connect_timeout": "3", "target_session_attrs": "any", "port": "1"}
+    given |= dict.fromkeys(("sslrootcert", "sslcert", "sslkey", "sslcrl"), __file__)
+    given |= dict.fromkeys(_SOCKET, "7")
     parse("postgresql:///d?" + "&".join(f"{name}={given.get(name, 'x')}" for name in OPTIONS))
 
 

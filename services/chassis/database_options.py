@@ -1,0 +1,169 @@
+"""What may stand behind the `?` of a database's URL: each of libpq's options is honoured, or refused by its name with what to do."""
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+ATTRIBUTES = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
+SYSTEM = "system"
+_TLS = ("sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl", "sslnegotiation")
+_PLACE = ("host", "port", "dbname", "user", "password", "passfile")
+_SOCKET = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+OPTIONS = (
+    "sslmode", *_TLS, "ssl_min_protocol_version", "ssl_max_protocol_version", *_PLACE,
+    "application_name", "fallback_application_name", "connect_timeout", "options", "target_session_attrs", *_SOCKET,
+)  # fmt: skip
+"""What is honoured."""
+WITHOUT_EFFECT: Mapping[str, Sequence[str]] = {
+    "channel_binding": ("disable", "prefer"),
+    "client_encoding": ("auto", "utf8", "UTF8", "UTF-8"),
+    "gssdelegation": ("0",),
+    "gssencmode": ("disable", "prefer"),
+    "load_balance_hosts": ("disable",),
+    "replication": ("0", "off", "no", "false"),
+    "requiressl": ("0",),
+    "sslcertmode": ("allow",),
+    "sslcompression": ("0",),
+    "sslsni": ("1",),
+}
+"""What is taken where it asks for what is done anyway, with these values."""
+_POOL = "how many connections a service has is its own matter: leave it out"
+_PREPARED = "what PgBouncer needs is in docs/deployment.md: leave it out"
+_SCHEMA = "NeuroWeaver has schemas of its own: leave it out"
+_GSS = "GSSAPI is not spoken: use a password or a client certificate, and leave it out"
+_CHECKED = "who the server is, is checked with sslmode=verify-full: leave it out"
+_SERVICE = "no file of services is read: write host, database and user into the URL"
+_REMEDIES = {
+    "command_timeout": "set NEUROWEAVER_DATABASE_SECONDS instead",
+    "connection_limit": _POOL,
+    "currentSchema": _SCHEMA,
+    "gsslib": _GSS,
+    "hostaddr": "write the address in the place of the host",
+    "krbsrvname": _GSS,
+    "max_overflow": _POOL,
+    "pgbouncer": _PREPARED,
+    "pool_size": _POOL,
+    "pool_timeout": _POOL,
+    "prepared_statement_cache_size": _PREPARED,
+    "require_auth": _CHECKED,
+    "requirepeer": _CHECKED,
+    "schema": _SCHEMA,
+    "search_path": _SCHEMA,
+    "service": _SERVICE,
+    "servicefile": _SERVICE,
+    "ssl": "write sslmode=require, or another of libpq's modes",
+    "sslcrldir": "put the lists into one file, and name it with sslcrl",
+    "statement_cache_size": _PREPARED,
+    "statement_timeout": "set NEUROWEAVER_DATABASE_SECONDS instead",
+}
+_CONNECT_SECONDS = 10.0
+
+
+class BadUrl(ValueError):
+    """What of a database's URL is not understood; the message has no password."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """When the kernel gives up a connection whose other side says nothing; None: as the system has it.
+
+    Whoever sets one of libpq's five options gets libpq's meaning of all of them. Without any, a way that swallows packets is noticed
+    after about ten seconds, on connections that wait for an answer and on those that rest in a pool: sooner than a statement's
+    thirty seconds, and much sooner than the ten minutes of a replay's. A server that is merely slow still acknowledges packets, so
+    no statement that is at work is ended by it.
+    """
+
+    on: bool = True
+    idle: int | None = 5
+    """Seconds of silence before the other side is asked for a sign."""
+    interval: int | None = 2
+    count: int | None = 3
+    user_timeout: int | None = 10_000
+    """Milliseconds that sent bytes may stay without an acknowledgement."""
+
+    def apply(self, connection: socket.socket) -> None:
+        """Set it on a connection; one within the machine has no network to fail."""
+        if connection.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(self.on))
+        asked = {
+            "TCP_KEEPIDLE": self.idle if self.on else None,
+            "TCP_KEEPINTVL": self.interval if self.on else None,
+            "TCP_KEEPCNT": self.count if self.on else None,
+            "TCP_USER_TIMEOUT": self.user_timeout,
+        }
+        for name, value in asked.items():
+            if value is not None and (option := getattr(socket, name, None)) is not None:
+                connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def keepalive(options: Mapping[str, str]) -> Keepalive:
+    """What the options say. Raises BadUrl."""
+    if not any(name in options for name in _SOCKET):
+        return Keepalive()
+    given = {name: _number(name, options[name], "whole number") for name in _SOCKET if name in options}
+    idle, interval, count, timeout = (given.get(name) or None for name in _SOCKET[1:])
+    return Keepalive(given.get("keepalives", 1) != 0, idle, interval, count, timeout)
+
+
+def connect_seconds(options: Mapping[str, str]) -> float:
+    """How long a server may take to let us in. Raises BadUrl."""
+    given = options.get("connect_timeout")
+    return _CONNECT_SECONDS if given is None else float(_number("connect_timeout", given, "whole number of seconds", 1))
+
+
+def pairs(query: str) -> list[tuple[str, str]]:
+    """As libpq reads them: `+` is a plus. Raises ValueError where it is no list of option=value."""
+    found = [pair.partition("=") for pair in query.split("&") if pair]
+    if not all(equals for _, equals, _ in found):
+        raise ValueError(query)
+    return [(unquote(key), unquote(value)) for key, _, value in found]
+
+
+def require_understood(options: Mapping[str, str]) -> None:
+    """Raises BadUrl for the first option that is not honoured."""
+    for name, value in options.items():
+        if name in WITHOUT_EFFECT:
+            if value not in WITHOUT_EFFECT[name]:
+                met = WITHOUT_EFFECT[name][-1]
+                raise BadUrl(f"its option {name}={value} cannot be met; leave it out, or set it to {met}")
+        elif name in _REMEDIES:
+            raise BadUrl(f"its option {name!r} is not understood; {_REMEDIES[name]}")
+        elif name not in OPTIONS:
+            raise BadUrl(f"its option {name!r} is not understood; leave it out; understood are {', '.join(OPTIONS)}")
+    for name, known in (("sslmode", TLS_MODES), ("target_session_attrs", ATTRIBUTES)):
+        if options.get(name, known[0]) not in known:
+            raise BadUrl(f"its option {name}={options[name]} is not understood; understood are {', '.join(known)}")
+    if "search_path" in options.get("options", ""):
+        raise BadUrl("its option 'options' sets search_path, which is set to NeuroWeaver's own schemas: leave it out")
+    if options.get("sslrootcert") == SYSTEM and options.get("sslmode") != "verify-full":
+        raise BadUrl("its option sslrootcert=system needs sslmode=verify-full")
+    _require_files(options)
+    connect_seconds(options)
+    keepalive(options)
+
+
+def passed_on(options: Mapping[str, str]) -> dict[str, str]:
+    """Those that asyncpg is told; the others are met here."""
+    met = ("dbname", "connect_timeout", "host", "port", "fallback_application_name", *_SOCKET, *WITHOUT_EFFECT)
+    named = {"application_name": options.get("fallback_application_name", "neuroweaver")}
+    return named | {key: value for key, value in options.items() if key not in met}
+
+
+def _require_files(options: Mapping[str, str]) -> None:
+    for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
+        path = options.get(name)
+        if path and not (name == "sslrootcert" and path == SYSTEM):
+            try:
+                Path(path).read_bytes()
+            except OSError as error:
+                raise BadUrl(f"its option {name}={path} cannot be read: {error.strerror}") from error
+
+
+def _number(name: str, given: str, what: str, least: int = 0) -> int:
+    if not (given.isascii() and given.isdecimal()) or not least <= int(given) <= 2**31 - 1:
+        raise BadUrl(f"its option {name}={given} is not a {what}, {least} or more")
+    return int(given)
