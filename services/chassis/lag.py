@@ -20,6 +20,7 @@ from services.chassis.health import Health
 from services.chassis.records import Partition
 
 _LOOK_SECONDS = 5.0
+_ANSWER_SECONDS = 5.0
 STUCK_SECONDS = 30.0
 KNOWN_SECONDS = 15.0
 """So old the ends that a broker said may be: until then it is not away."""
@@ -144,7 +145,7 @@ class LagWatch:
             return
         self._looked_at = time.monotonic()
         try:
-            async with asyncio.timeout(_LOOK_SECONDS):
+            async with asyncio.timeout(_ANSWER_SECONDS):
                 self._stable = await consumer.end_offsets([TopicPartition(*partition) for partition in positions])
             self._known_at = time.monotonic()
         except (TimeoutError, KafkaError, OSError):  # what it said last is what is known

@@ -54,7 +54,7 @@ async def test_a_transaction_leaves_nothing_to_read_behind_and_is_named_while_it
         await until(lambda: position_is_below_the_end(toy))
         since = service.health.conditions["moving"].since
         await asyncio.sleep(3 * lag.STUCK_SECONDS + 2)
-        assert service.health.ready
+        assert service.health.ready, service.health.missing
         assert service.health.conditions["moving"].since == since
         views = await listed(toy.engine, service.reading)
         assert {view.state for view in views if view.topic == REQUESTS.name} == {"at its end"}
