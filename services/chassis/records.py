@@ -100,4 +100,7 @@ def name_of_kept(kept: str) -> str:
 
 def appended_at(record: Record) -> datetime:
     """The record's time in the log; one that cannot be kept, which a sender may have written, becomes the nearest that can."""
-    return datetime.fromtimestamp(min(max(record.timestamp, 0), _LAST_MILLISECOND) / 1000, UTC)
+    milliseconds = record.timestamp
+    if not 0 <= milliseconds <= _LAST_MILLISECOND:
+        milliseconds = 0 if milliseconds < 0 else _LAST_MILLISECOND
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

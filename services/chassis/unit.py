@@ -8,6 +8,7 @@ said in `numbering`.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from schemas.envelope import Event
 from schemas.ids import child_traceparent, root_traceparent
@@ -75,8 +76,7 @@ class LiveStates(Mapping[Ref, State]):
         return len(self._rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(NamedTuple):
     """A decoded record with its place in the log."""
 
     event: Event

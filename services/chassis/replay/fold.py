@@ -66,10 +66,10 @@ class Fold:
         """
         ranges: dict[Partition, Range] = {p: (self.next.get(p, 0), end) for p, end in ends.items()}
         async for chunk in log.read(self.cluster, ranges):
-            places = [place_of(record) for record in chunk]
-            self.left_out |= withheld.intersection(places)
+            left_out = withheld.intersection(map(place_of, chunk)) if withheld else set[Place]()
+            self.left_out |= left_out
             async with self.engine.begin() as connection:
-                wanted = [record for record, place in zip(chunk, places, strict=True) if place not in withheld]
+                wanted = [record for record in chunk if place_of(record) not in left_out] if left_out else chunk
                 await self._fold(connection, wanted)
             await note(len(chunk))
         async with self.engine.begin() as connection:
