@@ -272,12 +272,14 @@ class Consumer:
             await self.admit()
             self._admitted = joins
         found = await bearings(self.engine, self.service, consumer, before)
+        stops = {partition: one.why_not for partition, one in found.items() if one.why_not is not None}
+        believed = self._guard.believed(before, stops)
         for partition, epoch in before.items():
             if self._epoch_of(partition) != epoch:  # revoked, or sought by the other task meanwhile
                 continue
-            if why := found[partition].why_not:
+            if why := believed.get(partition):
                 self._stop(consumer, partition, why)
-            else:
+            elif partition not in stops:  # else it stays unsought, and is looked at again
                 self._seek_to(consumer, partition, found[partition].position, by_poller=by_poller)
 
     def _seek_to(self, consumer: AIOKafkaConsumer, partition: Partition, offset: int, *, by_poller: bool) -> None:
@@ -333,7 +335,7 @@ class Consumer:
             self._guard.report(self._cursors)
             await self.seek(consumer, self.unsought(), by_poller=False)
             await self._guard.write_down(self._cursors)
-            self.health.report("consuming", not (reason := self._without_partitions(now)), reason)
+            self.health.report("consuming", not (reason := self._without_partitions(now) or self._guard.doubt), reason)
         except Exception as error:
             self.health.report("consuming", False, described(error))
         self._report()

@@ -19,6 +19,11 @@ from services.chassis.logging import get_logger
 from services.chassis.records import Partition
 
 _log = get_logger(__name__)
+_TRIES = 5
+
+
+class MovedByOthers(Exception):
+    """Other processes of the service move the same positions at the same time."""
 
 
 class Bearings(NamedTuple):
@@ -53,8 +58,18 @@ async def bearings(
 ) -> dict[Partition, Bearings]:
     """Of each of `partitions`; one without a position begins at 0. What the log is, is kept where it was not known.
 
-    Raises NoIdentity and the database's and the broker's errors.
+    Raises NoIdentity, MovedByOthers and the database's and the broker's errors.
     """
+    for _ in range(_TRIES):
+        if (found := await _bearings(engine, service, consumer, partitions)) is not None:
+            return found
+    raise MovedByOthers(f"positions moved {_TRIES} times while it was looked where they may go on; it is looked again")
+
+
+async def _bearings(
+    engine: AsyncEngine, service: str, consumer: AIOKafkaConsumer, partitions: Collection[Partition]
+) -> dict[Partition, Bearings] | None:
+    """None where somebody else moved positions meanwhile, so that another look is needed."""
     topics = {topic for topic, _ in partitions}
     found = await which_log(consumer, topics)
     async with engine.begin() as connection:
@@ -73,7 +88,7 @@ async def bearings(
             whole = await spans_of(consumer, found, [place for place in positions if place[0] == partition[0]])
             wanted = moves(partition, why, positions, whole)
             if not await _goes_on(engine, found, why, wanted, positions):
-                return await bearings(engine, service, consumer, partitions)
+                return None
             moved |= wanted
     return {
         partition: Bearings(moved[partition] or 0, None)

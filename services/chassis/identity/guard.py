@@ -8,7 +8,7 @@ lost: once that log is accepted it is read from its beginning, where duplicates 
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaConsumer
@@ -26,8 +26,8 @@ from services.chassis.records import Partition
 
 LOOK_SECONDS = 2.0
 _PATIENCE_SECONDS = 10.0
-_LOOKS = 3
-"""So many looks in a row must see that a log ends below what was read: a partition's new leader does not know its end at once."""
+_SURE_SECONDS = 2 * LOOK_SECONDS
+"""So long each look must see that a log ends below what was read: a partition's new leader does not know its end at once."""
 _OTHER_LOGS: frozenset[Cause] = frozenset({"another log", "beyond the end", "gone", "unknown"})
 
 
@@ -59,8 +59,8 @@ class LogGuard:
     """Whether a look has succeeded."""
     _noted: tuple[Mapping[Partition, Standing], frozenset[Partition]] | None = None
     """What stands in the database, of which partitions."""
-    _beyond: Mapping[Partition, int] = field(default_factory=dict)
-    """How many looks in a row saw a partition's log end below what was read of it."""
+    _beyond: dict[Partition, float] = field(default_factory=dict)
+    """Since when each look has seen a partition's log end below what was read of it, monotonic."""
     _lost: set[Partition] = field(default_factory=set)
     """Partitions whose removed records a metric tells."""
 
@@ -88,10 +88,31 @@ class LogGuard:
         mended = frozenset(p for p, why in stopped.items() if _is_mended(why, there[p], still.get(p)))
         self._known = True
         stops = all_standing(self.service, now, kept, found, spans)
-        self._beyond = {p: self._beyond.get(p, 0) + 1 for p, why in stops.items() if why.cause == "beyond the end"}
-        stops = {partition: why for partition, why in stops.items() if self._beyond.get(partition, _LOOKS) >= _LOOKS}
+        for gone in self._beyond.keys() - cursors.keys():
+            del self._beyond[gone]
+        stops = self.believed(now, stops)
         lossy = frozenset(partition for partition in stops if partition[0] in LOSSY)
         return Found({partition: why for partition, why in stops.items() if partition not in lossy}, mended | lossy)
+
+    def believed(self, looked_at: Collection[Partition], stops: Mapping[Partition, Standing]) -> dict[Partition, Standing]:
+        """Those of `stops`, found by a look at these partitions, that are so: not what a new leader may say for a moment."""
+        now = time.monotonic()
+        for partition in looked_at:
+            if partition in stops and stops[partition].cause == "beyond the end":
+                self._beyond.setdefault(partition, now)
+            else:
+                self._beyond.pop(partition, None)
+        return {p: why for p, why in stops.items() if now - self._beyond.get(p, float("-inf")) >= _SURE_SECONDS}
+
+    @property
+    def doubt(self) -> str:
+        """What is not believed yet; empty where nothing is."""
+        now = time.monotonic()
+        return "; ".join(
+            f"{topic}:{number} seems to end below what was read of it; it is looked at again"
+            for (topic, number), since in sorted(self._beyond.items())
+            if now - since < _SURE_SECONDS
+        )
 
     def report(self, cursors: Mapping[Partition, PartitionCursor]) -> dict[Partition, Standing]:
         """Say which partitions stand, in health and metrics; returns them."""

@@ -10,8 +10,9 @@ import pytest
 from services.chassis import seeking, store
 from services.chassis.cursor import PartitionCursor
 from services.chassis.health import Health
+from services.chassis.identity import guard as guarding
 from services.chassis.identity import rows
-from services.chassis.identity.examine import Span
+from services.chassis.identity.examine import Span, Standing
 from services.chassis.identity.guard import LogGuard
 from services.chassis.identity.metadata import FoundLog, FoundTopic
 
@@ -43,8 +44,28 @@ async def test_a_log_that_ends_below_what_was_read_is_believed_when_it_is_seen_a
     monkeypatch.setattr(store, "positions", nothing)
     guard = LogGuard("toy", [PLACE[0]], cast(Any, SimpleNamespace(connect=connect)), Health("toy", ()))
     cursor = PartitionCursor(epoch=1).sought(9, 2, by_poller=True)
-    stopped = []
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(guarding, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    stopped, doubted = [], []
     for _ in range(6):
-        guard._looked_at = float("-inf")
         stopped.append(PLACE in (await guard.look(cast(Any, None), {PLACE: cursor})).stops)
+        doubted.append(bool(guard.doubt))
+        clock.now += guarding.LOOK_SECONDS
     assert stopped == [False, False, False, False, False, True]
+    assert doubted == [True, True, False, True, True, False]
+
+
+def test_a_partition_that_is_to_be_sought_is_doubted_as_long_and_what_else_stands_is_believed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guard = LogGuard("toy", [PLACE[0]], cast(Any, None), Health("toy", ()))
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(guarding, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    other = ("neuroweaver.requests", 1)
+    stops = {PLACE: Standing("beyond the end", 9, None, "short"), other: Standing("gone", 9, None, "gone")}
+    assert guard.believed([PLACE, other], stops).keys() == {other}
+    clock.now += guarding.LOOK_SECONDS
+    assert guard.believed([PLACE], {}) == {}
+    assert guard.believed([PLACE], stops | {}).keys() == {other}
+    clock.now += 2 * guarding.LOOK_SECONDS
+    assert guard.believed([PLACE], stops).keys() == {PLACE, other}
