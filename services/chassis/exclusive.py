@@ -1,8 +1,8 @@
 """Why: what one process of a service does alone: it holds an advisory lock on a session that ends when the process stands still.
 
 A process that is frozen (SIGSTOP, a paused container, a suspended machine) keeps its connections, since its kernel answers for
-it. So the server ends this session when it says nothing for `IDLE_SECONDS`, and a heartbeat says something more often. Whoever
-lost the session finds out with its next statement, and has changed nothing meanwhile.
+it. So the server ends this session when it says nothing for a while, and a heartbeat says something more often. Whoever lost
+the session finds out with its next statement, and has changed nothing on it meanwhile.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.chassis.surroundings import ReadsOnly
 
 IDLE_SECONDS = 6
-"""The server ends a session that said nothing for so long."""
+"""The server ends a session that said nothing for so long, unless it was given more time."""
 BEAT_SECONDS = 1.0
 _ANSWER_SECONDS = 10.0
 """A statement that is not answered for so long ends the session: the server hangs, or the way to it."""
 
 _SETTINGS = text(
-    f"""SELECT set_config('idle_session_timeout', '{IDLE_SECONDS}s', false),
-               set_config('tcp_user_timeout', '{IDLE_SECONDS}s', false), -- rows that the other side does not take
+    """SELECT set_config('idle_session_timeout', :idle, false),
+               set_config('tcp_user_timeout', :idle, false), -- rows that the other side does not take
                set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false),
                set_config('tcp_keepalives_count', '3', false)"""
 )
@@ -75,13 +75,14 @@ class Exclusive:
 
 
 @asynccontextmanager
-async def exclusive(engine: AsyncEngine) -> AsyncIterator[Exclusive]:
-    """A session with a heartbeat for the block; every lock taken on it goes with it. Raises the database's errors."""
+async def exclusive(engine: AsyncEngine, idle_seconds: float = IDLE_SECONDS) -> AsyncIterator[Exclusive]:
+    """A session with a heartbeat for the block; every lock taken on it goes with it, at the latest when nothing was heard of this
+    process for `idle_seconds`. Raises the database's errors."""
     async with engine.connect() as pooled:
         session = Exclusive(await pooled.execution_options(isolation_level="AUTOCOMMIT"))
         beating: asyncio.Task[None] | None = None
         try:
-            await session.execute(_SETTINGS)
+            await session.execute(_SETTINGS, {"idle": f"{round(idle_seconds * 1000)}ms"})
             beating = asyncio.create_task(session.beat())
             yield session
         finally:

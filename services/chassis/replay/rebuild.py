@@ -5,7 +5,7 @@ the swap commits nothing of the live projection is touched, so a cancel or a kil
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 from pydantic import Field
@@ -22,7 +22,7 @@ from services.chassis.replay.compare import TableComparison, compare
 from services.chassis.replay.fence import Fenced, fence
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding, Projection
-from services.chassis.replay.runs import Progress
+from services.chassis.replay.runs import Busy, EngineOfRun, Progress
 from services.chassis.tables import PROJECTION
 
 _NEAR_RECORDS = 2000
@@ -70,7 +70,7 @@ async def verify(projection: Projection, *, accept_incomplete: bool = False, tol
                 await _phase(progress, told, "comparing")
                 tables = await compare(snapshot, projection.domain.aggregates, PROJECTION, shadow.SHADOW)
             found = Verification(service=projection.service, records=progress.done, tables=tables)
-            await _drop(engine)
+            await _drop(engine, progress)
             result |= {"differences": found.differences, "rows": found.rows}
             return found
 
@@ -85,6 +85,7 @@ async def rebuild(projection: Projection, *, accept_incomplete: bool = False, to
                     await snapshot.execute(text("SELECT 1"))
                     await _phase(progress, told, "swapping")
                     old = await shadow.swap(still.connection, sorted(projection.domain.aggregates), datetime.now(UTC))
+                    await progress.require(still.connection)
                 await _phase(progress, told, "comparing")
                 tables = await compare(snapshot, projection.domain.aggregates, old, PROJECTION)
             found = Rebuilt(service=projection.service, records=progress.done, tables=tables, old_version=old)
@@ -127,10 +128,11 @@ async def _brought_up(
     for _attempt in range(_ATTEMPTS):
         async with engine.begin() as connection:
             await shadow.create(connection, sorted(projection.domain.aggregates))
+            await progress.require(connection)
         filling = store.connect(
             projection.database_url, projection=shadow.SHADOW, pool_size=2, statement_seconds=store.MAINTENANCE_SECONDS
         )
-        fold = Fold(filling, Folding(projection.domain), projection.cluster, dict(begins))
+        fold = Fold(EngineOfRun(filling, progress), Folding(projection.domain), projection.cluster, dict(begins))
         try:
             await _catch_up(projection, fold, engine, progress, told)
             async with fence(engine, projection.domain.aggregates) as still:
@@ -146,11 +148,11 @@ async def _brought_up(
                 yield still
                 return
         except BaseException:
-            await _drop(engine)
+            await _drop(engine, progress)
             raise
         finally:
             await filling.dispose()
-    await _drop(engine)
+    await _drop(engine, progress)
     raise Refused(f"dead letters were retried during each of {_ATTEMPTS} attempts; try again when nobody retries them")
 
 
@@ -199,6 +201,9 @@ async def _phase(progress: Progress, told: Told, phase: str) -> None:
     await progress.note(force=True)
 
 
-async def _drop(engine: AsyncEngine) -> None:
-    async with engine.begin() as connection:
-        await shadow.drop(connection)
+async def _drop(engine: AsyncEngine, progress: Progress) -> None:
+    """Remove the shadow, where it is this run's."""
+    with suppress(Busy):
+        async with engine.begin() as connection:
+            await shadow.drop(connection)
+            await progress.require(connection)

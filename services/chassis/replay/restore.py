@@ -24,7 +24,7 @@ from services.chassis.replay.aside import Aside
 from services.chassis.replay.checks import Refused
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding, Projection
-from services.chassis.replay.runs import Busy, Progress
+from services.chassis.replay.runs import Busy, EngineOfRun, Progress
 from services.chassis.surroundings import is_surroundings
 from services.chassis.tables import OPERATIONAL
 
@@ -95,6 +95,7 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
                 await rows.flag(connection, partition)
             empty = await shadow.swap(connection, sorted(projection.domain.aggregates), datetime.now(UTC))
             await connection.execute(text(f"DROP SCHEMA {empty} CASCADE"))
+            await progress.require(connection)
         result |= {"records": progress.done, "set_aside": len(aside.letters)}
         if accepted is not None:
             passed = aside.passed_over
@@ -181,13 +182,14 @@ async def _fill(projection: Projection, engine: AsyncEngine, progress: Progress,
     """Fold the whole log into a shadow; returns the ends up to which it was folded."""
     async with engine.begin() as connection:
         await shadow.create(connection, sorted(projection.domain.aggregates))
+        await progress.require(connection)
         withheld = await rows.places(connection)
     spans = await log.bounds(projection.cluster, projection.topics)
     filling = store.connect(
         projection.database_url, projection=shadow.SHADOW, pool_size=2, statement_seconds=store.MAINTENANCE_SECONDS
     )
     begins = {partition: begin for partition, (begin, _) in spans.items()}
-    fold = Fold(filling, Folding(projection.domain), projection.cluster, begins, aside=aside)
+    fold = Fold(EngineOfRun(filling, progress), Folding(projection.domain), projection.cluster, begins, aside=aside)
 
     async def note(records: int) -> None:
         progress.done += records

@@ -114,6 +114,7 @@ async def rebuild_row(
                 if missing := fold.early.missing():
                     raise Refused(missing)
                 changed = await _write(still.connection, projection, ref, fold)
+                await progress.require(still.connection)
             result |= {"table": ref.aggregate, "key": ref.key, "changed": changed}
             return changed
 

@@ -1,4 +1,10 @@
-"""Why: what a verify or rebuild is doing and how the last ones ended, for whoever asks; one runs at a time by an advisory lock."""
+"""What a verify, rebuild or restore is doing and how the last ones ended, for whoever asks; one runs at a time, by an advisory lock.
+
+A process that stands still for a minute loses the lock, and another may begin. When it goes on it must not touch what the other
+made: each of its transactions on a shadow or a projection ends with `Progress.require`, which looks whether its run still counts.
+The one that begins first writes down that the others have ended and then drops the shadow, which waits for who is writing to it.
+So a transaction either finds that its run has ended, or commits to a shadow that is dropped afterwards.
+"""
 
 import json
 import time
@@ -14,8 +20,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.base import Frozen
 from schemas.ids import new_id
+from services.chassis.exclusive import Exclusive, exclusive
+from services.chassis.logging import get_logger
+from services.chassis.surroundings import described
 
+_log = get_logger(__name__)
 _LOCK = 7_253_003
+_IDLE_SECONDS = 60.0
+"""So long a process that stands still keeps others from beginning."""
 _NOTE_SECONDS = 0.5
 
 Kind = Literal["verify", "rebuild", "restore"]
@@ -35,7 +47,7 @@ _READ = text(
     """SELECT id, kind, state, phase, done, total, started_at, ended_at, error, result FROM replay
        ORDER BY started_at DESC LIMIT :limit"""
 )
-_TAKE = text("SELECT pg_try_advisory_lock(:lock)")
+_RUNS = text("SELECT state = 'running' FROM replay WHERE id = :id")
 _HELD = text(
     """SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = :lock AND granted
        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
@@ -66,7 +78,7 @@ class Progress:
     """How far a run is; written down at most twice a second."""
 
     run_id: str
-    connection: AsyncConnection
+    session: Exclusive
     phase: str = "starting"
     done: int = 0
     total: int = 0
@@ -76,36 +88,57 @@ class Progress:
         """Write it down, if it is time to."""
         if force or time.monotonic() - self._noted >= _NOTE_SECONDS:
             self._noted = time.monotonic()
-            await self.connection.execute(
+            await self.session.execute(
                 _NOTE, {"id": self.run_id, "phase": self.phase, "done": self.done, "total": self.total}
             )
+
+    async def require(self, connection: AsyncConnection) -> None:
+        """The last thing in a transaction that only one run may make. Raises Busy where another one began meanwhile."""
+        if not await connection.scalar(_RUNS, {"id": self.run_id}):
+            raise Busy("this process stood still, and another verify or rebuild of this service began meanwhile")
+
+
+class EngineOfRun(AsyncEngine):
+    """An engine whose transactions are committed only while their run counts."""
+
+    def __init__(self, engine: AsyncEngine, progress: Progress) -> None:
+        super().__init__(engine.sync_engine)
+        self._progress = progress
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """As SQLAlchemy's. Raises Busy where another run began meanwhile."""
+        async with super().begin() as connection:
+            yield connection
+            await self._progress.require(connection)
 
 
 @asynccontextmanager
 async def running(engine: AsyncEngine, kind: Kind) -> AsyncIterator[tuple[Progress, dict[str, Any]]]:
     """Hold the lock and keep the record of a run; what the block puts into the dict is its result. Raises Busy."""
-    async with engine.connect() as pooled:
-        connection = await pooled.execution_options(isolation_level="AUTOCOMMIT")
-        if not await connection.scalar(_TAKE, {"lock": _LOCK}):
+    async with exclusive(engine, _IDLE_SECONDS) as session:
+        if not await session.take(_LOCK):
             raise Busy("another verify or rebuild of this service runs; wait for it, or stop it")
         run_id, result = new_id(), dict[str, Any]()
+        await session.execute(_ABANDON)
+        await session.execute(_OPEN, {"id": run_id, "kind": kind})
+
+        async def close(state: RunState, error: str | None = None) -> None:
+            values = {"id": run_id, "state": state, "error": error, "result": json.dumps(result)}
+            await session.execute(_CLOSE, values)
+
         try:
-            await connection.execute(_ABANDON)
-            await connection.execute(_OPEN, {"id": run_id, "kind": kind})
-            state, error = "done", None
+            yield Progress(run_id, session), result
+        except BaseException as failure:
             try:
-                yield Progress(run_id, connection), result
-            except Exception as failure:
-                state, error = "failed", f"{type(failure).__name__}: {failure}"[:2000]
-                raise
-            except BaseException:
-                state = "cancelled"
-                raise
-            finally:
-                values = {"id": run_id, "state": state, "error": error, "result": json.dumps(result)}
-                await connection.execute(_CLOSE, values)
-        finally:
-            await pooled.invalidate()  # the lock goes with the session
+                if isinstance(failure, Exception):
+                    await close("failed", described(failure, 2000))
+                else:
+                    await close("cancelled")
+            except Exception as lost:  # the next run says that this one ended
+                _log.warning("how a run ended could not be written down", kind=kind, error=described(lost))
+            raise
+        await close("done")
 
 
 async def last_runs(connection: AsyncConnection, limit: int = 5) -> list[Run]:

@@ -1,9 +1,11 @@
 """A projection is what the log says: verified, rebuilt and healed while it serves, and left alone by whatever fails on the way."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -11,6 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from services.chassis.aggregate import Ref
 from services.chassis.http import application
@@ -19,6 +22,7 @@ from services.chassis.replay import runs
 from services.chassis.replay.checks import Refused
 from services.chassis.replay.projection import Projection
 from services.chassis.replay.row import rebuild_row, row_ref
+from services.chassis.replay.runs import Busy
 from services.chassis.replay.status import status
 from tests.toy import Toy, until
 
@@ -295,3 +299,46 @@ def _another_refusal(toy: Toy, name: str) -> Any:
     from services.chassis.aggregate import Decision
 
     return Decision(Ref("tally", toy.prefix + name), toy.prefix + name, JobRejected(job_id=toy.prefix + name, reasons=()))
+
+
+async def test_a_replay_whose_process_stands_still_makes_way_and_touches_nothing_when_it_goes_on(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_IDLE_SECONDS", 1.0)
+    await fill(toy)
+    others: list[replay.Rebuilt] = []
+
+    def frozen(_: object) -> None:
+        """Nothing of this loop runs meanwhile, as if its process had been stopped; another process rebuilds."""
+        if others:
+            return
+        time.sleep(3)
+        other = Thread(target=lambda: others.append(asyncio.run(replay.rebuild(projection_of(toy)))))
+        other.start()
+        other.join()
+
+    with pytest.raises((Busy, DBAPIError)):
+        await replay.rebuild(projection_of(toy), told=frozen)
+    (done,) = others
+    assert await schemas_of(toy) == ["projection", done.old_version]
+    assert (await replay.verify(projection_of(toy))).differences == 0
+
+
+async def test_what_a_replay_that_was_overtaken_wrote_is_not_committed(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "_IDLE_SECONDS", 1.0)
+    with pytest.raises(DBAPIError):  # noqa: PT012 (the block is what fails at its end)
+        async with runs.running(toy.engine, "verify") as (progress, _):
+            time.sleep(3)  # noqa: ASYNC251 (it stands still)
+            async with runs.running(toy.engine, "rebuild") as (other, _):
+                async with toy.engine.begin() as connection:
+                    await other.require(connection)
+                with pytest.raises(Busy, match="stood still"):  # noqa: PT012 (so that it is not committed)
+                    async with toy.engine.begin() as connection:
+                        await connection.execute(text("INSERT INTO operational.ledger VALUES ('late')"))
+                        await progress.require(connection)
+    assert await toy.scalar("SELECT count(*) FROM operational.ledger") == 0
+    async with toy.engine.connect() as connection:
+        assert [(run.kind, run.state) for run in await runs.last_runs(connection)] == [
+            ("rebuild", "done"),
+            ("verify", "failed"),
+        ]
