@@ -19,9 +19,12 @@ from schemas.topics import JOBS, REQUESTS
 from services.chassis import log, store
 from services.chassis.devstack.stack import DevStack
 from services.chassis.publisher import make_producer, stop_quietly
+from services.chassis.records import Partition
+from services.chassis.replay.rebuild import verify
 from tests.faults.history import Fact, Verdict, check
 from tests.faults.member import Orders, Standing
 from tests.log import event_of
+from tests.recreating import remove_below
 from tests.toy import Toy, until
 
 PER_JOB = 5
@@ -35,6 +38,8 @@ class Member:
     """One process of the service."""
 
     process: asyncio.subprocess.Process
+    log: Path
+    """Where what it logs goes."""
     said: list[tuple[float, Standing]] = field(default_factory=list)
     """What it said of itself, with the time of the loop."""
     _listening: "asyncio.Task[None] | None" = None
@@ -71,6 +76,8 @@ class Field:
     toy: Toy
     facts: list[Fact] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
+    joined: int = 0
+    """So many processes there have been."""
     sent: int = 0
     way_to_database: str | None = None
     """URL by which members reach PostgreSQL, where it is not the server's own."""
@@ -91,11 +98,14 @@ class Field:
         orders = Orders(
             self.stack.kafka_bootstrap, way, self.toy.name, point, times, mended, self.database_seconds, elsewhere
         )
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.faults.member", json.dumps(asdict(orders)),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        member = Member(process)
+        self.joined += 1
+        log_ = self.toy.settings.home / f"member-{self.joined}.log"
+        with log_.open("wb") as errors:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.faults.member", json.dumps(asdict(orders)),
+                stdout=asyncio.subprocess.PIPE, stderr=errors,
+            )  # fmt: skip
+        member = Member(process, log_)
         self.members.append(member)
         if ready:
             await until(
@@ -170,6 +180,18 @@ class Field:
                 event = self.toy.cancelled(name)
             yield Fact("sent", event.id, self.toy.prefix + name, number), *encode(event)
 
+    async def lose(self, place: Partition, share: float) -> int:
+        """Remove this share of what a partition has, from its beginning; nobody may have read it. Returns where it begins then."""
+        begin, end = (await log.bounds(self.stack.cluster, [place[0]]))[place]
+        cut = begin + max(1, round((end - begin) * share))
+        sent = {fact.id: fact for fact in self.facts if fact.kind == "sent"}
+        async for chunk in log.read(self.stack.cluster, {place: (begin, cut)}):
+            for record in chunk:
+                if (event := event_of(record)) and (known := sent.get(event.id)):
+                    self.facts.append(Fact("removed", known.id, known.key, known.number))
+        await remove_below(self.stack.cluster, place, cut)
+        return cut
+
     # what came of it
 
     async def applied(self) -> int:
@@ -205,11 +227,16 @@ class Field:
                 add("effect", event_id)
         return facts
 
-    async def verdict(self) -> Verdict:
-        """Settle, then check the history, the answers on the log, and the projection against a replay."""
+    async def verdict(self, *, replayed: bool = True) -> Verdict:
+        """Settle, then check the history, the answers on the log, and, where `replayed`, the projection against a replay.
+
+        The replay begins where the log does: what was removed of it must never have been read.
+        """
         await self.settled()
         found = check(await self.history())
         found.doubled += await self._answered_wrongly()
+        if replayed:
+            found.differences = (await verify(self.toy.runtime().projection, accept_incomplete=True)).differences
         return found
 
     async def _answered_wrongly(self) -> list[str]:

@@ -3,7 +3,8 @@
 A history is JSON lines of facts, in any order but for one thing: facts of the kind *applied* that share a key stand in the
 order in which they were applied. *Lost*: passed over, since something later of its key was applied, or applied without its
 effect. *Doubled*: applied or effected twice. *Out of order*: applied after something that was sent later under the same key.
-*Unseen*: acknowledged, and neither it nor anything later of its key was applied.
+*Unseen*: acknowledged, and neither it nor anything later of its key was applied. An event that was *removed* from the log before
+anybody had read it is neither.
 """
 
 import json
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-FactKind = Literal["sent", "acknowledged", "applied", "effect"]
+FactKind = Literal["sent", "acknowledged", "removed", "applied", "effect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +37,20 @@ class Verdict:
     doubled: list[str] = field(default_factory=list)
     out_of_order: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
+    differences: int = 0
+    """Rows of the projection that a replay of the log finds otherwise."""
 
     @property
     def well(self) -> bool:
         """Nothing is wrong, and something happened at all."""
-        return self.events > 0 and not (self.lost or self.doubled or self.out_of_order or self.unseen)
+        return self.events > 0 and not (self.lost or self.doubled or self.out_of_order or self.unseen or self.differences)
 
     def __str__(self) -> str:
         faults = {name: found for name in ("lost", "doubled", "out_of_order", "unseen") if (found := getattr(self, name))}
-        shown = "; ".join(f"{len(ids)} {name}: {', '.join(sorted(ids)[:5])}" for name, ids in faults.items())
-        return f"{self.events} events: {shown or 'well'}"
+        shown = [f"{len(ids)} {name}: {', '.join(sorted(ids)[:5])}" for name, ids in faults.items()]
+        if self.differences:
+            shown.append(f"{self.differences} differences from a replay")
+        return f"{self.events} events: {'; '.join(shown) or 'well'}"
 
 
 def check(history: Iterable[Fact]) -> Verdict:
@@ -55,13 +60,15 @@ def check(history: Iterable[Fact]) -> Verdict:
     effects: Counter[str] = Counter()
     newest: dict[str, int] = {}
     """By key, the highest number that was applied."""
-    verdict, sent = Verdict(), set[str]()
+    verdict, sent, removed = Verdict(), set[str](), set[str]()
     for fact in history:
         match fact.kind:
             case "sent":
                 sent.add(fact.id)
             case "acknowledged":
                 acknowledged[fact.id] = (fact.key, fact.number)
+            case "removed":
+                removed.add(fact.id)
             case "applied":
                 if fact.id in applied:
                     verdict.doubled.append(fact.id)
@@ -74,7 +81,7 @@ def check(history: Iterable[Fact]) -> Verdict:
     verdict.events = len(sent)
     verdict.doubled += [one for one, times in effects.items() if times > 1 and one not in verdict.doubled]
     for one, (key, number) in acknowledged.items():
-        if one not in applied:
+        if one not in applied and one not in removed:
             (verdict.lost if number < newest.get(key, -1) else verdict.unseen).append(one)
     verdict.lost += [one for one in applied if not effects[one]]
     return verdict

@@ -16,7 +16,7 @@ from typing import Any
 
 from schemas.envelope import Event
 from schemas.requests import JobRequested
-from services.chassis import consumer, store
+from services.chassis import consumer, metrics, store
 from services.chassis.collector import spare_the_collector
 from services.chassis.consumer import Consumer
 from services.chassis.logging import configure
@@ -60,6 +60,8 @@ class Standing:
     refusals: int
     """How often Kafka refused it for being of another generation."""
     missing: dict[str, str]
+    removed: int = 0
+    """Offsets that its metric says were removed unread."""
 
 
 def main(orders: Orders) -> None:
@@ -110,7 +112,7 @@ async def serve(toy: Toy, refusals: Refusals) -> None:
     async with runtime.run(()):
         while not stop.is_set():
             missing = dict(runtime.health.missing)
-            now = Standing(not missing, refusals.count, missing)
+            now = Standing(not missing, refusals.count, missing, _removed())
             if told is None or _heart(now) != _heart(told):
                 told = now
                 print(json.dumps(asdict(now)), flush=True)
@@ -118,9 +120,19 @@ async def serve(toy: Toy, refusals: Refusals) -> None:
     await toy.engine.dispose()
 
 
-def _heart(standing: Standing) -> tuple[bool, int, str | None]:
+def _heart(standing: Standing) -> tuple[object, ...]:
     """What is worth a line when it changes."""
-    return standing.ready, standing.refusals, standing.missing.get("alone")
+    return (
+        standing.ready,
+        standing.refusals,
+        standing.removed,
+        standing.missing.get("alone"),
+        standing.missing.get("unread"),
+    )
+
+
+def _removed() -> int:
+    return int(sum(sample.value for metric in metrics.UNREAD_REMOVED.collect() for sample in metric.samples))
 
 
 def plant(point: str, times: int) -> None:

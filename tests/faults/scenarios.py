@@ -4,29 +4,25 @@ import asyncio
 import random
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from schemas.topics import REQUESTS
 from services.chassis.deadletters import handling, rows
 from services.chassis.devstack.kafka import KafkaServer
 from services.chassis.devstack.postgres import PostgresServer
-from services.chassis.partitions.listing import listed
-from services.chassis.partitions.stepping import step_over
 from services.chassis.relay import RELAY_LOCK
 from tests.faults.field import Field, Member
 from tests.faults.frozen import frozen
 from tests.faults.history import Verdict
 from tests.faults.member import POINTS
+from tests.faults.other_logs import made_again, removed_unread
 from tests.faults.proxy import Way, proxy_to
+from tests.faults.scale import PER_SECOND, Scale, Scenario
 from tests.faults.small_disk import fill
-from tests.recreating import recreate
 from tests.standby import standby
 from tests.toy import Toy, until
 
-_PER_SECOND = 2500.0
 _RELAYING = """SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = :lock AND granted
                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 _GIVES_UP_SECONDS = 300
@@ -37,20 +33,10 @@ _SLOW_SECONDS = 0.05
 """Each way, for every packet."""
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How long and how often."""
-
-    repetitions: int
-    events: int
-    """So many each scenario sends."""
-    seed: int = 0
-
-
 async def kill_at(field: Field, scale: Scale, point: str) -> Verdict:
     """SIGKILL at one point, again and again, each time another process takes over."""
     chance = random.Random(f"{scale.seed} {point}")
-    async with field.load(scale.events, _PER_SECOND):
+    async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
             times = 1 if point == "before the offset commit" else chance.randint(2, 6)
             member = await field.join(point=point, times=times, ready=False)
@@ -63,7 +49,7 @@ async def kill_at(field: Field, scale: Scale, point: str) -> Verdict:
 async def bounce_consumer(field: Field, scale: Scale, number: signal.Signals) -> Verdict:
     """One of two members ends, cleanly or hard, and comes back."""
     await field.join()
-    async with field.load(scale.events, _PER_SECOND):
+    async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
             member = await field.join()
             await asyncio.sleep(0.5)
@@ -77,7 +63,7 @@ async def bounce_relay(field: Field, scale: Scale, number: signal.Signals) -> Ve
     """The connection that relays ends: its process is told to, or the server cuts it."""
     member = await field.join()
     await field.join()
-    async with field.load(scale.events, _PER_SECOND):
+    async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
             if number is signal.SIGTERM:
                 await field.leave(member, signal.SIGTERM)
@@ -107,7 +93,7 @@ async def _bounce_server(
 ) -> Verdict:
     assert server is not None
     await field.join()
-    async with field.load(scale.events, _PER_SECOND):
+    async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
             await asyncio.sleep(1)
             await asyncio.to_thread(server.stop if number is signal.SIGTERM else server.kill)
@@ -121,7 +107,7 @@ async def hang(field: Field, scale: Scale, server: KafkaServer | PostgresServer 
     """A server stands still for longer than anybody is patient with it, and then goes on as if nothing had been; members say so."""
     field.database_seconds = _IMPATIENT_SECONDS
     member = await field.join()
-    async with field.load(scale.events, _PER_SECOND):
+    async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
             await asyncio.sleep(1)
             with frozen(server):
@@ -140,7 +126,7 @@ async def rough_way(field: Field, scale: Scale) -> Verdict:
         field.way_to_database = server.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
         member = await field.join()
         ways: dict[Way, float] = {"black hole": 0.0, "deaf": 2 * _IMPATIENT_SECONDS, "refused": 0.0}
-        async with field.load(scale.events, _PER_SECOND):
+        async with field.load(scale.events, PER_SECOND):
             for _ in range(scale.repetitions):
                 for way, seconds in ways.items():
                     await asyncio.sleep(0.5)
@@ -156,7 +142,7 @@ async def rough_way(field: Field, scale: Scale) -> Verdict:
 async def zombie(field: Field, scale: Scale) -> Verdict:
     """A member is stopped in the middle of a backlog, past its session; another takes over; then it wakes up and goes on."""
     for _ in range(scale.repetitions):
-        async with field.load(scale.events // scale.repetitions, _PER_SECOND):
+        async with field.load(scale.events // scale.repetitions, PER_SECOND):
             pass
         begun = await field.applied()
         sleeper = await field.join(ready=False)
@@ -176,7 +162,7 @@ async def zombie(field: Field, scale: Scale) -> Verdict:
 async def relay_frozen(field: Field, scale: Scale) -> Verdict:
     """The process that relays is frozen; the lock leaves it and another relays. What it still sends when it wakes are duplicates."""
     await field.join()
-    async with field.load(scale.events, _PER_SECOND):
+    async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
             sleeper = field.members[0]
             await field.join()
@@ -207,7 +193,7 @@ async def second_deployment(field: Field, scale: Scale) -> Verdict:
     )
     await twin.create()
     await field.join()
-    async with field.load(scale.events, _PER_SECOND):
+    async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
             stranger = await field.join(ready=False, elsewhere=True)
             await until(lambda stranger=stranger: _refuses(stranger), 120, what=lambda: "it does not refuse")
@@ -226,7 +212,7 @@ def _refuses(member: Member) -> bool:
 async def read_only(field: Field, scale: Scale) -> Verdict:
     """PostgreSQL only reads for a while, as after a failover, and nobody ends the sessions that began then."""
     await field.join()
-    async with field.load(scale.events, _PER_SECOND):
+    async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
             await asyncio.sleep(1)
             async with standby(field.toy):
@@ -236,7 +222,7 @@ async def read_only(field: Field, scale: Scale) -> Verdict:
 
 async def coming_and_going(field: Field, scale: Scale) -> Verdict:
     """Members join and leave every two seconds."""
-    async with field.load(scale.events, _PER_SECOND):
+    async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
             member = await field.join(ready=False)
             await asyncio.sleep(2)
@@ -250,7 +236,7 @@ async def coming_and_going(field: Field, scale: Scale) -> Verdict:
 async def poison(field: Field, scale: Scale) -> Verdict:
     """Requests that cannot be handled lie everywhere; a mended version retries them, and their jobs' events are in order."""
     member = await field.join(mended=False)
-    async with field.load(scale.events, _PER_SECOND, poison_every=20):
+    async with field.load(scale.events, PER_SECOND, poison_every=20):
         await asyncio.sleep(1)
     await field.settled()
     await field.leave(member, signal.SIGTERM)
@@ -265,31 +251,9 @@ async def poison(field: Field, scale: Scale) -> Verdict:
     return await field.verdict()
 
 
-async def made_again(field: Field, scale: Scale) -> Verdict:
-    """The topic of requests is deleted and made again while a member runs; what comes to the new one waits until that is accepted."""
-    await field.join()
-    for _ in range(scale.repetitions):
-        async with field.load(scale.events // scale.repetitions // 2, _PER_SECOND):
-            pass
-        await field.settled()
-        await recreate(field.stack.cluster, REQUESTS)
-        async with field.load(scale.events // scale.repetitions // 2, _PER_SECOND):
-            await until(lambda: _is_accepted(field))
-    return await field.verdict()
-
-
-async def _is_accepted(field: Field) -> bool:
-    """An operator accepts the new log, all of its partitions by one word."""
-    reading = field.toy.runtime().reading
-    stands = [view for view in await listed(field.toy.engine, reading) if view.cause == "another log"]
-    for view in stands[:1]:
-        await step_over(field.toy.engine, reading, (view.topic, view.partition), "made again by the scenario", "ada")
-    return bool(stands)
-
-
 async def drain(field: Field, scale: Scale) -> Verdict:
     """SIGTERM under load: the member ends by itself, with 0, within its grace."""
-    async with field.load(scale.events, _PER_SECOND):
+    async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
             member = await field.join()
             await asyncio.sleep(1)
@@ -308,7 +272,7 @@ async def full_disk(field: Field, scale: Scale) -> Verdict:
     assert kafka is not None
     filler = kafka.folder / "filler"
     await field.join()
-    async with field.load(scale.events, _PER_SECOND):
+    async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
             await asyncio.sleep(1)
             await asyncio.to_thread(fill, filler)
@@ -319,9 +283,6 @@ async def full_disk(field: Field, scale: Scale) -> Verdict:
             filler.unlink(missing_ok=True)
             await asyncio.to_thread(kafka.start)
     return await field.verdict()
-
-
-Scenario = Callable[[Field, Scale], Awaitable[Verdict]]
 
 
 def _bounce(what: Callable[[Field, Scale, signal.Signals], Awaitable[Verdict]], number: signal.Signals) -> Scenario:
@@ -353,6 +314,7 @@ SCENARIOS: dict[str, Scenario] = {
     "poison everywhere": poison,
     "SIGTERM under load": drain,
     "the topic is made again": made_again,
+    "records are removed unread": removed_unread,
 }
 """What can be done, by name; each takes as long as its load, or its repetitions, whichever is longer."""
 FULL_DISK = "the broker's disk is full"

@@ -21,17 +21,22 @@ import psutil
 from services.chassis.devstack.settings import DevStackSettings
 from services.chassis.devstack.stack import DevStack, running
 from tests.conftest import create_topics
+from tests.executor import Executor
+from tests.faults.executor_disk import SIZE, FullDisk, full_again_and_again
 from tests.faults.field import field_on
 from tests.faults.history import Verdict
 from tests.faults.rebalance import CHANGES, Stall, stalls
-from tests.faults.scenarios import FULL_DISK, SCENARIOS, Scale, Scenario, full_disk
-from tests.faults.small_disk import on_small_disk, why_not
+from tests.faults.scale import Scale, Scenario
+from tests.faults.scenarios import FULL_DISK, SCENARIOS, full_disk
+from tests.faults.small_disk import on_small_disk, small_disk, why_not
 
 _KILLS = 10
 _BOUNCES = 5
 _FULL_DISK_EVENTS = 20_000
-_MEMBERSHIP = "the group's members change"
+MEMBERSHIP = "the group's members change"
 _ROUNDS = 5
+EXECUTOR = "an executor's disk is full"
+_EXECUTOR_ROUNDS = 20
 _BEYOND_SESSION_SECONDS = 2.0
 """So much longer than a session no request to any partition waits, whatever happens to a member: the promise itself."""
 
@@ -47,38 +52,43 @@ class Result:
     doubled: int
     out_of_order: int
     unseen: int
+    differences: int
     seconds: float
 
     @property
     def well(self) -> bool:
         """Something was sent, and nothing is wrong."""
-        return self.events > 0 and not (self.lost or self.doubled or self.out_of_order or self.unseen)
+        return self.events > 0 and not (self.lost or self.doubled or self.out_of_order or self.unseen or self.differences)
 
 
 def main() -> int:
     """Exit code 1 when a history has a fault."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000, help="so many in all")
+    parser.add_argument("--repetitions", type=int, help="so often, instead of five or ten times")
     parser.add_argument("--only", help="only scenarios whose name contains this")
     parser.add_argument("--out", type=Path, default=Path("var/soak/faults.json"), help="where the result goes")
     arguments = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are the point
     names = [name for name in (*SCENARIOS, FULL_DISK) if not arguments.only or arguments.only in name]
-    each = max(1, math.ceil((arguments.events - _FULL_DISK_EVENTS) / max(1, len(names) - (FULL_DISK in names))))
+    full = FULL_DISK in names
+    each = max(1, math.ceil((arguments.events - _FULL_DISK_EVENTS * full) / max(1, len(names) - full)))
     results = []
     for name in names:
         if name == FULL_DISK and (reason := why_not()):
             print(f"{name}: left out, {reason}", flush=True)
             continue
-        results.append(_run(name, each))
+        results.append(_run(name, each, arguments.repetitions))
         print(row(results[-1]), flush=True)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
-    print(f"\n{table(results)}")
-    in_time = True
-    if not arguments.only or arguments.only in _MEMBERSHIP:
-        in_time = _membership()
-    return 0 if in_time and all(result.well for result in results) else 1
+    if results:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
+        print(f"\n{table(results)}")
+    well = [result.well for result in results]
+    for name, measure in ((MEMBERSHIP, _membership), (EXECUTOR, _executor)):
+        if not arguments.only or arguments.only in name:
+            well.append(measure())
+    return 0 if well and all(well) else 1
 
 
 def _membership() -> bool:
@@ -88,7 +98,7 @@ def _membership() -> bool:
         async with field_on(stack, home) as field:
             return await stalls(field, list(CHANGES), _ROUNDS), field.toy.settings.session_timeout_ms / 1000
 
-    with tempfile.TemporaryDirectory() as home, _servers(_MEMBERSHIP, Path(home)) as stack:
+    with tempfile.TemporaryDirectory() as home, _servers(MEMBERSHIP, Path(home)) as stack:
         found, session = asyncio.run(measured(stack, Path(home)))
     print(f"\n{_ROUNDS} rounds, session time-out {session:g} s\n")
     print("| a member | longest wait of a request, s | others said not ready, s | refusals |\n| --- | ---: | ---: | ---: |")
@@ -99,10 +109,32 @@ def _membership() -> bool:
     return all(stall.seconds <= session + _BEYOND_SESSION_SECONDS and not stall.refusals for stall in found)
 
 
-def _run(name: str, events: int) -> Result:
+def _executor() -> bool:
+    """Print what an executor's full disk costs; returns whether nothing was lost of any step."""
+    if reason := why_not():
+        print(f"{EXECUTOR}: left out, {reason}", flush=True)
+        return True
+
+    async def measured(stack: DevStack, disk: Path) -> FullDisk:
+        executor = Executor(stack.database_url, disk / "home", disk_reserve_mb=1)
+        await executor.create()
+        return await full_again_and_again(executor, disk, _EXECUTOR_ROUNDS)
+
+    begun = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory() as home,
+        small_disk(Path(home) / "disk", SIZE) as disk,
+        _servers(EXECUTOR, Path(home)) as stack,
+    ):
+        found = asyncio.run(measured(stack, disk))
+    print(f"\n{EXECUTOR}: {found} in {time.monotonic() - begun:.0f} s", flush=True)
+    return found.well
+
+
+def _run(name: str, events: int, repetitions: int | None) -> Result:
     scenario: Scenario = full_disk if name == FULL_DISK else SCENARIOS[name]
-    repetitions = _KILLS if name.startswith("SIGKILL") else _BOUNCES
-    scale = Scale(1 if name == FULL_DISK else repetitions, _FULL_DISK_EVENTS if name == FULL_DISK else events)
+    repetitions = repetitions or (_KILLS if name.startswith("SIGKILL") else _BOUNCES)
+    scale = Scale(1, _FULL_DISK_EVENTS) if name == FULL_DISK else Scale(repetitions, events)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as home, _servers(name, Path(home)) as stack:
         verdict = asyncio.run(_on(stack, Path(home), scenario, scale))
@@ -116,6 +148,7 @@ def _run(name: str, events: int) -> Result:
         doubled=len(verdict.doubled),
         out_of_order=len(verdict.out_of_order),
         unseen=len(verdict.unseen),
+        differences=verdict.differences,
         seconds=round(time.monotonic() - begun, 1),
     )
 
@@ -151,7 +184,10 @@ def table(results: list[Result]) -> str:
     machine = f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}"
     events = sum(result.events for result in results)
     seconds = sum(result.seconds for result in results)
-    head = "| scenario | repetitions | events | lost | doubled | out of order | unseen | seconds |\n| --- |" + " ---: |" * 7
+    head = (
+        "| scenario | repetitions | events | lost | doubled | out of order | unseen | differences | seconds |\n| --- |"
+        + " ---: |" * 8
+    )
     said = f"{datetime.now(UTC):%Y-%m-%d}, {machine}: {events:,} events in {seconds / 60:.0f} minutes"
     return "\n".join([said, "", head, *map(row, results)])
 

@@ -60,6 +60,20 @@ def test_an_event_that_was_not_acknowledged_may_be_missing_or_not() -> None:
     assert check(without(story(), "e5", "acknowledged")).well
 
 
+def test_an_event_that_the_log_lost_before_anybody_read_it_is_neither_lost_nor_unseen() -> None:
+    first, last = Fact("removed", "e0", "k0", 0), Fact("removed", "e5", "k1", 2)
+    facts = without(without(story(), "e0", "applied", "effect"), "e5", "applied", "effect")
+    assert check([*facts, first, last]).well
+    assert (check([*facts, first]).unseen, check([*facts, last]).lost) == (["e5"], ["e0"])
+
+
+def test_a_projection_that_differs_from_a_replay_is_not_well() -> None:
+    found = check(story())
+    found.differences = 2
+    assert not found.well
+    assert str(found) == "6 events: 2 differences from a replay"
+
+
 def test_a_history_says_what_is_wrong_with_it() -> None:
     assert str(check(without(story(), "e5", "applied", "effect"))) == "6 events: 1 unseen: e5"
 

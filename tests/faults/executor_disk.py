@@ -1,0 +1,77 @@
+"""An executor whose disk fills up in the middle of every step, round after round, with real children: the long form."""
+
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.chassis.executor import room
+from services.chassis.executor.attempts import attempt_ref
+from services.chassis.executor.folders import UNFINISHED, checkpoints_of
+from services.chassis.executor.supervise import SubprocessRunner
+from tests.executor import Executor
+from tests.faults.small_disk import fill
+from tests.steps import request
+from tests.toy import until
+
+SIZE = "8m"
+_LEAST_BYTES, _MOST_BYTES = 1_500_000, 3_500_000
+"""Left of the disk: enough to begin a step, too little to finish it."""
+
+
+@dataclass
+class FullDisk:
+    """What the rounds came to."""
+
+    rounds: int = 0
+    """One step each, which ended well."""
+    postponed: int = 0
+    """Runs that were given back."""
+    burnt: int = 0
+    """Attempts that ended otherwise than well."""
+    repeated: int = 0
+    """Checkpoints that were made again although they were whole."""
+    half_written: int = 0
+    """Things that were left of runs that could not be written."""
+
+    @property
+    def well(self) -> bool:
+        """The disk was full in each round, and nothing was lost of it."""
+        return 0 < self.rounds <= self.postponed and not (self.burnt or self.repeated or self.half_written)
+
+
+async def full_again_and_again(executor: Executor, disk: Path, rounds: int, seed: int = 0) -> FullDisk:
+    """`executor` has its home on `disk`. Raises AssertionError where a step is not given back, or not taken up again."""
+    chance, found = random.Random(seed), FullDisk()
+    before = room.POSTPONED.labels(executor.name)._value.get()
+    async with executor.working(SubprocessRunner("tests.child"), own=True):
+        for number in range(rounds):
+            fill(disk / "filler", leave=chance.randint(_LEAST_BYTES, _MOST_BYTES))
+            await _given_back_and_taken_up(executor, disk, f"job-{number}", found)
+    found.postponed = int(room.POSTPONED.labels(executor.name)._value.get() - before)
+    return found
+
+
+async def _given_back_and_taken_up(executor: Executor, disk: Path, job: str, found: FullDisk) -> None:
+    ref, folder = attempt_ref(job, "bulky", 1), checkpoints_of(executor.settings.home, job, "bulky")
+
+    def said() -> str:
+        return str(executor.runtime.health.missing.get(room.CONDITION, ""))
+
+    async def ended() -> bool:
+        return await executor.status(ref) in ("completed", "failed", "cancelled")
+
+    await executor.deliver(request(job, step="bulky"))
+    await until(lambda: f"{job}/bulky/1 waits" in said(), what=said)
+    found.burnt += await executor.said(ref) != ["StepStarted"]
+    found.half_written += len(list(folder.rglob(f"{UNFINISHED}*")))
+    found.half_written += len(list((executor.settings.home / "tmp").glob("*/*")))
+    made = len(list(folder.rglob("part-*")))
+    (disk / "filler").unlink()
+    await until(ended, 240, what=said)
+    await until(lambda: not said(), what=said)
+    result = (await executor.state(ref)).result
+    found.burnt += await executor.said(ref) != ["StepStarted", "StepStarted", "StepCompleted"]
+    found.repeated += result is None or result.metrics != {"first": made, "last": 10}
+    found.rounds += 1
+    shutil.rmtree(folder)
