@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
-import json
+import multiprocessing
+import os
 import signal
-import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +26,14 @@ from services.chassis.publisher import make_producer, stop_quietly
 from services.chassis.records import Partition
 from services.chassis.replay.rebuild import verify
 from tests.faults.history import Fact, Verdict, check
-from tests.faults.member import Orders, Standing
+from tests.faults.member import Orders, Standing, main
 from tests.log import event_of
 from tests.recreating import remove_below
 from tests.toy import Toy, until
 
+_NURSERY = multiprocessing.get_context("forkserver")
+_NURSERY.set_forkserver_preload(["tests.faults.member"])
+"""Members are forked from a process that has imported what they need: that is most of what a start costs."""
 PER_JOB = 5
 _UNACKNOWLEDGED = 1000
 _READY_SECONDS = 300
@@ -37,35 +44,47 @@ _SETTLE_SECONDS = 600
 class Member:
     """One process of the service."""
 
-    process: asyncio.subprocess.Process
+    process: ForkServerProcess
     log: Path
     """Where what it logs goes."""
     said: list[tuple[float, Standing]] = field(default_factory=list)
     """What it said of itself, with the time of the loop."""
-    _listening: "asyncio.Task[None] | None" = None
 
-    def __post_init__(self) -> None:
-        self._listening = asyncio.ensure_future(self._listen())
+    @classmethod
+    def born(cls, orders: Orders, log: Path) -> "Member":
+        """A new process, which a thread listens to."""
+        ear, mouth = _NURSERY.Pipe(duplex=False)
+        member = cls(_NURSERY.Process(target=main, args=(orders, str(log), mouth), daemon=True), log)
+        member.process.start()
+        mouth.close()
+        threading.Thread(target=member._listen, args=(ear,), daemon=True).start()
+        return member
 
-    async def _listen(self) -> None:
-        assert self.process.stdout is not None
-        while line := await self.process.stdout.readline():
-            self.said.append((asyncio.get_running_loop().time(), Standing(**json.loads(line))))
+    def _listen(self, ear: "Connection[object, Standing]") -> None:
+        with ear, contextlib.suppress(EOFError, OSError):
+            while True:
+                self.said.append((time.monotonic(), ear.recv()))
 
     @property
     def ready(self) -> bool:
         """As it said last."""
         return bool(self.said) and self.said[-1][1].ready
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it lives no more."""
+        return self.process.exitcode is not None
+
     def send(self, number: signal.Signals) -> None:
         """A signal, if it lives."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
+        if not self.has_ended and self.process.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
 
     async def ended(self, seconds: float) -> int:
-        """Its return code. Raises TimeoutError."""
-        async with asyncio.timeout(seconds):
-            return await self.process.wait()
+        """Its return code. Raises AssertionError."""
+        await until(lambda: self.has_ended, seconds, what=lambda: f"{self.process} does not end: {self.said[-1:]}")
+        return int(self.process.exitcode or 0)
 
 
 @dataclass
@@ -92,25 +111,18 @@ class Field:
         mended: bool = True,
         ready: bool = True,
         elsewhere: bool = False,
+        instance: str | None = None,
     ) -> Member:
         """Another process; returns when it is ready, or has died at its point."""
         way = self.way_to_database or self.stack.database_url
         orders = Orders(
-            self.stack.kafka_bootstrap, way, self.toy.name, point, times, mended, self.database_seconds, elsewhere
+            self.stack.kafka_bootstrap, way, self.toy.name, point, times, mended, self.database_seconds, elsewhere, instance
         )
         self.joined += 1
-        log_ = self.toy.settings.home / f"member-{self.joined}.log"
-        with log_.open("wb") as errors:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tests.faults.member", json.dumps(asdict(orders)),
-                stdout=asyncio.subprocess.PIPE, stderr=errors,
-            )  # fmt: skip
-        member = Member(process, log_)
+        member = await asyncio.to_thread(Member.born, orders, self.toy.settings.home / f"member-{self.joined}.log")
         self.members.append(member)
         if ready:
-            await until(
-                lambda: member.ready or process.returncode is not None, _READY_SECONDS, what=lambda: member.said[-1:]
-            )
+            await until(lambda: member.ready or member.has_ended, _READY_SECONDS, what=lambda: member.said[-1:])
         return member
 
     async def leave(self, member: Member, number: signal.Signals) -> int:
@@ -119,7 +131,7 @@ class Field:
         return await self.dies(member, self.toy.settings.drain_seconds + 120)
 
     async def dies(self, member: Member, seconds: float = 300) -> int:
-        """Wait until it has ended. Raises TimeoutError, and then `end` kills it."""
+        """Wait until it has ended. Raises AssertionError, and then `end` kills it."""
         code = await member.ended(seconds)
         self.members.remove(member)
         return code

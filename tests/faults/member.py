@@ -4,13 +4,13 @@ The points are planted by wrapping functions in this process only; the code of t
 """
 
 import asyncio
-import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class Orders:
     """The patience it has with PostgreSQL."""
     elsewhere: bool = False
     """Whether it belongs to another deployment, with a database of its own."""
+    instance: str | None = None
+    """Its name in the group, if it has one."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,10 @@ class Standing:
     """Offsets that its metric says were removed unread."""
 
 
-def main(orders: Orders) -> None:
-    """Serve until SIGTERM."""
+def main(orders: Orders, log: str, told: "Connection[Standing, object]") -> None:
+    """Serve until SIGTERM, in a process of its own; what it logs goes to a file, its standing to whoever listens."""
+    sys.stderr = Path(log).open("w", buffering=1)  # noqa: SIM115 (open as long as the process lives)
+    os.dup2(sys.stderr.fileno(), 2)
     configure("WARNING")
     refusals = Refusals()
     logging.getLogger("aiokafka").addHandler(refusals)
@@ -78,12 +82,13 @@ def main(orders: Orders) -> None:
         elsewhere=orders.elsewhere,
         batch_records=200,
         database_seconds=orders.database_seconds,
+        instance=orders.instance,
     )
     if not orders.mended:
         toy.domain.poison = is_poison
     if orders.point is not None:
         plant(orders.point, orders.times)
-    asyncio.run(serve(toy, refusals))
+    asyncio.run(serve(toy, refusals, told.send))
 
 
 def is_poison(event: Event) -> bool:
@@ -103,8 +108,8 @@ class Refusals(logging.Handler):
         self.count += "OffsetCommit failed" in said or "generation id is not" in said
 
 
-async def serve(toy: Toy, refusals: Refusals) -> None:
-    """The service, until it is told to end; a line of JSON whenever its readiness changes, or who is in its group."""
+async def serve(toy: Toy, refusals: Refusals, tell: Callable[[Standing], None]) -> None:
+    """The service, until it is told to end; it tells whenever its readiness changes, or what else is worth it."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     runtime = toy.runtime()
@@ -115,13 +120,13 @@ async def serve(toy: Toy, refusals: Refusals) -> None:
             now = Standing(not missing, refusals.count, missing, _removed())
             if told is None or _heart(now) != _heart(told):
                 told = now
-                print(json.dumps(asdict(now)), flush=True)
+                tell(now)
             await wait_or_stop(stop, 0.05)
     await toy.engine.dispose()
 
 
 def _heart(standing: Standing) -> tuple[object, ...]:
-    """What is worth a line when it changes."""
+    """What is worth being told when it changes."""
     return (
         standing.ready,
         standing.refusals,
@@ -184,7 +189,3 @@ def _after(owner: Any, name: str, here: Callable[[], None]) -> None:
         return found
 
     setattr(owner, name, wrapped)
-
-
-if __name__ == "__main__":
-    main(Orders(**json.loads(sys.argv[1])))

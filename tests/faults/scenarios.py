@@ -3,7 +3,7 @@
 import asyncio
 import random
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
@@ -26,9 +26,10 @@ from tests.toy import Toy, until
 _RELAYING = """SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = :lock AND granted
                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 _GIVES_UP_SECONDS = 300
-_IMPATIENT_SECONDS = 4.0
+_IMPATIENT_SECONDS = 2.0
 _HANG_SECONDS = 8.0
 """Longer than members wait for an answer of PostgreSQL, and than their sessions with Kafka."""
+_MORTAL = "mortal"
 _SLOW_SECONDS = 0.05
 """Each way, for every packet."""
 
@@ -38,35 +39,47 @@ async def kill_at(field: Field, scale: Scale, point: str) -> Verdict:
     chance = random.Random(f"{scale.seed} {point}")
     async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
-            times = 1 if point == "before the offset commit" else chance.randint(2, 6)
-            member = await field.join(point=point, times=times, ready=False)
-            if await field.dies(member) != -signal.SIGKILL:
-                raise AssertionError(f"the member was to die {point}")
-        await field.join()
+            await _dies_at(field, point, 1 if point == "before the offset commit" else chance.randint(2, 6))
+        await field.join(instance=_MORTAL)
     return await field.verdict()
 
 
-async def bounce_consumer(field: Field, scale: Scale, number: signal.Signals) -> Verdict:
+async def kill_at_each_point(field: Field, scale: Scale) -> Verdict:
+    """SIGKILL at one point after the other, at the first records that are at stake there."""
+    for _ in range(scale.repetitions):
+        for point in POINTS:
+            async with field.load(scale.events // scale.repetitions // len(POINTS), PER_SECOND):
+                await _dies_at(field, point, 1)
+    await field.join(instance=_MORTAL)
+    return await field.verdict()
+
+
+async def _dies_at(field: Field, point: str, times: int) -> None:
+    """All members that die so have one name: the group gives the next one the partitions of the last, whose session lives on."""
+    member = await field.join(point=point, times=times, ready=False, instance=_MORTAL)
+    if await field.dies(member) != -signal.SIGKILL:
+        raise AssertionError(f"the member was to die {point}")
+
+
+async def bounce_consumer(field: Field, scale: Scale, *numbers: signal.Signals) -> Verdict:
     """One of two members ends, cleanly or hard, and comes back."""
     await field.join()
     async with field.load(scale.events, PER_SECOND):
-        for _ in range(scale.repetitions):
+        for number in numbers * scale.repetitions:
             member = await field.join()
             await asyncio.sleep(0.5)
-            code = await field.leave(member, number)
-            if number is signal.SIGTERM and code != 0:
-                raise AssertionError(f"a member that drains ends with 0, not {code}")
+            _clean(number, await field.leave(member, number))
     return await field.verdict()
 
 
-async def bounce_relay(field: Field, scale: Scale, number: signal.Signals) -> Verdict:
+async def bounce_relay(field: Field, scale: Scale, *numbers: signal.Signals) -> Verdict:
     """The connection that relays ends: its process is told to, or the server cuts it."""
     member = await field.join()
     await field.join()
     async with field.load(scale.events, PER_SECOND):
-        for _ in range(scale.repetitions):
+        for number in numbers * scale.repetitions:
             if number is signal.SIGTERM:
-                await field.leave(member, signal.SIGTERM)
+                _clean(number, await field.leave(member, number))
                 member = await field.join()
             else:
                 async with field.toy.engine.begin() as connection:
@@ -78,23 +91,28 @@ async def bounce_relay(field: Field, scale: Scale, number: signal.Signals) -> Ve
     return await field.verdict()
 
 
-async def bounce_broker(field: Field, scale: Scale, number: signal.Signals) -> Verdict:
+def _clean(number: signal.Signals, code: int) -> None:
+    if number is signal.SIGTERM and code != 0:
+        raise AssertionError(f"a member that drains ends with 0, not {code}")
+
+
+async def bounce_broker(field: Field, scale: Scale, *numbers: signal.Signals) -> Verdict:
     """The only broker ends, cleanly or hard, and starts again."""
-    return await _bounce_server(field, scale, field.stack.kafka, number)
+    return await _bounce_server(field, scale, field.stack.kafka, numbers)
 
 
-async def bounce_database(field: Field, scale: Scale, number: signal.Signals) -> Verdict:
+async def bounce_database(field: Field, scale: Scale, *numbers: signal.Signals) -> Verdict:
     """PostgreSQL ends, cleanly or hard, and starts again."""
-    return await _bounce_server(field, scale, field.stack.postgres, number)
+    return await _bounce_server(field, scale, field.stack.postgres, numbers)
 
 
 async def _bounce_server(
-    field: Field, scale: Scale, server: KafkaServer | PostgresServer | None, number: signal.Signals
+    field: Field, scale: Scale, server: KafkaServer | PostgresServer | None, numbers: Sequence[signal.Signals]
 ) -> Verdict:
     assert server is not None
     await field.join()
-    async with field.load(scale.events, PER_SECOND):
-        for _ in range(scale.repetitions):
+    async with field.load(scale.events, PER_SECOND / len(numbers)):
+        for number in (*numbers,) * scale.repetitions:
             await asyncio.sleep(1)
             await asyncio.to_thread(server.stop if number is signal.SIGTERM else server.kill)
             await asyncio.sleep(1)
@@ -153,8 +171,8 @@ async def zombie(field: Field, scale: Scale) -> Verdict:
         await asyncio.sleep(field.toy.settings.session_timeout_ms / 1000 + 3)
         sleeper.send(signal.SIGCONT)
         await field.settled()
-        await field.leave(other, signal.SIGKILL)
-        await field.leave(sleeper, signal.SIGTERM)
+        for member in (sleeper, other):
+            await field.leave(member, signal.SIGTERM)
     await field.join()
     return await field.verdict()
 
@@ -236,7 +254,7 @@ async def coming_and_going(field: Field, scale: Scale) -> Verdict:
 async def poison(field: Field, scale: Scale) -> Verdict:
     """Requests that cannot be handled lie everywhere; a mended version retries them, and their jobs' events are in order."""
     member = await field.join(mended=False)
-    async with field.load(scale.events, PER_SECOND, poison_every=20):
+    async with field.load(scale.events, PER_SECOND, poison_every=50):
         await asyncio.sleep(1)
     await field.settled()
     await field.leave(member, signal.SIGTERM)
@@ -257,8 +275,7 @@ async def drain(field: Field, scale: Scale) -> Verdict:
         for _ in range(scale.repetitions):
             member = await field.join()
             await asyncio.sleep(1)
-            if (code := await field.leave(member, signal.SIGTERM)) != 0:
-                raise AssertionError(f"a member that drains ends with 0, not {code}")
+            _clean(signal.SIGTERM, await field.leave(member, signal.SIGTERM))
         await field.join()
     return await field.verdict()
 
@@ -285,15 +302,15 @@ async def full_disk(field: Field, scale: Scale) -> Verdict:
     return await field.verdict()
 
 
-def _bounce(what: Callable[[Field, Scale, signal.Signals], Awaitable[Verdict]], number: signal.Signals) -> Scenario:
-    return lambda field, scale: what(field, scale, number)
+def _bounce(what: Callable[..., Awaitable[Verdict]], *numbers: signal.Signals) -> Scenario:
+    return lambda field, scale: what(field, scale, *numbers)
 
 
 def _kill(point: str) -> Scenario:
     return lambda field, scale: kill_at(field, scale, point)
 
 
-SCENARIOS: dict[str, Scenario] = {
+_DEATHS: dict[str, Scenario] = {
     **{f"SIGKILL {point}": _kill(point) for point in POINTS},
     "consumer ends cleanly": _bounce(bounce_consumer, signal.SIGTERM),
     "consumer is killed": _bounce(bounce_consumer, signal.SIGKILL),
@@ -303,6 +320,16 @@ SCENARIOS: dict[str, Scenario] = {
     "broker is killed": _bounce(bounce_broker, signal.SIGKILL),
     "PostgreSQL ends cleanly": _bounce(bounce_database, signal.SIGTERM),
     "PostgreSQL is killed": _bounce(bounce_database, signal.SIGKILL),
+}
+_DEATHS_IN_SHORT: dict[str, Scenario] = {
+    "SIGKILL at each point": kill_at_each_point,
+    "consumer ends cleanly, and is killed": _bounce(bounce_consumer, signal.SIGTERM, signal.SIGKILL),
+    "relay ends cleanly, and is cut off": _bounce(bounce_relay, signal.SIGTERM, signal.SIGKILL),
+    "broker ends cleanly, and is killed": _bounce(bounce_broker, signal.SIGTERM, signal.SIGKILL),
+    "PostgreSQL ends cleanly, and is killed": _bounce(bounce_database, signal.SIGTERM, signal.SIGKILL),
+}
+"""All of them, with fewer starts."""
+_OTHERS: dict[str, Scenario] = {
     "PostgreSQL hangs": lambda field, scale: hang(field, scale, field.stack.postgres),
     "Kafka hangs": lambda field, scale: hang(field, scale, field.stack.kafka),
     "the way to PostgreSQL is cut, swallows everything, is slow": rough_way,
@@ -316,6 +343,9 @@ SCENARIOS: dict[str, Scenario] = {
     "the topic is made again": made_again,
     "records are removed unread": removed_unread,
 }
+SCENARIOS = {**_DEATHS, **_OTHERS}
 """What can be done, by name; each takes as long as its load, or its repetitions, whichever is longer."""
+SHORT = {**_DEATHS_IN_SHORT, **_OTHERS}
+"""The same, for the tests."""
 FULL_DISK = "the broker's disk is full"
 """A scenario apart, since it needs a small file system: see `small_disk`."""

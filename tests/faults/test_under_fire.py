@@ -11,7 +11,7 @@ from services.chassis.devstack.stack import DevStack, running
 from tests.conftest import create_topics
 from tests.faults.field import field_on
 from tests.faults.scale import Scale
-from tests.faults.scenarios import SCENARIOS, full_disk
+from tests.faults.scenarios import SHORT, full_disk
 from tests.faults.small_disk import on_small_disk, why_not
 from tests.recreating import recreate
 
@@ -33,10 +33,10 @@ async def empty_log(stack: DevStack) -> None:
 
 
 @pytest.mark.usefixtures("empty_log")
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", SHORT)
 async def test_nothing_is_lost_doubled_or_out_of_order_when(stack: DevStack, tmp_path: Path, name: str) -> None:
     async with field_on(stack, tmp_path) as field:
-        verdict = await SCENARIOS[name](field, Scale(repetitions=1, events=3000))
+        verdict = await SHORT[name](field, Scale(repetitions=1, events=3000))
     assert verdict.well, verdict
 
 
