@@ -1,7 +1,6 @@
 """An executor whose disk fills up in the middle of every step, round after round, with real children: the long form."""
 
 import random
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,4 +73,3 @@ async def _given_back_and_taken_up(executor: Executor, disk: Path, job: str, fou
     found.burnt += await executor.said(ref) != ["StepStarted", "StepStarted", "StepCompleted"]
     found.repeated += result is None or result.metrics != {"first": made, "last": 10}
     found.rounds += 1
-    shutil.rmtree(folder)

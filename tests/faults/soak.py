@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+import structlog
 
 from services.chassis.devstack.settings import DevStackSettings
 from services.chassis.devstack.stack import DevStack, running
@@ -70,6 +71,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("var/soak/faults.json"), help="where the result goes")
     arguments = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are the point
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     names = [name for name in (*SCENARIOS, FULL_DISK) if not arguments.only or arguments.only in name]
     full = FULL_DISK in names
     each = max(1, math.ceil((arguments.events - _FULL_DISK_EVENTS * full) / max(1, len(names) - full)))
