@@ -21,7 +21,7 @@ from services.chassis.deadletters.listing import MOST, LetterFilter, ListedLette
 from services.chassis.deadletters.rows import DeadLetter
 from services.chassis.records import Place, named
 from services.cli.exits import EXIT_CODES, Exit, stop_with
-from services.cli.output import out, print_json, print_pairs, print_table, printable, say
+from services.cli.output import brief, out, print_json, print_pairs, print_table, printable, say
 from services.cli.serve import composed, known
 
 app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
@@ -220,7 +220,7 @@ def _place(said: str) -> Place:
 def _table_rows(service: str, letter: ListedLetter) -> Iterator[tuple[object, ...]]:
     for one, indent in ((letter, ""), *((parked, "  ") for parked in letter.parked)):
         where = indent + named(one.place).removeprefix(_PREFIX)
-        error = "" if indent else printable(one.error[:200])
+        error = "" if indent else printable(brief(one.error, 200))
         yield service, where, one.state, one.event_type, printable(one.key or ""), one.attempts or "", error
 
 
