@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup jars base-model demo test soak bench lint format clean
+.PHONY: help setup jars base-model demo test test-quick soak bench lint format clean
 
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
   command -v $$name >/dev/null && $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
@@ -12,17 +12,20 @@ RUN := $(VENV)/bin/python
 EXTRAS := trainer,audit,local-judge,s3,dev-stack,dev
 KEY := $(shell cat pyproject.toml constraints.txt | (sha256sum 2>/dev/null || shasum -a 256) | cut -c1-16)
 INSTALLED := $(VENV)/.installed-$(KEY)
+# Two processes share the files of tests: most tests wait for servers. Each has servers of its own.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
 SAY := @printf '\033[1m==> %s\033[0m\n'
 
 help:
-	@echo "make demo    one job from its request to a registered model, on real Kafka and PostgreSQL"
-	@echo "make test    all tests, with real Kafka and PostgreSQL"
-	@echo "make soak    the tests of reliability in their long form: a million events, any bytes for an hour, servers that die (about an hour and a half)"
-	@echo "make bench   how fast the chassis is, as ratios, measured on this machine (about a quarter of an hour)"
-	@echo "make lint    style, types, import rules, compatibility"
-	@echo "make format  mend the style"
-	@echo "make setup   only the set-up: $(VENV) with all packages"
-	@echo "make clean   remove what runs left behind (var/, caches); $(VENV) and the user's cache stay"
+	@echo "make demo        one job from its request to a registered model, on real Kafka and PostgreSQL"
+	@echo "make test        all tests, with real Kafka and PostgreSQL"
+	@echo "make test-quick  the tests that need no servers: units and the contract"
+	@echo "make soak        the tests of reliability in their long form: a million events, any bytes for an hour, servers that die (about an hour and a half)"
+	@echo "make bench       how fast the chassis is, as ratios, measured on this machine (about a quarter of an hour)"
+	@echo "make lint        style, types, import rules, compatibility"
+	@echo "make format      mend the style"
+	@echo "make setup       only the set-up: $(VENV) with all packages"
+	@echo "make clean       remove what runs left behind (var/, caches); $(VENV) and the user's cache stay"
 
 setup: $(INSTALLED)
 
@@ -46,7 +49,11 @@ demo: setup jars base-model
 
 test: setup jars
 	$(SAY) "tests"
-	@$(RUN) -m pytest $(TESTS)
+	@$(RUN) -m pytest $(or $(TESTS),$(SIDE_BY_SIDE))
+
+test-quick: setup
+	$(SAY) "tests without servers"
+	@$(RUN) -m pytest $(SIDE_BY_SIDE) tests/unit tests/contract
 
 soak: setup jars
 	$(SAY) "soak"
