@@ -1,190 +1,156 @@
 """Why: models and data sets come by reference; here a reference becomes a local path, or a fault that a person can act on.
 
-Understood: a local path or `file://`; any URL that fsspec knows, such as `s3://bucket/folder`; an id on the Hugging Face
-hub, `name` or `owner/name`, with `@revision` where one is meant. Downloads are complete or absent, and are made once.
+Understood: a local path or `file://`; a URL of a scheme that jobs may name, such as `s3://bucket/folder`; an id on the Hugging Face
+hub, `name` or `owner/name`, with `@revision` where one is meant. Downloads are complete or absent, and bounded in size and time.
+A reference is a job's: only what `Allowed` lets through is looked at, and no message repeats what was found there.
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import re
-import shutil
+import stat
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
-
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
+from urllib.parse import unquote
 
 from schemas.artifacts import Manifest, ManifestEntry
-from services.chassis.artifacts import canonical, safe_path
-from services.chassis.durable import mark_used, place
+from services.chassis.artifacts import canonical
+from services.chassis.sources.allowed import HTTP_PORTS, Allowed, Refusal, path_refusal, scheme_refusal
+from services.chassis.sources.buckets import FILES_AT_MOST, TOO_MANY, from_bucket
+from services.chassis.sources.download import download
+from services.chassis.sources.hub import Repository, from_hub
+from services.chassis.sources.models import model_refusal
+from services.chassis.sources.reaching import Refused
 from services.chassis.storage import writing
-
-Repository = Literal["model", "dataset"]
 
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _HUB_ID = re.compile(r"^(?P<id>[\w-][\w.-]*(?:/[\w-][\w.-]*)?)(?:@(?P<revision>[\w./-]+))?$")
-_CODE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.msgpack", "*.h5", "*.onnx", "*.py")
-"""Not fetched from the hub: pickles and code can run what they like, and no other format of the weights is needed."""
-_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError")
-"""botocore's names for them; it is there only where s3:// is used."""
 _BLOCK = 1024 * 1024
 _SETTLED_NS = 2_000_000_000
+_IRREGULAR = Refusal("it is neither a file nor a folder", "name a regular file or a folder of such files")
+_UNREADABLE = Refusal("the path cannot be read: permission denied", "give a path that this service can read")
+_ABSENT = Refusal("no such file or folder", "give a path that this service can read, a URL or a hub id")
 
 
 class ReferenceFault(Exception):
-    """A reference leads nowhere; the person who wrote it can put it right."""
+    """A reference leads nowhere, or where jobs may not look; the person who wrote it can put it right."""
 
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(f"{reason}; {remedy}")
         self.reason, self.remedy = reason, remedy
 
 
-def resolve(reference: str, cache: Path, repository: Repository = "model") -> Path:
+def resolve(reference: str, cache: Path, allowed: Allowed, repository: Repository = "model") -> Path:
     """The local file or folder that `reference` means; what must be downloaded lies under `cache`, not to be written to.
 
-    Raises ReferenceFault, and the storage's own errors where trying again may help.
+    Raises ReferenceFault, and SourceAway and the storage's own errors where trying again may help.
     """
+    try:
+        return _resolve(reference, cache, allowed, repository)
+    except Refused as refused:
+        raise ReferenceFault(*refused.refusal) from None
+
+
+def resolve_model(reference: str, cache: Path, allowed: Allowed) -> Path:
+    """The folder of the base model that `reference` means; whoever loads it reads nothing else and runs no code of it."""
+    path = resolve(reference, cache, allowed)
+    if not path.is_dir():
+        raise ReferenceFault("this is a file", "name the folder that holds config.json, weights and tokenizer")
+    require_inside(path, cache, allowed)
+    if refusal := model_refusal(path):
+        raise ReferenceFault(*refusal)
+    return path
+
+
+def _resolve(reference: str, cache: Path, allowed: Allowed, repository: Repository) -> Path:
     if not reference.strip():
         raise ReferenceFault("no such file or folder: the reference is empty", "give a path, a URL or a hub id")
-    url = _URL.match(reference)
-    if url is None:
-        try:
-            local = Path(reference).expanduser().resolve()
-            local.stat()
-            if not os.access(local, os.R_OK | os.X_OK if local.is_dir() else os.R_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        except FileNotFoundError:
-            pass
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ReferenceFault(f"the path cannot be read: {error}", "give a path that this service can read") from error
-        else:
-            return local
-        hub = _HUB_ID.match(reference)
-        if hub is None or reference.startswith((".", "/", "~")):
-            raise ReferenceFault("no such file or folder", "give a path that this service can read, a URL or a hub id")
-        return _from_hub(hub["id"], hub["revision"], cache, repository)
     if "::" in reference:
         raise ReferenceFault("chained URLs are not supported", "give the URL of the file or folder itself")
-    return _from_url(reference, url[1], cache)
-
-
-def _from_url(url: str, scheme: str, cache: Path) -> Path:
+    if url := _URL.match(reference):
+        return _from_url(reference, url[1].lower(), cache, allowed)
+    hub = None if reference.startswith((".", "/", "~")) else _HUB_ID.match(reference)
     try:
-        fs, root = fsspec.url_to_fs(url)
-    except ImportError as error:
-        remedy = f'install what serves {scheme}:// (for s3: pip install "neuroweaver[s3]")'
-        raise ReferenceFault(f"{scheme}:// needs a package that is missing: {error}", remedy) from error
-    except ValueError as error:
-        raise ReferenceFault(f"unknown scheme {scheme}://", "use a path, file://, s3:// or a hub id") from error
-    if isinstance(fs, LocalFileSystem):
-        if not Path(root).exists():
-            raise ReferenceFault("no such file or folder", "give a path that this service can read")
-        return Path(root)
-    return _download(fs, str(root).rstrip("/"), cache)
-
-
-def _download(fs: fsspec.AbstractFileSystem, root: str, cache: Path) -> Path:
-    """Copy a remote file or folder into the cache, under the digest of its names, sizes and versions."""
-    fs.invalidate_cache()
-    try:
-        details = fs.find(root, detail=True)
-    except FileNotFoundError:
-        details = {}
-    except Exception as error:
-        if not isinstance(error, PermissionError) and type(error).__name__ not in _NO_CREDENTIALS:
+        return _local(reference, allowed)
+    except Refused as refused:
+        if hub is None or refused.refusal in (_IRREGULAR, _UNREADABLE):
             raise
-        remedy = "give this service credentials that may read it, or correct the name"
-        raise ReferenceFault(f"access denied: {error}", remedy) from error
-    if not details:
-        raise ReferenceFault("nothing is there", "check bucket and path; a folder must hold at least one file")
-    single = set(details) == {root}
-    names = {path: path.rpartition("/")[2] if single else path.removeprefix(f"{root}/") for path in details}
-    for name in names.values():
-        if not safe_path(name):
-            raise ReferenceFault(f"the name {name!r} cannot be a local file", "rename it")
-    version = [[names[path], _version(info)] for path, info in sorted(details.items())]
-    digest = hashlib.sha256(json.dumps([root, version]).encode()).hexdigest()
-    target = cache / "references" / digest
-    if not target.exists():
-        temporary = cache / "tmp" / uuid.uuid4().hex
-        with writing(cache, _size(details.values())):
-            try:
-                for path, name in names.items():
-                    local = temporary / name
-                    local.parent.mkdir(parents=True, exist_ok=True)
-                    fs.get_file(path, str(local))
-                _rename(temporary, target)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-    mark_used(target)
-    return target / names[root] if single else target
+        if not allowed.hub:
+            remedy = "use a path, or have the operator set NEUROWEAVER_SOURCES_HUB=true"
+            raise ReferenceFault("no such file or folder, and jobs may not name ids of the hub", remedy) from refused
+    return from_hub(hub["id"], hub["revision"], cache, allowed, repository)
 
 
-def _size(files: Iterable[dict[str, object]]) -> int | None:
-    """Bytes in all; None where the storage does not say it of each."""
-    sizes = [info.get("size") for info in files]
-    known = [size for size in sizes if isinstance(size, int)]
-    return sum(known) if len(known) == len(sizes) else None
-
-
-def _version(info: dict[str, object]) -> list[str]:
-    known = ("size", "ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
-    return [f"{name}={info[name]}" for name in known if info.get(name) is not None]
-
-
-def _rename(temporary: Path, target: Path) -> None:
-    """Put a complete download in its place, unless somebody else was faster."""
+def _local(path: str, allowed: Allowed) -> Path:
+    """The real path of a file or folder. Raises Refused, in the same words for what is closed and what is not there below it."""
     try:
-        place(temporary, target)
-    except OSError:
-        if not target.exists():
-            raise
+        real = Path(path).expanduser().resolve()
+        if refusal := path_refusal(real, allowed):
+            raise Refused(refusal)
+        mode = real.stat().st_mode
+        readable = os.access(real, os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK)
+    except (FileNotFoundError, NotADirectoryError):
+        raise Refused(_ABSENT) from None
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, a NUL, no home of such a name
+        why = getattr(error, "strerror", None) or type(error).__name__
+        remedy = "give a path that this service can read"
+        raise Refused(Refusal(f"no such file or folder: the path cannot be looked up ({why})", remedy)) from None
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise Refused(_IRREGULAR)
+    if not readable:
+        raise Refused(_UNREADABLE)
+    return real
 
 
-def _from_hub(repo: str, revision: str | None, cache: Path, repository: Repository) -> Path:
-    what = f"{repository} {repo} on the Hugging Face hub"
-    try:
-        from huggingface_hub import errors, snapshot_download
-    except ImportError as error:
-        raise ReferenceFault(
-            f"no such file or folder, and hub ids need the package huggingface_hub ({error})",
-            "correct the path, or install huggingface_hub",
-        ) from error
-    try:
-        with writing(cache / "hub"):
-            folder = snapshot_download(
-                repo,
-                repo_type=repository,
-                revision=revision,
-                cache_dir=cache / "hub",
-                ignore_patterns=list(_CODE) if repository == "model" else ["*.py"],
-            )
-    except errors.GatedRepoError as error:
-        raise ReferenceFault(f"{what} is gated", "accept its licence there and set HF_TOKEN for this service") from error
-    except errors.RepositoryNotFoundError as error:
-        raise ReferenceFault(
-            f"no such file or folder here, and no {what}",
-            "correct the path or the id; for a private repository set HF_TOKEN for this service",
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise ReferenceFault(f"{what} has no revision {revision}", "name a branch, tag or commit that exists") from error
-    except errors.HFValidationError as error:
-        raise ReferenceFault(
-            f"no such file or folder, and no hub id: {error}", "give a path, a URL or owner/name"
-        ) from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise ReferenceFault(
-            f"no such file or folder here, and the hub cannot be reached to look for {what}",
-            "give a path that this service can read, or let it reach the hub (HF_ENDPOINT, HTTPS_PROXY, HF_HUB_OFFLINE=0)",
-        ) from error
-    mark_used(Path(folder).parent.parent)
-    return Path(folder)
+def require_inside(path: Path, cache: Path, allowed: Allowed) -> None:
+    """See that a file, or every file of a folder, leads nowhere else. Raises ReferenceFault.
+
+    What lies in `cache` was put there by us. Links may lead to whatever jobs may name; pipes and devices are refused.
+    """
+    own, outside, special = cache.resolve(), 0, 0
+    for count, entry in enumerate(_entries(path)):
+        if count >= FILES_AT_MOST:
+            raise ReferenceFault(*TOO_MANY)
+        real = entry.resolve()
+        if not real.is_relative_to(own) and path_refusal(real, allowed):
+            outside += 1
+        elif real.exists() and not real.is_file() and not real.is_dir():
+            special += 1
+    if outside:
+        what = f"{outside} of its files are links that lead out of the folders that jobs may name"
+        remedy = "replace them by files, or have the operator add where they lead to NEUROWEAVER_SOURCES_FOLDERS"
+        raise ReferenceFault(what, remedy)
+    if special:
+        raise ReferenceFault(f"{special} of its files are pipes or devices", "replace them by regular files")
+
+
+def _entries(path: Path) -> Iterator[Path]:
+    """The path itself, and all that is not hidden below it."""
+    yield path
+    for directory, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(directory) / name for name in (*folders, *sorted(files)) if not name.startswith("."))
+
+
+def _from_url(url: str, scheme: str, cache: Path, allowed: Allowed) -> Path:
+    if scheme in ("file", "local"):
+        return _from_file_url(url, allowed)
+    if refusal := scheme_refusal(scheme, allowed):
+        raise Refused(refusal)
+    if scheme in HTTP_PORTS:
+        return download(url, cache, allowed)
+    return from_bucket(url, scheme, cache, allowed)
+
+
+def _from_file_url(url: str, allowed: Allowed) -> Path:
+    host, _, path = url.partition("://")[2].partition("/")
+    if host not in ("", "localhost"):
+        raise ReferenceFault("a file:// URL names no other host", "write file:///path")
+    return _local(unquote(f"/{path}"), allowed)
 
 
 def folder_digest(path: Path, cache: Path | None = None) -> str:

@@ -4,13 +4,15 @@ from pathlib import Path
 
 from pydantic import Field
 
+from services.chassis.cache import CacheSettings
 from services.chassis.cluster import Cluster
 from services.chassis.database import DatabaseUrl, ServerUrl, with_name
 from services.chassis.kafka_settings import Bootstrap, KafkaSettings
 from services.chassis.retention.policy import RetentionSettings
+from services.chassis.sources.settings import SourceSettings
 
 
-class ServiceSettings(KafkaSettings):
+class ServiceSettings(KafkaSettings, CacheSettings):
     """What every service needs to know of its surroundings. Everything binds to loopback unless told otherwise."""
 
     kafka_bootstrap: Bootstrap = Field(default="127.0.0.1:9092", description="host:port list of the Kafka cluster.")
@@ -52,6 +54,9 @@ class ServiceSettings(KafkaSettings):
     )
     retention: RetentionSettings = Field(
         default_factory=RetentionSettings, description="What is kept for how long; read from NEUROWEAVER_RETENTION_*."
+    )
+    sources: SourceSettings = Field(
+        default_factory=SourceSettings, description="What jobs may name; read from NEUROWEAVER_SOURCES_*."
     )
     policy_backoff_seconds: float = Field(default=5.0, ge=0, description="Wait before a step's first retry.")
     policy_cancel_grace_seconds: float = Field(default=60.0, ge=0, description="Wait for running steps after a cancel.")

@@ -14,6 +14,7 @@ from schemas.progress import StepProgressed
 from schemas.steps import StepSettings
 from schemas.topics import EVENT_TYPES
 from services.chassis.executor.folders import folder_name
+from services.chassis.sources.allowed import Allowed
 from services.chassis.storage import Unwritable
 
 LAPSED = os.EX_TEMPFAIL
@@ -37,6 +38,7 @@ class Task(Frozen):
     checkpoints: Path = Field(description="Root of all checkpoints of this step, of every attempt and lease.")
     lease: str = Field(description="Token of the lease under which this child works.")
     cache: Path = Field(description="Folder for what can be fetched again.")
+    allowed: Allowed = Field(default=Allowed(), description="What the job may name; nothing where nothing is said.")
     lease_seconds: float | None = Field(
         default=None, description="A child that hears nothing of its worker for so long ends; null: it waits for ever."
     )

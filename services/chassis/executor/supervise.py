@@ -107,6 +107,7 @@ def _task(work: Work, settings: ServiceSettings) -> Task:
         lease=work.lease,
         lease_seconds=settings.lease_seconds,
         cache=cache_of(settings.home),
+        allowed=settings.sources.allowed(settings.home, settings.cache),
     )
 
 

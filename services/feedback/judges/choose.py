@@ -8,7 +8,7 @@ from pathlib import Path
 from schemas.reasons import Reason, shown
 from schemas.recipes import FeedbackSettings, JudgeSettings, Rubric
 from services.chassis.executor.child import Task, UserFault
-from services.chassis.references import ReferenceFault, folder_digest, resolve
+from services.chassis.references import ReferenceFault, folder_digest, resolve_model
 from services.feedback.judges.journal import Journal
 from services.feedback.judges.judge import Judge
 from services.feedback.judges.openai import OpenAIJudge
@@ -31,7 +31,7 @@ def choose_judge(feedback: FeedbackSettings, base_model: str, task: Task) -> Cho
             return _chosen(_rules(feedback.rubric))
         case "openai":
             journal = partial(Journal, task.checkpoints, task.own_checkpoints)
-            return _chosen(OpenAIJudge(feedback.judge, feedback.rubric, journal))
+            return _chosen(OpenAIJudge(feedback.judge, feedback.rubric, task.allowed, journal))
         case "local":
             return _local(feedback.judge, feedback.rubric, base_model, task)
 
@@ -50,7 +50,7 @@ def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, task: Task)
     reference = settings.model or base_model
     field = "feedback.judge.model" if settings.model else "base_model"
     try:
-        folder = resolve(reference, task.cache)
+        folder = resolve_model(reference, task.cache, task.allowed)
     except ReferenceFault as fault:
         raise _fault(field, reference, fault.reason, fault.remedy) from fault
     try:

@@ -2,6 +2,7 @@
 
 Time-outs, lost connections, 408, 429 and 5xx are tried again twice, with jittered backoff or as Retry-After says; then there
 is no answer. What no repetition can cure (a wrong key, an unknown model) ends the step as a user's fault at once.
+Answers are bounded in size and time, and no message repeats one: whoever wrote the job chose who answers.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,14 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from schemas.reasons import Reason, shown
 from schemas.recipes import JudgeSettings
 from services.chassis.executor.child import UserFault
-from services.chassis.surroundings import described
+from services.chassis.sources.allowed import Allowed
+from services.chassis.sources.reaching import AsyncGuarded, Refused
 from services.feedback.judges.journal import Answer
+from services.feedback.judges.keys import endpoint_fault, endpoint_url
 from services.feedback.rows import Message
 
 _TRIES = 3
 _LONGEST_WAIT_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
-_BODY_LIMIT = 300
+_ANSWER_BYTES = 4 * 1024 * 1024
 _OF_THIS_TEXT = (400, 413, 422)
 """Statuses that may concern one question only, for example one that is too long."""
 _FORMS: tuple[Mapping[str, object], ...] = (
@@ -32,7 +36,13 @@ _FORMS: tuple[Mapping[str, object], ...] = (
     {},
 )
 """What is asked for besides the answer; endpoints differ in what they accept. The richest form that is accepted is kept."""
-_Result = httpx.Response | httpx.RequestError | httpx.InvalidURL
+
+
+_Result = httpx.Response | httpx.RequestError
+
+
+class _TooLarge(httpx.RequestError):
+    """An answer that no judge gives to a question of ours."""
 
 
 class JudgeAway(Exception):
@@ -72,15 +82,15 @@ class _Completion(_Lenient):
 class Endpoint:
     """One model behind one base URL; `async with` opens and closes its connections."""
 
-    def __init__(self, settings: JudgeSettings, key: str | None, backoff_seconds: float) -> None:
-        self._settings, self._key, self._backoff = settings, key, backoff_seconds
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+    def __init__(self, settings: JudgeSettings, key: str | None, allowed: Allowed, backoff_seconds: float) -> None:
+        self._settings, self._backoff = settings, backoff_seconds
+        headers = {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {key}"} if key else {})}
         timeout = httpx.Timeout(settings.timeout_seconds, connect=min(settings.timeout_seconds, _CONNECT_SECONDS))
-        self._url = f"{str(settings.endpoint).rstrip('/')}/chat/completions"
-        self._client = httpx.AsyncClient(headers=headers, timeout=timeout)
+        self._url = endpoint_url(settings, allowed)
+        self._client = httpx.AsyncClient(headers=headers, timeout=timeout, transport=AsyncGuarded(allowed))
         self._form: Mapping[str, object] | None = None
         self.last_failure = ""
-        """What went wrong last, for messages; never holds the key."""
+        """What went wrong last, in words of ours: nothing of an answer, nor of the key."""
 
     async def __aenter__(self) -> "Endpoint":
         return self
@@ -127,27 +137,47 @@ class Endpoint:
         while True:
             result: _Result
             try:
-                result = await self._client.post(self._url, json=body)
-            except (httpx.RequestError, httpx.InvalidURL) as error:
+                result = await self._post(body)
+            except Refused as refused:
+                raise endpoint_fault(self._settings, refused.refusal) from None
+            except httpx.RequestError as error:
                 result = error
-                self.last_failure = self._hide(described(error))
+                self.last_failure = _worded(error)
             tries += 1
             wait = self._wait(result, self._backoff * 2.0**tries)
             if wait is None or tries == _TRIES:
                 return result
             await asyncio.sleep(wait)
 
+    async def _post(self, body: Mapping[str, object]) -> httpx.Response:
+        """The whole answer, within the time-out of one request. Raises httpx.RequestError, and Refused."""
+        try:
+            async with (
+                asyncio.timeout(self._settings.timeout_seconds),
+                self._client.stream("POST", self._url, json=body) as response,
+            ):
+                if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                    raise _TooLarge("it is compressed, which was not asked for")
+                read = bytearray()
+                async for block in response.aiter_raw():
+                    read += block
+                    if len(read) > _ANSWER_BYTES:
+                        raise _TooLarge(f"it is longer than {_ANSWER_BYTES} bytes")
+        except TimeoutError:
+            raise httpx.ReadTimeout(f"no whole answer within {self._settings.timeout_seconds:g} s") from None
+        return httpx.Response(response.status_code, headers=response.headers, content=bytes(read))
+
     def _wait(self, result: _Result, longest: float) -> float | None:
         """Seconds until the next try; None where there is no use in one. Raises UserFault."""
         backoff = longest * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, no secret)
-        if isinstance(result, httpx.InvalidURL | httpx.UnsupportedProtocol):
+        if isinstance(result, _TooLarge):
             return None
         if not isinstance(result, httpx.Response):
             return backoff
         if result.is_success:
             return None
         status = result.status_code
-        self.last_failure = self._hide(f"HTTP {status} {result.reason_phrase}: {result.text[:_BODY_LIMIT]}".rstrip(": "))
+        self.last_failure = _status(status)
         if status in (408, 429) or status >= 500:
             asked = _retry_after(result.headers.get("Retry-After"))
             return backoff if asked is None else asked if asked <= _LONGEST_WAIT_SECONDS else None
@@ -172,7 +202,7 @@ class Endpoint:
         try:
             completion = _Completion.model_validate_json(response.content)
         except ValidationError:
-            self.last_failure = self._hide(f"the answer is no chat completion: {response.text[:_BODY_LIMIT]}")
+            self.last_failure = f"the answer ({len(response.content)} bytes) is no chat completion"
             return None
         choice = completion.choices[0]
         tokens = (choice.logprobs.content if choice.logprobs else None) or []
@@ -183,10 +213,20 @@ class Endpoint:
 
     def _fault(self, field: str, value: str | None, message: str, remedy: str) -> UserFault:
         given = None if value is None else shown(value)
-        return UserFault(Reason(field=f"feedback.judge.{field}", value=given, message=self._hide(message), remedy=remedy))
+        return UserFault(Reason(field=f"feedback.judge.{field}", value=given, message=message, remedy=remedy))
 
-    def _hide(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+
+def _worded(error: httpx.RequestError) -> str:
+    """Its type, and its text where that is ours: a library's text may repeat what was received."""
+    own = isinstance(error, _TooLarge)
+    return f"the answer is refused: {error}" if own else type(error).__name__
+
+
+def _status(status: int) -> str:
+    """HTTP status with its standard phrase; what the server says instead of it is the server's."""
+    phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
+    led = " (redirects are not followed)" if 300 <= status < 400 else ""
+    return f"HTTP {status} {phrase}".rstrip() + led
 
 
 def _retry_after(value: str | None) -> float | None:

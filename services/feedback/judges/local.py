@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Cache
 from transformers.utils import logging
 
 from schemas.recipes import Rubric
+from services.chassis.sources.models import brings_code
 from services.feedback.judges import questions
 from services.feedback.judges.judge import Judged, Orders, Tick
 from services.feedback.rows import Message
@@ -46,12 +47,19 @@ class LocalModel:
         logging.disable_progress_bar()
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
             self._model: Any = AutoModelForCausalLM.from_pretrained(
-                str(folder), dtype=_dtype(self._device), use_safetensors=True, local_files_only=True
+                str(folder),
+                dtype=_dtype(self._device),
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
             )
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-            raise ModelUnfit(f"no causal language model can be loaded from it: {error}") from error
+            why = "it needs code of its own, which is never run" if brings_code(folder) else type(error).__name__
+            raise ModelUnfit(f"no causal language model can be loaded from it ({why})") from error
         self._model.to(self._device).eval()
         self._batch_size = batch_size
         self._longest = getattr(self._model.config, "max_position_embeddings", None)

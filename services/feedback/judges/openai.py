@@ -12,10 +12,12 @@ from contextlib import closing
 from schemas.reasons import Reason, shown
 from schemas.recipes import JudgeSettings, Rubric
 from services.chassis.executor.child import UserFault
+from services.chassis.sources.allowed import Allowed
 from services.feedback.judges import questions
 from services.feedback.judges.endpoint import Endpoint, JudgeAway
 from services.feedback.judges.journal import Answer, Journal
 from services.feedback.judges.judge import Judged, Orders, Tick
+from services.feedback.judges.keys import key_for
 from services.feedback.judges.patience import Patience
 from services.feedback.rows import Message
 
@@ -29,13 +31,14 @@ class OpenAIJudge:
     """Compares by letters, scores by grades; reads token probabilities where the endpoint gives them."""
 
     def __init__(
-        self, settings: JudgeSettings, rubric: Rubric, open_journal: Callable[[], Journal], *, backoff_seconds: float = 1.0
-    ) -> None:
-        """Raises UserFault where the key is to be read from a variable that is not set."""
+        self, settings: JudgeSettings, rubric: Rubric, allowed: Allowed, open_journal: Callable[[], Journal],
+        *, backoff_seconds: float = 1.0,
+    ) -> None:  # fmt: skip
+        """Raises UserFault where the endpoint or the variable of the key is none that a job may name, or the key is not set."""
         self.name = f"openai:{settings.model}"
         self._settings, self._rubric, self._open_journal = settings, rubric, open_journal
-        self._backoff = backoff_seconds
-        self._key = _key(settings.api_key_env)
+        self._allowed, self._backoff = allowed, backoff_seconds
+        self._key = key_for(settings, allowed, os.environ)
 
     def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
         """Grades from 1 to 5: the mean under the token probabilities, where there are any."""
@@ -51,7 +54,7 @@ class OpenAIJudge:
         self, asked: Sequence[tuple[Message, ...]], choices: Sequence[str], reader: _Reader, tick: Tick
     ) -> list[float | None]:
         with closing(self._open_journal()) as journal:
-            async with Endpoint(self._settings, self._key, self._backoff) as endpoint:
+            async with Endpoint(self._settings, self._key, self._allowed, self._backoff) as endpoint:
                 run = _Run(str(self._settings.model), asked, endpoint, journal, choices, reader)
                 await run.all(tick)
         return run.values
@@ -128,7 +131,7 @@ class _Run:
                     field="feedback.judge.model",
                     value=shown(self._model),
                     message=f"{self._reading.failed} of {self._reading.asked} answers are not {wanted}; "
-                    f"the last one: {shown(self._last_unread)}",
+                    f"the last one has {len(self._last_unread)} characters",
                     remedy="name a model that does as it is told, or another judge",
                 )
             )
@@ -139,19 +142,3 @@ class _Run:
         self.values[place] = None if probabilities is None else self._reader(probabilities)
         if self.values[place] is None:
             self._last_unread = answer.text
-
-
-def _key(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key or not key.isascii() or not key.isprintable():
-        raise UserFault(
-            Reason(
-                field="feedback.judge.api_key_env",
-                value=shown(variable),
-                message="the feedback service has no such environment variable, or it holds nothing that can be a key",
-                remedy="set it for the feedback service, or name another one",
-            )
-        )
-    return key

@@ -3,10 +3,9 @@
 import json
 from collections.abc import Mapping
 
-from schemas.reasons import shown
 from schemas.recipes import ColumnMapping, DatasetSettings
+from services.trainer.data.raw import RawRow
 from services.trainer.data.rows import Message, Row
-from services.trainer.data.sources import RawRow
 
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 """Other names in use for the roles of a chat."""
@@ -37,11 +36,10 @@ def row_of(raw: RawRow, row_id: str, settings: DatasetSettings) -> Row:
 
 def _value(values: Mapping[str, object], field: str, column: str) -> object:
     if column not in values:
-        there = ", ".join(values) or "none"
         raise RowFault(
             f"dataset.columns.{field}",
-            f"no column {column!r}; columns there: {there}",
-            f"name one of them in dataset.columns.{field}",
+            f"none of the {len(values)} columns is named {column!r}",
+            f"name one of its columns in dataset.columns.{field}",
         )
     return values[column]
 
@@ -96,10 +94,10 @@ def _chat(values: Mapping[str, object], column: str) -> tuple[tuple[Message, ...
 def _turn(turn: object, column: str) -> Message:
     field = "dataset.columns.messages"
     if not isinstance(turn, Mapping):
-        raise RowFault(field, f"a turn in {column!r} is {shown(turn)}", "write turns as {role, content}")
+        raise RowFault(field, f"a turn in {column!r} is a {type(turn).__name__}", "write turns as {role, content}")
     role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
     if not isinstance(role, str) or not isinstance(content, str):
-        what = f"a turn in {column!r} has no text in role and content; it has {', '.join(map(str, turn)) or 'nothing'}"
+        what = f"a turn in {column!r} has no text in role and content"
         raise RowFault(field, what, "write turns as {role, content}")
     if not content.strip():
         raise RowFault(field, f"a turn in {column!r} is empty", "fill it in, or remove the turn or the row")

@@ -4,14 +4,16 @@ import csv
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.reasons import Reason, shown
+from schemas.reasons import Reason
 from schemas.recipes import DatasetSettings
 from services.chassis.executor.child import UserFault
-from services.chassis.references import ReferenceFault, resolve
-from services.trainer.data.rows import SPLITS, Split
+from services.chassis.references import ReferenceFault, require_inside, resolve
+from services.chassis.sources.allowed import Allowed
+from services.trainer.data.hub import read_hub
+from services.trainer.data.raw import RawRow, fault_of, kind_of, named
+from services.trainer.data.rows import Split
 
 _EXTENSIONS: Mapping[str, tuple[str, ...]] = {
     "jsonl": (".jsonl", ".ndjson"),
@@ -20,39 +22,27 @@ _EXTENSIONS: Mapping[str, tuple[str, ...]] = {
     "parquet": (".parquet",),
 }
 _FAULTS_AT_MOST = 5
-_NAMES_AT_MOST = 20
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """A row as it is stored."""
-
-    place: str
-    """File and line for a message, for example `train.jsonl line 3`."""
-    values: Mapping[str, object]
-
-
-def read(settings: DatasetSettings, cache: Path) -> list[RawRow] | dict[Split, list[RawRow]]:
+def read(settings: DatasetSettings, cache: Path, allowed: Allowed) -> list[RawRow] | dict[Split, list[RawRow]]:
     """All rows of the one file that the reference names, or the rows of each split that the settings name.
 
-    Raises UserFault where the data set is missing, a split is missing or a file cannot be read as its format.
+    Raises UserFault where the data set is missing, a split is missing or a file cannot be read as its format. Nothing that was
+    found is repeated but for places: whoever wrote the job need not be who may read the data.
     """
     try:
-        path = resolve(settings.reference, cache, "dataset")
+        path = resolve(settings.reference, cache, allowed, "dataset")
+        if settings.format == "hub":
+            require_inside(path, cache, allowed)
+            return read_hub(settings, path, cache)
+        if path.is_file():
+            return list(_read_file(path, settings.format))
+        files = {split: _file_of(path, name, settings) for split, name in named(settings)}
+        for file in files.values():
+            require_inside(file, cache, allowed)
     except ReferenceFault as fault:
-        raise UserFault(_reason("reference", settings.reference, fault.reason, fault.remedy)) from fault
-    if settings.format == "hub":
-        return _read_hub(settings, path, cache)
-    if path.is_file():
-        return list(_read_file(path, settings.format))
-    return {split: list(_read_file(_file_of(path, name, settings), settings.format)) for split, name in _named(settings)}
-
-
-def _named(settings: DatasetSettings) -> Iterator[tuple[Split, str]]:
-    for split in SPLITS:
-        name: str | None = getattr(settings.split, split)
-        if name is not None:
-            yield split, name
+        raise UserFault(fault_of("reference", settings.reference, fault.reason, fault.remedy)) from fault
+    return {split: list(_read_file(file, settings.format)) for split, file in files.items()}
 
 
 def _file_of(folder: Path, name: str, settings: DatasetSettings) -> Path:
@@ -60,13 +50,13 @@ def _file_of(folder: Path, name: str, settings: DatasetSettings) -> Path:
     for extension in extensions:
         if (folder / f"{name}{extension}").is_file():
             return folder / f"{name}{extension}"
-    there = sorted(file.name for file in folder.iterdir() if file.is_file())
-    split = next(split for split, named in _named(settings) if named == name)
+    there = sum(file.is_file() for file in folder.iterdir())
+    split = next(split for split, wanted in named(settings) if wanted == name)
     raise UserFault(
-        _reason(
+        fault_of(
             f"split.{split}",
             name,
-            f"no file {name}{extensions[0]} in {settings.reference}; files there: {_listed(there)}",
+            f"none of the {there} files in {settings.reference} is named {name}{extensions[0]}",
             "name a file without its extension, set the split to null (not for train), or correct dataset.format",
         )
     )
@@ -93,12 +83,12 @@ def _read_jsonl(path: Path) -> Iterator[RawRow]:
             try:
                 values = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except (ValueError, RecursionError) as error:
-                faults.append(_unreadable(place, f"this is no JSON: {error}", "correct or remove the line"))
+                faults.append(_unreadable(place, _no_json(error), "correct or remove the line"))
             else:
                 if isinstance(values, dict):
                     yield RawRow(place, values)
                 else:
-                    what = f"one JSON object per line is expected, this is {shown(values)}"
+                    what = f"one JSON object per line is expected, this is {kind_of(values)}"
                     hint = "; an array in one file is dataset.format json" if isinstance(values, list) else ""
                     faults.append(_unreadable(place, what, f"write one object per line{hint}"))
             if len(faults) == _FAULTS_AT_MOST:
@@ -111,14 +101,16 @@ def _read_json(path: Path) -> Iterator[RawRow]:
     try:
         rows = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        what = f"this is no JSON: {error}"
+        what = _no_json(error)
         raise UserFault(_unreadable(path.name, what, "correct it; for one object per line use format jsonl")) from error
     if not isinstance(rows, list):
-        raise UserFault(_unreadable(path.name, f"an array of objects is expected, this is {shown(rows)}", "write an array"))
+        raise UserFault(
+            _unreadable(path.name, f"an array of objects is expected, this is {kind_of(rows)}", "write an array")
+        )
     for number, values in enumerate(rows, 1):
         place = f"{path.name} element {number}"
         if not isinstance(values, dict):
-            raise UserFault(_unreadable(place, f"an object is expected, this is {shown(values)}", "correct the element"))
+            raise UserFault(_unreadable(place, f"an object is expected, this is {kind_of(values)}", "correct the element"))
         yield RawRow(place, values)
 
 
@@ -135,7 +127,8 @@ def _read_csv(path: Path) -> Iterator[RawRow]:
                 yield RawRow(place, values)
         except (csv.Error, UnicodeDecodeError) as error:
             place = f"{path.name} after line {reader.line_num}"
-            raise UserFault(_unreadable(place, f"this is no CSV: {error}", "write UTF-8 with quoted fields")) from error
+            what = "this is no CSV" if isinstance(error, csv.Error) else _no_utf_8(error)
+            raise UserFault(_unreadable(place, what, "write UTF-8 with quoted fields")) from error
 
 
 def _read_parquet(path: Path) -> Iterator[RawRow]:
@@ -145,42 +138,25 @@ def _read_parquet(path: Path) -> Iterator[RawRow]:
     try:
         rows = parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserFault(_unreadable(path.name, f"this is no Parquet: {error}", "correct dataset.format")) from error
+        what = f"this is no Parquet that can be read ({type(error).__name__})"
+        raise UserFault(_unreadable(path.name, what, "correct dataset.format")) from error
     for number, values in enumerate(rows, 1):
         yield RawRow(f"{path.name} row {number}", values)
 
 
-def _read_hub(settings: DatasetSettings, path: Path, cache: Path) -> dict[Split, list[RawRow]]:
-    """A snapshot of a hub repository, read by the hub's own rules for names of files and splits."""
-    import datasets
-
-    if not path.is_dir():
-        what, remedy = "format hub reads a folder as the hub lays it out, this is a file", "use the format of the file"
-        raise UserFault(_reason("format", settings.format, what, remedy))
-    datasets.disable_progress_bars()
-    try:
-        loaded = datasets.load_dataset(str(path), cache_dir=str(cache / "datasets"))
-    except (datasets.exceptions.DatasetsError, ValueError, FileNotFoundError) as error:
-        what = f"the hub's reader cannot read it: {error}"
-        raise UserFault(_reason("reference", settings.reference, what, "name a data set of plain files")) from error
-    splits: dict[Split, list[RawRow]] = {}
-    for split, name in _named(settings):
-        if name not in loaded:
-            what = f"no split {name} in {settings.reference}; splits there: {_listed(sorted(map(str, loaded)))}"
-            remedy = "name one of them, or set the split to null (not for train)"
-            raise UserFault(_reason(f"split.{split}", name, what, remedy))
-        splits[split] = [RawRow(f"{name} row {number}", dict(values)) for number, values in enumerate(loaded[name], 1)]
-    return splits
+def _no_json(error: Exception) -> str:
+    """Where it ceases to be JSON, without what stands there."""
+    match error:
+        case UnicodeDecodeError():
+            return f"this is no JSON: {_no_utf_8(error)}"
+        case json.JSONDecodeError():
+            return f"this is no JSON: {error.msg[:1].lower()}{error.msg[1:]}, column {error.colno}"
+    return f"this is no JSON that can be read ({type(error).__name__})"
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMES_AT_MOST} more" if len(names) > _NAMES_AT_MOST else ""
-    return (", ".join(names[:_NAMES_AT_MOST]) or "none") + more
+def _no_utf_8(error: UnicodeDecodeError) -> str:
+    return f"byte {error.start} is no UTF-8"
 
 
 def _unreadable(place: str, message: str, remedy: str) -> Reason:
     return Reason(field="dataset.reference", value=place, message=message, remedy=remedy)
-
-
-def _reason(field: str, value: str, message: str, remedy: str) -> Reason:
-    return Reason(field=f"dataset.{field}", value=shown(value), message=message, remedy=remedy)

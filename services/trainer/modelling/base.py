@@ -28,7 +28,7 @@ def load_base(
     if quantization == "nf4":
         options |= {"quantization_config": _nf4(dtype), "device_map": {"": device}}
     model = AutoModelForCausalLM.from_pretrained(
-        str(folder), dtype=dtype, use_safetensors=True, local_files_only=True, **options
+        str(folder), dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **options
     )
     for parameter in model.parameters():
         parameter.requires_grad_(False)

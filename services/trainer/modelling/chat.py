@@ -44,9 +44,9 @@ class Chat:
         from transformers import AutoTokenizer
 
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         except Exception as error:  # the library raises whatever its parsers raise
-            raise ChatFault(f"its tokenizer cannot be loaded: {error}") from error
+            raise ChatFault(f"its tokenizer cannot be loaded ({type(error).__name__})") from error
         if not isinstance(self.tokenizer.chat_template, str):
             raise ChatFault("its tokenizer has no chat template")
         if self.tokenizer.eos_token_id is None:
@@ -112,7 +112,7 @@ class Chat:
         try:
             rendered = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=not answered)
         except TemplateError as error:
-            raise ChatFault(f"the base model's chat template refuses it: {error}") from error
+            raise ChatFault(f"the base model's chat template refuses it ({type(error).__name__})") from error
         return str(rendered)
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:

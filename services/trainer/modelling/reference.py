@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from schemas.reasons import Reason, shown
-from services.chassis.executor.child import Context, UserFault
-from services.chassis.references import ReferenceFault, folder_digest, resolve
+from services.chassis.executor.child import Context, Task, UserFault
+from services.chassis.references import ReferenceFault, folder_digest, resolve_model
 
 FACT = "base_model_sha256"
 """Name of the fact under which prepare records the digest of the base model's files."""
@@ -15,15 +15,12 @@ def base_fault(reference: str, message: str, remedy: str) -> UserFault:
     return UserFault(Reason(field="base_model", value=shown(reference), message=message, remedy=remedy))
 
 
-def base_folder(reference: str, cache: Path) -> Path:
-    """The folder with the model's files. Raises UserFault."""
+def base_folder(reference: str, task: Task) -> Path:
+    """The folder with the model's files, which all lie where jobs may look. Raises UserFault."""
     try:
-        path = resolve(reference, cache)
+        return resolve_model(reference, task.cache, task.allowed)
     except ReferenceFault as fault:
         raise base_fault(reference, fault.reason, fault.remedy) from fault
-    if not path.is_dir():
-        raise base_fault(reference, "this is a file", "name the folder that holds config.json, weights and tokenizer")
-    return path
 
 
 def base_digest(folder: Path, context: Context) -> str:

@@ -35,7 +35,7 @@ class Ground:
 def ground(context: Context, base_model: str, precision: Precision) -> Ground:
     """Get all of it, except weights. Raises UserFault where the base model is missing or has changed."""
     use_physical_cores()
-    base = base_folder(base_model, context.task.cache)
+    base = base_folder(base_model, context.task)
     base_digest(base, context)
     adapter = fetched(context, "adapter") if "adapter" in context.task.inputs else None
     where = device()

@@ -11,10 +11,12 @@ from schemas.jobs import StepResult
 from schemas.reasons import Reason, shown
 from schemas.recipes import DatasetSettings
 from schemas.steps import PrepareSettings
-from services.chassis.executor.child import Context, Stopping, UserFault
+from services.chassis.executor.child import Context, Stopping, Task, UserFault
+from services.chassis.sources.models import brings_code
 from services.trainer.data.mapping import RowFault, row_of
+from services.trainer.data.raw import RawRow
 from services.trainer.data.rows import Row, Split, split_file, write_lines
-from services.trainer.data.sources import RawRow, read
+from services.trainer.data.sources import read
 from services.trainer.data.splitting import prompt_key, split_of
 from services.trainer.modelling.chat import Chat, ChatFault, Tokens
 from services.trainer.modelling.reference import FACT, base_digest, base_fault, base_folder
@@ -31,9 +33,9 @@ def prepare(context: Context) -> StepResult:
     settings = context.task.settings
     if not isinstance(settings, PrepareSettings):
         raise TypeError(f"settings of kind {settings.kind} do not prepare")
-    base = base_folder(settings.base_model, context.task.cache)
+    base = base_folder(settings.base_model, context.task)
     chat, context_length = _checked(base, settings)
-    rows = _rows(settings.dataset, context.task.cache)
+    rows = _rows(settings.dataset, context.task)
     _refuse_empty(rows, settings.dataset)
     _refuse_duplicates(rows)
     counts = _count_tokens(context, rows, chat, settings.max_length)
@@ -63,11 +65,16 @@ def _checked(base: Path, settings: PrepareSettings) -> tuple[Chat, int | None]:
         return base_fault(settings.base_model, message, remedy)
 
     try:
-        config = AutoConfig.from_pretrained(str(base), local_files_only=True)
+        config = AutoConfig.from_pretrained(str(base), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the library raises whatever its parsers raise
-        raise fault(f"its config.json cannot be read: {error}", "name a folder that transformers can load") from error
+        if brings_code(base):
+            raise fault(
+                "it needs code of its own, which is never run", "name a model that transformers itself knows"
+            ) from error
+        what = f"its config.json cannot be read ({type(error).__name__})"
+        raise fault(what, "name a folder that transformers can load") from error
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise fault(f"a model of type {config.model_type} does not generate text", "name a causal language model")
+        raise fault("a model of its type does not generate text", "name a causal language model")
     if not any(base.glob("*.safetensors")):
         raise fault("it has no weights in safetensors", "convert it: other formats can run code when they are loaded")
     try:
@@ -87,9 +94,9 @@ def _checked(base: Path, settings: PrepareSettings) -> tuple[Chat, int | None]:
     return chat, longest
 
 
-def _rows(settings: DatasetSettings, cache: Path) -> Rows:
+def _rows(settings: DatasetSettings, task: Task) -> Rows:
     """All rows in our form by split. Raises UserFault."""
-    source = read(settings, cache)
+    source = read(settings, task.cache, task.allowed)
     faults = _Faults()
     rows: dict[Split, list[tuple[str, Row]]] = {}
     for split, raw_rows in source.items() if isinstance(source, dict) else [(None, source)]:

@@ -1,0 +1,137 @@
+"""Which folders, schemes and hosts a job may name. Pure: paths come resolved and hosts come with their addresses.
+
+A job is written by somebody else than who runs the service. Whatever it names is refused in the same words whether or not it is
+there, so that nobody can find out by asking.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import Field
+
+from schemas.base import Frozen
+from schemas.reasons import shortened
+
+HTTP_PORTS = {"http": 80, "https": 443}
+JUDGE_KEYS = "NEUROWEAVER_JUDGE_KEY_"
+"""How the names of variables begin that a job may name for a judge's key."""
+_SETTING = "NEUROWEAVER_SOURCES_"
+_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
+"""IPv4 addresses behind NAT64 (RFC 6052)."""
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
+"""IPv4 addresses in the form that RFC 4291 gave up."""
+
+
+class Refusal(NamedTuple):
+    """Why something may not be read or reached, and what a person can do about it."""
+
+    reason: str
+    remedy: str
+
+
+class Allowed(Frozen):
+    """What jobs may name; made by `SourceSettings`, which has the defaults."""
+
+    folders: tuple[Path, ...] = Field(default=(), description="Real paths; a file or folder below one of them is read.")
+    closed: tuple[Path, ...] = Field(
+        default=(), description="Real paths; what lies below one is read only if a folder within it is listed."
+    )
+    schemes: tuple[str, ...] = Field(default=(), description="Schemes of URLs, besides file.")
+    hosts: tuple[str, ...] = Field(default=(), description="host or host:port that is reached whatever its address is.")
+    public_hosts: bool = Field(default=False, description="Whether every host with a public address is reached.")
+    hub: bool = Field(default=False, description="Whether ids of the Hugging Face hub are looked up.")
+    download_bytes: int = Field(default=0, description="One download at most.")
+    download_seconds: float = Field(default=0.0, description="One download at most.")
+
+
+def path_refusal(path: Path, allowed: Allowed) -> Refusal | None:
+    """Why `path`, a real path without links in it, is not read; None where it is."""
+    root, fence = _nearest(path, allowed.folders), _nearest(path, allowed.closed)
+    if root is None or (fence is not None and len(fence.parts) >= len(root.parts)):
+        listed = ", ".join(map(str, allowed.folders)) or "none"
+        return Refusal(
+            f"it lies outside the folders that jobs may name ({listed})",
+            f"move it there, or have the operator add its folder to {_SETTING}FOLDERS",
+        )
+    if any(part.startswith(".") for part in path.relative_to(root).parts):
+        return Refusal(
+            "hidden files and folders are not read", f"rename it, or have the operator list it in {_SETTING}FOLDERS"
+        )
+    return None
+
+
+def _nearest(path: Path, folders: Iterable[Path]) -> Path | None:
+    """The deepest of the folders in which `path` lies."""
+    above = [folder for folder in folders if path.is_relative_to(folder)]
+    return max(above, key=lambda folder: len(folder.parts), default=None)
+
+
+def scheme_refusal(scheme: str, allowed: Allowed) -> Refusal | None:
+    """Why URLs of this scheme are not read; None where they are."""
+    if scheme in allowed.schemes:
+        return None
+    known = ", ".join(f"{name}://" for name in ("file", *allowed.schemes))
+    return Refusal(
+        f"the scheme {shortened(scheme, 20)}:// is not among those that jobs may name ({known})",
+        f"use a path, one of these or a hub id, or have the operator add it to {_SETTING}SCHEMES",
+    )
+
+
+def host_refusal(host: str, port: int, addresses: Sequence[str], allowed: Allowed) -> Refusal | None:
+    """Why no connection is made to `host`, which has these addresses; None where it is made.
+
+    A host without addresses is refused like one whose address is not public: the answer is no map of our network.
+    """
+    if is_listed(host, port, allowed):
+        return None if addresses else Refusal("no such host is known here", "correct the host")
+    listing = f"have the operator add {_shown(host, port)} to {_SETTING}HOSTS"
+    if not allowed.public_hosts:
+        return Refusal("the host is not among those that jobs may name", listing)
+    if not addresses or not all(is_public(address) for address in addresses):
+        return Refusal("the host is unknown here, or its address is not public", f"correct the host, or {listing}")
+    return None
+
+
+def key_refusal(host: str, port: int, allowed: Allowed) -> Refusal | None:
+    """Why no key of a judge is sent to `host`: the operator's keys go where the operator says, not wherever a job says."""
+    if is_listed(host, port, allowed):
+        return None
+    return Refusal(
+        "keys are sent only to hosts that the operator has listed",
+        f"have the operator add {_shown(host, port)} to {_SETTING}HOSTS, or name no key",
+    )
+
+
+def is_listed(host: str, port: int, allowed: Allowed) -> bool:
+    """Whether the operator has listed the host, with this port or with none."""
+    name = _plain(host)
+    bare = f"[{name}]" if ":" in name else name
+    return bool({name, bare, f"{bare}:{port}"} & {_plain(entry) for entry in allowed.hosts})
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the public internet, also where an IPv4 address is wrapped in an IPv6 one."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
+        if inner is None and (found in _TRANSLATED or found in _COMPATIBLE):
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(str(inner))
+        if found.is_site_local:
+            return False
+    return found.is_global and not found.is_multicast and not found.is_reserved and not found.is_unspecified
+
+
+def _plain(host: str) -> str:
+    return host.strip().lower().rstrip(".")
+
+
+def _shown(host: str, port: int) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return shortened(f"{name}:{port}", 100)

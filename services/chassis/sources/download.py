@@ -1,0 +1,108 @@
+"""One file over http or https, bounded in size and time, complete or absent."""
+
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote
+
+import httpx
+
+from services.chassis.artifacts import safe_path
+from services.chassis.durable import mark_used, place
+from services.chassis.sources.allowed import Allowed, Refusal
+from services.chassis.sources.reaching import Guarded, Refused, Resolve, resolved, url_of
+from services.chassis.storage import amount, writing
+
+_REDIRECTS = 5
+_SILENCE_SECONDS = 30.0
+_PASSING = (408, 425, 429)
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "neuroweaver"}
+Clock = Callable[[], float]
+
+
+class SourceAway(OSError):
+    """The server does not answer as it should at present; trying again may help."""
+
+
+def download(
+    url: str, cache: Path, allowed: Allowed, *, resolve: Resolve = resolved, clock: Clock = time.monotonic
+) -> Path:
+    """The file at `url` below `cache`, not to be written to. Raises Refused and SourceAway; nothing of an answer is quoted."""
+    wanted = url_of(url, allowed)
+    scratch = cache / "tmp" / uuid.uuid4().hex
+    client = httpx.Client(
+        transport=Guarded(allowed, resolve), follow_redirects=True, max_redirects=_REDIRECTS, timeout=_SILENCE_SECONDS,
+        headers=_HEADERS,
+    )  # fmt: skip
+    with writing(cache), client:
+        try:
+            scratch.mkdir(parents=True)
+            digest = _fetch(client, wanted, scratch / "file", allowed, clock)
+            name = unquote(wanted.path.rpartition("/")[2])
+            target = cache / "references" / hashlib.sha256(f"{wanted} {digest}".encode()).hexdigest()
+            (scratch / "file").rename(scratch / (name if safe_path(name) and len(os.fsencode(name)) < 200 else "file"))
+            if not target.exists():
+                place(scratch, target)
+        except (httpx.InvalidURL, httpx.TooManyRedirects):
+            raise Refused(Refusal("the server answers with a redirect that leads nowhere", "give the final URL")) from None
+        except httpx.RequestError as error:
+            raise SourceAway(f"the server of the reference does not answer ({type(error).__name__})") from None
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    mark_used(target)
+    (file,) = target.iterdir()
+    return file
+
+
+def _fetch(client: httpx.Client, url: httpx.URL, file: Path, allowed: Allowed, clock: Clock) -> str:
+    """Write the body to `file`; its SHA-256."""
+    ends_at = clock() + allowed.download_seconds
+    digest, size = hashlib.sha256(), 0
+    with client.stream("GET", url) as response, file.open("xb") as out:
+        _require_success(response.status_code)
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise Refused(Refusal("the server compresses its answer, which was not asked for", "serve the plain file"))
+        announced = response.headers.get("Content-Length", "")
+        if announced.isdecimal() and int(announced) > allowed.download_bytes:
+            raise Refused(too_large(int(announced), allowed))
+        for block in response.iter_raw():
+            size += len(block)
+            if size > allowed.download_bytes:
+                raise Refused(too_large(None, allowed))
+            if clock() > ends_at:
+                raise Refused(too_slow(allowed))
+            digest.update(block)
+            out.write(block)
+    return digest.hexdigest()
+
+
+def _require_success(status: int) -> None:
+    if status >= 500 or status in _PASSING:
+        raise SourceAway(f"the server of the reference answers HTTP {status}")
+    if status in (401, 403):
+        raise Refused(
+            Refusal(f"the server refuses access (HTTP {status})", "use a URL that needs no credentials, or a path")
+        )
+    if status != 200:
+        raise Refused(Refusal(f"the server has no such file (HTTP {status})", "correct the URL"))
+
+
+def too_large(size: int | None, allowed: Allowed) -> Refusal:
+    """The words for a download of more bytes than the operator lets through."""
+    more = "more" if size is None else amount(size)
+    return Refusal(
+        f"it is larger than a download may be: {more}, where {amount(allowed.download_bytes)} are allowed",
+        "name something smaller, or have the operator raise NEUROWEAVER_SOURCES_DOWNLOAD_MB",
+    )
+
+
+def too_slow(allowed: Allowed) -> Refusal:
+    """The words for a download that takes longer than the operator lets it."""
+    return Refusal(
+        f"the download takes longer than {allowed.download_seconds:g} s",
+        "name a faster server or something smaller, or have the operator raise NEUROWEAVER_SOURCES_DOWNLOAD_SECONDS",
+    )

@@ -1,0 +1,130 @@
+"""HTTP to hosts that a job names: each connection, that of a redirect too, goes to the very address that was checked.
+
+A name that is resolved once for the check and again for the connection may lead elsewhere the second time (DNS rebinding), so
+it is resolved once. TLS still proves the name. Where the operator's environment names a proxy, the proxy resolves names, and
+only listed hosts are asked for.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from services.chassis.sources.allowed import HTTP_PORTS, Allowed, Refusal, host_refusal, is_listed, scheme_refusal
+
+Resolve = Callable[[str, int], list[str]]
+"""Addresses of a host; none where there is no such host."""
+
+
+class Refused(Exception):
+    """A job names what it may not; nothing was sent."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(f"{refusal.reason}; {refusal.remedy}")
+        self.refusal = refusal
+
+
+def resolved(host: str, port: int) -> list[str]:
+    """As the machine resolves it. Raises OSError where the resolver does not answer."""
+    try:
+        return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:
+            raise
+        return []
+    except UnicodeError:
+        return []
+
+
+def port_of(url: httpx.URL) -> int:
+    """The port that is connected to."""
+    return url.port or HTTP_PORTS.get(url.scheme, 0)
+
+
+def url_of(text: str, allowed: Allowed) -> httpx.URL:
+    """The URL, if it is one of http or https and names nothing that does not belong there. Raises Refused."""
+    try:
+        url = httpx.URL(text.strip())
+    except httpx.InvalidURL:
+        raise Refused(Refusal("it is no URL", "write it as https://host/path")) from None
+    if url.scheme not in HTTP_PORTS or not url.host:
+        raise Refused(Refusal("it is no http or https URL", "write it as https://host/path"))
+    if refusal := scheme_refusal(url.scheme, allowed):
+        raise Refused(refusal)
+    if url.userinfo:
+        raise Refused(Refusal("it holds credentials, and requests are kept for ever", "leave them out, and change them"))
+    return url
+
+
+def _pinned(request: httpx.Request, allowed: Allowed, resolve: Resolve) -> httpx.Request:
+    """The same request to the address that was checked. Raises Refused, and httpx.ConnectError without a resolver."""
+    url = url_of(str(request.url), allowed)
+    try:
+        addresses = resolve(url.host, port_of(url))
+    except OSError as error:
+        raise httpx.ConnectError("the name server does not answer", request=request) from error
+    if refusal := host_refusal(url.host, port_of(url), addresses, allowed):
+        raise Refused(refusal)
+    return httpx.Request(
+        request.method,
+        request.url.copy_with(host=addresses[0]),
+        headers=request.headers,
+        stream=request.stream,
+        extensions={**request.extensions, "sni_hostname": url.host},
+    )
+
+
+def _proxy(url: httpx.URL, allowed: Allowed, proxies: Mapping[str, str]) -> str | None:
+    """The operator's proxy on the way to `url`, if any. Raises Refused where only the proxy would know where that leads."""
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if proxy is None or proxy_bypass(url.host):
+        return None
+    if not is_listed(url.host, port_of(url), allowed):
+        closed = allowed.model_copy(update={"public_hosts": False})
+        refusal = host_refusal(url.host, port_of(url), (), closed)
+        assert refusal is not None
+        raise Refused(refusal)
+    return proxy
+
+
+class Guarded(httpx.BaseTransport):
+    """For downloads; a connection serves one request, so that no name is asked over the connection of another."""
+
+    def __init__(self, allowed: Allowed, resolve: Resolve = resolved) -> None:
+        self._allowed, self._resolve = allowed, resolve
+        self._limits = httpx.Limits(max_keepalive_connections=0)
+        self._opened: dict[str | None, httpx.HTTPTransport] = {}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        proxy = _proxy(url_of(str(request.url), self._allowed), self._allowed, getproxies())
+        if proxy not in self._opened:
+            self._opened[proxy] = httpx.HTTPTransport(proxy=proxy, limits=self._limits)
+        sent = _pinned(request, self._allowed, self._resolve) if proxy is None else request
+        return self._opened[proxy].handle_request(sent)
+
+    def close(self) -> None:
+        for transport in self._opened.values():
+            transport.close()
+
+
+class AsyncGuarded(httpx.AsyncBaseTransport):
+    """For a judge: one host, whose connections are kept."""
+
+    def __init__(self, allowed: Allowed, resolve: Resolve = resolved) -> None:
+        self._allowed, self._resolve = allowed, resolve
+        self._opened: dict[str | None, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        proxy = _proxy(url_of(str(request.url), self._allowed), self._allowed, getproxies())
+        if proxy not in self._opened:
+            self._opened[proxy] = httpx.AsyncHTTPTransport(proxy=proxy)
+        sent = request
+        if proxy is None:
+            sent = await asyncio.to_thread(_pinned, request, self._allowed, self._resolve)
+        return await self._opened[proxy].handle_async_request(sent)
+
+    async def aclose(self) -> None:
+        for transport in self._opened.values():
+            await transport.aclose()

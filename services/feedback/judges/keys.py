@@ -1,0 +1,56 @@
+"""Which key a judge gets: one of the operator's, from a variable of its own kind, for a host that the operator has listed."""
+
+import re
+from collections.abc import Mapping
+
+import httpx
+
+from schemas.reasons import Reason, shown
+from schemas.recipes import JudgeSettings
+from services.chassis.executor.child import UserFault
+from services.chassis.sources.allowed import JUDGE_KEYS, Allowed, Refusal, key_refusal
+from services.chassis.sources.reaching import Refused, port_of, url_of
+
+_NAME = re.compile(rf"{JUDGE_KEYS}[A-Za-z0-9_]{{1,100}}")
+
+
+def key_for(settings: JudgeSettings, allowed: Allowed, environment: Mapping[str, str]) -> str | None:
+    """The key that is sent to `settings.endpoint`, None for none. Raises UserFault; no variable of another kind is looked at."""
+    url = endpoint_url(settings, allowed)
+    variable = settings.api_key_env
+    if variable is None:
+        return None
+    if not _NAME.fullmatch(variable):
+        raise _fault(
+            variable,
+            f"a job may name only variables that begin with {JUDGE_KEYS}",
+            f"have the operator put the key into {JUDGE_KEYS}<NAME> of the feedback service, and name that",
+        )
+    if refusal := key_refusal(url.host, port_of(url), allowed):
+        raise _fault(variable, *refusal)
+    key = environment.get(variable, "").strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise _fault(
+            variable,
+            "the feedback service has no such environment variable, or it holds nothing that can be a key",
+            "set it for the feedback service, or name another one",
+        )
+    return key
+
+
+def endpoint_url(settings: JudgeSettings, allowed: Allowed) -> httpx.URL:
+    """The URL that is asked. Raises UserFault."""
+    try:
+        return url_of(f"{str(settings.endpoint).strip().rstrip('/')}/chat/completions", allowed)
+    except Refused as refused:
+        raise endpoint_fault(settings, refused.refusal) from None
+
+
+def endpoint_fault(settings: JudgeSettings, refusal: Refusal) -> UserFault:
+    """The endpoint is none that a job may name."""
+    value = shown(settings.endpoint)
+    return UserFault(Reason(field="feedback.judge.endpoint", value=value, message=refusal.reason, remedy=refusal.remedy))
+
+
+def _fault(variable: str, message: str, remedy: str) -> UserFault:
+    return UserFault(Reason(field="feedback.judge.api_key_env", value=shown(variable), message=message, remedy=remedy))

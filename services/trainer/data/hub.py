@@ -1,0 +1,101 @@
+"""Data sets as the hub lays them out, read by the hub's own library, which is kept to the files of the folder.
+
+A data set's card may name its files by any path or URL, and its columns may be pictures or sounds that are opened where they lie.
+So names that lead out are refused before the library sees them, and columns are taken as they are stored.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from schemas.recipes import DatasetSettings
+from services.chassis.executor.child import UserFault
+from services.trainer.data.raw import RawRow, fault_of, named
+from services.trainer.data.rows import Split
+
+_FORMATS = ("parquet", "json", "csv", "text", "arrow")
+_CARDS = ("README.md", ".huggingface.yaml")
+
+
+def read_hub(settings: DatasetSettings, path: Path, cache: Path) -> dict[Split, list[RawRow]]:
+    """The rows of each split. Raises UserFault; what the library says is not repeated, since it quotes what it found."""
+    import datasets
+
+    if not path.is_dir():
+        what, remedy = "format hub reads a folder as the hub lays it out, this is a file", "use the format of the file"
+        raise UserFault(fault_of("format", settings.format, what, remedy))
+    datasets.disable_progress_bars()
+    try:
+        if not all(_stays(name) for name in _named_files(path)):
+            what, remedy = "its card names files outside the data set", "name files of the data set alone in its card"
+            raise UserFault(fault_of("reference", settings.reference, what, remedy))
+        builder = datasets.load_dataset_builder(str(path), cache_dir=str(cache / "datasets"))
+        if _format_of(builder) not in _FORMATS:
+            what, remedy = f"it is none of {', '.join(_FORMATS)}", "name a data set of such files"
+            raise UserFault(fault_of("reference", settings.reference, what, remedy))
+        builder.download_and_prepare()
+        loaded = builder.as_dataset()
+    except Exception as error:  # the library raises whatever its parsers raise
+        if isinstance(error, UserFault | OSError) and not isinstance(error, FileNotFoundError):
+            raise
+        what = f"the hub's reader cannot read it ({type(error).__name__})"
+        raise UserFault(fault_of("reference", settings.reference, what, "name a data set of plain files")) from error
+    splits: dict[Split, list[RawRow]] = {}
+    for split, name in named(settings):
+        if name not in loaded:
+            what = f"none of the {len(loaded)} splits in {settings.reference} is named {name}"
+            remedy = "name one of its splits, or set the split to null (not for train)"
+            raise UserFault(fault_of(f"split.{split}", name, what, remedy))
+        stored: list[dict[str, object]] = loaded[name].data.to_pylist()
+        splits[split] = [RawRow(f"{name} row {number}", values) for number, values in enumerate(stored, 1)]
+    return splits
+
+
+def _format_of(builder: Any) -> str:
+    return type(builder).__module__.rpartition(".")[2]
+
+
+def _named_files(folder: Path) -> Iterator[object]:
+    """Every file and folder that a card of the data set names."""
+    import yaml
+    from huggingface_hub import DatasetCardData, RepoCard
+
+    for card in (folder / name for name in _CARDS):
+        if not card.is_file():
+            continue
+        if card.suffix == ".md":
+            found: Any = RepoCard.load(card, ignore_metadata_errors=True).data
+        else:
+            found = DatasetCardData(**(yaml.safe_load(card.read_text(encoding="utf-8")) or {}))
+        said = found.to_dict()
+        for config in said.get("configs") or ():
+            yield from _names(config.get("data_files")) if isinstance(config, Mapping) else (None,)
+            yield from _names(config.get("data_dir"))
+
+
+def _names(given: Any) -> Iterator[object]:
+    """A name, a list of names, or splits with their names, nested as cards nest them."""
+    match given:
+        case None:
+            return
+        case Mapping():
+            for key in given:
+                if key != "split":
+                    yield from _names(given[key])
+        case list() | tuple():
+            for one in given:
+                yield from _names(one)
+        case _:
+            yield given
+
+
+def _stays(name: object) -> bool:
+    """Whether a name is one of a file below the data set's folder, patterns included."""
+    return (
+        isinstance(name, str)
+        and not name.startswith(("/", "~"))
+        and "://" not in name
+        and "::" not in name
+        and "\\" not in name
+        and ".." not in name.split("/")
+    )

@@ -1,0 +1,36 @@
+"""What the readers of data sets share: a row as it is stored, the splits that are asked for, and the words of a fault."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from schemas.reasons import Reason, shown
+from schemas.recipes import DatasetSettings
+from services.trainer.data.rows import SPLITS, Split
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """A row as it is stored."""
+
+    place: str
+    """File and line for a message, for example `train.jsonl line 3`."""
+    values: Mapping[str, object]
+
+
+def named(settings: DatasetSettings) -> Iterator[tuple[Split, str]]:
+    """The splits that the settings ask for, with their names."""
+    for split in SPLITS:
+        name: str | None = getattr(settings.split, split)
+        if name is not None:
+            yield split, name
+
+
+def fault_of(field: str, value: str, message: str, remedy: str) -> Reason:
+    """A fault of a setting of the data set."""
+    return Reason(field=f"dataset.{field}", value=shown(value), message=message, remedy=remedy)
+
+
+def kind_of(value: object) -> str:
+    """What kind of JSON value it is, without the value."""
+    kinds = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
