@@ -69,9 +69,10 @@ def resolve_model(reference: str, cache: Path, allowed: Allowed) -> Path:
 def _resolve(reference: str, cache: Path, allowed: Allowed, repository: Repository) -> Path:
     if not reference.strip():
         raise ReferenceFault("no such file or folder: the reference is empty", "give a path, a URL or a hub id")
-    if "::" in reference:
+    url = _URL.match(reference)
+    if "::" in reference and (url is None or url[1].lower() not in HTTP_PORTS):  # [::1] is a host
         raise ReferenceFault("chained URLs are not supported", "give the URL of the file or folder itself")
-    if url := _URL.match(reference):
+    if url:
         return _from_url(reference, url[1].lower(), cache, allowed)
     hub = None if reference.startswith((".", "/", "~")) else _HUB_ID.match(reference)
     try:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from services.chassis.executor.folders import cache_of
-from services.chassis.references import ReferenceFault, folder_digest, resolve
+from services.chassis.references import ReferenceFault, folder_digest, resolve_model
+from services.chassis.sources.settings import SourceSettings
 from services.cli.exits import Exit, stop_with
 from services.cli.settings import CliSettings
 from services.registry.views import VersionView
@@ -18,16 +19,17 @@ def answer(
         from services.trainer.data.rows import Message
     except ImportError as error:
         stop_with(Exit.FAILED, f"{error}: to try models on this machine, pip install 'neuroweaver[trainer]'")
-    base = _base(version, cache_of(settings.home))
+    base = _base(version, settings)
     turns = [("system", system), ("user", question)]
     messages = [Message(role=role, content=content) for role, content in turns if content]
     return trainer.answer(base, adapter, messages, tokens)
 
 
-def _base(version: VersionView, cache: Path) -> Path:
-    lineage = version.lineage
+def _base(version: VersionView, settings: CliSettings) -> Path:
+    lineage, cache = version.lineage, cache_of(settings.home)
+    allowed = SourceSettings().allowed(settings.home, settings.cache)
     try:
-        base = resolve(lineage.base_model, cache)
+        base = resolve_model(lineage.base_model, cache, allowed)
     except ReferenceFault as fault:
         stop_with(Exit.FAILED, f"base model {lineage.base_model} of {version.id}: {fault}")
     digest = folder_digest(base, cache)

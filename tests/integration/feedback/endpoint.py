@@ -18,6 +18,8 @@ class Reply:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    trickle_seconds: float = 0.0
+    """Pause after each byte of the body."""
 
 
 def says(text: str, *alternatives: Mapping[str, float], **fields: Any) -> Reply:
@@ -69,7 +71,12 @@ def chat_endpoint() -> Iterator[Chat]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(raw)))
             self.end_headers()
-            self.wfile.write(raw)
+            if not reply.trickle_seconds:
+                self.wfile.write(raw)
+                return
+            for byte in raw:
+                self.wfile.write(bytes([byte]))
+                time.sleep(reply.trickle_seconds)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -17,6 +17,7 @@ from services.feedback.judges.endpoint import JudgeAway
 from services.feedback.judges.journal import Journal
 from services.feedback.judges.judge import Judged, Orders
 from services.feedback.judges.openai import OpenAIJudge
+from tests.allowed import IN_TESTS
 from tests.feedback import quiet
 from tests.integration.feedback.endpoint import Chat, Reply, says
 
@@ -33,7 +34,7 @@ def judge(chat: Chat, tmp_path: Path) -> Callable[..., OpenAIJudge]:
         given = {"kind": "openai", "model": "strong-judge", "endpoint": chat.url, "timeout_seconds": 5.0, **settings}
         own = tmp_path / "1" / f"lease-{next(runs)}"
         return OpenAIJudge(
-            JudgeSettings.model_validate(given), Rubric(), lambda: Journal(tmp_path, own), backoff_seconds=0.01
+            JudgeSettings.model_validate(given), Rubric(), IN_TESTS, lambda: Journal(tmp_path, own), backoff_seconds=0.01
         )
 
     return make
@@ -165,15 +166,18 @@ def test_an_unreachable_endpoint_is_a_fault_of_the_request(judge: Make) -> None:
 
 @pytest.mark.parametrize("endpoint", ["localhost:9/v1", "ftp://127.0.0.1/v1", "http://[::1/v1"])
 def test_what_is_no_http_url_is_a_fault_of_the_request(judge: Make, endpoint: str) -> None:
-    assert reason(judge(endpoint=endpoint)).field == "feedback.judge.endpoint"
+    with pytest.raises(UserFault) as fault:
+        judge(endpoint=endpoint)
+    (found,) = fault.value.reasons
+    assert found.field == "feedback.judge.endpoint"
 
 
 def test_an_endpoint_that_is_too_slow_from_the_start_is_a_fault_of_the_request(judge: Make, chat: Chat) -> None:
-    chat.answer = lambda _: says("A", seconds=0.5)
-    found = reason(judge(timeout_seconds=0.1))
+    chat.answer = lambda _: says("A", seconds=3.0)
+    found = reason(judge(timeout_seconds=0.5))
     assert found.field == "feedback.judge.endpoint"
     assert "ReadTimeout" in found.message
-    assert len(chat.asked) == 3
+    assert len(chat.asked) <= 3
 
 
 def test_a_slow_answer_is_no_label(judge: Make, chat: Chat) -> None:
@@ -191,11 +195,11 @@ def test_a_body_that_is_no_completion_is_no_label(judge: Make, chat: Chat) -> No
     assert judge().score([KIND, Judged((), {}, "Perhaps, perhaps.")], quiet) == [4.0, None]
 
 
-def test_garbage_for_ever_is_a_fault_of_the_request_that_shows_what_was_said(judge: Make, chat: Chat) -> None:
+def test_garbage_for_ever_is_a_fault_of_the_request_that_does_not_repeat_it(judge: Make, chat: Chat) -> None:
     chat.answer = lambda _: says("I like both.")
     found = reason(judge(), many(100))
     assert found.field == "feedback.judge.model"
-    assert "answers are not A or B; the last one: 'I like both.'" in found.message
+    assert "answers are not A or B; the last one has 12 characters" in found.message
     assert len(chat.asked) < 40
 
 
@@ -203,14 +207,15 @@ def test_a_web_page_instead_of_an_api_is_a_fault_of_the_request(judge: Make, cha
     chat.answer = lambda _: Reply(b"<html>Welcome</html>")
     found = reason(judge())
     assert found.field == "feedback.judge.endpoint"
-    assert "no chat completion: <html>Welcome" in found.message
+    assert "the answer (20 bytes) is no chat completion" in found.message
 
 
 def test_an_unknown_path_or_model_is_a_fault_of_the_request(judge: Make, chat: Chat) -> None:
     chat.answer = lambda _: Reply({"error": {"message": "model strong-judge not found"}}, 404)
     found = reason(judge())
     assert found.field == "feedback.judge.endpoint"
-    assert "model strong-judge not found" in found.message
+    assert "HTTP 404 Not Found" in found.message
+    assert "strong-judge" not in found.message
     assert len(chat.asked) == 1
 
 
@@ -218,7 +223,8 @@ def test_a_request_that_no_form_makes_acceptable_is_a_fault_of_the_request(judge
     chat.answer = lambda _: Reply({"error": {"message": "this model does not chat"}}, 400)
     found = reason(judge())
     assert found.field == "feedback.judge.model"
-    assert "this model does not chat" in found.message
+    assert "HTTP 400 Bad Request" in found.message
+    assert "does not chat" not in found.message
 
 
 def test_a_text_that_is_too_long_for_the_model_is_no_label(judge: Make, chat: Chat) -> None:
@@ -230,12 +236,12 @@ def test_a_text_that_is_too_long_for_the_model_is_no_label(judge: Make, chat: Ch
 def test_the_key_comes_from_the_named_variable_and_is_sent_but_never_told(
     judge: Make, chat: Chat, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("A_JUDGES_KEY", "secret-key-1234")
+    monkeypatch.setenv("NEUROWEAVER_JUDGE_KEY_OURS", "secret-key-1234")
     chat.answer = lambda _: Reply({"error": {"message": "invalid key: secret-key-1234"}}, 401)
-    found = reason(judge(api_key_env="A_JUDGES_KEY"))
+    found = reason(judge(api_key_env="NEUROWEAVER_JUDGE_KEY_OURS"))
     assert chat.keys == ["Bearer secret-key-1234"]
     assert found.field == "feedback.judge.api_key_env"
-    assert found.value == "'A_JUDGES_KEY'"
+    assert found.value == "'NEUROWEAVER_JUDGE_KEY_OURS'"
     assert "secret-key-1234" not in str(found) + caplog.text
 
 
@@ -244,11 +250,11 @@ def test_a_missing_key_is_a_fault_of_the_request_before_anything_is_asked(
     judge: Make, chat: Chat, monkeypatch: pytest.MonkeyPatch, value: str | None
 ) -> None:
     if value is not None:
-        monkeypatch.setenv("A_JUDGES_KEY", value)
+        monkeypatch.setenv("NEUROWEAVER_JUDGE_KEY_OURS", value)
     with pytest.raises(UserFault) as fault:
-        judge(api_key_env="A_JUDGES_KEY")
+        judge(api_key_env="NEUROWEAVER_JUDGE_KEY_OURS")
     (found,) = fault.value.reasons
-    assert (found.field, found.value) == ("feedback.judge.api_key_env", "'A_JUDGES_KEY'")
+    assert (found.field, found.value) == ("feedback.judge.api_key_env", "'NEUROWEAVER_JUDGE_KEY_OURS'")
     assert chat.asked == []
 
 

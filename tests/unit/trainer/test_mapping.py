@@ -6,8 +6,8 @@ import pytest
 
 from schemas.recipes import DatasetSettings
 from services.trainer.data.mapping import RowFault, row_of
+from services.trainer.data.raw import RawRow
 from services.trainer.data.rows import Row
-from services.trainer.data.sources import RawRow
 
 
 def mapped(values: dict[str, object], **settings: Any) -> Row:
@@ -52,11 +52,11 @@ def test_a_chat_may_be_json_in_a_text_column() -> None:
     assert row.completion == "b"
 
 
-def test_a_missing_column_names_the_columns_there_are() -> None:
+def test_a_missing_column_tells_how_many_columns_there_are_and_not_which() -> None:
     with pytest.raises(RowFault) as raised:
         mapped({"question": "Why?", "answer": "So."})
     assert raised.value.field == "dataset.columns.prompt"
-    assert "question, answer" in raised.value.message
+    assert raised.value.message == "none of the 2 columns is named 'prompt'"
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_what_is_no_text_is_refused(values: dict[str, object], field: str, words
         ([{"role": "assistant", "content": "to nobody"}], "does not end with"),
         ([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}], "does not end with"),
         ([{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}], "empty"),
-        ([{"who": "user", "text": "a"}, {"role": "assistant", "content": "b"}], "who, text"),
-        (["a", "b"], "'a'"),
+        ([{"who": "user", "text": "a"}, {"role": "assistant", "content": "b"}], "no text in role and content"),
+        (["a", "b"], "a turn in 'chat' is a str"),
         (
             [{"role": "user", "content": "a"}, {"role": "system", "content": "s"}, {"role": "assistant", "content": "b"}],
             "not its first",
