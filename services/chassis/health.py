@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from services.chassis import metrics
+from services.chassis.redaction import redacted
 
 _RECENT = timedelta(hours=1)
 _CHANGES_KEPT = 10_000
@@ -49,7 +50,7 @@ class Health:
         """Note a condition; returns whether it changed. Its time moves only when it changes sides."""
         known, now = self.conditions.get(name), datetime.now(UTC)
         changed = known is None or known.holds != holds
-        self.conditions[name] = Condition(holds, reason, now if changed or known is None else known.since)
+        self.conditions[name] = Condition(holds, redacted(reason), now if changed or known is None else known.since)
         if changed:
             metrics.CONDITION.labels(self.service, name).set(holds)
         if changed and known is not None:

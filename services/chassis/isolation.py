@@ -23,6 +23,7 @@ from services.chassis.deadletters.rows import Fault
 from services.chassis.identity.examine import Cause
 from services.chassis.numbering import SequenceGap
 from services.chassis.records import Partition, Place, Record, event_in, place_of
+from services.chassis.redaction import redacted
 from services.chassis.surroundings import is_surroundings
 
 ATTEMPTS = 3
@@ -115,8 +116,8 @@ def fault_of(failure: Exception, attempts: int) -> Fault:
     """What a dead letter says of a failure."""
     cause = failure.error if isinstance(failure, RecordFailure) else failure
     said = cause.orig if isinstance(cause, DBAPIError) and cause.orig is not None else cause
-    stack = "".join(traceback.format_exception(cause))[-_STACK_CHARACTERS:]
-    return Fault(f"{type(said).__name__}: {said}"[:2000], stack, attempts)
+    stack = redacted("".join(traceback.format_exception(cause)))[-_STACK_CHARACTERS:]
+    return Fault(redacted(f"{type(said).__name__}: {said}")[:2000], stack, attempts)
 
 
 def halves(groups: Groups) -> tuple[Groups, Groups]:

@@ -7,6 +7,8 @@ from typing import TextIO
 import structlog
 from structlog.typing import Processor
 
+from services.chassis.redaction import redacted
+
 _SAID_ONCE = "OffsetCommit failed"
 """aiokafka says so for each partition; the consumer says it once."""
 _REPEATS_SECONDS = 10.0
@@ -31,7 +33,7 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     )
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _WithoutSecrets(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -47,6 +49,13 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
     logging.getLogger("faststream").setLevel(logging.ERROR)  # it warns of what is meant, such as topics it may not create
+
+
+class _WithoutSecrets(structlog.stdlib.ProcessorFormatter):
+    """The whole line, with what libraries log and with every stack, loses the secrets that are known."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
 
 
 class _NotAgain(logging.Filter):

@@ -6,6 +6,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from schemas.reasons import Reason
+from services.chassis.redaction import redacted
 
 _PROBLEM = "application/problem+json"
 
@@ -43,7 +44,7 @@ class Problem(Exception):
             "type": "about:blank",
             "title": self.title,
             "status": self.status,
-            "detail": self.detail,
+            "detail": redacted(self.detail),
             "instance": instance,
         }
         if self.reasons:

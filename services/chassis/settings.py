@@ -8,6 +8,7 @@ from services.chassis.cache import CacheSettings
 from services.chassis.cluster import Cluster
 from services.chassis.database import DatabaseUrl, ServerUrl, with_name
 from services.chassis.kafka_settings import Bootstrap, KafkaSettings
+from services.chassis.redaction import secrets_in
 from services.chassis.retention.policy import RetentionSettings
 from services.chassis.sources.settings import SourceSettings
 
@@ -65,6 +66,14 @@ class ServiceSettings(KafkaSettings, CacheSettings):
         """URL of the service's own database; see `services.chassis.database`."""
         own: str | None = getattr(self, f"{service}_database_url", None)
         return own or with_name(self.database_url, f"neuroweaver_{service}")
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must stand in nothing that is said."""
+        urls = [getattr(self, name) for name in type(self).model_fields if name.endswith("database_url")]
+        security = self.kafka_security
+        known = [security.password, security.key_password, *(part for url in urls if url for part in secrets_in(url))]
+        return tuple(secret for secret in known if secret)
 
     @property
     def cluster(self) -> Cluster:

@@ -10,6 +10,8 @@ from aiokafka.errors import KafkaError
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from services.chassis.redaction import redacted
+
 _RETRIED_STATES = ("08", "40", "53", "55P03", "57", "58")
 """SQLSTATE classes: connection, rollback (deadlock), resources, lock not available, operator intervention, system."""
 _SESSION_STATES = ("25006", "26000", "42P05")
@@ -61,9 +63,9 @@ def is_surroundings(error: BaseException) -> bool:
 def described(error: BaseException, limit: int = 500) -> str:
     """Any error in one line of at most `limit` characters: its type, and the first line of its text where it has one.
 
-    Every log line, condition and answer that words an error takes it from here: asyncpg's and asyncio's time-outs have no text.
+    No secret stands in it. Every log line, condition and answer that words an error takes it from here: asyncpg's and asyncio's time-outs have no text.
     """
-    first = next((line for line in str(error).splitlines() if line.strip()), "")
+    first = redacted(next((line for line in str(error).splitlines() if line.strip()), ""))
     name = type(error).__name__
     named = first.strip().startswith(name)  # aiokafka's errors name themselves
     return (f"{name}: {first.strip()}" if first and not named else first.strip() or name)[:limit]

@@ -14,6 +14,7 @@ from services.chassis.collector import spare_the_collector
 from services.chassis.http import application
 from services.chassis.kafka_settings import overrides
 from services.chassis.logging import configure
+from services.chassis.redaction import hide
 from services.chassis.service import Service
 from services.chassis.settings import ServiceSettings
 from services.cli.exits import Exit, stop_with
@@ -34,6 +35,7 @@ def settings_of(service: str, **overrides: object) -> ServiceSettings:
 
 def build(service: str, settings: ServiceSettings) -> Service:
     """One service; nothing of it has done any I/O yet."""
+    hide(settings.secrets)
     built: Service = importlib.import_module(f"services.{service}.app").build(settings)
     return built
 

@@ -32,7 +32,9 @@ class Status(Frozen):
     status: Literal["ready", "not ready", "not running"]
     http: str | None = None
     kafka_bootstrap: str | None = None
-    database_url: str | None = Field(default=None, description="With its password: keep it to yourself.")
+    database_url: str | None = Field(
+        default=None, description="Without its password, which lies in the stack's folder, in postgres/password."
+    )
     services: tuple[ServiceStatus, ...] = ()
     pid: int | None = Field(default=None, description="Process of the development stack; null: it runs elsewhere.")
     started_at: datetime | None = None
@@ -54,11 +56,12 @@ def read_status(settings: CliSettings) -> Status:
         word: Literal["ready", "not ready", "not running"] = "ready"
     else:
         word = "not ready" if services or stack else "not running"
+    url = settings.database_url or (stack.database_url if stack else None)
     return Status(
         status=word,
         http=http,
         kafka_bootstrap=settings.kafka_bootstrap or (stack.kafka_bootstrap if stack else None),
-        database_url=settings.database_url or (stack.database_url if stack else None),
+        database_url=without_password(url) if url else None,
         services=services,
         pid=stack.pid if stack else None,
         started_at=stack.started_at if stack else None,
@@ -102,10 +105,9 @@ def print_status(status: Status) -> None:
 def print_addresses(stack: StackState) -> None:
     """Where a stack that has just come up is reached."""
     out.print("NeuroWeaver is ready.")
-    _print_where(stack.http, stack.kafka_bootstrap, stack.database_url, stack.logs)
+    _print_where(stack.http, stack.kafka_bootstrap, without_password(stack.database_url), stack.logs)
 
 
 def _print_where(http: str | None, kafka: str | None, database: str | None, logs: Path | None) -> None:
     docs = f"{http.rstrip('/')}/docs" if http else None
-    database = without_password(database) if database else None
     print_pairs((("HTTP", http), ("routes", docs), ("Kafka", kafka), ("PostgreSQL", database), ("logs", logs)))

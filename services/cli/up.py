@@ -34,6 +34,7 @@ _WATCH_SECONDS = 1.0
 def run(settings: CliSettings, *, bound: bool) -> None:
     """Run until SIGTERM or Ctrl-C, or, where `bound`, until standard input ends; then drain and stop everything."""
     signal.signal(signal.SIGTERM, _interrupt)
+    os.umask(0o077)  # logs and artifacts hold what jobs read: they are their owner's
     if bound:
         threading.Thread(target=_end_with_input, daemon=True).start()
     if state.owner(settings.home) is not None:

@@ -1,6 +1,5 @@
 """Why: the process in which the feedback steps are done; torch comes in only with a local judge, never in the service."""
 
-import logging
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -12,5 +11,4 @@ from services.feedback.steps.label import label  # noqa: E402
 from services.feedback.steps.score import score  # noqa: E402
 
 if __name__ == "__main__":
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per request would push the reason out of the log's tail
     run_child({"label": label, "score": score})

@@ -22,6 +22,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     guard = os.getpid()
+    os.umask(0o077)  # what the server writes is its owner's
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
     def bind_to_guard() -> None:

@@ -42,7 +42,7 @@ class KafkaServer:
 
     def start(self) -> None:
         """Start and return when requests are answered. Raises ServerFailure."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ports = keep_ports(self.folder / "ports.json", ("broker", "controller"))
         properties = self.folder / "server.properties"
         properties.write_text(self._properties())

@@ -55,7 +55,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start and return when connections are taken. Raises ServerFailure."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ports = keep_ports(self.folder / "ports.json", ("postgres",))
         self._initialise()
         self._drop_stale_pid_file()

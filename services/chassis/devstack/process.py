@@ -15,10 +15,13 @@ _TAIL_LINES = 15
 
 
 def open_log(path: Path) -> TextIO:
-    """A log to append to; one that has become long is put aside first, of which one is kept."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A log to append to, for its owner's eyes; one that has become long is put aside first, of which one is kept."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.chmod(0o700)
     if path.exists() and path.stat().st_size > _KEEP_LOG_BYTES:
         path.replace(path.with_suffix(".old.log"))
+    path.touch(mode=0o600)
+    path.chmod(0o600)
     return path.open("a")
 
 

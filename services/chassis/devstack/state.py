@@ -11,9 +11,12 @@ from pydantic import Field
 
 from schemas.base import Frozen
 from services.chassis.cluster import Cluster, Security
+from services.chassis.redaction import hide, secrets_in
 
 _LOCK = "stack.lock"
 _STATE = "stack.json"
+_FOLDERS = ("artifacts", "cache", "checkpoints", "kafka", "logs", "postgres", "tmp")
+"""Made by this version or an earlier one, which left them open to everybody on the machine."""
 
 
 class StackBusy(Exception):
@@ -62,10 +65,13 @@ class StackState(Frozen):
 
 
 def make_home(home: Path) -> None:
-    """Make the folder, and find out whether a stack can write in it. Raises HomeUnusable."""
+    """Make the folder, close it to others, and find out whether a stack can write in it. Raises HomeUnusable."""
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         (home / _LOCK).touch(mode=0o600)
+        for folder in (home / name for name in _FOLDERS):
+            if folder.is_dir():
+                folder.chmod(0o700)
     except OSError as error:
         raise HomeUnusable(home, error) from error
 
@@ -132,6 +138,7 @@ def read_state(home: Path) -> StackState | None:
         if not is_locked(home):
             return None
         raise UnreadableState(home) from error
+    hide((*secrets_in(state.database_url), state.kafka_security.password, state.kafka_security.key_password))
     return state if psutil.pid_exists(state.pid) and is_locked(home) else None
 
 

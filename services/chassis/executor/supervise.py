@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +75,9 @@ class SubprocessRunner:
             case ResultMessage(result=result):
                 return Completed(result, [Decision(work.ref, work.ref.key, data) for data in word.extra()])
             case FaultMessage(fault=fault):
-                return Failed(fault.model_copy(update={"log_tail": await asyncio.to_thread(tail, log)}))
+                # what libraries print quotes what they read, and reasons say it all where the request is at fault
+                shown = () if fault.cause == "user" else await asyncio.to_thread(tail, log)
+                return Failed(fault.model_copy(update={"log_tail": shown}))
             case StoppedMessage():
                 return Stopped()
             case UnwritableMessage(unwritable=found):
@@ -109,6 +111,11 @@ def _task(work: Work, settings: ServiceSettings) -> Task:
         cache=cache_of(settings.home),
         allowed=settings.sources.allowed(settings.home, settings.cache),
     )
+
+
+def _needed(environment: Mapping[str, str]) -> dict[str, str]:
+    """A child reaches neither broker nor database: it is not told how, so that nothing it runs can tell."""
+    return {name: value for name, value in environment.items() if not name.endswith(("DATABASE_URL", "PASSWORD"))}
 
 
 def _remove_unfinished(checkpoints: Path, temporary: Path) -> None:
@@ -176,7 +183,7 @@ class Child:
                         sys.executable, "-m", module,
                         stdin=asyncio.subprocess.PIPE, stdout=output, stderr=output,
                         pass_fds=(childs,), start_new_session=True,
-                        env={**os.environ, CHANNEL_VARIABLE: str(childs), "TMPDIR": str(temporary)},
+                        env={**_needed(os.environ), CHANNEL_VARIABLE: str(childs), "TMPDIR": str(temporary)},
                     )  # fmt: skip
             except BaseException:
                 pipe.close()

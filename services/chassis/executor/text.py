@@ -4,14 +4,16 @@ import os
 import re
 from pathlib import Path
 
+from services.chassis.redaction import redacted
+
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]")
 _UNSTORABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _TAIL_BYTES = 64 * 1024
 
 
 def storable(text: str) -> str:
-    """`text` without terminal escapes, control characters and lone surrogates, which no database stores as JSON."""
-    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", text))
+    """`text` without secrets, terminal escapes, control characters and lone surrogates, which no database stores as JSON."""
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", redacted(text)))
 
 
 def tail(path: Path, lines: int = 50, width: int = 500, *, since: int = 0) -> tuple[str, ...]:

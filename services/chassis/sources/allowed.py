@@ -15,8 +15,6 @@ from schemas.base import Frozen
 from schemas.reasons import shortened
 
 HTTP_PORTS = {"http": 80, "https": 443}
-JUDGE_KEYS = "NEUROWEAVER_JUDGE_KEY_"
-"""How the names of variables begin that a job may name for a judge's key."""
 _SETTING = "NEUROWEAVER_SOURCES_"
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 """IPv4 addresses behind NAT64 (RFC 6052)."""

@@ -8,7 +8,8 @@ import httpx
 from schemas.reasons import Reason, shown
 from schemas.recipes import JudgeSettings
 from services.chassis.executor.child import UserFault
-from services.chassis.sources.allowed import JUDGE_KEYS, Allowed, Refusal, key_refusal
+from services.chassis.redaction import JUDGE_KEYS
+from services.chassis.sources.allowed import Allowed, Refusal, key_refusal
 from services.chassis.sources.reaching import Refused, port_of, url_of
 
 _NAME = re.compile(rf"{JUDGE_KEYS}[A-Za-z0-9_]{{1,100}}")

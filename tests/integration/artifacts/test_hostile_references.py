@@ -134,11 +134,11 @@ class Paths(BaseHTTPRequestHandler):
             case "/rows.jsonl":
                 self._answer(200, SECRET.encode())
             case "/redirect":
-                self._answer(302, b"", Location=self.server.led_to)
+                self._answer(302, b"", {"Location": self.server.led_to})
             case "/loop":
-                self._answer(302, b"", Location="/loop")
+                self._answer(302, b"", {"Location": "/loop"})
             case "/gzip":
-                self._answer(200, zlib.compress(b"0" * 10**7, wbits=31), **{"Content-Encoding": "gzip"})
+                self._answer(200, zlib.compress(b"0" * 10**7, wbits=31), {"Content-Encoding": "gzip"})
             case "/huge":
                 self._answer(200, b"", announced=10**12)
             case "/endless":
@@ -148,9 +148,14 @@ class Paths(BaseHTTPRequestHandler):
             case status:
                 self._answer(int(status[1:]), SECRET.encode())
 
-    def _answer(self, status: int, body: bytes, announced: int | None = None, **headers: str) -> None:
+    def _answer(
+        self, status: int, body: bytes, headers: dict[str, str] | None = None, announced: int | None = None
+    ) -> None:
         self.send_response(status, SECRET)
-        for name, value in {**headers, "Content-Length": str(len(body) if announced is None else announced)}.items():
+        for name, value in {
+            **(headers or {}),
+            "Content-Length": str(len(body) if announced is None else announced),
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)

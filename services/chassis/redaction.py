@@ -1,0 +1,108 @@
+"""Secrets stay out of what is said: log lines, error texts, rows, events, answers, and what commands print.
+
+A URL loses its password wherever it stands. The secrets that this process was given are known by value, and are taken out in every
+form in which they are commonly written: as they are, percent-encoded, and escaped as in JSON and Python.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TextIO
+from urllib.parse import quote, quote_plus, unquote, urlsplit
+
+HIDDEN = "***"
+_SHORTEST = 6
+"""A shorter secret is taken out of URLs only: as a mere word it would take half of every text with it."""
+JUDGE_KEYS = "NEUROWEAVER_JUDGE_KEY_"
+"""How the names of variables begin that hold the keys of judges; a job may name no other."""
+_NAMES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_OPTIONS = r"(?:ssl)?password|passwd|secret|token|access_token|api_?key|x-amz-signature|x-amz-security-token|signature|sig"
+_IN_TEXT = (
+    (re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:'\"<>]*:)[^\s'\"<>/?#]+(@)"), rf"\1{HIDDEN}\2"),
+    (re.compile(r"\b(https?://)[^\s/?#@:'\"<>]+(@)", re.IGNORECASE), rf"\1{HIDDEN}\2"),
+    (re.compile(rf"([?&](?:{_OPTIONS})=)[^&\s'\"<>]+", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (re.compile(r"\b(Bearer )[A-Za-z0-9._~+/=-]{8,}"), rf"\1{HIDDEN}"),
+)
+
+
+class _Known:
+    """The secrets of this process. There is one process, so there is one of these."""
+
+    def __init__(self) -> None:
+        self.secrets: set[str] = set()
+        self.pattern: re.Pattern[str] | None = None
+
+    def add(self, secrets: Iterable[str | None]) -> None:
+        new = {secret for secret in secrets if secret and len(secret) >= _SHORTEST} - self.secrets
+        if new:
+            self.secrets |= new
+            forms = sorted({form for secret in self.secrets for form in forms_of(secret)}, key=len, reverse=True)
+            self.pattern = re.compile("|".join(map(re.escape, forms)))
+
+
+_known = _Known()
+
+
+def hide(secrets: Iterable[str | None]) -> None:
+    """From now on these are taken out of every text that this process says; called where settings are read."""
+    _known.add(secrets)
+
+
+def redacted(text: str) -> str:
+    """`text` without passwords in URLs and without the secrets that are known."""
+    if _known.pattern is not None:
+        text = _known.pattern.sub(HIDDEN, text)
+    if "://" in text or "=" in text or "Bearer " in text:
+        for pattern, instead in _IN_TEXT:
+            text = pattern.sub(instead, text)
+    return text
+
+
+def forms_of(secret: str) -> frozenset[str]:
+    """How a secret may be written in a text."""
+    quoted = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
+    lower = {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in quoted}
+    plain = {secret, *quoted, *lower}
+    return frozenset({*plain, *(json.dumps(form)[1:-1] for form in plain), repr(secret)[1:-1]})
+
+
+def secrets_of(environment: Mapping[str, str]) -> Iterator[str]:
+    """The secrets in a process's environment."""
+    for name, value in environment.items():
+        if name.endswith("DATABASE_URL"):
+            yield from secrets_in(value)
+        elif name.endswith("PASSWORD") or name.startswith(JUDGE_KEYS) or name in _NAMES:
+            yield value.strip()
+
+
+def secrets_in(url: str) -> Iterator[str]:
+    """The password of a URL, as it is and as it stands there, and those of its options."""
+    account, at, _ = url.partition("://")[2].rpartition("@")
+    _, colon, password = account.partition(":")
+    if at and colon:
+        yield from (password, unquote(password))
+    try:
+        options = urlsplit(url).query.split("&")
+    except ValueError:
+        return
+    for name, _, value in (option.partition("=") for option in options):
+        if "password" in name:
+            yield from (value, unquote(value))
+
+
+class Redacting:
+    """Stands for a stream, and takes secrets out of what is written to it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(redacted(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
