@@ -164,6 +164,7 @@ def running_system(stack: DevStack, home: Path, base_model: Path) -> Iterator[Sy
                 "NEUROWEAVER_KAFKA_BOOTSTRAP": stack.kafka_bootstrap,
                 "NEUROWEAVER_DATABASE_URL": stack.database_url,
                 "NEUROWEAVER_HOME": str(home),
+                "NEUROWEAVER_SOURCES_FOLDERS": f"{home / 'data'},{base_model}",
                 "NEUROWEAVER_HTTP_PORT": str(process.port),
                 "NEUROWEAVER_LEASE_SECONDS": "6",
                 "NEUROWEAVER_WORKERS": "2",

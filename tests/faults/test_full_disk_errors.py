@@ -19,6 +19,7 @@ from services.chassis.executor.child import UserFault
 from services.chassis.references import folder_digest, resolve
 from services.chassis.storage import FULL, StorageFailure, unwritable
 from services.trainer.training.checkpoints import Checkpoints
+from tests.allowed import IN_TESTS
 from tests.faults.small_disk import fill, small_disk, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -101,7 +102,7 @@ def test_a_download_without_room_leaves_nothing_behind(disk: Path) -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe_file("/bucket/data", bytes(2 * MEGABYTE))
     with pytest.raises(StorageFailure) as raised:
-        resolve("memory://bucket/data", disk)
+        resolve("memory://bucket/data", disk, IN_TESTS)
     assert (raised.value.unwritable.place, raised.value.unwritable.wanted) == (str(disk), 2 * MEGABYTE)
     assert not [path for path in disk.rglob("*") if path.is_file()]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
@@ -17,6 +18,7 @@ from services.chassis.reach import Unreachable, obstacle
 from services.cli.exits import Exit
 from services.cli.serve import build, settings_of
 from tests.command import Ended, run
+from tests.integration.chassis.whole_run import whole_run
 from tests.log import read_all
 from tests.orchestrator import Orchestrator
 from tests.secured_kafka import PASSWORD, SecuredKafka, allow, secured_kafka
@@ -172,6 +174,42 @@ async def test_a_service_with_wrong_credentials_says_so_in_its_health(
             lambda: "the password that was given" in service.health.missing.get("broker", ""),
             what=lambda: service.health.missing,
         )
+
+
+async def test_no_secret_of_a_whole_run_is_said_or_kept(
+    with_topics: SecuredKafka, database_url: str, tmp_path: Path, unique: Callable[[str], str]
+) -> None:
+    secrets = {
+        "database": "db/p@ss w:rd%1",
+        "SASL": PASSWORD,
+        "S3": "key/of+the=store-1234",
+        "judge": "sk-judge-key-123456",
+        "hub": "hf_token-123456",
+    }
+    role = unique("role").replace("-", "_")
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(f"CREATE ROLE {role} LOGIN CREATEDB PASSWORD '{secrets['database']}'")
+    await connection.close()
+    place = make_url(database_url).set(username=role, password=secrets["database"])
+    databases = {service: place.set(database=unique(service)).render_as_string(hide_password=False) for service in SERVICES}
+    given = overrides(with_topics.cluster("SASL_SSL")) | {"home": tmp_path / "home", "http_port": 0, "lease_seconds": 5}
+    given |= {"database_url": place.set(database="postgres").render_as_string(hide_password=False)}
+    given |= {f"{service}_database_url": url for service, url in databases.items()}
+    environment = {f"NEUROWEAVER_{name.upper()}": str(value) for name, value in given.items() if value is not None}
+    environment |= {
+        "AWS_SECRET_ACCESS_KEY": secrets["S3"],
+        "NEUROWEAVER_JUDGE_KEY_OURS": secrets["judge"],
+        "HF_TOKEN": secrets["hub"],
+    }
+    request = {
+        "job_id": unique("job"), "requester": "test", "pipeline": "sft", "base_model": "/proc/self/environ",
+        "dataset": {"reference": "/proc/self/environ"}, "register_as": "x",
+    }  # fmt: skip
+    said = await whole_run(environment, tmp_path / "home", with_topics.plain.address, databases, request)
+    assert "outside the folders that jobs may name" in said.texts[f"training/{request['job_id']}"]
+    assert said.places_of(secrets) == []
+    others = [path for path in (tmp_path / "home").rglob("*") if path.lstat().st_mode & 0o077]
+    assert others == [], "everything in the stack's folder is its owner's alone"
 
 
 def own_url(database_url: str, name: str) -> str:
