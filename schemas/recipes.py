@@ -37,7 +37,9 @@ class SplitSettings(Strict):
 class DatasetSettings(Strict):
     """A data set by reference."""
 
-    reference: str = Field(min_length=1, max_length=2048, description="A local path, `s3://` URI, or a hub id.")
+    reference: str = Field(
+        min_length=1, max_length=2048, description="A local path, an `s3://` or `https://` URI, or a hub id."
+    )
     format: Literal["jsonl", "json", "csv", "parquet", "hub"] = Field(default="jsonl", description="How rows are stored.")
     columns: ColumnMapping = ColumnMapping()
     split: SplitSettings = SplitSettings()
@@ -110,7 +112,9 @@ class JudgeSettings(Strict):
     kind: Literal["local", "openai", "rules"] = Field(default="local", description="Which judge.")
     model: str | None = Field(default=None, description="local: model reference, null for the job's base; openai: name.")
     endpoint: str | None = Field(default=None, description="openai: base URL of an OpenAI-compatible API, with /v1.")
-    api_key_env: str | None = Field(default=None, description="openai: environment variable that holds the key.")
+    api_key_env: str | None = Field(
+        default=None, description="openai: variable NEUROWEAVER_JUDGE_KEY_<NAME> of the service that holds the key."
+    )
     scoring: Literal["likelihood", "question"] = Field(
         default="likelihood",
         description="local: likelihood scores an answer by its mean log-likelihood under the principle minus under the "

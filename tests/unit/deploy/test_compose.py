@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings
 
 from schemas.steps import SERVICES
 from services.chassis.settings import ServiceSettings
+from services.chassis.sources.settings import SourceSettings
 from services.cli.serve import settings_of
 from services.cli.settings import CliSettings
 
@@ -28,7 +29,8 @@ def compose() -> dict[str, Any]:
 
 def known_variables() -> set[str]:
     classes: list[type[BaseSettings]] = [ServiceSettings, CliSettings, *(type(settings_of(name)) for name in SERVICES)]
-    return {f"NEUROWEAVER_{field.upper()}" for settings in classes for field in settings.model_fields}
+    sources = {f"NEUROWEAVER_SOURCES_{field.upper()}" for field in SourceSettings.model_fields}
+    return {f"NEUROWEAVER_{field.upper()}" for settings in classes for field in settings.model_fields} | sources
 
 
 def environments(compose: dict[str, Any]) -> Iterator[str]:
