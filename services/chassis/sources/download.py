@@ -1,12 +1,12 @@
 """One file over http or https, bounded in size and time, complete or absent."""
 
+import asyncio
 import hashlib
 import os
 import shutil
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote
 
 import httpx
@@ -21,27 +21,21 @@ _REDIRECTS = 5
 _SILENCE_SECONDS = 30.0
 _PASSING = (408, 425, 429)
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "neuroweaver"}
-Clock = Callable[[], float]
 
 
 class SourceAway(OSError):
     """The server does not answer as it should at present; trying again may help."""
 
 
-def download(
-    url: str, cache: Path, allowed: Allowed, *, resolve: Resolve = resolved, clock: Clock = time.monotonic
-) -> Path:
+def download(url: str, cache: Path, allowed: Allowed, *, resolve: Resolve = resolved) -> Path:
     """The file at `url` below `cache`, not to be written to. Raises Refused and SourceAway; nothing of an answer is quoted."""
     wanted = url_of(url, allowed)
     scratch = cache / "tmp" / uuid.uuid4().hex
-    client = httpx.Client(
-        transport=Guarded(allowed, resolve), follow_redirects=True, max_redirects=_REDIRECTS, timeout=_SILENCE_SECONDS,
-        headers=_HEADERS,
-    )  # fmt: skip
-    with writing(cache), client:
+    with writing(cache):
         try:
             scratch.mkdir(parents=True)
-            digest = _fetch(client, wanted, scratch / "file", allowed, clock)
+            with (scratch / "file").open("xb") as out:
+                digest = asyncio.run(_fetch(wanted, out, allowed, resolve))
             name = unquote(wanted.path.rpartition("/")[2])
             target = cache / "references" / hashlib.sha256(f"{wanted} {digest}".encode()).hexdigest()
             (scratch / "file").rename(scratch / (name if safe_path(name) and len(os.fsencode(name)) < 200 else "file"))
@@ -49,6 +43,8 @@ def download(
                 place(scratch, target)
         except (httpx.InvalidURL, httpx.TooManyRedirects):
             raise Refused(Refusal("the server answers with a redirect that leads nowhere", "give the final URL")) from None
+        except TimeoutError:
+            raise Refused(too_slow(allowed)) from None
         except httpx.RequestError as error:
             raise SourceAway(f"the server of the reference does not answer ({type(error).__name__})") from None
         finally:
@@ -58,23 +54,24 @@ def download(
     return file
 
 
-def _fetch(client: httpx.Client, url: httpx.URL, file: Path, allowed: Allowed, clock: Clock) -> str:
-    """Write the body to `file`; its SHA-256."""
-    ends_at = clock() + allowed.download_seconds
+async def _fetch(url: httpx.URL, out: BinaryIO, allowed: Allowed, resolve: Resolve) -> str:
+    """Write the body to `out`; its SHA-256. Raises TimeoutError when the time for a download is over, whatever it went on."""
     digest, size = hashlib.sha256(), 0
-    with client.stream("GET", url) as response, file.open("xb") as out:
+    client = httpx.AsyncClient(
+        transport=Guarded(allowed, resolve, kept=0), follow_redirects=True, max_redirects=_REDIRECTS, headers=_HEADERS,
+        timeout=_SILENCE_SECONDS,
+    )  # fmt: skip
+    async with asyncio.timeout(allowed.download_seconds), client, client.stream("GET", url) as response:
         _require_success(response.status_code)
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise Refused(Refusal("the server compresses its answer, which was not asked for", "serve the plain file"))
         announced = response.headers.get("Content-Length", "")
         if announced.isdecimal() and int(announced) > allowed.download_bytes:
             raise Refused(too_large(int(announced), allowed))
-        for block in response.iter_raw():
+        async for block in response.aiter_raw():
             size += len(block)
             if size > allowed.download_bytes:
                 raise Refused(too_large(None, allowed))
-            if clock() > ends_at:
-                raise Refused(too_slow(allowed))
             digest.update(block)
             out.write(block)
     return digest.hexdigest()

@@ -58,21 +58,25 @@ def url_of(text: str, allowed: Allowed) -> httpx.URL:
     return url
 
 
-def _pinned(request: httpx.Request, allowed: Allowed, resolve: Resolve) -> httpx.Request:
-    """The same request to the address that was checked. Raises Refused, and httpx.ConnectError without a resolver."""
-    url = url_of(str(request.url), allowed)
+def addresses_of(url: httpx.URL, allowed: Allowed, resolve: Resolve) -> list[str]:
+    """The addresses that may be connected to for `url`. Raises Refused, and httpx.ConnectError where no name server answers."""
     try:
         addresses = resolve(url.host, port_of(url))
     except OSError as error:
-        raise httpx.ConnectError("the name server does not answer", request=request) from error
+        raise httpx.ConnectError("the name server does not answer") from error
     if refusal := host_refusal(url.host, port_of(url), addresses, allowed):
         raise Refused(refusal)
+    return addresses
+
+
+def pinned(request: httpx.Request, address: str) -> httpx.Request:
+    """The same request to this address; TLS still proves the name."""
     return httpx.Request(
         request.method,
-        request.url.copy_with(host=addresses[0]),
+        request.url.copy_with(host=address),
         headers=request.headers,
         stream=request.stream,
-        extensions={**request.extensions, "sni_hostname": url.host},
+        extensions={**request.extensions, "sni_hostname": request.url.host},
     )
 
 
@@ -89,41 +93,30 @@ def _proxy(url: httpx.URL, allowed: Allowed, proxies: Mapping[str, str]) -> str 
     return proxy
 
 
-class Guarded(httpx.BaseTransport):
-    """For downloads; a connection serves one request, so that no name is asked over the connection of another."""
+class Guarded(httpx.AsyncBaseTransport):
+    """Of several addresses of a host the first that takes the connection is asked."""
 
-    def __init__(self, allowed: Allowed, resolve: Resolve = resolved) -> None:
+    def __init__(self, allowed: Allowed, resolve: Resolve = resolved, *, kept: int = 20) -> None:
+        """`kept`: idle connections; none where several names are asked, since a connection of one would serve another."""
         self._allowed, self._resolve = allowed, resolve
-        self._limits = httpx.Limits(max_keepalive_connections=0)
-        self._opened: dict[str | None, httpx.HTTPTransport] = {}
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        proxy = _proxy(url_of(str(request.url), self._allowed), self._allowed, getproxies())
-        if proxy not in self._opened:
-            self._opened[proxy] = httpx.HTTPTransport(proxy=proxy, limits=self._limits)
-        sent = _pinned(request, self._allowed, self._resolve) if proxy is None else request
-        return self._opened[proxy].handle_request(sent)
-
-    def close(self) -> None:
-        for transport in self._opened.values():
-            transport.close()
-
-
-class AsyncGuarded(httpx.AsyncBaseTransport):
-    """For a judge: one host, whose connections are kept."""
-
-    def __init__(self, allowed: Allowed, resolve: Resolve = resolved) -> None:
-        self._allowed, self._resolve = allowed, resolve
+        self._limits = httpx.Limits(max_keepalive_connections=kept)
         self._opened: dict[str | None, httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        proxy = _proxy(url_of(str(request.url), self._allowed), self._allowed, getproxies())
+        url = url_of(str(request.url), self._allowed)
+        proxy = _proxy(url, self._allowed, getproxies())
         if proxy not in self._opened:
-            self._opened[proxy] = httpx.AsyncHTTPTransport(proxy=proxy)
-        sent = request
-        if proxy is None:
-            sent = await asyncio.to_thread(_pinned, request, self._allowed, self._resolve)
-        return await self._opened[proxy].handle_async_request(sent)
+            self._opened[proxy] = httpx.AsyncHTTPTransport(proxy=proxy, limits=self._limits)
+        transport = self._opened[proxy]
+        if proxy is not None:
+            return await transport.handle_async_request(request)
+        *others, last = await asyncio.to_thread(addresses_of, url, self._allowed, self._resolve)
+        for address in others:
+            try:
+                return await transport.handle_async_request(pinned(request, address))
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                continue
+        return await transport.handle_async_request(pinned(request, last))
 
     async def aclose(self) -> None:
         for transport in self._opened.values():

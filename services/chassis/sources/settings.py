@@ -10,6 +10,8 @@ from services.chassis.sources.allowed import Allowed
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 """What is shipped with the services: the demo's data lie in it."""
+_ROOT = Path("/")
+"""As the working folder, as supervisors have it, it is nobody's choice, and opens nothing."""
 _SYSTEM = (Path("/proc"), Path("/sys"), Path("/dev"), Path("/run"))
 
 
@@ -41,8 +43,9 @@ class SourceSettings(BaseSettings):
 
     def allowed(self, home: Path, cache: Path) -> Allowed:
         """The value that steps get: `home` has passwords and others' artifacts, and is closed but for folders in it that are listed."""
+        named = [(folder, folder.expanduser().resolve()) for folder in (*self.folders, cache)]
         return Allowed(
-            folders=tuple(folder.expanduser().resolve() for folder in (*self.folders, cache)),
+            folders=tuple(real for folder, real in named if folder.is_absolute() or real != _ROOT),
             closed=tuple(folder.resolve() for folder in (*_SYSTEM, home)),
             schemes=tuple(scheme.lower() for scheme in self.schemes),
             hosts=self.hosts,

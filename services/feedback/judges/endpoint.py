@@ -19,7 +19,7 @@ from schemas.reasons import Reason, shown
 from schemas.recipes import JudgeSettings
 from services.chassis.executor.child import UserFault
 from services.chassis.sources.allowed import Allowed
-from services.chassis.sources.reaching import AsyncGuarded, Refused
+from services.chassis.sources.reaching import Guarded, Refused
 from services.feedback.judges.journal import Answer
 from services.feedback.judges.keys import endpoint_fault, endpoint_url
 from services.feedback.rows import Message
@@ -87,7 +87,7 @@ class Endpoint:
         headers = {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {key}"} if key else {})}
         timeout = httpx.Timeout(settings.timeout_seconds, connect=min(settings.timeout_seconds, _CONNECT_SECONDS))
         self._url = endpoint_url(settings, allowed)
-        self._client = httpx.AsyncClient(headers=headers, timeout=timeout, transport=AsyncGuarded(allowed))
+        self._client = httpx.AsyncClient(headers=headers, timeout=timeout, transport=Guarded(allowed))
         self._form: Mapping[str, object] | None = None
         self.last_failure = ""
         """What went wrong last, in words of ours: nothing of an answer, nor of the key."""

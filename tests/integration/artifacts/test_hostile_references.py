@@ -145,6 +145,11 @@ class Paths(BaseHTTPRequestHandler):
                 self._stream(lambda: b"0" * 10_000, 0.0)
             case "/slow":
                 self._stream(lambda: b"0", 0.02)
+            case "/headers":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.02)
             case status:
                 self._answer(int(status[1:]), SECRET.encode())
 
@@ -208,6 +213,32 @@ def test_a_private_address_that_is_not_listed_is_never_asked(
     said = fault(f"http://{host}:{servers[1].server_port}/rows.jsonl", place, public_hosts=True)
     assert "its address is not public" in said
     assert servers[1].asked == before
+
+
+def test_the_connection_goes_to_the_address_that_was_checked(
+    servers: tuple[Server, Server], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS rebinding: a name that leads elsewhere the second time is asked once."""
+    monkeypatch.setattr("services.chassis.sources.allowed.is_public", lambda address: address == "127.0.0.1")
+    answers = iter([["127.0.0.1"], ["127.0.0.2"]])
+    url = f"http://rebinding.example:{servers[1].server_port}/rows.jsonl"
+    rebinding = allowed(place, public_hosts=True)
+    assert download(url, place / "cache", rebinding, resolve=lambda *_: next(answers)).read_text() == SECRET
+    with pytest.raises(Refused, match="its address is not public"):
+        download(url, place / "cache", rebinding, resolve=lambda *_: next(answers))
+
+
+def test_of_several_addresses_one_that_answers_is_enough(servers: tuple[Server, Server], place: Path) -> None:
+    listed = allowed(place, hosts=("judge.internal",))
+    url = f"http://judge.internal:{servers[1].server_port}/rows.jsonl"
+    file = download(url, place / "cache", listed, resolve=lambda *_: ["127.0.0.2", "127.0.0.1"])
+    assert file.read_text() == SECRET
+
+
+def test_headers_that_trickle_end_with_the_time_for_a_download(ours: tuple[str, Allowed], place: Path) -> None:
+    url, listed = ours
+    with pytest.raises(Refused, match=r"longer than 0\.2 s"):
+        download(f"{url}/headers", place / "cache", listed.model_copy(update={"download_seconds": 0.2}))
 
 
 def test_a_redirect_to_what_is_not_listed_is_never_followed(

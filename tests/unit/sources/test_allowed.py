@@ -1,5 +1,6 @@
 """The decision what a job may name, over all the forms in which a path, a host or a URL can be written."""
 
+import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path, PurePosixPath
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.sources.allowed import Allowed, host_refusal, is_public, key_refusal, path_refusal, scheme_refusal
-from services.chassis.sources.reaching import Refused, _pinned, url_of
+from services.chassis.sources.reaching import Refused, addresses_of, pinned, url_of
 from services.chassis.sources.settings import SourceSettings
 
 ALLOWED = Allowed(
@@ -135,20 +136,27 @@ def test_what_is_no_plain_url_of_a_host_is_refused(url: str) -> None:
         url_of(url, ALLOWED)
 
 
-def test_the_connection_goes_to_the_address_that_was_checked_and_the_name_is_asked_once() -> None:
-    """A name server that answers another address the second time (DNS rebinding) is not asked a second time."""
-    answers = iter([["93.184.216.34"], ["127.0.0.1"]])
-    request = httpx.Request("GET", "https://rebinding.example/x")
-    sent = _pinned(request, ALLOWED, lambda host, port: next(answers))
-    assert (sent.url.host, sent.headers["Host"]) == ("93.184.216.34", "rebinding.example")
-    assert sent.extensions["sni_hostname"] == "rebinding.example"
+def test_a_request_to_an_address_still_names_its_host() -> None:
+    sent = pinned(httpx.Request("GET", "https://x.example:8443/y"), "93.184.216.34")
+    assert (sent.url.host, sent.url.port, sent.headers["Host"]) == ("93.184.216.34", 8443, "x.example:8443")
+    assert sent.extensions["sni_hostname"] == "x.example"
+    six = pinned(httpx.Request("GET", "http://x.example/"), "2606:2800:220:1:248:1893:25c8:1946")
+    assert six.url.netloc == b"[2606:2800:220:1:248:1893:25c8:1946]"
+
+
+def test_a_name_server_that_does_not_answer_is_no_fault_of_the_request() -> None:
+    def away(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_AGAIN, "try again")
+
+    with pytest.raises(httpx.ConnectError):
+        addresses_of(httpx.URL("https://x.example/"), ALLOWED, away)
     with pytest.raises(Refused):
-        _pinned(request, ALLOWED, lambda host, port: next(answers))
+        addresses_of(httpx.URL("https://x.example/"), ALLOWED, lambda *_: [])
 
 
-def test_an_ipv6_address_is_pinned_as_one() -> None:
-    sent = _pinned(httpx.Request("GET", "http://x.example/"), ALLOWED, lambda *_: ["2606:2800:220:1:248:1893:25c8:1946"])
-    assert sent.url.netloc == b"[2606:2800:220:1:248:1893:25c8:1946]"
+def test_a_working_folder_that_is_the_whole_machine_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    assert path_refusal(Path("/etc/passwd"), SourceSettings().allowed(tmp_path, tmp_path / "cache")) is not None
 
 
 def test_by_default_a_job_names_the_working_folder_the_cache_and_public_places(
