@@ -109,7 +109,7 @@ def test_errors_conditions_and_answers_hold_none() -> None:
 def test_what_is_printed_holds_none() -> None:
     stream = io.StringIO()
     printed = Redacting(stream)
-    print(f"it is {PASSWORD}", file=printed)  # type: ignore[type-var]
+    print(f"it is {PASSWORD}", file=printed)
     printed.writelines([quote(PASSWORD), "\n"])
     assert stream.getvalue() == f"it is {HIDDEN}\n{HIDDEN}\n"
     assert printed.isatty() is False  # type: ignore[operator]
