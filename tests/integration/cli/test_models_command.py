@@ -8,6 +8,7 @@ import pytest
 from schemas.artifacts import ArtifactRef
 from schemas.recipes import LoraSettings
 from services.chassis.references import folder_digest
+from tests.allowed import TEMPORARY
 from tests.command import Ended, run
 from tests.registry import Registry
 
@@ -26,7 +27,9 @@ def registry(running: Registry) -> Registry:
 
 async def models(registry: Registry, *arguments: str) -> Ended:
     address = str(registry.http.base_url).removesuffix("/api/v1/")
-    return await run(address, "models", *arguments, NEUROWEAVER_HOME=str(registry.home))
+    return await run(
+        address, "models", *arguments, NEUROWEAVER_HOME=str(registry.home), NEUROWEAVER_SOURCES_FOLDERS=str(TEMPORARY)
+    )
 
 
 async def registered(registry: Registry, job: str = "job", content: str = "weights") -> ArtifactRef:
