@@ -12,7 +12,22 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 HIDDEN = "***"
 _SHORTEST = 6
-"""A shorter secret is taken out of URLs only: as a mere word it would take half of every text with it."""
+_OUR_WORDS = frozenset(
+    (
+        "database",
+        "default",
+        "development",
+        "feedback",
+        "neuroweaver",
+        "orchestrator",
+        "password",
+        "postgres",
+        "postgresql",
+        "registry",
+        "trainer",
+    )
+)
+"""A shorter secret, or one that is a word of our own, is taken out of URLs only: it would take half of every text with it."""
 JUDGE_KEYS = "NEUROWEAVER_JUDGE_KEY_"
 """How the names of variables begin that hold the keys of judges; a job may name no other."""
 _NAMES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -33,11 +48,11 @@ class _Known:
         self.pattern: re.Pattern[str] | None = None
 
     def add(self, secrets: Iterable[str | None]) -> None:
-        new = {secret for secret in secrets if secret and len(secret) >= _SHORTEST} - self.secrets
-        if new:
-            self.secrets |= new
+        told = {secret for secret in secrets if secret and len(secret) >= _SHORTEST and secret.lower() not in _OUR_WORDS}
+        if told - self.secrets:
+            self.secrets |= told
             forms = sorted({form for secret in self.secrets for form in forms_of(secret)}, key=len, reverse=True)
-            self.pattern = re.compile("|".join(map(re.escape, forms)))
+            self.pattern = re.compile("|".join(map(_pattern_of, forms)))
 
 
 _known = _Known()
@@ -64,6 +79,11 @@ def forms_of(secret: str) -> frozenset[str]:
     lower = {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in quoted}
     plain = {secret, *quoted, *lower}
     return frozenset({*plain, *(json.dumps(form)[1:-1] for form in plain), repr(secret)[1:-1]})
+
+
+def _pattern_of(form: str) -> str:
+    """A secret that is a mere word is looked for as a whole word: it may be part of innocent ones."""
+    return rf"\b{form}\b" if form.isalpha() else re.escape(form)
 
 
 def secrets_of(environment: Mapping[str, str]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What a job tries in order to read what is not its own: every form is one fault of the request, at once, that tells nothing."""
 
 import os
+import ssl
 import threading
 import time
 import zlib
@@ -14,6 +15,7 @@ from services.chassis.references import ReferenceFault, require_inside, resolve,
 from services.chassis.sources.allowed import Allowed
 from services.chassis.sources.download import SourceAway, download
 from services.chassis.sources.reaching import Refused
+from tests.certificates import certificates
 
 SECRET = "the content of somebody else's file"
 
@@ -233,6 +235,27 @@ def test_of_several_addresses_one_that_answers_is_enough(servers: tuple[Server, 
     url = f"http://judge.internal:{servers[1].server_port}/rows.jsonl"
     file = download(url, place / "cache", listed, resolve=lambda *_: ["127.0.0.2", "127.0.0.1"])
     assert file.read_text() == SECRET
+
+
+def test_tls_proves_the_name_and_not_the_address_that_is_connected_to(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    server = Server(("127.0.0.1", 0), Paths)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        listed = allowed(place, hosts=("127.0.0.1", "judge.internal"))
+        path = f"{server.server_port}/rows.jsonl"
+        assert download(f"https://127.0.0.1:{path}", place / "cache", listed).read_text() == SECRET
+        with pytest.raises(SourceAway):  # the certificate names the address alone
+            download(f"https://judge.internal:{path}", place / "cache", listed, resolve=lambda *_: ["127.0.0.1"])
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_headers_that_trickle_end_with_the_time_for_a_download(ours: tuple[str, Allowed], place: Path) -> None:

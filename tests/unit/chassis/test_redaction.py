@@ -61,6 +61,14 @@ def test_what_holds_no_secret_stays_as_it_is(text: str) -> None:
     assert redacted(text) == text
 
 
+def test_a_password_that_is_a_word_does_not_take_other_words_with_it() -> None:
+    hide(["postgres", "swordfish"])
+    text = "postgresql://postgres@db/postgres and swordfishes"
+    assert redacted(text) == text
+    assert redacted("it is swordfish.") == f"it is {HIDDEN}."
+    assert redacted("postgresql://me:postgres@db/x") == "postgresql://me:***@db/x"
+
+
 def test_the_secrets_of_a_process_are_those_of_its_environment() -> None:
     environment = {
         "NEUROWEAVER_TRAINER_DATABASE_URL": "postgresql://me:o%40ne@db/x?sslpassword=two",
