@@ -26,13 +26,15 @@ def read_hub(settings: DatasetSettings, path: Path, cache: Path) -> dict[Split, 
         raise UserFault(fault_of("format", settings.format, what, remedy))
     datasets.disable_progress_bars()
     try:
+        outside = "its card names files outside the data set", "name files of the data set alone in its card"
         if not all(_stays(name) for name in _named_files(path)):
-            what, remedy = "its card names files outside the data set", "name files of the data set alone in its card"
-            raise UserFault(fault_of("reference", settings.reference, what, remedy))
+            raise UserFault(fault_of("reference", settings.reference, *outside))
         builder = datasets.load_dataset_builder(str(path), cache_dir=str(cache / "datasets"))
         if _format_of(builder) not in _FORMATS:
             what, remedy = f"it is none of {', '.join(_FORMATS)}", "name a data set of such files"
             raise UserFault(fault_of("reference", settings.reference, what, remedy))
+        if not all(Path(file).is_relative_to(path) for files in builder.config.data_files.values() for file in files):
+            raise UserFault(fault_of("reference", settings.reference, *outside))
         builder.download_and_prepare()
         loaded = builder.as_dataset()
     except Exception as error:  # the library raises whatever its parsers raise
@@ -74,14 +76,13 @@ def _named_files(folder: Path) -> Iterator[object]:
 
 
 def _names(given: Any) -> Iterator[object]:
-    """A name, a list of names, or splits with their names, nested as cards nest them."""
+    """A name, a list of names, or splits with their names, nested as cards nest them; the name of a split is one, too."""
     match given:
         case None:
             return
         case Mapping():
-            for key in given:
-                if key != "split":
-                    yield from _names(given[key])
+            for value in given.values():
+                yield from _names(value)
         case list() | tuple():
             for one in given:
                 yield from _names(one)

@@ -102,7 +102,7 @@ def test_a_data_set_of_plain_files_is_read(dataset: Path) -> None:
 @pytest.mark.parametrize(
     "files",
     ["'{secret}'", "'../secret.jsonl'", "[{{split: train, path: '{secret}'}}]", "[{{split: train, path: ['x', '**/../../secret.jsonl']}}]",
-     "'http://127.0.0.1:9/x.jsonl'", "'zip://x::/etc/x.zip'", "{{train: '{secret}'}}"],
+     "'http://127.0.0.1:9/x.jsonl'", "'zip://x::/etc/x.zip'", "{{train: '{secret}'}}", "{{split: '{secret}'}}"],
 )  # fmt: skip
 def test_a_card_that_names_files_elsewhere_is_refused(dataset: Path, tmp_path: Path, files: str, name: str) -> None:
     card(dataset, files.format(secret=tmp_path / "secret.jsonl"), name)
