@@ -1,6 +1,5 @@
 """Why: one HTTP surface for every service: the same health, metrics, problem+json (RFC 9457) and docs, whoever is mounted."""
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -8,22 +7,27 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from schemas.reasons import reason_of_error
-from services.chassis import metrics, probes
+from services.chassis import probes
 from services.chassis.health import Health
-from services.chassis.logging import get_logger
-from services.chassis.problem import Problem
+from services.chassis.problem import REASONS_SHOWN, Problem
 from services.chassis.service import Service
-from services.chassis.surroundings import OtherDeployment, is_surroundings
+from services.chassis.web.body import Bodies
+from services.chassis.web.callers import Allowed, Callers
+from services.chassis.web.faults import Faults
+from services.chassis.web.heads import Heads
+from services.chassis.web.measure import Measure
+from services.chassis.web.query import KnownQueries
+from services.chassis.web.settings import HttpSettings
 
-_log = get_logger(__name__)
 API = "/api/v1"
+_SHOWN = 200
 
 
-def application(services: Sequence[Service]) -> FastAPI:
+def application(services: Sequence[Service], settings: HttpSettings | None = None) -> FastAPI:
     """An application that runs `services` while it is up and serves their routes under `/api/v1`."""
+    door = settings or HttpSettings()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -39,14 +43,19 @@ def application(services: Sequence[Service]) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
-    app.include_router(probes.router([service.health for service in services]), prefix=API)
+    known = Depends(KnownQueries(app, API))
+    app.include_router(probes.router([service.health for service in services]), prefix=API, dependencies=[known])
     for service in services:
-        app.include_router(service.router, prefix=API, dependencies=[Depends(_migrated(service.health))])
-    app.add_middleware(_Measure)
+        app.include_router(service.router, prefix=API, dependencies=[known, Depends(_migrated(service.health))])
+    limits = {API + path: limit for service in services for path, limit in service.body_limits.items()}
+    app.add_middleware(Bodies, limits=limits)
+    app.add_middleware(Heads)
+    app.add_middleware(Callers, allowed=Allowed(frozenset(door.http_hosts), frozenset(door.http_origins)))
+    app.add_middleware(Faults)
+    app.add_middleware(Measure)  # the one that was added last is asked first
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(Exception, _failed)
     return app
 
 
@@ -68,53 +77,23 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    reasons = [reason_of_error(item) for item in error.errors()]
-    detail = "; ".join(str(reason) for reason in reasons)
-    return Problem(422, "The request is not valid", detail, reasons=reasons).response(request.url.path)
+    found = error.errors()
+    reasons = [reason_of_error(item) for item in found[:REASONS_SHOWN]]
+    left_out = len(found) - len(reasons)
+    return Problem.of(422, "The request is not valid", reasons, left_out).response(request.url.path)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    headers = error.headers
+    headers, asked = error.headers, f"{request.method[:_SHOWN]} {request.url.path[:_SHOWN]}"
     if error.status_code == 404 and error.detail == "Not Found":
-        problem = Problem(404, "Not found", f"no route {request.method} {request.url.path}; see /docs", headers=headers)
+        problem = Problem(404, "Not found", f"no route {asked}; see /docs", headers=headers)
+    elif error.status_code == 405:
+        allowed = (headers or {}).get("allow") or (headers or {}).get("Allow", "")
+        if "GET" in allowed and "HEAD" not in allowed:
+            allowed += ", HEAD"
+        detail = f"{asked} is no request that is answered; use {allowed}"
+        problem = Problem(405, "Method not allowed", detail, headers={"Allow": allowed})
     else:
         problem = Problem(error.status_code, str(error.detail), str(error.detail), headers=headers)
     return problem.response(request.url.path)
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    if isinstance(error, OtherDeployment):
-        return Problem(503, "Unavailable", str(error), headers={"Retry-After": "5"}).response(request.url.path)
-    if is_surroundings(error):
-        detail = "the database or the broker does not answer; try again shortly"
-        return Problem(503, "Unavailable", detail, headers={"Retry-After": "2"}).response(request.url.path)
-    _log.error("request failed", path=request.url.path, exc_info=error)
-    return Problem(500, "Internal error", "this is a fault of the service; its log has the details").response(
-        request.url.path
-    )
-
-
-class _Measure:
-    """Seconds per request by route template: raw paths would make a time series of every scanner's guess."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started, status = time.perf_counter(), 500
-
-        async def observe(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, observe)
-        finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
-            metrics.HTTP_SECONDS.labels(scope["method"], route, str(status)).observe(time.perf_counter() - started)

@@ -46,4 +46,4 @@ def _digest(query: Mapping[str, str | None]) -> str:
 
 def _refused(cursor: str, message: str, remedy: str) -> Problem:
     reason = Reason(field="cursor", value=shown(cursor), message=message, remedy=remedy)
-    return Problem(422, "The cursor is not valid", str(reason), reasons=[reason])
+    return Problem.of(422, "The cursor is not valid", [reason])

@@ -1,14 +1,20 @@
 """Why: every refusal over HTTP has one shape, problem+json (RFC 9457), and names field, value and remedy."""
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
+from schemas.bounds import cut, fitting_reason
 from schemas.reasons import Reason
 from services.chassis.redaction import redacted
 
-_PROBLEM = "application/problem+json"
+PROBLEM_JSON = "application/problem+json"
+REASONS_SHOWN = 20
+_DETAIL_BYTES = 8000
+_TITLE_BYTES = 200
+_INSTANCE_BYTES = 512
 
 
 class ProblemDocument(BaseModel):
@@ -19,7 +25,10 @@ class ProblemDocument(BaseModel):
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What is wrong with this request, and what to do.")
     instance: str = Field(description="The path that was asked for.")
-    reasons: list[Reason] = Field(default=[], description="Field, value and remedy of each fault, where there are such.")
+    reasons: list[Reason] = Field(
+        default=[], description="Field, value and remedy of each fault, where there are such; the first twenty."
+    )
+    reasons_left_out: int = Field(default=0, description="So many more faults were found.")
 
 
 class Problem(Exception):
@@ -32,21 +41,33 @@ class Problem(Exception):
         detail: str,
         *,
         reasons: Sequence[Reason] = (),
+        left_out: int = 0,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(f"{status} {title}: {detail}")
         self.status, self.title, self.detail = status, title, detail
-        self.reasons, self.headers = tuple(reasons), dict(headers or {})
+        self.reasons, self.headers = tuple(reasons[:REASONS_SHOWN]), dict(headers or {})
+        self.left_out = left_out + max(0, len(reasons) - REASONS_SHOWN)
+
+    @classmethod
+    def of(cls, status: int, title: str, reasons: Sequence[Reason], left_out: int = 0) -> Self:
+        """A refusal for these reasons; `left_out` more were found and are not among them."""
+        shown = [fitting_reason(reason) for reason in reasons[:REASONS_SHOWN]]
+        more = left_out + len(reasons) - len(shown)
+        detail = cut("; ".join(map(str, shown)), _DETAIL_BYTES - 100) + (f"; and {more} more" if more else "")
+        return cls(status, title, detail, reasons=shown, left_out=more)
 
     def response(self, instance: str) -> Response:
-        """The problem document."""
+        """The problem document, of a bounded size whatever was asked for."""
         body: dict[str, object] = {
             "type": "about:blank",
-            "title": self.title,
+            "title": cut(self.title, _TITLE_BYTES),
             "status": self.status,
-            "detail": redacted(self.detail),
-            "instance": instance,
+            "detail": cut(redacted(self.detail), _DETAIL_BYTES),
+            "instance": cut(instance, _INSTANCE_BYTES),
         }
         if self.reasons:
-            body["reasons"] = [reason.model_dump() for reason in self.reasons]
-        return JSONResponse(body, self.status, self.headers, media_type=_PROBLEM)
+            body["reasons"] = [fitting_reason(reason).model_dump() for reason in self.reasons]
+        if self.left_out:
+            body["reasons_left_out"] = self.left_out
+        return JSONResponse(body, self.status, self.headers, media_type=PROBLEM_JSON)

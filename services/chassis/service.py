@@ -1,10 +1,11 @@
 """Why: the one shape of a service that `serve` runs alone and `up` runs with the other three."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 
 from services.chassis.deadletters.api import dead_letter_router
 from services.chassis.deadletters.handling import Handling
@@ -32,6 +33,8 @@ class Service:
     handling: Handling
     reading: Reading
     retention: Retention
+    body_limits: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that a route's body may have, by its path; the others' is `services.chassis.web.body.BODY_BYTES`."""
 
 
 def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Task] = ()) -> Service:
@@ -51,4 +54,9 @@ def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Task] = ())
         handling=runtime.handling,
         reading=runtime.reading,
         retention=runtime.retention,
+        body_limits={
+            route.path: route.max_body_size
+            for route in router.routes
+            if isinstance(route, APIRoute) and route.max_body_size is not None
+        },
     )

@@ -11,18 +11,19 @@ from pydantic import Field
 
 from schemas.attributes import ATTRIBUTE_LIMIT
 from schemas.base import Storable, Strict
-from schemas.envelope import Event
+from schemas.envelope import REQUEST_BYTES, Event
 from schemas.reasons import Reason
 from schemas.requests import JobCancelRequested, JobRequest, JobRequested
 from services.chassis.http import API
 from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.publisher import BrokerAway, outside_event
 from services.chassis.runtime import Runtime
+from services.chassis.web.beside import beside_the_loop
 from services.orchestrator.domain.content import content_digest
 from services.orchestrator.domain.state import ENDED, Status
 from services.orchestrator.domain.validation import Refused, examine
 from services.orchestrator.events import story_of
-from services.orchestrator.intake import EDGE, job_requested, read_body
+from services.orchestrator.intake import EDGE, job_requested
 from services.orchestrator.queries import Filters, JobQueries, JobRow
 from services.orchestrator.rendering import job_detail, job_page, job_progress, job_view, undecided_view
 from services.orchestrator.settings import OrchestratorSettings
@@ -73,7 +74,12 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
             raise Problem(503, "Unavailable", f"{error}; {again}", headers=_RETRY) from error
 
     @api.post(
-        "/start", status_code=202, summary="Start a job", openapi_extra=_BODY, responses=_problems(409, 413, 415, 422, 503)
+        "/start",
+        status_code=202,
+        summary="Start a job",
+        openapi_extra=_BODY,
+        responses=_problems(409, 413, 415, 422, 503),
+        max_body_size=REQUEST_BYTES,  # as much as over Kafka
     )
     async def start(
         request: Request,
@@ -86,11 +92,12 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         `requested` means that no decision came in time: ask again at the address in `Location`. 422 says why a request was
         refused; 409 that the id is taken by another request.
         """
-        data = job_requested(await read_body(request))
+        body = await request.body()
+        data = await beside_the_loop(len(body), job_requested, body)
         content = content_digest(data.request, data.faults)
         known = await jobs.find(data.job_id)
         if known is None or not _is(known, content):
-            _refuse_invalid(data, await jobs.now())
+            await beside_the_loop(len(body), _refuse_invalid, data, await jobs.now())
             if known is not None:
                 raise _taken(known)
             event = outside_event(EDGE, data, correlation_id=data.job_id, traceparent=traceparent, subject=data.job_id)
@@ -182,7 +189,7 @@ def _refuse_invalid(data: JobRequested, now: datetime) -> None:
 
 
 def _rejected(title: str, reasons: Sequence[Reason]) -> Problem:
-    return Problem(422, title, "; ".join(str(reason) for reason in reasons), reasons=reasons)
+    return Problem.of(422, title, reasons)
 
 
 def _taken(known: JobRow) -> Problem:

@@ -4,31 +4,14 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import Request
-
 from schemas.attributes import PREFIX
-from schemas.envelope import REQUEST_BYTES, Event, Unreadable, decode
+from schemas.envelope import Event, Unreadable, decode
 from schemas.ids import new_id
 from schemas.reasons import Reason, shown
 from schemas.requests import JobRequested
 from services.chassis.problem import Problem
 
 EDGE = "neuroweaver/edge"
-
-
-async def read_body(request: Request) -> bytes:
-    """The JSON body, bounded. Raises 415 for another media type (a form of a foreign web page sends no JSON), 413, 422."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        message = f"content-type is {media_type or 'missing'}; send the request as application/json"
-        raise Problem(415, "Unsupported media type", message)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > REQUEST_BYTES:
-            message = f"the request has more than {REQUEST_BYTES} bytes; refer to data, do not send it"
-            raise Problem(413, "The request is too large", message)
-    return bytes(body)
 
 
 def job_requested(body: bytes) -> JobRequested:
@@ -42,7 +25,7 @@ def job_requested(body: bytes) -> JobRequested:
         reason = Reason(
             field="(request)", value=shown(body[:100].decode(errors="replace")), message=str(error), remedy=remedy
         )
-        raise Problem(422, "The request is not valid", str(reason), reasons=[reason]) from None
+        raise Problem.of(422, "The request is not valid", [reason]) from None
     assert isinstance(event, Event)
     assert isinstance(event.data, JobRequested)
     return event.data

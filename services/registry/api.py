@@ -132,7 +132,7 @@ def _unknown_version(name: str, version: str, state: ModelState) -> Problem:
         message=f"model {name!r} has no such version",
         remedy=f"use one of {', '.join(state.versions[-_NAMED:])}",
     )
-    return Problem(422, "Unknown version", str(reason), reasons=[reason])
+    return Problem.of(422, "Unknown version", [reason])
 
 
 def _etag(sequence: int) -> str:

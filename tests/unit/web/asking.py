@@ -1,0 +1,55 @@
+"""The application of all four services as a process has it, asked without a server; nothing behind it answers."""
+
+from collections.abc import AsyncIterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from schemas.steps import SERVICES
+from services.chassis.http import API, application
+from services.chassis.web.settings import HttpSettings
+from services.cli.serve import build, settings_of
+
+NOWHERE = {
+    "kafka_bootstrap": "127.0.0.1:1",
+    "database_url": "postgresql://nobody@127.0.0.1:1/nothing",
+    "home": Path("nowhere"),
+}
+JSON = {"content-type": "application/json"}
+
+
+@cache
+def all_services(**settings: Any) -> FastAPI:
+    """With databases that seem migrated, so that requests come as far as they can."""
+    services = [build(name, settings_of(name, **NOWHERE)) for name in SERVICES]
+    for service in services:
+        service.health.report("migrated", True)
+    return application(services, HttpSettings(**settings))
+
+
+async def ask(
+    method: str,
+    path: str,
+    *,
+    content: bytes | AsyncIterable[bytes] | None = None,
+    headers: Mapping[str, str] | None = None,
+    app: FastAPI | None = None,
+) -> httpx.Response:
+    """The answer to a request of a program on this machine."""
+    transport = httpx.ASGITransport(app or all_services())
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001") as client:
+        return await client.request(
+            method, path if path.startswith("/docs") else API + path, content=content, headers=headers
+        )
+
+
+def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """The problem document of a refusal."""
+    assert answer.status_code == status, answer.text[:1000]
+    assert answer.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = answer.json()
+    assert document["status"] == status
+    return document
