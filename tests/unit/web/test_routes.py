@@ -1,0 +1,100 @@
+"""What every route does alike: known parameters only, HEAD like GET, refusals that say what would do, and no new time series."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+
+from services.chassis.metrics import REGISTRY
+from tests.unit.web.asking import JSON, all_services, ask, problem
+
+READS = [
+    path.removeprefix("/api/v1") for path, found in all_services().openapi()["paths"].items() if "get" in found
+]
+
+
+async def test_a_scanner_makes_no_time_series() -> None:
+    async def scan(number: int) -> None:
+        await ask(f"M{number}", "/training")
+        await ask("GET", f"/{number}")
+        await ask("PUT", f"/models/m{number}/aliases/a?x{number}=1", headers={**JSON, "host": f"h{number}.example"})
+        await ask("GET", f"/training/{number}", headers={"host": f"h{number}.example"})
+
+    await scan(0)
+    before = generate_latest(REGISTRY).count(b"\n")
+    for number in range(1, 500):
+        await scan(number)
+    assert generate_latest(REGISTRY).count(b"\n") == before
+
+
+@pytest.mark.parametrize("path", READS)
+async def test_a_parameter_that_a_route_does_not_know_is_refused_and_the_known_are_named(path: str) -> None:
+    said = problem(await ask("GET", f"{path.replace('{', '').replace('}', '')}?stauts=failed"), 422)
+    assert said["reasons"][0]["field"] == "query.stauts"
+    if path == "/training":
+        assert said["reasons"][0]["remedy"] == "did you mean status? known are status, requester, model, limit, cursor"
+
+
+async def test_a_parameter_given_twice_is_refused() -> None:
+    said = problem(await ask("GET", "/training?limit=1&limit=2"), 422)
+    assert said["reasons"][0]["message"] == "the parameter is given twice"
+
+
+async def test_head_is_answered_like_get() -> None:
+    for path in ("/health", "/health/live", "/health/detailed", "/metrics"):
+        got, headed = await ask("GET", path), await ask("HEAD", path)
+        assert (headed.status_code, headed.content) == (got.status_code, b"")
+        assert headed.headers["content-type"] == got.headers["content-type"]
+    missing = await ask("HEAD", "/nothing")
+    assert (missing.status_code, missing.content) == (404, b"")
+
+
+async def test_a_method_that_is_not_answered_is_told_which_are() -> None:
+    answer = await ask("DELETE", "/training")
+    said = problem(answer, 405)
+    assert answer.headers["allow"] == "GET, HEAD"
+    assert "use GET, HEAD" in said["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/partitions/orchestrator/neuroweaver.jobs/2147483648/step-over"),
+        ("POST", "/partitions/orchestrator/neuroweaver.jobs/-1/step-over"),
+        ("POST", f"/partitions/orchestrator/neuroweaver.jobs/{'9' * 5000}/step-over"),
+        ("POST", "/partitions/orchestrator/a%00b/0/step-over"),
+        ("POST", f"/partitions/orchestrator/{'t' * 300}/0/step-over"),
+        ("GET", "/dead-letters/orchestrator/neuroweaver.jobs/2147483648/0"),
+        ("GET", "/dead-letters/orchestrator/neuroweaver.jobs/0/9223372036854775808"),
+        ("GET", "/dead-letters/orchestrator?since=0001-01-01T00:00:00%2B14:00"),
+        ("GET", "/dead-letters/orchestrator?until=9999-12-31T23:59:59-14:00"),
+        ("GET", "/dead-letters/orchestrator?key=%00"),
+        ("GET", "/dead-letters/orchestrator?after=neuroweaver.jobs:0:9223372036854775808"),
+        ("GET", "/dead-letters/orchestrator?limit=99999999999999999999"),
+        ("GET", "/training?limit=99999999999999999999"),
+        ("GET", "/training?requester=%00"),
+        ("GET", "/training/a%00b"),
+        ("GET", "/training/a%00b/events"),
+        ("GET", "/models/a%00b"),
+        ("GET", "/models?job_id=%00"),
+        ("GET", "/models/%2e%2e"),
+        ("GET", "/models/%2e/aliases"),
+        ("PUT", "/models/m/aliases/%2e%2e"),
+        ("PUT", "/models/%2e%2e/aliases/a"),
+        ("GET", "/feedback/%2e%2e"),
+        ("GET", "/training/%2e%2e"),
+        ("POST", "/training/%2e/cancel"),
+    ],
+)
+async def test_what_no_database_could_be_asked_is_refused_before_one_is_asked(method: str, path: str) -> None:
+    body = {"version": "1.0.0"} if "/models" in path else {"reason": "x", "by": "y"}
+    given: dict[str, Any] = {"content": str(body).replace("'", '"').encode(), "headers": JSON} if method != "GET" else {}
+    if path.endswith("/cancel"):
+        given = {}
+    problem(await ask(method, path, **given), 422)
+
+
+async def test_many_requests_at_once_are_all_answered() -> None:
+    answers = await asyncio.gather(*(ask("GET", "/health") for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {200}
