@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 NAME_PATTERN = r"^[A-Za-z0-9._-]{1,128}$"
 """What job ids, step names, model names and aliases look like."""
@@ -39,6 +39,20 @@ def storable(text: str) -> str:
 
 Storable = Annotated[str, AfterValidator(storable)]
 """Text that every database keeps."""
+
+
+def no_truth(value: object) -> object:
+    """The value. Raises ValueError for true and false, which Python takes for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, and true and false are none")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(no_truth)]
+"""A whole number that a person writes."""
+WholeOrNone = Annotated[int | None, BeforeValidator(no_truth)]
+Real = Annotated[float, BeforeValidator(no_truth)]
+"""A number that a person writes."""
 
 
 class Frozen(BaseModel):

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.base import Strict
+from schemas.base import Real, Strict, Whole, WholeOrNone
 from schemas.rules import Rule
 
 DEFAULT_PRINCIPLE = "You write replies that are kind, specific and honest."
@@ -30,8 +30,8 @@ class SplitSettings(Strict):
     train: str = Field(default="train", min_length=1, description="Split to learn from.")
     validation: str | None = Field(default=None, description="Split for the loss during training; null for none.")
     test: str | None = Field(default="test", description="Held-out split for evaluation; null for none.")
-    validation_fraction: float = Field(default=0.05, ge=0, lt=0.5, description="Share of rows, for a single file.")
-    test_fraction: float = Field(default=0.1, ge=0, lt=0.5, description="Share of rows, for a single file.")
+    validation_fraction: Real = Field(default=0.05, ge=0, lt=0.5, description="Share of rows, for a single file.")
+    test_fraction: Real = Field(default=0.1, ge=0, lt=0.5, description="Share of rows, for a single file.")
 
 
 class DatasetSettings(Strict):
@@ -49,23 +49,23 @@ class DatasetSettings(Strict):
 class LoraSettings(Strict):
     """Low-rank adaptation, Hu et al. 2021: W + (alpha / rank) B A on all linear layers."""
 
-    rank: int = Field(default=16, ge=1, le=1024, description="Rank of A and B.")
-    alpha: int = Field(default=32, ge=1, le=4096, description="Scale; the update is multiplied by alpha / rank.")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout probability on the adapter's input.")
+    rank: Whole = Field(default=16, ge=1, le=1024, description="Rank of A and B.")
+    alpha: Whole = Field(default=32, ge=1, le=4096, description="Scale; the update is multiplied by alpha / rank.")
+    dropout: Real = Field(default=0.0, ge=0, lt=1, description="Dropout probability on the adapter's input.")
 
 
 class OptimiserSettings(Strict):
     """AdamW and its schedule. A length is `steps`, or `epochs` where steps is null."""
 
-    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="Peak learning rate.")
+    learning_rate: Real = Field(default=1e-3, gt=0, le=1, description="Peak learning rate.")
     schedule: Literal["cosine", "linear", "constant"] = Field(default="cosine", description="Shape after the warm-up.")
-    warmup_ratio: float = Field(default=0.05, ge=0, le=0.5, description="Share of the steps spent warming up.")
-    weight_decay: float = Field(default=0.0, ge=0, le=1, description="Decoupled weight decay.")
-    max_grad_norm: float = Field(default=1.0, gt=0, le=1000, description="Gradient clipping, L2 norm.")
-    steps: int | None = Field(default=None, ge=1, le=1_000_000, description="Optimiser steps; null: from epochs.")
-    epochs: float = Field(default=1.0, gt=0, le=1000, description="Passes over the data, read when steps is null.")
-    batch_size: int = Field(default=8, ge=1, le=65_536, description="Effective batch, rows (or pairs) per step.")
-    micro_batch_size: int | None = Field(
+    warmup_ratio: Real = Field(default=0.05, ge=0, le=0.5, description="Share of the steps spent warming up.")
+    weight_decay: Real = Field(default=0.0, ge=0, le=1, description="Decoupled weight decay.")
+    max_grad_norm: Real = Field(default=1.0, gt=0, le=1000, description="Gradient clipping, L2 norm.")
+    steps: WholeOrNone = Field(default=None, ge=1, le=1_000_000, description="Optimiser steps; null: from epochs.")
+    epochs: Real = Field(default=1.0, gt=0, le=1000, description="Passes over the data, read when steps is null.")
+    batch_size: Whole = Field(default=8, ge=1, le=65_536, description="Effective batch, rows (or pairs) per step.")
+    micro_batch_size: WholeOrNone = Field(
         default=None, ge=1, le=65_536, description="Rows per forward pass; halved when memory is short. Null: batch_size."
     )
 
@@ -89,21 +89,21 @@ class TrainingSettings(Strict):
     )
     precision: Precision = Field(default="auto", description="auto: bf16 autocast where the hardware computes in it.")
     optimiser: OptimiserSettings = OptimiserSettings()
-    max_length: int = Field(default=512, ge=8, le=131_072, description="Tokens per row; longer rows are cut at the end.")
-    checkpoint_steps: int = Field(default=25, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of data order and initialisation.")
+    max_length: Whole = Field(default=512, ge=8, le=131_072, description="Tokens per row; longer rows are cut at the end.")
+    checkpoint_steps: Whole = Field(default=25, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
+    seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of data order and initialisation.")
 
 
 class SamplingSettings(Strict):
     """Candidates for feedback."""
 
-    n: int = Field(default=4, ge=2, le=64, description="Candidates per prompt.")
-    temperature: float = Field(default=1.0, gt=0, le=5, description="Softmax temperature.")
-    top_p: float = Field(default=1.0, gt=0, le=1, description="Nucleus share.")
-    prompts: int = Field(default=128, ge=1, le=1_000_000, description="How many prompts of the train split are sampled.")
-    max_new_tokens: int = Field(default=128, ge=1, le=32_768, description="Tokens per candidate at most.")
-    batch_size: int = Field(default=16, ge=1, le=4096, description="Prompts per generation call.")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the choice of prompts and of the sampling.")
+    n: Whole = Field(default=4, ge=2, le=64, description="Candidates per prompt.")
+    temperature: Real = Field(default=1.0, gt=0, le=5, description="Softmax temperature.")
+    top_p: Real = Field(default=1.0, gt=0, le=1, description="Nucleus share.")
+    prompts: Whole = Field(default=128, ge=1, le=1_000_000, description="How many prompts of the train split are sampled.")
+    max_new_tokens: Whole = Field(default=128, ge=1, le=32_768, description="Tokens per candidate at most.")
+    batch_size: Whole = Field(default=16, ge=1, le=4096, description="Prompts per generation call.")
+    seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of the choice of prompts and of the sampling.")
 
 
 class JudgeSettings(Strict):
@@ -120,8 +120,8 @@ class JudgeSettings(Strict):
         description="local: likelihood scores an answer by its mean log-likelihood under the principle minus under the "
         "opposite; question asks which of two is better, in both orders, and reads the token probabilities.",
     )
-    timeout_seconds: float = Field(default=30.0, gt=0, le=3600, description="openai: time-out of one request.")
-    batch_size: int = Field(default=16, ge=1, le=4096, description="local: texts per forward pass.")
+    timeout_seconds: Real = Field(default=30.0, gt=0, le=3600, description="openai: time-out of one request.")
+    batch_size: Whole = Field(default=16, ge=1, le=4096, description="local: texts per forward pass.")
 
     @model_validator(mode="after")
     def _openai_names_its_endpoint(self) -> Self:
@@ -149,13 +149,13 @@ class FeedbackSettings(Strict):
     equal_fields: tuple[str, ...] = Field(
         default=(), description="Fields of a JSON answer that both answers of a pair keep equal (the chosen one's)."
     )
-    margin: float = Field(
+    margin: Real = Field(
         default=0.2,
         ge=0,
         description="Least difference of judge scores of a pair; below it is a tie. Scales: nats per token (likelihood), share of "
         "rules kept (rules), preference from -1 to 1 (judges that compare).",
     )
-    pairs_per_prompt: int = Field(default=1, ge=1, le=64, description="Pairs taken from one prompt's candidates at most.")
+    pairs_per_prompt: Whole = Field(default=1, ge=1, le=64, description="Pairs taken from one prompt's candidates at most.")
 
     @model_validator(mode="after")
     def _what_is_judged_may_differ(self) -> Self:
@@ -172,14 +172,14 @@ class PreferenceLoss(Strict):
     """One term of the preference loss."""
 
     kind: Literal["sigmoid", "ipo", "hinge", "robust", "sft"] = Field(description="Loss as TRL's DPO names it.")
-    weight: float = Field(default=1.0, gt=0, le=100, description="Factor of the term.")
+    weight: Real = Field(default=1.0, gt=0, le=100, description="Factor of the term.")
 
 
 class PreferenceSettings(Strict):
     """Learning from preference pairs, Rafailov et al. 2023."""
 
     method: Literal["dpo"] = Field(default="dpo", description="How the adapter learns from pairs.")
-    beta: float = Field(default=0.1, gt=0, le=100, description="Strength of the tie to the reference model.")
+    beta: Real = Field(default=0.1, gt=0, le=100, description="Strength of the tie to the reference model.")
     losses: tuple[PreferenceLoss, ...] = Field(
         default=(PreferenceLoss(kind="sigmoid"), PreferenceLoss(kind="sft", weight=0.5)),
         min_length=1,
@@ -188,9 +188,9 @@ class PreferenceSettings(Strict):
     optimiser: OptimiserSettings = OptimiserSettings(learning_rate=2e-4)
     precision: Precision = Field(default="auto", description="As in training.")
     quantization: Literal["none", "nf4"] = Field(default="none", description="As in training.")
-    max_length: int = Field(default=512, ge=8, le=131_072, description="Tokens of prompt and answer together.")
-    checkpoint_steps: int = Field(default=5, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the order of pairs.")
+    max_length: Whole = Field(default=512, ge=8, le=131_072, description="Tokens of prompt and answer together.")
+    checkpoint_steps: Whole = Field(default=5, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
+    seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of the order of pairs.")
 
 
 Metric = Literal["loss", "valid_json", "exact_match", "rules", "latency"]
@@ -207,10 +207,10 @@ class EvaluationSettings(Strict):
     )
     rules: tuple[Rule, ...] = Field(default=(), description="An answer is good when it keeps all of them.")
     rules_field: str | None = Field(default=None, description="Field of the JSON answer the rules read; null: whole text.")
-    samples: int = Field(default=2, ge=1, le=64, description="Sampled answers per prompt for `rules` and the judge.")
-    temperature: float = Field(default=1.0, gt=0, le=5, description="Softmax temperature of the sampled answers.")
-    rows: int | None = Field(default=None, ge=1, description="At most so many rows of the split, in order; null: all.")
-    max_new_tokens: int = Field(default=128, ge=1, le=32_768, description="Tokens per answer at most.")
-    batch_size: int = Field(default=32, ge=1, le=4096, description="Rows per forward pass or generation call.")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of the sampled answers.")
+    samples: Whole = Field(default=2, ge=1, le=64, description="Sampled answers per prompt for `rules` and the judge.")
+    temperature: Real = Field(default=1.0, gt=0, le=5, description="Softmax temperature of the sampled answers.")
+    rows: WholeOrNone = Field(default=None, ge=1, description="At most so many rows of the split, in order; null: all.")
+    max_new_tokens: Whole = Field(default=128, ge=1, le=32_768, description="Tokens per answer at most.")
+    batch_size: Whole = Field(default=32, ge=1, le=4096, description="Rows per forward pass or generation call.")
+    seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of the sampled answers.")
     precision: Precision = Field(default="auto", description="As in training.")

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from schemas.base import EventData, Moment, Name, Strict
+from schemas.base import EventData, Moment, Name, Strict, Whole
 from schemas.reasons import UNION_TAG, Reason, shortened
 from schemas.recipes import (
     DatasetSettings,
@@ -76,7 +76,7 @@ class JobRequest(Strict):
     evaluation: EvaluationSettings = EvaluationSettings()
     register_as: Name = Field(description="Name of the model that gets the new version.")
     alias: Name | None = Field(default="candidate", description="Alias that moves to the new version; null for none.")
-    priority: int = Field(default=0, ge=-100, le=100, description="Higher runs earlier.")
+    priority: Whole = Field(default=0, ge=-100, le=100, description="Higher runs earlier.")
     deadline: Moment | None = Field(default=None, description="RFC 3339 time by which the job must have ended.")
 
     @field_validator("pipeline")

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.base import Strict
+from schemas.base import Strict, WholeOrNone
 
 RuleKind = Literal[
     "contains_any", "contains_none", "min_words", "max_words", "regex", "not_regex", "contains_field", "any_of"
@@ -20,7 +20,7 @@ class Rule(Strict):
     kind: RuleKind = Field(description="Which check is made; it decides which of the other fields is read.")
     values: tuple[str, ...] = Field(default=(), description="Phrases, for contains_any and contains_none.")
     pattern: str | None = Field(default=None, max_length=1000, description="Python regex, for regex and not_regex.")
-    words: int | None = Field(default=None, ge=0, description="A number of words, for min_words and max_words.")
+    words: WholeOrNone = Field(default=None, ge=0, description="A number of words, for min_words and max_words.")
     column: str | None = Field(default=None, description="Data-set column whose value must occur, for contains_field.")
     rules: tuple["Rule", ...] = Field(default=(), description="Alternatives of which one must pass, for any_of.")
 

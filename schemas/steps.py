@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import Frozen, Name, Strict
+from schemas.base import Frozen, Name, Strict, Whole
 from schemas.recipes import (
     DatasetSettings,
     EvaluationSettings,
@@ -57,7 +57,7 @@ class PrepareSettings(Strict):
     kind: Literal["prepare"] = "prepare"
     base_model: str = Field(description="Reference of the base model: local folder, `s3://`, or hub id.")
     dataset: DatasetSettings
-    max_length: int = Field(default=512, ge=8, description="Tokens per row; a row must keep a supervised token within.")
+    max_length: Whole = Field(default=512, ge=8, description="Tokens per row; a row must keep a supervised token within.")
 
 
 class TrainSettings(Strict):

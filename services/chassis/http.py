@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import lru_cache
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +17,7 @@ from services.chassis.problem import REASONS_SHOWN, Problem
 from services.chassis.service import Service
 from services.chassis.web.body import Bodies
 from services.chassis.web.callers import Allowed, Callers
+from services.chassis.web.document import complete
 from services.chassis.web.faults import Faults
 from services.chassis.web.heads import Heads
 from services.chassis.web.measure import Measure
@@ -53,10 +56,17 @@ def application(services: Sequence[Service], settings: HttpSettings | None = Non
     app.add_middleware(Callers, allowed=Allowed(frozenset(door.http_hosts), frozenset(door.http_origins)))
     app.add_middleware(Faults)
     app.add_middleware(Measure)  # the one that was added last is asked first
+    app.openapi = _documented(app)  # type: ignore[method-assign]
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
     return app
+
+
+def _documented(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """The OpenAPI document, made once."""
+    made = app.openapi
+    return lru_cache(1)(lambda: complete(made()))
 
 
 def _migrated(health: Health) -> Callable[[], Awaitable[None]]:

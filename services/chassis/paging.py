@@ -7,8 +7,10 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from schemas.base import in_calendar, storable
 from schemas.reasons import Reason, shown
 from services.chassis.problem import Problem
 
@@ -35,9 +37,14 @@ def read_cursor(cursor: str, query: Mapping[str, str | None], parts: Sequence[Ca
 
 
 def _plain(text: object) -> str:
-    if not isinstance(text, str) or "\x00" in text:
-        raise ValueError("no text that a database takes")
-    return text
+    if not isinstance(text, str):
+        raise ValueError("no text")
+    return storable(text)
+
+
+def moment(text: str) -> datetime:
+    """The time in a sort key. Raises ValueError where no database keeps it."""
+    return in_calendar(datetime.fromisoformat(text).astimezone(UTC))
 
 
 def _digest(query: Mapping[str, str | None]) -> str:

@@ -21,7 +21,8 @@ from services.chassis.deadletters.listing import MOST, LetterFilter, ListedLette
 from services.chassis.deadletters.rows import DeadLetter
 from services.chassis.records import Place, named
 from services.cli.exits import EXIT_CODES, Exit, stop_with
-from services.cli.output import brief, out, print_json, print_pairs, print_table, printable, say
+from services.cli.output import brief, out, print_json, print_pairs, print_table, say
+from services.cli.printable import printable
 from services.cli.serve import composed, known
 
 app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)

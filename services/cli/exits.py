@@ -4,6 +4,8 @@ import sys
 from enum import IntEnum
 from typing import NoReturn
 
+from services.cli.printable import printable_lines
+
 
 class Exit(IntEnum):
     """What a command's exit code says. Scripts rely on them: none changes its meaning."""
@@ -31,5 +33,5 @@ EXIT_CODES = "\n\n".join(
 
 def stop_with(code: Exit, message: str) -> NoReturn:
     """End the command: the message for a person goes to standard error."""
-    print(f"neuroweaver: {message}", file=sys.stderr)
+    print(f"neuroweaver: {printable_lines(message)}", file=sys.stderr)
     raise SystemExit(int(code))

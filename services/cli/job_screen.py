@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from services.cli.edge import StreamEvent
-from services.cli.output import printable
+from services.cli.printable import printable
 from services.orchestrator.views import JobView, StepProgress, StepStatus
 
 SIGNS: dict[StepStatus, tuple[str, str]] = {

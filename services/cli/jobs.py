@@ -15,7 +15,8 @@ from services.cli.edge import Edge, Refused
 from services.cli.exits import EXIT_CODES, Exit, stop_with
 from services.cli.job_file import NoRequest, read_request
 from services.cli.job_screen import SIGNS, screen, show
-from services.cli.output import err, out, print_json, print_pairs, print_table, printable, say
+from services.cli.output import err, out, print_json, print_pairs, print_table, say
+from services.cli.printable import printable
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
 from services.orchestrator.domain.state import Status

@@ -11,7 +11,7 @@ import typer
 from services.chassis.artifacts import ArtifactCorrupt, ArtifactStore
 from services.cli.edge import Edge, Refused
 from services.cli.exits import EXIT_CODES, Exit, stop_with
-from services.cli.output import out, print_json, print_pairs, print_table, say
+from services.cli.output import print_json, print_pairs, print_table, print_text, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
 from services.registry.views import VersionPage, VersionView
@@ -103,7 +103,7 @@ def try_model(
     if json:
         print_json({"id": version.id, "text": question, "answer": reply})
     else:
-        out.print(reply, markup=False, highlight=False, soft_wrap=True)
+        print_text(reply)
 
 
 def _find(edge: Edge, model_id: str) -> VersionView:

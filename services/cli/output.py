@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from services.cli.printable import printable, printable_lines
+
 _ANY: TypeAdapter[object] = TypeAdapter(object)
 
 _FOLDED = 30
@@ -20,14 +22,14 @@ err = Console(stderr=True)
 """Standard error: progress and remarks."""
 
 
-def printable(text: str) -> str:
-    """Text of others in which nothing steers the reader's terminal."""
-    return "".join(sign if sign.isprintable() or sign == "\t" else ascii(sign)[1:-1] for sign in text)
-
-
 def say(text: str) -> None:
     """A line about what is being done, beside the result."""
-    err.print(f"[dim]{escape(text)}[/dim]", highlight=False, soft_wrap=True)
+    err.print(f"[dim]{escape(printable(text))}[/dim]", highlight=False, soft_wrap=True)
+
+
+def print_text(text: str) -> None:
+    """Text of others, its lines kept."""
+    out.print(printable_lines(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_line(text: str = "") -> None:
@@ -45,7 +47,7 @@ def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
     known = [(name, value) for name, value in pairs if value is not None]
     width = max((len(name) for name, _ in known), default=0) + 2
     for name, value in known:
-        out.print(f"{name:<{width}}{value}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"{name:<{width}}{printable(str(value))}", markup=False, highlight=False, soft_wrap=True)
 
 
 def brief(text: str, limit: int) -> str:
@@ -70,7 +72,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in cells:
-            table.add_row(*map(escape, row))
+            table.add_row(*(escape(printable_lines(cell)) for cell in row))
         out.print(table, soft_wrap=False)
     else:
         if title:
@@ -78,7 +80,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
         for number, row in enumerate(cells):
             if number:
                 out.print()
-            print_pairs((name, printable(cell)) for name, cell in zip(columns, row, strict=True) if cell)
+            print_pairs((name, cell) for name, cell in zip(columns, row, strict=True) if cell)
 
 
 def _fits(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:

@@ -18,7 +18,8 @@ from services.chassis.replay.restore import Acceptance, restore
 from services.chassis.replay.row import rebuild_row, row_ref
 from services.chassis.replay.status import ProjectionStatus, status
 from services.cli.exits import EXIT_CODES, Exit
-from services.cli.output import err, out, print_json, print_line, print_table, printable, say
+from services.cli.output import err, out, print_json, print_line, print_table, say
+from services.cli.printable import printable
 from services.cli.serve import composed, known
 
 app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)

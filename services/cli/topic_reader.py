@@ -10,7 +10,7 @@ from schemas.reasons import Reason
 from services.chassis import log
 from services.chassis.cluster import Cluster
 from services.chassis.records import appended_at, name_shown
-from services.cli.output import printable
+from services.cli.printable import printable
 from services.cli.settings import CliSettings
 from services.cli.stack import broker
 

@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
-from schemas.base import NAME_PATTERN
 from schemas.jobs import StepFault, StepResult
 from services.chassis.executor.attempts import AttemptState
 from services.chassis.http import API
 from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.runtime import Runtime
+from services.chassis.web.parameters import NameInPath
 from services.feedback.queries import attempts_of
 
 
@@ -31,7 +31,7 @@ def router(runtime: Runtime) -> APIRouter:
 
     @api.get("/{job_id}", summary="What judges found for a job", responses={404: {"model": ProblemDocument}})
     async def shown(
-        job_id: Annotated[str, Path(pattern=NAME_PATTERN, description="The job's id.")],
+        job_id: Annotated[NameInPath, Path(description="The job's id.")],
     ) -> list[FeedbackView]:
         """Every attempt at the job's label and score steps, the earliest first."""
         attempts = await attempts_of(runtime.engine, job_id)

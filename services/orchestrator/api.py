@@ -7,9 +7,8 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from schemas.attributes import ATTRIBUTE_LIMIT
 from schemas.base import Storable, Strict
 from schemas.envelope import REQUEST_BYTES, Event
 from schemas.reasons import Reason
@@ -19,6 +18,7 @@ from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.publisher import BrokerAway, outside_event
 from services.chassis.runtime import Runtime
 from services.chassis.web.beside import beside_the_loop
+from services.chassis.web.parameters import Cursor, Text, no_folder
 from services.orchestrator.domain.content import content_digest
 from services.orchestrator.domain.state import ENDED, Status
 from services.orchestrator.domain.validation import Refused, examine
@@ -30,7 +30,6 @@ from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.views import JobDetail, JobPage, JobProgress, JobView
 from services.orchestrator.watching import wait_for
 
-Text = Annotated[str, Field(min_length=1, max_length=ATTRIBUTE_LIMIT, pattern=r"^[^\x00]+$")]
 _RETRY = {"Retry-After": "2"}
 _BODY = {
     "requestBody": {
@@ -57,7 +56,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
     api = APIRouter(prefix="/training", tags=["training"])
     jobs = JobQueries(runtime.engine)
 
-    async def find(job_id: Annotated[Text, Path(description="The job's id.")]) -> JobRow:
+    async def find(job_id: Annotated[Text, AfterValidator(no_folder), Path(description="The job's id.")]) -> JobRow:
         row = await jobs.find(job_id)
         if row is None:
             raise Problem(404, "Not found", f"no job {job_id!r} was requested; GET {API}/training lists those that were")
@@ -120,7 +119,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         requester: Annotated[Text | None, Query(description="Only jobs of this requester.")] = None,
         model: Annotated[Text | None, Query(description="Only jobs for this model.")] = None,
         limit: Annotated[int, Query(ge=1, le=200, description="Jobs on a page at most.")] = 50,
-        cursor: Annotated[Text | None, Query(description="`next` of the page before; with the same filters.")] = None,
+        cursor: Annotated[Cursor | None, Query(description="`next` of the page before; with the same filters.")] = None,
     ) -> JobPage:
         """Pages stay whole while jobs are added: a job is on one page only."""
         return job_page(await jobs.page(Filters(status, requester, model), limit, cursor))

@@ -8,7 +8,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.progress import StepProgressed
-from services.chassis.paging import make_cursor, read_cursor
+from services.chassis.paging import make_cursor, moment, read_cursor
 from services.orchestrator.domain.state import JobState, Status
 
 _FIND = text("SELECT CAST(state AS text), sequence, updated_at FROM job WHERE key = :job_id")
@@ -100,7 +100,7 @@ class JobQueries:
         conditions = ["requested_at IS NOT NULL", *(_FILTERS[name] for name in given)]
         place: dict[str, object] = {}
         if cursor is not None:
-            at, key = read_cursor(cursor, filters.query, (_time, str))
+            at, key = read_cursor(cursor, filters.query, (moment, str))
             place = {"before_at": at, "before_key": key}
             conditions.append(_BEHIND)
         statement = text(_PAGE.format(conditions=" AND ".join(conditions)))
@@ -111,7 +111,3 @@ class JobQueries:
             return Page(rows, None)
         last = rows[limit - 1]
         return Page(rows[:limit], make_cursor(filters.query, [last["requested_at"].isoformat(), last["key"]]))
-
-
-def _time(value: str) -> datetime:
-    return datetime.fromisoformat(value).astimezone(UTC)

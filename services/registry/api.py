@@ -3,19 +3,20 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
-from pydantic import Field
+from pydantic import AfterValidator
 
 from schemas.base import Name
 from schemas.reasons import Reason
 from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.runtime import Runtime
+from services.chassis.web.parameters import Cursor, LongText, NameInPath, Text, no_folder
 from services.registry.domain.models import ModelState, model_ref, promote
 from services.registry.queries import Filters, ModelQueries, ModelRow, VersionRow
 from services.registry.views import AliasesView, AliasTarget, VersionPage, VersionView
 
-Text = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^[^\x00]+$")]
 ModelId = Annotated[
     str,
+    AfterValidator(no_folder),
     Path(
         pattern=r"^[A-Za-z0-9._-]{1,128}(@[A-Za-z0-9._-]{1,128})?$",
         description="`name` (its highest version), `name@version` or `name@alias`.",
@@ -57,11 +58,13 @@ def router(runtime: Runtime) -> APIRouter:
         name: Annotated[Name | None, Query(description="Only versions of this model.")] = None,
         alias: Annotated[Name | None, Query(description="Only versions that this alias names.")] = None,
         job_id: Annotated[Text | None, Query(description="Only versions that this job made.")] = None,
-        requester: Annotated[Text | None, Query(description="Only versions whose job this requester asked for.")] = None,
-        base_model: Annotated[Text | None, Query(description="Only versions of this base model.")] = None,
+        requester: Annotated[
+            LongText | None, Query(description="Only versions whose job this requester asked for.")
+        ] = None,
+        base_model: Annotated[LongText | None, Query(description="Only versions of this base model.")] = None,
         dataset_sha256: Annotated[Text | None, Query(description="Only versions made from this data set.")] = None,
         limit: Annotated[int, Query(ge=1, le=200, description="Versions on a page at most.")] = 50,
-        cursor: Annotated[Text | None, Query(description="`next` of the page before; with the same filters.")] = None,
+        cursor: Annotated[Cursor | None, Query(description="`next` of the page before; with the same filters.")] = None,
     ) -> VersionPage:
         """Pages stay whole while versions are added. An item has everything that GET /models/{model_id} shows."""
         filters = Filters(name, alias, job_id, requester, base_model, dataset_sha256)
@@ -73,7 +76,7 @@ def router(runtime: Runtime) -> APIRouter:
         return VersionView.of(await version(model_id))
 
     @api.get("/{name}/aliases", summary="A model's aliases and their history", responses=_problems(404, 422))
-    async def aliases(name: Name, response: Response) -> AliasesView:
+    async def aliases(name: NameInPath, response: Response) -> AliasesView:
         """The ETag is what PUT takes as If-Match."""
         row = await model(name)
         response.headers["ETag"] = _etag(row.sequence)
@@ -81,8 +84,8 @@ def router(runtime: Runtime) -> APIRouter:
 
     @api.put("/{name}/aliases/{alias}", summary="Move an alias to a version", responses=_problems(404, 412, 422))
     async def move(
-        name: Name,
-        alias: Name,
+        name: NameInPath,
+        alias: NameInPath,
         target: AliasTarget,
         response: Response,
         if_match: Annotated[str | None, Header(description="ETag of GET .../aliases: refuse if it changed since.")] = None,

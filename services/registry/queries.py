@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.models import ModelRegistered
-from services.chassis.paging import make_cursor, read_cursor
+from services.chassis.paging import make_cursor, moment, read_cursor
 from services.registry.domain.models import ModelState
 
 _VERSION = """SELECT r.key, r.registered_at, CAST(r.state->'registered' AS text) AS registered,
@@ -101,7 +101,7 @@ class ModelQueries:
         conditions = ["r.registered_at IS NOT NULL", *(_FILTERS[name] for name in given)]
         place: dict[str, object] = {}
         if cursor is not None:
-            at, key = read_cursor(cursor, filters.query, (_time, str))
+            at, key = read_cursor(cursor, filters.query, (moment, str))
             place = {"before_at": at, "before_key": key}
             conditions.append(_BEHIND)
         statement = text(_PAGE.format(conditions=" AND ".join(conditions)))
@@ -118,7 +118,3 @@ class ModelQueries:
 def _version(row: RowMapping) -> VersionRow:
     registered = ModelRegistered.model_validate_json(row["registered"])
     return VersionRow(registered, row["registered_at"], tuple(row["aliases"]))
-
-
-def _time(value: str) -> datetime:
-    return datetime.fromisoformat(value).astimezone(UTC)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -13,10 +13,7 @@ from services.chassis.deadletters.listing import LetterFilter, ListedLetter, pag
 from services.chassis.deadletters.rows import DeadLetter, LetterState
 from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.records import Place, named
-
-TopicName = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="As Kafka allows it.")]
-Number = Annotated[int, Path(ge=0, lt=2**31, description="Of the partition.")]
-Offset = Annotated[int, Path(ge=0, lt=2**63, description="Of the record.")]
+from services.chassis.web.parameters import OffsetInPath, PartitionInPath, TopicInPath
 
 
 class LetterList(Strict):
@@ -50,7 +47,7 @@ def dead_letter_router(engine: AsyncEngine, handling: Handling) -> APIRouter:
         return LetterList(service=service, counts=counts, dead_letters=tuple(found.letters), next=found.next)
 
     @router.get(path, responses={404: refusals[404]}, summary="One dead letter, with its bytes and where it failed")
-    async def show_one(topic: TopicName, partition: Number, offset: Offset) -> DeadLetter:
+    async def show_one(topic: TopicInPath, partition: PartitionInPath, offset: OffsetInPath) -> DeadLetter:
         place = (topic, partition, offset)
         async with engine.connect() as connection:
             found = await rows.show(connection, place)
@@ -59,7 +56,7 @@ def dead_letter_router(engine: AsyncEngine, handling: Handling) -> APIRouter:
         return found
 
     @router.post(path + "/retry", responses=refusals, summary="Handle it again, then what is parked behind it, in order")
-    async def try_again(topic: TopicName, partition: Number, offset: Offset) -> Retried:
+    async def try_again(topic: TopicInPath, partition: PartitionInPath, offset: OffsetInPath) -> Retried:
         place = (topic, partition, offset)
         try:
             return await retry(engine, handling, place)
@@ -69,7 +66,9 @@ def dead_letter_router(engine: AsyncEngine, handling: Handling) -> APIRouter:
             raise Problem(409, "Not now", str(error)) from error
 
     @router.post(path + "/discard", responses=refusals, summary="Give it up for ever; what is parked behind it goes on")
-    async def give_up(topic: TopicName, partition: Number, offset: Offset, request: DiscardRequest) -> Retried:
+    async def give_up(
+        topic: TopicInPath, partition: PartitionInPath, offset: OffsetInPath, request: DiscardRequest
+    ) -> Retried:
         place = (topic, partition, offset)
         try:
             return await discard(engine, handling, place, request.reason, request.discarded_by)

@@ -6,11 +6,12 @@ from fastapi import APIRouter
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from schemas.base import Strict
+from schemas.base import Storable, Strict
 from services.chassis.partitions.listing import PartitionView, listed
 from services.chassis.partitions.reading import Reading
 from services.chassis.partitions.stepping import CannotStepOver, NotStanding, SteppedOver, step_over
 from services.chassis.problem import Problem, ProblemDocument
+from services.chassis.web.parameters import PartitionInPath, TopicInPath
 
 
 class PartitionList(Strict):
@@ -23,8 +24,8 @@ class PartitionList(Strict):
 class StepOverRequest(Strict):
     """Why, and who says so."""
 
-    reason: str = Field(min_length=1, max_length=2000, description="Why the service goes on; recorded for ever.")
-    by: str = Field(min_length=1, max_length=256, description="Who lets it go on.")
+    reason: Storable = Field(min_length=1, max_length=2000, description="Why the service goes on; recorded for ever.")
+    by: Storable = Field(min_length=1, max_length=256, description="Who lets it go on.")
 
 
 def partition_router(engine: AsyncEngine, reading: Reading) -> APIRouter:
@@ -38,7 +39,7 @@ def partition_router(engine: AsyncEngine, reading: Reading) -> APIRouter:
         return PartitionList(service=service, partitions=tuple(await listed(engine, reading)))
 
     @router.post("/{topic}/{partition}/step-over", responses=refusals, summary="Go on behind what a partition stands at")
-    async def step(topic: str, partition: int, request: StepOverRequest) -> SteppedOver:
+    async def step(topic: TopicInPath, partition: PartitionInPath, request: StepOverRequest) -> SteppedOver:
         """The reason is a fact on `neuroweaver.discards`, which every replay honours."""
         try:
             return await step_over(engine, reading, (topic, partition), request.reason, request.by)

@@ -4,9 +4,9 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import Field, StrictBool
 
-from schemas.base import Frozen
+from schemas.base import Frozen, Storable, Strict
 from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.replay.background import Replay, Replays
 from services.chassis.replay.checks import Refused
@@ -16,17 +16,21 @@ from services.chassis.replay.runs import Busy
 from services.chassis.replay.status import ProjectionStatus, status
 
 
-class ReplayRequest(Frozen):
+class ReplayRequest(Strict):
     """What to verify or rebuild."""
 
-    accept_incomplete: bool = Field(default=False, description="Go on although the log has lost its first records.")
+    accept_incomplete: StrictBool = Field(default=False, description="Go on although the log has lost its first records.")
 
 
 class RebuildRequest(ReplayRequest):
     """A whole projection, or one row of it."""
 
-    key: str | None = Field(default=None, description="Only the row of this key, such as a job's id.")
-    table: str | None = Field(default=None, description="Table of that row; may be left out where there is only one.")
+    key: Storable | None = Field(
+        default=None, min_length=1, max_length=2000, description="Only the row of this key, such as a job's id."
+    )
+    table: Storable | None = Field(
+        default=None, max_length=128, description="Table of that row; may be left out where there is only one."
+    )
 
 
 class Dropped(Frozen):

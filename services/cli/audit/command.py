@@ -29,7 +29,8 @@ from services.cli.audit.verdict import against_log as compared
 from services.cli.audit.verification import verdict_of, verify_all
 from services.cli.audit.window import KEPT, NoMoment, NoWindow, Window, moment, records
 from services.cli.exits import EXIT_CODES, Exit, stop_with
-from services.cli.output import err, print_json, print_line, print_table, printable, say
+from services.cli.output import err, print_json, print_line, print_table, say
+from services.cli.printable import printable
 from services.cli.projections import AcceptIncomplete, Json, print_comparison, projections
 from services.cli.settings import CliSettings
 from services.cli.stack import broker

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from services.cli.edge import StreamEvent
 from services.cli.job_screen import LiveScreen, PlainScreen, numbers, screen, show
-from services.cli.output import printable
+from services.cli.printable import printable
 from services.orchestrator.domain.state import JobState
 from services.orchestrator.queries import JobRow
 from services.orchestrator.rendering import job_progress, job_view

@@ -39,7 +39,9 @@ def test_a_name_that_merely_leads_here_is_refused_for_reads_too(host: str, metho
     assert status(method, {**WRITE, "host": host}) == 421
 
 
-@pytest.mark.parametrize("host", ["", "a b", "user@127.0.0.1", "127.0.0.1:port", "http://127.0.0.1", "[::1", "127.0.0.1:8001:1"])
+@pytest.mark.parametrize(
+    "host", ["", "a b", "user@127.0.0.1", "127.0.0.1:port", "http://127.0.0.1", "[::1", "127.0.0.1:8001:1"]
+)
 def test_a_host_that_is_none_is_refused(host: str) -> None:
     assert status("GET", {"host": host}) == 400
     assert status("GET", {}) == 400

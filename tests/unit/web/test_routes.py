@@ -1,17 +1,21 @@
 """What every route does alike: known parameters only, HEAD like GET, refusals that say what would do, and no new time series."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
+from pydantic import TypeAdapter
 
 from services.chassis.metrics import REGISTRY
+from services.chassis.paging import make_cursor, moment, read_cursor
+from services.chassis.problem import Problem
+from services.chassis.web.parameters import Cursor
+from services.orchestrator.domain.validation import Examined, Refused, examine
 from tests.unit.web.asking import JSON, all_services, ask, problem
 
-READS = [
-    path.removeprefix("/api/v1") for path, found in all_services().openapi()["paths"].items() if "get" in found
-]
+READS = [path.removeprefix("/api/v1") for path, found in all_services().openapi()["paths"].items() if "get" in found]
 
 
 async def test_a_scanner_makes_no_time_series() -> None:
@@ -23,7 +27,7 @@ async def test_a_scanner_makes_no_time_series() -> None:
 
     await scan(0)
     before = generate_latest(REGISTRY).count(b"\n")
-    for number in range(1, 500):
+    for number in range(1, 100):
         await scan(number)
     assert generate_latest(REGISTRY).count(b"\n") == before
 
@@ -98,3 +102,46 @@ async def test_what_no_database_could_be_asked_is_refused_before_one_is_asked(me
 async def test_many_requests_at_once_are_all_answered() -> None:
     answers = await asyncio.gather(*(ask("GET", "/health") for _ in range(50)))
     assert {answer.status_code for answer in answers} == {200}
+
+
+def test_every_refusal_is_documented_as_what_it_is() -> None:
+    document = all_services().openapi()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            refusals = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
+            assert {"421", "422", "500", "503"} <= refusals.keys()
+            assert method == "get" or {"403", "413", "415"} <= refusals.keys()
+            for status, answer in refusals.items():
+                kinds = ["application/json" if (status, path[7:14]) == ("503", "/health") else "application/problem+json"]
+                assert list(answer["content"]) == kinds or path.endswith(("/health", "/health/detailed")), (path, status)
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_a_cursor_may_be_as_long_as_the_longest_key_makes_it_and_holds_nothing_that_no_database_keeps() -> None:
+    query = {"status": None}
+    cursor = make_cursor(query, ["2026-01-01T00:00:00+00:00", "\N{GRINNING FACE}" * 256])
+    TypeAdapter(Cursor).validate_python(cursor)
+    assert read_cursor(cursor, query, (moment, str))[1] == "\N{GRINNING FACE}" * 256
+    for at, key in (
+        ("0001-01-01T00:00:00+14:00", "a"),
+        ("9999-12-31T23:59:59-01:00", "a"),
+        ("2026-01-01T00:00:00+00:00", "\ud800"),
+    ):
+        with pytest.raises(Problem, match="no cursor of this list"):
+            read_cursor(make_cursor(query, [at, key]), query, (moment, str))
+
+
+def test_true_is_no_number_of_a_request() -> None:
+    whole = {"job_id": "j", "requester": "r", "base_model": "b", "dataset": {"reference": "d"}, "register_as": "m"}
+    parts: dict[str, dict[str, Any]] = {
+        "training.optimiser.steps": {"training": {"optimiser": {"steps": True}}},
+        "training.optimiser.learning_rate": {"training": {"optimiser": {"learning_rate": True}}},
+        "sampling.n": {"sampling": {"n": True}},
+        "priority": {"priority": False},
+    }
+    for field, part in parts.items():
+        examined = examine({**whole, **part}, (), datetime.now(UTC))
+        assert isinstance(examined, Refused)
+        assert [reason.field for reason in examined.reasons] == [field]
+        assert "true and false are none" in examined.reasons[0].message
+    assert isinstance(examine({**whole, "training": {"optimiser": {"steps": 5}}}, (), datetime.now(UTC)), Examined)

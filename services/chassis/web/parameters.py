@@ -1,0 +1,33 @@
+"""What paths and queries may hold: nothing that a database cannot be asked for, and no name that means a folder in an address."""
+
+from typing import Annotated
+
+from fastapi import Path
+from pydantic import AfterValidator, Field
+
+from schemas.attributes import ATTRIBUTE_LIMIT
+from schemas.base import NAME_PATTERN
+
+_FOLDERS = (".", "..")
+
+
+def no_folder(text: str) -> str:
+    """The text. Raises ValueError for what clients take out of an address before they send it."""
+    if text in _FOLDERS:
+        raise ValueError("the name means a folder in an address; use a name with a letter or a digit")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, max_length=ATTRIBUTE_LIMIT, pattern=r"^[^\x00]+$")]
+"""Any text that may be a key."""
+LongText = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^[^\x00]+$")]
+"""Any reference."""
+Cursor = Annotated[str, Field(min_length=1, max_length=8192, pattern=r"^[A-Za-z0-9_-]+$")]
+"""`next` of a page: as long as the longest key makes it, whose every character JSON may spell in twelve."""
+NameInPath = Annotated[str, AfterValidator(no_folder), Path(pattern=NAME_PATTERN)]
+"""A name of ours."""
+TopicInPath = Annotated[
+    str, AfterValidator(no_folder), Path(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="As Kafka allows it.")
+]
+PartitionInPath = Annotated[int, Path(ge=0, lt=2**31, description="Of the topic.")]
+OffsetInPath = Annotated[int, Path(ge=0, lt=2**63, description="Of the record.")]

@@ -1,0 +1,11 @@
+"""Text of others in which nothing steers the reader's terminal; imports nothing, so that every command can afford it."""
+
+
+def printable(text: str) -> str:
+    """The text on one line, with every control character spelt out."""
+    return "".join(sign if sign.isprintable() or sign == "\t" else ascii(sign)[1:-1] for sign in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same with its lines kept."""
+    return "\n".join(map(printable, text.split("\n")))
