@@ -13,6 +13,7 @@ _SAID_ONCE = "OffsetCommit failed"
 """aiokafka says so for each partition; the consumer says it once."""
 _REPEATS_SECONDS = 10.0
 _REMEMBERED = 1000
+_REPEATING = ("aiokafka", "asyncio", "uvicorn")
 _QUIET = ("aiokafka", "faststream", "alembic", "uvicorn.access", "asyncio", "httpx")
 
 
@@ -59,14 +60,15 @@ class _WithoutSecrets(structlog.stdlib.ProcessorFormatter):
 
 
 class _NotAgain(logging.Filter):
-    """aiokafka tries again many times a second while a broker is away, and says so each time: once in a while is enough."""
+    """aiokafka tries again many times a second while a broker is away, and says so each time, as asyncio does of connections that
+    it cannot accept and uvicorn of requests that are no HTTP: once in a while is enough."""
 
     def __init__(self) -> None:
         super().__init__()
         self._said: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith("aiokafka"):
+        if not record.name.startswith(_REPEATING):
             return True
         text = record.getMessage()
         if record.created - self._said.get(text, float("-inf")) < _REPEATS_SECONDS:

@@ -17,6 +17,8 @@ from services.chassis.logging import configure
 from services.chassis.redaction import hide
 from services.chassis.service import Service
 from services.chassis.settings import ServiceSettings
+from services.chassis.web.server import server_config
+from services.chassis.web.settings import HttpSettings
 from services.cli.exits import Exit, stop_with
 from services.cli.listening import listen
 from services.cli.settings import CliSettings
@@ -70,22 +72,16 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-async def serve(services: Sequence[Service], bound: socket.socket) -> None:
+async def serve(services: Sequence[Service], bound: socket.socket, settings: HttpSettings) -> None:
     """Serve until SIGTERM or SIGINT; returns when all services have drained. A second Ctrl-C does not wait for requests."""
     spare_the_collector()
-    config = uvicorn.Config(
-        application(services),
-        log_config=None,
-        access_log=False,
-        lifespan="on",
-        timeout_graceful_shutdown=_HTTP_GRACE_SECONDS,
-    )
+    config = server_config(application(services, settings), settings, graceful_seconds=_HTTP_GRACE_SECONDS)
     await _Server(config).serve(sockets=[bound])
 
 
 def run(service: str) -> None:
     """One service as a process of its own, with settings from the environment; logs go to standard error."""
-    settings = settings_of(service)
+    settings, door = settings_of(service), HttpSettings()
     configure(settings.log_level)
     with listen(settings.http_host, settings.http_port) as bound:
-        asyncio.run(serve([build(service, settings)], bound))
+        asyncio.run(serve([build(service, settings)], bound, door))

@@ -19,6 +19,7 @@ from services.chassis.logging import configure
 from services.chassis.retention.policy import RetentionSettings
 from services.chassis.retention.run import Retention
 from services.chassis.service import Service
+from services.chassis.web.settings import HttpSettings
 from services.cli import serve
 from services.cli.listening import address_of, listen
 from services.cli.output import err, say
@@ -37,18 +38,19 @@ def run(settings: CliSettings, *, bound: bool) -> None:
     os.umask(0o077)  # logs and artifacts hold what jobs read: they are their owner's
     if bound:
         threading.Thread(target=_end_with_input, daemon=True).start()
+    door = HttpSettings()
     if state.owner(settings.home) is not None:
         raise state.StackBusy(settings.home)
     state.make_home(settings.home)
     log = open_log(log_of(settings))
     configure(settings.log_level, log)
     with log, listen(settings.http_host, settings.http_port) as listening, running(settings, say) as stack:
-        asyncio.run(_run_services(stack, listening))
+        asyncio.run(_run_services(stack, listening, door))
         say("services have drained; stopping the servers")
     say("stopped")
 
 
-async def _run_services(stack: DevStack, listening: socket.socket) -> None:
+async def _run_services(stack: DevStack, listening: socket.socket, door: HttpSettings) -> None:
     changes = await topics.apply(stack.cluster)
     for change in changes:
         if change.action == "conflict":
@@ -62,7 +64,7 @@ async def _run_services(stack: DevStack, listening: socket.socket) -> None:
     removing = asyncio.create_task(retention.run(ending))
     watching = asyncio.create_task(_watch(stack, services))
     announcing = asyncio.create_task(_announce(stack, services, address_of(listening)))
-    await serve.serve(services, listening)
+    await serve.serve(services, listening, door)
     for task in (announcing, watching):
         task.cancel()
     ending.set()

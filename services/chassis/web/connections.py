@@ -1,0 +1,80 @@
+"""How many connections a server holds, and which of them it gives up when somebody else comes.
+
+A caller that trickles its request, or keeps a connection without one, costs a place for as long as it likes; so does a stream
+that is read. When all places are taken, the one that has waited longest for its caller makes room: whoever sends a whole request
+is answered, also while a thousand others do not. Where every place is at work, a few more are kept for questions about health.
+"""
+
+import asyncio
+from collections import Counter
+from typing import Literal, Protocol
+
+from services.chassis import metrics
+from services.chassis.logging import get_logger
+
+Cause = Literal["slow header", "slow body", "unread answer", "made room", "no room"]
+_log = get_logger(__name__)
+_SAID_SECONDS = 10.0
+SPARE = 16
+"""Places beyond the limit, for health and metrics."""
+
+
+class Connection(Protocol):
+    """What is known of a connection here."""
+
+    def give_up(self) -> None:
+        """Close it at once."""
+
+
+class Connections:
+    """Places of one server. A connection is open, and while it waits for its caller it also stands in line to be given up."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open: set[Connection] = set()
+        self._waiting: dict[Connection, None] = {}
+        self._given_up: Counter[Cause] = Counter()
+        self._telling: asyncio.TimerHandle | None = None
+
+    def admit(self, connection: Connection) -> Literal["all", "health only", "nothing"]:
+        """What a new connection may ask for; one that waits for its caller may be given up for it."""
+        if len(self._open) >= self._limit and self._waiting:
+            oldest = next(iter(self._waiting))
+            self.gone(oldest)
+            self.note("made room")
+            oldest.give_up()
+        if len(self._open) >= self._limit + SPARE:
+            self.note("no room")
+            return "nothing"
+        full = len(self._open) >= self._limit
+        self._open.add(connection)
+        return "health only" if full else "all"
+
+    def waits(self, connection: Connection) -> None:
+        """It waits for its caller, unless it is gone."""
+        if connection in self._open:
+            self._waiting.setdefault(connection)
+
+    def works(self, connection: Connection) -> None:
+        """Its caller waits for us."""
+        self._waiting.pop(connection, None)
+
+    def gone(self, connection: Connection) -> None:
+        """It is closed, or about to be."""
+        self._open.discard(connection)
+        self._waiting.pop(connection, None)
+
+    def note(self, cause: Cause) -> None:
+        """Count a connection that was given up; the log hears of all of them together."""
+        metrics.HTTP_GIVEN_UP.labels(cause).inc()
+        self._given_up[cause] += 1
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(_SAID_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        _log.warning("http connections given up", open=len(self._open), limit=self._limit, **self._said())
+        self._given_up.clear()
+        self._telling = None
+
+    def _said(self) -> dict[str, int]:
+        return {cause.replace(" ", "_"): number for cause, number in self._given_up.items()}
