@@ -12,9 +12,9 @@ from services.chassis.web.settings import HttpSettings
 
 _log = get_logger(__name__)
 _WANTED_FILES = 65_536
-_BACKLOG = 128
-"""asyncio accepts so many at once before it looks at any of them."""
-_OTHER_FILES = 256
+_BACKLOG = 64
+"""asyncio accepts so many at once, and some three times as many before it looks at the first of them."""
+_OTHER_FILES = 320
 """For Kafka, PostgreSQL, children, files, and what was accepted and not looked at."""
 _LEAST = 16
 _HEADERS = [

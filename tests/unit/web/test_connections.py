@@ -184,7 +184,7 @@ async def test_with_every_place_at_work_health_is_answered_and_the_rest_is_told_
 
 def test_connections_stay_below_what_the_process_may_open() -> None:
     settings = HttpSettings()
-    assert listening.connections(settings, 1024) == 1024 - 256 - SPARE
+    assert listening.connections(settings, 1024) == 1024 - 320 - SPARE
     assert listening.connections(settings, 65_536) == settings.http_connections
     assert listening.connections(settings, 100) == 16
 
