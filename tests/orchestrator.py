@@ -27,6 +27,8 @@ from services.chassis.publisher import make_producer, outside_event
 from services.chassis.records import Logged
 from services.chassis.runtime import Runtime
 from services.chassis.service import Service, assemble
+from services.chassis.web.server import server_config
+from services.chassis.web.settings import HttpSettings
 from services.orchestrator.api import router
 from services.orchestrator.domain.job import JobDomain
 from services.orchestrator.effects import JobEffects
@@ -91,9 +93,8 @@ class Orchestrator:
     async def running(self, *, ready: bool = True) -> AsyncIterator["Orchestrator"]:
         """Served over HTTP, and ready unless told otherwise."""
         service = self.service()
-        config = uvicorn.Config(
-            application([service]), port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=2
-        )  # fmt: skip
+        config = server_config(application([service]), HttpSettings(), graceful_seconds=2)
+        config.port = 0
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())
         try:

@@ -25,6 +25,8 @@ from services.chassis.http import application
 from services.chassis.publisher import make_producer
 from services.chassis.runtime import Runtime
 from services.chassis.service import Service, assemble
+from services.chassis.web.server import server_config
+from services.chassis.web.settings import HttpSettings
 from services.registry.api import router
 from services.registry.domain.models import RegistryDomain
 from services.registry.register import Registrar
@@ -88,7 +90,9 @@ class Registry:
     async def running(self) -> AsyncIterator["Registry"]:
         """The registry behind real HTTP, ready."""
         service = self.service()
-        server = uvicorn.Server(uvicorn.Config(application([service]), port=0, log_config=None, lifespan="on"))
+        config = server_config(application([service]), HttpSettings(), graceful_seconds=2)
+        config.port = 0
+        server = uvicorn.Server(config)
         consumer = await tail(self.settings.kafka_bootstrap, JOBS.name, MODELS.name)
         listening = asyncio.create_task(self._listen(consumer))
         serving = asyncio.create_task(server.serve())
