@@ -21,6 +21,7 @@ from services.chassis.web.document import complete
 from services.chassis.web.faults import Faults
 from services.chassis.web.heads import Heads
 from services.chassis.web.measure import Measure
+from services.chassis.web.pages import add_pages
 from services.chassis.web.query import KnownQueries
 from services.chassis.web.settings import HttpSettings
 
@@ -44,12 +45,14 @@ def application(services: Sequence[Service], settings: HttpSettings | None = Non
         summary="Turns one event into a better language model, and proves how it came about.",
         version="1",
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     known = Depends(KnownQueries(app, API))
     app.include_router(probes.router([service.health for service in services]), prefix=API, dependencies=[known])
     for service in services:
         app.include_router(service.router, prefix=API, dependencies=[known, Depends(_migrated(service.health))])
+    add_pages(app, API, [service.name for service in services])
     limits = {API + path: limit for service in services for path, limit in service.body_limits.items()}
     app.add_middleware(Bodies, limits=limits)
     app.add_middleware(Heads)

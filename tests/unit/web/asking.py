@@ -37,13 +37,12 @@ async def ask(
     content: bytes | AsyncIterable[bytes] | None = None,
     headers: Mapping[str, str] | None = None,
     app: FastAPI | None = None,
+    below: str = API,
 ) -> httpx.Response:
     """The answer to a request of a program on this machine."""
     transport = httpx.ASGITransport(app or all_services())
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001") as client:
-        return await client.request(
-            method, path if path.startswith("/docs") else API + path, content=content, headers=headers
-        )
+        return await client.request(method, below + path, content=content, headers=headers)
 
 
 def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
