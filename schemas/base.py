@@ -1,5 +1,6 @@
 """Why: one frozen base for everything on the wire, so that a decoded fact can never be edited in place."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar
 
@@ -11,6 +12,7 @@ NAME_PATTERN = r"^[A-Za-z0-9._-]{1,128}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
+_NUMBER = re.compile(r"\s*[+-]?[0-9.]+([eE][+-]?[0-9]+)?\s*")
 FIRST_YEAR, LAST_YEAR = 1970, 9998
 """Times outside are none: what lies at the ends of the calendar comes back from databases as infinity, or not at all."""
 
@@ -26,7 +28,14 @@ def in_calendar(time: datetime) -> datetime:
     return time
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(in_calendar)]
+def no_number(value: object) -> object:
+    """The value. Raises ValueError for a number, which could be seconds or milliseconds since any time."""
+    if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
+        raise ValueError("a number is no time; write it with its zone, for example 2030-01-31T12:00:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(no_number), AfterValidator(in_calendar)]
 """A time with its zone, within the years that everybody can keep and give back."""
 
 

@@ -56,7 +56,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
     api = APIRouter(prefix="/training", tags=["training"])
     jobs = JobQueries(runtime.engine)
 
-    async def find(job_id: Annotated[Text, AfterValidator(no_folder), Path(description="The job's id.")]) -> JobRow:
+    async def find(job_id: Annotated[Text, Path(description="The job's id."), AfterValidator(no_folder)]) -> JobRow:
         row = await jobs.find(job_id)
         if row is None:
             raise Problem(404, "Not found", f"no job {job_id!r} was requested; GET {API}/training lists those that were")

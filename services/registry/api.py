@@ -16,11 +16,11 @@ from services.registry.views import AliasesView, AliasTarget, VersionPage, Versi
 
 ModelId = Annotated[
     str,
-    AfterValidator(no_folder),
     Path(
         pattern=r"^[A-Za-z0-9._-]{1,128}(@[A-Za-z0-9._-]{1,128})?$",
         description="`name` (its highest version), `name@version` or `name@alias`.",
     ),
+    AfterValidator(no_folder),
 ]
 
 

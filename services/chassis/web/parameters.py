@@ -24,10 +24,10 @@ LongText = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^[^\x00
 """Any reference."""
 Cursor = Annotated[str, Field(min_length=1, max_length=8192, pattern=r"^[A-Za-z0-9_-]+$")]
 """`next` of a page: as long as the longest key makes it, whose every character JSON may spell in twelve."""
-NameInPath = Annotated[str, AfterValidator(no_folder), Path(pattern=NAME_PATTERN)]
+NameInPath = Annotated[str, Path(pattern=NAME_PATTERN), AfterValidator(no_folder)]
 """A name of ours."""
 TopicInPath = Annotated[
-    str, AfterValidator(no_folder), Path(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="As Kafka allows it.")
+    str, Path(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="As Kafka allows it."), AfterValidator(no_folder)
 ]
 PartitionInPath = Annotated[int, Path(ge=0, lt=2**31, description="Of the topic.")]
 OffsetInPath = Annotated[int, Path(ge=0, lt=2**63, description="Of the record.")]

@@ -73,6 +73,8 @@ async def test_a_method_that_is_not_answered_is_told_which_are() -> None:
         ("GET", "/dead-letters/orchestrator/neuroweaver.jobs/0/9223372036854775808"),
         ("GET", "/dead-letters/orchestrator?since=0001-01-01T00:00:00%2B14:00"),
         ("GET", "/dead-letters/orchestrator?until=9999-12-31T23:59:59-14:00"),
+        ("GET", "/dead-letters/orchestrator?until=0.5"),
+        ("GET", "/dead-letters/orchestrator?since=1700000000"),
         ("GET", "/dead-letters/orchestrator?key=%00"),
         ("GET", "/dead-letters/orchestrator?after=neuroweaver.jobs:0:9223372036854775808"),
         ("GET", "/dead-letters/orchestrator?limit=99999999999999999999"),
