@@ -58,8 +58,6 @@ async def whole_run(
     await command("up", "--detach")
     try:
         http = json.loads(await command("status", "--json"))["http"]
-        await command("status")
-        await command("doctor")
         async with httpx.AsyncClient(base_url=f"{http}/api/v1/", timeout=60) as client:
             started = await client.post("training/start", json=request)
             assert started.status_code == 202, started.text
@@ -68,7 +66,7 @@ async def whole_run(
             async def failed() -> bool:
                 return bool((await client.get(job)).json().get("status") == "failed")
 
-            await until(failed, seconds=120)
+            await asyncio.gather(command("status"), command("doctor"), until(failed, seconds=120))
             for path in (job, *_ANSWERS):
                 said.texts[path] = (await client.get(path)).text
             said.texts["metrics"] = (await client.get(f"{http}/metrics")).text
