@@ -6,7 +6,7 @@ lock waits for everyone who has written to the table; identity values are given 
 is a point where others may go on and where a process may die. A statement that is not known here fails the run.
 
 Statements: `store` (all but `PRUNE_INBOX`), `executor.work` (all), `ticker` (all), `relay` (`_READ`, `_REMOVE`),
-`replay.fence` (all), `replay.shadow.swap` (as `Connection.swap`), `orchestrator.effects`.
+`replay.fence` (all), `replay.shadow.swap` (as `Connection.swap`), `orchestrator.effects`; those of dead letters are in `letters`.
 """
 
 import json
@@ -23,6 +23,7 @@ from services.chassis.identity import rows as identity
 from services.chassis.replay import fence
 from services.chassis.tables import HEADER_COLUMNS
 from services.orchestrator import effects
+from tests.simulation import letters
 from tests.simulation.clock import Clock
 from tests.simulation.rules import SOUND, Rules
 from tests.simulation.turns import turn
@@ -73,6 +74,8 @@ class Database:
             if connection.lost:
                 raise ConnectionLost("the session is gone")
             connection.commit()
+            if connection.answer_lost:
+                raise TimeoutError
         finally:
             connection.roll_back()
             self.open.remove(connection)
@@ -116,6 +119,12 @@ class Result:
     def first(self) -> Any:
         return self._rows[0] if self._rows else None
 
+    def mappings(self) -> "Result":
+        return self
+
+    def one_or_none(self) -> Any:
+        return self.first()
+
     def scalar_one_or_none(self) -> Any:
         return self._rows[0][0] if self._rows else None
 
@@ -128,6 +137,8 @@ class Connection:
         self.lost = False
         self.hangs = False
         """The next statement gets no answer: its time-out has no text."""
+        self.answer_lost = False
+        """What it commits is committed, and nobody is told: the time-out has no text."""
         self._written: dict[tuple[str, Key], Values | None] = {}
         self._held: list[Key] = []
         self._ledger: list[str] = []
@@ -230,6 +241,10 @@ class Connection:
                 raise NotImplementedError(f"the simulation does not know this statement; add it to database.py:\n{text}")
         return Result(result)
 
+    async def scalar(self, statement: Any, parameters: Any = None) -> Any:
+        """The first column of the first row."""
+        return (await self.execute(statement, parameters)).scalar_one_or_none()
+
     async def get_raw_connection(self) -> "Connection":
         """Stands for the driver's connection, too."""
         return self
@@ -255,7 +270,7 @@ class Connection:
             if self._row("position", key) is None:
                 await self._hold(("position", key))
             if self._row("position", key) is None:
-                self._write("position", key, {"next_offset": 0})
+                self._write("position", key, {"next_offset": 0, "withheld": False})
         return []
 
     async def read_positions(self, _: Values) -> list[Any]:
@@ -268,7 +283,7 @@ class Connection:
                 await self._hold(("position", key))
             values = self._row("position", key)
             if values is not None:
-                found.append((*key, values["next_offset"], False))
+                found.append((*key, values["next_offset"], values["withheld"]))
         return found
 
     async def lock_all_positions(self, _: Values) -> list[Any]:
@@ -278,7 +293,8 @@ class Connection:
 
     async def move_positions(self, given: Values) -> list[Any]:
         for topic, number, offset in zip(given["topics"], given["partitions"], given["offsets"], strict=True):
-            self._write("position", (topic, number), {"next_offset": offset})
+            known = self._row("position", (topic, number)) or {"withheld": False}
+            self._write("position", (topic, number), {**known, "next_offset": offset})
         return []
 
     async def insert_inbox(self, given: Values) -> list[Any]:
@@ -463,7 +479,8 @@ class Connection:
         for key, values in shadow.rows("inbox").items():
             self._write("inbox", key, values)
         for partition, offset in positions.items():
-            self._write("position", partition, {"next_offset": offset})
+            known = self._row("position", partition) or {"withheld": False}
+            self._write("position", partition, {**known, "next_offset": offset})
 
 
 def claimable(row: Values, now: Any) -> bool:
@@ -505,6 +522,7 @@ _STATEMENTS: dict[str, _Handler] = {
     work._RELEASE.text: Connection.release,
     work._HOLDS.text: Connection.holds,
     effects._WAKE.text: Connection.nothing,
+    **letters.STATEMENTS,
 }
 
 

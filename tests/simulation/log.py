@@ -7,7 +7,7 @@ from functools import cache
 from aiokafka.partitioner import DefaultPartitioner
 
 from schemas.envelope import Event, encode
-from schemas.topics import JOBS, MODELS, REQUESTS, TOPIC_OF, aggregate_key
+from schemas.topics import DISCARDS, JOBS, MODELS, REQUESTS, TOPIC_OF, aggregate_key
 from services.chassis.cluster import Cluster
 from services.chassis.identity.metadata import FoundLog, FoundTopic
 from services.chassis.log import Range
@@ -16,6 +16,8 @@ from tests.log import HeldRecord
 from tests.simulation.clock import Clock
 
 TOPICS = (REQUESTS, JOBS, MODELS)
+"""What projections are made of."""
+LOGGED = (*TOPICS, DISCARDS)
 
 
 @cache
@@ -31,7 +33,7 @@ class MemoryLog:
     def __init__(self, clock: Clock, chance: random.Random) -> None:
         self._clock, self._chance = clock, chance
         self.partitions: dict[Partition, list[HeldRecord]] = {
-            (topic.name, number): [] for topic in TOPICS for number in range(topic.partitions)
+            (topic.name, number): [] for topic in LOGGED for number in range(topic.partitions)
         }
         self.lying: dict[int, Place] = {}
         """Where events lie that are being handled, by what tells these objects apart."""
@@ -63,6 +65,18 @@ class MemoryLog:
         """As `services.chassis.seeking.which_log`: always the same."""
         numbers = {topic: frozenset(number for name, number in self.partitions if name == topic) for topic in topics}
         return FoundLog("memory", {topic: FoundTopic(topic, found, 1, 1) for topic, found in numbers.items()})
+
+    async def bounds(self, _cluster: Cluster, topics: Iterable[str]) -> dict[Partition, Range]:
+        """As `services.chassis.log.bounds`."""
+        return {partition: (0, end) for partition, end in self.ends(topics).items()}
+
+    async def asked(self, _cluster: Cluster, topics: Iterable[str]) -> FoundLog:
+        """As `services.chassis.identity.metadata.ask_once`."""
+        return await self.which(None, topics)
+
+    def garbage(self, topic: str, key: bytes) -> None:
+        """Add a record that nobody can read."""
+        self.append((topic, self._chance.randrange(self.count(topic))), key, b"\xff no JSON", ())
 
     def ends(self, topics: Iterable[str]) -> dict[Partition, int]:
         """The offset after the last, per partition of `topics`."""

@@ -1,11 +1,12 @@
 """What must hold in every run: checked against the log, the databases and the one checker of histories."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from schemas.envelope import Event
+from schemas.discards import RecordDiscarded
+from schemas.envelope import Event, Unreadable
 from schemas.jobs import (
     JobAccepted,
     JobCancelled,
@@ -19,10 +20,11 @@ from schemas.jobs import (
 )
 from schemas.models import ModelRegistered
 from schemas.requests import JobRequested
-from schemas.topics import EVENT_TYPES
+from schemas.steps import EXECUTOR_OF
+from schemas.topics import DISCARDS, EVENT_TYPES
 from services.chassis.aggregate import AggregateType, Decision, Ref, States
 from services.chassis.duplicates import Sightings
-from services.chassis.records import Record, event_in, named, place_of
+from services.chassis.records import Place, Record, event_in, named, place_of
 from services.chassis.replay.memory import MemoryFold
 from services.chassis.replay.projection import Folding
 from services.chassis.store import _columns
@@ -50,9 +52,12 @@ class Trapped(Folding):
 
 
 def read(records: Iterable[Record]) -> Iterator[tuple[Record, Event]]:
-    """Every record with its event."""
+    """Every record that can be read, with its event."""
     for record in records:
-        event = event_in(record, EVENT_TYPES.keys())
+        try:
+            event = event_in(record, EVENT_TYPES.keys())
+        except Unreadable:
+            continue
         assert isinstance(event, Event)
         yield record, event
 
@@ -92,8 +97,8 @@ def shortened(value: object) -> str:
 
 
 def replay_differences(service: "Service", interleaved: Iterable[Record]) -> list[str]:
-    """The live rows against a fold of the whole log in memory, in the order given."""
-    fold = MemoryFold(Folding(Trapped(service.domain)))
+    """The live rows against a fold of the whole log in memory, in the order given, without what was given up."""
+    fold = MemoryFold(Folding(Trapped(service.domain)), given_up(service))
     for record in interleaved:
         fold.feed(record)
     fold.finish()
@@ -154,61 +159,106 @@ def log_faults(partitions: Mapping[Any, list[Any]]) -> list[str]:
     return found
 
 
+def given_up(service: "Service") -> Set[Place]:
+    """Records that the service leaves out for ever, as its database has them."""
+    letters = service.database.rows("dead_letter")
+    return {(str(key[0]), int(key[1]), int(key[2])) for key, row in letters.items() if row["state"] == "discarded"}
+
+
+def discard_faults(service: "Service", partitions: Mapping[Any, list[Any]]) -> list[str]:
+    """Whether what is left out and what the log says is left out are the same."""
+    said = {
+        (event.data.topic, event.data.partition, event.data.offset)
+        for partition, records in partitions.items()
+        if partition[0] == DISCARDS.name
+        for _, event in read(records)
+        if isinstance(event.data, RecordDiscarded) and event.data.service == service.name
+    }
+    return [
+        f"{named(place)} was given up {'in the rows alone' if place not in said else 'on the log alone'}"
+        for place in sorted(said ^ given_up(service))
+    ]
+
+
 def not_decided_on(orchestrator: "Service", partitions: Mapping[Any, list[Any]]) -> list[str]:
-    """Jobs whose row has another request than the one that was decided on."""
+    """Jobs whose row has another request than the one that was decided on, unless one of theirs was given up."""
     found = []
-    for partition in sorted(partitions):
-        for _, event in read(partitions[partition]):
-            if isinstance(event.data, JobAccepted | JobRejected):
-                row = orchestrator.database.rows(JOB)[event.data.job_id,]
-                wish = JobState.stored(row["state"]).wish
-                if wish is None or wish.content != event.data.request_sha256:
-                    found.append(f"job {event.data.job_id} was decided on another request than the one that counts")
+    left_out = given_up(orchestrator)
+    records = [(record, event) for partition in sorted(partitions) for record, event in read(partitions[partition])]
+    doubtful = {
+        event.data.job_id
+        for record, event in records
+        if isinstance(event.data, JobRequested) and place_of(record) in left_out
+    }
+    for _, event in records:
+        if isinstance(event.data, JobAccepted | JobRejected) and event.data.job_id not in doubtful:
+            row = orchestrator.database.rows(JOB)[event.data.job_id,]
+            wish = JobState.stored(row["state"]).wish
+            if wish is None or wish.content != event.data.request_sha256:
+                found.append(f"job {event.data.job_id} was decided on another request than the one that counts")
     return found
 
 
-def history_of(service: "Service", partitions: Mapping[Any, list[Any]]) -> list[Fact]:
-    """The records of others that this service has to apply: each once, in the order of its partition and key, its effect once."""
-    places: dict[str, tuple[str, int]] = {}
+def to_apply(
+    service: "Service", partitions: Mapping[Any, list[Any]], left_out: Set[Place]
+) -> dict[str, list[tuple[str, int]]]:
+    """The records of others that this service has to apply, by place: per aggregate that each touches, its number in the order of
+    the partition. What touches none has the order of its key."""
+    places: dict[str, list[tuple[str, int]]] = {}
     numbers: Counter[str] = Counter()
     sightings = Sightings()
     for partition in sorted(partitions):
         if partition[0] not in service.topics:
             continue
         for record, event in read(partitions[partition]):
-            if event.source == service.domain.source or not service.domain.touches(event):
+            if event.source == service.domain.source or place_of(record) in left_out:
                 continue
-            if not sightings.repeated(record, event):
-                key = f"{record.topic}:{record.partition}/{(record.key or b'').decode()}"
-                places[named(place_of(record))] = (key, numbers[key])
-                numbers[key] += 1
-    facts = [Fact(kind, one, *place) for one, place in places.items() for kind in ("sent", "acknowledged")]
+            refs = service.domain.touches(event)
+            if not refs or sightings.repeated(record, event):
+                continue
+            keys = [f"{record.topic}:{record.partition}/{ref.aggregate}/{ref.key}" for ref in refs]
+            places[named(place_of(record))] = [(key, numbers[key]) for key in keys]
+            numbers.update(keys)
+    return places
+
+
+def history_of(service: "Service", partitions: Mapping[Any, list[Any]]) -> list[Fact]:
+    """What this service has to apply and has applied: each once, in the order of its partition and aggregate, its effect once."""
+    places = to_apply(service, partitions, given_up(service))
+    facts = [
+        Fact(kind, f"{one} of {key}", key, number)
+        for one, keys in places.items()
+        for key, number in keys
+        for kind in ("sent", "acknowledged")
+    ]
     for one in service.database.ledger:
         if one not in places:
-            raise Broken(f"{service.name}: {one} is a producer's duplicate and was applied")
-        facts += [Fact("applied", one, *places[one]), Fact("effect", one, *places[one])]
+            raise Broken(f"{service.name}: {one} is a producer's duplicate or was given up, and was applied")
+        for key, number in places[one]:
+            facts += [Fact("applied", f"{one} of {key}", key, number), Fact("effect", f"{one} of {key}", key, number)]
     return facts
 
 
-def effects_of(partitions: Mapping[Any, list[Any]]) -> list[Fact]:
-    """Jobs and attempts as whatever asked for them sees it: each is answered once."""
+def effects_of(partitions: Mapping[Any, list[Any]], left_out: Mapping[str, Set[Place]]) -> list[Fact]:
+    """Jobs and attempts as whatever asked for them sees it: each is answered once, unless whoever was asked gave the request up."""
     facts: list[Fact] = []
     asked: set[str] = set()
     answered: Counter[str] = Counter()
     known: set[str] = set()
     for partition in sorted(partitions):
-        for _, event in read(partitions[partition]):
+        for record, event in read(partitions[partition]):
+            data = event.data
+            if isinstance(data, JobRequested) and place_of(record) not in left_out["orchestrator"]:
+                asked.add(data.job_id)
+            if isinstance(data, StepRequested) and place_of(record) not in left_out[EXECUTOR_OF[data.kind]]:
+                asked.add(f"{data.job_id}/{data.step}/{data.attempt}")
             if event.sequence is not None and event.id in known:
                 continue
             known.add(event.id)
-            match event.data:
-                case JobRequested(job_id=name):
-                    asked.add(name)
-                case StepRequested() as data:
-                    asked.add(f"{data.job_id}/{data.step}/{data.attempt}")
-                case JobCompleted() | JobFailed() | JobCancelled() | JobRejected() as data:
+            match data:
+                case JobCompleted() | JobFailed() | JobCancelled() | JobRejected():
                     answered[data.job_id] += 1
-                case StepCompleted() | StepFailed() | StepCancelled() as data:
+                case StepCompleted() | StepFailed() | StepCancelled():
                     answered[f"{data.job_id}/{data.step}/{data.attempt}"] += 1
     for name in sorted(asked):
         facts += [Fact("sent", name, name, 0), Fact("acknowledged", name, name, 0)]

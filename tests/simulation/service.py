@@ -1,7 +1,7 @@
 """One service in the simulation: its domain and database, and processes made of the chassis' own consumer, relay, ticker and worker."""
 
 import hashlib
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -32,7 +32,7 @@ from services.registry.domain.models import model_ref, register, registration_re
 from services.registry.register import _wanted
 from tests.log import HeldRecord
 from tests.simulation.database import Connection, ConnectionLost, Database, claimable
-from tests.simulation.log import TOPICS, MemoryLog, partition_of
+from tests.simulation.log import LOGGED, MemoryLog, partition_of
 from tests.simulation.promises import Broken
 from tests.simulation.turns import Task, turn
 from tests.simulation.weather import Weather
@@ -74,12 +74,14 @@ class Service:
     """Whose session holds the relay's lock."""
     away: bool = False
     """Whether it waits for its database to be restored."""
+    started: int = 0
+    """How many of its processes died and were replaced."""
     _serial: int = 0
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.domain, self.effects, self.log.lying)
         self.processes = [Process(self, number) for number in range(2)]
-        self.counts = {topic.name: self.log.count(topic.name) for topic in TOPICS}
+        self.counts = {topic.name: self.log.count(topic.name) for topic in LOGGED}
         for partition in self.log.ends(self.topics):
             self.processes[0].member.assign(partition, 0)
 
@@ -111,6 +113,7 @@ class Service:
     def kill(self, process: "Process") -> None:
         """End a process where it stands; another one takes its place, and its partitions, at once or later."""
         process.kill()
+        self.started += 1
         new = Process(self, process.number)
         self.processes[self.processes.index(process)] = new
         for partition in sorted(process.member.assigned):
@@ -133,6 +136,7 @@ class Member:
     def __init__(self, service: Service) -> None:
         self._service = service
         self.assigned: dict[Partition, int] = {}
+        self.paused: set[Partition] = set()
         self.consumer: Consumer | None = None
 
     def assign(self, partition: Partition, offset: int) -> None:
@@ -145,6 +149,7 @@ class Member:
         self._say()
 
     def _say(self) -> None:
+        self.paused = set()
         if self.consumer is not None:
             self.consumer.revoked()
             self.consumer.assigned(self.assigned)
@@ -159,11 +164,12 @@ class Member:
         if partition in self.assigned:
             self.assigned[tuple(partition)] = offset
 
-    def pause(self, *_: TopicPartition) -> None:
-        """A held partition is a broken promise here; see `Process.consume`."""
+    def pause(self, partition: TopicPartition) -> None:
+        """Nothing of it is fetched for a while."""
+        self.paused.add(tuple(partition))
 
-    def resume(self, *_: TopicPartition) -> None:
-        """None was paused."""
+    def resume(self, partition: TopicPartition) -> None:
+        self.paused.discard(tuple(partition))
 
     async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, 0)
@@ -174,7 +180,10 @@ class Member:
     def behind(self) -> bool:
         """Whether a fetch would find anything."""
         partitions = self._service.log.partitions
-        return any(offset < len(partitions[partition]) for partition, offset in self.assigned.items())
+        for partition, offset in self.assigned.items():
+            if offset < len(partitions[partition]) and partition not in self.paused:
+                return True
+        return False
 
     def fetch(self, weather: Weather) -> tuple[HeldRecord, ...]:
         """Some of what lies beyond the positions, any mixture of partitions."""
@@ -182,7 +191,7 @@ class Member:
         for partition in weather.shuffled(self.assigned):
             records = self._service.log.partitions[partition]
             offset = self.assigned[partition]
-            if offset < len(records):
+            if offset < len(records) and partition not in self.paused:
                 end = min(len(records), offset + weather.chance.randint(1, 6))
                 found += records[offset:end]
                 self.assigned[partition] = end
@@ -251,14 +260,22 @@ class Process:
     def restart(self) -> None:
         """Begin as after a start."""
         service = self.service
-        settings = cast(Any, SimpleNamespace(dead_letter_run=10, dead_letter_share=0.2, lease_seconds=LEASE_SECONDS))
+        settings = cast(Any, SimpleNamespace(dead_letter_run=4, dead_letter_share=0.2, lease_seconds=LEASE_SECONDS))
         self.consumer = Consumer(
             settings, service.name, service.domain, service.ledger, (), service.engine, Health(service.name, ()), _admitted
         )
         self.consumer._subscriber = cast(Any, SimpleNamespace(consumer=self.member))
         self.member.consumer = self.consumer
         self.consumer.assigned(self.member.assigned)
-        self.tasks = dict.fromkeys(("consume", "upkeep", "relay", "tick", *(("work",) if service.executes else ())))
+        self._doing: dict[str, tuple[Callable[[], bool], Callable[[], Coroutine[Any, Any, None]]]] = {
+            "consume": (self._consume_wanted, self._consume),
+            "upkeep": (self._upkeep_wanted, self._upkeep),
+            "relay": (self._relay_wanted, self._relay),
+            "tick": (self._tick_wanted, self._tick),
+        }
+        if service.executes:
+            self._doing["work"] = (self._work_wanted, self._work)
+        self.tasks = dict.fromkeys(self._doing)
         self._taken_up = not service.executes
         self._sending = Sending(Cluster("memory"), service.name, service.engine, cast(Any, None), Health(service.name, ()))
         self._session: Connection | None = None
@@ -285,9 +302,15 @@ class Process:
             self.service.relaying = None
 
     def freeze(self, seconds: float) -> None:
-        """It stands still for a while, with whatever it holds; the server ends the session of its relay meanwhile."""
+        """It stands still for a while, with whatever it holds; the server ends the session of its relay meanwhile, and the group
+        may give its partitions to another member, of which it hears nothing."""
         self.frozen_until = self.service.weather.alarm(seconds)
         self.lose_session()
+        others = [process for process in self.service.processes if process is not self]
+        if self.service.weather.chance.random() < 0.6:
+            for partition in sorted(self.member.assigned):
+                if not any(other.member.has(partition) for other in others):
+                    self.service.rebalance(partition, self.service.weather.chance.choice(others))
 
     def go_on(self, role: str) -> bool:
         """One step of what `role` does; False where there is nothing to do now."""
@@ -295,10 +318,10 @@ class Process:
             return False
         task = self.tasks.get(role)
         if task is None or task.done:
-            if not getattr(self, f"_{role}_wanted")():
+            wanted, begin = self._doing[role]
+            if not wanted():
                 return False
-            steps: Coroutine[Any, Any, None] = getattr(self, f"_{role}")()
-            task = self.tasks[role] = Task(f"{self.service.name}-{self.number} {role}", steps)
+            task = self.tasks[role] = Task(f"{self.service.name}-{self.number} {role}", begin())
         if not task.ready():
             return False
         with suppress(
@@ -317,20 +340,36 @@ class Process:
         return self.member.behind()
 
     async def _consume(self) -> None:
-        records = self.member.fetch(self.service.weather)
+        weather = self.service.weather
+        records = self.member.fetch(weather)
         await turn()
         if not records:
             return
+        if weather.faulty and weather.chance.random() < 0.3:  # what was fetched lies in the client while others seek
+            await weather.wait(weather.chance.uniform(0, 2))
         await self.consumer.handle(cast(Any, records))
         for partition, cursor in self.consumer._cursors.items():
             if cursor.next_offset is not None:
                 self.service.committed[partition] = cursor.next_offset
 
+    def stops(self) -> list[float]:
+        """When partitions that stopped are tried again, in seconds of the clock."""
+        cursors = self.consumer._cursors.values()
+        return [cursor.trouble.until for cursor in cursors if cursor.state == "stopped" and cursor.trouble]
+
     def _upkeep_wanted(self) -> bool:
-        return bool(self.consumer.unsought())
+        for cursor in self.consumer._cursors.values():
+            if cursor.state == "unsought":
+                return True
+            if cursor.state == "stopped" and cursor.trouble and cursor.trouble.until <= self.service.weather.clock.seconds:
+                return True
+        return False
 
     async def _upkeep(self) -> None:
-        """What `Consumer._upkeep` does for partitions that were not sought; concurrent with a poll that is under way."""
+        """What `Consumer._upkeep` does for partitions that were not sought or whose stop is over; concurrent with a poll."""
+        consumer, now = self.consumer, self.service.weather.clock.seconds
+        consumer._epoch += 1
+        consumer._cursors = {p: cursor.due(now, consumer._epoch) for p, cursor in consumer._cursors.items()}
         await self.consumer.seek(cast(Any, self.member), self.consumer.unsought(), by_poller=False)
 
     # -- relaying ---------------------------------------------------------------------------------------------------------
@@ -360,11 +399,11 @@ class Process:
         if database.rows("sweep"):
             return True
         now = database.clock.now
-        return any(
-            row["due_at"] is not None and row["due_at"] <= now
-            for name in self.service.domain.aggregates
-            for row in database.rows(name).values()
-        )
+        for name in self.service.domain.aggregates:
+            for row in database.rows(name).values():
+                if row["due_at"] is not None and row["due_at"] <= now:
+                    return True
+        return False
 
     async def _tick(self) -> None:
         faulty: dict[Ref, Undecided] = {}

@@ -31,6 +31,7 @@ def main() -> int:
         else:
             events, steps = events + summary.events, steps + summary.steps
             happened.update(summary.happened)
+            happened.update({f"letters {state}": number for state, number in summary.letters.items()})
         if done % 500 == 0:
             print(f"{done} runs, {unsound} unsound", flush=True)
     print(f"{len(seeds)} seeds, {time.monotonic() - begun:.0f} s, {events:,} events, {steps:,} steps, {unsound} unsound")

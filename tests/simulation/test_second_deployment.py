@@ -16,7 +16,7 @@ SEEDS = 25
 
 def told(seed: int) -> str:
     """How a run with two orchestrators ends: with the words about another writer, or with none."""
-    world = World(seed)
+    world = World(seed, poisonous=False)
     world.services.append(world.service("orchestrator-2", JobDomain(POLICY), (REQUESTS, JOBS)))
     try:
         world.run()

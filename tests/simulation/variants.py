@@ -14,10 +14,12 @@ from schemas.envelope import Event
 from schemas.jobs import StepEventData
 from services.chassis import batch, duplicates, relay
 from services.chassis.aggregate import Decision, Ref, States
+from services.chassis.cursor import PartitionCursor
+from services.chassis.deadletters import handling, parking, rows
 from services.chassis.executor import worker
 from services.chassis.numbering import Early, Numbered, gap
 from services.chassis.outgoing import Outgoing
-from services.chassis.records import Logged, Record
+from services.chassis.records import Logged, Record, place_of
 from services.chassis.replay import fold
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding
@@ -132,6 +134,37 @@ def _to_the_end() -> Callable[..., Any]:
     return beyond
 
 
+def _nothing_held(_domain: Any, _record: Any, _event: Any) -> frozenset[str]:
+    return frozenset()
+
+
+async def _not_done(*_: Any) -> None:
+    return None
+
+
+async def _nothing_left_out(_connection: Any) -> set[Any]:
+    return set()
+
+
+async def _no_turn(*_: Any) -> None:
+    return None
+
+
+async def _given_up_in_silence(connection: Any, _handling: Any, letter: Any, reason: str, by: str) -> None:
+    place = place_of(letter)
+    await rows.give_up(connection, place, reason, by)
+    await rows.flag(connection, place[:2])
+
+
+def _licence_of_any_seek() -> Callable[..., PartitionCursor]:
+    sought = PartitionCursor.sought
+
+    def licensed(self: PartitionCursor, offset: int, epoch: int, *, by_poller: bool) -> PartitionCursor:
+        return sought(self, offset, epoch, by_poller=True)
+
+    return licensed
+
+
 @dataclass(frozen=True)
 class Variant:
     """What is left out: rules of the surroundings, or a place of the code that is replaced."""
@@ -177,5 +210,13 @@ VARIANTS: dict[str, Variant] = {
     "no_row_locks": Variant(Rules(row_locks=False)),
     "no_position_locks": Variant(Rules(position_locks=False)),
     "lost_without_restore": Variant(Rules(restores=False)),
+    "nothing_parked": _at(parking, "waits_for", lambda: _nothing_held),
+    "retried_and_kept": _at(rows, "remove", lambda: _not_done),
+    "retried_out_of_turn": _at(handling, "_in_turn", lambda: _no_turn),
+    "discarded_without_a_fact": _at(handling, "_give_up", lambda: _given_up_in_silence),
+    "discards_not_learned": _at(rows, "learn", lambda: _not_done),
+    "replay_folds_what_is_withheld": _at(rows, "places", lambda: _nothing_left_out),
+    "position_not_flagged": _at(rows, "flag", lambda: _not_done),
+    "licence_of_any_seek": _at(PartitionCursor, "sought", _licence_of_any_seek),
 }
 SOUND_VARIANT = Variant()

@@ -18,7 +18,7 @@ from services.chassis import store
 from services.chassis.aggregate import Domain
 from services.chassis.batch import Applied, fold_all
 from services.chassis.deadletters import rows
-from services.chassis.deadletters.parking import key_name
+from services.chassis.deadletters.parking import key_name, waits_for
 from services.chassis.deadletters.rows import DeadLetter, Letter, Waiting
 from services.chassis.duplicates import counted_instead
 from services.chassis.effects import Effects
@@ -34,6 +34,10 @@ class NoSuchLetter(Exception):
 
 class NotNow(Exception):
     """What was asked cannot be done with this dead letter as it stands."""
+
+
+class Behind(NotNow):
+    """An earlier record that is withheld holds up what this one touches."""
 
 
 class Retried(Frozen):
@@ -145,10 +149,13 @@ async def _drain(engine: AsyncEngine, handling: Handling, partition: Partition) 
                 failed = failed or place
             except NoSuchLetter:  # somebody else was faster
                 continue
-            except NotNow:  # and gave it up
+            except Behind:  # it could not be read until now, so that it was not known what it touches
+                pass
+            except NotNow:  # somebody gave it up
                 continue
             queue.hold(letter)
         async with engine.begin() as connection:
+            await store.lock_positions(connection, [partition])  # what a batch withholds meanwhile is seen by `flag`
             await rows.wait_for(connection, partition, moved)
             if len(page) < rows.PAGE:
                 await rows.flag(connection, partition)
@@ -179,10 +186,8 @@ async def _try(engine: AsyncEngine, handling: Handling, place: Place, *, free: b
     """Handle one record; returns its place when that failed. `free`: it is known that nothing before it holds it up."""
     try:
         async with _locked(engine, place) as (connection, letter):
-            if letter.state == "parked" and not free:
-                holding = await rows.blocking(connection, place[:2], letter.names | key_name(letter))
-                if (behind := min(holding.values())) < letter.offset:
-                    raise NotNow(f"{named(place)} waits for {named((*place[:2], behind))}; retry or discard that one")
+            if not free:
+                await _in_turn(connection, letter, letter.names | key_name(letter))
             later = await _apply(connection, handling, letter)
             if later is None:
                 await rows.remove(connection, place)
@@ -208,10 +213,20 @@ async def _apply(connection: AsyncConnection, handling: Handling, letter: Letter
     event = event_in(letter, handling.domain.handles)
     if isinstance(event, Unhandled):
         return None
+    if not (names := waits_for(handling.domain, letter, event)) <= letter.names | key_name(letter):
+        await _in_turn(connection, letter, names)  # what it touches was not known when it was withheld
     later = await counted_instead(connection, handling.domain, letter, event)
     if later is None:
         await fold_all(connection, handling.domain, handling.effects, [(letter, event)], Applied())
     return later
+
+
+async def _in_turn(connection: AsyncConnection, letter: Letter, names: frozenset[str]) -> None:
+    """Raises Behind where an earlier record that is withheld holds up one of `names`."""
+    place = place_of(letter)
+    holding = await rows.blocking(connection, place[:2], names)
+    if (behind := min(holding.values(), default=letter.offset)) < letter.offset:
+        raise Behind(f"{named(place)} waits for {named((*place[:2], behind))}; retry or discard that one")
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.event import listen
 
-from schemas.envelope import Unreadable, encode
+from schemas.envelope import Event, Unreadable, encode
 from schemas.topics import DISCARDS, REQUESTS
 from services.chassis import metrics, store
 from services.chassis.batch import apply_batch
@@ -275,6 +275,51 @@ async def test_one_that_lost_its_partition_leaves_the_flag_to_the_one_that_has_i
         await store.lock_positions(owner, [(REQUESTS.name, 0)])
         async with asyncio.timeout(30):
             await apply_batch(toy.engine, toy.domain, None, {}, {}, failed={(REQUESTS.name, 0, 0): Fault("poison")})
+
+
+def held(event: Event, offset: int) -> Any:
+    value, headers = encode(event)
+    key = event.correlation_id.encode()
+    return SimpleNamespace(
+        topic=REQUESTS.name, partition=0, offset=offset, timestamp=0, key=key, headers=headers, value=value
+    )
+
+
+async def test_an_operator_who_ends_a_drain_does_not_take_back_what_a_batch_withholds_meanwhile(toy: Toy) -> None:
+    partition, known = (REQUESTS.name, 0), toy.runtime().handling
+    event = toy.requested("bad")
+    failed = rows.row_of(held(event, 0), "failed", Fault("no"), names=["tally/bad"], event=event)
+    async with toy.engine.begin() as connection:
+        await connection.execute(store.INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
+    async with toy.engine.begin() as batch:
+        await store.lock_positions(batch, [partition])
+        draining = asyncio.create_task(handling._drain(toy.engine, known, partition))
+        await until(
+            lambda: toy.scalar(
+                "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        )
+        await rows.insert(batch, [failed])
+        await rows.flag(batch, partition)
+    await draining
+    assert await toy.scalar("SELECT withheld FROM position")
+
+
+async def test_a_failed_record_does_not_overtake_an_earlier_one_of_what_it_turns_out_to_touch(toy: Toy) -> None:
+    """The later one could not even be opened, so that only its key was known."""
+    first, second = toy.requested("bad"), toy.cancelled("bad")
+    letters = [
+        rows.row_of(held(first, 0), "failed", Fault("no"), names=[f"tally/{first.correlation_id}"], event=first),
+        rows.row_of(held(second, 1), "failed", Fault("no"), names=[f"/{second.correlation_id}"]),
+    ]
+    async with toy.engine.begin() as connection:
+        await connection.execute(store.INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
+        await rows.insert(connection, letters)
+    with pytest.raises(NotNow, match=f"{REQUESTS.name}:0:1 waits for {REQUESTS.name}:0:0; retry or discard that one"):
+        await retry(toy, (REQUESTS.name, 0, 1))
+    for offset in (0, 1):
+        await retry(toy, (REQUESTS.name, 0, offset))
+    assert (await toy.tallies())["bad"].order == (first.id, second.id)
 
 
 async def test_operators_see_retry_and_discard_over_http(toy: Toy) -> None:

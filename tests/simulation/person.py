@@ -1,0 +1,71 @@
+"""A person who deals with the dead letters of a service: retries and discards, at the wrong moments too, by the chassis' own code."""
+
+from typing import cast
+
+from services.chassis.deadletters import handling
+from services.chassis.deadletters.handling import Handling, NoSuchLetter, NotNow
+from services.chassis.records import Place
+from tests.simulation.database import Values
+from tests.simulation.promises import Broken
+from tests.simulation.service import Service
+from tests.simulation.weather import Weather
+
+
+def letters(service: Service) -> list[tuple[Place, Values]]:
+    """What can be dealt with, in the order of the log."""
+    found = sorted(service.database.rows("dead_letter").items())
+    return [(cast(Place, place), row) for place, row in found if row["state"] != "discarded"]
+
+
+def to_be_seen_to(service: Service) -> bool:
+    """Whether a patient person has something to do."""
+    return not service.away and bool(letters(service))
+
+
+async def meddle(service: Service, weather: Weather) -> None:
+    """Retry or discard one of them, whichever it is."""
+    if not (found := letters(service)):
+        return
+    place, _ = weather.chance.choice(found)
+    if weather.chance.random() < 0.25:
+        await _discard(service, place)
+    else:
+        await _retry(service, place)
+
+
+async def clear(service: Service) -> None:
+    """Retry what is open, in order, and give up what fails even so; what is parked behind it goes on."""
+    await handling.drain_free(service.engine, _handling(service))
+    for place, row in letters(service):
+        if row["state"] == "parked":
+            continue
+        if not await _retry(service, place):
+            await _discard(service, place)
+        return
+
+
+async def _retry(service: Service, place: Place) -> bool:
+    try:
+        done = await handling.retry(service.engine, _handling(service), place)
+    except (NoSuchLetter, NotNow):
+        return True
+    return done.failed is None or done.failed.place != place
+
+
+async def _discard(service: Service, place: Place) -> None:
+    try:
+        await handling.discard(service.engine, _handling(service), place, "it is hopeless", "a person")
+    except (NoSuchLetter, NotNow):
+        return
+
+
+def expected(service: Service) -> None:
+    """Raises Broken where a dead letter has another reason than those that the run gives."""
+    for place, row in sorted(service.database.rows("dead_letter").items()):
+        said = row["error"].partition(":")[0]
+        if row["state"] == "failed" and said != "Poisoned":
+            raise Broken(f"{service.name}: {place} failed with {row['error']}")
+
+
+def _handling(service: Service) -> Handling:
+    return Handling(service.name, service.domain, service.ledger, "")

@@ -1,0 +1,86 @@
+"""Records that cannot be handled: which, by whom and for how long is drawn when a service meets one for the first time.
+
+Some fail for a moment, some until a mended version is installed, some for ever: those an operator has to give up. A bad
+release makes most records of one service fail for a while. An own event fails for a time only: it is never set aside.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from services.chassis.records import Place, named
+from tests.simulation.weather import Weather
+
+Step = Literal["open", "fold"]
+"""What fails of the handling: reading the event, so that only its key is known, or folding it."""
+
+
+class Poisoned(Exception):
+    """The handling of a record fails for a fault of ours."""
+
+
+@dataclass
+class Spell:
+    """What keeps a service from handling one record."""
+
+    step: Step
+    until: float
+    """Seconds of the clock; infinite for what never works."""
+    times: int
+    """So many attempts fail at most."""
+
+
+@dataclass
+class Poison:
+    """Of one run."""
+
+    weather: Weather
+    share: float
+    """Of the records that a service meets; 0: every record can be handled."""
+    _met: dict[tuple[str, Place], Spell | None] = field(default_factory=dict)
+    _bad: dict[str, float] = field(default_factory=dict)
+    """Until when a service runs a bad release."""
+
+    def bad_release(self, service: str) -> None:
+        """Most of what the service meets from now on fails until a better version is installed."""
+        self._bad[service] = self.weather.alarm(self.weather.chance.uniform(5, 25))
+
+    def strike(self, service: str, place: Place, step: Step, *, own: bool, hopeless: bool = True) -> None:
+        """Raises Poisoned where the service cannot handle the record now."""
+        if not self.share:
+            return
+        if (service, place) not in self._met:
+            self._met[service, place] = self._drawn(service, own, hopeless) if self.weather.faulty else None
+        spell = self._met[service, place]
+        if spell is None or spell.step != step or spell.times <= 0 or self.weather.clock.seconds >= spell.until:
+            return
+        spell.times -= 1
+        raise Poisoned(f"{service} does not get along with {named(place)}")
+
+    def meet_again(self, service: str, place: Place) -> None:
+        """The record is tried out of its dead letter: now and then it fails then, for the first time where it was parked."""
+        chance, met = self.weather.chance, (service, place)
+        if self.share and self.weather.faulty and self._met.get(met) is None and chance.random() < 0.15:
+            self._met[met] = Spell("fold", self.weather.alarm(chance.uniform(2, 40)), 1_000_000)
+
+    def _drawn(self, service: str, own: bool, hopeless: bool) -> Spell | None:
+        chance, now = self.weather.chance, self.weather.clock.seconds
+        step: Step = "open" if not own and chance.random() < 0.2 else "fold"
+        if now < (until := self._bad.get(service, 0.0)):
+            return Spell(step, until, 1_000_000) if chance.random() < 0.7 else None
+        if chance.random() >= self.share:
+            return None
+        drawn = chance.random()
+        if drawn < 0.25:
+            return Spell(step, math.inf, chance.randint(1, 2))
+        if drawn < 0.75 or own or not hopeless:
+            return Spell(step, self.weather.alarm(chance.uniform(2, 40)), 1_000_000)
+        return Spell(step, math.inf, 1_000_000)
+
+    def calm(self) -> None:
+        """Every version is mended; what never works stays so."""
+        self._bad = {}
+        self._met = {
+            met: spell if spell is not None and spell.until == math.inf and spell.times > 2 else None
+            for met, spell in self._met.items()
+        }
