@@ -101,10 +101,8 @@ async def apply_batch(
         if dead or failed:
             await connection.execute(store.NOTIFY, {"channel": store.OUTBOX_CHANNEL, "payload": ""})
         await store.move_positions(connection, done.positions)
-        for partition in {
-            *flagged,
-            *(place[:2] for place in failed),
-        } & done.positions.keys():  # only under its position's lock
+        touched = {*flagged, *(place[:2] for place in failed)}
+        for partition in sorted(touched & done.positions.keys()):  # only under its position's lock
             await rows.flag(connection, partition)
     done.dead += len(dead)
     done.letters += tuple(f"{named(place_of(record))}: {error}" for record, error in dead)
@@ -126,7 +124,7 @@ async def fold_all(
 
 
 async def _within_limit(connection: AsyncConnection, limit: Limit, dead: Dead) -> None:
-    for partition in {place_of(record)[:2] for record, _ in dead}:
+    for partition in sorted({place_of(record)[:2] for record, _ in dead}):
         here = {record.offset: record for record, _ in dead if place_of(record)[:2] == partition}
         if found := await limits.look(connection, limit, partition, sorted(here), unreadable=True):
             raise RecordFailure(here[found[0]], found[1])

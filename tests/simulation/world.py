@@ -18,7 +18,19 @@ from schemas.ids import root_traceparent
 from schemas.requests import JobCancelRequested, JobRequested
 from schemas.steps import Policy
 from schemas.topics import JOBS, MODELS, REQUESTS
-from services.chassis import batch, commands, consumer, duplicates, isolation, noted, publisher, seeking, store, ticker
+from services.chassis import (
+    batch,
+    commands,
+    consumer,
+    duplicates,
+    isolation,
+    noted,
+    publisher,
+    seeking,
+    store,
+    surroundings,
+    ticker,
+)
 from services.chassis.batch import RecordFailure
 from services.chassis.cluster import Cluster
 from services.chassis.deadletters import discards, handling, rows
@@ -28,6 +40,7 @@ from services.chassis.deadletters.parking import is_own
 from services.chassis.executor import worker
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.executor.work import WorkEffects
+from services.chassis.identity import guard
 from services.chassis.lasting import Lasting
 from services.chassis.records import event_in, place_of
 from services.chassis.replay import aside as setting_aside
@@ -614,14 +627,18 @@ class World:
         async def no_sleep(_seconds: float) -> None:
             return None
 
-        loop = SimpleNamespace(time=lambda: self.clock.seconds)
+        loop, clock = (
+            SimpleNamespace(time=lambda: self.clock.seconds),
+            SimpleNamespace(monotonic=lambda: self.clock.seconds),
+        )
         asyncio = SimpleNamespace(sleep=no_sleep, get_running_loop=lambda: loop)
         silent = SimpleNamespace(**dict.fromkeys(("debug", "info", "warning", "error", "exception"), _say_nothing))
         with ExitStack() as stack:
             for target, name, value in (
                 (ids, "_RANDOM", random.Random(self.seed + 2)), (batch, "new_id", self.new_id), (commands, "new_id", self.new_id),
                 (publisher, "new_id", self.new_id), (publisher, "datetime", SimpleNamespace(now=lambda _zone: self.clock.now)),
-                (consumer, "time", SimpleNamespace(monotonic=lambda: self.clock.seconds)),
+                (surroundings, "random", random.Random(self.seed + 3)),
+                (consumer, "time", clock), (guard, "time", clock),
                 (consumer, "asyncio", asyncio), (isolation, "asyncio", asyncio), (ticker, "asyncio", asyncio),
                 (Lasting, "failed", _say_nothing), (consumer, "_log", silent), (noted, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
                 (consumer, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back),
