@@ -173,6 +173,8 @@ class Variant:
     target: Any = None
     name: str = ""
     made: Callable[[], Any] | None = None
+    first: int = 0
+    """The seed that showed it last, where that is a late one: the search begins there."""
 
     @contextmanager
     def in_force(self) -> Iterator[Rules]:
@@ -184,8 +186,8 @@ class Variant:
             yield self.rules
 
 
-def _at(target: Any, name: str, made: Callable[[], Any]) -> Variant:
-    return Variant(target=target, name=name, made=made)
+def _at(target: Any, name: str, made: Callable[[], Any], first: int = 0) -> Variant:
+    return Variant(target=target, name=name, made=made, first=first)
 
 
 VARIANTS: dict[str, Variant] = {
@@ -196,9 +198,9 @@ VARIANTS: dict[str, Variant] = {
     "inbox_of_ids": _at(duplicates, "identity", lambda: _id_alone),
     "inbox_forgets_by_its_own_clock": Variant(Rules(window_of_the_log=False)),
     "first_read_counts": _at(evolving, "heard", lambda: _first_read),
-    "decision_names_no_request": _at(evolving, "decided", lambda: _undecided),
+    "decision_names_no_request": _at(evolving, "decided", lambda: _undecided, 175),
     "own_events_not_merged": _at(Early, "hold", lambda: _no_waiting),
-    "starts_counted_as_read": _at(evolving, "_start", lambda: _counted),
+    "starts_counted_as_read": _at(evolving, "_start", lambda: _counted, 25),
     "not_before_by_another_clock": Variant(Rules(waits_from_receipt=False)),
     "no_inbox": _at(batch, "duplicates", lambda: _no_inbox),
     "replay_decides": _at(Folding, "decide", lambda: _decides),
@@ -212,11 +214,11 @@ VARIANTS: dict[str, Variant] = {
     "lost_without_restore": Variant(Rules(restores=False)),
     "nothing_parked": _at(parking, "waits_for", lambda: _nothing_held),
     "retried_and_kept": _at(rows, "remove", lambda: _not_done),
-    "retried_out_of_turn": _at(handling, "_in_turn", lambda: _no_turn),
+    "retried_out_of_turn": _at(handling, "_in_turn", lambda: _no_turn, 65),
     "discarded_without_a_fact": _at(handling, "_give_up", lambda: _given_up_in_silence),
-    "discards_not_learned": _at(rows, "learn", lambda: _not_done),
+    "discards_not_learned": _at(rows, "learn", lambda: _not_done, 61),
     "replay_folds_what_is_withheld": _at(rows, "places", lambda: _nothing_left_out),
     "position_not_flagged": _at(rows, "flag", lambda: _not_done),
-    "licence_of_any_seek": _at(PartitionCursor, "sought", _licence_of_any_seek),
+    "licence_of_any_seek": _at(PartitionCursor, "sought", _licence_of_any_seek, 188),
 }
 SOUND_VARIANT = Variant()
