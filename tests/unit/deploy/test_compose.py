@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings
 from schemas.steps import SERVICES
 from services.chassis.settings import ServiceSettings
 from services.chassis.sources.settings import SourceSettings
+from services.chassis.web.settings import HttpSettings
 from services.cli.serve import settings_of
 from services.cli.settings import CliSettings
 
@@ -28,7 +29,12 @@ def compose() -> dict[str, Any]:
 
 
 def known_variables() -> set[str]:
-    classes: list[type[BaseSettings]] = [ServiceSettings, CliSettings, *(type(settings_of(name)) for name in SERVICES)]
+    classes: list[type[BaseSettings]] = [
+        ServiceSettings,
+        CliSettings,
+        HttpSettings,
+        *(type(settings_of(name)) for name in SERVICES),
+    ]
     sources = {f"NEUROWEAVER_SOURCES_{field.upper()}" for field in SourceSettings.model_fields}
     return {f"NEUROWEAVER_{field.upper()}" for settings in classes for field in settings.model_fields} | sources
 
@@ -59,6 +65,12 @@ def test_every_variable_is_a_setting_that_exists(compose: dict[str, Any]) -> Non
     in_image = set(re.findall(r"NEUROWEAVER_\w+", (_DEPLOY / "Dockerfile").read_text()))
     assert in_image
     assert in_image <= known_variables()
+
+
+def test_containers_may_call_each_other_by_name(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        if service.get("command", [""])[0] == "serve":
+            assert name in service["environment"]["NEUROWEAVER_HTTP_HOSTS"].split(",")
 
 
 def test_ports_are_bound_to_loopback_and_differ(compose: dict[str, Any]) -> None:
