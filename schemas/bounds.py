@@ -4,6 +4,7 @@ Bounds are no part of the schemas: a reader takes what older releases wrote. Byt
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import TypeVar
 
 from pydantic_core import to_json
@@ -53,8 +54,13 @@ def fitting_reason(reason: Reason) -> Reason:
 
 
 def fitting_reasons(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
-    """The first fifty, each of at most 3 KB."""
-    return tuple(fitting_reason(reason) for reason, _ in zip(reasons, range(REASONS_AT_MOST), strict=False))
+    """At most fifty, each of at most 3 KB; where there are more, the last says how many."""
+    first = list(islice(given := iter(reasons), REASONS_AT_MOST))
+    left_out = sum(1 for _ in given)
+    if left_out:
+        message = f"{left_out + 1} more faults were found and are not named"
+        first[-1] = Reason(field="(request)", message=message, remedy="mend these first and send it again")
+    return tuple(map(fitting_reason, first))
 
 
 def fitting_fault(fault: StepFault) -> StepFault:

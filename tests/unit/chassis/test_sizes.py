@@ -83,6 +83,11 @@ LARGEST: dict[str, dict[str, Any]] = {
 """Fields that others fill, at their largest; the settings of a step, and request with plan, have a bound of their own."""
 
 
+def test_faults_beyond_the_fiftieth_are_counted() -> None:
+    assert len(REASONS) == 50
+    assert REASONS[-1].message == "11 more faults were found and are not named"
+
+
 @pytest.mark.parametrize("name", EVENT_TYPES)
 def test_the_largest_event_of_every_type_fits_into_a_record(name: str) -> None:
     data = EVENT_TYPES[name].model_validate({**EXAMPLES[name].data.model_dump(), **larger(name)})
