@@ -51,6 +51,10 @@ async def _measure(part: str, stack: DevStack, quick: bool, figures: dict[str, A
     elif part == "latency_ms":
         found = latency.summary(await latency.measure(servers, rounds=1 if quick else 3, seconds=3 if quick else 10))
         figures[part] = {**found[f"{latency.RATES[0]}/s"], "rates": found}
+        busy = latency.RATES[-1]
+        figures[f"latency_{busy}_ms"] = {
+            name: ratio for name, ratio in found[f"{busy}/s"].items() if name.startswith("ratio")
+        }
     elif part == "rebuild":
         figures[part] = rebuild.summary(
             await rebuild.measure(servers, rounds=1 if quick else 3, events=5_000 if quick else 50_000)
