@@ -74,8 +74,9 @@ async def test_of_two_deployments_that_start_at_the_same_moment_one_goes_on(
         await until(lambda: answered(toy, 60), seconds=60, what=lambda: (one.health.missing, other.health.missing))
         await until(lambda: one.health.ready != other.health.ready, what=lambda: (one.health.missing, other.health.missing))
         assert "another deployment" in (one.health.missing or other.health.missing)["alone"]
-    assert set((await answers(toy)).values()) == {1}
-    assert {} in (await toy.tallies(), await twin.tallies())
+        # at the end one of them leaves first, and the other goes on
+        assert set((await answers(toy)).values()) == {1}
+        assert {} in (await toy.tallies(), await twin.tallies())
 
 
 async def test_a_member_of_another_program_is_named_with_what_it_takes_and_all_is_answered_when_it_leaves(
