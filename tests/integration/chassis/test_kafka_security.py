@@ -206,7 +206,7 @@ async def test_no_secret_of_a_whole_run_is_said_or_kept(
         "dataset": {"reference": "/proc/self/environ"}, "register_as": "x",
     }  # fmt: skip
     said = await whole_run(environment, tmp_path / "home", with_topics.plain.address, databases, request)
-    assert "outside the folders that jobs may name" in said.texts[f"training/{request['job_id']}"]
+    assert "outside the folders that jobs may name" in said.texts[f"/api/v1/training/{request['job_id']}"]
     assert said.places_of(secrets) == []
     others = [path for path in (tmp_path / "home").rglob("*") if path.lstat().st_mode & 0o077]
     assert others == [], "everything in the stack's folder is its owner's alone"

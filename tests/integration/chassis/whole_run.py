@@ -19,8 +19,6 @@ from services.chassis.redaction import forms_of
 from tests.log import read_all
 from tests.toy import until
 
-_ANSWERS = ("health/detailed", "health/ready", "training", "progress", "models", "deadletters", "replays", "retention")
-
 
 @dataclass
 class Said:
@@ -67,9 +65,13 @@ async def whole_run(
                 return bool((await client.get(job)).json().get("status") == "failed")
 
             await asyncio.gather(command("status"), command("doctor"), until(failed, seconds=120))
-            for path in (job, *_ANSWERS):
-                said.texts[path] = (await client.get(path)).text
-            said.texts["metrics"] = (await client.get(f"{http}/metrics")).text
+            routes = (await client.get(f"{http}/openapi.json")).json()["paths"]
+            paths = [path for path, methods in routes.items() if "get" in methods and "{" not in path]
+            assert len(paths) > 10
+            for path in (f"/api/v1/{job}", *paths):
+                answer = await client.get(f"{http}{path}")
+                assert answer.status_code != 404, path
+                said.texts[path] = answer.text
     finally:
         await command("down")
     said.texts |= await asyncio.to_thread(_files, home)

@@ -120,6 +120,9 @@ def banner(text: str) -> Iterator[int]:
                 with connection:
                     connection.recv(100_000)
                     connection.sendall(text.encode())
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(100_000):  # closed with something unread, it would take the greeting back
+                        pass
 
         threading.Thread(target=greet, daemon=True).start()
         yield server.getsockname()[1]
