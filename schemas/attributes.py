@@ -79,10 +79,7 @@ def attributes_of(value: bytes | None, headers: Iterable[tuple[str, bytes | None
             except UnicodeDecodeError:
                 text = held.decode(errors="backslashreplace")
                 found.faults[name] = f"header ce_{name} is not UTF-8; send it as UTF-8 text"
-            if len(text) <= ATTRIBUTE_LIMIT and text.isprintable() and text.isascii() and '"' not in text:
-                found.given[name] = text  # as nearly all are
-            else:
-                _add(found, name, text)
+            _add(found, name, text)
     return found
 
 

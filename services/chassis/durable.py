@@ -62,3 +62,12 @@ def place(temporary: Path, target: Path) -> None:
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def place_first(temporary: Path, target: Path) -> None:
+    """As `place`, unless somebody else was faster: then what lies there is as good."""
+    try:
+        place(temporary, target)
+    except OSError:
+        if not target.exists():
+            raise

@@ -40,14 +40,13 @@ class Problem(Exception):
         title: str,
         detail: str,
         *,
-        reasons: Sequence[Reason] = (),
-        left_out: int = 0,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(f"{status} {title}: {detail}")
         self.status, self.title, self.detail = status, title, detail
-        self.reasons, self.headers = tuple(reasons[:REASONS_SHOWN]), dict(headers or {})
-        self.left_out = left_out + max(0, len(reasons) - REASONS_SHOWN)
+        self.headers = dict(headers or {})
+        self.reasons: tuple[Reason, ...] = ()
+        self.left_out = 0
 
     @classmethod
     def of(cls, status: int, title: str, reasons: Sequence[Reason], left_out: int = 0) -> Self:
@@ -55,7 +54,9 @@ class Problem(Exception):
         shown = [fitting_reason(reason) for reason in reasons[:REASONS_SHOWN]]
         more = left_out + len(reasons) - len(shown)
         detail = cut("; ".join(map(str, shown)), _DETAIL_BYTES - 100) + (f"; and {more} more" if more else "")
-        return cls(status, title, detail, reasons=shown, left_out=more)
+        problem = cls(status, title, detail)
+        problem.reasons, problem.left_out = tuple(shown), more
+        return problem
 
     def response(self, instance: str) -> Response:
         """The problem document, of a bounded size whatever was asked for."""
@@ -67,7 +68,7 @@ class Problem(Exception):
             "instance": cut(instance, _INSTANCE_BYTES),
         }
         if self.reasons:
-            body["reasons"] = [fitting_reason(reason).model_dump() for reason in self.reasons]
+            body["reasons"] = [reason.model_dump() for reason in self.reasons]
         if self.left_out:
             body["reasons_left_out"] = self.left_out
         return JSONResponse(body, self.status, self.headers, media_type=PROBLEM_JSON)

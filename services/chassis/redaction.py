@@ -5,7 +5,9 @@ form in which they are commonly written: as they are, percent-encoded, and escap
 """
 
 import json
+import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TextIO
 from urllib.parse import quote, quote_plus, unquote, urlsplit
@@ -108,6 +110,12 @@ def secrets_in(url: str) -> Iterator[str]:
     for name, _, value in (option.partition("=") for option in options):
         if "password" in name:
             yield from (value, unquote(value))
+
+
+def redact_output() -> None:
+    """From now on this process prints none of the secrets in its environment, whoever writes to its output."""
+    hide(secrets_of(os.environ))
+    sys.stdout, sys.stderr = Redacting(sys.stdout), Redacting(sys.stderr)
 
 
 class Redacting:

@@ -1,14 +1,12 @@
 """Why: the one command, `neuroweaver`. It imports nothing heavy before it knows what is wanted, so that help appears at once."""
 
 import importlib
-import os
-import sys
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from services.chassis.redaction import Redacting, hide, secrets_of
+from services.chassis.redaction import redact_output
 from services.cli.exits import EXIT_CODES, Exit, stop_with
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -285,8 +283,7 @@ def _topics(action: str, json: bool, *, check: bool = False) -> None:
 
 def run() -> None:
     """Entry point: known failures end in one sentence and their exit code. No secret that the process was given is printed."""
-    hide(secrets_of(os.environ))
-    sys.stdout, sys.stderr = Redacting(sys.stdout), Redacting(sys.stderr)
+    redact_output()
     try:
         app(prog_name="neuroweaver")
     except Exception as error:

@@ -41,7 +41,7 @@ from services.chassis.executor.messages import (
     UnwritableMessage,
 )
 from services.chassis.executor.text import storable
-from services.chassis.redaction import Redacting, hide, secrets_of
+from services.chassis.redaction import redact_output
 from services.chassis.storage import Unwritable, unwritable
 
 __all__ = ("Context", "MemoryFault", "Stopping", "Task", "UserFault", "run_child")
@@ -134,8 +134,7 @@ Handler = Callable[[Context], StepResult | tuple[StepResult, Sequence[EventData]
 
 def run_child(handlers: Mapping[str, Handler]) -> NoReturn:
     """The main of a service's child module: read the task, do it by the handler of its kind, say how it went, end."""
-    hide(secrets_of(os.environ))
-    sys.stdout, sys.stderr = Redacting(sys.stdout), Redacting(sys.stderr)
+    redact_output()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per request would push the reason out of the log's tail
     descriptor = os.environ.pop(CHANNEL_VARIABLE, None)

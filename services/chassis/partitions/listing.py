@@ -39,15 +39,14 @@ class PartitionView(Frozen):
 
 async def _behind(reading: Reading, found: Places) -> set[Partition]:
     """Partitions of which something is left to be read, by the rule that readiness and lag go by."""
-    places = found.now.spans.keys() | found.positions.keys()
     ranges = {p: (max(found.positions.get(p, 0), span.begin), span.end) for p, span in found.now.spans.items()}
     read = await log.passed(reading.cluster, {p: (first, end) for p, (first, end) in ranges.items() if first < end})
-    behind = places - ranges.keys()
-    for partition, (first, end) in ranges.items():
-        reach = Reach(found.positions.get(partition, 0), read.get(partition, first), False, end, end)
-        if reach.behind:
-            behind.add(partition)
-    return behind
+    behind = {
+        partition
+        for partition, (first, end) in ranges.items()
+        if Reach(found.positions.get(partition, 0), read.get(partition, first), False, end, end).behind
+    }
+    return behind | (found.positions.keys() - ranges.keys())
 
 
 async def listed(engine: AsyncEngine, reading: Reading) -> list[PartitionView]:

@@ -29,6 +29,9 @@ class Refusal(NamedTuple):
     remedy: str
 
 
+CREDENTIALS = Refusal("it holds credentials, and requests are kept for ever", "leave them out, and change them")
+
+
 class Allowed(Frozen):
     """What jobs may name; made by `SourceSettings`, which has the defaults."""
 
@@ -84,12 +87,18 @@ def host_refusal(host: str, port: int, addresses: Sequence[str], allowed: Allowe
     """
     if is_listed(host, port, allowed):
         return None if addresses else Refusal("no such host is known here", "correct the host")
-    listing = f"have the operator add {_shown(host, port)} to {_SETTING}HOSTS"
     if not allowed.public_hosts:
-        return Refusal("the host is not among those that jobs may name", listing)
+        return not_listed(host, port)
     if not addresses or not all(is_public(address) for address in addresses):
-        return Refusal("the host is unknown here, or its address is not public", f"correct the host, or {listing}")
+        return Refusal(
+            "the host is unknown here, or its address is not public", f"correct the host, or {_listing(host, port)}"
+        )
     return None
+
+
+def not_listed(host: str, port: int) -> Refusal:
+    """The words for a host that the operator would have to list."""
+    return Refusal("the host is not among those that jobs may name", _listing(host, port))
 
 
 def key_refusal(host: str, port: int, allowed: Allowed) -> Refusal | None:
@@ -98,7 +107,7 @@ def key_refusal(host: str, port: int, allowed: Allowed) -> Refusal | None:
         return None
     return Refusal(
         "keys are sent only to hosts that the operator has listed",
-        f"have the operator add {_shown(host, port)} to {_SETTING}HOSTS, or name no key",
+        f"{_listing(host, port)}, or name no key",
     )
 
 
@@ -130,6 +139,6 @@ def _plain(host: str) -> str:
     return host.strip().lower().rstrip(".")
 
 
-def _shown(host: str, port: int) -> str:
+def _listing(host: str, port: int) -> str:
     name = f"[{host}]" if ":" in host else host
-    return shortened(f"{name}:{port}", 100)
+    return f"have the operator add {shortened(f'{name}:{port}', 100)} to {_SETTING}HOSTS"

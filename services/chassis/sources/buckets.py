@@ -11,8 +11,8 @@ from pathlib import Path
 import fsspec
 
 from services.chassis.artifacts import safe_path
-from services.chassis.durable import mark_used, place
-from services.chassis.sources.allowed import Allowed, Refusal
+from services.chassis.durable import mark_used, place_first
+from services.chassis.sources.allowed import CREDENTIALS, Allowed, Refusal
 from services.chassis.sources.download import too_large, too_slow
 from services.chassis.sources.reaching import Refused
 from services.chassis.storage import writing
@@ -27,7 +27,7 @@ _BLOCK = 1024 * 1024
 def from_bucket(url: str, scheme: str, cache: Path, allowed: Allowed) -> Path:
     """A copy below `cache`. Raises Refused, and the storage's own errors where trying again may help."""
     if "@" in url.partition("://")[2].partition("/")[0]:
-        raise Refused(Refusal("it holds credentials, and requests are kept for ever", "leave them out, and change them"))
+        raise Refused(CREDENTIALS)
     try:
         fs, root = fsspec.url_to_fs(url)
     except ImportError as error:
@@ -74,7 +74,7 @@ def _download(fs: fsspec.AbstractFileSystem, root: str, cache: Path, allowed: Al
                     local = temporary / name
                     local.parent.mkdir(parents=True, exist_ok=True)
                     _copy(fs, path, local, allowed, ends_at)
-                _rename(temporary, target)
+                place_first(temporary, target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     mark_used(target)
@@ -104,12 +104,3 @@ def _size(files: Iterable[dict[str, object]]) -> int | None:
 def _version(info: dict[str, object]) -> list[str]:
     known = ("size", "ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
     return [f"{name}={info[name]}" for name in known if info.get(name) is not None]
-
-
-def _rename(temporary: Path, target: Path) -> None:
-    """Put a complete download in its place, unless somebody else was faster."""
-    try:
-        place(temporary, target)
-    except OSError:
-        if not target.exists():
-            raise

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import httpx
 
 from services.chassis.artifacts import safe_path
-from services.chassis.durable import mark_used, place
+from services.chassis.durable import mark_used, place_first
 from services.chassis.sources.allowed import Allowed, Refusal
 from services.chassis.sources.reaching import Guarded, Refused, Resolve, resolved, url_of
 from services.chassis.storage import amount, writing
@@ -40,7 +40,7 @@ def download(url: str, cache: Path, allowed: Allowed, *, resolve: Resolve = reso
             target = cache / "references" / hashlib.sha256(f"{wanted} {digest}".encode()).hexdigest()
             (scratch / "file").rename(scratch / (name if safe_path(name) and len(os.fsencode(name)) < 200 else "file"))
             if not target.exists():
-                place(scratch, target)
+                place_first(scratch, target)
         except (httpx.InvalidURL, httpx.TooManyRedirects):
             raise Refused(Refusal("the server answers with a redirect that leads nowhere", "give the final URL")) from None
         except TimeoutError:

@@ -12,7 +12,16 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from services.chassis.sources.allowed import HTTP_PORTS, Allowed, Refusal, host_refusal, is_listed, scheme_refusal
+from services.chassis.sources.allowed import (
+    CREDENTIALS,
+    HTTP_PORTS,
+    Allowed,
+    Refusal,
+    host_refusal,
+    is_listed,
+    not_listed,
+    scheme_refusal,
+)
 
 Resolve = Callable[[str, int], list[str]]
 """Addresses of a host; none where there is no such host."""
@@ -54,7 +63,7 @@ def url_of(text: str, allowed: Allowed) -> httpx.URL:
     if refusal := scheme_refusal(url.scheme, allowed):
         raise Refused(refusal)
     if url.userinfo:
-        raise Refused(Refusal("it holds credentials, and requests are kept for ever", "leave them out, and change them"))
+        raise Refused(CREDENTIALS)
     return url
 
 
@@ -86,10 +95,7 @@ def _proxy(url: httpx.URL, allowed: Allowed, proxies: Mapping[str, str]) -> str 
     if proxy is None or proxy_bypass(url.host):
         return None
     if not is_listed(url.host, port_of(url), allowed):
-        closed = allowed.model_copy(update={"public_hosts": False})
-        refusal = host_refusal(url.host, port_of(url), (), closed)
-        assert refusal is not None
-        raise Refused(refusal)
+        raise Refused(not_listed(url.host, port_of(url)))
     return proxy
 
 

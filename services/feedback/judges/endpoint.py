@@ -15,13 +15,12 @@ from http import HTTPStatus
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from schemas.reasons import Reason, shown
 from schemas.recipes import JudgeSettings
 from services.chassis.executor.child import UserFault
 from services.chassis.sources.allowed import Allowed
 from services.chassis.sources.reaching import Guarded, Refused
 from services.feedback.judges.journal import Answer
-from services.feedback.judges.keys import endpoint_fault, endpoint_url
+from services.feedback.judges.keys import endpoint_fault, endpoint_url, judge_fault
 from services.feedback.rows import Message
 
 _TRIES = 3
@@ -106,12 +105,12 @@ class Endpoint:
         for form in _FORMS:
             response = await self._patiently(question, form)
             if not isinstance(response, httpx.Response):
-                raise self._fault("endpoint", self._settings.endpoint, f"the judge cannot be reached: {self.last_failure}",
+                raise judge_fault("endpoint", self._settings.endpoint, f"the judge cannot be reached: {self.last_failure}",
                                   "start it, or correct the URL (it ends in /v1 with most servers)") from response  # fmt: skip
             if response.is_success:
                 answer = self._read(response)
                 if answer is None:
-                    raise self._fault("endpoint", self._settings.endpoint, self.last_failure,
+                    raise judge_fault("endpoint", self._settings.endpoint, self.last_failure,
                                       "give the base URL of an OpenAI-compatible API, with /v1")  # fmt: skip
                 if not answer.text.strip() and form is not _FORMS[-1]:
                     continue  # a model that thinks first needs more tokens than the form grants
@@ -119,7 +118,7 @@ class Endpoint:
                 return answer
             if response.status_code not in _OF_THIS_TEXT:
                 raise JudgeAway(f"the judge does not work at present: {self.last_failure}")
-        raise self._fault("model", self._settings.model, f"the judge refuses the request: {self.last_failure}",
+        raise judge_fault("model", self._settings.model, f"the judge refuses the request: {self.last_failure}",
                           "name a chat model that this endpoint serves")  # fmt: skip
 
     async def ask(self, question: Sequence[Message]) -> Answer | None:
@@ -194,9 +193,9 @@ class Endpoint:
                 if name
                 else "name the variable that holds a key"
             )
-            return self._fault("api_key_env", name, f"the judge refuses the key: {self.last_failure}", remedy)
+            return judge_fault("api_key_env", name, f"the judge refuses the key: {self.last_failure}", remedy)
         remedy = "correct the base URL (it ends in /v1 with most servers) or feedback.judge.model"
-        return self._fault("endpoint", settings.endpoint, f"the judge refuses the request: {self.last_failure}", remedy)
+        return judge_fault("endpoint", settings.endpoint, f"the judge refuses the request: {self.last_failure}", remedy)
 
     def _read(self, response: httpx.Response) -> Answer | None:
         try:
@@ -210,10 +209,6 @@ class Endpoint:
             {token.token: token.logprob, **{other.token: other.logprob for other in token.top_logprobs}} for token in tokens
         )
         return Answer(text=choice.message.content or "", positions=positions)
-
-    def _fault(self, field: str, value: str | None, message: str, remedy: str) -> UserFault:
-        given = None if value is None else shown(value)
-        return UserFault(Reason(field=f"feedback.judge.{field}", value=given, message=message, remedy=remedy))
 
 
 def _worded(error: httpx.RequestError) -> str:

@@ -22,16 +22,18 @@ def key_for(settings: JudgeSettings, allowed: Allowed, environment: Mapping[str,
     if variable is None:
         return None
     if not _NAME.fullmatch(variable):
-        raise _fault(
+        raise judge_fault(
+            "api_key_env",
             variable,
             f"a job may name only variables that begin with {JUDGE_KEYS}",
             f"have the operator put the key into {JUDGE_KEYS}<NAME> of the feedback service, and name that",
         )
     if refusal := key_refusal(url.host, port_of(url), allowed):
-        raise _fault(variable, *refusal)
+        raise judge_fault("api_key_env", variable, *refusal)
     key = environment.get(variable, "").strip()
     if not key or not key.isascii() or not key.isprintable():
-        raise _fault(
+        raise judge_fault(
+            "api_key_env",
             variable,
             "the feedback service has no such environment variable, or it holds nothing that can be a key",
             "set it for the feedback service, or name another one",
@@ -49,9 +51,10 @@ def endpoint_url(settings: JudgeSettings, allowed: Allowed) -> httpx.URL:
 
 def endpoint_fault(settings: JudgeSettings, refusal: Refusal) -> UserFault:
     """The endpoint is none that a job may name."""
-    value = shown(settings.endpoint)
-    return UserFault(Reason(field="feedback.judge.endpoint", value=value, message=refusal.reason, remedy=refusal.remedy))
+    return judge_fault("endpoint", str(settings.endpoint), *refusal)
 
 
-def _fault(variable: str, message: str, remedy: str) -> UserFault:
-    return UserFault(Reason(field="feedback.judge.api_key_env", value=shown(variable), message=message, remedy=remedy))
+def judge_fault(field: str, value: str | None, message: str, remedy: str) -> UserFault:
+    """A fault of a setting of the judge."""
+    given = None if value is None else shown(value)
+    return UserFault(Reason(field=f"feedback.judge.{field}", value=given, message=message, remedy=remedy))

@@ -2,21 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-
-import pytest
 
 from schemas.progress import StepProgressed
 from tests.command import Ended, run
 from tests.orchestrator import Orchestrator
-
-
-@pytest.fixture(scope="module")
-async def orchestrator(
-    kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Orchestrator]:
-    async with Orchestrator(kafka, database_url, tmp_path_factory.mktemp("jobs")).running() as running:
-        yield running
 
 
 async def jobs(orchestrator: Orchestrator, *arguments: str, stdin: str = "") -> Ended:
