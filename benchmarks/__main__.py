@@ -1,14 +1,17 @@
-"""Why: one run measures everything, arms in turns, on real Kafka and PostgreSQL with fsync on: `make bench`."""
+"""Why: one run measures everything, arms in turns, on real Kafka and PostgreSQL with fsync on: `make bench`, `make bench BENCH=edge`."""
 
 import argparse
 import asyncio
 import logging
 import sys
 import tempfile
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks import full_loop, growth, latency, rebuild, report
+from benchmarks.edge import measure as edge
 from benchmarks.full_loop import Servers
 from services.chassis import topics
 from services.chassis.collector import spare_the_collector
@@ -16,35 +19,44 @@ from services.chassis.devstack.settings import DevStackSettings
 from services.chassis.devstack.stack import DevStack, running
 
 PARTS = ("rebuild", "full_loop", "latency_ms", "growth")
+SUBJECTS = ("events", "edge")
 
 
 def main() -> int:
     """Exit code 0 when it was measured, whatever the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "subject", nargs="?", choices=SUBJECTS, default="events", help="events: the bus; edge: answers over HTTP"
+    )
     parser.add_argument("--quick", action="store_true", help="few events and one round: to see that it runs")
-    parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be given again")
-    parser.add_argument("--out", type=Path, default=Path("var/bench/events.json"), help="where the figures go")
+    parser.add_argument("--only", choices=PARTS, action="append", help="only this part of events; may be given again")
+    parser.add_argument("--out", type=Path, help="where the figures go; default: var/bench/SUBJECT.json")
     arguments = parser.parse_args()
+    out = arguments.out or Path(f"var/bench/{arguments.subject}.json")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # says so of every partition that has no leader yet
     spare_the_collector()
     figures: dict[str, Any] = {}
     rates: dict[str, list[float]] = {}
-    for part in arguments.only or PARTS:
+    for part in ("edge",) if arguments.subject == "edge" else arguments.only or PARTS:
         print(f"==> {part}", flush=True)
         with tempfile.TemporaryDirectory() as home:  # a log of its own: a rebuild reads all of it
             settings = DevStackSettings(home=Path(home), kafka_bootstrap=None, database_url=None)
             with running(settings) as stack:
                 asyncio.run(_measure(part, stack, arguments.quick, figures, rates))
     report.print_report(figures, rates)
-    report.write({**figures, "rates": rates}, arguments.out)
-    print(f"written: {arguments.out}")
+    report.write({**figures, "rates": rates} if rates else figures, out)
+    print(f"written: {out}")
     return 0
 
 
 async def _measure(part: str, stack: DevStack, quick: bool, figures: dict[str, Any], rates: dict[str, list[float]]) -> None:
     await topics.apply(stack.cluster)
     servers = Servers(stack.kafka_bootstrap, stack.database_url)
-    if part == "full_loop":
+    if part == "edge":
+        figures |= await edge.measure(servers, rounds=1 if quick else 5, seconds=1 if quick else 3)
+        if find_spec("benchmarks.edge.sse"):
+            figures["sse"] = await import_module("benchmarks.edge.sse").measure(servers, quick=quick)
+    elif part == "full_loop":
         rounds, events, few = (1, 10_000, 500) if quick else (5, 40_000, 1_500)
         rates |= await full_loop.measure(servers, rounds=rounds, events=events, events_per_message=few)
         figures[part] = full_loop.summary(rates)
