@@ -22,6 +22,7 @@ help:
 	@echo "make test-quick  the tests that need no servers: units and the contract"
 	@echo "make soak        the tests of reliability in their long form: a million events, any bytes for an hour, servers that die (about an hour and a half)"
 	@echo "make bench       how fast the chassis is, as ratios, measured on this machine (about a quarter of an hour)"
+	@echo "make bench BENCH=edge  the same of answers over HTTP (some minutes)"
 	@echo "make lint        style, types, import rules, compatibility"
 	@echo "make format      mend the style"
 	@echo "make setup       only the set-up: $(VENV) with all packages"
