@@ -5,7 +5,7 @@ Audit, verify and rebuild read through here, and only what is committed.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -40,8 +40,8 @@ class UnknownTopic(ValueError):
 async def bounds(cluster: Cluster, topics: Iterable[str]) -> dict[Partition, Range]:
     """What every partition of `topics` holds now. Raises UnknownTopic and the broker's errors."""
     partitions = await _partitions(cluster, sorted(set(topics)))
-    async with _consumer(cluster) as consumer:
-        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+    async with _consumer(cluster, partitions) as consumer:
+        begins, ends = await asyncio.gather(consumer.beginning_offsets(partitions), consumer.end_offsets(partitions))
     return {(p.topic, p.partition): (begins[p], ends[p]) for p in partitions}
 
 
@@ -51,8 +51,9 @@ async def first_at(cluster: Cluster, spans: Mapping[Partition, Range], moment: d
     Raises the broker's errors.
     """
     milliseconds = max(0, -((_EPOCH - moment) // _MILLISECOND))  # rounded up; -1 and -2 mean something else to a broker
-    async with _consumer(cluster) as consumer:
-        found = await consumer.offsets_for_times(dict.fromkeys((TopicPartition(*p) for p in spans), milliseconds))
+    wanted = [TopicPartition(*partition) for partition in spans]
+    async with _consumer(cluster, wanted) as consumer:
+        found = await consumer.offsets_for_times(dict.fromkeys(wanted, milliseconds))
     offsets = {(p.topic, p.partition): place.offset for p, place in found.items() if place is not None}
     return {p: min(max(offsets.get(p, end), first), end) for p, (first, end) in spans.items()}
 
@@ -86,7 +87,7 @@ async def read(
     wanted = {TopicPartition(*partition): span for partition, span in ranges.items() if span[0] < span[1]}
     if not wanted:
         return
-    async with _consumer(cluster) as consumer:
+    async with _consumer(cluster, wanted) as consumer:
         consumer.assign(list(wanted))
         for partition, (first, _) in wanted.items():
             consumer.seek(partition, first)
@@ -127,7 +128,8 @@ def _not_come(wanted: Mapping[TopicPartition, Range], reached: Mapping[TopicPart
 
 
 @asynccontextmanager
-async def _consumer(cluster: Cluster) -> AsyncIterator[AIOKafkaConsumer]:
+async def _consumer(cluster: Cluster, about: Collection[TopicPartition]) -> AsyncIterator[AIOKafkaConsumer]:
+    """It knows the leaders of these partitions before it is asked: else it asks for them and tries again a tenth of a second later."""
     survive_any_batch()
     consumer = AIOKafkaConsumer(
         **cluster.connection(),
@@ -140,6 +142,7 @@ async def _consumer(cluster: Cluster) -> AsyncIterator[AIOKafkaConsumer]:
     try:
         await start(consumer, cluster)
         await asyncio.sleep(0)  # a task of the consumer that is stopped before it has begun raises CancelledError to us
+        await consumer._client.set_topics({partition.topic for partition in about})
         yield consumer
     finally:
         await consumer.stop()

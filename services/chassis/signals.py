@@ -60,7 +60,7 @@ class Signals:
             self._subscriptions[channel].discard(subscription)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Listen until `stop`; a lost connection is replaced with backoff, and every waiter is woken to look for itself."""
+        """Listen until `stop`; a lost connection is replaced with backoff, and every waiter is woken to look for itself, as at the end."""
         backoff, lasting = Backoff(), Lasting(_log)
         while not stop.is_set():
             try:
@@ -77,6 +77,8 @@ class Signals:
                 await wait_or_stop(stop, backoff.next())
             finally:
                 connection.terminate()
+        for channel in self._subscriptions:  # who waits has come to the end as well
+            self._wake(channel)
 
     async def _listen(self, connection: "asyncpg.Connection[asyncpg.Record]", stop: asyncio.Event) -> None:
         listening: set[str] = set()

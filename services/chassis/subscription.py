@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from faststream import AckPolicy
@@ -20,6 +20,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from schemas.topics import Topic
+from services.chassis.apart import fetch_apart
 from services.chassis.cluster import NOTICED_MS, Mechanism, Security
 from services.chassis.fetch.batches import survive_any_batch
 from services.chassis.group import group_of
@@ -71,8 +72,7 @@ def subscribe(
         apply_types=False,
         logger=logging.getLogger("faststream"),
     )
-    told = broker.config.broker_config
-    told.builder = partial(_Client, subscribed.lost, **cast(Any, told.builder).keywords)
+    _build_own(broker, subscribed.lost)
     subscriber = broker.subscriber(
         *(topic.name for topic in topics),
         batch=True,
@@ -101,8 +101,20 @@ def subscribe(
     return broker, subscriber
 
 
+def _build_own(broker: KafkaBroker, lost: Callable[[], None]) -> None:
+    """Have the broker make its consumers of `_Client`. FastStream chooses aiokafka's own anew whenever it connects."""
+    told: Any = broker.config.broker_config
+    connect = told.connect
+
+    async def and_build_own(**options: Any) -> None:
+        await connect(**options)
+        told.builder = partial(_Client, lost, **told.builder.keywords)
+
+    told.connect = and_build_own
+
+
 class _Client(AIOKafkaConsumer):  # type: ignore[misc]
-    """aiokafka's consumer, which says when a poll fails, and looks for a broker that is away at a walk.
+    """aiokafka's consumer, which says when a poll fails, looks for a broker that is away at a walk, and asks beside its fetches.
 
     It takes the records of one partition after the other and moves its positions; where one raises, what it took before is nobody's.
     """
@@ -110,6 +122,7 @@ class _Client(AIOKafkaConsumer):  # type: ignore[misc]
     def __init__(self, lost: Callable[[], None], *topics: str, **options: Any) -> None:
         super().__init__(*topics, **options)
         pace(self._client)
+        fetch_apart(self._client)
         self._lost = lost
 
     async def getmany(self, *partitions: TopicPartition, timeout_ms: float = 0, max_records: int | None = None) -> Any:

@@ -1,6 +1,7 @@
 """Polls that fail before anything of them is applied, with a database and a broker that are played."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -8,13 +9,15 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CorruptRecordException, KafkaTimeoutError
 
+from schemas.topics import JOBS
 from services.chassis import consumer as consuming
 from services.chassis.batch import Applied
 from services.chassis.consumer import Consumer
 from services.chassis.health import Health
 from services.chassis.records import Partition
 from services.chassis.seeking import Bearings
-from services.chassis.subscription import _Client
+from services.chassis.settings import ServiceSettings
+from services.chassis.subscription import _Client, subscribe
 from tests.log import HeldRecord
 
 ONE, OTHER = ("neuroweaver.requests", 0), ("neuroweaver.requests", 1)
@@ -127,6 +130,19 @@ async def test_a_poll_of_the_client_that_fails_is_said_and_does_not_keep_it_from
     assert said == ["lost"]
     assert client._subscription.fetcher_idle_time > 0
     client._closed = True
+
+
+async def test_the_client_that_says_so_is_the_one_that_consumes_after_faststream_has_connected(tmp_path: Path) -> None:
+    settings = ServiceSettings(kafka_bootstrap="127.0.0.1:1", home=tmp_path)
+    lost: list[str] = []
+    subscribed = cast(Any, SimpleNamespace(lost=lambda: lost.append("lost")))
+    broker, subscriber = subscribe(settings, "toy", "toy", (JOBS,), subscribed)
+    await broker.connect()
+    client = subscriber.builder(group_id="g")
+    client._lost()
+    assert (type(client), lost) == (_Client, ["lost"])
+    client._closed = True
+    await broker.stop()
 
 
 async def test_a_subscription_that_ended_late_has_no_say(played: Played) -> None:
