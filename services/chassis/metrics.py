@@ -56,6 +56,7 @@ PUBLISHED = Counter("neuroweaver_published", "Events acknowledged by Kafka.", ["
 HTTP_SECONDS = Histogram(
     "neuroweaver_http_seconds", "Seconds per request.", ["method", "route", "status"], registry=REGISTRY
 )
+HTTP_STREAMS = Gauge("neuroweaver_http_streams", "Streams of events that are read.", registry=REGISTRY)
 HTTP_GIVEN_UP = Counter(
     "neuroweaver_http_given_up", "Connections that were closed before their caller was done.", ["why"], registry=REGISTRY
 )  # why: slow header, slow body, unread answer, made room, no room

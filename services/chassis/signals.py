@@ -1,7 +1,7 @@
 """Why: wakes loops at once by PostgreSQL LISTEN/NOTIFY; a lost signal costs a poll, never work."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
 import asyncpg
@@ -17,22 +17,28 @@ _CHECK_SECONDS = 5.0
 
 
 class Subscription:
-    """Collects the payloads of one channel for one waiter."""
+    """Collects the payloads of one channel for one waiter, who is woken by those in `wanted` only. An empty one means any."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Container[str] | None = None) -> None:
+        self._wanted = wanted
         self._payloads: dict[str, None] = {}
         self._event = asyncio.Event()
 
     def put(self, payload: str) -> None:
-        """Note a payload and wake the waiter; beyond a bound the waiter is only woken (it looks at the rows anyway)."""
+        """Note a payload and wake the waiter; beyond a bound they count as any."""
+        if self._wanted is not None and payload and payload not in self._wanted:
+            return
         if len(self._payloads) < _PAYLOADS:
             self._payloads[payload] = None
+        else:
+            self._payloads = {"": None}
         self._event.set()
 
     async def wait(self, timeout: float) -> list[str]:
         """Distinct payloads since the last call, oldest first; empty after `timeout` seconds. Look at the rows either way."""
         try:
-            await asyncio.wait_for(self._event.wait(), timeout)
+            if not self._event.is_set():
+                await asyncio.wait_for(self._event.wait(), timeout)
         except TimeoutError:
             return []
         self._event.clear()
@@ -49,13 +55,19 @@ class Signals:
         self._changed = asyncio.Event()
 
     @contextmanager
-    def subscribe(self, channel: str) -> Iterator[Subscription]:
-        """Receive what is sent on `channel` while the block runs."""
-        subscription = Subscription()
+    def subscribe(self, channel: str, wanted: Container[str] | None = None) -> Iterator[Subscription]:
+        """Receive what is sent on `channel` while the block runs: payloads in `wanted`, or all."""
+        subscription = Subscription(wanted)
+        with self.delivering(channel, subscription):
+            yield subscription
+
+    @contextmanager
+    def delivering(self, channel: str, subscription: Subscription) -> Iterator[None]:
+        """Put what is sent on `channel` into `subscription` while the block runs."""
         self._subscriptions.setdefault(channel, set()).add(subscription)
         self._changed.set()
         try:
-            yield subscription
+            yield
         finally:
             self._subscriptions[channel].discard(subscription)
 

@@ -1,12 +1,11 @@
 """Why: the routes people start, watch and cancel jobs with. Writes publish to `requests`; nothing is decided here."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AfterValidator, Field
 
 from schemas.base import Storable, Strict
@@ -19,11 +18,13 @@ from services.chassis.publisher import BrokerAway, outside_event
 from services.chassis.runtime import Runtime
 from services.chassis.web.beside import beside_the_loop
 from services.chassis.web.parameters import Cursor, Text, no_folder
+from services.chassis.web.streams import EventStream
 from services.orchestrator.domain.content import content_digest
 from services.orchestrator.domain.state import ENDED, Status
 from services.orchestrator.domain.validation import Refused, examine
-from services.orchestrator.events import story_of
+from services.orchestrator.events import Stories
 from services.orchestrator.intake import EDGE, job_requested
+from services.orchestrator.looks import JobLooks
 from services.orchestrator.queries import Filters, JobQueries, JobRow
 from services.orchestrator.rendering import job_detail, job_page, job_progress, job_view, undecided_view
 from services.orchestrator.settings import OrchestratorSettings
@@ -55,11 +56,13 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
     """All routes under `/training`."""
     api = APIRouter(prefix="/training", tags=["training"])
     jobs = JobQueries(runtime.engine)
+    stories = Stories(runtime.signals, JobLooks(runtime.engine))
+    JobId = Annotated[Text, Path(description="The job's id."), AfterValidator(no_folder)]  # noqa: N806 (a type)
 
-    async def find(job_id: Annotated[Text, Path(description="The job's id."), AfterValidator(no_folder)]) -> JobRow:
+    async def find(job_id: JobId) -> JobRow:
         row = await jobs.find(job_id)
         if row is None:
-            raise Problem(404, "Not found", f"no job {job_id!r} was requested; GET {API}/training lists those that were")
+            raise _unknown(job_id)
         return row
 
     Found = Annotated[JobRow, Depends(find)]  # noqa: N806 (a type)
@@ -137,18 +140,23 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
     @api.get(
         "/{job_id}/events",
         summary="Watch a job (server-sent events)",
-        response_class=EventSourceResponse,
-        responses={200: {"content": {"text/event-stream": {}}}, **_problems(404)},
+        status_code=200,
+        response_class=EventStream,
+        responses=_problems(404, 503),
     )
     async def events(
-        job: Found, last_event_id: Annotated[str | None, Header(description="Id of the last `job` event seen.")] = None
-    ) -> AsyncIterator[ServerSentEvent]:
-        """`job`: the job as `JobView`, at once and at each change. `progress`: one step as `StepProgress`. `end`: close now.
+        job_id: JobId,
+        last_event_id: Annotated[str | None, Header(description="Id of the last `job` event seen.")] = None,
+    ) -> EventStream:
+        """`job`: the job as `JobView`, at once and when it changed. `progress`: one step as `StepProgress`. `end`: close now.
 
-        With Last-Event-ID the first `job` comes only if it differs from the one seen.
+        With Last-Event-ID the first `job` comes only if it differs from the one seen. What changes while a listener is slow is
+        told as it is when the listener is ready. A comment comes at least every 15 seconds.
         """
-        async for event in story_of(runtime.signals, jobs, job.job_id, last_event_id):
-            yield event
+        listener = await stories.listen(job_id, last_event_id)
+        if listener is None:
+            raise _unknown(job_id)
+        return EventStream(listener)
 
     @api.post("/{job_id}/cancel", status_code=202, summary="Cancel a job", responses=_problems(404, 409, 503))
     async def cancel(job: Found, wish: CancelRequest | None = None) -> JobView:
@@ -175,6 +183,10 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
 
 def _address(job_id: str) -> str:
     return f"{API}/training/{quote(job_id, safe='')}"
+
+
+def _unknown(job_id: str) -> Problem:
+    return Problem(404, "Not found", f"no job {job_id!r} was requested; GET {API}/training lists those that were")
 
 
 def _is(known: JobRow, content: str) -> bool:

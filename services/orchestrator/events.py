@@ -1,66 +1,187 @@
-"""Why: server-sent events about one job, read from rows and woken by NOTIFY, so that any replica can serve any reader.
+"""Server-sent events about jobs, read from rows and woken by NOTIFY, so that any replica can serve any listener.
 
-Snapshots, not a log: a reader that comes back with Last-Event-ID gets what changed since, or nothing where nothing did.
+However many listen: one task looks for all of them, with one statement for all that changed; what changed is written once, and
+handed to its listeners a few at a time, so that whatever else the process does goes on in between.
 """
 
-import hashlib
-from collections.abc import AsyncIterator
-from datetime import datetime
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-import anyio
-from fastapi.sse import ServerSentEvent
-
+from services.chassis.lasting import Lasting
 from services.chassis.logging import get_logger
-from services.chassis.signals import Signals
-from services.chassis.surroundings import described, is_surroundings
-from services.orchestrator.domain.state import ENDED
+from services.chassis.signals import Signals, Subscription
+from services.chassis.surroundings import is_surroundings
+from services.chassis.web.beside import beside_the_loop
 from services.orchestrator.effects import CHANNEL
-from services.orchestrator.queries import JobQueries, JobRow
+from services.orchestrator.looks import LOOK_ROWS, UNSEEN, JobLooks, Look, Mark
+from services.orchestrator.queries import JobRow
 from services.orchestrator.rendering import job_progress, job_view
-from services.orchestrator.views import JobProgress, JobView
-from services.orchestrator.watching import changed
+from services.orchestrator.story import Story, go_on, since
+from services.orchestrator.watching import LOOK_SECONDS
 
 _log = get_logger(__name__)
+_PAUSE_SECONDS = 0.05
+"""Between two looks at least; changes that come closer are told together."""
+_SHARE = 3
+"""A look is followed by a pause of so many times what it took, so that it never takes more than a quarter of the loop."""
+_LONGEST_PAUSE_SECONDS = 1.0
+_AT_ONCE = 20
+"""So many listeners are woken before others get their turn."""
 
 
-async def story_of(signals: Signals, jobs: JobQueries, job_id: str, seen: str | None) -> AsyncIterator[ServerSentEvent]:
-    """`job` at each change (its id is the digest of what it says), `progress` of steps that told some, `end` at the end.
+@dataclass(eq=False)
+class _Watched:
+    """A job that somebody listens to."""
 
-    A database that is away is waited for; FastAPI's keep-alives go on meanwhile.
-    """
-    told: dict[str, tuple[int, datetime]] = {}
-    with signals.subscribe(CHANNEL) as subscription:
-        while True:
-            found = await _look(jobs, job_id)
-            if found:
-                view, progress = found
-                version = _version(view)
-                if version != seen:
-                    seen = version
-                    yield ServerSentEvent(event="job", id=version, data=view)
-                for step in progress.steps:
-                    if step.at and told.get(step.step) != (step.attempt, step.at):
-                        told[step.step] = (step.attempt, step.at)
-                        yield ServerSentEvent(event="progress", data=step)
-                if view.status in ENDED:
-                    yield ServerSentEvent(event="end", data={"status": view.status})
-                    return
-            await changed(subscription, job_id)
-
-
-async def _look(jobs: JobQueries, job_id: str) -> tuple[JobView, JobProgress] | None:
-    """The job and its progress; None where the database does not answer. Never cancelled within a database call."""
+    listeners: set["Listener"] = field(default_factory=set)
+    mark: Mark = UNSEEN
     row: JobRow | None = None
-    with anyio.CancelScope(shield=True):
+    story: Story | None = None
+    looked: bool = False
+    """Whether it is known if there is such a job."""
+    fault: Exception | None = None
+    """Why it cannot be told."""
+
+
+class Listener:
+    """One stream's place in the story of a job."""
+
+    def __init__(self, stories: "Stories", job_id: str, watched: _Watched, seen: str | None) -> None:
+        self.woken = asyncio.Event()
+        self._stories, self._job_id, self._watched = stories, job_id, watched
+        self._seen, self._told, self._over = seen, 0, False
+
+    async def known(self) -> bool:
+        """Whether there is such a job, as soon as that is known. Raises what kept it from being looked at."""
+        while not (self._watched.looked or self._watched.fault):
+            self.woken.clear()
+            await self.woken.wait()
+        if self._watched.fault:
+            raise self._watched.fault
+        return self._watched.story is not None
+
+    def take(self) -> bytes | None:
+        """What was not told yet; None when the end was told."""
+        story = self._watched.story
+        if self._over or self._watched.fault or story is None:
+            return None
+        said = since(story, self._told, self._seen)
+        self._told, self._over = story.revision, bool(story.end)
+        return said
+
+    def leave(self) -> None:
+        """Nobody listens here any more."""
+        self._stories.leave(self._job_id, self)
+
+
+class Stories:
+    """All jobs of one process that somebody listens to. Its task lives as long as anybody does."""
+
+    def __init__(self, signals: Signals, looks: JobLooks) -> None:
+        self._signals, self._looks = signals, looks
+        self._watched: dict[str, _Watched] = {}
+        self._changed = Subscription(self._watched)
+        self._task: asyncio.Task[None] | None = None
+        self._lasting = Lasting(_log)
+
+    async def listen(self, job_id: str, seen: str | None) -> Listener | None:
+        """A listener, who is to leave in the end; None where nobody requested the job. Raises where it cannot be looked at."""
+        watched = self._watched.setdefault(job_id, _Watched())
+        listener = Listener(self, job_id, watched, seen)
+        watched.listeners.add(listener)
         try:
-            row = await jobs.find(job_id)
-            progress = await jobs.progress(job_id) if row else []
+            if not watched.looked:
+                self._changed.put(job_id)
+            if self._task is None:
+                self._task = asyncio.create_task(self._look_while_any_listens(), name="stories")
+            if await listener.known():
+                return listener
+        except BaseException:
+            listener.leave()
+            raise
+        listener.leave()
+        return None
+
+    def leave(self, job_id: str, listener: Listener) -> None:
+        """Forget a listener, and the job with the last of its listeners."""
+        watched = self._watched.get(job_id)
+        if watched is None or listener not in watched.listeners:
+            return
+        watched.listeners.discard(listener)
+        if not watched.listeners:
+            del self._watched[job_id]
+        if not self._watched:
+            self._changed.put("")
+
+    async def _look_while_any_listens(self) -> None:
+        loop = asyncio.get_running_loop()
+        all_at = loop.time() + LOOK_SECONDS
+        try:
+            with self._signals.delivering(CHANNEL, self._changed):
+                while self._watched:
+                    changed = await self._changed.wait(max(0.0, all_at - loop.time()))
+                    begun = loop.time()
+                    if begun >= all_at or "" in changed:
+                        changed, all_at = list(self._watched), begun + LOOK_SECONDS
+                    if due := {job_id: self._watched[job_id].mark for job_id in changed if job_id in self._watched}:
+                        await self._look(due)
+                        pause = max(_PAUSE_SECONDS, _SHARE * (loop.time() - begun))
+                        await asyncio.sleep(min(pause, _LONGEST_PAUSE_SECONDS))
+        finally:
+            self._task = None
+
+    async def _look(self, due: dict[str, Mark]) -> None:
+        """Tell what changed of `due`. While the database is away listeners wait; whoever has just come is told."""
+        asked = list(due)
+        try:
+            while due:
+                found = await self._looks.changed(due)
+                for look in found:
+                    del due[look.job_id]
+                    await self._tell(look)
+                if len(found) < LOOK_ROWS:
+                    break
+            self._lasting.over()
         except Exception as error:
-            if not is_surroundings(error):
-                raise
-            _log.warning("events: database away", job_id=job_id, error=described(error))
-    return (job_view(row), job_progress(row, progress)) if row else None
+            self._lasting.failed("events: jobs not looked at", error, known=is_surroundings(error))
+            await self._settle(asked, error)
+        else:
+            await self._settle(asked, None)
+
+    async def _tell(self, look: Look) -> None:
+        if (watched := self._watched.get(look.job_id)) is None:
+            return
+        try:
+            size = len(look.state or "") + sum(len(data) for _, data in look.told)
+            made = await beside_the_loop(size, _made, look, watched.row, watched.story)
+        except Exception as error:
+            _log.exception("events: a job cannot be told", job_id=look.job_id)
+            watched.fault = error
+        else:
+            watched.mark = look.mark
+            if made is not None:
+                watched.row, watched.story = made
+        watched.looked = True
+        await _wake(watched.listeners)
+
+    async def _settle(self, asked: Iterable[str], error: Exception | None) -> None:
+        """Whoever waits to hear whether there is such a job hears it now."""
+        for job_id in asked:
+            watched = self._watched.get(job_id)
+            if watched is not None and not watched.looked:
+                watched.looked, watched.fault = error is None, error
+                await _wake(watched.listeners)
 
 
-def _version(view: JobView) -> str:
-    return hashlib.sha256(view.model_dump_json().encode()).hexdigest()[:16]
+def _made(look: Look, row: JobRow | None, story: Story | None) -> tuple[JobRow, Story] | None:
+    """What there is to tell; None where nobody requested the job."""
+    row = look.row(row)
+    return (row, go_on(story, job_view(row), job_progress(row, look.progress))) if row else None
+
+
+async def _wake(listeners: Iterable[Listener]) -> None:
+    for number, listener in enumerate(tuple(listeners)):
+        listener.woken.set()
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)

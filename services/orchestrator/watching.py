@@ -1,24 +1,14 @@
-"""Why: HTTP waits for a job to change without polling hard: NOTIFY wakes it, a slow look at the row is the safety net."""
+"""HTTP waits for a job to change without polling hard: NOTIFY wakes it, a slow look at the row is the safety net."""
 
 import asyncio
 from collections.abc import Callable
 
-from services.chassis.signals import Signals, Subscription
+from services.chassis.signals import Signals
 from services.orchestrator.effects import CHANNEL
 from services.orchestrator.queries import JobQueries, JobRow
 
 LOOK_SECONDS = 2.0
 """A signal can be lost with its connection, so the row is looked at this often anyway."""
-
-
-async def changed(subscription: Subscription, job_id: str) -> None:
-    """Returns when the job may have changed: it was signalled, or it is time to look."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + LOOK_SECONDS
-    while (left := until - loop.time()) > 0:
-        payloads = await subscription.wait(left)
-        if job_id in payloads or "" in payloads:
-            return
 
 
 async def wait_for(
@@ -28,11 +18,11 @@ async def wait_for(
     row: JobRow | None = None
     try:
         async with asyncio.timeout(seconds):
-            with signals.subscribe(CHANNEL) as subscription:
+            with signals.subscribe(CHANNEL, (job_id,)) as subscription:
                 while True:
                     row = await asyncio.shield(jobs.find(job_id))  # never cancel a task inside a database call
                     if row is not None and condition(row):
                         return row
-                    await changed(subscription, job_id)
+                    await subscription.wait(LOOK_SECONDS)
     except TimeoutError:
         return row

@@ -7,6 +7,7 @@ request when its headers are whole. A connection waits for its caller but while 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import h11
@@ -16,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from services.chassis.problem import Problem
 from services.chassis.web.connections import Cause, Connections
 from services.chassis.web.settings import HttpSettings
+from services.chassis.web.streams import EXTENSION, Place
 
 _State = Literal["new", "idle", "header", "body", "working"]
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s"
@@ -43,6 +45,7 @@ class PatientProtocol(H11Protocol):
             return
         if may == "health only":
             self.app = cast(Any, _HealthOnly(cast(ASGIApp, self.app), self.health))
+        self.app = cast(Any, _MayStream(cast(ASGIApp, self.app), self))
         super().connection_made(transport)
         self._enter("header")
 
@@ -78,6 +81,21 @@ class PatientProtocol(H11Protocol):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+
+    def shutdown(self) -> None:
+        """The server shuts down: streams end, at once where nobody reads them; other answers are given."""
+        super().shutdown()
+        if self.places.end(self) and self.flow.write_paused:
+            self.transport.abort()
+
+    @property
+    def limit(self) -> int:
+        """Streams of the server at most."""
+        return self.places.streams
+
+    def take(self, end: Callable[[], None]) -> bool:
+        """Whether the answer may be a stream."""
+        return self.places.stream(self, end)
 
     def give_up(self) -> None:
         """Close the connection at once, whatever is still to be sent."""
@@ -127,9 +145,20 @@ class PatientProtocol(H11Protocol):
         self.transport.close()
 
 
-def protocol_of(settings: HttpSettings, limit: int, health: tuple[str, ...]) -> type[H11Protocol]:
-    """The protocol of one server with `limit` places; paths that begin as one of `health` are answered also when it is full."""
-    return type("Protocol", (PatientProtocol,), {"settings": settings, "places": Connections(limit), "health": health})
+def protocol_of(settings: HttpSettings, places: Connections, health: tuple[str, ...]) -> type[H11Protocol]:
+    """The protocol of one server with `places`; paths that begin as one of `health` are answered also when they are taken."""
+    return type("Protocol", (PatientProtocol,), {"settings": settings, "places": places, "health": health})
+
+
+class _MayStream:
+    """Tells the application which connection a stream would hold."""
+
+    def __init__(self, app: ASGIApp, place: Place) -> None:
+        self._app, self._place = app, place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["extensions"] = {**scope.get("extensions", {}), EXTENSION: self._place}
+        await self._app(scope, receive, send)
 
 
 class _HealthOnly:

@@ -6,7 +6,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from services.chassis.logging import get_logger
-from services.chassis.web.connections import SPARE
+from services.chassis.web.connections import SPARE, Connections
 from services.chassis.web.protocol import protocol_of
 from services.chassis.web.settings import HttpSettings
 
@@ -29,7 +29,7 @@ def server_config(app: FastAPI, settings: HttpSettings, *, graceful_seconds: int
     """For `uvicorn.Server`. Raises the process' soft limit of open files as far as it may."""
     return uvicorn.Config(
         app,
-        http=protocol_of(settings, connections(settings, _files()), _ALWAYS),
+        http=protocol_of(settings, places(settings, _files()), _ALWAYS),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -42,12 +42,19 @@ def server_config(app: FastAPI, settings: HttpSettings, *, graceful_seconds: int
     )
 
 
-def connections(settings: HttpSettings, files: int) -> int:
-    """So many connections at once, where the process may open `files` files."""
+def places(settings: HttpSettings, files: int) -> Connections:
+    """So many connections and streams at once, where the process may open `files` files; a quarter is never streams."""
     room = max(_LEAST, files - _OTHER_FILES - SPARE)
+    limit = min(settings.http_connections, room)
+    streams = min(settings.http_streams, limit * 3 // 4)
     if room < settings.http_connections:
-        _log.info("fewer http connections than set: raise the limit of open files", connections=room, files=files)
-    return min(settings.http_connections, room)
+        _log.warning(
+            "fewer http connections than set: raise the limit of open files",
+            connections=limit,
+            streams=streams,
+            files=files,
+        )
+    return Connections(limit, streams)
 
 
 def _files() -> int:

@@ -46,6 +46,9 @@ class HttpSettings(BaseSettings):
     http_connections: int = Field(
         default=2000, ge=16, description="Connections at most; fewer where the process may not open so many files."
     )
+    http_streams: int = Field(
+        default=1500, ge=1, description="Of these at most so many are streams of events; never more than three quarters."
+    )
     http_header_seconds: float = Field(default=10.0, gt=0, description="A request's headers must have come within this.")
     http_body_seconds: float = Field(default=30.0, gt=0, description="Its body must have come within this.")
     http_idle_seconds: int = Field(default=15, ge=1, description="A connection without a request is closed after this.")

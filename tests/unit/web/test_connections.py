@@ -182,11 +182,11 @@ async def test_with_every_place_at_work_health_is_answered_and_the_rest_is_told_
             caller[1].close()
 
 
-def test_connections_stay_below_what_the_process_may_open() -> None:
+def test_connections_stay_below_what_the_process_may_open_and_streams_leave_a_quarter_of_them() -> None:
     settings = HttpSettings()
-    assert listening.connections(settings, 1024) == 1024 - 320 - SPARE
-    assert listening.connections(settings, 65_536) == settings.http_connections
-    assert listening.connections(settings, 100) == 16
+    for files, limit, streams in ((1024, 688, 516), (65_536, settings.http_connections, 1500), (100, 16, 12)):
+        found = listening.places(settings, files)
+        assert (found.limit, found.streams) == (limit, streams)
 
 
 def test_the_process_asks_for_as_many_files_as_it_may_have(monkeypatch: pytest.MonkeyPatch) -> None:

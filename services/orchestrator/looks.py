@@ -1,0 +1,86 @@
+"""One look at all jobs that are watched: a single statement, which gives back only what is not as it was seen last."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.progress import StepProgressed
+from services.orchestrator.domain.state import JobState
+from services.orchestrator.queries import JobRow, ProgressRow
+
+LOOK_ROWS = 50
+"""So many jobs are held at once at most."""
+_LOOK = text(
+    """SELECT known.id, CAST(job.xmin AS text), told.mark, told.at, told.data,
+              CASE WHEN CAST(job.xmin AS text) <> known.job THEN CAST(job.state AS text) END, job.sequence, job.updated_at
+       FROM unnest(CAST(:ids AS text[]), CAST(:jobs AS text[]), CAST(:told AS text[])) AS known(id, job, told)
+       JOIN job ON job.key = known.id
+       CROSS JOIN LATERAL (
+           SELECT coalesce(string_agg(CAST(xmin AS text), ',' ORDER BY key), '') AS mark,
+                  array_agg(at ORDER BY key) AS at, array_agg(CAST(data AS text) ORDER BY key) AS data
+           FROM progress WHERE job_id = known.id
+       ) AS told
+       WHERE CAST(job.xmin AS text) <> known.job OR told.mark <> known.told
+       LIMIT :rows"""
+)
+
+
+class Mark(NamedTuple):
+    """Which versions of a job's rows were seen: the transactions that wrote them."""
+
+    job: str = ""
+    told: str = ""
+
+
+UNSEEN = Mark()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A job that is not as it was seen."""
+
+    job_id: str
+    mark: Mark
+    state: str | None
+    """None where only progress was told."""
+    sequence: int
+    updated_at: datetime
+    told: tuple[tuple[datetime, str], ...]
+
+    def row(self, before: JobRow | None) -> JobRow | None:
+        """The job; None where nobody requested it. `before` is what the last look made of it."""
+        if self.state is None:
+            return before
+        state = JobState.stored(self.state)
+        return JobRow(self.job_id, state, self.sequence, self.updated_at) if state.status else None
+
+    @property
+    def progress(self) -> list[ProgressRow]:
+        """The latest sign of life of each of the job's attempts."""
+        return [ProgressRow(at, StepProgressed.model_validate_json(data)) for at, data in self.told]
+
+
+@dataclass(frozen=True, slots=True)
+class JobLooks:
+    """Looks into one service's database."""
+
+    engine: AsyncEngine
+
+    async def changed(self, seen: Mapping[str, Mark]) -> list[Look]:
+        """Those of `seen` that are not as they were; where as many as LOOK_ROWS come, there may be more."""
+        given = {
+            "ids": list(seen),
+            "jobs": [mark.job for mark in seen.values()],
+            "told": [mark.told for mark in seen.values()],
+            "rows": LOOK_ROWS,
+        }
+        async with self.engine.connect() as connection:
+            found = (await connection.execute(_LOOK, given)).all()
+        return [
+            Look(job_id, Mark(job, told), state, sequence, updated_at, tuple(zip(at or (), data or (), strict=True)))
+            for job_id, job, told, at, data, state, sequence, updated_at in found
+        ]
