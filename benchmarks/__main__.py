@@ -5,39 +5,40 @@ import asyncio
 import logging
 import sys
 import tempfile
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks import full_loop, growth, latency, rebuild, report
 from benchmarks.edge import measure as edge
+from benchmarks.edge import sse
 from benchmarks.full_loop import Servers
 from services.chassis import topics
 from services.chassis.collector import spare_the_collector
 from services.chassis.devstack.settings import DevStackSettings
 from services.chassis.devstack.stack import DevStack, running
 
-PARTS = ("rebuild", "full_loop", "latency_ms", "growth")
-SUBJECTS = ("events", "edge")
+PARTS = {"events": ("rebuild", "full_loop", "latency_ms", "growth"), "edge": ("http", "sse")}
 
 
 def main() -> int:
     """Exit code 0 when it was measured, whatever the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "subject", nargs="?", choices=SUBJECTS, default="events", help="events: the bus; edge: answers over HTTP"
+        "subject", nargs="?", choices=PARTS, default="events", help="events: the bus; edge: answers over HTTP"
     )
     parser.add_argument("--quick", action="store_true", help="few events and one round: to see that it runs")
-    parser.add_argument("--only", choices=PARTS, action="append", help="only this part of events; may be given again")
+    parts = [part for of in PARTS.values() for part in of]
+    parser.add_argument("--only", choices=parts, action="append", help="only this part of the subject; may be given again")
     parser.add_argument("--out", type=Path, help="where the figures go; default: var/bench/SUBJECT.json")
     arguments = parser.parse_args()
+    if strange := set(arguments.only or ()) - set(PARTS[arguments.subject]):
+        parser.error(f"{', '.join(sorted(strange))}: no part of {arguments.subject}")
     out = arguments.out or Path(f"var/bench/{arguments.subject}.json")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # says so of every partition that has no leader yet
     spare_the_collector()
     figures: dict[str, Any] = {}
     rates: dict[str, list[float]] = {}
-    for part in ("edge",) if arguments.subject == "edge" else arguments.only or PARTS:
+    for part in arguments.only or PARTS[arguments.subject]:
         print(f"==> {part}", flush=True)
         with tempfile.TemporaryDirectory() as home:  # a log of its own: a rebuild reads all of it
             settings = DevStackSettings(home=Path(home), kafka_bootstrap=None, database_url=None)
@@ -52,10 +53,10 @@ def main() -> int:
 async def _measure(part: str, stack: DevStack, quick: bool, figures: dict[str, Any], rates: dict[str, list[float]]) -> None:
     await topics.apply(stack.cluster)
     servers = Servers(stack.kafka_bootstrap, stack.database_url)
-    if part == "edge":
+    if part == "http":
         figures |= await edge.measure(servers, rounds=1 if quick else 5, seconds=1 if quick else 3)
-        if find_spec("benchmarks.edge.sse"):
-            figures["sse"] = await import_module("benchmarks.edge.sse").measure(servers, quick=quick)
+    elif part == "sse":
+        figures[part] = await sse.measure(servers, clients=100 if quick else 1000, seconds=3 if quick else 15)
     elif part == "full_loop":
         rounds, events, few = (1, 10_000, 500) if quick else (5, 40_000, 1_500)
         rates |= await full_loop.measure(servers, rounds=rounds, events=events, events_per_message=few)

@@ -24,6 +24,7 @@ from services.chassis.logging import get_logger
 from services.chassis.migrate import ensure_migrated
 from services.chassis.partitions.reading import Reading
 from services.chassis.publisher import Publisher
+from services.chassis.reads import Reads
 from services.chassis.relay import Relay
 from services.chassis.replay.checks import Refused
 from services.chassis.replay.projection import Projection
@@ -72,6 +73,8 @@ class Runtime:
         self.engine = connect()
         self._batches = connect(pool_size=2, probe=False)
         """For the consumer, which tries again whatever happens."""
+        self.reads = Reads(url, statement_seconds=settings.database_seconds)
+        """For answers over HTTP."""
         self.publisher = Publisher(settings.cluster, f"neuroweaver-{service}")
         self.signals = Signals(url)
         required = (
@@ -135,6 +138,7 @@ class Runtime:
             await boot
             relay_stop.set()
             await asyncio.gather(*support)
+            self.reads.close()
             await self.engine.dispose()
             await self._batches.dispose()
             _log.info("stopped", service=self.service)
@@ -258,6 +262,7 @@ class Runtime:
                 self.health.report("database", False, described(error))
                 if isinstance(error, ReadsOnly):  # sessions keep what they began with: the next look takes a new one
                     await self.engine.dispose()
+                    self.reads.close()
             contact = self.publisher.last_contact
             silent = None if contact is None else time.monotonic() - contact
             reason = "not reached yet" if silent is None else f"silent for {silent:.0f} s"

@@ -57,7 +57,9 @@ def is_surroundings(error: BaseException) -> bool:
             or isinstance(error, (OperationalError, InterfaceError))
             or state.startswith(_RETRIED_STATES)
         )
-    return isinstance(error, (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError))
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.sqlstate or "").startswith(_RETRIED_STATES)
+    return isinstance(error, asyncpg.InterfaceError)
 
 
 def described(error: BaseException, limit: int = 500) -> str:

@@ -14,7 +14,7 @@ from services.cli.exits import EXIT_CODES, Exit, stop_with
 from services.cli.output import print_json, print_pairs, print_table, print_text, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
-from services.registry.views import VersionPage, VersionView
+from services.registry.views import VersionPage, VersionSummary, VersionView
 
 app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
 
@@ -130,8 +130,8 @@ def _fetch(version: VersionView, settings: CliSettings) -> Path:
         stop_with(Exit.FAILED, f"{version.id} is not what was registered: {error}")
 
 
-def _pages(edge: Edge, limit: int, **filters: str | None) -> list[VersionView]:
-    versions: list[VersionView] = []
+def _pages(edge: Edge, limit: int, **filters: str | None) -> list[VersionSummary]:
+    versions: list[VersionSummary] = []
     cursor: str | None = None
     while len(versions) < limit:
         answer = edge.get("/models", limit=min(_PAGE, limit - len(versions)), cursor=cursor, **filters)
@@ -143,9 +143,9 @@ def _pages(edge: Edge, limit: int, **filters: str | None) -> list[VersionView]:
     return versions
 
 
-def _row(version: VersionView) -> tuple[object, ...]:
+def _row(version: VersionSummary) -> tuple[object, ...]:
     at = f"{version.registered_at.astimezone():%Y-%m-%d %H:%M:%S}"
-    return version.id, ", ".join(version.aliases), at, version.lineage.job_id, _metrics(version.metrics)
+    return version.id, ", ".join(version.aliases), at, version.job_id, _metrics(version.metrics)
 
 
 def _metrics(metrics: dict[str, float | None]) -> str:

@@ -16,6 +16,7 @@ from services.chassis.http import API
 from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.publisher import BrokerAway, outside_event
 from services.chassis.runtime import Runtime
+from services.chassis.web.answers import Answers, page_answer
 from services.chassis.web.beside import beside_the_loop
 from services.chassis.web.parameters import Cursor, Text, no_folder
 from services.chassis.web.streams import EventStream
@@ -26,7 +27,7 @@ from services.orchestrator.events import Stories
 from services.orchestrator.intake import EDGE, job_requested
 from services.orchestrator.looks import JobLooks
 from services.orchestrator.queries import Filters, JobQueries, JobRow
-from services.orchestrator.rendering import job_detail, job_page, job_progress, job_view, undecided_view
+from services.orchestrator.rendering import job_view, stored_detail, stored_progress, undecided_view
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.views import JobDetail, JobPage, JobProgress, JobView
 from services.orchestrator.watching import wait_for
@@ -55,7 +56,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
     """All routes under `/training`."""
     api = APIRouter(prefix="/training", tags=["training"])
-    jobs = JobQueries(runtime.engine)
+    jobs, answers = JobQueries(runtime.reads), Answers()
     stories = Stories(runtime.signals, JobLooks(runtime.engine))
     JobId = Annotated[Text, Path(description="The job's id."), AfterValidator(no_folder)]  # noqa: N806 (a type)
 
@@ -97,9 +98,9 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         body = await request.body()
         data = await beside_the_loop(len(body), job_requested, body)
         content = content_digest(data.request, data.faults)
-        known = await jobs.find(data.job_id)
+        known, now = await jobs.find_now(data.job_id)
         if known is None or not _is(known, content):
-            await beside_the_loop(len(body), _refuse_invalid, data, await jobs.now())
+            await beside_the_loop(len(body), _refuse_invalid, data, now)
             if known is not None:
                 raise _taken(known)
             event = outside_event(EDGE, data, correlation_id=data.job_id, traceparent=traceparent, subject=data.job_id)
@@ -116,26 +117,37 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
             raise _rejected("The job was rejected", known.state.rejected.reasons)
         return job_view(known)
 
-    @api.get("", summary="List jobs, the newest first", responses=_problems(422))
+    @api.get("", summary="List jobs, the newest first", response_model=JobPage, responses=_problems(422))
     async def listed(
         status: Annotated[Status | None, Query(description="Only jobs of this status.")] = None,
         requester: Annotated[Text | None, Query(description="Only jobs of this requester.")] = None,
         model: Annotated[Text | None, Query(description="Only jobs for this model.")] = None,
         limit: Annotated[int, Query(ge=1, le=200, description="Jobs on a page at most.")] = 50,
         cursor: Annotated[Cursor | None, Query(description="`next` of the page before; with the same filters.")] = None,
-    ) -> JobPage:
+    ) -> Response:
         """Pages stay whole while jobs are added: a job is on one page only."""
-        return job_page(await jobs.page(Filters(status, requester, model), limit, cursor))
+        return page_answer(*await jobs.page(Filters(status, requester, model), limit, cursor))
 
-    @api.get("/{job_id}", summary="A job with its steps, its request and its policy", responses=_problems(404))
-    async def shown(job: Found) -> JobDetail:
+    @api.get(
+        "/{job_id}",
+        summary="A job with its steps, its request and its policy",
+        response_model=JobDetail,
+        responses=_problems(404),
+    )
+    async def shown(job_id: JobId) -> Response:
         """Everything the orchestrator knows of the job."""
-        return job_detail(job)
+        stored = await jobs.stored(job_id)
+        if stored is None:
+            raise _unknown(job_id)
+        return await answers.of(stored_detail, stored, len(stored.state))
 
-    @api.get("/{job_id}/progress", summary="How far a job is", responses=_problems(404))
-    async def progress(job: Found) -> JobProgress:
+    @api.get("/{job_id}/progress", summary="How far a job is", response_model=JobProgress, responses=_problems(404))
+    async def progress(job_id: JobId) -> Response:
         """The latest numbers of each step's latest attempt; whole curves are files in the steps' artifacts."""
-        return job_progress(job, await jobs.progress(job.job_id))
+        stored = await jobs.progress(job_id)
+        if stored is None:
+            raise _unknown(job_id)
+        return await answers.of(stored_progress, stored, len(stored.job.state) + sum(map(len, stored.data)))
 
     @api.get(
         "/{job_id}/events",

@@ -1,24 +1,58 @@
-"""Why: all reads for HTTP in one place; they see committed rows and lock nothing."""
+"""Why: all reads for HTTP in one place: one statement an answer; they see committed rows and lock nothing."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
-from sqlalchemy import RowMapping, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from typing import Any, NamedTuple
 
 from schemas.progress import StepProgressed
 from services.chassis.paging import make_cursor, moment, read_cursor
+from services.chassis.reads import Reads, item_of, written
 from services.orchestrator.domain.state import JobState, Status
 
-_FIND = text("SELECT CAST(state AS text), sequence, updated_at FROM job WHERE key = :job_id")
-_NOW = text("SELECT clock_timestamp()")
-_PROGRESS = text("SELECT at, CAST(data AS text) FROM progress WHERE job_id = :job_id ORDER BY key")
-_PAGE = """SELECT key, sequence, status, requester, pipeline, model, version, steps, steps_done, requested_at, ended_at, updated_at
-       FROM job
-       WHERE {conditions} ORDER BY requested_at DESC, key DESC LIMIT :limit"""
-_FILTERS = {"status": "status = :status", "requester": "requester = :requester", "model": "model = :model"}
-_BEHIND = "(requested_at, key) < (:before_at, :before_key)"
+SUMMARY = {
+    "job_id": "key", "status": "status", "requester": "requester", "pipeline": "pipeline", "model": "model", "version": "version",
+    "steps": "steps", "steps_done": "steps_done", "requested_at": written("requested_at"), "ended_at": written("ended_at"),
+    "updated_at": written("updated_at"), "sequence": "sequence",
+}  # fmt: skip
+"""The fields of a JobSummary and the columns that they are."""
+_STORED = "CAST(state AS text) AS state, sequence, updated_at"
+_IS_JOB = "key = $1 AND status IS NOT NULL"
+"""Facts about an unknown job make a row, but no job."""
+_FIND = f"SELECT {_STORED} FROM job WHERE {_IS_JOB}"
+_FIND_NOW = f"SELECT clock_timestamp() AS now, {_STORED} FROM (SELECT) AS always LEFT JOIN job ON {_IS_JOB}"
+_FIND_PROGRESS = f"""SELECT {_STORED}, ARRAY(SELECT at FROM progress WHERE job_id = $1 ORDER BY key) AS at,
+       ARRAY(SELECT CAST(data AS text) FROM progress WHERE job_id = $1 ORDER BY key) AS data
+       FROM job WHERE {_IS_JOB}"""
+_PAGE = f"""SELECT ({item_of(SUMMARY)}) AS item, requested_at, key
+       FROM job WHERE {{conditions}} ORDER BY requested_at DESC, key DESC LIMIT $1"""
+
+
+class Stored(NamedTuple):
+    """A job as its row has it."""
+
+    job_id: str
+    state: str
+    sequence: int
+    updated_at: datetime
+
+    @property
+    def row(self) -> "JobRow":
+        """The same, read."""
+        return JobRow(self.job_id, JobState.stored(self.state), self.sequence, self.updated_at)
+
+
+class StoredProgress(NamedTuple):
+    """A job and the latest signs of life of its attempts as their rows have them."""
+
+    job: Stored
+    at: tuple[datetime, ...]
+    data: tuple[str, ...]
+
+    @property
+    def rows(self) -> "list[ProgressRow]":
+        """The latest sign of life of each of the job's attempts."""
+        told = zip(self.at, self.data, strict=True)
+        return [ProgressRow(at, StepProgressed.model_validate_json(data)) for at, data in told]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +94,10 @@ class Filters:
         return {"status": self.status, "requester": self.requester, "model": self.model}
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Jobs, newest first, and the cursor of the page behind; None at the end."""
+class Page(NamedTuple):
+    """Summaries of jobs as JSON, newest first, and the cursor of the page behind; None at the end."""
 
-    rows: Sequence[RowMapping]
+    items: list[str]
     next: str | None
 
 
@@ -72,42 +105,47 @@ class Page:
 class JobQueries:
     """Reads of one service's database."""
 
-    engine: AsyncEngine
+    reads: Reads
+
+    async def stored(self, job_id: str) -> Stored | None:
+        """The job; None where nobody requested it or decided about it."""
+        row = await self.reads.row(_FIND, job_id)
+        return Stored(job_id, *row) if row else None
 
     async def find(self, job_id: str) -> JobRow | None:
-        """The job; None where nobody requested it or decided about it (facts about an unknown job make a row, but no job)."""
-        async with self.engine.connect() as connection:
-            row = (await connection.execute(_FIND, {"job_id": job_id})).one_or_none()
+        """The same, read."""
+        stored = await self.stored(job_id)
+        return stored.row if stored else None
+
+    async def find_now(self, job_id: str) -> tuple[JobRow | None, datetime]:
+        """The same, and the clock by which everything about jobs is decided."""
+        row = await self.reads.row(_FIND_NOW, job_id)
+        assert row is not None
+        now, *stored = row
+        return (Stored(job_id, *stored).row if stored[0] is not None else None), now.astimezone(UTC)
+
+    async def progress(self, job_id: str) -> StoredProgress | None:
+        """The job and its progress; None where there is no such job."""
+        row = await self.reads.row(_FIND_PROGRESS, job_id)
         if row is None:
             return None
-        state = JobState.stored(row[0])
-        return JobRow(job_id, state, row[1], row[2]) if state.status else None
-
-    async def now(self) -> datetime:
-        """The clock by which everything about jobs is decided."""
-        async with self.engine.connect() as connection:
-            return (await connection.execute(_NOW)).scalar_one().astimezone(UTC)  # type: ignore[no-any-return]
-
-    async def progress(self, job_id: str) -> list[ProgressRow]:
-        """The latest sign of life of each of the job's attempts."""
-        async with self.engine.connect() as connection:
-            rows = await connection.execute(_PROGRESS, {"job_id": job_id})
-            return [ProgressRow(at, StepProgressed.model_validate_json(data)) for at, data in rows]
+        *stored, at, data = row
+        return StoredProgress(Stored(job_id, *stored), tuple(at), tuple(data))
 
     async def page(self, filters: Filters, limit: int, cursor: str | None) -> Page:
         """At most `limit` jobs behind `cursor`. Raises a 422 Problem for a cursor of another list."""
-        given = {name: value for name, value in filters.query.items() if value is not None}
-        conditions = ["requested_at IS NOT NULL", *(_FILTERS[name] for name in given)]
-        place: dict[str, object] = {}
+        given: list[Any] = [limit + 1]
+        conditions = ["requested_at IS NOT NULL"]
+        for name, value in filters.query.items():
+            if value is not None:
+                given.append(value)
+                conditions.append(f"{name} = ${len(given)}")
         if cursor is not None:
-            at, key = read_cursor(cursor, filters.query, (moment, str))
-            place = {"before_at": at, "before_key": key}
-            conditions.append(_BEHIND)
-        statement = text(_PAGE.format(conditions=" AND ".join(conditions)))
-        async with self.engine.connect() as connection:
-            found = await connection.execute(statement, {**given, **place, "limit": limit + 1})
-            rows = found.mappings().all()
+            given += read_cursor(cursor, filters.query, (moment, str))
+            conditions.append(f"(requested_at, key) < (${len(given) - 1}, ${len(given)})")
+        rows = await self.reads.rows(_PAGE.format(conditions=" AND ".join(conditions)), *given)
+        items = [row[0] for row in rows[:limit]]
         if len(rows) <= limit:
-            return Page(rows, None)
-        last = rows[limit - 1]
-        return Page(rows[:limit], make_cursor(filters.query, [last["requested_at"].isoformat(), last["key"]]))
+            return Page(items, None)
+        _, at, key = rows[limit - 1]
+        return Page(items, make_cursor(filters.query, [at.isoformat(), key]))

@@ -3,35 +3,22 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import RowMapping
-
 from schemas.jobs import StepResult
 from schemas.steps import PlannedStep
 from services.orchestrator.domain.job import pipeline_name
 from services.orchestrator.domain.state import ENDED, Asked, Attempt, JobState
-from services.orchestrator.queries import JobRow, Page, ProgressRow
+from services.orchestrator.queries import JobRow, ProgressRow, Stored, StoredProgress
 from services.orchestrator.views import (
     AttemptView,
     CancelView,
     FailureView,
     JobDetail,
-    JobPage,
     JobProgress,
-    JobSummary,
     JobView,
     StepProgress,
     StepStatus,
     StepView,
 )
-
-
-def job_page(page: Page) -> JobPage:
-    """A page of a list."""
-    return JobPage(items=[_summary(row) for row in page.rows], next=page.next)
-
-
-def _summary(row: RowMapping) -> JobSummary:
-    return JobSummary(job_id=row["key"], **{name: row[name] for name in JobSummary.model_fields if name != "job_id"})
 
 
 def job_view(row: JobRow) -> JobView:
@@ -48,6 +35,11 @@ def job_detail(row: JobRow) -> JobDetail:
         sent=wish.request if wish and not accepted else None,
         policy=accepted and accepted.policy,
     )
+
+
+def stored_detail(stored: Stored) -> JobDetail:
+    """The same of what the row has."""
+    return job_detail(stored.row)
 
 
 def undecided_view(job_id: str, request: Mapping[str, Any]) -> JobView:
@@ -70,6 +62,11 @@ def job_progress(row: JobRow, progress: Iterable[ProgressRow]) -> JobProgress:
         steps_of=len(plan),
         steps=[_step_progress(row.state, step, told.get((step.name, row.state.latest(step.name)))) for step in plan],
     )
+
+
+def stored_progress(stored: StoredProgress) -> JobProgress:
+    """The same of what the rows have."""
+    return job_progress(stored.job.row, stored.rows)
 
 
 def _step_progress(state: JobState, step: PlannedStep, told: ProgressRow | None) -> StepProgress:

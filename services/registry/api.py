@@ -9,10 +9,11 @@ from schemas.base import Name
 from schemas.reasons import Reason
 from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.runtime import Runtime
+from services.chassis.web.answers import Answers, page_answer
 from services.chassis.web.parameters import Cursor, LongText, NameInPath, Text, no_folder
 from services.registry.domain.models import ModelState, model_ref, promote
-from services.registry.queries import Filters, ModelQueries, ModelRow, VersionRow
-from services.registry.views import AliasesView, AliasTarget, VersionPage, VersionView
+from services.registry.queries import Filters, ModelQueries, ModelRow, StoredVersion
+from services.registry.views import AliasesView, AliasTarget, VersionPage, VersionView, stored_version
 
 ModelId = Annotated[
     str,
@@ -35,7 +36,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, object]]:
 def router(runtime: Runtime) -> APIRouter:
     """All routes under `/models`."""
     api = APIRouter(prefix="/models", tags=["models"])
-    models = ModelQueries(runtime.engine)
+    models, answers = ModelQueries(runtime.reads), Answers()
 
     async def model(name: str) -> ModelRow:
         row = await models.model(name)
@@ -43,17 +44,16 @@ def router(runtime: Runtime) -> APIRouter:
             raise Problem(404, "Not found", f"no model {name!r} is registered; GET /api/v1/models lists those that are")
         return row
 
-    async def version(model_id: str) -> VersionRow:
+    async def version(model_id: str) -> StoredVersion:
         name, _, wanted = model_id.partition("@")
-        row = await model(name)
-        number = resolve(row.state, wanted)
-        found = await models.version(name, number) if number else None
+        found = await models.version(name, wanted)
         if found is None:
-            known = ", ".join((*row.state.versions[-_NAMED:], *sorted(row.state.aliases)[:_NAMED]))
+            state = (await model(name)).state
+            known = ", ".join((*state.versions[-_NAMED:], *sorted(state.aliases)[:_NAMED]))
             raise Problem(404, "Not found", f"model {name!r} has no version or alias {wanted!r}; it has {known}")
         return found
 
-    @api.get("", summary="List versions, the newest first", responses=_problems(422))
+    @api.get("", summary="List versions, the newest first", response_model=VersionPage, responses=_problems(422))
     async def listed(
         name: Annotated[Name | None, Query(description="Only versions of this model.")] = None,
         alias: Annotated[Name | None, Query(description="Only versions that this alias names.")] = None,
@@ -65,15 +65,18 @@ def router(runtime: Runtime) -> APIRouter:
         dataset_sha256: Annotated[Text | None, Query(description="Only versions made from this data set.")] = None,
         limit: Annotated[int, Query(ge=1, le=200, description="Versions on a page at most.")] = 50,
         cursor: Annotated[Cursor | None, Query(description="`next` of the page before; with the same filters.")] = None,
-    ) -> VersionPage:
-        """Pages stay whole while versions are added. An item has everything that GET /models/{model_id} shows."""
+    ) -> Response:
+        """Pages stay whole while versions are added. An item is a summary; GET /models/{model_id} shows everything."""
         filters = Filters(name, alias, job_id, requester, base_model, dataset_sha256)
-        return VersionPage.of(await models.page(filters, limit, cursor))
+        return page_answer(*await models.page(filters, limit, cursor))
 
-    @api.get("/{model_id}", summary="One version with its lineage", responses=_problems(404, 422))
-    async def shown(model_id: ModelId) -> VersionView:
+    @api.get(
+        "/{model_id}", summary="One version with its lineage", response_model=VersionView, responses=_problems(404, 422)
+    )
+    async def shown(model_id: ModelId) -> Response:
         """By `name@version` or `name@alias`; by `name` alone it is the highest version."""
-        return VersionView.of(await version(model_id))
+        found = await version(model_id)
+        return await answers.of(stored_version, found, len(found.registered))
 
     @api.get("/{name}/aliases", summary="A model's aliases and their history", responses=_problems(404, 422))
     async def aliases(name: NameInPath, response: Response) -> AliasesView:
@@ -111,16 +114,6 @@ def router(runtime: Runtime) -> APIRouter:
         return AliasesView.of(moved)
 
     return api
-
-
-def resolve(state: ModelState, wanted: str) -> str | None:
-    """The version that `wanted` names: itself, an alias's, or the highest where it is empty; None for neither.
-
-    A version wins over an alias of the same name.
-    """
-    if not wanted:
-        return str(state.highest)
-    return wanted if wanted in state.versions else state.aliases.get(wanted)
 
 
 def _model_state(state: object) -> ModelState:

@@ -1,39 +1,45 @@
-"""Why: all reads for HTTP in one place; they see committed rows and lock nothing. A list has what a get has."""
+"""Why: all reads for HTTP in one place: one statement an answer; they see committed rows and lock nothing."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, NamedTuple
 
-from sqlalchemy import RowMapping, text
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from schemas.models import ModelRegistered
 from services.chassis.paging import make_cursor, moment, read_cursor
+from services.chassis.reads import Reads, item_of, written
 from services.registry.domain.models import ModelState
 
-_VERSION = """SELECT r.key, r.registered_at, CAST(r.state->'registered' AS text) AS registered,
-       ARRAY(SELECT named.key FROM jsonb_each_text(m.state->'aliases') AS named
-             WHERE named.value = r.version ORDER BY named.key) AS aliases
-       FROM registration r JOIN model m ON m.key = r.model"""
-_PAGE = f"{_VERSION} WHERE {{conditions}} ORDER BY r.registered_at DESC, r.key DESC LIMIT :limit"
-_FIND = text(f"{_VERSION} WHERE r.model = :model AND r.version = :version")
-_MODEL = text("SELECT CAST(state AS text), sequence FROM model WHERE key = :model")
+_ALIASES = (
+    """ARRAY(SELECT named.key FROM jsonb_each_text(m.aliases) AS named WHERE named.value = r.version ORDER BY named.key)"""
+)
+SUMMARY = {
+    "id": "r.model || '@' || r.version", "name": "r.model", "version": "r.version", "aliases": _ALIASES,
+    "registered_at": written("r.registered_at"), "job_id": "r.job_id", "requester": "r.requester", "base_model": "r.base_model",
+    "dataset_sha256": "r.dataset_sha256", "metrics": "r.metrics",
+}  # fmt: skip
+"""The fields of a VersionSummary and what they are in a row."""
+_FROM = "FROM registration r JOIN model m ON m.key = r.model"
+_PAGE = f"""SELECT ({item_of(SUMMARY)}) AS item, r.registered_at, r.key
+       {_FROM} WHERE {{conditions}} ORDER BY r.registered_at DESC, r.key DESC LIMIT $1"""
+_FOUND = f"SELECT CAST(r.state->'registered' AS text) AS registered, r.registered_at, {_ALIASES} AS aliases {_FROM}"
+_HIGHEST = f"""{_FOUND} WHERE r.model = $1 AND r.registered_at IS NOT NULL
+       ORDER BY CAST(string_to_array(r.version, '.') AS numeric[]) DESC LIMIT 1"""
+_NAMED = f"""{_FOUND} WHERE r.model = $1 AND r.version = coalesce(
+       (SELECT version FROM registration WHERE model = $1 AND version = $2), m.aliases->>CAST($2 AS text))"""
+_MODEL = "SELECT CAST(state AS text), sequence FROM model WHERE key = $1"
 _FILTERS = {
-    "name": "r.model = :name",
-    "alias": "m.state->'aliases'->>:alias = r.version",
-    "job_id": "r.job_id = :job_id",
-    "requester": "r.requester = :requester",
-    "base_model": "r.base_model = :base_model",
-    "dataset_sha256": "r.dataset_sha256 = :dataset_sha256",
+    "name": "r.model = {}",
+    "alias": "m.aliases->>CAST({} AS text) = r.version",
+    "job_id": "r.job_id = {}",
+    "requester": "r.requester = {}",
+    "base_model": "r.base_model = {}",
+    "dataset_sha256": "r.dataset_sha256 = {}",
 }
-_BEHIND = "(r.registered_at, r.key) < (:before_at, :before_key)"
 
 
-@dataclass(frozen=True, slots=True)
-class VersionRow:
+class StoredVersion(NamedTuple):
     """One version as its rows hold it."""
 
-    registered: ModelRegistered
+    registered: str
     registered_at: datetime
     aliases: tuple[str, ...]
 
@@ -65,11 +71,10 @@ class Filters:
         return {name: getattr(self, name) for name in _FILTERS}
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Versions, newest first, and the cursor of the page behind; None at the end."""
+class Page(NamedTuple):
+    """Summaries of versions as JSON, newest first, and the cursor of the page behind; None at the end."""
 
-    rows: Sequence[VersionRow]
+    items: list[str]
     next: str | None
 
 
@@ -77,44 +82,38 @@ class Page:
 class ModelQueries:
     """Reads of one service's database."""
 
-    engine: AsyncEngine
+    reads: Reads
 
     async def model(self, name: str) -> ModelRow | None:
         """The model; None where it has no version."""
-        async with self.engine.connect() as connection:
-            row = (await connection.execute(_MODEL, {"model": name})).one_or_none()
+        row = await self.reads.row(_MODEL, name)
         if row is None:
             return None
         state = ModelState.stored(row[0])
         return ModelRow(name, state, row[1]) if state.versions else None
 
-    async def version(self, name: str, version: str) -> VersionRow | None:
-        """One version of a model."""
-        async with self.engine.connect() as connection:
-            found = await connection.execute(_FIND, {"model": name, "version": version})
-            row = found.mappings().one_or_none()
-        return None if row is None else _version(row)
+    async def version(self, name: str, wanted: str) -> StoredVersion | None:
+        """The version of a model that `wanted` names: itself, an alias's, or the highest where it is empty.
+
+        A version wins over an alias of the same name.
+        """
+        row = await (self.reads.row(_NAMED, name, wanted) if wanted else self.reads.row(_HIGHEST, name))
+        return StoredVersion(row[0], row[1], tuple(row[2])) if row else None
 
     async def page(self, filters: Filters, limit: int, cursor: str | None) -> Page:
         """At most `limit` versions behind `cursor`. Raises a 422 Problem for a cursor of another list."""
-        given = {name: value for name, value in filters.query.items() if value is not None}
-        conditions = ["r.registered_at IS NOT NULL", *(_FILTERS[name] for name in given)]
-        place: dict[str, object] = {}
+        given: list[Any] = [limit + 1]
+        conditions = ["r.registered_at IS NOT NULL"]
+        for name, value in filters.query.items():
+            if value is not None:
+                given.append(value)
+                conditions.append(_FILTERS[name].format(f"${len(given)}"))
         if cursor is not None:
-            at, key = read_cursor(cursor, filters.query, (moment, str))
-            place = {"before_at": at, "before_key": key}
-            conditions.append(_BEHIND)
-        statement = text(_PAGE.format(conditions=" AND ".join(conditions)))
-        async with self.engine.connect() as connection:
-            found = await connection.execute(statement, {**given, **place, "limit": limit + 1})
-            rows = found.mappings().all()
-        versions = [_version(row) for row in rows[:limit]]
+            given += read_cursor(cursor, filters.query, (moment, str))
+            conditions.append(f"(r.registered_at, r.key) < (${len(given) - 1}, ${len(given)})")
+        rows = await self.reads.rows(_PAGE.format(conditions=" AND ".join(conditions)), *given)
+        items = [row[0] for row in rows[:limit]]
         if len(rows) <= limit:
-            return Page(versions, None)
-        last = rows[limit - 1]
-        return Page(versions, make_cursor(filters.query, [last["registered_at"].isoformat(), last["key"]]))
-
-
-def _version(row: RowMapping) -> VersionRow:
-    registered = ModelRegistered.model_validate_json(row["registered"])
-    return VersionRow(registered, row["registered_at"], tuple(row["aliases"]))
+            return Page(items, None)
+        _, at, key = rows[limit - 1]
+        return Page(items, make_cursor(filters.query, [at.isoformat(), key]))

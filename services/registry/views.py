@@ -1,4 +1,4 @@
-"""Why: what HTTP answers say of models, with the meaning of each field for /docs; a list has what a get has."""
+"""Why: what HTTP answers say of models, with the meaning of each field for /docs; a list has summaries, a get has everything."""
 
 from datetime import datetime
 
@@ -6,9 +6,9 @@ from pydantic import Field
 
 from schemas.artifacts import ArtifactRef
 from schemas.base import Frozen, Name, Strict
-from schemas.models import Lineage
+from schemas.models import Lineage, ModelRegistered
 from services.registry.domain.models import AliasMove
-from services.registry.queries import ModelRow, Page, VersionRow
+from services.registry.queries import ModelRow, StoredVersion
 
 
 class VersionView(Frozen):
@@ -24,31 +24,46 @@ class VersionView(Frozen):
     lineage: Lineage
 
     @classmethod
-    def of(cls, row: VersionRow) -> "VersionView":
-        """The view of a row."""
-        made = row.registered
+    def of(cls, made: ModelRegistered, registered_at: datetime, aliases: tuple[str, ...]) -> "VersionView":
+        """The view of a version that `aliases` name."""
         return cls(
             id=f"{made.model}@{made.version}",
             name=made.model,
             version=made.version,
-            aliases=row.aliases,
-            registered_at=row.registered_at,
+            aliases=aliases,
+            registered_at=registered_at,
             artifact=made.artifact,
             metrics=made.metrics,
             lineage=made.lineage,
         )
 
 
+def stored_version(stored: StoredVersion) -> VersionView:
+    """The view of what the rows have."""
+    made = ModelRegistered.model_validate_json(stored.registered)
+    return VersionView.of(made, stored.registered_at, stored.aliases)
+
+
+class VersionSummary(Frozen):
+    """One version in a list; GET /models/{model_id} has its artifact and its lineage."""
+
+    id: str = Field(description="`name@version`, as GET /models/{model_id} takes it.")
+    name: str
+    version: str = Field(description="Semantic version.")
+    aliases: tuple[str, ...] = Field(description="Aliases that name this version now.")
+    registered_at: datetime
+    job_id: str = Field(description="The job that made it.")
+    requester: str = Field(description="Who asked for the job.")
+    base_model: str = Field(description="Reference of the base model.")
+    dataset_sha256: str | None = Field(description="Digest of the data-set snapshot.")
+    metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of this version; null: not measurable.")
+
+
 class VersionPage(Frozen):
     """A page of versions, newest first."""
 
-    items: tuple[VersionView, ...]
+    items: tuple[VersionSummary, ...]
     next: str | None = Field(description="Cursor of the next page; null at the end.")
-
-    @classmethod
-    def of(cls, page: Page) -> "VersionPage":
-        """The view of a page."""
-        return cls(items=tuple(VersionView.of(row) for row in page.rows), next=page.next)
 
 
 class AliasesView(Frozen):

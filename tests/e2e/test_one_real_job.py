@@ -199,6 +199,7 @@ def test_sigterm_drains_a_service_and_it_ends_with_exit_code_0(system: System) -
 def test_a_fetched_artifact_is_the_same_bytes(system: System, tmp_path: Path) -> None:
     models = system.services["registry"].get("/models")["items"]
     assert models
-    artifact = ArtifactRef.model_validate(models[0]["artifact"])
+    model = system.services["registry"].get(f"/models/{models[0]['id']}")
+    artifact = ArtifactRef.model_validate(model["artifact"])
     folder = ArtifactStore(str(system.home / "artifacts")).fetch(artifact, tmp_path)
     assert (folder / "adapter_config.json").exists()

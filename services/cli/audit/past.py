@@ -24,7 +24,6 @@ from services.orchestrator.queries import JobRow
 from services.orchestrator.rendering import job_view
 from services.orchestrator.views import JobView
 from services.registry.domain.models import ModelState, RegistrationState, RegistryDomain, model_ref
-from services.registry.queries import VersionRow
 from services.registry.views import VersionView
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -76,7 +75,7 @@ async def versions_at(cluster: Cluster, moment: datetime, key: str | None = None
             owner = rows[model_ref(state.registered.model)].state
             assert isinstance(owner, ModelState)
             aliases = sorted(alias for alias, version in owner.aliases.items() if version == state.registered.version)
-            views.append(VersionView.of(VersionRow(state.registered, state.registered_at, tuple(aliases))))
+            views.append(VersionView.of(state.registered, state.registered_at, tuple(aliases)))
     return sorted(views, key=lambda view: (view.registered_at, view.id), reverse=True), past
 
 

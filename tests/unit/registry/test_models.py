@@ -13,7 +13,6 @@ from schemas.jobs import StepRequested, StepResult
 from schemas.models import Lineage, ModelPromoted, ModelRegistered
 from services.chassis.aggregate import Ref, State
 from services.chassis.unit import Row, Unit
-from services.registry.api import resolve
 from services.registry.domain.lineage import metrics_of
 from services.registry.domain.models import (
     ModelState,
@@ -151,9 +150,3 @@ def test_metrics_are_those_of_the_evaluations_of_this_adapter_and_of_their_score
         "score": StepResult(inputs={"predictions": predictions.sha256}, metrics={"judge": 0.4}),
     }
     assert metrics_of(ADAPTER, results) == {"exact_match": 0.9, "judge": 0.4}
-
-
-@pytest.mark.parametrize(("name", "version"), [("", "1.10.0"), ("1.2.0", "1.2.0"), ("prod", "1.2.0"), ("nothing", None)])
-def test_a_model_id_names_a_version_an_alias_or_the_highest_version(name: str, version: str | None) -> None:
-    state = ModelState(versions=("1.2.0", "1.10.0"), aliases={"prod": "1.2.0"})
-    assert resolve(state, name) == version
