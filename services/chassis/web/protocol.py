@@ -18,6 +18,7 @@ from services.chassis.problem import Problem
 from services.chassis.web.connections import Cause, Connections
 from services.chassis.web.settings import HttpSettings
 from services.chassis.web.streams import EXTENSION, Place
+from services.chassis.web.together import Together
 
 _State = Literal["new", "idle", "header", "body", "working"]
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s"
@@ -46,7 +47,7 @@ class PatientProtocol(H11Protocol):
         if may == "health only":
             self.app = cast(Any, _HealthOnly(cast(ASGIApp, self.app), self.health))
         self.app = cast(Any, _MayStream(cast(ASGIApp, self.app), self))
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, Together(transport, self.loop)))
         self._enter("header")
 
     def connection_lost(self, exc: Exception | None) -> None:
