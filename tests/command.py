@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
-import sys
+import tempfile
 from dataclasses import dataclass
 from typing import Any
+
+from tests import warm
 
 
 @dataclass
@@ -23,10 +25,12 @@ class Ended:
 
 async def run(address: str, *arguments: str, stdin: str = "", **environment: str) -> Ended:
     """Run `neuroweaver` with `arguments` against the services at `address`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.cli.main", *arguments,
-        env={**os.environ, "NEUROWEAVER_HTTP": address, "COLUMNS": "200", **environment},
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate(stdin.encode())
-    return Ended(process.returncode, out.decode(), err.decode())
+    wanted = {**os.environ, "NEUROWEAVER_HTTP": address, "COLUMNS": "200", **environment}
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(stdin.encode())
+        given.seek(0)
+        files = [file.fileno() for file in (given, out, err)]
+        code = await asyncio.to_thread(warm.run, arguments, wanted, files)
+        out.seek(0)
+        err.seek(0)
+        return Ended(code, out.read().decode(), err.read().decode())
