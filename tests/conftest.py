@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -16,6 +17,23 @@ import pytest
 from services.chassis import topics
 from services.chassis.devstack.settings import DevStackSettings
 from services.chassis.devstack.stack import DevStack, running
+
+_TOGETHER = ("tests/e2e/", "tests/integration/audit/")
+"""Folders whose tests share servers of their own."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Side by side, files are given out in the order of their names: what takes longest, e2e and faults, comes first and unit tests
+    last, so that the processes end together. pytest-xdist's own order would begin with files of many tests, which are quick."""
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+
+    class ByServers(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return next((folder for folder in _TOGETHER if nodeid.startswith(folder)), nodeid.split("::", 1)[0])
+
+    config.option.loadscopereorder = False
+    return ByServers(config, log)
 
 
 @pytest.fixture(scope="session")
