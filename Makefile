@@ -39,7 +39,7 @@ $(INSTALLED):
 	@rm -f $(VENV)/.installed-* && touch $@
 
 jars: setup
-	@$(RUN) -m services.chassis.devstack.jars
+	@$(RUN) -m services.chassis.devstack.aot
 
 base-model: setup
 	@$(RUN) -m services.trainer.base_model

@@ -1,6 +1,7 @@
 """Why: one real Apache Kafka node (KRaft: broker and controller in one process) with its own data folder, on loopback."""
 
 import base64
+import hashlib
 import os
 import shutil
 import signal
@@ -18,6 +19,18 @@ from services.chassis.devstack.process import ServerFailure, ServerProcess
 _LOG4J = Path(__file__).with_name("log4j2.xml")
 _API_VERSIONS_REQUEST = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 """Size, API key, version, correlation id, null client id: what any client asks first."""
+_CLASSES_ONLY = (
+    "-XX:+IgnoreUnrecognizedVMOptions", "-XX:+UnlockDiagnosticVMOptions", "-XX:-AOTStubCaching", "-XX:-AOTAdapterCaching",
+)  # fmt: skip
+"""No machine code is taken from an AOT cache: with TieredStopAtLevel=1, Java 25 warns at each start that it is other code."""
+
+
+def aot_cache(java: Path, jars: Sequence[Path]) -> Path:
+    """Where lies, if it was made (`aot.py`), what this very Java has loaded and linked of these jars; it is of no use to another."""
+    found = java.resolve()
+    now = found.stat()
+    what = "\n".join(map(str, (found, now.st_size, now.st_mtime_ns, *jars)))
+    return jars[0].parent / f"kafka-{hashlib.sha256(what.encode()).hexdigest()[:16]}.aot"
 
 
 class KafkaServer:
@@ -26,6 +39,8 @@ class KafkaServer:
     properties: Sequence[str] = ()
     """Lines that a broker of another kind adds to server.properties; of two lines for one name the later counts."""
     format_options: Sequence[str] = ()
+    java_options: Sequence[str] = ()
+    """More of the JVM's."""
 
     def __init__(
         self, folder: Path, log: Path, java: Path, jars: Sequence[Path], *, heap_mb: int, inherit: Sequence[int] = ()
@@ -47,7 +62,7 @@ class KafkaServer:
         properties = self.folder / "server.properties"
         properties.write_text(self._properties())
         self._format(properties)
-        self.process.start([*self._java_command(), "kafka.Kafka", properties])
+        self.process.start([*self.java_command(), "kafka.Kafka", properties])
         self.process.wait_ready(self._answers)
         self._data = DataFolder(self.folder / "data")
 
@@ -98,9 +113,12 @@ class KafkaServer:
             )
         )
 
-    def _java_command(self) -> list[str | Path]:
+    def java_command(self) -> list[str | Path]:
         """Java with its options in a file: the class path has ninety entries."""
+        cache = aot_cache(self._java, self._jars)
         options = (
+            *([f'"-XX:AOTCache={cache}"'] if cache.exists() else []),
+            *_CLASSES_ONLY,
             f"-Xmx{self._heap_mb}m",
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
@@ -110,7 +128,7 @@ class KafkaServer:
         )
         arguments = self.folder / "java.args"
         arguments.write_text("\n".join(options))
-        return [self._java, f"@{arguments}"]
+        return [self._java, *self.java_options, f"@{arguments}"]
 
     def _format(self, properties: Path) -> None:
         """Give an empty folder its identity. A format that was interrupted left nothing worth keeping: it begins again.
@@ -125,7 +143,7 @@ class KafkaServer:
         arguments: list[str | Path] = ["format", "--standalone", "--cluster-id", cluster, "--config", properties]
         arguments += self.format_options
         answer = subprocess.run(
-            [*self._java_command(), "kafka.tools.StorageTool", *arguments], capture_output=True, text=True, timeout=120
+            [*self.java_command(), "kafka.tools.StorageTool", *arguments], capture_output=True, text=True, timeout=120
         )
         if answer.returncode != 0:
             raise ServerFailure(f"Apache Kafka could not format {self.folder}: {answer.stdout}{answer.stderr}")

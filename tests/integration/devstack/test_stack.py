@@ -14,7 +14,9 @@ import psutil
 import pytest
 
 from services.chassis import topics
-from services.chassis.devstack import state
+from services.chassis.devstack import jars, state
+from services.chassis.devstack.java import find_java
+from services.chassis.devstack.kafka import KafkaServer, aot_cache
 from services.chassis.devstack.settings import DevStackSettings
 from services.chassis.devstack.stack import DevStack, running
 from services.chassis.identity.metadata import ask_once
@@ -159,3 +161,17 @@ def make(folder: Path) -> Path:
     folder.mkdir()
     (folder / "stack.lock").touch()
     return folder
+
+
+def test_a_broker_starts_although_what_was_prepared_for_its_java_is_damaged(tmp_path: Path) -> None:
+    settings, java = own_settings(tmp_path / "home"), find_java(None)
+    elsewhere = tmp_path / "jars"
+    elsewhere.mkdir()
+    found = [elsewhere / jar.name for jar in jars.install(settings.cache, lambda _: None)]
+    for jar in found:
+        jar.symlink_to(jars.jar_folder(settings.cache) / jar.name)
+    aot_cache(java, found).write_bytes(b"no archive")
+    server = KafkaServer(tmp_path / "kafka", tmp_path / "kafka.log", java, found, heap_mb=256)
+    server.start()
+    assert server.trouble() is None
+    server.stop()
