@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -53,12 +53,11 @@ class Attributes:
     """What else was seen of it."""
 
 
-def attributes_of(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> Attributes:
+def attributes_of(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> Attributes:
     """The attributes in a record. Raises NoEvent and NoJson."""
     raw: dict[str, bytes] = {}
     for header, held in headers:
-        name = _HEADERS.get(header) or _HEADERS.get(header.lower())
-        if name is not None:
+        if name := _HEADERS.get(header) or _HEADERS.get(header.lower()):
             raw[name] = held or b""
     if UNREAD_HEADER in raw:
         raise NoEvent(f"the record cannot be read: {raw[UNREAD_HEADER].decode(errors='backslashreplace')[:1000]}")
@@ -73,12 +72,16 @@ def attributes_of(value: bytes | None, headers: Iterable[tuple[str, bytes | None
         return _structured(value)
     found = Attributes()
     for name, held in raw.items():
-        if held:
-            try:
-                text = held.decode()
-            except UnicodeDecodeError:
-                text = held.decode(errors="backslashreplace")
-                found.faults[name] = f"header ce_{name} is not UTF-8; send it as UTF-8 text"
+        if not held:
+            continue
+        try:
+            text = held.decode()
+        except UnicodeDecodeError:
+            text = held.decode(errors="backslashreplace")
+            found.faults[name] = f"header ce_{name} is not UTF-8; send it as UTF-8 text"
+        if text.isascii() and len(text) <= ATTRIBUTE_LIMIT and '"' not in text and "\0" not in text:
+            found.given[name] = text
+        else:
             _add(found, name, text)
     return found
 

@@ -27,10 +27,10 @@ _LONGEST_INTEGER = 300
 """Digits of an integer at most; Python and JSON parsers of others refuse numbers far longer than a double."""
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-_NAME = re.compile(rb'"([^"]*)"\s*:')
-_SEARCHED_BYTES = 64 * 1024
-_EXPONENT = re.compile(rb"[eE](?<=[0-9].)")
-_MANY_DIGITS = re.compile(rb"[0-9]{300}")
+_SIGNS = bytes.maketrans(b"0123456789E+\t\n\r", b"0000000000e-   ")
+"""Digits, exponents, signs and blanks each as one character, so that text is searched for them without a pattern."""
+_EXPONENT = re.compile(r"(?:^|[\[:,\s])-?[0-9.]+[eE]")
+_MANY_DIGITS = "0" * 300
 _CONFLUENT_HEAD = 5
 """A zero byte and the number of a schema, which Confluent's serializers put before the JSON."""
 _NAMED = 10
@@ -64,14 +64,15 @@ def parse(text: bytes, *, doubled: bool = False) -> Parsed:
     """
     if len(text) > READ_BYTES:
         raise NoJson(f"the value has {len(text)} bytes, and up to {READ_BYTES} are read; refer to data, do not send it")
-    twice = _Twice() if doubled and _may_repeat(text) else None
+    twice = _Twice() if doubled else None
     parts = text.count(b"{") + text.count(b"[")
     try:
-        if parts <= DEPTH_LIMIT and not _is_suspect(text):
-            if twice is None and not _has_great_numbers(text) and (found := _plain(text, parts)):
+        clean = _clean(text) if parts <= DEPTH_LIMIT else None
+        if clean is not None:
+            if found := _plain(text, clean, parts, doubled=doubled):
                 return found
             try:
-                return _read(text.decode(), _PLAIN, twice, plain=True, parts=parts)
+                return _read(clean, _PLAIN, twice, plain=True, parts=parts)
             except _Boundless:
                 twice = twice and _Twice()
         if text[:1] == b"\x00" and text[_CONFLUENT_HEAD : _CONFLUENT_HEAD + 1] == b"{":
@@ -86,35 +87,40 @@ def parse(text: bytes, *, doubled: bool = False) -> Parsed:
         raise NoJson(f"the value is no JSON ({error}); send UTF-8 JSON") from None
 
 
-def _plain(text: bytes, parts: int) -> Parsed | None:
-    """What text says that is quickly read; None where something may be wrong, which the careful way finds out and says."""
+def _clean(text: bytes) -> str | None:
+    """UTF-8 text that holds no NUL, no lone surrogate and no mark of its order; None where it may, or is another encoding."""
     try:
-        return Parsed(from_json(text, allow_inf_nan=False, cache_strings="keys"), True, (), (), parts)
+        said = text.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if "\\u" in said or "\x00" in said or said.startswith("\ufeff") else said
+
+
+def _plain(text: bytes, clean: str, parts: int, *, doubled: bool) -> Parsed | None:
+    """What text says that is quickly read; None where something may be wrong, which the careful way finds out and says."""
+    signs = text.translate(_SIGNS).decode("latin-1")
+    if _MANY_DIGITS in signs or (("0e0" in signs or "0e-" in signs) and _EXPONENT.search(clean)):
+        return None  # a number may lie beyond a double
+    try:
+        value = from_json(clean, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
         return None
+    if doubled and (" :" in signs or clean.count('":') != _names(value, parts)):
+        return None  # each name is followed by ": and one may stand twice
+    return Parsed(value, True, (), (), parts)
 
 
-def _has_great_numbers(text: bytes) -> bool:
-    """Whether a number may lie beyond a double: it has an exponent, or hundreds of digits."""
-    return bool(_EXPONENT.search(text) or (len(text) > 300 and _MANY_DIGITS.search(text)))
+def _names(value: object, parts: int) -> int:
+    """Names in all objects of a value with so many `parts` at most, and at most DEPTH_LIMIT levels."""
+    if not isinstance(value, dict | list):
+        return 0
+    names, within = (len(value), value.values()) if isinstance(value, dict) else (0, value)
+    return names if parts == 1 else names + sum(_names(held, parts) for held in within if isinstance(held, dict | list))
 
 
 def _read(text: str, usual: json.JSONDecoder, twice: "_Twice | None", *, plain: bool, parts: int) -> Parsed:
     value = _decoder(usual, twice).decode(text)
     return Parsed(value, plain, tuple(twice.names) if twice else (), tuple(twice.contradicting) if twice else (), parts)
-
-
-def _is_suspect(text: bytes) -> bool:
-    """Whether JSON text may hold a NUL or a lone surrogate, or be no UTF-8 without a mark of its order."""
-    return b"\\u" in text or b"\x00" in text or (not text.isascii() and (b"\xed" in text or b"\xef\xbb\xbf" in text))
-
-
-def _may_repeat(text: bytes) -> bool:
-    """Whether a name may stand twice in an object, or a number be none, told without reading the objects."""
-    if b"\\" in text or b"NaN" in text or b"Infinity" in text or not text.isascii() or len(text) > _SEARCHED_BYTES:
-        return True
-    names = _NAME.findall(text)
-    return len(set(names)) < len(names)
 
 
 def _flattened(text: bytes) -> bytes:

@@ -1,7 +1,6 @@
 """A whole job as the services put it on the log, from JobRequested to JobCompleted: for the tests of the audit commands."""
 
 import hashlib
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -129,7 +128,7 @@ def located(events: list[Event]) -> list[Located]:
 
 def changed(event: Event, data: EventData) -> Event:
     """The same event saying something else."""
-    return replace(event, data=data)
+    return event._replace(data=data)
 
 
 async def publish(kafka: str, events: list[Event]) -> None:

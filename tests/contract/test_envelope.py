@@ -3,7 +3,6 @@
 import json
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -82,13 +81,13 @@ def test_the_data_of_a_job_requested_are_the_fields_of_the_request() -> None:
     sequence=st.none() | st.integers(0, 10**16 - 1),
 )  # fmt: skip
 def test_an_envelope_of_any_text_survives_both_modes(**attributes: Any) -> None:
-    event = replace(EXAMPLES["ModelPromoted"], **attributes)
+    event = EXAMPLES["ModelPromoted"]._replace(**attributes)
     assert read(*encode(event)) == event
     assert read(*structured(event)) == event
 
 
 def test_a_number_is_padded_so_that_numbers_sort_as_text() -> None:
-    texts = [dict(encode(replace(EXAMPLES["JobCompleted"], sequence=n))[1])["ce_sequence"] for n in (9, 10, 123_456)]
+    texts = [dict(encode(EXAMPLES["JobCompleted"]._replace(sequence=n))[1])["ce_sequence"] for n in (9, 10, 123_456)]
     assert sorted(texts) == texts
     assert {len(text) for text in texts} == {16}
 
@@ -144,7 +143,7 @@ def test_a_number_of_a_sender_who_numbers_nothing_is_ignored(sequence: str) -> N
 
 
 def test_a_step_and_a_job_with_the_longest_names_have_a_subject_that_is_read() -> None:
-    event = replace(EXAMPLES["StepCompleted"], subject="/".join(("j" * 128, "s" * 128, "1000")))
+    event = EXAMPLES["StepCompleted"]._replace(subject="/".join(("j" * 128, "s" * 128, "1000")))
     assert read(*encode(event)) == event
 
 
@@ -153,7 +152,7 @@ def test_a_time_of_any_zone_is_read_as_utc() -> None:
     event = read(value, changed(headers, time="2030-01-01T03:30:00+02:00"))
     assert event.time == datetime(2030, 1, 1, 1, 30, tzinfo=UTC)
     assert event.time.tzinfo is UTC
-    east = replace(event, time=datetime(2030, 1, 1, tzinfo=timezone(timedelta(hours=5))))
+    east = event._replace(time=datetime(2030, 1, 1, tzinfo=timezone(timedelta(hours=5))))
     assert dict(encode(east)[1])["ce_time"] == b"2029-12-31T19:00:00.000000Z"
 
 

@@ -4,7 +4,7 @@ Nobody else writes to a shadow, so rows are kept in memory while they change and
 that differs from a live batch.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -185,7 +185,7 @@ async def own_events(
 
 
 def _own(
-    domain: Domain, records: Iterable[tuple[bytes | None, Iterable[tuple[str, bytes | None]], datetime]]
+    domain: Domain, records: Iterable[tuple[bytes | None, Sequence[tuple[str, bytes | None]], datetime]]
 ) -> list[Event]:
     found = []
     for value, headers, at in records:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -163,7 +162,7 @@ async def test_a_job_and_its_version_have_one_trace(kafka: str, job: MadeJob) ->
 async def test_a_version_that_only_somebody_else_claims_is_not_known(kafka: str, unique: Unique) -> None:
     job = MadeJob(unique("job"), unique("router"))
     forged = [
-        replace(event, source="outsider") if event.source == "neuroweaver/registry" else event for event in job.events
+        event._replace(source="outsider") if event.source == "neuroweaver/registry" else event for event in job.events
     ]
     await publish(kafka, forged)
     assert (await audit(kafka, "trace", f"{job.model}@1.0.0")).code == 4
@@ -239,7 +238,7 @@ async def test_a_record_that_was_given_up_counts_as_little_in_the_past(kafka: st
         service="orchestrator", topic=asked.topic, partition=asked.partition, offset=asked.offset, appended_at=now,
         error="poison", reason="nobody wants it", discarded_by="an operator",
     )  # fmt: skip
-    await publish(kafka, [replace(job.events[0], source="neuroweaver/orchestrator", data=given_up)])
+    await publish(kafka, [job.events[0]._replace(source="neuroweaver/orchestrator", data=given_up)])
     assert not [found.job_id for found in (await jobs_at(Cluster(kafka), now))[0] if found.job_id == job.job_id]
 
 

@@ -1,7 +1,6 @@
 """The inbox in PostgreSQL tells duplicates as the rule in memory does, however records are cut into batches, pruned or not."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -21,7 +20,7 @@ Lying = tuple[HeldRecord, Event]
 
 def a_log(toy: Toy, chance: Random) -> list[Lying]:
     """Few events on two partitions, each sent again and again within a hundred days."""
-    events = [replace(toy.requested(f"{number}"), id=f"{number % 2}") for number in range(3)]
+    events = [toy.requested(f"{number}")._replace(id=f"{number % 2}") for number in range(3)]
     ends, days, log = [0, 0], 0.0, []
     for _ in range(60):
         days += chance.choice((0, 0, 0.5, 9, 21))

@@ -1,6 +1,5 @@
 """Somebody else writes as this service: the partition stops with those words, and goes on when what he wrote is stepped over."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -22,7 +21,7 @@ async def written_by_another(toy: Toy) -> Place:
     (ours,) = await toy.log()
     event = event_in(ours, toy.domain.handles)
     assert isinstance(event, Event)
-    value, headers = encode(replace(event, id="another-writers"))
+    value, headers = encode(event._replace(id="another-writers"))
     producer = make_producer(toy.settings.cluster, "another")
     await producer.start()
     sent = await producer.send_and_wait(JOBS.name, value, ours.key, ours.partition, headers=headers)

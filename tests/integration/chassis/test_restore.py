@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -176,7 +175,7 @@ async def test_own_events_whose_predecessors_are_nowhere_stop_a_restore_and_thei
     event = event_in(last, toy.domain.handles)
     assert isinstance(event, Event)
     assert event.sequence is not None
-    value, headers = encode(replace(event, id="the-last", sequence=event.sequence + 3))
+    value, headers = encode(event._replace(id="the-last", sequence=event.sequence + 3))
     producer = make_producer(toy.settings.cluster, "own")
     await producer.start()
     elsewhere = (last.partition + 1) % JOBS.partitions

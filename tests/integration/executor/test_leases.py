@@ -1,7 +1,6 @@
 """Work in the database: who gets what, when, and what a lease is worth. Against a real PostgreSQL."""
 
 import asyncio
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
@@ -95,7 +94,7 @@ async def test_a_retry_waits_as_long_as_was_asked_whatever_the_orchestrators_clo
     said = datetime.now(UTC) + timedelta(hours=hours)
     later = request("later", not_before=said + timedelta(seconds=3600), priority=9)
     due = request("due", not_before=said)
-    await executor.deliver_events(*(replace(an_event(data), time=said) for data in (later, due)))
+    await executor.deliver_events(*(an_event(data)._replace(time=said) for data in (later, due)))
 
     async def wait() -> float:
         ((seconds,),) = await executor.rows(

@@ -1,6 +1,5 @@
 """Other clients place a job id where they like and use an event id as they like: what was accepted stays so, and the log proves it."""
 
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import text
@@ -20,7 +19,7 @@ def requested(request: dict[str, Any], event_id: str | None = None) -> Event:
     event = outside_event(
         "counter", JobRequested(job_id=request["job_id"], request=request), correlation_id=request["job_id"]
     )
-    return replace(event, id=event_id or event.id)
+    return event._replace(id=event_id or event.id)
 
 
 async def the_log_says_the_same(orchestrator: Orchestrator) -> None:
@@ -92,7 +91,7 @@ async def test_an_event_id_that_is_used_again_is_another_event(orchestrator: Orc
     await orchestrator.publish(requested({**whole, "priority": 1}, "the-id"), partition=2)
     await until(lambda: _conflicts(orchestrator, "whole", ["the-id"]))
     cancel = outside_event("counter", JobCancelRequested(job_id=whole["job_id"], reason="enough"), correlation_id="")
-    await orchestrator.publish(replace(cancel, id="the-id"), partition=2)
+    await orchestrator.publish(cancel._replace(id="the-id"), partition=2)
     await orchestrator.status("whole", "cancelling", "cancelled")
     await the_log_says_the_same(orchestrator)
 

@@ -1,6 +1,5 @@
 """A trace has all of a job, and says of every link whether it is there."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -158,6 +157,6 @@ def test_batches_of_attempts_that_did_not_count_are_shown_as_such(job: MadeJob) 
         return changed(event, data.model_copy(update={"attempt": 2, "pairs": 9}))
 
     extra = [later(event) for event in job.events if isinstance(event.data, FeedbackRecorded)]
-    events = [*job.events, *(replace(event, id="another", sequence=None) for event in extra)]
+    events = [*job.events, *(event._replace(id="another", sequence=None) for event in extra)]
     label = next(step for step in traced(events).steps if step.name == "label")
     assert [(batch.recorded.pairs, batch.counted) for batch in label.batches] == [(4, True), (9, False)]

@@ -1,6 +1,6 @@
 """What is set aside, what waits behind it, and when a partition stops: the pure decisions about dead letters."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,7 +46,7 @@ class Lying:
 
 def lying(offset: int, data: EventData, *, own: int | None = None, key: str | None = None) -> tuple[Record, Event]:
     source = DOMAIN.source if own else "outside"
-    event = replace(outside_event(source, data, correlation_id="job"), sequence=own)
+    event = outside_event(source, data, correlation_id="job")._replace(sequence=own)
     value, headers = encode(event)
     return Lying(offset, (key or data.job_id).encode(), value, headers), event  # type: ignore[attr-defined]
 

@@ -1,6 +1,5 @@
 """Rule 1 under any order of facts, decisions, echoes and losses: the number decides, and a gap is never passed over."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -58,7 +57,7 @@ class Numbering(RuleBasedStateMachine):
     @rule(seconds=st.integers(-100, 100), offset=st.integers(0, 50), cancels=st.booleans())
     def a_fact_arrives(self, seconds: int, offset: int, cancels: bool) -> None:
         data = JobCancelRequested(job_id=_JOB) if cancels else JobRequested(job_id=_JOB, request={})
-        event = replace(outside_event(_SOURCE, data, correlation_id=_JOB), time=NOW + timedelta(seconds=seconds))
+        event = outside_event(_SOURCE, data, correlation_id=_JOB)._replace(time=NOW + timedelta(seconds=seconds))
         self.facts.append(event.id)
         self.moments.append(event.time)
         self.fold(event, "requests", offset)

@@ -115,16 +115,16 @@ def test_only_the_last_numbers_are_known_by_their_ids() -> None:
         unit.fold(lying(event))
     assert len(unit.rows[REF].own_ids) == 64 * 8
     theirs = own_events(100, "x")
-    unit.fold(lying(replace(theirs[30], id="somebody")))
+    unit.fold(lying(theirs[30]._replace(id="somebody")))
     with pytest.raises(OtherWriter):
-        unit.fold(lying(replace(theirs[36], id="somebody")))
+        unit.fold(lying(theirs[36]._replace(id="somebody")))
 
 
 def test_a_row_of_an_earlier_release_knows_no_ids_and_learns_them() -> None:
     events = own_events(4)
     unit = Unit(Folding(DOMAIN), {REF: Row(Tally(), sequence=2)}, NOW, lambda: "none", Early())
-    unit.fold(lying(replace(events[1], id="any-other")))
+    unit.fold(lying(events[1]._replace(id="any-other")))
     unit.fold(lying(events[2]))
     with pytest.raises(OtherWriter):
-        unit.fold(lying(replace(events[2], id="any-other")))
-    unit.fold(lying(replace(events[0], id="any-other")))
+        unit.fold(lying(events[2]._replace(id="any-other")))
+    unit.fold(lying(events[0]._replace(id="any-other")))

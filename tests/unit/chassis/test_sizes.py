@@ -1,7 +1,6 @@
 """Whatever others wrote, what our services say of it fits into a record."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -91,7 +90,7 @@ def test_faults_beyond_the_fiftieth_are_counted() -> None:
 @pytest.mark.parametrize("name", EVENT_TYPES)
 def test_the_largest_event_of_every_type_fits_into_a_record(name: str) -> None:
     data = EVENT_TYPES[name].model_validate({**EXAMPLES[name].data.model_dump(), **larger(name)})
-    value, headers = encode(replace(EXAMPLES[name], data=data, subject="s" * 512, causation_id="c" * 256))
+    value, headers = encode(EXAMPLES[name]._replace(data=data, subject="s" * 512, causation_id="c" * 256))
     assert sum(len(key) + len(held or b"") + 32 for key, held in headers) + 1024 <= HEADER_BYTES
     assert len(value) + beside(name) <= RECORD_BYTES - HEADER_BYTES
 

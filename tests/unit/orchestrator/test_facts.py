@@ -1,7 +1,6 @@
 """Facts of others about a job, of which one counts, and words that only the orchestrator can say."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import permutations
 
@@ -24,7 +23,7 @@ Lying = tuple[Event, Logged]
 
 def lying(data: EventData, partition: int) -> Lying:
     """With an id and a time that others have, too."""
-    event = replace(outside_event("somebody", data, correlation_id="job-1"), id="1", time=START)
+    event = outside_event("somebody", data, correlation_id="job-1")._replace(id="1", time=START)
     return event, Logged(START, "topic", partition, 0)
 
 
@@ -67,5 +66,5 @@ def test_a_decision_that_somebody_else_claims_concerns_no_job(said: EventData) -
     domain = JobDomain(Policy())
     claimed = outside_event("somebody", said, correlation_id="job-1")
     assert domain.touches(claimed) == ()
-    assert domain.touches(replace(claimed, source=SOURCE)) == (), "the orchestrator numbers what it decides"
-    assert domain.touches(replace(claimed, source=SOURCE, sequence=1)) != ()
+    assert domain.touches(claimed._replace(source=SOURCE)) == (), "the orchestrator numbers what it decides"
+    assert domain.touches(claimed._replace(source=SOURCE, sequence=1)) != ()

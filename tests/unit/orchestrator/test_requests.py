@@ -1,7 +1,6 @@
 """Which request of a job counts is the same in whatever order its records and the decision are read."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -26,7 +25,7 @@ Lying = tuple[Event, Logged]
 
 def asked(content: int, event_id: str, *, partition: int = 0, offset: int = 0, seconds: float = 0) -> Lying:
     data = JobRequested(job_id="job-1", request={"job_id": "job-1", "requester": f"r{content}"})
-    event = replace(outside_event("product", data, correlation_id="job-1"), id=event_id, time=START)
+    event = outside_event("product", data, correlation_id="job-1")._replace(id=event_id, time=START)
     return event, Logged(START + timedelta(seconds=seconds), "requests", partition, offset)
 
 
@@ -36,10 +35,10 @@ def refused(lying: Lying, *, digest: bool = True) -> Lying:
     assert isinstance(event.data, JobRequested)
     content = content_digest(event.data.request, ()) if digest else None
     data = JobRejected(job_id="job-1", reasons=(), request_sha256=content)
-    own = replace(
-        outside_event("neuroweaver/orchestrator", data, correlation_id="job-1"), causation_id=event.id, sequence=1
+    own = outside_event("neuroweaver/orchestrator", data, correlation_id="job-1")._replace(
+        causation_id=event.id, sequence=1
     )
-    return replace(own, id="own", time=START), Logged(at.appended_at, "jobs", 0, 0)
+    return own._replace(id="own", time=START), Logged(at.appended_at, "jobs", 0, 0)
 
 
 def folded(records: Iterable[Lying]) -> JobState:

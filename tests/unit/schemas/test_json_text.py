@@ -22,7 +22,45 @@ def test_what_is_read_is_what_the_standard_library_reads(value: object, ascii_on
         assert repr(found) == repr(json.loads(text.decode("utf-8", "surrogatepass")))
 
 
-@pytest.mark.parametrize("number", ["1e999", "-1E400", "1.5e+309", "9" * 400 + ".5", "9" * 400])
+def _written(pairs: list[tuple[str, str, str, str]]) -> str:
+    return "{" + ",".join(f"{before}{json.dumps(name)}{blank}:{value}" for name, before, blank, value in pairs) + "}"
+
+
+NAMES = st.sampled_from(["a", "b", 'a":', "c:", "\u0061", "é", " :"])
+BLANKS = st.sampled_from(["", " ", "\n", "\t ", "\r"])
+OBJECTS = st.recursive(
+    st.sampled_from(["1", "null", '"12:30:00"', '"a :b"', r'"\":"', "1e5", "[1e5]"]),
+    lambda inner: st.lists(st.tuples(NAMES, BLANKS, BLANKS, inner), max_size=4).map(_written),
+    max_leaves=8,
+)
+
+
+@given(OBJECTS)
+@example('{"a":1,"a":2}')
+@example('{"a" :1,"b":"x","a":2}')
+@example('{"a":"\\":","a":2}')
+def test_a_name_that_stands_twice_is_noted_however_it_is_written(text: str) -> None:
+    twice = set[str]()
+
+    def look(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        names = [name for name, _ in pairs]
+        twice.update(name for name in names if names.count(name) > 1)
+        return dict(pairs)
+
+    json.loads(text, object_pairs_hook=look)
+    assert set(parse(text.encode(), doubled=True).doubled) == twice
+
+
+@pytest.mark.parametrize("text", ["12e3", "1e0", "-1E-2", "[1,2e5]", '{"a":\n1.5e+3}', "[[0e1]]"])
+def test_an_exponent_is_seen_wherever_it_stands_and_an_id_is_none(text: str) -> None:
+    assert repr(parse(text.encode()).value) == repr(json.loads(text))
+    assert parse(b'{"job_id": "0e4-1E5", "x": ' + text.encode() + b"}").value == {
+        "job_id": "0e4-1E5",
+        "x": json.loads(text),
+    }
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1E400", "0.1e310", "-0.00001E+320", "1.5e+309", "9" * 400 + ".5", "9" * 400])
 def test_a_number_beyond_a_double_is_never_plain(number: str) -> None:
     found = parse(b'{"a": ' + number.encode() + b"}")
     assert not found.plain
