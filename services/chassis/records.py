@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from schemas.envelope import Event, Unhandled, decode
@@ -103,4 +104,9 @@ def appended_at(record: Record) -> datetime:
     milliseconds = record.timestamp
     if not 0 <= milliseconds <= _LAST_MILLISECOND:
         milliseconds = 0 if milliseconds < 0 else _LAST_MILLISECOND
+    return _moment(milliseconds)
+
+
+@lru_cache(maxsize=4096)
+def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -4,11 +4,11 @@ Nobody else writes to a shadow, so rows are kept in memory while they change and
 that differs from a live batch.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from aiokafka import ConsumerRecord
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.envelope import Event, Unhandled, Unreadable, decode
@@ -23,6 +23,7 @@ from services.chassis.numbering import Early, OtherWriter
 from services.chassis.records import Partition, Place, Record, appended_at, event_in, named, place_of
 from services.chassis.replay.aside import Aside
 from services.chassis.replay.checks import Refused
+from services.chassis.replay.reading import read_ahead
 from services.chassis.replay.shadow import SHADOW
 from services.chassis.unit import Row, Unit
 
@@ -65,19 +66,26 @@ class Fold:
         Raises RecordFailure and the errors of broker and database.
         """
         ranges: dict[Partition, Range] = {p: (self.next.get(p, 0), end) for p, end in ends.items()}
-        async for chunk in log.read(self.cluster, ranges):
-            left_out = withheld.intersection(map(place_of, chunk)) if withheld else set[Place]()
-            self.left_out |= left_out
-            async with self.engine.begin() as connection:
-                wanted = [record for record in chunk if place_of(record) not in left_out] if left_out else chunk
-                await self._fold(connection, wanted)
-            await note(len(chunk))
+        async with aclosing(read_ahead(self._read(ranges, withheld))) as chunks:
+            async for count, readable in chunks:
+                async with self.engine.begin() as connection:
+                    await self._fold(connection, readable)
+                await note(count)
         async with self.engine.begin() as connection:
             await self._spill(connection)
         self.next |= ends
 
-    async def _fold(self, connection: AsyncConnection, records: Iterable[ConsumerRecord]) -> None:
-        readable = [(record, event) for record in records if (event := opened(self.domain, record))]
+    async def _read(
+        self, ranges: Mapping[Partition, Range], withheld: set[Place]
+    ) -> AsyncGenerator[tuple[int, list[tuple[Record, Event]]], None]:
+        """Chunk by chunk how many records were read, and those that are folded, decoded."""
+        async for chunk in log.read(self.cluster, ranges):
+            left_out = withheld.intersection(map(place_of, chunk)) if withheld else set[Place]()
+            self.left_out |= left_out
+            wanted = [record for record in chunk if place_of(record) not in left_out] if left_out else chunk
+            yield len(chunk), [(record, event) for record in wanted if (event := opened(self.domain, record))]
+
+    async def _fold(self, connection: AsyncConnection, readable: list[tuple[Record, Event]]) -> None:
         again = await duplicates(connection, self.domain, readable)
         await self._load(connection, {ref for record, event in readable for ref in self._touched(record, event)})
         unit = Unit(self.domain, self._rows, datetime.now(UTC), new_id, self.early)
