@@ -28,7 +28,7 @@ from services.chassis.replay.shadow import SHADOW
 from services.chassis.unit import Row, Unit
 
 Note = Callable[[int], Awaitable[None]]
-_HELD_BYTES = 2 * 2**20
+_HELD_BYTES = 8 * 2**20
 """So many bytes of records are folded at most before rows leave memory for the shadow."""
 
 
