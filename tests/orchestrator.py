@@ -152,8 +152,7 @@ class Orchestrator:
         if event is not StepProgressed:
             number = self._numbers[subject] = self._numbers.get(subject, 0) + 1
         fact = outside_event(f"neuroweaver/{EXECUTOR_OF[kind]}", data, correlation_id=job_id, subject=subject)
-        object.__setattr__(fact, "sequence", number)
-        await self.publish(fact)
+        await self.publish(fact._replace(sequence=number))
 
     async def start(self, job_id: str, step: str, attempt: int = 1) -> None:
         await self.say(StepStarted, job_id, step, attempt, worker="host:1")

@@ -90,11 +90,9 @@ def test_offsets_only_grow() -> None:
 
 def test_times_are_those_of_events_and_updated_at_is_their_maximum() -> None:
     unit = a_unit()
-    late, early = asked(), asked()
-    object.__setattr__(late.event, "time", NOW + timedelta(hours=1))
-    object.__setattr__(early.event, "time", NOW - timedelta(hours=1))
-    unit.fold(late)
-    unit.fold(early)
+    for hours in (1, -1):
+        incoming = asked()
+        unit.fold(incoming._replace(event=incoming.event._replace(time=NOW + timedelta(hours=hours))))
     assert unit.rows[REF].created_at == NOW - timedelta(hours=1)
     assert unit.rows[REF].updated_at == NOW + timedelta(hours=1)
 
