@@ -30,7 +30,7 @@ from services.orchestrator.queries import Filters, JobQueries, JobRow
 from services.orchestrator.rendering import job_view, stored_detail, stored_progress, undecided_view
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.views import JobDetail, JobPage, JobProgress, JobView
-from services.orchestrator.watching import wait_for
+from services.orchestrator.watching import watching
 
 _RETRY = {"Retry-After": "2"}
 _BODY = {
@@ -104,10 +104,9 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
             if known is not None:
                 raise _taken(known)
             event = outside_event(EDGE, data, correlation_id=data.job_id, traceparent=traceparent, subject=data.job_id)
-            await publish(event, f"send it again with job_id {data.job_id!r}, which is harmless if it did arrive")
-            known = await wait_for(
-                runtime.signals, jobs, data.job_id, lambda row: row.status != "requested", settings.decision_wait_seconds
-            )
+            with watching(runtime.signals, jobs, data.job_id) as watch:
+                await publish(event, f"send it again with job_id {data.job_id!r}, which is harmless if it did arrive")
+                known = await watch.until(lambda row: row.status != "requested", settings.decision_wait_seconds)
         response.headers["Location"] = _address(data.job_id)
         if known is None:
             return undecided_view(data.job_id, data.request)
@@ -178,16 +177,12 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         if job.state.cancel is None:
             wish = wish or CancelRequest()
             data = JobCancelRequested(job_id=job.job_id, requester=wish.requester, reason=wish.reason)
-            await publish(
-                outside_event(
-                    EDGE, data, correlation_id=job.job_id, traceparent=job.state.traceparent, subject=job.job_id
-                ),
-                "cancel again",
-            )  # fmt: skip
-            seconds = settings.decision_wait_seconds
-            job = (
-                await wait_for(runtime.signals, jobs, job.job_id, lambda row: row.state.cancel is not None, seconds) or job
+            wished = outside_event(
+                EDGE, data, correlation_id=job.job_id, traceparent=job.state.traceparent, subject=job.job_id
             )
+            with watching(runtime.signals, jobs, job.job_id) as watch:
+                await publish(wished, "cancel again")
+                job = await watch.until(lambda row: row.state.cancel is not None, settings.decision_wait_seconds) or job
         return job_view(job)
 
     return api
