@@ -16,7 +16,7 @@ from services.chassis.http import API
 from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.publisher import BrokerAway, outside_event
 from services.chassis.runtime import Runtime
-from services.chassis.web.answers import Answers, page_answer
+from services.chassis.web.answers import JSON, Answers, page_answer
 from services.chassis.web.beside import beside_the_loop
 from services.chassis.web.parameters import Cursor, Text, no_folder
 from services.chassis.web.streams import EventStream
@@ -80,15 +80,15 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         "/start",
         status_code=202,
         summary="Start a job",
+        response_model=JobView,
         openapi_extra=_BODY,
         responses=_problems(409, 413, 415, 422, 503),
         max_body_size=REQUEST_BYTES,  # as much as over Kafka
     )
     async def start(
         request: Request,
-        response: Response,
         traceparent: Annotated[str | None, Header(description="W3C trace context.")] = None,
-    ) -> JobView:
+    ) -> Response:
         """Publishes the request as RelayCore would, and waits briefly for the decision.
 
         `job_id` may be left out; then one is made. The same request under the same id is the same job. 202 with status
@@ -107,14 +107,13 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
             with watching(runtime.signals, jobs, data.job_id) as watch:
                 await publish(event, f"send it again with job_id {data.job_id!r}, which is harmless if it did arrive")
                 known = await watch.until(lambda row: row.status != "requested", settings.decision_wait_seconds)
-        response.headers["Location"] = _address(data.job_id)
         if known is None:
-            return undecided_view(data.job_id, data.request)
+            return _answer(undecided_view(data.job_id, data.request))
         if not _is(known, content):
             raise _taken(known)
         if known.state.rejected:
             raise _rejected("The job was rejected", known.state.rejected.reasons)
-        return job_view(known)
+        return _answer(job_view(known))
 
     @api.get("", summary="List jobs, the newest first", response_model=JobPage, responses=_problems(422))
     async def listed(
@@ -190,6 +189,10 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
 
 def _address(job_id: str) -> str:
     return f"{API}/training/{quote(job_id, safe='')}"
+
+
+def _answer(job: JobView) -> Response:
+    return Response(job.model_dump_json(), 202, {"Location": _address(job.job_id)}, JSON)
 
 
 def _unknown(job_id: str) -> Problem:

@@ -79,6 +79,20 @@ def test_an_error_that_belongs_to_its_session_is_waited_out(error: Exception) ->
     assert is_surroundings(error)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.TooManyConnectionsError("sorry, too many clients already"),
+        asyncpg.AdminShutdownError("terminating connection due to administrator command"),
+        asyncpg.CannotConnectNowError("the database system is starting up"),
+        asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
+        asyncpg.InterfaceError("connection is closed"),
+    ],
+)
+def test_an_error_of_the_server_is_waited_out_without_sqlalchemy_too(error: Exception) -> None:
+    assert is_surroundings(error)
+
+
 def test_an_error_of_the_statement_is_not() -> None:
     for error in (
         asyncpg.UniqueViolationError("duplicate key"),
