@@ -5,7 +5,7 @@ handed to its listeners a few at a time, so that whatever else the process does 
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from services.chassis.lasting import Lasting
@@ -14,7 +14,7 @@ from services.chassis.signals import Signals, Subscription
 from services.chassis.surroundings import is_surroundings
 from services.chassis.web.beside import beside_the_loop
 from services.orchestrator.effects import CHANNEL
-from services.orchestrator.looks import LOOK_ROWS, UNSEEN, JobLooks, Look, Mark
+from services.orchestrator.looks import UNSEEN, JobLooks, Look, Mark
 from services.orchestrator.queries import JobRow
 from services.orchestrator.rendering import job_progress, job_view
 from services.orchestrator.story import Story, go_on, since
@@ -131,23 +131,17 @@ class Stories:
         finally:
             self._task = None
 
-    async def _look(self, due: dict[str, Mark]) -> None:
+    async def _look(self, due: Mapping[str, Mark]) -> None:
         """Tell what changed of `due`. While the database is away listeners wait; whoever has just come is told."""
-        asked = list(due)
         try:
-            while due:
-                found = await self._looks.changed(due)
-                for look in found:
-                    del due[look.job_id]
-                    await self._tell(look)
-                if len(found) < LOOK_ROWS:
-                    break
+            async for look in self._looks.changed(due):
+                await self._tell(look)
             self._lasting.over()
         except Exception as error:
             self._lasting.failed("events: jobs not looked at", error, known=is_surroundings(error))
-            await self._settle(asked, error)
+            await self._settle(due, error)
         else:
-            await self._settle(asked, None)
+            await self._settle(due, None)
 
     async def _tell(self, look: Look) -> None:
         if (watched := self._watched.get(look.job_id)) is None:

@@ -1,6 +1,6 @@
-"""One look at all jobs that are watched: a single statement, which gives back only what is not as it was seen last."""
+"""One look at all jobs that are watched: a statement that gives back only what is not as it was seen last."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -70,8 +70,18 @@ class JobLooks:
 
     engine: AsyncEngine
 
-    async def changed(self, seen: Mapping[str, Mark]) -> list[Look]:
-        """Those of `seen` that are not as they were; where as many as LOOK_ROWS come, there may be more."""
+    async def changed(self, seen: Mapping[str, Mark]) -> AsyncIterator[Look]:
+        """Those of `seen` that are not as they were. No connection is held while one of them is handled."""
+        left = dict(seen)
+        while left:
+            found = await self._next(left)
+            for look in found:
+                del left[look.job_id]
+                yield look
+            if len(found) < LOOK_ROWS:
+                return
+
+    async def _next(self, seen: Mapping[str, Mark]) -> list[Look]:
         given = {
             "ids": list(seen),
             "jobs": [mark.job for mark in seen.values()],
