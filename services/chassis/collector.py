@@ -13,3 +13,8 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, 20, 100)
+
+
+def collect() -> None:
+    """Find what nothing but itself refers to, now: asyncio's transports, where many connections were closed. Takes milliseconds."""
+    gc.collect()

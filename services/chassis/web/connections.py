@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from services.chassis import metrics
+from services.chassis.collector import collect
 from services.chassis.logging import get_logger
 
 Cause = Literal["slow header", "slow body", "unread answer", "made room", "no room"]
@@ -19,6 +20,8 @@ _log = get_logger(__name__)
 _SAID_SECONDS = 10.0
 SPARE = 16
 """Places beyond the limit, for health and metrics."""
+_CROWD = 100
+_SETTLED_SECONDS = 2.0
 
 
 class Connection(Protocol):
@@ -36,6 +39,8 @@ class Connections:
         self._open: set[Connection] = set()
         self._waiting: dict[Connection, None] = {}
         self._streaming: dict[Connection, Callable[[], None]] = {}
+        self._most = 0
+        """Streams at once, since what was left of others was collected."""
         self._ending = False
         self._given_up: Counter[Cause] = Counter()
         self._telling: asyncio.TimerHandle | None = None
@@ -70,7 +75,7 @@ class Connections:
             return False
         if connection in self._open:
             self._streaming[connection] = end
-            metrics.HTTP_STREAMS.set(len(self._streaming))
+            self._count_streams()
         if self._ending:
             end()
         return True
@@ -90,7 +95,15 @@ class Connections:
 
     def _no_stream(self, connection: Connection) -> None:
         if self._streaming.pop(connection, None) is not None:
-            metrics.HTTP_STREAMS.set(len(self._streaming))
+            self._count_streams()
+
+    def _count_streams(self) -> None:
+        now = len(self._streaming)
+        metrics.HTTP_STREAMS.set(now)
+        self._most = max(self._most, now)
+        if self._most >= _CROWD and now <= self._most // 2:
+            self._most = now
+            asyncio.get_running_loop().call_later(_SETTLED_SECONDS, collect)
 
     def note(self, cause: Cause) -> None:
         """Count a connection that was given up; the log hears of all of them together."""

@@ -58,6 +58,8 @@ class PatientProtocol(H11Protocol):
             self._unread.cancel()
         if self._state != "new":
             super().connection_lost(exc)
+        gone = cast(Any, self)  # nothing of it waits for the garbage collector, which seldom looks
+        gone.app = gone.cycle = gone.scope = gone.flow = None
 
     def data_received(self, data: bytes) -> None:
         """A request goes on."""

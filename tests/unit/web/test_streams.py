@@ -1,6 +1,8 @@
 """Streams over real sockets: how many there are, how they end, and what a caller costs that does not read or comes and goes."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -154,12 +156,17 @@ async def test_callers_that_come_and_go_leave_nothing_behind() -> None:
         (await listen(hub))[1].close()
         await until(lambda: not hub.sources)
         tasks = len(asyncio.all_tasks())
+        connections = weakref.WeakSet[Any]()
+        gc.disable()  # it seldom looks, so nothing may wait for it
         for _ in range(10):
             callers = [await listen(hub) for _ in range(20)]
             callers += [await call(hub) for _ in range(5)]  # these do not even wait for the answer
+            connections.update(hub.server.server_state.connections)
             for _, writer in callers:
                 writer.close()
         await until(lambda: not hub.sources and not hub.server.server_state.connections)
+        await until(lambda: not connections)
+        gc.enable()
         await until(lambda: len(asyncio.all_tasks()) <= tasks)
         assert not hub.server.server_state.tasks
         assert open_streams() == 0
