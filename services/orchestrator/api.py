@@ -57,7 +57,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
     """All routes under `/training`."""
     api = APIRouter(prefix="/training", tags=["training"])
     jobs, answers = JobQueries(runtime.reads), Answers()
-    stories = Stories(runtime.signals, JobLooks(runtime.engine))
+    stories = Stories(runtime.signals, JobLooks(runtime.reads))
     JobId = Annotated[Text, Path(description="The job's id."), AfterValidator(no_folder)]  # noqa: N806 (a type)
 
     async def find(job_id: JobId) -> JobRow:

@@ -154,8 +154,7 @@ class Stories:
             watched.fault = error
         else:
             watched.mark = look.mark
-            if made is not None:
-                watched.row, watched.story = made
+            watched.row, watched.story = made
         watched.looked = True
         await _wake(watched.listeners)
 
@@ -168,10 +167,9 @@ class Stories:
                 await _wake(watched.listeners)
 
 
-def _made(look: Look, row: JobRow | None, story: Story | None) -> tuple[JobRow, Story] | None:
-    """What there is to tell; None where nobody requested the job."""
+def _made(look: Look, row: JobRow | None, story: Story | None) -> tuple[JobRow, Story]:
     row = look.row(row)
-    return (row, go_on(story, job_view(row), job_progress(row, look.progress))) if row else None
+    return row, go_on(story, job_view(row), job_progress(row, look.progress))
 
 
 async def _wake(listeners: Iterable[Listener]) -> None:

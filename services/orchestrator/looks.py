@@ -5,28 +5,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from schemas.progress import StepProgressed
+from services.chassis.reads import Reads
 from services.orchestrator.domain.state import JobState
 from services.orchestrator.queries import JobRow, ProgressRow
 
 LOOK_ROWS = 50
 """So many jobs are held at once at most."""
-_LOOK = text(
-    """SELECT known.id, CAST(job.xmin AS text), told.mark, told.at, told.data,
-              CASE WHEN CAST(job.xmin AS text) <> known.job THEN CAST(job.state AS text) END, job.sequence, job.updated_at
-       FROM unnest(CAST(:ids AS text[]), CAST(:jobs AS text[]), CAST(:told AS text[])) AS known(id, job, told)
-       JOIN job ON job.key = known.id
+_LOOK = """SELECT known.id, CAST(job.xmin AS text), told.mark, told.at, told.data,
+       CASE WHEN CAST(job.xmin AS text) <> known.job THEN CAST(job.state AS text) END, job.sequence, job.updated_at
+       FROM unnest($1::text[], $2::text[], $3::text[]) AS known(id, job, told)
+       JOIN job ON job.key = known.id AND job.status IS NOT NULL
        CROSS JOIN LATERAL (
            SELECT coalesce(string_agg(CAST(xmin AS text), ',' ORDER BY key), '') AS mark,
                   array_agg(at ORDER BY key) AS at, array_agg(CAST(data AS text) ORDER BY key) AS data
            FROM progress WHERE job_id = known.id
        ) AS told
        WHERE CAST(job.xmin AS text) <> known.job OR told.mark <> known.told
-       LIMIT :rows"""
-)
+       LIMIT $4"""
 
 
 class Mark(NamedTuple):
@@ -51,12 +47,11 @@ class Look:
     updated_at: datetime
     told: tuple[tuple[datetime, str], ...]
 
-    def row(self, before: JobRow | None) -> JobRow | None:
-        """The job; None where nobody requested it. `before` is what the last look made of it."""
-        if self.state is None:
+    def row(self, before: JobRow | None) -> JobRow:
+        """The job; `before` is what an earlier look made of it."""
+        if self.state is None and before is not None:
             return before
-        state = JobState.stored(self.state)
-        return JobRow(self.job_id, state, self.sequence, self.updated_at) if state.status else None
+        return JobRow(self.job_id, JobState.stored(self.state or ""), self.sequence, self.updated_at)
 
     @property
     def progress(self) -> list[ProgressRow]:
@@ -68,10 +63,10 @@ class Look:
 class JobLooks:
     """Looks into one service's database."""
 
-    engine: AsyncEngine
+    reads: Reads
 
     async def changed(self, seen: Mapping[str, Mark]) -> AsyncIterator[Look]:
-        """Those of `seen` that are not as they were. No connection is held while one of them is handled."""
+        """Those of `seen` that are not as they were. No session is held while one of them is handled."""
         left = dict(seen)
         while left:
             found = await self._next(left)
@@ -82,14 +77,10 @@ class JobLooks:
                 return
 
     async def _next(self, seen: Mapping[str, Mark]) -> list[Look]:
-        given = {
-            "ids": list(seen),
-            "jobs": [mark.job for mark in seen.values()],
-            "told": [mark.told for mark in seen.values()],
-            "rows": LOOK_ROWS,
-        }
-        async with self.engine.connect() as connection:
-            found = (await connection.execute(_LOOK, given)).all()
+        marks = seen.values()
+        found = await self.reads.rows(
+            _LOOK, list(seen), [mark.job for mark in marks], [mark.told for mark in marks], LOOK_ROWS
+        )
         return [
             Look(job_id, Mark(job, told), state, sequence, updated_at, tuple(zip(at or (), data or (), strict=True)))
             for job_id, job, told, at, data, state, sequence, updated_at in found

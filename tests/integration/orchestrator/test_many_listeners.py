@@ -2,15 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from schemas.progress import StepProgressed
+from services.chassis.reads import Rows
 from services.orchestrator import events, looks
 from services.orchestrator.effects import CHANNEL
 from tests.orchestrator import Orchestrator
@@ -49,20 +47,20 @@ async def listen(orchestrator: Orchestrator, job_id: str) -> Heard:
     return Heard(reader, writer)
 
 
-@contextmanager
-def counted(orchestrator: Orchestrator) -> Iterator[list[int]]:
-    """How many jobs each look asked for, while the block runs."""
-    asked: list[int] = []
-
-    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        if "job.xmin" in statement:
-            asked.append(len(parameters[0]))
-
+@pytest.fixture
+def asked(orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many jobs each look asked for."""
+    found: list[int] = []
     assert orchestrator.runtime
-    engine = orchestrator.runtime.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield asked
-    event.remove(engine, "before_cursor_execute", note)
+    rows = orchestrator.runtime.reads.rows
+
+    async def noted(statement: str, *arguments: Any) -> Rows:
+        if statement == looks._LOOK:
+            found.append(len(arguments[0]))
+        return await rows(statement, *arguments)
+
+    monkeypatch.setattr(orchestrator.runtime.reads, "rows", noted)
+    return found
 
 
 def names(prefix: str = "") -> int:
@@ -89,23 +87,22 @@ async def told(orchestrator: Orchestrator, job_id: str, done: int) -> None:
 
 
 async def test_hundreds_who_listen_to_a_job_cost_one_statement_a_change_and_all_of_them_hear_its_end(
-    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+    orchestrator: Orchestrator, asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "LOOK_SECONDS", 600.0)
     watched, other = await started(orchestrator, "crowded"), await started(orchestrator, "lonely")
     tasks = len(asyncio.all_tasks())
-    with counted(orchestrator) as asked:
-        listeners = [await listen(orchestrator, watched) for _ in range(MANY)]
-        assert sum(asked) <= 2  # the second, where LISTEN began behind the first listener
-        hearing = [asyncio.create_task(listener.to_the_end(), name="hearing") for listener in listeners]
-        await until(lambda: all(listener.told["job"] for listener in listeners))
-        asked.clear()
-        await told(orchestrator, other, 1)
-        assert asked == []
-        for done in (1, 2, 3):
-            await told(orchestrator, watched, done)
-            await until(lambda done=done: all(listener.told["progress"] == done for listener in listeners))
-            assert asked == [1] * done
+    listeners = [await listen(orchestrator, watched) for _ in range(MANY)]
+    assert sum(asked) <= 2  # the second, where LISTEN began behind the first listener
+    hearing = [asyncio.create_task(listener.to_the_end(), name="hearing") for listener in listeners]
+    await until(lambda: all(listener.told["job"] for listener in listeners))
+    asked.clear()
+    await told(orchestrator, other, 1)
+    assert asked == []
+    for done in (1, 2, 3):
+        await told(orchestrator, watched, done)
+        await until(lambda done=done: all(listener.told["progress"] == done for listener in listeners))
+        assert asked == [1] * done
     assert names("stories") == 1
     await orchestrator.complete(watched, "prepare", "train", "register")
     await asyncio.wait_for(asyncio.gather(*hearing), 120)
@@ -116,12 +113,13 @@ async def test_hundreds_who_listen_to_a_job_cost_one_statement_a_change_and_all_
     await until(lambda: len(asyncio.all_tasks()) <= tasks, what=lambda: [task.get_name() for task in asyncio.all_tasks()])
 
 
-async def test_listeners_that_come_and_go_leave_no_task_no_subscription_and_no_connection_of_the_pool(
+async def test_listeners_that_come_and_go_leave_no_task_no_subscription_and_no_session_at_work(
     orchestrator: Orchestrator,
 ) -> None:
     jobs = [await started(orchestrator, f"visited-{number}") for number in range(4)]
     assert orchestrator.runtime
-    subscribed, pool = orchestrator.runtime.signals._subscriptions.get(CHANNEL, set()), orchestrator.runtime.engine.pool
+    subscribed, places = orchestrator.runtime.signals._subscriptions.get(CHANNEL, set()), orchestrator.runtime.reads._places
+    free = places._value
     tasks = len(asyncio.all_tasks())
     for _ in range(5):
         listeners = [await listen(orchestrator, job_id) for job_id in jobs * 10]
@@ -132,7 +130,7 @@ async def test_listeners_that_come_and_go_leave_no_task_no_subscription_and_no_c
                 listener.writer.close()
     await until(lambda: not names("stories") and not subscribed)
     await until(lambda: len(asyncio.all_tasks()) <= tasks, what=lambda: [task.get_name() for task in asyncio.all_tasks()])
-    await until(lambda: pool.checkedout() <= 1, what=pool.status)  # type: ignore[attr-defined]
+    await until(lambda: places._value == free)
 
 
 async def test_more_jobs_than_one_statement_gives_are_all_told_and_a_lost_signal_costs_a_while(
