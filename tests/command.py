@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +27,15 @@ class Ended:
 async def run(address: str, *arguments: str, stdin: str = "", **environment: str) -> Ended:
     """Run `neuroweaver` with `arguments` against the services at `address`."""
     wanted = {**os.environ, "NEUROWEAVER_HTTP": address, "COLUMNS": "200", **environment}
+    return await asyncio.to_thread(ended, arguments, wanted, stdin)
+
+
+def ended(arguments: Sequence[str], environment: Mapping[str, str], stdin: str = "") -> Ended:
+    """Run `neuroweaver` with these arguments in this environment alone."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin.encode())
         given.seek(0)
-        files = [file.fileno() for file in (given, out, err)]
-        code = await asyncio.to_thread(warm.run, arguments, wanted, files)
+        code = warm.run(arguments, environment, [file.fileno() for file in (given, out, err)])
         out.seek(0)
         err.seek(0)
         return Ended(code, out.read().decode(), err.read().decode())

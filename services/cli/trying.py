@@ -17,8 +17,10 @@ def answer(
     try:
         from services.trainer import answer as trainer
         from services.trainer.data.rows import Message
+        from services.trainer.modelling.four_bits import without_bitsandbytes
     except ImportError as error:
         stop_with(Exit.FAILED, f"{error}: to try models on this machine, pip install 'neuroweaver[trainer]'")
+    without_bitsandbytes()
     base = _base(version, settings)
     turns = [("system", system), ("user", question)]
     messages = [Message(role=role, content=content) for role, content in turns if content]

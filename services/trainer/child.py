@@ -9,6 +9,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 from schemas.jobs import StepResult  # noqa: E402  # torch must not be imported before the lines above
 from services.chassis.executor.child import Context, run_child  # noqa: E402
 from services.trainer.arena import keep_freed_memory  # noqa: E402
+from services.trainer.modelling.four_bits import without_bitsandbytes  # noqa: E402
 
 
 def prepare(context: Context) -> StepResult:
@@ -41,4 +42,5 @@ def evaluate(context: Context) -> StepResult:
 
 if __name__ == "__main__":
     keep_freed_memory()
+    without_bitsandbytes()
     run_child({"prepare": prepare, "train": train, "sample": sample, "evaluate": evaluate})

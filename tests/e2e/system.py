@@ -21,6 +21,7 @@ from schemas.envelope import Event
 from schemas.steps import SERVICES
 from schemas.topics import JOBS
 from services.chassis.devstack.stack import DevStack
+from tests.command import ended
 from tests.log import read_events
 
 
@@ -137,10 +138,9 @@ class System:
 
 def neuroweaver(system: System, *arguments: str) -> tuple[int, Any]:
     """Exit code and JSON of a command, as an operator beside the running services calls it."""
-    command = [sys.executable, "-m", "services.cli.main", *arguments, "--json"]
-    done = subprocess.run(command, env=dict(system.services["registry"].env), capture_output=True, text=True, check=False)
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
+    done = ended([*arguments, "--json"], system.services["registry"].env)
+    assert done.out, done.err
+    return done.code or 0, done.json
 
 
 def wait_for(condition: Callable[[], bool], what: Callable[[], str], seconds: float = 600) -> None:

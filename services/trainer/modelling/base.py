@@ -7,6 +7,7 @@ import torch
 
 from schemas.reasons import Reason
 from services.chassis.executor.child import UserFault
+from services.trainer.modelling.four_bits import with_bitsandbytes
 
 _SHORT = 256
 """Up to so many tokens plain attention trains faster on a CPU in bf16 than the fused kernel: 2.5 times at 64, 1.2 at 256."""
@@ -42,6 +43,7 @@ def load_base(
 
 def _nf4(dtype: torch.dtype) -> Any:
     """4-bit NormalFloat with double quantisation, Dettmers et al. 2023."""
+    with_bitsandbytes()
     try:
         import bitsandbytes  # noqa: F401  # asked for here, so that its absence is said in our words
         from transformers import BitsAndBytesConfig
