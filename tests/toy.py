@@ -22,6 +22,7 @@ from schemas.requests import JobCancelRequested, JobRequested
 from schemas.topics import JOBS, REQUESTS
 from services.chassis import store
 from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
+from services.chassis.effects import Signal
 from services.chassis.migrate import migrate
 from services.chassis.provision import create_database
 from services.chassis.publisher import make_producer, outside_event
@@ -104,12 +105,13 @@ class Ledger:
         self.refused: str | None = None
         """Id of an event that the database refuses, without a word about which record it came from."""
 
-    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> None:
+    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> Sequence[Signal]:
         mine = [{"id": event.id} for event in events if event.data.job_id.startswith(self._prefix)]  # type: ignore[attr-defined]
         if self.refused in {row["id"] for row in mine}:
             await connection.execute(text("SELECT CAST('no number' AS int)"))
         if mine:
             await connection.execute(text("INSERT INTO ledger (id) VALUES (:id)"), mine)
+        return ()
 
 
 class Elsewhere(ServiceSettings):

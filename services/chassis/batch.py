@@ -19,11 +19,13 @@ from services.chassis.deadletters import parking, rows
 from services.chassis.deadletters.limit import Limit
 from services.chassis.deadletters.parking import Opened
 from services.chassis.deadletters.rows import Fault
-from services.chassis.duplicates import duplicates
+from services.chassis.duplicates import entering
 from services.chassis.effects import Effects
+from services.chassis.loading import lock_rows
 from services.chassis.records import Partition, Place, Record, event_in, logged, named, place_of
 from services.chassis.surroundings import described
 from services.chassis.unit import Incoming, Unit
+from services.chassis.writing import NONE_MOVED
 
 Dead = list[tuple[Record, Unreadable]]
 Decoded = list[tuple[Record, Event]]
@@ -95,12 +97,11 @@ async def apply_batch(
             await _within_limit(connection, limit, dead)
         flagged = [partition for partition in done.positions if locked[partition].withheld]
         decoded = await _keep_apart(connection, domain, opened, failed, flagged, done)
-        await fold_all(connection, domain, effects, decoded, done)
+        await fold_all(connection, domain, effects, decoded, done, done.positions)
         if dead:
             await rows.insert(connection, [rows.row_of(record, "unreadable", Fault(str(error))) for record, error in dead])
         if dead or failed:
             await connection.execute(store.NOTIFY, {"channel": store.OUTBOX_CHANNEL, "payload": ""})
-        await store.move_positions(connection, done.positions)
         touched = {*flagged, *(place[:2] for place in failed)}
         for partition in sorted(touched & done.positions.keys()):  # only under its position's lock
             await rows.flag(connection, partition)
@@ -110,14 +111,22 @@ async def apply_batch(
 
 
 async def fold_all(
-    connection: AsyncConnection, domain: Domain, effects: Effects | None, decoded: Decoded, done: Applied
+    connection: AsyncConnection,
+    domain: Domain,
+    effects: Effects | None,
+    decoded: Decoded,
+    done: Applied,
+    moved: Mapping[Partition, int] = NONE_MOVED,
 ) -> None:
-    """Fold decoded records in order and write what follows, in the caller's transaction, which holds their positions' locks."""
-    again = await duplicates(connection, domain, decoded)
-    locked = await store.lock_rows(connection, domain, _refs(domain, decoded))
+    """Fold decoded records in order and write what follows, in the caller's transaction, which holds their positions' locks and may
+    have them `moved`."""
+    inbox = entering(domain, decoded)
+    locked = await lock_rows(connection, domain, _refs(domain, decoded), inbox.next)
+    inbox.learn(locked.counts)
+    again = await inbox.enter(connection)
     unit = Unit(domain, locked.rows, locked.now, new_id)
     seen = _fold(unit, decoded, again)
-    await write_back(connection, unit, effects, seen)
+    await write_back(connection, unit, effects, seen, moved)
     done.applied += len(decoded) - unit.skipped
     done.skipped += unit.skipped
     done.emitted += tuple(unit.emitted)

@@ -1,6 +1,6 @@
 """Why: one locked transaction for whatever decides outside a batch: a timer, a worker, an HTTP command (rules 3 and 4)."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -8,10 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.envelope import Event
 from schemas.ids import new_id
-from services.chassis import store
 from services.chassis.aggregate import Domain, Ref
 from services.chassis.effects import Effects
+from services.chassis.loading import lock_rows
+from services.chassis.records import Partition
 from services.chassis.unit import Unit
+from services.chassis.writing import NONE_MOVED, write
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +30,27 @@ class Command:
 async def transact(
     engine: AsyncEngine, domain: Domain, effects: Effects | None, refs: Iterable[Ref]
 ) -> AsyncIterator[Command]:
-    """Lock `refs` in order (absent rows are inserted first), hand them over, and write everything back on leaving.
+    """Lock `refs` in order (absent rows are inserted first), hand them over, and write everything back on leaving, with what
+    follows from what was decided inside the block.
 
     An exception inside the block rolls the whole of it back.
     """
     async with engine.begin() as connection:
-        rows, now = await store.lock_rows(connection, domain, refs)
-        unit = Unit(domain, rows, now, new_id)
+        locked = await lock_rows(connection, domain, refs)
+        unit = Unit(domain, locked.rows, locked.now, new_id)
         yield Command(connection, unit)
+        for event in tuple(unit.emitted):
+            unit.settle(*domain.touches(event), cause=event)
         await write_back(connection, unit, effects, unit.folded)
 
 
-async def write_back(connection: AsyncConnection, unit: Unit, effects: Effects | None, seen: Sequence[Event]) -> None:
-    """The end of every unit of work: effects on operational tables, rows, outbox."""
-    if effects is not None and seen:
-        await effects(connection, seen, unit.states)
-    await store.save_rows(connection, unit.domain, unit.rows)
-    await store.fill_outbox(connection, unit.emitted)
+async def write_back(
+    connection: AsyncConnection,
+    unit: Unit,
+    effects: Effects | None,
+    seen: Sequence[Event],
+    moved: Mapping[Partition, int] = NONE_MOVED,
+) -> None:
+    """The end of every unit of work: effects on operational tables, then rows, outbox and the positions `moved`."""
+    signals = await effects(connection, seen, unit.states) if effects is not None and seen else ()
+    await write(connection, unit.domain, unit.rows, unit.emitted, moved, signals)

@@ -6,7 +6,7 @@ something else is another event. What lies on two partitions, or further apart, 
 gives the same state however often it folds an event.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -55,18 +55,49 @@ class Sightings:
         return False
 
 
-async def duplicates(connection: AsyncConnection, domain: Domain, decoded: Iterable[tuple[Record, Event]]) -> set[Place]:
-    """Enter records in the inbox, under the locks of their positions; returns the places of the duplicates among them."""
-    pending: dict[bytes, Sequence[Entry]] = {}
+@dataclass
+class Entering:
+    """Records on their way into the inbox; of each identity the first is entered, and what it says of the others decides what follows."""
+
+    pending: dict[bytes, Sequence[Entry]] = field(default_factory=dict)
+    duplicates: set[Place] = field(default_factory=set)
+    """Places of the duplicates among them, as far as they are known."""
+
+    def add(self, record: Record, event: Event) -> None:
+        """Add a record, in the order of its partition."""
+        entry = Entry(event.source, event.id, identity(record, event), place_of(record), appended_at(record))
+        self.pending[entry.identity] = (*self.pending.get(entry.identity, ()), entry)
+
+    @property
+    def next(self) -> Sequence[Entry]:
+        """What is to be entered now, under the locks of the positions; nothing where all is known."""
+        return [entries[0] for entries in self.pending.values()]
+
+    def learn(self, counts: Mapping[bytes, Sighting]) -> None:
+        """Which record counts for each of those."""
+        self.pending = {
+            name: left for name, entries in self.pending.items() if (left := _left(counts[name], entries, self.duplicates))
+        }
+
+    async def enter(self, connection: AsyncConnection) -> set[Place]:
+        """Enter what is left; returns the places of the duplicates."""
+        while entries := self.next:
+            self.learn(await store.enter_inbox(connection, entries))
+        return self.duplicates
+
+
+def entering(domain: Domain, decoded: Iterable[tuple[Record, Event]]) -> Entering:
+    """Those of `decoded` that duplicates are looked for of."""
+    found = Entering()
     for record, event in decoded:
         if not exempt(domain, event):
-            entry = Entry(event.source, event.id, identity(record, event), place_of(record), appended_at(record))
-            pending[entry.identity] = (*pending.get(entry.identity, ()), entry)
-    found: set[Place] = set()
-    while pending:
-        counts = await store.enter_inbox(connection, [entries[0] for entries in pending.values()])
-        pending = {name: left for name, entries in pending.items() if (left := _left(counts[name], entries, found))}
+            found.add(record, event)
     return found
+
+
+async def duplicates(connection: AsyncConnection, domain: Domain, decoded: Iterable[tuple[Record, Event]]) -> set[Place]:
+    """Enter records in the inbox, under the locks of their positions; returns the places of the duplicates among them."""
+    return await entering(domain, decoded).enter(connection)
 
 
 async def counted_instead(connection: AsyncConnection, domain: Domain, record: Record, event: Event) -> int | None:

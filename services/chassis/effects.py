@@ -8,9 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schemas.envelope import Event
 from services.chassis.aggregate import States
 
+Signal = tuple[str, str]
+"""Channel and payload of a NOTIFY."""
+
 
 class Effects(Protocol):
     """Writes operational tables in the transaction of the batch or command; live only, never in a replay."""
 
-    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> None:
-        """`events`: all events folded in this transaction and those that touch no aggregate, in order."""
+    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> Sequence[Signal]:
+        """Returns what to signal when the transaction commits. `events`: all events folded in this transaction and those that touch
+        no aggregate, in order."""

@@ -16,7 +16,7 @@ from services.chassis.aggregate import Decision, Domain, Ref, State
 from services.chassis.numbering import Early, Numbered, gap, numbered, with_id
 from services.chassis.records import Logged
 
-DECISIONS_PER_REF = 1000
+DECISIONS_AT_MOST = 1000
 """So many decisions in a row without rest mean that `decide` never becomes quiet."""
 
 
@@ -24,11 +24,18 @@ class Restless(Exception):
     """`decide` kept deciding: a fault of the domain."""
 
 
+class Unread(NamedTuple):
+    """A state as it lies in its row: many rows are loaded only to note how far a partition was read."""
+
+    type: type[State]
+    text: str
+
+
 @dataclass(slots=True)
 class Row:
     """One loaded aggregate with the chassis' own columns."""
 
-    state: State
+    _state: State | Unread
     sequence: int = 0
     created_at: datetime | None = None
     updated_at: datetime | None = None
@@ -36,6 +43,19 @@ class Row:
     own_event_id: str | None = None
     own_ids: str = ""
     """Endings of the ids of the last own events, see `numbering`."""
+    changed: bool = True
+    """Whether anything but `offsets` differs from what is stored."""
+
+    @property
+    def state(self) -> State:
+        """The state; it is read when it is first asked for."""
+        if isinstance(self._state, Unread):
+            self._state = self._state.type.stored(self._state.text)
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state, self.changed = state, True
 
     def fold(self, domain: Domain, ref: Ref, event: Event, logged: Logged | None) -> None:
         """Take an event in."""
@@ -46,13 +66,13 @@ class Row:
     def number(self, event: Event) -> None:
         """Note the next own event."""
         assert event.sequence is not None
-        self.sequence, self.own_event_id = event.sequence, event.id
+        self.sequence, self.own_event_id, self.changed = event.sequence, event.id, True
         self.own_ids = with_id(self.own_ids, event.id)
 
     def jump_to(self, sequence: int) -> None:
         """Go on as if own events up to here were known, whose numbers are nowhere."""
         if sequence != self.sequence:
-            self.sequence, self.own_ids = sequence, ""
+            self.sequence, self.own_ids, self.changed = sequence, "", True
 
     def stamp(self, logged: Logged) -> None:
         """Note how far a partition was read."""
@@ -106,15 +126,15 @@ class Unit:
         return LiveStates(self.rows)
 
     def fold(self, incoming: Incoming) -> None:
-        """Apply one record and take the decisions that follow from it.
+        """Apply one record and take the decisions that follow from it; from one that was known none does.
 
         Raises SequenceGap, OtherWriter, Restless or a domain error.
         """
-        event, refs = incoming.event, self.domain.touches(incoming.event)
+        event, refs, known = incoming.event, self.domain.touches(incoming.event), self.skipped
         self._take(event, refs, incoming.logged)
         self._stamp(refs, incoming.logged)
-        for ref in refs:
-            self.settle(ref, cause=event)
+        if self.skipped == known:
+            self.settle(*refs, cause=event)
 
     def pass_over(self, incoming: Incoming) -> None:
         """A producer's duplicate: the rows it touches say how far their partition was read, and nothing else."""
@@ -154,14 +174,21 @@ class Unit:
         row = self.rows[owner]
         return numbered(owner, row.sequence, row.own_ids, event, logged)
 
-    def settle(self, ref: Ref, cause: Event | None = None) -> None:
-        """Ask `decide` about `ref` until it has nothing more to say."""
-        for _ in range(DECISIONS_PER_REF):
+    def settle(self, *refs: Ref, cause: Event | None = None) -> None:
+        """Ask `decide` about `refs`, and about all that its decisions touch, until it has nothing more to say.
+
+        So whoever folds an event leaves nothing undecided, and an own event that comes back need not be asked about again.
+        """
+        asking, decisions = dict.fromkeys(refs), 0
+        while asking:
+            ref = next(iter(asking))
             decision = self.domain.decide(ref, self.states, self.now)
             if decision is None:
-                return
-            self.apply(decision, cause)
-        raise Restless(f"decide gave {DECISIONS_PER_REF} decisions on {ref.aggregate} {ref.key} without rest")
+                del asking[ref]
+                continue
+            if (decisions := decisions + 1) > DECISIONS_AT_MOST:
+                raise Restless(f"decide gave {DECISIONS_AT_MOST} decisions on {ref.aggregate} {ref.key} without rest")
+            asking |= dict.fromkeys(self.domain.touches(self.apply(decision, cause)))
 
     def apply(self, decision: Decision, cause: Event | None = None) -> Event:
         """Turn a decision into the next own event of its aggregate, fold it, and keep it for the outbox."""

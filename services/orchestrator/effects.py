@@ -9,6 +9,7 @@ from schemas.attributes import ATTRIBUTE_LIMIT
 from schemas.envelope import Event
 from schemas.progress import StepProgressed
 from services.chassis.aggregate import States
+from services.chassis.effects import Signal
 from services.orchestrator.domain.job import JobEvent
 
 CHANNEL = "jobs"
@@ -21,14 +22,13 @@ _KEEP_LATEST = text(
             AS new(key, job_id, at, data)
        ON CONFLICT (key) DO UPDATE SET at = EXCLUDED.at, data = EXCLUDED.data WHERE progress.at < EXCLUDED.at"""
 )
-_WAKE = text(f"SELECT pg_notify('{CHANNEL}', id) FROM unnest(CAST(:ids AS text[])) AS id")
 
 
 class JobEffects:
     """Progress is lossy and has no order of its own, so the newest by its time is kept."""
 
-    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> None:
-        """One statement for all progress of the transaction, one for all signals."""
+    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> Sequence[Signal]:
+        """One statement for all progress of the transaction."""
         latest: dict[str, tuple[Event, StepProgressed]] = {}
         changed: dict[str, None] = {}
         for event in events:
@@ -51,5 +51,4 @@ class JobEffects:
                     "data": [data.model_dump_json() for _, (_, data) in newest],
                 },
             )
-        if changed:
-            await connection.execute(_WAKE, {"ids": list(changed)})
+        return [(CHANNEL, job_id) for job_id in changed]

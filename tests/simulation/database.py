@@ -5,7 +5,7 @@ insert into a unique key wait for whoever holds the row and then see what was co
 lock waits for everyone who has written to the table; identity values are given at insert, not at commit. Each statement
 is a point where others may go on and where a process may die. A statement that is not known here fails the run.
 
-Statements: `store` (all but `PRUNE_INBOX`), `executor.work` (all), `ticker` (all), `relay` (`_READ`, `_REMOVE`),
+Statements: `store` (all but `PRUNE_INBOX`), `loading`, `writing`, `executor.work` (all), `ticker` (all), `relay` (`_READ`, `_REMOVE`),
 `replay.fence` (all), `replay.shadow.swap` (as `Connection.swap`), `orchestrator.effects`; those of dead letters are in `letters`.
 """
 
@@ -16,13 +16,12 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from services.chassis import relay, store, ticker
+from services.chassis import relay, store, ticker, writing
 from services.chassis.executor import work
 from services.chassis.executor.attempts import OPEN
 from services.chassis.identity import rows as identity
 from services.chassis.replay import fence
 from services.chassis.tables import HEADER_COLUMNS
-from services.orchestrator import effects
 from tests.simulation import letters
 from tests.simulation.clock import Clock
 from tests.simulation.rules import SOUND, Rules
@@ -313,12 +312,10 @@ class Connection:
             counts.append((key[-1], known["offset"], known["appended_at"]))
         return counts
 
-    async def insert_outbox(self, given: Values) -> list[Any]:
-        names = list(given)
-        for values in zip(*given.values(), strict=True):
+    async def insert_outbox(self, given: Values) -> None:
+        for values in zip(*(given[name] for name in writing.OUTBOX_COLUMNS), strict=True):
             self.database.serial += 1
-            self._write("outbox", (self.database.serial,), dict(zip(names, values, strict=True)))
-        return []
+            self._write("outbox", (self.database.serial,), dict(zip(writing.OUTBOX_COLUMNS, values, strict=True)))
 
     async def read_outbox(self, _: Values) -> list[Any]:
         return [Unsent(values[name] for name in Unsent.NAMES) for _, values in sorted(self._all("outbox").items())]
@@ -349,37 +346,71 @@ class Connection:
         return []
 
     # aggregates
-    async def insert_absent(self, match: re.Match[str], given: Values) -> list[Any]:
-        table = match[1]
+    async def lock_rows(self, match: re.Match[str], given: Values) -> list[Any]:
+        """One snapshot: what others commit while it waits for them is not among its rows, unless it was there before."""
+        tables = [
+            (name, given[f"keys_{number}"])
+            for number, name in re.findall(r"absent_(\d+) AS \(\s*INSERT INTO (\w+)", match[0])
+        ]
+        seen = {(table, key) for table, keys in tables for key in keys if self._row(table, (key,)) is not None}
+        entered = await self.insert_inbox(given) if "entered AS" in match[0] else []
+        found: list[Any] = [(None, None, identity, offset, *[None] * 6, at) for identity, offset, at in entered]
+        for table, keys in tables:
+            new = await self._insert_absent(table, keys)
+            found += [(table, key, None, 0, *[None] * 6, self.database.clock.now) for key in new]
+            known = [key for key in keys if (table, key) in seen]
+            found += [
+                (table, key, None, *row, self.database.clock.now)
+                for key, *row in await self._select(table, known, lock=True)
+            ]
+        return found
+
+    async def _insert_absent(self, table: str, keys: Iterable[str]) -> list[str]:
         await self._writes(table)
         new = []
-        for name in sorted(given["keys"]):
+        for name in sorted(keys):
             key = (name,)
             if self._row(table, key) is None and self.database.rules.row_locks:
                 await self._hold((table, key))
             if self._row(table, key) is None:
                 self._write(table, key, dict(_ABSENT))
-                new.append((name, self.database.clock.now))
+                new.append(name)
         return new
 
-    async def select_rows(self, match: re.Match[str], given: Values) -> list[Any]:
-        table, locked = match[1], match[0].endswith("FOR UPDATE")
+    async def _select(self, table: str, keys: Iterable[str], *, lock: bool) -> list[Any]:
         found = []
-        for name in sorted(given["keys"]):
-            if locked and self.database.rules.row_locks:
+        for name in sorted(keys):
+            if lock and self.database.rules.row_locks:
                 await self._hold((table, (name,)))
             row = self._row(table, (name,))
             if row is not None:
                 columns = ("sequence", "state", "created_at", "updated_at", "offsets", "own_event_id", "own_ids")
-                found.append((name, *(row[column] for column in columns), self.database.clock.now))
+                found.append((name, *(row[column] for column in columns)))
         return found
 
-    async def update_rows(self, match: re.Match[str], given: Values) -> list[Any]:
-        await self._writes(match[1])
+    async def read_rows(self, match: re.Match[str], given: Values) -> list[Any]:
+        return await self._select(match[1], given["keys"], lock=False)
+
+    async def write(self, match: re.Match[str], given: Values) -> list[Any]:
+        for number, table in re.findall(r"saved_(\d+) AS \(UPDATE (\w+)", match[0]):
+            ending = f"_{number}"
+            await self._update(
+                table, {name.removesuffix(ending): of for name, of in given.items() if name.endswith(ending)}
+            )
+        if "filled AS" in match[0]:
+            await self.insert_outbox(given)
+        if "moved AS" in match[0]:
+            await self.move_positions(given)
+        return []
+
+    async def _update(self, table: str, given: Values) -> None:
+        await self._writes(table)
         names = [name for name in given if name != "key"]
         for key, *values in zip(given["key"], *(given[name] for name in names), strict=True):
-            self._write(match[1], (key,), dict(zip(names, values, strict=True)))
-        return []
+            row = dict(zip(names, values, strict=True))
+            if row["state"] is None:  # nothing but its offsets has changed
+                row = {**(self._row(table, (key,)) or {}), "offsets": row["offsets"]}
+            self._write(table, (key,), row)
 
     async def due_rows(self, match: re.Match[str], _: Values) -> list[Any]:
         now = self.database.clock.now
@@ -501,8 +532,7 @@ _STATEMENTS: dict[str, _Handler] = {
     store.READ_POSITIONS.text: Connection.read_positions,
     store.LOCK_POSITIONS.text: Connection.lock_positions,
     store.MOVE_POSITIONS.text: Connection.move_positions,
-    store.INSERT_INBOX.text: Connection.insert_inbox,
-    store.INSERT_OUTBOX.text: Connection.insert_outbox,
+    store.ENTER_INBOX: Connection.insert_inbox,
     store.INSERT_SWEEP.text: Connection.insert_sweep,
     store.NOTIFY.text: Connection.nothing,
     store._READ_OUTBOX.text: Connection.read_outbox,
@@ -521,7 +551,6 @@ _STATEMENTS: dict[str, _Handler] = {
     work._RENEW.text: Connection.renew,
     work._RELEASE.text: Connection.release,
     work._HOLDS.text: Connection.holds,
-    effects._WAKE.text: Connection.nothing,
     **letters.STATEMENTS,
 }
 
@@ -531,9 +560,10 @@ async def _silent(_connection: Connection, _match: re.Match[str], _given: Values
 
 
 _PATTERNS: list[tuple[re.Pattern[str], Any]] = [
-    (re.compile(r"INSERT INTO (\w+) \(key\) SELECT key FROM unnest"), Connection.insert_absent),
-    (re.compile(r"(?s)SELECT key, sequence, CAST.*?FROM (\w+) WHERE .*"), Connection.select_rows),
-    (re.compile(r"UPDATE (\w+) AS old SET"), Connection.update_rows),
+    (re.compile(r"(?s)WITH (?:entered|absent_0) AS.*"), Connection.lock_rows),
+    (re.compile(r"(?s)SELECT key, sequence, CAST.*?FROM (\w+) WHERE .*"), Connection.read_rows),
+    (re.compile(r"(?s)WITH (?:saved_0|filled|moved) AS.*"), Connection.write),
+    (re.compile(r"SELECT pg_notify\(channel, payload\)"), _silent),
     (re.compile(r"SELECT key FROM (\w+) WHERE due_at"), Connection.due_rows),
     (re.compile(r"LOCK TABLE (.*) IN SHARE ROW EXCLUSIVE MODE"), Connection.lock_tables),
     (re.compile(r"SET LOCAL lock_timeout"), _silent),

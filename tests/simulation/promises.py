@@ -27,7 +27,7 @@ from services.chassis.duplicates import Sightings
 from services.chassis.records import Place, Record, event_in, named, place_of
 from services.chassis.replay.memory import MemoryFold
 from services.chassis.replay.projection import Folding
-from services.chassis.store import _columns
+from services.chassis.writing import row_columns
 from services.orchestrator.domain.job import JOB
 from services.orchestrator.domain.state import JobState
 from tests.faults.history import Fact, check
@@ -105,7 +105,7 @@ def replay_differences(service: "Service", interleaved: Iterable[Record]) -> lis
     if fold.stopped:
         return [f"{ref.aggregate} {ref.key} stopped at {why}" for ref, why in fold.stopped.items()]
     replayed: dict[str, dict[Any, Values]] = defaultdict(dict)
-    for aggregate, columns in _columns(service.domain, fold.rows):
+    for aggregate, columns in row_columns(service.domain, fold.rows):
         names = [name for name in columns if name != "key"]
         for key, *values in zip(columns["key"], *(columns[name] for name in names), strict=True):
             replayed[aggregate.name][key,] = dict(zip(names, values, strict=True))

@@ -19,7 +19,7 @@ from services.chassis.aggregate import Domain, Ref, States
 from services.chassis.cluster import Cluster
 from services.chassis.commands import Command, transact
 from services.chassis.consumer import Consumer
-from services.chassis.effects import Effects
+from services.chassis.effects import Effects, Signal
 from services.chassis.executor.attempts import decision
 from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLocks
 from services.chassis.executor.work import Lease, claim, release, renew, take_up
@@ -46,14 +46,13 @@ class Ledger:
     def __init__(self, domain: Domain, effects: Effects | None, lying: Mapping[int, Place]) -> None:
         self._domain, self._effects, self._lying = domain, effects, lying
 
-    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> None:
+    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> Sequence[Signal]:
         cast(Connection, connection).note(
             named(self._lying[id(event)])
             for event in events
             if event.source != self._domain.source and self._domain.touches(event)
         )
-        if self._effects is not None:
-            await self._effects(connection, events, states)
+        return () if self._effects is None else await self._effects(connection, events, states)
 
 
 @dataclass

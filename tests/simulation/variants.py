@@ -56,8 +56,8 @@ def _last_time() -> Callable[[Unit, Event, Any, Any], None]:
     return last
 
 
-async def _no_inbox(_connection: Any, _domain: Any, _decoded: Any) -> set[Any]:
-    return set()
+def _no_inbox(_domain: Any, _decoded: Any) -> duplicates.Entering:
+    return duplicates.Entering()
 
 
 def _decides(self: Folding, ref: Ref, states: States, now: datetime) -> Decision | None:
@@ -202,7 +202,7 @@ VARIANTS: dict[str, Variant] = {
     "own_events_not_merged": _at(Early, "hold", lambda: _no_waiting),
     "starts_counted_as_read": _at(evolving, "_start", lambda: _counted, 25),
     "not_before_by_another_clock": Variant(Rules(waits_from_receipt=False)),
-    "no_inbox": _at(batch, "duplicates", lambda: _no_inbox),
+    "no_inbox": _at(batch, "entering", lambda: _no_inbox),
     "replay_decides": _at(Folding, "decide", lambda: _decides),
     "replay_without_own_ahead": _at(Fold, "ahead", lambda: _nothing_ahead),
     "replay_beyond_positions": _at(Fold, "up_to", _to_the_end),

@@ -26,6 +26,7 @@ from services.chassis.isolation import fault_of
 from services.chassis.publisher import outside_event
 from services.chassis.records import Partition, Place, event_in, named, place_of
 from services.chassis.surroundings import is_surroundings
+from services.chassis.writing import fill_outbox
 
 
 class NoSuchLetter(Exception):
@@ -94,7 +95,7 @@ async def _give_up(connection: AsyncConnection, handling: Handling, letter: Lett
     event = outside_event(
         handling.domain.source, fact, correlation_id=letter.correlation_id or named(place), subject=named(place)
     )
-    await store.fill_outbox(connection, [event])
+    await fill_outbox(connection, [event])
     await rows.give_up(connection, place, reason, discarded_by)
     await rows.flag(connection, place[:2])
 

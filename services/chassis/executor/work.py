@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from schemas.envelope import Event
 from schemas.jobs import StepCancelled, StepCancelRequested, StepCompleted, StepFailed, StepRequested
 from services.chassis.aggregate import States
+from services.chassis.effects import Signal
 from services.chassis.executor.attempts import OPEN, AttemptState, ref_of
 
 CHANNEL = "work"
@@ -70,7 +71,7 @@ class Lease:
 class WorkEffects:
     """Keeps `work` in step with the attempts: a row for every open one, none for the others."""
 
-    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> None:
+    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> Sequence[Signal]:
         """Looks at the states as they are after all of `events`, so their number and order do not matter."""
         queued: list[tuple[str, AttemptState, StepRequested]] = []
         ended: list[str] = []
@@ -95,7 +96,7 @@ class WorkEffects:
                     "cancel": [state.cancel_requested for _, state, _ in queued],
                 },
             )
-            await connection.execute(_WAKE, {"keys": [key for key, _, _ in queued]})
+        return [(CHANNEL, key) for key, _, _ in queued]
 
 
 def _wait(state: AttemptState, asked: StepRequested) -> float | None:

@@ -22,6 +22,7 @@ from services.chassis.log import LogStands
 from services.chassis.partitions.reading import LogNow, Places, Reading, compared, kept_places, look, places
 from services.chassis.publisher import outside_event
 from services.chassis.records import Partition, Record, appended_at, event_in, named
+from services.chassis.writing import fill_outbox
 
 
 class NotStanding(Exception):
@@ -69,7 +70,7 @@ async def step_over(engine: AsyncEngine, reading: Reading, partition: Partition,
                 fact = await _accept(connection, reading, partition, standing, found, reason, by)
         await letters.flag(connection, partition)
         await rows.go_on(connection, [partition])
-        await store.fill_outbox(
+        await fill_outbox(
             connection,
             [outside_event(reading.source, fact, correlation_id=_name(partition), subject=_name(partition))],
         )

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.base import Frozen
 from services.chassis.aggregate import AggregateType
-from services.chassis.store import ROW_COLUMNS
+from services.chassis.writing import ROW_COLUMNS
 
 SHOWN_ROWS = 20
 

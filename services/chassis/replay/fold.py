@@ -13,11 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.envelope import Event, Unhandled, Unreadable, decode
 from schemas.ids import new_id
-from services.chassis import log, store
+from services.chassis import log
 from services.chassis.aggregate import Domain, Ref
 from services.chassis.batch import RecordFailure, take_in
 from services.chassis.cluster import Cluster
 from services.chassis.duplicates import duplicates
+from services.chassis.loading import read_rows
 from services.chassis.log import Range
 from services.chassis.numbering import Early, OtherWriter
 from services.chassis.records import Partition, Place, Record, appended_at, event_in, named, place_of
@@ -26,6 +27,7 @@ from services.chassis.replay.checks import Refused
 from services.chassis.replay.reading import read_ahead
 from services.chassis.replay.shadow import SHADOW
 from services.chassis.unit import Row, Unit
+from services.chassis.writing import copy_rows, write
 
 Note = Callable[[int], Awaitable[None]]
 _HELD_BYTES = 8 * 2**20
@@ -114,7 +116,7 @@ class Fold:
         refs |= {ref for event in self.early.events(refs) for ref in self.domain.touches(event)}
         missing = refs - self._rows.keys()
         if self._spilled:
-            found = await store.read_rows(connection, self.domain, missing)
+            found = await read_rows(connection, self.domain, missing)
             self._rows |= found
             self._stored |= found.keys()
             missing -= found.keys()
@@ -123,9 +125,9 @@ class Fold:
     async def _spill(self, connection: AsyncConnection) -> None:
         """Bring every row that is held to the shadow."""
         known = {ref: row for ref, row in self._rows.items() if ref in self._stored}
-        await store.save_rows(connection, self.domain, known)
+        await write(connection, self.domain, known)
         new = {ref: row for ref, row in self._rows.items() if ref not in self._stored}
-        await store.copy_rows(connection, self.domain, new, SHADOW)
+        await copy_rows(connection, self.domain, new, SHADOW)
         self._spilled = self._spilled or bool(self._rows)
         self._rows, self._stored, self._held = {}, set(), 0
 

@@ -10,6 +10,7 @@ from services.chassis import log, store
 from services.chassis.aggregate import Domain, Ref
 from services.chassis.batch import RecordFailure
 from services.chassis.duplicates import Sightings
+from services.chassis.loading import lock_rows
 from services.chassis.numbering import Early, Numbered, numbered
 from services.chassis.records import Logged, Partition, Place, Record, logged
 from services.chassis.replay import runs
@@ -20,6 +21,7 @@ from services.chassis.replay.projection import Projection
 from services.chassis.replay.rebuild import Told, engine_of, of_topics, withheld_now
 from services.chassis.tables import PROJECTION
 from services.chassis.unit import Row
+from services.chassis.writing import write
 
 
 @dataclass
@@ -127,8 +129,8 @@ async def _write(connection: AsyncConnection, projection: Projection, ref: Ref, 
             raise Refused(f"{ref.aggregate} {ref.key!r}: neither the log nor the projection knows it; check the key")
         await connection.execute(text(f"DELETE {where.replace(' t WHERE', ' WHERE')}"), key)
         return True
-    await store.lock_rows(connection, projection.domain, [ref])
-    await store.save_rows(connection, projection.domain, {ref: fold.row})
+    await lock_rows(connection, projection.domain, [ref])
+    await write(connection, projection.domain, {ref: fold.row})
     changed = bool(before != await connection.scalar(text(f"SELECT CAST(t AS text) {where}"), key))
     if changed:
         await connection.execute(store.INSERT_SWEEP, {"aggregate": ref.aggregate, "key": ref.key})

@@ -11,8 +11,8 @@ from schemas.jobs import JobRejected
 from schemas.reasons import Reason
 from schemas.topics import JOBS
 from services.chassis import relay as relaying
-from services.chassis import store
 from services.chassis.publisher import make_producer, outside_event
+from services.chassis.writing import fill_outbox
 from tests.toy import Toy, until
 
 
@@ -26,7 +26,7 @@ def refusal(toy: Toy, name: str, message: str = "no") -> Event:
 async def to_send(toy: Toy, *events: Event) -> list[str]:
     """Commit to the outbox; the ids in order."""
     async with toy.engine.begin() as connection:
-        await store.fill_outbox(connection, events)
+        await fill_outbox(connection, events)
     return [event.id for event in events]
 
 
@@ -74,7 +74,7 @@ async def test_an_event_too_large_for_a_record_stops_its_key_alone_and_nothing_i
     before, large, after, other = (refusal(toy, name) for name in ("large", "large", "large", "other"))
     async with toy.running() as service:
         async with toy.engine.begin() as connection:  # no row that this release writes is so large
-            await store.fill_outbox(connection, [before, large, after, other])
+            await fill_outbox(connection, [before, large, after, other])
             values = {"payload": "x" * RECORD_BYTES, "id": large.id}
             await connection.execute(text("UPDATE outbox SET payload = :payload WHERE ce_id = :id"), values)
         await until(lambda: holds(toy, 2))
@@ -93,7 +93,7 @@ async def test_an_event_committed_long_after_later_ones_were_sent_still_leaves(
     monkeypatch.setattr(relaying, "_POLL_SECONDS", 0.1)
     late = refusal(toy, "late")
     async with toy.running(), toy.engine.connect() as slow:
-        await store.fill_outbox(slow, [late])
+        await fill_outbox(slow, [late])
         for number in range(5):  # long enough for the relay to leave those places behind
             await to_send(toy, refusal(toy, f"{number}"))
             await until(lambda number=number: sent_count(toy, number + 1))
@@ -112,7 +112,7 @@ async def test_an_event_whose_transaction_ends_late_still_leaves_before_the_next
     first, second = refusal(toy, "late"), refusal(toy, "late")
     async with toy.running():
         async with toy.engine.connect() as slow:
-            await store.fill_outbox(slow, [first])
+            await fill_outbox(slow, [first])
             for number in range(8):
                 await to_send(toy, refusal(toy, f"other-{number}"))
                 await asyncio.sleep(relaying._POLL_SECONDS / 2)

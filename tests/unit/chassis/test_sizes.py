@@ -28,7 +28,7 @@ from schemas.reasons import Reason
 from schemas.topics import EVENT_TYPES
 from services.chassis.deadletters.rows import Fault, row_of
 from services.chassis.publisher import outside_event
-from services.chassis.store import EventTooLarge, fill_outbox
+from services.chassis.writing import EventTooLarge, fill_outbox
 from tests.log import HeldRecord
 
 WORST = "\x01\u6f22\U0001f600"
