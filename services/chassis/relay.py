@@ -43,9 +43,15 @@ _LIMIT_SECONDS = 30.0
 _OLD_SECONDS = 30.0
 """An event that waits for so long in the outbox of another process's relay makes a standby say so."""
 
+_WHERE = "position > :after AND NOT (aggregateid = ANY(CAST(:blocked AS text[])))"
 _READ = text(
     f"""SELECT position, aggregatetype, aggregateid, payload, {", ".join(HEADER_COLUMNS)} FROM outbox
-        WHERE position > :after AND NOT (aggregateid = ANY(CAST(:blocked AS text[]))) ORDER BY position LIMIT {_ROWS}"""
+        WHERE {_WHERE} ORDER BY position LIMIT {_ROWS}"""
+)
+_REMOVE_AND_READ = text(
+    f"""WITH removed AS (DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[])))
+        SELECT position, aggregatetype, aggregateid, payload, {", ".join(HEADER_COLUMNS)} FROM outbox
+        WHERE {_WHERE} AND NOT (position = ANY(CAST(:positions AS bigint[]))) ORDER BY position LIMIT {_ROWS}"""
 )
 _SNAPSHOT = text(
     """SELECT CAST(CAST(pg_snapshot_xmin(s) AS text) AS bigint) AS xmin, CAST(CAST(pg_snapshot_xmax(s) AS text) AS bigint) AS xmax
@@ -194,12 +200,16 @@ class Relay:
         clock = asyncio.get_running_loop().time
         after = await self._start(session)
         blocked = dict(self.blocked) if after else {}
-        while rows := (await session.execute(_READ, {"after": after, "blocked": list(blocked)})).all():
-            await self._send_rows(session, producer, rows, blocked, stop)
+        rows = (await session.execute(_READ, {"after": after, "blocked": list(blocked)})).all()
+        while rows:
+            sent = await self._send_rows(session, producer, rows, blocked, stop)
             self._window.seen(rows[-1].position)
-            if len(rows) < _ROWS:  # what is committed from now on wakes the relay again
-                break
+            if len(rows) < _ROWS and self._window.is_due(clock()):
+                await session.execute(_REMOVE, {"positions": sent})
+                break  # what was committed meanwhile wakes the relay again
             after = await self._start(session)
+            values = {"after": after, "blocked": list(blocked), "positions": sent}
+            rows = (await session.execute(_REMOVE_AND_READ, values)).all()
         self.blocked = blocked
         reason = "; ".join(f"{key}: {why}" for key, why in blocked.items())
         self.health.report("relaying", not blocked, f"cannot be sent: {reason}"[:500])
@@ -230,36 +240,40 @@ class Relay:
         rows: Sequence[Row[Any]],
         blocked: dict[str, str],
         stop: asyncio.Event,
-    ) -> None:
-        while rows:
-            outgoing, left = Outgoing(producer, self.limits), list[Row[Any]]()
-            for row in rows:
-                if row.aggregateid in blocked:
-                    continue
-                try:
-                    if not await outgoing.add(row):
-                        left.append(row)
-                except TooLarge as error:
-                    self._block(blocked, row.aggregateid, error)
-            await outgoing.finish()
-            await self._conclude(session, outgoing, stop)
-            rows = left
+    ) -> list[int]:
+        """Send `rows`; returns the positions of those that the broker acknowledged, which are to be removed."""
+        sent: list[int] = []
+        try:
+            while rows:
+                outgoing, left = Outgoing(producer, self.limits), list[Row[Any]]()
+                for row in rows:
+                    if row.aggregateid in blocked:
+                        continue
+                    try:
+                        if not await outgoing.add(row):
+                            left.append(row)
+                    except TooLarge as error:
+                        self._block(blocked, row.aggregateid, error)
+                await outgoing.finish()
+                await self._conclude(outgoing, sent, stop)
+                rows = left
+        except Exception:
+            await session.execute(_REMOVE, {"positions": sent})
+            raise
+        return sent
 
-    async def _conclude(self, session: Exclusive, outgoing: Outgoing, stop: asyncio.Event) -> None:
-        """Remove what the broker acknowledges. Raises what it refused the rest with: the producer's numbers have a gap then."""
+    async def _conclude(self, outgoing: Outgoing, sent: list[int], stop: asyncio.Event) -> None:
+        """Add to `sent` what the broker acknowledges. Raises what it refused the rest with: the producer's numbers have a gap then."""
         results = await self._acknowledged([acknowledged for _, acknowledged in outgoing.batches], stop)
-        done: list[int] = []
         failed: BaseException | None = None
         for (batch, _), result in zip(outgoing.batches, results, strict=True):
             if not isinstance(result, BaseException):
-                done += [row.position for row in batch.rows]
+                sent += [row.position for row in batch.rows]
+                metrics.PUBLISHED.labels(self.service).inc(len(batch.rows))
                 continue
             failed = result
             if isinstance(result, MessageSizeTooLargeError):
                 await self._learn_limit(batch)
-        if done:
-            await session.execute(_REMOVE, {"positions": done})
-            metrics.PUBLISHED.labels(self.service).inc(len(done))
         if failed is not None:
             raise failed
 

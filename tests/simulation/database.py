@@ -5,7 +5,7 @@ insert into a unique key wait for whoever holds the row and then see what was co
 lock waits for everyone who has written to the table; identity values are given at insert, not at commit. Each statement
 is a point where others may go on and where a process may die. A statement that is not known here fails the run.
 
-Statements: `store` (all but `PRUNE_INBOX`), `loading`, `writing`, `executor.work` (all), `ticker` (all), `relay` (`_READ`, `_REMOVE`),
+Statements: `store` (all but `PRUNE_INBOX`), `loading`, `writing`, `executor.work` (all), `ticker` (all), `relay` (`_READ`, `_REMOVE`, `_REMOVE_AND_READ`),
 `replay.fence` (all), `replay.shadow.swap` (as `Connection.swap`), `orchestrator.effects`; those of dead letters are in `letters`.
 """
 
@@ -331,6 +331,10 @@ class Connection:
             self._write("outbox", (position,), None)
         return []
 
+    async def remove_and_read(self, given: Values) -> list[Any]:
+        await self.remove_sent(given)
+        return await self.read_waiting(given)
+
     async def insert_sweep(self, given: Values) -> list[Any]:
         self._write("sweep", (given["aggregate"], given["key"]), {})
         return []
@@ -538,6 +542,7 @@ _STATEMENTS: dict[str, _Handler] = {
     store._READ_OUTBOX.text: Connection.read_outbox,
     relay._READ.text: Connection.read_waiting,
     relay._REMOVE.text: Connection.remove_sent,
+    relay._REMOVE_AND_READ.text: Connection.remove_and_read,
     identity._KEPT.text: Connection.nothing,
     identity._NOTE.text: Connection.nothing,
     ticker._SWEEP.text: Connection.read_sweep,

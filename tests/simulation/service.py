@@ -386,9 +386,10 @@ class Process:
         assert session is not None
         try:
             rows = (await session.execute(relaying._READ, {"after": 0, "blocked": []})).all()
-            await self._sending._send_rows(
+            sent = await self._sending._send_rows(
                 cast(Any, session), cast(Any, Producer(service.log, dict(service.counts))), rows, {}, cast(Any, None)
             )
+            await session.execute(relaying._REMOVE_AND_READ, {"positions": sent})
         except ConnectionLost:
             self._session = None
 

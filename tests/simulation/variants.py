@@ -64,19 +64,20 @@ def _decides(self: Folding, ref: Ref, states: States, now: datetime) -> Decision
     return self._domain.decide(ref, states, now)
 
 
-async def _removed_first(_self: Sending, connection: Any, producer: Any, rows: Any, *_: Any) -> None:
+async def _removed_first(_self: Sending, connection: Any, producer: Any, rows: Any, *_: Any) -> list[int]:
     await connection.execute(relay._REMOVE, {"positions": [row.position for row in rows]})
     outgoing = Outgoing(producer)
     for row in rows:
         await outgoing.add(row)
     await outgoing.finish()
+    return []
 
 
-def _newest_first() -> Callable[..., Awaitable[None]]:
+def _newest_first() -> Callable[..., Awaitable[list[int]]]:
     send_rows = Sending._send_rows
 
-    async def newest_first(self: Sending, connection: Any, producer: Any, rows: Any, *rest: Any) -> None:
-        await send_rows(self, connection, producer, list(reversed(rows)), *rest)
+    async def newest_first(self: Sending, connection: Any, producer: Any, rows: Any, *rest: Any) -> list[int]:
+        return await send_rows(self, connection, producer, list(reversed(rows)), *rest)
 
     return newest_first
 

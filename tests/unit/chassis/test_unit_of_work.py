@@ -1,18 +1,28 @@
 """Rule 1 of the design: a service applies its own event when it decides, and knows it by its number when it comes back."""
 
+import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import cast
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.envelope import Event
 from schemas.jobs import JobRejected
+from schemas.reasons import Reason
 from schemas.requests import JobRequested
-from services.chassis.aggregate import Decision, Ref
-from services.chassis.numbering import SequenceGap
+from services.chassis.aggregate import Decision, Ref, State
+from services.chassis.commands import transact
+from services.chassis.numbering import SequenceGap, with_id
 from services.chassis.publisher import outside_event
 from services.chassis.records import Logged
-from services.chassis.unit import Incoming, Restless, Row, Unit
+from services.chassis.unit import Incoming, Restless, Row, Unit, Unread
+from services.chassis.writing import row_columns
+from tests.simulation.clock import Clock
+from tests.simulation.database import Database
+from tests.simulation.turns import Task
 from tests.toy import Tally, ToyDomain
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -106,3 +116,61 @@ def test_a_decide_that_never_rests_is_a_fault_and_not_a_loop() -> None:
     unit.domain = Talkative("toy", "job-")
     with pytest.raises(Restless):
         unit.fold(asked())
+
+
+def test_an_own_event_that_comes_back_costs_neither_its_row_nor_its_state_anything() -> None:
+    before = a_unit()
+    before.fold(asked())
+    (own,) = before.emitted
+    unit = a_unit(Row(Unread(Tally, "is not even looked at"), sequence=1, own_ids=with_id("", own.id), changed=False))
+    unit.fold(came_back(own, offset=41))
+    assert (unit.skipped, unit.rows[REF].changed, unit.rows[REF].offsets) == (1, False, {"jobs:3": 41})
+    ((_, columns),) = row_columns(unit.domain, unit.rows)
+    assert columns.pop("key") == ["job-1"]
+    assert columns.pop("offsets") == ['{"jobs:3": 41}']
+    assert all(values == [None] for values in columns.values())
+
+
+def test_a_state_is_read_when_it_is_asked_for_and_written_whole_when_it_has_changed() -> None:
+    unit = a_unit(Row(Unread(Tally, '{"refused": 7}'), changed=False))
+    unit.fold(asked())
+    assert unit.rows[REF].changed
+    assert unit.states[REF] == Tally(requests=1, refused=7, order=unit.states[REF].order)  # type: ignore[attr-defined]
+
+
+def test_what_a_decision_touches_is_asked_about_at_once() -> None:
+    """So nothing is left to be decided when the own event comes back."""
+    other = Ref("tally", "job-2")
+
+    class Chained(ToyDomain):
+        def touches(self, event: Event) -> tuple[Ref, ...]:
+            return (REF, other) if event.subject == REF.key else super().touches(event)
+
+        def decide(self, ref: Ref, states: Mapping[Ref, State], now: datetime) -> Decision | None:
+            mine = states[ref]
+            assert isinstance(mine, Tally)
+            wanted = mine.requests if ref == REF else mine.refused
+            done = mine.refused if ref == REF else mine.reminded
+            reasons = () if ref == REF else (Reason(field="f", message="m", remedy="r"),)
+            return Decision(ref, ref.key, JobRejected(job_id=ref.key, reasons=reasons)) if wanted and not done else None
+
+    ids = (f"own-{number}" for number in count(1))
+    unit = Unit(Chained("toy", "job-"), {REF: Row(Tally()), other: Row(Tally())}, NOW, lambda: next(ids))
+    unit.fold(asked())
+    assert [(event.subject, event.sequence) for event in unit.emitted] == [("job-1", 1), ("job-2", 1)]
+
+
+def test_what_follows_from_a_command_is_decided_in_its_transaction() -> None:
+    database, domain = Database(Clock()), ToyDomain("toy", "job-")
+    reason = Reason(field="clock", message="time is up", remedy="none")
+
+    async def command() -> None:
+        async with transact(cast(AsyncEngine, database), domain, None, [REF]) as locked:
+            locked.unit.rows[REF].state = Tally(requests=1)
+            locked.unit.apply(Decision(REF, REF.key, JobRejected(job_id=REF.key, reasons=(reason,))))
+
+    task = Task("command", command())
+    while not task.done:
+        task.go_on()
+    reasons = [json.loads(row["payload"])["reasons"] for row in database.rows("outbox").values()]
+    assert [len(found) for found in reasons] == [1, 0]
