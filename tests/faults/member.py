@@ -16,7 +16,7 @@ from typing import Any
 
 from schemas.envelope import Event
 from schemas.requests import JobRequested
-from services.chassis import consumer, metrics, store
+from services.chassis import commands, consumer, metrics
 from services.chassis.collector import spare_the_collector
 from services.chassis.consumer import Consumer
 from services.chassis.logging import configure
@@ -154,7 +154,7 @@ def plant(point: str, times: int) -> None:
         case "after fetch":
             _before(Consumer, "handle", here)
         case "inside the transaction":
-            _before(store, "move_positions", here)
+            _after(commands, "write", here)
         case "after commit":
             _after(consumer, "apply_batch", here)
         case "after the relay's send":

@@ -11,8 +11,9 @@ from sqlalchemy import text
 from schemas.envelope import encode
 from schemas.generate.headers import DEAD_LETTER_HEADERS
 from schemas.topics import JOBS, REQUESTS
-from services.chassis import batch, store
+from services.chassis import batch, commands, store
 from services.chassis.publisher import make_producer
+from services.chassis.writing import write
 from tests.log import read_all
 from tests.toy import Toy, until
 
@@ -53,11 +54,12 @@ async def test_own_events_that_come_back_are_skipped_but_move_the_position(toy: 
 async def test_a_crash_before_the_commit_leaves_nothing_behind_and_the_batch_is_applied_again(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def crash(*_: Any) -> None:
+    async def crash(*everything: Any) -> None:
+        await write(*everything)
         raise ConnectionResetError("the process died here")
 
     async with toy.running() as service:
-        monkeypatch.setattr(store, "move_positions", crash)
+        monkeypatch.setattr(commands, "write", crash)
         await toy.send(toy.requested("a"))
         await until(lambda: "died here" in service.health.missing.get("handling", ""))
     monkeypatch.undo()
