@@ -18,6 +18,7 @@ from services.chassis.publisher import outside_event
 from services.chassis.records import Logged
 from services.chassis.tables import PROJECTION
 from services.chassis.unit import Incoming, Row, Unit
+from services.chassis.writing import copy_rows
 from services.orchestrator.domain.job import JobDomain, job_ref
 from services.orchestrator.domain.state import JobState
 from services.orchestrator.effects import JobEffects
@@ -88,7 +89,7 @@ async def put_jobs(database_url: str, number: int) -> str:
         async with engine.begin() as connection:
             for at in range(number):
                 unit, progress = _job(at)
-                await store.copy_rows(connection, domain, unit.rows, PROJECTION)
+                await copy_rows(connection, domain, unit.rows, PROJECTION)
                 await JobEffects()(connection, progress, unit.states)
     finally:
         await engine.dispose()
@@ -101,7 +102,7 @@ async def put_models(database_url: str, number: int) -> None:
     try:
         async with engine.begin() as connection:
             for at in range(number):
-                await store.copy_rows(connection, domain, _version(domain, at).rows, PROJECTION)
+                await copy_rows(connection, domain, _version(domain, at).rows, PROJECTION)
     finally:
         await engine.dispose()
 
