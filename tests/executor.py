@@ -23,11 +23,10 @@ from services.chassis.executor.runner import Completed, Outcome, StepRunner, Sto
 from services.chassis.executor.schema import create_executor_tables
 from services.chassis.executor.work import WorkEffects
 from services.chassis.executor.worker import worker_tasks
-from services.chassis.migrate import migrate
 from services.chassis.migrations.own_ids import add_own_ids
-from services.chassis.provision import create_database
 from services.chassis.runtime import Runtime
 from services.chassis.settings import ServiceSettings
+from tests.databases import provide
 from tests.log import HeldRecord
 from tests.steps import an_event
 
@@ -85,8 +84,7 @@ class Executor:
 
     async def create(self) -> None:
         """Its database with all tables."""
-        await create_database(self.settings, self.name)
-        await migrate(self.settings, self.name)
+        await provide(self.settings, self.name)
         async with self.runtime.engine.begin() as connection:
             await connection.run_sync(_create_tables)
         await self.empty()

@@ -33,6 +33,7 @@ from services.orchestrator.api import router
 from services.orchestrator.domain.job import JobDomain
 from services.orchestrator.effects import JobEffects
 from services.orchestrator.settings import OrchestratorSettings
+from tests.databases import provide
 from tests.log import read_events
 from tests.toy import until
 
@@ -92,6 +93,8 @@ class Orchestrator:
     @asynccontextmanager
     async def running(self, *, ready: bool = True) -> AsyncIterator["Orchestrator"]:
         """Served over HTTP, and ready unless told otherwise."""
+        if ready:
+            await provide(self.settings, "orchestrator")
         service = self.service()
         config = server_config(application([service]), HttpSettings(), graceful_seconds=2)
         config.port = 0

@@ -31,6 +31,7 @@ from services.registry.api import router
 from services.registry.domain.models import RegistryDomain
 from services.registry.register import Registrar
 from services.registry.settings import RegistrySettings
+from tests.databases import provide
 from tests.log import event_of
 from tests.steps import an_event, request
 from tests.toy import until
@@ -89,6 +90,7 @@ class Registry:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Registry"]:
         """The registry behind real HTTP, ready."""
+        await provide(self.settings, "registry")
         service = self.service()
         config = server_config(application([service]), HttpSettings(), graceful_seconds=2)
         config.port = 0

@@ -23,14 +23,13 @@ from schemas.topics import JOBS, REQUESTS
 from services.chassis import store
 from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
 from services.chassis.effects import Signal
-from services.chassis.migrate import migrate
-from services.chassis.provision import create_database
 from services.chassis.publisher import make_producer, outside_event
 from services.chassis.records import Logged
 from services.chassis.runtime import Runtime
 from services.chassis.service import Service, assemble
 from services.chassis.settings import ServiceSettings
 from services.chassis.tables import aggregate_table
+from tests.databases import provide
 from tests.log import read_all
 
 
@@ -148,8 +147,7 @@ class Toy:
 
     async def create(self) -> None:
         """Its database with all tables."""
-        await create_database(self.settings, self.name)
-        await migrate(self.settings, self.name)
+        await provide(self.settings, self.name)
         metadata = MetaData()
         aggregate_table(metadata, "tally")
         async with self.engine.begin() as connection:
