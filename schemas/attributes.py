@@ -28,6 +28,8 @@ SUBJECT_LIMIT = 512
 UNREAD_HEADER = "neuroweaver-unread"
 """Why a record could not even be read from the log, on the record that a reader puts in its place."""
 CONTENT = "content-type"
+_REQUIRED = frozenset(REQUIRED)
+_JSON = "application/json"
 _STRUCTURED = "application/cloudevents+json"
 _BATCHED = "application/cloudevents-batch"
 _HEADERS = {
@@ -51,6 +53,26 @@ class Attributes:
     """The whole object of structured mode; None in binary mode, where the value is the data."""
     whole: Parsed | None = None
     """What else was seen of it."""
+
+
+def plain_attributes(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str] | None:
+    """The attributes of a record in binary mode in which nothing is odd; None where something may be, which `attributes_of` finds out."""
+    given: dict[str, str] = {}
+    try:
+        for header, held in headers:
+            if name := _HEADERS.get(header):
+                given[name] = held.decode("ascii")  # type: ignore[union-attr]
+            elif not header.islower():
+                return None
+    except (AttributeError, UnicodeDecodeError):
+        return None
+    texts = given.values()
+    joined = "".join(texts)
+    if '"' in joined or "\0" in joined or "" in texts or max(map(len, texts), default=0) > ATTRIBUTE_LIMIT:
+        return None
+    if given.pop(CONTENT, _JSON) != _JSON or UNREAD_HEADER in given or not given.keys() >= _REQUIRED:
+        return None
+    return given if given["specversion"] == "1.0" and given["type"].startswith(PREFIX) else None
 
 
 def attributes_of(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> Attributes:

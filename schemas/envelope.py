@@ -23,13 +23,14 @@ from schemas.attributes import (
     attributes_of,
     data_of,
     instead,
+    plain_attributes,
     time_of,
 )
 from schemas.base import EventData
 from schemas.bounds import SETTINGS_BYTES
 from schemas.evolution.upcasting import Malformed, newest, upcast
 from schemas.ids import root_traceparent, trace_id
-from schemas.json_text import DEPTH_LIMIT, UNSTORABLE, NoJson, Parsed, parse, storable
+from schemas.json_text import DEPTH_LIMIT, UNSTORABLE, NoJson, Parsed, parse, parse_plain, storable
 from schemas.reasons import Reason, reasons_of
 from schemas.requests import JobRequested
 from schemas.steps import SERVICES
@@ -138,6 +139,62 @@ def decode(
     be told. Raises Unreadable for a record that is no CloudEvent, no JSON or not of its type's shape, and UnknownVersion
     for a breaking version (`.v2`) of a handled type that this code does not know.
     """
+    return _plain(value, headers, handled, appended, topic) or _with_care(value, headers, handled, appended, topic)
+
+
+def _plain(
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes | None]],
+    handled: Collection[str],
+    appended: datetime,
+    topic: str | None,
+) -> Event | None:
+    """The event in a record in which nothing is odd, as `_with_care` reads it; None where something may be."""
+    given = plain_attributes(headers)
+    if given is None or value is None:
+        return None
+    name = given["type"].removeprefix(PREFIX)
+    if name not in handled or name not in EVENT_TYPES or newest(name) != name:
+        return None
+    requested = name == JobRequested.type_name()
+    parsed = parse_plain(value, doubled=requested)
+    time = time_of(given["time"]) if "time" in given else appended
+    sequence = given.get("sequence", "") if TOPIC_OF[name] is not REQUESTS else ""
+    if parsed is None or not isinstance(parsed.value, dict) or time is None or (sequence and not sequence.isdigit()):
+        return None
+    if topic in _OUTSIDE and name not in _OF_OUTSIDERS:
+        return None
+    data: EventData
+    if requested:
+        job_id = parsed.value.get("job_id")
+        if not isinstance(job_id, str) or not 0 < len(job_id) <= ATTRIBUTE_LIMIT or len(value) > REQUEST_BYTES:
+            return None
+        data = JobRequested(job_id=job_id, request=parsed.value)
+    else:
+        try:
+            data = EVENT_TYPES[name].model_validate(parsed.value, extra="ignore")
+        except ValidationError:
+            return None
+    return Event(
+        given["id"],
+        given["source"],
+        given.get("subject", ""),
+        time,
+        data,
+        int(sequence) if sequence else None,
+        str(getattr(data, "job_id", "")) or given.get("correlationid", ""),
+        given.get("causationid"),
+        _traceparent(given),
+    )
+
+
+def _with_care(
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes | None]],
+    handled: Collection[str],
+    appended: datetime,
+    topic: str | None,
+) -> Event | Unhandled:
     try:
         found = attributes_of(value, headers)
         written = _written(found, topic)

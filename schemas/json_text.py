@@ -64,13 +64,12 @@ def parse(text: bytes, *, doubled: bool = False) -> Parsed:
     """
     if len(text) > READ_BYTES:
         raise NoJson(f"the value has {len(text)} bytes, and up to {READ_BYTES} are read; refer to data, do not send it")
+    if found := parse_plain(text, doubled=doubled):
+        return found
     twice = _Twice() if doubled else None
-    parts = text.count(b"{") + text.count(b"[")
+    parts = _parts(text)
     try:
-        clean = _clean(text) if parts <= DEPTH_LIMIT else None
-        if clean is not None:
-            if found := _plain(text, clean, parts, doubled=doubled):
-                return found
+        if parts <= DEPTH_LIMIT and (clean := _clean(text)) is not None:
             try:
                 return _read(clean, _PLAIN, twice, plain=True, parts=parts)
             except _Boundless:
@@ -87,6 +86,10 @@ def parse(text: bytes, *, doubled: bool = False) -> Parsed:
         raise NoJson(f"the value is no JSON ({error}); send UTF-8 JSON") from None
 
 
+def _parts(text: bytes) -> int:
+    return text.count(b"{") + text.count(b"[")
+
+
 def _clean(text: bytes) -> str | None:
     """UTF-8 text that holds no NUL, no lone surrogate and no mark of its order; None where it may, or is another encoding."""
     try:
@@ -96,8 +99,11 @@ def _clean(text: bytes) -> str | None:
     return None if "\\u" in said or "\x00" in said or said.startswith("\ufeff") else said
 
 
-def _plain(text: bytes, clean: str, parts: int, *, doubled: bool) -> Parsed | None:
-    """What text says that is quickly read; None where something may be wrong, which the careful way finds out and says."""
+def parse_plain(text: bytes, *, doubled: bool = False) -> Parsed | None:
+    """What `parse` gives for JSON that is quickly read; None where something may be wrong, which `parse` finds out and says."""
+    parts = _parts(text)
+    if len(text) > READ_BYTES or parts > DEPTH_LIMIT or (clean := _clean(text)) is None:
+        return None
     signs = text.translate(_SIGNS).decode("latin-1")
     if _MANY_DIGITS in signs or (("0e0" in signs or "0e-" in signs) and _EXPONENT.search(clean)):
         return None  # a number may lie beyond a double
