@@ -1,28 +1,27 @@
 """Why: one HTTP surface for every service: the same health, metrics, problem+json (RFC 9457) and docs, whoever is mounted."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from schemas.reasons import reason_of_error
 from services.chassis import probes
-from services.chassis.health import Health
 from services.chassis.problem import REASONS_SHOWN, Problem
 from services.chassis.service import Service
 from services.chassis.web.body import Bodies
 from services.chassis.web.callers import Allowed, Callers
 from services.chassis.web.document import complete
 from services.chassis.web.faults import Faults
+from services.chassis.web.gate import Gate
 from services.chassis.web.heads import Heads
 from services.chassis.web.measure import Measure
 from services.chassis.web.pages import add_pages
-from services.chassis.web.query import KnownQueries
 from services.chassis.web.settings import HttpSettings
 
 API = "/api/v1"
@@ -48,18 +47,19 @@ def application(services: Sequence[Service], settings: HttpSettings | None = Non
         docs_url=None,
         redoc_url=None,
     )
-    known = Depends(KnownQueries(app, API))
-    app.include_router(probes.router([service.health for service in services]), prefix=API, dependencies=[known])
-    for service in services:
-        app.include_router(service.router, prefix=API, dependencies=[known, Depends(_migrated(service.health))])
+    app.include_router(probes.router([service.health for service in services]), prefix=API)
+    for router in (router for service in services for router in service.routers):
+        app.include_router(router, prefix=API)
     add_pages(app, API, [service.name for service in services])
     limits = {API + path: limit for service in services for path, limit in service.body_limits.items()}
+    owners = {API + path: service.health for service in services for path in service.paths}
+    app.openapi = _documented(app)  # type: ignore[method-assign]
+    app.add_middleware(Gate, document=app.openapi, prefix=API, owners=owners)
     app.add_middleware(Bodies, limits=limits)
     app.add_middleware(Heads)
     app.add_middleware(Callers, allowed=Allowed(frozenset(door.http_hosts), frozenset(door.http_origins)))
     app.add_middleware(Faults)
     app.add_middleware(Measure)  # the one that was added last is asked first
-    app.openapi = _documented(app)  # type: ignore[method-assign]
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
@@ -70,17 +70,6 @@ def _documented(app: FastAPI) -> Callable[[], dict[str, Any]]:
     """The OpenAPI document, made once."""
     made = app.openapi
     return lru_cache(1)(lambda: complete(made()))
-
-
-def _migrated(health: Health) -> Callable[[], Awaitable[None]]:
-    """Routes of a service that is still starting refuse: its tables may not exist yet."""
-
-    async def check() -> None:
-        if reason := health.missing.get("migrated"):
-            detail = f"{health.service} is starting, its database is not migrated ({reason}); try again shortly"
-            raise Problem(503, "Unavailable", detail, headers={"Retry-After": "2"})
-
-    return check
 
 
 async def _problem(request: Request, error: Exception) -> Response:

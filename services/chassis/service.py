@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
@@ -26,37 +26,45 @@ class Service:
     name: str
     lifespan: Callable[[], AbstractAsyncContextManager[None]]
     """Runs the service while the block runs; drains on leaving."""
-    router: APIRouter
+    routers: Sequence[APIRouter]
     """Its routes, mounted under `/api/v1`."""
     health: Health
     projection: Projection
     handling: Handling
     reading: Reading
     retention: Retention
-    body_limits: Mapping[str, int] = field(default_factory=dict)
-    """Bytes that a route's body may have, by its path; the others' is `services.chassis.web.body.BODY_BYTES`."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The templates of its routes."""
+        return [route.path for route in self._routes]
+
+    @property
+    def body_limits(self) -> Mapping[str, int]:
+        """Bytes that a route's body may have, by its path; the others' is `services.chassis.web.body.BODY_BYTES`."""
+        return {route.path: route.max_body_size for route in self._routes if route.max_body_size is not None}
+
+    @property
+    def _routes(self) -> Sequence[APIRoute]:
+        return [route for router in self.routers for route in router.routes if isinstance(route, APIRoute)]
 
 
 def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Task] = ()) -> Service:
     """A service from its runtime, its routes and its own loops."""
     replays = Replays(runtime.projection)
-    own = APIRouter()
-    own.include_router(router)
-    own.include_router(projection_router(replays))
-    own.include_router(dead_letter_router(runtime.engine, runtime.handling))
-    own.include_router(partition_router(runtime.engine, runtime.reading))
+    routers = (
+        router,
+        projection_router(replays),
+        dead_letter_router(runtime.engine, runtime.handling),
+        partition_router(runtime.engine, runtime.reading),
+    )
     return Service(
         name=runtime.service,
         lifespan=lambda: runtime.run((*tasks, replays.run)),
-        router=own,
+        routers=routers,
         health=runtime.health,
         projection=runtime.projection,
         handling=runtime.handling,
         reading=runtime.reading,
         retention=runtime.retention,
-        body_limits={
-            route.path: route.max_body_size
-            for route in router.routes
-            if isinstance(route, APIRoute) and route.max_body_size is not None
-        },
     )
