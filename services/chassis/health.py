@@ -92,4 +92,5 @@ class Health:
     @property
     def ready(self) -> bool:
         """Whether every required condition holds."""
-        return not self.missing
+        conditions = self.conditions
+        return all(name in conditions and conditions[name].holds for name in self.requires)

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from schemas.base import in_calendar, storable
@@ -48,6 +49,11 @@ def moment(text: str) -> datetime:
 
 
 def _digest(query: Mapping[str, str | None]) -> str:
+    return _digest_of(tuple(sorted(query.items())))
+
+
+@lru_cache(256)
+def _digest_of(query: tuple[tuple[str, str | None], ...]) -> str:
     return hashlib.sha256(json.dumps(dict(query), sort_keys=True).encode()).hexdigest()[:12]
 
 

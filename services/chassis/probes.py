@@ -53,26 +53,29 @@ def router(healths: Sequence[Health]) -> APIRouter:
         return "ready" if ready else "not ready"
 
     def summary() -> Summary:
-        ready = all(health.ready for health in healths)
-        return Summary(status=word(ready), services={health.service: word(health.ready) for health in healths})
+        services = {health.service: word(health.ready) for health in healths}
+        return Summary(status=word("not ready" not in services.values()), services=services)
 
-    @api.get("/health", summary="Is it ready?")
-    async def health() -> Summary:
+    def answer(found: Summary, good: bool) -> Response:
+        return Response(found.model_dump_json(), 200 if good else 503, media_type="application/json")
+
+    @api.get("/health", summary="Is it ready?", response_model=Summary)
+    async def health() -> Response:
         """Always 200: the body says whether the process is ready."""
-        return summary()
+        return answer(summary(), True)
 
-    @api.get("/health/live", summary="Does the event loop tick?", responses={503: {"model": Summary}})
-    async def live(response: Response) -> Summary:
+    @api.get(
+        "/health/live", summary="Does the event loop tick?", response_model=Summary, responses={503: {"model": Summary}}
+    )
+    async def live() -> Response:
         """503 when the process hangs and should be restarted. A database that is away does not count."""
-        response.status_code = 200 if all(health.live for health in healths) else 503
-        return summary()
+        return answer(summary(), all(health.live for health in healths))
 
-    @api.get("/health/ready", summary="Should it get traffic?", responses={503: {"model": Summary}})
-    async def ready(response: Response) -> Summary:
+    @api.get("/health/ready", summary="Should it get traffic?", response_model=Summary, responses={503: {"model": Summary}})
+    async def ready() -> Response:
         """503 while a condition is missing; `/health/detailed` says which and why."""
         found = summary()
-        response.status_code = 200 if found.status == "ready" else 503
-        return found
+        return answer(found, found.status == "ready")
 
     @api.get("/health/detailed", summary="Every condition, with its reason")
     async def detailed() -> Detail:

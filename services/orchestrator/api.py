@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import AfterValidator, Field
 
 from schemas.base import Storable, Strict
@@ -17,16 +17,17 @@ from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.publisher import BrokerAway, outside_event
 from services.chassis.runtime import Runtime
 from services.chassis.web.answers import JSON, Answers, page_answer
+from services.chassis.web.asked import asked, documented
 from services.chassis.web.beside import beside_the_loop
-from services.chassis.web.parameters import Cursor, Text, no_folder
+from services.chassis.web.parameters import Text, no_folder
 from services.chassis.web.streams import EventStream
 from services.orchestrator.domain.content import content_digest
-from services.orchestrator.domain.state import ENDED, Status
+from services.orchestrator.domain.state import ENDED
 from services.orchestrator.domain.validation import Refused, examine
 from services.orchestrator.events import Stories
 from services.orchestrator.intake import EDGE, job_requested
 from services.orchestrator.looks import JobLooks
-from services.orchestrator.queries import Filters, JobQueries, JobRow
+from services.orchestrator.queries import JobQueries, JobRow, JobsAsked
 from services.orchestrator.rendering import job_view, stored_detail, stored_progress, undecided_view
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.views import JobDetail, JobPage, JobProgress, JobView
@@ -56,7 +57,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
     """All routes under `/training`."""
     api = APIRouter(prefix="/training", tags=["training"])
-    jobs, answers = JobQueries(runtime.reads), Answers()
+    jobs, answers, newest = JobQueries(runtime.reads), Answers(), JobsAsked()
     stories = Stories(runtime.signals, JobLooks(runtime.reads))
     JobId = Annotated[Text, Path(description="The job's id."), AfterValidator(no_folder)]  # noqa: N806 (a type)
 
@@ -115,16 +116,16 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
             raise _rejected("The job was rejected", known.state.rejected.reasons)
         return _answer(job_view(known))
 
-    @api.get("", summary="List jobs, the newest first", response_model=JobPage, responses=_problems(422))
-    async def listed(
-        status: Annotated[Status | None, Query(description="Only jobs of this status.")] = None,
-        requester: Annotated[Text | None, Query(description="Only jobs of this requester.")] = None,
-        model: Annotated[Text | None, Query(description="Only jobs for this model.")] = None,
-        limit: Annotated[int, Query(ge=1, le=200, description="Jobs on a page at most.")] = 50,
-        cursor: Annotated[Cursor | None, Query(description="`next` of the page before; with the same filters.")] = None,
-    ) -> Response:
+    @api.get(
+        "",
+        summary="List jobs, the newest first",
+        response_model=JobPage,
+        openapi_extra=documented(JobsAsked),
+        responses=_problems(422),
+    )
+    async def listed(request: Request) -> Response:
         """Pages stay whole while jobs are added: a job is on one page only."""
-        return page_answer(*await jobs.page(Filters(status, requester, model), limit, cursor))
+        return page_answer(*await jobs.page(asked(request, newest)))
 
     @api.get(
         "/{job_id}",

@@ -4,9 +4,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from pydantic import Field
+
+from schemas.base import Frozen
 from schemas.progress import StepProgressed
 from services.chassis.paging import make_cursor, moment, read_cursor
 from services.chassis.reads import Reads, item_of, written
+from services.chassis.web.parameters import Cursor, Text
 from services.orchestrator.domain.state import JobState, Status
 
 SUMMARY = {
@@ -80,16 +84,17 @@ class ProgressRow:
     data: StepProgressed
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which jobs a list shows; None does not filter."""
+class JobsAsked(Frozen):
+    """The query of a list of jobs; a filter that is None does not filter."""
 
-    status: Status | None = None
-    requester: str | None = None
-    model: str | None = None
+    status: Status | None = Field(default=None, description="Only jobs of this status.")
+    requester: Text | None = Field(default=None, description="Only jobs of this requester.")
+    model: Text | None = Field(default=None, description="Only jobs for this model.")
+    limit: int = Field(default=50, ge=1, le=200, description="Jobs on a page at most.")
+    cursor: Cursor | None = Field(default=None, description="`next` of the page before; with the same filters.")
 
     @property
-    def query(self) -> dict[str, str | None]:
+    def filters(self) -> dict[str, str | None]:
         """What a cursor of this list is bound to."""
         return {"status": self.status, "requester": self.requester, "model": self.model}
 
@@ -132,20 +137,20 @@ class JobQueries:
         *stored, at, data = row
         return StoredProgress(Stored(job_id, *stored), tuple(at), tuple(data))
 
-    async def page(self, filters: Filters, limit: int, cursor: str | None) -> Page:
-        """At most `limit` jobs behind `cursor`. Raises a 422 Problem for a cursor of another list."""
-        given: list[Any] = [limit + 1]
+    async def page(self, asked: JobsAsked) -> Page:
+        """At most as many jobs as asked for behind the cursor. Raises a 422 Problem for a cursor of another list."""
+        given: list[Any] = [asked.limit + 1]
         conditions = ["requested_at IS NOT NULL"]
-        for name, value in filters.query.items():
+        for name, value in asked.filters.items():
             if value is not None:
                 given.append(value)
                 conditions.append(f"{name} = ${len(given)}")
-        if cursor is not None:
-            given += read_cursor(cursor, filters.query, (moment, str))
+        if asked.cursor is not None:
+            given += read_cursor(asked.cursor, asked.filters, (moment, str))
             conditions.append(f"(requested_at, key) < (${len(given) - 1}, ${len(given)})")
         rows = await self.reads.rows(_PAGE.format(conditions=" AND ".join(conditions)), *given)
-        items = [row[0] for row in rows[:limit]]
-        if len(rows) <= limit:
+        items = [row[0] for row in rows[: asked.limit]]
+        if len(rows) <= asked.limit:
             return Page(items, None)
-        _, at, key = rows[limit - 1]
-        return Page(items, make_cursor(filters.query, [at.isoformat(), key]))
+        _, at, key = rows[asked.limit - 1]
+        return Page(items, make_cursor(asked.filters, [at.isoformat(), key]))

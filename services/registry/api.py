@@ -2,17 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 from pydantic import AfterValidator
 
-from schemas.base import Name
 from schemas.reasons import Reason
 from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.runtime import Runtime
 from services.chassis.web.answers import Answers, page_answer
-from services.chassis.web.parameters import Cursor, LongText, NameInPath, Text, no_folder
+from services.chassis.web.asked import asked, documented
+from services.chassis.web.parameters import NameInPath, no_folder
 from services.registry.domain.models import ModelState, model_ref, promote
-from services.registry.queries import Filters, ModelQueries, ModelRow, StoredVersion
+from services.registry.queries import ModelQueries, ModelRow, StoredVersion, VersionsAsked
 from services.registry.views import AliasesView, AliasTarget, VersionPage, VersionView, stored_version
 
 ModelId = Annotated[
@@ -36,7 +36,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, object]]:
 def router(runtime: Runtime) -> APIRouter:
     """All routes under `/models`."""
     api = APIRouter(prefix="/models", tags=["models"])
-    models, answers = ModelQueries(runtime.reads), Answers()
+    models, answers, newest = ModelQueries(runtime.reads), Answers(), VersionsAsked()
 
     async def model(name: str) -> ModelRow:
         row = await models.model(name)
@@ -53,22 +53,16 @@ def router(runtime: Runtime) -> APIRouter:
             raise Problem(404, "Not found", f"model {name!r} has no version or alias {wanted!r}; it has {known}")
         return found
 
-    @api.get("", summary="List versions, the newest first", response_model=VersionPage, responses=_problems(422))
-    async def listed(
-        name: Annotated[Name | None, Query(description="Only versions of this model.")] = None,
-        alias: Annotated[Name | None, Query(description="Only versions that this alias names.")] = None,
-        job_id: Annotated[Text | None, Query(description="Only versions that this job made.")] = None,
-        requester: Annotated[
-            LongText | None, Query(description="Only versions whose job this requester asked for.")
-        ] = None,
-        base_model: Annotated[LongText | None, Query(description="Only versions of this base model.")] = None,
-        dataset_sha256: Annotated[Text | None, Query(description="Only versions made from this data set.")] = None,
-        limit: Annotated[int, Query(ge=1, le=200, description="Versions on a page at most.")] = 50,
-        cursor: Annotated[Cursor | None, Query(description="`next` of the page before; with the same filters.")] = None,
-    ) -> Response:
+    @api.get(
+        "",
+        summary="List versions, the newest first",
+        response_model=VersionPage,
+        openapi_extra=documented(VersionsAsked),
+        responses=_problems(422),
+    )
+    async def listed(request: Request) -> Response:
         """Pages stay whole while versions are added. An item is a summary; GET /models/{model_id} shows everything."""
-        filters = Filters(name, alias, job_id, requester, base_model, dataset_sha256)
-        return page_answer(*await models.page(filters, limit, cursor))
+        return page_answer(*await models.page(asked(request, newest)))
 
     @api.get(
         "/{model_id}", summary="One version with its lineage", response_model=VersionView, responses=_problems(404, 422)

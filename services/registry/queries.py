@@ -4,8 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from pydantic import Field
+
+from schemas.base import Frozen, Name
 from services.chassis.paging import make_cursor, moment, read_cursor
 from services.chassis.reads import Reads, item_of, written
+from services.chassis.web.parameters import Cursor, LongText, Text
 from services.registry.domain.models import ModelState
 
 _ALIASES = (
@@ -54,19 +58,20 @@ class ModelRow:
     """Number of the registry's latest event about the model."""
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which versions a list shows; None does not filter."""
+class VersionsAsked(Frozen):
+    """The query of a list of versions; a filter that is None does not filter."""
 
-    name: str | None = None
-    alias: str | None = None
-    job_id: str | None = None
-    requester: str | None = None
-    base_model: str | None = None
-    dataset_sha256: str | None = None
+    name: Name | None = Field(default=None, description="Only versions of this model.")
+    alias: Name | None = Field(default=None, description="Only versions that this alias names.")
+    job_id: Text | None = Field(default=None, description="Only versions that this job made.")
+    requester: LongText | None = Field(default=None, description="Only versions whose job this requester asked for.")
+    base_model: LongText | None = Field(default=None, description="Only versions of this base model.")
+    dataset_sha256: Text | None = Field(default=None, description="Only versions made from this data set.")
+    limit: int = Field(default=50, ge=1, le=200, description="Versions on a page at most.")
+    cursor: Cursor | None = Field(default=None, description="`next` of the page before; with the same filters.")
 
     @property
-    def query(self) -> dict[str, str | None]:
+    def filters(self) -> dict[str, str | None]:
         """What a cursor of this list is bound to."""
         return {name: getattr(self, name) for name in _FILTERS}
 
@@ -100,20 +105,20 @@ class ModelQueries:
         row = await (self.reads.row(_NAMED, name, wanted) if wanted else self.reads.row(_HIGHEST, name))
         return StoredVersion(row[0], row[1], tuple(row[2])) if row else None
 
-    async def page(self, filters: Filters, limit: int, cursor: str | None) -> Page:
-        """At most `limit` versions behind `cursor`. Raises a 422 Problem for a cursor of another list."""
-        given: list[Any] = [limit + 1]
+    async def page(self, asked: VersionsAsked) -> Page:
+        """At most as many versions as asked for behind the cursor. Raises a 422 Problem for a cursor of another list."""
+        given: list[Any] = [asked.limit + 1]
         conditions = ["r.registered_at IS NOT NULL"]
-        for name, value in filters.query.items():
+        for name, value in asked.filters.items():
             if value is not None:
                 given.append(value)
                 conditions.append(_FILTERS[name].format(f"${len(given)}"))
-        if cursor is not None:
-            given += read_cursor(cursor, filters.query, (moment, str))
+        if asked.cursor is not None:
+            given += read_cursor(asked.cursor, asked.filters, (moment, str))
             conditions.append(f"(r.registered_at, r.key) < (${len(given) - 1}, ${len(given)})")
         rows = await self.reads.rows(_PAGE.format(conditions=" AND ".join(conditions)), *given)
-        items = [row[0] for row in rows[:limit]]
-        if len(rows) <= limit:
+        items = [row[0] for row in rows[: asked.limit]]
+        if len(rows) <= asked.limit:
             return Page(items, None)
-        _, at, key = rows[limit - 1]
-        return Page(items, make_cursor(filters.query, [at.isoformat(), key]))
+        _, at, key = rows[asked.limit - 1]
+        return Page(items, make_cursor(asked.filters, [at.isoformat(), key]))

@@ -8,12 +8,14 @@ import pytest
 from prometheus_client import generate_latest
 from pydantic import TypeAdapter
 
+from services.chassis.http import application
 from services.chassis.metrics import REGISTRY
 from services.chassis.paging import make_cursor, moment, read_cursor
 from services.chassis.problem import Problem
 from services.chassis.web.parameters import Cursor
+from services.cli.serve import build, settings_of
 from services.orchestrator.domain.validation import Examined, Refused, examine
-from tests.unit.web.asking import JSON, all_services, ask, problem
+from tests.unit.web.asking import JSON, NOWHERE, all_services, ask, problem
 
 READS = [path.removeprefix("/api/v1") for path, found in all_services().openapi()["paths"].items() if "get" in found]
 
@@ -147,3 +149,28 @@ def test_true_is_no_number_of_a_request() -> None:
         assert [reason.field for reason in examined.reasons] == [field]
         assert "true and false are none" in examined.reasons[0].message
     assert isinstance(examine({**whole, "training": {"optimiser": {"steps": 5}}}, (), datetime.now(UTC)), Examined)
+
+
+async def test_what_is_asked_of_a_service_that_is_starting_is_refused_and_health_is_told() -> None:
+    services = [build(name, settings_of(name, **NOWHERE)) for name in ("orchestrator", "registry")]
+    services[1].health.report("migrated", True)
+    app = application(services)
+    answer = await ask("GET", "/training", app=app)
+    said = problem(answer, 503)
+    assert said["detail"].startswith("orchestrator is starting, its database is not migrated")
+    assert answer.headers["retry-after"] == "2"
+    problem(await ask("POST", "/training/a/cancel", app=app, headers=JSON), 503)
+    problem(await ask("GET", "/projections/orchestrator", app=app), 503)
+    assert (await ask("GET", "/health", app=app)).json()["services"] == dict.fromkeys(
+        ("orchestrator", "registry"), "not ready"
+    )
+    assert problem(await ask("GET", "/models/none", app=app), 503)["detail"].startswith("the database or the broker")
+    services[0].health.report("migrated", True)
+    assert problem(await ask("GET", "/training", app=app), 503)["detail"].startswith("the database or the broker")
+
+
+async def test_a_list_refuses_what_a_parameter_cannot_be_and_names_it() -> None:
+    said = problem(await ask("GET", "/training?limit=0&status=nothing"), 422)
+    assert {reason["field"] for reason in said["reasons"]} == {"query.limit", "query.status"}
+    said = problem(await ask("GET", "/models?name=a%20b"), 422)
+    assert [(reason["field"], reason["value"]) for reason in said["reasons"]] == [("query.name", "'a b'")]

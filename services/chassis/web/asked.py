@@ -1,0 +1,35 @@
+"""The query of a list, read by one model: FastAPI's own way costs tens of microseconds for each parameter that nobody gave.
+
+Documentation and refusals are those of parameters that a route declares itself.
+"""
+
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+_Query = TypeVar("_Query", bound=BaseModel)
+
+
+def documented(query: type[BaseModel]) -> dict[str, Any]:
+    """For `openapi_extra` of a route: the fields of `query` as its parameters, none of them required."""
+    parameters = []
+    for name, schema in query.model_json_schema()["properties"].items():
+        if schema["default"] is None:
+            del schema["default"]
+        parameters.append(
+            {"name": name, "in": "query", "required": False, "schema": schema, "description": schema["description"]}
+        )
+    return {"parameters": parameters}
+
+
+def asked(request: Request, otherwise: _Query) -> _Query:
+    """What the request's query says; `otherwise` where it has none. Raises RequestValidationError."""
+    if not request.scope["query_string"]:
+        return otherwise
+    try:
+        return type(otherwise).model_validate(dict(request.query_params))
+    except ValidationError as error:
+        faults = [{**fault, "loc": ("query", *fault["loc"])} for fault in error.errors(include_url=False)]
+        raise RequestValidationError(faults) from None
