@@ -4,18 +4,12 @@ Fifty jobs are watched by twenty listeners each, and as many are watched by nobo
 rate with listeners and without. One reader asks for one job the whole time.
 """
 
-import argparse
 import asyncio
 import json
-import logging
-import os
-import socket
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -24,16 +18,14 @@ import numpy as np
 import psutil
 from aiokafka import AIOKafkaProducer
 
+from benchmarks.edge.servers import serving
 from benchmarks.full_loop import Servers
 from schemas.envelope import encode
 from schemas.generate.examples import REQUEST
 from schemas.progress import StepProgressed
 from schemas.requests import JobRequested
 from schemas.topics import PROGRESS, REQUESTS
-from services.chassis import topics
 from services.chassis.cluster import Cluster
-from services.chassis.devstack.settings import DevStackSettings
-from services.chassis.devstack.stack import running
 from services.chassis.publisher import make_producer, outside_event
 
 _API = "/api/v1/training"
@@ -46,32 +38,36 @@ _SETTLE_SECONDS = 5.0
 class Reading:
     """One caller that asks for one job again and again, and one that asks whether the service is ready."""
 
-    def __init__(self, base: str, job_id: str) -> None:
-        self._base, self._job_id = base, job_id
+    def __init__(self, port: int, job_id: str) -> None:
+        self._port, self._job = port, f"{_API}/{job_id}"
 
     async def during(self, seconds: float) -> dict[str, float]:
         """Milliseconds of a read at the median and the 99th percentile, and the share of looks that found the service ready."""
-        took: list[float] = []
-        ready: list[bool] = []
         until = time.monotonic() + seconds
-        async with httpx.AsyncClient(base_url=self._base, timeout=60) as client:
-
-            async def look() -> None:
-                while time.monotonic() < until:
-                    ready.append((await client.get("/api/v1/health/ready")).status_code == 200)
-                    await asyncio.sleep(_READY_SECONDS)
-
-            looking = asyncio.create_task(look())
-            while time.monotonic() < until:
-                begun = time.perf_counter()
-                answer = await client.get(f"{_API}/{self._job_id}")
-                took.append(1000 * (time.perf_counter() - begun))
-                if answer.status_code != 200:
-                    raise RuntimeError(f"a read was answered {answer.status_code}: {answer.text[:300]}")
-                await asyncio.sleep(_PAUSE_SECONDS)
-            await looking
+        looking = asyncio.create_task(self._ask_until(until, "/api/v1/health/ready", _READY_SECONDS))
+        took, answered = await self._ask_until(until, self._job, _PAUSE_SECONDS)
+        if not all(answered):
+            raise RuntimeError(f"{answered.count(False)} of {len(answered)} reads of {self._job} were refused")
         p50, p99 = np.percentile(took, [50, 99])
+        _, ready = await looking
         return {"p50_ms": float(p50), "p99_ms": float(p99), "ready": sum(ready) / len(ready)}
+
+    async def _ask_until(self, until: float, path: str, pause: float) -> tuple[list[float], list[bool]]:
+        """Milliseconds of each answer, and whether it was 200; on one connection, which costs the caller next to nothing."""
+        took: list[float] = []
+        answered: list[bool] = []
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        while time.monotonic() < until:
+            begun = time.perf_counter()
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]
+            await reader.readexactly(int(length))
+            took.append(1000 * (time.perf_counter() - begun))
+            answered.append(b" 200 " in head[:15])
+            await asyncio.sleep(pause)
+        writer.close()
+        return took, answered
 
 
 class Jobs:
@@ -107,41 +103,6 @@ class Jobs:
         await self._producer.send(topic, value, data.job_id.encode(), headers=headers)
 
 
-@asynccontextmanager
-async def orchestrator(servers: Servers, home: Path) -> AsyncIterator[tuple[str, psutil.Process]]:
-    """Its address and its process, once it is ready."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ, "NEUROWEAVER_KAFKA_BOOTSTRAP": servers.bootstrap, "NEUROWEAVER_DATABASE_URL": servers.database_url,
-        "NEUROWEAVER_HTTP_PORT": str(port), "NEUROWEAVER_HOME": str(home), "NEUROWEAVER_LOG_LEVEL": "WARNING",
-    }  # fmt: skip
-    serve = "from services.cli.main import run; run()"
-    log = (home / "orchestrator.log").open("wb")
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", serve, "serve", "orchestrator", env=environment, stdout=log, stderr=log
-    )
-    base = f"http://127.0.0.1:{port}"
-    try:
-        async with asyncio.timeout(_PATIENCE_SECONDS), httpx.AsyncClient(base_url=base) as client:
-            while not await _is(client, "/api/v1/health/ready"):
-                await asyncio.sleep(0.2)
-        yield base, psutil.Process(child.pid)
-    finally:
-        if child.returncode is None:
-            child.terminate()
-        await child.wait()
-        log.close()
-
-
-async def _is(client: httpx.AsyncClient, path: str) -> bool:
-    try:
-        return (await client.get(path)).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
 class Listeners:
     """The process of those that listen."""
 
@@ -166,11 +127,11 @@ class Listeners:
 
 
 @asynccontextmanager
-async def listeners(base: str, job_ids: Sequence[str]) -> AsyncIterator[Listeners]:
+async def listeners(port: int, job_ids: Sequence[str]) -> AsyncIterator[Listeners]:
     """One listener to each of `job_ids`, while the block runs."""
     paths = [f"{_API}/{job_id}/events" for job_id in job_ids]
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.arms.listeners", base.rpartition(":")[2], json.dumps(paths),
+        sys.executable, "-m", "benchmarks.arms.listeners", str(port), json.dumps(paths),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -192,36 +153,34 @@ async def measure(
     """`p50_ratio`: one job read with `clients` listeners on `jobs` jobs, against none; and what else was seen meanwhile."""
     producer = make_producer(Cluster(servers.bootstrap), "benchmark")
     await producer.start()
-    with tempfile.TemporaryDirectory() as home:
-        async with orchestrator(servers, Path(home)) as (base, process):
-            going_on: asyncio.Task[None] | None = None
-            try:
-                watched, others = Jobs(producer, jobs), Jobs(producer, jobs)
-                await watched.request()
-                await others.request()
-                await _until_known(base, [*watched.ids, *others.ids])
-                both = Jobs(producer, 0)
-                both.ids = [job_id for pair in zip(watched.ids, others.ids, strict=True) for job_id in pair]
-                going_on = asyncio.create_task(both.go_on(rate))
-                reading = Reading(base, watched.ids[0])
-                await reading.during(_SETTLE_SECONDS)
-                none = await reading.during(seconds)
-                before = _megabytes(process)
-                async with listeners(base, list(_taken(watched.ids, clients))) as many:
-                    connecting = await many.settled(clients)
-                    first = await many.heard()
-                    used = process.cpu_times()
-                    found = await reading.during(seconds)
-                    spent = process.cpu_times()
-                    with_them = _megabytes(process)
-                    heard = await many.heard()
-                await asyncio.sleep(_SETTLE_SECONDS)
-                again = await reading.during(seconds)
-                after = _megabytes(process)
-            finally:
-                if going_on is not None:
-                    going_on.cancel()
-                await producer.stop()
+    going_on: asyncio.Task[None] | None = None
+    async with serving("orchestrator", servers.bootstrap, servers.database_url) as port:
+        (process,) = (child for child in psutil.Process().children() if "orchestrator" in child.cmdline())
+        try:
+            told = Jobs(producer, 2 * jobs)
+            await told.request()
+            await _until_known(port, told.ids)
+            going_on = asyncio.create_task(told.go_on(rate))
+            watched = told.ids[::2]
+            reading = Reading(port, watched[0])
+            await reading.during(_SETTLE_SECONDS)
+            none = await reading.during(seconds)
+            before = _megabytes(process)
+            async with listeners(port, list(_taken(watched, clients))) as many:
+                connecting = await many.settled(clients)
+                first = await many.heard()
+                used = process.cpu_times()
+                found = await reading.during(seconds)
+                spent = process.cpu_times()
+                with_them = _megabytes(process)
+                heard = await many.heard()
+            await asyncio.sleep(_SETTLE_SECONDS)
+            again = await reading.during(seconds)
+            after = _megabytes(process)
+        finally:
+            if going_on is not None:
+                going_on.cancel()
+            await producer.stop()
     events = sum(heard["events"].values()) - sum(first["events"].values())
     return {
         "clients": clients,
@@ -243,39 +202,12 @@ async def measure(
     }
 
 
-async def _until_known(base: str, job_ids: Sequence[str]) -> None:
-    async with asyncio.timeout(_PATIENCE_SECONDS), httpx.AsyncClient(base_url=base) as client:
+async def _until_known(port: int, job_ids: Sequence[str]) -> None:
+    async with asyncio.timeout(_PATIENCE_SECONDS), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         for job_id in job_ids:
-            while not await _is(client, f"{_API}/{job_id}"):
+            while (await client.get(f"{_API}/{job_id}")).status_code != 200:
                 await asyncio.sleep(0.1)
 
 
 def _megabytes(process: psutil.Process) -> float:
     return float(process.memory_info().rss) / 2**20
-
-
-async def _with_own_servers(clients: int, jobs: int, rate: float, seconds: float) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as home:
-        settings = DevStackSettings(home=Path(home), kafka_bootstrap=None, database_url=None)
-        with running(settings) as stack:
-            await topics.apply(stack.cluster)
-            servers = Servers(stack.kafka_bootstrap, stack.database_url)
-            return await measure(servers, clients=clients, jobs=jobs, rate=rate, seconds=seconds)
-
-
-def main() -> int:
-    """Print the figures as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.edge.sse", description=__doc__)
-    parser.add_argument("--clients", type=int, default=1000)
-    parser.add_argument("--jobs", type=int, default=50, help="jobs that are watched; as many are not")
-    parser.add_argument("--rate", type=float, default=40, help="changes per second, of watched jobs and others")
-    parser.add_argument("--seconds", type=float, default=15, help="of each of the three measurements")
-    arguments = parser.parse_args()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    found = asyncio.run(_with_own_servers(arguments.clients, arguments.jobs, arguments.rate, arguments.seconds))
-    print(json.dumps(found, indent=1))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
