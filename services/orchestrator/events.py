@@ -5,6 +5,7 @@ handed to its listeners a few at a time, so that whatever else the process does 
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -23,10 +24,10 @@ from services.orchestrator.watching import LOOK_SECONDS
 _log = get_logger(__name__)
 _PAUSE_SECONDS = 0.05
 """Between two looks at least; changes that come closer are told together."""
-_SHARE = 3
-"""A look is followed by a pause of so many times what it took, so that it never takes more than a quarter of the loop."""
+_SHARE = 2
+"""What writing took, so many times, is left to others before the next look: at most a third of the loop is spent on it."""
 _LONGEST_PAUSE_SECONDS = 1.0
-_AT_ONCE = 20
+_AT_ONCE = 10
 """So many listeners are woken before others get their turn."""
 
 
@@ -84,6 +85,8 @@ class Stories:
         self._changed = Subscription(self._watched)
         self._task: asyncio.Task[None] | None = None
         self._lasting = Lasting(_log)
+        self._writing_seconds = 0.0
+        """What the latest look took on the loop."""
 
     async def listen(self, job_id: str, seen: str | None) -> Listener | None:
         """A listener, who is to leave in the end; None where nobody requested the job. Raises where it cannot be looked at."""
@@ -121,12 +124,12 @@ class Stories:
             with self._signals.delivering(CHANNEL, self._changed):
                 while self._watched:
                     changed = await self._changed.wait(max(0.0, all_at - loop.time()))
-                    begun = loop.time()
-                    if begun >= all_at or "" in changed:
-                        changed, all_at = list(self._watched), begun + LOOK_SECONDS
+                    if loop.time() >= all_at or "" in changed:
+                        changed, all_at = list(self._watched), loop.time() + LOOK_SECONDS
                     if due := {job_id: self._watched[job_id].mark for job_id in changed if job_id in self._watched}:
+                        self._writing_seconds = 0.0
                         await self._look(due)
-                        pause = max(_PAUSE_SECONDS, _SHARE * (loop.time() - begun))
+                        pause = max(_PAUSE_SECONDS, _SHARE * self._writing_seconds)
                         await asyncio.sleep(min(pause, _LONGEST_PAUSE_SECONDS))
         finally:
             self._task = None
@@ -146,6 +149,7 @@ class Stories:
     async def _tell(self, look: Look) -> None:
         if (watched := self._watched.get(look.job_id)) is None:
             return
+        begun = time.perf_counter()
         try:
             size = len(look.state or "") + sum(len(data) for _, data in look.told)
             made = await beside_the_loop(size, _made, look, watched.row, watched.story)
@@ -155,6 +159,7 @@ class Stories:
         else:
             watched.mark = look.mark
             watched.row, watched.story = made
+        self._writing_seconds += time.perf_counter() - begun
         watched.looked = True
         await _wake(watched.listeners)
 
