@@ -25,7 +25,7 @@ from services.cli.settings import CliSettings
 from services.cli.stack import servers
 
 _HTTP_GRACE_SECONDS = 3
-"""Open requests (streams of events, above all) are ended after this; the services drain afterwards."""
+"""Open requests are ended after this, streams of events at once; the services drain afterwards."""
 
 
 def settings_of(service: str, **overrides: object) -> ServiceSettings:

@@ -126,7 +126,7 @@ class Stories:
                     changed = await self._changed.wait(max(0.0, all_at - loop.time()))
                     if loop.time() >= all_at or "" in changed:
                         changed, all_at = list(self._watched), loop.time() + LOOK_SECONDS
-                    if due := {job_id: self._watched[job_id].mark for job_id in changed if job_id in self._watched}:
+                    if due := {job_id: self._watched[job_id] for job_id in changed if job_id in self._watched}:
                         self._writing_seconds = 0.0
                         await self._look(due)
                         pause = max(_PAUSE_SECONDS, _SHARE * self._writing_seconds)
@@ -134,42 +134,33 @@ class Stories:
         finally:
             self._task = None
 
-    async def _look(self, due: Mapping[str, Mark]) -> None:
+    async def _look(self, due: Mapping[str, _Watched]) -> None:
         """Tell what changed of `due`. While the database is away listeners wait; whoever has just come is told."""
+        fault: Exception | None = None
         try:
-            async for look in self._looks.changed(due):
-                await self._tell(look)
+            async for look in self._looks.changed({job_id: watched.mark for job_id, watched in due.items()}):
+                await self._tell(look, due[look.job_id])
             self._lasting.over()
         except Exception as error:
             self._lasting.failed("events: jobs not looked at", error, known=is_surroundings(error))
-            await self._settle(due, error)
-        else:
-            await self._settle(due, None)
+            fault = error
+        for watched in due.values():
+            if not watched.looked:  # there is no such job, or nobody knows
+                watched.looked, watched.fault = fault is None, fault
+                await _wake(watched.listeners)
 
-    async def _tell(self, look: Look) -> None:
-        if (watched := self._watched.get(look.job_id)) is None:
-            return
+    async def _tell(self, look: Look, watched: _Watched) -> None:
         begun = time.perf_counter()
         try:
             size = len(look.state or "") + sum(len(data) for _, data in look.told)
-            made = await beside_the_loop(size, _made, look, watched.row, watched.story)
+            watched.row, watched.story = await beside_the_loop(size, _made, look, watched.row, watched.story)
+            watched.mark = look.mark
         except Exception as error:
             _log.exception("events: a job cannot be told", job_id=look.job_id)
             watched.fault = error
-        else:
-            watched.mark = look.mark
-            watched.row, watched.story = made
         self._writing_seconds += time.perf_counter() - begun
         watched.looked = True
         await _wake(watched.listeners)
-
-    async def _settle(self, asked: Iterable[str], error: Exception | None) -> None:
-        """Whoever waits to hear whether there is such a job hears it now."""
-        for job_id in asked:
-            watched = self._watched.get(job_id)
-            if watched is not None and not watched.looked:
-                watched.looked, watched.fault = error is None, error
-                await _wake(watched.listeners)
 
 
 def _made(look: Look, row: JobRow | None, story: Story | None) -> tuple[JobRow, Story]:

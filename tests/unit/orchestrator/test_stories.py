@@ -198,6 +198,26 @@ async def test_a_database_that_hangs_is_asked_by_nobody_else_meanwhile() -> None
     assert "job-99" not in stories._watched
 
 
+async def test_who_comes_back_while_a_look_is_under_way_is_not_told_that_there_is_no_such_job() -> None:
+    jobs = Jobs("job")
+    stories, signals = stories_of(jobs)
+    listener = await listen(stories, "job")
+    first = await hears(listener)
+    for done in (0, 1):  # the look finds nothing new, or progress alone
+        jobs.hang = asyncio.Event()
+        jobs.asked.clear()
+        if done:
+            jobs.tell("job", done)
+        signal(signals, "job")
+        await until(lambda: len(jobs.asked) == 1)
+        listener.leave()
+        coming = asyncio.create_task(listen(stories, "job"))
+        await asyncio.sleep(0)
+        jobs.hang.set()
+        listener = await coming
+        assert (await hears(listener)).startswith(first)
+
+
 async def test_a_job_that_cannot_be_told_ends_its_own_listeners_only() -> None:
     jobs = Jobs("job", "broken")
     stories, signals = stories_of(jobs)
