@@ -4,7 +4,6 @@ A topic that is not kept for ever and is another one, or has lost what was not r
 that may not be read stops there, alone, and is asked about again after a while, for it may have been mended meanwhile.
 """
 
-import asyncio
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -50,7 +49,7 @@ async def spans_of(consumer: AIOKafkaConsumer, found: FoundLog, partitions: Coll
     ]
     if not there:
         return {}
-    begins, ends = await asyncio.gather(consumer.beginning_offsets(there), consumer.end_offsets(there))
+    begins, ends = await consumer.beginning_offsets(there), await consumer.end_offsets(there)
     return {(place.topic, place.partition): Span(begins[place], ends[place]) for place in there}
 
 
