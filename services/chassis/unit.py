@@ -60,8 +60,10 @@ class Row:
     def fold(self, domain: Domain, ref: Ref, event: Event, logged: Logged | None) -> None:
         """Take an event in."""
         self.state = domain.evolve(ref, self.state, event, logged)
-        self.created_at = event.time if self.created_at is None else min(self.created_at, event.time)
-        self.updated_at = event.time if self.updated_at is None else max(self.updated_at, event.time)
+        if self.created_at is None or event.time < self.created_at:
+            self.created_at = event.time
+        if self.updated_at is None or event.time > self.updated_at:
+            self.updated_at = event.time
 
     def number(self, event: Event) -> None:
         """Note the next own event."""
@@ -77,7 +79,8 @@ class Row:
     def stamp(self, logged: Logged) -> None:
         """Note how far a partition was read."""
         place = f"{logged.topic}:{logged.partition}"
-        self.offsets[place] = max(self.offsets.get(place, -1), logged.offset)
+        if logged.offset > self.offsets.get(place, -1):
+            self.offsets[place] = logged.offset
 
 
 class LiveStates(Mapping[Ref, State]):
@@ -133,7 +136,7 @@ class Unit:
         event, refs, known = incoming.event, self.domain.touches(incoming.event), self.skipped
         self._take(event, refs, incoming.logged)
         self._stamp(refs, incoming.logged)
-        if self.skipped == known:
+        if self.skipped == known and self.early is None:  # a replay decides nothing
             self.settle(*refs, cause=event)
 
     def pass_over(self, incoming: Incoming) -> None:
@@ -168,7 +171,7 @@ class Unit:
                 raise gap(owner, self.rows[owner].sequence, event)
 
     def _has_number(self, event: Event, refs: Sequence[Ref]) -> bool:
-        return event.source == self.domain.source and event.sequence is not None and bool(refs)
+        return event.sequence is not None and bool(refs) and event.source == self.domain.source
 
     def _numbered(self, owner: Ref, event: Event, logged: Logged | None) -> Numbered:
         row = self.rows[owner]
