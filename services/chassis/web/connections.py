@@ -21,6 +21,7 @@ _SAID_SECONDS = 10.0
 SPARE = 16
 """Places beyond the limit, for health and metrics."""
 _CROWD = 100
+"""When half of so many streams have ended, what their transports left is collected a little later."""
 _SETTLED_SECONDS = 2.0
 
 
