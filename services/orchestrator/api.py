@@ -20,7 +20,7 @@ from services.chassis.web.answers import JSON, Answers, page_answer
 from services.chassis.web.asked import asked, documented
 from services.chassis.web.beside import beside_the_loop
 from services.chassis.web.parameters import Text, no_folder
-from services.chassis.web.streams import EventStream
+from services.chassis.web.streams import DOCUMENTED, EventStream
 from services.orchestrator.domain.content import content_digest
 from services.orchestrator.domain.state import ENDED
 from services.orchestrator.domain.validation import Refused, examine
@@ -151,9 +151,8 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
     @api.get(
         "/{job_id}/events",
         summary="Watch a job (server-sent events)",
-        status_code=200,
-        response_class=EventStream,
-        responses=_problems(404, 503),
+        response_class=Response,
+        responses={200: dict(DOCUMENTED), **_problems(404, 503)},
     )
     async def events(
         job_id: JobId,

@@ -6,8 +6,8 @@ the server shuts down. Behind any other server there is neither.
 
 import asyncio
 import random
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -17,6 +17,19 @@ from services.chassis.problem import Problem
 EXTENSION = "neuroweaver.streams"
 ALIVE_SECONDS = 15.0
 """A stream that has nothing to say says so, at the latest after this."""
+DOCUMENTED: Mapping[str, Any] = {
+    "description": "Events, as they come.",
+    "content": {
+        "text/event-stream": {
+            "itemSchema": {
+                "type": "object",
+                "required": ["event", "data"],
+                "properties": {name: {"type": "string"} for name in ("event", "data", "id")},
+            }
+        }
+    },
+}
+"""A stream in the OpenAPI document, as version 3.2 describes it. The route's response class is then `Response`."""
 _ALIVE = b": ping\n\n"
 _STOPS = b": the service stops; come back with Last-Event-ID\n\n"
 
