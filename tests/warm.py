@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import services.cli
+from schemas.steps import SERVICES
 
 _LATER = ("services.cli.trying", "services.cli.demo")
 """These import torch."""
@@ -97,6 +98,8 @@ def _import_all() -> None:
     for module in pkgutil.walk_packages(services.cli.__path__, "services.cli."):
         if not module.name.startswith(_LATER):
             importlib.import_module(module.name)
+    for service in SERVICES:
+        importlib.import_module(f"services.{service}.app")
     assert "torch" not in sys.modules
     assert threading.active_count() == 1, "a process with threads cannot be forked"
 

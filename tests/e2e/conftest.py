@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -22,3 +23,9 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         create_topics(stack)
         with running_system(stack, home, home / "tiny") as system:
             yield system
+
+
+@pytest.fixture(scope="session")
+def finished(system: System) -> dict[str, Any]:
+    """A job that has made a version, for tests that only look at what became of it."""
+    return system.wait_job(system.start_job())

@@ -2,7 +2,9 @@
 
 from base64 import b64decode
 from pathlib import Path
+from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from schemas.steps import SERVICES
@@ -23,8 +25,8 @@ async def registry(system: System, statement: str) -> None:
     await engine.dispose()
 
 
+@pytest.mark.usefixtures("finished")
 def test_no_service_says_anything_that_does_not_follow_from_the_log(system: System) -> None:
-    system.wait_job(system.start_job())
     code, found = neuroweaver(system, "audit", "verify")
     assert code == 0
     assert {name: verdict["differences"] for name, verdict in found["services"].items()} == dict.fromkeys(SERVICES, 0)
@@ -32,9 +34,9 @@ def test_no_service_says_anything_that_does_not_follow_from_the_log(system: Syst
 
 
 def test_a_really_made_version_is_traced_without_a_missing_link_and_proved_from_an_export(
-    system: System, tmp_path: Path
+    system: System, finished: dict[str, Any], tmp_path: Path
 ) -> None:
-    job = system.wait_job(system.start_job())
+    job = finished
     version = f"{job['model']}@{job['version']}"
     code, trace = neuroweaver(system, "audit", "trace", version)
     assert (code, trace["missing"]) == (0, [])
@@ -58,6 +60,7 @@ def test_a_really_made_version_is_traced_without_a_missing_link_and_proved_from_
     assert then == {name: value for name, value in job.items() if name in then}
 
 
+@pytest.mark.usefixtures("finished")
 async def test_a_row_changed_by_hand_is_found_by_verify_and_healed_by_rebuild(system: System) -> None:
     await registry(system, "UPDATE projection.registration SET version = '9.9.9' WHERE version = '1.0.0'")
     code, found = neuroweaver(system, "audit", "verify")
