@@ -5,6 +5,7 @@ That a service migrates its own database is the subject of `tests/integration/ch
 
 import asyncio
 import os
+from contextlib import suppress
 
 import asyncpg
 from sqlalchemy.engine import make_url
@@ -37,7 +38,12 @@ async def provide(settings: ServiceSettings, service: str) -> None:
             place = wanted.set(database=original).render_as_string(hide_password=False)
             _made[server, original] = asyncio.ensure_future(_make(place, service, settings))
         await _made[server, original]
-        await connection.execute(f'CREATE DATABASE "{wanted.database}" TEMPLATE "{original}"')
+        with suppress(asyncpg.ObjectInUseError):
+            await connection.execute(f'CREATE DATABASE "{wanted.database}" TEMPLATE "{original}"')
+            return
+        await _make(
+            wanted.render_as_string(hide_password=False), service, settings
+        )  # a pooler keeps sessions of the original
     finally:
         await connection.close()
 
