@@ -136,7 +136,7 @@ class Unit:
         event, refs, known = incoming.event, self.domain.touches(incoming.event), self.skipped
         self._take(event, refs, incoming.logged)
         self._stamp(refs, incoming.logged)
-        if self.skipped == known and self.early is None:  # a replay decides nothing
+        if self.skipped == known:
             self.settle(*refs, cause=event)
 
     def pass_over(self, incoming: Incoming) -> None:

@@ -116,4 +116,4 @@ def test_a_setting_that_is_no_host_is_refused(given: str) -> None:
 
 
 async def test_a_health_check_by_the_address_of_the_machine_is_answered() -> None:
-    assert (await ask("GET", "/health/live", headers={"host": "127.0.0.1:8001", **JSON})).status_code == 200
+    assert (await ask("GET", "/health", headers={"host": "127.0.0.1:8001", **JSON})).status_code == 200

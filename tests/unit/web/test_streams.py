@@ -103,7 +103,7 @@ async def test_one_stream_too_many_is_told_to_come_back_and_others_are_answered(
         assert head.startswith(b"HTTP/1.1 503")
         assert b"retry-after: 5" in head.lower()
         assert b"NEUROWEAVER_HTTP_STREAMS" in await late[0].readuntil(b"}")
-        late[1].write(b"GET /api/v1/health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        late[1].write(b"GET /api/v1/health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert (await late[0].readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
         assert len(hub.sources) == 3
         callers.pop()[1].close()
