@@ -91,6 +91,7 @@ class Ticker:
                 try:
                     async with transact(self.engine, self.domain, self.effects, [ref]) as command:
                         command.unit.settle(ref)
+                        command.unit.rows[ref].changed = True  # an earlier release may have written another `due_at`
                         await command.connection.execute(_SWEPT, ref._asdict())
                     faulty.pop(ref, None)
                 except Exception as error:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -13,8 +14,10 @@ from schemas.envelope import Event
 from schemas.jobs import JobRejected
 from schemas.reasons import Reason
 from schemas.requests import JobRequested
+from services.chassis import ticker
 from services.chassis.aggregate import Decision, Ref, State
 from services.chassis.commands import transact
+from services.chassis.health import Health
 from services.chassis.numbering import SequenceGap, with_id
 from services.chassis.publisher import outside_event
 from services.chassis.records import Logged
@@ -174,3 +177,20 @@ def test_what_follows_from_a_command_is_decided_in_its_transaction() -> None:
         task.go_on()
     reasons = [json.loads(row["payload"])["reasons"] for row in database.rows("outbox").values()]
     assert [len(found) for found in reasons] == [1, 0]
+
+
+def test_a_row_that_was_due_for_an_earlier_release_and_is_not_for_this_one_is_looked_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the ticker would find it at every look, for ever, and a hundred of them would hide all that is due."""
+    clock, domain = Clock(), ToyDomain("toy", "job-")
+    database = Database(clock)
+    nothing = {"created_at": NOW, "updated_at": NOW, "offsets": "{}", "own_event_id": None, "own_ids": ""}
+    row = {"sequence": 0, "state": Tally().model_dump_json(), "due_at": clock.now - timedelta(days=1), **nothing}
+    database.rows("tally")[REF.key,] = row
+    monkeypatch.setattr(ticker, "asyncio", SimpleNamespace(get_running_loop=lambda: SimpleNamespace(time=lambda: 0.0)))
+    look = ticker.Ticker(cast(AsyncEngine, database), domain, None, Health("toy", ()))._look({})
+    task = Task("ticker", look)
+    while not task.done:
+        task.go_on()
+    assert database.rows("tally")[REF.key,] == {**row, "due_at": None}
