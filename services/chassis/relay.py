@@ -95,6 +95,8 @@ class Window:
     _highest: int = 0
     _next: tuple[int, int] | None = None
     """A floor to be, and the first transaction id that was not given away when rows up to it had been read."""
+    _left_after: int | None = None
+    """Where the latest read ended, if there were more rows than it takes: some may lie below the floor that rose before it."""
 
     def is_due(self, now: float) -> bool:
         """Whether it is time to read all at `now`, seconds."""
@@ -113,11 +115,12 @@ class Window:
     @property
     def floor(self) -> int:
         """The position after which to read in between."""
-        return self._floor
+        return self._floor if self._left_after is None else min(self._floor, self._left_after)
 
-    def seen(self, position: int) -> None:
-        """Rows were read up to here; they are sent and gone, or their keys are blocked."""
+    def seen(self, position: int, *, more: bool = False) -> None:
+        """Rows were read up to here; they are sent and gone, or their keys are blocked. `more`: others lay behind them."""
         self._highest = max(self._highest, position)
+        self._left_after = position if more else None
 
 
 @dataclass
@@ -203,7 +206,7 @@ class Relay:
         rows = (await session.execute(_READ, {"after": after, "blocked": list(blocked)})).all()
         while rows:
             sent = await self._send_rows(session, producer, rows, blocked, stop)
-            self._window.seen(rows[-1].position)
+            self._window.seen(rows[-1].position, more=len(rows) == _ROWS)
             if len(rows) < _ROWS and self._window.is_due(clock()):
                 await session.execute(_REMOVE, {"positions": sent})
                 break  # what was committed meanwhile wakes the relay again

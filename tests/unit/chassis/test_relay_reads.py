@@ -1,0 +1,88 @@
+"""The relay beside an outbox of which one read takes a part: what it sends, and what waits."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from schemas.bounds import RECORD_BYTES
+from schemas.topics import JOBS
+from services.chassis import relay
+from services.chassis.cluster import Cluster
+from services.chassis.health import Health
+from services.chassis.relay import Relay
+from services.chassis.tables import HEADER_COLUMNS
+from tests.simulation.database import Waiting
+
+
+class Outbox:
+    """A session whose database holds nothing but an outbox, which nobody else writes to."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Waiting] = {}
+
+    def put(self, key: str, payload: str) -> None:
+        position = max(self.rows, default=0) + 1
+        self.rows[position] = Waiting((position, JOBS.name, key, payload, *(None for _ in HEADER_COLUMNS)))
+
+    async def execute(self, statement: Any, values: Mapping[str, Any] | None = None) -> Any:
+        if statement is relay._SNAPSHOT:
+            return SimpleNamespace(one=lambda: SimpleNamespace(xmin=1, xmax=1))
+        if statement is relay._WAITING:
+            found = {"rows": len(self.rows), "first": None, "seconds": 0}
+            return SimpleNamespace(mappings=lambda: SimpleNamespace(one=lambda: found))
+        assert values is not None
+        for position in values.get("positions", ()):
+            self.rows.pop(position)
+        if statement is relay._REMOVE:
+            return None
+        left = [row for _, row in sorted(self.rows.items()) if row.position > values["after"]]
+        found_rows = [row for row in left if row.aggregateid not in values["blocked"]][: relay._ROWS]
+        return SimpleNamespace(all=lambda: found_rows)
+
+
+class Sent:
+    """A producer whose broker takes everything."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        return {0}
+
+    def create_batch(self) -> Any:
+        return SimpleNamespace(append=self._append, close=lambda: None)
+
+    def _append(self, *, timestamp: None, key: bytes, value: bytes, headers: Sequence[object]) -> int:
+        self.keys.append(key.decode())
+        return 1
+
+    async def send_batch(self, batch: object, topic: str, *, partition: int) -> Any:
+        return asyncio.sleep(0)
+
+
+async def test_an_event_that_cannot_be_sent_is_not_overtaken_where_more_such_wait_than_one_read_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay, "_ROWS", 3)
+    outbox, sent = Outbox(), Sent()
+    one = Relay(Cluster("nowhere"), "toy", cast(Any, None), cast(Any, None), Health("toy", ()))
+    keys = [f"job-{number}" for number in range(4)]
+    for key in keys:
+        outbox.put(key, "x" * RECORD_BYTES)
+
+    async def drain() -> None:
+        """As a second later, when all keys are tried again."""
+        one._window._whole_at = 0.0
+        await one._drain(cast(Any, outbox), cast(Any, sent), asyncio.Event())
+
+    for _ in range(3):  # the floor rises over what waits
+        await drain()
+    assert sorted(one.blocked) == keys
+    outbox.put(keys[-1], "{}")
+    await drain()
+    assert sent.keys == []
+    assert sorted(one.blocked) == keys
+    assert one._window._floor >= len(keys), "else this test is about nothing"
