@@ -51,6 +51,8 @@ def print_report(figures: Mapping[str, Any], rates: Mapping[str, Sequence[float]
             value = found[name]
             met = value >= goal if bound == "at least" else value <= goal
             table.add_row(meaning, f"{value:.2f}", f"{bound} {goal:g}", "met" if met else "missed")
+    for name in figures.get("reads", {}).keys() - set(READS):
+        table.add_row(f"{name} over HTTP, the same", f"{figures['reads'][name]:.2f}", "", "")
     for rate, found in figures.get("latency_ms", {}).get("rates", {}).items():
         said = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
         table.add_row(f"at {rate}", said, "", "")

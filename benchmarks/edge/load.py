@@ -7,8 +7,8 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, cycle
 from typing import NamedTuple
 
 _WARM_UP_SECONDS = 0.3
@@ -80,10 +80,9 @@ class _Asking(asyncio.Protocol):
             self._transport.close()
 
 
-def _reads(host: str, path: str) -> Iterator[bytes]:
-    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\n\r\n".encode()
-    while True:
-        yield request
+def _reads(host: str, paths: Sequence[str]) -> Iterator[bytes]:
+    """One path after the other, again and again: all connections together, so that two of them seldom ask for the same."""
+    return cycle([f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\n\r\n".encode() for path in paths])
 
 
 def _starts(host: str, path: str, body: str) -> Iterator[bytes]:
@@ -106,9 +105,9 @@ def _is_accepted(head: bytes, body: bytes) -> bool:
     return head.startswith(b"http/1.1 202") and b'"status":"running"' in body
 
 
-async def _run(port: int, path: str, connections: int, seconds: float, body: str | None) -> Sent:
+async def _run(port: int, paths: Sequence[str], connections: int, seconds: float, body: str | None) -> Sent:
     host = f"127.0.0.1:{port}"
-    requests = _reads(host, path) if body is None else _starts(host, path, body)
+    requests = _reads(host, paths) if body is None else _starts(host, paths[0], body)
     is_good = _is_200 if body is None else _is_accepted
     loop = asyncio.get_running_loop()
     asking = [
@@ -132,20 +131,20 @@ async def _run(port: int, path: str, connections: int, seconds: float, body: str
     )
 
 
-async def ask(port: int, path: str, *, connections: int, seconds: float, body: str | None = None) -> Sent:
-    """One run in a process of its own: GET `path`, or POST `body` to it. Raises RuntimeError where an answer is not good."""
-    given = json.dumps([port, path, connections, seconds, body])
+async def ask(port: int, paths: Sequence[str], *, connections: int, seconds: float, body: str | None = None) -> Sent:
+    """One run in a process of its own: GET `paths` in turns, or POST `body`. Raises RuntimeError where an answer is not good."""
+    given = json.dumps([port, paths, connections, seconds, body])
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.edge.load", given, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "benchmarks.edge.load", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
-    output, _ = await child.communicate()
+    output, _ = await child.communicate(given.encode())
     if child.returncode:
-        raise RuntimeError(f"asking for {path} ended with {child.returncode}")
+        raise RuntimeError(f"asking for {paths[0]} ended with {child.returncode}")
     sent = Sent(**json.loads(output))
     if sent.bad:
-        raise RuntimeError(f"{sent.bad} answers of {path} are not as they must be; one of them: {sent.first_bad}")
+        raise RuntimeError(f"{sent.bad} answers of {paths[0]} are not as they must be; one of them: {sent.first_bad}")
     return sent
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(_run(*json.loads(sys.argv[1])))._asdict()))
+    print(json.dumps(asyncio.run(_run(*json.load(sys.stdin)))._asdict()))

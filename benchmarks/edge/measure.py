@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -14,29 +15,58 @@ from benchmarks.full_loop import Servers
 from schemas.generate.examples import REQUEST
 
 API = "/api/v1"
-_ROWS = 200
+_CYCLE = 200
+"""So many jobs, or pages, are asked for in turns: most of those that ask are told of rows that have not changed since."""
 _LIMIT = 50
+_ROWS = _CYCLE + _LIMIT
+_MANY = 1_500
+"""More jobs than a service keeps answers about: asked for in turns, each answer is made anew."""
 _READERS = 8
 _STARTERS = 16
 
 
 @dataclass(frozen=True)
 class Read:
-    """One answer that both arms give."""
+    """Answers that both arms give, asked for in turns: pairs of paths."""
 
     name: str
     service: str
-    ours: str
-    bare: str
+    paths: Sequence[tuple[str, str]]
+
+    @property
+    def ours(self) -> list[str]:
+        """Paths of the service."""
+        return [ours for ours, _ in self.paths]
+
+    @property
+    def bare(self) -> list[str]:
+        """Paths of the bare server."""
+        return [bare for _, bare in self.paths]
 
 
-def _reads(job_id: str) -> tuple[Read, ...]:
+@dataclass(frozen=True)
+class Listed:
+    """What a list of a service says, newest first."""
+
+    items: list[dict[str, Any]]
+    pages: list[str]
+    """Queries of the pages that begin with each of the first items."""
+
+    def paths(self, path: str, bare: str) -> list[tuple[str, str]]:
+        """Of as many full pages as are asked for in turns; a bare row is known by its number, oldest first."""
+        return [(path + query, f"{bare}?behind={len(self.items) - at}") for at, query in enumerate(self.pages[:_CYCLE])]
+
+
+def _reads(job_ids: Sequence[str], jobs: Listed, models: Listed) -> tuple[Read, ...]:
+    one = [(f"{API}/training/{job_id}", f"/job/{job_id}") for job_id in job_ids]
+    progress = [(f"{API}/training/{job_id}/progress", f"/progress/{job_id}") for job_id in job_ids[:_CYCLE]]
     return (
-        Read("job", "orchestrator", f"{API}/training/{job_id}", f"/job/{job_id}"),
-        Read("jobs", "orchestrator", f"{API}/training", "/jobs"),
-        Read("models", "registry", f"{API}/models", "/models"),
-        Read("progress", "orchestrator", f"{API}/training/{job_id}/progress", f"/progress/{job_id}"),
-        Read("health", "orchestrator", f"{API}/health/ready", "/health"),
+        Read("job", "orchestrator", one[:_CYCLE]),
+        Read("job_anew", "orchestrator", one),
+        Read("jobs", "orchestrator", jobs.paths(f"{API}/training", "/jobs")),
+        Read("models", "registry", models.paths(f"{API}/models", "/models")),
+        Read("progress", "orchestrator", progress),
+        Read("health", "orchestrator", [(f"{API}/health/ready", "/health")]),
     )
 
 
@@ -47,17 +77,18 @@ async def measure(servers: Servers, *, rounds: int, seconds: float) -> dict[str,
         serving("orchestrator", servers.bootstrap, url) as jobs,
         serving("registry", servers.bootstrap, url) as models,
     ):
-        job_id = await put_jobs(database_of(url, "neuroweaver_orchestrator"), _ROWS)
+        job_ids = await put_jobs(database_of(url, "neuroweaver_orchestrator"), _MANY)
         await put_models(database_of(url, "neuroweaver_registry"), _ROWS)
-        await asyncio.to_thread(_settle, jobs, models)
-        tables = await asyncio.to_thread(_answers, jobs, models, job_id)
+        listed = [await asyncio.to_thread(_listed, jobs, "training"), await asyncio.to_thread(_listed, models, "models")]
+        reads, ports = _reads(job_ids[::-1], *listed), {"orchestrator": jobs, "registry": models}
+        tables = await asyncio.to_thread(_answers, jobs, job_ids, *listed)
         async with serving_bare(await bare_tables(url, "neuroweaver_bare", tables)) as bare:
-            ports = {"orchestrator": jobs, "registry": models}
-            found = await _alternate(_reads(job_id), ports, bare, rounds, seconds)
+            await asyncio.to_thread(_require_same, reads, ports, bare)
+            found = await _alternate(reads, ports, bare, rounds, seconds)
     async with serving("orchestrator", servers.bootstrap, url) as jobs:
         body = json.dumps({**REQUEST, "job_id": "JOB_ID"})
         starts = [
-            (await ask(jobs, f"{API}/training/start", connections=_STARTERS, seconds=seconds * 2, body=body)).per_second
+            (await ask(jobs, [f"{API}/training/start"], connections=_STARTERS, seconds=seconds * 2, body=body)).per_second
             for _ in range(rounds)
         ]
     return {
@@ -76,30 +107,42 @@ async def _alternate(
         for read in reads:
             arms = [("bare", bare, read.bare), ("ours", ports[read.service], read.ours)]
             per_second = {
-                arm: (await ask(port, path, connections=_READERS, seconds=seconds)).per_second
-                for arm, port, path in (arms if number % 2 else arms[::-1])
+                arm: (await ask(port, paths, connections=_READERS, seconds=seconds)).per_second
+                for arm, port, paths in (arms if number % 2 else arms[::-1])
             }
             found[read.name].append({**per_second, "ratio": per_second["ours"] / per_second["bare"]})
     return found
 
 
-def _settle(jobs: int, models: int) -> None:
-    """Every connection of the pools has been used before anything is measured."""
-    for _ in range(20):
-        _get(jobs, f"{API}/training")
-        _get(models, f"{API}/models")
+def _listed(port: int, resource: str) -> Listed:
+    """Item by item, each page behind the one before."""
+    items: list[dict[str, Any]] = []
+    pages = [""]
+    while len(items) < _ROWS:
+        query = pages[-1]
+        page = json.loads(_get(port, f"{API}/{resource}{query}{'&' if query else '?'}limit=1"))
+        items += page["items"]
+        pages.append(f"?cursor={page['next']}")
+    return Listed(items, pages)
 
 
-def _answers(jobs: int, models: int, job_id: str) -> dict[str, dict[str, str]]:
-    """What the services answer, as rows for the bare server: the same bytes."""
-    listed = json.loads(_get(jobs, f"{API}/training?limit={_LIMIT}"))["items"][::-1]
-    versions = json.loads(_get(models, f"{API}/models?limit={_LIMIT}"))["items"][::-1]
+def _answers(port: int, job_ids: Sequence[str], jobs: Listed, models: Listed) -> dict[str, dict[str, str]]:
+    """What the services answer, as rows for the bare server, oldest first: the same bytes."""
     return {
-        "job": {job_id: _get(jobs, f"{API}/training/{job_id}")},
-        "progress": {job_id: _get(jobs, f"{API}/training/{job_id}/progress")},
-        "jobs": {item["job_id"]: _text(item) for item in listed},
-        "models": {item["id"]: _text(item) for item in versions},
+        "job": {job_id: _get(port, f"{API}/training/{job_id}") for job_id in job_ids},
+        "progress": {job_id: _get(port, f"{API}/training/{job_id}/progress") for job_id in job_ids[-_CYCLE:]},
+        "jobs": {item["job_id"]: _text(item) for item in jobs.items[::-1]},
+        "models": {item["id"]: _text(item) for item in models.items[::-1]},
     }
+
+
+def _require_same(reads: Sequence[Read], ports: Mapping[str, int], bare: int) -> None:
+    """Raises RuntimeError where the arms tell different things; who is ready, and the cursor of the next page, are the services' own."""
+    for read in reads:
+        for ours, theirs in read.paths if read.name != "health" else ():
+            told, expected = json.loads(_get(ports[read.service], ours)), json.loads(_get(bare, theirs))
+            if told.get("items", told) != expected.get("items", expected) or len(told.get("items", [0] * _LIMIT)) != _LIMIT:
+                raise RuntimeError(f"{ours} and the bare server's {theirs} are not the same")
 
 
 def _text(item: object) -> str:

@@ -82,8 +82,8 @@ def _asked(unit: Unit) -> Iterator[StepRequested]:
     return (event.data for event in unit.emitted if isinstance(event.data, StepRequested))
 
 
-async def put_jobs(database_url: str, number: int) -> str:
-    """Put `number` jobs into the orchestrator's tables; returns the id of the last."""
+async def put_jobs(database_url: str, number: int) -> list[str]:
+    """Put `number` jobs into the orchestrator's tables; returns their ids, oldest first."""
     engine, domain = store.connect(database_url), JobDomain(Policy())
     try:
         async with engine.begin() as connection:
@@ -91,9 +91,10 @@ async def put_jobs(database_url: str, number: int) -> str:
                 unit, progress = _job(at)
                 await copy_rows(connection, domain, unit.rows, PROJECTION)
                 await JobEffects()(connection, progress, unit.states)
+            await connection.exec_driver_sql("ANALYZE job, progress")
     finally:
         await engine.dispose()
-    return f"job-{number - 1:06}"
+    return [f"job-{at:06}" for at in range(number)]
 
 
 async def put_models(database_url: str, number: int) -> None:
@@ -103,6 +104,7 @@ async def put_models(database_url: str, number: int) -> None:
         async with engine.begin() as connection:
             for at in range(number):
                 await copy_rows(connection, domain, _version(domain, at).rows, PROJECTION)
+            await connection.exec_driver_sql("ANALYZE model, registration")
     finally:
         await engine.dispose()
 
