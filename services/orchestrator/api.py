@@ -16,7 +16,7 @@ from services.chassis.http import API
 from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.publisher import BrokerAway, outside_event
 from services.chassis.runtime import Runtime
-from services.chassis.web.answers import JSON, Answers, page_answer
+from services.chassis.web.answers import JSON, Answers, page_answer, size_of
 from services.chassis.web.asked import asked, documented
 from services.chassis.web.beside import beside_the_loop
 from services.chassis.web.parameters import Text, no_folder
@@ -138,7 +138,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         stored = await jobs.stored(job_id)
         if stored is None:
             raise _unknown(job_id)
-        return await answers.of(stored_detail, stored, len(stored.state))
+        return await answers.of(stored_detail, stored, size_of(stored.state))
 
     @api.get("/{job_id}/progress", summary="How far a job is", response_model=JobProgress, responses=_problems(404))
     async def progress(job_id: JobId) -> Response:
@@ -146,7 +146,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         stored = await jobs.progress(job_id)
         if stored is None:
             raise _unknown(job_id)
-        return await answers.of(stored_progress, stored, len(stored.job.state) + sum(map(len, stored.data)))
+        return await answers.of(stored_progress, stored, size_of(stored.job.state, *stored.data))
 
     @api.get(
         "/{job_id}/events",

@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 from schemas.reasons import Reason
 from services.chassis.problem import Problem, ProblemDocument
 from services.chassis.runtime import Runtime
-from services.chassis.web.answers import Answers, page_answer
+from services.chassis.web.answers import Answers, page_answer, size_of
 from services.chassis.web.asked import asked, documented
 from services.chassis.web.parameters import NameInPath, no_folder
 from services.registry.domain.models import ModelState, model_ref, promote
@@ -70,7 +70,7 @@ def router(runtime: Runtime) -> APIRouter:
     async def shown(model_id: ModelId) -> Response:
         """By `name@version` or `name@alias`; by `name` alone it is the highest version."""
         found = await version(model_id)
-        return await answers.of(stored_version, found, len(found.registered))
+        return await answers.of(stored_version, found, size_of(found.registered))
 
     @api.get("/{name}/aliases", summary="A model's aliases and their history", responses=_problems(404, 422))
     async def aliases(name: NameInPath, response: Response) -> AliasesView:

@@ -5,6 +5,7 @@ An answer is a pure function of what rows say, and is found again by exactly tha
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from sys import getsizeof
 from typing import TypeVar
 
 from fastapi import Response
@@ -14,6 +15,8 @@ from services.chassis.web.beside import beside_the_loop
 
 JSON = "application/json"
 _KEPT_BYTES = 16 * 2**20
+_KEEPING_BYTES = 1024
+"""What keeping an answer takes besides its text and the rows': places in tables, times, small numbers."""
 _Said = TypeVar("_Said", bound=Hashable)
 
 
@@ -28,6 +31,11 @@ def page_answer(items: list[str], cursor: str | None) -> Response:
     return json_answer(f'{{"items":[{",".join(items)}],"next":{behind}}}')
 
 
+def size_of(*texts: str) -> int:
+    """Bytes that texts of rows take: of one with a sign beyond Latin-1, two or four for each of its signs."""
+    return sum(map(getsizeof, texts))
+
+
 class Answers:
     """The answers of one service that were asked for last: of `limit` bytes together with what they were made from."""
 
@@ -36,13 +44,13 @@ class Answers:
         self._kept: OrderedDict[tuple[Callable[..., BaseModel], Hashable], tuple[bytes, int]] = OrderedDict()
 
     async def of(self, make: Callable[[_Said], BaseModel], said: _Said, size: int) -> Response:
-        """What `make`, a pure function, makes of what rows of `size` bytes say."""
+        """What `make`, a pure function, makes of what rows say that take `size` bytes, as `size_of` has it."""
         key = (make, said)
         if (kept := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)
             return json_answer(kept[0])
         body = await beside_the_loop(size, _made, make, said)
-        if key not in self._kept and (together := size + len(body)) <= self._limit:
+        if key not in self._kept and (together := size + len(body) + _KEEPING_BYTES) <= self._limit:
             self._kept[key] = (body, together)
             self._size += together
         while self._size > self._limit:
