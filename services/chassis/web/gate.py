@@ -68,7 +68,7 @@ class Gate:
     def _routes(self) -> list[_Route]:
         return [
             _Route(
-                re.compile("[^/]+".join(map(re.escape, _PART.split(path)))),
+                re.compile("[^/]+".join(map(re.escape, _PART.split(path))) + "\n?"),  # a router overlooks one, too
                 path,
                 path.removeprefix(self._prefix),
                 {

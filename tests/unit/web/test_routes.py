@@ -42,6 +42,11 @@ async def test_a_parameter_that_a_route_does_not_know_is_refused_and_the_known_a
         assert said["reasons"][0]["remedy"] == "did you mean status? known are status, requester, model, limit, cursor"
 
 
+async def test_the_end_of_a_line_hides_no_parameter() -> None:
+    """A router takes a path that ends with one for the route."""
+    assert "statsu" in problem(await ask("GET", "/training%0A?statsu=running"), 422)["detail"]
+
+
 async def test_a_parameter_given_twice_is_refused() -> None:
     said = problem(await ask("GET", "/training?limit=1&limit=2"), 422)
     assert said["reasons"][0]["message"] == "the parameter is given twice"
