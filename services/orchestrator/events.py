@@ -59,7 +59,7 @@ class Listener:
             self.woken.clear()
             await self.woken.wait()
         if self._watched.fault:
-            raise self._watched.fault
+            raise self._watched.fault.with_traceback(None)  # else everybody's is added to those of all before
         return self._watched.story is not None
 
     def take(self) -> bytes | None:

@@ -1,6 +1,7 @@
 """Who listens to jobs is told what changed, once looked for and once written, whatever the database and the other listeners do."""
 
 import asyncio
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -226,6 +227,9 @@ async def test_a_job_that_cannot_be_told_ends_its_own_listeners_only() -> None:
     jobs.broken.add("broken")
     with pytest.raises(ValueError, match="JSON"):
         await stories.listen("broken", None)
+    coming = [stories.listen("broken", None) for _ in range(50)]
+    faults = await asyncio.gather(*coming, return_exceptions=True)
+    assert max(len(traceback.format_exception(fault)) for fault in faults if isinstance(fault, Exception)) < 20
     jobs.tell("job", 1)
     signal(signals, "job")
     assert b'"done":1' in await hears(listener)
