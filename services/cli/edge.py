@@ -88,13 +88,21 @@ class Edge:
                 answer.read()
                 _answer(answer)
             fields: dict[str, str] = {}
-            for line in answer.iter_lines():
+            for line in _lines(answer):
                 name, _, value = line.partition(": ")
                 if name:
                     fields[name] = value
                 elif "data" in fields:
                     yield StreamEvent(fields.get("event", "message"), json.loads(fields["data"]), fields.get("id"))
                     fields = {}
+
+
+def _lines(answer: httpx.Response) -> Iterator[str]:
+    """Those that a stream of events has; to httpx a line also ends where a text that somebody sent us has U+2028 or U+0085."""
+    held = ""
+    for text in answer.iter_text():
+        *lines, held = (held + text).split("\n")
+        yield from lines
 
 
 def _answer(answer: httpx.Response) -> Any:
