@@ -68,6 +68,8 @@ class Edge:
             try:
                 for event in self._events(path, last):
                     patience = time.monotonic() + _RESUME_SECONDS
+                    if event is None:
+                        continue
                     last = event.id or last
                     yield event
                     if event.name == "end":
@@ -80,7 +82,8 @@ class Edge:
                     raise
             time.sleep(1)
 
-    def _events(self, path: str, last: str | None) -> Iterator[StreamEvent]:
+    def _events(self, path: str, last: str | None) -> Iterator[StreamEvent | None]:
+        """None where the stream says no more than that it lives."""
         headers = {"Last-Event-ID": last} if last else {}
         timeout = httpx.Timeout(_TIMEOUT.connect, read=_SILENCE_SECONDS)
         with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
@@ -92,6 +95,8 @@ class Edge:
                 name, _, value = line.partition(": ")
                 if name:
                     fields[name] = value
+                elif line:
+                    yield None
                 elif "data" in fields:
                     yield StreamEvent(fields.get("event", "message"), json.loads(fields["data"]), fields.get("id"))
                     fields = {}

@@ -1,6 +1,8 @@
-"""A stream of events is read as it was written, whatever a text that somebody sent us has in it."""
+"""A stream of events is read as it was written, whatever a text in it has, and taken up where it was, however long it was silent."""
 
 import json
+import time
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -24,3 +26,34 @@ def test_an_event_is_read_as_it_was_written(pieces: int) -> None:
         edge._http = httpx.Client(base_url="http://nowhere", transport=httpx.MockTransport(answer))
         events = list(edge.stream("/training/a/events"))
     assert events == [StreamEvent("job", {"requester": SIGNS}, "1"), StreamEvent("end", {}, None)]
+
+
+def test_a_stream_that_had_no_news_for_long_is_taken_up_again_when_it_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    answers = 0
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def told() -> Iterator[bytes]:
+        yield b"event: job\ndata: {}\nid: 1\n\n"
+        for _ in range(40):
+            wait(15.0)
+            yield b": ping\n\n"
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal answers
+        answers += 1
+        if answers == 1:
+            return httpx.Response(200, content=told())
+        if answers < 10:
+            raise httpx.ConnectError("it starts", request=request)
+        assert request.headers["last-event-id"] == "1"
+        return httpx.Response(200, content=b"event: end\ndata: {}\n\n")
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "sleep", wait)
+    with Edge("http://nowhere") as edge:
+        edge._http = httpx.Client(base_url="http://nowhere", transport=httpx.MockTransport(answer))
+        assert [event.name for event in edge.stream("/training/a/events")] == ["job", "end"]
