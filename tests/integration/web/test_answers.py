@@ -32,6 +32,12 @@ _MANY = """INSERT INTO projection.model (key, state)
            INSERT INTO projection.registration (key, model, version, registered_at, state)
            SELECT 'many/' || number, 'many', number, now(), jsonb_set(state, '{registered,version}', to_jsonb(number))
            FROM projection.registration, unnest(ARRAY['1.2.0', '1.10.0']) AS number WHERE model = 'model-000000'"""
+_ASKED_BY = """UPDATE projection.job SET requester = $2, state = jsonb_set(jsonb_set(
+               state, '{accepted,request,requester}', $3), '{wish,request,requester}', $3) WHERE key = $1"""
+_MEASURED = """UPDATE projection.registration SET requester = $2, state = jsonb_set(jsonb_set(
+               state, '{registered,lineage,requester}', $3), '{registered,metrics}', $4) WHERE model = $1"""
+ODD = "a \"b\" \\c\\u0000 / \x01\x1f\x7f\x85\u2028\ufeff\ufffe\U0001f600 'd' {e}, \t\r\n <f> % $1"
+NUMBERS = {ODD: None, "": 1e308, "least": 5e-324, "none": 0.0, "whole": 2.0, "long": 0.1 + 0.2, "below": -1e-7}
 READS = ("/training", f"/training/{JOB}", f"/training/{JOB}/progress", "/models", "/models/model-000002",
          "/models/model-000002@1.0.0", "/models/model-000002@candidate", "/models/model-000002/aliases")  # fmt: skip
 
@@ -128,6 +134,45 @@ async def test_lists_have_summaries_that_say_what_the_details_say(client: httpx.
         told = {**detail, **detail["lineage"]}
         assert version == {name: told[name] for name in VersionSummary.model_fields}
         assert version["aliases"] == ["candidate"]
+
+
+async def test_whatever_a_text_or_a_number_is_a_list_says_it_as_the_detail_does(
+    client: httpx.AsyncClient, door: Door
+) -> None:
+    requester, metrics = json.dumps(ODD), json.dumps(NUMBERS)
+    jobs, versions = await asyncpg.connect(door.urls["orchestrator"]), await asyncpg.connect(door.urls["registry"])
+    try:
+        await jobs.execute(_ASKED_BY, "job-000000", ODD, requester)
+        await versions.execute(_MEASURED, "model-000000", ODD, requester, metrics)
+    finally:
+        await jobs.close()
+        await versions.close()
+    for path, name, item in (("/training", "job_id", "job-000000"), ("/models", "id", "model-000000@1.0.0")):
+        (told,) = (await client.get(path, params={"requester": ODD})).json()["items"]
+        assert (told[name], told["requester"]) == (item, ODD)
+    detail = (await client.get("/training/job-000000")).json()
+    assert detail["requester"] == detail["request"]["requester"] == ODD
+    detail = (await client.get("/models/model-000000")).json()
+    assert detail["metrics"] == NUMBERS
+    written_out = {name: number if number is None else float(number) for name, number in told["metrics"].items()}
+    assert written_out == NUMBERS  # PostgreSQL writes 1e308 with all its digits
+    assert detail["lineage"]["requester"] == ODD
+
+
+async def test_pages_follow_each_other_to_the_end(client: httpx.AsyncClient) -> None:
+    for path, name in (("/training", "job_id"), ("/models", "id")):
+        whole = (await client.get(path)).json()
+        assert whole["next"] is None
+        found, query = [], {"limit": "1"}
+        while True:
+            page = (await client.get(path, params=query)).json()
+            found += page["items"]
+            if page["next"] is None:
+                break
+            query["cursor"] = page["next"]
+        assert found == whole["items"], name
+        assert (await client.get(path, params={**query, "requester": "another"})).status_code == 422
+        assert (await client.get(path, params={"requester": "nobody"})).json() == {"items": [], "next": None}
 
 
 async def test_a_session_that_died_is_replaced_and_nobody_notices(client: httpx.AsyncClient, door: Door) -> None:
