@@ -1,7 +1,8 @@
 """Why: all that a unit of work needs is entered in the inbox, inserted and locked by one statement, whatever the number of records.
 
 Rule 4: positions are locked before; then every touched aggregate in the order of refs, absent ones are inserted first. The branches
-of a UNION ALL are run in the order in which they are written, and so are the locks taken.
+of a UNION ALL are run in the order in which they are written, and so are the locks taken. A row that another transaction inserts and
+commits meanwhile is there, but this statement cannot see it: from there on it inserts and locks nothing, and a second one goes on.
 """
 
 import json
@@ -54,7 +55,7 @@ async def lock_rows(
                 continue
             aggregate, now = domain.aggregates[table], at
             rows[Ref(table, key)] = Row(aggregate.state()) if columns[1] is None else _row(aggregate, *columns)
-        missing -= rows.keys()  # whoever inserted one of them had not committed when the statement began
+        missing -= rows.keys()
         entries = ()
     return Locked(rows, now.astimezone(UTC), counts)
 
@@ -99,15 +100,21 @@ def _lock(tables: tuple[str, ...], inbox: bool) -> TextClause:
     if inbox:
         steps.append(f"entered AS ({store.ENTER_INBOX})")
         results.append(f'SELECT NULL, NULL, identity, "offset", {_NOTHING}, appended_at FROM entered')
+    so_far = "true"
     for number, table in enumerate(tables):
         keys = f"CAST(:keys_{number} AS text[])"
         steps.append(
             f"""absent_{number} AS (
-                INSERT INTO {table} (key) SELECT key FROM unnest({keys}) AS key ORDER BY key COLLATE "C"
+                INSERT INTO {table} (key) SELECT key FROM unnest({keys}) AS key WHERE {so_far} ORDER BY key COLLATE "C"
                 ON CONFLICT DO NOTHING RETURNING key),
+            all_{number} AS MATERIALIZED (
+                SELECT {so_far} AND cardinality({keys}) =
+                    (SELECT count(*) FROM absent_{number}) + (SELECT count(*) FROM {table} WHERE key = ANY({keys})) AS seen),
             known_{number} AS (
-                SELECT {_COLUMNS} FROM {table} WHERE key = ANY({keys}) ORDER BY key COLLATE "C" FOR UPDATE)"""
+                SELECT {_COLUMNS} FROM {table} WHERE key = ANY({keys}) AND (SELECT seen FROM all_{number})
+                ORDER BY key COLLATE "C" FOR UPDATE)"""
         )
+        so_far = f"(SELECT seen FROM all_{number})"
         results.append(f"SELECT '{table}', key, CAST(NULL AS bytea), 0, {_NOTHING}, clock_timestamp() FROM absent_{number}")
         results.append(f"SELECT '{table}', key, NULL, {_NAMES}, clock_timestamp() FROM known_{number}")
     return text(f"WITH {', '.join(steps)} {' UNION ALL '.join(results)}")

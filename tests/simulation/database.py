@@ -351,7 +351,8 @@ class Connection:
 
     # aggregates
     async def lock_rows(self, match: re.Match[str], given: Values) -> list[Any]:
-        """One snapshot: what others commit while it waits for them is not among its rows, unless it was there before."""
+        """One snapshot: what others commit while it waits for them is not among its rows, unless it was there before; from a table
+        on that has such a row nothing is inserted and locked."""
         tables = [
             (name, given[f"keys_{number}"])
             for number, name in re.findall(r"absent_(\d+) AS \(\s*INSERT INTO (\w+)", match[0])
@@ -363,6 +364,8 @@ class Connection:
             new = await self._insert_absent(table, keys)
             found += [(table, key, None, 0, *[None] * 6, self.database.clock.now) for key in new]
             known = [key for key in keys if (table, key) in seen]
+            if len(known) + len(new) < len(keys):
+                break
             found += [
                 (table, key, None, *row, self.database.clock.now)
                 for key, *row in await self._select(table, known, lock=True)
