@@ -6,14 +6,30 @@ A cursor is opaque to its holder and belongs to one query: the tie-breaker of th
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.base import in_calendar, storable
 from schemas.reasons import Reason, shown
 from services.chassis.problem import Problem
+
+
+class Page(NamedTuple):
+    """Items of a list as JSON, newest first, and the cursor of the page behind; None at the end."""
+
+    items: list[str]
+    next: str | None
+
+
+def page_of(rows: Sequence[Iterable[Any]], limit: int, query: Mapping[str, str | None]) -> Page:
+    """The page in rows of an item, its time and its key, of which one more than `limit` says that a page is behind."""
+    items = [item for item, _, _ in rows[:limit]]
+    if len(rows) <= limit:
+        return Page(items, None)
+    _, at, key = rows[limit - 1]
+    return Page(items, make_cursor(query, [at.isoformat(), key]))
 
 
 def make_cursor(query: Mapping[str, str | None], last: Sequence[str]) -> str:

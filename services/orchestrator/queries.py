@@ -8,7 +8,7 @@ from pydantic import Field
 
 from schemas.base import Frozen
 from schemas.progress import StepProgressed
-from services.chassis.paging import make_cursor, moment, read_cursor
+from services.chassis.paging import Page, moment, page_of, read_cursor
 from services.chassis.reads import Reads, item_of, written
 from services.chassis.web.parameters import Cursor, Text
 from services.orchestrator.domain.state import JobState, Status
@@ -99,13 +99,6 @@ class JobsAsked(Frozen):
         return {"status": self.status, "requester": self.requester, "model": self.model}
 
 
-class Page(NamedTuple):
-    """Summaries of jobs as JSON, newest first, and the cursor of the page behind; None at the end."""
-
-    items: list[str]
-    next: str | None
-
-
 @dataclass(frozen=True, slots=True)
 class JobQueries:
     """Reads of one service's database."""
@@ -149,8 +142,4 @@ class JobQueries:
             given += read_cursor(asked.cursor, asked.filters, (moment, str))
             conditions.append(f"(requested_at, key) < (${len(given) - 1}, ${len(given)})")
         rows = await self.reads.rows(_PAGE.format(conditions=" AND ".join(conditions)), *given)
-        items = [row[0] for row in rows[: asked.limit]]
-        if len(rows) <= asked.limit:
-            return Page(items, None)
-        _, at, key = rows[asked.limit - 1]
-        return Page(items, make_cursor(asked.filters, [at.isoformat(), key]))
+        return page_of(rows, asked.limit, asked.filters)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from schemas.base import Frozen, Name
-from services.chassis.paging import make_cursor, moment, read_cursor
+from services.chassis.paging import Page, moment, page_of, read_cursor
 from services.chassis.reads import Reads, item_of, written
 from services.chassis.web.parameters import Cursor, LongText, Text
 from services.registry.domain.models import ModelState
@@ -76,13 +76,6 @@ class VersionsAsked(Frozen):
         return {name: getattr(self, name) for name in _FILTERS}
 
 
-class Page(NamedTuple):
-    """Summaries of versions as JSON, newest first, and the cursor of the page behind; None at the end."""
-
-    items: list[str]
-    next: str | None
-
-
 @dataclass(frozen=True, slots=True)
 class ModelQueries:
     """Reads of one service's database."""
@@ -117,8 +110,4 @@ class ModelQueries:
             given += read_cursor(asked.cursor, asked.filters, (moment, str))
             conditions.append(f"(r.registered_at, r.key) < (${len(given) - 1}, ${len(given)})")
         rows = await self.reads.rows(_PAGE.format(conditions=" AND ".join(conditions)), *given)
-        items = [row[0] for row in rows[: asked.limit]]
-        if len(rows) <= asked.limit:
-            return Page(items, None)
-        _, at, key = rows[asked.limit - 1]
-        return Page(items, make_cursor(asked.filters, [at.isoformat(), key]))
+        return page_of(rows, asked.limit, asked.filters)
