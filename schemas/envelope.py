@@ -148,21 +148,24 @@ def _plain(
     handled: Collection[str],
     appended: datetime,
     topic: str | None,
-) -> Event | None:
-    """The event in a record in which nothing is odd, as `_with_care` reads it; None where something may be."""
+) -> Event | Unhandled | None:
+    """The event in a record in which nothing is odd, as `_with_care` reads it; None where something may be. Raises UnknownVersion."""
     given = plain_attributes(headers)
     if given is None or value is None:
         return None
-    name = given["type"].removeprefix(PREFIX)
-    if name not in handled or name not in EVENT_TYPES or newest(name) != name:
+    written = given["type"].removeprefix(PREFIX)
+    if topic in _OUTSIDE and written not in _OF_OUTSIDERS:
+        return None
+    name = newest(written)
+    if name not in EVENT_TYPES or name not in handled:
+        return _unhandled(given, name, handled)
+    if name != written:
         return None
     requested = name == JobRequested.type_name()
     parsed = parse_plain(value, doubled=requested)
     time = time_of(given["time"]) if "time" in given else appended
     sequence = given.get("sequence", "") if TOPIC_OF[name] is not REQUESTS else ""
     if parsed is None or not isinstance(parsed.value, dict) or time is None or (sequence and not sequence.isdigit()):
-        return None
-    if topic in _OUTSIDE and name not in _OF_OUTSIDERS:
         return None
     data: EventData
     if requested:
@@ -200,7 +203,8 @@ def _with_care(
         written = _written(found, topic)
         name = newest(written) if written else ""
         if written is None or name not in EVENT_TYPES or name not in handled:
-            return _unhandled(found, name, handled)
+            _strict(found)
+            return _unhandled(found.given, name, handled)
         faults = _lenient(found, name, value or b"") if name in _OF_OUTSIDERS else _strict(found)
         data = _data(name, written, found, value or b"", faults)
     except (NoEvent, NoJson, Malformed) as error:
@@ -236,12 +240,11 @@ def _written(found: Attributes, topic: str | None) -> str | None:
     return name or None
 
 
-def _unhandled(found: Attributes, name: str, handled: Collection[str]) -> Unhandled:
-    _strict(found)
-    written = found.given["type"]
+def _unhandled(given: Mapping[str, str], name: str, handled: Collection[str]) -> Unhandled:
+    written = given["type"]
     if written.startswith(PREFIX) and _is_newer(name, handled):
         raise UnknownVersion(f"type {written} is newer than this service; upgrade the service, it waits here")
-    return Unhandled(found.given["id"], found.given["source"], written)
+    return Unhandled(given["id"], given["source"], written)
 
 
 def _is_newer(name: str, handled: Collection[str]) -> bool:

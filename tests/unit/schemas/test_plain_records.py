@@ -1,5 +1,6 @@
 """A record in which nothing is odd is read quickly, and says the same as where it is read with care."""
 
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 import pytest
@@ -31,11 +32,12 @@ VALUES = st.sampled_from(
 )  # fmt: skip
 
 
-def read_with_care(value: bytes | None, headers: list[tuple[str, bytes | None]], topic: str | None) -> object:
+def said(read: Callable[..., object], *record: object) -> object:
+    """What a way of reading gives, or raises, as it says it."""
     try:
-        return envelope._with_care(value, headers, EVENT_TYPES.keys(), AT, topic)
+        return read(*record)
     except (envelope.Unreadable, envelope.UnknownVersion) as error:
-        return error
+        return repr(error)
 
 
 @given(
@@ -44,19 +46,39 @@ def read_with_care(value: bytes | None, headers: list[tuple[str, bytes | None]],
     st.lists(st.tuples(NAMES, ODD), max_size=3),
     st.sets(st.integers(0, 11), max_size=2),
     TOPICS,
+    st.sampled_from([EVENT_TYPES.keys(), {"StepRequested"}, {"JobRequested", "JobCompleted"}, set[str]()]),
 )
-@example(name="JobRequested", odd_value=None, odd=[("CE_ID", b"7")], missing=set(), topic=REQUESTS.name)
+@example(
+    name="JobRequested",
+    odd_value=None,
+    odd=[("CE_ID", b"7")],
+    missing=set(),
+    topic=REQUESTS.name,
+    handled=EVENT_TYPES.keys(),
+)
+@example(name="JobCompleted", odd_value=None, odd=[], missing=set(), topic=REQUESTS.name, handled=set())
+@example(
+    name="JobCompleted", odd_value=None, odd=[("ce_type", b"neuroweaver.JobCompleted.v9")], missing=set(), topic=None,
+    handled={"JobCompleted"},
+)  # fmt: skip
 def test_what_is_read_quickly_is_what_is_read_with_care(
-    name: str, odd_value: bytes | None, odd: list[tuple[str, bytes | None]], missing: set[int], topic: str | None
+    name: str,
+    odd_value: bytes | None,
+    odd: list[tuple[str, bytes | None]],
+    missing: set[int],
+    topic: str | None,
+    handled: Collection[str],
 ) -> None:
     value, headers = encode(EXAMPLES[name])
     given = [header for number, header in enumerate(headers) if number not in missing] + odd
-    quick = envelope._plain(odd_value or value, given, EVENT_TYPES.keys(), AT, topic)
-    if quick is not None:
-        assert quick == read_with_care(odd_value or value, given, topic)
+    record = (odd_value or value, given, handled, AT, topic)
+    if (quick := said(envelope._plain, *record)) is not None:
+        assert quick == said(envelope._with_care, *record)
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 def test_what_we_write_is_read_quickly(name: str) -> None:
     value, headers = encode(EXAMPLES[name])
     assert envelope._plain(value, headers, EVENT_TYPES.keys(), AT, None) == EXAMPLES[name]
+    unhandled = envelope.Unhandled(EXAMPLES[name].id, EXAMPLES[name].source, f"neuroweaver.{name}")
+    assert envelope._plain(value, headers, (), AT, None) == unhandled
