@@ -6,7 +6,7 @@ A cursor is opaque to its holder and belongs to one query: the tie-breaker of th
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from schemas.base import in_calendar, storable
 from schemas.reasons import Reason, shown
 from services.chassis.problem import Problem
+from services.chassis.reads import Reads
 
 
 class Page(NamedTuple):
@@ -23,13 +24,40 @@ class Page(NamedTuple):
     next: str | None
 
 
-def page_of(rows: Sequence[Iterable[Any]], limit: int, query: Mapping[str, str | None]) -> Page:
-    """The page in rows of an item, its time and its key, of which one more than `limit` says that a page is behind."""
-    items = [item for item, _, _ in rows[:limit]]
-    if len(rows) <= limit:
-        return Page(items, None)
-    _, at, key = rows[limit - 1]
-    return Page(items, make_cursor(query, [at.isoformat(), key]))
+class Listing(NamedTuple):
+    """A list of rows that have a time, the newest first. All are SQL."""
+
+    item: str
+    """A row as JSON."""
+    rows: str
+    """The tables."""
+    time: str
+    key: str
+    filters: Mapping[str, str]
+    """Conditions by name, with {} for the value."""
+
+    async def page(self, reads: Reads, query: Mapping[str, str | None], limit: int, cursor: str | None) -> Page:
+        """At most `limit` items behind `cursor`; a filter of `query` that is None does not filter. Raises a 422 Problem for a cursor of
+        another list."""
+        given: list[Any] = [limit + 1]
+        conditions = [f"{self.time} IS NOT NULL"]
+        for name, value in query.items():
+            if value is not None:
+                given.append(value)
+                conditions.append(self.filters[name].format(f"${len(given)}"))
+        if cursor is not None:
+            given += read_cursor(cursor, query, (moment, str))
+            conditions.append(f"({self.time}, {self.key}) < (${len(given) - 1}, ${len(given)})")
+        rows = await reads.rows(
+            f"""SELECT ({self.item}) AS item, {self.time}, {self.key} FROM {self.rows}
+                WHERE {" AND ".join(conditions)} ORDER BY {self.time} DESC, {self.key} DESC LIMIT $1""",
+            *given,
+        )
+        items = [row[0] for row in rows[:limit]]
+        if len(rows) <= limit:
+            return Page(items, None)
+        _, at, key = rows[limit - 1]
+        return Page(items, make_cursor(query, [at.isoformat(), key]))
 
 
 def make_cursor(query: Mapping[str, str | None], last: Sequence[str]) -> str:

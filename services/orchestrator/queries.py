@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import Field
 
 from schemas.base import Frozen
 from schemas.progress import StepProgressed
-from services.chassis.paging import Page, moment, page_of, read_cursor
+from services.chassis.paging import Listing, Page
 from services.chassis.reads import Reads, item_of, written
 from services.chassis.web.parameters import Cursor, Text
 from services.orchestrator.domain.state import JobState, Status
@@ -27,8 +27,9 @@ _FIND_NOW = f"SELECT clock_timestamp() AS now, {_STORED} FROM (SELECT) AS always
 _FIND_PROGRESS = f"""SELECT {_STORED}, ARRAY(SELECT at FROM progress WHERE job_id = $1 ORDER BY key) AS at,
        ARRAY(SELECT CAST(data AS text) FROM progress WHERE job_id = $1 ORDER BY key) AS data
        FROM job WHERE {_IS_JOB}"""
-_PAGE = f"""SELECT ({item_of(SUMMARY)}) AS item, requested_at, key
-       FROM job WHERE {{conditions}} ORDER BY requested_at DESC, key DESC LIMIT $1"""
+_LISTING = Listing(
+    item_of(SUMMARY), "job", "requested_at", "key", {name: f"{name} = {{}}" for name in ("status", "requester", "model")}
+)
 
 
 class Stored(NamedTuple):
@@ -132,14 +133,4 @@ class JobQueries:
 
     async def page(self, asked: JobsAsked) -> Page:
         """At most as many jobs as asked for behind the cursor. Raises a 422 Problem for a cursor of another list."""
-        given: list[Any] = [asked.limit + 1]
-        conditions = ["requested_at IS NOT NULL"]
-        for name, value in asked.filters.items():
-            if value is not None:
-                given.append(value)
-                conditions.append(f"{name} = ${len(given)}")
-        if asked.cursor is not None:
-            given += read_cursor(asked.cursor, asked.filters, (moment, str))
-            conditions.append(f"(requested_at, key) < (${len(given) - 1}, ${len(given)})")
-        rows = await self.reads.rows(_PAGE.format(conditions=" AND ".join(conditions)), *given)
-        return page_of(rows, asked.limit, asked.filters)
+        return await _LISTING.page(self.reads, asked.filters, asked.limit, asked.cursor)

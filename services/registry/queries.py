@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import Field
 
 from schemas.base import Frozen, Name
-from services.chassis.paging import Page, moment, page_of, read_cursor
+from services.chassis.paging import Listing, Page
 from services.chassis.reads import Reads, item_of, written
 from services.chassis.web.parameters import Cursor, LongText, Text
 from services.registry.domain.models import ModelState
@@ -21,10 +21,8 @@ SUMMARY = {
     "dataset_sha256": "r.dataset_sha256", "metrics": "r.metrics",
 }  # fmt: skip
 """The fields of a VersionSummary and what they are in a row."""
-_FROM = "FROM registration r JOIN model m ON m.key = r.model"
-_PAGE = f"""SELECT ({item_of(SUMMARY)}) AS item, r.registered_at, r.key
-       {_FROM} WHERE {{conditions}} ORDER BY r.registered_at DESC, r.key DESC LIMIT $1"""
-_FOUND = f"SELECT CAST(r.state->'registered' AS text) AS registered, r.registered_at, {_ALIASES} AS aliases {_FROM}"
+_ROWS = "registration r JOIN model m ON m.key = r.model"
+_FOUND = f"SELECT CAST(r.state->'registered' AS text) AS registered, r.registered_at, {_ALIASES} AS aliases FROM {_ROWS}"
 _HIGHEST = f"""{_FOUND} WHERE r.model = $1 AND r.registered_at IS NOT NULL
        ORDER BY CAST(string_to_array(r.version, '.') AS numeric[]) DESC LIMIT 1"""
 _NAMED = f"""{_FOUND} WHERE r.model = $1 AND r.version = coalesce(
@@ -38,6 +36,7 @@ _FILTERS = {
     "base_model": "r.base_model = {}",
     "dataset_sha256": "r.dataset_sha256 = {}",
 }
+_LISTING = Listing(item_of(SUMMARY), _ROWS, "r.registered_at", "r.key", _FILTERS)
 
 
 class StoredVersion(NamedTuple):
@@ -100,14 +99,4 @@ class ModelQueries:
 
     async def page(self, asked: VersionsAsked) -> Page:
         """At most as many versions as asked for behind the cursor. Raises a 422 Problem for a cursor of another list."""
-        given: list[Any] = [asked.limit + 1]
-        conditions = ["r.registered_at IS NOT NULL"]
-        for name, value in asked.filters.items():
-            if value is not None:
-                given.append(value)
-                conditions.append(_FILTERS[name].format(f"${len(given)}"))
-        if asked.cursor is not None:
-            given += read_cursor(asked.cursor, asked.filters, (moment, str))
-            conditions.append(f"(r.registered_at, r.key) < (${len(given) - 1}, ${len(given)})")
-        rows = await self.reads.rows(_PAGE.format(conditions=" AND ".join(conditions)), *given)
-        return page_of(rows, asked.limit, asked.filters)
+        return await _LISTING.page(self.reads, asked.filters, asked.limit, asked.cursor)
