@@ -8,8 +8,9 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import cycle, islice
 from typing import Any
 from uuid import uuid4
 
@@ -142,11 +143,6 @@ async def listeners(port: int, job_ids: Sequence[str]) -> AsyncIterator[Listener
         await child.wait()
 
 
-def _taken(ids: Sequence[str], clients: int) -> Iterator[str]:
-    for number in range(clients):
-        yield ids[number % len(ids)]
-
-
 async def measure(
     servers: Servers, *, clients: int = 1000, jobs: int = 50, rate: float = 40, seconds: float = 15
 ) -> dict[str, Any]:
@@ -166,7 +162,7 @@ async def measure(
             await reading.during(_SETTLE_SECONDS)
             none = await reading.during(seconds)
             before = _megabytes(process)
-            async with listeners(port, list(_taken(watched, clients))) as many:
+            async with listeners(port, list(islice(cycle(watched), clients))) as many:
                 connecting = await many.settled(clients)
                 first = await many.heard()
                 used = process.cpu_times()

@@ -43,15 +43,12 @@ _LIMIT_SECONDS = 30.0
 _OLD_SECONDS = 30.0
 """An event that waits for so long in the outbox of another process's relay makes a standby say so."""
 
-_WHERE = "position > :after AND NOT (aggregateid = ANY(CAST(:blocked AS text[])))"
-_READ = text(
-    f"""SELECT position, aggregatetype, aggregateid, payload, {", ".join(HEADER_COLUMNS)} FROM outbox
-        WHERE {_WHERE} ORDER BY position LIMIT {_ROWS}"""
-)
+_LEFT = f"""SELECT position, aggregatetype, aggregateid, payload, {", ".join(HEADER_COLUMNS)} FROM outbox
+        WHERE position > :after AND NOT (aggregateid = ANY(CAST(:blocked AS text[])))"""
+_READ = text(f"{_LEFT} ORDER BY position LIMIT {_ROWS}")
 _REMOVE_AND_READ = text(
     f"""WITH removed AS (DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[])))
-        SELECT position, aggregatetype, aggregateid, payload, {", ".join(HEADER_COLUMNS)} FROM outbox
-        WHERE {_WHERE} AND NOT (position = ANY(CAST(:positions AS bigint[]))) ORDER BY position LIMIT {_ROWS}"""
+        {_LEFT} AND NOT (position = ANY(CAST(:positions AS bigint[]))) ORDER BY position LIMIT {_ROWS}"""
 )
 _SNAPSHOT = text(
     """SELECT CAST(CAST(pg_snapshot_xmin(s) AS text) AS bigint) AS xmin, CAST(CAST(pg_snapshot_xmax(s) AS text) AS bigint) AS xmax

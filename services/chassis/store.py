@@ -1,4 +1,4 @@
-"""Why: all SQL of the one-transaction batch in one place; a handful of statements whatever the number of records.
+"""Why: the SQL of positions, inbox and outbox that every transaction shares, and the engine for it; `loading` and `writing` put it together.
 
 Rule 4: positions are locked first, then every touched aggregate in the order of refs; absent ones are inserted first.
 """

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from schemas.progress import StepProgressed
 from services.chassis.reads import Reads
-from services.orchestrator.domain.state import JobState
-from services.orchestrator.queries import JobRow, ProgressRow
+from services.orchestrator.queries import JobRow, ProgressRow, Stored, progress_rows
 
 LOOK_ROWS = 50
 """So many jobs are held at once at most."""
@@ -51,12 +49,12 @@ class Look:
         """The job; `before` is what an earlier look made of it."""
         if self.state is None and before is not None:
             return before
-        return JobRow(self.job_id, JobState.stored(self.state or ""), self.sequence, self.updated_at)
+        return Stored(self.job_id, self.state or "", self.sequence, self.updated_at).row
 
     @property
     def progress(self) -> list[ProgressRow]:
         """The latest sign of life of each of the job's attempts."""
-        return [ProgressRow(at, StepProgressed.model_validate_json(data)) for at, data in self.told]
+        return progress_rows(self.told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Why: all reads for HTTP in one place: one statement an answer; they see committed rows and lock nothing."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -56,8 +57,7 @@ class StoredProgress(NamedTuple):
     @property
     def rows(self) -> "list[ProgressRow]":
         """The latest sign of life of each of the job's attempts."""
-        told = zip(self.at, self.data, strict=True)
-        return [ProgressRow(at, StepProgressed.model_validate_json(data)) for at, data in told]
+        return progress_rows(zip(self.at, self.data, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,11 @@ class ProgressRow:
 
     at: datetime
     data: StepProgressed
+
+
+def progress_rows(told: Iterable[tuple[datetime, str]]) -> list[ProgressRow]:
+    """Times and data of rows, read."""
+    return [ProgressRow(at, StepProgressed.model_validate_json(data)) for at, data in told]
 
 
 class JobsAsked(Frozen):

@@ -11,14 +11,19 @@ from services.registry.domain.models import AliasMove
 from services.registry.queries import ModelRow, StoredVersion
 
 
-class VersionView(Frozen):
-    """One version of a model; nothing but its aliases ever changes."""
+class _Named(Frozen):
+    """What every view of a version begins with."""
 
     id: str = Field(description="`name@version`, as GET /models/{model_id} takes it.")
     name: str
     version: str = Field(description="Semantic version.")
     aliases: tuple[str, ...] = Field(description="Aliases that name this version now.")
     registered_at: datetime
+
+
+class VersionView(_Named):
+    """One version of a model; nothing but its aliases ever changes."""
+
     artifact: ArtifactRef
     metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of this version; null: not measurable.")
     lineage: Lineage
@@ -44,14 +49,9 @@ def stored_version(stored: StoredVersion) -> VersionView:
     return VersionView.of(made, stored.registered_at, stored.aliases)
 
 
-class VersionSummary(Frozen):
+class VersionSummary(_Named):
     """One version in a list; GET /models/{model_id} has its artifact and its lineage."""
 
-    id: str = Field(description="`name@version`, as GET /models/{model_id} takes it.")
-    name: str
-    version: str = Field(description="Semantic version.")
-    aliases: tuple[str, ...] = Field(description="Aliases that name this version now.")
-    registered_at: datetime
     job_id: str = Field(description="The job that made it.")
     requester: str = Field(description="Who asked for the job.")
     base_model: str = Field(description="Reference of the base model.")
