@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 import uvicorn
 from aiokafka import AIOKafkaProducer
 from sqlalchemy.engine import make_url
@@ -76,7 +76,7 @@ class Orchestrator:
         )  # fmt: skip
         self.poison: tuple[str, ...] = ()
         """Names of jobs whose handling fails."""
-        self.http = httpx.AsyncClient()
+        self.http = httpx2.AsyncClient()
         self.runtime: Runtime | None = None
         self._producer: AIOKafkaProducer | None = None
         self._numbers: dict[str, int] = {}
@@ -104,7 +104,7 @@ class Orchestrator:
             await until(lambda: server.started)
             port = server.servers[0].sockets[0].getsockname()[1]
             base = f"http://127.0.0.1:{port}/api/v1"
-            async with httpx.AsyncClient(base_url=base, timeout=20) as self.http:
+            async with httpx2.AsyncClient(base_url=base, timeout=20) as self.http:
                 if ready:
                     await until(lambda: service.health.ready, what=lambda: service.health.missing)
                 yield self

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 import uvicorn
 from aiokafka import AIOKafkaConsumer
 from sqlalchemy.engine import make_url
@@ -62,7 +62,7 @@ class Registry:
         )
         self.store = ArtifactStore(self.settings.artifacts_uri)
         self.home = home
-        self.http = httpx.AsyncClient()
+        self.http = httpx2.AsyncClient()
         self.said: list[Event] = []
         """What it told the world since it runs, in order per partition."""
         self.mark = ""
@@ -101,7 +101,7 @@ class Registry:
         try:
             await until(lambda: server.started)
             port = server.servers[0].sockets[0].getsockname()[1]
-            self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=10)
+            self.http = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=10)
             await until(lambda: service.health.ready, what=lambda: service.health.missing)
             yield self
         finally:

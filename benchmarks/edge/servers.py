@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
-import httpx
+import httpx2
 from sqlalchemy.engine import make_url
 
 _PATIENCE_SECONDS = 120.0
@@ -70,7 +70,7 @@ async def _process(
 
 
 async def _until_answers(child: asyncio.subprocess.Process, address: str, log: Path) -> None:
-    async with asyncio.timeout(_PATIENCE_SECONDS), httpx.AsyncClient() as client:
+    async with asyncio.timeout(_PATIENCE_SECONDS), httpx2.AsyncClient() as client:
         while True:
             if child.returncode is not None:
                 said = await asyncio.to_thread(log.read_text)
@@ -78,7 +78,7 @@ async def _until_answers(child: asyncio.subprocess.Process, address: str, log: P
             try:
                 if (await client.get(address)).status_code == 200:
                     return
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 pass
             await asyncio.sleep(0.2)
 

@@ -14,7 +14,7 @@ from itertools import cycle, islice
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 import numpy as np
 import psutil
 from aiokafka import AIOKafkaProducer
@@ -199,7 +199,7 @@ async def measure(
 
 
 async def _until_known(port: int, job_ids: Sequence[str]) -> None:
-    async with asyncio.timeout(_PATIENCE_SECONDS), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+    async with asyncio.timeout(_PATIENCE_SECONDS), httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         for job_id in job_ids:
             while (await client.get(f"{_API}/{job_id}")).status_code != 200:
                 await asyncio.sleep(0.1)

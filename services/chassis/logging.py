@@ -14,7 +14,7 @@ _SAID_ONCE = "OffsetCommit failed"
 _REPEATS_SECONDS = 10.0
 _REMEMBERED = 1000
 _REPEATING = ("aiokafka", "asyncio", "uvicorn")
-_QUIET = ("aiokafka", "faststream", "alembic", "uvicorn.access", "asyncio", "httpx")
+_QUIET = ("aiokafka", "faststream", "alembic", "uvicorn.access", "asyncio", "httpx2")
 
 
 def configure(level: str = "INFO", stream: TextIO | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import httpx
+import httpx2
 
 from schemas.steps import SERVICES
 from services.chassis.devstack.ports import LOOPBACK, is_free
@@ -25,7 +25,7 @@ def http(settings: CliSettings, running: str | None) -> Finding:
     remedy = "stop what listens there, or set NEUROWEAVER_HTTP_PORT (0 takes a free port)"
     try:
         conditions = _conditions(f"http://{LOOPBACK}:{port}")
-    except (httpx.HTTPError, ValueError):
+    except (httpx2.HTTPError, ValueError):
         detail = f"port {port} is taken by another program"
         return Finding(check="HTTP", verdict="mend", detail=detail, remedy=remedy)
     said = _not_held(conditions)
@@ -38,7 +38,7 @@ def _asked(address: str) -> Finding:
     """Whether the services at an address are ready."""
     try:
         said = _not_held(_conditions(address))
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         remedy = f"see `neuroweaver status` and the logs, or correct NEUROWEAVER_HTTP; {_BASE}"
         detail = f"{address} does not answer as our services do: {described(error, 300)}"
         return Finding(check="HTTP", verdict="mend", detail=detail, remedy=remedy)
@@ -53,7 +53,7 @@ def _asked(address: str) -> Finding:
 def _conditions(address: str) -> list[tuple[str, dict[str, Any]]]:
     """Every condition of every service at an address. Raises HTTPError, and ValueError for an answer that is not of ours."""
     place = f"{address}/api/v1/health/detailed"
-    answer = httpx.get(place, timeout=_ANSWER_SECONDS).raise_for_status()
+    answer = httpx2.get(place, timeout=_ANSWER_SECONDS).raise_for_status()
     try:
         return [(service["name"], one) for service in answer.json()["services"] for one in service["conditions"]]
     except (ValueError, LookupError, TypeError) as error:
@@ -70,9 +70,9 @@ def dead_letters(address: str | None) -> Finding:
     for service in SERVICES if address else ():
         place = f"{str(address).rstrip('/')}/api/v1/dead-letters/{service}"
         try:
-            found = httpx.get(place, params={"limit": 1}, timeout=_ANSWER_SECONDS).raise_for_status().json()["counts"]
+            found = httpx2.get(place, params={"limit": 1}, timeout=_ANSWER_SECONDS).raise_for_status().json()["counts"]
             counts[service] = sum(number for state, number in found.items() if state != "discarded")
-        except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError):
+        except (httpx2.HTTPError, ValueError, LookupError, TypeError, AttributeError):
             continue  # that it does not answer, or another program does, is what `http` says
     waiting = ", ".join(f"{number} of {service}" for service, number in counts.items() if number)
     if waiting:

@@ -1,19 +1,20 @@
 """Why: how commands talk to the HTTP edge: a refusal ends in its own words and a fitting exit code, a stream is resumed."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
-import httpx
+import httpx2
 
 from services.cli.exits import Exit
 
-_TIMEOUT = httpx.Timeout(20.0)
+_TIMEOUT = httpx2.Timeout(20.0)
 _SILENCE_SECONDS = 45.0
 """Streams say something every 15 s."""
 _RESUME_SECONDS = 60.0
+_EVENT_BYTES = 16 * 1024 * 1024
 
 
 class Refused(Exception):
@@ -37,13 +38,14 @@ class StreamEvent:
     name: str
     data: Any
     id: str | None
+    """The last one that the stream has named."""
 
 
 class Edge:
-    """A client of the routes under `/api/v1`. Raises Refused, and httpx.TransportError where nothing answers."""
+    """A client of the routes under `/api/v1`. Raises Refused, and httpx2.TransportError where nothing answers."""
 
     def __init__(self, address: str) -> None:
-        self._http = httpx.Client(base_url=f"{address}/api/v1", timeout=_TIMEOUT)
+        self._http = httpx2.Client(base_url=f"{address}/api/v1", timeout=_TIMEOUT)
 
     def __enter__(self) -> Self:
         return self
@@ -62,19 +64,23 @@ class Edge:
 
     def stream(self, path: str) -> Iterator[StreamEvent]:
         """Server-sent events until the one called `end`; a broken stream is taken up where it was, for a while."""
-        last: str | None = None
+        last = ""
         patience = time.monotonic() + _RESUME_SECONDS
         while True:
             try:
-                for event in self._events(path, last):
-                    patience = time.monotonic() + _RESUME_SECONDS
-                    if event is None:
-                        continue
-                    last = event.id or last
-                    yield event
-                    if event.name == "end":
-                        return
-            except httpx.TransportError:
+                with self._opened(path, last) as events:
+                    try:
+                        for event in events:
+                            last = event.id
+                            if event.data:
+                                yield StreamEvent(event.event, event.json(), event.id or None)
+                            if event.event == "end":
+                                return
+                    finally:
+                        patience = time.monotonic() + _RESUME_SECONDS
+            except httpx2.SSEError:
+                raise
+            except httpx2.TransportError:
                 if time.monotonic() > patience:
                     raise
             except Refused as refusal:
@@ -82,35 +88,19 @@ class Edge:
                     raise
             time.sleep(1)
 
-    def _events(self, path: str, last: str | None) -> Iterator[StreamEvent | None]:
-        """None where the stream says no more than that it lives."""
+    @contextmanager
+    def _opened(self, path: str, last: str) -> Iterator[httpx2.EventSource]:
+        """A stream that the edge has granted, from behind the event with the id `last` on."""
         headers = {"Last-Event-ID": last} if last else {}
-        timeout = httpx.Timeout(_TIMEOUT.connect, read=_SILENCE_SECONDS)
-        with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
-            if answer.is_error:
-                answer.read()
-                _answer(answer)
-            fields: dict[str, str] = {}
-            for line in _lines(answer):
-                name, _, value = line.partition(": ")
-                if name:
-                    fields[name] = value
-                elif line:
-                    yield None
-                elif "data" in fields:
-                    yield StreamEvent(fields.get("event", "message"), json.loads(fields["data"]), fields.get("id"))
-                    fields = {}
+        timeout = httpx2.Timeout(_TIMEOUT.connect, read=_SILENCE_SECONDS)
+        with self._http.sse(path, headers=headers, timeout=timeout, max_event_size=_EVENT_BYTES) as events:
+            if events.response.is_error:
+                events.response.read()
+                _answer(events.response)
+            yield events
 
 
-def _lines(answer: httpx.Response) -> Iterator[str]:
-    """Those that a stream of events has; to httpx a line also ends where a text that somebody sent us has U+2028 or U+0085."""
-    held = ""
-    for text in answer.iter_text():
-        *lines, held = (held + text).split("\n")
-        yield from lines
-
-
-def _answer(answer: httpx.Response) -> Any:
+def _answer(answer: httpx2.Response) -> Any:
     if answer.is_success:
         return answer.json()
     try:

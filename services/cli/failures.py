@@ -3,7 +3,7 @@
 import socket
 
 import asyncpg
-import httpx
+import httpx2
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -68,7 +68,7 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
         return error.exit, str(error)
     if isinstance(error, _OWN):
         return Exit.FAILED, str(error)
-    if isinstance(error, httpx.TransportError):
+    if isinstance(error, httpx2.TransportError):
         return Exit.UNREACHABLE, f"{error.request.url} does not answer ({error}); see `neuroweaver status`"
     if isinstance(error, OSError) and not isinstance(error, _NO_ANSWER):
         return Exit.FAILED, str(error)

@@ -4,7 +4,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-import httpx
+import httpx2
 from pydantic import Field
 
 from schemas.base import Frozen
@@ -72,8 +72,8 @@ def read_status(settings: CliSettings) -> Status:
 
 def _ask(http: str) -> tuple[ServiceStatus, ...]:
     try:
-        detail = httpx.get(f"{http.rstrip('/')}/api/v1/health/detailed", timeout=_TIMEOUT).raise_for_status().json()
-    except httpx.HTTPError:
+        detail = httpx2.get(f"{http.rstrip('/')}/api/v1/health/detailed", timeout=_TIMEOUT).raise_for_status().json()
+    except httpx2.HTTPError:
         return ()
     return tuple(
         ServiceStatus(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 import psutil
 
 from schemas.envelope import Event
@@ -24,8 +24,8 @@ from services.chassis.devstack.stack import DevStack
 from tests.command import ended
 from tests.log import read_events
 
-_HTTP = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
-"""What `httpx.get` makes anew for each call costs more than the call; services that were killed leave no connection behind."""
+_HTTP = httpx2.Client(limits=httpx2.Limits(max_keepalive_connections=0))
+"""What `httpx2.get` makes anew for each call costs more than the call; services that were killed leave no connection behind."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Process:
         assert self.process.poll() is None, f"{self.name} ended: {self.log.read_text()[-3000:]}"
         try:
             return _HTTP.get(f"http://127.0.0.1:{self.port}/api/v1/health/ready", timeout=30).status_code == 200
-        except httpx.HTTPError:
+        except httpx2.HTTPError:
             return False
 
     def children(self) -> list[psutil.Process]:
@@ -117,7 +117,7 @@ class System:
 
     def start_job(self, **changes: Any) -> str:
         """POST a request; the accepted job's id."""
-        answer = httpx.post(self.url("orchestrator", "/training/start"), json=self.request(**changes), timeout=60)
+        answer = httpx2.post(self.url("orchestrator", "/training/start"), json=self.request(**changes), timeout=60)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["job_id"])
 

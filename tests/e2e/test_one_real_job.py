@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import psutil
 import pytest
 
@@ -37,7 +37,7 @@ async def publish(system: System, request: dict[str, Any]) -> None:
 
 
 def seen(system: System, job_id: str) -> bool:
-    return httpx.get(system.url("orchestrator", f"/training/{job_id}")).status_code == 200
+    return httpx2.get(system.url("orchestrator", f"/training/{job_id}")).status_code == 200
 
 
 def step_status(system: System, job_id: str, step: str) -> str:
@@ -143,7 +143,7 @@ def test_a_running_job_is_cancelled_over_http_and_nothing_of_it_runs_on(system: 
     trainer = system.services["trainer"]
     wait_for(lambda: step_status(system, job_id, "train") == "running", lambda: str(system.job(job_id)))
     wait_for(lambda: bool(trainer.children()), lambda: "no child runs")
-    answer = httpx.post(system.url("orchestrator", f"/training/{job_id}/cancel"), json={"reason": "changed my mind"})
+    answer = httpx2.post(system.url("orchestrator", f"/training/{job_id}/cancel"), json={"reason": "changed my mind"})
     assert answer.status_code == 202, answer.text
     job = system.wait_job(job_id, "cancelled")
     assert job["version"] is None
@@ -152,7 +152,7 @@ def test_a_running_job_is_cancelled_over_http_and_nothing_of_it_runs_on(system: 
 
 async def test_a_request_that_is_not_valid_is_rejected_with_the_same_words_on_kafka_and_over_http(system: System) -> None:
     request = system.request(pipeline="alchemy", priority=1000)
-    answer = httpx.post(system.url("orchestrator", "/training/start"), json=request)
+    answer = httpx2.post(system.url("orchestrator", "/training/start"), json=request)
     assert answer.status_code == 422
     await publish(system, request)
     wait_for(lambda: seen(system, request["job_id"]), lambda: "the job does not appear")

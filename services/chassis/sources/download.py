@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
 
-import httpx
+import httpx2
 
 from services.chassis.artifacts import safe_path
 from services.chassis.durable import mark_used, place_first
@@ -41,11 +41,11 @@ def download(url: str, cache: Path, allowed: Allowed, *, resolve: Resolve = reso
             (scratch / "file").rename(scratch / (name if safe_path(name) and len(os.fsencode(name)) < 200 else "file"))
             if not target.exists():
                 place_first(scratch, target)
-        except (httpx.InvalidURL, httpx.TooManyRedirects):
+        except (httpx2.InvalidURL, httpx2.TooManyRedirects):
             raise Refused(Refusal("the server answers with a redirect that leads nowhere", "give the final URL")) from None
         except TimeoutError:
             raise Refused(too_slow(allowed)) from None
-        except httpx.RequestError as error:
+        except httpx2.RequestError as error:
             raise SourceAway(f"the server of the reference does not answer ({type(error).__name__})") from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -54,10 +54,10 @@ def download(url: str, cache: Path, allowed: Allowed, *, resolve: Resolve = reso
     return file
 
 
-async def _fetch(url: httpx.URL, out: BinaryIO, allowed: Allowed, resolve: Resolve) -> str:
+async def _fetch(url: httpx2.URL, out: BinaryIO, allowed: Allowed, resolve: Resolve) -> str:
     """Write the body to `out`; its SHA-256. Raises TimeoutError when the time for a download is over, whatever it went on."""
     digest, size = hashlib.sha256(), 0
-    client = httpx.AsyncClient(
+    client = httpx2.AsyncClient(
         transport=Guarded(allowed, resolve, kept=0), follow_redirects=True, max_redirects=_REDIRECTS, headers=_HEADERS,
         timeout=_SILENCE_SECONDS,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Mapping
 from urllib.request import getproxies, proxy_bypass
 
-import httpx
+import httpx2
 
 from services.chassis.sources.allowed import (
     CREDENTIALS,
@@ -47,16 +47,16 @@ def resolved(host: str, port: int) -> list[str]:
         return []
 
 
-def port_of(url: httpx.URL) -> int:
+def port_of(url: httpx2.URL) -> int:
     """The port that is connected to."""
     return url.port or HTTP_PORTS.get(url.scheme, 0)
 
 
-def url_of(text: str, allowed: Allowed) -> httpx.URL:
+def url_of(text: str, allowed: Allowed) -> httpx2.URL:
     """The URL, if it is one of http or https and names nothing that does not belong there. Raises Refused."""
     try:
-        url = httpx.URL(text.strip())
-    except httpx.InvalidURL:
+        url = httpx2.URL(text.strip())
+    except httpx2.InvalidURL:
         raise Refused(Refusal("it is no URL", "write it as https://host/path")) from None
     if url.scheme not in HTTP_PORTS or not url.host:
         raise Refused(Refusal("it is no http or https URL", "write it as https://host/path"))
@@ -67,20 +67,20 @@ def url_of(text: str, allowed: Allowed) -> httpx.URL:
     return url
 
 
-def addresses_of(url: httpx.URL, allowed: Allowed, resolve: Resolve) -> list[str]:
-    """The addresses that may be connected to for `url`. Raises Refused, and httpx.ConnectError where no name server answers."""
+def addresses_of(url: httpx2.URL, allowed: Allowed, resolve: Resolve) -> list[str]:
+    """The addresses that may be connected to for `url`. Raises Refused, and httpx2.ConnectError where no name server answers."""
     try:
         addresses = resolve(url.host, port_of(url))
     except OSError as error:
-        raise httpx.ConnectError("the name server does not answer") from error
+        raise httpx2.ConnectError("the name server does not answer") from error
     if refusal := host_refusal(url.host, port_of(url), addresses, allowed):
         raise Refused(refusal)
     return addresses
 
 
-def pinned(request: httpx.Request, address: str) -> httpx.Request:
+def pinned(request: httpx2.Request, address: str) -> httpx2.Request:
     """The same request to this address; TLS still proves the name."""
-    return httpx.Request(
+    return httpx2.Request(
         request.method,
         request.url.copy_with(host=address),
         headers=request.headers,
@@ -89,7 +89,7 @@ def pinned(request: httpx.Request, address: str) -> httpx.Request:
     )
 
 
-def _proxy(url: httpx.URL, allowed: Allowed, proxies: Mapping[str, str]) -> str | None:
+def _proxy(url: httpx2.URL, allowed: Allowed, proxies: Mapping[str, str]) -> str | None:
     """The operator's proxy on the way to `url`, if any. Raises Refused where only the proxy would know where that leads."""
     proxy = proxies.get(url.scheme) or proxies.get("all")
     if proxy is None or proxy_bypass(url.host):
@@ -99,20 +99,20 @@ def _proxy(url: httpx.URL, allowed: Allowed, proxies: Mapping[str, str]) -> str 
     return proxy
 
 
-class Guarded(httpx.AsyncBaseTransport):
+class Guarded(httpx2.AsyncBaseTransport):
     """Of several addresses of a host the first that takes the connection is asked."""
 
     def __init__(self, allowed: Allowed, resolve: Resolve = resolved, *, kept: int = 20) -> None:
         """`kept`: idle connections; none where several names are asked, since a connection of one would serve another."""
         self._allowed, self._resolve = allowed, resolve
-        self._limits = httpx.Limits(max_keepalive_connections=kept)
-        self._opened: dict[str | None, httpx.AsyncHTTPTransport] = {}
+        self._limits = httpx2.Limits(max_keepalive_connections=kept)
+        self._opened: dict[str | None, httpx2.AsyncHTTPTransport] = {}
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = url_of(str(request.url), self._allowed)
         proxy = _proxy(url, self._allowed, getproxies())
         if proxy not in self._opened:
-            self._opened[proxy] = httpx.AsyncHTTPTransport(proxy=proxy, limits=self._limits)
+            self._opened[proxy] = httpx2.AsyncHTTPTransport(proxy=proxy, limits=self._limits)
         transport = self._opened[proxy]
         if proxy is not None:
             return await transport.handle_async_request(request)
@@ -120,7 +120,7 @@ class Guarded(httpx.AsyncBaseTransport):
         for address in others:
             try:
                 return await transport.handle_async_request(pinned(request, address))
-            except (httpx.ConnectError, httpx.ConnectTimeout):
+            except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 continue
         return await transport.handle_async_request(pinned(request, last))
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
-import httpx
+import httpx2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.recipes import JudgeSettings
@@ -37,10 +37,10 @@ _FORMS: tuple[Mapping[str, object], ...] = (
 """What is asked for besides the answer; endpoints differ in what they accept. The richest form that is accepted is kept."""
 
 
-_Result = httpx.Response | httpx.RequestError
+_Result = httpx2.Response | httpx2.RequestError
 
 
-class _TooLarge(httpx.RequestError):
+class _TooLarge(httpx2.RequestError):
     """An answer that no judge gives to a question of ours."""
 
 
@@ -84,9 +84,9 @@ class Endpoint:
     def __init__(self, settings: JudgeSettings, key: str | None, allowed: Allowed, backoff_seconds: float) -> None:
         self._settings, self._backoff = settings, backoff_seconds
         headers = {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {key}"} if key else {})}
-        timeout = httpx.Timeout(settings.timeout_seconds, connect=min(settings.timeout_seconds, _CONNECT_SECONDS))
+        timeout = httpx2.Timeout(settings.timeout_seconds, connect=min(settings.timeout_seconds, _CONNECT_SECONDS))
         self._url = endpoint_url(settings, allowed)
-        self._client = httpx.AsyncClient(headers=headers, timeout=timeout, transport=Guarded(allowed))
+        self._client = httpx2.AsyncClient(headers=headers, timeout=timeout, transport=Guarded(allowed))
         self._form: Mapping[str, object] | None = None
         self.last_failure = ""
         """What went wrong last, in words of ours: nothing of an answer, nor of the key."""
@@ -104,7 +104,7 @@ class Endpoint:
         """
         for form in _FORMS:
             response = await self._patiently(question, form)
-            if not isinstance(response, httpx.Response):
+            if not isinstance(response, httpx2.Response):
                 raise judge_fault("endpoint", self._settings.endpoint, f"the judge cannot be reached: {self.last_failure}",
                                   "start it, or correct the URL (it ends in /v1 with most servers)") from response  # fmt: skip
             if response.is_success:
@@ -126,7 +126,7 @@ class Endpoint:
         if self._form is None:
             raise RuntimeError("ask the first question by `first`")
         response = await self._patiently(question, self._form)
-        return self._read(response) if isinstance(response, httpx.Response) and response.is_success else None
+        return self._read(response) if isinstance(response, httpx2.Response) and response.is_success else None
 
     async def _patiently(self, question: Sequence[Message], form: Mapping[str, object]) -> _Result:
         """The last of at most three tries. Raises UserFault for what no repetition can cure."""
@@ -139,7 +139,7 @@ class Endpoint:
                 result = await self._post(body)
             except Refused as refused:
                 raise endpoint_fault(self._settings, refused.refusal) from None
-            except httpx.RequestError as error:
+            except httpx2.RequestError as error:
                 result = error
                 self.last_failure = _worded(error)
             tries += 1
@@ -148,8 +148,8 @@ class Endpoint:
                 return result
             await asyncio.sleep(wait)
 
-    async def _post(self, body: Mapping[str, object]) -> httpx.Response:
-        """The whole answer, within the time-out of one request. Raises httpx.RequestError, and Refused."""
+    async def _post(self, body: Mapping[str, object]) -> httpx2.Response:
+        """The whole answer, within the time-out of one request. Raises httpx2.RequestError, and Refused."""
         try:
             async with (
                 asyncio.timeout(self._settings.timeout_seconds),
@@ -163,15 +163,15 @@ class Endpoint:
                     if len(read) > _ANSWER_BYTES:
                         raise _TooLarge(f"it is longer than {_ANSWER_BYTES} bytes")
         except TimeoutError:
-            raise httpx.ReadTimeout(f"no whole answer within {self._settings.timeout_seconds:g} s") from None
-        return httpx.Response(response.status_code, headers=response.headers, content=bytes(read))
+            raise httpx2.ReadTimeout(f"no whole answer within {self._settings.timeout_seconds:g} s") from None
+        return httpx2.Response(response.status_code, headers=response.headers, content=bytes(read))
 
     def _wait(self, result: _Result, longest: float) -> float | None:
         """Seconds until the next try; None where there is no use in one. Raises UserFault."""
         backoff = longest * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, no secret)
         if isinstance(result, _TooLarge):
             return None
-        if not isinstance(result, httpx.Response):
+        if not isinstance(result, httpx2.Response):
             return backoff
         if result.is_success:
             return None
@@ -197,7 +197,7 @@ class Endpoint:
         remedy = "correct the base URL (it ends in /v1 with most servers) or feedback.judge.model"
         return judge_fault("endpoint", settings.endpoint, f"the judge refuses the request: {self.last_failure}", remedy)
 
-    def _read(self, response: httpx.Response) -> Answer | None:
+    def _read(self, response: httpx2.Response) -> Answer | None:
         try:
             completion = _Completion.model_validate_json(response.content)
         except ValidationError:
@@ -211,7 +211,7 @@ class Endpoint:
         return Answer(text=choice.message.content or "", positions=positions)
 
 
-def _worded(error: httpx.RequestError) -> str:
+def _worded(error: httpx2.RequestError) -> str:
     """Its type, and its text where that is ours: a library's text may repeat what was received."""
     own = isinstance(error, _TooLarge)
     return f"the answer is refused: {error}" if own else type(error).__name__

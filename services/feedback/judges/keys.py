@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-import httpx
+import httpx2
 
 from schemas.reasons import Reason, shown
 from schemas.recipes import JudgeSettings
@@ -41,7 +41,7 @@ def key_for(settings: JudgeSettings, allowed: Allowed, environment: Mapping[str,
     return key
 
 
-def endpoint_url(settings: JudgeSettings, allowed: Allowed) -> httpx.URL:
+def endpoint_url(settings: JudgeSettings, allowed: Allowed) -> httpx2.URL:
     """The URL that is asked. Raises UserFault."""
     try:
         return url_of(f"{str(settings.endpoint).strip().rstrip('/')}/chat/completions", allowed)

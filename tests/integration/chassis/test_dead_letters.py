@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import text
 from sqlalchemy.event import listen
@@ -326,7 +326,7 @@ async def test_operators_see_retry_and_discard_over_http(toy: Toy) -> None:
     async with one_failed_and_two_parked(toy) as (service, letter, _):
         path = f"/api/v1/dead-letters/{toy.name}"
         one = f"{path}/{letter.topic}/{letter.partition}/{letter.offset}"
-        client = httpx.AsyncClient(transport=httpx.ASGITransport(app=application([service])), base_url="http://toy")
+        client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=application([service])), base_url="http://toy")
         async with client:
             listed = (await client.get(path, params={"type": "JobRequested", "error": "POISON"})).json()
             assert listed["counts"]["parked"] == 2

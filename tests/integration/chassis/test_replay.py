@@ -8,7 +8,7 @@ from datetime import timedelta
 from threading import Thread
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
@@ -258,8 +258,8 @@ async def test_an_operator_verifies_and_rebuilds_over_http(toy: Toy) -> None:
     await by_hand(toy, "001")
     app = application([toy.service()])
     async with app.router.lifespan_context(app):
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test/api/v1/projections") as client:
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test/api/v1/projections") as client:
             await until(lambda: _ok(client, toy))
 
             async def ended(kind: str) -> dict[str, Any]:
@@ -286,7 +286,7 @@ async def test_an_operator_verifies_and_rebuilds_over_http(toy: Toy) -> None:
             assert (answer.status_code, answer.json()["title"]) == (409, "Not now")
 
 
-async def _ok(client: httpx.AsyncClient, toy: Toy) -> bool:
+async def _ok(client: httpx2.AsyncClient, toy: Toy) -> bool:
     return (await client.get(f"/{toy.name}")).status_code == 200
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx
+import httpx2
 
 from schemas.steps import SERVICES
 from schemas.topics import CATALOGUE
@@ -56,7 +56,7 @@ async def whole_run(
     await command("up", "--detach")
     try:
         http = json.loads(await command("status", "--json"))["http"]
-        async with httpx.AsyncClient(base_url=f"{http}/api/v1/", timeout=60) as client:
+        async with httpx2.AsyncClient(base_url=f"{http}/api/v1/", timeout=60) as client:
             started = await client.post("training/start", json=request)
             assert started.status_code == 202, started.text
             job = f"training/{request['job_id']}"

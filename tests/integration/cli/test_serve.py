@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 import psutil
 import pytest
 
@@ -53,9 +53,9 @@ def wait_ready(process: "subprocess.Popen[bytes]", url: str, seconds: float = 30
     while True:
         assert process.poll() is None, "the service ended while it started"
         try:
-            if httpx.get(url, timeout=30).status_code == 200:
+            if httpx2.get(url, timeout=30).status_code == 200:
                 return
-        except httpx.TransportError:
+        except httpx2.TransportError:
             pass
         assert time.monotonic() < deadline
         time.sleep(0.1)

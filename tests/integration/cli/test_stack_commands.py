@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
+import httpx2
 import psutil
 import pytest
 
@@ -54,7 +54,7 @@ def test_the_system_goes_up_is_examined_and_goes_down(neuroweaver: Command, monk
         assert [service["name"] for service in status["services"]] == list(SERVICES)
         assert status["http"] in up.stdout
         assert status["kafka_bootstrap"] in up.stdout
-        assert httpx.get(f"{status['http']}/docs").status_code == 200
+        assert httpx2.get(f"{status['http']}/docs").status_code == 200
         stack_process = psutil.Process(status["pid"])
         family = [stack_process, *stack_process.children(recursive=True)]
         assert set(status["servers"].values()) <= {process.pid for process in family}

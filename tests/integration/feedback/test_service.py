@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
+import httpx2
 from aiokafka import AIOKafkaProducer
 
 from schemas.envelope import Event, encode
@@ -66,7 +66,7 @@ async def test_a_requested_label_step_becomes_facts_of_its_job(
             await producer.send_and_wait(JOBS.name, value, job_id.encode(), headers=list(headers))
         await producer.stop()
         await until(ended, 60)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(http), base_url="http://test/api/v1") as client:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(http), base_url="http://test/api/v1") as client:
             shown = (await client.get(f"/feedback/{job_id}")).json()
             missing = await client.get("/feedback/no-such-job")
 

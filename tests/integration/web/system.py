@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
-import httpx
+import httpx2
 import uvicorn
 from sqlalchemy.engine import make_url
 
@@ -85,7 +85,7 @@ async def _system(kafka: str, database_url: str, home: Path) -> AsyncIterator[Sy
         await orchestrator.ask(orchestrator.request("ended", pipeline="magic"))
         await registry.ask(registry.step("job", "router", registry.adapter()))
         system = System(address, f"{orchestrator.prefix}ended", registry.name("router"))
-        async with httpx.AsyncClient(base_url=f"{address}/api/v1") as client:
+        async with httpx2.AsyncClient(base_url=f"{address}/api/v1") as client:
             for path in (f"/training/{system.job_id}/progress", f"/models/{system.model}"):
                 await until(lambda path=path: _is_there(client, path))
         yield system
@@ -95,7 +95,7 @@ async def _system(kafka: str, database_url: str, home: Path) -> AsyncIterator[Sy
         await orchestrator.disconnect()
 
 
-async def _is_there(client: httpx.AsyncClient, path: str) -> bool:
+async def _is_there(client: httpx2.AsyncClient, path: str) -> bool:
     return (await client.get(path)).status_code == 200
 
 

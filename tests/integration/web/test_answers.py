@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
-import httpx
+import httpx2
 import jsonschema
 import pytest
 from fastapi import FastAPI
@@ -66,9 +66,9 @@ async def door(database_url: str) -> Door:
 
 
 @pytest.fixture
-async def client(door: Door) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(door.app)
-    async with httpx.AsyncClient(transport=transport, base_url=f"http://127.0.0.1:8001{API}") as client:
+async def client(door: Door) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(door.app)
+    async with httpx2.AsyncClient(transport=transport, base_url=f"http://127.0.0.1:8001{API}") as client:
         yield client
 
 
@@ -95,7 +95,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("path", READS)
-async def test_an_answer_is_one_statement(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+async def test_an_answer_is_one_statement(client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     with statements(monkeypatch) as sent:
         for _ in range(2):
             answer = await client.get(path)
@@ -104,7 +104,7 @@ async def test_an_answer_is_one_statement(client: httpx.AsyncClient, monkeypatch
 
 
 @pytest.mark.parametrize("path", READS)
-async def test_an_answer_is_what_is_documented(door: Door, client: httpx.AsyncClient, path: str) -> None:
+async def test_an_answer_is_what_is_documented(door: Door, client: httpx2.AsyncClient, path: str) -> None:
     document = door.app.openapi()
     answered = (await client.get(path)).json()
     templates = [
@@ -120,7 +120,7 @@ def _is_of(path: str, template: str) -> bool:
     return len(parts) == len(wanted) and all(w.startswith("{") or w == p for p, w in zip(parts, wanted, strict=True))
 
 
-async def test_lists_have_summaries_that_say_what_the_details_say(client: httpx.AsyncClient) -> None:
+async def test_lists_have_summaries_that_say_what_the_details_say(client: httpx2.AsyncClient) -> None:
     jobs = (await client.get("/training")).json()["items"]
     assert [job["job_id"] for job in jobs] == ["job-000002", "job-000001", "job-000000"]
     for job in jobs:
@@ -137,7 +137,7 @@ async def test_lists_have_summaries_that_say_what_the_details_say(client: httpx.
 
 
 async def test_whatever_a_text_or_a_number_is_a_list_says_it_as_the_detail_does(
-    client: httpx.AsyncClient, door: Door
+    client: httpx2.AsyncClient, door: Door
 ) -> None:
     requester, metrics = json.dumps(ODD), json.dumps(NUMBERS)
     jobs, versions = await asyncpg.connect(door.urls["orchestrator"]), await asyncpg.connect(door.urls["registry"])
@@ -159,7 +159,7 @@ async def test_whatever_a_text_or_a_number_is_a_list_says_it_as_the_detail_does(
     assert detail["lineage"]["requester"] == ODD
 
 
-async def test_pages_follow_each_other_to_the_end(client: httpx.AsyncClient) -> None:
+async def test_pages_follow_each_other_to_the_end(client: httpx2.AsyncClient) -> None:
     for path, name in (("/training", "job_id"), ("/models", "id")):
         whole = (await client.get(path)).json()
         assert whole["next"] is None
@@ -175,7 +175,7 @@ async def test_pages_follow_each_other_to_the_end(client: httpx.AsyncClient) -> 
         assert (await client.get(path, params={"requester": "nobody"})).json() == {"items": [], "next": None}
 
 
-async def test_a_session_that_died_is_replaced_and_nobody_notices(client: httpx.AsyncClient, door: Door) -> None:
+async def test_a_session_that_died_is_replaced_and_nobody_notices(client: httpx2.AsyncClient, door: Door) -> None:
     assert (await client.get("/training")).status_code == 200
     connection = await asyncpg.connect(door.urls["orchestrator"])
     try:
@@ -185,14 +185,14 @@ async def test_a_session_that_died_is_replaced_and_nobody_notices(client: httpx.
         await connection.close()
 
 
-async def test_many_at_once_wait_for_a_session_and_are_all_answered(client: httpx.AsyncClient) -> None:
+async def test_many_at_once_wait_for_a_session_and_are_all_answered(client: httpx2.AsyncClient) -> None:
     answers = await asyncio.gather(*(client.get(f"/training?limit={number}") for number in range(1, 41)))
     assert {answer.status_code for answer in answers} == {200}
     assert [len(json.loads(answer.text)["items"]) for answer in answers[:4]] == [1, 2, 3, 3]
 
 
 async def test_a_name_alone_is_the_highest_version_and_a_version_wins_over_an_alias_of_its_name(
-    client: httpx.AsyncClient, door: Door
+    client: httpx2.AsyncClient, door: Door
 ) -> None:
     connection = await asyncpg.connect(door.urls["registry"])
     try:

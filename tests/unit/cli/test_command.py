@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import asyncpg
-import httpx
+import httpx2
 import pytest
 from aiokafka.errors import KafkaConnectionError
 from pydantic import ValidationError
@@ -21,7 +21,7 @@ from services.cli.failures import explain
 from services.cli.listening import PortTaken, address_of, listen
 from services.cli.settings import CliSettings
 
-_HEAVY = ("torch", "transformers", "fastapi", "sqlalchemy", "aiokafka", "pydantic", "httpx")
+_HEAVY = ("torch", "transformers", "fastapi", "sqlalchemy", "aiokafka", "pydantic", "httpx2")
 
 
 def neuroweaver(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -105,7 +105,7 @@ def test_known_failures_have_their_exit_code_and_unknown_ones_keep_their_traceba
     for away in (KafkaConnectionError("no"), ConnectionRefusedError("no"), TimeoutError(), socket.gaierror("no")):
         code, _ = explain(away) or (None, "")
         assert code == Exit.UNREACHABLE, away
-    silent = httpx.ConnectError("refused", request=httpx.Request("GET", "http://127.0.0.1:1/x"))
+    silent = httpx2.ConnectError("refused", request=httpx2.Request("GET", "http://127.0.0.1:1/x"))
     code, words = explain(silent) or (None, "")
     assert code == Exit.UNREACHABLE
     assert "http://127.0.0.1:1/x" in words

@@ -4,7 +4,7 @@ import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path, PurePosixPath
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,10 +137,10 @@ def test_what_is_no_plain_url_of_a_host_is_refused(url: str) -> None:
 
 
 def test_a_request_to_an_address_still_names_its_host() -> None:
-    sent = pinned(httpx.Request("GET", "https://x.example:8443/y"), "93.184.216.34")
+    sent = pinned(httpx2.Request("GET", "https://x.example:8443/y"), "93.184.216.34")
     assert (sent.url.host, sent.url.port, sent.headers["Host"]) == ("93.184.216.34", 8443, "x.example:8443")
     assert sent.extensions["sni_hostname"] == "x.example"
-    six = pinned(httpx.Request("GET", "http://x.example/"), "2606:2800:220:1:248:1893:25c8:1946")
+    six = pinned(httpx2.Request("GET", "http://x.example/"), "2606:2800:220:1:248:1893:25c8:1946")
     assert six.url.netloc == b"[2606:2800:220:1:248:1893:25c8:1946]"
 
 
@@ -148,10 +148,10 @@ def test_a_name_server_that_does_not_answer_is_no_fault_of_the_request() -> None
     def away(host: str, port: int) -> list[str]:
         raise socket.gaierror(socket.EAI_AGAIN, "try again")
 
-    with pytest.raises(httpx.ConnectError):
-        addresses_of(httpx.URL("https://x.example/"), ALLOWED, away)
+    with pytest.raises(httpx2.ConnectError):
+        addresses_of(httpx2.URL("https://x.example/"), ALLOWED, away)
     with pytest.raises(Refused):
-        addresses_of(httpx.URL("https://x.example/"), ALLOWED, lambda *_: [])
+        addresses_of(httpx2.URL("https://x.example/"), ALLOWED, lambda *_: [])
 
 
 def test_a_working_folder_that_is_the_whole_machine_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from fastapi import FastAPI
 
 from schemas.steps import SERVICES
@@ -38,14 +38,14 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     app: FastAPI | None = None,
     below: str = API,
-) -> httpx.Response:
+) -> httpx2.Response:
     """The answer to a request of a program on this machine."""
-    transport = httpx.ASGITransport(app or all_services())
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001") as client:
+    transport = httpx2.ASGITransport(app or all_services())
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001") as client:
         return await client.request(method, below + path, content=content, headers=headers)
 
 
-def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+def problem(answer: httpx2.Response, status: int) -> dict[str, Any]:
     """The problem document of a refusal."""
     assert answer.status_code == status, answer.text[:1000]
     assert answer.headers["content-type"] == "application/problem+json"
