@@ -9,7 +9,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
   command -v $$name >/dev/null && $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
-EXTRAS := trainer,audit,local-judge,s3,dev-stack,dev
+EXTRAS := trainer,feedback,audit,local-judge,s3,dev-stack,dev
 KEY := $(shell cat pyproject.toml constraints.txt | (sha256sum 2>/dev/null || shasum -a 256) | cut -c1-16)
 INSTALLED := $(VENV)/.installed-$(KEY)
 # Two processes share the files of tests: most tests wait for servers. Each has servers of its own.

@@ -136,7 +136,8 @@ def run_child(handlers: Mapping[str, Handler]) -> NoReturn:
     """The main of a service's child module: read the task, do it by the handler of its kind, say how it went, end."""
     redact_output()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line per request would push the reason out of the log's tail
+    for talkative in ("httpx2", "openai"):  # a line per request would push the reason out of the log's tail
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     descriptor = os.environ.pop(CHANNEL_VARIABLE, None)
     if descriptor is None:
         sys.exit(f"{CHANNEL_VARIABLE} is not set: this module is started by a worker, not by hand")

@@ -1,4 +1,4 @@
-"""Why: a request's settings become a judge, or a fault that names the setting; torch is imported only for a local judge."""
+"""Why: a request's settings become a judge, or a fault that names the setting; torch and the openai SDK are imported only where they are used."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ from services.chassis.executor.child import Task, UserFault
 from services.chassis.references import ReferenceFault, folder_digest, resolve_model
 from services.feedback.judges.journal import Journal
 from services.feedback.judges.judge import Judge
-from services.feedback.judges.openai import OpenAIJudge
 from services.feedback.judges.rules import RulesJudge
 
 
@@ -30,8 +29,7 @@ def choose_judge(feedback: FeedbackSettings, base_model: str, task: Task) -> Cho
         case "rules":
             return _chosen(_rules(feedback.rubric))
         case "openai":
-            journal = partial(Journal, task.checkpoints, task.own_checkpoints)
-            return _chosen(OpenAIJudge(feedback.judge, feedback.rubric, task.allowed, journal))
+            return _chosen(_endpoint(feedback.judge, feedback.rubric, task))
         case "local":
             return _local(feedback.judge, feedback.rubric, base_model, task)
 
@@ -44,6 +42,17 @@ def _rules(rubric: Rubric) -> Judge:
     if not rubric.rules:
         raise _fault("feedback.rubric.rules", "[]", "the `rules` judge has no rule to judge by", "add rules to the rubric")
     return RulesJudge(rubric.rules)
+
+
+def _endpoint(settings: JudgeSettings, rubric: Rubric, task: Task) -> Judge:
+    try:
+        from services.feedback.judges.openai import OpenAIJudge
+    except ImportError as error:
+        raise _fault(
+            "feedback.judge.kind", settings.kind, f"the feedback service cannot ask a judge at an endpoint: {error}",
+            'install what it needs with pip install "neuroweaver[feedback]", or choose the judge local or rules',
+        ) from error  # fmt: skip
+    return OpenAIJudge(settings, rubric, task.allowed, partial(Journal, task.checkpoints, task.own_checkpoints))
 
 
 def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, task: Task) -> Chosen:

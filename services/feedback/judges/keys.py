@@ -42,9 +42,9 @@ def key_for(settings: JudgeSettings, allowed: Allowed, environment: Mapping[str,
 
 
 def endpoint_url(settings: JudgeSettings, allowed: Allowed) -> httpx2.URL:
-    """The URL that is asked. Raises UserFault."""
+    """The base URL of what is asked. Raises UserFault."""
     try:
-        return url_of(f"{str(settings.endpoint).strip().rstrip('/')}/chat/completions", allowed)
+        return url_of(str(settings.endpoint), allowed)
     except Refused as refused:
         raise endpoint_fault(settings, refused.refusal) from None
 

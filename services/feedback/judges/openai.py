@@ -31,13 +31,12 @@ class OpenAIJudge:
     """Compares by letters, scores by grades; reads token probabilities where the endpoint gives them."""
 
     def __init__(
-        self, settings: JudgeSettings, rubric: Rubric, allowed: Allowed, open_journal: Callable[[], Journal],
-        *, backoff_seconds: float = 1.0,
-    ) -> None:  # fmt: skip
+        self, settings: JudgeSettings, rubric: Rubric, allowed: Allowed, open_journal: Callable[[], Journal]
+    ) -> None:
         """Raises UserFault where the endpoint or the variable of the key is none that a job may name, or the key is not set."""
         self.name = f"openai:{settings.model}"
         self._settings, self._rubric, self._open_journal = settings, rubric, open_journal
-        self._allowed, self._backoff = allowed, backoff_seconds
+        self._allowed = allowed
         self._key = key_for(settings, allowed, os.environ)
 
     def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
@@ -54,7 +53,7 @@ class OpenAIJudge:
         self, asked: Sequence[tuple[Message, ...]], choices: Sequence[str], reader: _Reader, tick: Tick
     ) -> list[float | None]:
         with closing(self._open_journal()) as journal:
-            async with Endpoint(self._settings, self._key, self._allowed, self._backoff) as endpoint:
+            async with Endpoint(self._settings, self._key, self._allowed) as endpoint:
                 run = _Run(str(self._settings.model), asked, endpoint, journal, choices, reader)
                 await run.all(tick)
         return run.values

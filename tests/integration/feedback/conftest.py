@@ -16,6 +16,12 @@ def chat() -> Iterator[Chat]:
         yield chat
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK waits half a second before it tries again, and then twice as long."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+
+
 @pytest.fixture
 def step(tmp_path: Path) -> Step:
     """A feedback step on a store of its own."""

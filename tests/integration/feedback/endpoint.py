@@ -42,6 +42,7 @@ class Chat:
     answer: Callable[[dict[str, Any]], Reply] = lambda body: says("A")
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
 
@@ -59,6 +60,7 @@ def chat_endpoint() -> Iterator[Chat]:
             with lock:
                 chat.asked.append({"path": self.path, **body})
                 chat.keys.append(self.headers.get("Authorization"))
+                chat.headers.append(dict(self.headers.items()))
                 chat.at_once += 1
                 chat.most_at_once = max(chat.most_at_once, chat.at_once)
                 reply = chat.answer(body)

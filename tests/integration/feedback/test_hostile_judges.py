@@ -25,12 +25,15 @@ ECHO = "what only we can reach has said this"
 UNLISTED = IN_TESTS.model_copy(update={"hosts": (), "public_hosts": True})
 
 
+def made(place: Path, allowed: Allowed = IN_TESTS, **settings: Any) -> OpenAIJudge:
+    given = JudgeSettings.model_validate({"kind": "openai", "model": "judge", "timeout_seconds": 5.0, **settings})
+    return OpenAIJudge(given, Rubric(), allowed, lambda: Journal(place, place / "own"))
+
+
 def fault(place: Path, allowed: Allowed = IN_TESTS, **settings: Any) -> Reason:
     """Why such a judge is refused."""
-    given = JudgeSettings.model_validate({"kind": "openai", "model": "judge", "timeout_seconds": 5.0, **settings})
-    with pytest.raises(UserFault) as raised:  # noqa: PT012 - some are refused when they are made, some when they are asked
-        judge = OpenAIJudge(given, Rubric(), allowed, lambda: Journal(place, place / "own"), backoff_seconds=0.01)
-        judge.score([Judged((), {}, "Thank you.")], quiet)
+    with pytest.raises(UserFault) as raised:
+        made(place, allowed, **settings).score([Judged((), {}, "Thank you.")], quiet)
     (reason,) = raised.value.reasons
     assert ECHO not in str(reason)
     return reason
@@ -131,3 +134,24 @@ def banner(text: str) -> Iterator[int]:
 def test_a_server_that_speaks_no_http_is_not_quoted(tmp_path: Path) -> None:
     with banner(f"SSH-2.0-{ECHO}\r\n") as port:
         assert "ProtocolError" in fault(tmp_path, endpoint=f"http://127.0.0.1:{port}/v1").message
+
+
+def test_nothing_that_the_sdk_finds_in_the_environment_is_sent(
+    chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("API_KEY", "ADMIN_KEY", "ORG_ID", "PROJECT_ID", "WEBHOOK_SECRET"):
+        monkeypatch.setenv(f"OPENAI_{name}", ECHO)
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"Authorization: Bearer {ECHO}\nX-Token: {ECHO}")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    chat.answer = lambda _: says("4", headers={"Set-Cookie": "who=you"})
+    judge = made(tmp_path, endpoint=chat.url)
+    assert judge.score([Judged((), {}, "Thank you."), Judged((), {}, "No.")], quiet) == [4.0, 4.0]
+    known = {"Host", "Content-Type", "Content-Length", "Accept", "Accept-Encoding", "User-Agent"}
+    assert [set(map(str.title, headers)) for headers in chat.headers] == [known, known]
+    assert ECHO not in str(chat.headers)
+
+
+def test_a_judge_does_not_decide_how_often_it_is_asked(chat: Chat, tmp_path: Path) -> None:
+    chat.answer = lambda _: Reply({}, 404, {"x-should-retry": "true"})
+    fault(tmp_path, endpoint=chat.url)
+    assert len(chat.asked) == 1

@@ -33,9 +33,7 @@ def judge(chat: Chat, tmp_path: Path) -> Callable[..., OpenAIJudge]:
     def make(**settings: Any) -> OpenAIJudge:
         given = {"kind": "openai", "model": "strong-judge", "endpoint": chat.url, "timeout_seconds": 5.0, **settings}
         own = tmp_path / "1" / f"lease-{next(runs)}"
-        return OpenAIJudge(
-            JudgeSettings.model_validate(given), Rubric(), IN_TESTS, lambda: Journal(tmp_path, own), backoff_seconds=0.01
-        )
+        return OpenAIJudge(JudgeSettings.model_validate(given), Rubric(), IN_TESTS, lambda: Journal(tmp_path, own))
 
     return make
 
