@@ -27,6 +27,9 @@ from services.chassis.database_options import (
 )
 from services.chassis.surroundings import described
 
+STATEMENT_SECONDS = 30.0
+"""A statement of a service that is not answered for so long has no one to answer it: the server hangs, or the way to it is cut.
+Well above what a batch waits for the locks of another."""
 SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 _HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:\d+)?")
 _ENCODE = "write @, :, /, ?, # and % of a password as %40, %3A, %2F, %3F, %23 and %25"

@@ -21,12 +21,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
-from services.chassis.database import Database, parse
+from services.chassis.database import STATEMENT_SECONDS, Database, parse
 from services.chassis.logging import get_logger
 from services.chassis.provision import create_database
 from services.chassis.revisions import missing, unknown, version_folders
 from services.chassis.settings import ServiceSettings
-from services.chassis.store import STATEMENT_SECONDS
 from services.chassis.suitable import DatabaseRefused
 from services.chassis.surroundings import described
 

@@ -10,8 +10,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from services.chassis.database import Connection, parse
-from services.chassis.store import STATEMENT_SECONDS
+from services.chassis.database import STATEMENT_SECONDS, Connection, parse
 from services.chassis.surroundings import is_surroundings
 from services.chassis.tables import OPERATIONAL, PROJECTION
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
@@ -36,7 +36,7 @@ from services.chassis.retention.run import Remover, Retention
 from services.chassis.settings import ServiceSettings
 from services.chassis.signals import Signals
 from services.chassis.suitable import DatabaseRefused
-from services.chassis.surroundings import Backoff, ReadsOnly, described, is_surroundings, until_stopped, wait_or_stop
+from services.chassis.surroundings import Backoff, ReadsOnly, Task, described, is_surroundings, until_stopped, wait_or_stop
 from services.chassis.ticker import Ticker
 
 _log = get_logger(__name__)
@@ -45,9 +45,6 @@ _BROKER_SILENT_SECONDS = 15.0
 _LETTERS_SECONDS = 10.0
 _WELL_SECONDS = 60.0
 """Longer than the longest wait before a loop that failed is started again."""
-
-Task = Callable[[asyncio.Event], Awaitable[None]]
-"""A long loop that returns soon after the event is set; restarted with backoff when it raises."""
 
 
 class Runtime:

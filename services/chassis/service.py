@@ -16,7 +16,8 @@ from services.chassis.replay.api import projection_router
 from services.chassis.replay.background import Replays
 from services.chassis.replay.projection import Projection
 from services.chassis.retention.run import Retention
-from services.chassis.runtime import Runtime, Task
+from services.chassis.runtime import Runtime
+from services.chassis.surroundings import Task
 
 
 @dataclass(frozen=True)

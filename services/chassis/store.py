@@ -13,7 +13,7 @@ from sqlalchemy.event import listen
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.envelope import CONTENT_TYPE
-from services.chassis.database import parse
+from services.chassis.database import STATEMENT_SECONDS, parse
 from services.chassis.records import Place
 from services.chassis.surroundings import ends_session
 from services.chassis.tables import HEADER_COLUMNS, OPERATIONAL, PROJECTION
@@ -23,9 +23,6 @@ INBOX_WINDOW = timedelta(days=30)
 """A record is a producer's duplicate when it was appended at most this long behind the record that counts."""
 _MARGIN = timedelta(days=1)
 """Clocks of brokers differ, so the append times of a partition may go back a little."""
-STATEMENT_SECONDS = 30.0
-"""A statement of a service that is not answered for so long has no one to answer it: the server hangs, or the way to it is cut.
-Well above what a batch waits for the locks of another."""
 MAINTENANCE_SECONDS = 600.0
 """The same for statements that copy or compare whole tables."""
 _ANEW = f"EXCLUDED.appended_at > known.appended_at + interval '{INBOX_WINDOW.days} days'"

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import asyncpg
@@ -18,6 +18,9 @@ _SESSION_STATES = ("25006", "26000", "42P05")
 """The session may only read (it began on a standby, or before a failover); its prepared statements are not where a pooler sends it."""
 _STALE_PLANS = ("cached plan must not change result type", "cached statement plan is invalid")
 """A table changed under the session's prepared statements; in PostgreSQL's words and in asyncpg's."""
+
+Task = Callable[[asyncio.Event], Awaitable[None]]
+"""A long loop that returns soon after the event is set; restarted with backoff when it raises."""
 
 
 class ReadsOnly(Exception):

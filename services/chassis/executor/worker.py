@@ -23,6 +23,7 @@ from schemas.progress import StepProgressed
 from services.chassis.commands import Command
 from services.chassis.executor.attempts import AttemptState, attempt_ref, decision
 from services.chassis.executor.folders import checkpoints_of
+from services.chassis.executor.host import Host
 from services.chassis.executor.kept import removers
 from services.chassis.executor.room import Room, folders_of
 from services.chassis.executor.runner import (
@@ -42,10 +43,9 @@ from services.chassis.executor.work import CHANNEL, Lease, claim, drop, holds, r
 from services.chassis.logging import get_logger
 from services.chassis.metrics import REGISTRY
 from services.chassis.publisher import outside_event
-from services.chassis.runtime import Runtime, Task
 from services.chassis.signals import Subscription
 from services.chassis.storage import unwritable
-from services.chassis.surroundings import Backoff, described, is_surroundings, wait_or_stop
+from services.chassis.surroundings import Backoff, Task, described, is_surroundings, wait_or_stop
 
 __all__ = (
     "Completed", "Failed", "Outcome", "Postponed", "StepRunner", "StopReason", "Stopped", "UnderLocks", "Work", "WorkContext", "Worker",
@@ -65,14 +65,14 @@ LEASES_LOST = Counter("neuroweaver_leases_lost", "Runs given up for a lost lease
 ERRORS = Counter("neuroweaver_worker_errors", "Unexpected errors of workers.", ["service"], registry=REGISTRY)
 
 
-def worker_tasks(runtime: Runtime, runner: StepRunner) -> list[Task]:
+def worker_tasks(host: Host, runner: StepRunner) -> list[Task]:
     """The loops of `settings.workers` workers, for `assemble(tasks=...)`; their files are kept as the retention policy says."""
-    runtime.keep(removers(runtime.engine, runtime.settings, runtime.service))
-    if not runtime.settings.workers:
+    host.keep(removers(host.engine, host.settings, host.service))
+    if not host.settings.workers:
         return []
-    runtime.health.requires = (*runtime.health.requires, CONDITION)
-    room = Room(runtime.settings, runtime.service, runtime.health)
-    return [room.run, *(Worker(runtime, runner, room).run for _ in range(runtime.settings.workers))]
+    host.health.requires = (*host.health.requires, CONDITION)
+    room = Room(host.settings, host.service, host.health)
+    return [room.run, *(Worker(host, runner, room).run for _ in range(host.settings.workers))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,9 @@ class Held:
 class Worker:
     """Does one attempt at a time."""
 
-    def __init__(self, runtime: Runtime, runner: StepRunner, room: Room) -> None:
-        self._runtime, self._runner, self._room = runtime, runner, room
-        self._seconds = runtime.settings.lease_seconds
+    def __init__(self, host: Host, runner: StepRunner, room: Room) -> None:
+        self._host, self._runner, self._room = host, runner, room
+        self._seconds = host.settings.lease_seconds
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._abandoned: set[asyncio.Task[None]] = set()
 
@@ -100,17 +100,17 @@ class Worker:
         """Work until `stop`; a running attempt is then asked to checkpoint and given back."""
         backoff = Backoff()
         taken_up = False
-        with self._runtime.signals.subscribe(CHANNEL) as signal:
+        with self._host.signals.subscribe(CHANNEL) as signal:
             while not stop.is_set():
                 try:
                     if not taken_up:
-                        await take_up(self._runtime.engine)
+                        await take_up(self._host.engine)
                         taken_up = True
                     found = await self._look(stop, signal)
                     backoff.reset()
                 except Exception as error:
                     self._note("worker interrupted", error)
-                    self._runtime.health.report(CONDITION, False, described(error))
+                    self._host.health.report(CONDITION, False, described(error))
                     await wait_or_stop(stop, backoff.next())
                 else:
                     if not found:
@@ -119,13 +119,13 @@ class Worker:
     async def _look(self, stop: asyncio.Event, signal: Subscription) -> bool:
         """Claim and do one attempt; False where nothing waits."""
         if refused := self._room.refused:
-            self._room.forget(set(refused) - await unleased(self._runtime.engine, refused))
+            self._room.forget(set(refused) - await unleased(self._host.engine, refused))
         without = await self._room.look()
         claimed_at = asyncio.get_running_loop().time()
         lease = await claim(
-            self._runtime.engine, secrets.token_hex(16), self._seconds, without=without, only_cancelled=self._room.short
+            self._host.engine, secrets.token_hex(16), self._seconds, without=without, only_cancelled=self._room.short
         )
-        self._runtime.health.report(CONDITION, True)
+        self._host.health.report(CONDITION, True)
         if lease is None:
             return False
         held = await self._begin(lease, claimed_at + self._seconds)
@@ -133,7 +133,7 @@ class Worker:
             request = held.work.request
             with (
                 bound_contextvars(job=request.job_id, step=request.step, attempt=request.attempt),
-                RUNNING.labels(self._runtime.service).track_inprogress(),
+                RUNNING.labels(self._host.service).track_inprogress(),
             ):
                 await self._do(held, stop, signal)
         return True
@@ -141,10 +141,10 @@ class Worker:
     async def _begin(self, lease: Lease, until: float) -> Held | None:
         """Announce the start under the token; None where the attempt needs no worker any more."""
         ref = attempt_ref(*_parts(lease.key))
-        async with self._runtime.transact([ref]) as command:
+        async with self._host.transact([ref]) as command:
             state = command.unit.states[ref]
             if not isinstance(state, AttemptState):
-                raise TypeError(f"the domain of {self._runtime.service} keeps no attempts; extend ExecutorDomain")
+                raise TypeError(f"the domain of {self._host.service} keeps no attempts; extend ExecutorDomain")
             if not await holds(command.connection, lease):
                 return None
             if state.requested is None or state.outcome:
@@ -158,7 +158,7 @@ class Worker:
 
     async def _do(self, held: Held, stop: asyncio.Event, signal: Subscription) -> None:
         """Run the work while its lease is kept, then conclude."""
-        context = WorkContext(self._runtime.settings, self._runtime.service, lambda data: self._publish(held, data))
+        context = WorkContext(self._host.settings, self._host.service, lambda data: self._publish(held, data))
         done = asyncio.Event()
         keeping = asyncio.create_task(self._keep(held, context, done, signal))
         try:
@@ -171,12 +171,12 @@ class Worker:
             done.set()
             await self._leave(keeping)
         if lost:
-            LEASES_LOST.labels(self._runtime.service).inc()
+            LEASES_LOST.labels(self._host.service).inc()
             _log.warning("lease lost; the run was given up")
         elif stopped:
             if isinstance(outcome, Postponed):
                 self._room.refuse(held.lease.key, outcome.unwritable)
-            await release(self._runtime.engine, held.lease)
+            await release(self._host.engine, held.lease)
             _log.info("given back", reason=context.reason or "stopped by itself")
             await wait_or_stop(stop, _POLL_SECONDS)
             return
@@ -189,7 +189,7 @@ class Worker:
             await _first(asyncio.wait({running}), stop.wait(), context.lost.wait())
             if not running.done() and not context.lost.is_set():
                 context.request_stop(StopReason.DRAIN)
-                grace = self._runtime.settings.drain_seconds
+                grace = self._host.settings.drain_seconds
                 await _first(asyncio.wait({running}, timeout=grace), context.lost.wait())
             if context.lost.is_set():
                 await asyncio.wait({running}, timeout=_PATIENCE_SECONDS)
@@ -202,7 +202,7 @@ class Worker:
         error = running.exception()
         if error is None:
             return running.result()
-        if found := unwritable(error, folders_of(self._runtime.settings)):
+        if found := unwritable(error, folders_of(self._host.settings)):
             return Postponed(found)
         self._note("a run failed", error)
         return _unexpected(error)
@@ -223,7 +223,7 @@ class Worker:
                     return
                 sent_at = loop.time()
                 try:
-                    cancel = await renew(self._runtime.engine, held.lease, self._seconds)
+                    cancel = await renew(self._host.engine, held.lease, self._seconds)
                 except Exception as error:
                     self._note("lease not renewed yet", error)
                     wait = backoff.next()
@@ -267,35 +267,35 @@ class Worker:
                 break
             except Exception as error:
                 self._note("outcome not recorded yet", error)
-                self._runtime.health.report(CONDITION, False, f"an outcome cannot be recorded: {described(error)}")
+                self._host.health.report(CONDITION, False, f"an outcome cannot be recorded: {described(error)}")
                 if not is_surroundings(error):
                     if isinstance(outcome, Failed):
                         raise
                     outcome = _unexpected(error)
                 if stop.is_set():
-                    give_up = give_up or loop.time() + self._runtime.settings.drain_seconds / 4
+                    give_up = give_up or loop.time() + self._host.settings.drain_seconds / 4
                     if loop.time() > give_up:
                         raise
                     await asyncio.sleep(backoff.next())
                 else:
                     await wait_or_stop(stop, backoff.next())
         if concluded is None:
-            LEASES_LOST.labels(self._runtime.service).inc()
+            LEASES_LOST.labels(self._host.service).inc()
             _log.warning("lease lost before the outcome could be recorded")
             return
-        self._runtime.health.report(CONDITION, True)
-        OUTCOMES.labels(self._runtime.service, held.work.request.kind, concluded).inc()
+        self._host.health.report(CONDITION, True)
+        OUTCOMES.labels(self._host.service, held.work.request.kind, concluded).inc()
         _log.info("concluded", outcome=concluded)
         if concluded == "completed":
             request = held.work.request
-            folder = checkpoints_of(self._runtime.settings.home, request.job_id, request.step)
+            folder = checkpoints_of(self._host.settings.home, request.job_id, request.step)
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _finish(self, held: Held, outcome: Outcome) -> str | None:
         """One transaction: the token, then what was decided, then the outcome. None where the lease is lost."""
         ref = held.work.ref
         extra = outcome.refs if isinstance(outcome, UnderLocks) else ()
-        async with self._runtime.transact([ref, *extra]) as command:
+        async with self._host.transact([ref, *extra]) as command:
             state = command.unit.states[ref]
             if not isinstance(state, AttemptState) or not await holds(command.connection, held.lease):
                 return None
@@ -305,7 +305,7 @@ class Worker:
             return _announce(command, held, outcome)
 
     def _publish(self, held: Held, data: StepProgressed) -> None:
-        self._runtime.publisher.publish_lossy(
+        self._host.publisher.publish_lossy(
             outside_event(
                 held.started.source,
                 data,
@@ -327,7 +327,7 @@ class Worker:
         if is_surroundings(error):
             _log.warning(what, error=described(error))
         else:
-            ERRORS.labels(self._runtime.service).inc()
+            ERRORS.labels(self._host.service).inc()
             _log.error(what, exc_info=error)
 
 
