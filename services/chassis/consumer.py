@@ -102,7 +102,12 @@ class Consumer:
                 await wait_or_stop(stop, backoff.next())
                 continue
             broker, self._subscriber = subscribe(
-                self.settings, self.service, client_id, self.topics, _Subscription(self, self._subscription)
+                self.settings,
+                self.service,
+                client_id,
+                self.topics,
+                self.domain.source,
+                _Subscription(self, self._subscription),
             )
             try:
                 await start(broker, self.settings.cluster)

@@ -66,6 +66,16 @@ def place_named(said: str) -> Place:
     return topic, numbers[0], numbers[1]
 
 
+def is_of(record: Record, source: str) -> bool:
+    """Whether the record's headers say that `source` wrote it."""
+    return ("ce_source", source.encode()) in record.headers
+
+
+def is_numbered(record: Record) -> bool:
+    """Whether the record's headers give it a number among the decisions of its source."""
+    return any(name == "ce_sequence" for name, _ in record.headers)
+
+
 def event_in(record: Record, handled: Collection[str]) -> Event | Unhandled:
     """The event in a record, read as everybody here reads it. Raises Unreadable and UnknownVersion (see `decode`)."""
     return decode(record.value, record.headers, handled, appended_at(record), record.topic)

@@ -37,7 +37,7 @@ class ServiceSettings(KafkaSettings, CacheSettings):
         default=None, description="Stable name of this process among its service's; gives static Kafka membership."
     )
     batch_records: int = Field(default=500, ge=1, le=10_000, description="Records in one transaction at most.")
-    batch_timeout_ms: int = Field(default=5, ge=1, description="Wait of an empty poll, milliseconds.")
+    batch_timeout_ms: int = Field(default=5, ge=1, description="Pause after a poll that brought nothing, milliseconds.")
     session_timeout_ms: int = Field(default=10_000, ge=1000, description="Kafka session time-out, milliseconds.")
     database_seconds: float = Field(
         default=30.0, gt=0, description="A statement that PostgreSQL does not answer for so long has failed."

@@ -6,13 +6,12 @@ every assigned partition. So records go through as they came, and positions and 
 
 import asyncio
 import logging
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
@@ -20,12 +19,11 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from schemas.topics import Topic
-from services.chassis.apart import fetch_apart
+from services.chassis.client import Client
 from services.chassis.cluster import NOTICED_MS, Mechanism, Security
 from services.chassis.fetch.batches import survive_any_batch
 from services.chassis.group import group_of
 from services.chassis.logging import get_logger
-from services.chassis.pacing import pace
 from services.chassis.records import Record
 from services.chassis.settings import ServiceSettings
 
@@ -56,9 +54,11 @@ def subscribe(
     service: str,
     client_id: str,
     topics: Sequence[Topic],
+    source: str,
     subscribed: Subscribed,
 ) -> tuple[KafkaBroker, BatchSubscriber]:
-    """A broker, not yet started, whose one subscriber hands each poll to `subscribed`, one at a time."""
+    """A broker, not yet started, whose one subscriber hands each poll to `subscribed`, one at a time. `source`: of the service's own
+    events."""
     survive_any_batch()
     broker = KafkaBroker(
         settings.cluster.address,
@@ -72,7 +72,7 @@ def subscribe(
         apply_types=False,
         logger=logging.getLogger("faststream"),
     )
-    _build_own(broker, subscribed.lost)
+    _build_own(broker, source, subscribed.lost)
     subscriber = broker.subscriber(
         *(topic.name for topic in topics),
         batch=True,
@@ -101,39 +101,16 @@ def subscribe(
     return broker, subscriber
 
 
-def _build_own(broker: KafkaBroker, lost: Callable[[], None]) -> None:
-    """Have the broker make its consumers of `_Client`. FastStream chooses aiokafka's own anew whenever it connects."""
+def _build_own(broker: KafkaBroker, source: str, lost: Callable[[], None]) -> None:
+    """Have the broker make its consumers of `Client`. FastStream chooses aiokafka's own anew whenever it connects."""
     told: Any = broker.config.broker_config
     connect = told.connect
 
     async def and_build_own(**options: Any) -> None:
         await connect(**options)
-        told.builder = partial(_Client, lost, **told.builder.keywords)
+        told.builder = partial(Client, source, lost, **told.builder.keywords)
 
     told.connect = and_build_own
-
-
-class _Client(AIOKafkaConsumer):  # type: ignore[misc]
-    """aiokafka's consumer, which says when a poll fails, looks for a broker that is away at a walk, and asks beside its fetches.
-
-    It takes the records of one partition after the other and moves its positions; where one raises, what it took before is nobody's.
-    """
-
-    def __init__(self, lost: Callable[[], None], *topics: str, **options: Any) -> None:
-        super().__init__(*topics, **options)
-        pace(self._client)
-        fetch_apart(self._client)
-        self._lost = lost
-
-    async def getmany(self, *partitions: TopicPartition, timeout_ms: float = 0, max_records: int | None = None) -> Any:
-        """As aiokafka's."""
-        try:
-            return await super().getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
-        except BaseException:
-            self._lost()
-            self._subscription._fetch_count = 0  # it would believe for ever that somebody polls, and never leave the group
-            self._subscription._last_fetch_ended = time.monotonic()
-            raise
 
 
 def _security(security: Security) -> BaseSecurity:

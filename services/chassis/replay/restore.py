@@ -18,7 +18,7 @@ from services.chassis.group import group_of, members_of
 from services.chassis.identity import rows as identity
 from services.chassis.identity.metadata import ask_once, ids_of
 from services.chassis.logging import get_logger
-from services.chassis.records import Partition
+from services.chassis.records import Partition, is_of
 from services.chassis.replay import runs, shadow
 from services.chassis.replay.aside import Aside
 from services.chassis.replay.checks import Refused
@@ -163,9 +163,8 @@ async def until_restored(engine: AsyncEngine) -> None:
 
 async def _has_spoken(projection: Projection) -> bool:
     """Whether the log holds an event of this service; looked for from the front, where it will lie if there is one."""
-    own = projection.domain.source.encode()
     async for chunk in log.read(projection.cluster, await log.bounds(projection.cluster, projection.topics)):
-        if any(name == "ce_source" and value == own for record in chunk for name, value in record.headers):
+        if any(is_of(record, projection.domain.source) for record in chunk):
             return True
     return False
 

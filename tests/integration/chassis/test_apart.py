@@ -5,14 +5,14 @@ import asyncio
 from aiokafka import TopicPartition
 
 from schemas.topics import REQUESTS
+from services.chassis.client import Client
 from services.chassis.identity.metadata import ask
-from services.chassis.subscription import _Client
 
 _FETCH_SECONDS = 60
 
 
 async def test_ends_and_ids_are_answered_while_a_fetch_waits_for_records(kafka: str) -> None:
-    consumer = _Client(lambda: None, bootstrap_servers=kafka, group_id=None, fetch_max_wait_ms=_FETCH_SECONDS * 1000,
+    consumer = Client("toy", lambda: None, bootstrap_servers=kafka, group_id=None, fetch_max_wait_ms=_FETCH_SECONDS * 1000,
         request_timeout_ms=2 * _FETCH_SECONDS * 1000)  # fmt: skip
     await consumer.start()
     try:

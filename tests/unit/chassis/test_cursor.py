@@ -1,21 +1,31 @@
 """Whatever befalls polls, seeks and assignments: what is applied of a partition has no gap but the log's own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from services.chassis.cursor import PartitionCursor
+from services.chassis.holding import HOLD_SECONDS, Holding, Taken
 from services.chassis.identity.examine import Span, Standing, standing
 from services.chassis.identity.metadata import FoundLog, FoundTopic
 from services.chassis.seeking import removed
+from tests.log import HeldRecord
 
 PARTITION = ("neuroweaver.requests", 0)
+PLACE = TopicPartition(*PARTITION)
+OWN, FOREIGN = (("ce_source", b"toy"), ("ce_sequence", b"1")), (("ce_source", b"outside"),)
 LOG = FoundLog("cluster", {PARTITION[0]: FoundTopic("topic", frozenset({0}), 1, 1)})
 POISON = Standing("record", 7, None, "poison")
+
+
+def held(offsets: Iterable[int], own: set[int]) -> list[Any]:
+    return [HeldRecord(*PARTITION, at, 0, b"k", b"v", OWN if at in own else FOREIGN) for at in offsets]
 
 
 def reading(offset: int) -> PartitionCursor:
@@ -100,7 +110,8 @@ def test_the_oldest_record_that_waits_is_known_until_it_is_applied() -> None:
 
 
 class Partition(RuleBasedStateMachine):
-    """A partition whose log has markers and aborted ranges, a client that fetches ahead, a database, and two tasks that seek.
+    """A partition whose log has markers and aborted ranges, a client that fetches ahead and lets own events wait, a database, and two
+    tasks that seek.
 
     The consumer's part is played as `Consumer` plays it: judge a poll, seek where it does not follow, apply in pieces.
     """
@@ -111,6 +122,8 @@ class Partition(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.readable: set[int] = set()
+        self.own_events: set[int] = set()
+        self.holding, self.now = Holding("toy"), 0.0
         self.begin = self.end = 0
         self.position = self.fetch_at = self.epoch = 0
         self.polls: list[list[int]] = []
@@ -133,9 +146,11 @@ class Partition(RuleBasedStateMachine):
 
     # the log
 
-    @rule(count=st.integers(1, 5))
-    def records(self, count: int) -> None:
-        self.readable |= set(range(self.end, self.end + count))
+    @rule(count=st.integers(1, 5), own=st.booleans())
+    def records(self, count: int, own: bool = False) -> None:
+        new = set(range(self.end, self.end + count))
+        self.readable |= new
+        self.own_events |= new if own else set()
         self.end += count
 
     @rule(count=st.integers(1, 4))
@@ -149,9 +164,9 @@ class Partition(RuleBasedStateMachine):
 
     # the client
 
-    @rule(most=st.integers(1, 4))
-    def poll(self, most: int) -> None:
-        """The polling task takes records; they are on their way until they are handled."""
+    @rule(most=st.integers(1, 4), waits=st.booleans())
+    def poll(self, most: int, waits: bool = False) -> None:
+        """The polling task takes records; those that do not wait are on their way until they are handled."""
         if self.polls or self.handled:
             return
         if self.fetch_at < self.begin:
@@ -159,7 +174,16 @@ class Partition(RuleBasedStateMachine):
         found = sorted(offset for offset in self.readable if offset >= self.fetch_at)[:most]
         if found:
             self.fetch_at = found[-1] + 1
-            self.polls.append(found)
+        self.now += HOLD_SECONDS if waits else 0.0
+        handed = self.holding.hand_over(
+            {PLACE: held(found, self.own_events)} if found else {}, lambda _: self.end, self.now, 9
+        )
+        if PLACE in handed:
+            self.polls.append([record.offset for record in handed[PLACE]])
+
+    def drop(self) -> None:
+        """The client forgets what waits, as it is read anew."""
+        self.holding.drop(PLACE)
 
     @precondition(lambda self: not self.polls and not self.handled)
     @rule(most=st.integers(1, 4))
@@ -167,18 +191,21 @@ class Partition(RuleBasedStateMachine):
         """It takes records and moves the client's position, and raises at another partition."""
         self.poll(most)
         self.polls = []
+        self.holding.drop_all()
         self.epoch += 1
         self.cursor = self.cursor.lost(self.epoch)
 
     def seek_to(self, offset: int, by_poller: bool) -> None:
         self.epoch += 1
         self.fetch_at = offset
+        self.drop()
         self.cursor = self.cursor.sought(offset, self.epoch, by_poller=by_poller)
 
     def seek(self, by_poller: bool) -> None:
         self.epoch += 1
         if standing("toy", PARTITION, self.position, None, LOG, Span(self.begin, self.end)):
             self.cursor = self.cursor.stopped(POISON, 0.0, self.epoch)
+            self.drop()
         else:
             self.seek_to(self.position, by_poller)
 
@@ -234,7 +261,8 @@ class Partition(RuleBasedStateMachine):
     def nobody_waits_for_a_seek_that_does_not_come(self) -> None:
         if self.polls or self.handled or self.unsaid or self.cursor.state in ("unsought", "stopped"):
             return
-        passed = range(max(self.cursor.next_offset or 0, self.begin), self.fetch_at)
+        waits_from = self.holding.first(PLACE)
+        passed = range(max(self.cursor.next_offset or 0, self.begin), self.fetch_at if waits_from is None else waits_from)
         assert not (waiting := self.readable & set(passed)), f"{waiting} were handed over, not applied, and are not sought"
 
     # the other task, other members, operators
@@ -253,6 +281,7 @@ class Partition(RuleBasedStateMachine):
         if not removed(PARTITION, self.position, self.begin):
             self.position = later
         self.fetch_at = data.draw(st.integers(self.begin, self.end))
+        self.holding.drop_all()
         self.assign()
 
     @precondition(lambda self: not self.handled)
@@ -296,6 +325,57 @@ class BelievesTheClient(Partition):
 
     def own(self, offset: int) -> bool:
         return True
+
+
+class HoldsAcrossSeeks(Partition):
+    """What waits is kept where the partition is read anew."""
+
+    def drop(self) -> None:
+        pass
+
+
+class JoinsWhatItHolds(Partition):
+    """What waits and what was taken later are one poll, whatever lies between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holding = Joining("toy")
+
+
+class Joining(Holding):
+    def hand_over(self, taken: Taken, end: Any, now: float, most: int) -> Any:
+        found = super().hand_over(taken, end, now, most)
+        for place, later in (super().hand_over({}, end, now, most) if found else {}).items():
+            found[place] = [*found.get(place, []), *later]
+        return found
+
+
+def test_with_what_waits_across_a_seek_a_jump_is_believed_that_passes_over_records() -> None:
+    partition = HoldsAcrossSeeks()
+    partition.records(2)
+    partition.records(2, own=True)
+    partition.fetch_at = 2
+    partition.poll(4)
+    partition.seek(by_poller=True)
+    partition.poll(4, waits=True)
+    partition.handle(fails=False)
+    with pytest.raises(AssertionError, match=r"past \[0, 1\]"):
+        partition.a_piece_is_applied(4)
+
+
+def test_with_what_waits_joined_to_what_does_not_follow_it_removed_records_are_passed_over() -> None:
+    partition = JoinsWhatItHolds()
+    partition.upkeep()
+    partition.records(1, own=True)
+    partition.poll(4)
+    partition.records(2)
+    partition.records(1)
+    partition.begin = 3
+    partition.poll(4)
+    partition.handle(fails=False)
+    partition.a_piece_is_applied(1)
+    with pytest.raises(AssertionError, match=r"past \[1, 2\]"):
+        partition.a_piece_is_applied(3)
 
 
 def test_with_a_licence_that_lasts_a_poll_that_fails_without_a_rewind_is_lost() -> None:

@@ -10,10 +10,10 @@ from aiokafka import client as aiokafka_client
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.metadata import MetadataResponse_v1 as Metadata
 
+from services.chassis.client import Client
 from services.chassis.cluster import Cluster
 from services.chassis.pacing import LONGEST_SECONDS, pace
 from services.chassis.publisher import make_producer
-from services.chassis.subscription import _Client
 
 PLACE = "127.0.0.1:1"
 
@@ -89,7 +89,7 @@ def of_a_producer() -> Any:
 
 
 def of_a_consumer() -> Any:
-    return _Client(lambda: None, bootstrap_servers=PLACE, group_id=None)._client
+    return Client("toy", lambda: None, bootstrap_servers=PLACE, group_id=None)._client
 
 
 @pytest.mark.parametrize("made", [of_a_producer, of_a_consumer])

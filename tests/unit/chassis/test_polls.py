@@ -12,12 +12,13 @@ from aiokafka.errors import CorruptRecordException, KafkaTimeoutError
 from schemas.topics import JOBS
 from services.chassis import consumer as consuming
 from services.chassis.batch import Applied
+from services.chassis.client import Client
 from services.chassis.consumer import Consumer
 from services.chassis.health import Health
 from services.chassis.records import Partition
 from services.chassis.seeking import Bearings
 from services.chassis.settings import ServiceSettings
-from services.chassis.subscription import _Client, subscribe
+from services.chassis.subscription import subscribe
 from tests.log import HeldRecord
 
 ONE, OTHER = ("neuroweaver.requests", 0), ("neuroweaver.requests", 1)
@@ -117,7 +118,7 @@ async def test_a_poll_of_the_client_that_fails_is_said_and_does_not_keep_it_from
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     said: list[str] = []
-    client = _Client(lambda: said.append("lost"), bootstrap_servers="127.0.0.1:1", group_id="g")
+    client = Client("toy", lambda: said.append("lost"), bootstrap_servers="127.0.0.1:1", group_id="g")
 
     async def fetched_records(*_: object, **__: object) -> None:
         raise CorruptRecordException
@@ -132,15 +133,27 @@ async def test_a_poll_of_the_client_that_fails_is_said_and_does_not_keep_it_from
     client._closed = True
 
 
+async def test_to_the_client_what_waits_is_not_read_yet_until_the_partition_is_read_anew() -> None:
+    client = Client("toy", lambda: None, bootstrap_servers="127.0.0.1:1", group_id="g")
+    client._closed = True
+    place = TopicPartition(*ONE)
+    own: Any = HeldRecord(*ONE, 7, 0, b"k", b"v", (("ce_source", b"toy"), ("ce_sequence", b"1")))
+    assert client._holding.hand_over({place: [own]}, lambda _: 8, 0.0, 500) == {}
+    assert await client.position(place) == 7
+    client._fetcher = SimpleNamespace(seek_to=lambda *_: None)
+    client.seek(place, 3)
+    assert client._holding.count == 0
+
+
 async def test_the_client_that_says_so_is_the_one_that_consumes_after_faststream_has_connected(tmp_path: Path) -> None:
     settings = ServiceSettings(kafka_bootstrap="127.0.0.1:1", home=tmp_path)
     lost: list[str] = []
     subscribed = cast(Any, SimpleNamespace(lost=lambda: lost.append("lost")))
-    broker, subscriber = subscribe(settings, "toy", "toy", (JOBS,), subscribed)
+    broker, subscriber = subscribe(settings, "toy", "toy", (JOBS,), "neuroweaver/toy", subscribed)
     await broker.connect()
     client = subscriber.builder(group_id="g")
     client._lost()
-    assert (type(client), lost) == (_Client, ["lost"])
+    assert (type(client), lost) == (Client, ["lost"])
     client._closed = True
     await broker.stop()
 
