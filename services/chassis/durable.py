@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,6 +40,17 @@ def _sync(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in _NO_SYNC:
             raise
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """What is written takes the place of `path` when the block ends; after a crash at any instruction that is the old file or the new, whole."""
+    temporary = path.with_name(f".{path.name}.partial")
+    with temporary.open("wb") as file:
+        yield file
+        flush(file)
+    temporary.replace(path)
+    sync(path.parent)
 
 
 def place(temporary: Path, target: Path) -> None:

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from schemas.artifacts import Manifest, ManifestEntry
+from schemas.artifacts import Manifest
 from services.chassis.artifacts import canonical
+from services.chassis.digests import entry_of
 from services.chassis.sources.allowed import HTTP_PORTS, Allowed, Refusal, path_refusal, scheme_refusal
 from services.chassis.sources.buckets import FILES_AT_MOST, TOO_MANY, from_bucket
 from services.chassis.sources.download import download
@@ -29,7 +30,6 @@ from services.chassis.storage import writing
 
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _HUB_ID = re.compile(r"^(?P<id>[\w-][\w.-]*(?:/[\w-][\w.-]*)?)(?:@(?P<revision>[\w./-]+))?$")
-_BLOCK = 1024 * 1024
 _SETTLED_NS = 2_000_000_000
 _IRREGULAR = Refusal("it is neither a file nor a folder", "name a regular file or a folder of such files")
 _UNREADABLE = Refusal("the path cannot be read: permission denied", "give a path that this service can read")
@@ -169,7 +169,7 @@ def folder_digest(path: Path, cache: Path | None = None) -> str:
             if known["state"] == state:
                 return str(known["digest"])
     began_ns = time.time_ns()
-    manifest = Manifest(files=tuple(_entry(name, file) for name, file in files))
+    manifest = Manifest(files=tuple(entry_of(file, name) for name, file in files))
     digest = hashlib.sha256(canonical(manifest)).hexdigest()
     settled = all(began_ns - file.stat().st_ctime_ns > _SETTLED_NS for _, file in files)
     if remembered is not None and settled and state == [[name, *_fingerprint(file)] for name, file in files]:
@@ -198,11 +198,3 @@ def _visible_files(path: Path) -> list[tuple[str, Path]]:
 def _fingerprint(file: Path) -> list[int]:
     known = file.stat()
     return [known.st_size, known.st_mtime_ns, known.st_ctime_ns, known.st_ino]
-
-
-def _entry(name: str, file: Path) -> ManifestEntry:
-    digest = hashlib.sha256()
-    with file.open("rb") as reading:
-        while block := reading.read(_BLOCK):
-            digest.update(block)
-    return ManifestEntry(path=name, size=file.stat().st_size, sha256=digest.hexdigest())

@@ -23,7 +23,8 @@ from services.chassis.records import Place, named
 from services.cli.exits import EXIT_CODES, Exit, stop_with
 from services.cli.output import brief, out, print_json, print_pairs, print_table, say
 from services.cli.printable import printable
-from services.cli.serve import composed, known
+from services.cli.serve import composed
+from services.cli.service_names import known
 
 app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
 

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from services.chassis.redaction import redact_output
 from services.cli.exits import EXIT_CODES, Exit, stop_with
+from services.cli.service_names import known
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -150,7 +151,7 @@ def serve(
     service: Annotated[str, typer.Argument(help="orchestrator, trainer, feedback or registry.", metavar="SERVICE")],
 ) -> None:
     """Run one service, as a deployment does: settings from NEUROWEAVER_*, JSON logs, SIGTERM drains."""
-    _require_service(service)
+    known([service])
     from services.cli.serve import run as run_service
 
     run_service(service)
@@ -163,8 +164,7 @@ def migrate(
     ] = None,
 ) -> None:
     """Bring the services' databases to the schema of this version. Services do it themselves when they start."""
-    for name in services or ():
-        _require_service(name)
+    known(services or ())
     from services.cli.migrating import migrate_all
     from services.cli.settings import CliSettings
 
@@ -215,8 +215,7 @@ def retention(
     json: Json = False,
 ) -> None:
     """Remove what the retention policy (NEUROWEAVER_RETENTION_*) no longer keeps. Exit code 1 when a kind could not be looked through."""
-    for name in services or ():
-        _require_service(name)
+    known(services or ())
     from schemas.steps import SERVICES
     from services.cli.retention import run as apply_policy
     from services.cli.retention import show
@@ -256,13 +255,6 @@ def demo(context: typer.Context) -> None:
     single.command()(command)
     code = typer.main.get_command(single).main(context.args, prog_name="neuroweaver demo", standalone_mode=False)
     raise typer.Exit(code if isinstance(code, int) else 0)
-
-
-def _require_service(name: str) -> None:
-    from schemas.steps import SERVICES
-
-    if name not in SERVICES:
-        stop_with(Exit.USAGE, f"SERVICE={name}: there is no such service; choose {', '.join(SERVICES)}")
 
 
 def _topics(action: str, json: bool, *, check: bool = False) -> None:

@@ -16,7 +16,8 @@ from services.chassis.partitions.stepping import CannotStepOver, NotStanding, st
 from services.chassis.records import Partition
 from services.cli.exits import EXIT_CODES, Exit, stop_with
 from services.cli.output import out, print_json, print_line, print_table
-from services.cli.serve import composed, known
+from services.cli.serve import composed
+from services.cli.service_names import known
 
 app = typer.Typer(epilog=EXIT_CODES, no_args_is_help=True)
 

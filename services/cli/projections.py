@@ -20,7 +20,8 @@ from services.chassis.replay.status import ProjectionStatus, status
 from services.cli.exits import EXIT_CODES, Exit
 from services.cli.output import err, out, print_json, print_line, print_table, say
 from services.cli.printable import printable
-from services.cli.serve import composed, known
+from services.cli.serve import composed
+from services.cli.service_names import known
 
 app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
 

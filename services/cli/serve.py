@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from schemas.steps import SERVICES
 from services.chassis.collector import spare_the_collector
 from services.chassis.http import application
 from services.chassis.kafka_settings import overrides
@@ -19,7 +18,6 @@ from services.chassis.service import Service
 from services.chassis.settings import ServiceSettings
 from services.chassis.web.server import server_config
 from services.chassis.web.settings import HttpSettings
-from services.cli.exits import Exit, stop_with
 from services.cli.listening import listen
 from services.cli.settings import CliSettings
 from services.cli.stack import servers
@@ -49,14 +47,6 @@ def composed(services: Iterable[str]) -> Iterator[list[Service]]:
     with servers(settings) as (cluster, url):
         shared = {**overrides(cluster), "database_url": url, "home": settings.home}
         yield [build(name, settings_of(name, **shared)) for name in services]
-
-
-def known(services: Sequence[str]) -> Sequence[str]:
-    """`services`, all of which there are; ends the command at another name."""
-    for name in services:
-        if name not in SERVICES:
-            stop_with(Exit.USAGE, f"SERVICE={name}: there is no such service; choose {', '.join(SERVICES)}")
-    return services
 
 
 class _Server(uvicorn.Server):

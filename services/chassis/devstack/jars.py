@@ -5,7 +5,6 @@ missing. A file is written elsewhere, checked, and renamed: what was interrupted
 `python -m services.chassis.devstack.jars` installs, `python -m services.chassis.devstack.jars lock` renews the lock.
 """
 
-import hashlib
 import json
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pydantic import Field
 
 from schemas.base import Frozen
 from services.chassis.cache import CacheSettings
+from services.chassis.digests import file_sha256
 
 if TYPE_CHECKING:
     from jgo.maven import Artifact
@@ -96,7 +96,7 @@ def install(cache: Path, say: Say, lock: Lock | None = None) -> list[Path]:
 
 
 def _sound(jar: Jar, path: Path) -> bool:
-    return path.is_file() and path.stat().st_size == jar.size and _sha256(path) == jar.sha256
+    return path.is_file() and path.stat().st_size == jar.size and file_sha256(path) == jar.sha256
 
 
 def _fetch(jar: Jar, folder: Path) -> str | None:
@@ -112,7 +112,7 @@ def _fetch(jar: Jar, folder: Path) -> str | None:
             if _sound(jar, fetched):
                 fetched.replace(folder / jar.file)
                 return None
-            error = f"{jar.coordinate}: sha256 is {_sha256(fetched)}, the lock says {jar.sha256}"
+            error = f"{jar.coordinate}: sha256 is {file_sha256(fetched)}, the lock says {jar.sha256}"
     return error
 
 
@@ -132,11 +132,6 @@ def _repositories() -> Mapping[str, str]:
     return {**GlobalSettings.load().repositories, "central": MAVEN_CENTRAL_URL}
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def resolve() -> Lock:
     """Resolve COORDINATES anew and digest every jar."""
     import jgo
@@ -149,7 +144,7 @@ def resolve() -> Lock:
                 filter(None, (artifact.groupId, artifact.artifactId, artifact.version, artifact.classifier))
             )
             path = _artifact(coordinate, Path(staging)).resolve()
-            jars.append(Jar(coordinate=coordinate, file=path.name, sha256=_sha256(path), size=path.stat().st_size))
+            jars.append(Jar(coordinate=coordinate, file=path.name, sha256=file_sha256(path), size=path.stat().st_size))
     return Lock(coordinates=COORDINATES, jars=tuple(jars))
 
 

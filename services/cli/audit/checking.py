@@ -10,9 +10,9 @@ from pathlib import Path
 from pydantic import Field
 
 from schemas.base import Frozen
+from services.chassis.digests import file_sha256
 from services.chassis.records import named
 from services.cli.audit import parquet
-from services.cli.audit.export import file_sha256
 from services.cli.audit.findings import Findings
 from services.cli.audit.leaf import leaf_bytes
 from services.cli.audit.manifest import MANIFEST, PLAN, ExportedPartition, ExportFile, Manifest, Unusable

@@ -5,7 +5,6 @@ the next run goes on behind them. Memory is bounded by one chunk, whatever the l
 """
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,8 @@ from aiokafka import ConsumerRecord
 
 from services.chassis import log
 from services.chassis.cluster import Cluster
-from services.chassis.durable import sync
+from services.chassis.digests import file_sha256
+from services.chassis.durable import replacing, sync
 from services.cli.audit import parquet
 from services.cli.audit.leaf import RawRecord
 from services.cli.audit.manifest import (
@@ -35,7 +35,6 @@ from services.cli.audit.manifest import (
     file_name,
     read_manifest,
     read_plan,
-    write_durably,
 )
 from services.cli.audit.merkle import Tree
 from services.cli.audit.parquet import FileDamaged, Row
@@ -84,7 +83,8 @@ async def export(
             completed_at=datetime.now(UTC),
             partitions=tuple(exported),
         )
-        write_durably(folder / MANIFEST, manifest.model_dump_json(indent=1).encode() + b"\n")
+        with replacing(folder / MANIFEST) as out:
+            out.write(manifest.model_dump_json(indent=1).encode() + b"\n")
         _forget_plan(folder)
         return manifest, True
 
@@ -188,12 +188,6 @@ def raw(record: ConsumerRecord) -> RawRecord:
     )
 
 
-def file_sha256(path: Path) -> str:
-    """Lower-case hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 async def _begin(cluster: Cluster, folder: Path, topics: Sequence[str]) -> Plan:
     _require_empty(folder)
     spans = await log.bounds(cluster, topics)
@@ -206,7 +200,8 @@ async def _begin(cluster: Cluster, folder: Path, topics: Sequence[str]) -> Plan:
             for (topic, number), (begin, end) in sorted(spans.items())
         ),
     )
-    write_durably(folder / PLAN, plan.model_dump_json(indent=1).encode() + b"\n")
+    with replacing(folder / PLAN) as out:
+        out.write(plan.model_dump_json(indent=1).encode() + b"\n")
     return plan
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services.cli.audit.export import file_sha256
+from services.chassis.digests import file_sha256
 from services.cli.audit.manifest import MANIFEST, Manifest
 from services.cli.audit.proving import Proof
 from services.cli.audit.verdict import ExportVerdict

@@ -4,7 +4,6 @@ Two files in the export's folder: the plan, written first, fixes what belongs to
 on to the same end; the manifest, written last, says that it is complete.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import Self, TypeVar
@@ -12,7 +11,6 @@ from typing import Self, TypeVar
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from schemas.base import Strict
-from services.chassis.durable import sync
 
 FORMAT = 1
 PLAN, MANIFEST = "plan.json", "manifest.json"
@@ -132,24 +130,3 @@ def _read(path: Path, model: type[_Document]) -> _Document | None:
     if document.format != FORMAT:
         raise Unusable(f"{path}: format {document.format} is not known here, only {FORMAT}; use the version that wrote it")
     return document
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace `path` in one step; after a crash at any instruction it is the old file or the new one, whole."""
-    temporary = partial(path)
-    with temporary.open("wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    put_in_place(temporary, path)
-
-
-def partial(path: Path) -> Path:
-    """The name that a file has until it is whole."""
-    return path.with_name(f".{path.name}.partial")
-
-
-def put_in_place(temporary: Path, path: Path) -> None:
-    """Give a file that was written and synced its name, durably."""
-    temporary.replace(path)
-    sync(path.parent)

@@ -3,15 +3,14 @@
 The only module that knows pyarrow, which comes with the extra `audit` and is imported when it is needed.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from services.chassis.durable import replacing
 from services.chassis.records import name_kept, name_of_kept
 from services.cli.audit.leaf import RawRecord, leaf_bytes
-from services.cli.audit.manifest import partial, put_in_place
 from services.cli.audit.merkle import leaf_hash
 from services.cli.audit.said import Said, said
 
@@ -70,12 +69,8 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     for name, column in zip(_SAID, zip(*(astuple(row.said) for row in rows), strict=True), strict=True):
         columns[name] = list(column)
     table = pa.Table.from_pydict(columns, schema=_schema())
-    temporary = partial(path)
-    with temporary.open("wb") as out:
+    with replacing(path) as out:
         pq.write_table(table, out, compression="zstd", write_page_checksum=True)
-        out.flush()
-        os.fsync(out.fileno())
-    put_in_place(temporary, path)
 
 
 def read_rows(path: Path) -> Iterator[Row]:

@@ -7,10 +7,10 @@ from pydantic import Field
 
 from schemas.base import Frozen
 from services.chassis.cluster import Cluster
+from services.chassis.digests import file_sha256
 from services.chassis.records import Place, named
 from services.cli.audit.checking import PartitionVerdict, check
 from services.cli.audit.comparing import compare_with_log
-from services.cli.audit.export import file_sha256
 from services.cli.audit.findings import SHOWN_FINDINGS, Findings
 from services.cli.audit.manifest import MANIFEST, Manifest, read_manifest, read_plan
 from services.cli.audit.parquet import FileDamaged, require_pyarrow

@@ -11,6 +11,7 @@ from schemas.jobs import StepResult
 from schemas.reasons import Reason, shown
 from schemas.recipes import DatasetSettings
 from schemas.steps import PrepareSettings
+from services.chassis.digests import file_sha256
 from services.chassis.executor.child import Context, Stopping, Task, UserFault
 from services.chassis.sources.models import brings_code
 from services.trainer.data.mapping import RowFault, row_of
@@ -44,7 +45,7 @@ def prepare(context: Context) -> StepResult:
         folder = Path(name)
         for split, placed in rows.items():
             write_lines(split_file(folder, split), (row for _, row in placed))
-        digests = {split: hashlib.sha256(split_file(folder, split).read_bytes()).hexdigest() for split in rows}
+        digests = {split: file_sha256(split_file(folder, split)) for split in rows}
         facts["dataset_sha256"] = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
         metrics = {**_metrics(rows), **counts}
         described = {

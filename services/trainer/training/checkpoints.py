@@ -4,7 +4,6 @@ A checkpoint is a folder with a manifest of sizes and digests, written last; the
 disk. Each run writes below its own attempt and lease and reads those of all runs of the step whose recipe is the same.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -18,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from schemas.artifacts import ManifestEntry
 from schemas.base import Frozen
+from services.chassis.digests import entry_of, file_sha256
 from services.chassis.durable import sync
 from services.chassis.executor.folders import UNFINISHED
 from services.chassis.storage import writing
@@ -111,7 +111,7 @@ class Checkpoints:
             raise ValueError("its data, base model, seed or settings were others")
         for entry in manifest.files:
             path = folder / entry.path
-            if path.stat().st_size != entry.size or _digest(path) != entry.sha256:
+            if path.stat().st_size != entry.size or file_sha256(path) != entry.sha256:
                 raise ValueError(f"{entry.path} is not what the manifest says")
         names = [entry.path for entry in manifest.files if entry.path.endswith(".safetensors")]
         tensors = {name.removesuffix(".safetensors"): load_file(folder / name) for name in names}
@@ -126,9 +126,4 @@ def write_curve(folder: Path, points: Sequence[CurvePoint]) -> None:
 
 def _entry(path: Path) -> ManifestEntry:
     sync(path)
-    return ManifestEntry(path=path.name, size=path.stat().st_size, sha256=_digest(path))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return entry_of(path, path.name)

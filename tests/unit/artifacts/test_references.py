@@ -102,7 +102,7 @@ def test_a_folder_that_has_not_changed_is_not_read_again(
 ) -> None:
     settle(model, monkeypatch)
     digest = folder_digest(model, tmp_path / "cache")
-    monkeypatch.setattr("services.chassis.references._entry", lambda *_: pytest.fail("it was read again"))
+    monkeypatch.setattr("services.chassis.references.entry_of", lambda *_: pytest.fail("it was read again"))
     assert folder_digest(model, tmp_path / "cache") == digest
 
 
