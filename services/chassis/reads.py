@@ -5,7 +5,7 @@ the statement's own processor time. Here a session that turns out to be dead is 
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -19,17 +19,6 @@ _PATIENCE_SECONDS = 10.0
 _SESSION = {"search_path": f"{PROJECTION},{OPERATIONAL}", "TimeZone": "UTC", "default_transaction_read_only": "on"}
 
 Rows: TypeAlias = Sequence["asyncpg.Record"]
-
-
-def written(time: str) -> str:
-    """SQL of a time as every answer writes it, in UTC: 2026-11-02T03:19:00Z, and with six digits where it has a fraction."""
-    return f"""replace(to_char({time}, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')"""
-
-
-def item_of(fields: Mapping[str, str]) -> str:
-    """SQL of a row as a JSON object; `fields` are SQL by name."""
-    named = ", ".join(f"{source} AS {name}" for name, source in fields.items())
-    return f"SELECT CAST(row_to_json(item) AS text) FROM (SELECT {named}) AS item"
 
 
 class Reads:

@@ -10,16 +10,10 @@ from pydantic import Field
 from schemas.base import Frozen
 from schemas.progress import StepProgressed
 from services.chassis.paging import Listing, Page
-from services.chassis.reads import Reads, item_of, written
+from services.chassis.reads import Reads
 from services.chassis.web.parameters import Cursor, Text
 from services.orchestrator.domain.state import JobState, Status
 
-SUMMARY = {
-    "job_id": "key", "status": "status", "requester": "requester", "pipeline": "pipeline", "model": "model", "version": "version",
-    "steps": "steps", "steps_done": "steps_done", "requested_at": written("requested_at"), "ended_at": written("ended_at"),
-    "updated_at": written("updated_at"), "sequence": "sequence",
-}  # fmt: skip
-"""The fields of a JobSummary and the columns that they are."""
 _STORED = "CAST(state AS text) AS state, sequence, updated_at"
 _IS_JOB = "key = $1 AND status IS NOT NULL"
 """Facts about an unknown job make a row, but no job."""
@@ -28,9 +22,8 @@ _FIND_NOW = f"SELECT clock_timestamp() AS now, {_STORED} FROM (SELECT) AS always
 _FIND_PROGRESS = f"""SELECT {_STORED}, ARRAY(SELECT at FROM progress WHERE job_id = $1 ORDER BY key) AS at,
        ARRAY(SELECT CAST(data AS text) FROM progress WHERE job_id = $1 ORDER BY key) AS data
        FROM job WHERE {_IS_JOB}"""
-_LISTING = Listing(
-    item_of(SUMMARY), "job", "requested_at", "key", {name: f"{name} = {{}}" for name in ("status", "requester", "model")}
-)
+_FILTERS = {name: f"{name} = {{}}" for name in ("status", "requester", "model")}
+_LISTING = Listing("summary", "job", "requested_at", "key", _FILTERS)
 
 
 class Stored(NamedTuple):

@@ -1,12 +1,20 @@
 """Why: describes the orchestrator's tables as they are now; a test compares them with what the migrations made."""
 
-from sqlalchemy import Column, DateTime, Index, Integer, MetaData, Table, Text
+from sqlalchemy import Column, Computed, DateTime, Index, Integer, MetaData, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from services.chassis.summaries import number_of, object_of, text_of, time_of
 from services.chassis.tables import OPERATIONAL, aggregate_table
 from services.orchestrator.domain.job import JOB
 
 metadata = MetaData()
+
+SUMMARY = {
+    "job_id": text_of("key"), **{name: text_of(name) for name in ("status", "requester", "pipeline", "model", "version")},
+    **{name: number_of(name) for name in ("steps", "steps_done")},
+    **{name: time_of(name) for name in ("requested_at", "ended_at", "updated_at")}, "sequence": number_of("sequence"),
+}  # fmt: skip
+"""The fields of a JobSummary and what makes them."""
 
 job = aggregate_table(
     metadata,
@@ -20,6 +28,7 @@ job = aggregate_table(
     Column("steps_done", Integer),
     Column("requested_at", DateTime(timezone=True)),
     Column("ended_at", DateTime(timezone=True)),
+    Column("summary", Text, Computed(object_of(SUMMARY), persisted=True), comment="JobSummary."),
 )
 Index("job_newest", job.c.requested_at.desc(), job.c.key.desc())
 Index("job_status", job.c.status, job.c.requested_at.desc(), job.c.key.desc())

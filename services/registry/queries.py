@@ -8,19 +8,12 @@ from pydantic import Field
 
 from schemas.base import Frozen, Name
 from services.chassis.paging import Listing, Page
-from services.chassis.reads import Reads, item_of, written
+from services.chassis.reads import Reads
 from services.chassis.web.parameters import Cursor, LongText, Text
 from services.registry.domain.models import ModelState
 
-_ALIASES = (
-    """ARRAY(SELECT named.key FROM jsonb_each_text(m.aliases) AS named WHERE named.value = r.version ORDER BY named.key)"""
-)
-SUMMARY = {
-    "id": "r.model || '@' || r.version", "name": "r.model", "version": "r.version", "aliases": _ALIASES,
-    "registered_at": written("r.registered_at"), "job_id": "r.job_id", "requester": "r.requester", "base_model": "r.base_model",
-    "dataset_sha256": "r.dataset_sha256", "metrics": "r.metrics",
-}  # fmt: skip
-"""The fields of a VersionSummary and what they are in a row."""
+_ALIASES = "coalesce(CAST(m.named -> r.version AS text), '[]')"
+_ITEM = f"""concat(r.summary, ',"aliases":', {_ALIASES}, '}}')"""
 _ROWS = "registration r JOIN model m ON m.key = r.model"
 _FOUND = f"SELECT CAST(r.state->'registered' AS text) AS registered, r.registered_at, {_ALIASES} AS aliases FROM {_ROWS}"
 _HIGHEST = f"""{_FOUND} WHERE r.model = $1 AND r.registered_at IS NOT NULL
@@ -36,7 +29,7 @@ _FILTERS = {
     "base_model": "r.base_model = {}",
     "dataset_sha256": "r.dataset_sha256 = {}",
 }
-_LISTING = Listing(item_of(SUMMARY), _ROWS, "r.registered_at", "r.key", _FILTERS)
+_LISTING = Listing(_ITEM, _ROWS, "r.registered_at", "r.key", _FILTERS)
 
 
 class StoredVersion(NamedTuple):
@@ -44,7 +37,8 @@ class StoredVersion(NamedTuple):
 
     registered: str
     registered_at: datetime
-    aliases: tuple[str, ...]
+    aliases: str
+    """As JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +89,7 @@ class ModelQueries:
         A version wins over an alias of the same name.
         """
         row = await (self.reads.row(_NAMED, name, wanted) if wanted else self.reads.row(_HIGHEST, name))
-        return StoredVersion(row[0], row[1], tuple(row[2])) if row else None
+        return StoredVersion(*row) if row else None
 
     async def page(self, asked: VersionsAsked) -> Page:
         """At most as many versions as asked for behind the cursor. Raises a 422 Problem for a cursor of another list."""

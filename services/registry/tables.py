@@ -4,6 +4,7 @@ from sqlalchemy import Column, Computed, DateTime, Index, MetaData, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.chassis.executor.tables import attempt_table, work_table
+from services.chassis.summaries import beginning_of, number_of, text_of, time_of
 from services.chassis.tables import aggregate_table
 from services.registry.domain.models import MODEL, REGISTRATION
 
@@ -12,7 +13,20 @@ metadata = MetaData()
 attempt = attempt_table(metadata)
 work = work_table(metadata)
 
-model = aggregate_table(metadata, MODEL, Column("aliases", JSONB, Computed("state -> 'aliases'", persisted=True)))
+SUMMARY = {
+    "id": text_of("model || '@' || version"), "name": text_of("model"), "version": text_of("version"),
+    "registered_at": time_of("registered_at"),
+    **{name: text_of(name) for name in ("job_id", "requester", "base_model", "dataset_sha256")},
+    "metrics": number_of("state -> 'registered' -> 'metrics'"),
+}  # fmt: skip
+"""The fields of a VersionSummary but for its aliases, and what makes them."""
+
+model = aggregate_table(
+    metadata,
+    MODEL,
+    Column("aliases", JSONB, Computed("state -> 'aliases'", persisted=True)),
+    Column("named", JSONB, comment="Aliases by version."),
+)
 
 registration = aggregate_table(
     metadata,
@@ -24,7 +38,12 @@ registration = aggregate_table(
     Column("base_model", Text),
     Column("dataset_sha256", Text),
     Column("registered_at", DateTime(timezone=True)),
-    Column("metrics", JSONB, Computed("state -> 'registered' -> 'metrics'", persisted=True)),
+    Column(
+        "summary",
+        Text,
+        Computed(beginning_of(SUMMARY), persisted=True),
+        comment="VersionSummary but for aliases and brace.",
+    ),
 )
 Index("registration_newest", registration.c.registered_at.desc(), registration.c.key.desc())
 Index("registration_version", registration.c.model, registration.c.version, unique=True)

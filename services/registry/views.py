@@ -1,5 +1,6 @@
 """Why: what HTTP answers say of models, with the meaning of each field for /docs; a list has summaries, a get has everything."""
 
+import json
 from datetime import datetime
 
 from pydantic import Field
@@ -46,7 +47,7 @@ class VersionView(_Named):
 def stored_version(stored: StoredVersion) -> VersionView:
     """The view of what the rows have."""
     made = ModelRegistered.model_validate_json(stored.registered)
-    return VersionView.of(made, stored.registered_at, stored.aliases)
+    return VersionView.of(made, stored.registered_at, tuple(json.loads(stored.aliases)))
 
 
 class VersionSummary(_Named):

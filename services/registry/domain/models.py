@@ -5,6 +5,7 @@ version: lists read it, and the same step of the same job finds its version ther
 is written by own events alone, so columns commute (rule 2). There is no projection beside it: `evolve` is the projection.
 """
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -54,6 +55,20 @@ class RegistrationState(State):
     registered_at: datetime | None = None
 
 
+class Models(AggregateType):
+    """How models are kept for lists: a version's row does not know its aliases, so the model's says them by version."""
+
+    def __init__(self) -> None:
+        super().__init__(MODEL, ModelState, {"named": "jsonb"})
+
+    def values(self, state: ModelState) -> Mapping[str, Any]:
+        """Aliases by the version that they name, in the order of their letters: a pure function of the state."""
+        named: dict[str, list[str]] = {}
+        for alias, version in sorted(state.aliases.items()):
+            named.setdefault(version, []).append(alias)
+        return {"named": json.dumps(named)}
+
+
 class Registrations(AggregateType):
     """How versions are kept for lists."""
 
@@ -95,7 +110,7 @@ class RegistryDomain(ExecutorDomain):
         super().__init__("registry")
         self.aggregates = {
             **self.aggregates,
-            MODEL: AggregateType(MODEL, ModelState),
+            MODEL: Models(),
             REGISTRATION: Registrations(),
         }
         self.handles |= {ModelRegistered.type_name(), ModelPromoted.type_name()}

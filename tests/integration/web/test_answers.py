@@ -27,8 +27,9 @@ from services.registry.views import VersionSummary
 JOB = "job-000002"
 _END_OTHERS = """SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
                  WHERE datname = current_database() AND pid <> pg_backend_pid()"""
-_MANY = """INSERT INTO projection.model (key, state)
-           VALUES ('many', '{"versions": ["1.2.0", "1.10.0"], "aliases": {"prod": "1.2.0", "1.2.0": "1.10.0"}}');
+_MANY = """INSERT INTO projection.model (key, state, named)
+           VALUES ('many', '{"versions": ["1.2.0", "1.10.0"], "aliases": {"prod": "1.2.0", "1.2.0": "1.10.0"}}',
+                   '{"1.2.0": ["prod"], "1.10.0": ["1.2.0"]}');
            INSERT INTO projection.registration (key, model, version, registered_at, state)
            SELECT 'many/' || number, 'many', number, now(), jsonb_set(state, '{registered,version}', to_jsonb(number))
            FROM projection.registration, unnest(ARRAY['1.2.0', '1.10.0']) AS number WHERE model = 'model-000000'"""
@@ -204,7 +205,7 @@ async def test_a_name_alone_is_the_highest_version_and_a_version_wins_over_an_al
         assert refused.status_code == 404
         assert "it has 1.2.0, 1.10.0, 1.2.0, prod" in refused.json()["detail"]
         (listed,) = (await client.get("/models?name=many&alias=prod")).json()["items"]
-        assert listed["version"] == "1.2.0"
+        assert (listed["version"], listed["aliases"]) == ("1.2.0", ["prod"])
     finally:
         await connection.execute("DELETE FROM projection.registration WHERE model = 'many'")
         await connection.close()

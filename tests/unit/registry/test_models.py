@@ -1,5 +1,6 @@
 """What registering a step amounts to: given a model, when a step registers, then a number by one rule."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -150,3 +151,9 @@ def test_metrics_are_those_of_the_evaluations_of_this_adapter_and_of_their_score
         "score": StepResult(inputs={"predictions": predictions.sha256}, metrics={"judge": 0.4}),
     }
     assert metrics_of(ADAPTER, results) == {"exact_match": 0.9, "judge": 0.4}
+
+
+def test_a_model_says_the_aliases_of_each_version_in_the_order_of_their_letters() -> None:
+    state = ModelState(aliases={"prod": "1.0.0", "candidate": "1.1.0", "Canary": "1.0.0", "old": "1.0.0"})
+    kept = RegistryDomain().aggregates[MODEL.aggregate].values(state)
+    assert json.loads(kept["named"]) == {"1.0.0": ["Canary", "old", "prod"], "1.1.0": ["candidate"]}

@@ -1,0 +1,28 @@
+"""What a list tells of a job stands finished in a column, so that no list makes it."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from services.chassis.summaries import number_of, object_of, text_of, time_of
+
+revision = "orchestrator_0003"
+down_revision = "orchestrator_0002"
+branch_labels = None
+depends_on = None
+
+SUMMARY = {
+    "job_id": text_of("key"), "status": text_of("status"), "requester": text_of("requester"), "pipeline": text_of("pipeline"),
+    "model": text_of("model"), "version": text_of("version"), "steps": number_of("steps"), "steps_done": number_of("steps_done"),
+    "requested_at": time_of("requested_at"), "ended_at": time_of("ended_at"), "updated_at": time_of("updated_at"),
+    "sequence": number_of("sequence"),
+}  # fmt: skip
+
+
+def upgrade() -> None:
+    column = sa.Column("summary", sa.Text, sa.Computed(object_of(SUMMARY), persisted=True))
+    op.add_column("job", column, schema="projection")
+    op.execute("ALTER TABLE projection.job ALTER summary SET STORAGE MAIN")  # beside a large state it would be compressed
+
+
+def downgrade() -> None:
+    op.drop_column("job", "summary", schema="projection")

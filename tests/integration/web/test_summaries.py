@@ -1,0 +1,146 @@
+"""What a list tells of a row is finished in a column: the same as its columns made by hand, whoever wrote the row and however odd it is."""
+
+import json
+from importlib import import_module
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from alembic import command
+from sqlalchemy import Connection
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
+
+from benchmarks.edge.rows import put_jobs, put_models
+from services.chassis.database import parse
+from services.chassis.migrate import alembic_config, migrate
+from services.chassis.settings import ServiceSettings
+from services.orchestrator.views import JobSummary
+from services.registry.views import VersionSummary
+from tests.integration.web.test_answers import ODD
+
+FINISHED = {
+    "job": "summary",
+    "version": """r.summary || ',"aliases":' || CAST(coalesce(m.named -> r.version, '[]') AS text) || '}'""",
+}
+ROWS = {"job": "job", "version": "registration r JOIN model m ON m.key = r.model"}
+
+
+def written(time: str) -> str:
+    return f"""replace(to_char({time} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')"""
+
+
+BY_HAND = {
+    "job": {
+        "job_id": "key", **{name: name for name in ("status", "requester", "pipeline", "model", "version", "steps", "steps_done")},
+        **{name: written(name) for name in ("requested_at", "ended_at", "updated_at")}, "sequence": "sequence",
+    },
+    "version": {
+        "id": "r.model || '@' || r.version", "name": "r.model", "version": "r.version",
+        "aliases": """ARRAY(SELECT n.key FROM jsonb_each_text(m.aliases) AS n WHERE n.value = r.version ORDER BY n.key COLLATE "C")""",
+        "registered_at": written("r.registered_at"),
+        **{name: f"r.{name}" for name in ("job_id", "requester", "base_model", "dataset_sha256")},
+        "metrics": "r.state -> 'registered' -> 'metrics'",
+    },
+}  # fmt: skip
+ODD_JOBS = """INSERT INTO projection.job (key, status, requester, pipeline, model, version, steps, steps_done, requested_at, ended_at,
+                                          updated_at, sequence)
+    SELECT CAST($1 AS text) || number, $1, $1, $1, $1, $1, number, -number, CAST(at AS timestamptz), CAST(at AS timestamptz), now(), number
+    FROM unnest(ARRAY['0001-01-01 00:00:00+00', '9999-12-31 23:59:59.999999+00', '2026-11-02 03:19:00.5+05:30',
+                      '1969-12-31 23:59:59.000001+00', '2000-02-29 12:00:00-11']) WITH ORDINALITY AS odd(at, number)
+    UNION ALL SELECT 'nothing', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 2 ^ 62"""
+
+
+@pytest.fixture(scope="module")
+async def urls(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Databases of an orchestrator and a registry, with a few rows each."""
+    made = {}
+    for service, put in (("orchestrator", put_jobs), ("registry", put_models)):
+        own = make_url(database_url).set(database=f"{service}_{uuid4().hex[:8]}").render_as_string(hide_password=False)
+        settings = ServiceSettings.model_validate({f"{service}_database_url": own, "home": tmp_path_factory.mktemp("home")})
+        await migrate(settings, service)
+        await put(own, 3)
+        made[service] = own
+    return made
+
+
+async def told(url: str, item: str) -> dict[str, Any]:
+    """Each item of a list as its column has it, by its key; the same as it is made by hand."""
+    fields = ", ".join(f"{source} AS {name}" for name, source in BY_HAND[item].items())
+    key = "key" if item == "job" else "r.key"
+    connection = await asyncpg.connect(url, server_settings={"search_path": "projection"})
+    try:
+        rows = await connection.fetch(
+            f"""SELECT {key}, {FINISHED[item]}, (SELECT CAST(row_to_json(made) AS text) FROM (SELECT {fields}) AS made)
+                FROM {ROWS[item]}"""
+        )
+    finally:
+        await connection.close()
+    assert [json.loads(finished) for _, finished, _ in rows] == [json.loads(by_hand) for *_, by_hand in rows]
+    return {key: finished for key, finished, _ in rows}
+
+
+async def test_a_summary_of_a_job_says_what_its_columns_say_in_any_session(urls: dict[str, str]) -> None:
+    connection = await asyncpg.connect(
+        urls["orchestrator"], server_settings={"TimeZone": "Asia/Kolkata", "DateStyle": "German, DMY"}
+    )
+    try:
+        await connection.fetch(ODD_JOBS, ODD)
+        found = await told(urls["orchestrator"], "job")
+        assert len(found) == 3 + 5 + 1
+        assert {tuple(json.loads(summary)) for summary in found.values()} == {tuple(JobSummary.model_fields)}
+    finally:
+        await connection.execute("DELETE FROM projection.job WHERE state = '{}'")
+        await connection.close()
+
+
+async def test_a_summary_of_a_version_says_what_its_rows_say(urls: dict[str, str]) -> None:
+    found = await told(urls["registry"], "version")
+    assert len(found) == 3
+    for summary in found.values():
+        assert json.loads(summary).keys() == VersionSummary.model_fields.keys()
+        assert VersionSummary.model_validate_json(summary).aliases == ("candidate",)
+
+
+@pytest.mark.parametrize(("service", "item"), [("orchestrator", "job"), ("registry", "version")])
+async def test_a_migration_finishes_what_is_there_as_it_would_be_written_now(
+    urls: dict[str, str], service: str, item: str
+) -> None:
+    before = await told(urls[service], item)
+    version = {"orchestrator": "orchestrator_0002", "registry": "registry_0003"}[service]
+
+    def there_and_back(connection: Connection) -> None:
+        config = alembic_config(service)
+        config.attributes["connection"] = connection
+        command.downgrade(config, version)
+        command.upgrade(config, "heads")
+
+    engine = parse(urls[service]).engine(poolclass=NullPool)
+    async with engine.begin() as connection:
+        await connection.run_sync(there_and_back)
+    await engine.dispose()
+    assert await told(urls[service], item) == before
+
+
+@pytest.mark.parametrize("service", ["orchestrator", "registry"])
+async def test_the_columns_that_migrations_generate_are_made_as_they_are_described(
+    urls: dict[str, str], service: str
+) -> None:
+    """Alembic compares texts, and PostgreSQL writes an expression in its own way."""
+    generated = """SELECT table_name, column_name, generation_expression FROM information_schema.columns
+                   WHERE table_schema = $1 AND is_generated = 'ALWAYS' ORDER BY 1, 2"""
+    metadata = import_module(f"services.{service}.tables").metadata
+    engine = parse(urls[service]).engine({"search_path": "described"}, poolclass=NullPool)
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql("CREATE SCHEMA described")
+        translated = await connection.execution_options(
+            schema_translate_map={"projection": "described", "operational": "described"}
+        )
+        await translated.run_sync(metadata.create_all)
+        rows = {
+            schema: (await connection.exec_driver_sql(generated, (schema,))).all() for schema in ("projection", "described")
+        }
+        await connection.exec_driver_sql("DROP SCHEMA described CASCADE")
+    await engine.dispose()
+    assert rows["projection"] == rows["described"] != []
