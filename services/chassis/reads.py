@@ -16,7 +16,10 @@ from services.chassis.tables import OPERATIONAL, PROJECTION
 
 _SESSIONS = 8
 _PATIENCE_SECONDS = 10.0
-_SESSION = {"search_path": f"{PROJECTION},{OPERATIONAL}", "TimeZone": "UTC", "default_transaction_read_only": "on"}
+_SESSION = {
+    "search_path": f"{PROJECTION},{OPERATIONAL}", "TimeZone": "UTC", "default_transaction_read_only": "on",
+    "plan_cache_mode": "force_generic_plan",  # what is asked about changes no plan, and a plan costs more than a page
+}  # fmt: skip
 
 Rows: TypeAlias = Sequence["asyncpg.Record"]
 

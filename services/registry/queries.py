@@ -13,7 +13,6 @@ from services.chassis.web.parameters import Cursor, LongText, Text
 from services.registry.domain.models import ModelState
 
 _ALIASES = "coalesce(CAST(m.named -> r.version AS text), '[]')"
-_ITEM = f"""concat(r.summary, ',"aliases":', {_ALIASES}, '}}')"""
 _ROWS = "registration r JOIN model m ON m.key = r.model"
 _FOUND = f"SELECT CAST(r.state->'registered' AS text) AS registered, r.registered_at, {_ALIASES} AS aliases FROM {_ROWS}"
 _HIGHEST = f"""{_FOUND} WHERE r.model = $1 AND r.registered_at IS NOT NULL
@@ -21,15 +20,17 @@ _HIGHEST = f"""{_FOUND} WHERE r.model = $1 AND r.registered_at IS NOT NULL
 _NAMED = f"""{_FOUND} WHERE r.model = $1 AND r.version = coalesce(
        (SELECT version FROM registration WHERE model = $1 AND version = $2), m.aliases->>CAST($2 AS text))"""
 _MODEL = "SELECT CAST(state AS text), sequence FROM model WHERE key = $1"
+_ITEM = f"""concat(r.summary, ',"aliases":', (SELECT {_ALIASES} FROM model m WHERE m.key = r.model), '}}')"""
+"""The model is looked up for the versions of a page alone."""
 _FILTERS = {
     "name": "r.model = {}",
-    "alias": "m.aliases->>CAST({} AS text) = r.version",
+    "alias": "r.version = (SELECT m.aliases->>CAST({} AS text) FROM model m WHERE m.key = r.model)",
     "job_id": "r.job_id = {}",
     "requester": "r.requester = {}",
     "base_model": "r.base_model = {}",
     "dataset_sha256": "r.dataset_sha256 = {}",
 }
-_LISTING = Listing(_ITEM, _ROWS, "r.registered_at", "r.key", _FILTERS)
+_LISTING = Listing(_ITEM, "registration r", "r.registered_at", "r.key", _FILTERS)
 
 
 class StoredVersion(NamedTuple):
