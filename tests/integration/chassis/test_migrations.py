@@ -37,7 +37,7 @@ def settings_of(service: str, database_url: str, home: Path) -> ServiceSettings:
     return ServiceSettings.model_validate({f"{service}_database_url": own, "home": home})
 
 
-@pytest.mark.filterwarnings("ignore:Computed default")  # Alembic compares texts; see tests/integration/web/test_summaries.py
+@pytest.mark.filterwarnings("ignore:Computed default")  # texts that tests/integration/web/test_summaries.py compares
 @pytest.mark.parametrize("service", SERVICES)
 async def test_the_migrations_make_the_tables_that_are_described(service: str, database_url: str, tmp_path: Path) -> None:
     settings = settings_of(service, database_url, tmp_path)
