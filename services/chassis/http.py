@@ -46,9 +46,19 @@ def application(services: Sequence[Service], settings: HttpSettings | None = Non
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+        },  # see `measure`; FastAPI would ask whether it is wanted
     )
-    app.include_router(probes.router([service.health for service in services]), prefix=API)
-    for router in (router for service in services for router in service.routers):
+    healths = probes.router([service.health for service in services])
+    own, others = [service.routers[0] for service in services], [one for service in services for one in service.routers[1:]]
+    for router in (
+        *own,
+        healths,
+        *others,
+    ):  # a router is looked through before the next, so what is asked for often comes first
         app.include_router(router, prefix=API)
     add_pages(app, API, [service.name for service in services])
     limits = {API + path: limit for service in services for path, limit in service.body_limits.items()}

@@ -64,8 +64,10 @@ class Signals:
     @contextmanager
     def delivering(self, channel: str, subscription: Subscription) -> Iterator[None]:
         """Put what is sent on `channel` into `subscription` while the block runs."""
-        self._subscriptions.setdefault(channel, set()).add(subscription)
-        self._changed.set()
+        if channel not in self._subscriptions:
+            self._subscriptions[channel] = set()
+            self._changed.set()
+        self._subscriptions[channel].add(subscription)
         try:
             yield
         finally:

@@ -29,3 +29,16 @@ async def test_what_is_wanted_may_change() -> None:
     wanted["late"] = None
     subscription.put("late")
     assert await subscription.wait(0) == ["late"]
+
+
+async def test_who_listens_to_a_channel_that_is_listened_to_asks_the_database_nothing() -> None:
+    known = signals.Signals("postgresql://nobody@127.0.0.1:1/nothing")
+    with known.subscribe("job"):
+        assert known._changed.is_set()
+        known._changed.clear()
+        with known.subscribe("job"):
+            pass
+    with known.subscribe("job"):
+        assert not known._changed.is_set()
+    with known.subscribe("outbox"):
+        assert known._changed.is_set()
