@@ -1,4 +1,4 @@
-"""Why: `neuroweaver dlq`: what a service could not process, for the operator who mends it."""
+"""`neuroweaver dlq`: what a service could not process, for the operator who mends it."""
 
 import asyncio
 import getpass
@@ -20,13 +20,14 @@ from services.chassis.deadletters.handling import Handling, NoSuchLetter, NotNow
 from services.chassis.deadletters.listing import MOST, LetterFilter, ListedLetter, Page, page
 from services.chassis.deadletters.rows import DeadLetter
 from services.chassis.records import Place, named
-from services.cli.exits import EXIT_CODES, Exit, stop_with
+from services.cli.commands import Commands
+from services.cli.exits import Exit, stop_with
 from services.cli.output import brief, out, print_json, print_pairs, print_table, say
 from services.cli.printable import printable
 from services.cli.serve import composed
 from services.cli.service_names import known
 
-app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
+app = Commands()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ServiceName = Annotated[str, typer.Argument(help="orchestrator, trainer, feedback or registry.", metavar="SERVICE")]
@@ -43,7 +44,7 @@ _PREFIX = "neuroweaver."
 _T = TypeVar("_T")
 
 
-@app.command("list")
+@app.command("list", example="neuroweaver dlq list orchestrator --state failed")
 def list_letters(
     services: Annotated[
         list[str] | None, typer.Argument(help="Services; all when none is named.", metavar="[SERVICE]...")
@@ -78,7 +79,9 @@ def list_letters(
         return
     table = [row for service, seen in found.items() for letter in seen.letters for row in _table_rows(service, letter)]
     if table:
-        print_table(("service", "record", "state", "type", "key", "tries", "error"), table)
+        print_table(
+            ("service", "record", "state", "type", "key", "tries", "error"), table, least=("tries", "key", "type", "state")
+        )
     else:
         out.print("Nothing: everything that was read was processed." if after is None else "No more.")
     for service, seen in found.items():
@@ -86,7 +89,7 @@ def list_letters(
             say(f"There may be more: neuroweaver dlq list {service} --after {seen.next.removeprefix(_PREFIX)}")
 
 
-@app.command()
+@app.command(example="neuroweaver dlq show orchestrator jobs:3:41207")
 def show(service: ServiceName, place: PlaceText, json: Json = False) -> None:
     """Show one record with its bytes, why it was not processed and where in the code. Exit code 4 when there is none."""
     wanted = _place(place)
@@ -107,7 +110,7 @@ def show(service: ServiceName, place: PlaceText, json: Json = False) -> None:
         _print_letter(letter)
 
 
-@app.command()
+@app.command(example="neuroweaver dlq retry orchestrator jobs:3:41207")
 def retry(
     service: ServiceName,
     place: Annotated[
@@ -155,7 +158,7 @@ def retry(
     raise typer.Exit(int(Exit.FAILED if any(one.failed for one in done) else Exit.OK))
 
 
-@app.command()
+@app.command(example='neuroweaver dlq discard orchestrator jobs:3:41207 --reason "sent twice"')
 def discard(
     service: ServiceName,
     place: PlaceText,

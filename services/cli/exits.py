@@ -1,10 +1,13 @@
-"""Why: exit codes that mean something, the same for every command."""
+"""Exit codes that mean something, the same for every command, and how a command ends that does not do what was asked."""
 
+import json
 import sys
+from collections.abc import Mapping
 from enum import IntEnum
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from services.cli.printable import printable_lines
+from services.cli.program import as_typed
 
 
 class Exit(IntEnum):
@@ -21,17 +24,47 @@ class Exit(IntEnum):
     """What was asked for by name does not exist."""
     INTERRUPTED = 130
     """Ctrl-C, as shells have it."""
+    NOBODY_READS = 141
+    """Who read standard output has gone, as shells have it (SIGPIPE): `neuroweaver topics read TOPIC | head -1`."""
 
 
+_TITLES = {
+    Exit.FAILED: "Failed",
+    Exit.USAGE: "Wrong usage or input",
+    Exit.UNREACHABLE: "Not reachable",
+    Exit.NOT_FOUND: "Not found",
+    Exit.INTERRUPTED: "Interrupted",
+}
 EXIT_CODES = "\n\n".join(
     (
-        "Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 not reachable, 4 not found, 130 interrupted.",
+        "Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 not reachable, 4 not found, 130 interrupted, "
+        "141 nobody reads the output any more. With --json, an error is one JSON object on standard output, with title, "
+        "detail and exit.",
         "Settings come from NEUROWEAVER_* variables; commands that need the development stack start it and stop it again.",
     )
 )
 
 
-def stop_with(code: Exit, message: str) -> NoReturn:
-    """End the command: the message for a person goes to standard error."""
-    print(f"neuroweaver: {printable_lines(message)}", file=sys.stderr)
+def wants_json() -> bool:
+    """Whether the command line asks for JSON, also where it is wrong otherwise."""
+    return "--json" in sys.argv[1:]
+
+
+def stop_with(code: Exit, message: str, problem: Mapping[str, Any] | None = None) -> NoReturn:
+    """End the command: a sentence for a person on standard error, or, with --json, one object on standard output.
+
+    `problem` is what the services answered (RFC 9457); its members go into the object.
+    """
+    said = as_typed(message)
+    if wants_json():
+        print_error(code, said, problem)
+    else:
+        print(f"neuroweaver: {printable_lines(said)}", file=sys.stderr)
     raise SystemExit(int(code))
+
+
+def print_error(code: Exit, message: str, problem: Mapping[str, Any] | None = None) -> None:
+    """One line of JSON for programs: it may be the last of many."""
+    said = {"title": _TITLES[code], "detail": message, **(problem or {}), "exit": int(code)}
+    sys.stdout.write(json.dumps({name: as_typed(part) if isinstance(part, str) else part for name, part in said.items()}))
+    sys.stdout.write("\n")

@@ -1,4 +1,4 @@
-"""Why: `neuroweaver jobs`: whatever can be done with a job over HTTP, for people and, with --json, for programs."""
+"""`neuroweaver jobs`: whatever can be done with a job over HTTP, for people and, with --json, for programs."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -11,12 +11,14 @@ import typer
 from schemas.reasons import Reason
 from schemas.requests import JobCancelRequested
 from schemas.steps import PlannedStep
+from services.cli.commands import Commands
 from services.cli.edge import Edge, Refused
-from services.cli.exits import EXIT_CODES, Exit, stop_with
+from services.cli.exits import Exit, stop_with
 from services.cli.job_file import NoRequest, read_request
 from services.cli.job_screen import SIGNS, screen, show
 from services.cli.output import err, out, print_json, print_pairs, print_table, say
 from services.cli.printable import printable
+from services.cli.program import as_typed
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
 from services.orchestrator.domain.state import Status
@@ -24,14 +26,16 @@ from services.orchestrator.domain.validation import Refused as Invalid
 from services.orchestrator.domain.validation import examine
 from services.orchestrator.views import JobDetail, JobPage, JobSummary, JobView
 
-app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
+app = Commands()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JobId = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
 _PAGE = 200
+_LEAST = ("requester", "pipeline", "requested", "model", "version", "steps")
+"""Columns that a narrow terminal does without, the least needed first."""
 
 
-@app.command()
+@app.command(example="neuroweaver jobs submit job.json --dry-run\nneuroweaver jobs submit job.json --watch")
 def submit(
     file: Annotated[Path, typer.Argument(help="The request in JSON or YAML; - reads standard input.", metavar="FILE")],
     dry_run: Annotated[
@@ -58,10 +62,12 @@ def submit(
         elif json:
             print_json(job)
         else:
-            print_pairs((("job", job.job_id), ("status", job.status), ("watch", f"neuroweaver jobs watch {job.job_id}")))
+            print_pairs(
+                (("job", job.job_id), ("status", job.status), ("watch", as_typed(f"neuroweaver jobs watch {job.job_id}")))
+            )
 
 
-@app.command("list")
+@app.command("list", example="neuroweaver jobs list --status failed --limit 50")
 def list_jobs(
     status: Annotated[Status | None, typer.Option(help="Only jobs of this status.")] = None,
     requester: Annotated[str | None, typer.Option(help="Only jobs of this requester.")] = None,
@@ -76,10 +82,10 @@ def list_jobs(
         print_json(jobs)
         return
     columns = ("job", "status", "pipeline", "steps", "model", "version", "requester", "requested")
-    print_table(columns, [_row(job) for job in jobs])
+    print_table(columns, [_row(job) for job in jobs], least=_LEAST)
 
 
-@app.command("show")
+@app.command("show", example="neuroweaver jobs show support-2026-11")
 def show_job(job_id: JobId, json: Json = False) -> None:
     """Show a job with its steps. Exit code 4 when there is no such job."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
@@ -90,14 +96,14 @@ def show_job(job_id: JobId, json: Json = False) -> None:
         _print_job(job)
 
 
-@app.command()
+@app.command(example="neuroweaver jobs watch support-2026-11")
 def watch(job_id: JobId, json: Json = False) -> None:
     """Show a job's progress until it has ended. Exit code 0 when it completed, 1 when not, 4 when there is no such job."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
         _watch(edge, job_id, json)
 
 
-@app.command()
+@app.command(example="neuroweaver jobs logs support-2026-11 --step train")
 def logs(
     job_id: JobId,
     step: Annotated[str | None, typer.Option(help="Only this step.")] = None,
@@ -124,7 +130,7 @@ def logs(
         out.print(f"No attempt of job {job_id} has failed; it is {job.status}.", markup=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(example='neuroweaver jobs cancel support-2026-11 --reason "wrong data"')
 def cancel(
     job_id: JobId,
     reason: Annotated[str, typer.Option(help="Why, in words.", metavar="TEXT")] = "",
@@ -177,7 +183,11 @@ def _dry_run(request: dict[str, Any], json: bool) -> None:
     if json:
         print_json({"valid": True, "request": examined.request, "plan": examined.plan})
         return
-    print_table(("step", "kind", "waits for", "reads"), [_plan_row(step) for step in examined.plan])
+    print_table(
+        ("step", "kind", "waits for", "reads"),
+        [_plan_row(step) for step in examined.plan],
+        least=("waits for",),
+    )
     say("the request is valid; nothing was started")
 
 
@@ -252,6 +262,7 @@ def _print_job(job: JobDetail) -> None:
         print_table(
             ("", "step", "kind", "status", "attempts", "seconds", "metrics"),
             [_step_row(job, n) for n in range(len(job.steps))],
+            least=("kind", "attempts", "seconds", "metrics"),
         )
     _print_reasons(job.reasons)
     if job.failure:

@@ -1,4 +1,4 @@
-"""Why: the one command, `neuroweaver`. It imports nothing heavy before it knows what is wanted, so that help appears at once."""
+"""The one command, `neuroweaver`. It imports nothing heavy before it knows what is wanted, so that help appears at once."""
 
 import importlib
 from typing import Annotated, Any
@@ -6,17 +6,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from services.chassis.redaction import redact_output
-from services.cli.exits import EXIT_CODES, Exit, stop_with
+from services.cli.commands import Commands, Group
+from services.cli.exits import Exit, stop_with
 from services.cli.service_names import known
 
+_DEMO_EXAMPLE = "neuroweaver demo --pipeline sft"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def _loaded_from(module: str) -> type[TyperGroup]:
     """A group whose commands are those of `module.app`, imported when one of them is asked for."""
 
-    class Deferred(TyperGroup):
+    class Deferred(Group):
         def list_commands(self, ctx: Any) -> list[str]:
             return self._real().list_commands(ctx)
 
@@ -37,53 +38,22 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-app = typer.Typer(
-    epilog=EXIT_CODES,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-topics_app = typer.Typer(help="Bring topics to the catalogue; read what lies on them.", no_args_is_help=True)
+app = Commands()
+topics_app = Commands("Bring topics to the catalogue; read what lies on them.")
 app.add_typer(topics_app, name="topics")
-app.add_typer(
-    typer.Typer(
-        cls=_loaded_from("services.cli.jobs"), help="Submit jobs, watch, list and cancel them.", no_args_is_help=True
+for _name, _module, _help in (
+    ("jobs", "services.cli.jobs", "Submit jobs, watch, list and cancel them."),
+    ("models", "services.cli.models", "List, show, download and try models."),
+    ("projections", "services.cli.projections", "Verify projections against the log, and rebuild them from it."),
+    ("dlq", "services.cli.dlq", "List, retry and discard what could not be processed."),
+    (
+        "partitions",
+        "services.cli.partitions",
+        "Show how far services have read the log, and let a partition that stands go on.",
     ),
-    name="jobs",
-)
-app.add_typer(
-    typer.Typer(cls=_loaded_from("services.cli.models"), help="List, show, download and try models.", no_args_is_help=True),
-    name="models",
-)
-app.add_typer(
-    typer.Typer(
-        cls=_loaded_from("services.cli.projections"),
-        help="Verify projections against the log, and rebuild them from it.",
-        no_args_is_help=True,
-    ),
-    name="projections",
-)
-app.add_typer(
-    typer.Typer(
-        cls=_loaded_from("services.cli.dlq"),
-        help="List, retry and discard what could not be processed.",
-        no_args_is_help=True,
-    ),
-    name="dlq",
-)
-app.add_typer(
-    typer.Typer(
-        cls=_loaded_from("services.cli.partitions"),
-        help="Show how far services have read the log, and let a partition that stands go on.",
-        no_args_is_help=True,
-    ),
-    name="partitions",
-)
-app.add_typer(
-    typer.Typer(
-        cls=_loaded_from("services.cli.audit.command"), help="Prove how each model came about.", no_args_is_help=True
-    ),
-    name="audit",
-)
+    ("audit", "services.cli.audit.command", "Prove how each model came about."),
+):
+    app.add_typer(Commands(_help, cls=_loaded_from(_module)), name=_name)
 
 
 @app.callback()
@@ -95,7 +65,7 @@ def main(
     """NeuroWeaver: turns one event into a better language model, and proves how it came about."""
 
 
-@app.command()
+@app.command(example="neuroweaver up --detach")
 def up(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when everything is ready; stop it with `down`.")
@@ -119,7 +89,7 @@ def up(
     print_addresses(wait_until_up(settings, None if running else spawn(settings)))
 
 
-@app.command()
+@app.command(example="neuroweaver down")
 def down() -> None:
     """Stop the stack of this home, whoever started it; jobs go on where they were at the next start."""
     from services.cli.output import out
@@ -131,7 +101,7 @@ def down() -> None:
     out.print("Stopped." if stopped else f"No stack of {settings.home} is running.", markup=False)
 
 
-@app.command()
+@app.command(example="neuroweaver status --json")
 def status(json: Json = False) -> None:
     """Say what runs, its addresses and whether it is ready. Exit code 0 ready, 1 not ready, 3 not running."""
     from services.cli.output import print_json
@@ -146,7 +116,7 @@ def status(json: Json = False) -> None:
     raise typer.Exit(int(found.exit))
 
 
-@app.command()
+@app.command(example="NEUROWEAVER_HTTP_PORT=8011 neuroweaver serve orchestrator")
 def serve(
     service: Annotated[str, typer.Argument(help="orchestrator, trainer, feedback or registry.", metavar="SERVICE")],
 ) -> None:
@@ -157,7 +127,7 @@ def serve(
     run_service(service)
 
 
-@app.command()
+@app.command(example="neuroweaver migrate orchestrator")
 def migrate(
     services: Annotated[
         list[str] | None, typer.Argument(help="Services; all when none is named.", metavar="[SERVICE]...")
@@ -171,7 +141,7 @@ def migrate(
     migrate_all(CliSettings(), services)
 
 
-@topics_app.command("plan")
+@topics_app.command("plan", example="neuroweaver topics plan --check")
 def topics_plan(
     check: Annotated[bool, typer.Option("--check", help="Exit code 1 when anything differs, for scripts.")] = False,
     json: Json = False,
@@ -180,13 +150,13 @@ def topics_plan(
     _topics("plan", json, check=check)
 
 
-@topics_app.command("apply")
+@topics_app.command("apply", example="neuroweaver topics apply")
 def topics_apply(json: Json = False) -> None:
     """Create missing topics and mend their settings, whatever else is set on them stays; never loses a record."""
     _topics("apply", json)
 
 
-@topics_app.command("read")
+@topics_app.command("read", example="neuroweaver topics read neuroweaver.jobs --key support-2026-11 --json")
 def topics_read(
     topic: Annotated[str, typer.Argument(help="For example neuroweaver.jobs.", metavar="TOPIC")],
     key: Annotated[str | None, typer.Option(help="Only records of this key, such as a job's id.")] = None,
@@ -206,7 +176,7 @@ def topics_read(
         typer.echo((as_json if json else as_text)(record))
 
 
-@app.command()
+@app.command(example="neuroweaver retention --dry-run")
 def retention(
     services: Annotated[
         list[str] | None, typer.Argument(help="Services; all when none is named.", metavar="[SERVICE]...")
@@ -226,11 +196,12 @@ def retention(
     raise typer.Exit(int(Exit.OK if whole else Exit.FAILED))
 
 
-@app.command()
+@app.command(example="neuroweaver doctor")
 def doctor(json: Json = False) -> None:
     """Look for what stands in the way and say what to do. Exit code 1 when something must be mended."""
     from services.cli.doctor import examine
     from services.cli.output import print_json, print_table
+    from services.cli.program import as_typed
     from services.cli.settings import CliSettings
 
     findings = examine(CliSettings())
@@ -240,20 +211,26 @@ def doctor(json: Json = False) -> None:
         words = {"good": "good", "note": "note", "mend": "MEND"}
         rows = []
         for finding in findings:
-            rows.append((words[finding.verdict], finding.check, finding.detail))
+            rows.append((words[finding.verdict], finding.check, as_typed(finding.detail)))
             if finding.remedy:
-                rows.append(("", "", f"→ {finding.remedy}"))
+                rows.append(("", "", f"→ {as_typed(finding.remedy)}"))
         print_table(("", "check", "finding"), rows)
     raise typer.Exit(int(Exit.FAILED if any(finding.verdict == "mend" for finding in findings) else Exit.OK))
 
 
-@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    example=_DEMO_EXAMPLE,
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
 def demo(context: typer.Context) -> None:
     """Make a model from one event before your eyes, and report what each stage brought."""
     command = importlib.import_module("services.cli.demo.command").demo
-    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    single.command()(command)
-    code = typer.main.get_command(single).main(context.args, prog_name="neuroweaver demo", standalone_mode=False)
+    single = Commands(completion=False)
+    single.command(example=_DEMO_EXAMPLE)(command)
+    code = typer.main.get_command(single).main(
+        context.args, prog_name=f"{context.find_root().info_name} demo", standalone_mode=False
+    )
     raise typer.Exit(code if isinstance(code, int) else 0)
 
 
@@ -274,17 +251,10 @@ def _topics(action: str, json: bool, *, check: bool = False) -> None:
 
 
 def run() -> None:
-    """Entry point: known failures end in one sentence and their exit code. No secret that the process was given is printed."""
-    redact_output()
-    try:
-        app(prog_name="neuroweaver")
-    except Exception as error:
-        from services.cli.failures import explain
+    """Entry point: see `services.cli.ending`."""
+    from services.cli.ending import run_command
 
-        explained = explain(error)
-        if explained is None:
-            raise
-        stop_with(*explained)
+    run_command(app)
 
 
 if __name__ == "__main__":

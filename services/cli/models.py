@@ -1,4 +1,4 @@
-"""Why: `neuroweaver models`: find versions over HTTP, fetch one with proof of every byte, and ask one something."""
+"""`neuroweaver models`: find versions over HTTP, fetch one with proof of every byte, and ask one something."""
 
 import shutil
 import uuid
@@ -9,14 +9,15 @@ from urllib.parse import quote
 import typer
 
 from services.chassis.artifacts import ArtifactCorrupt, ArtifactStore
+from services.cli.commands import Commands
 from services.cli.edge import Edge, Refused
-from services.cli.exits import EXIT_CODES, Exit, stop_with
+from services.cli.exits import Exit, stop_with
 from services.cli.output import print_json, print_pairs, print_table, print_text, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
 from services.registry.views import VersionPage, VersionSummary, VersionView
 
-app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
+app = Commands()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ModelId = Annotated[
@@ -25,7 +26,7 @@ ModelId = Annotated[
 _PAGE = 200
 
 
-@app.command("list")
+@app.command("list", example="neuroweaver models list --name support-router")
 def list_models(
     name: Annotated[str | None, typer.Option(help="Only versions of this model.")] = None,
     alias: Annotated[str | None, typer.Option(help="Only versions that this alias names.")] = None,
@@ -39,10 +40,14 @@ def list_models(
     if json:
         print_json(versions)
     else:
-        print_table(("model", "aliases", "registered", "job", "metrics"), [_row(version) for version in versions])
+        print_table(
+            ("model", "aliases", "registered", "job", "metrics"),
+            [_row(version) for version in versions],
+            least=("registered", "metrics", "job"),
+        )
 
 
-@app.command()
+@app.command(example="neuroweaver models show support-router@1.0.0")
 def show(model_id: ModelId, json: Json = False) -> None:
     """Show a version with its lineage. Exit code 4 when there is no such version."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
@@ -53,7 +58,7 @@ def show(model_id: ModelId, json: Json = False) -> None:
         _print_version(version)
 
 
-@app.command()
+@app.command(example="neuroweaver models download support-router@1.0.0 ./support-router")
 def download(
     model_id: ModelId,
     folder: Annotated[Path, typer.Argument(help="Where to put it; must not exist yet.", metavar="FOLDER")],
@@ -78,7 +83,7 @@ def download(
         print_pairs((("model", version.id), ("folder", folder.resolve()), ("sha256", version.artifact.sha256)))
 
 
-@app.command("try")
+@app.command("try", example='neuroweaver models try support-router "My laptop has not arrived."')
 def try_model(
     model_id: ModelId,
     text: Annotated[str, typer.Argument(help="What to ask it; - reads standard input.", metavar="TEXT")],
@@ -178,4 +183,4 @@ def _print_version(version: VersionView) -> None:
         (name, ", ".join(f"{output} {ref.sha256[:12]}" for output, ref in result.outputs.items()), _metrics(result.metrics))
         for name, result in lineage.results.items()
     ]
-    print_table(("step", "made", "metrics"), steps, title="\nHow it came about")
+    print_table(("step", "made", "metrics"), steps, title="\nHow it came about", least=("metrics",))

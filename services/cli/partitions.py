@@ -14,19 +14,20 @@ from services.chassis.partitions.listing import PartitionView, listed
 from services.chassis.partitions.reading import Reading, engine_of
 from services.chassis.partitions.stepping import CannotStepOver, NotStanding, step_over
 from services.chassis.records import Partition
-from services.cli.exits import EXIT_CODES, Exit, stop_with
-from services.cli.output import out, print_json, print_line, print_table
+from services.cli.commands import Commands
+from services.cli.exits import Exit, stop_with
+from services.cli.output import hint, out, print_json, print_line, print_table
 from services.cli.serve import composed
 from services.cli.service_names import known
 
-app = typer.Typer(epilog=EXIT_CODES, no_args_is_help=True)
+app = Commands()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 _PREFIX = "neuroweaver."
 _T = TypeVar("_T")
 
 
-@app.command("list")
+@app.command("list", example="neuroweaver partitions list orchestrator")
 def list_partitions(
     services: Annotated[
         list[str] | None, typer.Argument(help="Services; all when none is named.", metavar="[SERVICE]...")
@@ -40,16 +41,20 @@ def list_partitions(
         print_json(found)
     else:
         rows = [_row(service, view) for service, views in found.items() for view in views]
-        print_table(("service", "partition", "state", "position", "begin", "end", "since (UTC)"), rows)
+        print_table(
+            ("service", "partition", "state", "position", "begin", "end", "since (UTC)"),
+            rows,
+            least=("begin", "end", "position"),
+        )
         for service, views in found.items():
             for reason, places in _by_reason(views).items():
                 out.print()
-                print_line(f"{service}, {places}: {reason}")
+                hint(f"{service}, {places}: {reason}")
     stands = any(view.state == "stands" for views in found.values() for view in views)
     raise typer.Exit(int(Exit.FAILED if stands else Exit.OK))
 
 
-@app.command("step-over")
+@app.command("step-over", example='neuroweaver partitions step-over orchestrator requests:3 --reason "the record is lost"')
 def step(
     service: Annotated[str, typer.Argument(help="orchestrator, trainer, feedback or registry.", metavar="SERVICE")],
     place: Annotated[str, typer.Argument(help="The partition that stands.", metavar="TOPIC:PARTITION")],
@@ -67,7 +72,7 @@ def step(
         reading = built.reading
         for view in _on(reading, partial(listed, reading=reading)):
             if (view.topic, view.partition) == partition and view.state == "stands" and not yes:
-                print_line(f"{service} stands: {view.reason}")
+                hint(f"{service} stands: {view.reason}")
                 typer.confirm("Go on behind it for ever?", abort=True, err=True)
         try:
             done = _on(

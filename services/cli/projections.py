@@ -1,4 +1,4 @@
-"""Why: `neuroweaver projections`: what a service says against what the log says, and how to make the first follow from the second."""
+"""`neuroweaver projections`: what a service says against what the log says, and how to make the first follow from the second."""
 
 import asyncio
 import getpass
@@ -17,13 +17,14 @@ from services.chassis.replay.rebuild import Told, Verification, engine_of
 from services.chassis.replay.restore import Acceptance, restore
 from services.chassis.replay.row import rebuild_row, row_ref
 from services.chassis.replay.status import ProjectionStatus, status
-from services.cli.exits import EXIT_CODES, Exit
-from services.cli.output import err, out, print_json, print_line, print_table, say
+from services.cli.commands import Commands
+from services.cli.exits import Exit
+from services.cli.output import err, hint, out, print_json, print_table, say
 from services.cli.printable import printable
 from services.cli.serve import composed
 from services.cli.service_names import known
 
-app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
+app = Commands()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ServiceName = Annotated[str, typer.Argument(help="orchestrator, trainer, feedback or registry.", metavar="SERVICE")]
@@ -40,7 +41,7 @@ def projections(services: Iterable[str]) -> Iterator[list[Projection]]:
         yield [service.projection for service in built]
 
 
-@app.command("status")
+@app.command("status", example="neuroweaver projections status")
 def show_status(
     services: Annotated[
         list[str] | None, typer.Argument(help="Services; all when none is named.", metavar="[SERVICE]...")
@@ -53,13 +54,17 @@ def show_status(
     if json:
         print_json(found)
     else:
-        print_table(("service", "rows", "lag", "last replay", "old versions"), [_status_row(item) for item in found])
+        print_table(
+            ("service", "rows", "lag", "last replay", "old versions"),
+            [_status_row(item) for item in found],
+            least=("old versions", "last replay"),
+        )
         for item in found:
             for reason in dict.fromkeys(partition.stands for partition in item.partitions if partition.stands):
-                print_line(f"{item.service} stands: {reason}")
+                hint(f"{item.service} stands: {reason}")
 
 
-@app.command()
+@app.command(example="neuroweaver projections verify orchestrator")
 def verify(service: ServiceName, accept_incomplete: AcceptIncomplete = False, json: Json = False) -> None:
     """Compare a projection with the log, row by row, while it serves. Exit code 1 when a row differs."""
     with projections(known([service])) as (projection,), bar(service) as told:
@@ -71,7 +76,7 @@ def verify(service: ServiceName, accept_incomplete: AcceptIncomplete = False, js
     raise typer.Exit(int(Exit.FAILED if found.differences else Exit.OK))
 
 
-@app.command()
+@app.command(example="neuroweaver projections rebuild orchestrator --key support-2026-11")
 def rebuild(
     service: ServiceName,
     key: Annotated[str | None, typer.Option(help="Only the row of this key, such as a job's id.")] = None,
@@ -95,10 +100,10 @@ def rebuild(
         print_json(found)
     else:
         print_comparison(found)
-        out.print(f"The version before lies in schema {found.old_version} until `neuroweaver projections drop {service}`.")
+        hint(f"The version before lies in schema {found.old_version} until `neuroweaver projections drop {service}`.")
 
 
-@app.command("restore")
+@app.command("restore", example="neuroweaver projections restore registry")
 def restore_lost(
     service: ServiceName,
     accept_incomplete: Annotated[
@@ -123,13 +128,13 @@ def restore_lost(
     if json:
         print_json({"service": service, "restored": done})
     elif done:
-        out.print(f"Restored; `neuroweaver projections status {service}` says what was left out.")
+        hint(f"Restored; `neuroweaver projections status {service}` says what was left out.")
     else:
         out.print(f"Nothing to restore: {service} has applied records already, or has never spoken on this log.")
     raise typer.Exit(int(Exit.OK if done else Exit.FAILED))
 
 
-@app.command()
+@app.command(example="neuroweaver projections drop orchestrator")
 def drop(service: ServiceName, json: Json = False) -> None:
     """Remove the versions of a projection that rebuilds left."""
     with projections(known([service])) as (projection,):
@@ -157,7 +162,7 @@ def print_comparison(found: Verification) -> None:
         (table.table, table.rows, table.live_digest[:16], table.replayed_digest[:16], table.differences)
         for table in found.tables
     ]
-    print_table(("table", "rows", "live", "from the log", "differences"), rows)
+    print_table(("table", "rows", "live", "from the log", "differences"), rows, least=("live", "from the log"))
     for table in found.tables:
         for difference in table.shown:
             _print_difference(difference)

@@ -55,7 +55,7 @@ def show(found: Sequence[Kept], *, dry: bool, json: bool) -> bool:
             if one.removal.count or one.removal.error
         ]
         if rows:
-            print_table(("service", "kind", "would go" if dry else "removed", "bytes", "error"), rows)
+            print_table(("service", "kind", "would go" if dry else "removed", "bytes", "error"), rows, least=("bytes",))
         else:
             out.print("Nothing is kept longer than the policy says.")
     return not any(one.removal.error for one in found)

@@ -12,7 +12,8 @@ from services.chassis.database import without_password
 from services.chassis.devstack import state
 from services.chassis.devstack.state import StackState
 from services.cli.exits import Exit
-from services.cli.output import out, print_pairs, print_table
+from services.cli.output import hint, out, print_pairs, print_table
+from services.cli.program import as_typed
 from services.cli.settings import CliSettings
 
 _TIMEOUT = 5.0
@@ -93,13 +94,15 @@ def print_status(status: Status) -> None:
         rows = [
             (
                 service.name,
-                "ready" if service.ready else "; ".join(f"{name}: {why}" for name, why in service.missing.items()),
+                "ready"
+                if service.ready
+                else as_typed("; ".join(f"{name}: {why}" for name, why in service.missing.items())),
             )
             for service in status.services
         ]
         print_table(("service", "condition"), rows)
     if status.status == "not running":
-        out.print("Start it with `neuroweaver up`; `neuroweaver doctor` looks for what stands in the way.")
+        hint("Start it with `neuroweaver up`; `neuroweaver doctor` looks for what stands in the way.")
 
 
 def print_addresses(stack: StackState) -> None:

@@ -1,4 +1,4 @@
-"""Why: `neuroweaver audit`: the commands of somebody who must answer for a model and trusts only the log."""
+"""`neuroweaver audit`: the commands of somebody who must answer for a model and trusts only the log."""
 
 import asyncio
 from collections.abc import Iterator
@@ -28,7 +28,8 @@ from services.cli.audit.verdict import NoExport, verify_export
 from services.cli.audit.verdict import against_log as compared
 from services.cli.audit.verification import verdict_of, verify_all
 from services.cli.audit.window import KEPT, NoMoment, NoWindow, Window, moment, records
-from services.cli.exits import EXIT_CODES, Exit, stop_with
+from services.cli.commands import Commands
+from services.cli.exits import Exit, stop_with
 from services.cli.output import err, print_json, print_line, print_table, say
 from services.cli.printable import printable
 from services.cli.projections import AcceptIncomplete, Json, print_comparison, projections
@@ -38,7 +39,7 @@ from services.cli.topic_reader import as_json
 from services.orchestrator.views import JobView
 from services.registry.views import VersionView
 
-app = typer.Typer(no_args_is_help=True, epilog=EXIT_CODES)
+app = Commands()
 
 Topics = Annotated[
     list[str] | None, typer.Option("--topic", help="May be repeated; default: all topics that are kept for ever.")
@@ -52,7 +53,7 @@ def audit() -> None:
     """Prove how each model came about."""
 
 
-@app.command()
+@app.command(example="neuroweaver audit verify")
 def verify(accept_incomplete: AcceptIncomplete = False, json: Json = False) -> None:
     """Compare every service's projection with the log, row by row. Exit code 1 when a row differs."""
     with projections(SERVICES) as wanted:
@@ -69,7 +70,7 @@ def verify(accept_incomplete: AcceptIncomplete = False, json: Json = False) -> N
     raise typer.Exit(int(Exit.FAILED if verdict.differences else Exit.OK))
 
 
-@app.command()
+@app.command(example="neuroweaver audit replay --job support-2026-11")
 def replay(
     topic: Topics = None,
     key: Annotated[str | None, typer.Option(help="Only records of this key.")] = None,
@@ -113,7 +114,7 @@ def replay(
     say(f"{len(found)} records. {LEGEND}" if found else "No record lies in this window.")
 
 
-@app.command("trace")
+@app.command("trace", example="neuroweaver audit trace support-router@1.0.0")
 def show_trace(
     target: Annotated[str, typer.Argument(help="A job's id, MODEL@VERSION or MODEL@ALIAS.", metavar="JOB|MODEL@VERSION")],
     json: Json = False,
@@ -136,7 +137,7 @@ def show_trace(
     raise typer.Exit(int(Exit.OK if made.complete else Exit.FAILED))
 
 
-@app.command("as-of")
+@app.command("as-of", example="neuroweaver audit as-of 2026-11-01T12:00:00Z models")
 def as_of(
     time: Annotated[str, typer.Argument(help="With its zone, such as 2026-01-31T12:00:00Z.", metavar="TIME")],
     what: Annotated[Literal["jobs", "models"], typer.Argument(help="What to show.", metavar="jobs|models")],
@@ -172,7 +173,7 @@ def as_of(
     say(f"{past.records} records of the log")
 
 
-@app.command("export")
+@app.command("export", example="neuroweaver audit export --to export-2026-11")
 def export_log(
     to: Annotated[
         Path, typer.Option("--to", help="Folder: empty, not there yet, or of an interrupted export.", metavar="DIR")
@@ -194,7 +195,7 @@ def export_log(
         say(f"{to} was complete already; name another folder for what the log has gained since")
 
 
-@app.command("verify-export")
+@app.command("verify-export", example="neuroweaver audit verify-export export-2026-11 --against-log")
 def show_verdict(
     folder: Annotated[Path, typer.Argument(help="An export.", metavar="DIR")],
     record: Annotated[
@@ -258,7 +259,11 @@ def _print_jobs(jobs: list[JobView]) -> None:
         requested = f"{job.requested_at:%Y-%m-%d %H:%M:%S}" if job.requested_at else ""
         cells = (job.job_id, job.status, job.pipeline, f"{done}/{len(job.steps)}", made, job.requester, requested)
         rows.append([printable(str(cell or "")) for cell in cells])
-    print_table(("job", "status", "pipeline", "steps", "model", "requester", "requested (UTC)"), rows)
+    print_table(
+        ("job", "status", "pipeline", "steps", "model", "requester", "requested (UTC)"),
+        rows,
+        least=("requester", "pipeline", "requested (UTC)", "model", "steps"),
+    )
 
 
 def _print_versions(versions: list[VersionView]) -> None:
@@ -273,5 +278,7 @@ def _print_versions(versions: list[VersionView]) -> None:
         for version in versions
     ]
     print_table(
-        ("model", "aliases", "registered (UTC)", "job", "artifact"), [[printable(cell) for cell in row] for row in rows]
+        ("model", "aliases", "registered (UTC)", "job", "artifact"),
+        [[printable(cell) for cell in row] for row in rows],
+        least=("artifact", "registered (UTC)", "job"),
     )

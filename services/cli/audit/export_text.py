@@ -6,7 +6,7 @@ from services.chassis.digests import file_sha256
 from services.cli.audit.manifest import MANIFEST, Manifest
 from services.cli.audit.proving import Proof
 from services.cli.audit.verdict import ExportVerdict
-from services.cli.output import print_json, print_line
+from services.cli.output import hint, print_json, print_line
 
 
 def print_export(folder: Path, manifest: Manifest, *, json: bool) -> None:
@@ -23,7 +23,7 @@ def print_export(folder: Path, manifest: Manifest, *, json: bool) -> None:
     )
     print_line(f"SHA-256 of its manifest: {digest}")
     print_line("Keep this digest, or the roots, where nobody who can write to the folder can change them:")
-    print_line(f"  neuroweaver audit verify-export {folder} --digest {digest}")
+    hint(f"  neuroweaver audit verify-export {folder} --digest {digest}")
 
 
 def print_verdict(folder: Path, verdict: ExportVerdict, *, json: bool) -> None:

@@ -13,6 +13,7 @@ from services.cli.demo.recipe import Pipeline
 from services.cli.demo.report import Report, duration, report
 from services.cli.demo.screen import closing_table
 from services.cli.demo.story import Story
+from services.cli.program import as_typed
 
 
 def write_report(story: Story, pipeline: Pipeline, fetch: Fetch, *, peak_memory_bytes: int, folder: Path) -> Report:
@@ -38,16 +39,17 @@ def print_success(console: Console, story: Story, made: Report, folder: Path) ->
     console.print()
     console.print(Text("The audit trail is on Kafka:"))
     for command, (topic, count) in zip(read_commands(made), made.events.items(), strict=True):
-        console.print(Text(f"  {count:>5} {'event ' if count == 1 else 'events'} on {topic:<21} {command}"), soft_wrap=True)
+        console.print(
+            Text(as_typed(f"  {count:>5} {'event ' if count == 1 else 'events'} on {topic:<21} {command}")), soft_wrap=True
+        )
     console.print(
-        Text(f"  How it came about: neuroweaver audit trace {made.model.name}@{made.model.version}"), soft_wrap=True
+        Text(as_typed(f"  How it came about: neuroweaver audit trace {made.model.name}@{made.model.version}")),
+        soft_wrap=True,
     )
     console.print()
     console.print(Text(f"Report: {folder / 'report.html'} (for programs: {folder / 'report.json'})"), soft_wrap=True)
     console.print(
-        Text(
-            f"Try it:  neuroweaver models try {made.model.name} 'My {{item}} has not arrived.'".replace("{item}", "laptop")
-        ),
+        Text(as_typed(f"Try it:  neuroweaver models try {made.model.name} 'My laptop has not arrived.'")),
         soft_wrap=True,
     )
 
@@ -73,7 +75,7 @@ def failure_lines(story: Story) -> Iterator[str]:
             yield from _fault_lines(story.fault)
         case _:
             yield f"The job {story.job_id} has no outcome on the topics."
-    yield f"Its story: neuroweaver audit replay --job {story.job_id}"
+    yield as_typed(f"Its story: neuroweaver audit replay --job {story.job_id}")
 
 
 def _fault_lines(fault: StepFault) -> Iterator[str]:

@@ -1,0 +1,68 @@
+"""How the program ends, whatever happens: known failures in one sentence and their exit code, and no traceback but for a fault of ours."""
+
+import os
+import sys
+from typing import Any
+
+import typer
+
+from services.chassis.redaction import redact_output
+from services.cli.commands import NobodyReads
+from services.cli.exits import Exit, print_error, stop_with, wants_json
+from services.cli.program import NAME, program
+
+_COMPLETION = ("--install-completion", "--show-completion")
+
+
+def run_command(app: typer.Typer) -> None:
+    """Run what the command line asks for, and end the process. No secret that the process was given is printed."""
+    redact_output()
+    code = 1
+    try:
+        try:
+            code = _ended(typer.main.get_command(app))
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        sys.stdout.flush()
+    except (BrokenPipeError, NobodyReads):
+        code = Exit.NOBODY_READS
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    raise SystemExit(int(code))
+
+
+def _ended(command: Any) -> int:
+    """The exit code of the command; other ends are raised as SystemExit, what cannot be explained as it is."""
+    named = NAME if any(option in sys.argv for option in _COMPLETION) else program()
+    try:
+        code = command.main(prog_name=named, complete_var=f"_{NAME.upper()}_COMPLETE", standalone_mode=False)
+        return code if isinstance(code, int) else Exit.OK
+    except typer.Abort:
+        stop_with(Exit.FAILED, "nothing was done: the question was not answered with yes")
+    except NobodyReads:
+        raise
+    except Exception as error:
+        _usage(error)
+        from services.cli.edge import Refused
+        from services.cli.failures import explain
+
+        explained = explain(error)
+        if explained is None:
+            if wants_json():
+                from services.chassis.surroundings import described
+
+                print_error(Exit.FAILED, f"this is a fault of the program: {described(error)}")
+            raise
+        stop_with(*explained, error.problem if isinstance(error, Refused) else None)
+
+
+def _usage(error: Any) -> None:
+    """End the program where the command line is wrong: Typer's errors show the usage and what is wrong with it."""
+    if not (hasattr(error, "show") and hasattr(error, "exit_code")):
+        return
+    if wants_json():
+        print_error(Exit.USAGE, error.format_message())
+    else:
+        error.show()
+    raise SystemExit(error.exit_code)

@@ -1,0 +1,43 @@
+"""How this program is called, so that a command in a message can be copied and runs as it stands there."""
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+NAME = "neuroweaver"
+COMMANDS = (
+    "up", "down", "status", "serve", "migrate", "retention", "doctor", "demo", "topics", "jobs", "models", "projections",
+    "dlq", "partitions", "audit",
+)  # fmt: skip
+_MODULE = "services.cli.main"
+_SAID = re.compile(rf"(?<![\w./-]){NAME}(?= (?:{'|'.join(COMMANDS)})\b)")
+_ROUTES = (
+    (re.compile(r"GET /api/v1/training lists"), f"`{NAME} jobs list` lists"),
+    (re.compile(r"GET /api/v1/training/(\S+) shows"), rf"`{NAME} jobs show \1` shows"),
+    (re.compile(r"GET /api/v1/models lists"), f"`{NAME} models list` lists"),
+)
+"""What services say to callers over HTTP, and the command that does the same."""
+
+
+def program() -> str:
+    """The command as typed: its name where the shell finds this very program by it, else the path that leads to it."""
+    called = sys.argv[0]
+    if called == NAME:
+        return NAME
+    script = Path(called) if Path(called).name == NAME else Path(sys.executable).with_name(NAME)
+    if not script.exists():
+        return shlex.join([sys.executable, "-m", _MODULE])
+    found = shutil.which(NAME)
+    if found is not None and Path(found).samefile(script):
+        return NAME
+    here = Path.cwd()
+    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
+
+
+def as_typed(text: str) -> str:
+    """`text` for a person at this terminal: commands as they are called here, and commands where it names HTTP routes."""
+    for route, command in _ROUTES:
+        text = route.sub(command, text)
+    return _SAID.sub(lambda _: program(), text) if NAME in text else text
