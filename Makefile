@@ -12,8 +12,11 @@ RUN := $(VENV)/bin/python
 EXTRAS := trainer,feedback,audit,local-judge,s3,dev-stack,dev
 KEY := $(shell cat pyproject.toml constraints.txt | (sha256sum 2>/dev/null || shasum -a 256) | cut -c1-16)
 INSTALLED := $(VENV)/.installed-$(KEY)
-# Two processes share the files of tests: most tests wait for servers. Each has servers of its own.
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
+# So many processes share the files of tests, each with servers of its own. Tests with servers mostly wait: two processes left a third
+# of two cores idle. Tests without servers compute.
+SIDE_BY_SIDE := --dist loadfile --numprocesses
+# What Python and pytest compile is kept in __pycache__, whatever the surroundings say: each process of tests would compile all of it again.
+export PYTHONDONTWRITEBYTECODE :=
 SAY := @printf '\033[1m==> %s\033[0m\n'
 
 help:
@@ -50,11 +53,11 @@ demo: setup jars base-model
 
 test: setup jars
 	$(SAY) "tests"
-	@$(RUN) -m pytest $(or $(TESTS),$(SIDE_BY_SIDE))
+	@$(RUN) -m pytest $(or $(TESTS),$(SIDE_BY_SIDE) 3)
 
 test-quick: setup
 	$(SAY) "tests without servers"
-	@$(RUN) -m pytest $(SIDE_BY_SIDE) tests/unit tests/contract
+	@$(RUN) -m pytest $(SIDE_BY_SIDE) 2 tests/unit tests/contract
 
 soak: setup jars
 	$(SAY) "soak"

@@ -20,12 +20,22 @@ from services.chassis.devstack.stack import DevStack, running
 
 _TOGETHER = ("tests/e2e/", "tests/integration/audit/")
 """Folders whose tests share servers of their own."""
+_LONGEST = ("tests/faults/test_under_fire.py", "tests/e2e/", "tests/integration/audit/", "tests/simulation/")
+"""What takes longest, longest first."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side, what takes longest is begun first, then all others in the order of their names, so that the processes end together."""
+    if hasattr(config, "workerinput"):
+        items.sort(
+            key=lambda item: next((n for n, part in enumerate(_LONGEST) if item.nodeid.startswith(part)), len(_LONGEST))
+        )
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Side by side, files are given out in the order of their names: what takes longest, e2e and faults, comes first and unit tests
-    last, so that the processes end together. pytest-xdist's own order would begin with files of many tests, which are quick."""
+    """Side by side, files are given out in the order of their tests. pytest-xdist's own would begin with files of many tests, which
+    are quick."""
     from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
     class ByServers(LoadFileScheduling):  # type: ignore[misc]

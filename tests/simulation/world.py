@@ -12,6 +12,7 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from schemas import ids
+from schemas.attributes import PREFIX
 from schemas.base import EventData
 from schemas.envelope import Event
 from schemas.ids import root_traceparent
@@ -109,6 +110,8 @@ class Summary:
     happened: dict[str, int]
     letters: Counter[str]
     """How many records became dead letters, by their state, and what became of them."""
+    types: Counter[str]
+    """How many records on the log are events of each type."""
     digest: int
     """Of the whole log: the same seed gives the same."""
 
@@ -437,7 +440,14 @@ class World:
         content = [
             (p, [(r.key, r.value, r.headers) for r in records]) for p, records in sorted(self.log.partitions.items())
         ]
-        return Summary(records, steps, self.happened, self.letters, zlib.crc32(repr(content).encode()))
+        types = Counter(
+            value.decode().removeprefix(PREFIX)
+            for _, written in content
+            for _, _, headers in written
+            for name, value in headers
+            if name == "ce_type"
+        )
+        return Summary(records, steps, self.happened, self.letters, types, zlib.crc32(repr(content).encode()))
 
     def go_on(self) -> bool:
         """One step of somebody who can go on; False when nobody was found at once."""
