@@ -23,7 +23,7 @@ help:
 	@echo "make demo        one job from its request to a registered model, on real Kafka and PostgreSQL"
 	@echo "make test        all tests, with real Kafka and PostgreSQL"
 	@echo "make test-quick  the tests that need no servers: units and the contract"
-	@echo "make soak        the tests of reliability in their long form: a million events, any bytes for an hour, servers that die (about an hour and a half)"
+	@echo "make soak        the tests of reliability in their long form: a million events, any bytes for an hour, servers that die (about two hours)"
 	@echo "make bench       how fast the chassis is, as ratios, measured on this machine (about a quarter of an hour)"
 	@echo "make bench BENCH=edge  the same of answers over HTTP (some minutes)"
 	@echo "make lint        style, types, import rules, compatibility"
@@ -57,10 +57,11 @@ test: setup jars
 
 test-quick: setup
 	$(SAY) "tests without servers"
-	@$(RUN) -m pytest $(SIDE_BY_SIDE) 2 tests/unit tests/contract
+	@$(RUN) -m pytest $(SIDE_BY_SIDE) 2 --hypothesis-profile=quick tests/unit tests/contract
 
 soak: setup jars
 	$(SAY) "soak"
+	@$(RUN) -m pytest $(SIDE_BY_SIDE) 2 --hypothesis-profile=long -m hypothesis tests/unit tests/contract tests/integration/chassis
 	@$(RUN) -m tests.simulation.soak
 	@$(RUN) -m tests.fuzz.soak --hours 1
 	@$(RUN) -m tests.faults.soak $(SOAK)

@@ -17,6 +17,7 @@ import pytest
 from services.chassis import topics
 from services.chassis.devstack.settings import DevStackSettings
 from services.chassis.devstack.stack import DevStack, running
+from tests import explored  # noqa: F401  # profiles have to be there before one is asked for
 
 _TOGETHER = ("tests/e2e/", "tests/integration/audit/")
 """Folders whose tests share servers of their own."""

@@ -26,6 +26,14 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 @pytest.fixture(scope="session")
-def finished(system: System) -> dict[str, Any]:
-    """A job that has made a version, for tests that only look at what became of it."""
-    return system.wait_job(system.start_job())
+async def requested(system: System) -> dict[str, Any]:
+    """A request that was published on Kafka."""
+    request = system.request()
+    await system.publish(request)
+    return request
+
+
+@pytest.fixture(scope="session")
+def finished(system: System, requested: dict[str, Any]) -> dict[str, Any]:
+    """Its job, which has made a version, for tests that only look at what became of it."""
+    return system.wait_job(requested["job_id"])

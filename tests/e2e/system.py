@@ -17,10 +17,12 @@ from uuid import uuid4
 import httpx2
 import psutil
 
-from schemas.envelope import Event
+from schemas.envelope import Event, encode
+from schemas.requests import JobRequested
 from schemas.steps import SERVICES
-from schemas.topics import JOBS
+from schemas.topics import JOBS, REQUESTS
 from services.chassis.devstack.stack import DevStack
+from services.chassis.publisher import make_producer, outside_event
 from tests.command import ended
 from tests.log import read_events
 
@@ -121,6 +123,20 @@ class System:
         assert answer.status_code == 202, answer.text
         return str(answer.json()["job_id"])
 
+    async def publish(self, request: dict[str, Any]) -> None:
+        """As RelayCore does: one event on the requests topic, not through our HTTP. Returns when the job can be asked for."""
+        job_id = request["job_id"]
+        event = outside_event("relaycore", JobRequested(job_id=job_id, request=request), correlation_id=job_id)
+        value, headers = encode(event)
+        producer = make_producer(self.stack.cluster, "relaycore")
+        await producer.start()
+        await producer.send_and_wait(REQUESTS.name, value, job_id.encode(), headers=headers)
+        await producer.stop()
+        wait_for(lambda: self._knows(job_id), lambda: "the job does not appear")
+
+    def _knows(self, job_id: str) -> bool:
+        return _HTTP.get(self.url("orchestrator", f"/training/{job_id}"), timeout=60).status_code == 200
+
     def job(self, job_id: str) -> dict[str, Any]:
         """The orchestrator's view of a job."""
         job: dict[str, Any] = self.services["orchestrator"].get(f"/training/{job_id}")
@@ -133,6 +149,16 @@ class System:
         job = self.job(job_id)
         assert job["status"] == status, json.dumps(job, indent=1)
         return job
+
+    def made_at_once(self, jobs: int) -> list[str]:
+        """The version of one model that each of so many jobs makes, all begun at once."""
+        pipeline = [
+            {"name": "prepare", "kind": "prepare"},
+            {"name": "train", "kind": "train", "method": "sft", "inputs": {"dataset": "prepare.dataset"}},
+            {"name": "register", "kind": "register", "inputs": {"adapter": "train.adapter"}},
+        ]
+        begun = [self.start_job(pipeline=pipeline, register_as="shared", requester=f"tenant-{n}") for n in range(jobs)]
+        return [str(self.wait_job(job_id)["version"]) for job_id in begun]
 
     async def story(self, job_id: str, topic: str = JOBS.name) -> list[Event]:
         """The job's events on a topic, in the order of the log."""

@@ -9,14 +9,11 @@ import psutil
 import pytest
 
 from schemas.artifacts import ArtifactRef
-from schemas.envelope import encode
 from schemas.jobs import JobCompleted, StepCompleted, StepFailed, StepStarted
 from schemas.models import ModelRegistered
 from schemas.progress import StepProgressed
-from schemas.requests import JobRequested
 from schemas.topics import JOBS, MODELS, PROGRESS, REQUESTS
 from services.chassis.artifacts import ArtifactStore
-from services.chassis.publisher import make_producer, outside_event
 from tests.e2e.system import System, neuroweaver, wait_for
 from tests.log import read_all
 
@@ -24,32 +21,15 @@ LIGHT_BYTES = 120 * 1024 * 1024
 LONG = {"steps": 400, "batch_size": 8, "learning_rate": 0.003, "schedule": "constant"}
 
 
-async def publish(system: System, request: dict[str, Any]) -> None:
-    """As RelayCore does: one event on the requests topic, not through our HTTP."""
-    event = outside_event(
-        "relaycore", JobRequested(job_id=request["job_id"], request=request), correlation_id=request["job_id"]
-    )
-    value, headers = encode(event)
-    producer = make_producer(system.stack.cluster, "relaycore")
-    await producer.start()
-    await producer.send_and_wait(REQUESTS.name, value, request["job_id"].encode(), headers=headers)
-    await producer.stop()
-
-
-def seen(system: System, job_id: str) -> bool:
-    return httpx2.get(system.url("orchestrator", f"/training/{job_id}")).status_code == 200
-
-
 def step_status(system: System, job_id: str, step: str) -> str:
     (found,) = [known["status"] for known in system.job(job_id)["steps"] if known["name"] == step]
     return str(found)
 
 
-async def test_a_job_requested_on_kafka_becomes_a_registered_model_and_every_hop_is_traceable(system: System) -> None:
-    request = system.request()
-    await publish(system, request)
-    wait_for(lambda: seen(system, request["job_id"]), lambda: "the job does not appear")
-    job = system.wait_job(request["job_id"])
+async def test_a_job_requested_on_kafka_becomes_a_registered_model_and_every_hop_is_traceable(
+    system: System, requested: dict[str, Any], finished: dict[str, Any]
+) -> None:
+    request, job = requested, finished
     assert (job["model"], job["version"]) == (request["register_as"], "1.0.0")
 
     story = await system.story(request["job_id"])
@@ -154,8 +134,7 @@ async def test_a_request_that_is_not_valid_is_rejected_with_the_same_words_on_ka
     request = system.request(pipeline="alchemy", priority=1000)
     answer = httpx2.post(system.url("orchestrator", "/training/start"), json=request)
     assert answer.status_code == 422
-    await publish(system, request)
-    wait_for(lambda: seen(system, request["job_id"]), lambda: "the job does not appear")
+    await system.publish(request)
     job = system.wait_job(request["job_id"], "rejected")
     assert job["reasons"] == answer.json()["reasons"]
     assert {reason["field"] for reason in job["reasons"]} == {"pipeline", "priority"}
@@ -174,14 +153,7 @@ async def test_a_missing_data_set_fails_its_job_once_with_field_value_and_remedy
 
 
 def test_more_jobs_at_once_than_workers_all_end_with_a_version_of_their_own(system: System) -> None:
-    pipeline = [
-        {"name": "prepare", "kind": "prepare"},
-        {"name": "train", "kind": "train", "method": "sft", "inputs": {"dataset": "prepare.dataset"}},
-        {"name": "register", "kind": "register", "inputs": {"adapter": "train.adapter"}},
-    ]
-    jobs = [system.start_job(pipeline=pipeline, register_as="shared", requester=f"tenant-{n}") for n in range(3)]
-    versions = [system.wait_job(job_id)["version"] for job_id in jobs]
-    assert len(set(versions)) == 3
+    assert len(set(system.made_at_once(3))) == 3
 
 
 @pytest.mark.parametrize("name", ["orchestrator", "registry"])

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ import structlog
 from services.chassis.devstack.settings import DevStackSettings
 from services.chassis.devstack.stack import DevStack, running
 from tests.conftest import create_topics
+from tests.e2e.system import running_system
 from tests.executor import Executor
 from tests.faults.executor_disk import SIZE, FullDisk, full_again_and_again
 from tests.faults.field import field_on
@@ -38,6 +40,8 @@ MEMBERSHIP = "the group's members change"
 _ROUNDS = 5
 EXECUTOR = "an executor's disk is full"
 _EXECUTOR_ROUNDS = 20
+AT_ONCE = "more jobs at once than workers"
+_JOBS, _JOB_ROUNDS = 5, 4
 _BEYOND_SESSION_SECONDS = 2.0
 """So much longer than a session no request to any partition waits, whatever happens to a member: the promise itself."""
 
@@ -87,7 +91,7 @@ def main() -> int:
         arguments.out.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
         print(f"\n{table(results)}")
     well = [result.well for result in results]
-    for name, measure in ((MEMBERSHIP, _membership), (EXECUTOR, _executor)):
+    for name, measure in ((MEMBERSHIP, _membership), (EXECUTOR, _executor), (AT_ONCE, _at_once)):
         if not arguments.only or arguments.only in name:
             well.append(measure())
     return 0 if well and all(well) else 1
@@ -131,6 +135,22 @@ def _executor() -> bool:
         found = asyncio.run(measured(stack, disk))
     print(f"\n{EXECUTOR}: {found} in {time.monotonic() - begun:.0f} s", flush=True)
     return found.well
+
+
+def _at_once() -> bool:
+    """Print what became of jobs that really train, begun at once; returns whether each has made a version of its own."""
+    begun, versions = time.monotonic(), list[str]()
+    with tempfile.TemporaryDirectory() as name, _servers(AT_ONCE, Path(name)) as stack:
+        home, base_model = Path(name), Path(name) / "tiny"
+        subprocess.run([sys.executable, "-m", "tests.tiny_model", str(base_model)], check=True)
+        with running_system(stack, home, base_model) as system:
+            for _ in range(_JOB_ROUNDS):
+                versions += system.made_at_once(_JOBS)
+    print(
+        f"\n{AT_ONCE}: {len(set(versions))} versions of {len(versions)} jobs in {time.monotonic() - begun:.0f} s",
+        flush=True,
+    )
+    return len(set(versions)) == _JOBS * _JOB_ROUNDS
 
 
 def _run(name: str, events: int, repetitions: int | None) -> Result:

@@ -445,7 +445,7 @@ class World:
             for _, written in content
             for _, _, headers in written
             for name, value in headers
-            if name == "ce_type"
+            if name == "ce_type" and value
         )
         return Summary(records, steps, self.happened, self.letters, types, zlib.crc32(repr(content).encode()))
 

@@ -28,6 +28,7 @@ from services.chassis.executor.work import Lease, WorkEffects, claim, holds, rel
 from services.chassis.isolation import Groups, Isolation
 from services.chassis.records import Partition, Place, appended_at
 from tests.executor import Executor
+from tests.explored import examples
 from tests.log import HeldRecord
 from tests.steps import request
 from tests.toy import Toy
@@ -234,12 +235,13 @@ def _no_hold(partition: Partition, error: Exception) -> None:
     raise AssertionError(f"{partition} stopped: {error}") from error
 
 
+@pytest.mark.hypothesis
 def test_no_order_of_deliveries_failures_and_retries_loses_or_doubles_anything(surroundings: Surroundings) -> None:
     class Here(Batches):
         pass
 
     Here.surroundings = surroundings
-    _explore(Here, examples=30, steps=25)
+    _explore(Here)
 
 
 class Leases(RuleBasedStateMachine):
@@ -342,6 +344,7 @@ class Leases(RuleBasedStateMachine):
         assert [row.key for row in self.run(self.executor.work())] == sorted(self.waiting)
 
 
+@pytest.mark.hypothesis
 def test_no_order_of_claims_and_losses_gives_an_attempt_two_outcomes(database_url: str, home: Path) -> None:
     with asyncio.Runner() as runner:
 
@@ -354,15 +357,10 @@ def test_no_order_of_claims_and_losses_gives_an_attempt_two_outcomes(database_ur
             return executor
 
         Here.executor, Here.runner = runner.run(prepared()), runner
-        _explore(Here, examples=30, steps=25)
+        _explore(Here)
         runner.run(Here.executor.runtime.engine.dispose())
 
 
-def _explore(machine: type[RuleBasedStateMachine], *, examples: int, steps: int) -> None:
-    few = settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
+def _explore(machine: type[RuleBasedStateMachine]) -> None:
+    few = settings(max_examples=examples(15), stateful_step_count=25, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(machine, settings=few)

@@ -15,6 +15,7 @@ from services.chassis.holding import HOLD_SECONDS, Holding, Taken
 from services.chassis.identity.examine import Span, Standing, standing
 from services.chassis.identity.metadata import FoundLog, FoundTopic
 from services.chassis.seeking import removed
+from tests.explored import examples
 from tests.log import HeldRecord
 
 PARTITION = ("neuroweaver.requests", 0)
@@ -291,8 +292,9 @@ class Partition(RuleBasedStateMachine):
             self.position = data.draw(st.integers(self.begin, self.position))
 
 
+@pytest.mark.hypothesis
 def test_what_is_applied_has_no_gap_but_the_logs_own() -> None:
-    found = settings(max_examples=200, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+    found = settings(max_examples=examples(200), stateful_step_count=30, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(Partition, settings=found)
 
 

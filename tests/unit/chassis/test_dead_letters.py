@@ -107,7 +107,7 @@ def test_what_was_discarded_is_left_out_and_holds_up_nothing() -> None:
     assert (kept(division), division.rows, division.given_up) == ([2], [], 1)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["job-a", "job-b", "job-c"]), max_size=30), st.sets(st.integers(0, 29), max_size=4))
 def test_per_aggregate_everything_before_the_first_failure_is_kept_and_everything_behind_it_waits(
     jobs: list[str], failing: set[int]
@@ -228,7 +228,7 @@ def isolation(bench: Bench) -> Isolation:
     return Unlimited(None, DOMAIN, Limit(), bench.apply, bench.hold)  # type: ignore[arg-type]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(1, 60), st.sets(st.integers(0, 59), max_size=3), st.sets(st.integers(0, 59), max_size=3))
 async def test_exactly_the_records_that_fail_are_set_aside_and_the_order_is_kept(
     count: int, named: set[int], silent: set[int]

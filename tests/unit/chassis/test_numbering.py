@@ -16,6 +16,7 @@ from services.chassis.numbering import SequenceGap
 from services.chassis.publisher import outside_event
 from services.chassis.records import Logged
 from services.chassis.unit import Incoming, Row, Unit
+from tests.explored import examples
 from tests.toy import Tally, ToyDomain
 
 REF = Ref("tally", "job-1")
@@ -112,4 +113,4 @@ class Numbering(RuleBasedStateMachine):
 
 
 TestNumbering = Numbering.TestCase
-TestNumbering.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestNumbering.settings = settings(max_examples=examples(40), stateful_step_count=30)

@@ -17,6 +17,7 @@ from services.orchestrator.domain import evolve as folding
 from services.orchestrator.domain.decide import due
 from services.orchestrator.domain.job import JobDomain
 from services.orchestrator.domain.state import JobState
+from tests.explored import examples
 from tests.unit.orchestrator.story import POLICY, Story, a_request
 
 SMALL: list[dict[str, Any]] = [
@@ -116,7 +117,7 @@ def interleaved(told: Told, order: Sequence[bool]) -> list[Event]:
     return [*log, *queues[True], *queues[False]]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(STORIES, st.lists(st.booleans(), max_size=120))
 def test_a_replay_in_any_order_of_the_topics_gives_the_live_state(told: Told, order: list[bool]) -> None:
     state = JobState()
@@ -132,7 +133,6 @@ class NeverDecides(JobDomain):
         raise AssertionError("decide was called in a replay")
 
 
-@settings(max_examples=100, deadline=None)
 @given(STORIES, st.lists(st.booleans(), max_size=120))
 def test_a_replay_through_the_wire_never_decides_and_gives_the_live_rows(told: Told, order: list[bool]) -> None:
     domain = NeverDecides(POLICY)
@@ -157,7 +157,7 @@ def _fold_without_deciding(unit: Unit, incoming: Incoming) -> None:
         unit.fold(incoming)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(STORIES, st.integers(0, 200))
 def test_any_cut_of_the_log_in_any_order_can_be_folded(told: Told, cut: int) -> None:
     log = [*told.jobs, *told.requests]
@@ -168,7 +168,7 @@ def test_any_cut_of_the_log_in_any_order_can_be_folded(told: Told, cut: int) -> 
         due(state)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(STORIES)
 def test_a_job_ends_at_most_once_and_every_attempt_is_requested_once(told: Told) -> None:
     own = [event for event in told.jobs if event.source == "neuroweaver/orchestrator"]
@@ -181,7 +181,6 @@ def test_a_job_ends_at_most_once_and_every_attempt_is_requested_once(told: Told)
         assert own[-1] is endings[0]
 
 
-@settings(max_examples=100, deadline=None)
 @given(STORIES)
 def test_a_job_whose_executors_are_silent_ends_by_its_deadline(told: Told) -> None:
     story = told.story
@@ -192,7 +191,6 @@ def test_a_job_whose_executors_are_silent_ends_by_its_deadline(told: Told) -> No
     assert not any(attempt.open for _, _, attempt in story.state.asked_attempts())
 
 
-@settings(max_examples=100, deadline=None)
 @given(STORIES)
 def test_a_state_survives_its_json(told: Told) -> None:
     state = told.story.state

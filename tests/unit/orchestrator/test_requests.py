@@ -18,6 +18,7 @@ from services.orchestrator.domain import requests
 from services.orchestrator.domain.content import content_digest
 from services.orchestrator.domain.evolve import evolve
 from services.orchestrator.domain.state import JobState
+from tests.explored import examples
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 Lying = tuple[Event, Logged]
@@ -95,7 +96,7 @@ BEYOND_THE_WHOLE = [(0, 0, 0, 0), (0, 1, 0, 0), (0, 2, 0, 0), (1, 0, 0, 0), (2, 
 """The last is decided on, and one partition has the same where requests are no longer kept whole."""
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(REQUESTS, st.integers(0, 2), st.booleans(), st.booleans(), st.randoms())
 @example(BEYOND_THE_WHOLE, 1, True, True, Random(0))
 def test_any_order_gives_the_same_job(

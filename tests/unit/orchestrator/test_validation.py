@@ -11,6 +11,7 @@ from schemas.bounds import REASONS_AT_MOST
 from schemas.reasons import Reason
 from services.orchestrator.domain.content import content_digest
 from services.orchestrator.domain.validation import Examined, Refused, examine
+from tests.explored import examples
 from tests.unit.orchestrator.story import START, a_request
 
 
@@ -118,7 +119,7 @@ FIELDS = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.dictionaries(FIELDS, JSON, max_size=6))
 def test_any_json_gets_an_answer(fields: dict[str, Any]) -> None:
     examined = examine(a_request(**fields), (), START)

@@ -19,6 +19,7 @@ from services.chassis.executor.attempts import AttemptState, decision
 from services.chassis.records import Logged
 from services.chassis.unit import Incoming, Row, Unit
 from services.registry.domain.models import ModelState, RegistryDomain, model_ref, promote, register, registration_ref
+from tests.explored import examples
 from tests.steps import an_event, cancel, request
 
 MODEL_NAMES, JOBS_IN_ALL, ATTEMPTS = ("a", "b"), 3, 2
@@ -151,7 +152,7 @@ def wanted(asked: StepRequested, model: str) -> ModelRegistered:
     return ModelRegistered(model=model, version="", artifact=asked.inputs["adapter"], lineage=lineage, metrics={})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.integers(0, 2**32), st.integers(10, 120))
 def test_the_fold_of_the_log_is_the_live_state(seed: int, steps: int) -> None:
     world = World(random.Random(seed))
@@ -163,7 +164,7 @@ def test_the_fold_of_the_log_is_the_live_state(seed: int, steps: int) -> None:
         assert world.replayed() == live
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(st.integers(0, 2**32), st.integers(10, 120))
 def test_a_version_is_given_once_an_attempt_ends_once_and_numbers_have_no_gap(seed: int, steps: int) -> None:
     world = World(random.Random(seed))

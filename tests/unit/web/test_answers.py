@@ -5,7 +5,7 @@ import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -88,7 +88,6 @@ async def test_what_is_kept_takes_no_more_memory_than_it_may_whatever_letters_ro
 
 
 @given(st.lists(st.dictionaries(st.text(), st.text())), st.none() | st.text("AZaz09-_", min_size=1))
-@settings(max_examples=50)
 def test_a_page_is_its_items_and_its_cursor(items: list[dict[str, str]], cursor: str | None) -> None:
     answer = page_answer([json.dumps(item) for item in items], cursor)
     assert json.loads(bytes(answer.body)) == {"items": items, "next": cursor}

@@ -1,0 +1,17 @@
+"""How much hypothesis tries: as much as its profile says, `test` unless another is asked for (`pytest --hypothesis-profile`)."""
+
+from hypothesis import settings
+
+_TIMES = {"quick": 0.25, "test": 1.0, "long": 20.0}
+"""`quick` is for `make test-quick`, `long` for `make soak`."""
+_USUAL = 100
+
+
+def examples(usual: int) -> int:
+    """So many in the profile that is in force, where `make test` tries `usual`. Ask while a module of tests is imported, or later."""
+    return round(usual * _TIMES[settings.get_current_profile_name()])
+
+
+for name, times in _TIMES.items():
+    settings.register_profile(name, max_examples=round(_USUAL * times), deadline=None)
+settings.load_profile("test")
