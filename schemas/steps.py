@@ -14,6 +14,7 @@ from schemas.recipes import (
     SamplingSettings,
     TrainingSettings,
 )
+from schemas.results import ADAPTER, CANDIDATES, DATASET, PREDICTIONS, PREFERENCES, SCORES
 
 SERVICES = ("orchestrator", "trainer", "feedback", "registry")
 
@@ -30,22 +31,22 @@ EXECUTOR_OF: Mapping[str, str] = {
 
 INPUTS_OF: Mapping[str, Mapping[str, bool]] = {
     "prepare": {},
-    "train": {"dataset": False, "preferences": False, "adapter": False},
-    "sample": {"dataset": True, "adapter": False},
-    "evaluate": {"dataset": True, "adapter": False},
-    "label": {"candidates": True},
-    "score": {"predictions": True},
-    "register": {"adapter": True},
+    "train": {DATASET: False, PREFERENCES: False, ADAPTER: False},
+    "sample": {DATASET: True, ADAPTER: False},
+    "evaluate": {DATASET: True, ADAPTER: False},
+    "label": {CANDIDATES: True},
+    "score": {PREDICTIONS: True},
+    "register": {ADAPTER: True},
 }
 """Input names per kind; True where the input is required. `train` needs `dataset` (sft) or `preferences` (dpo)."""
 
 OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
-    "prepare": ("dataset",),
-    "train": ("adapter",),
-    "sample": ("candidates",),
-    "evaluate": ("predictions",),
-    "label": ("preferences",),
-    "score": ("scores",),
+    "prepare": (DATASET,),
+    "train": (ADAPTER,),
+    "sample": (CANDIDATES,),
+    "evaluate": (PREDICTIONS,),
+    "label": (PREFERENCES,),
+    "score": (SCORES,),
     "register": (),
 }
 """Output names per kind: what `StepCompleted.outputs` holds and other steps bind as `step.output`."""

@@ -8,13 +8,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from schemas.artifacts import ArtifactRef
+from schemas.lines import Candidates, Message
 from schemas.recipes import FeedbackSettings
 from schemas.steps import LabelSettings, ScoreSettings
 from services.chassis.artifacts import ArtifactStore
 from services.chassis.executor.child import Context
 from services.chassis.executor.messages import LastWord, ProgressMessage, Task
 from services.feedback.judges.judge import Judged, Orders, Tick
-from services.feedback.rows import Candidates, Message
 from tests.allowed import IN_TESTS
 
 
@@ -26,7 +26,7 @@ def reply(text: str, queue: str = "billing") -> str:
 def row(*candidates: str, row_id: str = "train-1", **columns: str) -> Candidates:
     """A prompt with candidates."""
     asked = (Message(role="user", content=f"help with {row_id}"),)
-    return Candidates(id=row_id, messages=asked, columns=columns, candidates=candidates)
+    return Candidates(id=row_id, messages=asked, completion="", columns=columns, candidates=candidates)
 
 
 def quiet(done: int, of: int) -> None:

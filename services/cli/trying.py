@@ -15,8 +15,8 @@ def answer(
 ) -> str:
     """What `version`, whose files lie in `adapter`, says to `question`. Ends the command where that cannot be."""
     try:
+        from schemas.lines import Message
         from services.trainer import answer as trainer
-        from services.trainer.data.rows import Message
         from services.trainer.modelling.four_bits import without_bitsandbytes
     except ImportError as error:
         stop_with(Exit.FAILED, f"{error}: to try models on this machine, pip install 'neuroweaver[trainer]'")

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from schemas.answers import field_text, json_object
+from schemas.lines import Candidates
 from services.feedback.judges.judge import Judged
-from services.feedback.rows import Candidates
 
 
 @dataclass(frozen=True, slots=True)

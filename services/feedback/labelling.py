@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from schemas.lines import Label, Preference
 from schemas.recipes import FeedbackSettings
 from services.feedback import pairs
 from services.feedback.comparisons import Comparison, every_two, from_orders, from_scores, mean_preferences
 from services.feedback.groups import Group
 from services.feedback.judges.judge import ComparingJudge, Judge, Tick
 from services.feedback.pairs import Choice
-from services.feedback.rows import Label, Preference
 
 
 @dataclass(frozen=True, slots=True)

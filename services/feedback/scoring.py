@@ -8,9 +8,9 @@ from pydantic import Field
 
 from schemas.answers import field_text
 from schemas.base import Frozen
+from schemas.lines import Prediction, Scores
 from schemas.recipes import FeedbackSettings
 from services.feedback.judges.judge import Judge, Judged, Tick
-from services.feedback.rows import Prediction, Scores
 
 
 class ScoreReport(Frozen):

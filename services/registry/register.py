@@ -14,6 +14,7 @@ from schemas.artifacts import ArtifactRef, Manifest
 from schemas.jobs import StepFault, StepRequested
 from schemas.models import ModelRegistered
 from schemas.reasons import Reason
+from schemas.results import ADAPTER
 from schemas.steps import RegisterSettings
 from services.chassis.artifacts import MANIFEST, ArtifactCorrupt, ArtifactRefused, ArtifactStore
 from services.chassis.executor.folders import cache_of
@@ -44,7 +45,7 @@ class Registrar:
     async def run(self, work: Work, context: WorkContext) -> Outcome:
         """Verify in a thread, then number and announce under the locks of the model."""
         request = work.request
-        settings, adapter = request.settings, request.inputs.get("adapter")
+        settings, adapter = request.settings, request.inputs.get(ADAPTER)
         if not isinstance(settings, RegisterSettings) or adapter is None:
             raise TypeError(f"step {request.step} of kind {request.kind} has no register settings or no adapter")
         try:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.trainer.data.rows import Message
+from schemas.lines import Message
 from services.trainer.modelling.adapter import load_for_inference
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.generation import Decoding, generate

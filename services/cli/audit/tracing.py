@@ -29,6 +29,7 @@ from schemas.jobs import (
 )
 from schemas.models import Lineage, ModelPromoted, ModelRegistered
 from schemas.requests import JobCancelRequested, JobRequested
+from schemas.results import ADAPTER
 from schemas.steps import PlannedStep
 from schemas.topics import MODELS, TOPIC_OF
 from services.chassis.records import Logged, Place, named
@@ -323,9 +324,9 @@ def _missing_of_versions(
         if made.chain[0].id not in requested:
             yield f"the cause of {made.chain[0].type} {made.chain[0].id}, on the way from JobRequested to {name}"
         given = {
-            request.inputs["adapter"].sha256
+            request.inputs[ADAPTER].sha256
             for (step, _), request in asked.items()
-            if step == made.lineage.step and "adapter" in request.inputs
+            if step == made.lineage.step and ADAPTER in request.inputs
         }
         if given and made.artifact.sha256 not in given:
             yield f"the request that gave {made.artifact.sha256}, the artifact of {name}, to {made.lineage.step}"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.artifacts import ArtifactRef
+from schemas.lines import Prediction
+from schemas.results import ADAPTER, PREDICTIONS
 from schemas.rules import failures
 from services.cli.demo.constitution import RULES
 from services.cli.demo.recipe import Pipeline
@@ -64,14 +66,12 @@ def findings(story: Story, pipeline: Pipeline, fetch: Fetch, examples: int = 6) 
     """Reads the artifacts of a completed job; the examples are the first held-out rows, not chosen ones."""
     predictions = {}
     for stage, (step, _) in STAGES[pipeline].items():
-        if folder := _output(story, step, "predictions", fetch):
-            predictions[stage] = list(_lines(folder / "predictions.jsonl"))
+        if folder := _output(story, step, PREDICTIONS, fetch):
+            predictions[stage] = list(_lines(folder / Prediction.FILE))
     rows = max(map(len, predictions.values()), default=0)
     first = next(iter(predictions.values()), [])[:examples]
     curves = [
-        _curve(step, title, folder)
-        for step, title in TRAINING.items()
-        if (folder := _output(story, step, "adapter", fetch))
+        _curve(step, title, folder) for step, title in TRAINING.items() if (folder := _output(story, step, ADAPTER, fetch))
     ]
     return Findings(rows, tuple(curves), tuple(_example(row, predictions) for row in first))
 

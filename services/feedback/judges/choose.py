@@ -7,6 +7,7 @@ from pathlib import Path
 
 from schemas.reasons import Reason, shown
 from schemas.recipes import FeedbackSettings, JudgeSettings, Rubric
+from schemas.results import JUDGE, JUDGE_MODEL_SHA256
 from services.chassis.executor.child import Task, UserFault
 from services.chassis.references import ReferenceFault, folder_digest, resolve_model
 from services.feedback.judges.journal import Journal
@@ -35,7 +36,7 @@ def choose_judge(feedback: FeedbackSettings, base_model: str, task: Task) -> Cho
 
 
 def _chosen(judge: Judge, **facts: str) -> Chosen:
-    return Chosen(judge, {"judge": judge.name, **facts})
+    return Chosen(judge, {JUDGE: judge.name, **facts})
 
 
 def _rules(rubric: Rubric) -> Judge:
@@ -73,7 +74,7 @@ def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, task: Task)
     try:
         model = LocalModel(folder, max(1, settings.batch_size >> task.memory_failures))
         judge = LikelihoodJudge if settings.scoring == "likelihood" else QuestionJudge
-        return _chosen(judge(name, model, rubric), judge_model_sha256=folder_digest(folder, task.cache))
+        return _chosen(judge(name, model, rubric), **{JUDGE_MODEL_SHA256: folder_digest(folder, task.cache)})
     except ModelUnfit as unfit:
         raise _fault(field, reference, str(unfit), "name a causal language model in the format of transformers") from unfit
 

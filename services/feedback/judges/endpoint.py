@@ -15,6 +15,7 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from schemas.lines import Message
 from schemas.recipes import JudgeSettings
 from services.chassis.executor.child import UserFault
 from services.chassis.sources.allowed import Allowed
@@ -22,7 +23,6 @@ from services.chassis.sources.reaching import Guarded, Refused
 from services.feedback.judges.journal import Answer
 from services.feedback.judges.keys import endpoint_fault, endpoint_url, judge_fault
 from services.feedback.judges.transport import AnswerRefused, JudgeTransport
-from services.feedback.rows import Message
 
 _RETRIES = 2
 _CONNECT_SECONDS = 10.0

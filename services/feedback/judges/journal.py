@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from schemas.base import Frozen
-from services.feedback.rows import Message
+from schemas.lines import Message
 
 _FILE = "answers.jsonl"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from services.feedback.rows import Message
+from schemas.lines import Message
 
 Tick = Callable[[int, int], None]
 """Called with (done, of) as the work goes on; what it raises ends the work."""

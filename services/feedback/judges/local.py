@@ -20,11 +20,11 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, Cache
 from transformers.utils import logging
 
+from schemas.lines import Message
 from schemas.recipes import Rubric
 from services.chassis.sources.models import brings_code
 from services.feedback.judges import questions
 from services.feedback.judges.judge import Judged, Orders, Tick
-from services.feedback.rows import Message
 
 _TURN = "Write the reply."
 """What the model is asked by the user before the judged text, which is its answer then. Instruction-tuned models hardly know

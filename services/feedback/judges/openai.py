@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 
+from schemas.lines import Message
 from schemas.reasons import Reason, shown
 from schemas.recipes import JudgeSettings, Rubric
 from services.chassis.executor.child import UserFault
@@ -19,7 +20,6 @@ from services.feedback.judges.journal import Answer, Journal
 from services.feedback.judges.judge import Judged, Orders, Tick
 from services.feedback.judges.keys import key_for
 from services.feedback.judges.patience import Patience
-from services.feedback.rows import Message
 
 _AT_ONCE = 8
 _LOOK_SECONDS = 0.5

@@ -7,9 +7,9 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from schemas.lines import Message
 from schemas.recipes import Rubric
 from services.feedback.judges.judge import Judged, Orders
-from services.feedback.rows import Message
 
 LETTERS = ("A", "B")
 GRADES = ("1", "2", "3", "4", "5")

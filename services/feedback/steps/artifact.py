@@ -1,6 +1,6 @@
 """Why: both steps leave JSON lines and a report behind, and both report progress and end early in the same way."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,15 +9,15 @@ from pydantic import BaseModel
 from schemas.artifacts import ArtifactRef
 from services.chassis.artifacts import ArtifactStore
 from services.chassis.executor.child import Context, Stopping
+from services.chassis.json_lines import write_lines
 from services.feedback.judges.judge import Tick
-from services.feedback.rows import write_lines
 
 
-def written(store: ArtifactStore, report: BaseModel, **files: Iterable[BaseModel]) -> ArtifactRef:
-    """An artifact with `<name>.jsonl` for each of `files`, and `report.json`."""
+def written(store: ArtifactStore, report: BaseModel, files: Mapping[str, Iterable[BaseModel]]) -> ArtifactRef:
+    """An artifact with these files of lines, and `report.json`."""
     with TemporaryDirectory(prefix="feedback-") as folder:
         for name, lines in files.items():
-            write_lines(Path(folder) / f"{name}.jsonl", lines)
+            write_lines(Path(folder) / name, lines)
         (Path(folder) / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
         return store.put(Path(folder))
 

@@ -1,13 +1,15 @@
 """Why: step `label`: candidates in, preference pairs out, with what they are worth as a fact of the job."""
 
 from schemas.jobs import FeedbackRecorded, StepResult
+from schemas.lines import Candidates, Label, Preference
+from schemas.results import CANDIDATES, PREFERENCES
 from schemas.steps import LabelSettings
 from services.chassis.executor.child import Context, UserFault
+from services.chassis.json_lines import read_lines
 from services.feedback.groups import group
 from services.feedback.judges.choose import choose_judge
 from services.feedback.labelling import label_groups, labels, preferences
 from services.feedback.report import LabelReport, label_report, without_pairs
-from services.feedback.rows import Candidates, read_lines
 from services.feedback.steps.artifact import ticking, written
 
 
@@ -17,7 +19,7 @@ def label(context: Context) -> tuple[StepResult, list[FeedbackRecorded]]:
     if not isinstance(task.settings, LabelSettings):
         raise TypeError(f"a step of kind label needs LabelSettings, not {type(task.settings).__name__}")
     settings = task.settings.feedback
-    rows = read_lines(context.store.fetch(task.inputs["candidates"], task.cache) / "candidates.jsonl", Candidates)
+    rows = read_lines(context.store.fetch(task.inputs[CANDIDATES], task.cache) / Candidates.FILE, Candidates)
     groups = [group(row, settings.judged_field, settings.equal_fields) for row in rows]
     chosen = choose_judge(settings, task.settings.base_model, task)
     labelled = label_groups(groups, chosen.judge, settings, ticking(context, "judgements"))
@@ -26,7 +28,7 @@ def label(context: Context) -> tuple[StepResult, list[FeedbackRecorded]]:
         raise UserFault(without_pairs(report, labelled))
     pairs = [pair for one in labelled for pair in preferences(one, settings.equal_fields)]
     lines = [line for one in labelled for line in labels(one)]
-    artifact = written(context.store, report, preferences=pairs, labels=lines)
+    artifact = written(context.store, report, {Preference.FILE: pairs, Label.FILE: lines})
     recorded = _recorded(context, report)
     metrics = {
         "pairs": float(recorded.pairs),
@@ -36,7 +38,7 @@ def label(context: Context) -> tuple[StepResult, list[FeedbackRecorded]]:
         "position_consistency": recorded.position_consistency,
         "longer_preferred": recorded.longer_preferred,
     }
-    result = StepResult(outputs={"preferences": artifact}, metrics=metrics, facts=dict(chosen.facts))
+    result = StepResult(outputs={PREFERENCES: artifact}, metrics=metrics, facts=dict(chosen.facts))
     return result, [recorded]
 
 

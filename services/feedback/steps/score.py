@@ -1,10 +1,12 @@
 """Why: step `score`: predictions in, the judge's mean score out."""
 
 from schemas.jobs import StepResult
+from schemas.lines import Prediction, Scores
+from schemas.results import PREDICTIONS, SCORES
 from schemas.steps import ScoreSettings
 from services.chassis.executor.child import Context
+from services.chassis.json_lines import read_lines
 from services.feedback.judges.choose import choose_judge
-from services.feedback.rows import Prediction, read_lines
 from services.feedback.scoring import score_predictions
 from services.feedback.steps.artifact import ticking, written
 
@@ -15,8 +17,8 @@ def score(context: Context) -> StepResult:
     if not isinstance(task.settings, ScoreSettings):
         raise TypeError(f"a step of kind score needs ScoreSettings, not {type(task.settings).__name__}")
     settings = task.settings.feedback
-    rows = read_lines(context.store.fetch(task.inputs["predictions"], task.cache) / "predictions.jsonl", Prediction)
+    rows = read_lines(context.store.fetch(task.inputs[PREDICTIONS], task.cache) / Prediction.FILE, Prediction)
     chosen = choose_judge(settings, task.settings.base_model, task)
     scored = score_predictions(rows, chosen.judge, settings, ticking(context, "answers"))
-    artifact = written(context.store, scored.report, scores=scored.lines)
-    return StepResult(outputs={"scores": artifact}, metrics=scored.report.metrics, facts=dict(chosen.facts))
+    artifact = written(context.store, scored.report, {Scores.FILE: scored.lines})
+    return StepResult(outputs={SCORES: artifact}, metrics=scored.report.metrics, facts=dict(chosen.facts))

@@ -23,6 +23,7 @@ from schemas.jobs import (
     StepRequested,
 )
 from schemas.reasons import Reason
+from schemas.results import MODEL_NAME, MODEL_VERSION
 from schemas.steps import PlannedStep, Policy
 from services.orchestrator.domain.planning import ancestors, producer_of
 from services.orchestrator.domain.state import Accepted, Attempt, JobState, Wish
@@ -200,7 +201,7 @@ def _completed(state: JobState, job: Accepted) -> JobCompleted:
     """With what the register step, the last one where there are several, says it registered."""
     registered = [state.result(step.name) for step in job.plan if step.kind == "register"]
     facts = registered[-1].facts if registered and registered[-1] else {}
-    return JobCompleted(job_id=job.request.job_id, model=facts.get("model"), version=facts.get("version"))
+    return JobCompleted(job_id=job.request.job_id, model=facts.get(MODEL_NAME), version=facts.get(MODEL_VERSION))
 
 
 def _failed(job: Accepted, step: str | None, fault: StepFault) -> JobFailed:

@@ -7,10 +7,8 @@ from pydantic import JsonValue
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepRequested, StepResult
 from schemas.models import Lineage
+from schemas.results import ADAPTER, BASE_MODEL_SHA256, DATASET_SHA256, PREDICTIONS
 from schemas.steps import RegisterSettings
-
-BASE_FACT = "base_model_sha256"
-DATASET_FACT = "dataset_sha256"
 
 
 def lineage_of(request: StepRequested, settings: RegisterSettings, configuration: Mapping[str, JsonValue]) -> Lineage:
@@ -20,8 +18,8 @@ def lineage_of(request: StepRequested, settings: RegisterSettings, configuration
         step=request.step,
         requester=request.requester,
         base_model=settings.base_model,
-        base_model_sha256=_fact(request.results, BASE_FACT),
-        dataset_sha256=_fact(request.results, DATASET_FACT),
+        base_model_sha256=_fact(request.results, BASE_MODEL_SHA256),
+        dataset_sha256=_fact(request.results, DATASET_SHA256),
         configuration=dict(configuration),
         results=request.results,
     )
@@ -29,10 +27,10 @@ def lineage_of(request: StepRequested, settings: RegisterSettings, configuration
 
 def metrics_of(adapter: ArtifactRef, results: Mapping[str, StepResult]) -> dict[str, float | None]:
     """The metrics of the evaluations of `adapter`, and of the scores of the predictions that those made."""
-    made = [result for result in results.values() if result.inputs.get("adapter") == adapter.sha256]
-    evaluations = [result for result in made if "predictions" in result.outputs]
-    predictions = {result.outputs["predictions"].sha256 for result in evaluations}
-    scores = [result for result in results.values() if result.inputs.get("predictions") in predictions]
+    made = [result for result in results.values() if result.inputs.get(ADAPTER) == adapter.sha256]
+    evaluations = [result for result in made if PREDICTIONS in result.outputs]
+    predictions = {result.outputs[PREDICTIONS].sha256 for result in evaluations}
+    scores = [result for result in results.values() if result.inputs.get(PREDICTIONS) in predictions]
     return {name: value for result in (*evaluations, *scores) for name, value in result.metrics.items()}
 
 

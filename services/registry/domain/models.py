@@ -16,6 +16,7 @@ from schemas.base import Frozen
 from schemas.envelope import Event
 from schemas.jobs import StepRequested, StepResult
 from schemas.models import Lineage, ModelPromoted, ModelRegistered
+from schemas.results import ARTIFACT_SHA256, MODEL_NAME, MODEL_VERSION
 from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.records import Logged
@@ -172,7 +173,7 @@ def register(
         decisions.append(Decision(model_ref(model), model, made))
         if alias is not None:
             decisions.append(promote(model, alias, made.version, owner))
-    facts = {"model": made.model, "version": made.version, "artifact_sha256": made.artifact.sha256}
+    facts = {MODEL_NAME: made.model, MODEL_VERSION: made.version, ARTIFACT_SHA256: made.artifact.sha256}
     return StepResult(metrics=made.metrics, facts=facts), decisions
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from schemas.lines import Split
 from schemas.recipes import DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.data.raw import RawRow, fault_of, named
-from services.trainer.data.rows import Split
 
 _FORMATS = ("parquet", "json", "csv", "text", "arrow")
 _CARDS = ("README.md", ".huggingface.yaml")

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping
 
+from schemas.lines import Message, Row
 from schemas.recipes import ColumnMapping, DatasetSettings
 from services.trainer.data.raw import RawRow
-from services.trainer.data.rows import Message, Row
 
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 """Other names in use for the roles of a chat."""

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from schemas.lines import SPLITS, Split
 from schemas.reasons import Reason, shown
 from schemas.recipes import DatasetSettings
-from services.trainer.data.rows import SPLITS, Split
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from schemas.lines import Split
 from schemas.reasons import Reason
 from schemas.recipes import DatasetSettings
 from services.chassis.executor.child import UserFault
@@ -13,7 +14,6 @@ from services.chassis.references import ReferenceFault, require_inside, resolve
 from services.chassis.sources.allowed import Allowed
 from services.trainer.data.hub import read_hub
 from services.trainer.data.raw import RawRow, fault_of, kind_of, named
-from services.trainer.data.rows import Split
 
 _EXTENSIONS: Mapping[str, tuple[str, ...]] = {
     "jsonl": (".jsonl", ".ndjson"),

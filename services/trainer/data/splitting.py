@@ -3,8 +3,8 @@
 import hashlib
 import json
 
+from schemas.lines import Row, Split
 from schemas.recipes import SplitSettings
-from services.trainer.data.rows import Row, Split
 
 
 def prompt_key(row: Row) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from services.trainer.data.rows import Message
+from schemas.lines import Message
 
 _GENERATION = "generation_config.json"
 _BATCH = 1000

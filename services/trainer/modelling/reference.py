@@ -3,11 +3,9 @@
 from pathlib import Path
 
 from schemas.reasons import Reason, shown
+from schemas.results import BASE_MODEL_SHA256
 from services.chassis.executor.child import Context, Task, UserFault
 from services.chassis.references import ReferenceFault, folder_digest, resolve_model
-
-FACT = "base_model_sha256"
-"""Name of the fact under which prepare records the digest of the base model's files."""
 
 
 def base_fault(reference: str, message: str, remedy: str) -> UserFault:
@@ -27,7 +25,7 @@ def base_digest(folder: Path, context: Context) -> str:
     """Digest of the model's files. Raises UserFault where prepare, earlier in this job, saw other files."""
     digest = folder_digest(folder, context.task.cache)
     for step, result in context.task.results.items():
-        if result.facts.get(FACT, digest) != digest:
-            what = f"its files are not those that step {step} checked (sha256 {result.facts[FACT]})"
+        if result.facts.get(BASE_MODEL_SHA256, digest) != digest:
+            what = f"its files are not those that step {step} checked (sha256 {result.facts[BASE_MODEL_SHA256]})"
             raise base_fault(str(folder), what, "send the job again, and leave the files alone while it runs")
     return digest

@@ -13,11 +13,14 @@ from typing import Any
 import torch
 
 from schemas.jobs import StepResult
+from schemas.lines import Prediction, Row
 from schemas.reasons import Reason
 from schemas.recipes import EvaluationSettings
+from schemas.results import DATASET, PREDICTIONS
 from schemas.steps import EvaluateSettings
 from services.chassis.executor.child import Context, Stopping, UserFault
-from services.trainer.data.rows import Prediction, Row, read_lines, split_file, write_lines
+from services.chassis.json_lines import write_lines
+from services.trainer.data.rows import rows_of
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.generation import Decoding, draw, generate
 from services.trainer.modelling.likelihood import log_probabilities, pad
@@ -34,7 +37,7 @@ def evaluate(context: Context) -> StepResult:
     if not isinstance(step, EvaluateSettings):
         raise TypeError(f"settings of kind {step.kind} do not evaluate")
     settings = step.evaluation
-    rows = read_lines(split_file(fetched(context, "dataset"), "test"), Row)[: settings.rows]
+    rows = rows_of(fetched(context, DATASET), "test")[: settings.rows]
     if faults := _faults(rows, settings):
         raise UserFault(*faults)
     on = ground(context, step.base_model, settings.precision)
@@ -55,10 +58,10 @@ def evaluate(context: Context) -> StepResult:
     ]
     metrics = work.metrics(predictions)
     with tempfile.TemporaryDirectory() as name:
-        write_lines(Path(name) / "predictions.jsonl", predictions)
+        write_lines(Path(name) / Prediction.FILE, predictions)
         (Path(name) / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
         artifact = context.store.put(Path(name))
-    return StepResult(outputs={"predictions": artifact}, metrics=metrics)
+    return StepResult(outputs={PREDICTIONS: artifact}, metrics=metrics)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from schemas.recipes import Precision
+from schemas.results import ADAPTER
 from services.chassis.executor.child import Context
 from services.trainer.modelling.adapter import load_for_inference
 from services.trainer.modelling.chat import Chat
@@ -37,7 +38,7 @@ def ground(context: Context, base_model: str, precision: Precision) -> Ground:
     use_physical_cores()
     base = base_folder(base_model, context.task)
     base_digest(base, context)
-    adapter = fetched(context, "adapter") if "adapter" in context.task.inputs else None
+    adapter = fetched(context, ADAPTER) if ADAPTER in context.task.inputs else None
     where = device()
     return Ground(base, adapter, Chat(adapter or base), compute_dtype(precision, where), where)
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from schemas.answers import field_text, json_object
+from schemas.lines import Prediction
 from schemas.rules import Rule, failures
-from services.trainer.data.rows import Prediction
 
 
 def valid_json(predictions: Sequence[Prediction]) -> float:

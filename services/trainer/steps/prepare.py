@@ -8,19 +8,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from schemas.jobs import StepResult
+from schemas.lines import Row, Split, split_file
 from schemas.reasons import Reason, shown
 from schemas.recipes import DatasetSettings
+from schemas.results import BASE_MODEL_SHA256, CHAT_TEMPLATE_SHA256, DATASET, DATASET_SHA256
 from schemas.steps import PrepareSettings
 from services.chassis.digests import file_sha256
 from services.chassis.executor.child import Context, Stopping, Task, UserFault
+from services.chassis.json_lines import write_lines
 from services.chassis.sources.models import brings_code
 from services.trainer.data.mapping import RowFault, row_of
 from services.trainer.data.raw import RawRow
-from services.trainer.data.rows import Row, Split, split_file, write_lines
 from services.trainer.data.sources import read
 from services.trainer.data.splitting import prompt_key, split_of
 from services.trainer.modelling.chat import Chat, ChatFault, Tokens
-from services.trainer.modelling.reference import FACT, base_digest, base_fault, base_folder
+from services.trainer.modelling.reference import base_digest, base_fault, base_folder
 
 _REASONS_AT_MOST = 10
 _PLACES_AT_MOST = 3
@@ -40,20 +42,20 @@ def prepare(context: Context) -> StepResult:
     _refuse_empty(rows, settings.dataset)
     _refuse_duplicates(rows)
     counts = _count_tokens(context, rows, chat, settings.max_length)
-    facts = {FACT: base_digest(base, context), "chat_template_sha256": chat.template_sha256}
+    facts = {BASE_MODEL_SHA256: base_digest(base, context), CHAT_TEMPLATE_SHA256: chat.template_sha256}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for split, placed in rows.items():
-            write_lines(split_file(folder, split), (row for _, row in placed))
-        digests = {split: file_sha256(split_file(folder, split)) for split in rows}
-        facts["dataset_sha256"] = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+            write_lines(folder / split_file(split), (row for _, row in placed))
+        digests = {split: file_sha256(folder / split_file(split)) for split in rows}
+        facts[DATASET_SHA256] = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
         metrics = {**_metrics(rows), **counts}
         described = {
             "reference": settings.dataset.reference, "sha256": digests, **facts, "max_length": settings.max_length,
             "context_length": context_length, **metrics,
         }  # fmt: skip
         (folder / "dataset.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        outputs = {"dataset": context.store.put(folder)}
+        outputs = {DATASET: context.store.put(folder)}
     return StepResult(outputs=outputs, metrics=metrics, facts=facts)
 
 

@@ -6,9 +6,12 @@ import time
 from pathlib import Path
 
 from schemas.jobs import StepResult
+from schemas.lines import Candidates, Message, Row
+from schemas.results import CANDIDATES, DATASET
 from schemas.steps import SampleSettings
 from services.chassis.executor.child import Context
-from services.trainer.data.rows import Candidates, Message, Row, read_lines, split_file, write_lines
+from services.chassis.json_lines import write_lines
+from services.trainer.data.rows import rows_of
 from services.trainer.modelling.generation import Decoding, draw
 from services.trainer.steps.answering import answers_of
 from services.trainer.steps.loading import fetched, ground
@@ -22,7 +25,7 @@ def sample(context: Context) -> StepResult:
     wanted = settings.sampling
     on = ground(context, settings.base_model, "auto")
     chat, model = on.chat, on.model()
-    rows = chosen(read_lines(split_file(fetched(context, "dataset"), "train"), Row), wanted.prompts, wanted.seed)
+    rows = chosen(rows_of(fetched(context, DATASET), "train"), wanted.prompts, wanted.seed)
     started, done, tokens = time.monotonic(), 0, 0
 
     def on_batch(answered: int, made: int) -> None:
@@ -43,7 +46,7 @@ def sample(context: Context) -> StepResult:
         for row, made in zip(rows, answers, strict=True)
     ]
     with tempfile.TemporaryDirectory() as name:
-        write_lines(Path(name) / "candidates.jsonl", candidates)
+        write_lines(Path(name) / Candidates.FILE, candidates)
         artifact = context.store.put(Path(name))
     cut = sum(len(ids) >= wanted.max_new_tokens for made in answers for ids in made)
     distinct = sum(len(set(row.candidates)) for row in candidates)
@@ -51,7 +54,7 @@ def sample(context: Context) -> StepResult:
         "prompts": float(len(rows)), "candidates": float(len(rows) * wanted.n), "distinct": float(distinct),
         "cut": float(cut), "tokens": float(tokens),
     }  # fmt: skip
-    return StepResult(outputs={"candidates": artifact}, metrics=metrics)
+    return StepResult(outputs={CANDIDATES: artifact}, metrics=metrics)
 
 
 def chosen(rows: list[Row], count: int, seed: int) -> list[Row]:

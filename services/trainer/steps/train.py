@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from schemas.jobs import StepResult
+from schemas.lines import Preference, Split
 from schemas.reasons import Reason
 from schemas.recipes import LoraSettings, PreferenceSettings, TrainingSettings
+from schemas.results import ADAPTER, BASE_MODEL_SHA256, CHAT_TEMPLATE_SHA256, DATASET, PRECISION, PREFERENCES, RECIPE_SHA256
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context, UserFault
-from services.trainer.data.rows import Preference, Row, Split, read_lines, split_file
+from services.chassis.json_lines import read_lines
+from services.trainer.data.rows import rows_of
 from services.trainer.modelling.adapter import new_adapter, read_adapter, write_adapter
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.chat import Tokens
-from services.trainer.modelling.reference import FACT, base_digest
+from services.trainer.modelling.reference import base_digest
 from services.trainer.steps.loading import Ground, fetched, ground
 from services.trainer.training import loop
 from services.trainer.training.checkpoints import Checkpoints, CurvePoint, write_curve
@@ -50,10 +53,10 @@ def train(context: Context) -> StepResult:
     curve = loop.train(context, model, objective, plan, checkpoints)
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     facts = {
-        FACT: base_digest(on.base, context),
-        "recipe_sha256": digest(recipe),
-        "precision": str(on.dtype).removeprefix("torch."),
-        "chat_template_sha256": on.chat.template_sha256,
+        BASE_MODEL_SHA256: base_digest(on.base, context),
+        RECIPE_SHA256: digest(recipe),
+        PRECISION: str(on.dtype).removeprefix("torch."),
+        CHAT_TEMPLATE_SHA256: on.chat.template_sha256,
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -64,7 +67,7 @@ def train(context: Context) -> StepResult:
         write_curve(folder, curve)
         artifact = context.store.put(folder)
     metrics = {**settled(curve), "steps": float(len(curve)), "trainable_parameters": float(trainable), **counts}
-    return StepResult(outputs={"adapter": artifact}, metrics=metrics, facts=facts)
+    return StepResult(outputs={ADAPTER: artifact}, metrics=metrics, facts=facts)
 
 
 def settled(curve: Sequence[CurvePoint]) -> dict[str, float]:
@@ -79,10 +82,10 @@ def settled(curve: Sequence[CurvePoint]) -> dict[str, float]:
 
 
 def _supervised(context: Context, on: Ground, settings: TrainingSettings) -> tuple[SupervisedRows, Mapping[str, float]]:
-    folder = fetched(context, "dataset")
+    folder = fetched(context, DATASET)
 
     def tokens_of(split: Split) -> list[Tokens]:
-        rows = read_lines(split_file(folder, split), Row)
+        rows = rows_of(folder, split)
         encoded = on.chat.encode([(row.messages, row.completion) for row in rows])
         return [tokens.cut(settings.max_length) for tokens in encoded]
 
@@ -92,7 +95,7 @@ def _supervised(context: Context, on: Ground, settings: TrainingSettings) -> tup
 
 
 def _preferences(context: Context, on: Ground, settings: PreferenceSettings) -> tuple[PreferencePairs, Mapping[str, float]]:
-    read = read_lines(fetched(context, "preferences") / "preferences.jsonl", Preference)
+    read = read_lines(fetched(context, PREFERENCES) / Preference.FILE, Preference)
     if not read:
         message = "there is no preference pair to learn from"
         remedy = "sample more prompts or candidates, lower feedback.margin, or look at the report of the label step"

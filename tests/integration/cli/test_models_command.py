@@ -142,8 +142,8 @@ async def trained(registry: Registry, base: Path, digest: str) -> ArtifactRef:
 
 
 async def test_a_registered_version_answers_as_its_adapter_has_learnt(registry: Registry, base: Path) -> None:
+    from schemas.lines import Message
     from services.trainer.answer import answer
-    from services.trainer.data.rows import Message
 
     adapter = await trained(registry, base, folder_digest(base))
     asked = ("Where is my parcel?", "--system", "Be kind.", "--tokens", "12", "--json")

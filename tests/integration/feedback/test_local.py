@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from schemas.lines import Message
 from schemas.recipes import Rubric
 from services.chassis.executor.child import UserFault
 from services.chassis.references import folder_digest
@@ -15,7 +16,6 @@ from services.feedback.judges import local, questions
 from services.feedback.judges.choose import Chosen, choose_judge
 from services.feedback.judges.judge import Judged
 from services.feedback.judges.local import LikelihoodJudge, LocalModel, QuestionJudge
-from services.feedback.rows import Message
 from tests.feedback import Step, quiet
 
 RUBRIC = Rubric(principle="Be kind and say what you will do.", opposite="Be rude.")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from schemas.jobs import FeedbackRecorded, StepResult
+from schemas.lines import Candidates, Prediction
 from schemas.reasons import Reason
 from services.chassis.executor.child import Context, Stopping, UserFault
-from services.feedback.rows import Candidates, Prediction
 from services.feedback.steps.label import label
 from services.feedback.steps.score import score
 from tests.feedback import Step, reply, row
@@ -138,7 +138,7 @@ def test_a_local_judge_labels_with_the_jobs_base_model(step: Step, tiny_model: P
 
 
 def predictions() -> list[Prediction]:
-    given = {"messages": (), "columns": {"item": "kettle"}}
+    given: dict[str, Any] = {"messages": (), "columns": {"item": "kettle"}, "reference": "", "nll": None}
     return [
         Prediction(id="test-1", greedy=reply("Sorry."), samples=(reply("Sorry, the kettle."), "no JSON"), **given),
         Prediction(id="test-2", greedy="no JSON", samples=(reply("Sorry."), reply("No.")), **given),

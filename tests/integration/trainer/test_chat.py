@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.trainer.data.rows import Message
+from schemas.lines import Message
 from services.trainer.modelling.chat import Chat, ChatFault, Tokens
 
 QUESTION = (Message(role="user", content="Why?"),)

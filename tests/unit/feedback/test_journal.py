@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from schemas.lines import Message
 from services.feedback.judges.journal import Answer, Journal
-from services.feedback.rows import Message
 
 QUESTION = (Message(role="user", content="A or B?"),)
 ANSWER = Answer(text="A", positions=({"A": -0.1, "B": -2.0},))

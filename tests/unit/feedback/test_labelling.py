@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
+from schemas.lines import Candidates
 from schemas.recipes import FeedbackSettings
 from schemas.rules import Rule
 from services.feedback.groups import group
 from services.feedback.judges.judge import Judge
 from services.feedback.labelling import Labelled, label_groups, labels, preferences
 from services.feedback.report import LabelReport, label_report, without_pairs
-from services.feedback.rows import Candidates
 from tests.feedback import Comparing, Told, quiet, reply, row
 
 KIND = {"name": "kind", "kind": "contains_any", "values": ["thank you"]}

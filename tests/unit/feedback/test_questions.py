@@ -4,10 +4,10 @@ import math
 
 import pytest
 
+from schemas.lines import Message
 from schemas.recipes import Rubric
 from services.feedback.judges import questions
 from services.feedback.judges.judge import Judged, Orders
-from services.feedback.rows import Message
 
 RUBRIC = Rubric(principle="Be kind.", opposite="Be rude.")
 PROMPT = (Message(role="system", content="Answer with JSON."), Message(role="user", content="Where is my kettle?"))

@@ -1,7 +1,7 @@
 """What a judge thinks of a model: a mean over what can be read, never a number for what cannot."""
 
+from schemas.lines import Prediction
 from schemas.recipes import FeedbackSettings
-from services.feedback.rows import Prediction
 from services.feedback.scoring import Scored, score_predictions
 from tests.feedback import Told, quiet, reply
 
@@ -9,7 +9,7 @@ SETTINGS = FeedbackSettings(judged_field="reply")
 
 
 def prediction(greedy: str, *samples: str, row_id: str = "test-1") -> Prediction:
-    return Prediction(id=row_id, messages=(), greedy=greedy, samples=samples)
+    return Prediction(id=row_id, messages=(), columns={}, reference="", greedy=greedy, samples=samples, nll=None)
 
 
 def scored(judge: Told, *rows: Prediction) -> Scored:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from schemas.lines import Row
 from schemas.recipes import DatasetSettings
 from services.trainer.data.mapping import RowFault, row_of
 from services.trainer.data.raw import RawRow
-from services.trainer.data.rows import Row
 
 
 def mapped(values: dict[str, object], **settings: Any) -> Row:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from schemas.lines import Message, Prediction
 from schemas.rules import Rule
-from services.trainer.data.rows import Message, Prediction
 from services.trainer.steps.measures import exact_match, good_reply, valid_json
 
 RULES = (Rule(name="kind", kind="contains_any", values=("sorry",)), Rule(name="item", kind="contains_field", column="item"))

@@ -1,7 +1,7 @@
 """Why: a held-out row stays held out for ever, whatever the data set grows to."""
 
+from schemas.lines import Message, Row
 from schemas.recipes import SplitSettings
-from services.trainer.data.rows import Message, Row
 from services.trainer.data.splitting import split_of
 
 

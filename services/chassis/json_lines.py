@@ -1,0 +1,21 @@
+"""Files of JSON lines, each line a value of one model."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+_Line = TypeVar("_Line", bound=BaseModel)
+
+
+def read_lines(path: Path, model: type[_Line]) -> list[_Line]:
+    """The lines of a file, in order."""
+    with path.open(encoding="utf-8") as file:
+        return [model.model_validate_json(line) for line in file]
+
+
+def write_lines(path: Path, lines: Iterable[BaseModel]) -> None:
+    """UTF-8, a line each."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(line.model_dump_json() + "\n" for line in lines)
