@@ -4,7 +4,8 @@ A preset is nothing but a list of steps written down here; both go the same way,
 preset does.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from schemas.reasons import Reason, shown
 from schemas.requests import JobRequest, PipelineStep
@@ -73,13 +74,41 @@ _TRAIN_INPUTS: Mapping[str, Mapping[str, bool]] = {
 """What each way of training reads; True where it must be bound. A bound adapter is where training goes on from."""
 
 
+class _Graph(NamedTuple):
+    """Steps with what each waits for, and what is wrong with them whatever else a request says."""
+
+    known: Mapping[str, PipelineStep]
+    needs: Mapping[str, tuple[str, ...]]
+    order: Sequence[str]
+    faults_of_names: Sequence[Reason]
+    faults_of_bindings: Sequence[Reason]
+
+
 def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
     """The steps of `request` in an order that respects `needs`. Raises PlanFault with every reason found."""
-    steps = PRESETS[request.pipeline] if isinstance(request.pipeline, str) else request.pipeline
-    if len(steps) > STEPS_AT_MOST:
-        raise PlanFault([_too_many(len(steps))])
-    reasons = [*_faults_of_names(steps), *_faults_of_settings(steps, request)]
+    if isinstance(request.pipeline, str):
+        steps, graph = PRESETS[request.pipeline], _PRESET_GRAPHS[request.pipeline]
+    else:
+        steps = request.pipeline
+        if len(steps) > STEPS_AT_MOST:
+            raise PlanFault([_too_many(len(steps))])
+        graph = _graph(steps)
+    reasons = [*graph.faults_of_names, *_faults_of_settings(steps, request), *graph.faults_of_bindings]
+    if reasons:
+        raise PlanFault(reasons)
+    known = graph.known
+    return tuple(
+        PlannedStep(
+            name=name, kind=known[name].kind, needs=graph.needs[name], inputs=known[name].inputs,
+            settings=_settings(known[name], request),
+        )
+        for name in graph.order
+    )  # fmt: skip
+
+
+def _graph(steps: tuple[PipelineStep, ...]) -> _Graph:
     known = {step.name: step for step in reversed(steps)}
+    reasons = list[Reason]()
     for index, step in enumerate(steps):
         reasons += _faults_of_inputs(index, step, known)
         reasons += _faults_of_needs(index, step, known)
@@ -94,15 +123,7 @@ def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
                 remedy="remove one of these `needs` or inputs",
             )
         )
-    if reasons:
-        raise PlanFault(reasons)
-    return tuple(
-        PlannedStep(
-            name=name, kind=known[name].kind, needs=needs[name], inputs=known[name].inputs,
-            settings=_settings(known[name], request),
-        )
-        for name in order
-    )  # fmt: skip
+    return _Graph(known, needs, order, list(_faults_of_names(steps)), reasons)
 
 
 def producer_of(binding: str) -> tuple[str, str]:
@@ -263,3 +284,6 @@ def _settings(step: PipelineStep, request: JobRequest) -> StepSettings:
         case "register", _:
             return RegisterSettings(base_model=base, model=request.register_as, alias=request.alias)
     raise AssertionError(f"no settings for kind {step.kind}: PipelineStep refuses unknown kinds")
+
+
+_PRESET_GRAPHS = {name: _graph(steps) for name, steps in PRESETS.items()}

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.bounds import REASONS_AT_MOST
+from schemas.jobs import JobAccepted
 from schemas.reasons import Reason
+from schemas.steps import Policy
 from services.orchestrator.domain.content import content_digest
-from services.orchestrator.domain.validation import Examined, Refused, examine
+from services.orchestrator.domain.validation import Examined, Refused, examine, size_at_most
 from tests.explored import examples
 from tests.unit.orchestrator.story import START, a_request
 
@@ -124,6 +126,32 @@ FIELDS = st.sampled_from(
 def test_any_json_gets_an_answer(fields: dict[str, Any]) -> None:
     examined = examine(a_request(**fields), (), START)
     assert isinstance(examined, Examined) or examined.reasons
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"pipeline": "sft"},
+        {"pipeline": "rlaif", "evaluation": {"rules": [{"name": "ü", "kind": "contains_any", "values": ["\x07ü" * 5000]}]}},
+        {"pipeline": [{"name": "p", "kind": "prepare"}]},
+        {
+            "pipeline": [
+                {
+                    "name": f"{'n' * 60}{number}",
+                    "kind": "prepare",
+                    "needs": [f"{'n' * 60}{before}" for before in range(number)],
+                }
+                for number in range(40)
+            ]
+        },
+    ],
+)
+def test_no_plan_is_larger_than_its_request_and_its_steps_allow(fields: dict[str, Any]) -> None:
+    """Else a plan that does not fit into a record would be accepted."""
+    examined = examine(a_request(**fields), (), START)
+    assert isinstance(examined, Examined), examined
+    accepted = JobAccepted(job_id=examined.request.job_id, request=examined.request, plan=examined.plan, policy=Policy())
+    assert len(accepted.model_dump_json().encode()) <= size_at_most(examined.request, examined.plan)
 
 
 def test_the_digest_of_a_content_ignores_the_order_of_keys_and_the_spelling_of_whole_numbers() -> None:
