@@ -29,8 +29,11 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _SIGNS = bytes.maketrans(b"0123456789E+\t\n\r", b"0000000000e-   ")
 """Digits, exponents, signs and blanks each as one character, so that text is searched for them without a pattern."""
-_EXPONENT = re.compile(r"(?:^|[\[:,\s])-?[0-9.]+[eE]")
+_EXPONENT = re.compile("0e[0-]")
+"""What may be a digit, an exponent and its digit or sign; ids in hexadecimal are full of it."""
 _MANY_DIGITS = "0" * 300
+_FAR = 2 * len(_MANY_DIGITS)
+"""A number with so many characters before its exponent may be anything."""
 _CONFLUENT_HEAD = 5
 """A zero byte and the number of a schema, which Confluent's serializers put before the JSON."""
 _NAMED = 10
@@ -105,7 +108,7 @@ def parse_plain(text: bytes, *, doubled: bool = False) -> Parsed | None:
     if len(text) > READ_BYTES or parts > DEPTH_LIMIT or (clean := _clean(text)) is None:
         return None
     signs = text.translate(_SIGNS).decode("latin-1")
-    if _MANY_DIGITS in signs or (("0e0" in signs or "0e-" in signs) and _EXPONENT.search(clean)):
+    if _MANY_DIGITS in signs or any(_begins_a_value(signs, found.start()) for found in _EXPONENT.finditer(signs)):
         return None  # a number may lie beyond a double
     try:
         value = from_json(clean, allow_inf_nan=False, cache_strings="keys")
@@ -114,6 +117,12 @@ def parse_plain(text: bytes, *, doubled: bool = False) -> Parsed | None:
     if doubled and (" :" in signs or clean.count('":') != _names(value, parts)):
         return None  # each name is followed by ": and one may stand twice
     return Parsed(value, True, (), (), parts)
+
+
+def _begins_a_value(signs: str, digit: int) -> bool:
+    """Whether the number to which this digit belongs may stand where JSON has a value, rather than within a text."""
+    before = signs[max(0, digit - _FAR) : digit].rstrip("0.-")
+    return not before or before[-1] in "[:, "
 
 
 def _names(value: object, parts: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from schemas.json_text import NoJson, parse
+from schemas.json_text import NoJson, parse, parse_plain
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
@@ -58,6 +58,19 @@ def test_an_exponent_is_seen_wherever_it_stands_and_an_id_is_none(text: str) -> 
         "job_id": "0e4-1E5",
         "x": json.loads(text),
     }
+
+
+@given(st.text("0123456789abcdef-", min_size=1, max_size=80))
+@example("3e4")
+@example("latency-5e-7")
+def test_an_id_in_hexadecimal_makes_no_text_odd(name: str) -> None:
+    assert parse_plain(f'{{"id":"{name}","in":["x{name}",7]}}'.encode()) is not None
+
+
+@pytest.mark.parametrize("number", ["1e5", "-0.1E-2", "0" + "." + "1" * 299 + "e9"])
+@pytest.mark.parametrize("text", ["{}", "[{}]", '{{"a":{}}}', '{{"a": 1,\n"b":\t{}}}', '["3e4",{}]'])
+def test_a_number_with_an_exponent_is_read_with_care(text: str, number: str) -> None:
+    assert parse_plain(text.format(number).encode()) is None
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1E400", "0.1e310", "-0.00001E+320", "1.5e+309", "9" * 400 + ".5", "9" * 400])
