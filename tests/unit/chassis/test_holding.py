@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import TopicPartition
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.holding import HELD_BYTES, HOLD_SECONDS, Holding
@@ -106,7 +106,6 @@ _POLLS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
 @given(_POLLS)
 def test_whatever_comes_order_is_kept_nothing_is_lost_and_nothing_waits_too_long(polls: Any) -> None:
     player, now = Player(), 0.0
