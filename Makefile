@@ -61,7 +61,7 @@ test-quick: setup
 
 soak: setup jars
 	$(SAY) "soak"
-	@$(RUN) -m pytest $(SIDE_BY_SIDE) 2 --hypothesis-profile=long -m hypothesis tests/unit tests/contract tests/integration/chassis
+	@$(RUN) -m pytest $(SIDE_BY_SIDE) 2 --hypothesis-profile=long --timeout 7200 -m hypothesis tests/unit tests/contract tests/integration/chassis
 	@$(RUN) -m tests.simulation.soak
 	@$(RUN) -m tests.fuzz.soak --hours 1
 	@$(RUN) -m tests.faults.soak $(SOAK)
