@@ -2,9 +2,10 @@
 
 import logging
 import sys
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import structlog
+from pydantic import AfterValidator
 from structlog.typing import Processor
 
 from services.chassis.redaction import redacted
@@ -15,6 +16,17 @@ _REPEATS_SECONDS = 10.0
 _REMEMBERED = 1000
 _REPEATING = ("aiokafka", "asyncio", "uvicorn")
 _QUIET = ("aiokafka", "faststream", "alembic", "uvicorn.access", "asyncio", "httpx2")
+
+
+def _known(level: str) -> str:
+    name = level.strip().upper()
+    if name not in logging.getLevelNamesMapping():
+        raise ValueError("choose DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    return name
+
+
+Level = Annotated[str, AfterValidator(_known)]
+"""The least level that is logged, in capitals."""
 
 
 def configure(level: str = "INFO", stream: TextIO | None = None) -> None:

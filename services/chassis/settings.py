@@ -8,6 +8,7 @@ from services.chassis.cache import CacheSettings
 from services.chassis.cluster import Cluster
 from services.chassis.database import DatabaseUrl, ServerUrl, with_name
 from services.chassis.kafka_settings import Bootstrap, KafkaSettings
+from services.chassis.logging import Level
 from services.chassis.redaction import secrets_in
 from services.chassis.retention.policy import RetentionSettings
 from services.chassis.sources.settings import SourceSettings
@@ -47,7 +48,7 @@ class ServiceSettings(KafkaSettings, CacheSettings):
         default=0.2, gt=0, le=1, description="This share of the last hundred records of a partition that fail stops it."
     )
     drain_seconds: float = Field(default=20.0, gt=0, description="Grace for open work after SIGTERM.")
-    log_level: str = Field(default="INFO", description="Least level that is logged.")
+    log_level: Level = Field(default="INFO", description="Least level that is logged.")
     workers: int = Field(default=1, ge=0, le=64, description="Steps that an executor runs at once; 0 runs none.")
     lease_seconds: float = Field(default=15.0, gt=0, description="A lease not renewed for so long is taken over.")
     disk_reserve_mb: int = Field(

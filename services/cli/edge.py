@@ -1,12 +1,13 @@
-"""Why: how commands talk to the HTTP edge: a refusal ends in its own words and a fitting exit code, a stream is resumed."""
+"""How commands talk to the HTTP edge: a refusal ends in its own words and a fitting exit code, a stream is resumed."""
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx2
+from pydantic import TypeAdapter, ValidationError
 
 from services.cli.exits import Exit
 
@@ -15,6 +16,10 @@ _SILENCE_SECONDS = 45.0
 """Streams say something every 15 s."""
 _RESUME_SECONDS = 60.0
 _EVENT_BYTES = 16 * 1024 * 1024
+_PROBLEM = "application/problem+json"
+_AWAY = (502, 503, 504)
+"""What a proxy before the services answers while they are away."""
+_T = TypeVar("_T")
 
 
 class Refused(Exception):
@@ -31,6 +36,22 @@ class Refused(Exception):
         return {404: Exit.NOT_FOUND, 503: Exit.UNREACHABLE}.get(self.status, Exit.FAILED)
 
 
+class NotOurs(Refused):
+    """What answers is another program, or a version that this one does not understand."""
+
+    def __init__(self, answer: httpx2.Response, said: str) -> None:
+        detail = (
+            f"{answer.request.url} answers, but not as NeuroWeaver does: {said}; see `neuroweaver doctor`, or correct "
+            "NEUROWEAVER_HTTP, which is the base address alone, such as http://127.0.0.1:8001"
+        )
+        super().__init__(answer.status_code, {"title": "Another program answers", "detail": detail})
+
+    @property
+    def exit(self) -> Exit:
+        """NeuroWeaver was not reached."""
+        return Exit.UNREACHABLE
+
+
 @dataclass(frozen=True)
 class StreamEvent:
     """One server-sent event."""
@@ -42,7 +63,7 @@ class StreamEvent:
 
 
 class Edge:
-    """A client of the routes under `/api/v1`. Raises Refused, and httpx2.TransportError where nothing answers."""
+    """A client of the routes under `/api/v1`. Raises Refused, NotOurs, and httpx2.TransportError where nothing answers."""
 
     def __init__(self, address: str) -> None:
         self._http = httpx2.Client(base_url=f"{address}/api/v1", timeout=_TIMEOUT)
@@ -53,14 +74,14 @@ class Edge:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def get(self, path: str, **query: object) -> Any:
-        """JSON of a GET; arguments that are None are left out."""
+    def get(self, view: type[_T], path: str, **query: object) -> _T:
+        """What a GET answers, as `view`; arguments that are None are left out."""
         params = {name: str(value) for name, value in query.items() if value is not None}
-        return _answer(self._http.get(path, params=params))
+        return _answer(view, self._http.get(path, params=params))
 
-    def post(self, path: str, body: object = None) -> Any:
-        """JSON of a POST."""
-        return _answer(self._http.post(path, json=body))
+    def post(self, view: type[_T], path: str, body: object = None) -> _T:
+        """What a POST answers, as `view`."""
+        return _answer(view, self._http.post(path, json=body))
 
     def stream(self, path: str) -> Iterator[StreamEvent]:
         """Server-sent events until the one called `end`; a broken stream is taken up where it was, for a while."""
@@ -96,15 +117,30 @@ class Edge:
         with self._http.sse(path, headers=headers, timeout=timeout, max_event_size=_EVENT_BYTES) as events:
             if events.response.is_error:
                 events.response.read()
-                _answer(events.response)
+                raise _refusal(events.response)
             yield events
 
 
-def _answer(answer: httpx2.Response) -> Any:
-    if answer.is_success:
-        return answer.json()
+def _answer(view: type[_T], answer: httpx2.Response) -> _T:
+    if not answer.is_success:
+        raise _refusal(answer)
+    try:
+        return TypeAdapter(view).validate_json(answer.content)
+    except ValidationError as error:
+        kind = answer.headers.get("Content-Type", "no content type").partition(";")[0]
+        raise NotOurs(answer, f"{kind}, {error.error_count()} fields of {view.__name__} are not as expected") from error
+
+
+def _refusal(answer: httpx2.Response) -> Refused:
+    """The edge's own words; what is no problem document comes from another program, or from a proxy before services that are away."""
     try:
         problem = answer.json()
     except ValueError:
-        problem = {"title": f"HTTP {answer.status_code}", "detail": answer.text[:500]}
-    raise Refused(answer.status_code, problem if isinstance(problem, dict) else {})
+        problem = None
+    if isinstance(problem, dict) and answer.headers.get("Content-Type", "").startswith(_PROBLEM):
+        return Refused(answer.status_code, problem)
+    said = f"HTTP {answer.status_code} {answer.reason_phrase}".strip()
+    if answer.status_code in _AWAY:
+        return Refused(503, {"title": said, "detail": f"{answer.request.url} answers that the services are away"})
+    to = f" to {answer.headers['Location']}" if answer.is_redirect and "Location" in answer.headers else ""
+    return NotOurs(answer, f"{said}{to}")

@@ -69,7 +69,7 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
     if isinstance(error, _OWN):
         return Exit.FAILED, str(error)
     if isinstance(error, httpx2.TransportError):
-        return Exit.UNREACHABLE, f"{error.request.url} does not answer ({error}); see `neuroweaver status`"
+        return Exit.UNREACHABLE, f"{error.request.url} does not answer ({described(error)}); see `neuroweaver status`"
     if isinstance(error, OSError) and not isinstance(error, _NO_ANSWER):
         return Exit.FAILED, str(error)
     if isinstance(error, Unreachable):

@@ -29,7 +29,9 @@ def read_request(file: Path) -> dict[str, Any]:
     text = sys.stdin.read() if str(file) == "-" else file.read_text()
     request = _parse(text)
     if not isinstance(request, dict):
-        raise NoRequest(f"{file}: a request is an object with fields such as base_model and dataset; see /docs for all")
+        raise NoRequest(
+            f"{file}: a request is an object with fields such as base_model and dataset; docs/contract.md has all, README.md an example"
+        )
     try:
         wire: dict[str, Any] = json.loads(json.dumps(request, allow_nan=False))
     except (ValueError, TypeError, RecursionError) as error:

@@ -109,6 +109,8 @@ class PlainScreen:
 
     def step(self, step: StepProgress) -> None:
         """Not every second of it."""
+        if self._shown.get(step.step, ("waiting", 0))[0] == "completed":
+            return
         tenth = 10 * (step.done or 0) // (step.of or 1)
         if self._tenths.get(f"{step.step}/{step.attempt}", 0) != tenth:
             self._tenths[f"{step.step}/{step.attempt}"] = tenth

@@ -21,7 +21,7 @@ from services.cli.printable import printable
 from services.cli.program import as_typed
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
-from services.orchestrator.domain.state import Status
+from services.orchestrator.domain.state import ENDED, Status
 from services.orchestrator.domain.validation import Refused as Invalid
 from services.orchestrator.domain.validation import examine
 from services.orchestrator.views import JobDetail, JobPage, JobSummary, JobView
@@ -31,6 +31,13 @@ app = Commands()
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JobId = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
 _PAGE = 200
+_NOT_CHECKED = (
+    "whether job_id is free",
+    "whether base_model and dataset are there and may be read",
+    "whether the rows have the named columns",
+    "whether a judge answers",
+    "whether memory and disk suffice",
+)
 _LEAST = ("requester", "pipeline", "requested", "model", "version", "steps")
 """Columns that a narrow terminal does without, the least needed first."""
 
@@ -54,9 +61,14 @@ def submit(
         return
     with http_address(CliSettings()) as address, Edge(address) as edge:
         try:
-            job = JobView.model_validate(edge.post("/training/start", request))
+            job = edge.post(JobView, "/training/start", request)
         except Refused as refusal:
             _refused(refusal, json)
+        if job.status in ENDED:  # nothing that was started now has ended already
+            say(
+                f"job {job.job_id} was requested before with the same content and is {job.status}: nothing was started. To run it "
+                "again, give it another job_id, or leave job_id out"
+            )
         if watch:
             _watch(edge, job.job_id, json)
         elif json:
@@ -89,7 +101,7 @@ def list_jobs(
 def show_job(job_id: JobId, json: Json = False) -> None:
     """Show a job with its steps. Exit code 4 when there is no such job."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
-        job = JobDetail.model_validate(edge.get(_path(job_id)))
+        job = edge.get(JobDetail, _path(job_id))
     if json:
         print_json(job)
     else:
@@ -111,7 +123,7 @@ def logs(
 ) -> None:
     """Show the last lines of attempts that failed. Exit code 4 when there is no such job or step."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
-        job = JobView.model_validate(edge.get(_path(job_id)))
+        job = edge.get(JobView, _path(job_id))
     if step is not None and step not in {known.name for known in job.steps}:
         stop_with(Exit.NOT_FOUND, f"job {job_id} has no step {step!r}; its steps: {', '.join(s.name for s in job.steps)}")
     failed = [
@@ -141,8 +153,7 @@ def cancel(
     if len(reason) > limit:
         stop_with(Exit.USAGE, f"--reason has {len(reason)} characters; use at most {limit}")
     with http_address(CliSettings()) as address, Edge(address) as edge:
-        answer = edge.post(f"{_path(job_id)}/cancel", {"requester": "neuroweaver-cli", "reason": reason})
-    job = JobView.model_validate(answer)
+        job = edge.post(JobView, f"{_path(job_id)}/cancel", {"requester": "neuroweaver-cli", "reason": reason})
     if json:
         print_json(job)
     else:
@@ -157,8 +168,7 @@ def _pages(edge: Edge, limit: int, **filters: str | None) -> list[JobSummary]:
     jobs: list[JobSummary] = []
     cursor: str | None = None
     while len(jobs) < limit:
-        answer = edge.get("/training", limit=min(_PAGE, limit - len(jobs)), cursor=cursor, **filters)
-        page = JobPage.model_validate(answer)
+        page = edge.get(JobPage, "/training", limit=min(_PAGE, limit - len(jobs)), cursor=cursor, **filters)
         jobs += page.items
         cursor = page.next
         if cursor is None:
@@ -181,7 +191,7 @@ def _dry_run(request: dict[str, Any], json: bool) -> None:
             _print_reasons(examined.reasons)
         raise typer.Exit(int(Exit.FAILED))
     if json:
-        print_json({"valid": True, "request": examined.request, "plan": examined.plan})
+        print_json({"valid": True, "request": examined.request, "plan": examined.plan, "not_checked": _NOT_CHECKED})
         return
     print_table(
         ("step", "kind", "waits for", "reads"),
@@ -189,6 +199,7 @@ def _dry_run(request: dict[str, Any], json: bool) -> None:
         least=("waits for",),
     )
     say("the request is valid; nothing was started")
+    say(f"Not checked, as the services do that when the job runs: {'; '.join(_NOT_CHECKED)}.")
 
 
 def _plan_row(step: PlannedStep) -> tuple[str, ...]:
@@ -217,7 +228,7 @@ def _print_reasons(reasons: Iterable[Reason]) -> None:
 
 
 def _watch(edge: Edge, job_id: str, json: bool) -> None:
-    job: JobView | None = None
+    job: JobView | None = edge.get(JobView, _path(job_id))  # another program's stream would never end
     try:
         with screen(out, json) as shown:
             for event in edge.stream(f"{_path(job_id)}/events"):

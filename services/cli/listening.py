@@ -1,6 +1,10 @@
-"""Why: a taken HTTP port is found before anything is started, and said with its remedy."""
+"""A taken HTTP port is found before anything is started, and said with who holds it and what to do."""
 
+import shlex
 import socket
+from pathlib import Path
+
+import psutil
 
 
 class PortTaken(Exception):
@@ -19,10 +23,26 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise PortTaken(
-            f"NEUROWEAVER_HTTP_PORT={port}: {host}:{port} cannot be used ({error.strerror}); "
-            "stop what listens there (`neuroweaver status`), or set another port, 0 for any"
+            f"NEUROWEAVER_HTTP_PORT={port}: {host}:{port} cannot be used ({error.strerror}); {_holder(port)}, or set another port, "
+            "0 for any free one: `export NEUROWEAVER_HTTP_PORT=0`"
         ) from error
     return bound
+
+
+def _holder(port: int) -> str:
+    """What to do about who listens on `port`; a stack of another folder may be what is looked for."""
+    try:
+        for one in psutil.net_connections("tcp"):
+            if one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,) and one.pid is not None:
+                process = psutil.Process(one.pid)
+                for file in process.open_files():
+                    if Path(file.path).name == "stack.lock":
+                        home = Path(file.path).parent
+                        return f"the stack of {home} listens there: use it with `export NEUROWEAVER_HOME={shlex.quote(str(home))}`"
+                return f"stop {process.name()} (pid {one.pid}), which listens there"
+    except psutil.Error:  # who it is, is its owner's secret
+        pass
+    return "stop what listens there"
 
 
 def address_of(bound: socket.socket) -> str:

@@ -82,23 +82,27 @@ def up(
 
         run_up(settings, bound=bound)
         return
-    from services.cli.stack import spawn, wait_until_up
+    from services.cli.output import say
+    from services.cli.stack import HOW_LONG, log_of, spawn, wait_until_up
     from services.cli.status import print_addresses
 
-    running = state.owner(settings.home) is not None
-    print_addresses(wait_until_up(settings, None if running else spawn(settings)))
+    starting = None
+    if state.owner(settings.home) is None:
+        starting = spawn(settings)
+        say(f"Starting Kafka, PostgreSQL and four services, which takes {HOW_LONG}; the log is {log_of(settings)}.")
+    print_addresses(wait_until_up(settings, starting))
 
 
 @app.command(example="neuroweaver down")
 def down() -> None:
     """Stop the stack of this home, whoever started it; jobs go on where they were at the next start."""
-    from services.cli.output import out
+    from services.cli.output import print_line
     from services.cli.settings import CliSettings
-    from services.cli.stack import stop_stack
+    from services.cli.stack import home_of, stop_stack
 
     settings = CliSettings()
     stopped = stop_stack(settings)
-    out.print("Stopped." if stopped else f"No stack of {settings.home} is running.", markup=False)
+    print_line("Stopped." if stopped else f"No stack of {home_of(settings)} is running.")
 
 
 @app.command(example="neuroweaver status --json")

@@ -112,13 +112,13 @@ def try_model(
 
 
 def _find(edge: Edge, model_id: str) -> VersionView:
-    return VersionView.model_validate(edge.get(f"/models/{quote(model_id, safe='')}"))
+    return edge.get(VersionView, f"/models/{quote(model_id, safe='')}")
 
 
 def _system_prompt(edge: Edge, version: VersionView) -> str | None:
     """What the job that made the version told the model it is; None where it told nothing, or is not known here."""
     try:
-        job = edge.get(f"/training/{quote(version.lineage.job_id, safe='')}")
+        job = edge.get(dict[str, Any], f"/training/{quote(version.lineage.job_id, safe='')}")
     except Refused as refusal:
         if refusal.status == 404:
             return None
@@ -139,8 +139,7 @@ def _pages(edge: Edge, limit: int, **filters: str | None) -> list[VersionSummary
     versions: list[VersionSummary] = []
     cursor: str | None = None
     while len(versions) < limit:
-        answer = edge.get("/models", limit=min(_PAGE, limit - len(versions)), cursor=cursor, **filters)
-        page = VersionPage.model_validate(answer)
+        page = edge.get(VersionPage, "/models", limit=min(_PAGE, limit - len(versions)), cursor=cursor, **filters)
         versions += page.items
         cursor = page.next
         if cursor is None:

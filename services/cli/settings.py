@@ -1,8 +1,11 @@
-"""Why: what the command line needs to know besides what the services and the stack do."""
+"""What the command line needs to know besides what the services and the stack do."""
 
-from pydantic import Field
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
 
 from services.chassis.devstack.settings import DevStackSettings
+from services.chassis.logging import Level
 
 
 class CliSettings(DevStackSettings):
@@ -13,4 +16,18 @@ class CliSettings(DevStackSettings):
     )
     http_host: str = Field(default="127.0.0.1", description="Address that `up` and `serve` bind to.")
     http_port: int = Field(default=8001, ge=0, le=65535, description="Port of `up` and `serve`; 0 takes a free one.")
-    log_level: str = Field(default="INFO", description="Least level that is logged.")
+    log_level: Level = Field(default="INFO", description="Least level that is logged.")
+
+    @field_validator("http")
+    @classmethod
+    def _is_an_address(cls, given: str | None) -> str | None:
+        if given is None:
+            return None
+        try:
+            parts = urlsplit(given)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError("give the base address of running services, such as http://127.0.0.1:8001")
+        return given

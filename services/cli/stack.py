@@ -1,4 +1,4 @@
-"""Why: commands that need the stack use the one that runs, or start one and stop what they started."""
+"""Commands that need the stack use the one that runs, or start one and stop what they started."""
 
 import os
 import signal
@@ -16,9 +16,12 @@ from services.chassis.devstack import state
 from services.chassis.devstack.process import last_lines, open_log
 from services.chassis.devstack.stack import running
 from services.chassis.devstack.state import StackState
+from services.cli.listening import listen
 from services.cli.output import say
 from services.cli.settings import CliSettings
 
+HOW_LONG = "half a minute as a rule, some minutes the first time"
+"""What is said of a start; the first one fetches Kafka."""
 _START_SECONDS = 300.0
 """The first start may have to fetch the broker's jars."""
 _STOP_SECONDS = 90.0
@@ -45,8 +48,8 @@ def whole_stack(settings: CliSettings) -> Iterator[StackState]:
     if state.owner(settings.home) is not None:
         yield wait_until_up(settings)
         return
-    say(f"no stack of {settings.home} is running: starting one for this command")
     process = spawn(settings, "--bound", stdin=subprocess.PIPE)
+    say(f"No stack of {home_of(settings)} is running: starting one for this command, which takes {HOW_LONG}.")
     assert process.stdin is not None
     try:
         yield wait_until_up(settings, process)
@@ -81,13 +84,20 @@ def broker(settings: CliSettings) -> Iterator[Cluster]:
             yield cluster
 
 
+def home_of(settings: CliSettings) -> str:
+    """The folder of the stack, for people: as a whole path, and with how to name another one where none was named."""
+    named = "" if "home" in settings.model_fields_set else " (NEUROWEAVER_HOME is not set and would name another folder)"
+    return f"{settings.home.resolve()}{named}"
+
+
 def log_of(settings: CliSettings) -> Path:
     """Where a stack in the background logs."""
     return settings.home.resolve() / "logs" / "services.log"
 
 
 def spawn(settings: CliSettings, *options: str, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
-    """`neuroweaver up` in a session of its own."""
+    """`neuroweaver up` in a session of its own. Raises PortTaken, which would else be said in its log only."""
+    listen(settings.http_host, settings.http_port).close()
     state.make_home(settings.home)
     with open_log(log_of(settings)) as out:
         return subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Why: says what runs, where it is reached, and whether it can do its work."""
+"""Says what runs, where it is reached, and whether it can do its work."""
 
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +11,12 @@ from schemas.base import Frozen
 from services.chassis.database import without_password
 from services.chassis.devstack import state
 from services.chassis.devstack.state import StackState
+from services.chassis.surroundings import described
 from services.cli.exits import Exit
 from services.cli.output import hint, out, print_pairs, print_table
 from services.cli.program import as_typed
 from services.cli.settings import CliSettings
+from services.cli.stack import home_of
 
 _TIMEOUT = 5.0
 
@@ -31,12 +33,17 @@ class Status(Frozen):
     """What `status --json` prints."""
 
     status: Literal["ready", "not ready", "not running"]
+    home: str | None = Field(default=None, exclude=True)
+    """Where the stack was looked for, for people."""
     http: str | None = None
     kafka_bootstrap: str | None = None
     database_url: str | None = Field(
         default=None, description="Without its password, which lies in the stack's folder, in postgres/password."
     )
     services: tuple[ServiceStatus, ...] = ()
+    trouble: str | None = Field(
+        default=None, description="Why nothing is known of the services; null: they answer, or none run."
+    )
     pid: int | None = Field(default=None, description="Process of the development stack; null: it runs elsewhere.")
     started_at: datetime | None = None
     servers: dict[str, int] = Field(default={}, description="Servers of the development stack with their pids.")
@@ -52,7 +59,7 @@ def read_status(settings: CliSettings) -> Status:
     """Ask the stack's state file, then the services themselves."""
     stack = state.read_state(settings.home)
     http = settings.http or (stack.http if stack else None)
-    services = _ask(http) if http else ()
+    services, trouble = _ask(http.rstrip("/")) if http else ((), None)
     if services and all(service.ready for service in services):
         word: Literal["ready", "not ready", "not running"] = "ready"
     else:
@@ -60,10 +67,12 @@ def read_status(settings: CliSettings) -> Status:
     url = settings.database_url or (stack.database_url if stack else None)
     return Status(
         status=word,
+        home=home_of(settings),
         http=http,
         kafka_bootstrap=settings.kafka_bootstrap or (stack.kafka_bootstrap if stack else None),
         database_url=without_password(url) if url else None,
         services=services,
+        trouble=trouble,
         pid=stack.pid if stack else None,
         started_at=stack.started_at if stack else None,
         servers=stack.servers if stack else {},
@@ -71,25 +80,32 @@ def read_status(settings: CliSettings) -> Status:
     )
 
 
-def _ask(http: str) -> tuple[ServiceStatus, ...]:
+def _ask(http: str) -> tuple[tuple[ServiceStatus, ...], str | None]:
+    """The services behind an address, and why nothing is known of them where that is so."""
     try:
-        detail = httpx2.get(f"{http.rstrip('/')}/api/v1/health/detailed", timeout=_TIMEOUT).raise_for_status().json()
-    except httpx2.HTTPError:
-        return ()
-    return tuple(
-        ServiceStatus(
-            name=service["name"],
-            ready=service["ready"],
-            missing={each["name"]: each["reason"] for each in service["conditions"] if not each["holds"]},
+        answer = httpx2.get(f"{http}/api/v1/health/detailed", timeout=_TIMEOUT).raise_for_status()
+    except httpx2.HTTPError as error:
+        return (), f"{http} does not answer as NeuroWeaver does: {described(error)}"
+    try:
+        services = tuple(
+            ServiceStatus(
+                name=service["name"],
+                ready=service["ready"],
+                missing={each["name"]: each["reason"] for each in service["conditions"] if not each["holds"]},
+            )
+            for service in answer.json()["services"]
         )
-        for service in detail["services"]
-    )
+    except (ValueError, LookupError, TypeError):
+        return (), f"another program answers at {http}; correct NEUROWEAVER_HTTP, or see `neuroweaver doctor`"
+    return services, None
 
 
 def print_status(status: Status) -> None:
     """For people."""
     out.print(f"NeuroWeaver is {status.status}.", markup=False)
     _print_where(status.http, status.kafka_bootstrap, status.database_url, status.logs)
+    if status.trouble:
+        hint(status.trouble)
     if status.services:
         rows = [
             (
@@ -102,6 +118,7 @@ def print_status(status: Status) -> None:
         ]
         print_table(("service", "condition"), rows)
     if status.status == "not running":
+        out.print(f"Looked for in {status.home}.", markup=False, highlight=False, soft_wrap=True)
         hint("Start it with `neuroweaver up`; `neuroweaver doctor` looks for what stands in the way.")
 
 

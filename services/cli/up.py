@@ -1,4 +1,4 @@
-"""Why: the whole system in one process on loopback: Kafka, PostgreSQL, topics and all four services, up and down together."""
+"""The whole system in one process on loopback: Kafka, PostgreSQL, topics and all four services, up and down together."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ from services.cli.listening import address_of, listen
 from services.cli.output import err, say
 from services.cli.retention import STACK
 from services.cli.settings import CliSettings
-from services.cli.stack import log_of
+from services.cli.stack import HOW_LONG, home_of, log_of
 from services.cli.status import print_addresses
 
 _PATIENCE_SECONDS = 30.0
@@ -44,9 +44,12 @@ def run(settings: CliSettings, *, bound: bool) -> None:
     state.make_home(settings.home)
     log = open_log(log_of(settings))
     configure(settings.log_level, log)
-    with log, listen(settings.http_host, settings.http_port) as listening, running(settings, say) as stack:
-        asyncio.run(_run_services(stack, listening, door))
-        say("services have drained; stopping the servers")
+    with log, listen(settings.http_host, settings.http_port) as listening:
+        say(f"Starting Kafka, PostgreSQL and four services in {home_of(settings)}, which takes {HOW_LONG}.")
+        with running(settings, say) as stack:
+            say(f"Kafka and PostgreSQL answer; starting {', '.join(SERVICES)}")
+            asyncio.run(_run_services(stack, listening, door))
+            say("services have drained; stopping the servers")
     say("stopped")
 
 
@@ -56,7 +59,7 @@ async def _run_services(stack: DevStack, listening: socket.socket, door: HttpSet
         if change.action == "conflict":
             err.print(f"topic {change.topic}: {change.detail}", markup=False, soft_wrap=True)
     if changes:
-        say(f"topics: {len(changes)} differed from the catalogue")
+        say(f"topics created or mended: {len(changes)}; `neuroweaver topics plan` shows what is left")
     shared = {**overrides(stack.cluster), "database_url": stack.database_url, "home": stack.home}
     services = [serve.build(name, serve.settings_of(name, **shared)) for name in SERVICES]
     policy, ending = RetentionSettings(), asyncio.Event()

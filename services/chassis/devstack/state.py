@@ -39,17 +39,18 @@ class HomeUnusable(Exception):
 class UnreadableState(Exception):
     """A stack runs, but says nothing that this version understands."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, file: Path) -> None:
+        remedy = "stop it with `neuroweaver down`" if file.name == _STATE else "end the `neuroweaver up` that runs it"
         super().__init__(
-            f"a stack of {home} runs, but {home / _STATE} is not what this version writes: another one started it; stop it with "
-            "`neuroweaver down`"
+            f"a stack of {home} runs, but {file} is not what this version writes: another one started it, or the file was "
+            f"changed; {remedy}"
         )
 
 
 class StackState(Frozen):
     """What a running stack says of itself. The file is for its owner's eyes only: it has passwords."""
 
-    pid: int = Field(description="Process that runs the stack; SIGTERM stops it all.")
+    pid: int = Field(gt=0, lt=2**31, description="Process that runs the stack; SIGTERM stops it all.")
     started_at: datetime
     kafka_bootstrap: str
     kafka_security: Security = Security()
@@ -110,7 +111,9 @@ def owner(home: Path) -> int | None:
     """The process that starts, runs or stops the stack of this home; None when none does."""
     if not is_locked(home):
         return None
-    noted = (home / _LOCK).read_text()
+    noted = (home / _LOCK).read_text(errors="replace").strip()
+    if noted and not (noted.isascii() and noted.isdigit()):
+        raise UnreadableState(home, home / _LOCK)
     return int(noted) if noted and psutil.pid_exists(int(noted)) else None
 
 
@@ -137,7 +140,7 @@ def read_state(home: Path) -> StackState | None:
     except ValueError as error:
         if not is_locked(home):
             return None
-        raise UnreadableState(home) from error
+        raise UnreadableState(home, home / _STATE) from error
     hide((*secrets_in(state.database_url), state.kafka_security.password, state.kafka_security.key_password))
     return state if psutil.pid_exists(state.pid) and is_locked(home) else None
 

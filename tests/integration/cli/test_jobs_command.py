@@ -71,6 +71,9 @@ async def test_jobs_are_listed_shown_and_cancelled(orchestrator: Orchestrator) -
     await orchestrator.status("listed", "cancelled")
     again = await jobs(orchestrator, "cancel", job_id)
     assert (again.code, "cancelled" in again.err) == (1, True)
+    resubmitted = await jobs(orchestrator, "submit", "-", stdin=json.dumps(orchestrator.request("listed")))
+    assert (resubmitted.code, "is cancelled: nothing was started" in resubmitted.err) == (0, True)
+    assert "another job_id" in resubmitted.err
 
 
 async def test_a_job_that_nobody_requested_ends_with_4(orchestrator: Orchestrator) -> None:
@@ -78,3 +81,7 @@ async def test_a_job_that_nobody_requested_ends_with_4(orchestrator: Orchestrato
         ended = await jobs(orchestrator, command, "nobody/at all")
         assert ended.code == 4, (command, ended)
         assert "Traceback" not in ended.err
+        assert "`neuroweaver jobs list`" in ended.err, "and no route"
+        assert "GET " not in ended.err
+    over_http = await orchestrator.http.get("training/nobody")
+    assert "GET /api/v1/training lists" in over_http.json()["detail"]

@@ -61,3 +61,44 @@ def test_a_terminal_that_is_wide_enough_folds_the_widest_column_alone(printed: i
 def test_what_is_too_long_for_a_cell_is_shortened_on_a_terminal_alone(printed: io.StringIO, whole: bool) -> None:
     assert (brief(ERROR, 200) == ERROR) == whole
     assert brief("short", 200) == "short"
+
+
+JOBS = ("job", "status", "pipeline", "steps", "model", "version", "requester", "requested")
+LEAST = ("requester", "pipeline", "requested", "model", "version", "steps")
+JOB = (
+    "support-routing-2026-11-0001",
+    "completed",
+    "rlaif",
+    "12/12",
+    "support-router",
+    "1.0.0",
+    "relaycore/demo",
+    "2026-11-26 18:09:01 UTC",
+)
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown"),
+    [
+        (200, JOBS),
+        (80, ("job", "status", "steps", "model", "version")),
+        (60, ("job", "status", "steps", "version")),
+    ],
+    indirect=["printed"],
+)
+def test_a_narrow_terminal_leaves_the_least_needed_columns_out_and_keeps_ids_whole(
+    printed: io.StringIO, shown: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_table(JOBS, [JOB], least=LEAST)
+
+    head, row = printed.getvalue().splitlines()
+    assert tuple(head.split()) == shown
+    assert row.startswith("support-routing-2026-11-0001  completed  ")
+    left_out = [name for name in JOBS if name not in shown]
+    assert ("Left out for want of width" in capsys.readouterr().err) == bool(left_out)
+
+
+@pytest.mark.parametrize("printed", [None], indirect=True)
+def test_in_a_pipe_no_column_is_left_out(printed: io.StringIO) -> None:
+    print_table(JOBS, [JOB], least=LEAST)
+    assert printed.getvalue().splitlines()[1].split("\t") == list(JOB)
