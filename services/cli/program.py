@@ -17,6 +17,14 @@ _ROUTES = (
     (re.compile(r"GET /api/v1/training lists"), f"`{NAME} jobs list` lists"),
     (re.compile(r"GET /api/v1/training/(\S+) shows"), rf"`{NAME} jobs show \1` shows"),
     (re.compile(r"GET /api/v1/models lists"), f"`{NAME} models list` lists"),
+    (
+        re.compile(r"no route \w+ /api/v1/training/(.+?)(?:/cancel|/events)?; see /docs"),
+        rf"no job can be called '\1'; `{NAME} jobs list` lists those that were requested",
+    ),
+    (
+        re.compile(r"no route \w+ /api/v1/models/(.+); see /docs"),
+        rf"no model can be called '\1'; `{NAME} models list` lists those that are registered",
+    ),
 )
 """What services say to callers over HTTP, and the command that does the same."""
 
