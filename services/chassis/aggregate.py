@@ -107,3 +107,8 @@ class Domain(Protocol):
 
     def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
         """What follows from the state of `ref` now; asked again after each decision until None. Never run in a replay."""
+
+
+def is_own(domain: Domain, event: Event) -> bool:
+    """Whether the service numbered this event itself."""
+    return event.sequence is not None and event.source == domain.source

@@ -15,8 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schemas.envelope import Event
 from schemas.topics import PROGRESS, TOPIC_OF
 from services.chassis import store
-from services.chassis.aggregate import Domain
-from services.chassis.deadletters.parking import is_own
+from services.chassis.aggregate import Domain, is_own
 from services.chassis.records import Place, Record, appended_at, place_of
 from services.chassis.store import INBOX_WINDOW, Entry, Sighting
 

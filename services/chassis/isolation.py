@@ -14,11 +14,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.envelope import Event, UnknownVersion
-from services.chassis.aggregate import Domain
+from services.chassis.aggregate import Domain, is_own
 from services.chassis.batch import RecordFailure
 from services.chassis.deadletters import limit as limits
 from services.chassis.deadletters.limit import Limit, LimitReached
-from services.chassis.deadletters.parking import is_own
 from services.chassis.deadletters.rows import Fault
 from services.chassis.identity.examine import Cause
 from services.chassis.numbering import SequenceGap

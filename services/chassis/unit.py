@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from schemas.envelope import Event
 from schemas.ids import child_traceparent, root_traceparent
-from services.chassis.aggregate import Decision, Domain, Ref, State
+from services.chassis.aggregate import Decision, Domain, Ref, State, is_own
 from services.chassis.numbering import Early, Numbered, gap, numbered, with_id
 from services.chassis.records import Logged
 
@@ -171,7 +171,7 @@ class Unit:
                 raise gap(owner, self.rows[owner].sequence, event)
 
     def _has_number(self, event: Event, refs: Sequence[Ref]) -> bool:
-        return event.sequence is not None and bool(refs) and event.source == self.domain.source
+        return bool(refs) and is_own(self.domain, event)
 
     def _numbered(self, owner: Ref, event: Event, logged: Logged | None) -> Numbered:
         row = self.rows[owner]

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from schemas.lines import Message
+from services.language_models.precision import compute_dtype, device, use_physical_cores
 from services.trainer.modelling.adapter import load_for_inference
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.generation import Decoding, generate
-from services.trainer.modelling.precision import compute_dtype, device, use_physical_cores
 
 
 def answer(base: Path, adapter: Path, messages: Sequence[Message], max_new_tokens: int) -> str:

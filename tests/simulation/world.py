@@ -32,12 +32,12 @@ from services.chassis import (
     surroundings,
     ticker,
 )
+from services.chassis.aggregate import is_own
 from services.chassis.batch import RecordFailure
 from services.chassis.cluster import Cluster
 from services.chassis.deadletters import discards, handling, rows
 from services.chassis.deadletters.discards import learn_discards
 from services.chassis.deadletters.limit import LimitReached
-from services.chassis.deadletters.parking import is_own
 from services.chassis.executor import worker
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.executor.work import WorkEffects

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from schemas.envelope import Event
 from schemas.topics import PROGRESS, TOPIC_OF
-from services.chassis.aggregate import Domain
+from services.chassis.aggregate import Domain, is_own
 from services.chassis.deadletters.rows import Fault, row_of
 from services.chassis.records import Partition, Place, Record, named, place_of
 
@@ -31,11 +31,6 @@ class Division:
     """To be kept as dead letters: the failed ones and what is parked behind them or earlier ones."""
     given_up: int = 0
     """Discarded earlier: left out, as replays do."""
-
-
-def is_own(domain: Domain, event: Event) -> bool:
-    """Whether the service numbered this event itself."""
-    return event.source == domain.source and event.sequence is not None
 
 
 def held_up(domain: Domain, record: Record, event: Event | None) -> frozenset[str]:

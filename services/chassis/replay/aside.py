@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from schemas.envelope import Event
-from services.chassis.aggregate import Domain, Ref
+from services.chassis.aggregate import Domain, Ref, is_own
 from services.chassis.batch import RecordFailure, take_in
-from services.chassis.deadletters.parking import divide, held_up, is_own
+from services.chassis.deadletters.parking import divide, held_up
 from services.chassis.isolation import fault_of
 from services.chassis.records import Partition, Record, named, place_of
 from services.chassis.unit import Row, Unit

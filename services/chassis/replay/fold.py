@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from schemas.envelope import Event, Unhandled, Unreadable, decode
 from schemas.ids import new_id
 from services.chassis import log
-from services.chassis.aggregate import Domain, Ref
+from services.chassis.aggregate import Domain, Ref, is_own
 from services.chassis.batch import RecordFailure, take_in
 from services.chassis.cluster import Cluster
 from services.chassis.duplicates import duplicates
@@ -203,6 +203,6 @@ def _own(
             event = decode(value, headers, domain.handles, at)
         except Unreadable:
             continue
-        if isinstance(event, Event) and event.source == domain.source and event.sequence is not None:
+        if isinstance(event, Event) and is_own(domain, event):
             found.append(event)
     return found

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.envelope import Event
 from services.chassis import log, store
-from services.chassis.aggregate import Domain, Ref
+from services.chassis.aggregate import Domain, Ref, is_own
 from services.chassis.batch import RecordFailure
 from services.chassis.duplicates import Sightings
 from services.chassis.loading import lock_rows
@@ -43,7 +43,7 @@ class RowFold:
             return
         self.records += 1
         place = logged(record) if record is not None else None
-        if event.source == self.domain.source and event.sequence is not None:
+        if is_own(self.domain, event):
             self._take_own(event, place)
         elif record is None or not self._sightings.repeated(record, event):
             self.row.fold(self.domain, self.ref, event, place)

@@ -12,19 +12,19 @@ The only module of the feedback service that imports torch; import it in a child
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from jinja2 import TemplateError
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, AutoTokenizer, Cache
-from transformers.utils import logging
+from transformers import Cache
 
 from schemas.lines import Message
 from schemas.recipes import Rubric
 from services.chassis.sources.models import brings_code
 from services.feedback.judges import questions
 from services.feedback.judges.judge import Judged, Orders, Tick
+from services.language_models.loading import load_causal, load_tokenizer
+from services.language_models.precision import compute_dtype, device
 
 _TURN = "Write the reply."
 """What the model is asked by the user before the judged text, which is its answer then. Instruction-tuned models hardly know
@@ -44,19 +44,10 @@ class LocalModel:
 
     def __init__(self, folder: Path, batch_size: int) -> None:
         """Raises ModelUnfit where `folder` holds no causal language model that can be loaded safely."""
-        logging.disable_progress_bar()
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device()
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
-            )
-            self._model: Any = AutoModelForCausalLM.from_pretrained(
-                str(folder),
-                dtype=_dtype(self._device),
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-            )
+            self._tokenizer = load_tokenizer(folder)
+            self._model = load_causal(folder, compute_dtype("auto", self._device))
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
             why = "it needs code of its own, which is never run" if brings_code(folder) else type(error).__name__
             raise ModelUnfit(f"no causal language model can be loaded from it ({why})") from error
@@ -226,16 +217,6 @@ class QuestionJudge:
         tokens = [self._model.letter_tokens(choice) for choice in choices]
         found = self._model.next_tokens(prompts, tokens, _steps(tick, len(asked)))
         return [None if one is None else dict(zip(choices, one, strict=True)) for one in found]
-
-
-def _dtype(device: torch.device) -> torch.dtype:
-    """bf16 where the hardware multiplies in it, which halves time and memory; emulated it would be slower than fp32."""
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        native = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return torch.bfloat16 if native else torch.float32
 
 
 def _steps(tick: Tick, of: int) -> Callable[[int], None]:

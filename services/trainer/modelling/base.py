@@ -1,4 +1,4 @@
-"""Why: base models are loaded here and nowhere else: safetensors only, no remote code, in the numbers that were asked for."""
+"""The base model that an adapter is trained on or merged into, frozen, in the numbers that were asked for."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 
 from schemas.reasons import Reason
 from services.chassis.executor.child import UserFault
+from services.language_models.loading import load_causal
 from services.trainer.modelling.four_bits import with_bitsandbytes
 
 _SHORT = 256
@@ -20,17 +21,11 @@ def load_base(
     folder: Path, dtype: torch.dtype, device: torch.device, *, quantization: str = "none", trained_length: int | None = None
 ) -> Any:
     """A frozen causal language model. `trained_length`: tokens of the longest row, where it is to be trained."""
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
     short = trained_length is not None and trained_length <= _SHORT and device.type == "cpu"
     options: dict[str, Any] = {"attn_implementation": "eager" if short and dtype == torch.bfloat16 else "sdpa"}
     if quantization == "nf4":
         options |= {"quantization_config": _nf4(dtype), "device_map": {"": device}}
-    model = AutoModelForCausalLM.from_pretrained(
-        str(folder), dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **options
-    )
+    model = load_causal(folder, dtype, **options)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     if quantization != "nf4":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.lines import Message
+from services.language_models.loading import load_tokenizer
 
 _GENERATION = "generation_config.json"
 _BATCH = 1000
@@ -41,10 +42,8 @@ class Chat:
 
     def __init__(self, folder: Path) -> None:
         """Read them from a model's or an adapter's folder. Raises ChatFault."""
-        from transformers import AutoTokenizer
-
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+            self.tokenizer: Any = load_tokenizer(folder)
         except Exception as error:  # the library raises whatever its parsers raise
             raise ChatFault(f"its tokenizer cannot be loaded ({type(error).__name__})") from error
         if not isinstance(self.tokenizer.chat_template, str):

@@ -9,9 +9,9 @@ import torch
 from schemas.recipes import Precision
 from schemas.results import ADAPTER
 from services.chassis.executor.child import Context
+from services.language_models.precision import compute_dtype, device, use_physical_cores
 from services.trainer.modelling.adapter import load_for_inference
 from services.trainer.modelling.chat import Chat
-from services.trainer.modelling.precision import compute_dtype, device, use_physical_cores
 from services.trainer.modelling.reference import base_digest, base_folder
 
 

@@ -25,7 +25,7 @@ TEXTS = ["Thank you, we will look.", "No.", "It may be something or other, hard 
 @pytest.fixture(autouse=True)
 def _in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that two ways to compute the same can be compared closely."""
-    monkeypatch.setattr(local, "_dtype", lambda _: torch.float32)
+    monkeypatch.setattr(local, "compute_dtype", lambda *_: torch.float32)
 
 
 def judged(texts: Sequence[str]) -> list[Judged]:
