@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from schemas.reasons import reason_of_error
@@ -26,6 +27,8 @@ from services.chassis.web.settings import HttpSettings
 
 API = "/api/v1"
 _SHOWN = 200
+_NONE = TelemetryConfig(tracing=False, metrics=False, logs=False)
+"""FastAPI would ask for each request whether telemetry is wanted; `Measure` counts requests."""
 
 
 def application(services: Sequence[Service], settings: HttpSettings | None = None) -> FastAPI:
@@ -46,19 +49,11 @@ def application(services: Sequence[Service], settings: HttpSettings | None = Non
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        telemetry={
-            "tracing": False,
-            "metrics": False,
-            "logs": False,
-        },  # see `measure`; FastAPI would ask whether it is wanted
+        telemetry=_NONE,
     )
     healths = probes.router([service.health for service in services])
     own, others = [service.routers[0] for service in services], [one for service in services for one in service.routers[1:]]
-    for router in (
-        *own,
-        healths,
-        *others,
-    ):  # a router is looked through before the next, so what is asked for often comes first
+    for router in (*own, healths, *others):  # each is looked through before the next: what is asked for often comes first
         app.include_router(router, prefix=API)
     add_pages(app, API, [service.name for service in services])
     limits = {API + path: limit for service in services for path, limit in service.body_limits.items()}

@@ -12,19 +12,19 @@ from services.chassis.reads import Reads
 from services.chassis.web.parameters import Cursor, LongText, Text
 from services.registry.domain.models import ModelState
 
-_ALIASES = "coalesce(CAST(m.named -> r.version AS text), '[]')"
-_ROWS = "registration r JOIN model m ON m.key = r.model"
-_FOUND = f"SELECT CAST(r.state->'registered' AS text) AS registered, r.registered_at, {_ALIASES} AS aliases FROM {_ROWS}"
+_ALIASES = "coalesce((SELECT CAST(named -> r.version AS text) FROM model WHERE key = r.model), '[]')"
+"""The model is looked up for the versions of an answer alone."""
+_FOUND = f"SELECT CAST(r.state -> 'registered' AS text), r.registered_at, {_ALIASES} FROM registration r"
 _HIGHEST = f"""{_FOUND} WHERE r.model = $1 AND r.registered_at IS NOT NULL
        ORDER BY CAST(string_to_array(r.version, '.') AS numeric[]) DESC LIMIT 1"""
 _NAMED = f"""{_FOUND} WHERE r.model = $1 AND r.version = coalesce(
-       (SELECT version FROM registration WHERE model = $1 AND version = $2), m.aliases->>CAST($2 AS text))"""
+       (SELECT version FROM registration WHERE model = $1 AND version = $2),
+       (SELECT aliases->>CAST($2 AS text) FROM model WHERE key = $1))"""
 _MODEL = "SELECT CAST(state AS text), sequence FROM model WHERE key = $1"
-_ITEM = f"""concat(r.summary, ',"aliases":', (SELECT {_ALIASES} FROM model m WHERE m.key = r.model), '}}')"""
-"""The model is looked up for the versions of a page alone."""
+_ITEM = f"""concat(r.summary, ',"aliases":', {_ALIASES}, '}}')"""
 _FILTERS = {
     "name": "r.model = {}",
-    "alias": "r.version = (SELECT m.aliases->>CAST({} AS text) FROM model m WHERE m.key = r.model)",
+    "alias": "r.version = (SELECT aliases->>CAST({} AS text) FROM model WHERE key = r.model)",
     "job_id": "r.job_id = {}",
     "requester": "r.requester = {}",
     "base_model": "r.base_model = {}",
