@@ -105,9 +105,8 @@ class Executor:
             value, headers = encode(event)
             records.append(HeldRecord(JOBS.name, 0, self._offset + number, int(time() * 1000), b"", value, list(headers)))
         partition = (JOBS.name, 0)
-        await batch.apply_batch(
-            self.runtime.engine, self.domain, self.runtime.effects, {partition: records}, {partition: self._offset}
-        )  # fmt: skip
+        decider = batch.Decider(self.runtime.engine, self.domain, self.runtime.effects)
+        await batch.apply_batch(decider, batch.Poll({partition: records}, {partition: self._offset}))
         self._offset += len(events)
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Why: one PostgreSQL transaction per batch: fence, inbox, fold, projection, outbox, effects, position (design section 4).
+"""One poll on its way through one PostgreSQL transaction (design section 4): accept, open, lock, fold and decide, write.
 
 A crash at any instruction leaves all of it or nothing; the position that was written is the truth, whatever Kafka's
 committed offset says.
@@ -17,18 +17,18 @@ from services.chassis.commands import write_back
 from services.chassis.deadletters import limit as limits
 from services.chassis.deadletters import parking, rows
 from services.chassis.deadletters.limit import Limit
-from services.chassis.deadletters.parking import Opened
+from services.chassis.deadletters.parking import Division, Opened
 from services.chassis.deadletters.rows import Fault
 from services.chassis.duplicates import entering
 from services.chassis.effects import Effects
-from services.chassis.loading import lock_rows
+from services.chassis.loading import Locked, lock_rows
 from services.chassis.records import Partition, Place, Record, event_in, logged, named, place_of
 from services.chassis.surroundings import described
 from services.chassis.unit import Incoming, Unit
-from services.chassis.writing import NONE_MOVED
 
-Dead = list[tuple[Record, Unreadable]]
-Decoded = list[tuple[Record, Event]]
+Records = Mapping[Partition, Sequence[Record]]
+Decoded = Sequence[tuple[Record, Event]]
+NONE_FAILED: Mapping[Place, Fault] = {}
 
 
 class RecordFailure(Exception):
@@ -39,13 +39,35 @@ class RecordFailure(Exception):
         self.record, self.error = record, error
 
 
-@dataclass
+@dataclass(frozen=True)
+class Decider:
+    """Who applies records: a service's domain and its database."""
+
+    engine: AsyncEngine
+    domain: Domain
+    effects: Effects | None = None
+    limit: Limit | None = None
+    """How much of a partition may fail; None for any."""
+
+
+@dataclass(frozen=True)
+class Poll:
+    """Records that one transaction is to apply."""
+
+    records: Records
+    starts: Mapping[Partition, int]
+    """Per partition the offset from which the consumer has read without a gap up to the first record."""
+    failed: Mapping[Place, Fault] = field(default_factory=dict)
+    """Those that become dead letters instead."""
+
+
+@dataclass(frozen=True)
 class Applied:
     """What one transaction did."""
 
-    positions: dict[Partition, int] = field(default_factory=dict)
+    positions: Mapping[Partition, int] = field(default_factory=dict)
     """Next offset per partition, as committed."""
-    behind: dict[Partition, int] = field(default_factory=dict)
+    behind: Mapping[Partition, int] = field(default_factory=dict)
     """Partitions whose records start above their position, with that position: to be rewound."""
     applied: int = 0
     skipped: int = 0
@@ -58,139 +80,169 @@ class Applied:
     emitted: tuple[Event, ...] = ()
 
 
-Records = Mapping[Partition, Sequence[Record]]
-NONE_FAILED: Mapping[Place, Fault] = {}
+async def apply_batch(decider: Decider, poll: Poll) -> Applied:
+    """Apply a poll in one transaction; a partition whose position lies below its start is left alone and reported as behind.
 
-
-async def apply_batch(
-    engine: AsyncEngine,
-    domain: Domain,
-    effects: Effects | None,
-    records: Records,
-    stream_start: Mapping[Partition, int],
-    *,
-    failed: Mapping[Place, Fault] = NONE_FAILED,
-    limit: Limit | None = None,
-) -> Applied:
-    """Apply `records` in one transaction.
-
-    `stream_start` is, per partition, the offset from which the consumer has read without a gap up to the first record
-    given here; a partition whose position lies below it is left alone and reported in `behind`. Those in `failed` become
-    dead letters instead; `limit` is how much of a partition may be unreadable.
-    Raises RecordFailure for a record whose handling fails or that is one too many, and the database's own errors.
+    Raises RecordFailure for a record whose handling fails or that is one too many that cannot be read, LimitReached where a dead
+    letter is one too many, and the database's own errors.
     """
-    done = Applied()
-    async with engine.begin() as connection:
-        locked = await store.lock_positions(connection, sorted(records))
-        todo: list[Record] = []
-        for partition in sorted(records):
-            position = locked[partition].next_offset
-            if position < stream_start[partition]:
-                done.behind[partition] = position
-                continue
-            fresh = [record for record in records[partition] if record.offset >= position]
-            done.skipped += len(records[partition]) - len(fresh)
-            done.positions[partition] = fresh[-1].offset + 1 if fresh else position
-            todo += fresh
-        opened, dead = _open_all(todo, domain, done, failed)
-        if limit is not None:
-            await _within_limit(connection, limit, dead)
-        flagged = [partition for partition in done.positions if locked[partition].withheld]
-        decoded = await _keep_apart(connection, domain, opened, failed, flagged, done)
-        await fold_all(connection, domain, effects, decoded, done, done.positions)
-        if dead:
-            await rows.insert(connection, [rows.row_of(record, "unreadable", Fault(str(error))) for record, error in dead])
-        if dead or failed:
-            await connection.execute(store.NOTIFY, {"channel": store.OUTBOX_CHANNEL, "payload": ""})
-        touched = {*flagged, *(place[:2] for place in failed)}
-        for partition in sorted(touched & done.positions.keys()):  # only under its position's lock
-            await rows.flag(connection, partition)
-    done.dead += len(dead)
-    done.letters += tuple(f"{named(place_of(record))}: {error}" for record, error in dead)
-    return done
+    domain = decider.domain
+    async with decider.engine.begin() as connection:
+        accepted = await accept(connection, poll)
+        opening = open_all(accepted.records, domain, poll.failed)
+        await require_within_limit(connection, decider.limit, poll, opening)
+        division = await keep_apart(connection, domain, opening, accepted, poll.failed)
+        locked, repeated = await lock(connection, domain, division.kept)
+        unit = Unit(domain, locked.rows, locked.now, new_id)
+        seen = fold(unit, division.kept, repeated)
+        await write_back(connection, unit, decider.effects, seen, accepted.positions)
+        await keep_letters(connection, accepted, opening, division, poll.failed)
+    return Applied(
+        positions=accepted.positions,
+        behind=accepted.behind,
+        applied=len(division.kept) - unit.skipped,
+        skipped=accepted.known + division.given_up + unit.skipped,
+        unhandled=opening.unhandled,
+        dead=len(opening.unreadable) + sum(row["state"] == "failed" for row in division.rows),
+        parked=sum(row["state"] == "parked" for row in division.rows),
+        letters=_said(division, opening),
+        emitted=tuple(unit.emitted),
+    )
 
 
-async def fold_all(
-    connection: AsyncConnection,
-    domain: Domain,
-    effects: Effects | None,
-    decoded: Decoded,
-    done: Applied,
-    moved: Mapping[Partition, int] = NONE_MOVED,
-) -> None:
-    """Fold decoded records in order and write what follows, in the caller's transaction, which holds their positions' locks and may
-    have them `moved`."""
-    inbox = entering(domain, decoded)
-    locked = await lock_rows(connection, domain, _refs(domain, decoded), inbox.next)
-    inbox.learn(locked.counts)
-    again = await inbox.enter(connection)
-    unit = Unit(domain, locked.rows, locked.now, new_id)
-    seen = _fold(unit, decoded, again)
-    await write_back(connection, unit, effects, seen, moved)
-    done.applied += len(decoded) - unit.skipped
-    done.skipped += unit.skipped
-    done.emitted += tuple(unit.emitted)
+# accept: what follows the positions, which are ours until the transaction ends
 
 
-async def _within_limit(connection: AsyncConnection, limit: Limit, dead: Dead) -> None:
-    for partition in sorted({place_of(record)[:2] for record, _ in dead}):
-        here = {record.offset: record for record, _ in dead if place_of(record)[:2] == partition}
-        if found := await limits.look(connection, limit, partition, sorted(here), unreadable=True):
-            raise RecordFailure(here[found[0]], found[1])
+@dataclass
+class Accepted:
+    """Records that continue what was applied."""
+
+    records: list[Record] = field(default_factory=list)
+    positions: dict[Partition, int] = field(default_factory=dict)
+    """Where each of their partitions stands behind them."""
+    behind: dict[Partition, int] = field(default_factory=dict)
+    flagged: list[Partition] = field(default_factory=list)
+    """Partitions of which records are withheld."""
+    known: int = 0
+    """Records that were applied before."""
 
 
-async def _keep_apart(
-    connection: AsyncConnection,
-    domain: Domain,
-    opened: Sequence[Opened],
-    failed: Mapping[Place, Fault],
-    flagged: Iterable[Partition],
-    done: Applied,
-) -> Decoded:
-    """The records that may be folded; the failed ones and those behind them are kept as dead letters."""
-    if not failed and not flagged:
-        return [(record, event) for record, event in opened if event is not None]
-    blocked: dict[Partition, dict[str, int]] = {}
-    discarded: set[Place] = set()
-    for partition in flagged:
-        here = [(record, event) for record, event in opened if place_of(record)[:2] == partition]
-        wanted = [name for record, event in here for name in parking.waits_for(domain, record, event)]
-        blocked[partition] = await rows.blocking(connection, partition, wanted)
-        if here:
-            discarded |= await rows.discarded(connection, partition, here[0][0].offset)
-    division = parking.divide(domain, opened, failed, blocked, frozenset(discarded))
-    if division.rows:
-        await rows.insert(connection, division.rows)
-        done.letters += tuple(f"{row['topic']}:{row['partition']}:{row['offset']}: {row['error']}" for row in division.rows)
-    done.parked += sum(row["state"] == "parked" for row in division.rows)
-    done.dead += sum(row["state"] == "failed" for row in division.rows)
-    done.skipped += division.given_up
-    return division.kept
+async def accept(connection: AsyncConnection, poll: Poll) -> Accepted:
+    """Lock the positions, and take what lies at or behind them."""
+    locked = await store.lock_positions(connection, sorted(poll.records))
+    accepted = Accepted()
+    for partition in sorted(poll.records):
+        position, withheld = locked[partition]
+        if position < poll.starts[partition]:
+            accepted.behind[partition] = position
+            continue
+        fresh = [record for record in poll.records[partition] if record.offset >= position]
+        accepted.known += len(poll.records[partition]) - len(fresh)
+        accepted.positions[partition] = fresh[-1].offset + 1 if fresh else position
+        accepted.records += fresh
+        if withheld:
+            accepted.flagged.append(partition)
+    return accepted
 
 
-def _open_all(
-    records: Iterable[Record], domain: Domain, done: Applied, failed: Mapping[Place, Fault]
-) -> tuple[list[Opened], Dead]:
-    opened: list[Opened] = []
-    dead: Dead = []
+# open: the event in each record, or why there is none
+
+
+@dataclass
+class Opening:
+    """What lies in records."""
+
+    opened: list[Opened] = field(default_factory=list)
+    unreadable: list[tuple[Record, Unreadable]] = field(default_factory=list)
+    unhandled: int = 0
+    """Events that this service does not handle."""
+
+
+def open_all(records: Iterable[Record], domain: Domain, failed: Mapping[Place, Fault]) -> Opening:
+    """Decode records. Raises RecordFailure for a fault of ours, unless the record is to be a dead letter."""
+    opening = Opening()
     for record in records:
         try:
             event = event_in(record, domain.handles)
         except Unreadable as error:
-            dead.append((record, error))
+            opening.unreadable.append((record, error))
         except Exception as error:
             if place_of(record) not in failed:
                 raise RecordFailure(record, error) from error
-            opened.append((record, None))
+            opening.opened.append((record, None))
         else:
             if isinstance(event, Unhandled):
-                done.unhandled += 1
+                opening.unhandled += 1
             else:
-                opened.append((record, event))
-    return opened, dead
+                opening.opened.append((record, event))
+    return opening
 
 
-def _refs(domain: Domain, decoded: Decoded) -> set[Ref]:
+# dead letters: how many there may be, what becomes one, and how they are kept
+
+
+async def require_within_limit(connection: AsyncConnection, limit: Limit | None, poll: Poll, opening: Opening) -> None:
+    """Raises RecordFailure for an unreadable record that is one too many in its partition, LimitReached for a failed one."""
+    if limit is None:
+        return
+    for place in poll.failed:
+        if found := await limits.look(connection, limit, place[:2], [place[2]]):
+            raise found[1]
+    for partition in sorted({place_of(record)[:2] for record, _ in opening.unreadable}):
+        here = {record.offset: record for record, _ in opening.unreadable if place_of(record)[:2] == partition}
+        if found := await limits.look(connection, limit, partition, sorted(here), unreadable=True):
+            raise RecordFailure(here[found[0]], found[1])
+
+
+async def keep_apart(
+    connection: AsyncConnection, domain: Domain, opening: Opening, accepted: Accepted, failed: Mapping[Place, Fault]
+) -> Division:
+    """Which records are folded, and which become dead letters: the failed ones and those behind them."""
+    if not failed and not accepted.flagged:
+        return Division(kept=[(record, event) for record, event in opening.opened if event is not None])
+    blocked: dict[Partition, dict[str, int]] = {}
+    discarded: set[Place] = set()
+    for partition in accepted.flagged:
+        here = [(record, event) for record, event in opening.opened if place_of(record)[:2] == partition]
+        wanted = [name for record, event in here for name in parking.waits_for(domain, record, event)]
+        blocked[partition] = await rows.blocking(connection, partition, wanted)
+        if here:
+            discarded |= await rows.discarded(connection, partition, here[0][0].offset)
+    return parking.divide(domain, opening.opened, failed, blocked, frozenset(discarded))
+
+
+async def keep_letters(
+    connection: AsyncConnection, accepted: Accepted, opening: Opening, division: Division, failed: Mapping[Place, Fault]
+) -> None:
+    """Keep what is not folded as dead letters, wake the relay for their copies, and note which partitions have any."""
+    unreadable = [rows.row_of(record, "unreadable", Fault(str(error))) for record, error in opening.unreadable]
+    if letters := [*division.rows, *unreadable]:
+        await rows.insert(connection, letters)
+    if unreadable or failed:
+        await connection.execute(store.NOTIFY, {"channel": store.OUTBOX_CHANNEL, "payload": ""})
+    touched = {*accepted.flagged, *(place[:2] for place in failed)}
+    for partition in sorted(touched & accepted.positions.keys()):  # only under its position's lock
+        await rows.flag(connection, partition)
+
+
+def _said(division: Division, opening: Opening) -> tuple[str, ...]:
+    """Place and error of each dead letter."""
+    kept = [f"{row['topic']}:{row['partition']}:{row['offset']}: {row['error']}" for row in division.rows]
+    return (*kept, *(f"{named(place_of(record))}: {error}" for record, error in opening.unreadable))
+
+
+# lock: the rows of all that is touched, and the inbox
+
+
+async def lock(connection: AsyncConnection, domain: Domain, decoded: Decoded) -> tuple[Locked, Set[Place]]:
+    """Lock the rows that events touch, under the locks of their positions; also the places of producers' duplicates among them."""
+    inbox = entering(domain, decoded)
+    locked = await lock_rows(connection, domain, _touched(domain, decoded), inbox.next)
+    inbox.learn(locked.counts)
+    return locked, await inbox.enter(connection)
+
+
+def _touched(domain: Domain, decoded: Decoded) -> set[Ref]:
     refs: set[Ref] = set()
     for record, event in decoded:
         try:
@@ -200,6 +252,22 @@ def _refs(domain: Domain, decoded: Decoded) -> set[Ref]:
     return refs
 
 
+# fold and decide: in memory
+
+
+def fold(unit: Unit, decoded: Decoded, repeated: Set[Place]) -> list[Event]:
+    """Fold in order, and decide after each; returns every event that effects see: those folded and those that touch no aggregate."""
+    seen: list[Event] = []
+    for record, event in decoded:
+        before = len(unit.folded)
+        try:
+            take_in(unit, record, event, repeated=place_of(record) in repeated)
+        except Exception as error:
+            raise RecordFailure(record, error) from error
+        seen += unit.folded[before:]
+    return seen
+
+
 def take_in(unit: Unit, record: Record, event: Event, *, repeated: bool) -> None:
     """Fold one record, or pass over a producer's duplicate."""
     incoming = Incoming(event, logged(record))
@@ -207,16 +275,3 @@ def take_in(unit: Unit, record: Record, event: Event, *, repeated: bool) -> None
         unit.pass_over(incoming)
     else:
         unit.fold(incoming)
-
-
-def _fold(unit: Unit, decoded: Decoded, again: Set[Place]) -> list[Event]:
-    """Fold in order; returns every event seen by effects: those folded and those that touch no aggregate."""
-    seen: list[Event] = []
-    for record, event in decoded:
-        before = len(unit.folded)
-        try:
-            take_in(unit, record, event, repeated=place_of(record) in again)
-        except Exception as error:
-            raise RecordFailure(record, error) from error
-        seen += unit.folded[before:]
-    return seen

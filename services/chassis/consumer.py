@@ -21,22 +21,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.topics import Topic
 from services.chassis import metrics
 from services.chassis.aggregate import Domain
-from services.chassis.batch import apply_batch
+from services.chassis.batch import Decider, Poll, apply_batch
 from services.chassis.cursor import PartitionCursor
 from services.chassis.deadletters.limit import Limit
-from services.chassis.deadletters.rows import Fault
 from services.chassis.effects import Effects
 from services.chassis.health import Health
 from services.chassis.identity.examine import Standing
 from services.chassis.identity.guard import LogGuard
-from services.chassis.isolation import Groups, Isolation, cause_of
+from services.chassis.isolation import Attempt, Groups, Isolation, Stopped, cause_of
 from services.chassis.lag import LagWatch
 from services.chassis.lasting import Lasting
 from services.chassis.logging import get_logger
 from services.chassis.noted import note
 from services.chassis.offsets import Offsets
 from services.chassis.reach import start
-from services.chassis.records import Partition, Place, Record
+from services.chassis.records import Partition, Record
 from services.chassis.seeking import bearings, own_gaps
 from services.chassis.settings import ServiceSettings
 from services.chassis.subscription import Subscribed, subscribe
@@ -214,37 +213,33 @@ class Consumer:
         return accepted
 
     async def _apply(self, consumer: AIOKafkaConsumer, epochs: Mapping[Partition, int], groups: Groups) -> None:
-        async def apply(part: Groups, failed: Mapping[Place, Fault]) -> set[Partition]:
-            return await self._transaction(consumer, part, failed, epochs)
-
-        def hold(partition: Partition, error: Exception) -> None:
-            cursor = self._cursors.get(partition)
-            if cursor is not None and cursor.next_offset is not None:
-                self._stop(consumer, partition, Standing(cause_of(error), cursor.next_offset, None, described(error)))
-
-        accepted = {partition: groups[partition] for partition in epochs}
-        await Isolation(self.engine, self.domain, self._limit, apply, hold).run(accepted)
+        """Apply everything that can be; `epochs` are those under which the records were accepted. Raises faults of the surroundings."""
+        isolation = Isolation(self.domain, {partition: groups[partition] for partition in epochs})
+        while attempt := isolation.next():
+            if attempt.pause_seconds:
+                await asyncio.sleep(attempt.pause_seconds)
+            try:
+                await self._transaction(consumer, attempt, epochs)
+            except Exception as error:
+                if stopped := isolation.failed(attempt, error):
+                    self._hold(consumer, stopped)
+            else:
+                isolation.applied(self._changed(epochs))
         self._backoff.reset()
         self._lasting.over()
 
-    async def _transaction(
-        self, consumer: AIOKafkaConsumer, groups: Groups, failed: Mapping[Place, Fault], epochs: Mapping[Partition, int]
-    ) -> set[Partition]:
-        """Apply records in one transaction; returns the partitions that are to be left alone, as they were sought anew.
-
-        `epochs` are those under which the records were accepted.
-        """
-        groups = {p: group for p, group in groups.items() if self._epoch_of(p) == epochs[p]}
-        if not groups:
-            return self._changed(epochs)
-        starts = {partition: self._cursors[partition].next_offset or 0 for partition in groups}
+    async def _transaction(self, consumer: AIOKafkaConsumer, attempt: Attempt, epochs: Mapping[Partition, int]) -> None:
+        """Apply records in one transaction, but for those of partitions that were sought anew."""
+        records = {p: group for p, group in attempt.records.items() if self._epoch_of(p) == epochs[p]}
+        if not records:
+            return
+        starts = {partition: self._cursors[partition].next_offset or 0 for partition in records}
+        decider = Decider(self.engine, self.domain, self.effects, self._limit)
         with metrics.BATCH_SECONDS.labels(self.service).time():
-            done = await apply_batch(
-                self.engine, self.domain, self.effects, groups, starts, failed=failed, limit=self._limit
-            )
+            done = await apply_batch(decider, Poll(records, starts, attempt.failed))
         note(self.service, done)
         self._fault = ""
-        for partition, group in groups.items():
+        for partition, group in records.items():
             if self._epoch_of(partition) != epochs[partition]:  # revoked meanwhile
                 continue
             if partition in done.behind:
@@ -252,7 +247,13 @@ class Consumer:
             else:
                 self._cursors[partition] = self._cursors[partition].applied(group[-1].offset + 1)
         self._report()
-        return self._changed(epochs)
+
+    def _hold(self, consumer: AIOKafkaConsumer, stopped: Stopped) -> None:
+        """A record that cannot be handled stops its partition at the position."""
+        cursor, failure = self._cursors.get(stopped.partition), stopped.failure
+        if cursor is not None and cursor.next_offset is not None:
+            why = Standing(cause_of(failure), cursor.next_offset, None, described(failure))
+            self._stop(consumer, stopped.partition, why)
 
     def _failed(self, error: Exception) -> float:
         """Say that a poll was not applied; returns the seconds to wait."""

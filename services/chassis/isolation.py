@@ -5,19 +5,16 @@ becomes a dead letter in one transaction with the position. Three things stop th
 never set aside; a fault that says that this database or this code is older than the log; and the limit.
 """
 
-import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.envelope import Event, UnknownVersion
 from services.chassis.aggregate import Domain, is_own
 from services.chassis.batch import RecordFailure
-from services.chassis.deadletters import limit as limits
-from services.chassis.deadletters.limit import Limit, LimitReached
+from services.chassis.deadletters.limit import LimitReached
 from services.chassis.deadletters.rows import Fault
 from services.chassis.identity.examine import Cause
 from services.chassis.numbering import SequenceGap
@@ -31,78 +28,82 @@ _PAUSE_SECONDS = 0.05
 _STACK_CHARACTERS = 8000
 
 Groups = Mapping[Partition, Sequence[Record]]
-Apply = Callable[[Groups, Mapping[Place, Fault]], Awaitable[set[Partition]]]
-"""Applies records in one transaction, those of the second argument as dead letters; returns the partitions whose later
-records must be left alone, since they will be read again."""
-Hold = Callable[[Partition, Exception], None]
-"""Stops a partition where its position is, to be tried again later."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What is tried next, in one transaction."""
+
+    records: Groups
+    number: int = 1
+    """How often it has been tried then; more than once is tried a single record."""
+    failed: Mapping[Place, Fault] = field(default_factory=dict)
+    """Records that become dead letters instead."""
+
+    @property
+    def pause_seconds(self) -> float:
+        """What made the record fail may be over by then."""
+        return _PAUSE_SECONDS * self.number if self.number > 1 and not self.failed else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A partition that is left where its position is, to be tried again later."""
+
+    partition: Partition
+    failure: Exception
+
+
 class Isolation:
-    """How one poll is applied when something in it fails."""
+    """What of one poll is tried next, in order per partition; told what became of each attempt. Pure."""
 
-    engine: AsyncEngine
-    domain: Domain
-    limit: Limit
-    apply: Apply
-    hold: Hold
+    def __init__(self, domain: Domain, records: Groups) -> None:
+        self._domain = domain
+        self._pending = [Attempt(records)]
+        self._left: set[Partition] = set()
 
-    async def run(self, groups: Groups) -> None:
-        """Apply everything that can be, in order per partition. Raises faults of the surroundings only."""
-        pending: list[Groups] = [groups]
-        left: set[Partition] = set()
-        while pending:
-            now = {partition: group for partition, group in pending.pop().items() if group and partition not in left}
-            if not now:
-                continue
-            try:
-                left |= await self.apply(now, {})
-                continue
-            except Exception as error:
-                failure = _unless_surroundings(error)
-            if _alone(now):
-                left |= await self._set_aside(now, failure)
-            elif isinstance(failure, RecordFailure):
-                pending += reversed(split(now, failure.record))
-            else:
-                pending += reversed(halves(now))
+    def next(self) -> Attempt | None:
+        """None when nothing is left to try."""
+        while self._pending:
+            attempt = self._pending.pop()
+            here = {p: group for p, group in attempt.records.items() if group and p not in self._left}
+            if here:
+                return replace(attempt, records=here)
+        return None
 
-    async def _set_aside(self, alone: Groups, failure: Exception) -> set[Partition]:
-        """Try one record again; when it keeps failing, make it a dead letter, or stop its partition there."""
-        ((partition, (record,)),) = alone.items()
-        place = place_of(record)
-        stops = self._stops(record, failure)
-        if stops is None:
-            for attempt in range(2, ATTEMPTS + 1):
-                await asyncio.sleep(_PAUSE_SECONDS * attempt)
-                try:
-                    return await self.apply(alone, {})
-                except Exception as error:
-                    failure = _unless_surroundings(error)
-            stops = await self._beyond_limit(place)
-        if stops is None:
-            try:
-                return await self.apply(alone, {place: fault_of(failure, ATTEMPTS)})
-            except Exception as error:  # not even a dead letter can be made of it
-                stops = _unless_surroundings(error)
-        self.hold(partition, stops)
-        return {partition}
+    def applied(self, left: set[Partition]) -> None:
+        """An attempt worked; the partitions in `left` are to be left alone, since they will be read again."""
+        self._left |= left
 
-    async def _beyond_limit(self, place: Place) -> LimitReached | None:
-        async with self.engine.connect() as connection:
-            found = await limits.look(connection, self.limit, place[:2], [place[2]])
-        return found[1] if found else None
+    def failed(self, attempt: Attempt, failure: Exception) -> Stopped | None:
+        """An attempt failed; returns the partition that stops there, if one does. Raises `failure` where the surroundings are at fault."""
+        if is_surroundings(failure):
+            raise failure
+        if not _alone(attempt.records):
+            parts = (
+                split(attempt.records, failure.record) if isinstance(failure, RecordFailure) else halves(attempt.records)
+            )
+            self._pending += [Attempt(part) for part in reversed(parts)]
+            return None
+        ((partition, (record,)),) = attempt.records.items()
+        if attempt.failed or self._stops(record, failure):  # not even a dead letter can be made of it, or none may
+            self._left.add(partition)
+            return Stopped(partition, failure)
+        if attempt.number < ATTEMPTS:
+            self._pending.append(replace(attempt, number=attempt.number + 1))
+        else:
+            self._pending.append(replace(attempt, failed={place_of(record): fault_of(failure, ATTEMPTS)}))
+        return None
 
-    def _stops(self, record: Record, failure: Exception) -> Exception | None:
+    def _stops(self, record: Record, failure: Exception) -> bool:
         cause = failure.error if isinstance(failure, RecordFailure) else failure
         if isinstance(cause, UnknownVersion | SequenceGap | LimitReached):
-            return failure
+            return True
         try:
-            event = event_in(record, self.domain.handles)
+            event = event_in(record, self._domain.handles)
         except Exception:  # this is why it fails
-            return None
-        return failure if isinstance(event, Event) and is_own(self.domain, event) else None
+            return False
+        return isinstance(event, Event) and is_own(self._domain, event)
 
 
 def cause_of(failure: Exception) -> Cause:
@@ -143,9 +144,3 @@ def _grouped(records: Sequence[Record]) -> Groups:
 
 def _alone(groups: Groups) -> bool:
     return sum(map(len, groups.values())) == 1
-
-
-def _unless_surroundings(error: Exception) -> Exception:
-    if is_surroundings(error):
-        raise error
-    return error

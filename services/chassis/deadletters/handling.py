@@ -14,9 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from schemas.base import Frozen
 from schemas.discards import RecordDiscarded
 from schemas.envelope import Unhandled, Unreadable
+from schemas.ids import new_id
 from services.chassis import store
 from services.chassis.aggregate import Domain
-from services.chassis.batch import Applied, fold_all
+from services.chassis.batch import fold, lock
+from services.chassis.commands import write_back
 from services.chassis.deadletters import rows
 from services.chassis.deadletters.parking import key_name, waits_for
 from services.chassis.deadletters.rows import DeadLetter, Letter, Waiting
@@ -26,6 +28,7 @@ from services.chassis.isolation import fault_of
 from services.chassis.publisher import outside_event
 from services.chassis.records import Partition, Place, event_in, named, place_of
 from services.chassis.surroundings import is_surroundings
+from services.chassis.unit import Unit
 from services.chassis.writing import fill_outbox
 
 
@@ -218,7 +221,10 @@ async def _apply(connection: AsyncConnection, handling: Handling, letter: Letter
         await _in_turn(connection, letter, names)  # what it touches was not known when it was withheld
     later = await counted_instead(connection, handling.domain, letter, event)
     if later is None:
-        await fold_all(connection, handling.domain, handling.effects, [(letter, event)], Applied())
+        locked, repeated = await lock(connection, handling.domain, [(letter, event)])
+        unit = Unit(handling.domain, locked.rows, locked.now, new_id)
+        seen = fold(unit, [(letter, event)], repeated)
+        await write_back(connection, unit, handling.effects, seen)
     return later
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.event import listen
 from schemas.envelope import Event, Unreadable, encode
 from schemas.topics import DISCARDS, REQUESTS
 from services.chassis import metrics, store
-from services.chassis.batch import apply_batch
+from services.chassis.batch import Decider, Poll, apply_batch
 from services.chassis.deadletters import handling, rows
 from services.chassis.deadletters.handling import NoSuchLetter, NotNow, Retried, drain_free
 from services.chassis.deadletters.listing import LetterFilter, ListedLetter, find, page
@@ -274,7 +274,7 @@ async def test_one_that_lost_its_partition_leaves_the_flag_to_the_one_that_has_i
     async with toy.engine.begin() as owner:
         await store.lock_positions(owner, [(REQUESTS.name, 0)])
         async with asyncio.timeout(30):
-            await apply_batch(toy.engine, toy.domain, None, {}, {}, failed={(REQUESTS.name, 0, 0): Fault("poison")})
+            await apply_batch(Decider(toy.engine, toy.domain), Poll({}, {}, {(REQUESTS.name, 0, 0): Fault("poison")}))
 
 
 def held(event: Event, offset: int) -> Any:

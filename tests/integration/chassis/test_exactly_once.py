@@ -96,8 +96,9 @@ async def test_two_consumers_that_both_believe_they_own_a_partition_cannot_both_
             await connection.execute(store.INSERT_POSITION, {"topic": topic, "partition": partition})
     start = dict.fromkeys(groups, 0)
     runtime = toy.runtime()
-    first = await batch.apply_batch(runtime.engine, toy.domain, runtime.effects, groups, start)
-    second = await batch.apply_batch(runtime.engine, toy.domain, runtime.effects, groups, start)
+    decider, poll = batch.Decider(runtime.engine, toy.domain, runtime.effects), batch.Poll(groups, start)
+    first = await batch.apply_batch(decider, poll)
+    second = await batch.apply_batch(decider, poll)
     await runtime.engine.dispose()
     assert (first.applied, second.applied, second.skipped) == (20, 0, 20)
     assert await toy.scalar("SELECT count(*) FROM outbox") == 20

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from schemas.topics import REQUESTS, Topic, dead_letter_topic
 from services.chassis import consumer as consuming
 from services.chassis import store, subscription
-from services.chassis.batch import apply_batch
+from services.chassis.batch import Poll, apply_batch
 from services.chassis.consumer import Consumer
 from services.chassis.health import Health
 from tests.toy import Toy, until
@@ -25,12 +25,13 @@ def failing(times: int, error: Callable[[], BaseException]) -> Apply:
     """`apply_batch`, which fails so often first when it is given records."""
     real, failed = apply_batch, 0
 
-    async def apply(engine: Any, domain: Any, effects: Any, groups: Any, *rest: Any, **more: Any) -> Any:
+    async def apply(decider: Any, poll: Poll) -> Any:
         nonlocal failed
-        if failed < times and any(str(record.key).count(domain.prefix) for group in groups.values() for record in group):
+        prefix, records = decider.domain.prefix, poll.records.values()
+        if failed < times and any(str(record.key).count(prefix) for group in records for record in group):
             failed += 1
             raise error()
-        return await real(engine, domain, effects, groups, *rest, **more)
+        return await real(decider, poll)
 
     return apply
 

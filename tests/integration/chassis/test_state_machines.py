@@ -18,14 +18,13 @@ from schemas.jobs import StepCompleted, StepResult
 from schemas.topics import EVENT_TYPES, JOBS, REQUESTS
 from services.chassis import isolation, store
 from services.chassis.aggregate import Ref
-from services.chassis.batch import apply_batch
+from services.chassis.batch import Decider, Poll, apply_batch
 from services.chassis.commands import transact
 from services.chassis.deadletters.handling import Handling, discard, drain_free, retry
 from services.chassis.deadletters.limit import Limit
-from services.chassis.deadletters.rows import Fault
 from services.chassis.executor.attempts import AttemptState, decision
 from services.chassis.executor.work import Lease, WorkEffects, claim, holds, release, renew
-from services.chassis.isolation import Groups, Isolation
+from services.chassis.isolation import Isolation
 from services.chassis.records import Partition, Place, appended_at
 from tests.executor import Executor
 from tests.explored import examples
@@ -158,16 +157,19 @@ class Batches(RuleBasedStateMachine):
         groups = {p: [record for record, _ in self.log[p][first:end]] for p, (first, end) in spans.items() if first < end}
         starts = {partition: spans[partition][0] for partition in groups}
 
-        async def apply(part: Groups, failed: Mapping[Place, Fault]) -> set[Partition]:
-            here = {partition: starts[partition] for partition in part}
-            done = await apply_batch(
-                self.toy.engine, self.toy.domain, self.toy.ledger, part, here, failed=failed, limit=_UNLIMITED
-            )
-            for partition in part.keys() - done.behind.keys():
-                starts[partition] = part[partition][-1].offset + 1
-            return set(done.behind)
-
-        await Isolation(self.toy.engine, self.toy.domain, _UNLIMITED, apply, _no_hold).run(groups)
+        decider = Decider(self.toy.engine, self.toy.domain, self.toy.ledger, _UNLIMITED)
+        isolation = Isolation(self.toy.domain, groups)
+        while attempt := isolation.next():
+            here = {partition: starts[partition] for partition in attempt.records}
+            try:
+                done = await apply_batch(decider, Poll(attempt.records, here, attempt.failed))
+            except Exception as error:
+                if stopped := isolation.failed(attempt, error):
+                    raise AssertionError(f"{stopped.partition} stopped: {error}") from error
+                continue
+            for partition in attempt.records.keys() - done.behind.keys():
+                starts[partition] = attempt.records[partition][-1].offset + 1
+            isolation.applied(set(done.behind))
 
     async def _retry_all(self) -> None:
         for place in await self._places("failed"):
@@ -229,10 +231,6 @@ class Batches(RuleBasedStateMachine):
 
 def _key(event: Event) -> bytes:
     return str(getattr(event.data, "job_id", "")).encode()
-
-
-def _no_hold(partition: Partition, error: Exception) -> None:
-    raise AssertionError(f"{partition} stopped: {error}") from error
 
 
 @pytest.mark.hypothesis

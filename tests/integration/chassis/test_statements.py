@@ -51,7 +51,7 @@ async def apply(toy: Toy, records: list[Any]) -> Counter[str]:
             groups: dict[Partition, list[Any]] = {}
             for record in records[first : first + BATCH]:
                 groups.setdefault((record.topic, record.partition), []).append(record)
-            await batch.apply_batch(toy.engine, toy.domain, None, groups, dict.fromkeys(groups, 0))
+            await batch.apply_batch(batch.Decider(toy.engine, toy.domain), batch.Poll(groups, dict.fromkeys(groups, 0)))
     return found
 
 

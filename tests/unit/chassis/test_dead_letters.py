@@ -17,14 +17,14 @@ from schemas.topics import JOBS, REQUESTS
 from services.chassis.aggregate import Ref
 from services.chassis.batch import RecordFailure
 from services.chassis.deadletters.handling import Queue
-from services.chassis.deadletters.limit import WINDOW, Limit, LimitReached
+from services.chassis.deadletters.limit import WINDOW, Limit
 from services.chassis.deadletters.listing import arranged
 from services.chassis.deadletters.parking import Division, Opened, divide, key_name
 from services.chassis.deadletters.rows import DeadLetter, Fault, Waiting
-from services.chassis.isolation import Groups, Isolation
+from services.chassis.isolation import Attempt, Groups, Isolation
 from services.chassis.numbering import SequenceGap
 from services.chassis.publisher import outside_event
-from services.chassis.records import Partition, Place, Record, named, place_named, place_of
+from services.chassis.records import Partition, Record, named, place_named, place_of
 from tests.toy import ToyDomain
 
 DOMAIN = ToyDomain("toy", "job-")
@@ -196,99 +196,92 @@ class Bench:
         self.held: list[Partition] = []
         self.transactions = 0
 
-    async def apply(self, groups: Groups, failed: Any) -> set[Partition]:
+    def run(self, records: Groups) -> None:
+        """As a consumer does, without its pauses."""
+        isolation = Isolation(DOMAIN, records)
+        while attempt := isolation.next():
+            try:
+                self.apply(attempt)
+            except Exception as error:
+                if stopped := isolation.failed(attempt, error):
+                    self.held.append(stopped.partition)
+            else:
+                isolation.applied(set())
+
+    def apply(self, attempt: Attempt) -> None:
         self.transactions += 1
-        records = [record for group in groups.values() for record in group if place_of(record) not in failed]
+        records = [
+            record for group in attempt.records.values() for record in group if place_of(record) not in attempt.failed
+        ]
         for record in records:
             if record.offset in self.named:
                 raise RecordFailure(record, ValueError("named"))
         if self.silent & {record.offset for record in records}:
             raise ValueError("somewhere")
         self.applied += [record.offset for record in records]
-        self.dead += [offset for *_, offset in failed]
-        return set()
-
-    def hold(self, partition: Partition, error: Exception) -> None:
-        self.held.append(partition)
-
-
-class Unlimited(Isolation):
-    """Without a database to ask for the limit."""
-
-    async def _beyond_limit(self, place: Place) -> LimitReached | None:
-        return None
-
-
-@pytest.fixture(autouse=True)
-def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.chassis.isolation._PAUSE_SECONDS", 0.0)
-
-
-def isolation(bench: Bench) -> Isolation:
-    return Unlimited(None, DOMAIN, Limit(), bench.apply, bench.hold)  # type: ignore[arg-type]
+        self.dead += [offset for *_, offset in attempt.failed]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(1, 60), st.sets(st.integers(0, 59), max_size=3), st.sets(st.integers(0, 59), max_size=3))
-async def test_exactly_the_records_that_fail_are_set_aside_and_the_order_is_kept(
+def test_exactly_the_records_that_fail_are_set_aside_and_the_order_is_kept(
     count: int, named: set[int], silent: set[int]
 ) -> None:
     bench = Bench(named=frozenset(named), silent=frozenset(silent))
-    await isolation(bench).run({HERE: [cancel(offset, "job-a")[0] for offset in range(count)]})
+    bench.run({HERE: [cancel(offset, "job-a")[0] for offset in range(count)]})
     failing = {offset for offset in named | silent if offset < count}
     assert bench.applied == [offset for offset in range(count) if offset not in failing]
     assert bench.dead == sorted(failing)
 
 
-async def test_one_record_that_the_database_refuses_is_found_in_few_transactions() -> None:
+def test_one_record_that_the_database_refuses_is_found_in_few_transactions() -> None:
     bench = Bench(silent=frozenset({371}))
-    await isolation(bench).run({HERE: [cancel(offset, "job-a")[0] for offset in range(512)]})
+    bench.run({HERE: [cancel(offset, "job-a")[0] for offset in range(512)]})
     assert bench.dead == [371]
     assert bench.transactions <= 2 * 9 + 4
 
 
-async def test_an_own_event_is_never_set_aside_and_stops_its_partition_alone() -> None:
+def test_an_own_event_is_never_set_aside_and_stops_its_partition_alone() -> None:
     of_jobs = [cancel(0, "job-a")[0], lying(1, JobRejected(job_id="job-a", reasons=()), own=1)[0], cancel(2, "job-a")[0]]
     for record in of_jobs:
         record.topic = JOBS.name
     other = Lying(1000, b"job-b", partition=1)
     bench = Bench(named=frozenset({1}))
-    await isolation(bench).run({(JOBS.name, 0): of_jobs, (REQUESTS.name, 1): [other]})
+    bench.run({(JOBS.name, 0): of_jobs, (REQUESTS.name, 1): [other]})
     assert (bench.applied, bench.dead, bench.held) == ([0, 1000], [], [(JOBS.name, 0)])
 
 
-async def test_a_database_older_than_the_log_stops_the_partition() -> None:
+def test_a_database_older_than_the_log_stops_the_partition() -> None:
     class Old(Bench):
-        async def apply(self, groups: Groups, failed: Any) -> set[Partition]:
-            for group in groups.values():
+        def apply(self, attempt: Attempt) -> None:
+            for group in attempt.records.values():
                 for record in group:
                     raise RecordFailure(record, SequenceGap("number 3 after 1"))
-            return set()
 
     bench = Old()
-    await isolation(bench).run({HERE: [cancel(0, "job-a")[0]]})
+    bench.run({HERE: [cancel(0, "job-a")[0]]})
     assert (bench.dead, bench.held) == ([], [HERE])
 
 
-async def test_what_fails_once_and_then_works_is_no_dead_letter() -> None:
+def test_what_fails_once_and_then_works_is_no_dead_letter() -> None:
     class Moody(Bench):
-        async def apply(self, groups: Groups, failed: Any) -> set[Partition]:
+        def apply(self, attempt: Attempt) -> None:
             if self.transactions >= 2:
                 self.named = frozenset()
-            return await super().apply(groups, failed)
+            super().apply(attempt)
 
     bench = Moody(named=frozenset({1}))
-    await isolation(bench).run({HERE: [cancel(offset, "job-a")[0] for offset in range(3)]})
+    bench.run({HERE: [cancel(offset, "job-a")[0] for offset in range(3)]})
     assert (bench.applied, bench.dead) == ([0, 1, 2], [])
 
 
-async def test_a_fault_of_the_surroundings_is_no_poison() -> None:
+def test_a_fault_of_the_surroundings_is_no_poison() -> None:
     class Away(Bench):
-        async def apply(self, groups: Groups, failed: Any) -> set[Partition]:
+        def apply(self, attempt: Attempt) -> None:
             raise ConnectionResetError("database away")
 
     with pytest.raises(ConnectionResetError):
-        await isolation(Away()).run({HERE: [cancel(0, "job-a")[0]]})
+        Away().run({HERE: [cancel(0, "job-a")[0]]})
 
 
 @given(st.binary(max_size=600), st.binary(max_size=600))

@@ -1,6 +1,6 @@
 """Polls that fail before anything of them is applied, with a database and a broker that are played."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,7 +11,7 @@ from aiokafka.errors import CorruptRecordException, KafkaTimeoutError
 
 from schemas.topics import JOBS
 from services.chassis import consumer as consuming
-from services.chassis.batch import Applied
+from services.chassis.batch import Applied, Poll
 from services.chassis.client import Client
 from services.chassis.consumer import Consumer
 from services.chassis.health import Health
@@ -44,17 +44,16 @@ class Played:
     async def admit(self) -> str:
         return "toy"
 
-    async def apply_batch(self, *how: Any, failed: object, limit: object) -> Applied:
-        groups: Mapping[Partition, Sequence[HeldRecord]] = how[3]
-        done = Applied()
-        for partition, group in groups.items():
-            if self.positions[partition] < how[4][partition]:
-                done.behind[partition] = self.positions[partition]
+    async def apply_batch(self, _decider: Any, poll: Poll) -> Applied:
+        behind: dict[Partition, int] = {}
+        for partition, group in poll.records.items():
+            if self.positions[partition] < poll.starts[partition]:
+                behind[partition] = self.positions[partition]
                 continue
             fresh = [record.offset for record in group if record.offset >= self.positions[partition]]
             self.applied += [(partition, offset) for offset in fresh]
             self.positions[partition] = max([self.positions[partition], *(offset + 1 for offset in fresh)])
-        return done
+        return Applied(behind=behind)
 
     async def bearings(self, *how: Any) -> dict[Partition, Bearings]:
         if self.database_away:
