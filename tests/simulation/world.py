@@ -644,13 +644,13 @@ class World:
         silent = SimpleNamespace(**dict.fromkeys(("debug", "info", "warning", "error", "exception"), _say_nothing))
         with ExitStack() as stack:
             for target, name, value in (
-                (ids, "_RANDOM", random.Random(self.seed + 2)), (batch, "new_id", self.new_id), (commands, "new_id", self.new_id),
+                (ids, "_RANDOM", random.Random(self.seed + 2)), (batch, "new_id", self.new_id), (commands, "new_id", self.new_id), (handling, "new_id", self.new_id),
                 (publisher, "new_id", self.new_id), (publisher, "datetime", SimpleNamespace(now=lambda _zone: self.clock.now)),
                 (surroundings, "random", random.Random(self.seed + 3)),
                 (consumer, "time", clock), (guard, "time", clock),
                 (consumer, "asyncio", asyncio), (ticker, "asyncio", asyncio),
                 (Lasting, "failed", _say_nothing), (consumer, "_log", silent), (noted, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
-                (consumer, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back),
+                (consumer, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back), (handling, "write_back", write_back),
                 (folding, "log", self.log), (folding, "read_ahead", lambda chunks: chunks), (seeking, "which_log", self.log.which), (batch, "take_in", take_in),
                 (setting_aside, "take_in", set_aside), (batch, "event_in", self.opening()), (handling, "event_in", self.opening(again=True)),
                 (rows, "insert", inserted), (rows, "remove", removed), (rows, "give_up", given),

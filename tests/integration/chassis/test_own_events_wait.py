@@ -1,6 +1,5 @@
 """A service's own events come back from a real broker: they wait for each other and for nobody else, and are applied in order."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -9,9 +8,9 @@ from aiokafka import AIOKafkaProducer
 from schemas.topics import JOBS
 from services.chassis import consumer as consuming
 from services.chassis import holding, store
-from services.chassis.batch import apply_batch
+from services.chassis.batch import Applied, Decider, Poll, apply_batch
 from services.chassis.publisher import make_producer
-from services.chassis.records import Partition, is_of
+from services.chassis.records import is_of
 from tests.log import read_all
 from tests.toy import Toy, until
 
@@ -24,11 +23,9 @@ class Batches:
         self.seen: list[list[Any]] = []
         monkeypatch.setattr(consuming, "apply_batch", self._apply)
 
-    async def _apply(
-        self, engine: Any, domain: Any, effects: Any, groups: Mapping[Partition, Any], *how: Any, **more: Any
-    ) -> Any:
-        done = await apply_batch(engine, domain, effects, groups, *how, **more)
-        there = [one for partition, group in groups.items() if partition not in done.behind for one in group]
+    async def _apply(self, decider: Decider, poll: Poll) -> Applied:
+        done = await apply_batch(decider, poll)
+        there = [one for partition, group in poll.records.items() if partition not in done.behind for one in group]
         mine = [one for one in there if self._toy.prefix.encode() in (one.key or b"")]
         self.seen += [mine] if mine else []
         return done
