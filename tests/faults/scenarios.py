@@ -32,6 +32,8 @@ _HANG_SECONDS = 8.0
 _MORTAL = "mortal"
 _SLOW_SECONDS = 0.05
 """Each way, for every packet."""
+_CATCH_UP_SECONDS = 900.0
+"""Over so slow a way a backlog of tens of thousands takes minutes, and a member that lags is not ready."""
 
 
 async def kill_at(field: Field, scale: Scale, point: str) -> Verdict:
@@ -152,7 +154,7 @@ async def rough_way(field: Field, scale: Scale) -> Verdict:
                     await until(lambda: not member.ready, what=lambda way=way: f"{way}: not noticed")
                     await asyncio.sleep(seconds)
                     await proxy.become("open", delay=_SLOW_SECONDS)
-                    await until(lambda: member.ready, what=lambda: member.said[-1])
+                    await until(lambda: member.ready, _CATCH_UP_SECONDS, what=lambda: member.said[-1])
         await proxy.become("open")
         return await field.verdict()
 
