@@ -42,10 +42,10 @@ $(INSTALLED):
 	@rm -f $(VENV)/.installed-* && touch $@
 
 jars: setup
-	@$(RUN) -m services.chassis.devstack.aot
+	@$(RUN) -m services.devstack.aot
 
 base-model: setup
-	@$(RUN) -m services.trainer.base_model
+	@$(RUN) -m services.demo.base_model
 
 demo: setup jars base-model
 	$(SAY) "demo"

@@ -1,4 +1,4 @@
-"""Why: one run measures everything, arms in turns, on real Kafka and PostgreSQL with fsync on: `make bench`, `make bench BENCH=edge`."""
+"""One run measures everything, arms in turns, on real Kafka and PostgreSQL with fsync on: `make bench`, `make bench BENCH=edge`."""
 
 import argparse
 import asyncio
@@ -12,10 +12,10 @@ from benchmarks import full_loop, growth, latency, rebuild, report
 from benchmarks.edge import measure as edge
 from benchmarks.edge import sse
 from benchmarks.full_loop import Servers
-from services.chassis import topics
-from services.chassis.collector import spare_the_collector
-from services.chassis.devstack.settings import DevStackSettings
-from services.chassis.devstack.stack import DevStack, running
+from services.chassis.kafka import topics
+from services.chassis.process.gc_tuning import spare_the_collector
+from services.devstack.settings import DevStackSettings
+from services.devstack.stack import DevStack, running
 
 PARTS = {"events": ("rebuild", "full_loop", "latency_ms", "growth"), "edge": ("http", "sse")}
 

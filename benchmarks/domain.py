@@ -1,4 +1,4 @@
-"""Why: the smallest honest service: every request makes a row and one event of its own, so that nothing but the loop is measured."""
+"""The smallest honest service: every request makes a row and one event of its own, so that nothing but the loop is measured."""
 
 from datetime import datetime
 from typing import Any
@@ -7,8 +7,8 @@ from schemas.envelope import Event
 from schemas.jobs import JobRejected
 from schemas.reasons import Reason
 from schemas.requests import JobRequested
-from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
-from services.chassis.records import Logged
+from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State, States
+from services.chassis.kernel.records import Logged
 
 TABLE = "tally"
 REASON = Reason(field="pipeline", value="none", message="there is no such pipeline", remedy="choose another")

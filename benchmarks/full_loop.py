@@ -1,4 +1,4 @@
-"""Why: events per second through the full loop, against a native twin and against the usual handler, one after the other in turns."""
+"""Events per second through the full loop, against a native twin and against the usual handler, one after the other in turns."""
 
 import asyncio
 import sys

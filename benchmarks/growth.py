@@ -1,4 +1,4 @@
-"""Why: what an event costs after a million of them, against what it cost after ten thousand."""
+"""What an event costs after a million of them, against what it cost after ten thousand."""
 
 from benchmarks.full_loop import Servers, answers_of_chassis
 from benchmarks.load import rate

@@ -1,4 +1,4 @@
-"""Why: how long a product waits: from JobRequested on Kafka to StepRequested on Kafka, through the real orchestrator."""
+"""How long a product waits: from JobRequested on Kafka to StepRequested on Kafka, through the real orchestrator."""
 
 import asyncio
 import time
@@ -16,9 +16,9 @@ from schemas.envelope import encode
 from schemas.generate.examples import REQUEST
 from schemas.requests import JobRequested
 from schemas.topics import JOBS, REQUESTS
-from services.chassis.cluster import Cluster
-from services.chassis.provision import create_database
-from services.chassis.publisher import make_producer, outside_event
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kafka.publisher import make_producer, outside_event
+from services.chassis.migrations.provision import create_database
 from services.chassis.settings import ServiceSettings
 
 RATES = (50, 200)

@@ -1,4 +1,4 @@
-"""Why: the same requests for every arm, and how fast they were answered, read from the log that the answers lie on."""
+"""The same requests for every arm, and how fast they were answered, read from the log that the answers lie on."""
 
 import asyncio
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from schemas.envelope import encode
 from schemas.requests import JobRequested
-from services.chassis import log
-from services.chassis.cluster import Cluster
-from services.chassis.publisher import outside_event
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kafka.publisher import outside_event
+from services.chassis.kernel import log
 
 PARTITIONS = 6
 _BATCH = 2000

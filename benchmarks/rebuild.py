@@ -1,4 +1,4 @@
-"""Why: how fast a projection is made again from the log, against reading the same records and copying the same rows by hand."""
+"""How fast a projection is made again from the log, against reading the same records and copying the same rows by hand."""
 
 import asyncio
 import json
@@ -15,8 +15,8 @@ from benchmarks.arms import chassis
 from benchmarks.full_loop import Servers, process
 from benchmarks.load import create_topics, fill
 from schemas.topics import JOBS
-from services.chassis import log
-from services.chassis.cluster import Cluster
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kernel import log
 from services.chassis.replay.rebuild import verify
 
 _OWN = "own"

@@ -1,4 +1,4 @@
-"""Why: the figures as a table for people and as JSON for programs, with what is needed to judge them."""
+"""The figures as a table for people and as JSON for programs, with what is needed to judge them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Why: metrics, judges and preference pairs read a model's answer in one way: as text, or as the one JSON object that it is."""
+"""Metrics, judges and preference pairs read a model's answer in one way: as text, or as the one JSON object that it is."""
 
 import json
 

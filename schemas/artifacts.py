@@ -1,4 +1,4 @@
-"""Why: bulk data never travels in an event; this reference does, with the digest that proves what it points to."""
+"""Bulk data never travels in an event; this reference does, with the digest that proves what it points to."""
 
 from pydantic import Field
 

@@ -1,4 +1,4 @@
-"""Why: one frozen base for everything on the wire, so that a decoded fact can never be edited in place."""
+"""One frozen base for everything on the wire, so that a decoded fact can never be edited in place."""
 
 import re
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Why: what was given up or accepted of the log is a fact like any other: whoever folds the log again must know it too."""
+"""What was given up or accepted of the log is a fact like any other: whoever folds the log again must know it too."""
 
 from pydantic import Field
 

@@ -1,4 +1,4 @@
-"""Why: CloudEvents 1.0 over Kafka: binary mode out, binary and structured mode in, every fault named.
+"""CloudEvents 1.0 over Kafka: binary mode out, binary and structured mode in, every fault named.
 
 https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/kafka-protocol-binding.md
 """

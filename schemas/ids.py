@@ -1,4 +1,4 @@
-"""Why: ids and trace contexts are made in one place, so that every hop is sortable and traceable."""
+"""Ids and trace contexts are made in one place, so that every hop is sortable and traceable."""
 
 import hashlib
 import random

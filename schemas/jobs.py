@@ -1,4 +1,4 @@
-"""Why: every fact of a job's story, written by our services in one order per job."""
+"""Every fact of a job's story, written by our services in one order per job."""
 
 from typing import Annotated
 

@@ -81,7 +81,7 @@ class Label(Frozen):
     )
 
 
-class Scores(Frozen):
+class RowScores(Frozen):
     """One line of a `scores` artifact."""
 
     FILE: ClassVar[str] = "scores.jsonl"

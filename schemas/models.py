@@ -1,4 +1,4 @@
-"""Why: what happens to a model in the registry, in one order per model."""
+"""What happens to a model in the registry, in one order per model."""
 
 from pydantic import Field, JsonValue
 

@@ -1,4 +1,4 @@
-"""Why: the one lossy fact: how far a running attempt is."""
+"""The one lossy fact: how far a running attempt is."""
 
 from pydantic import Field
 

@@ -1,4 +1,4 @@
-"""Why: every refusal names field, value and remedy in the same words over Kafka, HTTP and the command line."""
+"""Every refusal names field, value and remedy in the same words over Kafka, HTTP and the command line."""
 
 from collections.abc import Mapping
 from typing import Any

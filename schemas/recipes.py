@@ -1,4 +1,4 @@
-"""Why: the typed settings per purpose that a JobRequested carries and that steps receive resolved."""
+"""The typed settings per purpose that a JobRequested carries and that steps receive resolved."""
 
 from typing import Literal, Self
 

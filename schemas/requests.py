@@ -1,4 +1,4 @@
-"""Why: the two facts that outsiders write: a job is wanted, a job is no longer wanted."""
+"""The two facts that outsiders write: a job is wanted, a job is no longer wanted."""
 
 from typing import Annotated, Any, Literal, Self
 

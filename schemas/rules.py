@@ -1,4 +1,4 @@
-"""Why: one set of checkable rules serves the evaluation metrics and the `rules` judge, as data inside a request."""
+"""One set of checkable rules serves the evaluation metrics and the `rules` judge, as data inside a request."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Why: what a step is: its kind, who executes it, its typed settings, its inputs and outputs, its policy."""
+"""What a step is: its kind, who executes it, its typed settings, its inputs and outputs, its policy."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal

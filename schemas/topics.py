@@ -1,4 +1,4 @@
-"""Why: the one catalogue of topics, from which topics are created, AsyncAPI is generated and docs are written."""
+"""The one catalogue of topics, from which topics are created, AsyncAPI is generated and docs are written."""
 
 from dataclasses import dataclass
 from typing import Literal

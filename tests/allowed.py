@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from services.chassis.sources.allowed import Allowed
+from services.chassis.storage.sources.allowed import Allowed
 
 TEMPORARY = Path(os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir()).resolve()
 

@@ -23,9 +23,9 @@ from schemas.models import Lineage, ModelPromoted, ModelRegistered
 from schemas.requests import JobRequest, JobRequested
 from schemas.steps import EXECUTOR_OF, OUTPUTS_OF, PlannedStep, Policy
 from schemas.topics import TOPIC_OF, aggregate_key
-from services.chassis.cluster import Cluster
-from services.chassis.publisher import make_producer
-from services.cli.audit.tracing import Located
+from services.audit.tracing import Located
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kafka.publisher import make_producer
 from services.orchestrator.domain.planning import plan, producer_of
 
 START = datetime(2030, 1, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from services.chassis.devstack.ports import LOOPBACK
+from services.devstack.ports import LOOPBACK
 
 _DAY = datetime.timedelta(days=1)
 

@@ -1,4 +1,4 @@
-"""Why: every integration test runs against one real Apache Kafka and one real PostgreSQL, started once for the session.
+"""Every integration test runs against one real Apache Kafka and one real PostgreSQL, started once for the session.
 
 Tests share both: isolation is by fresh names (`unique`), which become databases, consumer groups, job ids and prefixes. A
 test that stops or crashes a server asks for `own_stack`, an instance of its own.
@@ -14,9 +14,9 @@ from uuid import uuid4
 
 import pytest
 
-from services.chassis import topics
-from services.chassis.devstack.settings import DevStackSettings
-from services.chassis.devstack.stack import DevStack, running
+from services.chassis.kafka import topics
+from services.devstack.settings import DevStackSettings
+from services.devstack.stack import DevStack, running
 from tests import explored  # noqa: F401  # profiles have to be there before one is asked for
 
 _TOGETHER = ("tests/e2e/", "tests/integration/audit/")

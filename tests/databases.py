@@ -11,7 +11,7 @@ import asyncpg
 from sqlalchemy.engine import make_url
 
 from schemas.steps import SERVICES
-from services.chassis.migrate import migrate
+from services.chassis.migrations.migrate import migrate
 from services.chassis.settings import ServiceSettings
 
 _made: dict[tuple[str, str], "asyncio.Task[None]"] = {}

@@ -16,15 +16,16 @@ from schemas.base import EventData
 from schemas.envelope import Event, encode
 from schemas.jobs import StepResult
 from schemas.topics import JOBS
-from services.chassis import batch, store
-from services.chassis.aggregate import Ref
 from services.chassis.executor.attempts import AttemptState, ExecutorDomain
 from services.chassis.executor.runner import Completed, Outcome, StepRunner, Stopped, Work, WorkContext
 from services.chassis.executor.schema import create_executor_tables
 from services.chassis.executor.work import WorkEffects
 from services.chassis.executor.worker import worker_tasks
+from services.chassis.kernel import store
+from services.chassis.kernel.aggregate import Ref
+from services.chassis.kernel.transaction import batch
 from services.chassis.migrations.own_ids import add_own_ids
-from services.chassis.runtime import Runtime
+from services.chassis.serving.runtime import Runtime
 from services.chassis.settings import ServiceSettings
 from tests.databases import provide
 from tests.log import HeldRecord
@@ -117,7 +118,7 @@ class Executor:
         """
         runtime, stop = self.runtime if own else self.process(**settings), asyncio.Event()
         end = asyncio.Event()
-        listening = asyncio.create_task(runtime.signals.run(end))
+        listening = asyncio.create_task(runtime.notifications.run(end))
         loops = [asyncio.ensure_future(task(stop)) for task in worker_tasks(runtime, runner)]
         try:
             yield stop

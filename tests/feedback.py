@@ -11,9 +11,9 @@ from schemas.artifacts import ArtifactRef
 from schemas.lines import Candidates, Message
 from schemas.recipes import FeedbackSettings
 from schemas.steps import LabelSettings, ScoreSettings
-from services.chassis.artifacts import ArtifactStore
 from services.chassis.executor.child import Context
-from services.chassis.executor.messages import LastWord, ProgressMessage, Task
+from services.chassis.executor.messages import ChildTask, LastWord, ProgressMessage
+from services.chassis.storage.artifacts import ArtifactStore
 from services.feedback.judges.judge import Judged, Orders, Tick
 from tests.allowed import IN_TESTS
 
@@ -108,7 +108,7 @@ class Step:
             "allowed": IN_TESTS,
             **task,
         }
-        return Context(Task(**given), Pipe())  # type: ignore[arg-type]
+        return Context(ChildTask(**given), Pipe())  # type: ignore[arg-type]
 
     def lines(self, artifact: ArtifactRef, name: str) -> list[dict[str, Any]]:
         """The lines of a file of an artifact."""

@@ -7,8 +7,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from schemas.topics import CATALOGUE
-from services.chassis.catalogue import configuration
-from services.chassis.cluster import Cluster
+from services.chassis.kafka.catalogue import configuration
+from services.chassis.kafka.cluster import Cluster
 
 
 @asynccontextmanager

@@ -8,8 +8,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.envelope import Event, Unreadable
 from schemas.topics import EVENT_TYPES
-from services.chassis.fetch.batches import survive_any_batch
-from services.chassis.records import event_in
+from services.chassis.kafka.fetch.batches import survive_any_batch
+from services.chassis.kernel.records import event_in
 
 
 @dataclass(slots=True)

@@ -21,14 +21,14 @@ from schemas.progress import StepProgressed
 from schemas.requests import JobRequested
 from schemas.steps import EXECUTOR_OF, OUTPUTS_OF
 from schemas.topics import JOBS, PROGRESS, REQUESTS, TOPIC_OF
-from services.chassis.aggregate import Ref, State
-from services.chassis.http import application
-from services.chassis.publisher import make_producer, outside_event
-from services.chassis.records import Logged
-from services.chassis.runtime import Runtime
-from services.chassis.service import Service, assemble
-from services.chassis.web.server import server_config
-from services.chassis.web.settings import HttpSettings
+from services.chassis.kafka.publisher import make_producer, outside_event
+from services.chassis.kernel.aggregate import Ref, State
+from services.chassis.kernel.records import Logged
+from services.chassis.serving.http import application
+from services.chassis.serving.runtime import Runtime
+from services.chassis.serving.service import Service, assemble
+from services.chassis.serving.web.server import server_config
+from services.chassis.serving.web.settings import HttpSettings
 from services.orchestrator.api import router
 from services.orchestrator.domain.job import JobDomain
 from services.orchestrator.effects import JobEffects

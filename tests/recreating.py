@@ -7,10 +7,10 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from schemas.topics import Topic
-from services.chassis.catalogue import configuration
-from services.chassis.cluster import Cluster
-from services.chassis.identity.metadata import ask_once
-from services.chassis.records import Partition
+from services.chassis.kafka.catalogue import configuration
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kafka.metadata import ask_once
+from services.chassis.kernel.records import Partition
 from tests.toy import until
 
 

@@ -18,15 +18,15 @@ from schemas.envelope import Event, encode
 from schemas.jobs import StepRequested, StepResult
 from schemas.steps import RegisterSettings
 from schemas.topics import JOBS, MODELS
-from services.chassis.artifacts import ArtifactStore
 from services.chassis.executor.work import WorkEffects
 from services.chassis.executor.worker import worker_tasks
-from services.chassis.http import application
-from services.chassis.publisher import make_producer
-from services.chassis.runtime import Runtime
-from services.chassis.service import Service, assemble
-from services.chassis.web.server import server_config
-from services.chassis.web.settings import HttpSettings
+from services.chassis.kafka.publisher import make_producer
+from services.chassis.serving.http import application
+from services.chassis.serving.runtime import Runtime
+from services.chassis.serving.service import Service, assemble
+from services.chassis.serving.web.server import server_config
+from services.chassis.serving.web.settings import HttpSettings
+from services.chassis.storage.artifacts import ArtifactStore
 from services.registry.api import router
 from services.registry.domain.models import RegistryDomain
 from services.registry.register import Registrar

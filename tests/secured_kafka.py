@@ -8,12 +8,12 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
 
-from services.chassis.cluster import Cluster, Mechanism, Protocol, Security
-from services.chassis.devstack import jars
-from services.chassis.devstack.java import find_java
-from services.chassis.devstack.kafka import KafkaServer
-from services.chassis.devstack.ports import LOOPBACK, keep_ports
-from services.chassis.devstack.settings import DevStackSettings
+from services.chassis.kafka.cluster import Cluster, Mechanism, Protocol, Security
+from services.devstack import jars
+from services.devstack.java import find_java
+from services.devstack.kafka import KafkaServer
+from services.devstack.ports import LOOPBACK, keep_ports
+from services.devstack.settings import DevStackSettings
 from tests.certificates import certificates
 
 LISTENERS: tuple[Protocol, ...] = ("SSL", "SASL_SSL", "SASL_PLAINTEXT")

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from services.chassis import store
+from services.chassis.kernel import store
 from tests.toy import Toy
 
 

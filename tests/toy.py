@@ -20,15 +20,15 @@ from schemas.jobs import JobRejected
 from schemas.reasons import Reason
 from schemas.requests import JobCancelRequested, JobRequested
 from schemas.topics import JOBS, REQUESTS
-from services.chassis import store
-from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
-from services.chassis.effects import Signal
-from services.chassis.publisher import make_producer, outside_event
-from services.chassis.records import Logged
-from services.chassis.runtime import Runtime
-from services.chassis.service import Service, assemble
+from services.chassis.kafka.publisher import make_producer, outside_event
+from services.chassis.kernel import store
+from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State, States
+from services.chassis.kernel.effects import Notification
+from services.chassis.kernel.records import Logged
+from services.chassis.kernel.tables import aggregate_table
+from services.chassis.serving.runtime import Runtime
+from services.chassis.serving.service import Service, assemble
 from services.chassis.settings import ServiceSettings
-from services.chassis.tables import aggregate_table
 from tests.databases import provide
 from tests.log import read_all
 
@@ -104,7 +104,9 @@ class Ledger:
         self.refused: str | None = None
         """Id of an event that the database refuses, without a word about which record it came from."""
 
-    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> Sequence[Signal]:
+    async def __call__(
+        self, connection: AsyncConnection, events: Sequence[Event], states: States
+    ) -> Sequence[Notification]:
         mine = [{"id": event.id} for event in events if event.data.job_id.startswith(self._prefix)]  # type: ignore[attr-defined]
         if self.refused in {row["id"] for row in mine}:
             await connection.execute(text("SELECT CAST('no number' AS int)"))

@@ -10,9 +10,9 @@ from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
 from schemas.progress import StepProgressed
 from schemas.steps import StepSettings
-from services.chassis.artifacts import ArtifactStore
 from services.chassis.executor.child import Channel, Context
-from services.chassis.executor.messages import LastWord, ProgressMessage, Task
+from services.chassis.executor.messages import ChildTask, LastWord, ProgressMessage
+from services.chassis.storage.artifacts import ArtifactStore
 from tests.allowed import IN_TESTS
 
 
@@ -36,9 +36,9 @@ def task_of(
     attempt: int = 1,
     memory_failures: int = 0,
     results: Mapping[str, StepResult] | None = None,
-) -> Task:
+) -> ChildTask:
     """A task whose files all lie below `home`; every call is a lease of its own."""
-    return Task(
+    return ChildTask(
         job_id="job", step=step, attempt=attempt, kind=settings.kind, settings=settings, inputs=dict(inputs or {}),
         results=dict(results or {}), memory_failures=memory_failures, artifacts=str(home / "artifacts"),
         checkpoints=home / "checkpoints" / "job" / step, lease=uuid4().hex, cache=home / "cache", allowed=IN_TESTS,

@@ -1,4 +1,4 @@
-"""Why: the least latency that a durable answer can have: consume, commit a row, produce with acks=all; nothing else."""
+"""The least latency that a durable answer can have: consume, commit a row, produce with acks=all; nothing else."""
 
 import asyncio
 import sys

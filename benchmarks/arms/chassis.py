@@ -1,4 +1,4 @@
-"""Why: the chassis as it is: consumer, one transaction per batch, relay."""
+"""The chassis as it is: consumer, one transaction per batch, relay."""
 
 import asyncio
 import sys
@@ -9,13 +9,13 @@ from benchmarks.domain import TABLE, TallyDomain
 from benchmarks.load import PARTITIONS
 from schemas.requests import JobRequested
 from schemas.topics import JOBS, Topic
-from services.chassis.collector import spare_the_collector
-from services.chassis.logging import configure
-from services.chassis.migrate import migrate
-from services.chassis.provision import create_database
-from services.chassis.runtime import Runtime
+from services.chassis.kernel.tables import aggregate_table
+from services.chassis.migrations.migrate import migrate
+from services.chassis.migrations.provision import create_database
+from services.chassis.process.gc_tuning import spare_the_collector
+from services.chassis.process.logging import configure
+from services.chassis.serving.runtime import Runtime
 from services.chassis.settings import ServiceSettings
-from services.chassis.tables import aggregate_table
 
 
 def runtime(bootstrap: str, database_url: str, service: str, topic: str, own: str = "") -> Runtime:

@@ -1,4 +1,4 @@
-"""Why: many readers of server-sent events, in a process of their own, on plain sockets, so that reading costs the server nothing."""
+"""Many readers of server-sent events, in a process of their own, on plain sockets, so that reading costs the server nothing."""
 
 import asyncio
 import json

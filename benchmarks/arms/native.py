@@ -1,4 +1,4 @@
-"""Why: the least that the same promise can cost: bare aiokafka and asyncpg, the same rows, the same batches, the same durability.
+"""The least that the same promise can cost: bare aiokafka and asyncpg, the same rows, the same batches, the same durability.
 
 No types, no domain, no retries: what a person would write by hand who needs just this one service.
 """
@@ -14,7 +14,7 @@ import asyncpg
 import uuid_utils
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from services.chassis.tables import HEADER_COLUMNS
+from services.chassis.kernel.tables import HEADER_COLUMNS
 
 _BATCH = 500
 _LOCK = """SELECT topic, partition, next_offset FROM position

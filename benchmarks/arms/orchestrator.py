@@ -1,10 +1,10 @@
-"""Why: the real orchestrator as it is deployed, in a process of its own."""
+"""The real orchestrator as it is deployed, in a process of its own."""
 
 import asyncio
 import sys
 
-from services.chassis.collector import spare_the_collector
-from services.chassis.logging import configure
+from services.chassis.process.gc_tuning import spare_the_collector
+from services.chassis.process.logging import configure
 from services.cli.serve import build, settings_of
 
 

@@ -1,4 +1,4 @@
-"""Why: the handler that people usually write: FastStream message by message, a SQLAlchemy session each, the same tables."""
+"""The handler that people usually write: FastStream message by message, a SQLAlchemy session each, the same tables."""
 
 import asyncio
 import sys
@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from benchmarks.domain import TABLE
 from schemas.ids import new_id
-from services.chassis import store
-from services.chassis.records import Record, appended_at
-from services.chassis.tables import HEADER_COLUMNS, aggregate_table, operational_tables
+from services.chassis.kernel import store
+from services.chassis.kernel.records import Record, appended_at
+from services.chassis.kernel.tables import HEADER_COLUMNS, aggregate_table, operational_tables
 
 _METADATA = MetaData()
 operational_tables(_METADATA)

@@ -1,1 +1,1 @@
-"""Why: how fast answers over HTTP are, against the least that FastAPI and asyncpg need for the same."""
+"""How fast answers over HTTP are, against the least that FastAPI and asyncpg need for the same."""

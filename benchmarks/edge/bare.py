@@ -1,4 +1,4 @@
-"""Why: the least that an answer costs in FastAPI with asyncpg: one query, one JSON text, and nothing that the services promise."""
+"""The least that an answer costs in FastAPI with asyncpg: one query, one JSON text, and nothing that the services promise."""
 
 import asyncio
 import sys

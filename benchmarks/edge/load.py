@@ -1,4 +1,4 @@
-"""Why: asks as fast as a server answers, from a process of its own that costs far less than the server does.
+"""Asks as fast as a server answers, from a process of its own that costs far less than the server does.
 
 Written against asyncio's transports: a client library would need as much of the machine as what it measures. Prints one JSON object.
 """

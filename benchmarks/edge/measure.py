@@ -1,4 +1,4 @@
-"""Why: requests a second of the services' routes as a share of a bare server's, in turns, and accepted starts a second."""
+"""Requests a second of the services' routes as a share of a bare server's, in turns, and accepted starts a second."""
 
 import asyncio
 import json

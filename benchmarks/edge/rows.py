@@ -1,4 +1,4 @@
-"""Why: jobs and models to read, told to the domains as a log would, and put into the services' tables as a replay does."""
+"""Jobs and models to read, told to the domains as a log would, and put into the services' tables as a replay does."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,13 +12,13 @@ from schemas.models import ModelRegistered
 from schemas.progress import StepProgressed
 from schemas.requests import JobRequest, JobRequested
 from schemas.steps import EXECUTOR_OF, OUTPUTS_OF, Policy, RegisterSettings
-from services.chassis import store
-from services.chassis.aggregate import AggregateType, Decision, Domain, Ref
-from services.chassis.publisher import outside_event
-from services.chassis.records import Logged
-from services.chassis.tables import PROJECTION
-from services.chassis.unit import Incoming, Row, Unit
-from services.chassis.writing import copy_rows
+from services.chassis.kafka.publisher import outside_event
+from services.chassis.kernel import store
+from services.chassis.kernel.aggregate import AggregateType, Decision, Domain, Ref
+from services.chassis.kernel.records import Logged
+from services.chassis.kernel.tables import PROJECTION
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
+from services.chassis.kernel.transaction.writing import copy_rows
 from services.orchestrator.domain.job import JobDomain, job_ref
 from services.orchestrator.domain.state import JobState
 from services.orchestrator.effects import JobEffects
@@ -30,21 +30,21 @@ _METRICS = {"exact_match": 0.91, "valid_json": 1.0, "loss": 0.4123, "rows": 240.
 _FACTS = {"base_model_sha256": "b" * 64, "dataset_sha256": "d" * 64}
 
 
-def _unit(domain: Domain, *refs: Ref, now: datetime) -> Unit:
+def _unit(domain: Domain, *refs: Ref, now: datetime) -> UnitOfWork:
     numbers = count(1)
-    return Unit(domain, {ref: _absent(domain, ref) for ref in refs}, now, lambda: f"{refs[0].key}-{next(numbers)}")
+    return UnitOfWork(domain, {ref: _absent(domain, ref) for ref in refs}, now, lambda: f"{refs[0].key}-{next(numbers)}")
 
 
-def _absent(domain: Domain, ref: Ref) -> Row:
+def _absent(domain: Domain, ref: Ref) -> AggregateRow:
     aggregate: AggregateType = domain.aggregates[ref.aggregate]
-    return Row(aggregate.state())
+    return AggregateRow(aggregate.state())
 
 
 def _artifact(digit: str) -> ArtifactRef:
     return ArtifactRef(uri=f"/var/neuroweaver/artifacts/{digit * 64}", sha256=digit * 64, size=9_803_264)
 
 
-def _job(number: int) -> tuple[Unit, list[Event]]:
+def _job(number: int) -> tuple[UnitOfWork, list[Event]]:
     """A job that ran to its end, and its progress."""
     job_id, now = f"job-{number:06}", _START + timedelta(minutes=number)
     unit, offsets = _unit(JobDomain(Policy()), job_ref(job_id), now=now), count()
@@ -78,7 +78,7 @@ def _job(number: int) -> tuple[Unit, list[Event]]:
     return unit, progress
 
 
-def _asked(unit: Unit) -> Iterator[StepRequested]:
+def _asked(unit: UnitOfWork) -> Iterator[StepRequested]:
     return (event.data for event in unit.emitted if isinstance(event.data, StepRequested))
 
 
@@ -109,7 +109,7 @@ async def put_models(database_url: str, number: int) -> None:
         await engine.dispose()
 
 
-def _version(domain: RegistryDomain, number: int) -> Unit:
+def _version(domain: RegistryDomain, number: int) -> UnitOfWork:
     job, _ = _job(number)
     state = job.rows[job_ref(f"job-{number:06}")].state
     assert isinstance(state, JobState)

@@ -1,4 +1,4 @@
-"""Why: the services as `neuroweaver serve` runs them, and the bare server beside them, each a process of its own."""
+"""The services as `neuroweaver serve` runs them, and the bare server beside them, each a process of its own."""
 
 import asyncio
 import os

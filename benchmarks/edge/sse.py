@@ -1,4 +1,4 @@
-"""Why: what a thousand readers of server-sent events cost everybody else, measured on the real orchestrator as it is deployed.
+"""What a thousand readers of server-sent events cost everybody else, measured on the real orchestrator as it is deployed.
 
 Fifty jobs are watched by twenty listeners each, and as many are watched by nobody; progress of all of them arrives at a steady
 rate with listeners and without. One reader asks for one job the whole time.
@@ -26,8 +26,8 @@ from schemas.generate.examples import REQUEST
 from schemas.progress import StepProgressed
 from schemas.requests import JobRequested
 from schemas.topics import PROGRESS, REQUESTS
-from services.chassis.cluster import Cluster
-from services.chassis.publisher import make_producer, outside_event
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kafka.publisher import make_producer, outside_event
 
 _API = "/api/v1/training"
 _PATIENCE_SECONDS = 180

@@ -1,4 +1,4 @@
-"""Why: whoever runs an older or newer release must be able to read every event, so only optional fields come and go.
+"""Whoever runs an older or newer release must be able to read every event, so only optional fields come and go.
 
 Compared are JSON Schemas of data as they travel. A change is compatible when readers of either release can read what writers
 of the other send; anything else is a new type with an upcaster.

@@ -1,4 +1,4 @@
-"""Why: what was released is kept as it was, so that every later contract can be held against it.
+"""What was released is kept as it was, so that every later contract can be held against it.
 
 `python -m schemas.evolution.history` keeps the contract of the version in `pyproject.toml`; `--check` says what is not compatible.
 """

@@ -1,4 +1,4 @@
-"""Why: a breaking change is a new type, and what was written as the old one is read as the new one, for ever."""
+"""A breaking change is a new type, and what was written as the old one is read as the new one, for ever."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Why: one command brings every generated file up to date, or says which one is not."""
+"""One command brings every generated file up to date, or says which one is not."""
 
 import argparse
 import sys

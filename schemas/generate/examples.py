@@ -1,4 +1,4 @@
-"""Why: one example of every event, parts of one job's story, which the page, AsyncAPI and the tests share."""
+"""One example of every event, parts of one job's story, which the page, AsyncAPI and the tests share."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

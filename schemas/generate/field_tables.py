@@ -1,4 +1,4 @@
-"""Why: tables of fields with type, default and meaning, read off the JSON Schemas, so that page and schemas cannot differ."""
+"""Tables of fields with type, default and meaning, read off the JSON Schemas, so that page and schemas cannot differ."""
 
 import json
 from collections.abc import Iterator

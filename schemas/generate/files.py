@@ -1,4 +1,4 @@
-"""Why: which files are generated, with what in them; the same contract always gives the same bytes."""
+"""Which files are generated, with what in them; the same contract always gives the same bytes."""
 
 import json
 import tomllib

@@ -1,4 +1,4 @@
-"""Why: what each CloudEvents attribute means to us, for AsyncAPI and the contract's page alike."""
+"""What each CloudEvents attribute means to us, for AsyncAPI and the contract's page alike."""
 
 from dataclasses import dataclass
 

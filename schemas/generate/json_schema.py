@@ -1,4 +1,4 @@
-"""Why: the JSON Schema of an event's data as it travels, which a producer or consumer of any language can check against.
+"""The JSON Schema of an event's data as it travels, which a producer or consumer of any language can check against.
 
 What our services write may gain fields, so its schemas allow unknown ones; in a JobRequested a misspelt field is a fault.
 """

@@ -1,17 +1,17 @@
-"""Why: the one explicit configuration object of a service, read from `NEUROWEAVER_*` in its composition root."""
+"""The one explicit configuration object of a service, read from `NEUROWEAVER_*` in its composition root."""
 
 from pathlib import Path
 
 from pydantic import Field
 
-from services.chassis.cache import CacheSettings
-from services.chassis.cluster import Cluster
-from services.chassis.database import DatabaseUrl, ServerUrl, with_name
-from services.chassis.kafka_settings import Bootstrap, KafkaSettings
-from services.chassis.logging import Level
-from services.chassis.redaction import secrets_in
-from services.chassis.retention.policy import RetentionSettings
-from services.chassis.sources.settings import SourceSettings
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kafka.settings import Bootstrap, KafkaSettings
+from services.chassis.postgres.urls import DatabaseUrl, ServerUrl, with_name
+from services.chassis.process.logging import Level
+from services.chassis.process.redaction import secrets_in
+from services.chassis.storage.cache import CacheSettings
+from services.chassis.storage.retention.policy import RetentionSettings
+from services.chassis.storage.sources.settings import SourceSettings
 
 
 class ServiceSettings(KafkaSettings, CacheSettings):
@@ -64,7 +64,7 @@ class ServiceSettings(KafkaSettings, CacheSettings):
     policy_cancel_grace_seconds: float = Field(default=60.0, ge=0, description="Wait for running steps after a cancel.")
 
     def database_url_for(self, service: str) -> str:
-        """URL of the service's own database; see `services.chassis.database`."""
+        """URL of the service's own database; see `services.chassis.postgres.urls`."""
         own: str | None = getattr(self, f"{service}_database_url", None)
         return own or with_name(self.database_url, f"neuroweaver_{service}")
 

@@ -13,13 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.reasons import reasons_of
 from schemas.steps import SERVICES
-from services.chassis import store
-from services.chassis.deadletters import handling as acting
-from services.chassis.deadletters import rows
-from services.chassis.deadletters.handling import Handling, NoSuchLetter, NotNow, Retried
-from services.chassis.deadletters.listing import MOST, LetterFilter, ListedLetter, Page, page
-from services.chassis.deadletters.rows import DeadLetter
-from services.chassis.records import Place, named
+from services.chassis.kernel import store
+from services.chassis.kernel.deadletters import repository
+from services.chassis.kernel.deadletters.listing import MOST, LetterFilter, ListedLetter, Page, page
+from services.chassis.kernel.deadletters.repository import DeadLetter
+from services.chassis.kernel.operations import handling as acting
+from services.chassis.kernel.operations.handling import DeadLetterContext, NoSuchLetter, NotNow, Retried
+from services.chassis.kernel.records import RecordId, named
 from services.cli.commands import Commands
 from services.cli.exits import Exit, stop_with
 from services.cli.output import brief, out, print_json, print_pairs, print_table, say
@@ -96,7 +96,7 @@ def show(service: ServiceName, place: PlaceText, json: Json = False) -> None:
 
     async def read(engine: AsyncEngine) -> DeadLetter | None:
         async with engine.connect() as connection:
-            return await rows.show(connection, wanted)
+            return await repository.show(connection, wanted)
 
     with _handlings([service]) as (handling,):
         letter = _on(handling, read)
@@ -181,12 +181,12 @@ def discard(
 
 
 @contextmanager
-def _handlings(services: Sequence[str]) -> Iterator[list[Handling]]:
+def _handlings(services: Sequence[str]) -> Iterator[list[DeadLetterContext]]:
     with composed(known(services)) as built:
         yield [service.handling for service in built]
 
 
-def _on(handling: Handling, act: Callable[[AsyncEngine], Awaitable[_T]]) -> _T:
+def _on(handling: DeadLetterContext, act: Callable[[AsyncEngine], Awaitable[_T]]) -> _T:
     async def run() -> _T:
         engine = store.connect(handling.database_url, pool_size=2)
         try:
@@ -214,7 +214,7 @@ def _filter(**given: object) -> LetterFilter:
         stop_with(Exit.USAGE, "; ".join(f"--{reason}" for reason in reasons_of(error)))
 
 
-def _place(said: str) -> Place:
+def _place(said: str) -> RecordId:
     topic, _, rest = said.removeprefix(_PREFIX).partition(":")
     numbers = rest.split(":")
     if len(numbers) != 2 or not all(number.isascii() and number.isdigit() for number in numbers):

@@ -1,4 +1,4 @@
-"""Why: finds what stands in the way before a person does, and says what to do about each finding."""
+"""Finds what stands in the way before a person does, and says what to do about each finding."""
 
 import asyncio
 import importlib.util
@@ -11,18 +11,18 @@ from pathlib import Path
 
 import psutil
 
-from services.chassis import topics
-from services.chassis.catalogue import Change
-from services.chassis.cluster import Cluster
-from services.chassis.devstack import jars, state
-from services.chassis.devstack.java import NoJava, find_java, java_version
-from services.chassis.reach import obstacle
-from services.chassis.surroundings import described
+from services.chassis.kafka import topics
+from services.chassis.kafka.catalogue import Change
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kafka.reach import obstacle
+from services.chassis.process.transient import described
 from services.cli.doctor_databases import databases
 from services.cli.doctor_http import dead_letters, http
 from services.cli.doctor_partitions import partitions
 from services.cli.finding import Finding
 from services.cli.settings import CliSettings
+from services.devstack import jars, state
+from services.devstack.java import NoJava, find_java, java_version
 
 _GB = 1e9
 _LEAST_PYTHON = (3, 11)

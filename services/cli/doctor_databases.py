@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Sequence
 
 from schemas.steps import SERVICES
-from services.chassis.migrate import require_known
-from services.chassis.provision import look
+from services.chassis.migrations.migrate import require_known
+from services.chassis.migrations.provision import look
+from services.chassis.postgres.suitable import DatabaseRefused
+from services.chassis.process.transient import described
 from services.chassis.settings import ServiceSettings
-from services.chassis.suitable import DatabaseRefused
-from services.chassis.surroundings import described
 from services.cli.finding import Finding
 
 _SECONDS = 20.0

@@ -5,10 +5,10 @@ from typing import Any
 import httpx2
 
 from schemas.steps import SERVICES
-from services.chassis.devstack.ports import LOOPBACK, is_free
-from services.chassis.surroundings import described
+from services.chassis.process.transient import described
 from services.cli.finding import Finding
 from services.cli.settings import CliSettings
+from services.devstack.ports import LOOPBACK, is_free
 
 _ANSWER_SECONDS = 8.0
 _BASE = "NEUROWEAVER_HTTP is the base address alone, such as http://127.0.0.1:8001"

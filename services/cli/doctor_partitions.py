@@ -6,11 +6,11 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from schemas.steps import SERVICES
-from services.chassis.cluster import Cluster
-from services.chassis.kafka_settings import overrides
-from services.chassis.partitions.listing import PartitionView, listed
-from services.chassis.partitions.reading import Reading, engine_of
-from services.chassis.surroundings import described
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kafka.settings import overrides
+from services.chassis.kernel.operations.partitions.listing import PartitionView, listed
+from services.chassis.kernel.operations.partitions.reading import Reading, engine_of
+from services.chassis.process.transient import described
 from services.cli.finding import Finding
 from services.cli.serve import build, settings_of
 

@@ -22,7 +22,7 @@ _AWAY = (502, 503, 504)
 _T = TypeVar("_T")
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The edge refused, with a problem document (RFC 9457)."""
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
@@ -36,7 +36,7 @@ class Refused(Exception):
         return {404: Exit.NOT_FOUND, 503: Exit.UNREACHABLE}.get(self.status, Exit.FAILED)
 
 
-class NotOurs(Refused):
+class NotOurs(RequestRefused):
     """What answers is another program, or a version that this one does not understand."""
 
     def __init__(self, answer: httpx2.Response, said: str) -> None:
@@ -104,7 +104,7 @@ class Edge:
             except httpx2.TransportError:
                 if time.monotonic() > patience:
                     raise
-            except Refused as refusal:
+            except RequestRefused as refusal:
                 if refusal.status != 503 or time.monotonic() > patience:
                     raise
             time.sleep(1)
@@ -131,16 +131,16 @@ def _answer(view: type[_T], answer: httpx2.Response) -> _T:
         raise NotOurs(answer, f"{kind}, {error.error_count()} fields of {view.__name__} are not as expected") from error
 
 
-def _refusal(answer: httpx2.Response) -> Refused:
+def _refusal(answer: httpx2.Response) -> RequestRefused:
     """The edge's own words; what is no problem document comes from another program, or from a proxy before services that are away."""
     try:
         problem = answer.json()
     except ValueError:
         problem = None
     if isinstance(problem, dict) and answer.headers.get("Content-Type", "").startswith(_PROBLEM):
-        return Refused(answer.status_code, problem)
+        return RequestRefused(answer.status_code, problem)
     said = f"HTTP {answer.status_code} {answer.reason_phrase}".strip()
     if answer.status_code in _AWAY:
-        return Refused(503, {"title": said, "detail": f"{answer.request.url} answers that the services are away"})
+        return RequestRefused(503, {"title": said, "detail": f"{answer.request.url} answers that the services are away"})
     to = f" to {answer.headers['Location']}" if answer.is_redirect and "Location" in answer.headers else ""
     return NotOurs(answer, f"{said}{to}")

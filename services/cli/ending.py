@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from services.chassis.redaction import redact_output
+from services.chassis.process.redaction import redact_output
 from services.cli.commands import NobodyReads
 from services.cli.exits import Exit, print_error, stop_with, wants_json
 from services.cli.program import NAME, program
@@ -44,17 +44,17 @@ def _ended(command: Any) -> int:
         raise
     except Exception as error:
         _usage(error)
-        from services.cli.edge import Refused
+        from services.cli.edge import RequestRefused
         from services.cli.failures import explain
 
         explained = explain(error)
         if explained is None:
             if wants_json():
-                from services.chassis.surroundings import described
+                from services.chassis.process.transient import described
 
                 print_error(Exit.FAILED, f"this is a fault of the program: {described(error)}")
             raise
-        stop_with(*explained, error.problem if isinstance(error, Refused) else None)
+        stop_with(*explained, error.problem if isinstance(error, RequestRefused) else None)
 
 
 def _usage(error: Any) -> None:

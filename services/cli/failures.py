@@ -1,4 +1,4 @@
-"""Why: a known failure ends in one sentence and an exit code that means something; only a fault of ours shows a traceback."""
+"""A known failure ends in one sentence and an exit code that means something; only a fault of ours shows a traceback."""
 
 import socket
 
@@ -7,28 +7,28 @@ import httpx2
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from services.chassis.batch import RecordFailure
-from services.chassis.database_options import BadUrl
-from services.chassis.devstack.jars import JarFailure
-from services.chassis.devstack.java import NoJava
-from services.chassis.devstack.process import ServerFailure
-from services.chassis.devstack.state import HomeUnusable, StackBusy, UnreadableState
-from services.chassis.identity.metadata import NoIdentity
-from services.chassis.log import LogStands, UnknownTopic
-from services.chassis.migrate import cause
-from services.chassis.reach import Unreachable
-from services.chassis.replay.checks import Refused as ReplayRefused
+from services.audit.manifest import Unusable
+from services.audit.parquet import NoPyarrow
+from services.chassis.kafka.metadata import NoIdentity
+from services.chassis.kafka.reach import Unreachable
+from services.chassis.kafka.topics import TopicFailure
+from services.chassis.kernel.log import LogStands, UnknownTopic
+from services.chassis.kernel.transaction.batch import RecordFailure
+from services.chassis.migrations.migrate import cause
+from services.chassis.postgres.options import BadUrl
+from services.chassis.postgres.suitable import DatabaseRefused
+from services.chassis.process.transient import described, is_transient
+from services.chassis.replay.checks import ReplayRefused as ReplayRefused
 from services.chassis.replay.restore import NotRestored
 from services.chassis.replay.runs import Busy
-from services.chassis.suitable import DatabaseRefused
-from services.chassis.surroundings import described, is_surroundings
-from services.chassis.topics import TopicFailure
-from services.cli.audit.manifest import Unusable
-from services.cli.audit.parquet import NoPyarrow
-from services.cli.edge import Refused
+from services.cli.edge import RequestRefused
 from services.cli.exits import Exit
 from services.cli.listening import PortTaken
 from services.cli.stack import StackFailure
+from services.devstack.jars import JarFailure
+from services.devstack.java import NoJava
+from services.devstack.process import ServerFailure
+from services.devstack.state import HomeUnusable, StackBusy, UnreadableState
 
 _OWN = (
     Busy,
@@ -64,7 +64,7 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
     """Exit code and sentence for a person; None for what nobody foresaw."""
     if isinstance(error, ValidationError) and error.title.endswith("Settings"):
         return Exit.USAGE, "; ".join(_of_setting(item) for item in error.errors())
-    if isinstance(error, Refused):
+    if isinstance(error, RequestRefused):
         return error.exit, str(error)
     if isinstance(error, _OWN):
         return Exit.FAILED, str(error)
@@ -82,7 +82,7 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
                 Exit.FAILED,
                 f"the database lacks what this version needs: {described(refused)}; run `neuroweaver migrate`",
             )
-    if is_surroundings(error):
+    if is_transient(error):
         remedy = "see `neuroweaver doctor`"
         return Exit.UNREACHABLE, f"the broker or the database does not answer: {described(error)}; {remedy}"
     return None

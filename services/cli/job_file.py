@@ -1,4 +1,4 @@
-"""Why: a request as a person writes it, in JSON or YAML, becomes what travels on the wire, and nothing else."""
+"""A request as a person writes it, in JSON or YAML, becomes what travels on the wire, and nothing else."""
 
 import json
 import sys

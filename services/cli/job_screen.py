@@ -1,4 +1,4 @@
-"""Why: a person sees what a job does: bars that stay in place on a terminal, a line per change elsewhere, JSON for programs."""
+"""A person sees what a job does: bars that stay in place on a terminal, a line per change elsewhere, JSON for programs."""
 
 import sys
 from datetime import timedelta

@@ -12,7 +12,7 @@ from schemas.reasons import Reason
 from schemas.requests import JobCancelRequested
 from schemas.steps import PlannedStep
 from services.cli.commands import Commands
-from services.cli.edge import Edge, Refused
+from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
 from services.cli.job_file import NoRequest, read_request
 from services.cli.job_screen import SIGNS, screen, show
@@ -22,7 +22,7 @@ from services.cli.program import as_typed
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
 from services.orchestrator.domain.state import ENDED, Status
-from services.orchestrator.domain.validation import Refused as Invalid
+from services.orchestrator.domain.validation import RejectedRequest as Invalid
 from services.orchestrator.domain.validation import examine
 from services.orchestrator.views import JobDetail, JobPage, JobSummary, JobView
 
@@ -62,7 +62,7 @@ def submit(
     with http_address(CliSettings()) as address, Edge(address) as edge:
         try:
             job = edge.post(JobView, "/training/start", request)
-        except Refused as refusal:
+        except RequestRefused as refusal:
             _refused(refusal, json)
         if job.status in ENDED:  # nothing that was started now has ended already
             say(
@@ -209,13 +209,13 @@ def _plan_row(step: PlannedStep) -> tuple[str, ...]:
     return step.name, step.kind + method, ", ".join(step.needs), ", ".join(step.inputs.values())
 
 
-def _refused(refusal: Refused, json: bool) -> None:
+def _refused(refusal: RequestRefused, json: bool) -> None:
     """End the command with the reasons of the edge, each on a line of its own."""
     reasons = [Reason.model_validate(reason) for reason in refusal.problem.get("reasons", ())]
     if json:
         print_json(dict(refusal.problem))
     elif reasons:
-        err.print(str(refusal.problem.get("title", "Refused")), markup=False)
+        err.print(str(refusal.problem.get("title", "RequestRefused")), markup=False)
         _print_reasons(reasons)
     else:
         raise refusal

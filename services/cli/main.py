@@ -73,8 +73,8 @@ def up(
     bound: Annotated[bool, typer.Option("--bound", hidden=True, help="End when standard input ends.")] = False,
 ) -> None:
     """Start Kafka, PostgreSQL and all four services on this machine; Ctrl-C drains and stops them, data stay."""
-    from services.chassis.devstack import state
     from services.cli.settings import CliSettings
+    from services.devstack import state
 
     settings = CliSettings()
     if not detach:
@@ -168,7 +168,7 @@ def topics_read(
     json: Json = False,
 ) -> None:
     """Print the records of a topic, oldest first, with their headers. Exit code 4 when there is no such topic."""
-    from services.chassis.log import UnknownTopic
+    from services.chassis.kernel.log import UnknownTopic
     from services.cli.settings import CliSettings
     from services.cli.topic_reader import as_json, as_text, read
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 from schemas.steps import SERVICES
-from services.chassis.migrate import migrate
+from services.chassis.migrations.migrate import migrate
 from services.cli.output import print_table
 from services.cli.serve import settings_of
 from services.cli.settings import CliSettings

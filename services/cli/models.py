@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import typer
 
-from services.chassis.artifacts import ArtifactCorrupt, ArtifactStore
+from services.chassis.storage.artifacts import ArtifactCorrupt, ArtifactStore
 from services.cli.commands import Commands
-from services.cli.edge import Edge, Refused
+from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
 from services.cli.output import print_json, print_pairs, print_table, print_text, say
 from services.cli.settings import CliSettings
@@ -119,7 +119,7 @@ def _system_prompt(edge: Edge, version: VersionView) -> str | None:
     """What the job that made the version told the model it is; None where it told nothing, or is not known here."""
     try:
         job = edge.get(dict[str, Any], f"/training/{quote(version.lineage.job_id, safe='')}")
-    except Refused as refusal:
+    except RequestRefused as refusal:
         if refusal.status == 404:
             return None
         raise

@@ -10,10 +10,10 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.steps import SERVICES
-from services.chassis.partitions.listing import PartitionView, listed
-from services.chassis.partitions.reading import Reading, engine_of
-from services.chassis.partitions.stepping import CannotStepOver, NotStanding, step_over
-from services.chassis.records import Partition
+from services.chassis.kernel.operations.partitions.listing import PartitionView, listed
+from services.chassis.kernel.operations.partitions.reading import Reading, engine_of
+from services.chassis.kernel.operations.partitions.stepping import CannotStepOver, NotStanding, step_over
+from services.chassis.kernel.records import Partition
 from services.cli.commands import Commands
 from services.cli.exits import Exit, stop_with
 from services.cli.output import hint, out, print_json, print_line, print_table

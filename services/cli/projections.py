@@ -13,7 +13,7 @@ from schemas.steps import SERVICES
 from services.chassis.replay import rebuild as replay
 from services.chassis.replay.compare import RowDifference
 from services.chassis.replay.projection import Projection
-from services.chassis.replay.rebuild import Told, Verification, engine_of
+from services.chassis.replay.rebuild import OnProgress, Verification, engine_of
 from services.chassis.replay.restore import Acceptance, restore
 from services.chassis.replay.row import rebuild_row, row_ref
 from services.chassis.replay.status import ProjectionStatus, status
@@ -146,7 +146,7 @@ def drop(service: ServiceName, json: Json = False) -> None:
 
 
 @contextmanager
-def bar(service: str) -> Iterator[Told]:
+def bar(service: str) -> Iterator[OnProgress]:
     """A progress bar on standard error, with the time that is left."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as progress:

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Sequence
 
 from schemas.base import Frozen
-from services.chassis.devstack import kept
-from services.chassis.logging import configure
-from services.chassis.retention.policy import RetentionSettings
-from services.chassis.retention.run import Removal, retain
-from services.chassis.service import Service
+from services.chassis.process.logging import configure
+from services.chassis.serving.service import Service
+from services.chassis.storage.retention.policy import RetentionSettings
+from services.chassis.storage.retention.run import Removal, retain
 from services.cli.output import out, print_json, print_table
 from services.cli.serve import composed
 from services.cli.settings import CliSettings
+from services.devstack import kept
 
 STACK = "stack"
 """Stands where a service's name is, for what is kept for the commands and the development stack."""

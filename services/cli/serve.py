@@ -1,4 +1,4 @@
-"""Why: serves services over HTTP until SIGTERM or Ctrl-C, then drains them within their grace."""
+"""Serves services over HTTP until SIGTERM or Ctrl-C, then drains them within their grace."""
 
 import asyncio
 import importlib
@@ -9,15 +9,15 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from services.chassis.collector import spare_the_collector
-from services.chassis.http import application
-from services.chassis.kafka_settings import overrides
-from services.chassis.logging import configure
-from services.chassis.redaction import hide
-from services.chassis.service import Service
+from services.chassis.kafka.settings import overrides
+from services.chassis.process.gc_tuning import spare_the_collector
+from services.chassis.process.logging import configure
+from services.chassis.process.redaction import hide
+from services.chassis.serving.http import application
+from services.chassis.serving.service import Service
+from services.chassis.serving.web.server import server_config
+from services.chassis.serving.web.settings import HttpSettings
 from services.chassis.settings import ServiceSettings
-from services.chassis.web.server import server_config
-from services.chassis.web.settings import HttpSettings
 from services.cli.listening import listen
 from services.cli.settings import CliSettings
 from services.cli.stack import servers

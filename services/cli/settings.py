@@ -4,8 +4,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from services.chassis.devstack.settings import DevStackSettings
-from services.chassis.logging import Level
+from services.chassis.process.logging import Level
+from services.devstack.settings import DevStackSettings
 
 
 class CliSettings(DevStackSettings):

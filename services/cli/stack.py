@@ -11,14 +11,14 @@ from pathlib import Path
 
 import psutil
 
-from services.chassis.cluster import Cluster
-from services.chassis.devstack import state
-from services.chassis.devstack.process import last_lines, open_log
-from services.chassis.devstack.stack import running
-from services.chassis.devstack.state import StackState
+from services.chassis.kafka.cluster import Cluster
 from services.cli.listening import listen
 from services.cli.output import say
 from services.cli.settings import CliSettings
+from services.devstack import state
+from services.devstack.process import last_lines, open_log
+from services.devstack.stack import running
+from services.devstack.state import StackState
 
 HOW_LONG = "half a minute as a rule, some minutes the first time"
 """What is said of a start; the first one fetches Kafka."""

@@ -8,15 +8,15 @@ import httpx2
 from pydantic import Field
 
 from schemas.base import Frozen
-from services.chassis.database import without_password
-from services.chassis.devstack import state
-from services.chassis.devstack.state import StackState
-from services.chassis.surroundings import described
+from services.chassis.postgres.urls import without_password
+from services.chassis.process.transient import described
 from services.cli.exits import Exit
 from services.cli.output import hint, out, print_pairs, print_table
 from services.cli.program import as_typed
 from services.cli.settings import CliSettings
 from services.cli.stack import home_of
+from services.devstack import state
+from services.devstack.state import StackState
 
 _TIMEOUT = 5.0
 

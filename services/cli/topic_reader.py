@@ -1,4 +1,4 @@
-"""Why: anybody can look at the log: a topic's records as they lie there, readable JSON with their `ce_*` headers."""
+"""Anybody can look at the log: a topic's records as they lie there, readable JSON with their `ce_*` headers."""
 
 import asyncio
 import json
@@ -7,9 +7,9 @@ from aiokafka import ConsumerRecord
 
 from schemas.json_text import NoJson, parse, storable
 from schemas.reasons import Reason
-from services.chassis import log
-from services.chassis.cluster import Cluster
-from services.chassis.records import appended_at, name_shown
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kernel import log
+from services.chassis.kernel.records import appended_at, name_shown
 from services.cli.printable import printable
 from services.cli.settings import CliSettings
 from services.cli.stack import broker

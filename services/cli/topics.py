@@ -2,8 +2,8 @@
 
 import asyncio
 
-from services.chassis import topics
-from services.chassis.catalogue import Change
+from services.chassis.kafka import topics
+from services.chassis.kafka.catalogue import Change
 from services.cli.settings import CliSettings
 from services.cli.stack import broker
 

@@ -1,10 +1,10 @@
-"""Why: a registered version answers on this machine, on the base model that it belongs to and no other."""
+"""A registered version answers on this machine, on the base model that it belongs to and no other."""
 
 from pathlib import Path
 
 from services.chassis.executor.folders import cache_of
-from services.chassis.references import ReferenceFault, folder_digest, resolve_model
-from services.chassis.sources.settings import SourceSettings
+from services.chassis.storage.references import ReferenceFault, folder_digest, resolve_model
+from services.chassis.storage.sources.settings import SourceSettings
 from services.cli.exits import Exit, stop_with
 from services.cli.settings import CliSettings
 from services.registry.views import VersionView

@@ -9,17 +9,14 @@ import threading
 from collections.abc import Sequence
 
 from schemas.steps import SERVICES
-from services.chassis import topics
-from services.chassis.devstack import kept, state
-from services.chassis.devstack.process import open_log
-from services.chassis.devstack.stack import DevStack, running
-from services.chassis.health import Health
-from services.chassis.kafka_settings import overrides
-from services.chassis.logging import configure
-from services.chassis.retention.policy import RetentionSettings
-from services.chassis.retention.run import Retention
-from services.chassis.service import Service
-from services.chassis.web.settings import HttpSettings
+from services.chassis.kafka import topics
+from services.chassis.kafka.settings import overrides
+from services.chassis.process.health import Health
+from services.chassis.process.logging import configure
+from services.chassis.serving.service import Service
+from services.chassis.serving.web.settings import HttpSettings
+from services.chassis.storage.retention.policy import RetentionSettings
+from services.chassis.storage.retention.run import Retention
 from services.cli import serve
 from services.cli.listening import address_of, listen
 from services.cli.output import err, say
@@ -27,6 +24,9 @@ from services.cli.retention import STACK
 from services.cli.settings import CliSettings
 from services.cli.stack import HOW_LONG, home_of, log_of
 from services.cli.status import print_addresses
+from services.devstack import kept, state
+from services.devstack.process import open_log
+from services.devstack.stack import DevStack, running
 
 _PATIENCE_SECONDS = 30.0
 _WATCH_SECONDS = 1.0

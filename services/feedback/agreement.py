@@ -1,4 +1,4 @@
-"""Why: how far a judge can be trusted is measured, with statistics that do not flatter it. Pure functions over verdicts.
+"""How far a judge can be trusted is measured, with statistics that do not flatter it. Pure functions over verdicts.
 
 Percent agreement is high by chance wherever one verdict prevails; Cohen's kappa takes the chance away, and its interval
 counts prompts, not comparisons, because the comparisons of one prompt share their texts.

@@ -1,4 +1,4 @@
-"""Why: what judges found for a job, read where it was decided."""
+"""What judges found for a job, read where it was decided."""
 
 from typing import Annotated
 
@@ -7,10 +7,10 @@ from pydantic import BaseModel, Field
 
 from schemas.jobs import StepFault, StepResult
 from services.chassis.executor.attempts import AttemptState
-from services.chassis.http import API
-from services.chassis.problem import Problem, ProblemDocument
-from services.chassis.runtime import Runtime
-from services.chassis.web.parameters import NameInPath
+from services.chassis.serving.http import API
+from services.chassis.serving.problem import Problem, ProblemDocument
+from services.chassis.serving.runtime import Runtime
+from services.chassis.serving.web.parameters import NameInPath
 from services.feedback.queries import attempts_of
 
 

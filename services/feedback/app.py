@@ -1,12 +1,12 @@
-"""Why: the feedback service's composition root: settings in, a service out, no I/O yet, and no torch: that is the child's."""
+"""The feedback service's composition root: settings in, a service out, no I/O yet, and no torch: that is the child's."""
 
 from schemas.topics import JOBS
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.executor.supervise import SubprocessRunner
 from services.chassis.executor.work import WorkEffects
 from services.chassis.executor.worker import worker_tasks
-from services.chassis.runtime import Runtime
-from services.chassis.service import Service, assemble
+from services.chassis.serving.runtime import Runtime
+from services.chassis.serving.service import Service, assemble
 from services.feedback.api import router
 from services.feedback.settings import FeedbackSettings
 

@@ -1,4 +1,4 @@
-"""Why: the process in which the feedback steps are done; torch comes in only with a local judge, never in the service."""
+"""The process in which the feedback steps are done; torch comes in only with a local judge, never in the service."""
 
 import os
 

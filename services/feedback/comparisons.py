@@ -1,4 +1,4 @@
-"""Why: what a comparison of two candidates says, whether the judge compared them or scored each alone."""
+"""What a comparison of two candidates says, whether the judge compared them or scored each alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

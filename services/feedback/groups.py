@@ -1,4 +1,4 @@
-"""Why: which of a prompt's candidates can be judged, and against each other, is settled before any judge is asked."""
+"""Which of a prompt's candidates can be judged, and against each other, is settled before any judge is asked."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Why: from judged candidates to preference pairs and labels; pure, so that the rules can be read and tested alone."""
+"""From judged candidates to preference pairs and labels; pure, so that the rules can be read and tested alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

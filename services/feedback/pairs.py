@@ -1,4 +1,4 @@
-"""Why: which comparisons become preference pairs, and what their two answers are."""
+"""Which comparisons become preference pairs, and what their two answers are."""
 
 import json
 from collections.abc import Sequence

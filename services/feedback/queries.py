@@ -1,4 +1,4 @@
-"""Why: all reads for HTTP in one place; they see committed rows and lock nothing."""
+"""All reads for HTTP in one place; they see committed rows and lock nothing."""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine

@@ -1,4 +1,4 @@
-"""Why: what the feedback of one step is worth: counts, agreement, bias; the whole as a file, the heart of it as an event."""
+"""What the feedback of one step is worth: counts, agreement, bias; the whole as a file, the heart of it as an event."""
 
 from collections import Counter
 from collections.abc import Sequence

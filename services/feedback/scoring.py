@@ -1,4 +1,4 @@
-"""Why: what a judge thinks of a model on held-out rows; pure. An answer that cannot be read has no score, not a bad one."""
+"""What a judge thinks of a model on held-out rows; pure. An answer that cannot be read has no score, not a bad one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pydantic import Field
 
 from schemas.answers import field_text
 from schemas.base import Frozen
-from schemas.lines import Prediction, Scores
+from schemas.lines import Prediction, RowScores
 from schemas.recipes import FeedbackSettings
 from services.feedback.judges.judge import Judge, Judged, Tick
 
@@ -42,7 +42,7 @@ class ScoreReport(Frozen):
 class Scored:
     """The lines of `scores.jsonl` and what they amount to."""
 
-    lines: list[Scores]
+    lines: list[RowScores]
     report: ScoreReport
 
 
@@ -60,7 +60,9 @@ def score_predictions(rows: Sequence[Prediction], judge: Judge, settings: Feedba
         return None if text is None else scores[number, text]
 
     lines = [
-        Scores(id=row.id, scores=tuple(score(number, answer) for answer in row.samples), greedy=score(number, row.greedy))
+        RowScores(
+            id=row.id, scores=tuple(score(number, answer) for answer in row.samples), greedy=score(number, row.greedy)
+        )
         for number, row in enumerate(rows)
     ]
     samples = [answer for row in rows for answer in row.samples]

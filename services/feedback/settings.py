@@ -1,4 +1,4 @@
-"""Why: the one configuration object of the feedback service."""
+"""The one configuration object of the feedback service."""
 
 from services.chassis.settings import ServiceSettings
 

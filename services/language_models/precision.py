@@ -1,4 +1,4 @@
-"""Why: in which numbers to compute is asked of the hardware, never inherited from a file; so is on how many cores."""
+"""In which numbers to compute is asked of the hardware, never inherited from a file; so is on how many cores."""
 
 import os
 from typing import TYPE_CHECKING

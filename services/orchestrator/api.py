@@ -1,4 +1,4 @@
-"""Why: the routes people start, watch and cancel jobs with. Writes publish to `requests`; nothing is decided here."""
+"""The routes people start, watch and cancel jobs with. Writes publish to `requests`; nothing is decided here."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,18 +12,18 @@ from schemas.base import Storable, Strict
 from schemas.envelope import REQUEST_BYTES, Event
 from schemas.reasons import Reason
 from schemas.requests import JobCancelRequested, JobRequest, JobRequested
-from services.chassis.http import API
-from services.chassis.problem import Problem, ProblemDocument
-from services.chassis.publisher import BrokerAway, outside_event
-from services.chassis.runtime import Runtime
-from services.chassis.web.answers import JSON, Answers, page_answer, size_of
-from services.chassis.web.asked import asked, documented
-from services.chassis.web.beside import beside_the_loop
-from services.chassis.web.parameters import Text, no_folder
-from services.chassis.web.streams import DOCUMENTED, EventStream
+from services.chassis.kafka.publisher import BrokerAway, outside_event
+from services.chassis.serving.http import API
+from services.chassis.serving.problem import Problem, ProblemDocument
+from services.chassis.serving.runtime import Runtime
+from services.chassis.serving.web.answers import JSON, Answers, page_answer, size_of
+from services.chassis.serving.web.asked import asked, documented
+from services.chassis.serving.web.beside import beside_the_loop
+from services.chassis.serving.web.parameters import Text, no_folder
+from services.chassis.serving.web.streams import DOCUMENTED, EventStream
 from services.orchestrator.domain.content import content_digest
 from services.orchestrator.domain.state import ENDED
-from services.orchestrator.domain.validation import Refused, examine
+from services.orchestrator.domain.validation import RejectedRequest, examine
 from services.orchestrator.events import Stories
 from services.orchestrator.intake import EDGE, job_requested
 from services.orchestrator.looks import JobLooks
@@ -58,7 +58,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
     """All routes under `/training`."""
     api = APIRouter(prefix="/training", tags=["training"])
     jobs, answers, newest = JobQueries(runtime.reads), Answers(), JobsAsked()
-    stories = Stories(runtime.signals, JobLooks(runtime.reads))
+    stories = Stories(runtime.notifications, JobLooks(runtime.reads))
     JobId = Annotated[Text, Path(description="The job's id."), AfterValidator(no_folder)]  # noqa: N806 (a type)
 
     async def find(job_id: JobId) -> JobRow:
@@ -105,7 +105,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
             if known is not None:
                 raise _taken(known)
             event = outside_event(EDGE, data, correlation_id=data.job_id, traceparent=traceparent, subject=data.job_id)
-            with watching(runtime.signals, jobs, data.job_id) as watch:
+            with watching(runtime.notifications, jobs, data.job_id) as watch:
                 await publish(event, f"send it again with job_id {data.job_id!r}, which is harmless if it did arrive")
                 known = await watch.until(lambda row: row.status != "requested", settings.decision_wait_seconds)
         if known is None:
@@ -179,7 +179,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
             wished = outside_event(
                 EDGE, data, correlation_id=job.job_id, traceparent=job.state.traceparent, subject=job.job_id
             )
-            with watching(runtime.signals, jobs, job.job_id) as watch:
+            with watching(runtime.notifications, jobs, job.job_id) as watch:
                 await publish(wished, "cancel again")
                 job = await watch.until(lambda row: row.state.cancel is not None, settings.decision_wait_seconds) or job
         return job_view(job)
@@ -205,7 +205,7 @@ def _is(known: JobRow, content: str) -> bool:
 
 def _refuse_invalid(data: JobRequested, now: datetime) -> None:
     examined = examine(data.request, data.faults, now)
-    if isinstance(examined, Refused):
+    if isinstance(examined, RejectedRequest):
         raise _rejected("The request is not valid", examined.reasons)
 
 

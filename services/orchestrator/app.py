@@ -1,8 +1,8 @@
-"""Why: the orchestrator's composition root: settings in, a service out, no I/O yet."""
+"""The orchestrator's composition root: settings in, a service out, no I/O yet."""
 
 from schemas.topics import JOBS, PROGRESS, REQUESTS
-from services.chassis.runtime import Runtime
-from services.chassis.service import Service, assemble
+from services.chassis.serving.runtime import Runtime
+from services.chassis.serving.service import Service, assemble
 from services.orchestrator.api import router
 from services.orchestrator.domain.job import JobDomain
 from services.orchestrator.effects import JobEffects

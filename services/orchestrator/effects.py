@@ -1,4 +1,4 @@
-"""Why: what the orchestrator keeps beside its projection: the latest progress of attempts, and a signal for who is watching."""
+"""What the orchestrator keeps beside its projection: the latest progress of attempts, and a signal for who is watching."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schemas.attributes import ATTRIBUTE_LIMIT
 from schemas.envelope import Event
 from schemas.progress import StepProgressed
-from services.chassis.aggregate import States
-from services.chassis.effects import Signal
+from services.chassis.kernel.aggregate import States
+from services.chassis.kernel.effects import Notification
 from services.orchestrator.domain.job import JobEvent
 
 CHANNEL = "jobs"
@@ -27,7 +27,9 @@ _KEEP_LATEST = text(
 class JobEffects:
     """Progress is lossy and has no order of its own, so the newest by its time is kept."""
 
-    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> Sequence[Signal]:
+    async def __call__(
+        self, connection: AsyncConnection, events: Sequence[Event], states: States
+    ) -> Sequence[Notification]:
         """One statement for all progress of the transaction."""
         latest: dict[str, tuple[Event, StepProgressed]] = {}
         changed: dict[str, None] = {}

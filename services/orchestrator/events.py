@@ -9,16 +9,16 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from services.chassis.lasting import Lasting
-from services.chassis.logging import get_logger
-from services.chassis.signals import Signals, Subscription
-from services.chassis.surroundings import is_surroundings
-from services.chassis.web.beside import beside_the_loop
+from services.chassis.postgres.notifications import Notifications, Subscription
+from services.chassis.process.logging import get_logger
+from services.chassis.process.repeated_failures import Lasting
+from services.chassis.process.transient import is_transient
+from services.chassis.serving.web.beside import beside_the_loop
 from services.orchestrator.effects import CHANNEL
+from services.orchestrator.job_stream import JobStream, go_on, since
 from services.orchestrator.looks import UNSEEN, JobLooks, Look, Mark
 from services.orchestrator.queries import JobRow
 from services.orchestrator.rendering import job_progress, job_view
-from services.orchestrator.story import Story, go_on, since
 from services.orchestrator.watching import LOOK_SECONDS
 
 _log = get_logger(__name__)
@@ -38,7 +38,7 @@ class _Watched:
     listeners: set["Listener"] = field(default_factory=set)
     mark: Mark = UNSEEN
     row: JobRow | None = None
-    story: Story | None = None
+    story: JobStream | None = None
     looked: bool = False
     """Whether it is known if there is such a job."""
     fault: Exception | None = None
@@ -79,7 +79,7 @@ class Listener:
 class Stories:
     """All jobs of one process that somebody listens to. Its task lives as long as anybody does."""
 
-    def __init__(self, signals: Signals, looks: JobLooks) -> None:
+    def __init__(self, signals: Notifications, looks: JobLooks) -> None:
         self._signals, self._looks = signals, looks
         self._watched: dict[str, _Watched] = {}
         self._changed = Subscription(self._watched)
@@ -142,7 +142,7 @@ class Stories:
                 await self._tell(look, due[look.job_id])
             self._lasting.over()
         except Exception as error:
-            self._lasting.failed("events: jobs not looked at", error, known=is_surroundings(error))
+            self._lasting.failed("events: jobs not looked at", error, known=is_transient(error))
             fault = error
         for watched in due.values():
             if not watched.looked:  # there is no such job, or nobody knows
@@ -163,7 +163,7 @@ class Stories:
         await _wake(watched.listeners)
 
 
-def _made(look: Look, row: JobRow | None, story: Story | None) -> tuple[JobRow, Story]:
+def _made(look: Look, row: JobRow | None, story: JobStream | None) -> tuple[JobRow, JobStream]:
     row = look.row(row)
     return row, go_on(story, job_view(row), job_progress(row, look.progress))
 

@@ -1,4 +1,4 @@
-"""Why: a request that comes over HTTP is read by the same rules as one that comes over Kafka, and becomes the same event."""
+"""A request that comes over HTTP is read by the same rules as one that comes over Kafka, and becomes the same event."""
 
 import json
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from schemas.envelope import Event, Unreadable, decode
 from schemas.ids import new_id
 from schemas.reasons import Reason, shown
 from schemas.requests import JobRequested
-from services.chassis.problem import Problem
+from services.chassis.serving.problem import Problem
 
 EDGE = "neuroweaver/edge"
 

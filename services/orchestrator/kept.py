@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.chassis.retention.policy import RetentionSettings
-from services.chassis.retention.rows import delete
-from services.chassis.retention.run import Remover
+from services.chassis.replay.retention import delete
+from services.chassis.storage.retention.policy import RetentionSettings
+from services.chassis.storage.retention.run import Remover
 from services.orchestrator.domain.state import ENDED
 
 _OLD = f"""at < now() - make_interval(secs => :seconds) AND NOT EXISTS (

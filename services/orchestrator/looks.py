@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from services.chassis.reads import Reads
+from services.chassis.serving.reads import Reads
 from services.orchestrator.queries import JobRow, ProgressRow, Stored, progress_rows
 
 LOOK_ROWS = 50

@@ -1,4 +1,4 @@
-"""Why: all reads for HTTP in one place: one statement an answer; they see committed rows and lock nothing."""
+"""All reads for HTTP in one place: one statement an answer; they see committed rows and lock nothing."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from pydantic import Field
 
 from schemas.base import Frozen
 from schemas.progress import StepProgressed
-from services.chassis.paging import Listing, Page
-from services.chassis.reads import Reads
-from services.chassis.web.parameters import Cursor, Text
+from services.chassis.serving.paging import Listing, Page
+from services.chassis.serving.reads import Reads
+from services.chassis.serving.web.parameters import Cursor, Text
 from services.orchestrator.domain.state import JobState, Status
 
 _STORED = "CAST(state AS text) AS state, sequence, updated_at"

@@ -1,4 +1,4 @@
-"""Why: turns rows into what HTTP tells; each answer is a pure function of its row, the same for every reader."""
+"""Turns rows into what HTTP tells; each answer is a pure function of its row, the same for every reader."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from schemas.jobs import StepResult
 from schemas.steps import PlannedStep
 from services.orchestrator.domain.job import pipeline_name
-from services.orchestrator.domain.state import ENDED, Asked, Attempt, JobState
+from services.orchestrator.domain.state import ENDED, Attempt, JobState, Requested
 from services.orchestrator.queries import JobRow, ProgressRow, Stored, StoredProgress
 from services.orchestrator.views import (
     AttemptView,
@@ -113,7 +113,7 @@ def _step(state: JobState, step: PlannedStep) -> StepView:
     )  # fmt: skip
 
 
-def _attempt(number: int, attempt: Attempt, asked: Asked) -> AttemptView:
+def _attempt(number: int, attempt: Attempt, asked: Requested) -> AttemptView:
     started, outcome = attempt.started, attempt.outcome
     return AttemptView(
         attempt=number,

@@ -1,4 +1,4 @@
-"""Why: the one configuration object of the orchestrator."""
+"""The one configuration object of the orchestrator."""
 
 from pydantic import Field
 

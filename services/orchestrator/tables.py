@@ -1,10 +1,10 @@
-"""Why: describes the orchestrator's tables as they are now; a test compares them with what the migrations made."""
+"""Describes the orchestrator's tables as they are now; a test compares them with what the migrations made."""
 
 from sqlalchemy import Column, Computed, DateTime, Index, Integer, MetaData, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from services.chassis.summaries import number_of, object_of, text_of, time_of
-from services.chassis.tables import OPERATIONAL, aggregate_table
+from services.chassis.kernel.tables import OPERATIONAL, aggregate_table
+from services.chassis.postgres.summaries import number_of, object_of, text_of, time_of
 from services.orchestrator.domain.job import JOB
 
 metadata = MetaData()

@@ -1,4 +1,4 @@
-"""Why: what HTTP tells of a job, typed and documented; the command line reads the same types."""
+"""What HTTP tells of a job, typed and documented; the command line reads the same types."""
 
 from datetime import datetime
 from typing import Any, Literal

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from services.chassis.signals import Signals, Subscription
+from services.chassis.postgres.notifications import Notifications, Subscription
 from services.orchestrator.effects import CHANNEL
 from services.orchestrator.queries import JobQueries, JobRow
 
@@ -36,7 +36,7 @@ class Watch:
 
 
 @contextmanager
-def watching(signals: Signals, jobs: JobQueries, job_id: str) -> Iterator[Watch]:
+def watching(signals: Notifications, jobs: JobQueries, job_id: str) -> Iterator[Watch]:
     """Listen while the block runs, so that nothing said in it is missed."""
     with signals.subscribe(CHANNEL, (job_id,)) as subscription:
         yield Watch(jobs, job_id, subscription)

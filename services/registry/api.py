@@ -1,4 +1,4 @@
-"""Why: the routes people find models by, and the one command that moves an alias. A command decides here, under locks."""
+"""The routes people find models by, and the one command that moves an alias. A command decides here, under locks."""
 
 from typing import Annotated
 
@@ -6,11 +6,11 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from pydantic import AfterValidator
 
 from schemas.reasons import Reason
-from services.chassis.problem import Problem, ProblemDocument
-from services.chassis.runtime import Runtime
-from services.chassis.web.answers import Answers, page_answer, size_of
-from services.chassis.web.asked import asked, documented
-from services.chassis.web.parameters import NameInPath, no_folder
+from services.chassis.serving.problem import Problem, ProblemDocument
+from services.chassis.serving.runtime import Runtime
+from services.chassis.serving.web.answers import Answers, page_answer, size_of
+from services.chassis.serving.web.asked import asked, documented
+from services.chassis.serving.web.parameters import NameInPath, no_folder
 from services.registry.domain.models import ModelState, model_ref, promote
 from services.registry.queries import ModelQueries, ModelRow, StoredVersion, VersionsAsked
 from services.registry.views import AliasesView, AliasTarget, VersionPage, VersionView, stored_version

@@ -1,10 +1,10 @@
-"""Why: the registry's composition root: settings in, a service out, no I/O yet."""
+"""The registry's composition root: settings in, a service out, no I/O yet."""
 
 from schemas.topics import JOBS, MODELS
 from services.chassis.executor.work import WorkEffects
 from services.chassis.executor.worker import worker_tasks
-from services.chassis.runtime import Runtime
-from services.chassis.service import Service, assemble
+from services.chassis.serving.runtime import Runtime
+from services.chassis.serving.service import Service, assemble
 from services.registry.api import router
 from services.registry.domain.models import RegistryDomain
 from services.registry.register import Registrar

@@ -1,4 +1,4 @@
-"""Why: all reads for HTTP in one place: one statement an answer; they see committed rows and lock nothing."""
+"""All reads for HTTP in one place: one statement an answer; they see committed rows and lock nothing."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,9 +7,9 @@ from typing import NamedTuple
 from pydantic import Field
 
 from schemas.base import Frozen, Name
-from services.chassis.paging import Listing, Page
-from services.chassis.reads import Reads
-from services.chassis.web.parameters import Cursor, LongText, Text
+from services.chassis.serving.paging import Listing, Page
+from services.chassis.serving.reads import Reads
+from services.chassis.serving.web.parameters import Cursor, LongText, Text
 from services.registry.domain.models import ModelState
 
 _ALIASES = "coalesce((SELECT CAST(named -> r.version AS text) FROM model WHERE key = r.model), '[]')"

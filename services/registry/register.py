@@ -1,4 +1,4 @@
-"""Why: does a `register` step: proves the artifact, looks for what must not be in it, and lets the domain number it.
+"""Does a `register` step: proves the artifact, looks for what must not be in it, and lets the domain number it.
 
 Files are read in a thread; nothing here needs a process of its own.
 """
@@ -16,10 +16,10 @@ from schemas.models import ModelRegistered
 from schemas.reasons import Reason
 from schemas.results import ADAPTER
 from schemas.steps import RegisterSettings
-from services.chassis.artifacts import MANIFEST, ArtifactCorrupt, ArtifactRefused, ArtifactStore
 from services.chassis.executor.folders import cache_of
 from services.chassis.executor.inputs import corrupt_input
 from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLocks, Work, WorkContext
+from services.chassis.storage.artifacts import MANIFEST, ArtifactCorrupt, ArtifactRefused, ArtifactStore
 from services.registry.domain.lineage import lineage_of, metrics_of
 from services.registry.domain.models import model_ref, register, registration_ref
 
@@ -31,7 +31,7 @@ RECIPE = "training.json"
 _RECIPE_LIMIT = 64 * 1024
 
 
-class Refused(Exception):
+class RegistrationRefused(Exception):
     """The artifact may not be registered; the reason is for the person who asked."""
 
     def __init__(self, value: str, message: str, remedy: str) -> None:
@@ -54,7 +54,7 @@ class Registrar:
             )
         except ArtifactCorrupt as error:
             return Failed(corrupt_input(error, request.inputs) or _user_fault(error, adapter))
-        except (Refused, ArtifactRefused) as error:
+        except (RegistrationRefused, ArtifactRefused) as error:
             return Failed(_user_fault(error, adapter))
         wanted = _wanted(request, settings, adapter, configuration)
         return UnderLocks(
@@ -91,10 +91,12 @@ def _recipe(path: Path) -> dict[str, JsonValue]:
         return {}
     size = path.stat().st_size
     if size > _RECIPE_LIMIT:
-        raise Refused(RECIPE, f"{size} bytes are more than the {_RECIPE_LIMIT} that an event can carry", "shorten it")
+        raise RegistrationRefused(
+            RECIPE, f"{size} bytes are more than the {_RECIPE_LIMIT} that an event can carry", "shorten it"
+        )
     found = _object(path)
     if found is None:
-        raise Refused(RECIPE, "it is no JSON object", "register the output of a train step")
+        raise RegistrationRefused(RECIPE, "it is no JSON object", "register the output of a train step")
     return found
 
 
@@ -106,7 +108,7 @@ def _object(path: Path) -> dict[str, JsonValue] | None:
 def check_configuration(path: str, content: Mapping[str, JsonValue] | None) -> None:
     """Raises Refused for a configuration that names code to load with the model."""
     if content and content.get("auto_map"):
-        raise Refused(
+        raise RegistrationRefused(
             path,
             "`auto_map` names code that a loader would fetch and run",
             "use a base model whose architecture and tokenizer are part of the library",
@@ -118,18 +120,18 @@ def check_files(manifest: Manifest) -> None:
     paths = {entry.path for entry in manifest.files}
     for path in sorted(paths):
         if PurePosixPath(path).suffix not in ALLOWED:
-            raise Refused(
+            raise RegistrationRefused(
                 path,
                 "a file of this type may not be in a model: it could run code where it is loaded, or does not belong there",
                 f"keep to {', '.join(sorted(ALLOWED))}",
             )
     for path in REQUIRED:
         if path not in paths:
-            raise Refused(path, "the file is missing from the adapter", "register the output of a train step")
+            raise RegistrationRefused(path, "the file is missing from the adapter", "register the output of a train step")
 
 
 def _user_fault(error: Exception, adapter: ArtifactRef) -> StepFault:
-    if isinstance(error, Refused):
+    if isinstance(error, RegistrationRefused):
         reason = error.reason
     else:
         remedy = "run the step that made it again, and look at who can write to the artifact store"

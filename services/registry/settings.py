@@ -1,4 +1,4 @@
-"""Why: the one configuration object of the registry."""
+"""The one configuration object of the registry."""
 
 from services.chassis.settings import ServiceSettings
 

@@ -1,11 +1,11 @@
-"""Why: describes the registry's tables as they are now; a test compares them with what the migrations made."""
+"""Describes the registry's tables as they are now; a test compares them with what the migrations made."""
 
 from sqlalchemy import Column, Computed, DateTime, Index, MetaData, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.chassis.executor.tables import attempt_table, work_table
-from services.chassis.summaries import beginning_of, number_of, text_of, time_of
-from services.chassis.tables import aggregate_table
+from services.chassis.kernel.tables import aggregate_table
+from services.chassis.postgres.summaries import beginning_of, number_of, text_of, time_of
 from services.registry.domain.models import MODEL, REGISTRATION
 
 metadata = MetaData()

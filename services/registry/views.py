@@ -1,4 +1,4 @@
-"""Why: what HTTP answers say of models, with the meaning of each field for /docs; a list has summaries, a get has everything."""
+"""What HTTP answers say of models, with the meaning of each field for /docs; a list has summaries, a get has everything."""
 
 import json
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Why: one answer of a registered version to a person who tries it, by the same template and arithmetic as its evaluation."""
+"""One answer of a registered version to a person who tries it, by the same template and arithmetic as its evaluation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from schemas.lines import Message
 from services.language_models.precision import compute_dtype, device, use_physical_cores
 from services.trainer.modelling.adapter import load_for_inference
 from services.trainer.modelling.chat import Chat
-from services.trainer.modelling.generation import Decoding, generate
+from services.trainer.modelling.generation import SamplingParams, generate
 
 
 def answer(base: Path, adapter: Path, messages: Sequence[Message], max_new_tokens: int) -> str:
@@ -16,6 +16,6 @@ def answer(base: Path, adapter: Path, messages: Sequence[Message], max_new_token
     where = device()
     chat = Chat(adapter)
     model = load_for_inference(base, adapter, compute_dtype("auto", where), where)
-    decoding = Decoding(chat.stop_ids, chat.pad_id, max_new_tokens)
+    decoding = SamplingParams(chat.stop_ids, chat.pad_id, max_new_tokens)
     ((ids,),) = generate(model, chat.prompts([messages]), [[None]], decoding)
     return chat.text(ids)

@@ -1,4 +1,4 @@
-"""Why: the trainer's composition root: settings in, a service out, no I/O yet, and no torch: that is the child's."""
+"""The trainer's composition root: settings in, a service out, no I/O yet, and no torch: that is the child's."""
 
 from fastapi import APIRouter
 
@@ -7,8 +7,8 @@ from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.executor.supervise import SubprocessRunner
 from services.chassis.executor.work import WorkEffects
 from services.chassis.executor.worker import worker_tasks
-from services.chassis.runtime import Runtime
-from services.chassis.service import Service, assemble
+from services.chassis.serving.runtime import Runtime
+from services.chassis.serving.service import Service, assemble
 from services.trainer.settings import TrainerSettings
 
 

@@ -1,4 +1,4 @@
-"""Why: the process in which the trainer's steps are done; heavy imports happen here, per kind, never in the service."""
+"""The process in which the trainer's steps are done; heavy imports happen here, per kind, never in the service."""
 
 import os
 
@@ -8,7 +8,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 from schemas.jobs import StepResult  # noqa: E402  # torch must not be imported before the lines above
 from services.chassis.executor.child import Context, run_child  # noqa: E402
-from services.trainer.arena import keep_freed_memory  # noqa: E402
+from services.trainer.malloc import keep_freed_memory  # noqa: E402
 from services.trainer.modelling.four_bits import without_bitsandbytes  # noqa: E402
 
 

@@ -1,4 +1,4 @@
-"""Why: the one configuration object of the trainer."""
+"""The one configuration object of the trainer."""
 
 from services.chassis.settings import ServiceSettings
 

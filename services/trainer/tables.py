@@ -1,4 +1,4 @@
-"""Why: describes the trainer's tables as they are now; a test compares them with what the migrations made."""
+"""Describes the trainer's tables as they are now; a test compares them with what the migrations made."""
 
 from sqlalchemy import MetaData
 

@@ -15,7 +15,7 @@ from schemas.generate.__main__ import ROOT
 from schemas.generate.examples import EXAMPLES
 from schemas.generate.files import ASYNC_API
 from schemas.topics import CATALOGUE, EVENT_TYPES
-from services.chassis.catalogue import configuration
+from services.chassis.kafka.catalogue import configuration
 
 _OFFICIAL = Path(__file__).parent / "vendor" / "asyncapi-3.0.0.json"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.chassis.devstack.settings import DevStackSettings
-from services.chassis.devstack.stack import running
+from services.devstack.settings import DevStackSettings
+from services.devstack.stack import running
 from tests.conftest import create_topics
 from tests.e2e.system import System, running_system
 

@@ -21,8 +21,8 @@ from schemas.envelope import Event, encode
 from schemas.requests import JobRequested
 from schemas.steps import SERVICES
 from schemas.topics import JOBS, REQUESTS
-from services.chassis.devstack.stack import DevStack
-from services.chassis.publisher import make_producer, outside_event
+from services.chassis.kafka.publisher import make_producer, outside_event
+from services.devstack.stack import DevStack
 from tests.command import ended
 from tests.log import read_events
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from schemas.steps import SERVICES
-from services.chassis.database import parse
+from services.chassis.postgres.urls import parse
 from services.cli.serve import settings_of
 from tests.e2e.system import System, neuroweaver
 

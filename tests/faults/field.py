@@ -20,11 +20,11 @@ from sqlalchemy import text
 
 from schemas.envelope import encode
 from schemas.topics import JOBS, REQUESTS
-from services.chassis import log, store
-from services.chassis.devstack.stack import DevStack
-from services.chassis.publisher import make_producer, stop_quietly
-from services.chassis.records import Partition
+from services.chassis.kafka.publisher import make_producer, stop_quietly
+from services.chassis.kernel import log, store
+from services.chassis.kernel.records import Partition
 from services.chassis.replay.rebuild import verify
+from services.devstack.stack import DevStack
 from tests.faults.history import Fact, Verdict, check
 from tests.faults.member import Orders, Standing, main
 from tests.log import event_of

@@ -6,8 +6,8 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-from services.chassis.devstack.kafka import KafkaServer
-from services.chassis.devstack.postgres import PostgresServer
+from services.devstack.kafka import KafkaServer
+from services.devstack.postgres import PostgresServer
 
 
 @contextmanager

@@ -4,9 +4,9 @@ import random
 
 from schemas.discards import RecordsSkipped
 from schemas.topics import DISCARDS, REQUESTS
-from services.chassis.partitions.listing import listed
-from services.chassis.partitions.stepping import step_over
-from services.chassis.records import Partition
+from services.chassis.kernel.operations.partitions.listing import listed
+from services.chassis.kernel.operations.partitions.stepping import step_over
+from services.chassis.kernel.records import Partition
 from tests.faults.field import Field, Member
 from tests.faults.history import Verdict
 from tests.faults.scale import PER_SECOND, Scale

@@ -11,7 +11,7 @@ from aiokafka.partitioner import murmur2
 
 from schemas.envelope import encode
 from schemas.topics import JOBS, REQUESTS
-from services.chassis.publisher import make_producer, stop_quietly
+from services.chassis.kafka.publisher import make_producer, stop_quietly
 from tests.faults.field import Field, Member
 from tests.toy import until
 

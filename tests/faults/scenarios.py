@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from services.chassis.deadletters import handling, rows
-from services.chassis.devstack.kafka import KafkaServer
-from services.chassis.devstack.postgres import PostgresServer
-from services.chassis.relay import RELAY_LOCK
+from services.chassis.kernel.deadletters import repository
+from services.chassis.kernel.operations import handling
+from services.chassis.kernel.relay.relay import RELAY_LOCK
+from services.devstack.kafka import KafkaServer
+from services.devstack.postgres import PostgresServer
 from tests.faults.field import Field, Member
 from tests.faults.frozen import frozen
 from tests.faults.history import Verdict
@@ -262,7 +263,7 @@ async def poison(field: Field, scale: Scale) -> Verdict:
     await field.leave(member, signal.SIGTERM)
     await field.join()
     async with field.toy.engine.connect() as connection:
-        failed = await rows.search(connection, "state = 'failed'", {}, scale.events)
+        failed = await repository.search(connection, "state = 'failed'", {}, scale.events)
         places = [letter.place for letter in failed]
     if not places:
         raise AssertionError("nothing was poisonous")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.chassis.devstack.settings import DevStackSettings
-from services.chassis.devstack.stack import DevStack, running
+from services.devstack.settings import DevStackSettings
+from services.devstack.stack import DevStack, running
 from tests.conftest import create_topics
 
 _SIZE = "160m"

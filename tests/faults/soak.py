@@ -20,8 +20,8 @@ from pathlib import Path
 import psutil
 import structlog
 
-from services.chassis.devstack.settings import DevStackSettings
-from services.chassis.devstack.stack import DevStack, running
+from services.devstack.settings import DevStackSettings
+from services.devstack.stack import DevStack, running
 from tests.conftest import create_topics
 from tests.e2e.system import running_system
 from tests.executor import Executor

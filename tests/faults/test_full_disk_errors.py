@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from services.chassis.artifacts import ArtifactStore
 from services.chassis.executor.child import UserFault
-from services.chassis.references import folder_digest, resolve
-from services.chassis.storage import FULL, StorageFailure, unwritable
+from services.chassis.storage.artifacts import ArtifactStore
+from services.chassis.storage.references import folder_digest, resolve
+from services.chassis.storage.stores import FULL, StorageFailure, unwritable
 from services.trainer.training.checkpoints import Checkpoints
 from tests.allowed import IN_TESTS
 from tests.faults.small_disk import fill, small_disk, why_not

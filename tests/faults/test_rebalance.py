@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services.chassis.devstack.stack import DevStack
+from services.devstack.stack import DevStack
 from tests.faults.field import field_on
 from tests.faults.rebalance import stalls
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from schemas.topics import JOBS, REQUESTS
-from services.chassis.devstack.settings import DevStackSettings
-from services.chassis.devstack.stack import DevStack, running
+from services.devstack.settings import DevStackSettings
+from services.devstack.stack import DevStack, running
 from tests.conftest import create_topics
 from tests.faults.field import field_on
 from tests.faults.scale import Scale

@@ -11,14 +11,14 @@ from aiokafka.errors import KafkaError
 from sqlalchemy import text
 
 from schemas.topics import JOBS, REQUESTS
-from services.chassis import log, store
-from services.chassis.deadletters import rows
-from services.chassis.records import place_of
+from services.audit.export import export
+from services.audit.story import chapters
+from services.audit.summary import told
+from services.audit.verdict import verify_export
+from services.chassis.kernel import log, store
+from services.chassis.kernel.deadletters import repository
+from services.chassis.kernel.records import record_id
 from services.chassis.replay import rebuild as replay
-from services.cli.audit.export import export
-from services.cli.audit.story import chapters
-from services.cli.audit.telling import told
-from services.cli.audit.verdict import verify_export
 from services.cli.topic_reader import as_json, as_text, records_of
 from tests.fuzz.records import Fuzz
 from tests.orchestrator import Orchestrator
@@ -104,8 +104,8 @@ async def _about(orchestrator: Orchestrator, job_id: str) -> list[str]:
         spelt = (job_id.encode(), job_id.encode("utf-16-le"), base64.b64encode(job_id.encode())[4:-4])
         if any(text in (record.value or b"") for text in spelt) or spelt[0] == record.key:
             async with engine.connect() as connection:
-                letter = await rows.show(connection, place_of(record))
-            said.append(f"{place_of(record)} {record.headers} {record.value!r:.600} {letter and letter.error}")
+                letter = await repository.show(connection, record_id(record))
+            said.append(f"{record_id(record)} {record.headers} {record.value!r:.600} {letter and letter.error}")
     return said
 
 

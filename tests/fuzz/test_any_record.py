@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from services.chassis.devstack.settings import DevStackSettings
-from services.chassis.devstack.stack import running
+from services.devstack.settings import DevStackSettings
+from services.devstack.stack import running
 from tests.conftest import create_topics
 from tests.fuzz.running import Fuzzed, fuzz
 from tests.orchestrator import Orchestrator

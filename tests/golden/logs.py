@@ -20,13 +20,13 @@ from schemas.generate.examples import EXAMPLES
 from schemas.ids import new_id
 from schemas.steps import Policy
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS, TOPIC_OF, aggregate_key
-from services.chassis.aggregate import Domain
-from services.chassis.batch import take_in
-from services.chassis.duplicates import Sightings, exempt
 from services.chassis.executor.attempts import ExecutorDomain
-from services.chassis.records import Record, event_in
+from services.chassis.kernel.aggregate import Domain
+from services.chassis.kernel.records import Record, event_in
+from services.chassis.kernel.transaction.batch import take_in
+from services.chassis.kernel.transaction.inbox import Sightings, exempt
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
 from services.chassis.replay.projection import Folding
-from services.chassis.unit import Row, Unit
 from services.orchestrator.domain.job import JobDomain
 from services.registry.domain.models import RegistryDomain
 from tests.log import HeldRecord, read_all
@@ -80,13 +80,13 @@ def states(records: Iterable[Record], service: str) -> dict[str, Any]:
     """What a replay by the code of today makes of a log: each row with its state and number."""
     domain, topics = DOMAINS[service]
     folding = Folding(domain)
-    unit = Unit(folding, {}, datetime.now(UTC), new_id)
+    unit = UnitOfWork(folding, {}, datetime.now(UTC), new_id)
     sightings = Sightings()
     for record in records:
         if record.topic not in topics or not (event := _event(record, domain.handles)):
             continue
         for ref in folding.touches(event):
-            unit.rows.setdefault(ref, Row(folding.aggregates[ref.aggregate].state()))
+            unit.rows.setdefault(ref, AggregateRow(folding.aggregates[ref.aggregate].state()))
         repeated = not exempt(domain, event) and sightings.repeated(record, event)
         take_in(unit, record, event, repeated=repeated)
     return {

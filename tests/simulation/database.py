@@ -16,12 +16,14 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from services.chassis import relay, store, ticker, writing
 from services.chassis.executor import work
 from services.chassis.executor.attempts import OPEN
-from services.chassis.identity import rows as identity
+from services.chassis.kernel import store, ticker
+from services.chassis.kernel.consuming.identity import rows as identity
+from services.chassis.kernel.relay import relay
+from services.chassis.kernel.tables import HEADER_COLUMNS
+from services.chassis.kernel.transaction import writing
 from services.chassis.replay import fence
-from services.chassis.tables import HEADER_COLUMNS
 from tests.simulation import letters
 from tests.simulation.clock import Clock
 from tests.simulation.rules import SOUND, Rules

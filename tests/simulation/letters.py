@@ -6,7 +6,7 @@ A statement reads what was committed when it began, also where it then waits for
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from services.chassis.deadletters import limit, rows
+from services.chassis.kernel.deadletters import limit, repository
 from services.chassis.replay import restore
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ async def _withheld(connection: "Connection", given: Values) -> list[Any]:
         (offset, *(row[name] for name in ("state", "key", "names", "blocked_by")))
         for offset, row in _of_partition(connection, given)
         if row["state"] in WITHHELD and offset > given["after"]
-    ][: rows.PAGE]
+    ][: repository.PAGE]
 
 
 async def _freed(connection: "Connection", _: Values) -> list[Any]:
@@ -179,23 +179,23 @@ async def _forget(connection: "Connection", _: Values) -> list[Any]:
 
 
 STATEMENTS = {
-    rows._INSERT.text: _insert,
-    rows._LEARN.text: _learn,
-    rows._ONE.text: _one,
-    rows._ONE_LOCKED.text: _one_locked,
-    rows._BLOCKING.text: _blocking,
-    rows._GIVEN_UP.text: _given_up,
-    rows._WITHHELD.text: _withheld,
-    rows._FREED.text: _freed,
-    rows._PARKED.text: _parked,
-    rows._PLACES.text: _places,
-    rows._FAILED.text: _failed,
-    rows._STILL_UNREADABLE.text: _still_unreadable,
-    rows._GIVE_UP.text: _give_up,
-    rows._WAIT_FOR.text: _wait_for,
-    rows._REMOVE.text: _remove,
-    rows._UNPUBLISH.text: _unpublish,
-    rows._FLAG.text: _flag,
+    repository._INSERT.text: _insert,
+    repository._LEARN.text: _learn,
+    repository._ONE.text: _one,
+    repository._ONE_LOCKED.text: _one_locked,
+    repository._BLOCKING.text: _blocking,
+    repository._GIVEN_UP.text: _given_up,
+    repository._WITHHELD.text: _withheld,
+    repository._FREED.text: _freed,
+    repository._PARKED.text: _parked,
+    repository._PLACES.text: _places,
+    repository._FAILED.text: _failed,
+    repository._STILL_UNREADABLE.text: _still_unreadable,
+    repository._GIVE_UP.text: _give_up,
+    repository._WAIT_FOR.text: _wait_for,
+    repository._REMOVE.text: _remove,
+    repository._UNPUBLISH.text: _unpublish,
+    repository._FLAG.text: _flag,
     limit._RECENT.text: _recent,
     restore._FORGET.text: _forget,
 }

@@ -8,10 +8,10 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from schemas.envelope import Event, encode
 from schemas.topics import DISCARDS, JOBS, MODELS, REQUESTS, TOPIC_OF, aggregate_key
-from services.chassis.cluster import Cluster
-from services.chassis.identity.metadata import FoundLog, FoundTopic
-from services.chassis.log import Range
-from services.chassis.records import Partition, Place
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kafka.metadata import FoundLog, FoundTopic
+from services.chassis.kernel.log import Range
+from services.chassis.kernel.records import Partition, RecordId
 from tests.log import HeldRecord
 from tests.simulation.clock import Clock
 
@@ -35,7 +35,7 @@ class MemoryLog:
         self.partitions: dict[Partition, list[HeldRecord]] = {
             (topic.name, number): [] for topic in LOGGED for number in range(topic.partitions)
         }
-        self.lying: dict[int, Place] = {}
+        self.lying: dict[int, RecordId] = {}
         """Where events lie that are being handled, by what tells these objects apart."""
 
     def append(self, partition: Partition, key: bytes, value: bytes, headers: Iterable[tuple[str, bytes]]) -> None:
@@ -62,16 +62,16 @@ class MemoryLog:
         self.partitions |= {(topic, count + more): [] for more in range(number)}
 
     async def which(self, _consumer: object, topics: Iterable[str]) -> FoundLog:
-        """As `services.chassis.seeking.which_log`: always the same."""
+        """As `services.chassis.kernel.consuming.seeking.which_log`: always the same."""
         numbers = {topic: frozenset(number for name, number in self.partitions if name == topic) for topic in topics}
         return FoundLog("memory", {topic: FoundTopic(topic, found, 1, 1) for topic, found in numbers.items()})
 
     async def bounds(self, _cluster: Cluster, topics: Iterable[str]) -> dict[Partition, Range]:
-        """As `services.chassis.log.bounds`."""
+        """As `services.chassis.kernel.log.bounds`."""
         return {partition: (0, end) for partition, end in self.ends(topics).items()}
 
     async def asked(self, _cluster: Cluster, topics: Iterable[str]) -> FoundLog:
-        """As `services.chassis.identity.metadata.ask_once`."""
+        """As `services.chassis.kafka.metadata.ask_once`."""
         return await self.which(None, topics)
 
     def garbage(self, topic: str, key: bytes) -> None:
@@ -84,7 +84,7 @@ class MemoryLog:
         return {partition: len(records) for partition, records in self.partitions.items() if partition[0] in wanted}
 
     async def read(self, _cluster: Cluster, ranges: Mapping[Partition, Range]) -> AsyncIterator[list[HeldRecord]]:
-        """As `services.chassis.log.read`: in order per partition; how partitions are interleaved is drawn."""
+        """As `services.chassis.kernel.log.read`: in order per partition; how partitions are interleaved is drawn."""
         left = {partition: list(span) for partition, span in ranges.items() if span[0] < span[1]}
         while left:
             chunk: list[HeldRecord] = []

@@ -2,19 +2,19 @@
 
 from typing import cast
 
-from services.chassis.deadletters import handling
-from services.chassis.deadletters.handling import Handling, NoSuchLetter, NotNow
-from services.chassis.records import Place
+from services.chassis.kernel.operations import handling
+from services.chassis.kernel.operations.handling import DeadLetterContext, NoSuchLetter, NotNow
+from services.chassis.kernel.records import RecordId
 from tests.simulation.database import Values
 from tests.simulation.promises import Broken
 from tests.simulation.service import Service
 from tests.simulation.weather import Weather
 
 
-def letters(service: Service) -> list[tuple[Place, Values]]:
+def letters(service: Service) -> list[tuple[RecordId, Values]]:
     """What can be dealt with, in the order of the log."""
     found = sorted(service.database.rows("dead_letter").items())
-    return [(cast(Place, place), row) for place, row in found if row["state"] != "discarded"]
+    return [(cast(RecordId, place), row) for place, row in found if row["state"] != "discarded"]
 
 
 def to_be_seen_to(service: Service) -> bool:
@@ -44,7 +44,7 @@ async def clear(service: Service) -> None:
         return
 
 
-async def _retry(service: Service, place: Place) -> bool:
+async def _retry(service: Service, place: RecordId) -> bool:
     try:
         done = await handling.retry(service.engine, _handling(service), place)
     except (NoSuchLetter, NotNow):
@@ -52,7 +52,7 @@ async def _retry(service: Service, place: Place) -> bool:
     return done.failed is None or done.failed.place != place
 
 
-async def _discard(service: Service, place: Place) -> None:
+async def _discard(service: Service, place: RecordId) -> None:
     try:
         await handling.discard(service.engine, _handling(service), place, "it is hopeless", "a person")
     except (NoSuchLetter, NotNow):
@@ -67,5 +67,5 @@ def expected(service: Service) -> None:
             raise Broken(f"{service.name}: {place} failed with {row['error']}")
 
 
-def _handling(service: Service) -> Handling:
-    return Handling(service.name, service.domain, service.ledger, "")
+def _handling(service: Service) -> DeadLetterContext:
+    return DeadLetterContext(service.name, service.domain, service.ledger, "")

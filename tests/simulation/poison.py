@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from services.chassis.records import Place, named
+from services.chassis.kernel.records import RecordId, named
 from tests.simulation.weather import Weather
 
 Step = Literal["open", "fold"]
@@ -37,7 +37,7 @@ class Poison:
     weather: Weather
     share: float
     """Of the records that a service meets; 0: every record can be handled."""
-    _met: dict[tuple[str, Place], Spell | None] = field(default_factory=dict)
+    _met: dict[tuple[str, RecordId], Spell | None] = field(default_factory=dict)
     _bad: dict[str, float] = field(default_factory=dict)
     """Until when a service runs a bad release."""
 
@@ -45,7 +45,7 @@ class Poison:
         """Most of what the service meets from now on fails until a better version is installed."""
         self._bad[service] = self.weather.alarm(self.weather.chance.uniform(5, 25))
 
-    def strike(self, service: str, place: Place, step: Step, *, own: bool, hopeless: bool = True) -> None:
+    def strike(self, service: str, place: RecordId, step: Step, *, own: bool, hopeless: bool = True) -> None:
         """Raises Poisoned where the service cannot handle the record now."""
         if not self.share:
             return
@@ -57,7 +57,7 @@ class Poison:
         spell.times -= 1
         raise Poisoned(f"{service} does not get along with {named(place)}")
 
-    def meet_again(self, service: str, place: Place) -> None:
+    def meet_again(self, service: str, place: RecordId) -> None:
         """The record is tried out of its dead letter: now and then it fails then, for the first time where it was parked."""
         chance, met = self.weather.chance, (service, place)
         if self.share and self.weather.faulty and self._met.get(met) is None and chance.random() < 0.15:

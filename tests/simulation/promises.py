@@ -22,12 +22,12 @@ from schemas.models import ModelRegistered
 from schemas.requests import JobRequested
 from schemas.steps import EXECUTOR_OF
 from schemas.topics import DISCARDS, EVENT_TYPES
-from services.chassis.aggregate import AggregateType, Decision, Ref, States
-from services.chassis.duplicates import Sightings
-from services.chassis.records import Place, Record, event_in, named, place_of
+from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, States
+from services.chassis.kernel.records import Record, RecordId, event_in, named, record_id
+from services.chassis.kernel.transaction.inbox import Sightings
+from services.chassis.kernel.transaction.writing import row_columns
 from services.chassis.replay.memory import MemoryFold
 from services.chassis.replay.projection import Folding
-from services.chassis.writing import row_columns
 from services.orchestrator.domain.job import JOB
 from services.orchestrator.domain.state import JobState
 from tests.faults.history import Fact, check
@@ -159,7 +159,7 @@ def log_faults(partitions: Mapping[Any, list[Any]]) -> list[str]:
     return found
 
 
-def given_up(service: "Service") -> Set[Place]:
+def given_up(service: "Service") -> Set[RecordId]:
     """Records that the service leaves out for ever, as its database has them."""
     letters = service.database.rows("dead_letter")
     return {(str(key[0]), int(key[1]), int(key[2])) for key, row in letters.items() if row["state"] == "discarded"}
@@ -188,7 +188,7 @@ def not_decided_on(orchestrator: "Service", partitions: Mapping[Any, list[Any]])
     doubtful = {
         event.data.job_id
         for record, event in records
-        if isinstance(event.data, JobRequested) and place_of(record) in left_out
+        if isinstance(event.data, JobRequested) and record_id(record) in left_out
     }
     for _, event in records:
         if isinstance(event.data, JobAccepted | JobRejected) and event.data.job_id not in doubtful:
@@ -200,7 +200,7 @@ def not_decided_on(orchestrator: "Service", partitions: Mapping[Any, list[Any]])
 
 
 def to_apply(
-    service: "Service", partitions: Mapping[Any, list[Any]], left_out: Set[Place]
+    service: "Service", partitions: Mapping[Any, list[Any]], left_out: Set[RecordId]
 ) -> dict[str, list[tuple[str, int]]]:
     """The records of others that this service has to apply, by place: per aggregate that each touches, its number in the order of
     the partition. What touches none has the order of its key."""
@@ -211,13 +211,13 @@ def to_apply(
         if partition[0] not in service.topics:
             continue
         for record, event in read(partitions[partition]):
-            if event.source == service.domain.source or place_of(record) in left_out:
+            if event.source == service.domain.source or record_id(record) in left_out:
                 continue
             refs = service.domain.touches(event)
             if not refs or sightings.repeated(record, event):
                 continue
             keys = [f"{record.topic}:{record.partition}/{ref.aggregate}/{ref.key}" for ref in refs]
-            places[named(place_of(record))] = [(key, numbers[key]) for key in keys]
+            places[named(record_id(record))] = [(key, numbers[key]) for key in keys]
             numbers.update(keys)
     return places
 
@@ -239,7 +239,7 @@ def history_of(service: "Service", partitions: Mapping[Any, list[Any]]) -> list[
     return facts
 
 
-def effects_of(partitions: Mapping[Any, list[Any]], left_out: Mapping[str, Set[Place]]) -> list[Fact]:
+def effects_of(partitions: Mapping[Any, list[Any]], left_out: Mapping[str, Set[RecordId]]) -> list[Fact]:
     """Jobs and attempts as whatever asked for them sees it: each is answered once, unless whoever was asked gave the request up."""
     facts: list[Fact] = []
     asked: set[str] = set()
@@ -248,9 +248,9 @@ def effects_of(partitions: Mapping[Any, list[Any]], left_out: Mapping[str, Set[P
     for partition in sorted(partitions):
         for record, event in read(partitions[partition]):
             data = event.data
-            if isinstance(data, JobRequested) and place_of(record) not in left_out["orchestrator"]:
+            if isinstance(data, JobRequested) and record_id(record) not in left_out["orchestrator"]:
                 asked.add(data.job_id)
-            if isinstance(data, StepRequested) and place_of(record) not in left_out[EXECUTOR_OF[data.kind]]:
+            if isinstance(data, StepRequested) and record_id(record) not in left_out[EXECUTOR_OF[data.kind]]:
                 asked.add(f"{data.job_id}/{data.step}/{data.attempt}")
             if event.sequence is not None and event.id in known:
                 continue

@@ -14,20 +14,20 @@ from schemas.artifacts import ArtifactRef
 from schemas.envelope import Event
 from schemas.jobs import FeedbackRecorded, StepFault, StepRequested, StepResult
 from schemas.steps import OUTPUTS_OF, RegisterSettings
-from services.chassis import relay as relaying
-from services.chassis.aggregate import Domain, Ref, States
-from services.chassis.cluster import Cluster
-from services.chassis.commands import Command, transact
-from services.chassis.consumer import Consumer
-from services.chassis.effects import Effects, Signal
 from services.chassis.executor.attempts import decision
 from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLocks
-from services.chassis.executor.work import Lease, claim, release, renew, take_up
+from services.chassis.executor.work import Lease, claim, release, renew, requeue_open
 from services.chassis.executor.worker import Held, Worker
-from services.chassis.health import Health
-from services.chassis.records import Partition, Place, named
-from services.chassis.relay import Relay
-from services.chassis.ticker import Ticker, Undecided
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kernel.aggregate import Domain, Ref, States
+from services.chassis.kernel.consuming.consumer import Consumer
+from services.chassis.kernel.effects import Effects, Notification
+from services.chassis.kernel.records import Partition, RecordId, named
+from services.chassis.kernel.relay import relay as relaying
+from services.chassis.kernel.relay.relay import Relay
+from services.chassis.kernel.ticker import Ticker, Undecided
+from services.chassis.kernel.transaction.commands import Command, transact
+from services.chassis.process.health import Health
 from services.registry.domain.models import model_ref, register, registration_ref
 from services.registry.register import _wanted
 from tests.log import HeldRecord
@@ -43,10 +43,12 @@ LEASE_SECONDS = 12.0
 class Ledger:
     """The service's own effects, with a line for each fact of others that was applied: rolled back and lost with the rest."""
 
-    def __init__(self, domain: Domain, effects: Effects | None, lying: Mapping[int, Place]) -> None:
+    def __init__(self, domain: Domain, effects: Effects | None, lying: Mapping[int, RecordId]) -> None:
         self._domain, self._effects, self._lying = domain, effects, lying
 
-    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> Sequence[Signal]:
+    async def __call__(
+        self, connection: AsyncConnection, events: Sequence[Event], states: States
+    ) -> Sequence[Notification]:
         cast(Connection, connection).note(
             named(self._lying[id(event)])
             for event in events
@@ -422,7 +424,7 @@ class Process:
     async def _work(self) -> None:
         service, weather = self.service, self.service.weather
         if not self._taken_up:
-            await take_up(service.engine)
+            await requeue_open(service.engine)
             self._taken_up = True
             return
         lease = await claim(service.engine, service.token(), LEASE_SECONDS)

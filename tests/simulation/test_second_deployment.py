@@ -3,10 +3,10 @@
 import pytest
 
 from schemas.topics import JOBS, REQUESTS
-from services.chassis.batch import RecordFailure
-from services.chassis.numbering import Numbered
-from services.chassis.replay.checks import Refused
-from services.chassis.unit import Unit
+from services.chassis.kernel.numbering import Numbered
+from services.chassis.kernel.transaction.batch import RecordFailure
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
+from services.chassis.replay.checks import ReplayRefused
 from services.orchestrator.domain.job import JobDomain
 from tests.simulation.promises import Broken
 from tests.simulation.world import POLICY, World
@@ -23,7 +23,7 @@ def told(seed: int) -> str:
     world.services.append(second)
     try:
         world.run()
-    except (Broken, Refused, RecordFailure) as error:
+    except (Broken, ReplayRefused, RecordFailure) as error:
         if "is only in the replay" in str(error) and not second.database.rows("job"):
             return "replayed before it read"
         return "another writer" if "another deployment writes as" in str(error) else str(error)
@@ -37,11 +37,11 @@ def test_a_second_deployment_is_told_by_its_ids_before_anything_else_goes_wrong(
 
 
 def test_without_the_ids_it_would_be_taken_for_one_self(monkeypatch: pytest.MonkeyPatch) -> None:
-    def by_number_alone(self: Unit, owner: object, event: object, _logged: object) -> Numbered:
+    def by_number_alone(self: UnitOfWork, owner: object, event: object, _logged: object) -> Numbered:
         sequence = self.rows[owner].sequence  # type: ignore[index]
         number = event.sequence  # type: ignore[attr-defined]
         return Numbered.KNOWN if number <= sequence else Numbered.NEXT if number == sequence + 1 else Numbered.EARLY
 
-    monkeypatch.setattr(Unit, "_numbered", by_number_alone)
+    monkeypatch.setattr(UnitOfWork, "_numbered", by_number_alone)
     found = [told(seed) for seed in range(SEEDS)]
     assert set(found) - ENDINGS

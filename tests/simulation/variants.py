@@ -12,18 +12,20 @@ from unittest.mock import patch
 
 from schemas.envelope import Event
 from schemas.jobs import StepEventData
-from services.chassis import batch, duplicates, relay
-from services.chassis.aggregate import Decision, Ref, States
-from services.chassis.cursor import PartitionCursor
-from services.chassis.deadletters import handling, parking, rows
 from services.chassis.executor import worker
-from services.chassis.numbering import Early, Numbered, gap
-from services.chassis.outgoing import Outgoing
-from services.chassis.records import Logged, Record, place_of
+from services.chassis.kernel.aggregate import Decision, Ref, States
+from services.chassis.kernel.consuming.cursor import PartitionCursor
+from services.chassis.kernel.deadletters import parking, repository
+from services.chassis.kernel.numbering import Early, Numbered, gap
+from services.chassis.kernel.operations import handling
+from services.chassis.kernel.records import Logged, Record, record_id
+from services.chassis.kernel.relay import relay
+from services.chassis.kernel.relay.outgoing import Outgoing
+from services.chassis.kernel.transaction import batch, inbox
+from services.chassis.kernel.transaction.unit_of_work import Incoming, UnitOfWork
 from services.chassis.replay import fold
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding
-from services.chassis.unit import Incoming, Unit
 from services.orchestrator.domain import evolve as evolving
 from services.orchestrator.domain import requests
 from services.orchestrator.domain.state import Attempt, DecidedOn, Heard, JobState, Started
@@ -33,8 +35,8 @@ from tests.simulation.service import Sending
 _LAST = datetime.max.replace(tzinfo=UTC)
 
 
-def _no_stamp(self: Unit, incoming: Incoming) -> None:
-    """`Unit.fold`, but an own event that is skipped leaves no offset."""
+def _no_stamp(self: UnitOfWork, incoming: Incoming) -> None:
+    """`UnitOfWork.fold`, but an own event that is skipped leaves no offset."""
     event, refs = incoming.event, self.domain.touches(incoming.event)
     skipped = self.skipped
     self._take(event, refs, incoming.logged)
@@ -45,10 +47,10 @@ def _no_stamp(self: Unit, incoming: Incoming) -> None:
         self.settle(ref, cause=event)
 
 
-def _last_time() -> Callable[[Unit, Event, Any, Any], None]:
-    evolve = Unit._evolve
+def _last_time() -> Callable[[UnitOfWork, Event, Any, Any], None]:
+    evolve = UnitOfWork._evolve
 
-    def last(self: Unit, event: Event, refs: Any, logged: Any) -> None:
+    def last(self: UnitOfWork, event: Event, refs: Any, logged: Any) -> None:
         evolve(self, event, refs, logged)
         for ref in refs:
             self.rows[ref].updated_at = event.time
@@ -56,8 +58,8 @@ def _last_time() -> Callable[[Unit, Event, Any, Any], None]:
     return last
 
 
-def _no_inbox(_domain: Any, _decoded: Any) -> duplicates.Entering:
-    return duplicates.Entering()
+def _no_inbox(_domain: Any, _decoded: Any) -> inbox.Entering:
+    return inbox.Entering()
 
 
 def _decides(self: Folding, ref: Ref, states: States, now: datetime) -> Decision | None:
@@ -152,9 +154,9 @@ async def _no_turn(*_: Any) -> None:
 
 
 async def _given_up_in_silence(connection: Any, _handling: Any, letter: Any, reason: str, by: str) -> None:
-    place = place_of(letter)
-    await rows.give_up(connection, place, reason, by)
-    await rows.flag(connection, place[:2])
+    place = record_id(letter)
+    await repository.give_up(connection, place, reason, by)
+    await repository.flag(connection, place[:2])
 
 
 def _licence_of_any_seek() -> Callable[..., PartitionCursor]:
@@ -192,11 +194,11 @@ def _at(target: Any, name: str, made: Callable[[], Any], first: int = 0) -> Vari
 
 
 VARIANTS: dict[str, Variant] = {
-    "echo_applied_again": _at(Unit, "_numbered", lambda: lambda *_: Numbered.NEXT),
-    "skipped_without_offset": _at(Unit, "fold", lambda: _no_stamp),
-    "time_of_last_write": _at(Unit, "_evolve", _last_time),
+    "echo_applied_again": _at(UnitOfWork, "_numbered", lambda: lambda *_: Numbered.NEXT),
+    "skipped_without_offset": _at(UnitOfWork, "fold", lambda: _no_stamp),
+    "time_of_last_write": _at(UnitOfWork, "_evolve", _last_time),
     "fold_reads_other_groups": _at(evolving, "_of_attempt", _late_facts_ignored, 18),
-    "inbox_of_ids": _at(duplicates, "identity", lambda: _id_alone, 3),
+    "inbox_of_ids": _at(inbox, "identity", lambda: _id_alone, 3),
     "inbox_forgets_by_its_own_clock": Variant(Rules(window_of_the_log=False), first=5),
     "first_read_counts": _at(evolving, "heard", lambda: _first_read),
     "decision_names_no_request": _at(evolving, "decided", lambda: _undecided, 177),
@@ -214,12 +216,12 @@ VARIANTS: dict[str, Variant] = {
     "no_position_locks": Variant(Rules(position_locks=False)),
     "lost_without_restore": Variant(Rules(restores=False), first=7),
     "nothing_parked": _at(parking, "waits_for", lambda: _nothing_held, 16),
-    "retried_and_kept": _at(rows, "remove", lambda: _not_done),
+    "retried_and_kept": _at(repository, "remove", lambda: _not_done),
     "retried_out_of_turn": _at(handling, "_in_turn", lambda: _no_turn, 98),
     "discarded_without_a_fact": _at(handling, "_give_up", lambda: _given_up_in_silence),
-    "discards_not_learned": _at(rows, "learn", lambda: _not_done, 61),
-    "replay_folds_what_is_withheld": _at(rows, "places", lambda: _nothing_left_out),
-    "position_not_flagged": _at(rows, "flag", lambda: _not_done),
+    "discards_not_learned": _at(repository, "learn", lambda: _not_done, 61),
+    "replay_folds_what_is_withheld": _at(repository, "places", lambda: _nothing_left_out),
+    "position_not_flagged": _at(repository, "flag", lambda: _not_done),
     "licence_of_any_seek": _at(PartitionCursor, "sought", _licence_of_any_seek, 188),
 }
 SOUND_VARIANT = Variant()

@@ -19,37 +19,31 @@ from schemas.ids import root_traceparent
 from schemas.requests import JobCancelRequested, JobRequested
 from schemas.steps import Policy
 from schemas.topics import JOBS, MODELS, REQUESTS
-from services.chassis import (
-    batch,
-    commands,
-    consumer,
-    duplicates,
-    noted,
-    publisher,
-    seeking,
-    store,
-    surroundings,
-    ticker,
-)
-from services.chassis.aggregate import is_own
-from services.chassis.batch import RecordFailure
-from services.chassis.cluster import Cluster
-from services.chassis.deadletters import discards, handling, rows
-from services.chassis.deadletters.discards import learn_discards
-from services.chassis.deadletters.limit import LimitReached
 from services.chassis.executor import worker
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.executor.work import WorkEffects
-from services.chassis.identity import guard
-from services.chassis.lasting import Lasting
-from services.chassis.records import event_in, place_of
-from services.chassis.replay import aside as setting_aside
+from services.chassis.kafka import publisher
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kernel import store, ticker
+from services.chassis.kernel.aggregate import is_own
+from services.chassis.kernel.consuming import consumer, noted, seeking
+from services.chassis.kernel.consuming.identity import guard
+from services.chassis.kernel.deadletters import repository
+from services.chassis.kernel.deadletters.limit import LimitReached
+from services.chassis.kernel.operations import discards, handling
+from services.chassis.kernel.operations.discards import learn_discards
+from services.chassis.kernel.records import event_in, record_id
+from services.chassis.kernel.transaction import batch, commands, inbox
+from services.chassis.kernel.transaction.batch import RecordFailure
+from services.chassis.process import transient
+from services.chassis.process.repeated_failures import Lasting
 from services.chassis.replay import fold as folding
-from services.chassis.replay.aside import Aside
+from services.chassis.replay import skipped as setting_aside
 from services.chassis.replay.fence import fence
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding
 from services.chassis.replay.restore import _keep
+from services.chassis.replay.skipped import SkippedRecords
 from services.orchestrator.domain.job import JobDomain
 from services.registry.domain.models import RegistryDomain
 from tests.log import HeldRecord
@@ -319,7 +313,7 @@ class World:
         self.clock.pass_by(self.chance.choice((2, 5, 13, 30, 70)))
 
     # -- replays ----------------------------------------------------------------------------------------------------------
-    def fold(self, service: Service, aside: Aside | None = None) -> tuple[Fold, Database]:
+    def fold(self, service: Service, aside: SkippedRecords | None = None) -> tuple[Fold, Database]:
         shadow = Database(self.clock)
         return Fold(cast(Any, shadow), Folding(Trapped(service.domain)), Cluster("memory"), aside=aside), shadow
 
@@ -328,9 +322,9 @@ class World:
         fold, shadow = self.fold(service)
         async with service.database.connect() as reading:
             positions = await store.positions(cast(Any, reading))
-            await fold.up_to(positions, await rows.places(cast(Any, reading)))
+            await fold.up_to(positions, await repository.places(cast(Any, reading)))
         async with fence(service.engine, service.domain.aggregates) as still:
-            withheld = await rows.places(still.connection)
+            withheld = await repository.places(still.connection)
             if fold.left_out - withheld:  # retried meanwhile: they are in the live rows and not in the shadow
                 return
             await fold.up_to(still.positions, withheld)
@@ -349,7 +343,7 @@ class World:
 
     async def restored(self, service: Service) -> bool:
         """As `replay.restore`."""
-        aside = Aside(Folding(Trapped(service.domain)))
+        aside = SkippedRecords(Folding(Trapped(service.domain)))
         fold, shadow = self.fold(service, aside)
         withheld = given_up(service)
         try:
@@ -368,7 +362,7 @@ class World:
             connection.adopt(shadow, ends)
             await _keep(cast(Any, connection), aside)
             for partition in ends:
-                await rows.flag(cast(Any, connection), partition)
+                await repository.flag(cast(Any, connection), partition)
             connection.swap(shadow, sorted(service.domain.aggregates))
             set_aside = {(str(row["topic"]), int(str(row["partition"])), int(str(row["offset"]))) for row in aside.letters}
             connection.note(to_apply(service, known, withheld | set_aside))
@@ -593,7 +587,7 @@ class World:
     def surroundings(self) -> Iterator[None]:
         """The chassis without a clock, chance, or loop of its own."""
         applied, written, taken = batch.apply_batch, commands.write_back, batch.take_in
-        insert, remove, give_up = rows.insert, rows.remove, rows.give_up
+        insert, remove, give_up = repository.insert, repository.remove, repository.give_up
 
         async def inserted(connection: Any, letters: Any) -> None:
             self.letters.update(row["state"] for row in letters)
@@ -623,14 +617,14 @@ class World:
                 self.tell(event, unit.domain.source.removeprefix("neuroweaver/"))
 
         def take_in(unit: Any, record: Any, event: Event, *, repeated: bool) -> None:
-            self.log.lying[id(event)] = place_of(record)
+            self.log.lying[id(event)] = record_id(record)
             name = unit.domain.source.removeprefix("neuroweaver/")
-            self.poison.strike(name, place_of(record), "fold", own=is_own(unit.domain, event))
+            self.poison.strike(name, record_id(record), "fold", own=is_own(unit.domain, event))
             taken(unit, record, event, repeated=repeated)
 
         def set_aside(unit: Any, record: Any, event: Event, *, repeated: bool) -> None:
             name = unit.domain.source.removeprefix("neuroweaver/")
-            self.poison.strike(name, place_of(record), "fold", own=is_own(unit.domain, event), hopeless=False)
+            self.poison.strike(name, record_id(record), "fold", own=is_own(unit.domain, event), hopeless=False)
             taken(unit, record, event, repeated=repeated)
 
         async def no_sleep(_seconds: float) -> None:
@@ -646,16 +640,16 @@ class World:
             for target, name, value in (
                 (ids, "_RANDOM", random.Random(self.seed + 2)), (batch, "new_id", self.new_id), (commands, "new_id", self.new_id), (handling, "new_id", self.new_id),
                 (publisher, "new_id", self.new_id), (publisher, "datetime", SimpleNamespace(now=lambda _zone: self.clock.now)),
-                (surroundings, "random", random.Random(self.seed + 3)),
+                (transient, "random", random.Random(self.seed + 3)),
                 (consumer, "time", clock), (guard, "time", clock),
                 (consumer, "asyncio", asyncio), (ticker, "asyncio", asyncio),
                 (Lasting, "failed", _say_nothing), (consumer, "_log", silent), (noted, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
                 (consumer, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back), (handling, "write_back", write_back),
                 (folding, "log", self.log), (folding, "read_ahead", lambda chunks: chunks), (seeking, "which_log", self.log.which), (batch, "take_in", take_in),
                 (setting_aside, "take_in", set_aside), (batch, "event_in", self.opening()), (handling, "event_in", self.opening(again=True)),
-                (rows, "insert", inserted), (rows, "remove", removed), (rows, "give_up", given),
+                (repository, "insert", inserted), (repository, "remove", removed), (repository, "give_up", given),
                 (discards, "log", self.log), (discards, "ask_once", self.log.asked),
-                (duplicates, "INBOX_WINDOW", WINDOW), (store, "INBOX_WINDOW", WINDOW),
+                (inbox, "INBOX_WINDOW", WINDOW), (store, "INBOX_WINDOW", WINDOW),
             ):  # fmt: skip
                 stack.enter_context(patch.object(target, name, value))
             yield
@@ -669,8 +663,8 @@ class World:
             if isinstance(event, Event) and (domain := domains.get(id(handles))):
                 name = domain.source.removeprefix("neuroweaver/")
                 if again:
-                    self.poison.meet_again(name, place_of(record))
-                self.poison.strike(name, place_of(record), "open", own=is_own(domain, event))
+                    self.poison.meet_again(name, record_id(record))
+                self.poison.strike(name, record_id(record), "open", own=is_own(domain, event))
             return event
 
         return opened

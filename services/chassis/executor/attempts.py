@@ -1,4 +1,4 @@
-"""Why: an attempt at a step as its executor sees it: what was asked, whether it is still wanted, how it ended.
+"""An attempt at a step as its executor sees it: what was asked, whether it is still wanted, how it ended.
 
 The executor decides the outcome (rule 1), so its own events about the attempt are numbered by this aggregate. Columns
 commute (rule 2): those of the orchestrator's facts and those of own events are never read by each other's `evolve`.
@@ -25,8 +25,8 @@ from schemas.jobs import (
 )
 from schemas.steps import EXECUTOR_OF
 from schemas.topics import JOBS
-from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
-from services.chassis.records import Logged
+from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State, States
+from services.chassis.kernel.records import Logged
 
 ATTEMPT = "attempt"
 OPEN = ("queued", "running", "cancelling")

@@ -1,4 +1,4 @@
-"""Why: the child's side of supervised work: one task, progress and one last word over a pipe, and no life without its worker.
+"""The child's side of supervised work: one task, progress and one last word over a pipe, and no life without its worker.
 
 Standard output and error belong to the libraries and go to the attempt's log. SIGTERM asks to checkpoint and stop. When
 the worker is gone, or does not renew its lease, the child ends with all processes that it started: whoever holds the lease
@@ -27,24 +27,24 @@ from schemas.base import EventData
 from schemas.jobs import StepFault, StepResult
 from schemas.progress import StepProgressed
 from schemas.reasons import Reason
-from services.chassis.artifacts import ArtifactStore
 from services.chassis.executor.inputs import corrupt_input
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
     LAPSED,
+    ChildTask,
     FaultMessage,
     LastWord,
     ProgressMessage,
     ResultMessage,
     StoppedMessage,
-    Task,
     UnwritableMessage,
 )
 from services.chassis.executor.text import storable
-from services.chassis.redaction import redact_output
-from services.chassis.storage import Unwritable, unwritable
+from services.chassis.process.redaction import redact_output
+from services.chassis.storage.artifacts import ArtifactStore
+from services.chassis.storage.stores import Unwritable, unwritable
 
-__all__ = ("Context", "MemoryFault", "Stopping", "Task", "UserFault", "run_child")
+__all__ = ("ChildTask", "Context", "MemoryFault", "Stopping", "UserFault", "run_child")
 
 _PROGRESS_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
@@ -71,7 +71,7 @@ class Stopping(BaseException):
 class Context:
     """What a handler is given."""
 
-    def __init__(self, task: Task, channel: "Channel") -> None:
+    def __init__(self, task: ChildTask, channel: "Channel") -> None:
         self.task = task
         self._channel = channel
         self._sent_at = 0.0
@@ -143,7 +143,7 @@ def run_child(handlers: Mapping[str, Handler]) -> NoReturn:
         sys.exit(f"{CHANNEL_VARIABLE} is not set: this module is started by a worker, not by hand")
     channel = Channel(int(descriptor))
     _die_with_worker()
-    task = Task.model_validate_json(sys.stdin.buffer.readline())
+    task = ChildTask.model_validate_json(sys.stdin.buffer.readline())
     threading.Thread(target=_watch_worker, args=(task.lease_seconds,), name="watch-worker", daemon=True).start()
     context = Context(task, channel)
     signal.signal(signal.SIGTERM, lambda *_: context.stop())
@@ -178,7 +178,7 @@ def _last_word(handlers: Mapping[str, Handler], context: Context) -> LastWord:
     return ResultMessage.of(result, events)
 
 
-def _unwritable(error: BaseException, task: Task) -> Unwritable | None:
+def _unwritable(error: BaseException, task: ChildTask) -> Unwritable | None:
     found = unwritable(error, (*task.folders, Path(tempfile.gettempdir())))
     return found and found.model_copy(update={"said": storable(found.said)[:_MESSAGE_LIMIT]})
 

@@ -1,4 +1,4 @@
-"""Why: where an executor keeps files of its own on this machine; names from events become safe names of folders."""
+"""Where an executor keeps files of its own on this machine; names from events become safe names of folders."""
 
 from pathlib import Path
 from urllib.parse import quote

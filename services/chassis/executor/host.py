@@ -6,13 +6,13 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.chassis.aggregate import Ref
-from services.chassis.commands import Command
-from services.chassis.health import Health
-from services.chassis.publisher import Publisher
-from services.chassis.retention.run import Remover
+from services.chassis.kafka.publisher import Publisher
+from services.chassis.kernel.aggregate import Ref
+from services.chassis.kernel.transaction.commands import Command
+from services.chassis.postgres.notifications import Notifications
+from services.chassis.process.health import Health
 from services.chassis.settings import ServiceSettings
-from services.chassis.signals import Signals
+from services.chassis.storage.retention.run import Remover
 
 
 class Host(Protocol):
@@ -39,7 +39,7 @@ class Host(Protocol):
         """For events that may be lost: progress."""
 
     @property
-    def signals(self) -> Signals:
+    def notifications(self) -> Notifications:
         """Wakes a worker when there is work."""
 
     def keep(self, removers: Sequence[Remover]) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepFault
 from schemas.reasons import Reason
-from services.chassis.artifacts import ArtifactCorrupt
-from services.chassis.storage import chain
+from services.chassis.storage.artifacts import ArtifactCorrupt
+from services.chassis.storage.stores import chain
 
 _REMEDY = (
     "restore the artifact from a copy and send the job again, or send it again so that the step that made it runs anew; "

@@ -15,11 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.chassis.executor.attempts import OPEN
 from services.chassis.executor.folders import cache_of
-from services.chassis.retention.decision import Found
-from services.chassis.retention.files import Files, is_empty, measured, subfolders
-from services.chassis.retention.policy import Rule
-from services.chassis.retention.run import Remover
 from services.chassis.settings import ServiceSettings
+from services.chassis.storage.retention.decision import Found
+from services.chassis.storage.retention.files import Files, is_empty, measured, subfolders
+from services.chassis.storage.retention.policy import Rule
+from services.chassis.storage.retention.run import Remover
 
 _STEPS = text(
     f"""SELECT job_id, step, bool_or(status IN ({", ".join(repr(status) for status in OPEN)})) AS open,

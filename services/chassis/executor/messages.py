@@ -1,4 +1,4 @@
-"""Why: what passes between a worker and its child, one JSON object a line: the task in, progress and one last word out."""
+"""What passes between a worker and its child, one JSON object a line: the task in, progress and one last word out."""
 
 import os
 from collections.abc import Iterable
@@ -14,8 +14,8 @@ from schemas.progress import StepProgressed
 from schemas.steps import StepSettings
 from schemas.topics import EVENT_TYPES
 from services.chassis.executor.folders import folder_name
-from services.chassis.sources.allowed import Allowed
-from services.chassis.storage import Unwritable
+from services.chassis.storage.sources.allowed import Allowed
+from services.chassis.storage.stores import Unwritable
 
 LAPSED = os.EX_TEMPFAIL
 """Exit code of a child that ended because its worker said nothing for longer than the lease."""
@@ -23,7 +23,7 @@ CHANNEL_VARIABLE = "NEUROWEAVER_CHILD_CHANNEL"
 """Environment variable with the number of the file descriptor that the child writes to."""
 
 
-class Task(Frozen):
+class ChildTask(Frozen):
     """What a child is to do."""
 
     job_id: str

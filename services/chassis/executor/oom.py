@@ -1,4 +1,4 @@
-"""Why: tells a child killed for want of memory (SIGKILL without a word) from one killed by somebody, by the kernel's count."""
+"""Tells a child killed for want of memory (SIGKILL without a word) from one killed by somebody, by the kernel's count."""
 
 import re
 from pathlib import Path

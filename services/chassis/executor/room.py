@@ -13,12 +13,12 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge
 
 from services.chassis.executor.folders import cache_of
-from services.chassis.health import Health
-from services.chassis.logging import get_logger
-from services.chassis.metrics import REGISTRY
+from services.chassis.process.health import Health
+from services.chassis.process.logging import get_logger
+from services.chassis.process.metrics import REGISTRY
+from services.chassis.process.transient import described, wait_or_stop
 from services.chassis.settings import ServiceSettings
-from services.chassis.storage import Space, Unwritable, obstacle, space
-from services.chassis.surroundings import described, wait_or_stop
+from services.chassis.storage.stores import Space, Unwritable, obstacle, space
 
 CONDITION = "room"
 """Name of the health condition."""

@@ -1,4 +1,4 @@
-"""Why: what a worker and the craft of a service know of each other: a piece of work, its context, its outcome."""
+"""What a worker and the craft of a service know of each other: a piece of work, its context, its outcome."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -9,10 +9,10 @@ from typing import Protocol
 
 from schemas.jobs import StepFault, StepRequested, StepResult
 from schemas.progress import StepProgressed
-from services.chassis.aggregate import Decision, Ref, States
 from services.chassis.executor.attempts import ref_of
+from services.chassis.kernel.aggregate import Decision, Ref, States
 from services.chassis.settings import ServiceSettings
-from services.chassis.storage import Unwritable
+from services.chassis.storage.stores import Unwritable
 
 
 @dataclass(frozen=True, slots=True)

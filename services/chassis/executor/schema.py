@@ -1,4 +1,4 @@
-"""Why: the tables of an executor are made alike in every executor's database, by the migrations of each.
+"""The tables of an executor are made alike in every executor's database, by the migrations of each.
 
 A released function never changes, just as a released migration does not: a later change of columns is a new function
 here (`add_..._to_executor_tables(op)`), called by a new migration of each executor, and an edit of `tables.py`.

@@ -1,4 +1,4 @@
-"""Why: long work runs in a child process that may fail, hang or be killed without harm to the service that started it.
+"""Long work runs in a child process that may fail, hang or be killed without harm to the service that started it.
 
 The child reads its task from standard input, which stays open as the sign that its worker lives; it reports over a pipe of
 its own, because libraries print to standard output; both its outputs go to a log per attempt, whose tail a fault carries.
@@ -19,26 +19,26 @@ from pydantic import ValidationError
 
 from schemas.jobs import StepFault
 from schemas.progress import StepProgressed
-from services.chassis.aggregate import Decision
 from services.chassis.executor.folders import UNFINISHED, cache_of, checkpoints_of, log_of, remove_empty, temporary_of
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
     LAPSED,
     MESSAGE,
+    ChildTask,
     FaultMessage,
     LastWord,
     ProgressMessage,
     ResultMessage,
     StoppedMessage,
-    Task,
     UnwritableMessage,
 )
 from services.chassis.executor.oom import oom_kills
 from services.chassis.executor.runner import Completed, Failed, Outcome, Postponed, Stopped, Work, WorkContext
 from services.chassis.executor.text import tail
-from services.chassis.logging import get_logger
+from services.chassis.kernel.aggregate import Decision
+from services.chassis.process.logging import get_logger
 from services.chassis.settings import ServiceSettings
-from services.chassis.storage import Unwritable, measured, obstacle, reason_in, space
+from services.chassis.storage.stores import Unwritable, measured, obstacle, reason_in, space
 
 _log = get_logger(__name__)
 _LINE_LIMIT = 16 * 1024 * 1024
@@ -93,9 +93,9 @@ class SubprocessRunner:
         return Failed(fault.model_copy(update={"log_tail": await asyncio.to_thread(tail, log)}))
 
 
-def _task(work: Work, settings: ServiceSettings) -> Task:
+def _task(work: Work, settings: ServiceSettings) -> ChildTask:
     asked = work.request
-    return Task(
+    return ChildTask(
         job_id=asked.job_id,
         step=asked.step,
         attempt=asked.attempt,
@@ -132,7 +132,7 @@ def _size(log: Path) -> int:
         return 0
 
 
-def _silenced(log: Path, said_before: int, task: Task) -> Unwritable | None:
+def _silenced(log: Path, said_before: int, task: ChildTask) -> Unwritable | None:
     """Why a child had no last word, where it is that nothing could be written: its log says so, or there is no byte left."""
     why = reason_in("\n".join(tail(log, since=said_before)))
     for folder in (log.parent, *task.folders):
@@ -167,7 +167,7 @@ class Child:
         """Whether it was killed because somebody had stopped it."""
 
     @classmethod
-    async def start(cls, module: str, task: Task, log: Path, temporary: Path) -> "Child":
+    async def start(cls, module: str, task: ChildTask, log: Path, temporary: Path) -> "Child":
         """Start the process and give it its task; `temporary` is its TMPDIR."""
         for folder in (log.parent, temporary):
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)

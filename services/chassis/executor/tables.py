@@ -1,9 +1,9 @@
-"""Why: describes the tables of an executor as they are now; a test compares them with what the migrations made."""
+"""Describes the tables of an executor as they are now; a test compares them with what the migrations made."""
 
 from sqlalchemy import Boolean, Column, DateTime, Index, Integer, MetaData, Table, Text, text
 
 from services.chassis.executor.attempts import ATTEMPT, OPEN
-from services.chassis.tables import OPERATIONAL, aggregate_table
+from services.chassis.kernel.tables import OPERATIONAL, aggregate_table
 
 WORK = "work"
 

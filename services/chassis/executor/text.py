@@ -1,10 +1,10 @@
-"""Why: what programs print is no fit text for events and databases until it is cleaned and cut."""
+"""What programs print is no fit text for events and databases until it is cleaned and cut."""
 
 import os
 import re
 from pathlib import Path
 
-from services.chassis.redaction import redacted
+from services.chassis.process.redaction import redacted
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]")
 _UNSTORABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")

@@ -1,4 +1,4 @@
-"""Why: attempts wait in a table and are held by lease, so that a step runs on one worker at a time and survives each.
+"""Attempts wait in a table and are held by lease, so that a step runs on one worker at a time and survives each.
 
 A lease is a random token with an end on the database's clock. Every write of its holder checks the token under a row
 lock: whoever was taken over can renew, release and conclude nothing. Locks: the attempt's row before the work row
@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.envelope import Event
 from schemas.jobs import StepCancelled, StepCancelRequested, StepCompleted, StepFailed, StepRequested
-from services.chassis.aggregate import States
-from services.chassis.effects import Signal
 from services.chassis.executor.attempts import OPEN, AttemptState, ref_of
+from services.chassis.kernel.aggregate import States
+from services.chassis.kernel.effects import Notification
 
 CHANNEL = "work"
 """NOTIFY channel; payloads are keys of attempts that were requested, cancelled or released."""
@@ -71,7 +71,9 @@ class Lease:
 class WorkEffects:
     """Keeps `work` in step with the attempts: a row for every open one, none for the others."""
 
-    async def __call__(self, connection: AsyncConnection, events: Sequence[Event], states: States) -> Sequence[Signal]:
+    async def __call__(
+        self, connection: AsyncConnection, events: Sequence[Event], states: States
+    ) -> Sequence[Notification]:
         """Looks at the states as they are after all of `events`, so their number and order do not matter."""
         queued: list[tuple[str, AttemptState, StepRequested]] = []
         ended: list[str] = []
@@ -109,7 +111,7 @@ def _wait(state: AttemptState, asked: StepRequested) -> float | None:
 _MATTERS = (StepRequested, StepCancelRequested, StepCompleted, StepFailed, StepCancelled)
 
 
-async def take_up(engine: AsyncEngine) -> None:
+async def requeue_open(engine: AsyncEngine) -> None:
     """Queue every open attempt that has no work row, as after a lost database (rule 5); harmless at any time."""
     async with engine.begin() as connection:
         await connection.execute(_TAKE_UP)

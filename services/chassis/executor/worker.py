@@ -1,4 +1,4 @@
-"""Why: takes work by lease, keeps the lease while a runner does it, and announces the outcome once (design section 5).
+"""Takes work by lease, keeps the lease while a runner does it, and announces the outcome once (design section 5).
 
 Claiming is two transactions, so that locks are always taken in one order: the lease on the work row alone, then the
 attempt with its StepStarted, under the token. A worker dies of nothing: what it does not understand is logged, counted
@@ -20,7 +20,6 @@ from schemas.bounds import fitting_fault, fitting_result
 from schemas.envelope import Event
 from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, StepStarted
 from schemas.progress import StepProgressed
-from services.chassis.commands import Command
 from services.chassis.executor.attempts import AttemptState, attempt_ref, decision
 from services.chassis.executor.folders import checkpoints_of
 from services.chassis.executor.host import Host
@@ -39,13 +38,14 @@ from services.chassis.executor.runner import (
     WorkContext,
 )
 from services.chassis.executor.text import storable
-from services.chassis.executor.work import CHANNEL, Lease, claim, drop, holds, release, renew, take_up, unleased
-from services.chassis.logging import get_logger
-from services.chassis.metrics import REGISTRY
-from services.chassis.publisher import outside_event
-from services.chassis.signals import Subscription
-from services.chassis.storage import unwritable
-from services.chassis.surroundings import Backoff, Task, described, is_surroundings, wait_or_stop
+from services.chassis.executor.work import CHANNEL, Lease, claim, drop, holds, release, renew, requeue_open, unleased
+from services.chassis.kafka.publisher import outside_event
+from services.chassis.kernel.transaction.commands import Command
+from services.chassis.postgres.notifications import Subscription
+from services.chassis.process.logging import get_logger
+from services.chassis.process.metrics import REGISTRY
+from services.chassis.process.transient import Backoff, Loop, described, is_transient, wait_or_stop
+from services.chassis.storage.stores import unwritable
 
 __all__ = (
     "Completed", "Failed", "Outcome", "Postponed", "StepRunner", "StopReason", "Stopped", "UnderLocks", "Work", "WorkContext", "Worker",
@@ -65,7 +65,7 @@ LEASES_LOST = Counter("neuroweaver_leases_lost", "Runs given up for a lost lease
 ERRORS = Counter("neuroweaver_worker_errors", "Unexpected errors of workers.", ["service"], registry=REGISTRY)
 
 
-def worker_tasks(host: Host, runner: StepRunner) -> list[Task]:
+def worker_tasks(host: Host, runner: StepRunner) -> list[Loop]:
     """The loops of `settings.workers` workers, for `assemble(tasks=...)`; their files are kept as the retention policy says."""
     host.keep(removers(host.engine, host.settings, host.service))
     if not host.settings.workers:
@@ -100,11 +100,11 @@ class Worker:
         """Work until `stop`; a running attempt is then asked to checkpoint and given back."""
         backoff = Backoff()
         taken_up = False
-        with self._host.signals.subscribe(CHANNEL) as signal:
+        with self._host.notifications.subscribe(CHANNEL) as signal:
             while not stop.is_set():
                 try:
                     if not taken_up:
-                        await take_up(self._host.engine)
+                        await requeue_open(self._host.engine)
                         taken_up = True
                     found = await self._look(stop, signal)
                     backoff.reset()
@@ -268,7 +268,7 @@ class Worker:
             except Exception as error:
                 self._note("outcome not recorded yet", error)
                 self._host.health.report(CONDITION, False, f"an outcome cannot be recorded: {described(error)}")
-                if not is_surroundings(error):
+                if not is_transient(error):
                     if isinstance(outcome, Failed):
                         raise
                     outcome = _unexpected(error)
@@ -324,7 +324,7 @@ class Worker:
             keeping.add_done_callback(self._abandoned.discard)
 
     def _note(self, what: str, error: BaseException) -> None:
-        if is_surroundings(error):
+        if is_transient(error):
             _log.warning(what, error=described(error))
         else:
             ERRORS.labels(self._host.service).inc()

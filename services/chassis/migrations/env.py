@@ -1,4 +1,4 @@
-"""Alembic calls this module; the connection comes from `services.chassis.migrate`, never from a file."""
+"""Alembic calls this module; the connection comes from `services.chassis.migrations.migrate`, never from a file."""
 
 from alembic import context
 

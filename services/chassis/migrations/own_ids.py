@@ -1,4 +1,4 @@
-"""Why: every aggregate's table gets the same column, by a migration of the service that has the table.
+"""Every aggregate's table gets the same column, by a migration of the service that has the table.
 
 A released function never changes, just as a released migration does not.
 """

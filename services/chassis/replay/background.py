@@ -1,14 +1,14 @@
-"""Why: a replay that an operator started over HTTP runs in a thread with a loop of its own, so that the service goes on serving."""
+"""A replay that an operator started over HTTP runs in a thread with a loop of its own, so that the service goes on serving."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from threading import Lock, Thread
 
-from services.chassis.logging import get_logger
+from services.chassis.process.logging import get_logger
+from services.chassis.process.transient import described
 from services.chassis.replay.projection import Projection
 from services.chassis.replay.runs import Busy
-from services.chassis.surroundings import described
 
 _log = get_logger(__name__)
 _BEGUN_SECONDS = 0.5

@@ -1,4 +1,4 @@
-"""Why: what must hold before a projection is made again; each refusal names what is wrong and what to do, and touches nothing."""
+"""What must hold before a projection is made again; each refusal names what is wrong and what to do, and touches nothing."""
 
 import shutil
 from pathlib import Path
@@ -7,14 +7,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.chassis import log, store
-from services.chassis.identity import rows
-from services.chassis.identity.examine import Span, Standing, all_standing
-from services.chassis.identity.metadata import ask_once
-from services.chassis.records import Partition
+from services.chassis.kafka.metadata import ask_once
+from services.chassis.kernel import log, store
+from services.chassis.kernel.consuming.identity import rows
+from services.chassis.kernel.consuming.identity.examine import Span, Standing, all_standing
+from services.chassis.kernel.records import Partition
+from services.chassis.kernel.tables import PROJECTION
+from services.chassis.migrations.revisions import missing, unknown
 from services.chassis.replay.projection import Projection
-from services.chassis.revisions import missing, unknown
-from services.chassis.tables import PROJECTION
 
 _ROOM = 1.5
 """A shadow needs as much as the projection, and some for indexes that grow unevenly."""
@@ -25,7 +25,7 @@ _SIZE = text(
 _REVISIONS = text("SELECT version_num FROM operational.alembic_version")
 
 
-class Refused(Exception):
+class ReplayRefused(Exception):
     """A projection cannot be made again as things are; live data are untouched."""
 
 
@@ -34,11 +34,11 @@ async def examine(projection: Projection, engine: AsyncEngine, *, accept_incompl
     await _same_schema(projection, engine)
     spans, standing = await standing_of(projection, engine)
     if reasons := [why.reason for why in standing.values() if why.cause != "removed"]:
-        raise Refused(f"the projection was not made of this log: {'; '.join(reasons)}")
+        raise ReplayRefused(f"the projection was not made of this log: {'; '.join(reasons)}")
     gone = {partition: begin for partition, (begin, _) in spans.items() if begin > 0}
     if gone and not accept_incomplete:
         where = ", ".join(f"{topic}:{number} from offset {begin}" for (topic, number), begin in sorted(gone.items()))
-        raise Refused(
+        raise ReplayRefused(
             f"the log is complete only {where}: earlier records were removed, so what they said would be lost; "
             "restore the topic, or accept it with --accept-incomplete"
         )
@@ -67,12 +67,14 @@ async def _same_schema(projection: Projection, engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         found = [revision for (revision,) in await connection.execute(_REVISIONS)]
     if newer := unknown(projection.service, found):
-        raise Refused(
+        raise ReplayRefused(
             f"the database of {projection.service} is at revision {', '.join(sorted(newer))}, which this version does not "
             "know: it is newer than this code; use the version that the service runs"
         )
     if missing(projection.service, found):
-        raise Refused(f"the database of {projection.service} is older than this code; run `neuroweaver migrate` first")
+        raise ReplayRefused(
+            f"the database of {projection.service} is older than this code; run `neuroweaver migrate` first"
+        )
 
 
 async def _enough_disk(engine: AsyncEngine) -> None:
@@ -85,7 +87,7 @@ async def _enough_disk(engine: AsyncEngine) -> None:
         except (DBAPIError, OSError):
             return
     if free < size * _ROOM:
-        raise Refused(
+        raise ReplayRefused(
             f"{free / 2**20:.0f} MiB are free where the database lies and a shadow of this projection needs about "
             f"{size * _ROOM / 2**20:.0f}; make room, or drop old versions with `neuroweaver projections drop`"
         )

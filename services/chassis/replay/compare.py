@@ -1,4 +1,4 @@
-"""Why: two versions of a projection compared row by row, with a digest per table and differences that a person can read."""
+"""Two versions of a projection compared row by row, with a digest per table and differences that a person can read."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,8 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.base import Frozen
-from services.chassis.aggregate import AggregateType
-from services.chassis.writing import ROW_COLUMNS
+from services.chassis.kernel.aggregate import AggregateType
+from services.chassis.kernel.transaction.writing import ROW_COLUMNS
 
 SHOWN_ROWS = 20
 

@@ -1,4 +1,4 @@
-"""Why: for a moment nothing of a service changes: what its projection says is then exactly its positions and its own events beyond.
+"""For a moment nothing of a service changes: what its projection says is then exactly its positions and its own events beyond.
 
 Positions are locked first, then the aggregates' tables in the order of their names, as every unit of work locks them
 (rule 4): batches wait for the positions; timers, workers and HTTP commands, which lock no position, wait for the tables.
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.chassis import store
-from services.chassis.records import Partition
-from services.chassis.tables import PROJECTION
+from services.chassis.kernel import store
+from services.chassis.kernel.records import Partition
+from services.chassis.kernel.tables import PROJECTION
 
 _LOCK_TIMEOUT = "20s"
 _POSITIONS = text("SELECT topic, partition, next_offset FROM position ORDER BY topic, partition FOR UPDATE")

@@ -1,4 +1,4 @@
-"""Why: fills a shadow from the log with the live `evolve`, strictly: the first record that fails ends it.
+"""Fills a shadow from the log with the live `evolve`, strictly: the first record that fails ends it.
 
 Nobody else writes to a shadow, so rows are kept in memory while they change and copied in bulk: that, and no lock, is all
 that differs from a live batch.
@@ -13,21 +13,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.envelope import Event, Unhandled, Unreadable, decode
 from schemas.ids import new_id
-from services.chassis import log
-from services.chassis.aggregate import Domain, Ref, is_own
-from services.chassis.batch import RecordFailure, take_in
-from services.chassis.cluster import Cluster
-from services.chassis.duplicates import duplicates
-from services.chassis.loading import read_rows
-from services.chassis.log import Range
-from services.chassis.numbering import Early, OtherWriter
-from services.chassis.records import Partition, Place, Record, appended_at, event_in, named, place_of
-from services.chassis.replay.aside import Aside
-from services.chassis.replay.checks import Refused
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kernel import log
+from services.chassis.kernel.aggregate import Domain, Ref, is_own
+from services.chassis.kernel.log import Range
+from services.chassis.kernel.numbering import Early, OtherWriter
+from services.chassis.kernel.records import Partition, Record, RecordId, appended_at, event_in, named, record_id
+from services.chassis.kernel.transaction.batch import RecordFailure, take_in
+from services.chassis.kernel.transaction.inbox import duplicates
+from services.chassis.kernel.transaction.loading import read_rows
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
+from services.chassis.kernel.transaction.writing import copy_rows, write
+from services.chassis.replay.checks import ReplayRefused
 from services.chassis.replay.reading import read_ahead
 from services.chassis.replay.shadow import SHADOW
-from services.chassis.unit import Row, Unit
-from services.chassis.writing import copy_rows, write
+from services.chassis.replay.skipped import SkippedRecords
 
 Note = Callable[[int], Awaitable[None]]
 _HELD_BYTES = 8 * 2**20
@@ -48,13 +48,13 @@ class Fold:
     cluster: Cluster
     next: dict[Partition, int] = field(default_factory=dict)
     """The first offset of each partition that is not folded yet."""
-    left_out: set[Place] = field(default_factory=set)
+    left_out: set[RecordId] = field(default_factory=set)
     """Records that were withheld when they were passed."""
-    aside: Aside | None = None
+    aside: SkippedRecords | None = None
     """Where records go that cannot be folded; without it the first of them ends the fold."""
     early: Early = field(default_factory=Early)
     """Own events whose predecessors lie on a partition that is not read so far yet."""
-    _rows: dict[Ref, Row] = field(default_factory=dict)
+    _rows: dict[Ref, AggregateRow] = field(default_factory=dict)
     """Rows that changed and are not in the shadow yet."""
     _stored: set[Ref] = field(default_factory=set)
     """Those of them that the shadow has in an earlier form."""
@@ -62,7 +62,7 @@ class Fold:
     """Whether the shadow has any row."""
     _held: int = 0
 
-    async def up_to(self, ends: Mapping[Partition, int], withheld: set[Place], note: Note = _silent) -> None:
+    async def up_to(self, ends: Mapping[Partition, int], withheld: set[RecordId], note: Note = _silent) -> None:
         """Fold every record below `ends`, but for those that the live service has withheld; `note` is told how many were read.
 
         Raises RecordFailure and the errors of broker and database.
@@ -78,21 +78,21 @@ class Fold:
         self.next |= ends
 
     async def _read(
-        self, ranges: Mapping[Partition, Range], withheld: set[Place]
+        self, ranges: Mapping[Partition, Range], withheld: set[RecordId]
     ) -> AsyncGenerator[tuple[int, list[tuple[Record, Event]]], None]:
         """Chunk by chunk how many records were read, and those that are folded, decoded."""
         async for chunk in log.read(self.cluster, ranges):
-            left_out = withheld.intersection(map(place_of, chunk)) if withheld else set[Place]()
+            left_out = withheld.intersection(map(record_id, chunk)) if withheld else set[RecordId]()
             self.left_out |= left_out
-            wanted = [record for record in chunk if place_of(record) not in left_out] if left_out else chunk
+            wanted = [record for record in chunk if record_id(record) not in left_out] if left_out else chunk
             yield len(chunk), [(record, event) for record in wanted if (event := opened(self.domain, record))]
 
     async def _fold(self, connection: AsyncConnection, readable: list[tuple[Record, Event]]) -> None:
         again = await duplicates(connection, self.domain, readable)
         await self._load(connection, {ref for record, event in readable for ref in self._touched(record, event)})
-        unit = Unit(self.domain, self._rows, datetime.now(UTC), new_id, self.early)
+        unit = UnitOfWork(self.domain, self._rows, datetime.now(UTC), new_id, self.early)
         for record, event in readable:
-            repeated = place_of(record) in again
+            repeated = record_id(record) in again
             if self.aside is not None:
                 self.aside.fold(unit, record, event, repeated=repeated)
             else:
@@ -120,7 +120,7 @@ class Fold:
             self._rows |= found
             self._stored |= found.keys()
             missing -= found.keys()
-        self._rows |= {ref: Row(self.domain.aggregates[ref.aggregate].state()) for ref in missing}
+        self._rows |= {ref: AggregateRow(self.domain.aggregates[ref.aggregate].state()) for ref in missing}
 
     async def _spill(self, connection: AsyncConnection) -> None:
         """Bring every row that is held to the shadow."""
@@ -140,12 +140,12 @@ class Fold:
         events = await own_events(self.domain, self.cluster, tail, waiting)
         async with self.engine.begin() as connection:
             await self._load(connection, {ref for event in events for ref in self.domain.touches(event)})
-            unit = Unit(self.domain, self._rows, datetime.now(UTC), new_id, self.early)
+            unit = UnitOfWork(self.domain, self._rows, datetime.now(UTC), new_id, self.early)
             try:
                 for event in events:
                     unit.fold_ahead(event)
             except OtherWriter as error:
-                raise Refused(str(error)) from error
+                raise ReplayRefused(str(error)) from error
             await self._spill(connection)
         self.complete()
 
@@ -154,7 +154,7 @@ class Fold:
         waiting = list(self.early.release())
         async with self.engine.begin() as connection:
             await self._load(connection, {ref for _, event, _ in waiting for ref in self.domain.touches(event)})
-            unit = Unit(self.domain, self._rows, datetime.now(UTC), new_id)
+            unit = UnitOfWork(self.domain, self._rows, datetime.now(UTC), new_id)
             for owner, event, _ in waiting:
                 self._rows[owner].jump_to((event.sequence or 1) - 1)
                 unit.fold_ahead(event)
@@ -164,7 +164,7 @@ class Fold:
     def complete(self) -> None:
         """Raises Refused where an own event still waits for its predecessors: they are nowhere."""
         if missing := self.early.missing():
-            raise Refused(
+            raise ReplayRefused(
                 f"{missing}; bring the records back from a copy of the topic: what they said is lost without them"
             )
 

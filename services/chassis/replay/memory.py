@@ -1,14 +1,14 @@
-"""Why: a projection as it was at some point of the log, folded in memory by the service's own `evolve`: no database, no shadow."""
+"""A projection as it was at some point of the log, folded in memory by the service's own `evolve`: no database, no shadow."""
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from schemas.envelope import Event, UnknownVersion, Unreadable
-from services.chassis.aggregate import Domain, Ref
-from services.chassis.records import Place, Record, event_in, named, place_of
+from services.chassis.kernel.aggregate import Domain, Ref
+from services.chassis.kernel.records import Record, RecordId, event_in, named, record_id
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow
+from services.chassis.process.transient import described
 from services.chassis.replay.row import RowFold
-from services.chassis.surroundings import described
-from services.chassis.unit import Row
 
 
 @dataclass
@@ -19,7 +19,7 @@ class MemoryFold:
     """
 
     domain: Domain
-    left_out: Set[Place] = frozenset()
+    left_out: Set[RecordId] = frozenset()
     """Records that were given up; as in every replay they do not count."""
     stopped: dict[Ref, str] = field(default_factory=dict)
     """Why an aggregate went no further, with the place of the record."""
@@ -28,7 +28,7 @@ class MemoryFold:
     _folds: dict[Ref, RowFold] = field(default_factory=dict)
 
     @property
-    def rows(self) -> Mapping[Ref, Row]:
+    def rows(self) -> Mapping[Ref, AggregateRow]:
         """What has been folded."""
         return {ref: fold.row for ref, fold in self._folds.items()}
 
@@ -38,7 +38,7 @@ class MemoryFold:
 
     def feed(self, record: Record) -> None:
         """Fold one record. Never raises for what is in it."""
-        place = place_of(record)
+        place = record_id(record)
         if place in self.left_out:
             return
         try:
@@ -51,7 +51,7 @@ class MemoryFold:
         for ref in self.domain.touches(event):
             if ref not in self.stopped:
                 fold = self._folds.setdefault(
-                    ref, RowFold(self.domain, ref, Row(self.domain.aggregates[ref.aggregate].state()))
+                    ref, RowFold(self.domain, ref, AggregateRow(self.domain.aggregates[ref.aggregate].state()))
                 )
                 try:
                     fold.fold(event, record)

@@ -1,4 +1,4 @@
-"""Why: what a replay needs to know of a service, and a domain that can only fold."""
+"""What a replay needs to know of a service, and a domain that can only fold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from schemas.envelope import Event
-from services.chassis.aggregate import AggregateType, Decision, Domain, Ref, State, States
-from services.chassis.cluster import Cluster
-from services.chassis.records import Logged
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kernel.aggregate import AggregateType, Decision, Domain, Ref, State, States
+from services.chassis.kernel.records import Logged
 
 
 @dataclass(frozen=True)

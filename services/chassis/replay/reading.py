@@ -1,4 +1,4 @@
-"""Why: the next part of the log is read and decoded while the database works on the one before: neither waits for the other."""
+"""The next part of the log is read and decoded while the database works on the one before: neither waits for the other."""
 
 import asyncio
 from collections.abc import AsyncGenerator

@@ -1,4 +1,4 @@
-"""Why: verify and rebuild: the log folded into a shadow while the projection serves, then compared, or swapped in (rule 7).
+"""Verify and rebuild: the log folded into a shadow while the projection serves, then compared, or swapped in (rule 7).
 
 Under the fence the shadow is brought to exactly the live positions, then to the service's own events beyond them. Until
 the swap commits nothing of the live projection is touched, so a cancel or a kill at any point is harmless.
@@ -13,17 +13,17 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.base import Frozen
-from services.chassis import log, store
-from services.chassis.deadletters import rows
-from services.chassis.records import Partition, Place
+from services.chassis.kernel import log, store
+from services.chassis.kernel.deadletters import repository
+from services.chassis.kernel.records import Partition, RecordId
+from services.chassis.kernel.tables import PROJECTION
 from services.chassis.replay import runs, shadow
-from services.chassis.replay.checks import Refused, examine
+from services.chassis.replay.checks import ReplayRefused, examine
 from services.chassis.replay.compare import TableComparison, compare
 from services.chassis.replay.fence import Fenced, fence
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding, Projection
 from services.chassis.replay.runs import Busy, EngineOfRun, Progress
-from services.chassis.tables import PROJECTION
 
 _NEAR_RECORDS = 2000
 """So few records are left for the fence at most, if the log does not grow faster than it is read."""
@@ -31,7 +31,7 @@ _PASSES = 20
 _ATTEMPTS = 3
 _ISOLATION = "REPEATABLE READ"
 
-Told = Callable[[Progress], None]
+OnProgress = Callable[[Progress], None]
 """Hears of each step forward."""
 
 
@@ -59,7 +59,9 @@ class Rebuilt(Verification):
     old_version: str = Field(description="Schema in which the version before lies until it is dropped.")
 
 
-async def verify(projection: Projection, *, accept_incomplete: bool = False, told: Told = lambda _: None) -> Verification:
+async def verify(
+    projection: Projection, *, accept_incomplete: bool = False, told: OnProgress = lambda _: None
+) -> Verification:
     """Compare the live projection with the log, row by row. Raises Refused, Busy, RecordFailure and the servers' errors."""
     async with engine_of(projection) as engine:
         begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
@@ -75,7 +77,7 @@ async def verify(projection: Projection, *, accept_incomplete: bool = False, tol
             return found
 
 
-async def rebuild(projection: Projection, *, accept_incomplete: bool = False, told: Told = lambda _: None) -> Rebuilt:
+async def rebuild(projection: Projection, *, accept_incomplete: bool = False, told: OnProgress = lambda _: None) -> Rebuilt:
     """Put what the log says in the live projection's place, in one transaction. Raises as `verify` does."""
     async with engine_of(projection) as engine:
         begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
@@ -122,7 +124,7 @@ async def _snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 @asynccontextmanager
 async def _brought_up(
-    projection: Projection, engine: AsyncEngine, begins: dict[Partition, int], progress: Progress, told: Told
+    projection: Projection, engine: AsyncEngine, begins: dict[Partition, int], progress: Progress, told: OnProgress
 ) -> AsyncIterator[Fenced]:
     """A shadow that says, under the fence, what the log says at the live positions. It is dropped when something fails."""
     for _attempt in range(_ATTEMPTS):
@@ -153,10 +155,12 @@ async def _brought_up(
         finally:
             await filling.dispose()
     await _drop(engine, progress)
-    raise Refused(f"dead letters were retried during each of {_ATTEMPTS} attempts; try again when nobody retries them")
+    raise ReplayRefused(
+        f"dead letters were retried during each of {_ATTEMPTS} attempts; try again when nobody retries them"
+    )
 
 
-async def _catch_up(projection: Projection, fold: Fold, engine: AsyncEngine, progress: Progress, told: Told) -> None:
+async def _catch_up(projection: Projection, fold: Fold, engine: AsyncEngine, progress: Progress, told: OnProgress) -> None:
     """Fold until little is left, while the live service goes on."""
     begins = dict(fold.next)
     progress.done = 0
@@ -190,12 +194,12 @@ def of_topics(projection: Projection, positions: dict[Partition, int]) -> dict[P
     return {partition: offset for partition, offset in positions.items() if partition[0] in projection.topics}
 
 
-async def withheld_now(connection: AsyncConnection) -> set[Place]:
+async def withheld_now(connection: AsyncConnection) -> set[RecordId]:
     """Records that the live service has not applied, though it is past them."""
-    return await rows.places(connection)
+    return await repository.places(connection)
 
 
-async def _phase(progress: Progress, told: Told, phase: str) -> None:
+async def _phase(progress: Progress, told: OnProgress, phase: str) -> None:
     progress.phase = phase
     told(progress)
     await progress.note(force=True)

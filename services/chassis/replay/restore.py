@@ -1,4 +1,4 @@
-"""Why: a service whose database was lost must not decide again what it decided before: its log fills the new one first (rule 5).
+"""A service whose database was lost must not decide again what it decided before: its log fills the new one first (rule 5).
 
 What was decided and lay only in the lost outbox is decided anew; nobody has seen it. What the lost operational tables knew
 (leases, progress) follows from the rows, or is lossy by nature.
@@ -11,22 +11,22 @@ from datetime import UTC, datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.chassis import log, store
-from services.chassis.batch import RecordFailure
-from services.chassis.deadletters import rows
-from services.chassis.group import group_of, members_of
-from services.chassis.identity import rows as identity
-from services.chassis.identity.metadata import ask_once, ids_of
-from services.chassis.logging import get_logger
-from services.chassis.records import Partition, is_of
+from services.chassis.kafka.group import group_of, members_of
+from services.chassis.kafka.metadata import ask_once, ids_of
+from services.chassis.kernel import log, store
+from services.chassis.kernel.consuming.identity import rows as identity
+from services.chassis.kernel.deadletters import repository
+from services.chassis.kernel.records import Partition, is_of
+from services.chassis.kernel.tables import OPERATIONAL
+from services.chassis.kernel.transaction.batch import RecordFailure
+from services.chassis.process.logging import get_logger
+from services.chassis.process.transient import is_transient
 from services.chassis.replay import runs, shadow
-from services.chassis.replay.aside import Aside
-from services.chassis.replay.checks import Refused
+from services.chassis.replay.checks import ReplayRefused
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding, Projection
 from services.chassis.replay.runs import Busy, EngineOfRun, Progress
-from services.chassis.surroundings import is_surroundings
-from services.chassis.tables import OPERATIONAL
+from services.chassis.replay.skipped import SkippedRecords
 
 _log = get_logger(__name__)
 _NEAR_RECORDS = 1000
@@ -65,7 +65,7 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
         if not await is_new(engine):
             return False
         _log.warning("new database, old log: restoring from the log before anything is decided", service=projection.service)
-        aside = Aside(Folding(projection.domain), accepting=accepted is not None)
+        aside = SkippedRecords(Folding(projection.domain), accepting=accepted is not None)
         lost = await _lost(projection)
         if lost and accepted is None:
             raise NotRestored(f"the log has lost its first records: {lost}. What they said is lost; {_remedy(projection)}")
@@ -78,7 +78,7 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
             ) from failure
         found = await ask_once(projection.cluster, projection.topics)
         if (found.cluster_id, ids_of(found)) != (before.cluster_id, ids_of(before)):
-            raise Refused(
+            raise ReplayRefused(
                 "a topic was deleted and made again while it was read; it is restored from the new one when it starts again"
             )
         async with engine.begin() as connection:
@@ -92,7 +92,7 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
             await identity.note(connection, found, projection.topics)
             await _keep(connection, aside)
             for partition in ends:
-                await rows.flag(connection, partition)
+                await repository.flag(connection, partition)
             empty = await shadow.swap(connection, sorted(projection.domain.aggregates), datetime.now(UTC))
             await connection.execute(text(f"DROP SCHEMA {empty} CASCADE"))
             await progress.require(connection)
@@ -123,7 +123,7 @@ async def _nobody_lives(projection: Projection) -> None:
     """Raises Refused while a process of the service is in its group: it decides beside the log that is folded."""
     group = group_of(projection.service)
     if members := await members_of(projection.cluster, group):
-        raise Refused(
+        raise ReplayRefused(
             f"a restore waits until nobody is in group {group}: {', '.join(map(str, members[:_SHOWN]))} still is. Stop it; what has died "
             "leaves the group after its session time-out"
         )
@@ -156,7 +156,7 @@ async def until_restored(engine: AsyncEngine) -> None:
             if not await is_new(engine):
                 return
         except Exception as error:
-            if not is_surroundings(error):
+            if not is_transient(error):
                 raise
         await asyncio.sleep(_LOOK_SECONDS)
 
@@ -169,20 +169,22 @@ async def _has_spoken(projection: Projection) -> bool:
     return False
 
 
-async def _keep(connection: AsyncConnection, aside: Aside) -> None:
+async def _keep(connection: AsyncConnection, aside: SkippedRecords) -> None:
     """What was left out becomes dead letters; they do not count as applied, so no inbox may know them."""
     if not aside.letters:
         return
-    await rows.insert(connection, aside.letters)
+    await repository.insert(connection, aside.letters)
     await connection.execute(_FORGET)
 
 
-async def _fill(projection: Projection, engine: AsyncEngine, progress: Progress, aside: Aside) -> dict[Partition, int]:
+async def _fill(
+    projection: Projection, engine: AsyncEngine, progress: Progress, aside: SkippedRecords
+) -> dict[Partition, int]:
     """Fold the whole log into a shadow; returns the ends up to which it was folded."""
     async with engine.begin() as connection:
         await shadow.create(connection, sorted(projection.domain.aggregates))
         await progress.require(connection)
-        withheld = await rows.places(connection)
+        withheld = await repository.places(connection)
     spans = await log.bounds(projection.cluster, projection.topics)
     filling = store.connect(
         projection.database_url, projection=shadow.SHADOW, pool_size=2, statement_seconds=store.MAINTENANCE_SECONDS

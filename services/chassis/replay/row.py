@@ -1,4 +1,4 @@
-"""Why: one row made again from the log alone, for the case that one job or model is doubted and not the whole projection."""
+"""One row made again from the log alone, for the case that one job or model is doubted and not the whole projection."""
 
 from dataclasses import dataclass, field
 
@@ -6,22 +6,22 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.envelope import Event
-from services.chassis import log, store
-from services.chassis.aggregate import Domain, Ref, is_own
-from services.chassis.batch import RecordFailure
-from services.chassis.duplicates import Sightings
-from services.chassis.loading import lock_rows
-from services.chassis.numbering import Early, Numbered, numbered
-from services.chassis.records import Logged, Partition, Place, Record, logged
+from services.chassis.kernel import log, store
+from services.chassis.kernel.aggregate import Domain, Ref, is_own
+from services.chassis.kernel.numbering import Early, Numbered, numbered
+from services.chassis.kernel.records import Logged, Partition, Record, RecordId, logged
+from services.chassis.kernel.tables import PROJECTION
+from services.chassis.kernel.transaction.batch import RecordFailure
+from services.chassis.kernel.transaction.inbox import Sightings
+from services.chassis.kernel.transaction.loading import lock_rows
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow
+from services.chassis.kernel.transaction.writing import write
 from services.chassis.replay import runs
-from services.chassis.replay.checks import Refused, examine
+from services.chassis.replay.checks import ReplayRefused, examine
 from services.chassis.replay.fence import fence
 from services.chassis.replay.fold import opened, own_events
 from services.chassis.replay.projection import Projection
-from services.chassis.replay.rebuild import Told, engine_of, of_topics, withheld_now
-from services.chassis.tables import PROJECTION
-from services.chassis.unit import Row
-from services.chassis.writing import write
+from services.chassis.replay.rebuild import OnProgress, engine_of, of_topics, withheld_now
 
 
 @dataclass
@@ -30,7 +30,7 @@ class RowFold:
 
     domain: Domain
     ref: Ref
-    row: Row
+    row: AggregateRow
     records: int = 0
     _sightings: Sightings = field(default_factory=Sightings)
     _numbers: set[tuple[str, int]] = field(default_factory=set)
@@ -72,7 +72,7 @@ class RowFold:
 
 
 async def rebuild_row(
-    projection: Projection, ref: Ref, *, accept_incomplete: bool = False, told: Told = lambda _: None
+    projection: Projection, ref: Ref, *, accept_incomplete: bool = False, told: OnProgress = lambda _: None
 ) -> bool:
     """Make one row say what the log says; returns whether it said something else before.
 
@@ -81,11 +81,11 @@ async def rebuild_row(
     async with engine_of(projection) as engine:
         begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
         async with runs.running(engine, "rebuild") as (progress, result):
-            fold = RowFold(projection.domain, ref, Row(projection.domain.aggregates[ref.aggregate].state()))
+            fold = RowFold(projection.domain, ref, AggregateRow(projection.domain.aggregates[ref.aggregate].state()))
             async with engine.connect() as connection:
                 ends, withheld = of_topics(projection, await store.positions(connection)), await withheld_now(connection)
             progress.phase, progress.total = "reading the log", sum(ends[p] - begins.get(p, 0) for p in ends)
-            passed: set[Place] = set()
+            passed: set[RecordId] = set()
 
             async def read(ranges: dict[Partition, log.Range]) -> None:
                 async for chunk in log.read(projection.cluster, ranges):
@@ -105,7 +105,7 @@ async def rebuild_row(
             await read({p: (begins.get(p, 0), end) for p, end in ends.items()})
             async with fence(engine, projection.domain.aggregates) as still:
                 if passed - await withheld_now(still.connection):
-                    raise Refused("a dead letter was retried meanwhile; try again")
+                    raise ReplayRefused("a dead letter was retried meanwhile; try again")
                 await read(
                     {p: (ends.get(p, begins.get(p, 0)), end) for p, end in of_topics(projection, still.positions).items()}
                 )
@@ -114,7 +114,7 @@ async def rebuild_row(
                 for event in await own_events(projection.domain, projection.cluster, tail, still.waiting):
                     fold.fold(event, None)
                 if missing := fold.early.missing():
-                    raise Refused(missing)
+                    raise ReplayRefused(missing)
                 changed = await _write(still.connection, projection, ref, fold)
                 await progress.require(still.connection)
             result |= {"table": ref.aggregate, "key": ref.key, "changed": changed}
@@ -126,7 +126,7 @@ async def _write(connection: AsyncConnection, projection: Projection, ref: Ref, 
     before = await connection.scalar(text(f"SELECT CAST(t AS text) {where}"), key)
     if not fold.records:
         if before is None:
-            raise Refused(f"{ref.aggregate} {ref.key!r}: neither the log nor the projection knows it; check the key")
+            raise ReplayRefused(f"{ref.aggregate} {ref.key!r}: neither the log nor the projection knows it; check the key")
         await connection.execute(text(f"DELETE {where.replace(' t WHERE', ' WHERE')}"), key)
         return True
     await lock_rows(connection, projection.domain, [ref])
@@ -144,5 +144,5 @@ def row_ref(projection: Projection, key: str, table: str | None) -> Ref:
         (table,) = tables
     if table not in tables:
         given = "is needed" if table is None else f"{table!r} is none of this projection"
-        raise Refused(f"table {given}; choose {', '.join(tables)}")
+        raise ReplayRefused(f"table {given}; choose {', '.join(tables)}")
     return Ref(table, key)

@@ -20,9 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.base import Frozen
 from schemas.ids import new_id
-from services.chassis.exclusive import Exclusive, exclusive
-from services.chassis.logging import get_logger
-from services.chassis.surroundings import described
+from services.chassis.postgres.exclusive import Exclusive, exclusive
+from services.chassis.process.logging import get_logger
+from services.chassis.process.transient import described
 
 _log = get_logger(__name__)
 _LOCK = 7_253_003

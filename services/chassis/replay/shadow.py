@@ -1,4 +1,4 @@
-"""Why: a shadow is a schema with the projection's tables under the same names, so that the live statements fill it unchanged.
+"""A shadow is a schema with the projection's tables under the same names, so that the live statements fill it unchanged.
 
 Its own `position`, `inbox` and `dead_letter` stand before the operational ones on the search path. A swap renames two
 schemas; whatever is found under a shadow's name when a replay starts was left by one that was killed.
@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.tables import OPERATIONAL, PROJECTION
+from services.chassis.kernel.tables import OPERATIONAL, PROJECTION
 
 SHADOW = "shadow"
 BOOKKEEPING = ("position", "inbox", "dead_letter")

@@ -1,4 +1,4 @@
-"""Why: how a projection stands: rows, how far it has come in the log, what replays found, which old versions lie about."""
+"""How a projection stands: rows, how far it has come in the log, what replays found, which old versions lie about."""
 
 from datetime import datetime
 
@@ -6,7 +6,7 @@ from pydantic import Field
 from sqlalchemy import text
 
 from schemas.base import Frozen
-from services.chassis import store
+from services.chassis.kernel import store
 from services.chassis.replay import runs, shadow
 from services.chassis.replay.checks import standing_of
 from services.chassis.replay.projection import Projection

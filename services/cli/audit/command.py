@@ -10,24 +10,24 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from schemas.steps import SERVICES
-from services.chassis.cluster import Cluster
-from services.chassis.log import UnknownTopic
-from services.cli.audit.evidence import Unknown, evidence
-from services.cli.audit.export import Told, export
+from services.audit.as_of import jobs_at, versions_at
+from services.audit.evidence import Unknown, evidence
+from services.audit.export import OnProgress, export
+from services.audit.selection import KEPT, NoMoment, NoWindow, Window, moment, records
+from services.audit.story import StoryRecord as ToldRecord
+from services.audit.story import chapters
+from services.audit.summary import told
+from services.audit.tracing import trace
+from services.audit.verdict import NoExport, verify_export
+from services.audit.verdict import against_log as compared
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kernel.log import UnknownTopic
+from services.cli.audit.arguments import NoPin, place, root
+from services.cli.audit.arguments import digest as digest_of
 from services.cli.audit.export_text import print_export, print_verdict
-from services.cli.audit.past import jobs_at, versions_at
-from services.cli.audit.pins import NoPin, place, root
-from services.cli.audit.pins import digest as digest_of
-from services.cli.audit.story import Told as ToldRecord
-from services.cli.audit.story import chapters
 from services.cli.audit.story_text import LEGEND, story_lines
-from services.cli.audit.telling import told
 from services.cli.audit.trace_text import trace_lines
-from services.cli.audit.tracing import trace
-from services.cli.audit.verdict import NoExport, verify_export
-from services.cli.audit.verdict import against_log as compared
 from services.cli.audit.verification import verdict_of, verify_all
-from services.cli.audit.window import KEPT, NoMoment, NoWindow, Window, moment, records
 from services.cli.commands import Commands
 from services.cli.exits import Exit, stop_with
 from services.cli.output import err, print_json, print_line, print_table, say
@@ -244,7 +244,7 @@ async def _replay(cluster: Cluster, window: Window, json: bool) -> list[ToldReco
 
 
 @contextmanager
-def _bar() -> Iterator[Told]:
+def _bar() -> Iterator[OnProgress]:
     columns = (TextColumn("export"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task("export", total=None)

@@ -1,15 +1,15 @@
-"""Why: exports and verdicts as a person reads them, with the proof written so that it can be checked by hand."""
+"""Exports and verdicts as a person reads them, with the proof written so that it can be checked by hand."""
 
 from pathlib import Path
 
-from services.chassis.digests import file_sha256
-from services.cli.audit.manifest import MANIFEST, Manifest
-from services.cli.audit.proving import Proof
-from services.cli.audit.verdict import ExportVerdict
+from services.audit.inclusion_proof import Proof
+from services.audit.manifest import MANIFEST, ExportManifest
+from services.audit.verdict import ExportVerdict
+from services.chassis.storage.digests import file_sha256
 from services.cli.output import hint, print_json, print_line
 
 
-def print_export(folder: Path, manifest: Manifest, *, json: bool) -> None:
+def print_export(folder: Path, manifest: ExportManifest, *, json: bool) -> None:
     """What was exported, and what is to be kept elsewhere."""
     digest = file_sha256(folder / MANIFEST)
     if json:

@@ -1,9 +1,9 @@
-"""Why: a story as lines that a person reads: what happened, when, because of which line, and where it lies."""
+"""A story as lines that a person reads: what happened, when, because of which line, and where it lies."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from services.cli.audit.story import Chapter, Line, Order
+from services.audit.story import Chapter, Line, Order
 
 LEGEND = "Columns: number, ← number of its cause, time in the log (UTC), event, what it says, [where it lies]."
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,10 +1,10 @@
-"""Why: a trace as pages that a person reads from top to bottom: the verdict, each version with its chain, each step with all of it."""
+"""A trace as pages that a person reads from top to bottom: the verdict, each version with its chain, each step with all of it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from services.cli.audit.telling import feedback, number
-from services.cli.audit.tracing import Hop, Trace, TracedStep, TracedVersion
+from services.audit.summary import feedback, number
+from services.audit.tracing import Hop, Trace, TracedStep, TracedVersion
 
 _VALUE_LIMIT = 100
 _NAME_WIDTH = 16

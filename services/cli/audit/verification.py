@@ -1,4 +1,4 @@
-"""Why: one answer for all services: does what they say follow from the log?"""
+"""One answer for all services: does what they say follow from the log?"""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""Why: the one command that shows the whole: an event in, a better model out, every number measured."""
+"""The one command that shows the whole: an event in, a better model out, every number measured."""

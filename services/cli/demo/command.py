@@ -14,23 +14,23 @@ from rich.text import Text
 
 from schemas.ids import new_id
 from schemas.requests import JobRequest
-from services.chassis.artifacts import ArtifactStore
-from services.chassis.devstack import state
-from services.chassis.devstack.state import StackState
+from services.chassis.storage.artifacts import ArtifactStore
 from services.cli.demo.ending import print_failure, print_success, write_report
-from services.cli.demo.findings import Fetch
-from services.cli.demo.memory import PeakMemory
-from services.cli.demo.outsider import Outsider
-from services.cli.demo.recipe import Pipeline, job_request
-from services.cli.demo.report import Unfinished
-from services.cli.demo.screen import screen
-from services.cli.demo.story import Story
-from services.cli.demo.watch import Stranded, watch
 from services.cli.exits import Exit, stop_with
 from services.cli.output import err, out, print_json, say
 from services.cli.settings import CliSettings
 from services.cli.stack import log_of, whole_stack
-from services.trainer.base_model import demo_base_model
+from services.demo.base_model import demo_base_model
+from services.demo.findings import Fetch
+from services.demo.memory import PeakMemory
+from services.demo.outsider import Outsider
+from services.demo.recipe import Pipeline, job_request
+from services.demo.report import Unfinished
+from services.demo.screen import screen
+from services.demo.story import Story
+from services.demo.watch import Stranded, watch
+from services.devstack import state
+from services.devstack.state import StackState
 
 _FOLDER = Path("var/demo")
 
@@ -94,7 +94,7 @@ def _install_base_model(settings: CliSettings) -> None:
     if demo_base_model(settings.cache.resolve()).exists():
         return
     say("preparing the base model")
-    answer = subprocess.run([sys.executable, "-m", "services.trainer.base_model"], stdout=sys.stderr)
+    answer = subprocess.run([sys.executable, "-m", "services.demo.base_model"], stdout=sys.stderr)
     if answer.returncode != 0:
         stop_with(Exit.FAILED, "the base model could not be prepared; its reason stands above")
 

@@ -1,4 +1,4 @@
-"""Why: how the demo ends: files and a table where the job completed, else the failing step, its cause and what to do."""
+"""How the demo ends: files and a table where the job completed, else the failing step, its cause and what to do."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,13 +7,13 @@ from rich.console import Console
 from rich.text import Text
 
 from schemas.jobs import StepFault
-from services.cli.demo.findings import Fetch, findings
-from services.cli.demo.page import page, read_commands
-from services.cli.demo.recipe import Pipeline
-from services.cli.demo.report import Report, duration, report
-from services.cli.demo.screen import closing_table
-from services.cli.demo.story import Story
 from services.cli.program import as_typed
+from services.demo.findings import Fetch, findings
+from services.demo.page import page, read_commands
+from services.demo.recipe import Pipeline
+from services.demo.report import Report, duration, report
+from services.demo.screen import closing_table
+from services.demo.story import Story
 
 
 def write_report(story: Story, pipeline: Pipeline, fetch: Fetch, *, peak_memory_bytes: int, folder: Path) -> Report:

@@ -1,4 +1,4 @@
-"""Why: a request's settings become a judge, or a fault that names the setting; torch and the openai SDK are imported only where they are used."""
+"""A request's settings become a judge, or a fault that names the setting; torch and the openai SDK are imported only where they are used."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from pathlib import Path
 from schemas.reasons import Reason, shown
 from schemas.recipes import FeedbackSettings, JudgeSettings, Rubric
 from schemas.results import JUDGE, JUDGE_MODEL_SHA256
-from services.chassis.executor.child import Task, UserFault
-from services.chassis.references import ReferenceFault, folder_digest, resolve_model
-from services.feedback.judges.journal import Journal
+from services.chassis.executor.child import ChildTask, UserFault
+from services.chassis.storage.references import ReferenceFault, folder_digest, resolve_model
+from services.feedback.judges.answer_cache import AnswerCache
 from services.feedback.judges.judge import Judge
 from services.feedback.judges.rules import RulesJudge
 
@@ -24,7 +24,7 @@ class Chosen:
     """What a step's result says about who judged."""
 
 
-def choose_judge(feedback: FeedbackSettings, base_model: str, task: Task) -> Chosen:
+def choose_judge(feedback: FeedbackSettings, base_model: str, task: ChildTask) -> Chosen:
     """The judge that `feedback` names. Raises UserFault."""
     match feedback.judge.kind:
         case "rules":
@@ -45,7 +45,7 @@ def _rules(rubric: Rubric) -> Judge:
     return RulesJudge(rubric.rules)
 
 
-def _endpoint(settings: JudgeSettings, rubric: Rubric, task: Task) -> Judge:
+def _endpoint(settings: JudgeSettings, rubric: Rubric, task: ChildTask) -> Judge:
     try:
         from services.feedback.judges.openai import OpenAIJudge
     except ImportError as error:
@@ -53,10 +53,10 @@ def _endpoint(settings: JudgeSettings, rubric: Rubric, task: Task) -> Judge:
             "feedback.judge.kind", settings.kind, f"the feedback service cannot ask a judge at an endpoint: {error}",
             'install what it needs with pip install "neuroweaver[feedback]", or choose the judge local or rules',
         ) from error  # fmt: skip
-    return OpenAIJudge(settings, rubric, task.allowed, partial(Journal, task.checkpoints, task.own_checkpoints))
+    return OpenAIJudge(settings, rubric, task.allowed, partial(AnswerCache, task.checkpoints, task.own_checkpoints))
 
 
-def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, task: Task) -> Chosen:
+def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, task: ChildTask) -> Chosen:
     reference = settings.model or base_model
     field = "feedback.judge.model" if settings.model else "base_model"
     try:

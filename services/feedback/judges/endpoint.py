@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from schemas.lines import Message
 from schemas.recipes import JudgeSettings
 from services.chassis.executor.child import UserFault
-from services.chassis.sources.allowed import Allowed
-from services.chassis.sources.reaching import Guarded, Refused
-from services.feedback.judges.journal import Answer
+from services.chassis.storage.sources.allowed import Allowed
+from services.chassis.storage.sources.reaching import Guarded, SourceRefused
+from services.feedback.judges.answer_cache import Answer
 from services.feedback.judges.keys import endpoint_fault, endpoint_url, judge_fault
 from services.feedback.judges.transport import AnswerRefused, JudgeTransport
 
@@ -156,7 +156,7 @@ class Endpoint:
             answer = await self._client.chat.completions.with_raw_response.create(
                 model=str(self._settings.model), messages=cast(list[ChatCompletionMessageParam], messages), **form
             )
-        except Refused as refused:
+        except SourceRefused as refused:
             raise endpoint_fault(self._settings, refused.refusal) from None
         except AnswerRefused as refused:
             self.last_failure = f"the answer is refused: {refused}"

@@ -1,4 +1,4 @@
-"""Why: what every judge promises, so that labelling and scoring need not know which one it is.
+"""What every judge promises, so that labelling and scoring need not know which one it is.
 
 No judgement is None, never a number: arithmetic must not turn a failure into an opinion.
 """

@@ -8,9 +8,9 @@ import httpx2
 from schemas.reasons import Reason, shown
 from schemas.recipes import JudgeSettings
 from services.chassis.executor.child import UserFault
-from services.chassis.redaction import JUDGE_KEYS
-from services.chassis.sources.allowed import Allowed, Refusal, key_refusal
-from services.chassis.sources.reaching import Refused, port_of, url_of
+from services.chassis.process.redaction import JUDGE_KEYS
+from services.chassis.storage.sources.allowed import Allowed, Refusal, key_refusal
+from services.chassis.storage.sources.reaching import SourceRefused, port_of, url_of
 
 _NAME = re.compile(rf"{JUDGE_KEYS}[A-Za-z0-9_]{{1,100}}")
 
@@ -45,7 +45,7 @@ def endpoint_url(settings: JudgeSettings, allowed: Allowed) -> httpx2.URL:
     """The base URL of what is asked. Raises UserFault."""
     try:
         return url_of(str(settings.endpoint), allowed)
-    except Refused as refused:
+    except SourceRefused as refused:
         raise endpoint_fault(settings, refused.refusal) from None
 
 

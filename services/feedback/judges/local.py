@@ -1,4 +1,4 @@
-"""Why: a judge that needs nobody else: a language model in this process, read by its probabilities, never by its prose.
+"""A judge that needs nobody else: a language model in this process, read by its probabilities, never by its prose.
 
 `likelihood` asks nothing. A model that is told to write what is wanted finds wanted texts more likely, one that is told the
 opposite finds them less likely; the difference of the two is the score, and what both find likely anyway cancels out. It
@@ -20,8 +20,8 @@ from transformers import Cache
 
 from schemas.lines import Message
 from schemas.recipes import Rubric
-from services.chassis.sources.models import brings_code
-from services.feedback.judges import questions
+from services.chassis.storage.sources.models import brings_code
+from services.feedback.judges import prompts
 from services.feedback.judges.judge import Judged, Orders, Tick
 from services.language_models.loading import load_causal, load_tokenizer
 from services.language_models.precision import compute_dtype, device
@@ -200,15 +200,15 @@ class QuestionJudge:
 
     def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
         """Mean grade, 1 to 5, under the probabilities of the digits."""
-        asked = [questions.grading(self._rubric, text) for text in texts]
-        read = self._ask(asked, questions.GRADES, tick)
-        return [None if found is None else questions.expected_grade(found) for found in read]
+        asked = [prompts.grading(self._rubric, text) for text in texts]
+        read = self._ask(asked, prompts.GRADES, tick)
+        return [None if found is None else prompts.expected_grade(found) for found in read]
 
     def compare(self, pairs: Sequence[tuple[Judged, Judged]], tick: Tick) -> list[Orders]:
         """Two questions a pair."""
-        asked = questions.both_orders(self._rubric, pairs)
-        read = self._ask(asked, questions.LETTERS, tick)
-        return questions.orders([None if found is None else questions.preference(found) for found in read])
+        asked = prompts.both_orders(self._rubric, pairs)
+        read = self._ask(asked, prompts.LETTERS, tick)
+        return prompts.orders([None if found is None else prompts.preference(found) for found in read])
 
     def _ask(
         self, asked: Sequence[tuple[Message, ...]], choices: Sequence[str], tick: Tick

@@ -1,4 +1,4 @@
-"""Why: a strong judge behind any OpenAI-compatible endpoint: asked in both orders, with bounded concurrency, answers kept.
+"""A strong judge behind any OpenAI-compatible endpoint: asked in both orders, with bounded concurrency, answers kept.
 
 Three ways not to get a label: the endpoint fails (the step stops when that is systematic and may be tried again later),
 what it answers cannot be read (a user's fault when systematic: another model is needed), or its verdict depends on the order.
@@ -13,13 +13,13 @@ from schemas.lines import Message
 from schemas.reasons import Reason, shown
 from schemas.recipes import JudgeSettings, Rubric
 from services.chassis.executor.child import UserFault
-from services.chassis.sources.allowed import Allowed
-from services.feedback.judges import questions
+from services.chassis.storage.sources.allowed import Allowed
+from services.feedback.judges import prompts
+from services.feedback.judges.answer_cache import Answer, AnswerCache
 from services.feedback.judges.endpoint import Endpoint, JudgeAway
-from services.feedback.judges.journal import Answer, Journal
+from services.feedback.judges.failure_limit import FailureLimit
 from services.feedback.judges.judge import Judged, Orders, Tick
 from services.feedback.judges.keys import key_for
-from services.feedback.judges.patience import Patience
 
 _AT_ONCE = 8
 _LOOK_SECONDS = 0.5
@@ -31,7 +31,7 @@ class OpenAIJudge:
     """Compares by letters, scores by grades; reads token probabilities where the endpoint gives them."""
 
     def __init__(
-        self, settings: JudgeSettings, rubric: Rubric, allowed: Allowed, open_journal: Callable[[], Journal]
+        self, settings: JudgeSettings, rubric: Rubric, allowed: Allowed, open_journal: Callable[[], AnswerCache]
     ) -> None:
         """Raises UserFault where the endpoint or the variable of the key is none that a job may name, or the key is not set."""
         self.name = f"openai:{settings.model}"
@@ -41,13 +41,13 @@ class OpenAIJudge:
 
     def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
         """Grades from 1 to 5: the mean under the token probabilities, where there are any."""
-        asked = [questions.grading(self._rubric, text) for text in texts]
-        return asyncio.run(self._ask(asked, questions.GRADES, questions.expected_grade, tick))
+        asked = [prompts.grading(self._rubric, text) for text in texts]
+        return asyncio.run(self._ask(asked, prompts.GRADES, prompts.expected_grade, tick))
 
     def compare(self, pairs: Sequence[tuple[Judged, Judged]], tick: Tick) -> list[Orders]:
         """Two questions a pair."""
-        asked = questions.both_orders(self._rubric, pairs)
-        return questions.orders(asyncio.run(self._ask(asked, questions.LETTERS, questions.preference, tick)))
+        asked = prompts.both_orders(self._rubric, pairs)
+        return prompts.orders(asyncio.run(self._ask(asked, prompts.LETTERS, prompts.preference, tick)))
 
     async def _ask(
         self, asked: Sequence[tuple[Message, ...]], choices: Sequence[str], reader: _Reader, tick: Tick
@@ -67,13 +67,13 @@ class _Run:
         model: str,
         asked: Sequence[tuple[Message, ...]],
         endpoint: Endpoint,
-        journal: Journal,
+        journal: AnswerCache,
         choices: Sequence[str],
         reader: _Reader,
     ) -> None:
         self._model, self._asked, self._endpoint, self._journal = model, asked, endpoint, journal
         self._choices, self._reader = choices, reader
-        self._answering, self._reading = Patience(), Patience()
+        self._answering, self._reading = FailureLimit(), FailureLimit()
         self._done = 0
         self._last_unread = ""
         self.values: list[float | None] = [None] * len(asked)
@@ -137,7 +137,7 @@ class _Run:
 
     def _take(self, place: int, answer: Answer) -> None:
         self._done += 1
-        probabilities = questions.read(answer.text, answer.positions, self._choices)
+        probabilities = prompts.read(answer.text, answer.positions, self._choices)
         self.values[place] = None if probabilities is None else self._reader(probabilities)
         if self.values[place] is None:
             self._last_unread = answer.text

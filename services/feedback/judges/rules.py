@@ -1,4 +1,4 @@
-"""Why: a constitution of checkable rules is a judge too: free, exact, and the yardstick of the others."""
+"""A constitution of checkable rules is a judge too: free, exact, and the yardstick of the others."""
 
 from collections.abc import Mapping, Sequence
 

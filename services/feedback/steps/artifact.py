@@ -1,4 +1,4 @@
-"""Why: both steps leave JSON lines and a report behind, and both report progress and end early in the same way."""
+"""Both steps leave JSON lines and a report behind, and both report progress and end early in the same way."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 from pydantic import BaseModel
 
 from schemas.artifacts import ArtifactRef
-from services.chassis.artifacts import ArtifactStore
 from services.chassis.executor.child import Context, Stopping
-from services.chassis.json_lines import write_lines
+from services.chassis.storage.artifacts import ArtifactStore
+from services.chassis.storage.json_lines import write_lines
 from services.feedback.judges.judge import Tick
 
 

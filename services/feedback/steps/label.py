@@ -1,11 +1,11 @@
-"""Why: step `label`: candidates in, preference pairs out, with what they are worth as a fact of the job."""
+"""Step `label`: candidates in, preference pairs out, with what they are worth as a fact of the job."""
 
 from schemas.jobs import FeedbackRecorded, StepResult
 from schemas.lines import Candidates, Label, Preference
 from schemas.results import CANDIDATES, PREFERENCES
 from schemas.steps import LabelSettings
 from services.chassis.executor.child import Context, UserFault
-from services.chassis.json_lines import read_lines
+from services.chassis.storage.json_lines import read_lines
 from services.feedback.groups import group
 from services.feedback.judges.choose import choose_judge
 from services.feedback.labelling import label_groups, labels, preferences

@@ -1,11 +1,11 @@
-"""Why: step `score`: predictions in, the judge's mean score out."""
+"""Step `score`: predictions in, the judge's mean score out."""
 
 from schemas.jobs import StepResult
-from schemas.lines import Prediction, Scores
+from schemas.lines import Prediction, RowScores
 from schemas.results import PREDICTIONS, SCORES
 from schemas.steps import ScoreSettings
 from services.chassis.executor.child import Context
-from services.chassis.json_lines import read_lines
+from services.chassis.storage.json_lines import read_lines
 from services.feedback.judges.choose import choose_judge
 from services.feedback.scoring import score_predictions
 from services.feedback.steps.artifact import ticking, written
@@ -20,5 +20,5 @@ def score(context: Context) -> StepResult:
     rows = read_lines(context.store.fetch(task.inputs[PREDICTIONS], task.cache) / Prediction.FILE, Prediction)
     chosen = choose_judge(settings, task.settings.base_model, task)
     scored = score_predictions(rows, chosen.judge, settings, ticking(context, "answers"))
-    artifact = written(context.store, scored.report, {Scores.FILE: scored.lines})
+    artifact = written(context.store, scored.report, {RowScores.FILE: scored.lines})
     return StepResult(outputs={SCORES: artifact}, metrics=scored.report.metrics, facts=dict(chosen.facts))

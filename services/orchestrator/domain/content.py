@@ -1,4 +1,4 @@
-"""Why: whether two requests under one id say the same is decided by one digest, over Kafka and over HTTP alike."""
+"""Whether two requests under one id say the same is decided by one digest, over Kafka and over HTTP alike."""
 
 import hashlib
 import json

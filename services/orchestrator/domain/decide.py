@@ -1,4 +1,4 @@
-"""Why: what follows from a job's state now: one decision at a time, asked again until there is none.
+"""What follows from a job's state now: one decision at a time, asked again until there is none.
 
 Level-triggered (rule 5 of the design): `wants` lists what the state calls for, each with the time from which it does.
 `decide` takes the first whose time has come, `due` tells when the next one comes, so the two can never disagree.
@@ -26,8 +26,8 @@ from schemas.reasons import Reason
 from schemas.results import MODEL_NAME, MODEL_VERSION
 from schemas.steps import PlannedStep, Policy
 from services.orchestrator.domain.planning import ancestors, producer_of
-from services.orchestrator.domain.state import Accepted, Attempt, JobState, Wish
-from services.orchestrator.domain.validation import Refused, examine
+from services.orchestrator.domain.state import Accepted, Attempt, JobState, Request
+from services.orchestrator.domain.validation import RejectedRequest, examine
 
 IMMEDIATELY = datetime(1970, 1, 1, tzinfo=UTC)
 _DOUBLINGS = 60
@@ -60,9 +60,9 @@ def _undecided(state: JobState) -> bool:
     return state.wish is not None and state.accepted is None and state.rejected is None
 
 
-def _verdict(wish: Wish, defaults: Policy, now: datetime) -> EventData:
+def _verdict(wish: Request, defaults: Policy, now: datetime) -> EventData:
     examined = examine(wish.request, wish.faults, now)
-    if isinstance(examined, Refused):
+    if isinstance(examined, RejectedRequest):
         return JobRejected(job_id=wish.job_id, reasons=examined.reasons, request_sha256=wish.content)
     return JobAccepted(
         job_id=wish.job_id, request=examined.request, plan=examined.plan, policy=defaults, request_sha256=wish.content

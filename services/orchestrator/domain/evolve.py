@@ -1,4 +1,4 @@
-"""Why: folds one event into a job; all that a replay runs. Every event finds its place, whatever came before it.
+"""Folds one event into a job; all that a replay runs. Every event finds its place, whatever came before it.
 
 Rule 2 of the design: a group is written by own events in their order, or by facts keyed by step and attempt, or by minimum
 and maximum; no branch below reads a group that it does not write. Rule 8: an event that is folded again changes nothing.
@@ -24,24 +24,24 @@ from schemas.jobs import (
     StepStarted,
 )
 from schemas.requests import JobCancelRequested, JobRequested
-from services.chassis.records import Logged
+from services.chassis.kernel.records import Logged
 from services.orchestrator.domain.content import content_digest
 from services.orchestrator.domain.requests import BEFORE_ALL, decided, heard
 from services.orchestrator.domain.state import (
     Accepted,
-    Asked,
     Attempt,
-    CancelWish,
+    CancelRequest,
     Closed,
     DecidedOn,
-    Ending,
     Heard,
+    JobOutcome,
     JobState,
     Origin,
     Outcome,
     Rejected,
+    Request,
+    Requested,
     Started,
-    Wish,
 )
 
 
@@ -60,11 +60,11 @@ def evolve(state: JobState, event: Event, logged: Logged | None) -> JobState:
             rejected = Rejected(at=at, reasons=data.reasons)
             return decided(state.model_copy(update={"rejected": rejected}), _decided_on(event, data))
         case JobCompleted(model=model, version=version):
-            return _ended(state, Ending(at=at, status="completed", model=model, version=version))
+            return _ended(state, JobOutcome(at=at, status="completed", model=model, version=version))
         case JobFailed(step=step, fault=fault):
-            return _ended(state, Ending(at=at, status="failed", step=step, fault=fault))
+            return _ended(state, JobOutcome(at=at, status="failed", step=step, fault=fault))
         case JobCancelled(reason=reason):
-            return _ended(state, Ending(at=at, status="cancelled", reason=reason))
+            return _ended(state, JobOutcome(at=at, status="cancelled", reason=reason))
         case StepEventData() as data:
             return _of_step(state, event, data, logged)
     return state
@@ -74,7 +74,7 @@ def _request(event: Event, data: JobRequested, logged: Logged | None) -> Heard:
     if logged is None:
         raise ValueError(f"JobRequested {event.id} lies nowhere in the log; fold it with its place")
     content = content_digest(data.request, data.faults)
-    wish = Wish(
+    wish = Request(
         at=event.time, event_id=event.id, job_id=data.job_id, content=content, request=data.request, faults=data.faults,
         traceparent=event.traceparent, logged=logged,
     )  # fmt: skip
@@ -86,20 +86,20 @@ def _decided_on(event: Event, data: JobAccepted | JobRejected) -> DecidedOn:
 
 
 def _cancel_requested(state: JobState, event: Event, data: JobCancelRequested, logged: Logged | None) -> JobState:
-    wish = CancelWish(at=event.time, event_id=event.id, requester=data.requester, reason=data.reason, logged=logged)
+    wish = CancelRequest(at=event.time, event_id=event.id, requester=data.requester, reason=data.reason, logged=logged)
     return state if _comes_first(state.cancel, wish) else state.model_copy(update={"cancel": wish})
 
 
-def _comes_first(known: CancelWish | Outcome | Origin | None, new: CancelWish | Outcome | Origin) -> bool:
+def _comes_first(known: CancelRequest | Outcome | Origin | None, new: CancelRequest | Outcome | Origin) -> bool:
     """Of two facts that cannot both count, the earlier does, whichever is read first: by its time, then its id, then its place."""
     return known is not None and _precedence(known) <= _precedence(new)
 
 
-def _precedence(fact: CancelWish | Outcome | Origin) -> tuple[datetime, str, Logged]:
+def _precedence(fact: CancelRequest | Outcome | Origin) -> tuple[datetime, str, Logged]:
     return fact.at, fact.event_id or "", fact.logged or BEFORE_ALL
 
 
-def _ended(state: JobState, ending: Ending) -> JobState:
+def _ended(state: JobState, ending: JobOutcome) -> JobState:
     return state.model_copy(update={"ending": ending})
 
 
@@ -114,7 +114,7 @@ def _of_attempt(known: Attempt, event: Event, data: StepEventData, logged: Logge
     at = event.time
     match data:
         case StepRequested(deadline=deadline, not_before=not_before):
-            return {"asked": Asked(at=at, deadline=deadline, not_before=not_before)}
+            return {"asked": Requested(at=at, deadline=deadline, not_before=not_before)}
         case StepCancelRequested(reason=reason):
             return {"closed": Closed(at=at, reason=reason)}
         case StepStarted(worker=worker):

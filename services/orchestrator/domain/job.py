@@ -1,4 +1,4 @@
-"""Why: the orchestrator's domain as the chassis sees it: one aggregate, the job, whose decisions are all its own."""
+"""The orchestrator's domain as the chassis sees it: one aggregate, the job, whose decisions are all its own."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -20,8 +20,8 @@ from schemas.progress import StepProgressed
 from schemas.requests import JobCancelRequested, JobRequest, JobRequested
 from schemas.steps import Policy
 from schemas.topics import JOBS, PROGRESS, REQUESTS
-from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
-from services.chassis.records import Logged
+from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State, States
+from services.chassis.kernel.records import Logged
 from services.orchestrator.domain import decide as deciding
 from services.orchestrator.domain.evolve import evolve
 from services.orchestrator.domain.state import JobState

@@ -1,4 +1,4 @@
-"""Why: turns a request's pipeline into the graph of steps that a job follows, or into reasons why it cannot be one.
+"""Turns a request's pipeline into the graph of steps that a job follows, or into reasons why it cannot be one.
 
 A preset is nothing but a list of steps written down here; both go the same way, so an explicit pipeline can do whatever a
 preset does.

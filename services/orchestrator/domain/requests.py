@@ -1,4 +1,4 @@
-"""Why: which of several requests under one job id counts is told by the log, never by the order in which partitions are read.
+"""Which of several requests under one job id counts is told by the log, never by the order in which partitions are read.
 
 The partitions of a topic have no order between them, and two clients may place one id on two of them. So a job remembers
 where its requests lie, and which of them counts is a function of what is remembered and of the decision: the request that was
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import groupby
 
-from services.chassis.records import Logged
+from services.chassis.kernel.records import Logged
 from services.orchestrator.domain.state import DecidedOn, Heard, JobState
 
 KEPT = 101

@@ -1,4 +1,4 @@
-"""Why: everything the orchestrator knows of a job, in groups that commute, with the status derived from all of them.
+"""Everything the orchestrator knows of a job, in groups that commute, with the status derived from all of them.
 
 Rule 2 of the design: each group below has one kind of writer. Facts of outsiders, facts of executors and own decisions reach
 a replay in another relative order than they reached the live service, so no group's fold reads another group.
@@ -15,14 +15,14 @@ from schemas.jobs import FeedbackRecorded, StepFault, StepResult
 from schemas.reasons import Reason
 from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, Policy
-from services.chassis.aggregate import State
-from services.chassis.records import Logged
+from services.chassis.kernel.aggregate import State
+from services.chassis.kernel.records import Logged
 
 Status = Literal["requested", "running", "cancelling", "completed", "failed", "cancelled", "rejected"]
 ENDED: tuple[Status, ...] = ("completed", "failed", "cancelled", "rejected")
 
 
-class Wish(Frozen):
+class Request(Frozen):
     """A JobRequested with all that it says; facts of `requests`."""
 
     at: AwareDatetime
@@ -41,7 +41,7 @@ class Heard(Frozen):
     logged: Logged
     event_id: str
     content: str
-    wish: Wish | None = Field(default=None, description="All that it says, while it may be the one that counts.")
+    wish: Request | None = Field(default=None, description="All that it says, while it may be the one that counts.")
 
 
 class DecidedOn(Frozen):
@@ -51,7 +51,7 @@ class DecidedOn(Frozen):
     event_id: str | None = Field(description="The event that led to the decision.")
 
 
-class CancelWish(Frozen):
+class CancelRequest(Frozen):
     """The earliest JobCancelRequested; facts of `requests`."""
 
     at: AwareDatetime
@@ -77,7 +77,7 @@ class Rejected(Frozen):
     reasons: tuple[Reason, ...]
 
 
-class Ending(Frozen):
+class JobOutcome(Frozen):
     """JobCompleted, JobFailed or JobCancelled."""
 
     at: AwareDatetime
@@ -89,7 +89,7 @@ class Ending(Frozen):
     reason: str | None = None
 
 
-class Asked(Frozen):
+class Requested(Frozen):
     """StepRequested; an own event."""
 
     at: AwareDatetime
@@ -134,7 +134,7 @@ class Outcome(Frozen):
 class Attempt(Frozen):
     """One attempt of one step. A closing decision beats a later outcome, whichever of the two a replay meets first."""
 
-    asked: Asked | None = None
+    asked: Requested | None = None
     closed: Closed | None = None
     started: Started | None = None
     outcome: Outcome | None = None
@@ -166,7 +166,7 @@ class Attempt(Frozen):
         return self.outcome.fault or StepFault(cause="infrastructure", message="the executor stopped the attempt unasked")
 
 
-def _overdue(asked: Asked | None) -> StepFault:
+def _overdue(asked: Requested | None) -> StepFault:
     when = f" {asked.deadline.isoformat()}" if asked else ""
     return StepFault(cause="infrastructure", message=f"the attempt had no outcome by its deadline{when}")
 
@@ -174,14 +174,14 @@ def _overdue(asked: Asked | None) -> StepFault:
 class JobState(State):
     """A job. There is no projection beside it: `evolve` is the projection."""
 
-    wish: Wish | None = Field(default=None, description="The request that counts.")
+    wish: Request | None = Field(default=None, description="The request that counts.")
     others: tuple[Heard, ...] = Field(default=(), description="Further requests, in the order of the log; see `requests`.")
     conflicts: tuple[str, ...] = Field(default=(), description="Ids of those with other content.")
-    cancel: CancelWish | None = Field(default=None, description="The earliest wish to cancel.")
+    cancel: CancelRequest | None = Field(default=None, description="The earliest wish to cancel.")
     accepted: Accepted | None = Field(default=None, description="Own decision.")
     rejected: Rejected | None = Field(default=None, description="Own decision.")
     decided_on: DecidedOn | None = Field(default=None, description="Of either.")
-    ending: Ending | None = Field(default=None, description="Own decision.")
+    ending: JobOutcome | None = Field(default=None, description="Own decision.")
     attempts: dict[str, dict[int, Attempt]] = Field(default_factory=dict, description="By step, then by number.")
 
     @property

@@ -1,4 +1,4 @@
-"""Why: one examination of what somebody asks for, with the same words over Kafka, HTTP and the command line.
+"""One examination of what somebody asks for, with the same words over Kafka, HTTP and the command line.
 
 Total over any JSON: whatever is wrong with a request becomes a reason, never an exception, because its sender is waiting
 for an answer and the records behind it for their turn.
@@ -32,17 +32,17 @@ class Examined:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RejectedRequest:
     """A request that cannot."""
 
     reasons: tuple[Reason, ...]
 
 
-def examine(request: dict[str, Any], faults: Sequence[Reason], now: datetime) -> Examined | Refused:
+def examine(request: dict[str, Any], faults: Sequence[Reason], now: datetime) -> Examined | RejectedRequest:
     """Whether `request` can be taken on at `now`, with its plan or with every reason found."""
     parsed = _parse(request)
-    if isinstance(parsed, Refused) or faults:
-        return _refused([*faults, *(parsed.reasons if isinstance(parsed, Refused) else ())])
+    if isinstance(parsed, RejectedRequest) or faults:
+        return _refused([*faults, *(parsed.reasons if isinstance(parsed, RejectedRequest) else ())])
     reasons = [*_faults_of_names(parsed), *_faults_of_deadline(parsed, now)]
     try:
         steps = plan(parsed)
@@ -52,15 +52,15 @@ def examine(request: dict[str, Any], faults: Sequence[Reason], now: datetime) ->
     return _refused(reasons) if reasons else Examined(parsed, steps)
 
 
-def _parse(request: dict[str, Any]) -> JobRequest | Refused:
+def _parse(request: dict[str, Any]) -> JobRequest | RejectedRequest:
     try:
         return JobRequest.model_validate(request)
     except ValidationError as error:
-        return Refused(reasons_of(error))
+        return RejectedRequest(reasons_of(error))
     except Exception as error:  # an input that upsets a validator is the sender's to mend, not ours to stumble over
         message = f"the request cannot be read: {type(error).__name__}: {error}"
         remedy = "simplify the field that the message speaks of"
-        return Refused((Reason(field="(request)", value=None, message=message, remedy=remedy),))
+        return RejectedRequest((Reason(field="(request)", value=None, message=message, remedy=remedy),))
 
 
 def _faults_of_names(request: JobRequest) -> list[Reason]:
@@ -108,5 +108,5 @@ def size_at_most(request: JobRequest, steps: tuple[PlannedStep, ...]) -> int:
     return (1 + len(steps)) * (3 * len(request.model_dump_json().encode()) + _STEP_BYTES)
 
 
-def _refused(reasons: Sequence[Reason]) -> Refused:
-    return Refused(fitting_reasons(reasons))
+def _refused(reasons: Sequence[Reason]) -> RejectedRequest:
+    return RejectedRequest(fitting_reasons(reasons))

@@ -1,4 +1,4 @@
-"""Why: what led to a version is taken from the results of the job's steps, by rules and not by the names of steps."""
+"""What led to a version is taken from the results of the job's steps, by rules and not by the names of steps."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Why: what the registry knows of a model: its versions in order, the aliases that name them, and how both came about.
+"""What the registry knows of a model: its versions in order, the aliases that name them, and how both came about.
 
 Own events on the models topic are numbered by the model. ModelRegistered also opens a `registration`, the row of that one
 version: lists read it, and the same step of the same job finds its version there when it is asked for again. Each row
@@ -17,9 +17,9 @@ from schemas.envelope import Event
 from schemas.jobs import StepRequested, StepResult
 from schemas.models import Lineage, ModelPromoted, ModelRegistered
 from schemas.results import ARTIFACT_SHA256, MODEL_NAME, MODEL_VERSION
-from services.chassis.aggregate import AggregateType, Decision, Ref, State, States
 from services.chassis.executor.attempts import ExecutorDomain
-from services.chassis.records import Logged
+from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State, States
+from services.chassis.kernel.records import Logged
 from services.registry.domain.versioning import FIRST, Version, next_version
 
 MODEL = "model"

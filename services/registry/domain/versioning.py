@@ -1,4 +1,4 @@
-"""Why: a version number says what changed since the version before it, by one rule (https://semver.org)."""
+"""A version number says what changed since the version before it, by one rule (https://semver.org)."""
 
 from typing import NamedTuple, Self
 

@@ -1,4 +1,4 @@
-"""Why: turns a stored row into a chat with its wanted answer, or into the reason why it is none. Pure."""
+"""Turns a stored row into a chat with its wanted answer, or into the reason why it is none. Pure."""
 
 import json
 from collections.abc import Mapping

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from schemas.lines import Row, Split, split_file
-from services.chassis.json_lines import read_lines
+from services.chassis.storage.json_lines import read_lines
 
 
 def rows_of(folder: Path, split: Split) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Why: reads a data set as its owner stores it, and says file, line and remedy where it cannot be read."""
+"""Reads a data set as its owner stores it, and says file, line and remedy where it cannot be read."""
 
 import csv
 import json
@@ -10,8 +10,8 @@ from schemas.lines import Split
 from schemas.reasons import Reason
 from schemas.recipes import DatasetSettings
 from services.chassis.executor.child import UserFault
-from services.chassis.references import ReferenceFault, require_inside, resolve
-from services.chassis.sources.allowed import Allowed
+from services.chassis.storage.references import ReferenceFault, require_inside, resolve
+from services.chassis.storage.sources.allowed import Allowed
 from services.trainer.data.hub import read_hub
 from services.trainer.data.raw import RawRow, fault_of, kind_of, named
 

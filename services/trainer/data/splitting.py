@@ -1,4 +1,4 @@
-"""Why: the same prompt falls into the same split for ever, whatever rows come and go around it. Pure."""
+"""The same prompt falls into the same split for ever, whatever rows come and go around it. Pure."""
 
 import hashlib
 import json

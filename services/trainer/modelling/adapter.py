@@ -1,4 +1,4 @@
-"""Why: LoRA adapters are made, read, merged and written in one place, in PEFT's format; a missing weight is an error."""
+"""LoRA adapters are made, read, merged and written in one place, in PEFT's format; a missing weight is an error."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Why: a chat becomes tokens in one way, in training, evaluation and serving: the template travels with the model."""
+"""A chat becomes tokens in one way, in training, evaluation and serving: the template travels with the model."""
 
 import hashlib
 import json

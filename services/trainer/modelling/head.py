@@ -1,4 +1,4 @@
-"""Why: logits are the largest tensors of a small model; the head is given only the hidden states whose logits are wanted."""
+"""Logits are the largest tensors of a small model; the head is given only the hidden states whose logits are wanted."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Why: the log-probability of answers is what training, preferences and evaluation all start from."""
+"""The log-probability of answers is what training, preferences and evaluation all start from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

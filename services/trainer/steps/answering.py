@@ -1,19 +1,19 @@
-"""Why: sampling and evaluation draw many answers in the same way: within what the model reads, stoppable at each token."""
+"""Sampling and evaluation draw many answers in the same way: within what the model reads, stoppable at each token."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from schemas.reasons import Reason
 from services.chassis.executor.child import Context, Stopping, UserFault
-from services.trainer.modelling.generation import Decoding, Draw, generate
+from services.trainer.modelling.generation import Rng, SamplingParams, generate
 
 
 def answers_of(
     context: Context,
     model: Any,
     prompts: Sequence[Sequence[int]],
-    draws: Callable[[int], Sequence[Draw]],
-    decoding: Decoding,
+    draws: Callable[[int], Sequence[Rng]],
+    decoding: SamplingParams,
     batch_size: int,
     *,
     on_batch: Callable[[int, int], None],
@@ -35,7 +35,7 @@ def answers_of(
     )  # fmt: skip
 
 
-def _refuse_too_long(model: Any, prompts: Sequence[Sequence[int]], decoding: Decoding) -> None:
+def _refuse_too_long(model: Any, prompts: Sequence[Sequence[int]], decoding: SamplingParams) -> None:
     limit = getattr(model.config, "max_position_embeddings", None)
     longest = max(map(len, prompts))
     if limit is not None and longest + decoding.max_new_tokens > limit:

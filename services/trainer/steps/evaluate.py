@@ -1,4 +1,4 @@
-"""Why: step `evaluate`: base model and adapters are measured alike on the held-out split, and every answer is kept."""
+"""Step `evaluate`: base model and adapters are measured alike on the held-out split, and every answer is kept."""
 
 import json
 import statistics
@@ -19,13 +19,13 @@ from schemas.recipes import EvaluationSettings
 from schemas.results import DATASET, PREDICTIONS
 from schemas.steps import EvaluateSettings
 from services.chassis.executor.child import Context, Stopping, UserFault
-from services.chassis.json_lines import write_lines
+from services.chassis.storage.json_lines import write_lines
 from services.trainer.data.rows import rows_of
 from services.trainer.modelling.chat import Chat
-from services.trainer.modelling.generation import Decoding, draw, generate
+from services.trainer.modelling.generation import SamplingParams, generate, rng
 from services.trainer.modelling.likelihood import log_probabilities, pad
 from services.trainer.steps.answering import answers_of
-from services.trainer.steps.loading import fetched, ground
+from services.trainer.steps.loading import fetched, load
 from services.trainer.steps.measures import exact_match, good_reply, valid_json
 
 _TIMED_TOKENS = 24
@@ -40,8 +40,8 @@ def evaluate(context: Context) -> StepResult:
     rows = rows_of(fetched(context, DATASET), "test")[: settings.rows]
     if faults := _faults(rows, settings):
         raise UserFault(*faults)
-    on = ground(context, step.base_model, settings.precision)
-    work = _Work(context, on.chat, on.model(), settings, rows)
+    loaded = load(context, step.base_model, settings.precision)
+    work = _Work(context, loaded.chat, loaded.model(), settings, rows)
     losses = work.losses()
     answers = work.answers()
     predictions = [
@@ -110,10 +110,10 @@ class _Work:
             rate = tokens / max(time.monotonic() - started, 1e-9)
             self.context.progress(done, len(self.rows), "rows", tokens_per_second=rate)
 
-        decoding = Decoding(self.chat.stop_ids, self.chat.pad_id, wanted.max_new_tokens, wanted.temperature)
+        decoding = SamplingParams(self.chat.stop_ids, self.chat.pad_id, wanted.max_new_tokens, wanted.temperature)
         answers = answers_of(
             self.context, self.model, self.chat.prompts(row.messages for row in self.rows),
-            lambda number: [None, *(draw(wanted.seed, number, way) for way in range(wanted.samples))],
+            lambda number: [None, *(rng(wanted.seed, number, way) for way in range(wanted.samples))],
             decoding, wanted.batch_size, on_batch=on_batch,
         )  # fmt: skip
         return [[self.chat.text(ids) for ids in made] for made in answers]
@@ -138,7 +138,7 @@ class _Work:
     def latency_ms(self) -> float:
         """Median milliseconds per token of one answer alone, as one user would wait for it."""
         times: list[float] = []
-        decoding = Decoding(frozenset(), self.chat.pad_id, _TIMED_TOKENS)
+        decoding = SamplingParams(frozenset(), self.chat.pad_id, _TIMED_TOKENS)
         prompts = self.chat.prompts([self.rows[0].messages])
         generate(self.model, prompts, [[None]], decoding, on_token=lambda: times.append(time.perf_counter()))
         return statistics.median(later - earlier for earlier, later in pairwise(times[1:])) * 1000

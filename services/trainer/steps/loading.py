@@ -1,4 +1,4 @@
-"""Why: what every step on a model starts with: threads, device, numbers, base model, adapter and chat format."""
+"""What every step on a model starts with: threads, device, numbers, base model, adapter and chat format."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,12 @@ from schemas.results import ADAPTER
 from services.chassis.executor.child import Context
 from services.language_models.precision import compute_dtype, device, use_physical_cores
 from services.trainer.modelling.adapter import load_for_inference
+from services.trainer.modelling.base_files import base_digest, base_folder
 from services.trainer.modelling.chat import Chat
-from services.trainer.modelling.reference import base_digest, base_folder
 
 
 @dataclass(frozen=True)
-class Ground:
+class LoadedModel:
     """What a step works on."""
 
     base: Path
@@ -33,14 +33,14 @@ class Ground:
         return load_for_inference(self.base, self.adapter, self.dtype, self.device)
 
 
-def ground(context: Context, base_model: str, precision: Precision) -> Ground:
+def load(context: Context, base_model: str, precision: Precision) -> LoadedModel:
     """Get all of it, except weights. Raises UserFault where the base model is missing or has changed."""
     use_physical_cores()
     base = base_folder(base_model, context.task)
     base_digest(base, context)
     adapter = fetched(context, ADAPTER) if ADAPTER in context.task.inputs else None
     where = device()
-    return Ground(base, adapter, Chat(adapter or base), compute_dtype(precision, where), where)
+    return LoadedModel(base, adapter, Chat(adapter or base), compute_dtype(precision, where), where)
 
 
 def fetched(context: Context, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Why: what an evaluation says of answers, as pure functions of texts: valid JSON, exact match, rules kept."""
+"""What an evaluation says of answers, as pure functions of texts: valid JSON, exact match, rules kept."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

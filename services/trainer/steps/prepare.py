@@ -1,4 +1,4 @@
-"""Why: all I/O that a decision may not do: the data are read, validated row by row and kept; the base model is checked."""
+"""All I/O that a decision may not do: the data are read, validated row by row and kept; the base model is checked."""
 
 import hashlib
 import json
@@ -13,16 +13,16 @@ from schemas.reasons import Reason, shown
 from schemas.recipes import DatasetSettings
 from schemas.results import BASE_MODEL_SHA256, CHAT_TEMPLATE_SHA256, DATASET, DATASET_SHA256
 from schemas.steps import PrepareSettings
-from services.chassis.digests import file_sha256
-from services.chassis.executor.child import Context, Stopping, Task, UserFault
-from services.chassis.json_lines import write_lines
-from services.chassis.sources.models import brings_code
+from services.chassis.executor.child import ChildTask, Context, Stopping, UserFault
+from services.chassis.storage.digests import file_sha256
+from services.chassis.storage.json_lines import write_lines
+from services.chassis.storage.sources.models import brings_code
 from services.trainer.data.mapping import RowFault, row_of
 from services.trainer.data.raw import RawRow
 from services.trainer.data.sources import read
 from services.trainer.data.splitting import prompt_key, split_of
+from services.trainer.modelling.base_files import base_digest, base_fault, base_folder
 from services.trainer.modelling.chat import Chat, ChatFault, Tokens
-from services.trainer.modelling.reference import base_digest, base_fault, base_folder
 
 _REASONS_AT_MOST = 10
 _PLACES_AT_MOST = 3
@@ -97,7 +97,7 @@ def _checked(base: Path, settings: PrepareSettings) -> tuple[Chat, int | None]:
     return chat, longest
 
 
-def _rows(settings: DatasetSettings, task: Task) -> Rows:
+def _rows(settings: DatasetSettings, task: ChildTask) -> Rows:
     """All rows in our form by split. Raises UserFault."""
     source = read(settings, task.cache, task.allowed)
     faults = _Faults()

@@ -1,4 +1,4 @@
-"""Why: step `sample`: several answers to each of some training prompts, for feedback to choose between."""
+"""Step `sample`: several answers to each of some training prompts, for feedback to choose between."""
 
 import random
 import tempfile
@@ -10,11 +10,11 @@ from schemas.lines import Candidates, Message, Row
 from schemas.results import CANDIDATES, DATASET
 from schemas.steps import SampleSettings
 from services.chassis.executor.child import Context
-from services.chassis.json_lines import write_lines
+from services.chassis.storage.json_lines import write_lines
 from services.trainer.data.rows import rows_of
-from services.trainer.modelling.generation import Decoding, draw
+from services.trainer.modelling.generation import SamplingParams, rng
 from services.trainer.steps.answering import answers_of
-from services.trainer.steps.loading import fetched, ground
+from services.trainer.steps.loading import fetched, load
 
 
 def sample(context: Context) -> StepResult:
@@ -23,8 +23,8 @@ def sample(context: Context) -> StepResult:
     if not isinstance(settings, SampleSettings):
         raise TypeError(f"settings of kind {settings.kind} do not sample")
     wanted = settings.sampling
-    on = ground(context, settings.base_model, "auto")
-    chat, model = on.chat, on.model()
+    loaded = load(context, settings.base_model, "auto")
+    chat, model = loaded.chat, loaded.model()
     rows = chosen(rows_of(fetched(context, DATASET), "train"), wanted.prompts, wanted.seed)
     started, done, tokens = time.monotonic(), 0, 0
 
@@ -35,10 +35,10 @@ def sample(context: Context) -> StepResult:
         context.progress(done, len(rows), "prompts", tokens_per_second=rate)
 
     context.progress(0, len(rows), "prompts")
-    decoding = Decoding(chat.stop_ids, chat.pad_id, wanted.max_new_tokens, wanted.temperature, wanted.top_p)
+    decoding = SamplingParams(chat.stop_ids, chat.pad_id, wanted.max_new_tokens, wanted.temperature, wanted.top_p)
     answers = answers_of(
         context, model, chat.prompts(row.messages for row in rows),
-        lambda number: [draw(wanted.seed, number, way) for way in range(wanted.n)],
+        lambda number: [rng(wanted.seed, number, way) for way in range(wanted.n)],
         decoding, wanted.batch_size, on_batch=on_batch,
     )  # fmt: skip
     candidates = [

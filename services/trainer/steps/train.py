@@ -1,4 +1,4 @@
-"""Why: step `train`: an adapter learns from rows or from pairs, and leaves with all that is needed to serve and audit it."""
+"""Step `train`: an adapter learns from rows or from pairs, and leaves with all that is needed to serve and audit it."""
 
 import json
 import tempfile
@@ -13,13 +13,13 @@ from schemas.recipes import LoraSettings, PreferenceSettings, TrainingSettings
 from schemas.results import ADAPTER, BASE_MODEL_SHA256, CHAT_TEMPLATE_SHA256, DATASET, PRECISION, PREFERENCES, RECIPE_SHA256
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context, UserFault
-from services.chassis.json_lines import read_lines
+from services.chassis.storage.json_lines import read_lines
 from services.trainer.data.rows import rows_of
 from services.trainer.modelling.adapter import new_adapter, read_adapter, write_adapter
 from services.trainer.modelling.base import load_base
+from services.trainer.modelling.base_files import base_digest
 from services.trainer.modelling.chat import Tokens
-from services.trainer.modelling.reference import base_digest
-from services.trainer.steps.loading import Ground, fetched, ground
+from services.trainer.steps.loading import LoadedModel, fetched, load
 from services.trainer.training import loop
 from services.trainer.training.checkpoints import Checkpoints, CurvePoint, write_curve
 from services.trainer.training.dpo import PreferencePairs
@@ -38,30 +38,32 @@ def train(context: Context) -> StepResult:
     settings = step.training or step.preference if isinstance(step, TrainSettings) else None
     if not isinstance(step, TrainSettings) or settings is None:
         raise TypeError("settings of kind train with `training` or `preference` are needed")
-    on = ground(context, step.base_model, settings.precision)
-    recipe = recipe_of(settings, base_digest(on.base, context), task.inputs)
+    loaded = load(context, step.base_model, settings.precision)
+    recipe = recipe_of(settings, base_digest(loaded.base, context), task.inputs)
     objective: Objective
     if isinstance(settings, TrainingSettings):
-        objective, counts = _supervised(context, on, settings)
+        objective, counts = _supervised(context, loaded, settings)
         field = "training.optimiser"
     else:
-        objective, counts = _preferences(context, on, settings)
+        objective, counts = _preferences(context, loaded, settings)
         field = "preference.optimiser"
-    model = _adapted(on, settings, max(objective.lengths))
-    plan = loop.Plan(settings.optimiser, field, settings.checkpoint_steps, settings.seed, on.dtype, on.device)
+    model = _adapted(loaded, settings, max(objective.lengths))
+    plan = loop.TrainingPlan(
+        settings.optimiser, field, settings.checkpoint_steps, settings.seed, loaded.dtype, loaded.device
+    )
     checkpoints = Checkpoints(task.checkpoints, task.own_checkpoints, digest(recipe))
     curve = loop.train(context, model, objective, plan, checkpoints)
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     facts = {
-        BASE_MODEL_SHA256: base_digest(on.base, context),
+        BASE_MODEL_SHA256: base_digest(loaded.base, context),
         RECIPE_SHA256: digest(recipe),
-        PRECISION: str(on.dtype).removeprefix("torch."),
-        CHAT_TEMPLATE_SHA256: on.chat.template_sha256,
+        PRECISION: str(loaded.dtype).removeprefix("torch."),
+        CHAT_TEMPLATE_SHA256: loaded.chat.template_sha256,
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_adapter(model, folder, step.base_model)
-        on.chat.save(folder)
+        loaded.chat.save(folder)
         described = {"method": settings.method, "base_model": step.base_model, **recipe, **facts}
         (folder / "training.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         write_curve(folder, curve)
@@ -81,27 +83,31 @@ def settled(curve: Sequence[CurvePoint]) -> dict[str, float]:
     return {**figures, **{name: value for name, value in last[-1].items() if name == "validation_loss"}}
 
 
-def _supervised(context: Context, on: Ground, settings: TrainingSettings) -> tuple[SupervisedRows, Mapping[str, float]]:
+def _supervised(
+    context: Context, loaded: LoadedModel, settings: TrainingSettings
+) -> tuple[SupervisedRows, Mapping[str, float]]:
     folder = fetched(context, DATASET)
 
     def tokens_of(split: Split) -> list[Tokens]:
         rows = rows_of(folder, split)
-        encoded = on.chat.encode([(row.messages, row.completion) for row in rows])
+        encoded = loaded.chat.encode([(row.messages, row.completion) for row in rows])
         return [tokens.cut(settings.max_length) for tokens in encoded]
 
     learnt, held_out = tokens_of("train"), tokens_of("validation")
     _refuse_unsupervised([learnt, held_out], "training", settings.max_length)
-    return SupervisedRows(learnt, held_out, on.chat.pad_id, on.device), {"examples": float(len(learnt))}
+    return SupervisedRows(learnt, held_out, loaded.chat.pad_id, loaded.device), {"examples": float(len(learnt))}
 
 
-def _preferences(context: Context, on: Ground, settings: PreferenceSettings) -> tuple[PreferencePairs, Mapping[str, float]]:
+def _preferences(
+    context: Context, loaded: LoadedModel, settings: PreferenceSettings
+) -> tuple[PreferencePairs, Mapping[str, float]]:
     read = read_lines(fetched(context, PREFERENCES) / Preference.FILE, Preference)
     if not read:
         message = "there is no preference pair to learn from"
         remedy = "sample more prompts or candidates, lower feedback.margin, or look at the report of the label step"
         raise UserFault(Reason(field="feedback", value="0 pairs", message=message, remedy=remedy))
     sides = [[(pair.messages, pair.chosen) for pair in read], [(pair.messages, pair.rejected) for pair in read]]
-    chosen, rejected = ([tokens.cut(settings.max_length) for tokens in on.chat.encode(side)] for side in sides)
+    chosen, rejected = ([tokens.cut(settings.max_length) for tokens in loaded.chat.encode(side)] for side in sides)
     _refuse_unsupervised([chosen, rejected], "preference", settings.max_length)
     optimiser = settings.optimiser
     steps = range(steps_of(optimiser, len(read)))
@@ -110,7 +116,7 @@ def _preferences(context: Context, on: Ground, settings: PreferenceSettings) -> 
     size = micro_batch_size(optimiser, context.task.memory_failures)
     longer = sum(len(better.completion) > len(worse.completion) for better, worse in pairs) / len(pairs)
     counts = {"examples": float(len(pairs)), "examples_used": float(len(used)), "chosen_longer": longer}
-    return PreferencePairs(pairs, used, settings, size, on.chat.pad_id, on.device), counts
+    return PreferencePairs(pairs, used, settings, size, loaded.chat.pad_id, loaded.device), counts
 
 
 def _refuse_unsupervised(sides: Sequence[Sequence[Tokens]], field: str, max_length: int) -> None:
@@ -126,10 +132,10 @@ def _refuse_unsupervised(sides: Sequence[Sequence[Tokens]], field: str, max_leng
         )
 
 
-def _adapted(on: Ground, settings: TrainingSettings | PreferenceSettings, longest: int) -> Any:
+def _adapted(loaded: LoadedModel, settings: TrainingSettings | PreferenceSettings, longest: int) -> Any:
     """The model with the adapter to train: the input adapter, or a fresh one."""
-    model = load_base(on.base, on.dtype, on.device, quantization=settings.quantization, trained_length=longest)
-    if on.adapter is not None:
-        return read_adapter(model, on.adapter, trainable=True)
+    model = load_base(loaded.base, loaded.dtype, loaded.device, quantization=settings.quantization, trained_length=longest)
+    if loaded.adapter is not None:
+        return read_adapter(model, loaded.adapter, trainable=True)
     lora = settings.lora if isinstance(settings, TrainingSettings) else LoraSettings()
     return new_adapter(model, lora, settings.seed)

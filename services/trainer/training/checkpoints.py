@@ -1,4 +1,4 @@
-"""Why: a run that was killed at any instruction goes on from its last complete checkpoint, and never from a damaged one.
+"""A run that was killed at any instruction goes on from its last complete checkpoint, and never from a damaged one.
 
 A checkpoint is a folder with a manifest of sizes and digests, written last; the folder gets its name when all of it is on
 disk. Each run writes below its own attempt and lease and reads those of all runs of the step whose recipe is the same.
@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from schemas.artifacts import ManifestEntry
 from schemas.base import Frozen
-from services.chassis.digests import entry_of, file_sha256
-from services.chassis.durable import sync
 from services.chassis.executor.folders import UNFINISHED
-from services.chassis.storage import writing
+from services.chassis.storage.digests import entry_of, file_sha256
+from services.chassis.storage.durable import sync
+from services.chassis.storage.stores import writing
 
 _log = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"

@@ -1,4 +1,4 @@
-"""Why: direct preference optimisation (Rafailov et al. 2023): the adapter learns from pairs, tied to itself as it began.
+"""Direct preference optimisation (Rafailov et al. 2023): the adapter learns from pairs, tied to itself as it began.
 
 The reference does not change, so what it thinks of every answer is computed once, before the first step, by the very
 weights that training starts from: no second adapter is kept in memory, and none can be saved by mistake.

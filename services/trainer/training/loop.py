@@ -1,4 +1,4 @@
-"""Why: one visible loop trains every adapter, whatever the objective: the same steps, the same checkpoints, the same resume.
+"""One visible loop trains every adapter, whatever the objective: the same steps, the same checkpoints, the same resume.
 
 Parts of a batch sum to its loss, so the effective batch stays what was asked for when memory forces smaller parts. All
 randomness of a step follows from seed and step, so a run that went on from a checkpoint takes the steps of one that was
@@ -27,7 +27,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How the loop is to run."""
 
     optimiser: OptimiserSettings
@@ -44,7 +44,9 @@ class Plan:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
 
-def train(context: Context, model: Any, objective: Objective, plan: Plan, checkpoints: Checkpoints) -> list[CurvePoint]:
+def train(
+    context: Context, model: Any, objective: Objective, plan: TrainingPlan, checkpoints: Checkpoints
+) -> list[CurvePoint]:
     """Train the adapter of `model` in place to the end of the plan; returns one point per step.
 
     Raises Stopping, with all steps done so far on disk, when the run is to end early; UserFault where training diverges.
@@ -83,7 +85,7 @@ def train(context: Context, model: Any, objective: Objective, plan: Plan, checkp
     return curve
 
 
-def _begin(context: Context, model: Any, objective: Objective, plan: Plan, steps: int) -> None:
+def _begin(context: Context, model: Any, objective: Objective, plan: TrainingPlan, steps: int) -> None:
     def on_part() -> None:
         if context.stopping:
             raise Stopping
@@ -95,7 +97,7 @@ def _begin(context: Context, model: Any, objective: Objective, plan: Plan, steps
 
 
 def _backward(
-    context: Context, model: Any, objective: Objective, plan: Plan, step: int, batch: Sequence[int]
+    context: Context, model: Any, objective: Objective, plan: TrainingPlan, step: int, batch: Sequence[int]
 ) -> dict[str, float]:
     """Gradients of the mean loss of `batch`, part by part; the loss and figures of the batch. Raises Stopping."""
     torch.manual_seed((plan.seed << 32) + step)  # dropout of a resumed run is that of an uninterrupted one
@@ -113,7 +115,7 @@ def _backward(
     return sums
 
 
-def _validated(model: Any, objective: Objective, plan: Plan) -> Mapping[str, float]:
+def _validated(model: Any, objective: Objective, plan: TrainingPlan) -> Mapping[str, float]:
     model.eval()
     with plan.arithmetic(), torch.no_grad():
         return objective.validate(model)
@@ -172,7 +174,7 @@ class _Trained:
             self._optimiser.state[weight] = {"step": torch.tensor(float(checkpoint.step)), **moments}
 
 
-def _diverged(plan: Plan, step: int, loss: float, norm: float) -> UserFault:
+def _diverged(plan: TrainingPlan, step: int, loss: float, norm: float) -> UserFault:
     return UserFault(
         Reason(
             field=f"{plan.field}.learning_rate",

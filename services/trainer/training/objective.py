@@ -1,4 +1,4 @@
-"""Why: the loop knows nothing of what is learnt; an objective turns part of a batch into its part of the batch's loss."""
+"""The loop knows nothing of what is learnt; an objective turns part of a batch into its part of the batch's loss."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol

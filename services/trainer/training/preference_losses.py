@@ -1,4 +1,4 @@
-"""Why: the losses of direct preference optimisation, one line each, as TRL defines them; a test compares the two.
+"""The losses of direct preference optimisation, one line each, as TRL defines them; a test compares the two.
 
 A reward is beta times how much more likely an answer is under the policy than under the reference; `margin` below is the
 chosen answer's log-ratio minus the rejected one's, not yet times beta.

@@ -1,4 +1,4 @@
-"""Why: a checkpoint may be resumed, and a result called the same, only where everything that decides it is the same."""
+"""A checkpoint may be resumed, and a result called the same, only where everything that decides it is the same."""
 
 import hashlib
 import json

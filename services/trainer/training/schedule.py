@@ -1,4 +1,4 @@
-"""Why: learning rate and order of examples are pure functions of settings and step, so that resuming needs no memory of them."""
+"""Learning rate and order of examples are pure functions of settings and step, so that resuming needs no memory of them."""
 
 import math
 import random

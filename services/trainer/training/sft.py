@@ -1,4 +1,4 @@
-"""Why: supervised fine-tuning: the answers of the rows become likely; prompts are read, not learnt."""
+"""Supervised fine-tuning: the answers of the rows become likely; prompts are read, not learnt."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.references import ReferenceFault, require_inside, resolve, resolve_model
-from services.chassis.sources.allowed import Allowed
-from services.chassis.sources.download import SourceAway, download
-from services.chassis.sources.reaching import Refused
+from services.chassis.storage.references import ReferenceFault, require_inside, resolve, resolve_model
+from services.chassis.storage.sources.allowed import Allowed
+from services.chassis.storage.sources.download import SourceAway, download
+from services.chassis.storage.sources.reaching import SourceRefused
 from tests.certificates import certificates
 
 SECRET = "the content of somebody else's file"
@@ -221,12 +221,12 @@ def test_the_connection_goes_to_the_address_that_was_checked(
     servers: tuple[Server, Server], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DNS rebinding: a name that leads elsewhere the second time is asked once."""
-    monkeypatch.setattr("services.chassis.sources.allowed.is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr("services.chassis.storage.sources.allowed.is_public", lambda address: address == "127.0.0.1")
     answers = iter([["127.0.0.1"], ["127.0.0.2"]])
     url = f"http://rebinding.example:{servers[1].server_port}/rows.jsonl"
     rebinding = allowed(place, public_hosts=True)
     assert download(url, place / "cache", rebinding, resolve=lambda *_: next(answers)).read_text() == SECRET
-    with pytest.raises(Refused, match="its address is not public"):
+    with pytest.raises(SourceRefused, match="its address is not public"):
         download(url, place / "cache", rebinding, resolve=lambda *_: next(answers))
 
 
@@ -260,7 +260,7 @@ def test_tls_proves_the_name_and_not_the_address_that_is_connected_to(
 
 def test_headers_that_trickle_end_with_the_time_for_a_download(ours: tuple[str, Allowed], place: Path) -> None:
     url, listed = ours
-    with pytest.raises(Refused, match=r"longer than 0\.2 s"):
+    with pytest.raises(SourceRefused, match=r"longer than 0\.2 s"):
         download(f"{url}/headers", place / "cache", listed.model_copy(update={"download_seconds": 0.2}))
 
 
@@ -299,7 +299,7 @@ def test_an_answer_that_cannot_be_used_is_a_fault_that_does_not_repeat_it(
 
 def test_a_body_that_trickles_ends_with_the_time_for_a_download(ours: tuple[str, Allowed], place: Path) -> None:
     url, listed = ours
-    with pytest.raises(Refused, match=r"longer than 0\.2 s"):
+    with pytest.raises(SourceRefused, match=r"longer than 0\.2 s"):
         download(f"{url}/slow", place / "cache", listed.model_copy(update={"download_seconds": 0.2}))
 
 

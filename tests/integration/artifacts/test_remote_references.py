@@ -16,8 +16,8 @@ from uuid import uuid4
 import fsspec
 import pytest
 
-from services.chassis.references import ReferenceFault
-from services.chassis.references import resolve as resolve_within
+from services.chassis.storage.references import ReferenceFault
+from services.chassis.storage.references import resolve as resolve_within
 from tests.allowed import IN_TESTS
 
 
@@ -137,7 +137,7 @@ def hub() -> Iterator[str]:
 def resolved(reference: str, cache: Path, **environment: str) -> str:
     """What a process whose hub is at HF_ENDPOINT says: the path, or the fault. The hub's client reads it once, at import."""
     code = (
-        "import sys; from pathlib import Path; from services.chassis.references import *\n"
+        "import sys; from pathlib import Path; from services.chassis.storage.references import *\n"
         "from tests.allowed import IN_TESTS\n"
         "try: print(resolve(sys.argv[1], Path(sys.argv[2]), IN_TESTS))\n"
         "except ReferenceFault as fault: print(fault)\n"

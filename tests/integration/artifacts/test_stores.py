@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from schemas.artifacts import ArtifactRef, Manifest
-from services.chassis.artifacts import ArtifactCorrupt, ArtifactRefused, ArtifactStore
+from services.chassis.storage.artifacts import ArtifactCorrupt, ArtifactRefused, ArtifactStore
 
 
 def a_folder(root: Path, **files: str) -> Path:

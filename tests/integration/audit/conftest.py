@@ -1,11 +1,11 @@
-"""Why: what these tests tell lies on a log of its own; a service that is restored from a story with a hole refuses to start."""
+"""What these tests tell lies on a log of its own; a service that is restored from a story with a hole refuses to start."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from services.chassis.devstack.settings import DevStackSettings
-from services.chassis.devstack.stack import running
+from services.devstack.settings import DevStackSettings
+from services.devstack.stack import running
 from tests.conftest import create_topics
 
 

@@ -21,20 +21,20 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from schemas.envelope import encode
-from services.chassis.cluster import Cluster
-from services.cli.audit.export import Limit, export
-from services.cli.audit.findings import SHOWN_FINDINGS, Findings
-from services.cli.audit.leaf import RawRecord
-from services.cli.audit.manifest import MANIFEST, PLAN, Manifest, Unusable
-from services.cli.audit.parquet import NoPyarrow, Row, read_rows, write_rows
-from services.cli.audit.verdict import NoExport, against_log, verify_export
-from services.cli.audit.window import Window, records
+from services.audit.export import ChunkLimit, export
+from services.audit.findings import SHOWN_FINDINGS, Findings
+from services.audit.leaf import RawRecord
+from services.audit.manifest import MANIFEST, PLAN, ExportManifest, Unusable
+from services.audit.parquet import ExportRow, NoPyarrow, read_rows, write_rows
+from services.audit.selection import Window, records
+from services.audit.verdict import NoExport, against_log, verify_export
+from services.chassis.kafka.cluster import Cluster
 from tests.audit import MadeJob
 from tests.command import Ended, run
 from tests.log import read_all
 
 Unique = Callable[[str], str]
-SMALL = Limit(records=10)
+SMALL = ChunkLimit(records=10)
 
 
 async def audit(kafka: str, *arguments: str) -> Ended:
@@ -89,8 +89,8 @@ def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def manifest_of(folder: Path) -> Manifest:
-    return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+def manifest_of(folder: Path) -> ExportManifest:
+    return ExportManifest.model_validate_json((folder / MANIFEST).read_bytes())
 
 
 async def test_an_export_holds_every_record_of_the_log_byte_for_byte_and_readable_columns(
@@ -114,7 +114,7 @@ async def test_an_export_holds_every_record_of_the_log_byte_for_byte_and_readabl
 async def test_an_event_of_a_real_job_has_its_envelope_in_columns(tmp_path: Path) -> None:
     event = MadeJob("job-1", "router").events[1]
     value, headers = encode(event)
-    write_rows(tmp_path / "x.parquet", [Row.of(RawRecord("t", 0, 5, 7, b"job-1", value, tuple(headers)), 0)])
+    write_rows(tmp_path / "x.parquet", [ExportRow.of(RawRecord("t", 0, 5, 7, b"job-1", value, tuple(headers)), 0)])
     (found,) = pq.read_table(tmp_path / "x.parquet").to_pylist()
     assert (found["type"], found["id"], found["job_id"]) == ("neuroweaver.JobAccepted", event.id, "job-1")
     assert (found["time"], found["sequence"], found["causation_id"]) == (event.time, 1, event.causation_id)
@@ -126,53 +126,53 @@ async def test_an_untouched_export_holds_also_against_the_log(kafka: str, export
     assert (await against_log(Cluster(kafka), exported, verdict)).holds
 
 
-def rewrite(path: Path, change: Callable[[list[Row]], list[Row]]) -> None:
+def rewrite(path: Path, change: Callable[[list[ExportRow]], list[ExportRow]]) -> None:
     rows = change(list(read_rows(path)))
     write_rows(path, rows)
 
 
-def altered(rows: list[Row]) -> list[Row]:
+def altered(rows: list[ExportRow]) -> list[ExportRow]:
     """The third record says something else; what was noted beside it is left."""
     third = rows[2]
     return [*rows[:2], third._replace(record=third.record._replace(value=b'{"number": 999}')), *rows[3:]]
 
 
-def altered_with_its_notes(rows: list[Row]) -> list[Row]:
-    return [*rows[:2], Row.of(rows[2].record._replace(value=b'{"number": 999}'), rows[2].number), *rows[3:]]
+def altered_with_its_notes(rows: list[ExportRow]) -> list[ExportRow]:
+    return [*rows[:2], ExportRow.of(rows[2].record._replace(value=b'{"number": 999}'), rows[2].number), *rows[3:]]
 
 
-def header_altered(rows: list[Row]) -> list[Row]:
+def header_altered(rows: list[ExportRow]) -> list[ExportRow]:
     return [rows[0]._replace(record=rows[0].record._replace(headers=(("ce_id", b"other"),))), *rows[1:]]
 
 
-def time_altered(rows: list[Row]) -> list[Row]:
-    return [Row.of(rows[0].record._replace(timestamp=1), rows[0].number), *rows[1:]]
+def time_altered(rows: list[ExportRow]) -> list[ExportRow]:
+    return [ExportRow.of(rows[0].record._replace(timestamp=1), rows[0].number), *rows[1:]]
 
 
-def column_altered(rows: list[Row]) -> list[Row]:
+def column_altered(rows: list[ExportRow]) -> list[ExportRow]:
     return [rows[0]._replace(said=replace(rows[0].said, job_id="another")), *rows[1:]]
 
 
-def dropped(rows: list[Row]) -> list[Row]:
+def dropped(rows: list[ExportRow]) -> list[ExportRow]:
     return [*rows[:4], *rows[5:]]
 
 
-def last_dropped(rows: list[Row]) -> list[Row]:
+def last_dropped(rows: list[ExportRow]) -> list[ExportRow]:
     return rows[:-1]
 
 
-def added(rows: list[Row]) -> list[Row]:
-    return [*rows, Row.of(rows[-1].record._replace(offset=rows[-1].record.offset, key=b"new"), rows[-1].number)]
+def added(rows: list[ExportRow]) -> list[ExportRow]:
+    return [*rows, ExportRow.of(rows[-1].record._replace(offset=rows[-1].record.offset, key=b"new"), rows[-1].number)]
 
 
-def moved(rows: list[Row]) -> list[Row]:
+def moved(rows: list[ExportRow]) -> list[ExportRow]:
     return [rows[1], rows[0], *rows[2:]]
 
 
-def moved_with_notes(rows: list[Row]) -> list[Row]:
+def moved_with_notes(rows: list[ExportRow]) -> list[ExportRow]:
     first, second = rows[0].record, rows[1].record
     swapped = [second._replace(offset=first.offset), first._replace(offset=second.offset)]
-    return [*(Row.of(record, n + rows[0].number) for n, record in enumerate(swapped)), *rows[2:]]
+    return [*(ExportRow.of(record, n + rows[0].number) for n, record in enumerate(swapped)), *rows[2:]]
 
 
 TAMPERINGS = [
@@ -191,7 +191,7 @@ TAMPERINGS = [
 
 @pytest.mark.parametrize(("change", "says"), TAMPERINGS)
 async def test_whatever_is_done_to_records_is_found(
-    exported: Path, change: Callable[[list[Row]], list[Row]], says: str
+    exported: Path, change: Callable[[list[ExportRow]], list[ExportRow]], says: str
 ) -> None:
     path = files(exported)[1]
     rewrite(path, change)
@@ -490,7 +490,7 @@ async def test_without_pyarrow_the_commands_say_how_to_get_it(
 
 async def test_memory_is_bounded_by_a_chunk_whatever_the_log_holds(kafka: str, unique: Unique, tmp_path: Path) -> None:
     """Eight times the records take no more of Python's or of Arrow's memory, in export, verification or replay."""
-    limit = Limit(records=300)
+    limit = ChunkLimit(records=300)
     peaks = {}
     for count in (1_000, 8_000):
         topic = await make_topic(kafka, unique("memory"))

@@ -13,11 +13,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from schemas.discards import RecordDiscarded
 from schemas.jobs import FeedbackRecorded, JobAccepted
 from schemas.topics import JOBS, REQUESTS
-from services.chassis import log
-from services.chassis.catalogue import configuration
-from services.chassis.cluster import Cluster
-from services.cli.audit.past import jobs_at, versions_at
-from services.cli.audit.window import Window, records
+from services.audit.as_of import jobs_at, versions_at
+from services.audit.selection import Window, records
+from services.chassis.kafka.catalogue import configuration
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kernel import log
 from tests.audit import MadeJob, publish
 from tests.command import Ended, run
 

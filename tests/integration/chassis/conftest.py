@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.devstack.stack import DevStack
+from services.devstack.stack import DevStack
 from tests.toy import Toy
 
 

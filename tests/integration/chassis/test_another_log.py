@@ -10,21 +10,26 @@ from sqlalchemy import text
 from schemas.discards import RecordDiscarded
 from schemas.envelope import Event, encode
 from schemas.topics import DISCARDS, JOBS, PROGRESS, REQUESTS
-from services.chassis import log
-from services.chassis.deadletters import discards
-from services.chassis.devstack.stack import DevStack
-from services.chassis.identity.metadata import ask_once
-from services.chassis.identity.moving import start_over
-from services.chassis.log import bounds
-from services.chassis.metrics import REGISTRY
-from services.chassis.partitions.listing import PartitionView, listed
-from services.chassis.partitions.stepping import CannotStepOver, NotStanding, SteppedOver, step_over
-from services.chassis.publisher import make_producer
-from services.chassis.records import Partition
+from services.chassis.kafka.metadata import ask_once
+from services.chassis.kafka.publisher import make_producer
+from services.chassis.kernel import log
+from services.chassis.kernel.consuming.identity.moving import start_over
+from services.chassis.kernel.log import bounds
+from services.chassis.kernel.operations import discards
+from services.chassis.kernel.operations.partitions.listing import PartitionView, listed
+from services.chassis.kernel.operations.partitions.stepping import (
+    CannotStepOver,
+    NotStanding,
+    SteppedOver,
+    step_over,
+)
+from services.chassis.kernel.records import Partition
+from services.chassis.process.metrics import REGISTRY
 from services.chassis.replay import rebuild as replay
-from services.chassis.replay.checks import Refused
-from services.chassis.runtime import Runtime
-from services.chassis.service import Service
+from services.chassis.replay.checks import ReplayRefused
+from services.chassis.serving.runtime import Runtime
+from services.chassis.serving.service import Service
+from services.devstack.stack import DevStack
 from tests.log import read_events
 from tests.recreating import recreate, remove_below
 from tests.toy import Toy, until
@@ -111,7 +116,7 @@ async def test_a_topic_that_was_made_again_while_a_service_was_stopped_is_not_re
     async with service.lifespan():
         assert "is another log" in await stands(service, "log")
         assert await known(toy, 5)
-        with pytest.raises(Refused, match=r"was not made of this log.*is another log"):
+        with pytest.raises(ReplayRefused, match=r"was not made of this log.*is another log"):
             await replay.verify(service.projection)
         await goes_on(toy)
         await until(lambda: known(toy, 13))

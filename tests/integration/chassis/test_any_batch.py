@@ -9,14 +9,14 @@ import pytest
 
 from schemas.json_text import BATCH_BYTES
 from schemas.topics import REQUESTS
-from services.chassis.deadletters import rows
-from services.chassis.deadletters.rows import DeadLetter
-from services.chassis.devstack.stack import DevStack
-from services.chassis.fetch.parse import KEPT_BYTES
-from services.chassis.records import name_bytes
+from services.audit.export import export
+from services.audit.verdict import verify_export
+from services.chassis.kafka.fetch.parse import KEPT_BYTES
+from services.chassis.kernel.deadletters import repository
+from services.chassis.kernel.deadletters.repository import DeadLetter
+from services.chassis.kernel.records import name_bytes
 from services.chassis.replay import rebuild as replay
-from services.cli.audit.export import export
-from services.cli.audit.verdict import verify_export
+from services.devstack.stack import DevStack
 from tests.log import read_all
 from tests.raw_batches import RawRecord, encoded_record, send_batch, varint
 from tests.recreating import recreate
@@ -49,7 +49,7 @@ async def answered(toy: Toy, *names: str) -> bool:
 
 async def letter_at(toy: Toy, offset: int) -> DeadLetter | None:
     async with toy.engine.connect() as connection:
-        return await rows.show(connection, (REQUESTS.name, PARTITION, offset))
+        return await repository.show(connection, (REQUESTS.name, PARTITION, offset))
 
 
 async def test_header_names_that_are_no_utf8_stop_nobody_and_are_given_back_byte_for_byte(toy: Toy, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ import asyncio
 from aiokafka import TopicPartition
 
 from schemas.topics import REQUESTS
-from services.chassis.client import Client
-from services.chassis.identity.metadata import ask
+from services.chassis.kafka.metadata import ask
+from services.chassis.kernel.consuming.client import Client
 
 _FETCH_SECONDS = 60
 

@@ -8,8 +8,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from schemas.topics import REQUESTS
-from services.chassis.deadletters import copies
-from services.chassis.devstack.stack import DevStack
+from services.chassis.kernel.deadletters import copies
+from services.devstack.stack import DevStack
 from tests.integration.chassis.test_relay import holds, refusal, to_send
 from tests.limited import limited
 from tests.log import read_all

@@ -12,12 +12,12 @@ import asyncpg
 import pytest
 from sqlalchemy.engine import URL, make_url
 
-from services.chassis.database import parse
-from services.chassis.devstack.ports import LOOPBACK, keep_ports
-from services.chassis.migrate import ensure_migrated, migrate
-from services.chassis.provision import NoDatabase, look
+from services.chassis.migrations.migrate import ensure_migrated, migrate
+from services.chassis.migrations.provision import NoDatabase, look
+from services.chassis.postgres.suitable import Unsuitable
+from services.chassis.postgres.urls import parse
 from services.chassis.settings import ServiceSettings
-from services.chassis.suitable import Unsuitable
+from services.devstack.ports import LOOPBACK, keep_ports
 from tests.certificates import certificates
 from tests.toy import Toy, until
 

@@ -13,16 +13,18 @@ from sqlalchemy.event import listen
 
 from schemas.envelope import Event, Unreadable, encode
 from schemas.topics import DISCARDS, REQUESTS
-from services.chassis import metrics, store
-from services.chassis.batch import Decider, Poll, apply_batch
-from services.chassis.deadletters import handling, rows
-from services.chassis.deadletters.handling import NoSuchLetter, NotNow, Retried, drain_free
-from services.chassis.deadletters.listing import LetterFilter, ListedLetter, find, page
-from services.chassis.deadletters.rows import Fault, LetterState
-from services.chassis.http import application
-from services.chassis.records import Place, Record, event_in
+from services.chassis.kernel import store
+from services.chassis.kernel.deadletters import repository
+from services.chassis.kernel.deadletters.listing import LetterFilter, ListedLetter, find, page
+from services.chassis.kernel.deadletters.repository import Fault, LetterState
+from services.chassis.kernel.operations import handling
+from services.chassis.kernel.operations.handling import NoSuchLetter, NotNow, Retried, drain_free
+from services.chassis.kernel.records import Record, RecordId, event_in
+from services.chassis.kernel.transaction.batch import Decider, Poll, apply_batch
+from services.chassis.process import metrics
 from services.chassis.replay import rebuild as replay
-from services.chassis.service import Service
+from services.chassis.serving.http import application
+from services.chassis.serving.service import Service
 from tests.log import read_all
 from tests.toy import Toy, until
 
@@ -42,7 +44,7 @@ async def letters(toy: Toy, **wanted: str) -> list[ListedLetter]:
     return [letter for letter in found if toy.prefix in str(letter.key)]
 
 
-async def retry(toy: Toy, place: Place) -> Retried:
+async def retry(toy: Toy, place: RecordId) -> Retried:
     return await handling.retry(toy.engine, toy.runtime().handling, place)
 
 
@@ -81,7 +83,7 @@ async def test_later_records_of_the_same_aggregate_are_parked_and_everything_els
         assert (letter.event_type, letter.attempts, letter.event_id) == ("JobRequested", 3, ids[0])
         assert letter.error == "ValueError: this job is poison"
         async with toy.engine.connect() as connection:
-            assert "raise ValueError" in str((await rows.show(connection, letter.place)).stack)  # type: ignore[union-attr]
+            assert "raise ValueError" in str((await repository.show(connection, letter.place)).stack)  # type: ignore[union-attr]
         assert [one.event_id for one in letter.parked] == ids[1:]
         assert {one.blocked_by for one in letter.parked} == {letter.offset}
         assert (await toy.tallies())["bad"].requests == 1
@@ -206,7 +208,7 @@ async def test_a_retried_record_in_whose_place_a_repetition_counts_is_given_up_a
             raise Unreadable("an earlier release cannot read it")
         return event_in(record, handled)
 
-    monkeypatch.setattr("services.chassis.batch.event_in", as_an_earlier_release)
+    monkeypatch.setattr("services.chassis.kernel.transaction.batch.event_in", as_an_earlier_release)
     async with toy.running():
         await toy.send(event)
         await until(lambda: toy.scalar("SELECT count(*) = 1 FROM dead_letter"))
@@ -288,7 +290,7 @@ def held(event: Event, offset: int) -> Any:
 async def test_an_operator_who_ends_a_drain_does_not_take_back_what_a_batch_withholds_meanwhile(toy: Toy) -> None:
     partition, known = (REQUESTS.name, 0), toy.runtime().handling
     event = toy.requested("bad")
-    failed = rows.row_of(held(event, 0), "failed", Fault("no"), names=["tally/bad"], event=event)
+    failed = repository.row_of(held(event, 0), "failed", Fault("no"), names=["tally/bad"], event=event)
     async with toy.engine.begin() as connection:
         await connection.execute(store.INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
     async with toy.engine.begin() as batch:
@@ -299,8 +301,8 @@ async def test_an_operator_who_ends_a_drain_does_not_take_back_what_a_batch_with
                 "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
         )
-        await rows.insert(batch, [failed])
-        await rows.flag(batch, partition)
+        await repository.insert(batch, [failed])
+        await repository.flag(batch, partition)
     await draining
     assert await toy.scalar("SELECT withheld FROM position")
 
@@ -309,12 +311,12 @@ async def test_a_failed_record_does_not_overtake_an_earlier_one_of_what_it_turns
     """The later one could not even be opened, so that only its key was known."""
     first, second = toy.requested("bad"), toy.cancelled("bad")
     letters = [
-        rows.row_of(held(first, 0), "failed", Fault("no"), names=[f"tally/{first.correlation_id}"], event=first),
-        rows.row_of(held(second, 1), "failed", Fault("no"), names=[f"/{second.correlation_id}"]),
+        repository.row_of(held(first, 0), "failed", Fault("no"), names=[f"tally/{first.correlation_id}"], event=first),
+        repository.row_of(held(second, 1), "failed", Fault("no"), names=[f"/{second.correlation_id}"]),
     ]
     async with toy.engine.begin() as connection:
         await connection.execute(store.INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
-        await rows.insert(connection, letters)
+        await repository.insert(connection, letters)
     with pytest.raises(NotNow, match=f"{REQUESTS.name}:0:1 waits for {REQUESTS.name}:0:0; retry or discard that one"):
         await retry(toy, (REQUESTS.name, 0, 1))
     for offset in (0, 1):
@@ -366,11 +368,11 @@ async def test_thousands_of_parked_records_are_listed_and_drained_with_a_few_sta
         state: LetterState = "failed" if offset < 2 else "parked"
         behind = None if offset < 2 else head
         names = [f"tally/{event.correlation_id}"]
-        parked_rows.append(rows.row_of(record, state, Fault("no"), names=names, blocked_by=behind, event=event))
+        parked_rows.append(repository.row_of(record, state, Fault("no"), names=names, blocked_by=behind, event=event))
     async with toy.engine.begin() as connection:
         await connection.execute(store.INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
         for row in parked_rows:
-            await rows.insert(connection, [row])
+            await repository.insert(connection, [row])
     statements: list[str] = []
     listen(toy.engine.sync_engine, "before_cursor_execute", lambda _c, _u, statement, *_: statements.append(statement))
 

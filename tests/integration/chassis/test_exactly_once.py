@@ -11,9 +11,10 @@ from sqlalchemy import text
 from schemas.envelope import encode
 from schemas.generate.headers import DEAD_LETTER_HEADERS
 from schemas.topics import JOBS, REQUESTS
-from services.chassis import batch, commands, store
-from services.chassis.publisher import make_producer
-from services.chassis.writing import write
+from services.chassis.kafka.publisher import make_producer
+from services.chassis.kernel import store
+from services.chassis.kernel.transaction import batch, commands
+from services.chassis.kernel.transaction.writing import write
 from tests.log import read_all
 from tests.toy import Toy, until
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.topics import REQUESTS
-from services.chassis import group as grouping
-from services.chassis import store
-from services.chassis.group import Member, client_id_of, company, database_of, members_of
+from services.chassis.kafka import group as grouping
+from services.chassis.kafka.group import Member, client_id_of, company, database_of, members_of
+from services.chassis.kernel import store
 from tests.toy import Toy, until
 
 

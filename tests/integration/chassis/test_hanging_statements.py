@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import text
 
-from services.chassis import store
-from services.chassis.surroundings import is_surroundings
+from services.chassis.kernel import store
+from services.chassis.process.transient import is_transient
 from tests.toy import Toy
 
 SESSION = text("SELECT pg_backend_pid()")
@@ -26,7 +26,7 @@ async def test_a_statement_that_is_not_answered_in_time_is_a_fault_of_the_surrou
     try:
         with pytest.raises(TimeoutError) as caught:
             await hang()
-        assert is_surroundings(caught.value)
+        assert is_transient(caught.value)
         async with engine.begin() as connection:
             assert await connection.scalar(SESSION) not in sessions
             assert await connection.scalar(UNFINISHED, {"pid": sessions[0]}) == 0

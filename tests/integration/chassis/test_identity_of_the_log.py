@@ -7,9 +7,9 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from schemas.topics import JOBS, REQUESTS
-from services.chassis.cluster import Cluster
-from services.chassis.identity import metadata
-from services.chassis.identity.metadata import ask, ask_once
+from services.chassis.kafka import metadata
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kafka.metadata import ask, ask_once
 from tests.toy import until
 
 

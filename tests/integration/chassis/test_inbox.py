@@ -8,9 +8,9 @@ from sqlalchemy import text
 
 from schemas.envelope import Event, encode
 from schemas.topics import REQUESTS
-from services.chassis import store
-from services.chassis.duplicates import Sightings, duplicates
-from services.chassis.records import Place, place_of
+from services.chassis.kernel import store
+from services.chassis.kernel.records import RecordId, record_id
+from services.chassis.kernel.transaction.inbox import Sightings, duplicates
 from tests.log import HeldRecord
 from tests.toy import Toy
 
@@ -32,8 +32,8 @@ def a_log(toy: Toy, chance: Random) -> list[Lying]:
     return log
 
 
-async def told(toy: Toy, batches: Sequence[Sequence[Lying]], *, pruned: bool = False) -> set[Place]:
-    found: set[Place] = set()
+async def told(toy: Toy, batches: Sequence[Sequence[Lying]], *, pruned: bool = False) -> set[RecordId]:
+    found: set[RecordId] = set()
     async with toy.engine.begin() as connection:
         await connection.execute(text("TRUNCATE inbox"))
         for batch in batches:
@@ -47,7 +47,7 @@ async def test_batches_of_any_size_tell_the_same_duplicates(toy: Toy) -> None:
     for seed in range(5):
         chance = Random(seed)
         log, sightings = a_log(toy, chance), Sightings()
-        expected = {place_of(record) for record, event in log if sightings.repeated(record, event)}
+        expected = {record_id(record) for record, event in log if sightings.repeated(record, event)}
         assert expected
         assert len(expected) < len(log)
         assert await told(toy, [log]) == expected

@@ -11,10 +11,11 @@ from sqlalchemy.engine import make_url
 
 from schemas.steps import SERVICES
 from schemas.topics import CATALOGUE, DISCARDS, JOBS, MODELS, PROGRESS, REQUESTS, Topic
-from services.chassis import log, topics
-from services.chassis.cluster import Cluster, Mechanism, Protocol
-from services.chassis.kafka_settings import overrides
-from services.chassis.reach import Unreachable, obstacle
+from services.chassis.kafka import topics
+from services.chassis.kafka.cluster import Cluster, Mechanism, Protocol
+from services.chassis.kafka.reach import Unreachable, obstacle
+from services.chassis.kafka.settings import overrides
+from services.chassis.kernel import log
 from services.cli.exits import Exit
 from services.cli.serve import build, settings_of
 from tests.command import Ended, run

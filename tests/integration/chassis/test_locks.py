@@ -4,8 +4,8 @@ import asyncio
 import random
 from collections import Counter
 
-from services.chassis.aggregate import Ref
-from services.chassis.commands import transact
+from services.chassis.kernel.aggregate import Ref
+from services.chassis.kernel.transaction.commands import transact
 from tests.toy import Toy
 
 WORKERS, ROUNDS, ROWS, TOUCHED = 8, 30, 30, 15

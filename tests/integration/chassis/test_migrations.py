@@ -16,8 +16,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from schemas.steps import SERVICES
-from services.chassis.database import parse
-from services.chassis.migrate import (
+from services.chassis.kernel.tables import operational_tables
+from services.chassis.migrations.migrate import (
     MigrationFailed,
     NewerDatabase,
     alembic_config,
@@ -26,9 +26,9 @@ from services.chassis.migrate import (
     migrate,
     require_known,
 )
-from services.chassis.provision import create_database
+from services.chassis.migrations.provision import create_database
+from services.chassis.postgres.urls import parse
 from services.chassis.settings import ServiceSettings
-from services.chassis.tables import operational_tables
 from tests.toy import until
 
 
@@ -144,7 +144,9 @@ async def test_a_migration_that_is_killed_half_way_is_taken_up_by_the_next_start
         return bool(await observer.fetchval(waiting))
 
     await until(half_way, 120)
-    (migrating,) = [child for child in psutil.Process().children() if "services.chassis.migrate" in child.cmdline()]
+    (migrating,) = [
+        child for child in psutil.Process().children() if "services.chassis.migrations.migrate" in child.cmdline()
+    ]
     migrating.kill()
     with pytest.raises(MigrationFailed, match="ended by SIGKILL; the next start takes the migration up"):
         await starting

@@ -7,16 +7,16 @@ from sqlalchemy import text
 
 from schemas.envelope import Event, encode
 from schemas.topics import JOBS
-from services.chassis.batch import RecordFailure
-from services.chassis.deadletters import rows
-from services.chassis.publisher import make_producer
-from services.chassis.records import Place, event_in, named
-from services.chassis.replay.checks import Refused
+from services.chassis.kafka.publisher import make_producer
+from services.chassis.kernel.deadletters import repository
+from services.chassis.kernel.records import RecordId, event_in, named
+from services.chassis.kernel.transaction.batch import RecordFailure
+from services.chassis.replay.checks import ReplayRefused
 from services.chassis.replay.rebuild import verify
 from tests.toy import Toy, until
 
 
-async def written_by_another(toy: Toy) -> Place:
+async def written_by_another(toy: Toy) -> RecordId:
     """What a second deployment with a database of its own decides about the same job: the same number, another id."""
     (ours,) = await toy.log()
     event = event_in(ours, toy.domain.handles)
@@ -43,7 +43,7 @@ async def test_an_own_number_with_another_id_stops_the_partition_and_every_repla
         assert dict(ours.headers)["ce_id"].decode()[-8:] in said
         assert "neuroweaver partitions step-over" in said
         assert await toy.scalar("SELECT count(*) FROM dead_letter WHERE event_id = 'another-writers'") == 0
-        with pytest.raises(Refused, match="another deployment writes as"):
+        with pytest.raises(ReplayRefused, match="another deployment writes as"):
             await verify(service.projection)
     async with toy.engine.begin() as connection:  # as if the number had been passed over
         await connection.execute(
@@ -63,7 +63,7 @@ async def test_an_own_number_with_another_id_stops_the_partition_and_every_repla
             "error": "",
         }
         given_up = {"reason": "another deployment wrote it", "discarded_by": "a person", "appended_at": given_up_at}
-        await rows.learn(connection, [{**fact, **given_up}])
+        await repository.learn(connection, [{**fact, **given_up}])
     assert (await verify(service.projection)).differences == 0
 
 

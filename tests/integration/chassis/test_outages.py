@@ -8,7 +8,7 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from schemas.topics import REQUESTS
-from services.chassis.devstack.stack import DevStack
+from services.devstack.stack import DevStack
 from tests.faults.frozen import frozen
 from tests.log import read_all
 from tests.toy import Toy, until

@@ -6,11 +6,12 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from schemas.topics import JOBS
-from services.chassis import consumer as consuming
-from services.chassis import holding, store
-from services.chassis.batch import Applied, Decider, Poll, apply_batch
-from services.chassis.publisher import make_producer
-from services.chassis.records import is_of
+from services.chassis.kafka.publisher import make_producer
+from services.chassis.kernel import store
+from services.chassis.kernel.consuming import consumer as consuming
+from services.chassis.kernel.consuming import holding
+from services.chassis.kernel.records import is_of
+from services.chassis.kernel.transaction.batch import Applied, Decider, Poll, apply_batch
 from tests.log import read_all
 from tests.toy import Toy, until
 

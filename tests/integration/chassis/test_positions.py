@@ -11,11 +11,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from sqlalchemy import text
 
 from schemas.topics import REQUESTS, Topic, dead_letter_topic
-from services.chassis import consumer as consuming
-from services.chassis import store, subscription
-from services.chassis.batch import Poll, apply_batch
-from services.chassis.consumer import Consumer
-from services.chassis.health import Health
+from services.chassis.kernel import store
+from services.chassis.kernel.consuming import consumer as consuming
+from services.chassis.kernel.consuming import subscription
+from services.chassis.kernel.consuming.consumer import Consumer
+from services.chassis.kernel.transaction.batch import Poll, apply_batch
+from services.chassis.process.health import Health
 from tests.toy import Toy, until
 
 Apply = Callable[..., Awaitable[Any]]

@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import text
 
 from schemas.topics import REQUESTS
-from services.chassis import log
-from services.chassis.log import LogStands
+from services.chassis.kernel import log
+from services.chassis.kernel.log import LogStands
 from services.chassis.replay import rebuild as replay
-from services.chassis.replay.checks import Refused
+from services.chassis.replay.checks import ReplayRefused
 from services.chassis.replay.status import status
 from tests.toy import Toy, until
 
@@ -42,7 +42,7 @@ async def test_positions_that_are_not_of_this_log_are_refused_in_words_by_verify
     for statement, says in NOT_OF_THIS_LOG.items():
         await execute(toy, "TRUNCATE log_identity")
         await execute(toy, statement)
-        with pytest.raises(Refused, match=says):
+        with pytest.raises(ReplayRefused, match=says):
             await asyncio.wait_for(replay.verify(projection), log.PATIENCE_SECONDS)
         stands = [place.stands for place in (await status(projection)).partitions if place.stands]
         assert re.search(says, " ".join(stands))

@@ -5,8 +5,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from services.chassis import store
-from services.chassis.surroundings import ReadsOnly, ends_session, is_surroundings
+from services.chassis.kernel import store
+from services.chassis.process.transient import ReadsOnly, ends_session, is_transient
 from tests.standby import standby
 from tests.toy import Toy, until
 
@@ -55,7 +55,7 @@ async def test_a_session_that_may_only_read_fails_once_and_then_the_whole_pool_i
     with pytest.raises(DBAPIError) as caught:
         async with engine.begin() as connection:
             await connection.execute(text("DELETE FROM sweep"))
-    assert is_surroundings(caught.value)
+    assert is_transient(caught.value)
     for _ in range(3):
         async with engine.connect() as one, engine.connect() as other:
             for connection in (one, other):
@@ -76,7 +76,7 @@ async def test_a_session_that_may_only_read_fails_once_and_then_the_whole_pool_i
 )
 def test_an_error_that_belongs_to_its_session_is_waited_out(error: Exception) -> None:
     assert ends_session(error)
-    assert is_surroundings(error)
+    assert is_transient(error)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_an_error_that_belongs_to_its_session_is_waited_out(error: Exception) ->
     ],
 )
 def test_an_error_of_the_server_is_waited_out_without_sqlalchemy_too(error: Exception) -> None:
-    assert is_surroundings(error)
+    assert is_transient(error)
 
 
 def test_an_error_of_the_statement_is_not() -> None:
@@ -100,4 +100,4 @@ def test_an_error_of_the_statement_is_not() -> None:
         ValueError("no"),
     ):
         assert not ends_session(error)
-        assert not is_surroundings(error)
+        assert not is_transient(error)

@@ -10,9 +10,9 @@ from schemas.envelope import Event, encode
 from schemas.jobs import JobRejected
 from schemas.reasons import Reason
 from schemas.topics import JOBS
-from services.chassis import relay as relaying
-from services.chassis.publisher import make_producer, outside_event
-from services.chassis.writing import fill_outbox
+from services.chassis.kafka.publisher import make_producer, outside_event
+from services.chassis.kernel.relay import relay as relaying
+from services.chassis.kernel.transaction.writing import fill_outbox
 from tests.toy import Toy, until
 
 

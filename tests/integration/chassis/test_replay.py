@@ -15,15 +15,15 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from services.chassis.aggregate import Ref
-from services.chassis.http import application
+from services.chassis.kernel.aggregate import Ref
 from services.chassis.replay import rebuild as replay
 from services.chassis.replay import runs
-from services.chassis.replay.checks import Refused
+from services.chassis.replay.checks import ReplayRefused
 from services.chassis.replay.projection import Projection
 from services.chassis.replay.row import rebuild_row, row_ref
 from services.chassis.replay.runs import Busy
 from services.chassis.replay.status import status
+from services.chassis.serving.http import application
 from tests.toy import Toy, until
 
 HAND = """UPDATE tally SET state = jsonb_set(state, '{requests}', '7') WHERE key = :key"""
@@ -153,9 +153,9 @@ async def test_one_row_is_healed_alone(toy: Toy) -> None:
     assert not await rebuild_row(projection, row_ref(projection, toy.prefix + "001", None))
     (table,) = (await replay.verify(projection)).tables
     assert [row.key for row in table.shown] == [toy.prefix + "002"]
-    with pytest.raises(Refused, match="neither the log nor the projection knows it"):
+    with pytest.raises(ReplayRefused, match="neither the log nor the projection knows it"):
         await rebuild_row(projection, row_ref(projection, "no-such-job", None))
-    with pytest.raises(Refused, match="'jobs' is none of this projection; choose tally"):
+    with pytest.raises(ReplayRefused, match="'jobs' is none of this projection; choose tally"):
         row_ref(projection, "x", "jobs")
 
 
@@ -220,7 +220,7 @@ async def test_a_log_that_lost_its_first_records_is_refused_unless_accepted(toy:
     await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=3)})
     await admin.close()
     projection = replace(projection_of(toy), topics=(topic,))
-    with pytest.raises(Refused, match=f"complete only {topic}:0 from offset 3.*--accept-incomplete"):
+    with pytest.raises(ReplayRefused, match=f"complete only {topic}:0 from offset 3.*--accept-incomplete"):
         await replay.rebuild(projection)
     assert (await toy.tallies()).keys() == {"000"}
     assert (await replay.verify(projection, accept_incomplete=True)).tables[0].shown[0].kind == "extra"
@@ -230,12 +230,12 @@ async def test_a_database_that_is_newer_or_older_than_the_code_is_refused(toy: T
     await fill(toy, 1)
     async with toy.engine.begin() as connection:
         await connection.execute(text("INSERT INTO operational.alembic_version VALUES ('chassis_9999')"))
-    with pytest.raises(Refused, match="chassis_9999, which this version does not know"):
+    with pytest.raises(ReplayRefused, match="chassis_9999, which this version does not know"):
         await replay.rebuild(projection_of(toy))
     async with toy.engine.begin() as connection:
         await connection.execute(text("DELETE FROM operational.alembic_version"))
         await connection.execute(text("INSERT INTO operational.alembic_version VALUES ('chassis_0001')"))
-    with pytest.raises(Refused, match="older than this code; run `neuroweaver migrate`"):
+    with pytest.raises(ReplayRefused, match="older than this code; run `neuroweaver migrate`"):
         await replay.verify(projection_of(toy))
 
 
@@ -296,7 +296,7 @@ async def _caught_up(toy: Toy) -> bool:
 
 def _another_refusal(toy: Toy, name: str) -> Any:
     from schemas.jobs import JobRejected
-    from services.chassis.aggregate import Decision
+    from services.chassis.kernel.aggregate import Decision
 
     return Decision(Ref("tally", toy.prefix + name), toy.prefix + name, JobRejected(job_id=toy.prefix + name, reasons=()))
 

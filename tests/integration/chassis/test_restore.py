@@ -11,13 +11,13 @@ from sqlalchemy import text
 
 from schemas.envelope import Event, encode
 from schemas.topics import JOBS
-from services.chassis import store
-from services.chassis.deadletters.handling import retry
-from services.chassis.deadletters.listing import LetterFilter, find
-from services.chassis.publisher import make_producer
-from services.chassis.records import event_in
+from services.chassis.kafka.publisher import make_producer
+from services.chassis.kernel import store
+from services.chassis.kernel.deadletters.listing import LetterFilter, find
+from services.chassis.kernel.operations.handling import retry
+from services.chassis.kernel.records import event_in
 from services.chassis.replay import restore as restoring
-from services.chassis.replay.checks import Refused
+from services.chassis.replay.checks import ReplayRefused
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.rebuild import verify
 from services.chassis.replay.restore import Acceptance, NotRestored, restore
@@ -197,7 +197,7 @@ async def test_a_restore_beside_a_living_process_of_the_service_is_refused(toy: 
         await until(lambda: toy.scalar("SELECT count(*) = 0 FROM outbox"))
         await lose_the_database(toy)
         with pytest.raises(
-            Refused, match=f"until nobody is in group neuroweaver-{toy.name}: client 'neuroweaver-{toy.name}"
+            ReplayRefused, match=f"until nobody is in group neuroweaver-{toy.name}: client 'neuroweaver-{toy.name}"
         ):
             await restore(toy.runtime().projection, toy.engine)
         assert await toy.tallies() == {}

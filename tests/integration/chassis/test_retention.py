@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from services.chassis.deadletters import rows
-from services.chassis.retention.policy import RetentionSettings
-from services.chassis.retention.rows import chassis_removers
-from services.chassis.retention.run import Removal, retain
+from services.chassis.kernel.deadletters import repository
+from services.chassis.replay.retention import chassis_removers
 from services.chassis.settings import ServiceSettings
+from services.chassis.storage.retention.policy import RetentionSettings
+from services.chassis.storage.retention.run import Removal, retain
 from services.orchestrator.app import build
 from services.orchestrator.settings import OrchestratorSettings
 from tests.toy import Toy
@@ -63,7 +63,7 @@ async def test_a_discarded_record_loses_its_bytes_and_stays_discarded_and_open_o
         assert [tuple(row) for row in kept] == [
             (0, False, "discarded"), (1, True, "discarded"), (2, True, "discarded"), (3, True, "unreadable"), (4, True, "failed")
         ]  # fmt: skip
-        assert len(await rows.places(connection)) == 5, "every replay leaves them out as before"
+        assert len(await repository.places(connection)) == 5, "every replay leaves them out as before"
 
 
 async def test_old_replays_go_and_one_that_runs_never_does(toy: Toy) -> None:
@@ -93,8 +93,8 @@ async def test_progress_of_ended_jobs_goes_and_that_of_a_running_one_stays(
     kafka: str, database_url: str, tmp_path: Path, unique: Callable[[str], str]
 ) -> None:
     own = f"{database_url.rpartition('/')[0]}/{unique('orchestrator').replace('-', '_')}"
-    from services.chassis.migrate import migrate
-    from services.chassis.provision import create_database
+    from services.chassis.migrations.migrate import migrate
+    from services.chassis.migrations.provision import create_database
 
     settings = OrchestratorSettings(
         kafka_bootstrap=kafka, database_url=database_url, orchestrator_database_url=own, home=tmp_path

@@ -16,16 +16,17 @@ from sqlalchemy import text
 from schemas.envelope import Event, decode, encode
 from schemas.jobs import StepCompleted, StepResult
 from schemas.topics import EVENT_TYPES, JOBS, REQUESTS
-from services.chassis import isolation, store
-from services.chassis.aggregate import Ref
-from services.chassis.batch import Decider, Poll, apply_batch
-from services.chassis.commands import transact
-from services.chassis.deadletters.handling import Handling, discard, drain_free, retry
-from services.chassis.deadletters.limit import Limit
 from services.chassis.executor.attempts import AttemptState, decision
 from services.chassis.executor.work import Lease, WorkEffects, claim, holds, release, renew
-from services.chassis.isolation import Isolation
-from services.chassis.records import Partition, Place, appended_at
+from services.chassis.kernel import store
+from services.chassis.kernel.aggregate import Ref
+from services.chassis.kernel.consuming import isolation
+from services.chassis.kernel.consuming.isolation import Isolation
+from services.chassis.kernel.deadletters.limit import DeadLetterLimit
+from services.chassis.kernel.operations.handling import DeadLetterContext, discard, drain_free, retry
+from services.chassis.kernel.records import Partition, RecordId, appended_at
+from services.chassis.kernel.transaction.batch import Decider, Poll, apply_batch
+from services.chassis.kernel.transaction.commands import transact
 from tests.executor import Executor
 from tests.explored import examples
 from tests.log import HeldRecord
@@ -37,7 +38,7 @@ _JOBS_OF = {(REQUESTS.name, 0): ("a", "b"), (REQUESTS.name, 1): ("c", "d")}
 _ECHOES: Partition = (JOBS.name, 0)
 _FACTS = st.tuples(st.integers(0, 1), st.booleans(), st.sampled_from((False, False, False, True)))
 """Which of a partition's jobs, whether it is cancelled or asked for, and whether handling the record fails."""
-_UNLIMITED = Limit(run=10**6, share=10.0)
+_UNLIMITED = DeadLetterLimit(run=10**6, share=10.0)
 
 
 @dataclass
@@ -70,8 +71,8 @@ class Batches(RuleBasedStateMachine):
         self.log: dict[Partition, list[tuple[HeldRecord, Event]]] = {partition: [] for partition in (*_JOBS_OF, _ECHOES)}
         self.poison: set[str] = set()
         self.toy.domain.poison = lambda event: event.id in self.poison
-        self.discarded: set[Place] = set()
-        self.handling = Handling(self.toy.name, self.toy.domain, self.toy.ledger, "")
+        self.discarded: set[RecordId] = set()
+        self.handling = DeadLetterContext(self.toy.name, self.toy.domain, self.toy.ledger, "")
 
     async def _empty(self) -> None:
         async with self.toy.engine.begin() as connection:
@@ -176,7 +177,7 @@ class Batches(RuleBasedStateMachine):
             await retry(self.toy.engine, self.handling, place)
         await drain_free(self.toy.engine, self.handling)
 
-    async def _places(self, *states: str) -> list[Place]:
+    async def _places(self, *states: str) -> list[RecordId]:
         async with self.toy.engine.connect() as connection:
             found = await connection.execute(
                 text('SELECT topic, partition, "offset" FROM dead_letter WHERE state = ANY(:states) ORDER BY 1, 2, 3'),
@@ -204,7 +205,7 @@ class Batches(RuleBasedStateMachine):
     def every_effect_happened_once_and_every_job_was_decided_once(self) -> None:
         assert self.run(self._effects()) == ([], [])
 
-    async def _now(self) -> tuple[dict[str, Any], dict[Partition, int], set[Place]]:
+    async def _now(self) -> tuple[dict[str, Any], dict[Partition, int], set[RecordId]]:
         async with self.toy.engine.connect() as connection:
             positions = await store.positions(connection)
         return await self.toy.tallies(), positions, set(await self._places("failed", "parked"))

@@ -9,8 +9,9 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.topics import JOBS, REQUESTS
-from services.chassis import batch, store
-from services.chassis.records import Partition
+from services.chassis.kernel import store
+from services.chassis.kernel.records import Partition
+from services.chassis.kernel.transaction import batch
 from tests.log import read_all
 from tests.toy import Toy, until
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from schemas.jobs import JobRejected
-from services.chassis import ticker
-from services.chassis.aggregate import Decision, Ref, States
+from services.chassis.kernel import ticker
+from services.chassis.kernel.aggregate import Decision, Ref, States
 from tests.toy import Toy, until
 
 

@@ -9,9 +9,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.new_partitions import NewPartitions
 
 from schemas.topics import MODELS, REQUESTS
-from services.chassis import catalogue_watch, topics
-from services.chassis.cluster import Cluster
-from services.chassis.metrics import REGISTRY
+from services.chassis.kafka import catalogue_watch, topics
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.process.metrics import REGISTRY
 from tests.toy import Toy, until
 
 

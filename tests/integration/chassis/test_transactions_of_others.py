@@ -9,8 +9,9 @@ from aiokafka import AIOKafkaProducer
 
 from schemas.envelope import encode
 from schemas.topics import REQUESTS
-from services.chassis import lag, log
-from services.chassis.partitions.listing import listed
+from services.chassis.kernel import log
+from services.chassis.kernel.consuming import lag
+from services.chassis.kernel.operations.partitions.listing import listed
 from services.chassis.replay import rebuild as replay
 from tests.toy import Toy, until
 

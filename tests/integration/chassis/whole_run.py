@@ -15,7 +15,7 @@ import httpx2
 
 from schemas.steps import SERVICES
 from schemas.topics import CATALOGUE
-from services.chassis.redaction import forms_of
+from services.chassis.process.redaction import forms_of
 from tests.log import read_all
 from tests.toy import until
 

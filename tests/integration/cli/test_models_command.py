@@ -7,7 +7,7 @@ import pytest
 
 from schemas.artifacts import ArtifactRef
 from schemas.recipes import LoraSettings
-from services.chassis.references import folder_digest
+from services.chassis.storage.references import folder_digest
 from tests.allowed import TEMPORARY
 from tests.command import Ended, run
 from tests.registry import Registry

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.topics import REQUESTS
-from services.chassis.log import bounds
+from services.chassis.kernel.log import bounds
 from tests.command import Ended, run
 from tests.orchestrator import Orchestrator
 from tests.toy import until

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from services.chassis import store
-from services.chassis.migrate import migrate
-from services.chassis.provision import create_database
+from services.chassis.kernel import store
+from services.chassis.migrations.migrate import migrate
+from services.chassis.migrations.provision import create_database
 from services.orchestrator.settings import OrchestratorSettings
 from tests.command import Ended, run
 

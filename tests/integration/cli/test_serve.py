@@ -12,8 +12,8 @@ import httpx2
 import psutil
 import pytest
 
-from services.chassis.devstack.stack import DevStack
 from services.cli.listening import listen
+from services.devstack.stack import DevStack
 
 _LIGHT_MB = 200
 """About 110 MB on an empty log; more after large records that other tests left there. A process that imports torch and

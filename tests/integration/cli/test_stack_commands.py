@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from schemas.steps import SERVICES
-from services.chassis.devstack import state
 from services.cli.exits import Exit
 from services.cli.settings import CliSettings
 from services.cli.stack import whole_stack
+from services.devstack import state
 
 _MAIN = [sys.executable, "-m", "services.cli.main"]
 

@@ -1,4 +1,4 @@
-"""Why: what the demo writes to a real Kafka is what any service of any language would, and what it reads is only of its job."""
+"""What the demo writes to a real Kafka is what any service of any language would, and what it reads is only of its job."""
 
 import asyncio
 import gc
@@ -17,11 +17,11 @@ from schemas.models import ModelPromoted
 from schemas.requests import JobRequest
 from schemas.steps import Policy
 from schemas.topics import TOPIC_OF, aggregate_key
-from services.chassis.cluster import Cluster
-from services.chassis.log import UnknownTopic
-from services.cli.demo.outsider import Outsider
-from services.cli.demo.recipe import job_request
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kernel.log import UnknownTopic
 from services.cli.topic_reader import records_of
+from services.demo.outsider import Outsider
+from services.demo.recipe import job_request
 
 
 async def publish(kafka: str, data: EventData, correlation_id: str, *, event_id: str | None = None) -> None:

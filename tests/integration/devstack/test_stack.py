@@ -13,19 +13,19 @@ import asyncpg
 import psutil
 import pytest
 
-from services.chassis import topics
-from services.chassis.devstack import jars, state
-from services.chassis.devstack.java import find_java
-from services.chassis.devstack.kafka import KafkaServer, aot_cache
-from services.chassis.devstack.settings import DevStackSettings
-from services.chassis.devstack.stack import DevStack, running
-from services.chassis.identity.metadata import ask_once
+from services.chassis.kafka import topics
+from services.chassis.kafka.metadata import ask_once
+from services.devstack import jars, state
+from services.devstack.java import find_java
+from services.devstack.kafka import KafkaServer, aot_cache
+from services.devstack.settings import DevStackSettings
+from services.devstack.stack import DevStack, running
 
 _OWNER = """
 import sys, time
 from pathlib import Path
-from services.chassis.devstack.settings import DevStackSettings
-from services.chassis.devstack.stack import running
+from services.devstack.settings import DevStackSettings
+from services.devstack.stack import running
 with running(DevStackSettings(home=Path(sys.argv[1]), kafka_bootstrap=None, database_url=None)):
     print("up", flush=True)
     time.sleep(300)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.devstack.stack import DevStack
 from services.chassis.executor.attempts import attempt_ref
+from services.devstack.stack import DevStack
 from tests.executor import Executor, Script
 from tests.steps import request
 from tests.toy import until

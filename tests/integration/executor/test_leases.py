@@ -11,11 +11,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, NullPool
 
 from schemas.jobs import StepFailed, StepFault, StepRequested, StepStarted
-from services.chassis.database import parse
 from services.chassis.executor.attempts import attempt_ref, decision
 from services.chassis.executor.tables import attempt_table, work_table
-from services.chassis.executor.work import CHANNEL, claim, holds, release, renew, take_up
-from services.chassis.tables import operational_tables
+from services.chassis.executor.work import CHANNEL, claim, holds, release, renew, requeue_open
+from services.chassis.kernel.tables import operational_tables
+from services.chassis.postgres.urls import parse
 from tests.executor import Executor
 from tests.steps import an_event, cancel, request
 
@@ -53,8 +53,8 @@ async def test_the_migrations_make_the_tables_that_are_described(executor: Execu
 
 async def test_a_request_becomes_work_in_its_own_transaction_and_wakes_the_workers(executor: Executor) -> None:
     stop = asyncio.Event()
-    listening = asyncio.create_task(executor.runtime.signals.run(stop))
-    with executor.runtime.signals.subscribe(CHANNEL) as signal:
+    listening = asyncio.create_task(executor.runtime.notifications.run(stop))
+    with executor.runtime.notifications.subscribe(CHANNEL) as signal:
         assert await signal.wait(5) == [""]  # listening
         await executor.deliver(request("a", priority=2))
         assert await signal.wait(5) == [key("a")]
@@ -108,7 +108,7 @@ async def test_a_retry_waits_as_long_as_was_asked_whatever_the_orchestrators_clo
     assert first.key == key("due")
     assert await claim(executor.runtime.engine, "2", 60) is None
     await executor.execute("DELETE FROM work")
-    await take_up(executor.runtime.engine)
+    await requeue_open(executor.runtime.engine)
     assert 3000 < await wait() <= 3600
 
 
@@ -202,8 +202,8 @@ async def test_after_a_lost_work_table_every_open_attempt_is_taken_up_again_and_
 
     before = await now()
     await executor.execute("DELETE FROM work")
-    await take_up(engine)
-    await take_up(engine)
+    await requeue_open(engine)
+    await requeue_open(engine)
     assert await now() == before
     assert await keys(executor) == ["begun", "later", "queued"]
 
@@ -211,7 +211,7 @@ async def test_after_a_lost_work_table_every_open_attempt_is_taken_up_again_and_
 async def test_taking_up_leaves_work_that_is_held_alone(executor: Executor) -> None:
     await executor.deliver(request("a"))
     await claim(executor.runtime.engine, "1", 60)
-    await take_up(executor.runtime.engine)
+    await requeue_open(executor.runtime.engine)
     (row,) = await executor.work()
     assert row.lease == "1"
 

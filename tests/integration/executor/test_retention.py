@@ -13,8 +13,8 @@ from services.chassis.executor.folders import checkpoints_of, log_of, temporary_
 from services.chassis.executor.kept import removers
 from services.chassis.executor.runner import Completed
 from services.chassis.executor.work import claim
-from services.chassis.retention.policy import RetentionSettings
-from services.chassis.retention.run import REMOVED, Removal, retain
+from services.chassis.storage.retention.policy import RetentionSettings
+from services.chassis.storage.retention.run import REMOVED, Removal, retain
 from tests.executor import Executor, Script
 from tests.steps import request
 from tests.toy import until

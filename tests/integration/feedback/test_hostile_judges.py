@@ -13,8 +13,8 @@ import pytest
 from schemas.reasons import Reason
 from schemas.recipes import JudgeSettings, Rubric
 from services.chassis.executor.child import UserFault
-from services.chassis.sources.allowed import Allowed
-from services.feedback.judges.journal import Journal
+from services.chassis.storage.sources.allowed import Allowed
+from services.feedback.judges.answer_cache import AnswerCache
 from services.feedback.judges.judge import Judged
 from services.feedback.judges.openai import OpenAIJudge
 from tests.allowed import IN_TESTS
@@ -27,7 +27,7 @@ UNLISTED = IN_TESTS.model_copy(update={"hosts": (), "public_hosts": True})
 
 def made(place: Path, allowed: Allowed = IN_TESTS, **settings: Any) -> OpenAIJudge:
     given = JudgeSettings.model_validate({"kind": "openai", "model": "judge", "timeout_seconds": 5.0, **settings})
-    return OpenAIJudge(given, Rubric(), allowed, lambda: Journal(place, place / "own"))
+    return OpenAIJudge(given, Rubric(), allowed, lambda: AnswerCache(place, place / "own"))
 
 
 def fault(place: Path, allowed: Allowed = IN_TESTS, **settings: Any) -> Reason:

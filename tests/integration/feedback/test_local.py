@@ -11,8 +11,8 @@ import torch
 from schemas.lines import Message
 from schemas.recipes import Rubric
 from services.chassis.executor.child import UserFault
-from services.chassis.references import folder_digest
-from services.feedback.judges import local, questions
+from services.chassis.storage.references import folder_digest
+from services.feedback.judges import local, prompts
 from services.feedback.judges.choose import Chosen, choose_judge
 from services.feedback.judges.judge import Judged
 from services.feedback.judges.local import LikelihoodJudge, LocalModel, QuestionJudge
@@ -124,7 +124,7 @@ def test_a_question_is_answered_by_the_probabilities_of_the_letters_in_both_orde
     expected = []
     for pair in pairs:
         for one, other in (pair, (pair[1], pair[0])):
-            messages = [turn.model_dump() for turn in questions.comparison(RUBRIC, one, other.text)]
+            messages = [turn.model_dump() for turn in prompts.comparison(RUBRIC, one, other.text)]
             found, _ = plain.log_probabilities(messages)
             a, b = (float(found[-1, plain.tokenizer(letter)["input_ids"][0]].exp()) for letter in "AB")
             expected.append((a - b) / (a + b))
@@ -135,7 +135,7 @@ def test_a_question_is_answered_by_the_probabilities_of_the_letters_in_both_orde
 
 def test_a_grade_is_the_mean_under_the_probabilities_of_the_digits(tiny_model: Path, plain: Plain) -> None:
     (text,) = judged(TEXTS[:1])
-    found, _ = plain.log_probabilities([turn.model_dump() for turn in questions.grading(RUBRIC, text)])
+    found, _ = plain.log_probabilities([turn.model_dump() for turn in prompts.grading(RUBRIC, text)])
     weights = [float(found[-1, plain.tokenizer(digit)["input_ids"][0]].exp()) for digit in "12345"]
     expected = sum(grade * weight for grade, weight in zip(range(1, 6), weights, strict=True)) / sum(weights)
     assert QuestionJudge("x", LocalModel(tiny_model, 3), RUBRIC).score([text], quiet) == [pytest.approx(expected, abs=1e-5)]

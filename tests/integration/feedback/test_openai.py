@@ -13,8 +13,8 @@ import pytest
 from schemas.reasons import Reason
 from schemas.recipes import JudgeSettings, Rubric
 from services.chassis.executor.child import Stopping, UserFault
+from services.feedback.judges.answer_cache import AnswerCache
 from services.feedback.judges.endpoint import JudgeAway
-from services.feedback.judges.journal import Journal
 from services.feedback.judges.judge import Judged, Orders
 from services.feedback.judges.openai import OpenAIJudge
 from tests.allowed import IN_TESTS
@@ -33,7 +33,7 @@ def judge(chat: Chat, tmp_path: Path) -> Callable[..., OpenAIJudge]:
     def make(**settings: Any) -> OpenAIJudge:
         given = {"kind": "openai", "model": "strong-judge", "endpoint": chat.url, "timeout_seconds": 5.0, **settings}
         own = tmp_path / "1" / f"lease-{next(runs)}"
-        return OpenAIJudge(JudgeSettings.model_validate(given), Rubric(), IN_TESTS, lambda: Journal(tmp_path, own))
+        return OpenAIJudge(JudgeSettings.model_validate(given), Rubric(), IN_TESTS, lambda: AnswerCache(tmp_path, own))
 
     return make
 

@@ -12,9 +12,9 @@ from aiokafka import AIOKafkaProducer
 from schemas.envelope import Event, encode
 from schemas.jobs import FeedbackRecorded, StepCompleted, StepFailed, StepStarted
 from schemas.topics import JOBS
-from services.chassis.cluster import Cluster
-from services.chassis.http import application
-from services.chassis.publisher import make_producer
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kafka.publisher import make_producer
+from services.chassis.serving.http import application
 from services.feedback import app
 from services.feedback.settings import FeedbackSettings
 from tests.feedback import Step

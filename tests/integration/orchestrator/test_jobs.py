@@ -6,7 +6,7 @@ from schemas.envelope import Event, wire_data
 from schemas.jobs import JobRejected, StepRequested
 from schemas.requests import JobCancelRequested
 from schemas.topics import JOBS, REQUESTS
-from services.chassis.publisher import outside_event
+from services.chassis.kafka.publisher import outside_event
 from tests.orchestrator import Orchestrator
 from tests.toy import until
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.progress import StepProgressed
-from services.chassis.reads import Rows
+from services.chassis.serving.reads import Rows
 from services.orchestrator import events, looks
 from services.orchestrator.effects import CHANNEL
 from tests.orchestrator import Orchestrator
@@ -108,7 +108,7 @@ async def test_hundreds_who_listen_to_a_job_cost_one_statement_a_change_and_all_
     await asyncio.wait_for(asyncio.gather(*hearing), 120)
     assert {listener.told["end"] for listener in listeners} == {1}
     assert orchestrator.runtime
-    subscribed = orchestrator.runtime.signals._subscriptions[CHANNEL]
+    subscribed = orchestrator.runtime.notifications._subscriptions[CHANNEL]
     await until(lambda: not names("stories") and not subscribed)
     await until(lambda: len(asyncio.all_tasks()) <= tasks, what=lambda: [task.get_name() for task in asyncio.all_tasks()])
 
@@ -118,7 +118,10 @@ async def test_listeners_that_come_and_go_leave_no_task_no_subscription_and_no_s
 ) -> None:
     jobs = [await started(orchestrator, f"visited-{number}") for number in range(4)]
     assert orchestrator.runtime
-    subscribed, places = orchestrator.runtime.signals._subscriptions.get(CHANNEL, set()), orchestrator.runtime.reads._places
+    subscribed, places = (
+        orchestrator.runtime.notifications._subscriptions.get(CHANNEL, set()),
+        orchestrator.runtime.reads._places,
+    )
     free = places._value
     tasks = len(asyncio.all_tasks())
     for _ in range(5):
@@ -143,7 +146,7 @@ async def test_more_jobs_than_one_statement_gives_are_all_told_and_a_lost_signal
     hearing = [asyncio.create_task(listener.to_the_end()) for listener in listeners]
     await until(lambda: all(listener.told["job"] for listener in listeners))
     assert orchestrator.runtime
-    monkeypatch.setattr(orchestrator.runtime.signals, "_subscriptions", {})
+    monkeypatch.setattr(orchestrator.runtime.notifications, "_subscriptions", {})
     for job_id in jobs:
         await orchestrator.say(StepProgressed, job_id, "prepare", done=1, of=9, unit="rows")
     await until(lambda: all(listener.told["progress"] for listener in listeners))

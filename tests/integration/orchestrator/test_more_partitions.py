@@ -9,10 +9,10 @@ from aiokafka.partitioner import murmur2
 from sqlalchemy import text
 
 from schemas.topics import JOBS, REQUESTS
-from services.chassis.devstack.settings import DevStackSettings
-from services.chassis.devstack.stack import running
 from services.chassis.replay.rebuild import rebuild, verify
 from services.chassis.replay.row import rebuild_row
+from services.devstack.settings import DevStackSettings
+from services.devstack.stack import running
 from services.orchestrator.domain.job import job_ref
 from tests.conftest import create_topics
 from tests.log import read_all

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from schemas.envelope import Event
 from schemas.requests import JobCancelRequested, JobRequested
 from schemas.topics import REQUESTS
-from services.chassis.publisher import outside_event
+from services.chassis.kafka.publisher import outside_event
 from services.chassis.replay.rebuild import rebuild, verify
 from tests.orchestrator import Orchestrator
 from tests.toy import until

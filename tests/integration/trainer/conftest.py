@@ -1,4 +1,4 @@
-"""Why: the trainer's tests share one tiny base model and one small task that it can learn."""
+"""The trainer's tests share one tiny base model and one small task that it can learn."""
 
 from pathlib import Path
 

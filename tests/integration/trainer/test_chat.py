@@ -1,4 +1,4 @@
-"""Why: what is supervised in training is exactly what has to be generated in serving."""
+"""What is supervised in training is exactly what has to be generated in serving."""
 
 from pathlib import Path
 

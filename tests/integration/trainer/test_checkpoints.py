@@ -1,4 +1,4 @@
-"""Why: training that was stopped, killed or damaged goes on as if nothing had happened, or starts anew; never from a lie."""
+"""Training that was stopped, killed or damaged goes on as if nothing had happened, or starts anew; never from a lie."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from schemas.jobs import StepResult
 from schemas.recipes import LoraSettings, OptimiserSettings, TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context, Stopping
-from services.chassis.executor.messages import CHANNEL_VARIABLE, MESSAGE, ProgressMessage, ResultMessage, Task
+from services.chassis.executor.messages import CHANNEL_VARIABLE, MESSAGE, ChildTask, ProgressMessage, ResultMessage
 from services.trainer.steps.train import train
 from tests.trainer import Reports, context_of, lines_of, task_of
 
@@ -47,7 +47,7 @@ class StopAfter(Reports):
             self.context.stop()
 
 
-def stopped(home: Path, base: Path, data: ArtifactRef, steps: int, seed: int = 0) -> Task:
+def stopped(home: Path, base: Path, data: ArtifactRef, steps: int, seed: int = 0) -> ChildTask:
     """A run that is asked to end after `steps` steps."""
     reports = StopAfter(steps)
     context = Context(task_of(home, settings(base, seed), {"dataset": data}), reports)
@@ -159,7 +159,7 @@ def test_a_killed_child_is_followed_by_one_that_goes_on(
 class _Child:
     """A child as a worker starts it."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: ChildTask) -> None:
         reading, writing = os.pipe()
         self.log = task.cache.parent / f"{task.lease}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Why: preferences move the policy away from the adapter it began as, by the losses that TRL defines, and nothing else."""
+"""Preferences move the policy away from the adapter it began as, by the losses that TRL defines, and nothing else."""
 
 from collections.abc import Sequence
 from pathlib import Path

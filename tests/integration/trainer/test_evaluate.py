@@ -1,4 +1,4 @@
-"""Why: base and adapter are measured in the same way, on numbers that can be checked by other means."""
+"""Base and adapter are measured in the same way, on numbers that can be checked by other means."""
 
 import json
 from pathlib import Path

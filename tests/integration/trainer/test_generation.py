@@ -1,4 +1,4 @@
-"""Why: the decoder of our own says what the library's says, only sooner; and an answer does not depend on its neighbours."""
+"""The decoder of our own says what the library's says, only sooner; and an answer does not depend on its neighbours."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from services.trainer.modelling.base import load_base
-from services.trainer.modelling.generation import Decoding, draw, generate
+from services.trainer.modelling.generation import SamplingParams, generate, rng
 
 PROMPTS = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 14], [20], [30, 31, 32, 33], [40, 41]]
 CPU = torch.device("cpu")
@@ -23,8 +23,8 @@ def model(base: Path) -> Any:
     return model
 
 
-def decoding(stop: tuple[int, ...] = (), tokens: int = 12, **more: float) -> Decoding:
-    return Decoding(frozenset(stop), 0, tokens, **more)
+def decoding(stop: tuple[int, ...] = (), tokens: int = 12, **more: float) -> SamplingParams:
+    return SamplingParams(frozenset(stop), 0, tokens, **more)
 
 
 def test_the_most_likely_answer_is_the_librarys(model: Any) -> None:
@@ -46,7 +46,7 @@ def test_an_answer_ends_before_its_stop_token_and_rows_leave_the_batch_alone(mod
 
 def test_a_draw_depends_on_its_seed_and_not_on_its_batch(model: Any) -> None:
     def sampled(batch_size: int, seed: int) -> list[list[list[int]]]:
-        draws = [[draw(seed, place, number) for number in range(3)] for place in range(len(PROMPTS))]
+        draws = [[rng(seed, place, number) for number in range(3)] for place in range(len(PROMPTS))]
         return generate(model, PROMPTS, draws, decoding(), batch_size=batch_size)
 
     assert sampled(1, seed=7) == sampled(5, seed=7)
@@ -57,7 +57,7 @@ def test_a_draw_depends_on_its_seed_and_not_on_its_batch(model: Any) -> None:
 def test_tokens_are_drawn_as_often_as_their_probability_says(model: Any) -> None:
     with torch.inference_mode():
         expected = torch.softmax(model(torch.tensor([PROMPTS[0]])).logits[0, -1], dim=-1)
-    first = generate(model, PROMPTS[:1], [[draw(number) for number in range(4000)]], decoding(tokens=1))[0]
+    first = generate(model, PROMPTS[:1], [[rng(number) for number in range(4000)]], decoding(tokens=1))[0]
     counts = torch.bincount(torch.tensor([answer[0] for answer in first]), minlength=len(expected)) / 4000
     assert expected.max() > 0.05
     assert (counts - expected).abs().max() < 0.025
@@ -65,7 +65,7 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(model: Any) -> None
 
 def test_a_small_nucleus_leaves_only_the_most_likely_token(model: Any) -> None:
     greedy = generate(model, PROMPTS, [[None]] * len(PROMPTS), decoding())
-    nucleus = generate(model, PROMPTS, [[draw(place)] for place in range(len(PROMPTS))], decoding(top_p=1e-6))
+    nucleus = generate(model, PROMPTS, [[rng(place)] for place in range(len(PROMPTS))], decoding(top_p=1e-6))
     assert nucleus == greedy
 
 

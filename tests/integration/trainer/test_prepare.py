@@ -1,4 +1,4 @@
-"""Why: whoever sends wrong data or a wrong model learns at the first step which rows, what is wrong, and what to do."""
+"""Whoever sends wrong data or a wrong model learns at the first step which rows, what is wrong, and what to do."""
 
 import json
 from collections.abc import Sequence

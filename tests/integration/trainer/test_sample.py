@@ -1,4 +1,4 @@
-"""Why: feedback gets candidates of distinct prompts that the seed decides, each with what it needs to judge them."""
+"""Feedback gets candidates of distinct prompts that the seed decides, each with what it needs to judge them."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Why: an adapter learns what it is shown, leaves with all that serving needs, and does not depend on how a batch is cut."""
+"""An adapter learns what it is shown, leaves with all that serving needs, and does not depend on how a batch is cut."""
 
 import json
 from pathlib import Path

@@ -12,12 +12,12 @@ import httpx2
 import uvicorn
 from sqlalchemy.engine import make_url
 
-from services.chassis.http import application
-from services.chassis.migrate import ensure_migrated
-from services.chassis.service import Service
+from services.chassis.migrations.migrate import ensure_migrated
+from services.chassis.serving.http import application
+from services.chassis.serving.service import Service
+from services.chassis.serving.web.server import server_config
+from services.chassis.serving.web.settings import HttpSettings
 from services.chassis.settings import ServiceSettings
-from services.chassis.web.server import server_config
-from services.chassis.web.settings import HttpSettings
 from services.cli.serve import build, settings_of
 from tests.orchestrator import Orchestrator
 from tests.registry import Registry

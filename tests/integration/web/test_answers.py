@@ -17,8 +17,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine, make_url
 
 from benchmarks.edge.rows import put_jobs, put_models
-from services.chassis.http import API, application
-from services.chassis.migrate import ensure_migrated
+from services.chassis.migrations.migrate import ensure_migrated
+from services.chassis.serving.http import API, application
 from services.chassis.settings import ServiceSettings
 from services.cli.serve import build, settings_of
 from services.orchestrator.views import JobSummary

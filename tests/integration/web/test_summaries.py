@@ -13,8 +13,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from benchmarks.edge.rows import put_jobs, put_models
-from services.chassis.database import parse
-from services.chassis.migrate import alembic_config, migrate
+from services.chassis.migrations.migrate import alembic_config, migrate
+from services.chassis.postgres.urls import parse
 from services.chassis.settings import ServiceSettings
 from services.orchestrator.views import JobSummary
 from services.registry.views import VersionSummary

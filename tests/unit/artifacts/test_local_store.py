@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.chassis import artifacts
-from services.chassis.artifacts import ArtifactCorrupt, ArtifactRefused, ArtifactStore
+from services.chassis.storage import artifacts
+from services.chassis.storage.artifacts import ArtifactCorrupt, ArtifactRefused, ArtifactStore
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.references import ReferenceFault, folder_digest
-from services.chassis.references import resolve as resolve_within
+from services.chassis.storage.references import ReferenceFault, folder_digest
+from services.chassis.storage.references import resolve as resolve_within
 from tests.allowed import IN_TESTS
 
 
@@ -102,7 +102,7 @@ def test_a_folder_that_has_not_changed_is_not_read_again(
 ) -> None:
     settle(model, monkeypatch)
     digest = folder_digest(model, tmp_path / "cache")
-    monkeypatch.setattr("services.chassis.references.entry_of", lambda *_: pytest.fail("it was read again"))
+    monkeypatch.setattr("services.chassis.storage.references.entry_of", lambda *_: pytest.fail("it was read again"))
     assert folder_digest(model, tmp_path / "cache") == digest
 
 

@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from schemas.artifacts import ArtifactRef
-from services.chassis.artifacts import ArtifactCorrupt, ArtifactMissing, ArtifactStore, StoreAway
+from services.chassis.storage.artifacts import ArtifactCorrupt, ArtifactMissing, ArtifactStore, StoreAway
 
 
 class EndpointConnectionError(Exception):

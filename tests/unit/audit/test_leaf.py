@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.audit.leaf import RawRecord, leaf_bytes
+from services.audit.leaf import RawRecord, leaf_bytes
 
 raw_bytes = st.none() | st.binary(max_size=6)
 any_record = st.builds(

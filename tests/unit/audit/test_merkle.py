@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.audit.merkle import EMPTY_ROOT, Tree, audit_path, leaf_hash, node_hash, root_of_path
+from services.audit.merkle import EMPTY_ROOT, Tree, audit_path, leaf_hash, node_hash, root_of_path
 
 LEAVES = [
     bytes.fromhex(text)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from schemas.attributes import PREFIX
 from schemas.envelope import encode
 from schemas.generate.examples import EXAMPLES
-from services.cli.audit.said import Said, said
+from services.audit.raw_envelope import Said, said
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

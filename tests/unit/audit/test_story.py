@@ -3,12 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.audit.story import CIRCLE, OUTSIDE, REPEATED, Chapter, Line, Order, Told, chapters
+from services.audit.story import CIRCLE, OUTSIDE, REPEATED, Chapter, Line, Order, StoryRecord, chapters
 from services.cli.audit.story_text import story_lines
 
 
-def told(name: str | None, cause: str | None = None, *, at: int = 0, about: str | None = "job-1", offset: int = 0) -> Told:
-    return Told(Order(at, "t", 0, offset), name, cause, about, "Type", f"text of {name}")
+def told(
+    name: str | None, cause: str | None = None, *, at: int = 0, about: str | None = "job-1", offset: int = 0
+) -> StoryRecord:
+    return StoryRecord(Order(at, "t", 0, offset), name, cause, about, "Type", f"text of {name}")
 
 
 def lines_of(found: list[Chapter]) -> list[Line]:
@@ -71,9 +73,10 @@ names = st.none() | st.sampled_from("abcdefgh")
 
 
 @given(st.lists(st.builds(told, names, names, at=st.integers(0, 5), about=st.none() | st.sampled_from("xy")), max_size=12))
-def test_any_records_are_all_told_once_and_no_effect_before_its_cause(records: list[Told]) -> None:
+def test_any_records_are_all_told_once_and_no_effect_before_its_cause(records: list[StoryRecord]) -> None:
     records = [
-        Told(Order(r.order.timestamp, "t", 0, n), r.id, r.cause, r.about, r.type, r.text) for n, r in enumerate(records)
+        StoryRecord(Order(r.order.timestamp, "t", 0, n), r.id, r.cause, r.about, r.type, r.text)
+        for n, r in enumerate(records)
     ]
     found = lines_of(chapters(records))
     assert sorted(line.told.order for line in found) == sorted(record.order for record in records)

@@ -11,8 +11,8 @@ from schemas.jobs import FeedbackRecorded, JobAccepted, JobRejected, StepComplet
 from schemas.models import ModelRegistered
 from schemas.reasons import Reason
 from schemas.requests import JobRequested
+from services.audit.tracing import Trace, trace
 from services.cli.audit.trace_text import trace_lines
-from services.cli.audit.tracing import Trace, trace
 from tests.audit import MadeJob, artifact, changed, located
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from aiokafka import ConsumerRecord
 
-from services.cli.audit.pins import NoPin, digest, place, root
-from services.cli.audit.window import NoMoment, NoWindow, Window, is_of_job, moment
+from services.audit.selection import NoMoment, NoWindow, Window, is_of_job, moment
+from services.cli.audit.arguments import NoPin, digest, place, root
 
 
 def record(key: bytes | None, value: bytes | None, *headers: tuple[str, bytes]) -> Any:

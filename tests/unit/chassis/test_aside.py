@@ -9,13 +9,13 @@ from schemas.envelope import Event, encode
 from schemas.ids import new_id
 from schemas.jobs import JobRejected
 from schemas.requests import JobCancelRequested
-from services.chassis.aggregate import AggregateType, Ref, State
-from services.chassis.batch import RecordFailure
-from services.chassis.publisher import outside_event
-from services.chassis.records import Logged
-from services.chassis.replay import aside as setting_aside
-from services.chassis.replay.aside import Aside
-from services.chassis.unit import Row, Unit
+from services.chassis.kafka.publisher import outside_event
+from services.chassis.kernel.aggregate import AggregateType, Ref, State
+from services.chassis.kernel.records import Logged
+from services.chassis.kernel.transaction.batch import RecordFailure
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
+from services.chassis.replay import skipped as setting_aside
+from services.chassis.replay.skipped import SkippedRecords
 from tests.audit import record
 
 FIRST, SECOND = Ref("left", "job"), Ref("right", "job")
@@ -58,26 +58,26 @@ def domain() -> Pair:
 
 
 @pytest.fixture
-def unit(domain: Pair) -> Unit:
-    return Unit(domain, {ref: Row(Count()) for ref in (FIRST, SECOND)}, datetime.now(UTC), new_id)
+def unit(domain: Pair) -> UnitOfWork:
+    return UnitOfWork(domain, {ref: AggregateRow(Count()) for ref in (FIRST, SECOND)}, datetime.now(UTC), new_id)
 
 
 def cancels(count: int) -> list[Event]:
     return [outside_event("outside", JobCancelRequested(job_id="job"), correlation_id="job") for _ in range(count)]
 
 
-def fold(aside: Aside, unit: Unit, events: list[Event]) -> None:
+def fold(aside: SkippedRecords, unit: UnitOfWork, events: list[Event]) -> None:
     for offset, event in enumerate(events):
         value, headers = encode(event)
         aside.fold(unit, record(value, *headers, topic="requests", offset=offset), event, repeated=False)
 
 
 def test_a_record_that_fails_half_way_leaves_both_rows_as_they_were_and_holds_up_those_behind_it(
-    domain: Pair, unit: Unit
+    domain: Pair, unit: UnitOfWork
 ) -> None:
     events = cancels(4)
     domain.refused = {events[1].id}
-    aside = Aside(domain)
+    aside = SkippedRecords(domain)
     fold(aside, unit, events)
     assert {ref: (row.state.count, row.offsets) for ref, row in unit.rows.items()} == {  # type: ignore[attr-defined]
         FIRST: (1, {"requests:0": 0}),
@@ -95,23 +95,23 @@ def own(domain: Pair, number: int) -> Event:
     )  # fmt: skip
 
 
-def test_an_own_event_is_never_set_aside(domain: Pair, unit: Unit) -> None:
+def test_an_own_event_is_never_set_aside(domain: Pair, unit: UnitOfWork) -> None:
     domain.refused = {"own-1"}
     with pytest.raises(RecordFailure, match="ValueError: no"):
-        fold(Aside(domain), unit, [own(domain, 1)])
+        fold(SkippedRecords(domain), unit, [own(domain, 1)])
 
 
-def test_an_own_event_that_is_passed_over_is_known_when_the_relay_sent_it_twice(domain: Pair, unit: Unit) -> None:
+def test_an_own_event_that_is_passed_over_is_known_when_the_relay_sent_it_twice(domain: Pair, unit: UnitOfWork) -> None:
     domain.refused = {"own-2"}
-    aside = Aside(domain, accepting=True)
+    aside = SkippedRecords(domain, accepting=True)
     fold(aside, unit, [own(domain, number) for number in (1, 2, 3, 2, 4)])
     assert unit.rows[FIRST].sequence == 4
     assert len(aside.passed_over) == 1
 
 
-def test_one_failure_too_many_ends_the_fold(domain: Pair, unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_failure_too_many_ends_the_fold(domain: Pair, unit: UnitOfWork, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setting_aside, "FAILED_AT_MOST", 0)
     events = cancels(1)
     domain.refused = {events[0].id}
     with pytest.raises(RecordFailure):
-        fold(Aside(domain), unit, events)
+        fold(SkippedRecords(domain), unit, events)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import pytest
 
 from schemas.topics import PROGRESS, REQUESTS, Topic
-from services.chassis.catalogue import Change, configuration, differences
-from services.chassis.identity.metadata import FoundTopic
+from services.chassis.kafka.catalogue import Change, configuration, differences
+from services.chassis.kafka.metadata import FoundTopic
 
 
 def found(partitions: int = 6, replicas: int = 3, in_sync: int = 3) -> FoundTopic:

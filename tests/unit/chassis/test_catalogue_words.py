@@ -1,8 +1,8 @@
 """What a running service says of topics that it does not find."""
 
-from services.chassis.catalogue import Change
-from services.chassis.catalogue_watch import _said
-from services.chassis.cluster import Security
+from services.chassis.kafka.catalogue import Change
+from services.chassis.kafka.catalogue_watch import _said
+from services.chassis.kafka.cluster import Security
 
 
 def test_a_topic_that_is_not_found_may_be_hidden_from_a_user_without_rights() -> None:

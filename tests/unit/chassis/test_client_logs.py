@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.chassis.logging import configure
+from services.chassis.process.logging import configure
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_the_client_repeats_itself_once_in_a_while_and_our_own_words_are_never_h
     for _ in range(50):
         logging.getLogger("aiokafka").error("Unable connect to node with id %s", 1)
         logging.getLogger("aiokafka.consumer.fetcher").error("Failed fetch messages from %s", 1)
-        logging.getLogger("services.chassis.relay").warning("relay interrupted")
+        logging.getLogger("services.chassis.kernel.relay.relay").warning("relay interrupted")
 
     said = stream.getvalue()
     assert said.count("Unable connect to node") == 1

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from services.chassis.cursor import PartitionCursor
-from services.chassis.holding import HOLD_SECONDS, Holding, Taken
-from services.chassis.identity.examine import Span, Standing, standing
-from services.chassis.identity.metadata import FoundLog, FoundTopic
-from services.chassis.seeking import removed
+from services.chassis.kafka.metadata import FoundLog, FoundTopic
+from services.chassis.kernel.consuming.cursor import PartitionCursor
+from services.chassis.kernel.consuming.holding import HOLD_SECONDS, Holding, Taken
+from services.chassis.kernel.consuming.identity.examine import Span, Standing, standing
+from services.chassis.kernel.consuming.seeking import removed
 from tests.explored import examples
 from tests.log import HeldRecord
 

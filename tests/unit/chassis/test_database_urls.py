@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 
-from services.chassis.database import parse, with_name, without_password
-from services.chassis.database_options import _SOCKET, OPTIONS, BadUrl, Keepalive
+from services.chassis.postgres.options import _SOCKET, OPTIONS, BadUrl, Keepalive
+from services.chassis.postgres.suitable import Facts, refusal
+from services.chassis.postgres.urls import parse, with_name, without_password
 from services.chassis.settings import ServiceSettings
-from services.chassis.suitable import Facts, refusal
 from services.cli.failures import explain
 
 

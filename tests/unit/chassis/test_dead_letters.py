@@ -14,17 +14,17 @@ from schemas.jobs import JobRejected
 from schemas.progress import StepProgressed
 from schemas.requests import JobCancelRequested, JobRequested
 from schemas.topics import JOBS, REQUESTS
-from services.chassis.aggregate import Ref
-from services.chassis.batch import RecordFailure
-from services.chassis.deadletters.handling import Queue
-from services.chassis.deadletters.limit import WINDOW, Limit
-from services.chassis.deadletters.listing import arranged
-from services.chassis.deadletters.parking import Division, Opened, divide, key_name
-from services.chassis.deadletters.rows import DeadLetter, Fault, Waiting
-from services.chassis.isolation import Attempt, Groups, Isolation
-from services.chassis.numbering import SequenceGap
-from services.chassis.publisher import outside_event
-from services.chassis.records import Partition, Record, named, place_named, place_of
+from services.chassis.kafka.publisher import outside_event
+from services.chassis.kernel.aggregate import Ref
+from services.chassis.kernel.consuming.isolation import Attempt, Groups, Isolation
+from services.chassis.kernel.deadletters.limit import WINDOW, DeadLetterLimit
+from services.chassis.kernel.deadletters.listing import arranged
+from services.chassis.kernel.deadletters.parking import Division, Opened, divide, key_name
+from services.chassis.kernel.deadletters.repository import DeadLetter, Fault, Waiting
+from services.chassis.kernel.numbering import SequenceGap
+from services.chassis.kernel.operations.handling import Queue
+from services.chassis.kernel.records import Partition, Record, named, place_named, record_id
+from services.chassis.kernel.transaction.batch import RecordFailure
 from tests.toy import ToyDomain
 
 DOMAIN = ToyDomain("toy", "job-")
@@ -183,7 +183,7 @@ def test_parked_records_are_shown_behind_the_first_of_their_row() -> None:
 def test_a_partition_stops_at_ten_failures_in_a_row_or_a_fifth_of_the_last_hundred(
     failed: Any, offset: int, stops: bool
 ) -> None:
-    assert bool(Limit(run=10, share=0.2).reached(HERE, list(failed), offset)) is stops
+    assert bool(DeadLetterLimit(run=10, share=0.2).reached(HERE, list(failed), offset)) is stops
 
 
 class Bench:
@@ -211,7 +211,7 @@ class Bench:
     def apply(self, attempt: Attempt) -> None:
         self.transactions += 1
         records = [
-            record for group in attempt.records.values() for record in group if place_of(record) not in attempt.failed
+            record for group in attempt.records.values() for record in group if record_id(record) not in attempt.failed
         ]
         for record in records:
             if record.offset in self.named:

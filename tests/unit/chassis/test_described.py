@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.chassis.surroundings import described
+from services.chassis.process.transient import described
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), asyncio.CancelledError(), RuntimeError(""), ValueError("\n\n")])

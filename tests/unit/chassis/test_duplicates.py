@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from schemas.envelope import Event, encode
 from schemas.requests import JobCancelRequested, JobRequested
-from services.chassis.duplicates import Sightings, identity
-from services.chassis.publisher import outside_event
-from services.chassis.store import INBOX_WINDOW
+from services.chassis.kafka.publisher import outside_event
+from services.chassis.kernel.store import INBOX_WINDOW
+from services.chassis.kernel.transaction.inbox import Sightings, identity
 from tests.log import HeldRecord
 
 START = datetime(2030, 1, 1, tzinfo=UTC)

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from schemas.attributes import UNREAD_HEADER
 from schemas.envelope import Unreadable, decode
 from schemas.json_text import BATCH_BYTES, BATCH_RECORDS, MOST_HEADERS
-from services.chassis.fetch.batches import UNREAD_RECORDS, Batches
-from services.chassis.fetch.decompress import CODECS as DECOMPRESS
-from services.chassis.fetch.decompress import TooLarge
-from services.chassis.fetch.parse import HEAD_SIZE, KEPT_BYTES
-from services.chassis.records import appended_at, name_bytes, name_kept, name_of_kept, name_shown
+from services.chassis.kafka.fetch.batches import UNREAD_RECORDS, Batches
+from services.chassis.kafka.fetch.decompress import CODECS as DECOMPRESS
+from services.chassis.kafka.fetch.decompress import TooLarge
+from services.chassis.kafka.fetch.parse import HEAD_SIZE, KEPT_BYTES
+from services.chassis.kernel.records import appended_at, name_bytes, name_kept, name_of_kept, name_shown
 from tests.raw_batches import CODECS, RawRecord, batch_of, compressed, encoded_record, varint
 
 PLACE = TopicPartition("t", 0)

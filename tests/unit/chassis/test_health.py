@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from services.chassis.health import LIVE_SECONDS, Health
-from services.chassis.metrics import REGISTRY
+from services.chassis.process.health import LIVE_SECONDS, Health
+from services.chassis.process.metrics import REGISTRY
 
 
 def test_a_condition_that_was_never_reported_does_not_hold() -> None:

@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chassis.holding import HELD_BYTES, HOLD_SECONDS, Holding
+from services.chassis.kernel.consuming.holding import HELD_BYTES, HOLD_SECONDS, Holding
 from tests.log import HeldRecord
 
 ONE, OTHER = TopicPartition("neuroweaver.jobs", 0), TopicPartition("neuroweaver.jobs", 1)

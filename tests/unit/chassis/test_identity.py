@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chassis.identity.examine import KeptLog, Span, all_standing, standing
-from services.chassis.identity.metadata import FoundLog, FoundTopic
+from services.chassis.kafka.metadata import FoundLog, FoundTopic
+from services.chassis.kernel.consuming.identity.examine import KeptLog, Span, all_standing, standing
 
 TOPIC, PLACE = "neuroweaver.requests", ("neuroweaver.requests", 3)
 KEPT = KeptLog("cluster-1", "topic-1")

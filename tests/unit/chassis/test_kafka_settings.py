@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.chassis.cluster import Cluster, Security
-from services.chassis.devstack.settings import DevStackSettings
-from services.chassis.kafka_settings import overrides
+from services.chassis.kafka.cluster import Cluster, Security
+from services.chassis.kafka.settings import overrides
 from services.chassis.settings import ServiceSettings
 from services.cli.failures import explain
+from services.devstack.settings import DevStackSettings
 
 _SCRAM: dict[str, Any] = {
     "kafka_security_protocol": "SASL_PLAINTEXT",

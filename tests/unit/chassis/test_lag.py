@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.topics import PROGRESS
-from services.chassis import lag
-from services.chassis.health import Health
-from services.chassis.lag import LOSSY_SECONDS, STUCK_SECONDS, LagWatch, Reach, Seen, look_at
-from services.chassis.metrics import REGISTRY
+from services.chassis.kernel.consuming import lag
+from services.chassis.kernel.consuming.lag import LOSSY_SECONDS, STUCK_SECONDS, LagWatch, Reach, Seen, look_at
+from services.chassis.process.health import Health
+from services.chassis.process.metrics import REGISTRY
 
 PARTITION = ("requests", 3)
 

@@ -7,14 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from services.chassis import seeking, store
-from services.chassis.cursor import PartitionCursor
-from services.chassis.health import Health
-from services.chassis.identity import guard as guarding
-from services.chassis.identity import rows
-from services.chassis.identity.examine import Span, Standing
-from services.chassis.identity.guard import LogGuard
-from services.chassis.identity.metadata import FoundLog, FoundTopic
+from services.chassis.kafka.metadata import FoundLog, FoundTopic
+from services.chassis.kernel import store
+from services.chassis.kernel.consuming import seeking
+from services.chassis.kernel.consuming.cursor import PartitionCursor
+from services.chassis.kernel.consuming.identity import guard as guarding
+from services.chassis.kernel.consuming.identity import rows
+from services.chassis.kernel.consuming.identity.examine import Span, Standing
+from services.chassis.kernel.consuming.identity.guard import LogGuard
+from services.chassis.process.health import Health
 
 PLACE = ("neuroweaver.requests", 0)
 

@@ -6,8 +6,8 @@ from schemas.envelope import Event, encode
 from schemas.jobs import JobAccepted
 from schemas.steps import Policy
 from schemas.topics import JOBS, REQUESTS, TOPIC_OF
-from services.chassis.aggregate import State
-from services.chassis.records import Logged, appended_at
+from services.chassis.kernel.aggregate import State
+from services.chassis.kernel.records import Logged, appended_at
 from services.chassis.replay.memory import MemoryFold
 from services.chassis.replay.projection import Folding
 from services.orchestrator.domain.job import JobDomain, job_ref

@@ -11,11 +11,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from schemas.envelope import Event
 from schemas.jobs import JobRejected
 from schemas.requests import JobCancelRequested, JobRequested
-from services.chassis.aggregate import Decision, Ref
-from services.chassis.numbering import SequenceGap
-from services.chassis.publisher import outside_event
-from services.chassis.records import Logged
-from services.chassis.unit import Incoming, Row, Unit
+from services.chassis.kafka.publisher import outside_event
+from services.chassis.kernel.aggregate import Decision, Ref
+from services.chassis.kernel.numbering import SequenceGap
+from services.chassis.kernel.records import Logged
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
 from tests.explored import examples
 from tests.toy import Tally, ToyDomain
 
@@ -40,7 +40,7 @@ class Numbering(RuleBasedStateMachine):
         self.lose()
 
     def lose(self) -> None:
-        self.unit = Unit(ToyDomain("toy", "job-"), {REF: Row(Tally())}, NOW, lambda: next(self.ids))
+        self.unit = UnitOfWork(ToyDomain("toy", "job-"), {REF: AggregateRow(Tally())}, NOW, lambda: next(self.ids))
 
     def fold(self, event: Event, topic: str, offset: int) -> None:
         before = len(self.unit.emitted)

@@ -9,8 +9,8 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError
 
-from services.chassis.logging import configure
-from services.chassis.offsets import Offsets
+from services.chassis.kernel.consuming.offsets import Offsets
+from services.chassis.process.logging import configure
 
 A, B = ("requests", 0), ("requests", 1)
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from schemas.envelope import Event
 from schemas.jobs import JobRejected
 from schemas.reasons import Reason
-from services.chassis.aggregate import Decision, Ref
-from services.chassis.numbering import Early, OtherWriter, SequenceGap
-from services.chassis.records import Logged
+from services.chassis.kernel.aggregate import Decision, Ref
+from services.chassis.kernel.numbering import Early, OtherWriter, SequenceGap
+from services.chassis.kernel.records import Logged
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
 from services.chassis.replay.projection import Folding
-from services.chassis.unit import Incoming, Row, Unit
 from tests.toy import Tally, ToyDomain
 
 REF = Ref("tally", "job-1")
@@ -26,7 +26,7 @@ DOMAIN = ToyDomain("toy", "job-")
 
 def own_events(number: int, prefix: str = "own") -> list[Event]:
     ids = (f"{one:03}-{prefix}" for one in count(1))
-    unit = Unit(DOMAIN, {REF: Row(Tally())}, NOW, lambda: next(ids))
+    unit = UnitOfWork(DOMAIN, {REF: AggregateRow(Tally())}, NOW, lambda: next(ids))
     reasons = (Reason(field="x", message="x", remedy="x"),)
     return [
         unit.apply(Decision(REF, REF.key, JobRejected(job_id="job-1", reasons=reasons if one == 3 else ())))
@@ -38,8 +38,10 @@ def lying(event: Event, partition: int = 0) -> Incoming:
     return Incoming(event, Logged(NOW, "jobs", partition, event.sequence or 0))
 
 
-def a_replay(early: Early | None = None) -> Unit:
-    return Unit(Folding(DOMAIN), {REF: Row(Tally())}, NOW, lambda: "none", early if early is not None else Early())
+def a_replay(early: Early | None = None) -> UnitOfWork:
+    return UnitOfWork(
+        Folding(DOMAIN), {REF: AggregateRow(Tally())}, NOW, lambda: "none", early if early is not None else Early()
+    )
 
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=12), st.randoms())
@@ -75,7 +77,7 @@ def test_what_is_missing_at_the_end_is_said_with_numbers_and_place() -> None:
 
 def test_a_live_service_waits_at_an_early_event() -> None:
     events = own_events(3)
-    unit = Unit(DOMAIN, {REF: Row(Tally())}, NOW, lambda: "none")
+    unit = UnitOfWork(DOMAIN, {REF: AggregateRow(Tally())}, NOW, lambda: "none")
     with pytest.raises(
         SequenceGap, match=r"has number 3 after 0: where the topic's partitions were raised.*drop its database"
     ):
@@ -122,7 +124,7 @@ def test_only_the_last_numbers_are_known_by_their_ids() -> None:
 
 def test_a_row_of_an_earlier_release_knows_no_ids_and_learns_them() -> None:
     events = own_events(4)
-    unit = Unit(Folding(DOMAIN), {REF: Row(Tally(), sequence=2)}, NOW, lambda: "none", Early())
+    unit = UnitOfWork(Folding(DOMAIN), {REF: AggregateRow(Tally(), sequence=2)}, NOW, lambda: "none", Early())
     unit.fold(lying(events[1]._replace(id="any-other")))
     unit.fold(lying(events[2]))
     with pytest.raises(OtherWriter):

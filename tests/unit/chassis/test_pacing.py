@@ -10,10 +10,10 @@ from aiokafka import client as aiokafka_client
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.metadata import MetadataResponse_v1 as Metadata
 
-from services.chassis.client import Client
-from services.chassis.cluster import Cluster
-from services.chassis.pacing import LONGEST_SECONDS, pace
-from services.chassis.publisher import make_producer
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kafka.pacing import LONGEST_SECONDS, pace
+from services.chassis.kafka.publisher import make_producer
+from services.chassis.kernel.consuming.client import Client
 
 PLACE = "127.0.0.1:1"
 

@@ -10,15 +10,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CorruptRecordException, KafkaTimeoutError
 
 from schemas.topics import JOBS
-from services.chassis import consumer as consuming
-from services.chassis.batch import Applied, Poll
-from services.chassis.client import Client
-from services.chassis.consumer import Consumer
-from services.chassis.health import Health
-from services.chassis.records import Partition
-from services.chassis.seeking import Bearings
+from services.chassis.kernel.consuming import consumer as consuming
+from services.chassis.kernel.consuming.client import Client
+from services.chassis.kernel.consuming.consumer import Consumer
+from services.chassis.kernel.consuming.seeking import Bearings
+from services.chassis.kernel.consuming.subscription import subscribe
+from services.chassis.kernel.records import Partition
+from services.chassis.kernel.transaction.batch import Applied, Poll
+from services.chassis.process.health import Health
 from services.chassis.settings import ServiceSettings
-from services.chassis.subscription import subscribe
 from tests.log import HeldRecord
 
 ONE, OTHER = ("neuroweaver.requests", 0), ("neuroweaver.requests", 1)

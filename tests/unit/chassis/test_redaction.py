@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chassis.health import Health
-from services.chassis.logging import configure, get_logger
-from services.chassis.problem import Problem
-from services.chassis.redaction import HIDDEN, Redacting, forms_of, hide, redacted, secrets_in, secrets_of
-from services.chassis.surroundings import described
+from services.chassis.process.health import Health
+from services.chassis.process.logging import configure, get_logger
+from services.chassis.process.redaction import HIDDEN, Redacting, forms_of, hide, redacted, secrets_in, secrets_of
+from services.chassis.process.transient import described
+from services.chassis.serving.problem import Problem
 
 PASSWORD = 'p@ss w:rd/1%?"ö'
 hide([PASSWORD, "a-key-of-s3", "short"])

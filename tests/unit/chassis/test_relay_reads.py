@@ -9,11 +9,11 @@ import pytest
 
 from schemas.bounds import RECORD_BYTES
 from schemas.topics import JOBS
-from services.chassis import relay
-from services.chassis.cluster import Cluster
-from services.chassis.health import Health
-from services.chassis.relay import Relay
-from services.chassis.tables import HEADER_COLUMNS
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kernel.relay import relay
+from services.chassis.kernel.relay.relay import Relay
+from services.chassis.kernel.tables import HEADER_COLUMNS
+from services.chassis.process.health import Health
 from tests.simulation.database import Waiting
 
 

@@ -3,7 +3,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.chassis.relay import Window
+from services.chassis.kernel.relay.relay import Window
 
 
 def test_the_first_look_is_at_everything() -> None:

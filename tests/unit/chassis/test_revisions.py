@@ -6,9 +6,9 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from schemas.steps import SERVICES
-from services.chassis import revisions
-from services.chassis.migrate import alembic_config
-from services.chassis.revisions import known, missing, unknown
+from services.chassis.migrations import revisions
+from services.chassis.migrations.migrate import alembic_config
+from services.chassis.migrations.revisions import known, missing, unknown
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -1,7 +1,7 @@
 """What wakes a waiter, and what does not."""
 
-from services.chassis import signals
-from services.chassis.signals import Subscription
+from services.chassis.postgres import notifications
+from services.chassis.postgres.notifications import Subscription
 
 
 async def test_a_waiter_is_woken_by_what_it_wants_and_by_what_may_be_anything() -> None:
@@ -17,7 +17,7 @@ async def test_a_waiter_is_woken_by_what_it_wants_and_by_what_may_be_anything() 
 
 async def test_payloads_beyond_the_bound_count_as_any() -> None:
     subscription = Subscription()
-    for number in range(signals._PAYLOADS + 5):
+    for number in range(notifications._PAYLOADS + 5):
         subscription.put(str(number))
     assert "" in await subscription.wait(0)
 
@@ -32,7 +32,7 @@ async def test_what_is_wanted_may_change() -> None:
 
 
 async def test_who_listens_to_a_channel_that_is_listened_to_asks_the_database_nothing() -> None:
-    known = signals.Signals("postgresql://nobody@127.0.0.1:1/nothing")
+    known = notifications.Notifications("postgresql://nobody@127.0.0.1:1/nothing")
     with known.subscribe("job"):
         assert known._changed.is_set()
         known._changed.clear()

@@ -26,9 +26,9 @@ from schemas.generate.examples import EXAMPLES
 from schemas.jobs import StepFault, StepResult
 from schemas.reasons import Reason
 from schemas.topics import EVENT_TYPES
-from services.chassis.deadletters.rows import Fault, row_of
-from services.chassis.publisher import outside_event
-from services.chassis.writing import EventTooLarge, fill_outbox
+from services.chassis.kafka.publisher import outside_event
+from services.chassis.kernel.deadletters.repository import Fault, row_of
+from services.chassis.kernel.transaction.writing import EventTooLarge, fill_outbox
 from tests.log import HeldRecord
 
 WORST = "\x01\u6f22\U0001f600"

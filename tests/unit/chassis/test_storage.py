@@ -7,9 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chassis.durable import place, sync
 from services.chassis.executor.room import Refusal, may_try
-from services.chassis.storage import DENIED, FULL, QUOTA, READ_ONLY, Space, Unwritable, obstacle, unwritable, writing
+from services.chassis.storage.durable import place, sync
+from services.chassis.storage.stores import (
+    DENIED,
+    FULL,
+    QUOTA,
+    READ_ONLY,
+    Space,
+    Unwritable,
+    obstacle,
+    unwritable,
+    writing,
+)
 
 HOME = Path("/home/of/neuroweaver")
 

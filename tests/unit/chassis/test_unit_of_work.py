@@ -14,15 +14,15 @@ from schemas.envelope import Event
 from schemas.jobs import JobRejected
 from schemas.reasons import Reason
 from schemas.requests import JobRequested
-from services.chassis import ticker
-from services.chassis.aggregate import Decision, Ref, State
-from services.chassis.commands import transact
-from services.chassis.health import Health
-from services.chassis.numbering import SequenceGap, with_id
-from services.chassis.publisher import outside_event
-from services.chassis.records import Logged
-from services.chassis.unit import Incoming, Restless, Row, Unit, Unread
-from services.chassis.writing import row_columns
+from services.chassis.kafka.publisher import outside_event
+from services.chassis.kernel import ticker
+from services.chassis.kernel.aggregate import Decision, Ref, State
+from services.chassis.kernel.numbering import SequenceGap, with_id
+from services.chassis.kernel.records import Logged
+from services.chassis.kernel.transaction.commands import transact
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, Restless, UnitOfWork, Unread
+from services.chassis.kernel.transaction.writing import row_columns
+from services.chassis.process.health import Health
 from tests.simulation.clock import Clock
 from tests.simulation.database import Database
 from tests.simulation.turns import Task
@@ -32,9 +32,9 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 REF = Ref("tally", "job-1")
 
 
-def a_unit(row: Row | None = None) -> Unit:
+def a_unit(row: AggregateRow | None = None) -> UnitOfWork:
     ids = (f"own-{number}" for number in count(1))
-    return Unit(ToyDomain("toy", "job-"), {REF: row or Row(Tally())}, NOW, lambda: next(ids))
+    return UnitOfWork(ToyDomain("toy", "job-"), {REF: row or AggregateRow(Tally())}, NOW, lambda: next(ids))
 
 
 def asked(offset: int = 0) -> Incoming:
@@ -88,7 +88,7 @@ def test_an_own_event_with_the_next_number_is_applied_as_after_a_lost_database()
 
 
 def test_an_own_event_with_a_higher_number_stops_the_partition() -> None:
-    decided = a_unit(Row(Tally(), sequence=4))
+    decided = a_unit(AggregateRow(Tally(), sequence=4))
     decided.fold(asked())
     with pytest.raises(SequenceGap, match="number 5 after 0"):
         a_unit().fold(came_back(decided.emitted[0]))
@@ -125,7 +125,9 @@ def test_an_own_event_that_comes_back_costs_neither_its_row_nor_its_state_anythi
     before = a_unit()
     before.fold(asked())
     (own,) = before.emitted
-    unit = a_unit(Row(Unread(Tally, "is not even looked at"), sequence=1, own_ids=with_id("", own.id), changed=False))
+    unit = a_unit(
+        AggregateRow(Unread(Tally, "is not even looked at"), sequence=1, own_ids=with_id("", own.id), changed=False)
+    )
     unit.fold(came_back(own, offset=41))
     assert (unit.skipped, unit.rows[REF].changed, unit.rows[REF].offsets) == (1, False, {"jobs:3": 41})
     ((_, columns),) = row_columns(unit.domain, unit.rows)
@@ -135,7 +137,7 @@ def test_an_own_event_that_comes_back_costs_neither_its_row_nor_its_state_anythi
 
 
 def test_a_state_is_read_when_it_is_asked_for_and_written_whole_when_it_has_changed() -> None:
-    unit = a_unit(Row(Unread(Tally, '{"refused": 7}'), changed=False))
+    unit = a_unit(AggregateRow(Unread(Tally, '{"refused": 7}'), changed=False))
     unit.fold(asked())
     assert unit.rows[REF].changed
     assert unit.states[REF] == Tally(requests=1, refused=7, order=unit.states[REF].order)  # type: ignore[attr-defined]
@@ -158,7 +160,9 @@ def test_what_a_decision_touches_is_asked_about_at_once() -> None:
             return Decision(ref, ref.key, JobRejected(job_id=ref.key, reasons=reasons)) if wanted and not done else None
 
     ids = (f"own-{number}" for number in count(1))
-    unit = Unit(Chained("toy", "job-"), {REF: Row(Tally()), other: Row(Tally())}, NOW, lambda: next(ids))
+    unit = UnitOfWork(
+        Chained("toy", "job-"), {REF: AggregateRow(Tally()), other: AggregateRow(Tally())}, NOW, lambda: next(ids)
+    )
     unit.fold(asked())
     assert [(event.subject, event.sequence) for event in unit.emitted] == [("job-1", 1), ("job-2", 1)]
 

@@ -14,12 +14,12 @@ from aiokafka.errors import KafkaConnectionError
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
-from services.chassis.devstack.process import ServerFailure
-from services.chassis.devstack.state import StackBusy
 from services.cli.exits import Exit
 from services.cli.failures import explain
 from services.cli.listening import PortTaken, address_of, listen
 from services.cli.settings import CliSettings
+from services.devstack.process import ServerFailure
+from services.devstack.state import StackBusy
 
 _HEAVY = ("torch", "transformers", "fastapi", "sqlalchemy", "aiokafka", "pydantic", "httpx2")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.cluster import Cluster
-from services.chassis.devstack import jars
+from services.chassis.kafka.cluster import Cluster
 from services.cli import doctor, doctor_partitions
 from services.cli.doctor_databases import databases
 from services.cli.doctor_http import dead_letters, http
 from services.cli.settings import CliSettings
+from services.devstack import jars
 
 _GB = 10**9
 

@@ -46,7 +46,7 @@ def test_the_help_of_a_command_has_an_example_and_no_type_of_pythons(command: tu
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
-@pytest.mark.parametrize("group", [(), *{(first,) for first, *rest in EVERY if rest}], ids=" ".join)
+@pytest.mark.parametrize("group", [(), *sorted({(first,) for first, *rest in EVERY if rest})], ids=" ".join)
 def test_the_help_of_a_group_has_a_whole_sentence_for_each_command(group: tuple[str, ...]) -> None:
     listed = _help(group, 60).partition("Commands:\n")[2].partition("\n\n")[0]
     for command in EVERY:

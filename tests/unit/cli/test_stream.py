@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from services.chassis.web.streams import EventStream
+from services.chassis.serving.web.streams import EventStream
 from services.cli.edge import Edge, StreamEvent
 from services.cli.failures import explain
 

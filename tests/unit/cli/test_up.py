@@ -1,6 +1,6 @@
 """What `up` says while services are not ready."""
 
-from services.chassis.health import Health
+from services.chassis.process.health import Health
 from services.cli.up import _missing
 
 

@@ -1,4 +1,4 @@
-"""Why: a finished job made by hand, as the topics and artifacts would tell it."""
+"""A finished job made by hand, as the topics and artifacts would tell it."""
 
 import json
 import math
@@ -9,9 +9,9 @@ from pathlib import Path
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import FeedbackRecorded, JobCompleted, StepResult
 from schemas.models import Lineage, ModelPromoted, ModelRegistered
-from services.cli.demo.dataset import splits
-from services.cli.demo.recipe import Pipeline
-from services.cli.demo.story import StepView, Story
+from services.demo.dataset import splits
+from services.demo.recipe import Pipeline
+from services.demo.story import StepView, Story
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _STEPS = {

@@ -1,4 +1,4 @@
-"""Why: the command's exit code and standard output mean the same to a program whatever the job came to."""
+"""The command's exit code and standard output mean the same to a program whatever the job came to."""
 
 import json
 import os
@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 from schemas.base import EventData
 from schemas.jobs import JobFailed, StepFault
 from schemas.requests import JobRequest
-from services.chassis.devstack.state import StackState
 from services.cli.demo import command
-from services.cli.demo.screen import Screen
-from services.cli.demo.story import Story
-from services.cli.demo.watch import Stranded
 from services.cli.main import app
 from services.cli.settings import CliSettings
-from services.trainer.base_model import demo_base_model
+from services.demo.base_model import demo_base_model
+from services.demo.screen import Screen
+from services.demo.story import Story
+from services.demo.watch import Stranded
+from services.devstack.state import StackState
 from tests.unit.demo.fabricated import finished
 from tests.unit.demo.test_story import ACCEPTED, JOB, told
 

@@ -1,4 +1,4 @@
-"""Why: a measure on held-out rows means something only if nothing of them was learnt; the data set proves that here."""
+"""A measure on held-out rows means something only if nothing of them was learnt; the data set proves that here."""
 
 import json
 import re
@@ -8,9 +8,9 @@ from itertools import combinations
 import pytest
 
 from schemas.rules import Rule, failures
-from services.cli.demo.constitution import RULES
-from services.cli.demo.dataset import DATA, Row, lines, splits
-from services.cli.demo.parts import ACTIONS, DEV, OPENINGS, PRIORITIES, QUALITIES, QUEUES, REPLIES, TEST, TRAIN, Parts
+from services.demo.constitution import RULES
+from services.demo.dataset import DATA, Example, lines, splits
+from services.demo.parts import ACTIONS, DEV, OPENINGS, PRIORITIES, QUALITIES, QUEUES, REPLIES, TEST, TRAIN, Parts
 
 SPLITS = splits()
 PARTS = {"train": TRAIN, "dev": DEV, "test": TEST}
@@ -34,7 +34,7 @@ def _texts(parts: Parts) -> set[str]:
     return {text.lower() for table in (parts.wordings, parts.phrases) for texts in table.values() for text in texts}
 
 
-def _reply(row: Row) -> str:
+def _reply(row: Example) -> str:
     return str(json.loads(row["answer"])["reply"])
 
 

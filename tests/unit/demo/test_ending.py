@@ -1,4 +1,4 @@
-"""Why: a demo that worked says where everything is; one that did not says which step, why, and what to do."""
+"""A demo that worked says where everything is; one that did not says which step, why, and what to do."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Why: the promised memory is that of everything that runs, so children count and nothing counts twice."""
+"""The promised memory is that of everything that runs, so children count and nothing counts twice."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from services.cli.demo.memory import PeakMemory, resident_bytes
+from services.demo.memory import PeakMemory, resident_bytes
 
 _SIZE = 60_000_000
 _CHILD = f"import sys; held = b'x' * {_SIZE}; print('ready', flush=True); sys.stdin.read()"

@@ -1,4 +1,4 @@
-"""Why: what the demo asks for is accepted by the contract and planned as its report expects, without starting anything."""
+"""What the demo asks for is accepted by the contract and planned as its report expects, without starting anything."""
 
 import json
 from typing import get_args
@@ -7,11 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from schemas.requests import PRESETS, JobRequest
-from services.cli.demo.constitution import OPPOSITE, PRINCIPLE, RULES
-from services.cli.demo.dataset import splits
-from services.cli.demo.recipe import Pipeline, job_request
-from services.cli.demo.report import STAGES, TRAINING
 from services.cli.main import app
+from services.demo.constitution import OPPOSITE, PRINCIPLE, RULES
+from services.demo.dataset import splits
+from services.demo.recipe import Pipeline, job_request
+from services.demo.report import STAGES, TRAINING
 from services.orchestrator.domain.planning import plan
 
 REQUEST = job_request("rlaif", job_id="demo-1", base_model="base")

@@ -1,4 +1,4 @@
-"""Why: programs read `report.json` and people read the page: one has a fixed shape, the other lets no foreign text act."""
+"""Programs read `report.json` and people read the page: one has a fixed shape, the other lets no foreign text act."""
 
 import json
 import re
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.demo.chart import loss_chart
-from services.cli.demo.findings import Curve, Findings, findings
-from services.cli.demo.page import page, read_commands
-from services.cli.demo.recipe import Pipeline
-from services.cli.demo.report import Report, Unfinished, report, table
-from services.cli.demo.story import Story
+from services.demo.chart import loss_chart
+from services.demo.findings import Curve, Findings, findings
+from services.demo.page import page, read_commands
+from services.demo.recipe import Pipeline
+from services.demo.report import Report, Unfinished, report, table
+from services.demo.story import Story
 from tests.unit.demo.fabricated import finished
 
 HOSTILE = "</p><script src=\"https://evil.example/x.js\">alert('&')</script><img src=x onerror=alert(1)>"

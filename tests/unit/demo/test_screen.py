@@ -1,4 +1,4 @@
-"""Why: the demo says what it is doing, on a terminal in place and elsewhere now and then, and never scrolls endlessly."""
+"""The demo says what it is doing, on a terminal in place and elsewhere now and then, and never scrolls endlessly."""
 
 import io
 from dataclasses import replace
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from services.cli.demo.report import report
-from services.cli.demo.screen import LiveScreen, PlainScreen, closing_table, line, picture, screen
-from services.cli.demo.story import Story
+from services.demo.report import report
+from services.demo.screen import LiveScreen, PlainScreen, closing_table, line, picture, screen
+from services.demo.story import Story
 from tests.unit.demo.fabricated import finished
 from tests.unit.demo.test_story import ACCEPTED, ASKED, REQUESTED, START, completed, failed, progressed, started, told
 

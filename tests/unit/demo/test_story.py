@@ -1,4 +1,4 @@
-"""Why: the demo says of a job what the topics say, in whatever order two topics are read."""
+"""The demo says of a job what the topics say, in whatever order two topics are read."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -24,8 +24,8 @@ from schemas.reasons import Reason
 from schemas.requests import JobRequested
 from schemas.steps import PlannedStep, Policy, PrepareSettings, RegisterSettings
 from schemas.topics import TOPIC_OF
-from services.cli.demo.recipe import job_request
-from services.cli.demo.story import Story, fold
+from services.demo.recipe import job_request
+from services.demo.story import Story, fold
 
 JOB = "demo-1"
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Why: what is printed of a record is what lies on the topic, and nothing in it can steer a terminal."""
+"""What is printed of a record is what lies on the topic, and nothing in it can steer a terminal."""
 
 import json
 

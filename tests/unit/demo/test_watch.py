@@ -1,4 +1,4 @@
-"""Why: whoever leaves the demo leaves no job behind, and whoever stays sees it to its end."""
+"""Whoever leaves the demo leaves no job behind, and whoever stays sees it to its end."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from schemas.envelope import Event
 from schemas.jobs import JobCancelled, JobFailed, StepFault
 from schemas.requests import JobRequest
 from schemas.topics import TOPIC_OF
-from services.cli.demo import watch as watching
-from services.cli.demo.story import Story
-from services.cli.demo.watch import Stranded, watch
+from services.demo import watch as watching
+from services.demo.story import Story
+from services.demo.watch import Stranded, watch
 from tests.unit.demo.test_story import ACCEPTED, ASKED, COMPLETED, JOB, PROMOTED, REGISTERED, REQUEST, completed, started
 
 

@@ -12,9 +12,9 @@ import yaml
 from pydantic_settings import BaseSettings
 
 from schemas.steps import SERVICES
+from services.chassis.serving.web.settings import HttpSettings
 from services.chassis.settings import ServiceSettings
-from services.chassis.sources.settings import SourceSettings
-from services.chassis.web.settings import HttpSettings
+from services.chassis.storage.sources.settings import SourceSettings
 from services.cli.serve import settings_of
 from services.cli.settings import CliSettings
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.devstack import aot, jars
-from services.chassis.devstack.kafka import aot_cache
+from services.devstack import aot, jars
+from services.devstack.kafka import aot_cache
 
 JARS = [Path("/cache/kafka/a.jar"), Path("/cache/kafka/b.jar")]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.devstack import jars
-from services.chassis.devstack.jars import Jar, JarFailure, Lock, install, jar_folder, read_lock, unsound
+from services.devstack import jars
+from services.devstack.jars import Jar, JarFailure, Lock, install, jar_folder, read_lock, unsound
 
 _CONTENT = {f"group:part{number}:1.0": f"bytes of part {number}".encode() for number in range(3)}
 

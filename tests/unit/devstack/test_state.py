@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from services.chassis.devstack import state
-from services.chassis.health import Health
+from services.chassis.process.health import Health
 from services.cli import up
+from services.devstack import state
 from tests.toy import until
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.chassis.devstack.java import NoJava, find_java, java_version
-from services.chassis.devstack.ports import keep_ports
-from services.chassis.devstack.process import ServerFailure, ServerProcess
-from services.chassis.devstack.settings import DevStackSettings
+from services.devstack.java import NoJava, find_java, java_version
+from services.devstack.ports import keep_ports
+from services.devstack.process import ServerFailure, ServerProcess
+from services.devstack.settings import DevStackSettings
 
 _SERVER = """
 import signal, sys, time

@@ -21,10 +21,10 @@ from schemas.jobs import (
     StepStarted,
 )
 from schemas.models import ModelPromoted
-from services.chassis.aggregate import Decision, Ref
 from services.chassis.executor.attempts import ATTEMPT, AttemptState, ExecutorDomain, attempt_ref, decision
-from services.chassis.records import Logged
-from services.chassis.unit import Incoming, Row, Unit
+from services.chassis.kernel.aggregate import Decision, Ref
+from services.chassis.kernel.records import Logged
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
 from tests.steps import START, an_event, cancel, request
 
 OWN = "neuroweaver/trainer"
@@ -120,7 +120,7 @@ def test_own_events_keep_their_number_although_the_kind_has_moved_to_another_ser
     moved = StepStarted(**{**ABOUT, "kind": "label"}, worker="host:1")
     event = an_event(moved, OWN, sequence=1)
     assert DOMAIN.touches(event) == (REF,)
-    unit = Unit(DOMAIN, {REF: Row(AttemptState())}, NOW, lambda: "id")
+    unit = UnitOfWork(DOMAIN, {REF: AggregateRow(AttemptState())}, NOW, lambda: "id")
     unit.fold(Incoming(event, Logged(event.time, "jobs", 0, 0)))
     assert unit.rows[REF].sequence == 1
 

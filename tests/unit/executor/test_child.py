@@ -7,7 +7,7 @@ import pytest
 from schemas.progress import StepProgressed
 from schemas.steps import EvaluateSettings
 from services.chassis.executor.child import Context
-from services.chassis.executor.messages import ProgressMessage, Task
+from services.chassis.executor.messages import ChildTask, ProgressMessage
 
 
 class Reports:
@@ -46,8 +46,8 @@ def context(reports: Reports) -> Context:
     return Context(a_task(), reports)  # type: ignore[arg-type]
 
 
-def a_task(lease: str = "lease-1") -> Task:
-    return Task(
+def a_task(lease: str = "lease-1") -> ChildTask:
+    return ChildTask(
         job_id="job-1", step="evaluate", attempt=2, kind="evaluate", settings=EvaluateSettings(base_model="base"),
         inputs={}, results={}, memory_failures=0, artifacts="/artifacts", checkpoints=Path("/c"), lease=lease, cache=Path("/x"),
     )  # fmt: skip

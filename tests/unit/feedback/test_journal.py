@@ -3,31 +3,31 @@
 from pathlib import Path
 
 from schemas.lines import Message
-from services.feedback.judges.journal import Answer, Journal
+from services.feedback.judges.answer_cache import Answer, AnswerCache
 
 QUESTION = (Message(role="user", content="A or B?"),)
 ANSWER = Answer(text="A", positions=({"A": -0.1, "B": -2.0},))
 
 
 def test_a_later_run_recalls_what_an_earlier_one_was_told(tmp_path: Path) -> None:
-    first = Journal(tmp_path, tmp_path / "1" / "lease-1")
+    first = AnswerCache(tmp_path, tmp_path / "1" / "lease-1")
     first.keep("judge", QUESTION, ANSWER)
-    later = Journal(tmp_path, tmp_path / "2" / "lease-2")
+    later = AnswerCache(tmp_path, tmp_path / "2" / "lease-2")
     assert later.recall("judge", QUESTION) == ANSWER
     assert list(later.recall("judge", QUESTION).positions[0]) == ["A", "B"]  # type: ignore[union-attr]
 
 
 def test_another_model_or_question_is_another_answer(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, tmp_path / "1" / "lease-1")
+    journal = AnswerCache(tmp_path, tmp_path / "1" / "lease-1")
     journal.keep("judge", QUESTION, ANSWER)
     assert journal.recall("other", QUESTION) is None
     assert journal.recall("judge", (Message(role="user", content="B or A?"),)) is None
 
 
 def test_a_line_torn_by_a_kill_is_passed_over(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, tmp_path / "1" / "lease-1")
+    journal = AnswerCache(tmp_path, tmp_path / "1" / "lease-1")
     journal.keep("judge", QUESTION, ANSWER)
     journal.close()
     (file,) = tmp_path.rglob("*.jsonl")
     file.write_bytes(file.read_bytes() + b'{"key": "abc", "answer": {"te\xff')
-    assert Journal(tmp_path, tmp_path / "1" / "lease-2").recall("judge", QUESTION) == ANSWER
+    assert AnswerCache(tmp_path, tmp_path / "1" / "lease-2").recall("judge", QUESTION) == ANSWER

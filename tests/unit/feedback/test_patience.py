@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from services.feedback.judges.patience import Patience
+from services.feedback.judges.failure_limit import FailureLimit
 
 
 def after(outcomes: Iterable[bool]) -> bool:
-    patience = Patience()
+    patience = FailureLimit()
     for outcome in outcomes:
         patience.note(outcome)
     return patience.exhausted

@@ -20,8 +20,8 @@ from schemas.jobs import (
 )
 from schemas.requests import JobCancelRequested, JobRequested
 from schemas.steps import EXECUTOR_OF, OUTPUTS_OF, Policy
-from services.chassis.records import Logged
-from services.chassis.unit import Incoming, Row, Unit
+from services.chassis.kernel.records import Logged
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
 from services.orchestrator.domain.job import JobDomain, job_ref
 from services.orchestrator.domain.state import JobState
 
@@ -49,7 +49,7 @@ class Story:
         self.job_id, self.ref = job_id, job_ref(job_id)
         numbers = count(1)
         domain = JobDomain(policy)
-        self.unit = Unit(domain, {self.ref: Row(JobState())}, START, lambda: f"own-{next(numbers)}")
+        self.unit = UnitOfWork(domain, {self.ref: AggregateRow(JobState())}, START, lambda: f"own-{next(numbers)}")
         self.facts: list[Event] = []
         """What others said, in the order told."""
         self.lying: dict[str, Logged] = {}

@@ -18,8 +18,8 @@ from schemas.jobs import (
 )
 from schemas.requests import JobRequested
 from schemas.steps import Policy
-from services.chassis.records import Logged
-from services.chassis.unit import Incoming
+from services.chassis.kernel.records import Logged
+from services.chassis.kernel.transaction.unit_of_work import Incoming
 from services.orchestrator.domain.decide import due
 from tests.unit.orchestrator.story import ARTIFACT, POLICY, START, Story, a_request, names, one_request
 

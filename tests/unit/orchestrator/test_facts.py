@@ -11,8 +11,8 @@ from schemas.envelope import Event
 from schemas.jobs import FeedbackRecorded, JobCancelled, JobCompleted, StepFailed, StepFault
 from schemas.requests import JobCancelRequested
 from schemas.steps import Policy
-from services.chassis.publisher import outside_event
-from services.chassis.records import Logged
+from services.chassis.kafka.publisher import outside_event
+from services.chassis.kernel.records import Logged
 from services.orchestrator.domain.evolve import evolve
 from services.orchestrator.domain.job import SOURCE, JobDomain
 from services.orchestrator.domain.state import JobState

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from schemas.envelope import Event, decode, encode
 from schemas.requests import JobRequested
 from schemas.topics import JOBS, REQUESTS, TOPIC_OF
-from services.chassis.records import Logged
-from services.chassis.unit import Incoming, Row, Unit
+from services.chassis.kernel.records import Logged
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
 from services.orchestrator.domain import evolve as folding
 from services.orchestrator.domain.decide import due
 from services.orchestrator.domain.job import JobDomain
@@ -136,7 +136,7 @@ class NeverDecides(JobDomain):
 @given(STORIES, st.lists(st.booleans(), max_size=120))
 def test_a_replay_through_the_wire_never_decides_and_gives_the_live_rows(told: Told, order: list[bool]) -> None:
     domain = NeverDecides(POLICY)
-    unit = Unit(domain, {told.story.ref: Row(JobState())}, told.story.now, lambda: "none")
+    unit = UnitOfWork(domain, {told.story.ref: AggregateRow(JobState())}, told.story.now, lambda: "none")
     for offset, event in enumerate(interleaved(told, order)):
         value, headers = encode(event)
         read = decode(value, headers, domain.handles, event.time)
@@ -151,7 +151,7 @@ def test_a_replay_through_the_wire_never_decides_and_gives_the_live_rows(told: T
     )  # fmt: skip
 
 
-def _fold_without_deciding(unit: Unit, incoming: Incoming) -> None:
+def _fold_without_deciding(unit: UnitOfWork, incoming: Incoming) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(unit, "settle", lambda ref, cause=None: None)
         unit.fold(incoming)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from schemas.envelope import Event
 from schemas.jobs import JobRejected
 from schemas.requests import JobRequested
-from services.chassis.publisher import outside_event
-from services.chassis.records import Logged
+from services.chassis.kafka.publisher import outside_event
+from services.chassis.kernel.records import Logged
 from services.orchestrator.domain import requests
 from services.orchestrator.domain.content import content_digest
 from services.orchestrator.domain.evolve import evolve

@@ -11,16 +11,16 @@ from typing import cast
 import pytest
 
 from schemas.progress import StepProgressed
-from services.chassis.signals import Signals
+from services.chassis.postgres.notifications import Notifications
 from services.orchestrator import events
 from services.orchestrator.domain.state import JobState
 from services.orchestrator.effects import CHANNEL
 from services.orchestrator.events import Listener, Stories
+from services.orchestrator.job_stream import JobStream as Telling
+from services.orchestrator.job_stream import go_on, since
 from services.orchestrator.looks import JobLooks, Look, Mark
 from services.orchestrator.queries import JobRow, ProgressRow
 from services.orchestrator.rendering import job_progress, job_view
-from services.orchestrator.story import Story as Telling
-from services.orchestrator.story import go_on, since
 from tests.toy import until
 from tests.unit.orchestrator.story import START, Story
 
@@ -69,8 +69,8 @@ class Jobs:
 MADE: list[Stories] = []
 
 
-def stories_of(jobs: Jobs) -> tuple[Stories, Signals]:
-    signals = Signals("postgresql://nobody@127.0.0.1:1/nothing")
+def stories_of(jobs: Jobs) -> tuple[Stories, Notifications]:
+    signals = Notifications("postgresql://nobody@127.0.0.1:1/nothing")
     MADE.append(Stories(signals, cast(JobLooks, jobs)))
     return MADE[-1], signals
 
@@ -90,7 +90,7 @@ async def hears(listener: Listener) -> bytes:
     return said
 
 
-def signal(signals: Signals, *job_ids: str) -> None:
+def signal(signals: Notifications, *job_ids: str) -> None:
     for job_id in job_ids:
         signals._received(None, 0, CHANNEL, job_id)
 

@@ -12,14 +12,14 @@ from schemas.jobs import JobAccepted
 from schemas.reasons import Reason
 from schemas.steps import Policy
 from services.orchestrator.domain.content import content_digest
-from services.orchestrator.domain.validation import Examined, Refused, examine, size_at_most
+from services.orchestrator.domain.validation import Examined, RejectedRequest, examine, size_at_most
 from tests.explored import examples
 from tests.unit.orchestrator.story import START, a_request
 
 
 def reasons(request: dict[str, Any]) -> dict[str, Reason]:
     examined = examine(request, (), START)
-    assert isinstance(examined, Refused)
+    assert isinstance(examined, RejectedRequest)
     return {reason.field: reason for reason in examined.reasons}
 
 
@@ -76,7 +76,7 @@ def test_a_deadline_in_the_future_is_kept() -> None:
 def test_what_could_not_even_be_stored_refuses_a_request_that_is_valid_without_it() -> None:
     fault = Reason(field="requester", value=None, message="text holds a NUL", remedy="send valid Unicode text")
     examined = examine(a_request(), (fault,), START)
-    assert examined == Refused((fault,))
+    assert examined == RejectedRequest((fault,))
 
 
 @pytest.mark.parametrize("pattern", ["a{99999999999999999999}", "(" * 499 + ")" * 499, "("])

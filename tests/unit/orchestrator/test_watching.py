@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import cast
 
-from services.chassis.signals import Signals
+from services.chassis.postgres.notifications import Notifications
 from services.orchestrator.domain.state import JobState
 from services.orchestrator.effects import CHANNEL
 from services.orchestrator.queries import JobQueries, JobRow
@@ -23,8 +23,8 @@ class Looks:
         return JOB
 
 
-def signals() -> Signals:
-    return Signals("postgresql://nobody@127.0.0.1:1/nothing")
+def signals() -> Notifications:
+    return Notifications("postgresql://nobody@127.0.0.1:1/nothing")
 
 
 async def test_a_job_that_is_signalled_is_looked_at_once() -> None:

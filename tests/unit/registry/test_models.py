@@ -12,8 +12,8 @@ from schemas.artifacts import ArtifactRef
 from schemas.envelope import Event
 from schemas.jobs import StepRequested, StepResult
 from schemas.models import Lineage, ModelPromoted, ModelRegistered
-from services.chassis.aggregate import Ref, State
-from services.chassis.unit import Row, Unit
+from services.chassis.kernel.aggregate import Ref, State
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
 from services.registry.domain.lineage import metrics_of
 from services.registry.domain.models import (
     ModelState,
@@ -46,14 +46,14 @@ class Story:
     """A registry in memory: the real domain and the real unit of work."""
 
     def __init__(self) -> None:
-        self.rows: dict[Ref, Row] = {}
+        self.rows: dict[Ref, AggregateRow] = {}
         self.events: list[Event] = []
         self.ids = 0
 
-    def unit(self, *refs: Ref) -> Unit:
+    def unit(self, *refs: Ref) -> UnitOfWork:
         for ref in refs:
-            self.rows.setdefault(ref, Row(RegistryDomain().aggregates[ref.aggregate].state()))
-        return Unit(RegistryDomain(), self.rows, datetime(2030, 1, 1, tzinfo=UTC), self.new_id)
+            self.rows.setdefault(ref, AggregateRow(RegistryDomain().aggregates[ref.aggregate].state()))
+        return UnitOfWork(RegistryDomain(), self.rows, datetime(2030, 1, 1, tzinfo=UTC), self.new_id)
 
     def new_id(self) -> str:
         self.ids += 1

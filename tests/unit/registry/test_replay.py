@@ -14,10 +14,10 @@ from schemas.jobs import StepCancelled, StepCompleted, StepRequested, StepResult
 from schemas.models import Lineage, ModelPromoted, ModelRegistered
 from schemas.steps import RegisterSettings
 from schemas.topics import JOBS, MODELS, TOPIC_OF
-from services.chassis.aggregate import Ref, State
 from services.chassis.executor.attempts import AttemptState, decision
-from services.chassis.records import Logged
-from services.chassis.unit import Incoming, Row, Unit
+from services.chassis.kernel.aggregate import Ref, State
+from services.chassis.kernel.records import Logged
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
 from services.registry.domain.models import ModelState, RegistryDomain, model_ref, promote, register, registration_ref
 from tests.explored import examples
 from tests.steps import an_event, cancel, request
@@ -30,18 +30,18 @@ class World:
     """One registry with its rows, its outbox and the log; every step is one transaction or one record."""
 
     def __init__(self, chance: random.Random) -> None:
-        self.chance, self.domain, self.rows = chance, RegistryDomain(), dict[Ref, Row]()
+        self.chance, self.domain, self.rows = chance, RegistryDomain(), dict[Ref, AggregateRow]()
         self.log: dict[str, list[Event]] = {JOBS.name: [], MODELS.name: []}
         self.read = Counter[str]()
         self.outbox: list[Event] = []
         self.working: dict[Ref, Event] = {}
         self.ids, self.seconds = count(), count()
 
-    def unit(self, *refs: Ref) -> Unit:
+    def unit(self, *refs: Ref) -> UnitOfWork:
         for ref in refs:
-            self.rows.setdefault(ref, Row(self.domain.aggregates[ref.aggregate].state()))
+            self.rows.setdefault(ref, AggregateRow(self.domain.aggregates[ref.aggregate].state()))
         now = datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=next(self.seconds))
-        return Unit(self.domain, self.rows, now, lambda: f"own-{next(self.ids)}")
+        return UnitOfWork(self.domain, self.rows, now, lambda: f"own-{next(self.ids)}")
 
     def step(self) -> None:
         turn = self.chance.choice(
@@ -130,12 +130,12 @@ class World:
 
     def replayed(self) -> dict[Ref, State]:
         """The fold of the log alone, topics interleaved at random: what a rebuild does."""
-        rows: dict[Ref, Row] = {}
+        rows: dict[Ref, AggregateRow] = {}
         left = {topic: list(events) for topic, events in self.log.items()}
         while any(left.values()):
             event = left[self.chance.choice([topic for topic, events in left.items() if events])].pop(0)
             for ref in self.domain.touches(event):
-                row = rows.setdefault(ref, Row(self.domain.aggregates[ref.aggregate].state()))
+                row = rows.setdefault(ref, AggregateRow(self.domain.aggregates[ref.aggregate].state()))
                 row.state = self.domain.evolve(ref, row.state, event, None)
         return {ref: row.state for ref, row in rows.items()}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chassis.retention.decision import Found, expired
-from services.chassis.retention.policy import Rule
+from services.chassis.storage.retention.decision import Found, expired
+from services.chassis.storage.retention.policy import Rule
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

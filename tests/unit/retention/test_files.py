@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.devstack.kept import LongLogs
 from services.chassis.executor.kept import downloads
-from services.chassis.retention.decision import Found, expired
-from services.chassis.retention.files import Files, measured, subfolders
-from services.chassis.retention.policy import Rule
-from services.chassis.retention.run import Gone
+from services.chassis.storage.retention.decision import Found, expired
+from services.chassis.storage.retention.files import Files, measured, subfolders
+from services.chassis.storage.retention.policy import Rule
+from services.chassis.storage.retention.run import Gone
+from services.devstack.kept import LongLogs
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -74,7 +74,7 @@ async def test_what_was_used_since_it_was_found_stays(tmp_path: Path, monkeypatc
         os.utime(used)
         return gone
 
-    monkeypatch.setattr("services.chassis.retention.files.expired", used_meanwhile)
+    monkeypatch.setattr("services.chassis.storage.retention.files.expired", used_meanwhile)
     assert await remover(tmp_path).apply(dry=False) == Gone(0, 0)
     assert (used / "data").exists()
 
@@ -87,7 +87,7 @@ async def test_what_somebody_else_removed_meanwhile_is_no_fault(tmp_path: Path, 
         gone.rename(tmp_path / "by somebody else")
         return found
 
-    monkeypatch.setattr("services.chassis.retention.files.expired", removed_meanwhile)
+    monkeypatch.setattr("services.chassis.storage.retention.files.expired", removed_meanwhile)
     assert await remover(tmp_path).apply(dry=False) == Gone(0, 0)
 
 

@@ -9,9 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chassis.sources.allowed import Allowed, host_refusal, is_public, key_refusal, path_refusal, scheme_refusal
-from services.chassis.sources.reaching import Refused, addresses_of, pinned, url_of
-from services.chassis.sources.settings import SourceSettings
+from services.chassis.storage.sources.allowed import (
+    Allowed,
+    host_refusal,
+    is_public,
+    key_refusal,
+    path_refusal,
+    scheme_refusal,
+)
+from services.chassis.storage.sources.reaching import SourceRefused, addresses_of, pinned, url_of
+from services.chassis.storage.sources.settings import SourceSettings
 
 ALLOWED = Allowed(
     folders=(Path("/srv/data"), Path("/home/me/project")),
@@ -132,7 +139,7 @@ def test_a_scheme_that_is_not_listed_is_refused(scheme: str) -> None:
     ],
 )
 def test_what_is_no_plain_url_of_a_host_is_refused(url: str) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(SourceRefused):
         url_of(url, ALLOWED)
 
 
@@ -150,7 +157,7 @@ def test_a_name_server_that_does_not_answer_is_no_fault_of_the_request() -> None
 
     with pytest.raises(httpx2.ConnectError):
         addresses_of(httpx2.URL("https://x.example/"), ALLOWED, away)
-    with pytest.raises(Refused):
+    with pytest.raises(SourceRefused):
         addresses_of(httpx2.URL("https://x.example/"), ALLOWED, lambda *_: [])
 
 

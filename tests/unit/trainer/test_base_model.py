@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.trainer import base_model
+from services.demo import base_model
 
 
 def test_a_model_that_is_there_is_used_as_it_is(tmp_path: Path) -> None:
@@ -37,5 +37,5 @@ def test_without_network_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_asking_where_it_is_loads_no_torch() -> None:
-    code = "import sys, services.trainer.base_model; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = "import sys, services.demo.base_model; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,4 +1,4 @@
-"""Why: only children carry torch; the service that starts them must stay light."""
+"""Only children carry torch; the service that starts them must stay light."""
 
 import subprocess
 import sys

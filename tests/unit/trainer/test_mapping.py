@@ -1,4 +1,4 @@
-"""Why: a row is used as its owner meant it, or refused with the column and what to do; never guessed."""
+"""A row is used as its owner meant it, or refused with the column and what to do; never guessed."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Why: the numbers by which models are compared, on answers worth counted by hand."""
+"""The numbers by which models are compared, on answers worth counted by hand."""
 
 import pytest
 

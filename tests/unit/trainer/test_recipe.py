@@ -1,4 +1,4 @@
-"""Why: a checkpoint of another recipe must never be resumed, and a smaller micro-batch is the same recipe."""
+"""A checkpoint of another recipe must never be resumed, and a smaller micro-batch is the same recipe."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Why: a resumed run sees the order and rates of one that was never interrupted, because they depend on the step alone."""
+"""A resumed run sees the order and rates of one that was never interrupted, because they depend on the step alone."""
 
 from collections import Counter
 

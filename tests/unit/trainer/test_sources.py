@@ -1,4 +1,4 @@
-"""Why: a data set that cannot be read is answered with file, line and remedy; one that can be read loses nothing."""
+"""A data set that cannot be read is answered with file, line and remedy; one that can be read loses nothing."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Why: a held-out row stays held out for ever, whatever the data set grows to."""
+"""A held-out row stays held out for ever, whatever the data set grows to."""
 
 from schemas.lines import Message, Row
 from schemas.recipes import SplitSettings

@@ -9,8 +9,8 @@ import httpx2
 from fastapi import FastAPI
 
 from schemas.steps import SERVICES
-from services.chassis.http import API, application
-from services.chassis.web.settings import HttpSettings
+from services.chassis.serving.http import API, application
+from services.chassis.serving.web.settings import HttpSettings
 from services.cli.serve import build, settings_of
 
 NOWHERE = {

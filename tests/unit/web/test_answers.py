@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from services.chassis.web.answers import Answers, page_answer, size_of
+from services.chassis.serving.web.answers import Answers, page_answer, size_of
 from services.orchestrator.queries import Stored
 
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from schemas.envelope import REQUEST_BYTES
-from services.chassis.web import beside
-from services.chassis.web.body import BODY_BYTES
+from services.chassis.serving.web import beside
+from services.chassis.serving.web.body import BODY_BYTES
 from tests.unit.web.asking import JSON, all_services, ask, problem
 
 WRITES = [

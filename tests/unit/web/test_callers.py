@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 from starlette.datastructures import Headers
 
-from services.chassis.web.callers import Allowed, refusal
-from services.chassis.web.settings import HttpSettings
+from services.chassis.serving.web.callers import Allowed, refusal
+from services.chassis.serving.web.settings import HttpSettings
 from tests.unit.web.asking import JSON, all_services, ask, problem
 
 NAMED = Allowed(hosts=frozenset({"models.example.org"}), origins=frozenset({"https://ops.example.org"}))

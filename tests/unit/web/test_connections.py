@@ -13,12 +13,12 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from services.chassis.http import application
-from services.chassis.logging import _NotAgain
-from services.chassis.metrics import REGISTRY
-from services.chassis.web import server as listening
-from services.chassis.web.connections import SPARE
-from services.chassis.web.settings import HttpSettings
+from services.chassis.process.logging import _NotAgain
+from services.chassis.process.metrics import REGISTRY
+from services.chassis.serving.http import application
+from services.chassis.serving.web import server as listening
+from services.chassis.serving.web.connections import SPARE
+from services.chassis.serving.web.settings import HttpSettings
 from tests.toy import until
 
 READY = b"GET /api/v1/health/ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"

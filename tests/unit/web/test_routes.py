@@ -8,13 +8,13 @@ import pytest
 from prometheus_client import generate_latest
 from pydantic import TypeAdapter
 
-from services.chassis.http import application
-from services.chassis.metrics import REGISTRY
-from services.chassis.paging import make_cursor, moment, read_cursor
-from services.chassis.problem import Problem
-from services.chassis.web.parameters import Cursor
+from services.chassis.process.metrics import REGISTRY
+from services.chassis.serving.http import application
+from services.chassis.serving.paging import make_cursor, moment, read_cursor
+from services.chassis.serving.problem import Problem
+from services.chassis.serving.web.parameters import Cursor
 from services.cli.serve import build, settings_of
-from services.orchestrator.domain.validation import Examined, Refused, examine
+from services.orchestrator.domain.validation import Examined, RejectedRequest, examine
 from tests.unit.web.asking import JSON, NOWHERE, all_services, ask, problem
 
 READS = [path.removeprefix("/api/v1") for path, found in all_services().openapi()["paths"].items() if "get" in found]
@@ -150,7 +150,7 @@ def test_true_is_no_number_of_a_request() -> None:
     }
     for field, part in parts.items():
         examined = examine({**whole, **part}, (), datetime.now(UTC))
-        assert isinstance(examined, Refused)
+        assert isinstance(examined, RejectedRequest)
         assert [reason.field for reason in examined.reasons] == [field]
         assert "true and false are none" in examined.reasons[0].message
     assert isinstance(examine({**whole, "training": {"optimiser": {"steps": 5}}}, (), datetime.now(UTC)), Examined)

@@ -12,12 +12,12 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from services.chassis.http import application
-from services.chassis.metrics import REGISTRY
-from services.chassis.web import server as listening
-from services.chassis.web import streams
-from services.chassis.web.settings import HttpSettings
-from services.chassis.web.streams import EventStream
+from services.chassis.process.metrics import REGISTRY
+from services.chassis.serving.http import application
+from services.chassis.serving.web import server as listening
+from services.chassis.serving.web import streams
+from services.chassis.serving.web.settings import HttpSettings
+from services.chassis.serving.web.streams import EventStream
 from tests.toy import until
 
 ASK = b"GET /stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"

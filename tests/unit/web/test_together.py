@@ -3,7 +3,7 @@
 import asyncio
 from typing import cast
 
-from services.chassis.web.together import Together
+from services.chassis.serving.web.together import Together
 
 
 class Wire:

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from services.chassis.summaries import number_of, object_of, text_of, time_of
+from services.chassis.postgres.summaries import number_of, object_of, text_of, time_of
 
 revision = "orchestrator_0003"
 down_revision = "orchestrator_0002"

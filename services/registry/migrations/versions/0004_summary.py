@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from services.chassis.summaries import beginning_of, number_of, text_of, time_of
+from services.chassis.postgres.summaries import beginning_of, number_of, text_of, time_of
 
 revision = "registry_0004"
 down_revision = "registry_0003"

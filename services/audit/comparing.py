@@ -1,0 +1,58 @@
+"""An export against the log that it was made of, record by record: the one check that needs no root kept elsewhere."""
+
+from pathlib import Path
+
+from services.audit.export import raw
+from services.audit.findings import Findings
+from services.audit.inclusion_proof import rows_of
+from services.audit.leaf import leaf_bytes
+from services.audit.manifest import ExportedPartition, ExportManifest, Unusable
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kernel import log
+from services.chassis.kernel.records import named
+
+
+async def compare_with_log(cluster: Cluster, folder: Path, manifest: ExportManifest, findings: Findings) -> None:
+    """Read the exported part of the log again. A record that differs, or is on one side only, is a finding.
+
+    Raises Unusable for another cluster's log, UnknownTopic and the errors of broker and disk.
+    """
+    found = await log.cluster_id(cluster)
+    if found != manifest.cluster_id:
+        raise Unusable(f"{folder} is of Kafka cluster {manifest.cluster_id} and this is {found}; name that one")
+    spans = await log.bounds(cluster, {item.topic for item in manifest.partitions})
+    for topic, number in sorted(set(spans) - {(item.topic, item.partition) for item in manifest.partitions}):
+        findings.add(f"{topic}:{number}: the log has this partition and the export has not")
+    for exported in manifest.partitions:
+        begin, end = spans.get((exported.topic, exported.partition), (0, 0))
+        if begin > exported.begin:
+            findings.add(f"{exported.name}: the log begins at offset {begin} now; what lay before cannot be compared")
+        if end < exported.end:
+            findings.add(f"{exported.name}: the log ends at offset {end} and the export at {exported.end}: another log")
+        await _compare(cluster, folder, exported, (max(begin, exported.begin), min(end, exported.end)), findings)
+
+
+async def _compare(
+    cluster: Cluster, folder: Path, exported: ExportedPartition, span: log.Range, findings: Findings
+) -> None:
+    rows = (row for row in rows_of(folder, exported) if span[0] <= row.record.offset < span[1])
+    row = next(rows, None)
+
+    def only_exported(offset: int) -> None:
+        findings.add(f"{named((exported.topic, exported.partition, offset))}: the export has it and the log has not")
+
+    async for chunk in log.read(cluster, {(exported.topic, exported.partition): span}):
+        for record in map(raw, chunk):
+            while row is not None and row.record.offset < record.offset:
+                only_exported(row.record.offset)
+                row = next(rows, None)
+            where = named((record.topic, record.partition, record.offset))
+            if row is None or row.record.offset > record.offset:
+                findings.add(f"{where}: the log has it and the export has not")
+                continue
+            if leaf_bytes(row.record) != leaf_bytes(record):
+                findings.add(f"{where}: the export says something else than the log")
+            row = next(rows, None)
+    while row is not None:
+        only_exported(row.record.offset)
+        row = next(rows, None)

@@ -1,0 +1,106 @@
+"""Collects from the log whatever is said about one job or one version, wherever it lies, for a trace to be made of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiokafka import ConsumerRecord
+
+from schemas.envelope import Event, UnknownVersion, Unreadable
+from schemas.models import ModelPromoted, ModelRegistered
+from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS, aggregate_key
+from services.audit.selection import is_of_job
+from services.audit.tracing import Located
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kernel import log
+from services.chassis.kernel.records import appended_at, event_in, record_id
+from services.registry.domain.models import RegistryDomain
+
+
+class Unknown(LookupError):
+    """The log knows no such job or version."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything about one job."""
+
+    job_id: str
+    version: str | None
+    """`model@1.0.0` where a version was asked for."""
+    records: list[Located]
+    """By place, so the same log gives the same trace, whichever partition was read first."""
+
+
+async def evidence(cluster: Cluster, target: str) -> Evidence:
+    """What the log says about a job, or about the job that made `model@version` or `model@alias`.
+
+    Raises Unknown, UnknownTopic and the broker's errors.
+    """
+    models = [item for item in await _events(cluster, [MODELS.name], lambda _: True) if _is_the_registrys(item.event)]
+    job_id, version = _of_version(models, target) if "@" in target else (target, None)
+    about = [
+        item
+        for item in await _events(cluster, [REQUESTS.name, JOBS.name], lambda record: is_of_job(record, job_id))
+        if aggregate_key(item.event.data) == job_id
+    ]
+    made = {
+        (item.event.data.model, item.event.data.version)
+        for item in models
+        if isinstance(item.event.data, ModelRegistered) and item.event.data.lineage.job_id == job_id
+    }
+    about += [
+        item
+        for item in models
+        if isinstance(item.event.data, ModelRegistered | ModelPromoted)
+        and (item.event.data.model, item.event.data.version) in made
+    ]
+    if not about:
+        raise Unknown(f"job {job_id!r}: the log does not know it{_meant(models, target)}")
+    return Evidence(job_id, version, sorted(about, key=lambda item: item.place))
+
+
+def _is_the_registrys(event: Event) -> bool:
+    return event.source == RegistryDomain().source
+
+
+def _of_version(models: list[Located], target: str) -> tuple[str, str]:
+    """The job that made a version, and the version with its number."""
+    model, _, name = target.partition("@")
+    versions: dict[str, str] = {}
+    aliases: dict[str, str] = {}
+    for item in models:
+        match item.event.data:
+            case ModelRegistered() as made if made.model == model:
+                versions[made.version] = made.lineage.job_id
+            case ModelPromoted() as moved if moved.model == model:
+                aliases[moved.alias] = moved.version
+    version = name if name in versions else aliases.get(name)
+    if version not in versions:
+        known = ", ".join([*versions, *aliases]) or "no version of it"
+        raise Unknown(f"{target}: the log does not know it; it knows {known}")
+    assert version is not None
+    return versions[version], f"{model}@{version}"
+
+
+def _meant(models: list[Located], target: str) -> str:
+    versions = [
+        f"{item.event.data.model}@{item.event.data.version}"
+        for item in models
+        if isinstance(item.event.data, ModelRegistered) and item.event.data.model == target
+    ]
+    return f"; did you mean {', '.join(versions)}?" if versions else ""
+
+
+async def _events(cluster: Cluster, topics: list[str], wanted: Callable[[ConsumerRecord], bool]) -> list[Located]:
+    found = []
+    async for chunk in log.read(cluster, await log.bounds(cluster, topics)):
+        for record in chunk:
+            if not wanted(record):
+                continue
+            try:
+                event = event_in(record, EVENT_TYPES)
+            except (Unreadable, UnknownVersion):
+                continue
+            if isinstance(event, Event):
+                found.append(Located(event, record_id(record), appended_at(record)))
+    return found

@@ -1,0 +1,47 @@
+"""A record as one unambiguous string of bytes, so that its hash is that of this record and of no other (docs/audit.md).
+
+All numbers are big-endian; a text or byte string is its length as a signed 32-bit number, -1 for null, then its bytes.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from services.chassis.kernel.records import name_bytes
+
+VERSION = b"NWLEAF01"
+"""First bytes of every leaf: another encoding would begin with others."""
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class RawRecord(NamedTuple):
+    """What Kafka keeps of a record."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    """Milliseconds since 1970, of the broker."""
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+def leaf_bytes(record: RawRecord) -> bytes:
+    """Version, topic, partition (32 bits), offset, timestamp (64 bits each), key, number of headers, names and values, value."""
+    parts = [
+        VERSION,
+        _string(record.topic.encode()),
+        struct.pack(">iqq", record.partition, record.offset, record.timestamp),
+        _string(record.key),
+        struct.pack(">i", len(record.headers)),
+    ]
+    for name, value in record.headers:
+        parts += [_string(name_bytes(name)), _string(value)]
+    parts.append(_string(record.value))
+    return b"".join(parts)
+
+
+def _string(raw: bytes | None) -> bytes:
+    return struct.pack(">i", -1) if raw is None else struct.pack(">i", len(raw)) + raw

@@ -1,0 +1,109 @@
+"""One hash that stands for a whole sequence of records, and short proofs that a record is in it (RFC 6962, section 2.1).
+
+Pure. Everything works on leaf hashes that pass by once, so memory grows with the logarithm of their number.
+https://www.rfc-editor.org/rfc/rfc6962#section-2.1
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.base import Frozen
+
+_LEAF, _NODE = b"\x00", b"\x01"
+EMPTY_ROOT = hashlib.sha256().digest()
+"""Root of a sequence without records."""
+
+
+def leaf_hash(leaf: bytes) -> bytes:
+    """Hash of one leaf; its prefix keeps it apart from that of a node."""
+    return hashlib.sha256(_LEAF + leaf).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Hash of what two subtrees stand for."""
+    return hashlib.sha256(_NODE + left + right).digest()
+
+
+class Tree:
+    """A tree that grows by leaves: it keeps the roots of its complete subtrees alone."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._subtrees: list[bytes] = []
+
+    def add(self, leaf: bytes) -> None:
+        """Append one leaf by its hash."""
+        size, subtree = self.size, leaf
+        while size & 1:
+            subtree = node_hash(self._subtrees.pop(), subtree)
+            size >>= 1
+        self._subtrees.append(subtree)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """Merkle tree hash of the leaves so far."""
+        if not self._subtrees:
+            return EMPTY_ROOT
+        root = self._subtrees[-1]
+        for subtree in reversed(self._subtrees[:-1]):
+            root = node_hash(subtree, root)
+        return root
+
+
+class Sibling(Frozen):
+    """One hash on the way from a leaf to the root."""
+
+    side: Literal["left", "right"] = Field(description="On which side of the way it stands.")
+    sha256: str = Field(description="Lower-case hex.")
+
+
+def audit_path(leaves: Iterable[bytes], index: int, size: int) -> tuple[Sibling, ...]:
+    """What it takes to get from leaf `index` to the root of the first `size` leaves, lowest first.
+
+    `leaves` are the hashes of all of them, in order. Raises ValueError where they are fewer, or `index` is none of theirs.
+    """
+    if not 0 <= index < size:
+        raise ValueError(f"leaf {index} is none of {size}")
+    spans = list(_spans(index, 0, size))
+    hashes = iter(leaves)
+    found: dict[tuple[int, int], bytes] = {}
+    at = 0
+    for start, end in sorted(spans):
+        if start > at:  # the leaf itself lies between
+            next(hashes, None)
+        tree = Tree()
+        while tree.size < end - start:
+            leaf = next(hashes, None)
+            if leaf is None:
+                raise ValueError(f"there are fewer than {size} leaves")
+            tree.add(leaf)
+        found[(start, end)] = tree.root()
+        at = end
+    return tuple(
+        Sibling(side="left" if start < index else "right", sha256=found[(start, end)].hex()) for start, end in spans
+    )
+
+
+def _spans(index: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The ranges of leaves whose roots are the path of `index`, lowest first."""
+    if end - start == 1:
+        return
+    middle = start + (1 << (end - start - 1).bit_length() - 1)
+    if index < middle:
+        yield from _spans(index, start, middle)
+        yield middle, end
+    else:
+        yield from _spans(index, middle, end)
+        yield start, middle
+
+
+def root_of_path(leaf: bytes, path: Sequence[Sibling]) -> bytes:
+    """The root that `path` leads to from a leaf's hash."""
+    at = leaf
+    for sibling in path:
+        other = bytes.fromhex(sibling.sha256)
+        at = node_hash(other, at) if sibling.side == "left" else node_hash(at, other)
+    return at

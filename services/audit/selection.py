@@ -1,0 +1,114 @@
+"""Which part of the log a person means: topics, a partition, a stretch of offsets or of time, a key, a job."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiokafka import ConsumerRecord
+
+from schemas.topics import CATALOGUE
+from services.audit.raw_envelope import said
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kernel import log
+from services.chassis.kernel.log import Range
+from services.chassis.kernel.records import Partition
+
+KEPT = tuple(topic.name for topic in CATALOGUE if topic.retention_ms is None)
+"""Topics that are kept for ever: what an audit reads unless told otherwise."""
+
+
+class NoMoment(ValueError):
+    """A text names no moment."""
+
+
+class NoWindow(ValueError):
+    """Options that do not go together, or a partition that does not exist."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Half open: from what `begin` and `first` name, up to but without what `end` and `last` name. None does not limit."""
+
+    topics: tuple[str, ...] = KEPT
+    partition: int | None = None
+    begin: datetime | None = None
+    end: datetime | None = None
+    first: int | None = None
+    last: int | None = None
+    key: str | None = None
+    job: str | None = None
+
+    def __post_init__(self) -> None:
+        named = {"--partition": self.partition, "--from-offset": self.first, "--to-offset": self.last}
+        if len(self.topics) != 1 and (given := [name for name, value in named.items() if value is not None]):
+            raise NoWindow(f"{given[0]}: an offset or a partition is one of a topic; name it with --topic, once")
+        if self.begin and self.end and self.begin >= self.end:
+            raise NoWindow(
+                f"--to {self.end.isoformat()}: it is not later than --from {self.begin.isoformat()}; nothing lies between"
+            )
+        if self.first is not None and self.last is not None and self.first >= self.last:
+            raise NoWindow(
+                f"--to-offset {self.last}: it is not higher than --from-offset {self.first}; nothing lies between"
+            )
+
+    async def ranges(self, cluster: Cluster) -> dict[Partition, Range]:
+        """Offsets of each partition. Raises UnknownTopic, NoWindow and the broker's errors."""
+        spans = await log.bounds(cluster, self.topics)
+        if self.partition is not None:
+            chosen = {place: span for place, span in spans.items() if place[1] == self.partition}
+            if not chosen:
+                raise NoWindow(f"--partition {self.partition}: {self.topics[0]} has partitions 0 to {len(spans) - 1}")
+            spans = chosen
+        begins = await log.first_at(cluster, spans, self.begin) if self.begin else {}
+        ends = await log.first_at(cluster, spans, self.end) if self.end else {}
+        return {
+            place: (
+                max(begins.get(place, begin), self.first or 0),
+                min(ends.get(place, end), end if self.last is None else self.last),
+            )
+            for place, (begin, end) in spans.items()
+        }
+
+    def holds(self, record: ConsumerRecord) -> bool:
+        """Whether key and job are the wanted ones."""
+        if self.key is not None and record.key != raw_key(self.key):
+            return False
+        return self.job is None or is_of_job(record, self.job)
+
+
+def raw_key(text: str) -> bytes:
+    """The bytes of a key as the shell passed them, also where they are no UTF-8."""
+    return text.encode(errors="surrogateescape")
+
+
+def is_of_job(record: ConsumerRecord, job: str) -> bool:
+    """Whether the record is about the job: by its key, its correlation id or the job id in its data."""
+    name = raw_key(job)
+    if record.key == name:
+        return True
+    mentioned = name in (record.value or b"") or any(name in (value or b"") for _, value in record.headers)
+    return mentioned and said(record.value, record.headers).job_id == job
+
+
+async def records(cluster: Cluster, window: Window) -> AsyncIterator[ConsumerRecord]:
+    """The records of the window, in order per partition, as they come. Raises as `ranges` does."""
+    async for chunk in log.read(cluster, await window.ranges(cluster)):
+        for record in chunk:
+            if window.holds(record):
+                yield record
+
+
+def moment(text: str, name: str) -> datetime:
+    """The moment that an RFC 3339 text names. Raises NoMoment, which names the option and the remedy."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise NoMoment(f"{name} {text!r} is no time; write it as 2026-01-31T12:00:00Z") from None
+    if time.tzinfo is None:
+        raise NoMoment(
+            f"{name} {text!r} has no zone, so it could be many moments; write {time.isoformat()}Z, or with +01:00"
+        )
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise NoMoment(f"{name} {text!r} lies outside the years 1 to 9999; correct it") from None

@@ -1,0 +1,146 @@
+"""Each event in one plain sentence, so that a person can read what happened without reading JSON."""
+
+from collections.abc import Mapping
+
+from aiokafka import ConsumerRecord
+
+from schemas.artifacts import ArtifactRef
+from schemas.attributes import PREFIX
+from schemas.base import EventData
+from schemas.discards import LogAccepted, RecordDiscarded, RecordsSkipped
+from schemas.envelope import Event, UnknownVersion, Unreadable
+from schemas.jobs import (
+    FeedbackRecorded,
+    JobAccepted,
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobRejected,
+    StepCancelled,
+    StepCancelRequested,
+    StepCompleted,
+    StepFailed,
+    StepRequested,
+    StepStarted,
+)
+from schemas.models import ModelPromoted, ModelRegistered
+from schemas.progress import StepProgressed
+from schemas.requests import JobCancelRequested, JobRequested
+from schemas.topics import EVENT_TYPES
+from services.audit.raw_envelope import said
+from services.audit.story import Order, StoryRecord
+from services.chassis.kernel.records import event_in
+
+_LIMIT = 240
+"""Characters of a sentence at most; JSON lines have everything."""
+_DIGEST = 12
+_METRICS = 4
+
+
+def told(record: ConsumerRecord) -> StoryRecord:
+    """One record as a story needs it, whatever is in it. Text of others: not yet safe for a terminal."""
+    envelope = said(record.value, record.headers)
+    sentence = _sentence(record)
+    return StoryRecord(
+        order=Order(record.timestamp, record.topic, record.partition, record.offset),
+        id=envelope.id,
+        cause=envelope.causation_id,
+        about=envelope.job_id,
+        type=(envelope.type or "?").removeprefix(PREFIX),
+        text=sentence if len(sentence) <= _LIMIT else sentence[: _LIMIT - 1] + "…",
+    )
+
+
+def _sentence(record: ConsumerRecord) -> str:
+    try:
+        event = event_in(record, EVENT_TYPES)
+    except Unreadable as error:
+        return f"not readable: {error}"
+    except UnknownVersion as error:
+        return str(error)
+    return sentence(event.data, event.source) if isinstance(event, Event) else "a type that this version does not know"
+
+
+def sentence(data: EventData, source: str) -> str:
+    """What `source` says with an event."""
+    match data:
+        case JobRequested(request=request):
+            pipeline = request.get("pipeline", "sft")
+            steps = f"{len(pipeline)} steps" if isinstance(pipeline, list) else pipeline
+            return (
+                f"{request.get('requester', source)} asks for {steps} on {request.get('base_model')}, "
+                f"to be registered as {request.get('register_as')}"
+            )
+        case JobCancelRequested(requester=requester, reason=reason):
+            return f"{requester} no longer wants it{_why(reason)}"
+        case JobAccepted(plan=plan):
+            return f"accepted, {len(plan)} steps: {', '.join(step.name for step in plan)}"
+        case JobRejected(reasons=reasons):
+            return f"rejected: {'; '.join(map(str, reasons))}"
+        case StepRequested(inputs=inputs) as step:
+            return f"{_attempt(step.step, step.attempt)} is wanted{_artifacts(inputs, ' from ')}"
+        case StepStarted(worker=worker) as step:
+            return f"{_attempt(step.step, step.attempt)} begins on {worker}"
+        case StepProgressed(done=done, of=of, unit=unit) as step:
+            return f"{_attempt(step.step, step.attempt)}: {done} of {of} {unit}"
+        case StepCompleted(result=result) as step:
+            return f"{_attempt(step.step, step.attempt)} is done{_artifacts(result.outputs, ', made ')}{_metrics(result.metrics)}"
+        case StepFailed(fault=fault) as step:
+            return f"{_attempt(step.step, step.attempt)} failed ({fault.cause}): {fault.message}"
+        case StepCancelRequested(reason=reason) as step:
+            return f"{_attempt(step.step, step.attempt)} is to stop{_why(reason)}"
+        case StepCancelled() as step:
+            return f"{_attempt(step.step, step.attempt)} has stopped"
+        case FeedbackRecorded() as batch:
+            return f"{_attempt(batch.step, batch.attempt)}: {feedback(batch)}"
+        case JobCompleted(model=model, version=version):
+            return f"completed as {model}@{version}" if model else "completed"
+        case JobFailed(step=failed, fault=fault):
+            return f"failed{f' at {failed}' if failed else ''} ({fault.cause}): {fault.message}"
+        case JobCancelled(reason=reason):
+            return f"cancelled{_why(reason)}"
+        case ModelRegistered() as made:
+            return f"{made.model}@{made.version} is the adapter {made.artifact.sha256[:_DIGEST]}{_metrics(made.metrics)}"
+        case ModelPromoted() as moved:
+            before = f", before {moved.previous}" if moved.previous else ""
+            return f"{moved.model}@{moved.alias} is {moved.version} now{before}"
+        case RecordDiscarded() as gone:
+            place = f"{gone.topic}:{gone.partition}:{gone.offset}"
+            return f"{gone.discarded_by} gave up {place} for {gone.service}{_why(gone.reason)}"
+        case RecordsSkipped() as past:
+            stretch = f"{past.topic}:{past.partition}, offsets {past.first_offset} to {past.next_offset - 1}"
+            return f"{past.skipped_by} let {past.service} go on behind {stretch}{_why(past.reason)}"
+        case LogAccepted() as other:
+            return f"{other.accepted_by} let {other.service} read {other.topic} with topic id {other.topic_id}{_why(other.reason)}"
+    return ""
+
+
+def feedback(batch: FeedbackRecorded) -> str:
+    """What a label batch amounted to."""
+    agreement = "" if batch.agreement is None else f", {batch.agreement:.0%} as the rules say"
+    return (
+        f"{batch.pairs} preference pairs of {batch.comparisons} comparisons of {batch.candidates} candidates by {batch.judge}, "
+        f"{batch.ties} ties, {batch.invalid} without a judgement{agreement}"
+    )
+
+
+def number(value: float | None) -> str:
+    """A metric."""
+    return "not measurable" if value is None else f"{value:.4g}"
+
+
+def _attempt(step: str, attempt: int) -> str:
+    return step if attempt == 1 else f"{step} (attempt {attempt})"
+
+
+def _why(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _artifacts(artifacts: Mapping[str, ArtifactRef], lead: str) -> str:
+    return lead + ", ".join(f"{name} {ref.sha256[:_DIGEST]}" for name, ref in artifacts.items()) if artifacts else ""
+
+
+def _metrics(metrics: Mapping[str, float | None]) -> str:
+    shown = [f"{name} {number(value)}" for name, value in metrics.items()]
+    return "".join(f", {text}" for text in shown[:_METRICS]) + (", …" if len(shown) > _METRICS else "")

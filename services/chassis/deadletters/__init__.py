@@ -1,1 +1,0 @@
-"""Records that could not be processed: kept, shown, tried again in order, or given up as a fact (design section 4)."""

@@ -1,0 +1,60 @@
+"""A running service says what differs between the cluster's topics and the catalogue: an operator may change them at any time.
+
+Not ready is a service only where records that are to be kept for ever are lost: a topic is gone, or is told to forget.
+"""
+
+import asyncio
+
+from services.chassis.kafka import topics
+from services.chassis.kafka.catalogue import Change
+from services.chassis.kafka.cluster import Cluster, Security
+from services.chassis.process import metrics
+from services.chassis.process.health import Health
+from services.chassis.process.logging import get_logger
+from services.chassis.process.transient import described, wait_or_stop
+
+LOOK_SECONDS = 60.0
+_PATIENCE_SECONDS = 30.0
+_log = get_logger(__name__)
+
+
+class CatalogueWatch:
+    """Looks at the topics of one cluster for one service."""
+
+    def __init__(self, cluster: Cluster, health: Health) -> None:
+        self._cluster, self._health = cluster, health
+        self._known: list[Change] = []
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look once a minute until `stop`; what the last look found stays while the broker does not answer."""
+        while not await wait_or_stop(stop, LOOK_SECONDS):
+            try:
+                await self.look()
+            except Exception as error:  # the broker's condition says that it is away; the next look asks again
+                _log.warning("topics not compared with the catalogue", error=described(error))
+
+    async def look(self) -> list[Change]:
+        """What differs now, said in health, log and metrics. Raises NoIdentity and the broker's errors."""
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            found = await topics.plan(self._cluster)
+        for change in found:
+            if change not in self._known:
+                log = _log.error if change.loses else _log.warning
+                log("a topic differs from the catalogue", topic=change.topic, action=change.action, detail=change.detail)
+        for change in self._known:
+            metrics.TOPIC_DIFFERENCES.remove(self._health.service, change.topic, change.action)
+        for change in found:
+            metrics.TOPIC_DIFFERENCES.labels(self._health.service, change.topic, change.action).set(1)
+        self._known = found
+        self._health.report("topics", not any(change.loses for change in found), _said(found, self._cluster.security))
+        return found
+
+
+def _said(found: list[Change], security: Security) -> str:
+    missing = ", ".join(change.topic for change in found if change.action == "create")
+    others = [f"{change.topic} {change.detail}" for change in found if change.action != "create"]
+    user = security.username or security.certfile
+    hidden = f" (or {user} has no right to describe them)" if user else ""
+    said = ([f"missing: {missing}{hidden}"] if missing else []) + others
+    mended = any(change.action in ("create", "configure") for change in found)
+    return "; ".join(said) + ("; run `neuroweaver topics apply`" if mended else "")

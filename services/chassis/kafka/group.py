@@ -1,0 +1,267 @@
+"""Who else is in a service's consumer group: another deployment, or a stranger, would answer half of the records without a word.
+
+A member says in its client id which service and which database it works for. A process describes its group before it joins, after
+every rebalance before it applies anything, and every few seconds. Where a member with another database is seen it does not
+consume, decide or work: two databases would decide for one log. A member of another program only reads what is ours: that is
+said, and the service is not ready.
+"""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocol
+from aiokafka.errors import NoError, for_code
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kafka.reach import start
+from services.chassis.process import metrics
+from services.chassis.process.health import Health
+from services.chassis.process.logging import get_logger
+from services.chassis.process.transient import OtherDeployment, described, is_transient, wait_or_stop
+
+_log = get_logger(__name__)
+_LOOK_SECONDS = 3.0
+_RETURN_SECONDS = 1.0
+_NEWCOMER_SECONDS = 5.0
+"""One that has not worked yet comes back later than one that has, and by chance: of two that start at once, one goes on."""
+_POLL_SECONDS = 0.25
+_ANSWER_SECONDS = 10.0
+_SHOWN = 5
+
+Loop = Callable[[asyncio.Event], Awaitable[None]]
+
+_DATABASE = text(
+    """SELECT (SELECT system_identifier FROM pg_control_system()) AS server,
+              (SELECT oid FROM pg_database WHERE datname = current_database()) AS number"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a consumer group."""
+
+    client_id: str
+    host: str
+    partitions: tuple[tuple[str, int], ...] = ()
+    """What it reads now, where the group says so."""
+
+    def __str__(self) -> str:
+        return f"client {self.client_id!r} at {self.host}"
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """Who is in the group, as one process sees it."""
+
+    group: str
+    client_id: str
+    """What this process calls itself."""
+    ours: tuple[Member, ...] = ()
+    others: tuple[Member, ...] = ()
+    """Members that work for another database of the same service."""
+    strangers: tuple[Member, ...] = ()
+    """Members of other programs."""
+
+    @property
+    def said(self) -> str:
+        """What is wrong, and what to do; empty where nothing is."""
+        if self.others:
+            return (
+                f"another deployment is in group {self.group}: {_listed(self.others)}; this one is {self.client_id!r}, so two databases would "
+                "decide for one log. Stop one of them, or give both the same database URL"
+            )
+        if self.strangers:
+            count = sum(len(member.partitions) for member in self.strangers)
+            return (
+                f"another program is in group {self.group}, which is this service's own: {_listed(self.strangers)}; it takes {count} "
+                "partitions, whose records this service does not get. Stop it, or give it a group id of its own"
+            )
+        return ""
+
+
+def group_of(service: str) -> str:
+    """The consumer group of a service."""
+    return f"neuroweaver-{service}"
+
+
+def client_id_of(service: str, database: str) -> str:
+    """What a member of that group calls itself."""
+    return f"{group_of(service)}.{database}"
+
+
+def company(service: str, database: str, members: Iterable[Member]) -> Company:
+    """Who of `members` is who, for a process that works for `database`."""
+    own, prefix = client_id_of(service, database), f"{group_of(service)}."
+    members = tuple(members)
+    return Company(
+        group=group_of(service),
+        client_id=own,
+        ours=tuple(member for member in members if member.client_id == own),
+        others=tuple(member for member in members if member.client_id != own and member.client_id.startswith(prefix)),
+        strangers=tuple(member for member in members if not member.client_id.startswith(prefix)),
+    )
+
+
+async def database_of(engine: AsyncEngine) -> str:
+    """What tells one database from every other: its server's identity and its own number there.
+
+    A copy of its rows is another database, a standby that took over is the same. Raises the database's errors.
+    """
+    async with engine.connect() as connection:
+        found = (await connection.execute(_DATABASE)).mappings().one()
+    return hashlib.sha256(f"{found['server']}/{found['number']}".encode()).hexdigest()[:12]
+
+
+async def members_of(cluster: Cluster, group: str) -> list[Member]:
+    """The members of a group. Raises the broker's errors."""
+    async with _admin(cluster) as admin:
+        return await _members(admin, group)
+
+
+State = Literal["unknown", "refused", "free", "alone"]
+"""Not seen yet; another deployment is in the group; nobody is but perhaps a stranger; the same, and this deployment is in it."""
+
+
+@dataclass
+class GroupWatch:
+    """Watches the group of one service for one of its processes."""
+
+    cluster: Cluster
+    service: str
+    engine: AsyncEngine
+    health: Health
+    state: State = "unknown"
+    reason: str = ""
+    _database: str = ""
+    _worked: bool = False
+    """Whether this process was alone before."""
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One look at a time: what was seen last counts."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look every few seconds until `stop`, and say what is seen."""
+        while not stop.is_set():
+            try:
+                async with _admin(self.cluster) as admin:
+                    while not await wait_or_stop(stop, _LOOK_SECONDS):
+                        await self._look(admin)
+            except Exception as error:
+                log = _log.warning if is_transient(error) else _log.exception
+                log("the consumer group cannot be described", service=self.service, error=described(error))
+                if self.state == "unknown":
+                    self.health.report(
+                        "alone", False, f"group {group_of(self.service)} cannot be described: {described(error)}"
+                    )
+                await wait_or_stop(stop, _LOOK_SECONDS)
+
+    async def admit(self) -> str:
+        """Look now, before anything is applied; returns the client id to join with.
+
+        Raises OtherDeployment, and the errors of broker and database: what is not known does not admit.
+        """
+        async with asyncio.timeout(_ANSWER_SECONDS), _admin(self.cluster) as admin:
+            await self._look(admin)
+        self.check()
+        return client_id_of(self.service, self._database)
+
+    def check(self) -> None:
+        """Raises OtherDeployment where one was seen: nothing may be decided here."""
+        if self.state == "refused":
+            raise OtherDeployment(self.reason)
+
+    async def while_free(self, stop: asyncio.Event, loop: Loop, *, alone: bool = True) -> None:
+        """Run `loop` while no other deployment is here: it is told to stop when one comes, and begins again afterwards.
+
+        With `alone` it waits until this deployment is in the group, too, so that the other must have seen it.
+        """
+        wanted = ("alone",) if alone else ("free", "alone")
+        while not stop.is_set():
+            while self.state not in wanted:
+                if await wait_or_stop(stop, _POLL_SECONDS):
+                    return
+            ended = asyncio.Event()
+            ending = asyncio.create_task(self._end(ended, stop))
+            try:
+                await loop(ended)
+            finally:
+                ending.cancel()
+            if self.state != "refused":
+                return
+            pause = _RETURN_SECONDS if self._worked else _NEWCOMER_SECONDS
+            await wait_or_stop(stop, pause * random.uniform(1.0, 2.0))  # noqa: S311 (jitter, no secret)
+
+    async def _end(self, ended: asyncio.Event, stop: asyncio.Event) -> None:
+        while self.state != "refused" and not await wait_or_stop(stop, _POLL_SECONDS):
+            pass
+        ended.set()
+
+    async def _look(self, admin: AIOKafkaAdminClient) -> None:
+        async with asyncio.timeout(_ANSWER_SECONDS), self._turn:
+            database = await database_of(self.engine)
+            members = await _members(admin, group_of(self.service))
+            self._database = self._database or database
+            if database == self._database:
+                self._note(company(self.service, database, members))
+            else:
+                self._move("refused", "the database was replaced by another one while this process ran; start it again")
+
+    def _note(self, seen: Company) -> None:
+        counts = {"this deployment": seen.ours, "another deployment": seen.others, "another program": seen.strangers}
+        for whose, members in counts.items():
+            metrics.GROUP_MEMBERS.labels(self.service, whose).set(len(members))
+        if seen.others:
+            self._move("refused", seen.said)
+        elif seen.ours or self.state == "alone":
+            self._worked = True
+            self._move("alone", seen.said)
+        else:
+            self._move("free", seen.said or "no process of this deployment is in the group yet")
+
+    def _move(self, state: State, reason: str) -> None:
+        if reason != self.reason:
+            log = _log.error if reason and state != "free" else _log.info
+            log("who is in the consumer group", service=self.service, state=state, reason=reason or "nobody else")
+        self.state, self.reason = state, reason
+        self.health.report("alone", state == "alone" and not reason, reason)
+
+
+async def _members(admin: AIOKafkaAdminClient, group: str) -> list[Member]:
+    (response,) = await admin.describe_consumer_groups([group])
+    found = []
+    for code, _group, _state, _kind, _protocol, members, *_ in response.groups:
+        if for_code(code) is not NoError:
+            raise for_code(code)(f"group {group} cannot be described")
+        found += [Member(client, host.lstrip("/"), _partitions(held)) for _id, client, host, _metadata, held in members]
+    return found
+
+
+def _partitions(assignment: bytes) -> tuple[tuple[str, int], ...]:
+    """What a member was given; nothing while the group rebalances, or where its program says it in another way."""
+    try:
+        decoded = ConsumerProtocol.ASSIGNMENT.decode(assignment) if assignment else None
+    except Exception:  # whatever a stranger wrote there
+        return ()
+    return tuple(sorted((found.topic, found.partition) for found in decoded.partitions())) if decoded else ()
+
+
+def _listed(members: tuple[Member, ...]) -> str:
+    more = f" and {len(members) - _SHOWN} more" if len(members) > _SHOWN else ""
+    return ", ".join(map(str, members[:_SHOWN])) + more
+
+
+@asynccontextmanager
+async def _admin(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**cluster.connection(), client_id="neuroweaver-group", request_timeout_ms=10_000)
+    try:
+        await start(admin, cluster)
+        yield admin
+    finally:
+        await admin.close()

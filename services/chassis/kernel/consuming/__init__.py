@@ -1,0 +1,1 @@
+"""How records reach the transaction: partitions, positions, gaps, other logs, records that fail."""

@@ -1,0 +1,161 @@
+"""While partitions are read: is this still the log that was read, and is there still everything that was not read yet?
+
+Nothing tells a consumer that a topic was deleted and made again: its client goes on at the same offset of another log. So the
+cluster is asked every few seconds, by every replica, and what was found is said in health, log and metrics, and written down
+beside the positions for whoever asks without asking the service. What a service read of another log in these seconds is not
+lost: once that log is accepted it is read from its beginning, where duplicates are known.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.chassis.kafka.metadata import FoundLog, NoIdentity
+from services.chassis.kernel import store
+from services.chassis.kernel.consuming import seeking
+from services.chassis.kernel.consuming.cursor import PartitionCursor
+from services.chassis.kernel.consuming.identity import rows
+from services.chassis.kernel.consuming.identity.examine import Cause, KeptLog, Standing, all_standing, another_log
+from services.chassis.kernel.consuming.identity.moving import LOSSY
+from services.chassis.kernel.records import Partition
+from services.chassis.process import metrics
+from services.chassis.process.health import Health
+
+LOOK_SECONDS = 2.0
+_PATIENCE_SECONDS = 10.0
+_SURE_SECONDS = 2 * LOOK_SECONDS
+"""So long each look must see that a log ends below what was read: a partition's new leader does not know its end at once."""
+_OTHER_LOGS: frozenset[Cause] = frozenset({"another log", "beyond the end", "gone", "unknown"})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look found of the partitions of one consumer."""
+
+    stops: Mapping[Partition, Standing]
+    """Partitions that are read and may not be."""
+    doubted: frozenset[Partition]
+    """Partitions that are to be sought: they need not stand any more, or belong to a topic that goes on by itself."""
+
+
+NOTHING = Found({}, frozenset())
+
+
+@dataclass
+class LogGuard:
+    """Looks at the log of one consumer."""
+
+    service: str
+    topics: Sequence[str]
+    engine: AsyncEngine
+    health: Health
+    _looked_at: float = float("-inf")
+    _topics_said: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with a topic as a whole."""
+    _known: bool = False
+    """Whether a look has succeeded."""
+    _noted: tuple[Mapping[Partition, Standing], frozenset[Partition]] | None = None
+    """What stands in the database, of which partitions."""
+    _beyond: dict[Partition, float] = field(default_factory=dict)
+    """Since when each look has seen a partition's log end below what was read of it, monotonic."""
+    _lost: set[Partition] = field(default_factory=set)
+    """Partitions whose removed records a metric tells."""
+
+    async def look(self, consumer: AIOKafkaConsumer, cursors: Mapping[Partition, PartitionCursor]) -> Found:
+        """Compare, if it is time to. Raises the database's errors; a broker that does not answer says so elsewhere."""
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return NOTHING
+        self._looked_at = time.monotonic()
+        now = {p: cursor.next_offset or 0 for p, cursor in cursors.items() if cursor.state in ("sought", "reading")}
+        stopped = {p: cursor.trouble.why for p, cursor in cursors.items() if cursor.state == "stopped" and cursor.trouble}
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                found = await seeking.which_log(consumer, self.topics)
+                spans = await seeking.spans_of(consumer, found, now.keys() | stopped.keys())
+        except NoIdentity as error:
+            self._topics_said, self._known = dict.fromkeys(self.topics, str(error)), True
+            return NOTHING
+        except (TimeoutError, KafkaError, OSError):
+            return NOTHING
+        async with self.engine.connect() as connection:
+            kept, positions = await rows.kept(connection), await store.positions(connection)
+        self._topics_said = _said(self.topics, kept, found)
+        there = {partition: positions.get(partition, 0) for partition in stopped}
+        still = all_standing(self.service, there, kept, found, spans)
+        mended = frozenset(p for p, why in stopped.items() if _is_mended(why, there[p], still.get(p)))
+        self._known = True
+        stops = all_standing(self.service, now, kept, found, spans)
+        for gone in self._beyond.keys() - cursors.keys():
+            del self._beyond[gone]
+        stops = self.believed(now, stops)
+        lossy = frozenset(partition for partition in stops if partition[0] in LOSSY)
+        return Found({partition: why for partition, why in stops.items() if partition not in lossy}, mended | lossy)
+
+    def believed(self, looked_at: Collection[Partition], stops: Mapping[Partition, Standing]) -> dict[Partition, Standing]:
+        """Those of `stops`, found by a look at these partitions, that are so: not what a new leader may say for a moment."""
+        now = time.monotonic()
+        for partition in looked_at:
+            if partition in stops and stops[partition].cause == "beyond the end":
+                self._beyond.setdefault(partition, now)
+            else:
+                self._beyond.pop(partition, None)
+        return {p: why for p, why in stops.items() if now - self._beyond.get(p, float("-inf")) >= _SURE_SECONDS}
+
+    @property
+    def doubt(self) -> str:
+        """What is not believed yet; empty where nothing is."""
+        now = time.monotonic()
+        return "; ".join(
+            f"{topic}:{number} seems to end below what was read of it; it is looked at again"
+            for (topic, number), since in sorted(self._beyond.items())
+            if now - since < _SURE_SECONDS
+        )
+
+    def report(self, cursors: Mapping[Partition, PartitionCursor]) -> dict[Partition, Standing]:
+        """Say which partitions stand, in health and metrics; returns them."""
+        stands = {p: cursor.trouble.why for p, cursor in cursors.items() if cursor.trouble is not None}
+        self._say(stands)
+        return stands
+
+    async def write_down(self, cursors: Mapping[Partition, PartitionCursor]) -> None:
+        """Note which partitions stand, where that has changed. Raises the database's errors."""
+        stands = self.report(cursors)
+        known = frozenset(p for p, cursor in cursors.items() if cursor.trouble is not None or cursor.state != "unsought")
+        if self._noted == (stands, known):
+            return
+        self._noted = None
+        async with self.engine.begin() as connection:
+            noted = {p: one.standing for p, one in (await rows.standing(connection)).items() if p in known}
+            await rows.stand(connection, {p: why for p, why in stands.items() if noted.get(p) != why})
+            await rows.go_on(connection, noted.keys() - stands.keys())
+        self._noted = stands, known
+
+    def _say(self, stands: Mapping[Partition, Standing]) -> None:
+        if not self._known:  # whether it is the log that was read is not known yet
+            return
+        others = [why.reason for why in stands.values() if why.cause in _OTHER_LOGS]
+        topics = [said for said in self._topics_said.values() if not any(reason.startswith(said) for reason in others)]
+        reasons = dict.fromkeys([*topics, *others])
+        self.health.report("log", not reasons, "; ".join(reasons)[:2000])
+        lost = {partition: why for partition, why in stands.items() if why.cause == "removed"}
+        self.health.report("unread", not lost, "; ".join(why.reason for why in lost.values())[:2000])
+        for partition in self._lost - lost.keys():
+            metrics.UNREAD_REMOVED.remove(self.service, partition[0], str(partition[1]))
+        for (topic, number), why in lost.items():
+            metrics.UNREAD_REMOVED.labels(self.service, topic, str(number)).set((why.next_offset or 0) - why.offset)
+        self._lost = set(lost)
+
+
+def _said(topics: Sequence[str], kept: Mapping[str, KeptLog], found: FoundLog) -> dict[str, str]:
+    differing = {topic: another_log(topic, kept.get(topic), found) for topic in topics if topic not in LOSSY}
+    return {topic: why[1] for topic, why in differing.items() if why is not None}
+
+
+def _is_mended(why: Standing, position: int, now: Standing | None) -> bool:
+    """Whether a partition need not stand any more: its position was moved, or the log is again what was read."""
+    return now is None and (why.offset != position or why.cause not in ("record", "gap"))

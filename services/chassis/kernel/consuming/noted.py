@@ -1,0 +1,37 @@
+"""What a batch's transaction did, in metrics and in the log."""
+
+from collections import Counter
+
+from services.chassis.kernel.transaction.batch import Applied
+from services.chassis.process import metrics
+from services.chassis.process.logging import get_logger
+
+_log = get_logger(__name__)
+_LOGGED_DECISIONS = 20
+"""So many decisions of one transaction are logged one by one: a backlog would make a line for each of thousands."""
+
+_LOGGED_LETTERS = 3
+_LETTER_CHARACTERS = 300
+
+
+def note(service: str, done: Applied) -> None:
+    """Count and log it."""
+    metrics.APPLIED.labels(service).inc(done.applied)
+    metrics.SKIPPED.labels(service, "known").inc(done.skipped)
+    metrics.SKIPPED.labels(service, "unhandled").inc(done.unhandled)
+    metrics.DEAD_LETTERED.labels(service).inc(done.dead)
+    metrics.PARKED.labels(service).inc(done.parked)
+    if done.dead or done.parked:
+        _log.warning(
+            "records became dead letters", service=service, count=done.dead, parked=done.parked,
+            first=[letter[:_LETTER_CHARACTERS] for letter in done.letters[:_LOGGED_LETTERS]],
+        )  # fmt: skip
+    if len(done.emitted) > _LOGGED_DECISIONS:
+        kinds = Counter(event.type for event in done.emitted)
+        _log.info("decided much", decisions=len(done.emitted), types=dict(kinds))
+        return
+    for event in done.emitted:
+        _log.info(
+            "decided", type=event.type, event_id=event.id, job_id=event.correlation_id, subject=event.subject,
+            sequence=event.sequence, causation_id=event.causation_id, trace_id=event.traceparent.split("-")[1],
+        )  # fmt: skip

@@ -1,0 +1,135 @@
+"""What is known before a partition is read from the database's position, and whether it may be: only in the log it was taken in.
+
+A topic that is not kept for ever and is another one, or has lost what was not read, goes on by itself; in every other a partition
+that may not be read stops there, alone, and is asked about again after a while, for it may have been mended meanwhile.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.chassis.kafka import metadata
+from services.chassis.kafka.metadata import FoundLog
+from services.chassis.kernel import store
+from services.chassis.kernel.consuming.identity import rows
+from services.chassis.kernel.consuming.identity.examine import Span, Standing, all_standing
+from services.chassis.kernel.consuming.identity.moving import LOSSY, Moves, moves, start_over
+from services.chassis.kernel.records import Partition
+from services.chassis.process.logging import get_logger
+
+_log = get_logger(__name__)
+_TRIES = 5
+
+
+class MovedByOthers(Exception):
+    """Other processes of the service move the same positions at the same time."""
+
+
+class Bearings(NamedTuple):
+    """A partition as the database and the log have it."""
+
+    position: int
+    """The next offset to apply."""
+    why_not: Standing | None
+    """Why it may not be read from there; None where it may."""
+
+
+async def which_log(consumer: AIOKafkaConsumer, topics: Collection[str]) -> FoundLog:
+    """Which log the consumer's broker has now. Raises NoIdentity and the broker's errors."""
+    return await metadata.ask(consumer._client, topics)
+
+
+async def spans_of(consumer: AIOKafkaConsumer, found: FoundLog, partitions: Collection[Partition]) -> dict[Partition, Span]:
+    """What those of `partitions` hold that exist. Raises the broker's errors."""
+    there = [
+        TopicPartition(topic, number)
+        for topic, number in sorted(partitions)
+        if topic in found.topics and number in found.topics[topic].partitions
+    ]
+    if not there:
+        return {}
+    begins, ends = await consumer.beginning_offsets(there), await consumer.end_offsets(there)
+    return {(place.topic, place.partition): Span(begins[place], ends[place]) for place in there}
+
+
+async def bearings(
+    engine: AsyncEngine, service: str, consumer: AIOKafkaConsumer, partitions: Collection[Partition]
+) -> dict[Partition, Bearings]:
+    """Of each of `partitions`; one without a position begins at 0. What the log is, is kept where it was not known.
+
+    Raises NoIdentity, MovedByOthers and the database's and the broker's errors.
+    """
+    for _ in range(_TRIES):
+        if (found := await _bearings(engine, service, consumer, partitions)) is not None:
+            return found
+    raise MovedByOthers(f"positions moved {_TRIES} times while it was looked where they may go on; it is looked again")
+
+
+async def _bearings(
+    engine: AsyncEngine, service: str, consumer: AIOKafkaConsumer, partitions: Collection[Partition]
+) -> dict[Partition, Bearings] | None:
+    """None where somebody else moved positions meanwhile, so that another look is needed."""
+    topics = {topic for topic, _ in partitions}
+    found = await which_log(consumer, topics)
+    async with engine.begin() as connection:
+        await connection.execute(
+            store.INSERT_POSITION, [{"topic": topic, "partition": number} for topic, number in sorted(partitions)]
+        )
+        positions = await store.positions(connection)
+        kept = await rows.kept(connection)
+        await rows.note(connection, found, topics - kept.keys())
+    spans = await spans_of(consumer, found, partitions)
+    mine = {partition: positions[partition] for partition in partitions}
+    standing = all_standing(service, mine, kept, found, spans)
+    moved: dict[Partition, int | None] = {}
+    for partition, why in standing.items():
+        if partition[0] in LOSSY and partition[0] in found.topics and partition not in moved:
+            whole = await spans_of(consumer, found, [place for place in positions if place[0] == partition[0]])
+            wanted = moves(partition, why, positions, whole)
+            if not await _goes_on(engine, found, why, wanted, positions):
+                return None
+            moved |= wanted
+    return {
+        partition: Bearings(moved[partition] or 0, None)
+        if partition in moved
+        else Bearings(position, standing.get(partition))
+        for partition, position in mine.items()
+    }
+
+
+async def _goes_on(
+    engine: AsyncEngine, found: FoundLog, why: Standing, moved: Moves, positions: Mapping[Partition, int]
+) -> bool:
+    async with engine.begin() as connection:
+        done = await start_over(connection, found, moved, positions)
+    if done:
+        _log.warning(
+            "a topic that is not kept for ever goes on by itself", cause=why.cause, reason=why.reason, at=str(moved)
+        )
+    return done
+
+
+def removed(partition: Partition, position: int, begin: int) -> bool:
+    """Whether records that were to be read are gone, where that is a loss: a topic that is kept for ever."""
+    return begin > position and partition[0] not in LOSSY
+
+
+async def own_gaps(consumer: AIOKafkaConsumer, jumps: Mapping[Partition, int]) -> set[Partition]:
+    """Those of `jumps`, by the offset they begin at, between whose offsets the log has nothing that can be read.
+
+    Where records of a fetch from a given offset begin higher, nothing readable lay between, unless the log began higher already:
+    then the client silently begins there. Raises the broker's errors.
+    """
+    if not jumps:
+        return set()
+    found = await consumer.beginning_offsets([TopicPartition(*partition) for partition in jumps])
+    begins = {partition: found[TopicPartition(*partition)] for partition in jumps}
+    for partition, offset in jumps.items():
+        if begins[partition] > offset and partition[0] in LOSSY:
+            _log.warning(
+                "records of a topic that is not kept for ever were removed unread", partition=partition, first=offset,
+                next=begins[partition],
+            )  # fmt: skip
+    return {partition for partition, offset in jumps.items() if not removed(partition, offset, begins[partition])}

@@ -1,0 +1,1 @@
+"""Dead letters: how they are kept, limited, listed and copied to their topic, and whose later records wait behind one."""

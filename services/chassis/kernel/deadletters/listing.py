@@ -1,0 +1,119 @@
+"""What an operator sees of the dead letters: found by type, error, key and time, parked ones behind the one they wait for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import Field, field_validator
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas.base import Frozen, Moment, Storable
+from services.chassis.kernel.deadletters import repository
+from services.chassis.kernel.deadletters.repository import LetterState, Summary
+from services.chassis.kernel.records import RecordId, named, place_named
+
+MOST = 1000
+
+
+class LetterFilter(Frozen):
+    """Which dead letters are wanted; all conditions must hold."""
+
+    state: LetterState | None = Field(
+        default=None, description="unreadable, failed, parked or discarded; all but discarded."
+    )
+    type: Storable | None = Field(default=None, max_length=256, description="Type of the event in it.")
+    error: Storable | None = Field(default=None, max_length=2000, description="Text that the error contains, in any case.")
+    key: Storable | None = Field(default=None, max_length=2000, description="The record's key.")
+    since: Moment | None = Field(default=None, description="Appended to the log at this time or later.")
+    until: Moment | None = Field(default=None, description="Appended to the log before this time.")
+    after: str | None = Field(
+        default=None,
+        max_length=300,
+        description="Go on behind this record, topic:partition:offset: `next` of the page before.",
+    )
+    limit: int = Field(default=100, ge=1, le=MOST, description="At most so many.")
+
+    @field_validator("after")
+    @classmethod
+    def _a_place(cls, said: str | None) -> str | None:
+        if said is not None:
+            place_named(said)
+        return said
+
+
+class ListedLetter(Summary):
+    """A dead letter with the records that wait for it, none with its bytes."""
+
+    parked: tuple[Summary, ...] = Field(default=(), description="Parked behind it, in order.")
+
+
+_CONDITIONS = {
+    "state": "state = :state",
+    "type": "event_type = :type",
+    "error": "position(lower(:error) IN lower(error)) > 0",
+    "key": "key = :key",
+    "since": "appended_at >= :since",
+    "until": "appended_at < :until",
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some of the dead letters that are wanted."""
+
+    letters: list[ListedLetter]
+    next: str | None
+    """`after` of the next page; None where there is no more."""
+
+
+async def find(connection: AsyncConnection, wanted: LetterFilter) -> list[ListedLetter]:
+    """The first dead letters that are wanted, as `page` gives them."""
+    return (await page(connection, wanted)).letters
+
+
+async def page(connection: AsyncConnection, wanted: LetterFilter) -> Page:
+    """The first dead letters that are wanted, in the order of the log; a failed one brings what is parked behind it in its partition,
+    up to a bound. Nothing of a record's bytes is read but the beginning of its key."""
+    given = wanted.model_dump(exclude_none=True, exclude={"limit", "after"})
+    conditions = [condition for name, condition in _CONDITIONS.items() if name in given]
+    if "state" not in given:
+        conditions.append("state <> 'discarded'")
+    if "key" in given:
+        given["key"] = given["key"].encode()
+    if wanted.after is not None:
+        conditions.append('(topic, partition, "offset") > (:after_topic, :after_partition, :after_offset)')
+        given |= dict(zip(("after_topic", "after_partition", "after_offset"), place_named(wanted.after), strict=True))
+    found = await repository.search(connection, " AND ".join(conditions), given, wanted.limit)
+    following = named(found[-1].place) if len(found) == wanted.limit else None
+    known = {letter.place for letter in found}
+    behind: list[Summary] = []
+    for topic, partition in sorted({letter.place[:2] for letter in found if letter.state == "failed"}):
+        here = {"topic": topic, "partition": partition}
+        parked = await repository.search(
+            connection, "state = 'parked' AND topic = :topic AND partition = :partition", here, MOST - len(behind)
+        )
+        waiting = {letter.place: letter for letter in parked}
+        behind += [letter for letter in parked if letter.place not in known and _root(letter, waiting) in known]
+    return Page(arranged([*found, *behind]), following)
+
+
+def arranged(letters: Sequence[Summary]) -> list[ListedLetter]:
+    """Parked ones behind the one that they wait for, where that is among `letters`."""
+    parked = {letter.place: letter for letter in letters if letter.state == "parked"}
+    places = {letter.place for letter in letters if letter.state != "parked"}
+    behind: dict[RecordId, list[Summary]] = {}
+    first = []
+    for letter in sorted(letters, key=lambda one: one.place):
+        root = _root(letter, parked)
+        if letter.state == "parked" and root in places:
+            behind.setdefault(root, []).append(letter)
+        else:
+            first.append(letter)
+    return [ListedLetter(**dict(letter), parked=tuple(behind.get(letter.place, ()))) for letter in first]
+
+
+def _root(letter: Summary, parked: Mapping[RecordId, Summary]) -> RecordId:
+    """The place of the record that is first in the row in which `letter` waits."""
+    place = letter.place
+    while (one := parked.get(place)) is not None and one.blocked_by is not None and one.blocked_by < place[2]:
+        place = (one.topic, one.partition, one.blocked_by)
+    return place

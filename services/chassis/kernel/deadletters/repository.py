@@ -1,0 +1,399 @@
+"""All SQL of dead letters in one place, and what one looks like to whoever asks.
+
+A dead letter is *unreadable* (no event of ours), *failed* (its handling kept failing), *parked* (a later record of an
+aggregate that a failed one holds up) or *discarded* (given up by an operator). One that is retried with success is gone.
+"""
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas.base import Frozen
+from schemas.envelope import Event
+from services.chassis.kernel.records import (
+    Partition,
+    Record,
+    RecordId,
+    appended_at,
+    name_kept,
+    name_of_kept,
+    name_shown,
+)
+
+LetterState = Literal["unreadable", "failed", "parked", "discarded"]
+STATES: tuple[LetterState, ...] = ("unreadable", "failed", "parked", "discarded")
+_SAID_CHARACTERS = 8000
+WITHHELD = "state IN ('failed', 'parked')"
+
+_COLUMNS = """topic, partition, "offset", state, key, value, CAST(headers AS text) AS headers, event_type, event_id, correlation_id,
+    error, stack, attempts, names, blocked_by, reason, discarded_by, appended_at, recorded_at"""
+_INSERT = text(
+    """INSERT INTO dead_letter (topic, partition, "offset", state, key, value, headers, event_type, event_id, correlation_id,
+                                error, stack, attempts, names, blocked_by, appended_at, published)
+       VALUES (:topic, :partition, :offset, :state, :key, :value, CAST(:headers AS jsonb), :event_type, :event_id,
+               :correlation_id, :error, :stack, :attempts, :names, :blocked_by, :appended_at, :state = 'parked')
+       ON CONFLICT DO NOTHING"""
+)
+_AT = 'topic = :topic AND partition = :partition AND "offset" = :offset'
+_ONE = text(f"SELECT {_COLUMNS} FROM dead_letter WHERE {_AT}")
+_ONE_LOCKED = text(f"SELECT {_COLUMNS} FROM dead_letter WHERE {_AT} FOR UPDATE")
+_BLOCKING = text(
+    f"""SELECT topic, partition, "offset", names FROM dead_letter
+        WHERE {WITHHELD} AND topic = :topic AND partition = :partition AND names && CAST(:names AS text[])
+        ORDER BY "offset" """
+)
+_GIVEN_UP = text(
+    """SELECT topic, partition, "offset" FROM dead_letter
+       WHERE state = 'discarded' AND topic = :topic AND partition = :partition AND "offset" >= :first"""
+)
+PAGE = 500
+_SUMMARY = """topic, partition, "offset", state, substring(key FOR 1024) AS key, octet_length(value) AS value_bytes, event_type,
+    event_id, correlation_id, left(error, 2000) AS error, attempts, blocked_by, reason, discarded_by, appended_at, recorded_at"""
+_WITHHELD = text(
+    f"""SELECT "offset", state, key, names, blocked_by FROM dead_letter
+        WHERE {WITHHELD} AND topic = :topic AND partition = :partition AND "offset" > :after ORDER BY "offset" LIMIT {PAGE}"""
+)
+_FREED = text(
+    """SELECT DISTINCT topic, partition FROM dead_letter waiting WHERE state = 'parked' AND NOT EXISTS (
+           SELECT FROM dead_letter first WHERE first.topic = waiting.topic AND first.partition = waiting.partition
+           AND first."offset" = waiting.blocked_by AND first.state IN ('failed', 'parked')) ORDER BY topic, partition"""
+)
+_PARKED = text("SELECT count(*) FROM dead_letter WHERE state = 'parked' AND topic = :topic AND partition = :partition")
+_PLACES = text('SELECT topic, partition, "offset" FROM dead_letter')
+_FAILED = text(
+    f"UPDATE dead_letter SET state = 'failed', attempts = attempts + 1, error = :error, stack = :stack WHERE {_AT}"
+)
+_STILL_UNREADABLE = text(f"UPDATE dead_letter SET attempts = attempts + 1, error = :error WHERE {_AT}")
+_GIVE_UP = text(
+    f"""UPDATE dead_letter SET state = 'discarded', reason = :reason, discarded_by = :discarded_by, blocked_by = NULL, names = '{{}}'
+        WHERE {_AT}"""
+)
+_WAIT_FOR = text(
+    """UPDATE dead_letter SET blocked_by = now.blocked_by
+       FROM unnest(CAST(:offsets AS bigint[]), CAST(:blocked_by AS bigint[])) AS now("offset", blocked_by)
+       WHERE topic = :topic AND partition = :partition AND dead_letter."offset" = now."offset" AND state = 'parked'"""
+)
+_REMOVE = text(f"DELETE FROM dead_letter WHERE {_AT}")
+_UNPUBLISH = text(f"UPDATE dead_letter SET published = false WHERE {_AT}")
+_FLAG = text(
+    f"""UPDATE position SET withheld = EXISTS (
+            SELECT FROM dead_letter d WHERE d.topic = position.topic AND d.partition = position.partition
+            AND (d.{WITHHELD} OR (d.state = 'discarded' AND d."offset" >= position.next_offset)))
+        WHERE topic = :topic AND partition = :partition"""
+)
+_OPEN_FROM = text(
+    """SELECT count(*) FROM dead_letter
+       WHERE topic = :topic AND partition = :partition AND "offset" >= :first AND state <> 'discarded'"""
+)
+_FORGET_FROM = text(
+    """DELETE FROM dead_letter
+       WHERE topic = :topic AND partition = :partition AND "offset" >= :first AND state = 'discarded'"""
+)
+_GIVE_UP_FROM = text('DELETE FROM dead_letter WHERE topic = :topic AND partition = :partition AND "offset" >= :first')
+_COUNT = text("SELECT state, count(*) FROM dead_letter GROUP BY state")
+_LEARN = text(
+    """INSERT INTO dead_letter (topic, partition, "offset", state, headers, event_type, event_id, error, reason, discarded_by,
+                                appended_at, published)
+       VALUES (:topic, :partition, :offset, 'discarded', '[]', :event_type, :event_id, :error, :reason, :discarded_by,
+               :appended_at, true)
+       ON CONFLICT DO NOTHING"""
+)
+
+
+class Summary(Frozen):
+    """One record that a service has not applied, though it is past it, without its bytes."""
+
+    topic: str
+    partition: int
+    offset: int
+    state: LetterState = Field(description="unreadable, failed, parked or discarded.")
+    key: str | None = Field(description="The record's key as text; of a long one the beginning.")
+    value_bytes: int | None = Field(description="Length of the record's value; null: it has none.")
+    event_type: str | None = Field(description="Type of the event in it; null where it could not be read.")
+    event_id: str | None
+    job_id: str | None = Field(description="The job it belongs to, where that is known.")
+    error: str = Field(description="Why it was not applied.")
+    attempts: int = Field(description="How often it was tried.")
+    blocked_by: int | None = Field(description="Offset, in the same partition, of the record that a parked one waits for.")
+    reason: str | None = Field(description="Why it was discarded.")
+    discarded_by: str | None
+    appended_at: datetime = Field(description="Time of the record in the log.")
+    recorded_at: datetime = Field(description="When it became a dead letter.")
+
+    @property
+    def place(self) -> RecordId:
+        """Where it lies."""
+        return self.topic, self.partition, self.offset
+
+
+class DeadLetter(Summary):
+    """The same with its bytes, and where it failed."""
+
+    stack: str | None = Field(description="Where in the code it failed.")
+    value: str | None = Field(description="The record's value as text.")
+    headers: tuple[tuple[str, str], ...] = Field(description="The record's headers as text.")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a withheld record holds up and waits for."""
+
+    offset: int
+    state: LetterState
+    names: frozenset[str]
+    key: bytes | None
+    blocked_by: int | None
+
+
+@dataclass(slots=True)
+class Letter:
+    """A dead letter as it is kept: the record again, with what it holds up."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    state: LetterState
+    names: frozenset[str]
+    event_type: str | None
+    event_id: str | None
+    correlation_id: str | None
+    error: str
+    attempts: int
+    appended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a record is not applied."""
+
+    error: str
+    stack: str | None = None
+    attempts: int = 1
+
+
+def row_of(
+    record: Record,
+    state: LetterState,
+    fault: Fault,
+    *,
+    names: Iterable[str] = (),
+    blocked_by: int | None = None,
+    event: Event | None = None,
+) -> dict[str, object]:
+    """The row that keeps `record`."""
+    headers = [
+        [name_kept(name), None if value is None else base64.b64encode(value).decode()] for name, value in record.headers
+    ]
+    return {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "state": state,
+        "key": record.key,
+        "value": record.value,
+        "headers": json.dumps(headers),
+        "event_type": event.type if event else None,
+        "event_id": event.id if event else None,
+        "correlation_id": event.correlation_id if event else None,
+        "error": _storable(fault.error),
+        "stack": fault.stack and _storable(fault.stack),
+        "attempts": fault.attempts,
+        "names": sorted(names),
+        "blocked_by": blocked_by,
+        "appended_at": appended_at(record),
+    }
+
+
+async def insert(connection: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> None:
+    """Keep these records; the positions of their partitions must be locked."""
+    await connection.execute(_INSERT, rows)
+
+
+async def blocking(connection: AsyncConnection, partition: Partition, names: Iterable[str]) -> dict[str, int]:
+    """Those of `names` that a withheld record of the partition holds up, with the offset of the first."""
+    rows = await connection.execute(
+        _BLOCKING, {"topic": partition[0], "partition": partition[1], "names": sorted(set(names))}
+    )
+    found: dict[str, int] = {}
+    for *_, offset, held in rows:
+        for name in held:
+            found.setdefault(name, offset)
+    return found
+
+
+async def discarded(connection: AsyncConnection, partition: Partition, first: int) -> set[RecordId]:
+    """Places from offset `first` on that were given up."""
+    rows = await connection.execute(_GIVEN_UP, {"topic": partition[0], "partition": partition[1], "first": first})
+    return {(topic, number, offset) for topic, number, offset in rows}
+
+
+async def withheld(connection: AsyncConnection, partition: Partition, after: int = -1) -> list[Waiting]:
+    """The first failed and parked records of a partition behind offset `after`, in order, without their bytes; `PAGE` at most."""
+    rows = await connection.execute(_WITHHELD, {"topic": partition[0], "partition": partition[1], "after": after})
+    return [Waiting(offset, state, frozenset(names), key, blocked) for offset, state, key, names, blocked in rows]
+
+
+async def partitions_freed(connection: AsyncConnection) -> list[Partition]:
+    """Partitions with a parked record that waits for one which is withheld no more."""
+    return [(topic, partition) for topic, partition in await connection.execute(_FREED)]
+
+
+async def parked(connection: AsyncConnection, partition: Partition) -> int:
+    """How many parked records a partition has."""
+    return int(await connection.scalar(_PARKED, {"topic": partition[0], "partition": partition[1]}) or 0)
+
+
+async def places(connection: AsyncConnection) -> set[RecordId]:
+    """Every record that is not applied though the position is past it."""
+    return {(topic, partition, offset) for topic, partition, offset in await connection.execute(_PLACES)}
+
+
+async def find_locked(connection: AsyncConnection, place: RecordId) -> Letter | None:
+    """One dead letter, locked until the transaction ends."""
+    row = (await connection.execute(_ONE_LOCKED, _at(place))).mappings().one_or_none()
+    return None if row is None else _letter(row)
+
+
+async def show(connection: AsyncConnection, place: RecordId) -> DeadLetter | None:
+    """One dead letter, with its bytes as text."""
+    row = (await connection.execute(_ONE, _at(place))).mappings().one_or_none()
+    return None if row is None else _view(row)
+
+
+async def search(connection: AsyncConnection, conditions: str, values: Mapping[str, object], limit: int) -> list[Summary]:
+    """The first dead letters under `conditions`, in the order of the log, without their bytes."""
+    rows = await connection.execute(
+        text(f'SELECT {_SUMMARY} FROM dead_letter WHERE {conditions} ORDER BY topic, partition, "offset" LIMIT :limit'),
+        {**values, "limit": limit},
+    )
+    return [_summary(row) for row in rows.mappings()]
+
+
+async def failed_again(connection: AsyncConnection, place: RecordId, fault: Fault) -> None:
+    """Note another attempt that failed; what was parked holds up others itself from now on, and gets its copy."""
+    await connection.execute(
+        _FAILED, {**_at(place), "error": _storable(fault.error), "stack": fault.stack and _storable(fault.stack)}
+    )
+    await connection.execute(_UNPUBLISH, _at(place))
+
+
+async def wait_for(connection: AsyncConnection, partition: Partition, behind: Mapping[int, int]) -> None:
+    """Say of parked records, by offset, which one they wait for now."""
+    if behind:
+        values = {"offsets": list(behind), "blocked_by": list(behind.values())}
+        await connection.execute(_WAIT_FOR, {"topic": partition[0], "partition": partition[1], **values})
+
+
+async def still_unreadable(connection: AsyncConnection, place: RecordId, error: str) -> None:
+    """Note another attempt to read it."""
+    await connection.execute(_STILL_UNREADABLE, {**_at(place), "error": _storable(error)})
+
+
+async def remove(connection: AsyncConnection, place: RecordId) -> None:
+    """It is applied now."""
+    await connection.execute(_REMOVE, _at(place))
+
+
+async def give_up(connection: AsyncConnection, place: RecordId, reason: str, discarded_by: str) -> None:
+    """It will never be applied."""
+    await connection.execute(_GIVE_UP, {**_at(place), "reason": reason, "discarded_by": discarded_by})
+
+
+async def learn(connection: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> None:
+    """Note what the log says was given up."""
+    await connection.execute(_LEARN, rows)
+
+
+async def open_from(connection: AsyncConnection, partition: Partition, first: int) -> int:
+    """How many dead letters of a partition from offset `first` on are neither retried nor discarded."""
+    values = {"topic": partition[0], "partition": partition[1], "first": first}
+    return int(await connection.scalar(_OPEN_FROM, values) or 0)
+
+
+async def forget(connection: AsyncConnection, partition: Partition, first: int) -> None:
+    """Leave out no longer what was given up in a partition from offset `first` on: its places are other records' now."""
+    values = {"topic": partition[0], "partition": partition[1], "first": first}
+    await connection.execute(_FORGET_FROM, values)
+
+
+async def give_up_from(connection: AsyncConnection, partition: Partition, first: int) -> None:
+    """Keep nothing of a partition from offset `first` on: its places are other records' now."""
+    values = {"topic": partition[0], "partition": partition[1], "first": first}
+    await connection.execute(_GIVE_UP_FROM, values)
+
+
+async def flag(connection: AsyncConnection, partition: Partition) -> None:
+    """Say on the position whether the dead letters of the partition must be asked from now on."""
+    await connection.execute(_FLAG, {"topic": partition[0], "partition": partition[1]})
+
+
+async def count(connection: AsyncConnection) -> dict[LetterState, int]:
+    """How many there are of each state."""
+    found = dict.fromkeys(STATES, 0)
+    for state, number in await connection.execute(_COUNT):
+        found[state] = number
+    return found
+
+
+def _at(place: RecordId) -> dict[str, object]:
+    return dict(zip(("topic", "partition", "offset"), place, strict=True))
+
+
+def _storable(said: str) -> str:
+    """Text of others as a database takes it, and not without end."""
+    return said[:_SAID_CHARACTERS].replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def headers_of(encoded: str) -> tuple[tuple[str, bytes | None], ...]:
+    """The record's headers as they are kept in a row."""
+    return tuple(
+        (name_of_kept(name), None if value is None else base64.b64decode(value)) for name, value in json.loads(encoded)
+    )
+
+
+def _letter(row: Mapping[Any, Any]) -> Letter:
+    return Letter(
+        topic=row["topic"],
+        partition=row["partition"],
+        offset=row["offset"],
+        timestamp=round(row["appended_at"].timestamp() * 1000),
+        key=row["key"],
+        value=row["value"],
+        headers=headers_of(row["headers"]),
+        state=row["state"],
+        names=frozenset(row["names"]),
+        event_type=row["event_type"],
+        event_id=row["event_id"],
+        correlation_id=row["correlation_id"],
+        error=row["error"],
+        attempts=row["attempts"],
+        appended_at=row["appended_at"],
+    )
+
+
+def _summary(row: Mapping[Any, Any]) -> Summary:
+    known = {name: row[name] for name in Summary.model_fields if name in row}
+    return Summary(**{**known, "key": _text(row["key"]), "job_id": row["correlation_id"]})
+
+
+def _view(row: Mapping[Any, Any]) -> DeadLetter:
+    known = {name: row[name] for name in DeadLetter.model_fields if name in row}
+    known["value_bytes"] = None if row["value"] is None else len(row["value"])
+    known["key"], known["value"] = _text(row["key"]), _text(row["value"])
+    known["headers"] = tuple((name_shown(name), _text(value) or "") for name, value in headers_of(row["headers"]))
+    return DeadLetter(**known, job_id=row["correlation_id"])
+
+
+def _text(raw: bytes | None) -> str | None:
+    return None if raw is None else raw.decode("utf-8", "backslashreplace")

@@ -1,0 +1,22 @@
+"""What a service does to its operational tables while it folds events; kept apart from the pure domain."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas.envelope import Event
+from services.chassis.kernel.aggregate import States
+
+Notification = tuple[str, str]
+"""Channel and payload of a NOTIFY."""
+
+
+class Effects(Protocol):
+    """Writes operational tables in the transaction of the batch or command; live only, never in a replay."""
+
+    async def __call__(
+        self, connection: AsyncConnection, events: Sequence[Event], states: States
+    ) -> Sequence[Notification]:
+        """Returns what to signal when the transaction commits. `events`: all events folded in this transaction and those that touch
+        no aggregate, in order."""

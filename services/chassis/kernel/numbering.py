@@ -1,0 +1,139 @@
+"""A service knows its own events by their numbers: what comes next, what is known, what is early, what somebody else wrote.
+
+Design section 3, rule 1. One sequence of numbers is one story, wherever its events lie: a topic whose partitions were raised has
+the later events of an aggregate on another partition than the earlier ones, and partitions have no order between them. A replay
+lets an early event wait for its predecessors; what still waits at the end is a gap. Live, the partition waits.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from schemas.envelope import Event
+from services.chassis.kernel.aggregate import Ref
+from services.chassis.kernel.records import Logged, named
+
+_ENDING = 8
+"""Characters of an id by which it is known again: of a UUIDv7 they are random."""
+_KEPT = 64
+"""So many of the last own events of an aggregate are known by their ids."""
+
+
+class SequenceGap(Exception):
+    """An own event is there and its predecessors are not."""
+
+
+class OtherWriter(Exception):
+    """An own number comes back with another id: somebody else writes as this service."""
+
+
+class Numbered(Enum):
+    """What an own event is to a row."""
+
+    NEXT = "next"
+    KNOWN = "known"
+    EARLY = "early"
+
+
+def with_id(ids: str, event_id: str) -> str:
+    """The endings of the ids of the last own events, with one more; the last belongs to the row's sequence."""
+    return (ids + event_id[-_ENDING:].rjust(_ENDING, "."))[-_ENDING * _KEPT :]
+
+
+def numbered(owner: Ref, sequence: int, ids: str, event: Event, logged: Logged | None) -> Numbered:
+    """What an own numbered `event` is to a row with this sequence and these ids. Raises OtherWriter."""
+    assert event.sequence is not None
+    if event.sequence > sequence:
+        return Numbered.NEXT if event.sequence == sequence + 1 else Numbered.EARLY
+    end = len(ids) - (sequence - event.sequence) * _ENDING
+    known = ids[max(0, end - _ENDING) : max(0, end)]
+    if known and known != event.id[-_ENDING:].rjust(_ENDING, "."):
+        raise _another(owner, event, logged, f"the one whose id ends in {known!r}")
+    return Numbered.KNOWN
+
+
+def gap(owner: Ref, sequence: int, event: Event) -> SequenceGap:
+    """What a live service says of an early event."""
+    return SequenceGap(
+        f"own event {event.type} {event.id} of {owner.aggregate} {owner.key} has number {event.sequence} after {sequence}: "
+        "where the topic's partitions were raised, the numbers between lie on another partition and this one goes on when they are "
+        "read; else this database is older than the log: stop the service, drop its database and start it, and it is made again "
+        "from the log"
+    )
+
+
+class _Waiting(NamedTuple):
+    event: Event
+    logged: Logged | None
+
+
+@dataclass
+class Early:
+    """Own events that a replay has read before their predecessors: of aggregates whose key has moved, and of no others."""
+
+    _waiting: dict[Ref, dict[int, _Waiting]] = field(default_factory=dict)
+    _sequences: dict[Ref, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def hold(self, owner: Ref, sequence: int, event: Event, logged: Logged | None) -> None:
+        """Let `event` wait; `sequence` is how far its row is. Raises OtherWriter."""
+        assert event.sequence is not None
+        self._sequences[owner] = sequence
+        known = self._waiting.setdefault(owner, {}).setdefault(event.sequence, _Waiting(event, logged))
+        if known.event.id != event.id:
+            raise _another(owner, event, logged, f"{known.event.id}{_at(known.logged)}")
+
+    def after(self, owner: Ref, sequence: int) -> _Waiting | None:
+        """The event that comes after `sequence`, if it waits; it no longer does."""
+        if owner not in self._waiting:
+            return None
+        self._sequences[owner] = sequence
+        found = self._waiting[owner].pop(sequence + 1, None)
+        if not self._waiting[owner]:
+            del self._waiting[owner], self._sequences[owner]
+        return found
+
+    def events(self, owners: Iterable[Ref]) -> Iterator[Event]:
+        """What waits for predecessors of these aggregates."""
+        for owner in owners:
+            yield from (waiting.event for waiting in self._waiting.get(owner, {}).values())
+
+    def owners(self) -> list[Ref]:
+        """Aggregates of which something waits."""
+        return sorted(self._waiting)
+
+    def release(self) -> Iterator[tuple[Ref, Event, Logged | None]]:
+        """Everything that waits, in the order of its numbers; it no longer does."""
+        waiting, self._waiting, self._sequences = self._waiting, {}, {}
+        for owner in sorted(waiting):
+            yield from ((owner, *found) for _, found in sorted(waiting[owner].items()))
+
+    def missing(self) -> str | None:
+        """Which numbers are nowhere, in words; None where nothing waits."""
+        if not self._waiting:
+            return None
+        owner = self.owners()[0]
+        sequence, number = self._sequences[owner], min(self._waiting[owner])
+        waiting = self._waiting[owner][number]
+        others = len(self._waiting) - 1
+        numbers = f"number {sequence + 1}" if number == sequence + 2 else f"numbers {sequence + 1} to {number - 1}"
+        return (
+            f"own events of {owner.aggregate} {owner.key} are not on the log: it has {waiting.event.type} {waiting.event.id} with "
+            f"number {number}{_at(waiting.logged)}, but not {numbers}"
+            + (f"; the same is so of {others} other aggregates" if others else "")
+        )
+
+
+def _another(owner: Ref, event: Event, logged: Logged | None, ours: str) -> OtherWriter:
+    return OtherWriter(
+        f"own event {event.type} {event.id}{_at(logged)} has number {event.sequence} of {owner.aggregate} {owner.key}, which is that of "
+        f"another own event, {ours}: another deployment writes as {event.source}, or did; stop it or give it a cluster of its own, see "
+        "what it wrote with `neuroweaver audit replay`, and go on behind each event of its with `neuroweaver partitions step-over`"
+    )
+
+
+def _at(logged: Logged | None) -> str:
+    return "" if logged is None else f" at {named(logged[1:])}"

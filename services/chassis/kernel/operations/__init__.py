@@ -1,0 +1,1 @@
+"""What an operator does to a running service: dead letters are retried or discarded, records stepped over."""

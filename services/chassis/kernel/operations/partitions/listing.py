@@ -1,0 +1,75 @@
+"""Every partition that a service reads, with how far it has come and, where it stands, at what, why and since when."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.base import Frozen
+from services.chassis.kernel import log
+from services.chassis.kernel.consuming.identity.examine import Cause
+from services.chassis.kernel.consuming.lag import Reach
+from services.chassis.kernel.operations.partitions.reading import Places, Reading, places
+from services.chassis.kernel.records import Partition
+
+State = Literal["at its end", "behind", "stands"]
+
+
+class PartitionView(Frozen):
+    """One partition as a service has read it."""
+
+    topic: str
+    partition: int
+    state: State = Field(description="at its end; behind: something is left to be read; stands: it is not read on.")
+    position: int = Field(description="First offset that is not applied.")
+    begin: int | None = Field(description="First offset that the log still has; null: there is no such partition.")
+    end: int | None = Field(
+        description="First offset that is not readable yet, a transaction's marker counted; null: there is no such partition."
+    )
+    cause: Cause | None = Field(
+        description="record: its handling stops the partition. gap: the database is older than the log. removed: unread records are "
+        "gone. another log, beyond the end, gone: it is not the log that was read. unknown: the cluster does not say. Null: reads on."
+    )
+    reason: str | None = Field(description="What it stands at, why, and the remedy.")
+    since: datetime | None = Field(
+        description="Since when, as the service said; null: it has not noticed yet, or reads on."
+    )
+
+
+async def _behind(reading: Reading, found: Places) -> set[Partition]:
+    """Partitions of which something is left to be read, by the rule that readiness and lag go by."""
+    ranges = {p: (max(found.positions.get(p, 0), span.begin), span.end) for p, span in found.now.spans.items()}
+    read = await log.passed(reading.cluster, {p: (first, end) for p, (first, end) in ranges.items() if first < end})
+    behind = {
+        partition
+        for partition, (first, end) in ranges.items()
+        if Reach(found.positions.get(partition, 0), read.get(partition, first), False, end, end).behind
+    }
+    return behind | (found.positions.keys() - ranges.keys())
+
+
+async def listed(engine: AsyncEngine, reading: Reading) -> list[PartitionView]:
+    """All of them, in order. Raises NoIdentity and the servers' errors."""
+    async with engine.connect() as connection:
+        found = await places(connection, reading)
+    now, views = found.now, []
+    behind = await _behind(reading, found)
+    for partition in sorted(now.spans.keys() | found.positions.keys()):
+        position, span = found.positions.get(partition, 0), now.spans.get(partition)
+        standing, said = found.standing.get(partition), found.said.get(partition)
+        state: State = "behind" if partition in behind else "at its end"
+        views.append(
+            PartitionView(
+                topic=partition[0],
+                partition=partition[1],
+                state="stands" if standing else state,
+                position=position,
+                begin=span.begin if span else None,
+                end=span.end if span else None,
+                cause=standing.cause if standing else None,
+                reason=standing.reason if standing else None,
+                since=said.since if standing and said else None,
+            )
+        )
+    return views

@@ -1,0 +1,94 @@
+"""What is read from the outbox at once leaves in one batch per partition: a send per record costs far more than the record.
+
+Partitions are those that aiokafka's own `send` would choose, so that a key stays where it is. A partition has one batch on its
+way at most: one that the broker refuses is not overtaken by a later one of the same keys.
+"""
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.producer.message_accumulator import BatchBuilder
+from sqlalchemy import Row
+
+from schemas.bounds import RECORD_BYTES
+from services.chassis.kafka.publisher import BATCH_BYTES
+from services.chassis.kernel.records import Partition
+from services.chassis.kernel.store import record_headers
+
+_HEADER_BYTES = 61
+"""Of a batch, once."""
+_OVERHEAD_BYTES = 32
+"""Lengths, offsets and times of a record and of each header at most."""
+_partition_of = DefaultPartitioner()
+
+
+class TooLarge(Exception):
+    """An event that no record on its topic can hold."""
+
+    def __init__(self, topic: str, size: int, limit: int) -> None:
+        whose = "the limit of this version" if limit == RECORD_BYTES else f"max.message.bytes of {topic}"
+        super().__init__(f"the event has {size} bytes; a record may have {limit}, {whose}")
+
+
+@dataclass
+class Batch:
+    """Rows that leave together."""
+
+    topic: str
+    rows: list[Row[Any]]
+    bytes: int = _HEADER_BYTES
+    """At most; what the broker compares with its limit."""
+
+
+@dataclass
+class Outgoing:
+    """Rows of the outbox on their way, in the order in which they were added."""
+
+    producer: AIOKafkaProducer
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of a batch at most, by topic, where that is known to be less than ours."""
+    batches: list[tuple[Batch, Awaitable[object]]] = field(default_factory=list)
+    """What was handed over, with what will tell when it is acknowledged."""
+    _open: dict[Partition, tuple[BatchBuilder, Batch]] = field(default_factory=dict)
+    _full: set[Partition] = field(default_factory=set)
+    _partitions: dict[str, list[int]] = field(default_factory=dict)
+
+    async def add(self, row: Row[Any]) -> bool:
+        """Put `row` into its partition's batch; False when that is full, and later ones of its key must wait too.
+
+        Raises TooLarge and the broker's errors.
+        """
+        topic, key, value, headers = row.aggregatetype, row.aggregateid.encode(), row.payload.encode(), record_headers(row)
+        size = len(key) + len(value) + sum(len(name) + len(held) for name, held in headers)
+        size += _OVERHEAD_BYTES * (1 + len(headers))
+        limit = self.limits.get(topic, RECORD_BYTES)
+        if size + _HEADER_BYTES > limit:
+            raise TooLarge(topic, size + _HEADER_BYTES, limit)
+        if topic not in self._partitions:
+            self._partitions[topic] = sorted(await self.producer.partitions_for(topic))
+        partition = topic, _partition_of(key, self._partitions[topic], ())
+        if partition in self._full:
+            return False
+        if partition not in self._open:
+            self._open[partition] = self._builder(topic), Batch(topic, [])
+        builder, batch = self._open[partition]
+        if builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
+            self._full.add(partition)
+            return False
+        batch.rows.append(row)
+        batch.bytes += size
+        return True
+
+    async def finish(self) -> None:
+        """Hand everything over. Raises the broker's errors."""
+        for (topic, number), (builder, batch) in self._open.items():
+            builder.close()
+            self.batches.append((batch, await self.producer.send_batch(builder, topic, partition=number)))
+        self._open.clear()
+
+    def _builder(self, topic: str) -> BatchBuilder:
+        limit = self.limits.get(topic, BATCH_BYTES)
+        return self.producer.create_batch() if limit >= BATCH_BYTES else BatchBuilder(limit, 0)

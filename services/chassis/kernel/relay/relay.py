@@ -1,0 +1,318 @@
+"""Own events leave the outbox for Kafka in order per key, each until it is acknowledged.
+
+One relay per service is active, by an advisory lock on the session that also reads and removes the rows (`exclusive`): whoever
+lost the session can remove nothing, and a process that is frozen loses it. Order per partition is kept by the idempotent
+producer; a key whose record cannot be sent stops, the others flow on. A crash between acknowledgement and removal sends a
+record twice: readers know it by its id.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.bounds import RECORD_BYTES
+from services.chassis.kafka.cluster import Cluster
+from services.chassis.kafka.publisher import make_producer, stop_quietly
+from services.chassis.kafka.reach import start
+from services.chassis.kafka.topics import largest_record
+from services.chassis.kernel import store
+from services.chassis.kernel.deadletters.copies import Copies
+from services.chassis.kernel.relay.outgoing import Batch, Outgoing, TooLarge
+from services.chassis.kernel.tables import HEADER_COLUMNS
+from services.chassis.postgres.exclusive import Exclusive, exclusive
+from services.chassis.postgres.notifications import Notifications, Subscription
+from services.chassis.process import metrics
+from services.chassis.process.health import Health
+from services.chassis.process.logging import get_logger
+from services.chassis.process.repeated_failures import Lasting
+from services.chassis.process.transient import Backoff, described, wait_or_stop
+
+_log = get_logger(__name__)
+RELAY_LOCK = 7_253_002
+_ROWS = 1000
+_POLL_SECONDS = 1.0
+_STANDBY_SECONDS = 1.0
+_PATIENCE_SECONDS = 5.0
+_LIMIT_SECONDS = 30.0
+"""So often a topic whose limit is smaller than ours is asked whether it still is."""
+_OLD_SECONDS = 30.0
+"""An event that waits for so long in the outbox of another process's relay makes a standby say so."""
+
+_LEFT = f"""SELECT position, aggregatetype, aggregateid, payload, {", ".join(HEADER_COLUMNS)} FROM outbox
+        WHERE position > :after AND NOT (aggregateid = ANY(CAST(:blocked AS text[])))"""
+_READ = text(f"{_LEFT} ORDER BY position LIMIT {_ROWS}")
+_REMOVE_AND_READ = text(
+    f"""WITH removed AS (DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[])))
+        {_LEFT} AND NOT (position = ANY(CAST(:positions AS bigint[]))) ORDER BY position LIMIT {_ROWS}"""
+)
+_SNAPSHOT = text(
+    """SELECT CAST(CAST(pg_snapshot_xmin(s) AS text) AS bigint) AS xmin, CAST(CAST(pg_snapshot_xmax(s) AS text) AS bigint) AS xmax
+       FROM pg_current_snapshot() AS s"""
+)
+_REMOVE = text("DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[]))")
+_WAITING = text(
+    """SELECT count(*) AS rows, min(position) AS first,
+              extract(epoch FROM clock_timestamp() - CAST(min(ce_time) AS timestamptz)) AS seconds FROM outbox"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What lies in the outbox."""
+
+    rows: int
+    first: int | None
+    """Position of the oldest row."""
+    seconds: float
+    """Age of the oldest row, by the database's clock."""
+
+    def overdue(self, before: "Waiting | None") -> str | None:
+        """Why nobody seems to relay, where the oldest row is old and was the oldest `before` too; None where all is well."""
+        if before is None or self.first is None or self.first != before.first or self.seconds < _OLD_SECONDS:
+            return None
+        return f"another process relays, but {self.rows} events wait in the outbox, the oldest for {self.seconds:.0f} s"
+
+
+@dataclass
+class Window:
+    """Where the outbox is read from: walking over what was removed costs more with each row until PostgreSQL cleans up.
+
+    Once a second all of it is read, in between only what lies behind a floor. Rows get their positions when they are
+    inserted and are seen when their transaction commits, so the floor only rises over positions whose transactions have
+    all ended: else a later event of a key would be seen, and sent, before an earlier one.
+    """
+
+    _whole_at: float = 0.0
+    _floor: int = 0
+    _highest: int = 0
+    _next: tuple[int, int] | None = None
+    """A floor to be, and the first transaction id that was not given away when rows up to it had been read."""
+    _left_after: int | None = None
+    """Where the latest read ended, if there were more rows than it takes: some may lie below the floor that rose before it."""
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to read all at `now`, seconds."""
+        return now >= self._whole_at
+
+    def start_whole(self, now: float, xmin: int, xmax: int) -> int:
+        """The position after which to read: 0, for all. `xmin`, `xmax`: the first transaction id that has not ended, and the
+        first that is not given away, by a snapshot of now (https://www.postgresql.org/docs/current/functions-info.html)."""
+        self._whole_at = now + _POLL_SECONDS
+        if self._next is not None and xmin >= self._next[1]:
+            self._floor, self._next = self._next[0], None
+        if self._next is None:
+            self._next = self._highest, xmax
+        return 0
+
+    @property
+    def floor(self) -> int:
+        """The position after which to read in between."""
+        return self._floor if self._left_after is None else min(self._floor, self._left_after)
+
+    def seen(self, position: int, *, more: bool = False) -> None:
+        """Rows were read up to here; they are sent and gone, or their keys are blocked. `more`: others lay behind them."""
+        self._highest = max(self._highest, position)
+        self._left_after = position if more else None
+
+
+@dataclass
+class Relay:
+    """The relay of one service."""
+
+    cluster: Cluster
+    service: str
+    engine: AsyncEngine
+    signals: Notifications
+    health: Health
+    blocked: dict[str, str] = field(default_factory=dict)
+    """Keys whose next event could not be sent, with the reason."""
+    limits: dict[str, int] = field(default_factory=dict)
+    """Bytes of a batch at most, by topic, where the broker takes less than ours."""
+    _limits_after: float = 0.0
+    _upkeep_after: float = 0.0
+    _window: Window = field(default_factory=Window)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Relay until `stop`; what is committed by then is still sent, as far as the broker answers."""
+        backoff, lasting = Backoff(), Lasting(_log)
+        with self.signals.subscribe(store.OUTBOX_CHANNEL) as woken:
+            while not stop.is_set():
+                try:
+                    async with exclusive(self.engine) as session:
+                        if await self._await_turn(session, stop):
+                            await self._relay(session, stop, woken)
+                    backoff.reset()
+                except Exception as error:
+                    lasting.failed("relay interrupted", error, service=self.service)
+                    self.health.report("relaying", False, described(error))
+                    await wait_or_stop(stop, backoff.next())
+
+    async def _await_turn(self, session: Exclusive, stop: asyncio.Event) -> bool:
+        """Wait for the lock, and say meanwhile whether who has it relays; False when told to stop first."""
+        before: Waiting | None = None
+        while not await session.take(RELAY_LOCK):
+            waiting = await self._measure(session)
+            reason = waiting.overdue(before)
+            self.health.report("relaying", reason is None, reason or "another process relays")
+            self.health.report("copying", True, "another process copies")
+            before = waiting
+            if await wait_or_stop(stop, _STANDBY_SECONDS):
+                return False
+        return True
+
+    async def _relay(self, session: Exclusive, stop: asyncio.Event, woken: Subscription) -> None:
+        copies = Copies(self.cluster, self.service, self.engine, self.health)
+        ended = asyncio.Event()
+        copying = asyncio.create_task(copies.run(ended))
+        try:
+            while not await self._relay_with_producer(session, stop, woken):
+                pass
+        finally:
+            ended.set()
+            await copying
+
+    async def _relay_with_producer(self, session: Exclusive, stop: asyncio.Event, woken: Subscription) -> bool:
+        """Relay until `stop`; False when a batch was too large for its topic, and a new producer has to begin with smaller ones."""
+        producer = make_producer(self.cluster, f"neuroweaver-{self.service}-relay")
+        self._window = Window()
+        try:
+            await start(producer, self.cluster)
+            self.health.report("relaying", True)
+            while True:
+                if last := stop.is_set():
+                    self._window = Window()  # all that is committed by now
+                await self._drain(session, producer, stop)
+                if last:
+                    return True
+                await woken.wait(_POLL_SECONDS)
+        except MessageSizeTooLargeError:
+            return False
+        finally:
+            await stop_quietly(producer)
+
+    async def _drain(self, session: Exclusive, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
+        """Send all that is waiting; keys that fail are left out until the next second."""
+        clock = asyncio.get_running_loop().time
+        after = await self._start(session)
+        blocked = dict(self.blocked) if after else {}
+        rows = (await session.execute(_READ, {"after": after, "blocked": list(blocked)})).all()
+        while rows:
+            sent = await self._send_rows(session, producer, rows, blocked, stop)
+            self._window.seen(rows[-1].position, more=len(rows) == _ROWS)
+            if len(rows) < _ROWS and self._window.is_due(clock()):
+                await session.execute(_REMOVE, {"positions": sent})
+                break  # what was committed meanwhile wakes the relay again
+            after = await self._start(session)
+            values = {"after": after, "blocked": list(blocked), "positions": sent}
+            rows = (await session.execute(_REMOVE_AND_READ, values)).all()
+        self.blocked = blocked
+        reason = "; ".join(f"{key}: {why}" for key, why in blocked.items())
+        self.health.report("relaying", not blocked, f"cannot be sent: {reason}"[:500])
+        if clock() >= self._upkeep_after:
+            self._upkeep_after = clock() + _POLL_SECONDS
+            await self._measure(session)
+            await self._ask_limits_again()
+
+    async def _start(self, session: Exclusive) -> int:
+        """The position after which to read now."""
+        now = asyncio.get_running_loop().time()
+        if not self._window.is_due(now):
+            return self._window.floor
+        snapshot = (await session.execute(_SNAPSHOT)).one()
+        return self._window.start_whole(now, snapshot.xmin, snapshot.xmax)
+
+    async def _measure(self, session: Exclusive) -> Waiting:
+        found = (await session.execute(_WAITING)).mappings().one()
+        waiting = Waiting(found["rows"], found["first"], max(0.0, float(found["seconds"] or 0.0)))
+        metrics.OUTBOX_ROWS.labels(self.service).set(waiting.rows)
+        metrics.OUTBOX_SECONDS.labels(self.service).set(waiting.seconds)
+        return waiting
+
+    async def _send_rows(
+        self,
+        session: Exclusive,
+        producer: AIOKafkaProducer,
+        rows: Sequence[Row[Any]],
+        blocked: dict[str, str],
+        stop: asyncio.Event,
+    ) -> list[int]:
+        """Send `rows`; returns the positions of those that the broker acknowledged, which are to be removed."""
+        sent: list[int] = []
+        try:
+            while rows:
+                outgoing, left = Outgoing(producer, self.limits), list[Row[Any]]()
+                for row in rows:
+                    if row.aggregateid in blocked:
+                        continue
+                    try:
+                        if not await outgoing.add(row):
+                            left.append(row)
+                    except TooLarge as error:
+                        self._block(blocked, row.aggregateid, error)
+                await outgoing.finish()
+                await self._conclude(outgoing, sent, stop)
+                rows = left
+        except Exception:
+            await session.execute(_REMOVE, {"positions": sent})
+            raise
+        return sent
+
+    async def _conclude(self, outgoing: Outgoing, sent: list[int], stop: asyncio.Event) -> None:
+        """Add to `sent` what the broker acknowledges. Raises what it refused the rest with: the producer's numbers have a gap then."""
+        results = await self._acknowledged([acknowledged for _, acknowledged in outgoing.batches], stop)
+        failed: BaseException | None = None
+        for (batch, _), result in zip(outgoing.batches, results, strict=True):
+            if not isinstance(result, BaseException):
+                sent += [row.position for row in batch.rows]
+                metrics.PUBLISHED.labels(self.service).inc(len(batch.rows))
+                continue
+            failed = result
+            if isinstance(result, MessageSizeTooLargeError):
+                await self._learn_limit(batch)
+        if failed is not None:
+            raise failed
+
+    async def _acknowledged(self, futures: Sequence[Awaitable[object]], stop: asyncio.Event) -> list[object]:
+        """What became of each batch. An absent broker is waited for: the idempotent producer keeps trying, in order."""
+        results = asyncio.gather(*futures, return_exceptions=True)
+        while not (await asyncio.wait([results], timeout=_PATIENCE_SECONDS))[0]:
+            self.health.report("relaying", False, "Kafka does not acknowledge")
+            if stop.is_set():
+                results.cancel()
+                raise TimeoutError("Kafka did not acknowledge before the end")
+        return list(results.result())
+
+    def _block(self, blocked: dict[str, str], key: str, error: TooLarge) -> None:
+        blocked[key] = str(error)
+        if self.blocked.get(key) != blocked[key]:
+            _log.error("an event cannot be sent; its key waits", service=self.service, key=key, error=blocked[key])
+
+    async def _learn_limit(self, batch: Batch) -> None:
+        """This batch was refused: send smaller ones, as the topic says or, where it does not, of half the size."""
+        topic, refused = batch.topic, batch.bytes
+        known = await largest_record(self.cluster, topic)
+        smaller = refused // 2 if len(batch.rows) > 1 else refused - 1
+        self.limits[topic] = known if known is not None and known < refused else smaller
+        self._limits_after = asyncio.get_running_loop().time() + _LIMIT_SECONDS
+        _log.warning(
+            "a batch was too large for its topic; smaller ones are sent", service=self.service, topic=topic,
+            refused_bytes=refused, max_message_bytes=known, batch_bytes=self.limits[topic],
+        )  # fmt: skip
+
+    async def _ask_limits_again(self) -> None:
+        """Whether topics take more than was learned. One that does not say is tried again with our own limit."""
+        if not self.limits or asyncio.get_running_loop().time() < self._limits_after:
+            return
+        self._limits_after = asyncio.get_running_loop().time() + _LIMIT_SECONDS
+        for topic in list(self.limits):
+            known = await largest_record(self.cluster, topic)
+            if known is None or known >= RECORD_BYTES:
+                del self.limits[topic]
+            else:
+                self.limits[topic] = known

@@ -1,0 +1,108 @@
+"""What falls due without an event (deadline, retry, grace) is found by `due_at` and decided like everything else (rule 3).
+
+So is what a rebuild changed: its rows lie in `sweep` until they were asked about once (rule 5).
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.chassis.kernel.aggregate import Domain, Ref
+from services.chassis.kernel.effects import Effects
+from services.chassis.kernel.transaction.commands import transact
+from services.chassis.process.health import Health
+from services.chassis.process.logging import get_logger
+from services.chassis.process.repeated_failures import Lasting
+from services.chassis.process.transient import Backoff, described, is_transient, wait_or_stop
+
+_log = get_logger(__name__)
+_ROWS = 100
+_RETRY_SECONDS = 60.0
+_AWAY_SECONDS = 5.0
+"""A row that the database did not let us decide about makes way for the others for so long: it may be the only one."""
+_SHOWN = 3
+_SWEEP = text(
+    f"""SELECT key FROM sweep WHERE aggregate = :aggregate AND NOT (key = ANY(CAST(:waiting AS text[]))) LIMIT {_ROWS}"""
+)
+_SWEPT = text("DELETE FROM sweep WHERE aggregate = :aggregate AND key = :key")
+
+
+class Undecided(NamedTuple):
+    """A row that is due and about which it could not be decided."""
+
+    until: float
+    """Time of the loop's clock at which it is tried again."""
+    reason: str
+
+
+@dataclass
+class Ticker:
+    """Asks `decide` about rows that are due, each in a transaction of its own, so that one faulty row delays no other.
+
+    A service is not ready while such a row waits: its job stands, and nothing else would say so.
+    """
+
+    engine: AsyncEngine
+    domain: Domain
+    effects: Effects | None
+    health: Health
+    seconds: float = 0.5
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look every `seconds` until `stop`."""
+        backoff, lasting = Backoff(), Lasting(_log)
+        faulty: dict[Ref, Undecided] = {}
+        wait = 0.0
+        while not await wait_or_stop(stop, wait):
+            wait = self.seconds
+            try:
+                await self._look(faulty)
+                backoff.reset()
+                lasting.over()
+                self.health.report("deciding", not faulty, _said(faulty))
+            except Exception as error:
+                lasting.failed("ticker interrupted", error)
+                self.health.report("deciding", False, _said(faulty) or described(error))
+                wait += backoff.next()
+
+    async def _look(self, faulty: dict[Ref, Undecided]) -> None:
+        clock = asyncio.get_running_loop().time
+        for name in self.domain.aggregates:
+            waiting = [ref.key for ref, failed in faulty.items() if ref.aggregate == name and failed.until > clock()]
+            async with self.engine.connect() as connection:
+                due = await connection.execute(
+                    text(
+                        f"""SELECT key FROM {name} WHERE due_at <= clock_timestamp()
+                            AND NOT (key = ANY(CAST(:waiting AS text[]))) ORDER BY due_at LIMIT {_ROWS}"""
+                    ),
+                    {"waiting": waiting},
+                )
+                refs = [Ref(name, key) for (key,) in due]
+                swept = await connection.execute(_SWEEP, {"aggregate": name, "waiting": waiting})
+                refs += [Ref(name, key) for (key,) in swept]
+            if len(refs) < _ROWS:  # all that is due: what is not among them was decided, or is due no more
+                for gone in [ref for ref in faulty if ref.aggregate == name and ref.key not in waiting and ref not in refs]:
+                    del faulty[gone]
+            for ref in refs:
+                try:
+                    async with transact(self.engine, self.domain, self.effects, [ref]) as command:
+                        command.unit.settle(ref)
+                        command.unit.rows[ref].changed = True  # an earlier release may have written another `due_at`
+                        await command.connection.execute(_SWEPT, ref._asdict())
+                    faulty.pop(ref, None)
+                except Exception as error:
+                    away = is_transient(error)
+                    faulty[ref] = Undecided(clock() + (_AWAY_SECONDS if away else _RETRY_SECONDS), described(error))
+                    if away:
+                        raise
+                    _log.exception("a due decision failed; it waits", aggregate=ref.aggregate, key=ref.key)
+
+
+def _said(faulty: Mapping[Ref, Undecided]) -> str:
+    shown = [f"{ref.aggregate} {ref.key} is due and cannot be decided: {failed.reason}" for ref, failed in faulty.items()]
+    more = [f"and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
+    return "; ".join(shown[:_SHOWN] + more)[:2000]

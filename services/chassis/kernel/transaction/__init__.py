@@ -1,0 +1,1 @@
+"""One transaction: what is locked, folded, decided and written together."""

@@ -1,0 +1,56 @@
+"""One locked transaction for whatever decides outside a batch: a timer, a worker, an HTTP command (rules 3 and 4)."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from schemas.envelope import Event
+from schemas.ids import new_id
+from services.chassis.kernel.aggregate import Domain, Ref
+from services.chassis.kernel.effects import Effects
+from services.chassis.kernel.records import Partition
+from services.chassis.kernel.transaction.loading import lock_rows
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
+from services.chassis.kernel.transaction.writing import NONE_MOVED, write
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A transaction with its locked aggregates."""
+
+    connection: AsyncConnection
+    """For operational tables; the same transaction."""
+    unit: UnitOfWork
+    """The locked states; `unit.apply` turns a decision into an own event."""
+
+
+@asynccontextmanager
+async def transact(
+    engine: AsyncEngine, domain: Domain, effects: Effects | None, refs: Iterable[Ref]
+) -> AsyncIterator[Command]:
+    """Lock `refs` in order (absent rows are inserted first), hand them over, and write everything back on leaving, with what
+    follows from what was decided inside the block.
+
+    An exception inside the block rolls the whole of it back.
+    """
+    async with engine.begin() as connection:
+        locked = await lock_rows(connection, domain, refs)
+        unit = UnitOfWork(domain, locked.rows, locked.now, new_id)
+        yield Command(connection, unit)
+        for event in tuple(unit.emitted):
+            unit.settle(*domain.touches(event), cause=event)
+        await write_back(connection, unit, effects, unit.folded)
+
+
+async def write_back(
+    connection: AsyncConnection,
+    unit: UnitOfWork,
+    effects: Effects | None,
+    seen: Sequence[Event],
+    moved: Mapping[Partition, int] = NONE_MOVED,
+) -> None:
+    """The end of every unit of work: effects on operational tables, then rows, outbox and the positions `moved`."""
+    signals = await effects(connection, seen, unit.states) if effects is not None and seen else ()
+    await write(connection, unit.domain, unit.rows, unit.emitted, moved, signals)

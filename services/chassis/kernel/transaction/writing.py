@@ -1,0 +1,169 @@
+"""All that a unit of work leaves behind is written by one statement: rows, own events for the relay, positions, signals."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import groupby
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schemas.attributes import PREFIX
+from schemas.bounds import HEADER_BYTES, RECORD_BYTES
+from schemas.envelope import Event, wire_attributes, wire_data
+from schemas.topics import TOPIC_OF, aggregate_key
+from services.chassis.kernel import store
+from services.chassis.kernel.aggregate import AggregateType, Domain, Ref
+from services.chassis.kernel.effects import Notification
+from services.chassis.kernel.records import Partition
+from services.chassis.kernel.tables import HEADER_COLUMNS
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow
+
+_SURELY_FITS = (RECORD_BYTES - HEADER_BYTES) // 4
+"""Characters: one has at most four bytes."""
+_TYPES = {
+    "key": "text", "sequence": "bigint", "state": "text", "due_at": "timestamptz", "created_at": "timestamptz",
+    "updated_at": "timestamptz", "offsets": "text", "own_event_id": "text", "own_ids": "text",
+}  # fmt: skip
+_AS_JSON = ("state", "offsets")
+_OFFSETS = json.JSONEncoder(sort_keys=True).encode
+ROW_COLUMNS = tuple(_TYPES)
+"""Columns that every aggregate's table has."""
+OUTBOX_COLUMNS = ("aggregatetype", "aggregateid", "type", "payload", *HEADER_COLUMNS)
+"""Columns of the outbox, but for the position, which it gives itself."""
+
+NONE_MOVED: Mapping[Partition, int] = {}
+
+Values = dict[str, list[object]]
+Extra = tuple[tuple[str, str], ...]
+"""An aggregate's query columns with their types."""
+
+
+class EventTooLarge(ValueError):
+    """An own event that no record can hold: nothing is decided by it, rather than held up behind it for ever."""
+
+
+async def write(
+    connection: AsyncConnection,
+    domain: Domain,
+    rows: Mapping[Ref, AggregateRow],
+    events: Sequence[Event] = (),
+    moved: Mapping[Partition, int] = NONE_MOVED,
+    signals: Sequence[Notification] = (),
+) -> None:
+    """Write `rows` back, queue own `events` for the relay in order, set positions to the next offset to apply, and send `signals` when
+    the transaction commits. States are written whole, so that no later default changes what they say. Raises EventTooLarge."""
+    await _execute(connection, list(row_columns(domain, rows)), events, moved, signals)
+
+
+async def fill_outbox(connection: AsyncConnection, events: Sequence[Event]) -> None:
+    """Queue own events for the relay, in order, and wake it at commit. Raises EventTooLarge."""
+    await _execute(connection, [], events, NONE_MOVED, [])
+
+
+async def _execute(
+    connection: AsyncConnection,
+    saved: Sequence[tuple[AggregateType, Values]],
+    events: Sequence[Event],
+    moved: Mapping[Partition, int],
+    signals: Sequence[Notification],
+) -> None:
+    values: Values = {
+        f"{name}_{number}": column for number, (_, columns) in enumerate(saved) for name, column in columns.items()
+    }
+    if events:
+        values |= _outbox_columns(events)
+        signals = [*signals, (store.OUTBOX_CHANNEL, "")]
+    if moved:
+        values |= store.position_values(moved)
+    if signals:
+        values |= {"channels": [channel for channel, _ in signals], "payloads": [payload for _, payload in signals]}
+    if values:
+        tables = tuple((aggregate.name, tuple(aggregate.columns.items())) for aggregate, _ in saved)
+        await connection.execute(_write(tables, bool(events), bool(moved), bool(signals)), values)
+
+
+async def copy_rows(connection: AsyncConnection, domain: Domain, rows: Mapping[Ref, AggregateRow], schema: str) -> None:
+    """Add rows that the tables in `schema` do not have, in bulk."""
+    pooled = await connection.get_raw_connection()
+    assert pooled.driver_connection is not None
+    for aggregate, values in row_columns(domain, rows):
+        await pooled.driver_connection.copy_records_to_table(
+            aggregate.name, schema_name=schema, columns=tuple(values), records=zip(*values.values(), strict=True)
+        )
+
+
+def row_columns(domain: Domain, rows: Mapping[Ref, AggregateRow]) -> Iterator[tuple[AggregateType, Values]]:
+    """Per aggregate type the values of every column, in the order of keys; of a row in which nothing but its offsets has changed all
+    others are null."""
+    for name, group in groupby(sorted(rows), key=lambda ref: ref.aggregate):
+        aggregate = domain.aggregates[name]
+        batch = [(ref.key, rows[ref]) for ref in group]
+        changed = [row if row.changed else None for _, row in batch]
+        values: Values = {
+            "key": [key for key, _ in batch],
+            "sequence": [row and row.sequence for row in changed],
+            "state": [row and row.state.model_dump_json() for row in changed],
+            "due_at": [row and aggregate.due(row.state) for row in changed],
+            "created_at": [row and row.created_at for row in changed],
+            "updated_at": [row and row.updated_at for row in changed],
+            "offsets": [_OFFSETS(row.offsets) for _, row in batch],
+            "own_event_id": [row and row.own_event_id for row in changed],
+            "own_ids": [row and row.own_ids for row in changed],
+        }
+        extra = [row and aggregate.values(row.state) for row in changed]
+        values |= {column: [value and value[column] for value in extra] for column in aggregate.columns}
+        yield aggregate, values
+
+
+def _payload(event: Event) -> str:
+    payload = wire_data(event.data)
+    if len(payload) > _SURELY_FITS and (size := len(payload.encode())) > RECORD_BYTES - HEADER_BYTES:
+        raise EventTooLarge(
+            f"{event.type} of {event.subject} has {size} bytes and a record holds {RECORD_BYTES - HEADER_BYTES}: what it was made of "
+            "must be bounded (schemas/bounds.py)"
+        )
+    return payload
+
+
+def _outbox_columns(events: Sequence[Event]) -> Values:
+    columns: Values = {name: [] for name in OUTBOX_COLUMNS}
+    for event in events:
+        known = wire_attributes(event)
+        columns["aggregatetype"].append(TOPIC_OF[event.type].name)
+        columns["aggregateid"].append(aggregate_key(event.data))
+        columns["type"].append(PREFIX + event.type)
+        columns["payload"].append(_payload(event))
+        for name in HEADER_COLUMNS:
+            columns[name].append(known.get(name))
+    return columns
+
+
+@cache
+def _write(tables: tuple[tuple[str, Extra], ...], events: bool, moved: bool, signals: bool) -> TextClause:
+    """Nothing of it sees what another part of it does, and nothing needs to."""
+    steps = [f"saved_{number} AS ({_update(number, table, extra)})" for number, (table, extra) in enumerate(tables)]
+    if events:
+        columns = ", ".join(OUTBOX_COLUMNS)
+        steps.append(f"filled AS (INSERT INTO outbox ({columns}) SELECT * FROM unnest({_texts(*OUTBOX_COLUMNS)}))")
+    if moved:
+        steps.append(f"moved AS ({store.MOVE_POSITIONS.text})")
+    last = f"SELECT pg_notify(channel, payload) FROM unnest({_texts('channels', 'payloads')}) AS s(channel, payload)"
+    return text(f"WITH {', '.join(steps)} {last if signals else 'SELECT 1'}" if steps else last)
+
+
+def _texts(*names: str) -> str:
+    return ", ".join(f"CAST(:{name} AS text[])" for name in names)
+
+
+def _update(number: int, table: str, extra: Extra) -> str:
+    types = {**_TYPES, **dict(extra)}
+    given = {name: f"CAST(new.{name} AS jsonb)" if name in _AS_JSON else f"new.{name}" for name in types}
+    sets = ", ".join(
+        f"{name} = CASE WHEN new.state IS NULL THEN old.{name} ELSE {given[name]} END"
+        for name in types
+        if name not in ("key", "offsets")
+    )
+    arrays = ", ".join(f"CAST(:{name}_{number} AS {kind}[])" for name, kind in types.items())
+    return f"""UPDATE {table} AS old SET offsets = {given["offsets"]}, {sets}
+               FROM unnest({arrays}) AS new({", ".join(types)}) WHERE old.key = new.key"""

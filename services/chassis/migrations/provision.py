@@ -1,0 +1,134 @@
+"""A service's own database: looked for first, created only where it is missing, and refused where it cannot carry a service.
+
+A role that may use nothing but its own database is enough, as long as somebody else created that one.
+"""
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+
+import asyncpg
+
+from services.chassis.postgres.suitable import ANSWER_SECONDS, DatabaseRefused, Facts, examine, require_sessions
+from services.chassis.postgres.urls import Database, name_of, parse, with_name
+from services.chassis.process.transient import described
+from services.chassis.settings import ServiceSettings
+
+_MISSING = re.compile("does not exist|no such database")
+_MAY_CREATE = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+
+
+class NoDatabase(DatabaseRefused):
+    """The service's database does not exist and cannot be created; the message says what is needed."""
+
+
+async def create_database(settings: ServiceSettings, service: str) -> Database:
+    """The service's database, created where it is missing and we may. Raises Unsuitable, NoDatabase and its errors."""
+    database = parse(settings.database_url_for(service))
+    if await _facts(settings, service) is None:
+        await _create(database, await _creator(settings, service))
+        await examine(database)
+    return database
+
+
+async def look(settings: ServiceSettings, service: str) -> Facts | None:
+    """What the service's database is; None where it is missing and the first start creates it. Changes nothing.
+
+    Raises Unsuitable, NoDatabase and its errors.
+    """
+    facts = await _facts(settings, service)
+    if facts is None:
+        await _creator(settings, service)
+    return facts
+
+
+async def _facts(settings: ServiceSettings, service: str) -> Facts | None:
+    """What the database is; None where it is missing."""
+    database = parse(settings.database_url_for(service))
+    try:
+        return await examine(database)
+    except asyncpg.PostgresError as error:
+        if not _says_missing(error):
+            raise
+        return None
+    except TimeoutError:  # a pooler may let us wait for a database that its server does not have
+        if await _is_absent(database, _maintenance(settings, service)):
+            return None
+        raise
+
+
+async def _is_absent(database: Database, through: Sequence[Database]) -> bool:
+    """Whether the server says so itself; False where it cannot be asked."""
+    for maintenance in through:
+        with suppress(OSError, asyncpg.PostgresError):
+            await require_sessions(maintenance)
+            connection = await maintenance.connect(command_timeout=ANSWER_SECONDS)
+            try:
+                return not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database.name)
+            finally:
+                connection.terminate()
+    return False
+
+
+async def _creator(settings: ServiceSettings, service: str) -> Database:
+    """The database through which the missing one can be created. Raises Unsuitable and NoDatabase."""
+    reasons = []
+    for maintenance in _maintenance(settings, service):
+        try:
+            await require_sessions(maintenance)
+            connection = await maintenance.connect(command_timeout=ANSWER_SECONDS)
+        except asyncpg.PostgresError as error:
+            reasons.append(f"through {maintenance.name}: {described(error)}")
+            continue
+        try:
+            if await connection.fetchval(_MAY_CREATE):
+                return maintenance
+        finally:
+            connection.terminate()
+        reasons.append(f"through {maintenance.name}: no right to create databases")
+    raise _no_database(parse(settings.database_url_for(service)), reasons)
+
+
+def _says_missing(error: asyncpg.PostgresError) -> bool:
+    """PostgreSQL has a state for it; a pooler only words."""
+    return isinstance(error, asyncpg.InvalidCatalogNameError) or (
+        isinstance(error, asyncpg.ProtocolViolationError) and bool(_MISSING.search(str(error)))
+    )
+
+
+def _maintenance(settings: ServiceSettings, service: str) -> list[Database]:
+    """Databases from which another one can be created: the one of the shared URL, and `postgres`, which most servers have."""
+    own = getattr(settings, f"{service}_database_url", None)
+    shared = own or settings.database_url
+    names = ["postgres"]
+    if own is None and (named := name_of(shared)):
+        names.insert(0, named)
+    return [parse(with_name(shared, name)) for name in dict.fromkeys(names)]
+
+
+async def _create(database: Database, through: Database) -> None:
+    connection = await through.connect()
+    try:
+        await connection.execute(_statement(database))
+    except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):  # somebody else created it just now
+        pass
+    except asyncpg.PostgresError as error:
+        raise _no_database(database, [described(error)]) from error
+    finally:
+        connection.terminate()
+
+
+def _statement(database: Database) -> str:
+    return f"CREATE DATABASE {_quoted(database.name)} ENCODING 'UTF8' TEMPLATE template0"
+
+
+def _no_database(database: Database, reasons: Sequence[str]) -> NoDatabase:
+    user = _quoted(database.user) if database.user else "CURRENT_USER"
+    return NoDatabase(
+        f"{database} does not exist and cannot be created by this user ({'; '.join(reasons)}). Somebody who may creates it with: "
+        f"{_statement(database)} OWNER {user}"
+    )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,1 @@
+"""PostgreSQL as the chassis meets it: addresses, sessions, locks and notifications."""

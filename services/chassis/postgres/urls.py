@@ -1,0 +1,231 @@
+"""The one place that understands the URL of a database, as PostgreSQL's own clients write it, and connects to it.
+
+Nothing that can hold a password is repeated in an error: what is wrong is named by its place in the URL.
+"""
+
+import asyncio
+import re
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeAlias, cast
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
+
+import asyncpg
+from pydantic import AfterValidator
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from services.chassis.postgres.options import (
+    SYSTEM,
+    BadUrl,
+    Keepalive,
+    connect_seconds,
+    keepalive,
+    pairs,
+    passed_on,
+    require_understood,
+)
+from services.chassis.process.transient import described
+
+STATEMENT_SECONDS = 30.0
+"""A statement of a service that is not answered for so long has no one to answer it: the server hangs, or the way to it is cut.
+Well above what a batch waits for the locks of another."""
+SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
+_HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:\d+)?")
+_ENCODE = "write @, :, /, ?, # and % of a password as %40, %3A, %2F, %3F, %23 and %25"
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where a database lies and how it is reached. Printed, it names the place alone."""
+
+    name: str
+    user: str
+    servers: tuple[str, ...]
+    """host:port, or a folder of sockets; the first that can be used is."""
+    urls: tuple[str, ...] = field(repr=False)
+    """One for each server, with the options that asyncpg understands."""
+    connect_seconds: float
+    """For each server."""
+    keepalive: Keepalive
+    """How a dead connection is noticed."""
+    trusts_system: bool = False
+    """Whether the authorities that the machine trusts may sign a server's certificate."""
+
+    def __str__(self) -> str:
+        return f"database {self.name} on {', '.join(self.servers) or 'a local socket'}"
+
+    async def connect(
+        self, session: Mapping[str, str] | None = None, *, command_timeout: float | None = None, **arguments: Any
+    ) -> Connection:
+        """A connection of asyncpg, with `session` set in it; it is not waited for longer than for a statement.
+
+        Raises the errors of the way there and of the server. The settings are set in the session rather than sent at the start
+        of the connection, where a pooler refuses them.
+        """
+        seconds = min(self.connect_seconds, command_timeout or self.connect_seconds)
+        connection = await self._first(seconds, {"command_timeout": command_timeout, **arguments})
+        if session:
+            try:
+                await connection.execute(_set(session), timeout=seconds)
+            except BaseException:
+                connection.terminate()
+                raise
+        return connection
+
+    async def _first(self, seconds: float, arguments: Mapping[str, Any]) -> Connection:
+        """A connection to the first server that can be used: one that hangs does not keep us from the next."""
+        if self.trusts_system:
+            arguments = {"ssl": ssl.create_default_context(), **arguments}
+        reasons = []
+        for server, url in zip(self.servers, self.urls, strict=True):
+            try:
+                connection: Connection = await asyncpg.connect(url, timeout=seconds, **arguments)
+            except (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched) as error:
+                if isinstance(error, TimeoutError) and not str(error):  # asyncpg's own says nothing
+                    error = TimeoutError(f"{server} opens no session in {self.name} within {seconds:g} s")
+                if len(self.servers) == 1 and not isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+                    raise error
+                reasons.append(f"{server}: {described(error)}")
+            else:
+                transport: asyncio.Transport = cast(Any, connection)._transport
+                self.keepalive.apply(transport.get_extra_info("socket"))
+                return connection
+        raise ConnectionError(f"no server of the database can be used: {'; '.join(reasons)}")
+
+    def engine(
+        self, session: Mapping[str, str] | None = None, statement_seconds: float | None = None, **arguments: Any
+    ) -> AsyncEngine:
+        """An engine of SQLAlchemy whose connections are such; the arguments are those of `create_async_engine`."""
+
+        async def connect() -> Connection:
+            return await self.connect(session, command_timeout=statement_seconds)
+
+        return create_async_engine("postgresql+asyncpg://", async_creator=connect, **arguments)
+
+
+def parse(url: str) -> Database:
+    """What the URL says. Raises BadUrl for whatever is not understood."""
+    parts = _split(url)
+    options = dict(_pairs(parts.query))
+    require_understood(options)
+    account, _, hosts = parts.netloc.rpartition("@")
+    servers = _places(hosts, options)
+    if not (name := name_of(url)):
+        raise BadUrl("it names no database: postgresql://user:password@host:5432/DATABASE")
+    passed = passed_on(options)
+    if len(servers) > 1:
+        passed.setdefault("target_session_attrs", "read-write")
+    if trusts_system := passed.get("sslrootcert") == SYSTEM:
+        del passed["sslrootcert"], passed["sslmode"]
+    return Database(
+        name,
+        unquote(account.partition(":")[0]) or options.get("user", ""),
+        tuple(servers),
+        tuple(_url(account, server, name, passed) for server in servers),
+        connect_seconds(options),
+        keepalive(options),
+        trusts_system,
+    )
+
+
+def _url(account: str, server: str, name: str, options: Mapping[str, str]) -> str:
+    """For asyncpg, of one server."""
+    place = (f"{account}@" if account else "") + quote(server, safe=":[]")
+    return _joined("postgresql", place, name, options)
+
+
+def with_name(url: str, name: str) -> str:
+    """The URL of another database on the same server. Raises BadUrl."""
+    parts = _split(url)
+    kept = {key: value for key, value in _pairs(parts.query) if key != "dbname"}
+    return _joined(parts.scheme, parts.netloc, name, kept)
+
+
+def name_of(url: str) -> str | None:
+    """The database that the URL names, if any. Raises BadUrl."""
+    parts = _split(url)
+    return unquote(parts.path.removeprefix("/")) or dict(_pairs(parts.query)).get("dbname")
+
+
+def without_password(url: str) -> str:
+    """The URL for people's eyes."""
+    try:
+        parts = _split(url)
+        shown = {key: value for key, value in _pairs(parts.query) if "password" not in key}
+    except BadUrl:
+        return "(a URL that is not understood)"
+    account, at, hosts = parts.netloc.rpartition("@")
+    name = unquote(parts.path.removeprefix("/"))
+    return _joined(parts.scheme, account.partition(":")[0] + at + hosts, name, shown)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError as error:
+        raise BadUrl(f"it is no URL: {_ENCODE}") from error
+    if parts.scheme not in SCHEMES:
+        known = f"{parts.scheme}://" if "://" in url and parts.scheme.isalnum() else "what stands there"
+        raise BadUrl(f"{known} is no scheme of PostgreSQL: it begins with postgresql:// or postgres://")
+    misplaced = "@" in parts.path or ("@" in parts.query and "@" not in parts.netloc)
+    if parts.netloc.count("@") > 1 or parts.fragment or misplaced:
+        raise BadUrl(f"user, password and host cannot be told apart: {_ENCODE}")
+    if not all(_HOST.fullmatch(host) for host in parts.netloc.rpartition("@")[2].split(",")):
+        raise BadUrl(f"a server is host or host:port, several of them are separated by commas; {_ENCODE}")
+    return parts
+
+
+def _joined(scheme: str, place: str, name: str, options: Mapping[str, str]) -> str:
+    query = urlencode(options, quote_via=quote)
+    return f"{scheme}://{place}/{quote(name, safe='')}" + (f"?{query}" if query else "")
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    try:
+        return pairs(query)
+    except ValueError as error:
+        raise BadUrl(f"what follows the ? is no list of option=value; {_ENCODE}") from error
+
+
+def _places(hosts: str, options: Mapping[str, str]) -> list[str]:
+    """Each server as host:port, or its folder of sockets; libpq's rule where the options name them: as many ports, or one."""
+    if hosts:
+        _require_ports(place.rpartition("]")[2].partition(":")[2] for place in hosts.split(","))
+        return [unquote(host) for host in hosts.split(",")]
+    named, ports = options.get("host", "").split(","), options.get("port", "").split(",")
+    _require_ports(ports)
+    if len(ports) not in (1, len(named)):
+        raise BadUrl(f"it names {len(named)} hosts and {len(ports)} ports")
+    ports = ports * len(named) if len(ports) == 1 else ports
+    return [f"{host}:{port}" if port else host for host, port in zip(named, ports, strict=True)]
+
+
+def _require_ports(ports: Iterable[str]) -> None:
+    for port in ports:
+        if port and not (port.isdecimal() and 0 < int(port) < 65536):
+            raise BadUrl(f"its port {port} is none: 1 to 65535")
+
+
+def _set(session: Mapping[str, str]) -> str:
+    """One statement for all settings, without arguments: no prepared statement is needed for it."""
+    quoted = ((name, value.replace("'", "''")) for name, value in session.items())
+    return "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in quoted)
+
+
+def _understood(url: str) -> str:
+    parse(url)
+    return url
+
+
+def _of_a_server(url: str) -> str:
+    parse(with_name(url, "any"))
+    return url
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_understood)]
+"""A setting that names a database."""
+ServerUrl = Annotated[str, AfterValidator(_of_a_server)]
+"""A setting that names a server, on which databases have names of their own."""

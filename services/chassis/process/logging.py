@@ -1,0 +1,101 @@
+"""JSON logs with event, job and trace ids, through structlog, also for what libraries log."""
+
+import logging
+import sys
+from typing import Annotated, TextIO
+
+import structlog
+from pydantic import AfterValidator
+from structlog.typing import Processor
+
+from services.chassis.process.redaction import redacted
+
+_SAID_ONCE = "OffsetCommit failed"
+"""aiokafka says so for each partition; the consumer says it once."""
+_REPEATS_SECONDS = 10.0
+_REMEMBERED = 1000
+_REPEATING = ("aiokafka", "asyncio", "uvicorn")
+_QUIET = ("aiokafka", "faststream", "alembic", "uvicorn.access", "asyncio", "httpx2")
+
+
+def _known(level: str) -> str:
+    name = level.strip().upper()
+    if name not in logging.getLevelNamesMapping():
+        raise ValueError("choose DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    return name
+
+
+Level = Annotated[str, AfterValidator(_known)]
+"""The least level that is logged, in capitals."""
+
+
+def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Send all logs of this process to `stream` (standard error), one JSON object a line."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        _WithoutSecrets(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    handler.addFilter(_NotAgain())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_not_said_elsewhere)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    logging.getLogger("faststream").setLevel(logging.ERROR)  # it warns of what is meant, such as topics it may not create
+
+
+class _WithoutSecrets(structlog.stdlib.ProcessorFormatter):
+    """The whole line, with what libraries log and with every stack, loses the secrets that are known."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
+
+
+class _NotAgain(logging.Filter):
+    """aiokafka tries again many times a second while a broker is away, and says so each time, as asyncio does of connections that
+    it cannot accept and uvicorn of requests that are no HTTP: once in a while is enough."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(_REPEATING):
+            return True
+        text = record.getMessage()
+        if record.created - self._said.get(text, float("-inf")) < _REPEATS_SECONDS:
+            return False
+        if len(self._said) >= _REMEMBERED:
+            self._said.clear()
+        self._said[text] = record.created
+        return True
+
+
+def _not_said_elsewhere(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_SAID_ONCE)
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger that takes an event text and key-value pairs."""
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
+    return logger

@@ -1,0 +1,128 @@
+"""Rows and schemas of a service's own database that nothing refers to any more, by the database's clock."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.chassis.kernel import store
+from services.chassis.replay import shadow
+from services.chassis.storage.retention.policy import RetentionSettings
+from services.chassis.storage.retention.run import Gone, Remover
+
+_LETTERS = """state = 'discarded' AND published AND (value IS NOT NULL OR stack IS NOT NULL OR headers <> '[]')
+              AND recorded_at < now() - make_interval(secs => :seconds)"""
+"""A discarded record has to be left out by every replay for ever, so its row stays; its copy lies on the dlq topic."""
+_LETTER_BYTES = "coalesce(octet_length(value), 0) + octet_length(CAST(headers AS text)) + coalesce(octet_length(stack), 0)"
+_REPLAYS = """state <> 'running' AND (ended_at < now() - make_interval(secs => :seconds) OR id IN
+              (SELECT id FROM replay ORDER BY started_at DESC OFFSET :count))"""
+_SCHEMA_BYTES = text(
+    """SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+       WHERE n.nspname = :name AND c.relkind = 'r'"""
+)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The remover of one kind of rows."""
+
+    kind: str
+    engine: AsyncEngine
+    count: TextClause
+    """Gives number and bytes of what goes."""
+    remove: TextClause
+    """Gives the bytes of each that went."""
+    values: Mapping[str, object] = field(default_factory=dict)
+
+    async def apply(self, *, dry: bool) -> Gone:
+        """One transaction."""
+        async with self.engine.begin() as connection:
+            if dry:
+                number, size = (await connection.execute(self.count, self.values)).one()
+                return Gone(number, int(size))
+            sizes = (await connection.execute(self.remove, self.values)).scalars().all()
+        return Gone(len(sizes), sum(sizes))
+
+
+@dataclass(frozen=True)
+class Inbox:
+    """Ids that are older than the window in which a duplicate is known; the window is a promise, no setting."""
+
+    engine: AsyncEngine
+    kind: str = "inbox"
+
+    async def apply(self, *, dry: bool) -> Gone:
+        """The window is counted by the log's clock. Where `dry`, it is removed and taken back."""
+        async with self.engine.connect() as connection:
+            removed = await connection.execute(store.PRUNE_INBOX)
+            await (connection.rollback() if dry else connection.commit())
+        return Gone(removed.rowcount, 0)
+
+
+@dataclass(frozen=True)
+class OldProjections:
+    """Schemas that rebuilds replaced."""
+
+    engine: AsyncEngine
+    days: float
+    kind: str = "projections"
+
+    async def apply(self, *, dry: bool) -> Gone:
+        """Each in a transaction of its own."""
+        async with self.engine.connect() as connection:
+            names = await shadow.old_versions(connection)
+            now = await connection.scalar(text("SELECT now()"))
+        count = size = 0
+        for name in names:
+            made = made_at(name)
+            if made is None or (now - made).total_seconds() <= self.days * 86_400:
+                continue
+            async with self.engine.begin() as connection:
+                size += int(await connection.scalar(_SCHEMA_BYTES, {"name": name}) or 0)
+                if not dry:
+                    await connection.execute(text(f'DROP SCHEMA IF EXISTS "{name}" CASCADE'))
+            count += 1
+        return Gone(count, size)
+
+
+def made_at(schema: str) -> datetime | None:
+    """When a rebuild put another in the place of this version; None for a schema that was named otherwise."""
+    try:
+        return datetime.strptime(schema, "projection_%Y%m%d_%H%M%S_%f").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def delete(kind: str, engine: AsyncEngine, table: str, where: str, values: Mapping[str, object]) -> Rows:
+    """Rows of `table` that go whole."""
+    return Rows(
+        kind, engine,
+        count=text(f"SELECT count(*), coalesce(sum(pg_column_size({table}.*)), 0) FROM {table} WHERE {where}"),
+        remove=text(f"DELETE FROM {table} WHERE {where} RETURNING pg_column_size({table}.*)"),
+        values=values,
+    )  # fmt: skip
+
+
+def chassis_removers(engine: AsyncEngine, policy: RetentionSettings) -> Sequence[Remover]:
+    """Of the tables that every service has."""
+    letters = {"seconds": policy.discarded_days * 86_400}
+    replays = {"seconds": policy.replays_days * 86_400, "count": policy.replays_count}
+    return (
+        Inbox(engine),
+        Rows(
+            "discarded", engine,
+            count=text(f"SELECT count(*), coalesce(sum({_LETTER_BYTES}), 0) FROM dead_letter WHERE {_LETTERS}"),
+            remove=text(
+                f"""WITH going AS (SELECT topic, partition, "offset", {_LETTER_BYTES} AS size FROM dead_letter WHERE {_LETTERS}
+                                   FOR UPDATE SKIP LOCKED)
+                    UPDATE dead_letter l SET value = NULL, headers = '[]', stack = NULL FROM going
+                    WHERE l.topic = going.topic AND l.partition = going.partition AND l."offset" = going."offset"
+                    RETURNING going.size"""
+            ),
+            values=letters,
+        ),
+        delete("replays", engine, "replay", _REPLAYS, replays),
+        OldProjections(engine, policy.projections_days),
+    )  # fmt: skip

@@ -1,1 +1,0 @@
-"""What is kept for how long, in one policy: everything else is removed by the services themselves, regularly."""

@@ -1,0 +1,56 @@
+"""Operators see the partitions that a service reads and let one that stands go on, with the same code as the command line."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from schemas.base import Storable, Strict
+from services.chassis.kernel.operations.partitions.listing import PartitionView, listed
+from services.chassis.kernel.operations.partitions.reading import Reading
+from services.chassis.kernel.operations.partitions.stepping import (
+    CannotStepOver,
+    NotStanding,
+    SteppedOver,
+    step_over,
+)
+from services.chassis.serving.problem import Problem, ProblemDocument
+from services.chassis.serving.web.parameters import PartitionInPath, TopicInPath
+
+
+class PartitionList(Strict):
+    """The partitions that one service reads."""
+
+    service: str
+    partitions: tuple[PartitionView, ...]
+
+
+class StepOverRequest(Strict):
+    """Why, and who says so."""
+
+    reason: Storable = Field(min_length=1, max_length=2000, description="Why the service goes on; recorded for ever.")
+    by: Storable = Field(min_length=1, max_length=256, description="Who lets it go on.")
+
+
+def partition_router(engine: AsyncEngine, reading: Reading) -> APIRouter:
+    """Routes under `/partitions/<service>`."""
+    service = reading.service
+    refusals: dict[int | str, dict[str, Any]] = {409: {"model": ProblemDocument}}
+    router = APIRouter(prefix=f"/partitions/{service}", tags=["partitions"])
+
+    @router.get("", summary=f"How far {service} has read each partition, and what stands")
+    async def show() -> PartitionList:
+        return PartitionList(service=service, partitions=tuple(await listed(engine, reading)))
+
+    @router.post("/{topic}/{partition}/step-over", responses=refusals, summary="Go on behind what a partition stands at")
+    async def step(topic: TopicInPath, partition: PartitionInPath, request: StepOverRequest) -> SteppedOver:
+        """The reason is a fact on `neuroweaver.discards`, which every replay honours."""
+        try:
+            return await step_over(engine, reading, (topic, partition), request.reason, request.by)
+        except NotStanding as error:
+            raise Problem(409, "Nothing to step over", str(error)) from error
+        except CannotStepOver as error:
+            raise Problem(409, "This is no remedy", str(error)) from error
+
+    return router

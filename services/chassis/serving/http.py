@@ -1,0 +1,106 @@
+"""One HTTP surface for every service: the same health, metrics, problem+json (RFC 9457) and docs, whoever is mounted."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import lru_cache
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from fastapi.telemetry import TelemetryConfig
+from starlette.exceptions import HTTPException
+
+from schemas.reasons import reason_of_error
+from services.chassis.serving import probes
+from services.chassis.serving.problem import REASONS_SHOWN, Problem
+from services.chassis.serving.service import Service
+from services.chassis.serving.web.body import Bodies
+from services.chassis.serving.web.callers import Allowed, Callers
+from services.chassis.serving.web.document import complete
+from services.chassis.serving.web.faults import Faults
+from services.chassis.serving.web.gate import Gate
+from services.chassis.serving.web.heads import Heads
+from services.chassis.serving.web.measure import Measure
+from services.chassis.serving.web.pages import add_pages
+from services.chassis.serving.web.settings import HttpSettings
+
+API = "/api/v1"
+_SHOWN = 200
+_NONE = TelemetryConfig(tracing=False, metrics=False, logs=False)
+"""FastAPI would ask for each request whether telemetry is wanted; `Measure` counts requests."""
+
+
+def application(services: Sequence[Service], settings: HttpSettings | None = None) -> FastAPI:
+    """An application that runs `services` while it is up and serves their routes under `/api/v1`."""
+    door = settings or HttpSettings()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as running:
+            for service in services:
+                await running.enter_async_context(service.lifespan())
+            yield
+
+    app = FastAPI(
+        title="NeuroWeaver",
+        summary="Turns one event into a better language model, and proves how it came about.",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=_NONE,
+    )
+    healths = probes.router([service.health for service in services])
+    own, others = [service.routers[0] for service in services], [one for service in services for one in service.routers[1:]]
+    for router in (*own, healths, *others):  # each is looked through before the next: what is asked for often comes first
+        app.include_router(router, prefix=API)
+    add_pages(app, API, [service.name for service in services])
+    limits = {API + path: limit for service in services for path, limit in service.body_limits.items()}
+    owners = {API + path: service.health for service in services for path in service.paths}
+    app.openapi = _documented(app)  # type: ignore[method-assign]
+    app.add_middleware(Gate, document=app.openapi, prefix=API, owners=owners)
+    app.add_middleware(Bodies, limits=limits)
+    app.add_middleware(Heads)
+    app.add_middleware(Callers, allowed=Allowed(frozenset(door.http_hosts), frozenset(door.http_origins)))
+    app.add_middleware(Faults)
+    app.add_middleware(Measure)  # the one that was added last is asked first
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _refused)
+    return app
+
+
+def _documented(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """The OpenAPI document, made once."""
+    made = app.openapi
+    return lru_cache(1)(lambda: complete(made()))
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response(request.url.path)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    reasons = [reason_of_error(item) for item in found[:REASONS_SHOWN]]
+    left_out = len(found) - len(reasons)
+    return Problem.of(422, "The request is not valid", reasons, left_out).response(request.url.path)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    headers, asked = error.headers, f"{request.method[:_SHOWN]} {request.url.path[:_SHOWN]}"
+    if error.status_code == 404 and error.detail == "Not Found":
+        problem = Problem(404, "Not found", f"no route {asked}; see /docs", headers=headers)
+    elif error.status_code == 405:
+        allowed = (headers or {}).get("allow") or (headers or {}).get("Allow", "")
+        if "GET" in allowed and "HEAD" not in allowed:
+            allowed += ", HEAD"
+        detail = f"{asked} is no request that is answered; use {allowed}"
+        problem = Problem(405, "Method not allowed", detail, headers={"Allow": allowed})
+    else:
+        problem = Problem(error.status_code, str(error.detail), str(error.detail), headers=headers)
+    return problem.response(request.url.path)

@@ -1,0 +1,111 @@
+"""Lists are read page by page behind the last row's sort key, so that rows inserted meanwhile neither repeat nor hide any.
+
+A cursor is opaque to its holder and belongs to one query: the tie-breaker of the order is in it, the filters are checked.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from schemas.base import in_calendar, storable
+from schemas.reasons import Reason, shown
+from services.chassis.serving.problem import Problem
+from services.chassis.serving.reads import Reads
+
+_TEXT = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class Page(NamedTuple):
+    """Items of a list as JSON, newest first, and the cursor of the page behind; None at the end."""
+
+    items: list[str]
+    next: str | None
+
+
+class Listing(NamedTuple):
+    """A list of rows that have a time, the newest first. All are SQL."""
+
+    item: str
+    """Text: a row as JSON."""
+    rows: str
+    """The tables."""
+    time: str
+    key: str
+    filters: Mapping[str, str]
+    """Conditions by name, with {} for the value."""
+
+    async def page(self, reads: Reads, query: Mapping[str, str | None], limit: int, cursor: str | None) -> Page:
+        """At most `limit` items behind `cursor`; a filter of `query` that is None does not filter. Raises a 422 Problem for a cursor of
+        another list."""
+        filters = {name: value for name, value in query.items() if value is not None}
+        behind = read_cursor(cursor, query, (moment, str)) if cursor is not None else []
+        conditions = tuple(self.filters[name] for name in filters)
+        row = await reads.row(_page(self[:4], conditions, bool(behind), limit), *filters.values(), *behind)
+        assert row is not None
+        items, at, key, more = row
+        return Page(items[:limit], make_cursor(query, [at.isoformat(), key]) if more else None)
+
+
+@lru_cache(256)
+def _page(listing: tuple[str, str, str, str], filters: tuple[str, ...], behind: bool, limit: int) -> str:
+    """One row: at most one item more than `limit`, the time and the key of the item at the limit, and whether one is behind it.
+
+    The limit stands in the text, so that PostgreSQL makes its plan once, and one that reads no further.
+    """
+    item, rows, time, key = listing
+    conditions = [f"{time} IS NOT NULL", *(condition.format(f"${at}") for at, condition in enumerate(filters, 1))]
+    if behind:
+        conditions.append(f"({time}, {key}) < (${len(filters) + 1}, ${len(filters) + 2})")
+    return f"""SELECT coalesce(array_agg(item), '{{}}'), (array_agg(at))[{limit}], (array_agg(key))[{limit}], count(*) > {limit}
+               FROM (SELECT {item} AS item, {time} AS at, {key} AS key FROM {rows} WHERE {" AND ".join(conditions)}
+                     ORDER BY {time} DESC, {key} DESC LIMIT {limit + 1}) AS page"""
+
+
+def make_cursor(query: Mapping[str, str | None], last: Sequence[str]) -> str:
+    """The cursor that goes on behind the row with the sort key `last`, for a list filtered by `query`."""
+    text = _TEXT([_digest(query), *last])
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def read_cursor(cursor: str, query: Mapping[str, str | None], parts: Sequence[Callable[[str], Any]]) -> list[Any]:
+    """The sort key in a cursor, each part read by its own of `parts`, which may raise ValueError.
+
+    Raises a 422 Problem for a cursor that is broken or belongs to another query.
+    """
+    try:
+        digest, *last = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        key = [part(_plain(text)) for part, text in zip(parts, last, strict=True)]
+    except (ValueError, TypeError, OverflowError):
+        raise _refused(cursor, "it is no cursor of this list", "pass `next` of the page before unchanged") from None
+    if digest != _digest(query):
+        raise _refused(cursor, "it belongs to a list with other filters", "start again without a cursor")
+    return key
+
+
+def _plain(text: object) -> str:
+    if not isinstance(text, str):
+        raise ValueError("no text")
+    return storable(text)
+
+
+def moment(text: str) -> datetime:
+    """The time in a sort key. Raises ValueError where no database keeps it."""
+    return in_calendar(datetime.fromisoformat(text).astimezone(UTC))
+
+
+def _digest(query: Mapping[str, str | None]) -> str:
+    return _digest_of(tuple(query.items()))
+
+
+@lru_cache(256)
+def _digest_of(query: tuple[tuple[str, str | None], ...]) -> str:
+    return hashlib.sha256(json.dumps(dict(query), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _refused(cursor: str, message: str, remedy: str) -> Problem:
+    reason = Reason(field="cursor", value=shown(cursor), message=message, remedy=remedy)
+    return Problem.of(422, "The cursor is not valid", [reason])

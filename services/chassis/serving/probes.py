@@ -1,0 +1,107 @@
+"""What orchestrators, load balancers and people ask of a process: live, ready, why not, and its metrics."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, Field
+
+from services.chassis.process.health import Health
+from services.chassis.process.metrics import REGISTRY
+
+
+class Summary(BaseModel):
+    """Whether this process can do its work."""
+
+    status: Literal["ready", "not ready"]
+    services: dict[str, Literal["ready", "not ready"]] = Field(description="Each service of this process.")
+
+
+class ConditionView(BaseModel):
+    """One condition of one service."""
+
+    name: str
+    holds: bool
+    reason: str = Field(description="Why it does not hold, or what there is to say.")
+    since: datetime | None = Field(description="When it last changed sides; null: not yet known.")
+    changes_last_hour: int = Field(description="How often it changed sides in the last hour.")
+
+
+class ServiceView(BaseModel):
+    """One service with its conditions."""
+
+    name: str
+    live: bool
+    ready: bool
+    conditions: list[ConditionView]
+
+
+class Detail(BaseModel):
+    """Everything that this process knows of its health."""
+
+    status: Literal["ready", "not ready"]
+    services: list[ServiceView]
+
+
+def router(healths: Sequence[Health]) -> APIRouter:
+    """Health and metrics of one process; none of these answers waits for the database or the broker."""
+    api = APIRouter(tags=["operations"])
+
+    def word(ready: bool) -> Literal["ready", "not ready"]:
+        return "ready" if ready else "not ready"
+
+    def summary() -> Summary:
+        services = {health.service: word(health.ready) for health in healths}
+        return Summary(status=word("not ready" not in services.values()), services=services)
+
+    def answer(found: Summary, good: bool) -> Response:
+        return Response(found.model_dump_json(), 200 if good else 503, media_type="application/json")
+
+    @api.get("/health", summary="Is it ready?", response_model=Summary)
+    async def health() -> Response:
+        """Always 200: the body says whether the process is ready."""
+        return answer(summary(), True)
+
+    @api.get(
+        "/health/live", summary="Does the event loop tick?", response_model=Summary, responses={503: {"model": Summary}}
+    )
+    async def live() -> Response:
+        """503 when the process hangs and should be restarted. A database that is away does not count."""
+        return answer(summary(), all(health.live for health in healths))
+
+    @api.get("/health/ready", summary="Should it get traffic?", response_model=Summary, responses={503: {"model": Summary}})
+    async def ready() -> Response:
+        """503 while a condition is missing; `/health/detailed` says which and why."""
+        found = summary()
+        return answer(found, found.status == "ready")
+
+    @api.get("/health/detailed", summary="Every condition, with its reason")
+    async def detailed() -> Detail:
+        """Conditions are kept up to date by the services; none is computed for this answer."""
+        return Detail(status=summary().status, services=[_view(health) for health in healths])
+
+    @api.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    async def prometheus() -> Response:
+        """Text exposition format."""
+        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+    return api
+
+
+def _view(health: Health) -> ServiceView:
+    names = dict.fromkeys((*health.requires, *health.conditions))
+    conditions = []
+    for name in names:
+        known = health.conditions.get(name)
+        conditions.append(
+            ConditionView(
+                name=name,
+                holds=bool(known and known.holds),
+                reason=known.reason if known else "not yet known",
+                since=known.since if known else None,
+                changes_last_hour=health.changes(name),
+            )
+        )
+    return ServiceView(name=health.service, live=health.live, ready=health.ready, conditions=conditions)

@@ -1,0 +1,74 @@
+"""Every refusal over HTTP has one shape, problem+json (RFC 9457), and names field, value and remedy."""
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+
+from schemas.bounds import cut, fitting_reason
+from schemas.reasons import Reason
+from services.chassis.process.redaction import redacted
+
+PROBLEM_JSON = "application/problem+json"
+REASONS_SHOWN = 20
+_DETAIL_BYTES = 8000
+_TITLE_BYTES = 200
+_INSTANCE_BYTES = 512
+
+
+class ProblemDocument(BaseModel):
+    """What every refusal looks like (RFC 9457); for the `responses` of routes."""
+
+    type: str = Field(default="about:blank", description="Always about:blank: the status says the kind.")
+    title: str = Field(description="What is wrong, in few words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What is wrong with this request, and what to do.")
+    instance: str = Field(description="The path that was asked for.")
+    reasons: list[Reason] = Field(
+        default=[], description="Field, value and remedy of each fault, where there are such; the first twenty."
+    )
+    reasons_left_out: int = Field(default=0, description="So many more faults were found.")
+
+
+class Problem(Exception):
+    """An answer that refuses: status, what is wrong, and reasons that name field, value and remedy."""
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(f"{status} {title}: {detail}")
+        self.status, self.title, self.detail = status, title, detail
+        self.headers = dict(headers or {})
+        self.reasons: tuple[Reason, ...] = ()
+        self.left_out = 0
+
+    @classmethod
+    def of(cls, status: int, title: str, reasons: Sequence[Reason], left_out: int = 0) -> Self:
+        """A refusal for these reasons; `left_out` more were found and are not among them."""
+        shown = [fitting_reason(reason) for reason in reasons[:REASONS_SHOWN]]
+        more = left_out + len(reasons) - len(shown)
+        detail = cut("; ".join(map(str, shown)), _DETAIL_BYTES - 100) + (f"; and {more} more" if more else "")
+        problem = cls(status, title, detail)
+        problem.reasons, problem.left_out = tuple(shown), more
+        return problem
+
+    def response(self, instance: str) -> Response:
+        """The problem document, of a bounded size whatever was asked for."""
+        body: dict[str, object] = {
+            "type": "about:blank",
+            "title": cut(self.title, _TITLE_BYTES),
+            "status": self.status,
+            "detail": cut(redacted(self.detail), _DETAIL_BYTES),
+            "instance": cut(instance, _INSTANCE_BYTES),
+        }
+        if self.reasons:
+            body["reasons"] = [reason.model_dump() for reason in self.reasons]
+        if self.left_out:
+            body["reasons_left_out"] = self.left_out
+        return JSONResponse(body, self.status, self.headers, media_type=PROBLEM_JSON)

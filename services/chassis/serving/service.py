@@ -1,0 +1,71 @@
+"""The one shape of a service that `serve` runs alone and `up` runs with the other three."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+
+from services.chassis.kernel.operations.handling import DeadLetterContext
+from services.chassis.kernel.operations.partitions.reading import Reading
+from services.chassis.process.health import Health
+from services.chassis.process.transient import Loop
+from services.chassis.replay.background import Replays
+from services.chassis.replay.projection import Projection
+from services.chassis.serving.api.deadletters import dead_letter_router
+from services.chassis.serving.api.partitions import partition_router
+from services.chassis.serving.api.replay import projection_router
+from services.chassis.serving.runtime import Runtime
+from services.chassis.storage.retention.run import Retention
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a service's `build(settings)` returns; nothing of it has done any I/O yet."""
+
+    name: str
+    lifespan: Callable[[], AbstractAsyncContextManager[None]]
+    """Runs the service while the block runs; drains on leaving."""
+    routers: Sequence[APIRouter]
+    """Its routes, mounted under `/api/v1`."""
+    health: Health
+    projection: Projection
+    handling: DeadLetterContext
+    reading: Reading
+    retention: Retention
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The templates of its routes."""
+        return [route.path for route in self._routes]
+
+    @property
+    def body_limits(self) -> Mapping[str, int]:
+        """Bytes that a route's body may have, by its path; the others' is `services.chassis.serving.web.body.BODY_BYTES`."""
+        return {route.path: route.max_body_size for route in self._routes if route.max_body_size is not None}
+
+    @property
+    def _routes(self) -> Sequence[APIRoute]:
+        return [route for router in self.routers for route in router.routes if isinstance(route, APIRoute)]
+
+
+def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Loop] = ()) -> Service:
+    """A service from its runtime, its routes and its own loops."""
+    replays = Replays(runtime.projection)
+    routers = (
+        router,
+        projection_router(replays),
+        dead_letter_router(runtime.engine, runtime.handling),
+        partition_router(runtime.engine, runtime.reading),
+    )
+    return Service(
+        name=runtime.service,
+        lifespan=lambda: runtime.run((*tasks, replays.run)),
+        routers=routers,
+        health=runtime.health,
+        projection=runtime.projection,
+        handling=runtime.handling,
+        reading=runtime.reading,
+        retention=runtime.retention,
+    )

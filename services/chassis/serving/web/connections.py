@@ -1,0 +1,122 @@
+"""How many connections a server holds, and which of them it gives up when somebody else comes.
+
+A caller that trickles its request, or keeps a connection without one, costs a place for as long as it likes; so does a stream
+that is read. When all places are taken, the one that has waited longest for its caller makes room: whoever sends a whole request
+is answered, also while a thousand others do not. Where every place is at work, a few more are kept for questions about health.
+Streams are at work for as long as they are read, so only a part of the places may be theirs.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from services.chassis.process import metrics
+from services.chassis.process.gc_tuning import collect
+from services.chassis.process.logging import get_logger
+
+Cause = Literal["slow header", "slow body", "unread answer", "made room", "no room"]
+_log = get_logger(__name__)
+_SAID_SECONDS = 10.0
+SPARE = 16
+"""Places beyond the limit, for health and metrics."""
+_CROWD = 100
+"""When half of so many streams have ended, what their transports left is collected a little later."""
+_SETTLED_SECONDS = 2.0
+
+
+class Connection(Protocol):
+    """What is known of a connection here."""
+
+    def give_up(self) -> None:
+        """Close it at once."""
+
+
+class Connections:
+    """Places of one server. A connection is open, and while it waits for its caller it also stands in line to be given up."""
+
+    def __init__(self, limit: int, streams: int) -> None:
+        self.limit, self.streams = limit, streams
+        self._open: set[Connection] = set()
+        self._waiting: dict[Connection, None] = {}
+        self._streaming: dict[Connection, Callable[[], None]] = {}
+        self._most = 0
+        """Streams at once, since what was left of others was collected."""
+        self._ending = False
+        self._given_up: Counter[Cause] = Counter()
+        self._telling: asyncio.TimerHandle | None = None
+
+    def admit(self, connection: Connection) -> Literal["all", "health only", "nothing"]:
+        """What a new connection may ask for; one that waits for its caller may be given up for it."""
+        if len(self._open) >= self.limit and self._waiting:
+            oldest = next(iter(self._waiting))
+            self.gone(oldest)
+            self.note("made room")
+            oldest.give_up()
+        if len(self._open) >= self.limit + SPARE:
+            self.note("no room")
+            return "nothing"
+        full = len(self._open) >= self.limit
+        self._open.add(connection)
+        return "health only" if full else "all"
+
+    def waits(self, connection: Connection) -> None:
+        """It waits for its caller, unless it is gone."""
+        if connection in self._open:
+            self._waiting.setdefault(connection)
+        self._no_stream(connection)
+
+    def works(self, connection: Connection) -> None:
+        """Its caller waits for us."""
+        self._waiting.pop(connection, None)
+
+    def stream(self, connection: Connection, end: Callable[[], None]) -> bool:
+        """Whether its answer may be a stream, which `end` ends when the server shuts down."""
+        if len(self._streaming) >= self.streams:
+            return False
+        if connection in self._open:
+            self._streaming[connection] = end
+            self._count_streams()
+        if self._ending:
+            end()
+        return True
+
+    def end(self, connection: Connection) -> bool:
+        """The server shuts down: end the connection's stream, and each that begins from now on. Whether it has one."""
+        self._ending = True
+        if (end := self._streaming.get(connection)) is not None:
+            end()
+        return end is not None
+
+    def gone(self, connection: Connection) -> None:
+        """It is closed, or about to be."""
+        self._open.discard(connection)
+        self._waiting.pop(connection, None)
+        self._no_stream(connection)
+
+    def _no_stream(self, connection: Connection) -> None:
+        if self._streaming.pop(connection, None) is not None:
+            self._count_streams()
+
+    def _count_streams(self) -> None:
+        now = len(self._streaming)
+        metrics.HTTP_STREAMS.set(now)
+        self._most = max(self._most, now)
+        if self._most >= _CROWD and now <= self._most // 2:
+            self._most = now
+            asyncio.get_running_loop().call_later(_SETTLED_SECONDS, collect)
+
+    def note(self, cause: Cause) -> None:
+        """Count a connection that was given up; the log hears of all of them together."""
+        metrics.HTTP_GIVEN_UP.labels(cause).inc()
+        self._given_up[cause] += 1
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(_SAID_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        _log.warning("http connections given up", open=len(self._open), limit=self.limit, **self._said())
+        self._given_up.clear()
+        self._telling = None
+
+    def _said(self) -> dict[str, int]:
+        return {cause.replace(" ", "_"): number for cause, number in self._given_up.items()}

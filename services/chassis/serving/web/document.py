@@ -1,0 +1,53 @@
+"""The OpenAPI document says what every route answers, refusals in their media type: what is documented is what comes."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from services.chassis.serving.problem import PROBLEM_JSON, ProblemDocument
+
+_SCHEMA = ProblemDocument.__name__
+_REF = {"$ref": f"#/components/schemas/{_SCHEMA}"}
+_OF_ALL: Mapping[str, str] = {
+    "400": "The request names no host, or is no HTTP.",
+    "421": "The host is no name of this service.",
+    "422": "The request is not valid.",
+    "500": "A fault of the service.",
+    "503": "The service starts, or its database or broker is away.",
+}
+_OF_WRITES: Mapping[str, str] = {
+    "403": "A web page of another origin asks.",
+    "408": "The request did not come in time.",
+    "413": "The body is too large.",
+    "415": "The body is no JSON.",
+}
+_READS = ("get", "head")
+
+
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the refusals that every route may give, each as problem+json."""
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.setdefault(_SCHEMA, ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}"))
+    schemas.update(schemas[_SCHEMA].pop("$defs", {}))
+    for method, operation in _operations(document):
+        answers = operation["responses"]
+        refusals = _OF_ALL if method in _READS else {**_OF_ALL, **_OF_WRITES}
+        for status, description in refusals.items():
+            answers.setdefault(status, {"description": description})
+        for status, answer in answers.items():
+            if status.isdigit() and int(status) >= 400 and not _is_own(answer):
+                answer["content"] = {PROBLEM_JSON: {"schema": _REF}}
+                answer["description"] = refusals.get(status, answer["description"])
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    return document
+
+
+def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for operations in document["paths"].values():
+        yield from operations.items()
+
+
+def _is_own(answer: Mapping[str, Any]) -> bool:
+    """Whether a route answers a status of 400 or more with something of its own, as readiness does."""
+    schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+    return schema.get("$ref", "").rpartition("/")[2] not in ("", _SCHEMA, "HTTPValidationError")

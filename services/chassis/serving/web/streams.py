@@ -1,0 +1,130 @@
+"""Answers that go on: server-sent events, with a sign of life where nothing happens and an end when the process stops.
+
+A connection of `services.chassis.serving.web.protocol` gives a stream a place, of which there are fewer than connections, and ends it when
+the server shuts down. Behind any other server there is neither.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from services.chassis.serving.problem import Problem
+
+EXTENSION = "neuroweaver.streams"
+ALIVE_SECONDS = 15.0
+"""A stream that has nothing to say says so, at the latest after this."""
+DOCUMENTED: Mapping[str, Any] = {
+    "description": "Events, as they come.",
+    "content": {
+        "text/event-stream": {
+            "itemSchema": {
+                "type": "object",
+                "required": ["event", "data"],
+                "properties": {name: {"type": "string"} for name in ("event", "data", "id")},
+            }
+        }
+    },
+}
+"""A stream in the OpenAPI document, as version 3.2 describes it. The route's response class is then `Response`."""
+_ALIVE = b": ping\n\n"
+_STOPS = b": the service stops; come back with Last-Event-ID\n\n"
+
+
+class StreamSlot(Protocol):
+    """What a connection has for an answer that is a stream."""
+
+    @property
+    def limit(self) -> int:
+        """Streams of the server at most."""
+
+    def take(self, end: Callable[[], None]) -> bool:
+        """Whether the answer may be a stream; `end` is called when the server shuts down."""
+
+
+class Source(Protocol):
+    """What one stream says."""
+
+    woken: asyncio.Event
+    """Set where there may be something to take."""
+
+    def take(self) -> bytes | None:
+        """What was not said yet, empty where there is nothing; None at the end."""
+
+    def leave(self) -> None:
+        """Nobody listens any more."""
+
+
+class EventStream(Response):
+    """Says what `source` has to say. Of a caller that does not read, no more is kept than what was taken once."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._source = source
+        self._ends = self._silent = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises a 503 Problem where the server has as many streams as it may."""
+        try:
+            place: StreamSlot | None = scope.get("extensions", {}).get(EXTENSION)
+            if place is not None and not place.take(self._end):
+                raise _full(place.limit)
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            gone = asyncio.create_task(_disconnected(receive))
+            gone.add_done_callback(lambda _: self._source.woken.set())
+            try:
+                await self._say(gone, send)
+            finally:
+                gone.cancel()
+        finally:
+            self._source.leave()
+
+    async def _say(self, gone: "asyncio.Task[None]", send: Send) -> None:
+        while not gone.done():
+            self._source.woken.clear()
+            said = self._source.take()
+            if said is None or self._ends:
+                rest = b"" if said is None else said + _STOPS
+                await send({"type": "http.response.body", "body": rest, "more_body": False})
+                return
+            if said or self._silent:
+                self._silent = False
+                await send({"type": "http.response.body", "body": said or _ALIVE, "more_body": True})
+            else:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        """Until somebody wakes the stream, or it has been silent. Streams that were opened together do not breathe together."""
+        seconds = ALIVE_SECONDS * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, no secret)
+        alive = asyncio.get_running_loop().call_later(seconds, self._breathe)
+        try:
+            await self._source.woken.wait()
+        finally:
+            alive.cancel()
+
+    def _breathe(self) -> None:
+        self._silent = True
+        self._source.woken.set()
+
+    def _end(self) -> None:
+        self._ends = True
+        self._source.woken.set()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _full(limit: int) -> Problem:
+    detail = (
+        f"as many streams are read as this process serves, {limit}; ask for what it tells without /events, come back later, "
+        "or see NEUROWEAVER_HTTP_STREAMS"
+    )
+    return Problem(503, "Too many streams", detail, headers={"Retry-After": "5"})

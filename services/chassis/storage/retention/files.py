@@ -1,0 +1,104 @@
+"""Files and folders: looked through without following links, and removed in one step, so that nobody meets half of a folder."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from services.chassis.storage.retention.decision import Found, expired
+from services.chassis.storage.retention.policy import Rule
+from services.chassis.storage.retention.run import Gone
+
+
+def measured(path: Path, *, referenced: bool = False, at: datetime | None = None) -> Found | None:
+    """A file or folder with its bytes and the time of its newest change, or `at` where that is later; None where it is gone.
+
+    A link counts as what it is, never as what it leads to.
+    """
+    try:
+        newest, size = _of(path.lstat())
+        for entry in _below(path):
+            with contextlib.suppress(FileNotFoundError):
+                changed, more = _of(entry.stat(follow_symlinks=False))
+                newest, size = max(newest, changed), size + more
+    except FileNotFoundError:
+        return None
+    changed_at = datetime.fromtimestamp(newest, UTC)
+    return Found(path, changed_at if at is None else max(at, changed_at), size, referenced)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Real folders in `folder`, sorted; none where there is no such folder."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
+    return []
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether it is a real folder with nothing in it."""
+    return not folder.is_symlink() and folder.is_dir() and next(iter(os.scandir(folder)), None) is None
+
+
+def _of(known: os.stat_result) -> tuple[float, int]:
+    return known.st_mtime, known.st_size if stat.S_ISREG(known.st_mode) else 0
+
+
+def _below(path: Path) -> Iterator[os.DirEntry[str]]:
+    if path.is_symlink() or not path.is_dir():
+        return
+    try:
+        entries = list(os.scandir(path))
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        yield entry
+        if entry.is_dir(follow_symlinks=False):
+            yield from _below(Path(entry.path))
+
+
+@dataclass(frozen=True)
+class Files:
+    """The remover of one kind of files or folders."""
+
+    kind: str
+    rule: Rule
+    find: Callable[[], Awaitable[Sequence[Found]]]
+    """Everything of the kind, with what is referenced."""
+
+    async def apply(self, *, dry: bool) -> Gone:
+        """Remove what is no longer kept. What was used since it was found stays."""
+        going = expired(self.rule, datetime.now(UTC), await self.find())
+        if not dry:
+            going = [one for one in going if await asyncio.to_thread(_remove, one)]
+        return Gone(len(going), sum(one.size for one in going))
+
+
+def _remove(found: Found) -> bool:
+    """Whether it went. It is taken out of everybody's sight first: a reader has all of it or nothing."""
+    path = found.path
+    hidden = path.with_name(f".removed-{uuid.uuid4().hex}{path.suffix}")
+    try:
+        if is_empty(path):
+            path.rmdir()
+            return True
+        path.rename(hidden)
+    except OSError as error:  # somebody else was faster, or has just made something in it
+        if error.errno in (errno.ENOENT, errno.ENOTEMPTY):
+            return False
+        raise
+    again = measured(hidden)
+    if again is not None and again.at > found.at and not path.exists():  # it was used after all
+        hidden.rename(path)
+        return False
+    if hidden.is_dir() and not hidden.is_symlink():
+        shutil.rmtree(hidden)
+    else:
+        hidden.unlink()
+    return True

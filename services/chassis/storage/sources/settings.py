@@ -1,0 +1,56 @@
+"""The operator's settings of what jobs may name; the defaults are those of a person's own machine."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from services.chassis.storage.sources.allowed import Allowed
+
+_PACKAGE = Path(__file__).resolve().parents[3]
+"""What is shipped with the services: the demo's data lie in it."""
+_ROOT = Path("/")
+"""As the working folder, as supervisors have it, it is nobody's choice, and opens nothing."""
+_SYSTEM = (Path("/proc"), Path("/sys"), Path("/dev"), Path("/run"))
+
+
+def _listed(given: Any) -> Any:
+    return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+Folders = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed)]
+"""Lists, separated by commas."""
+
+
+class SourceSettings(BaseSettings):
+    """Read from `NEUROWEAVER_SOURCES_*`."""
+
+    model_config = SettingsConfigDict(env_prefix="NEUROWEAVER_SOURCES_", extra="ignore", frozen=True)
+
+    folders: Folders = Field(
+        default=(Path(), _PACKAGE), description="Folders of data sets and base models; the user's cache is one, too."
+    )
+    schemes: Names = Field(default=("http", "https", "s3"), description="Schemes of the URLs that jobs may name.")
+    hosts: Names = Field(
+        default=(), description="host or host:port that may be reached although its address is private, and be sent keys."
+    )
+    public_hosts: bool = Field(default=True, description="Whether jobs may name any host that has a public address.")
+    hub: bool = Field(default=True, description="Whether jobs may name ids of the Hugging Face hub.")
+    download_mb: float = Field(default=50_000, gt=0, description="One download at most, in megabytes.")
+    download_seconds: float = Field(default=3600, gt=0, description="One download at most.")
+
+    def allowed(self, home: Path, cache: Path) -> Allowed:
+        """The value that steps get: `home` has passwords and others' artifacts, and is closed but for folders in it that are listed."""
+        named = [(folder, folder.expanduser().resolve()) for folder in (*self.folders, cache)]
+        return Allowed(
+            folders=tuple(real for folder, real in named if folder.is_absolute() or real != _ROOT),
+            closed=tuple(folder.resolve() for folder in (*_SYSTEM, home)),
+            schemes=tuple(scheme.lower() for scheme in self.schemes),
+            hosts=self.hosts,
+            public_hosts=self.public_hosts,
+            hub=self.hub,
+            download_bytes=round(self.download_mb * 10**6),
+            download_seconds=self.download_seconds,
+        )

@@ -1,0 +1,221 @@
+"""Why a folder or store cannot be written: no room, no quota, read-only, not ours; how much is free, how much is wanted.
+
+Trying again at once cannot mend it and no request is at fault: a person makes room. So it is told apart from everything
+else that can fail, however deep in a library it came up and whatever type of error the library made of it.
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from schemas.base import Frozen
+from services.chassis.process.transient import described
+
+FULL, QUOTA, READ_ONLY, DENIED = (
+    "the disk is full",
+    "the quota is used up",
+    "the file system is read-only",
+    "access is denied",
+)
+
+_BY_NUMBER = {errno.ENOSPC: FULL, errno.EDQUOT: QUOTA, errno.EROFS: READ_ONLY}
+_BY_TEXT = {
+    "No space left on device": FULL,
+    "os error 28": FULL,
+    "Not enough disk space": FULL,
+    "not enough free disk space": FULL,
+    "database or disk is full": FULL,
+    "PytorchStreamWriter failed writing": FULL,
+    "enforce fail at inline_container": FULL,
+    "StorageFull": FULL,
+    "InsufficientStorage": FULL,
+    "Insufficient Storage": FULL,
+    "Disk quota exceeded": QUOTA,
+    "QuotaExceeded": QUOTA,
+    "os error 122": QUOTA,
+    "Read-only file system": READ_ONLY,
+    "os error 30": READ_ONLY,
+}
+"""How libraries word it that keep no errno: Rust (safetensors, tokenizers), Arrow, datasets, SQLite, PyTorch, object stores."""
+
+
+class Unwritable(Frozen):
+    """What cannot be written, and what a person needs to know to mend it."""
+
+    place: str = Field(description="Folder, or URI of a store.")
+    why: str
+    free: int | None = Field(default=None, description="Bytes that are free there; null where nothing tells.")
+    wanted: int | None = Field(default=None, description="Bytes that were to be written; null where that is not known.")
+    said: str = Field(default="", description="The error itself.")
+
+    def __str__(self) -> str:
+        room = [] if self.free is None else [f"{amount(self.free)} free"]
+        room += [] if self.wanted is None else [f"{amount(self.wanted)} wanted"]
+        told = f"{self.place} cannot be written: {self.why}"
+        return told + (f", {', '.join(room)}" if room else "") + (f" ({self.said})" if self.said else "")
+
+
+class StorageFailure(OSError):
+    """Something could not be written, and it is known what, where and why."""
+
+    def __init__(self, found: Unwritable) -> None:
+        super().__init__(str(found))
+        self.unwritable = found
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What a file system says of itself."""
+
+    free: int
+    """Bytes that this process may still write."""
+    nodes: bool
+    """Whether another file can be made."""
+    read_only: bool
+    denied: bool
+    """Whether this process may not write into the folder."""
+
+
+def amount(size: int) -> str:
+    """Bytes for a person, and exactly: `12.6 MB (12582912 bytes)`."""
+    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name} ({size} bytes)"
+    return f"{size} bytes"
+
+
+def space(folder: Path) -> Space:
+    """Of the file system on which `folder` is, or would be made. Raises OSError where it does not answer."""
+    there = _nearest(folder)
+    found = os.statvfs(there)
+    return Space(
+        free=found.f_bavail * found.f_frsize,
+        nodes=not found.f_files or found.f_favail > 0,
+        read_only=bool(found.f_flag & os.ST_RDONLY),
+        denied=not os.access(there, os.W_OK | os.X_OK),
+    )
+
+
+def obstacle(folder: Path, known: Space, least: int) -> Unwritable | None:
+    """Why nothing should be begun that writes to `folder`; None where `least` bytes are free and it can be written."""
+    if known.read_only:
+        return Unwritable(place=str(folder), why=READ_ONLY)
+    if known.denied:
+        return Unwritable(place=str(folder), why=DENIED)
+    if not known.nodes:
+        return Unwritable(place=str(folder), why=f"{FULL}, it has no room for another file", free=known.free)
+    return Unwritable(place=str(folder), why=FULL, free=known.free, wanted=least) if known.free < least else None
+
+
+@contextlib.contextmanager
+def writing(place: Path | str, wanted: int | None = None) -> Iterator[None]:
+    """An error of the block that says that nothing can be written becomes a StorageFailure that names `place`.
+
+    What the block leaves half written it removes itself, before the error gets here: `free` is what is left then.
+    """
+    try:
+        yield
+    except StorageFailure:
+        raise
+    except Exception as error:
+        why = reason(error, [place] if isinstance(place, Path) else [])
+        if why is None:
+            raise
+        free = _free(place) if isinstance(place, Path) else None
+        said = described(error)
+        raise StorageFailure(Unwritable(place=str(place), why=why, free=free, wanted=wanted, said=said)) from error
+
+
+def unwritable(error: BaseException, own: Sequence[Path]) -> Unwritable | None:
+    """What `error`, or one that it came from, says about storage; None where it says nothing of the kind.
+
+    `own` are the folders that this process writes to: only there a refused access is a fault of storage, and where the
+    error names no file it is the one with the least room.
+    """
+    for cause in chain(error):
+        if isinstance(cause, StorageFailure):
+            return cause.unwritable
+        if (why := _why(cause, own)) is not None:
+            folder = _folder_of(cause) or _fullest(own)
+            place, free = ("?", None) if folder is None else (str(folder), _free(folder))
+            return Unwritable(place=place, why=why, free=free, said=described(cause))
+    return None
+
+
+def measured(found: Unwritable) -> Unwritable:
+    """The same, with what is free now: more, when what was half written has been removed."""
+    return found if found.free is None else found.model_copy(update={"free": _free(Path(found.place))})
+
+
+def reason(error: BaseException, own: Sequence[Path]) -> str | None:
+    """The reason alone."""
+    return next((why for cause in chain(error) if (why := _why(cause, own)) is not None), None)
+
+
+def reason_in(text: str) -> str | None:
+    """What the last words of a program say about storage."""
+    return next((why for sign, why in _BY_TEXT.items() if sign in text), None)
+
+
+def _why(error: BaseException, own: Sequence[Path]) -> str | None:
+    if isinstance(error, OSError) and error.errno in _BY_NUMBER:
+        return _BY_NUMBER[error.errno]
+    if isinstance(error, PermissionError):
+        named = _file_of(error)
+        return DENIED if named is not None and any(named.is_relative_to(folder) for folder in own) else None
+    return reason_in(str(error)) if _words_count(error) else None
+
+
+def _words_count(error: BaseException) -> bool:
+    """Whether its text is a library's word about the system: that of a ValueError, or of an error of ours, may quote a person's data."""
+    if isinstance(error, ValueError | LookupError | TypeError):
+        return False
+    return isinstance(error, OSError | RuntimeError) or type(error) is Exception or foreign(type(error))
+
+
+def foreign(kind: type) -> bool:
+    """Whether a type of error is a library's."""
+    return kind.__module__.partition(".")[0] not in ("builtins", "services", "schemas")
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it came from, as a traceback shows it."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def _file_of(error: BaseException) -> Path | None:
+    name = getattr(error, "filename", None)
+    return Path(os.fsdecode(name)) if isinstance(name, str | bytes) and name else None
+
+
+def _folder_of(error: BaseException) -> Path | None:
+    """The folder, as far as it exists, of the file that the error names."""
+    named = _file_of(error)
+    return None if named is None else _nearest(named.parent)
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the first above it that exists."""
+    return next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
+
+
+def _fullest(folders: Sequence[Path]) -> Path | None:
+    known = [(free, folder) for folder in folders if (free := _free(folder)) is not None]
+    return min(known, key=lambda one: one[0])[1] if known else None
+
+
+def _free(folder: Path) -> int | None:
+    try:
+        return space(folder).free
+    except OSError:
+        return None

@@ -1,0 +1,36 @@
+"""How a person names a record, and a root that was kept."""
+
+import re
+
+from services.chassis.kernel.records import RecordId
+
+_PLACE = re.compile(r"([A-Za-z0-9._-]+):(\d{1,10}):(\d{1,19})", re.ASCII)
+_ROOT = re.compile(r"([A-Za-z0-9._-]+):(\d{1,10})=([0-9A-Fa-f]{64})", re.ASCII)
+_DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
+
+
+class NoPin(ValueError):
+    """A text is not of the form that the option takes."""
+
+
+def place(text: str) -> RecordId:
+    """A record's place. Raises NoPin."""
+    if match := _PLACE.fullmatch(text):
+        return match[1], int(match[2]), int(match[3])
+    raise NoPin(f"--record {text!r} is no place of a record; write it as neuroweaver.jobs:2:17")
+
+
+def root(text: str) -> tuple[tuple[str, int], str]:
+    """A partition with the root that was kept of it. Raises NoPin."""
+    if match := _ROOT.fullmatch(text):
+        return (match[1], int(match[2])), match[3].lower()
+    raise NoPin(
+        f"--root {text!r} is no root; write it as neuroweaver.jobs:2=HEX with the 64 digits that the export printed"
+    )
+
+
+def digest(text: str) -> str:
+    """The digest of a manifest. Raises NoPin."""
+    if _DIGEST.fullmatch(text):
+        return text.lower()
+    raise NoPin(f"--digest {text!r} is no SHA-256; give the 64 hex digits that the export printed")

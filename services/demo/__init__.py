@@ -1,0 +1,1 @@
+"""The demo: its data, base model, job, and the report about what came of it."""

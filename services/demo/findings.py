@@ -1,0 +1,133 @@
+"""What only the artifacts know: how the loss went, and what the model answered before and after."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.artifacts import ArtifactRef
+from schemas.lines import Prediction
+from schemas.results import ADAPTER, PREDICTIONS
+from schemas.rules import failures
+from services.demo.constitution import RULES
+from services.demo.recipe import Pipeline
+from services.demo.report import STAGES, TRAINING
+from services.demo.story import Story
+
+Fetch = Callable[[ArtifactRef], Path]
+"""Gives the local, verified folder of an artifact."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The training loss of one step of the pipeline."""
+
+    step: str
+    title: str
+    points: tuple[tuple[int, float], ...]
+    """Optimiser step and loss."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One sampled answer of one stage, and what the rules say of it."""
+
+    stage: str
+    text: str
+    reply: str | None
+    """Its reply; None where the text is no JSON object with a text in `reply`."""
+    routed: bool
+    """Whether queue and priority are those wanted."""
+    broken: tuple[str, ...]
+    """Names of the rules that the reply breaks."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A held-out request with the answers of every stage."""
+
+    request: str
+    queue: str
+    priority: str
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the artifacts of a job tell."""
+
+    rows: int
+    """Held-out rows that were evaluated."""
+    curves: tuple[Curve, ...]
+    examples: tuple[Example, ...]
+
+
+def findings(story: Story, pipeline: Pipeline, fetch: Fetch, examples: int = 6) -> Findings:
+    """Reads the artifacts of a completed job; the examples are the first held-out rows, not chosen ones."""
+    predictions = {}
+    for stage, (step, _) in STAGES[pipeline].items():
+        if folder := _output(story, step, PREDICTIONS, fetch):
+            predictions[stage] = list(_lines(folder / Prediction.FILE))
+    rows = max(map(len, predictions.values()), default=0)
+    first = next(iter(predictions.values()), [])[:examples]
+    curves = [
+        _curve(step, title, folder) for step, title in TRAINING.items() if (folder := _output(story, step, ADAPTER, fetch))
+    ]
+    return Findings(rows, tuple(curves), tuple(_example(row, predictions) for row in first))
+
+
+def _output(story: Story, step: str, name: str, fetch: Fetch) -> Path | None:
+    result = story.result(step)
+    return fetch(result.outputs[name]) if result and name in result.outputs else None
+
+
+def _lines(file: Path) -> Iterator[dict[str, object]]:
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def _curve(step: str, title: str, folder: Path) -> Curve:
+    points = [
+        (number, float(loss))
+        for row in _lines(folder / "curve.jsonl")
+        if isinstance(number := row.get("step"), int) and isinstance(loss := row.get("loss"), int | float)
+    ]
+    return Curve(step, title, tuple(points))
+
+
+def _example(row: dict[str, object], predictions: dict[str, list[dict[str, object]]]) -> Example:
+    columns = _columns(row)
+    answers = [
+        _answer(stage, text, columns)
+        for stage, found in predictions.items()
+        for same in found
+        if same["id"] == row["id"] and (text := _sample(same)) is not None
+    ]
+    return Example(columns.get("request", ""), columns.get("queue", ""), columns.get("priority", ""), tuple(answers))
+
+
+def _columns(row: dict[str, object]) -> dict[str, str]:
+    columns = row.get("columns")
+    return {str(name): str(value) for name, value in columns.items()} if isinstance(columns, dict) else {}
+
+
+def _sample(row: dict[str, object]) -> str | None:
+    samples = row.get("samples")
+    if isinstance(samples, Sequence) and not isinstance(samples, str) and samples:
+        return str(samples[0])
+    greedy = row.get("greedy")
+    return None if greedy is None else str(greedy)
+
+
+def _answer(stage: str, text: str, columns: dict[str, str]) -> Answer:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    answer = found if isinstance(found, dict) else {}
+    reply = answer.get("reply")
+    if not isinstance(reply, str):
+        return Answer(stage, text, None, routed=False, broken=())
+    routed = all(answer.get(name) == columns.get(name) for name in ("queue", "priority"))
+    return Answer(stage, text, reply, routed, tuple(failures(RULES, reply, columns)))

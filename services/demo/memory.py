@@ -1,0 +1,53 @@
+"""The demo promises to stay below a size of memory, so it measures: itself, the services, broker and database together."""
+
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+
+def resident_bytes(roots: Iterable[int]) -> int:
+    """Resident memory of the processes and all their descendants, each once; processes that are gone count nothing.
+
+    Resident, not proportional: pages that PostgreSQL's processes share count once for each, so the sum is an upper bound.
+    """
+    found: dict[int, psutil.Process] = {}
+    for root in roots:
+        try:
+            process = psutil.Process(root)
+            found |= {child.pid: child for child in (process, *process.children(recursive=True))}
+        except psutil.Error:
+            continue
+    total = 0
+    for process in found.values():
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return total
+
+
+class PeakMemory:
+    """Samples in a thread of its own between `with` and its end; `peak` is the largest sum seen so far, in bytes."""
+
+    def __init__(self, roots: Callable[[], Iterable[int]], *, every: float = 1.0) -> None:
+        self.peak = 0
+        self._roots, self._every = roots, every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self.peak = max(self.peak, resident_bytes(self._roots()))
+            if self._stop.wait(self._every):
+                return

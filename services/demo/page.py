@@ -1,0 +1,183 @@
+"""The demo's outcome for people: one file that needs nothing from anywhere, with every foreign text escaped."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+from schemas.jobs import FeedbackRecorded
+from services.demo.chart import loss_chart
+from services.demo.findings import Answer, Curve, Example, Findings
+from services.demo.report import COLUMNS, STAGE_TITLES, Report, duration, percent, table
+from services.demo.story import Story
+
+_TEMPLATE = Path(__file__).with_name("page.html")
+_TEXT_LIMIT = 180
+
+
+def page(found: Report, story: Story, artifacts: Findings) -> str:
+    """The HTML text of the report."""
+    name = f"{found.model.name} {found.model.version}"
+    sections = (
+        _scores(found),
+        _curves(artifacts.curves),
+        _feedback(story.feedback),
+        _examples(artifacts.examples),
+        _times(found),
+        _trail(found),
+    )
+    return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=escape(f"{name} · NeuroWeaver demo"),
+        heading=escape(name),
+        lede=escape(_lede(found)),
+        sections="\n".join(section for section in sections if section),
+        footer=_footer(found, story),
+    )
+
+
+def _lede(found: Report) -> str:
+    scores = found.scores
+    text = f"One event on Kafka became this model in {duration(found.seconds['total'])}."
+    last = scores.rlaif or scores.sft
+    if scores.base and last:
+        text += (
+            f" On {found.rows} customer requests with words it never saw, it finds the right queue and priority in"
+            f" {percent(last.exact_match)} of the cases; the base model did in {percent(scores.base.exact_match)}."
+        )
+    if scores.sft and scores.rlaif:
+        text += (
+            " AI feedback took the share of good replies"
+            f" from {percent(scores.sft.good_reply)} to {percent(scores.rlaif.good_reply)}."
+        )
+    return text
+
+
+def _section(name: str, title: str, body: str) -> str:
+    return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{escape(title)}</h2>\n{body}\n</section>'
+
+
+def _scroll(label: str, body: str) -> str:
+    return f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0">\n{body}\n</div>'
+
+
+def _cells(row: Sequence[str]) -> str:
+    return f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>"
+
+
+def _head(columns: Sequence[str]) -> str:
+    return "<thead><tr>" + "".join(f'<th scope="col">{escape(column)}</th>' for column in columns) + "</tr></thead>"
+
+
+def _scores(found: Report) -> str:
+    body = "\n".join(_cells(row) for row in table(found))
+    note = (
+        f"<p>Measured on {found.rows} held-out requests. Queue and priority are compared in the most likely answer. Replies are"
+        " sampled at temperature 1 and checked by rules that no judge sees: kind, names the item, promises nothing absolute,"
+        " definite, neither short nor long. The judge score is a log-likelihood ratio; above 0 is nearer to the principle.</p>"
+    )
+    return _section(
+        "scores",
+        "Before and after, in numbers",
+        note + _scroll("Scores", f"<table>{_head(COLUMNS)}<tbody>{body}</tbody></table>"),
+    )
+
+
+def _curves(curves: Sequence[Curve]) -> str:
+    charts = "\n".join(
+        f"<figure>{loss_chart(curve)}<figcaption>{escape(curve.title)}, step <code>{escape(curve.step)}</code></figcaption></figure>"
+        for curve in curves
+        if curve.points
+    )
+    note = '<p class="quiet">Training loss by optimiser step: thin as measured, bold as moving mean.</p>'
+    return _section("loss", "How the loss went", f'{note}\n<div class="charts">{charts}</div>') if charts else ""
+
+
+def _feedback(feedback: FeedbackRecorded | None) -> str:
+    if feedback is None:
+        return ""
+    facts = (
+        ("replies compared", str(feedback.candidates)),
+        ("preference pairs", str(feedback.pairs)),
+        ("ties, not used", str(feedback.ties)),
+        ("not judged", str(feedback.invalid)),
+        ("rules agree with the judge", percent(feedback.agreement)),
+        ("longer reply preferred", percent(feedback.longer_preferred)),
+    )
+    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+    return _section(
+        "feedback", "What the judge said", f"<p>Judge: <code>{escape(feedback.judge)}</code></p>\n<dl>{items}</dl>"
+    )
+
+
+def _examples(examples: Sequence[Example]) -> str:
+    if not examples:
+        return ""
+    note = f"<p>The first {len(examples)} held-out requests, not chosen ones, each with one sampled answer.</p>"
+    return _section("examples", "Before and after, in words", note + "\n".join(map(_example, examples)))
+
+
+def _example(example: Example) -> str:
+    answers = "\n".join(map(_answer, example.answers))
+    return (
+        f'<article class="example"><blockquote>{escape(example.request)}</blockquote>'
+        f'<div class="quiet">belongs to {escape(example.queue)}, priority {escape(example.priority)}</div>'
+        f'<div class="answers">{answers}</div></article>'
+    )
+
+
+def _answer(answer: Answer) -> str:
+    text = answer.text if answer.reply is None else answer.reply
+    shown = escape(text if len(text) <= _TEXT_LIMIT else text[:_TEXT_LIMIT].rstrip() + " …")
+    if answer.reply is None:
+        marks = _mark(False, "no readable JSON answer")
+    else:
+        marks = _mark(answer.routed, "routed right" if answer.routed else "routed wrong")
+        marks += _mark(not answer.broken, "good reply" if not answer.broken else "breaks: " + ", ".join(answer.broken))
+    title = escape(STAGE_TITLES.get(answer.stage, answer.stage))
+    return f'<div class="answer"><h3>{title}</h3><p>{shown}</p><ul class="marks">{marks}</ul></div>'
+
+
+def _mark(good: bool, text: str) -> str:
+    sign = '<span aria-hidden="true">✓</span>' if good else '<span aria-hidden="true">✗</span>'
+    return f'<li class="{"yes" if good else "no"}">{sign} {escape(text)}</li>'
+
+
+def _times(found: Report) -> str:
+    steps = {name: seconds for name, seconds in found.seconds.items() if name != "total"}
+    longest = max(steps.values(), default=0) or 1
+    rows = "\n".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        f'<td><span class="bar" style="width:{100 * seconds / longest:.1f}%"></span></td><td>{escape(duration(seconds))}</td></tr>'
+        for name, seconds in steps.items()
+    )
+    head = '<thead><tr><th scope="col">step</th><td></td><th scope="col">time</th></tr></thead>'
+    return _section(
+        "times",
+        "Where the time went",
+        f"<p>{escape(duration(found.seconds['total']))} from the request to the end of the job; at most"
+        f" {found.peak_memory_bytes / 1e9:.1f} GB of memory for all processes together, broker and database included.</p>\n"
+        f'<table class="bars">{head}<tbody>{rows}</tbody></table>',
+    )
+
+
+def _trail(found: Report) -> str:
+    rows = "\n".join(_cells((topic, str(count))) for topic, count in found.events.items())
+    commands = "\n".join(read_commands(found))
+    return _section(
+        "trail",
+        "Where the audit trail is",
+        "<p>Every fact of the job lies on Kafka as readable JSON.</p>\n"
+        + _scroll("Events", f"<table>{_head(('topic', 'events of this job'))}<tbody>{rows}</tbody></table>")
+        + f"\n<pre>{escape(commands)}</pre>",
+    )
+
+
+def read_commands(found: Report) -> list[str]:
+    """How a person reads the trail."""
+    keys = {"neuroweaver.models": found.model.name}
+    return [f"neuroweaver topics read {topic} --key {keys.get(topic, found.job_id)}" for topic in found.events]
+
+
+def _footer(found: Report, story: Story) -> str:
+    ended = f"{story.ended:%Y-%m-%d %H:%M} UTC" if story.ended else ""
+    return f"Job <code>{escape(found.job_id)}</code> ended {escape(ended)}. Artifact <code>{escape(found.model.digest)}</code>."

@@ -1,0 +1,145 @@
+"""The demo's outcome in numbers: the same values go to the table, to `report.json` and to the page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from schemas.base import Frozen
+from schemas.jobs import StepResult
+from services.demo.recipe import Pipeline
+from services.demo.story import Story
+
+STAGES: Mapping[Pipeline, Mapping[str, tuple[str, str | None]]] = {
+    "rlaif": {
+        "base": ("evaluate-base", "score-base"),
+        "sft": ("evaluate-sft", "score-sft"),
+        "rlaif": ("evaluate", "score"),
+    },
+    "sft": {"base": ("evaluate-base", None), "sft": ("evaluate", None)},
+}
+"""Which steps of a preset measure which stage of the model: the evaluation, and the judge's scoring where there is one."""
+
+STAGE_TITLES: Mapping[str, str] = {"base": "base", "sft": "after SFT", "rlaif": "after RLAIF"}
+
+TRAINING: Mapping[str, str] = {"train": "Supervised fine-tuning", "align": "Preference learning (DPO)"}
+"""The steps that learn, with what they are called for people."""
+
+
+class ModelFound(Frozen):
+    """The registered version; `digest` is the SHA-256 of its artifact's manifest."""
+
+    name: str
+    version: str
+    digest: str
+
+
+class Scores(Frozen):
+    """One stage of the model on the held-out rows; null where it was not measured."""
+
+    valid_json: float | None
+    exact_match: float | None
+    good_reply: float | None
+    judge: float | None
+
+
+class StageScores(Frozen):
+    """The three stages; `rlaif` is null for the pipeline without it."""
+
+    base: Scores | None
+    sft: Scores | None
+    rlaif: Scores | None
+
+    def of(self, stage: str) -> Scores | None:
+        """The scores of a stage by its key in STAGES."""
+        return {"base": self.base, "sft": self.sft, "rlaif": self.rlaif}[stage]
+
+
+class Report(Frozen):
+    """What `report.json` holds; other programs read it, so its shape is fixed."""
+
+    job_id: str
+    model: ModelFound
+    rows: int
+    scores: StageScores
+    seconds: dict[str, float]
+    """`total` from the request to the end of the job, and each step from its start to its end."""
+    events: dict[str, int]
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Unfinished(Exception):
+    """The job completed without what a report needs."""
+
+    missing: str
+
+    def __str__(self) -> str:
+        return f"the job has ended, but {self.missing} was not seen on the topics; read them with `neuroweaver topics read`"
+
+
+def report(story: Story, pipeline: Pipeline, *, rows: int, peak_memory_bytes: int) -> Report:
+    """The report of a completed job. Raises Unfinished where ModelRegistered or the job's times are missing."""
+    if story.registered is None:
+        raise Unfinished("ModelRegistered")
+    if story.seconds is None:
+        raise Unfinished("the job's begin or end")
+    stages = STAGES[pipeline]
+    measured = {stage: _scores(story, *stages[stage]) if stage in stages else None for stage in STAGE_TITLES}
+    spent = {step.name: round(step.seconds, 1) for step in story.steps.values() if step.seconds is not None}
+    registered = story.registered
+    return Report(
+        job_id=story.job_id,
+        model=ModelFound(name=registered.model, version=registered.version, digest=registered.artifact.sha256),
+        rows=rows,
+        scores=StageScores(**measured),
+        seconds={"total": round(story.seconds, 1), **spent},
+        events=dict(sorted(story.counts.items())),
+        peak_memory_bytes=peak_memory_bytes,
+    )
+
+
+def _scores(story: Story, evaluation: str, scoring: str | None) -> Scores | None:
+    measured = story.result(evaluation)
+    if measured is None:
+        return None
+    judged = story.result(scoring) if scoring else None
+    return Scores(
+        valid_json=_metric(measured, "valid_json"),
+        exact_match=_metric(measured, "exact_match"),
+        good_reply=_metric(measured, "good_reply"),
+        judge=_metric(judged, "judge") if judged else None,
+    )
+
+
+def _metric(result: StepResult, name: str) -> float | None:
+    value = result.metrics.get(name)
+    return None if value is None else round(value, 4)
+
+
+def percent(share: float | None) -> str:
+    """A share as people read it."""
+    return "–" if share is None else f"{share:.0%}"
+
+
+def score(value: float | None) -> str:
+    """A judge score as people read it."""
+    return "–" if value is None else f"{value:+.2f}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people read it."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+COLUMNS = ("model", "valid JSON", "exact queue and priority", "good replies", "judge score")
+
+
+def table(found: Report) -> list[tuple[str, str, str, str, str]]:
+    """The rows of the closing table under COLUMNS, one per measured stage."""
+    lines = []
+    for stage, title in STAGE_TITLES.items():
+        scores = found.scores.of(stage)
+        if scores is not None:
+            shares = (percent(scores.valid_json), percent(scores.exact_match), percent(scores.good_reply))
+            lines.append((title, *shares, score(scores.judge)))
+    return lines

@@ -1,0 +1,150 @@
+"""What the log says about one job, folded into one value that the screen, the report and the exit code are made from.
+
+The demo is an outsider: it knows of its job only what the topics say. Facts on different topics have no order, so nothing here
+depends on which of two topics is read first.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Literal
+
+from schemas.envelope import Event
+from schemas.jobs import (
+    FeedbackRecorded,
+    JobAccepted,
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobRejected,
+    StepCancelled,
+    StepCompleted,
+    StepEventData,
+    StepFailed,
+    StepFault,
+    StepRequested,
+    StepResult,
+    StepStarted,
+)
+from schemas.models import ModelPromoted, ModelRegistered
+from schemas.progress import StepProgressed
+from schemas.reasons import Reason
+from schemas.requests import JobRequested
+
+StepState = Literal["waiting", "queued", "running", "done", "failed", "cancelled"]
+Outcome = Literal["completed", "failed", "rejected", "cancelled"]
+
+
+@dataclass(frozen=True)
+class StepView:
+    """One step as far as it is known."""
+
+    name: str
+    kind: str
+    state: StepState = "waiting"
+    attempt: int = 0
+    started: datetime | None = None
+    """When its first attempt began."""
+    ended: datetime | None = None
+    progress: StepProgressed | None = None
+    result: StepResult | None = None
+    fault: StepFault | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """From the first start to the completion, retries included."""
+        return (self.ended - self.started).total_seconds() if self.started and self.ended else None
+
+
+@dataclass(frozen=True)
+class Story:
+    """One job as far as it is known."""
+
+    job_id: str
+    steps: Mapping[str, StepView] = field(default_factory=dict)
+    """In the order of the plan."""
+    requested: datetime | None = None
+    ended: datetime | None = None
+    outcome: Outcome | None = None
+    reasons: tuple[Reason, ...] = ()
+    """Why the job was rejected."""
+    cancel_reason: str = ""
+    failed_step: str | None = None
+    fault: StepFault | None = None
+    alias: str | None = None
+    """The alias that was asked for."""
+    completed: JobCompleted | None = None
+    registered: ModelRegistered | None = None
+    promoted: ModelPromoted | None = None
+    feedback: FeedbackRecorded | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Records about this job by topic."""
+
+    @property
+    def told(self) -> bool:
+        """Whether nothing more is to come: the job has ended, and what the registry says of its model has been read."""
+        if self.outcome != "completed":
+            return self.outcome is not None
+        model_is_due = self.completed is not None and self.completed.model is not None
+        alias_is_due = model_is_due and self.alias is not None
+        return (not model_is_due or self.registered is not None) and (not alias_is_due or self.promoted is not None)
+
+    @property
+    def seconds(self) -> float | None:
+        """From the request to the end."""
+        return (self.ended - self.requested).total_seconds() if self.requested and self.ended else None
+
+    def result(self, step: str) -> StepResult | None:
+        """What `step` left behind; None where the pipeline has no such step or it is not completed."""
+        view = self.steps.get(step)
+        return view.result if view else None
+
+
+def fold(story: Story, topic: str, event: Event) -> Story:
+    """`story` with one more record of the job on it."""
+    story = replace(story, counts={**story.counts, topic: story.counts.get(topic, 0) + 1})
+    match event.data:
+        case JobRequested():
+            return replace(story, requested=story.requested or event.time)
+        case JobAccepted(plan=plan, request=request):
+            steps = {step.name: StepView(step.name, step.kind) for step in plan}
+            return replace(story, steps={**steps, **story.steps}, alias=request.alias)
+        case JobRejected(reasons=reasons):
+            return replace(story, outcome="rejected", reasons=reasons, ended=event.time)
+        case JobCompleted() as completed:
+            return replace(story, outcome="completed", completed=completed, ended=event.time)
+        case JobFailed(step=step, fault=fault):
+            return replace(story, outcome="failed", failed_step=step, fault=fault, ended=event.time)
+        case JobCancelled(reason=reason):
+            return replace(story, outcome="cancelled", cancel_reason=reason, ended=event.time)
+        case ModelRegistered() as registered:
+            return replace(story, registered=registered)
+        case ModelPromoted() as promoted:
+            return replace(story, promoted=promoted)
+        case FeedbackRecorded() as feedback:
+            return replace(story, feedback=feedback)
+        case StepEventData() as data:
+            view = _step(story.steps.get(data.step) or StepView(data.step, data.kind), data, event.time)
+            return replace(story, steps={**story.steps, data.step: view})
+    return story
+
+
+def _step(view: StepView, data: StepEventData, time: datetime) -> StepView:
+    if data.attempt < view.attempt:  # a word from an attempt that was replaced
+        return view
+    if data.attempt > view.attempt:
+        view = replace(view, attempt=data.attempt, progress=None, fault=None, ended=None, state="queued")
+    match data:
+        case StepRequested():
+            return view
+        case StepStarted():
+            return replace(view, state="running", started=view.started or time) if view.ended is None else view
+        case StepProgressed():  # comes over another topic, so perhaps late
+            return view if view.ended else replace(view, progress=data)
+        case StepCompleted(result=result):
+            return replace(view, state="done", result=result, ended=time)
+        case StepFailed(fault=fault):
+            return replace(view, state="failed", fault=fault, ended=time)
+        case StepCancelled():
+            return replace(view, state="cancelled", ended=time)
+    return view

