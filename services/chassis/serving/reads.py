@@ -61,7 +61,7 @@ class Reads:
             try:
                 return await self._read(self._idle.pop(), statement, arguments)
             except Exception as error:
-                if isinstance(error, TimeoutError) or not is_transient(error):
+                if isinstance(error, (TimeoutError, asyncpg.QueryCanceledError)) or not is_transient(error):
                     raise
                 self.close()  # the others rested as long
         connection = await self._database.connect(_SESSION, command_timeout=self._seconds)

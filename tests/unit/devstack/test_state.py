@@ -26,7 +26,9 @@ def test_a_running_stack_of_another_version_is_told_apart_from_none(tmp_path: Pa
     lock = state.take_lock(tmp_path, 1)
     (tmp_path / "stack.json").write_text('{"process": 1}')
 
-    with pytest.raises(state.UnreadableState, match="another one started it, or the file was changed; stop it with `neuroweaver down`"):
+    with pytest.raises(
+        state.UnreadableState, match="another one started it, or the file was changed; stop it with `neuroweaver down`"
+    ):
         state.read_state(tmp_path)
     os.close(lock)
 
