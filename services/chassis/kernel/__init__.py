@@ -1,1 +1,1 @@
-"""The way of one record: from the log through one transaction to the rows, the outbox and the log again."""
+"""Takes each record from Kafka through one PostgreSQL transaction to rows and outbox, and relays own events back to Kafka."""

@@ -1,8 +1,8 @@
-"""What a service's pure domain looks like to the chassis, so that every decision and fold is free of I/O.
+"""Defines the interface between the chassis and a service's pure domain, which decides and folds without I/O.
 
-Design section 3, rules 1 to 3: an aggregate has one deciding service, which numbers its own events; `evolve` folds the
-log into states and is all that a replay runs; `decide` is level-triggered: it looks only at states and the time, yields
-one decision and is asked again until it has none.
+Design section 3, rules 1 to 3: one service decides about an aggregate and numbers its own events; `evolve` folds the
+log into states and is all that a replay runs; `decide` is level-triggered: it looks only at states and the time, returns
+one decision and is called again until it returns None.
 """
 
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ from services.chassis.kernel.records import Logged
 
 
 class Ref(NamedTuple):
-    """Names one aggregate; the order of refs is the order of locks."""
+    """Identifies one aggregate; rows are locked in the order of their refs."""
 
     aggregate: str
-    """Name of the aggregate's type and of its table."""
+    """Name of the aggregate type and of its table."""
     key: str
 
 
 class State(Frozen):
     """Base of aggregate states. Every field has a default: the state of an absent aggregate is `State()`.
 
-    The three fields tie decisions without a triggering event (timers, workers) to the story: `evolve` sets them from
-    the event that opened the aggregate.
+    The three fields give correlation, causation and trace to decisions that no event triggers (timers, workers): `evolve` sets
+    them from the event that opened the aggregate.
     """
 
     correlation_id: str | None = Field(default=None, description="Job id.")
@@ -38,17 +38,17 @@ class State(Frozen):
 
     @classmethod
     def stored(cls, text: str) -> Self:
-        """The state in a row, which an earlier release may have written: fields that are no more are passed over."""
+        """The state stored in a row. An earlier release may have written it: unknown fields are ignored."""
         return cls.model_validate_json(text, extra="ignore")
 
 
 class Decision(NamedTuple):
-    """One own event to be: the chassis adds id, time, number, causation and trace, applies it and puts it in the outbox."""
+    """An own event to emit: the chassis adds id, time, sequence number, causation and trace, folds it and writes it to the outbox."""
 
     owner: Ref
-    """The aggregate whose sequence numbers it."""
+    """The aggregate that gives it the next sequence number."""
     subject: str
-    """CloudEvents subject; with the source it is the scope of the number."""
+    """CloudEvents subject; sequence numbers are unique per source and subject."""
     data: EventData
 
 
@@ -57,9 +57,9 @@ States = Mapping[Ref, State]
 
 @dataclass(frozen=True)
 class AggregateType:
-    """How the states of one kind of aggregate are kept: a table named `name` with the columns of `tables.aggregate_table`.
+    """How the states of one aggregate type are stored: in a table named `name` with the columns of `tables.aggregate_table`.
 
-    `due` gives the time at which `decide` has to be asked again without an event, `columns` the extra query columns; both
+    `due` gives the time at which `decide` has to be called again without an event, `values` the extra query columns; both
     are pure functions of the state.
     """
 
@@ -69,7 +69,7 @@ class AggregateType:
     """Extra query column to its PostgreSQL type, for example {"status": "text"}."""
 
     def due(self, state: Any) -> datetime | None:
-        """When `decide` must be asked again without an event; None for never."""
+        """When `decide` must be called again without an event; None for never."""
         return None
 
     def values(self, state: Any) -> Mapping[str, Any]:
@@ -78,7 +78,7 @@ class AggregateType:
 
 
 class Domain(Protocol):
-    """The pure heart of a service."""
+    """The pure domain of a service."""
 
     @property
     def source(self) -> str:
@@ -90,23 +90,23 @@ class Domain(Protocol):
 
     @property
     def handles(self) -> frozenset[str]:
-        """Names of the event types that `touches` may answer for, or that the service keeps in operational tables."""
+        """Names of the event types that `touches` may return aggregates for, or that the service keeps in operational tables."""
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
-        """The aggregates on whose rows `event` is folded; empty for events that do not concern this service."""
+        """The aggregates into whose rows `event` is folded; empty for events that do not concern this service."""
 
     def owner(self, event: Event) -> Ref:
-        """For an own numbered event: the aggregate whose sequence numbers it (one of `touches`)."""
+        """For an own numbered event: the aggregate whose sequence it belongs to (one of `touches`)."""
 
     def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
-        """The state after `event`; `logged` is where it lies, None for an own event that is not in the log yet.
+        """The state after `event`; `logged` says where its record is, None for an own event that is not in the log yet.
 
-        Columns commute (rule 2), and an event that is folded again, from another partition or after a long time, changes
-        nothing (rule 8). `updated_at` is kept by the chassis.
+        Fields commute (rule 2), and an event that is folded again, from another partition or after a long time, changes
+        nothing (rule 8). The chassis maintains `updated_at`.
         """
 
     def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
-        """What follows from the state of `ref` now; asked again after each decision until None. Never run in a replay."""
+        """The next decision about `ref`; called again after each decision until it returns None. A replay never calls it."""
 
 
 def is_own(domain: Domain, event: Event) -> bool:

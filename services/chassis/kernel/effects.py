@@ -1,4 +1,4 @@
-"""What a service does to its operational tables while it folds events; kept apart from the pure domain."""
+"""Defines how a service writes its operational tables while it folds events, apart from its pure domain."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,10 +13,10 @@ Notification = tuple[str, str]
 
 
 class Effects(Protocol):
-    """Writes operational tables in the transaction of the batch or command; live only, never in a replay."""
+    """Writes operational tables in the transaction of the batch or command; a replay never calls it."""
 
     async def __call__(
         self, connection: AsyncConnection, events: Sequence[Event], states: States
     ) -> Sequence[Notification]:
-        """Returns what to signal when the transaction commits. `events`: all events folded in this transaction and those that touch
-        no aggregate, in order."""
+        """Returns the notifications to send when the transaction commits. `events`: all events folded in this transaction and those
+        that touch no aggregate, in order."""

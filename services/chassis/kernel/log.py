@@ -1,6 +1,6 @@
-"""The log itself, read from the side: plain assigned consumers without a group, so that no service's offsets are touched.
+"""Reads the log with assigned consumers that join no consumer group, so that no service's offsets change.
 
-Audit, verify and rebuild read through here, and only what is committed.
+Audit, verify and rebuild read through this module; it returns only committed records.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ Range = tuple[int, int]
 _CHUNK_RECORDS = 1000
 _POLL_MS = 200
 PATIENCE_SECONDS = 60.0
-"""So long the log is read without a step forward."""
+"""How long a read may make no progress before it raises LogStands."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
 class LogStands(TimeoutError):
-    """The log does not come to where it was to be read: what it names does not exist there, or the broker is away."""
+    """A read makes no progress towards the offset it shall reach: that offset does not exist, or the broker is away."""
 
 
 class UnknownTopic(ValueError):
@@ -38,7 +38,7 @@ class UnknownTopic(ValueError):
 
 
 async def bounds(cluster: Cluster, topics: Iterable[str]) -> dict[Partition, Range]:
-    """What every partition of `topics` holds now. Raises UnknownTopic and the broker's errors."""
+    """The range of offsets that every partition of `topics` has now. Raises UnknownTopic and the broker's errors."""
     partitions = await _partitions(cluster, sorted(set(topics)))
     async with _consumer(cluster, partitions) as consumer:
         begins, ends = await asyncio.gather(consumer.beginning_offsets(partitions), consumer.end_offsets(partitions))
@@ -46,7 +46,7 @@ async def bounds(cluster: Cluster, topics: Iterable[str]) -> dict[Partition, Ran
 
 
 async def first_at(cluster: Cluster, spans: Mapping[Partition, Range], moment: datetime) -> dict[Partition, int]:
-    """Per partition of `spans` the first offset whose time in the log is `moment` or later; its end where there is none.
+    """Per partition of `spans` the first offset whose record time is `moment` or later; its end where there is none.
 
     Raises the broker's errors.
     """
@@ -59,7 +59,7 @@ async def first_at(cluster: Cluster, spans: Mapping[Partition, Range], moment: d
 
 
 async def cluster_id(cluster: Cluster) -> str:
-    """What the cluster calls itself. Raises the broker's errors."""
+    """The cluster id that the broker reports. Raises the broker's errors."""
     admin = AIOKafkaAdminClient(**cluster.connection(), client_id="neuroweaver-log")
     try:
         await start(admin, cluster)
@@ -69,8 +69,8 @@ async def cluster_id(cluster: Cluster) -> str:
 
 
 async def passed(cluster: Cluster, ranges: Mapping[Partition, Range]) -> dict[Partition, int]:
-    """How far a reader of each partition comes from its first offset without a record: to the first that can be read, or to the end
-    where there is none, as behind a transaction's marker. Raises LogStands and the broker's errors."""
+    """The first readable offset of each range, or its end where the range has no readable record (transaction markers and aborted
+    records are not readable). Raises LogStands and the broker's errors."""
     reached = {partition: end for partition, (_, end) in ranges.items()}
     async for chunk in read(cluster, ranges, first_only=True):
         reached |= {(record.topic, record.partition): record.offset for record in chunk}
@@ -80,9 +80,9 @@ async def passed(cluster: Cluster, ranges: Mapping[Partition, Range]) -> dict[Pa
 async def read(
     cluster: Cluster, ranges: Mapping[Partition, Range], *, first_only: bool = False
 ) -> AsyncIterator[list[ConsumerRecord]]:
-    """Every record of [first, end) of each partition, or the first alone, in order per partition, in chunks; ends when all are read.
+    """Yields every record of [first, end) of each partition, or only the first, in chunks and in order per partition.
 
-    An end beyond what the log holds is waited for, though not for ever. Raises LogStands and the broker's errors.
+    It waits up to `PATIENCE_SECONDS` for an end that the log has not reached yet. Raises LogStands and the broker's errors.
     """
     wanted = {TopicPartition(*partition): span for partition, span in ranges.items() if span[0] < span[1]}
     if not wanted:
@@ -129,7 +129,7 @@ def _not_come(wanted: Mapping[TopicPartition, Range], reached: Mapping[TopicPart
 
 @asynccontextmanager
 async def _consumer(cluster: Cluster, about: Collection[TopicPartition]) -> AsyncIterator[AIOKafkaConsumer]:
-    """It knows the leaders of these partitions before it is asked: else it asks for them and tries again a tenth of a second later."""
+    """A started consumer that has fetched the leaders of these partitions; otherwise its first request is retried 0.1 s later."""
     survive_any_batch()
     consumer = AIOKafkaConsumer(
         **cluster.connection(),

@@ -1,8 +1,8 @@
-"""A service knows its own events by their numbers: what comes next, what is known, what is early, what somebody else wrote.
+"""Decides by sequence number whether an own event is the next, already known, early, or written by another deployment.
 
-Design section 3, rule 1. One sequence of numbers is one story, wherever its events lie: a topic whose partitions were raised has
-the later events of an aggregate on another partition than the earlier ones, and partitions have no order between them. A replay
-lets an early event wait for its predecessors; what still waits at the end is a gap. Live, the partition waits.
+Design section 3, rule 1. The sequence of an aggregate may span partitions: after a topic's partition count was raised, later
+events lie on another partition than the earlier ones, and partitions have no order between them. A replay holds an early event
+until its predecessors are read; what still waits at the end is a gap. A live service stops the partition instead.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,21 +15,21 @@ from services.chassis.kernel.aggregate import Ref
 from services.chassis.kernel.records import Logged, named
 
 _ENDING = 8
-"""Characters of an id by which it is known again: of a UUIDv7 they are random."""
+"""Number of trailing characters of an id that are kept to recognise it; those of a UUIDv7 are random."""
 _KEPT = 64
-"""So many of the last own events of an aggregate are known by their ids."""
+"""How many of an aggregate's last own events are recognised by id."""
 
 
 class SequenceGap(Exception):
-    """An own event is there and its predecessors are not."""
+    """An own event was read before its predecessors."""
 
 
 class OtherWriter(Exception):
-    """An own number comes back with another id: somebody else writes as this service."""
+    """A known sequence number comes back with another event id: another deployment writes as this service."""
 
 
 class Numbered(Enum):
-    """What an own event is to a row."""
+    """How an own event relates to the sequence of its row."""
 
     NEXT = "next"
     KNOWN = "known"
@@ -37,12 +37,12 @@ class Numbered(Enum):
 
 
 def with_id(ids: str, event_id: str) -> str:
-    """The endings of the ids of the last own events, with one more; the last belongs to the row's sequence."""
+    """Appends an event's id ending to those of the last own events; the last one belongs to the row's sequence number."""
     return (ids + event_id[-_ENDING:].rjust(_ENDING, "."))[-_ENDING * _KEPT :]
 
 
 def numbered(owner: Ref, sequence: int, ids: str, event: Event, logged: Logged | None) -> Numbered:
-    """What an own numbered `event` is to a row with this sequence and these ids. Raises OtherWriter."""
+    """How an own numbered `event` relates to a row with this sequence and these id endings. Raises OtherWriter."""
     assert event.sequence is not None
     if event.sequence > sequence:
         return Numbered.NEXT if event.sequence == sequence + 1 else Numbered.EARLY
@@ -54,7 +54,7 @@ def numbered(owner: Ref, sequence: int, ids: str, event: Event, logged: Logged |
 
 
 def gap(owner: Ref, sequence: int, event: Event) -> SequenceGap:
-    """What a live service says of an early event."""
+    """The error that a live service raises for an early event."""
     return SequenceGap(
         f"own event {event.type} {event.id} of {owner.aggregate} {owner.key} has number {event.sequence} after {sequence}: "
         "where the topic's partitions were raised, the numbers between lie on another partition and this one goes on when they are "
@@ -70,7 +70,7 @@ class _Waiting(NamedTuple):
 
 @dataclass
 class Early:
-    """Own events that a replay has read before their predecessors: of aggregates whose key has moved, and of no others."""
+    """Own events that a replay read before their predecessors. Only aggregates whose key changed partition have any."""
 
     _waiting: dict[Ref, dict[int, _Waiting]] = field(default_factory=dict)
     _sequences: dict[Ref, int] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Early:
         return bool(self._waiting)
 
     def hold(self, owner: Ref, sequence: int, event: Event, logged: Logged | None) -> None:
-        """Let `event` wait; `sequence` is how far its row is. Raises OtherWriter."""
+        """Hold `event`; `sequence` is the sequence number of its row. Raises OtherWriter."""
         assert event.sequence is not None
         self._sequences[owner] = sequence
         known = self._waiting.setdefault(owner, {}).setdefault(event.sequence, _Waiting(event, logged))
@@ -87,7 +87,7 @@ class Early:
             raise _another(owner, event, logged, f"{known.event.id}{_at(known.logged)}")
 
     def after(self, owner: Ref, sequence: int) -> _Waiting | None:
-        """The event that comes after `sequence`, if it waits; it no longer does."""
+        """Removes and returns the event that follows `sequence`; None where it is not held."""
         if owner not in self._waiting:
             return None
         self._sequences[owner] = sequence
@@ -97,22 +97,22 @@ class Early:
         return found
 
     def events(self, owners: Iterable[Ref]) -> Iterator[Event]:
-        """What waits for predecessors of these aggregates."""
+        """The held events of these aggregates."""
         for owner in owners:
             yield from (waiting.event for waiting in self._waiting.get(owner, {}).values())
 
     def owners(self) -> list[Ref]:
-        """Aggregates of which something waits."""
+        """Aggregates that have held events."""
         return sorted(self._waiting)
 
     def release(self) -> Iterator[tuple[Ref, Event, Logged | None]]:
-        """Everything that waits, in the order of its numbers; it no longer does."""
+        """Removes and yields all held events, in the order of their sequence numbers."""
         waiting, self._waiting, self._sequences = self._waiting, {}, {}
         for owner in sorted(waiting):
             yield from ((owner, *found) for _, found in sorted(waiting[owner].items()))
 
     def missing(self) -> str | None:
-        """Which numbers are nowhere, in words; None where nothing waits."""
+        """A message that names the missing sequence numbers; None where no event is held."""
         if not self._waiting:
             return None
         owner = self.owners()[0]

@@ -1,4 +1,4 @@
-"""What is read of a Kafka record, and how its place in the log is named; the same for every reader."""
+"""Defines record, partition and record id, and reads events, header names and times from Kafka records."""
 
 import base64
 from collections.abc import Collection, Sequence
@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 from schemas.envelope import Event, Unhandled, decode
 
 _BYTES_MARK = "\ufdd0"
-"""A code point that is no character: behind it stands the Base64 of a name that is no text."""
+"""A noncharacter code point; after it comes the Base64 of a header name that is not valid text."""
 _LAST_MILLISECOND = 253_370_764_799_000
-"""The last second of the year 9998, the last that is kept and given back (`schemas.base.LAST_YEAR`)."""
+"""The last second of the year 9998, the latest time that can be stored and read back (`schemas.base.LAST_YEAR`)."""
 Partition = tuple[str, int]
 """Topic, partition."""
 RecordId = tuple[str, int, int]
@@ -19,7 +19,7 @@ RecordId = tuple[str, int, int]
 
 
 class Logged(NamedTuple):
-    """Where and when a record was appended: the facts of the log by which ties are broken, in this order."""
+    """When and where a record was appended; ties are broken by these fields, in this order."""
 
     appended_at: datetime
     topic: str
@@ -28,7 +28,7 @@ class Logged(NamedTuple):
 
 
 class Record(Protocol):
-    """What is read of a Kafka record; aiokafka's ConsumerRecord is one."""
+    """The fields of a Kafka record that are read; aiokafka's ConsumerRecord has them."""
 
     topic: str
     partition: int
@@ -41,22 +41,22 @@ class Record(Protocol):
 
 
 def record_id(record: Record) -> RecordId:
-    """Where the record lies."""
+    """The id of a record: its topic, partition and offset."""
     return record.topic, record.partition, record.offset
 
 
 def logged(record: Record) -> Logged:
-    """The facts of the log about a record."""
+    """When and where a record was appended."""
     return Logged(appended_at(record), record.topic, record.partition, record.offset)
 
 
 def named(place: RecordId) -> str:
-    """A place as people write it: topic:partition:offset."""
+    """A record id as text: topic:partition:offset."""
     return ":".join(map(str, place))
 
 
 def place_named(said: str) -> RecordId:
-    """The place that `named` wrote. Raises ValueError."""
+    """Parses a record id that `named` wrote. Raises ValueError."""
     topic, partition, offset = said.rsplit(":", 2) if said.count(":") >= 2 else ("", "", "")
     numbers = [
         int(number) if number.isascii() and number.isdigit() and len(number) < 20 else -1 for number in (partition, offset)
@@ -72,27 +72,27 @@ def is_of(record: Record, source: str) -> bool:
 
 
 def is_numbered(record: Record) -> bool:
-    """Whether the record's headers give it a number among the decisions of its source."""
+    """Whether the record's headers carry a sequence number."""
     return any(name == "ce_sequence" for name, _ in record.headers)
 
 
 def event_in(record: Record, handled: Collection[str]) -> Event | Unhandled:
-    """The event in a record, read as everybody here reads it. Raises Unreadable and UnknownVersion (see `decode`)."""
+    """Decodes the event in a record; every reader uses this function. Raises Unreadable and UnknownVersion (see `decode`)."""
     return decode(record.value, record.headers, handled, appended_at(record), record.topic)
 
 
 def name_bytes(name: str) -> bytes:
-    """A header's name as it lies in the log; what was no UTF-8 there is held as lone surrogates (PEP 383)."""
+    """A header's name as the bytes in the log; bytes that are not UTF-8 are lone surrogates in `name` (PEP 383)."""
     return name.encode("utf-8", "surrogateescape")
 
 
 def name_shown(name: str) -> str:
-    """A header's name for people: bytes that are no UTF-8 as \\x.."""
+    """A header's name for display; bytes that are not UTF-8 are shown as \\x.."""
     return name_bytes(name).decode("utf-8", "backslashreplace")
 
 
 def name_kept(name: str) -> str:
-    """A header's name as text that any database or file holds; `name_of_kept` gives it back exactly."""
+    """A header's name as text that any database or file can store; `name_of_kept` restores it exactly."""
     if name.isascii() and "\x00" not in name:
         return name
     raw = name_bytes(name)
@@ -103,14 +103,14 @@ def name_kept(name: str) -> str:
 
 
 def name_of_kept(kept: str) -> str:
-    """The name that was kept as this text."""
+    """Restores the header name from the text that `name_kept` returned."""
     if not kept.startswith(_BYTES_MARK):
         return kept
     return base64.b64decode(kept[len(_BYTES_MARK) :]).decode("utf-8", "surrogateescape")
 
 
 def appended_at(record: Record) -> datetime:
-    """The record's time in the log; one that cannot be kept, which a sender may have written, becomes the nearest that can."""
+    """The record's timestamp; one out of the range that can be stored (a producer may write any) becomes the nearest in it."""
     milliseconds = record.timestamp
     if not 0 <= milliseconds <= _LAST_MILLISECOND:
         milliseconds = 0 if milliseconds < 0 else _LAST_MILLISECOND

@@ -1,6 +1,6 @@
-"""The SQL of positions, inbox and outbox that every transaction shares, and the engine for it; `loading` and `writing` put it together.
+"""Holds the SQL of positions, inbox and outbox, and creates the database engine; `loading` and `writing` combine the statements.
 
-Rule 4: positions are locked first, then every touched aggregate in the order of refs; absent ones are inserted first.
+Rule 4: positions are locked first, then every touched aggregate in the order of refs; absent rows are inserted before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,11 @@ from services.chassis.process.transient import ends_session
 
 OUTBOX_CHANNEL = "outbox"
 INBOX_WINDOW = timedelta(days=30)
-"""A record is a producer's duplicate when it was appended at most this long behind the record that counts."""
+"""A record is a producer's duplicate when it was appended at most this long after the first record of the same event."""
 _MARGIN = timedelta(days=1)
-"""Clocks of brokers differ, so the append times of a partition may go back a little."""
+"""The clocks of brokers differ, so the append times within a partition may go back a little."""
 MAINTENANCE_SECONDS = 600.0
-"""The same for statements that copy or compare whole tables."""
+"""Statement time-out for statements that copy or compare whole tables."""
 _ANEW = f"EXCLUDED.appended_at > known.appended_at + interval '{INBOX_WINDOW.days} days'"
 
 INSERT_POSITION = text(
@@ -64,7 +64,7 @@ class Position(NamedTuple):
 
     next_offset: int
     withheld: bool
-    """Whether its dead letters must be asked before its records are applied."""
+    """Whether its dead letters must be read before its records are applied."""
 
 
 def connect(
@@ -76,12 +76,12 @@ def connect(
     idle_in_transaction_seconds: float = 60.0,
     statement_seconds: float = STATEMENT_SECONDS,
 ) -> AsyncEngine:
-    """An engine whose unqualified table names mean the schema `projection`, then `operational`.
+    """Creates an engine whose unqualified table names are looked up in the schema `projection`, then in `operational`.
 
-    `probe` asks each connection whether it lives before it is used, which costs a round trip; whoever tries again anyway
-    can do without. A transaction that says nothing for `idle_in_transaction_seconds` ends, with its locks: its process is frozen.
-    A session that is of no use any more, since it may only read, its statements are gone, or one was not answered within
-    `statement_seconds`, is replaced with all of its pool; it is never used again with a transaction open.
+    `probe` pings each connection before it is used, which costs a round trip; a caller that retries anyway does not need it.
+    PostgreSQL ends a transaction that is idle for `idle_in_transaction_seconds` and frees its locks: its process is frozen.
+    A session that became read-only, lost its prepared statements, or did not answer within `statement_seconds` is replaced
+    together with its whole pool; it is never used again with a transaction open.
     """
     session = {
         "search_path": f"{projection},{OPERATIONAL}",
@@ -100,14 +100,14 @@ def _replace_session(context: ExceptionContext) -> None:
 
 
 async def positions(connection: AsyncConnection) -> dict[tuple[str, int], int]:
-    """Every position, unlocked."""
+    """Every position, without a lock."""
     return {(topic, partition): offset for topic, partition, offset in await connection.execute(READ_POSITIONS)}
 
 
 async def lock_positions(
     connection: AsyncConnection, partitions: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], Position]:
-    """The positions of `partitions`, locked until the transaction ends: the fence."""
+    """The positions of `partitions`, locked until the transaction ends; this lock is the fence against other writers."""
     rows = await connection.execute(
         LOCK_POSITIONS, {"topics": [topic for topic, _ in partitions], "partitions": [number for _, number in partitions]}
     )
@@ -120,42 +120,42 @@ async def move_positions(connection: AsyncConnection, moved: Mapping[tuple[str, 
 
 
 def position_values(moved: Mapping[tuple[str, int], int]) -> dict[str, list[Any]]:
-    """What `MOVE_POSITIONS` is given."""
+    """The parameters of `MOVE_POSITIONS`."""
     topics, partitions = zip(*moved, strict=True)
     return {"topics": list(topics), "partitions": list(partitions), "offsets": list(moved.values())}
 
 
 class Sighting(NamedTuple):
-    """The record of a partition that counts for an event."""
+    """The record of a partition that counts as the event; later ones are its duplicates."""
 
     offset: int
     appended_at: datetime
 
 
 class Entry(NamedTuple):
-    """A row of the inbox to be."""
+    """A row to insert into the inbox."""
 
     source: str
     id: str
     identity: bytes
-    """Digest of everything that a duplicate has in common with the record that counts, the partition included."""
+    """Digest of everything that a duplicate shares with the record that counts, including the partition."""
     place: RecordId
     appended_at: datetime
 
     @property
     def sighting(self) -> Sighting:
-        """The record itself."""
+        """Offset and time of this record."""
         return Sighting(self.place[2], self.appended_at)
 
 
 async def enter_inbox(connection: AsyncConnection, entries: Sequence[Entry]) -> dict[bytes, Sighting]:
-    """Enter records, one of each identity; returns which record counts for each: an earlier one, or the one entered."""
+    """Insert records, one per identity; returns the record that counts for each: an earlier one, or the one inserted."""
     rows = await connection.execute(_ENTER_INBOX, inbox_values(entries))
     return {bytes(name): Sighting(offset, at) for name, offset, at in rows}
 
 
 def inbox_values(entries: Sequence[Entry]) -> dict[str, list[Any]]:
-    """What `ENTER_INBOX` is given."""
+    """The parameters of `ENTER_INBOX`."""
     sources, ids, identities, places, times = zip(*entries, strict=True)
     topics, partitions, offsets = zip(*places, strict=True)
     return {
@@ -173,7 +173,7 @@ async def read_outbox(connection: AsyncConnection) -> list[tuple[bytes, list[tup
 
 
 def record_headers(row: Any) -> list[tuple[str, bytes]]:
-    """The headers with which a row of the outbox travels; its last columns are `HEADER_COLUMNS`."""
+    """The Kafka headers of an outbox row, whose last columns are `HEADER_COLUMNS`."""
     headers = [
         (name, value.encode()) for name, value in zip(HEADER_COLUMNS, row[-len(HEADER_COLUMNS) :], strict=True) if value
     ]

@@ -1,7 +1,7 @@
-"""The tables every service has: aggregates in the schema `projection`, the chassis' own in `operational`.
+"""Defines the tables of every service: aggregates in the schema `projection`, the chassis' own tables in `operational`.
 
 Projections are a fold of the log and can be rebuilt; operational tables (position, inbox, outbox, dead letters, work)
-are not, and stay through a rebuild. Both schemas are on the search path, so statements name no schema and a rebuild can
+cannot, and a rebuild keeps them. Both schemas are on the search path, so statements name no schema and a rebuild can
 write into another one.
 """
 
@@ -31,7 +31,7 @@ HEADER_COLUMNS = (
     "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", "ce_dataschema", "ce_correlationid",
     "ce_causationid", "ce_traceparent", "ce_sequence",
 )  # fmt: skip
-"""Outbox columns that travel as record headers of the same name."""
+"""Outbox columns that are sent as record headers of the same name."""
 
 
 def aggregate_table(metadata: MetaData, name: str, *extra: Column[object], schema: str = PROJECTION) -> Table:

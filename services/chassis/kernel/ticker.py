@@ -1,6 +1,6 @@
-"""What falls due without an event (deadline, retry, grace) is found by `due_at` and decided like everything else (rule 3).
+"""Calls `decide` for rows that become due without an event (deadline, retry, grace); it finds them by `due_at` (rule 3).
 
-So is what a rebuild changed: its rows lie in `sweep` until they were asked about once (rule 5).
+It also calls `decide` once for every row that a rebuild changed; the table `sweep` lists them until then (rule 5).
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _log = get_logger(__name__)
 _ROWS = 100
 _RETRY_SECONDS = 60.0
 _AWAY_SECONDS = 5.0
-"""A row that the database did not let us decide about makes way for the others for so long: it may be the only one."""
+"""A row whose transaction failed with a transient error is left out this long, so that other rows are tried first."""
 _SHOWN = 3
 _SWEEP = text(
     f"""SELECT key FROM sweep WHERE aggregate = :aggregate AND NOT (key = ANY(CAST(:waiting AS text[]))) LIMIT {_ROWS}"""
@@ -32,18 +32,18 @@ _SWEPT = text("DELETE FROM sweep WHERE aggregate = :aggregate AND key = :key")
 
 
 class Undecided(NamedTuple):
-    """A row that is due and about which it could not be decided."""
+    """A due row whose decision failed."""
 
     until: float
-    """Time of the loop's clock at which it is tried again."""
+    """When it is tried again, on the event loop's clock."""
     reason: str
 
 
 @dataclass
 class Ticker:
-    """Asks `decide` about rows that are due, each in a transaction of its own, so that one faulty row delays no other.
+    """Calls `decide` for due rows, each in a transaction of its own, so that one faulty row delays no other.
 
-    A service is not ready while such a row waits: its job stands, and nothing else would say so.
+    The service is not ready while a faulty row waits: its job does not go on, and nothing else would report that.
     """
 
     engine: AsyncEngine
@@ -53,7 +53,7 @@ class Ticker:
     seconds: float = 0.5
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look every `seconds` until `stop`."""
+        """Look for due rows every `seconds` until `stop`."""
         backoff, lasting = Backoff(), Lasting(_log)
         faulty: dict[Ref, Undecided] = {}
         wait = 0.0
@@ -84,7 +84,7 @@ class Ticker:
                 refs = [Ref(name, key) for (key,) in due]
                 swept = await connection.execute(_SWEEP, {"aggregate": name, "waiting": waiting})
                 refs += [Ref(name, key) for (key,) in swept]
-            if len(refs) < _ROWS:  # all that is due: what is not among them was decided, or is due no more
+            if len(refs) < _ROWS:  # all due rows are here: a faulty one that is not is no longer due
                 for gone in [ref for ref in faulty if ref.aggregate == name and ref.key not in waiting and ref not in refs]:
                     del faulty[gone]
             for ref in refs:

@@ -1,1 +1,1 @@
-"""One transaction: what is locked, folded, decided and written together."""
+"""Runs one database transaction: locks rows, folds events, decides, and writes everything together."""

@@ -1,7 +1,7 @@
-"""One poll on its way through one PostgreSQL transaction (design section 4): accept, open, lock, fold and decide, write.
+"""Applies one poll in one PostgreSQL transaction (design section 4): accept, open, lock, fold and decide, write.
 
-A crash at any instruction leaves all of it or nothing; the position that was written is the truth, whatever Kafka's
-committed offset says.
+A crash at any instruction leaves all of it or nothing. The position in the database is the truth; Kafka's committed offset
+is not used.
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -32,7 +32,7 @@ NONE_FAILED: Mapping[RecordId, Fault] = {}
 
 
 class RecordFailure(Exception):
-    """Handling of one record failed for a reason that is not the surroundings."""
+    """Handling one record failed with an error that is not transient."""
 
     def __init__(self, record: Record, error: Exception) -> None:
         super().__init__(f"{named(record_id(record))}: {described(error)}")
@@ -41,24 +41,24 @@ class RecordFailure(Exception):
 
 @dataclass(frozen=True)
 class Decider:
-    """Who applies records: a service's domain and its database."""
+    """What applies records: a service's domain, its effects and its database."""
 
     engine: AsyncEngine
     domain: Domain
     effects: Effects | None = None
     limit: DeadLetterLimit | None = None
-    """How much of a partition may fail; None for any."""
+    """How many records of a partition may become dead letters; None for any number."""
 
 
 @dataclass(frozen=True)
 class Poll:
-    """Records that one transaction is to apply."""
+    """Records to apply in one transaction."""
 
     records: Records
     starts: Mapping[Partition, int]
     """Per partition the offset from which the consumer has read without a gap up to the first record."""
     failed: Mapping[RecordId, Fault] = field(default_factory=dict)
-    """Those that become dead letters instead."""
+    """Records that become dead letters instead."""
 
 
 @dataclass(frozen=True)
@@ -68,23 +68,23 @@ class Applied:
     positions: Mapping[Partition, int] = field(default_factory=dict)
     """Next offset per partition, as committed."""
     behind: Mapping[Partition, int] = field(default_factory=dict)
-    """Partitions whose records start above their position, with that position: to be rewound."""
+    """Partitions whose records start above their position, with that position: the consumer has to seek back."""
     applied: int = 0
     skipped: int = 0
     unhandled: int = 0
     dead: int = 0
-    """Records that could not be read, or were to be dead letters."""
+    """Records that could not be read, or whose handling failed."""
     parked: int = 0
     letters: tuple[str, ...] = ()
-    """Place and error of each record that is a dead letter now."""
+    """Record id and error of each record that became a dead letter."""
     emitted: tuple[Event, ...] = ()
 
 
 async def apply_batch(decider: Decider, poll: Poll) -> Applied:
-    """Apply a poll in one transaction; a partition whose position lies below its start is left alone and reported as behind.
+    """Apply a poll in one transaction; a partition whose position lies below its start is skipped and reported as behind.
 
-    Raises RecordFailure for a record whose handling fails or that is one too many that cannot be read, LimitReached where a dead
-    letter is one too many, and the database's own errors.
+    Raises RecordFailure for a record whose handling fails or whose unreadability exceeds the limit, LimitReached where a dead
+    letter exceeds the limit, and the database's errors.
     """
     domain = decider.domain
     async with decider.engine.begin() as connection:
@@ -110,25 +110,25 @@ async def apply_batch(decider: Decider, poll: Poll) -> Applied:
     )
 
 
-# accept: what follows the positions, which are ours until the transaction ends
+# accept: lock the positions until the transaction ends, and keep the records at or behind them
 
 
 @dataclass
 class Accepted:
-    """Records that continue what was applied."""
+    """Records that follow what was already applied."""
 
     records: list[Record] = field(default_factory=list)
     positions: dict[Partition, int] = field(default_factory=dict)
-    """Where each of their partitions stands behind them."""
+    """The next offset of each partition after these records."""
     behind: dict[Partition, int] = field(default_factory=dict)
     flagged: list[Partition] = field(default_factory=list)
-    """Partitions of which records are withheld."""
+    """Partitions with blocked records (failed or parked dead letters)."""
     known: int = 0
-    """Records that were applied before."""
+    """Records that were already applied."""
 
 
 async def accept(connection: AsyncConnection, poll: Poll) -> Accepted:
-    """Lock the positions, and take what lies at or behind them."""
+    """Lock the positions, and return the records at or behind them."""
     locked = await store.lock_positions(connection, sorted(poll.records))
     accepted = Accepted()
     for partition in sorted(poll.records):
@@ -145,12 +145,12 @@ async def accept(connection: AsyncConnection, poll: Poll) -> Accepted:
     return accepted
 
 
-# open: the event in each record, or why there is none
+# open: decode the event in each record
 
 
 @dataclass
 class Opening:
-    """What lies in records."""
+    """Decoded records."""
 
     opened: list[Opened] = field(default_factory=list)
     unreadable: list[tuple[Record, Unreadable]] = field(default_factory=list)
@@ -159,7 +159,7 @@ class Opening:
 
 
 def open_all(records: Iterable[Record], domain: Domain, failed: Mapping[RecordId, Fault]) -> Opening:
-    """Decode records. Raises RecordFailure for a fault of ours, unless the record is to be a dead letter."""
+    """Decode records. Raises RecordFailure for an unexpected error, unless the record already is to become a dead letter."""
     opening = Opening()
     for record in records:
         try:
@@ -184,7 +184,7 @@ def open_all(records: Iterable[Record], domain: Domain, failed: Mapping[RecordId
 async def require_within_limit(
     connection: AsyncConnection, limit: DeadLetterLimit | None, poll: Poll, opening: Opening
 ) -> None:
-    """Raises RecordFailure for an unreadable record that is one too many in its partition, LimitReached for a failed one."""
+    """Raises RecordFailure for an unreadable record that exceeds its partition's limit, LimitReached for a failed one."""
     if limit is None:
         return
     for place in poll.failed:
@@ -199,7 +199,7 @@ async def require_within_limit(
 async def keep_apart(
     connection: AsyncConnection, domain: Domain, opening: Opening, accepted: Accepted, failed: Mapping[RecordId, Fault]
 ) -> Division:
-    """Which records are folded, and which become dead letters: the failed ones and those behind them."""
+    """Divide the records into those to fold and those that become dead letters: failed ones, and parked ones behind them."""
     if not failed and not accepted.flagged:
         return Division(kept=[(record, event) for record, event in opening.opened if event is not None])
     blocked: dict[Partition, dict[str, int]] = {}
@@ -216,7 +216,7 @@ async def keep_apart(
 async def keep_letters(
     connection: AsyncConnection, accepted: Accepted, opening: Opening, division: Division, failed: Mapping[RecordId, Fault]
 ) -> None:
-    """Keep what is not folded as dead letters, wake the relay for their copies, and note which partitions have any."""
+    """Store the dead letters, wake the relay to copy them, and flag the partitions that have blocked records."""
     unreadable = [repository.row_of(record, "unreadable", Fault(str(error))) for record, error in opening.unreadable]
     if letters := [*division.rows, *unreadable]:
         await repository.insert(connection, letters)
@@ -228,16 +228,16 @@ async def keep_letters(
 
 
 def _said(division: Division, opening: Opening) -> tuple[str, ...]:
-    """Place and error of each dead letter."""
+    """Record id and error of each dead letter."""
     kept = [f"{row['topic']}:{row['partition']}:{row['offset']}: {row['error']}" for row in division.rows]
     return (*kept, *(f"{named(record_id(record))}: {error}" for record, error in opening.unreadable))
 
 
-# lock: the rows of all that is touched, and the inbox
+# lock: the rows of all touched aggregates, and the inbox
 
 
 async def lock(connection: AsyncConnection, domain: Domain, decoded: Decoded) -> tuple[Locked, Set[RecordId]]:
-    """Lock the rows that events touch, under the locks of their positions; also the places of producers' duplicates among them."""
+    """Lock the rows that events touch; also returns the ids of records that are duplicates. The positions must be locked."""
     inbox = entering(domain, decoded)
     locked = await lock_rows(connection, domain, _touched(domain, decoded), inbox.next)
     inbox.learn(locked.counts)
@@ -258,7 +258,7 @@ def _touched(domain: Domain, decoded: Decoded) -> set[Ref]:
 
 
 def fold(unit: UnitOfWork, decoded: Decoded, repeated: Set[RecordId]) -> list[Event]:
-    """Fold in order, and decide after each; returns every event that effects see: those folded and those that touch no aggregate."""
+    """Fold records in order and decide after each; returns the events for effects: the folded ones and those that touch no aggregate."""
     seen: list[Event] = []
     for record, event in decoded:
         before = len(unit.folded)
@@ -271,7 +271,7 @@ def fold(unit: UnitOfWork, decoded: Decoded, repeated: Set[RecordId]) -> list[Ev
 
 
 def take_in(unit: UnitOfWork, record: Record, event: Event, *, repeated: bool) -> None:
-    """Fold one record, or pass over a producer's duplicate."""
+    """Fold one record, or skip a producer's duplicate."""
     incoming = Incoming(event, logged(record))
     if repeated:
         unit.pass_over(incoming)

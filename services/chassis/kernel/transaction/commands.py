@@ -1,4 +1,4 @@
-"""One locked transaction for whatever decides outside a batch: a timer, a worker, an HTTP command (rules 3 and 4)."""
+"""Opens one locked transaction for a decision outside a batch: of a timer, a worker or an HTTP command (rules 3 and 4)."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +21,7 @@ class Command:
     """A transaction with its locked aggregates."""
 
     connection: AsyncConnection
-    """For operational tables; the same transaction."""
+    """The connection of this transaction, for operational tables."""
     unit: UnitOfWork
     """The locked states; `unit.apply` turns a decision into an own event."""
 
@@ -30,10 +30,10 @@ class Command:
 async def transact(
     engine: AsyncEngine, domain: Domain, effects: Effects | None, refs: Iterable[Ref]
 ) -> AsyncIterator[Command]:
-    """Lock `refs` in order (absent rows are inserted first), hand them over, and write everything back on leaving, with what
-    follows from what was decided inside the block.
+    """Lock `refs` in order (absent rows are inserted first) and yield them; on leaving, decide what follows from the decisions made
+    inside the block, and write everything.
 
-    An exception inside the block rolls the whole of it back.
+    An exception inside the block rolls the whole transaction back.
     """
     async with engine.begin() as connection:
         locked = await lock_rows(connection, domain, refs)
@@ -51,6 +51,6 @@ async def write_back(
     seen: Sequence[Event],
     moved: Mapping[Partition, int] = NONE_MOVED,
 ) -> None:
-    """The end of every unit of work: effects on operational tables, then rows, outbox and the positions `moved`."""
+    """Ends a unit of work: runs the effects on operational tables, then writes rows, outbox and the positions `moved`."""
     signals = await effects(connection, seen, unit.states) if effects is not None and seen else ()
     await write(connection, unit.domain, unit.rows, unit.emitted, moved, signals)

@@ -1,9 +1,9 @@
-"""A producer that sends an event again is known by facts of the log alone, so that live and replayed state agree on it.
+"""Recognises events that a producer sent twice from facts of the log alone, so that live state and replayed state agree.
 
 A record is a duplicate when a record of the same partition with the same source, id, type and content was appended before it,
-at most `INBOX_WINDOW` earlier. No clock of a reader and no order between partitions has a part in it. An id that is used again for
-something else is another event. What lies on two partitions, or further apart, is applied twice, which is harmless: `evolve`
-gives the same state however often it folds an event.
+at most `INBOX_WINDOW` earlier. The rule uses neither a reader's clock nor an order between partitions. An id that is reused for
+other content is another event. Duplicates on two partitions, or further apart, are applied twice, which is harmless: `evolve`
+returns the same state however often it folds an event.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,12 +21,12 @@ from services.chassis.kernel.store import INBOX_WINDOW, Entry, Sighting
 
 
 def repeats(counts: Sighting, other: Sighting) -> bool:
-    """Whether `other`, with the same identity, is a duplicate of the record that `counts`."""
+    """Whether `other`, which has the same identity, is a duplicate of the record `counts`."""
     return other.offset != counts.offset and other.appended_at - counts.appended_at <= INBOX_WINDOW
 
 
 def identity(record: Record, event: Event) -> bytes:
-    """What two records have in common that are the same event sent twice to one partition."""
+    """A digest that is equal for two records that are the same event, sent twice to one partition."""
     parts = (record.topic, str(record.partition), event.source, event.id, event.type)
     digest = blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16)
     digest.update(record.value or b"")
@@ -34,18 +34,18 @@ def identity(record: Record, event: Event) -> bytes:
 
 
 def exempt(domain: Domain, event: Event) -> bool:
-    """Own numbered events are known by their number, and progress is lossy: neither is looked for."""
+    """Whether duplicates of `event` are not looked for: own events are recognised by sequence number, and progress is lossy."""
     return is_own(domain, event) or TOPIC_OF[event.type] is PROGRESS
 
 
 @dataclass
 class Sightings:
-    """The rule in memory, for folds that have no inbox."""
+    """Applies the duplicate rule in memory, for folds that have no inbox table."""
 
     _known: dict[bytes, Sighting] = field(default_factory=dict)
 
     def repeated(self, record: Record, event: Event) -> bool:
-        """Whether the record is a duplicate; feed it in the order of each partition."""
+        """Whether the record is a duplicate; records must be passed in the order of their partition."""
         name, seen = identity(record, event), Sighting(record.offset, appended_at(record))
         counts = self._known.setdefault(name, seen)
         if repeats(counts, seen):
@@ -56,11 +56,11 @@ class Sightings:
 
 @dataclass
 class Entering:
-    """Records on their way into the inbox; of each identity the first is entered, and what it says of the others decides what follows."""
+    """Records to enter in the inbox. The first of each identity is entered; the record that counts for it decides about the others."""
 
     pending: dict[bytes, Sequence[Entry]] = field(default_factory=dict)
     duplicates: set[RecordId] = field(default_factory=set)
-    """Places of the duplicates among them, as far as they are known."""
+    """Ids of the records found to be duplicates so far."""
 
     def add(self, record: Record, event: Event) -> None:
         """Add a record, in the order of its partition."""
@@ -69,24 +69,24 @@ class Entering:
 
     @property
     def next(self) -> Sequence[Entry]:
-        """What is to be entered now, under the locks of the positions; nothing where all is known."""
+        """The entries to insert now, under the locks of the positions; empty when all are decided."""
         return [entries[0] for entries in self.pending.values()]
 
     def learn(self, counts: Mapping[bytes, Sighting]) -> None:
-        """Which record counts for each of those."""
+        """Take the record that counts for each inserted identity, and decide about the pending ones."""
         self.pending = {
             name: left for name, entries in self.pending.items() if (left := _left(counts[name], entries, self.duplicates))
         }
 
     async def enter(self, connection: AsyncConnection) -> set[RecordId]:
-        """Enter what is left; returns the places of the duplicates."""
+        """Enter the pending records; returns the ids of the duplicates."""
         while entries := self.next:
             self.learn(await store.enter_inbox(connection, entries))
         return self.duplicates
 
 
 def entering(domain: Domain, decoded: Iterable[tuple[Record, Event]]) -> Entering:
-    """Those of `decoded` that duplicates are looked for of."""
+    """The records of `decoded` that are checked for duplicates."""
     found = Entering()
     for record, event in decoded:
         if not exempt(domain, event):
@@ -95,12 +95,12 @@ def entering(domain: Domain, decoded: Iterable[tuple[Record, Event]]) -> Enterin
 
 
 async def duplicates(connection: AsyncConnection, domain: Domain, decoded: Iterable[tuple[Record, Event]]) -> set[RecordId]:
-    """Enter records in the inbox, under the locks of their positions; returns the places of the duplicates among them."""
+    """Enter records in the inbox, under the locks of their positions; returns the ids of the duplicates among them."""
     return await entering(domain, decoded).enter(connection)
 
 
 async def counted_instead(connection: AsyncConnection, domain: Domain, record: Record, event: Event) -> int | None:
-    """The offset of a later record that counts for `record`, which was withheld when that one was applied; None for none."""
+    """The offset of a later record that was applied in place of `record` while `record` was blocked; None where there is none."""
     if exempt(domain, event):
         return None
     entry = Entry(event.source, event.id, identity(record, event), record_id(record), appended_at(record))
@@ -109,8 +109,8 @@ async def counted_instead(connection: AsyncConnection, domain: Domain, record: R
 
 
 def _left(counts: Sighting, entries: Sequence[Entry], found: set[RecordId]) -> Sequence[Entry]:
-    """What follows from the record that counts for the first of `entries`: duplicates are put into `found`; returns what is left,
-    from the first one on that counts anew, because the window is over."""
+    """Adds the duplicates among `entries` to `found`, given the record that counts for the first; returns the rest, from the first
+    entry beyond the window on, which counts anew."""
     first, *rest = entries
     if counts.offset != first.sighting.offset:
         found.add(first.place)

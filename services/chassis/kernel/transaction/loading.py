@@ -1,8 +1,8 @@
-"""All that a unit of work needs is entered in the inbox, inserted and locked by one statement, whatever the number of records.
+"""Loads a unit of work: one statement enters the inbox, inserts absent rows and locks all rows, for any number of records.
 
-Rule 4: positions are locked before; then every touched aggregate in the order of refs, absent ones are inserted first. The branches
-of a UNION ALL are run in the order in which they are written, and so are the locks taken. A row that another transaction inserts and
-commits meanwhile is there, but this statement cannot see it: from there on it inserts and locks nothing, and a second one goes on.
+Rule 4: positions are locked before; then every touched aggregate in the order of refs, after absent rows are inserted. PostgreSQL
+runs the branches of a UNION ALL in the order in which they are written, and takes the locks in that order. The statement cannot see
+a row that another transaction inserts and commits meanwhile: from there on it inserts and locks nothing, and a second one goes on.
 """
 
 import json
@@ -22,18 +22,18 @@ from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Unrea
 
 _NAMES = "sequence, state, created_at, updated_at, offsets, own_event_id, own_ids"
 _NOTHING = "CAST(NULL AS text), CAST(NULL AS timestamptz), CAST(NULL AS timestamptz), NULL, NULL, NULL"
-"""In the place of what a new row does not have, nor one of the inbox."""
+"""Nulls for the columns that new rows and inbox rows do not have."""
 _COLUMNS = "key, sequence, CAST(state AS text) AS state, created_at, updated_at, CAST(offsets AS text) AS offsets, own_event_id, own_ids"
 
 
 class Locked(NamedTuple):
-    """Rows that are ours until the transaction ends."""
+    """Rows that are locked until the transaction ends."""
 
     rows: dict[Ref, AggregateRow]
     now: datetime
-    """The database's clock when the last of them was locked, so that all deciders of a service share one."""
+    """The database's clock when the last row was locked, so that all processes of a service decide by one clock."""
     counts: dict[bytes, Sighting]
-    """Which record counts for each identity that was to be entered: an earlier one, or the one entered."""
+    """The record that counts for each identity of the entries: an earlier one, or the one entered."""
 
 
 async def lock_rows(
@@ -43,7 +43,7 @@ async def lock_rows(
     identity, are entered in the inbox."""
     rows: dict[Ref, AggregateRow] = {}
     counts: dict[bytes, Sighting] = {}
-    now = datetime.now(UTC)  # where there is nothing to decide about
+    now = datetime.now(UTC)  # used only where no row is locked, so that nothing is decided
     missing = set(refs)
     while missing or entries:
         keys = _by_table(missing)
@@ -61,7 +61,7 @@ async def lock_rows(
 
 
 async def read_rows(connection: AsyncConnection, domain: Domain, refs: Iterable[Ref]) -> dict[Ref, AggregateRow]:
-    """Those of `refs` that have a row, unlocked."""
+    """The rows of `refs` that exist, without a lock."""
     rows: dict[Ref, AggregateRow] = {}
     for name, keys in _by_table(refs).items():
         found = await connection.execute(_read(name), {"keys": keys})
@@ -95,7 +95,7 @@ def _read(table: str) -> TextClause:
 
 @cache
 def _lock(tables: tuple[str, ...], inbox: bool) -> TextClause:
-    """Its columns: table, key, identity, those of a row, and the time."""
+    """The statement for these tables. Its columns: table, key, identity, the columns of a row, and the time."""
     steps, results = [], []
     if inbox:
         steps.append(f"entered AS ({store.ENTER_INBOX})")

@@ -1,8 +1,8 @@
-"""The in-memory heart of a transaction: folds events into loaded states, numbers and applies own decisions.
+"""Folds events into loaded states in memory, and numbers and applies own decisions.
 
-Pure but for ids and the clock, which come in. Design section 3, rule 1: an own event that comes back is applied when
-its number is the next, and skipped when it is lower or equal (its offset is stamped all the same); what a higher one means is
-said in `numbering`.
+It is pure: ids and the time are passed in. Design section 3, rule 1: an own event that comes back is applied when its
+sequence number is the next, and skipped when it is lower or equal (its offset is stamped all the same); `numbering` says what
+a higher number means.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,15 +17,15 @@ from services.chassis.kernel.numbering import Early, Numbered, gap, numbered, wi
 from services.chassis.kernel.records import Logged
 
 DECISIONS_AT_MOST = 1000
-"""So many decisions in a row without rest mean that `decide` never becomes quiet."""
+"""After this many decisions in a row `decide` is considered not to terminate."""
 
 
 class Restless(Exception):
-    """`decide` kept deciding: a fault of the domain."""
+    """`decide` did not stop returning decisions, which is a fault of the domain."""
 
 
 class Unread(NamedTuple):
-    """A state as it lies in its row: many rows are loaded only to note how far a partition was read."""
+    """A state as the JSON text of its row; it is parsed only on use, since many rows are loaded only to stamp an offset."""
 
     type: type[State]
     text: str
@@ -33,7 +33,7 @@ class Unread(NamedTuple):
 
 @dataclass(slots=True)
 class AggregateRow:
-    """One loaded aggregate with the chassis' own columns."""
+    """A loaded aggregate: its state and the chassis' own columns."""
 
     _state: State | Unread
     sequence: int = 0
@@ -42,13 +42,13 @@ class AggregateRow:
     offsets: dict[str, int] = field(default_factory=dict)
     own_event_id: str | None = None
     own_ids: str = ""
-    """Endings of the ids of the last own events, see `numbering`."""
+    """Id endings of the last own events, see `numbering`."""
     changed: bool = True
-    """Whether anything but `offsets` differs from what is stored."""
+    """Whether anything but `offsets` differs from the stored row."""
 
     @property
     def state(self) -> State:
-        """The state; it is read when it is first asked for."""
+        """The state; it is parsed on first use."""
         if isinstance(self._state, Unread):
             self._state = self._state.type.stored(self._state.text)
         return self._state
@@ -58,7 +58,7 @@ class AggregateRow:
         self._state, self.changed = state, True
 
     def fold(self, domain: Domain, ref: Ref, event: Event, logged: Logged | None) -> None:
-        """Take an event in."""
+        """Fold an event into the state."""
         self.state = domain.evolve(ref, self.state, event, logged)
         if self.created_at is None or event.time < self.created_at:
             self.created_at = event.time
@@ -66,25 +66,25 @@ class AggregateRow:
             self.updated_at = event.time
 
     def number(self, event: Event) -> None:
-        """Note the next own event."""
+        """Store the sequence number and id of the next own event."""
         assert event.sequence is not None
         self.sequence, self.own_event_id, self.changed = event.sequence, event.id, True
         self.own_ids = with_id(self.own_ids, event.id)
 
     def jump_to(self, sequence: int) -> None:
-        """Go on as if own events up to here were known, whose numbers are nowhere."""
+        """Continue after `sequence` although the own events up to it are not on the log."""
         if sequence != self.sequence:
             self.sequence, self.own_ids, self.changed = sequence, "", True
 
     def stamp(self, logged: Logged) -> None:
-        """Note how far a partition was read."""
+        """Store how far a partition was read."""
         place = f"{logged.topic}:{logged.partition}"
         if logged.offset > self.offsets.get(place, -1):
             self.offsets[place] = logged.offset
 
 
 class LiveStates(Mapping[Ref, State]):
-    """The states of rows, without a copy."""
+    """A live view of the states of rows."""
 
     def __init__(self, rows: Mapping[Ref, AggregateRow]) -> None:
         self._rows = rows
@@ -100,7 +100,7 @@ class LiveStates(Mapping[Ref, State]):
 
 
 class Incoming(NamedTuple):
-    """A decoded record with its place in the log."""
+    """A decoded record with its position in the log."""
 
     event: Event
     logged: Logged
@@ -108,20 +108,20 @@ class Incoming(NamedTuple):
 
 @dataclass
 class UnitOfWork:
-    """The work of one transaction on locked rows. `rows` holds every row that may be touched."""
+    """The unit of work of one transaction on locked rows. `rows` holds every row that may be touched."""
 
     domain: Domain
     rows: dict[Ref, AggregateRow]
     now: datetime
     new_id: Callable[[], str]
     early: Early | None = None
-    """Where a replay lets own events wait for their predecessors; None in a live service."""
+    """Where a replay holds own events until their predecessors are read; None in a live service."""
     emitted: list[Event] = field(default_factory=list)
-    """Own events decided here, numbered, in order: the outbox."""
+    """Own events decided here, numbered, in order; they go to the outbox."""
     folded: list[Event] = field(default_factory=list)
-    """Every event whose effect was folded here, in order."""
+    """Every event that was folded here, in order."""
     skipped: int = 0
-    """Own events that came back and were known, and producers' duplicates."""
+    """Number of own events that were already known, and of producers' duplicates."""
 
     @property
     def states(self) -> Mapping[Ref, State]:
@@ -129,7 +129,7 @@ class UnitOfWork:
         return LiveStates(self.rows)
 
     def fold(self, incoming: Incoming) -> None:
-        """Apply one record and take the decisions that follow from it; from one that was known none does.
+        """Fold one record and take the decisions that follow; a known own event triggers none.
 
         Raises SequenceGap, OtherWriter, Restless or a domain error.
         """
@@ -140,7 +140,7 @@ class UnitOfWork:
             self.settle(*refs, cause=event)
 
     def pass_over(self, incoming: Incoming) -> None:
-        """A producer's duplicate: the rows it touches say how far their partition was read, and nothing else."""
+        """Skip a producer's duplicate: only the offsets of the rows it touches change."""
         self.skipped += 1
         self._stamp(self.domain.touches(incoming.event), incoming.logged)
 
@@ -149,7 +149,7 @@ class UnitOfWork:
             self.rows[ref].stamp(logged)
 
     def fold_ahead(self, event: Event) -> None:
-        """Apply an own event that lies beyond the position, as it was when it was decided. Raises SequenceGap, OtherWriter."""
+        """Fold an own event that lies beyond the position, without an offset, as when it was decided. Raises SequenceGap, OtherWriter."""
         if refs := self.domain.touches(event):
             self._take(event, refs, None)
 
@@ -178,9 +178,9 @@ class UnitOfWork:
         return numbered(owner, row.sequence, row.own_ids, event, logged)
 
     def settle(self, *refs: Ref, cause: Event | None = None) -> None:
-        """Ask `decide` about `refs`, and about all that its decisions touch, until it has nothing more to say.
+        """Call `decide` for `refs` and for all aggregates that its decisions touch, until it returns None for each.
 
-        So whoever folds an event leaves nothing undecided, and an own event that comes back need not be asked about again.
+        After that nothing is undecided, so an own event that comes back needs no further call.
         """
         asking, decisions = dict.fromkeys(refs), 0
         while asking:
@@ -194,7 +194,7 @@ class UnitOfWork:
             asking |= dict.fromkeys(self.domain.touches(self.apply(decision, cause)))
 
     def apply(self, decision: Decision, cause: Event | None = None) -> Event:
-        """Turn a decision into the next own event of its aggregate, fold it, and keep it for the outbox."""
+        """Turn a decision into the next own event of its aggregate, fold it, and add it to `emitted`."""
         row = self.rows[decision.owner]
         parent = cause.traceparent if cause else row.state.traceparent
         event = Event(

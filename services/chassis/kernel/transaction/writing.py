@@ -1,4 +1,4 @@
-"""All that a unit of work leaves behind is written by one statement: rows, own events for the relay, positions, signals."""
+"""Writes the result of a unit of work in one statement: rows, own events for the relay, positions and notifications."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from services.chassis.kernel.tables import HEADER_COLUMNS
 from services.chassis.kernel.transaction.unit_of_work import AggregateRow
 
 _SURELY_FITS = (RECORD_BYTES - HEADER_BYTES) // 4
-"""Characters: one has at most four bytes."""
+"""A payload of this many characters fits in a record, since a character has at most four bytes in UTF-8."""
 _TYPES = {
     "key": "text", "sequence": "bigint", "state": "text", "due_at": "timestamptz", "created_at": "timestamptz",
     "updated_at": "timestamptz", "offsets": "text", "own_event_id": "text", "own_ids": "text",
@@ -28,9 +28,9 @@ _TYPES = {
 _AS_JSON = ("state", "offsets")
 _OFFSETS = json.JSONEncoder(sort_keys=True).encode
 ROW_COLUMNS = tuple(_TYPES)
-"""Columns that every aggregate's table has."""
+"""Columns of every aggregate table."""
 OUTBOX_COLUMNS = ("aggregatetype", "aggregateid", "type", "payload", *HEADER_COLUMNS)
-"""Columns of the outbox, but for the position, which it gives itself."""
+"""Columns of the outbox without `position`, which the database generates."""
 
 NONE_MOVED: Mapping[Partition, int] = {}
 
@@ -40,7 +40,7 @@ Extra = tuple[tuple[str, str], ...]
 
 
 class EventTooLarge(ValueError):
-    """An own event that no record can hold: nothing is decided by it, rather than held up behind it for ever."""
+    """An own event does not fit in a record. The transaction fails, because the event would block its key in the outbox for ever."""
 
 
 async def write(
@@ -51,8 +51,8 @@ async def write(
     moved: Mapping[Partition, int] = NONE_MOVED,
     signals: Sequence[Notification] = (),
 ) -> None:
-    """Write `rows` back, queue own `events` for the relay in order, set positions to the next offset to apply, and send `signals` when
-    the transaction commits. States are written whole, so that no later default changes what they say. Raises EventTooLarge."""
+    """Write `rows`, queue own `events` for the relay in order, set positions to the next offset to apply, and send the notifications
+    `signals` at commit. States are written with all fields, so that a changed default does not alter them. Raises EventTooLarge."""
     await _execute(connection, list(row_columns(domain, rows)), events, moved, signals)
 
 
@@ -84,7 +84,7 @@ async def _execute(
 
 
 async def copy_rows(connection: AsyncConnection, domain: Domain, rows: Mapping[Ref, AggregateRow], schema: str) -> None:
-    """Add rows that the tables in `schema` do not have, in bulk."""
+    """Insert rows in bulk into the tables of `schema`, which must not have them yet."""
     pooled = await connection.get_raw_connection()
     assert pooled.driver_connection is not None
     for aggregate, values in row_columns(domain, rows):
@@ -94,8 +94,8 @@ async def copy_rows(connection: AsyncConnection, domain: Domain, rows: Mapping[R
 
 
 def row_columns(domain: Domain, rows: Mapping[Ref, AggregateRow]) -> Iterator[tuple[AggregateType, Values]]:
-    """Per aggregate type the values of every column, in the order of keys; of a row in which nothing but its offsets has changed all
-    others are null."""
+    """Per aggregate type the values of every column, in the order of keys. For a row in which only the offsets changed, all other
+    columns are null."""
     for name, group in groupby(sorted(rows), key=lambda ref: ref.aggregate):
         aggregate = domain.aggregates[name]
         batch = [(ref.key, rows[ref]) for ref in group]
@@ -141,7 +141,7 @@ def _outbox_columns(events: Sequence[Event]) -> Values:
 
 @cache
 def _write(tables: tuple[tuple[str, Extra], ...], events: bool, moved: bool, signals: bool) -> TextClause:
-    """Nothing of it sees what another part of it does, and nothing needs to."""
+    """The combined statement. Its parts do not see each other's changes, and none needs to."""
     steps = [f"saved_{number} AS ({_update(number, table, extra)})" for number, (table, extra) in enumerate(tables)]
     if events:
         columns = ", ".join(OUTBOX_COLUMNS)
