@@ -1,0 +1,73 @@
+"""The pages that people read name only what is there: every link, heading, file and linked name exists in this commit."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[3]
+_PAGES = sorted([*_ROOT.glob("*.md"), *(_ROOT / "docs").glob("*.md")])
+_LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
+_NAME_IN_CODE = re.compile(r"`([A-Za-z_][\w.]*)`")
+_FILE_IN_CODE = re.compile(r"`([\w./-]+\.(?:py|md|toml|yaml))`")
+
+
+@pytest.fixture(scope="module")
+def files() -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=_ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [name for name in listed.stdout.splitlines() if (_ROOT / name).is_file()]
+
+
+def relative_links(page: Path) -> list[tuple[str, Path, str]]:
+    """Text, file and heading of each link that leads to a file of the repository."""
+    found = [(text, target.partition("#")) for text, target in _LINK.findall(page.read_text())]
+    return [
+        (text, page.parent / name if name else page, heading)
+        for text, (name, _, heading) in found
+        if not re.match(r"[a-z]+:", name)
+    ]
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
+    for _, path, heading in relative_links(page):
+        assert path.exists(), path
+        assert not heading or heading in anchors(path), (path, heading)
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_a_name_in_code_that_is_a_link_to_a_module_stands_in_that_module(page: Path) -> None:
+    for text, path, _ in relative_links(page):
+        if path.suffix == ".py" and (name := _NAME_IN_CODE.fullmatch(text)) and not text.endswith(".py`"):
+            last = name[1].rpartition(".")[2]
+            assert re.search(rf"\b{last}\b", path.read_text()), (text, path)
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_exists(page: Path, files: list[str]) -> None:
+    for name in set(_FILE_IN_CODE.findall(page.read_text())):
+        assert any(f"/{file}".endswith(f"/{name}") for file in files), name
+
+
+def test_the_glossary_has_each_word_once_in_the_order_of_the_alphabet() -> None:
+    words = re.findall(r"^\| \*\*(.+?)\*\* \|", (_ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
+    assert words == sorted(set(words), key=lambda word: (word.lower(), word))
+    assert words
+
+
+def test_the_walk_counts_the_files_that_it_passes() -> None:
+    walk = (_ROOT / "docs/walk.md").read_text()
+    table = [line for line in walk.splitlines() if line.startswith("| ")]
+    passed = {target for line in table for _, target in _LINK.findall(line) if target.endswith(".py")}
+    said = re.search(r"passes (\d+) files", walk)
+    assert said
+    assert len(passed) == int(said[1])
