@@ -1,1 +1,1 @@
-"""What every process has: logs, metrics, health, redaction, and what to do about errors that pass."""
+"""What every process needs: logging, metrics, health, redaction of secrets, and the handling of transient errors."""

@@ -1,6 +1,6 @@
-"""Python's garbage collector walks through everything that imports made, again and again, while a backlog is applied.
+"""Tunes Python's garbage collector, so that it does not scan the objects of all imports again and again under load.
 
-Measured: a tenth of the processor time per event (docs/performance.md).
+Measured: this scanning costs a tenth of the processor time per event (docs/performance.md).
 """
 
 import gc
@@ -9,12 +9,12 @@ _NEW_OBJECTS = 50_000
 
 
 def spare_the_collector() -> None:
-    """Leave what exists now out of later collections, and collect young objects less often; call once, after the imports."""
+    """Exclude the objects that exist now from collections, and collect young ones less often; call once, after the imports."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, 20, 100)
 
 
 def collect() -> None:
-    """Find what nothing but itself refers to, now: asyncio's transports, where many connections were closed. Takes milliseconds."""
+    """Free reference cycles now, such as asyncio's transports after many connections were closed. Takes milliseconds."""
     gc.collect()

@@ -1,6 +1,6 @@
-"""What a service knows of its own health: live never asks the database, ready says which condition is missing and why.
+"""Keeps a service's health: liveness never asks the database, readiness names the condition that does not hold and why.
 
-Conditions are the one source of what readiness, `/health/detailed` and the metrics say.
+Readiness, `/health/detailed` and the metrics all report these conditions and nothing else.
 """
 
 import time
@@ -15,7 +15,7 @@ from services.chassis.process.redaction import redacted
 _RECENT = timedelta(hours=1)
 _CHANGES_KEPT = 10_000
 LIVE_SECONDS = 15.0
-"""An event loop that has not ticked for so long is not live."""
+"""The service is not live when its event loop has not ticked for this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Condition:
 
 @dataclass
 class Health:
-    """Conditions by name. A service is ready when it has all it `requires`; what was never reported does not hold."""
+    """Conditions by name. A service is ready when all that it `requires` hold; one that was never reported does not."""
 
     service: str
     requires: tuple[str, ...]
@@ -42,12 +42,12 @@ class Health:
             metrics.CONDITION.labels(self.service, name).set(0)
 
     def require(self, name: str) -> None:
-        """Ask for one more condition, which does not hold until it is reported."""
+        """Add a required condition, which does not hold until it is reported."""
         self.requires = (*self.requires, name)
         metrics.CONDITION.labels(self.service, name).set(0)
 
     def report(self, name: str, holds: bool, reason: str = "") -> bool:
-        """Note a condition; returns whether it changed. Its time moves only when it changes sides."""
+        """Record a condition; return whether it changed. Its time changes only when it starts or ceases to hold."""
         known, now = self.conditions.get(name), datetime.now(UTC)
         changed = known is None or known.holds != holds
         self.conditions[name] = Condition(holds, redacted(reason), now if changed or known is None else known.since)
@@ -59,17 +59,17 @@ class Health:
         return changed
 
     def changes(self, name: str) -> int:
-        """How often a condition changed sides in the last hour; that it became known is no change."""
+        """How often a condition started or ceased to hold in the last hour; its first report does not count."""
         earliest = datetime.now(UTC) - _RECENT
         return sum(at > earliest for at in self._changes.get(name, ()))
 
     def reason(self, name: str) -> str | None:
-        """Why a condition does not hold; None where it does, or is not known yet."""
+        """Why a condition does not hold; None where it holds or was not reported yet."""
         known = self.conditions.get(name)
         return None if known is None or known.holds else known.reason
 
     def tick(self) -> None:
-        """The event loop ran."""
+        """Record that the event loop ran."""
         self._ticked = time.monotonic()
 
     @property
@@ -79,7 +79,7 @@ class Health:
 
     @property
     def missing(self) -> Mapping[str, str]:
-        """The conditions that keep the service from being ready, with the reason."""
+        """The conditions that keep the service from being ready, each with its reason."""
         missing = {}
         for name in self.requires:
             condition = self.conditions.get(name)

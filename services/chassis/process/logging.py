@@ -1,4 +1,4 @@
-"""JSON logs with event, job and trace ids, through structlog, also for what libraries log."""
+"""Configures JSON logs with event, job and trace ids through structlog, also for the records of libraries."""
 
 import logging
 import sys
@@ -11,7 +11,7 @@ from structlog.typing import Processor
 from services.chassis.process.redaction import redacted
 
 _SAID_ONCE = "OffsetCommit failed"
-"""aiokafka says so for each partition; the consumer says it once."""
+"""aiokafka logs these for each partition; the consumer logs them once."""
 _REPEATS_SECONDS = 10.0
 _REMEMBERED = 1000
 _REPEATING = ("aiokafka", "asyncio", "uvicorn")
@@ -26,7 +26,7 @@ def _known(level: str) -> str:
 
 
 Level = Annotated[str, AfterValidator(_known)]
-"""The least level that is logged, in capitals."""
+"""The lowest level that is logged, in capitals."""
 
 
 def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
@@ -61,19 +61,19 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_not_said_elsewhere)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
-    logging.getLogger("faststream").setLevel(logging.ERROR)  # it warns of what is meant, such as topics it may not create
+    logging.getLogger("faststream").setLevel(logging.ERROR)  # it warns of what is intended, such as topics not created
 
 
 class _WithoutSecrets(structlog.stdlib.ProcessorFormatter):
-    """The whole line, with what libraries log and with every stack, loses the secrets that are known."""
+    """Removes known secrets from the whole line, including records of libraries and stack traces."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redacted(super().format(record))
 
 
 class _NotAgain(logging.Filter):
-    """aiokafka tries again many times a second while a broker is away, and says so each time, as asyncio does of connections that
-    it cannot accept and uvicorn of requests that are no HTTP: once in a while is enough."""
+    """Passes a repeated message only once in a while. While a broker is away aiokafka logs each of many attempts a second;
+    asyncio does so for connections that it cannot accept, uvicorn for requests that are not HTTP."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,6 +96,6 @@ def _not_said_elsewhere(record: logging.LogRecord) -> bool:
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger that takes an event text and key-value pairs."""
+    """Return a logger that takes an event text and key-value pairs."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
     return logger

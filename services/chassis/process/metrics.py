@@ -1,4 +1,4 @@
-"""What operators see of a service, in Prometheus' terms; one registry per process, the service as a label."""
+"""Defines the Prometheus metrics that every service exports: one registry per process, with the service as a label."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 

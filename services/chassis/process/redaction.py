@@ -1,6 +1,6 @@
-"""Secrets stay out of what is said: log lines, error texts, rows, events, answers, and what commands print.
+"""Removes secrets from log lines, error texts, rows, events, HTTP responses, and what commands print.
 
-A URL loses its password wherever it stands. The secrets that this process was given are known by value, and are taken out in every
+The password of every URL is removed. The secrets that this process was given are known by value and are removed in every
 form in which they are commonly written: as they are, percent-encoded, and escaped as in JSON and Python.
 """
 
@@ -29,9 +29,9 @@ _OUR_WORDS = frozenset(
         "trainer",
     )
 )
-"""A shorter secret, or one that is a word of our own, is taken out of URLs only: it would take half of every text with it."""
+"""A shorter secret, or one that is a word of this project, is removed from URLs only: it would match ordinary text."""
 JUDGE_KEYS = "NEUROWEAVER_JUDGE_KEY_"
-"""How the names of variables begin that hold the keys of judges; a job may name no other."""
+"""Prefix of the variables that hold the keys of judges; a job may name no other variable."""
 _NAMES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _OPTIONS = r"(?:ssl)?password|passwd|secret|token|access_token|api_?key|x-amz-signature|x-amz-security-token|signature|sig"
 _IN_TEXT = (
@@ -43,7 +43,7 @@ _IN_TEXT = (
 
 
 class _Known:
-    """The secrets of this process. There is one process, so there is one of these."""
+    """The secrets of this process; there is one instance per process."""
 
     def __init__(self) -> None:
         self.secrets: set[str] = set()
@@ -61,12 +61,12 @@ _known = _Known()
 
 
 def hide(secrets: Iterable[str | None]) -> None:
-    """From now on these are taken out of every text that this process says; called where settings are read."""
+    """Remove these secrets from every text that this process writes from now on. Called where settings are read."""
     _known.add(secrets)
 
 
 def redacted(text: str) -> str:
-    """`text` without passwords in URLs and without the secrets that are known."""
+    """`text` without passwords in URLs and without the known secrets."""
     if _known.pattern is not None:
         text = _known.pattern.sub(HIDDEN, text)
     if "://" in text or "=" in text or "Bearer " in text:
@@ -76,7 +76,7 @@ def redacted(text: str) -> str:
 
 
 def forms_of(secret: str) -> frozenset[str]:
-    """How a secret may be written in a text."""
+    """All forms in which a secret may be written in a text."""
     quoted = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
     lower = {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in quoted}
     plain = {secret, *quoted, *lower}
@@ -84,12 +84,12 @@ def forms_of(secret: str) -> frozenset[str]:
 
 
 def _pattern_of(form: str) -> str:
-    """A secret that is a mere word is looked for as a whole word: it may be part of innocent ones."""
+    """Match a secret that is a plain word only as a whole word, since it may be part of others."""
     return rf"\b{form}\b" if form.isalpha() else re.escape(form)
 
 
 def secrets_of(environment: Mapping[str, str]) -> Iterator[str]:
-    """The secrets in a process's environment."""
+    """Find the secrets in a process's environment."""
     for name, value in environment.items():
         if name.endswith("DATABASE_URL"):
             yield from secrets_in(value)
@@ -98,7 +98,7 @@ def secrets_of(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def secrets_in(url: str) -> Iterator[str]:
-    """The password of a URL, as it is and as it stands there, and those of its options."""
+    """The password of a URL, decoded and as written there, and the secrets among its options."""
     account, at, _ = url.partition("://")[2].rpartition("@")
     _, colon, password = account.partition(":")
     if at and colon:
@@ -113,13 +113,13 @@ def secrets_in(url: str) -> Iterator[str]:
 
 
 def redact_output() -> None:
-    """From now on this process prints none of the secrets in its environment, whoever writes to its output."""
+    """Keep the secrets of the environment out of all output of this process from now on, whatever code writes it."""
     hide(secrets_of(os.environ))
     sys.stdout, sys.stderr = Redacting(sys.stdout), Redacting(sys.stderr)
 
 
 class Redacting:
-    """Stands for a stream, and takes secrets out of what is written to it."""
+    """Wraps a stream and removes secrets from what is written to it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

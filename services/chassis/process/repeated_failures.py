@@ -1,4 +1,4 @@
-"""What keeps failing in a loop that tries again is logged when it begins or changes, then once a minute with how often it came."""
+"""Limits what a retrying loop logs: a failure is logged when it begins or changes, then once a minute with its count."""
 
 import time
 from dataclasses import dataclass, field
@@ -10,18 +10,18 @@ from services.chassis.process.transient import described, is_transient
 
 REPEAT_SECONDS = 60.0
 _REMEMBERED = 20
-"""So many different faults of one loop are told apart."""
+"""The most distinct failures of one loop that are counted separately."""
 
 
 @dataclass
 class Repeats:
-    """How often each sentence came since it was last said."""
+    """Counts how often each message occurred since it was last logged."""
 
     _said: dict[str, tuple[float, int]] = field(default_factory=dict)
-    """When it was last said, and how often it came since."""
+    """When each message was last logged, and how often it occurred since."""
 
     def times(self, sentence: str, now: float) -> int | None:
-        """How often it came, this time included, where it is to be said now; None where it was said a short while ago."""
+        """How often it occurred, this time included, if it must be logged now; None if it was logged a short while ago."""
         said_at, unsaid = self._said.get(sentence, (float("-inf"), 0))
         if now - said_at < REPEAT_SECONDS:
             self._said[sentence] = said_at, unsaid + 1
@@ -32,18 +32,18 @@ class Repeats:
         return unsaid + 1
 
     def forget(self) -> None:
-        """What comes from now on is new."""
+        """Treat every message as new from now on."""
         self._said.clear()
 
 
 class Lasting:
-    """The faults of one loop, until something works."""
+    """Logs the failures of one loop until it works again."""
 
     def __init__(self, log: BoundLogger) -> None:
         self._log, self._repeats = log, Repeats()
 
     def failed(self, event: str, error: Exception, *, known: bool = False, **values: Any) -> None:
-        """The loop failed: a warning where the surroundings explain it, or it is `known`; else an error with its traceback."""
+        """Log a failure: as a warning where the error is transient or `known`, else as an error with its traceback."""
         words = described(error)
         if (times := self._repeats.times(f"{event}: {words}", time.monotonic())) is None:
             return
@@ -51,5 +51,5 @@ class Lasting:
         log(event, error=words, **values, **({"times": times} if times > 1 else {}))
 
     def over(self) -> None:
-        """It works: the same fault is news again."""
+        """Record that the loop works: the next failure is logged at once, even the same one."""
         self._repeats.forget()

@@ -1,4 +1,4 @@
-"""A fault of the surroundings (database or broker away) is not poison: it is waited out, with jitter, never counted."""
+"""Recognises transient errors (database or broker away), which are retried with jitter and never counted as poison."""
 
 import asyncio
 import random
@@ -15,27 +15,27 @@ from services.chassis.process.redaction import redacted
 _RETRIED_STATES = ("08", "40", "53", "55P03", "57", "58")
 """SQLSTATE classes: connection, rollback (deadlock), resources, lock not available, operator intervention, system."""
 _SESSION_STATES = ("25006", "26000", "42P05")
-"""The session may only read (it began on a standby, or before a failover); its prepared statements are not where a pooler sends it."""
+"""The session is read-only (begun on a standby, or before a failover), or a pooler lost its prepared statements."""
 _STALE_PLANS = ("cached plan must not change result type", "cached statement plan is invalid")
-"""A table changed under the session's prepared statements; in PostgreSQL's words and in asyncpg's."""
+"""A table changed after the session prepared its statements; the texts are PostgreSQL's and asyncpg's."""
 
 Loop = Callable[[asyncio.Event], Awaitable[None]]
 """A long loop that returns soon after the event is set; restarted with backoff when it raises."""
 
 
 class ReadsOnly(Exception):
-    """A session that may only read, where somebody has to write."""
+    """The session is read-only, but a write is needed."""
 
     def __init__(self) -> None:
         super().__init__("the database only reads: it is a standby, or default_transaction_read_only is on")
 
 
 class OtherDeployment(Exception):
-    """Another deployment, with a database of its own, works on the same log: nothing may be consumed or decided here until it ends."""
+    """Another deployment with its own database uses the same log; this one may not consume or decide until that one ends."""
 
 
 def ends_session(error: BaseException) -> bool:
-    """Whether `error` belongs to its session, so that the same succeeds on a new one: the connection is to be replaced."""
+    """Whether the session causes `error`, so that a retry on a new connection succeeds: the connection must be replaced."""
     if isinstance(error, DBAPIError):
         error = error.orig or error
     if isinstance(error, ReadsOnly | TimeoutError):
@@ -46,7 +46,7 @@ def ends_session(error: BaseException) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether `error` says that database or broker are away or busy, so that trying the same again can succeed."""
+    """Whether `error` says that the database or the broker is away or busy, so that a retry can succeed."""
     if isinstance(
         error, (OSError, asyncio.TimeoutError, KafkaError, PoolTimeoutError, DisconnectionError, OtherDeployment)
     ):
@@ -66,13 +66,14 @@ def is_transient(error: BaseException) -> bool:
 
 
 def described(error: BaseException, limit: int = 500) -> str:
-    """Any error in one line of at most `limit` characters: its type, and the first line of its text where it has one.
+    """Describe any error in one line of at most `limit` characters: its type, and the first line of its text if it has one.
 
-    No secret stands in it. Every log line, condition and answer that words an error takes it from here: asyncpg's and asyncio's time-outs have no text.
+    Secrets are removed. Every log line, condition and HTTP response that describes an error uses this, because the
+    time-outs of asyncpg and asyncio have no text.
     """
     first = redacted(next((line for line in str(error).splitlines() if line.strip()), ""))
     name = type(error).__name__
-    named = first.strip().startswith(name)  # aiokafka's errors name themselves
+    named = first.strip().startswith(name)  # the text of aiokafka's errors begins with their name
     return (f"{name}: {first.strip()}" if first and not named else first.strip() or name)[:limit]
 
 
@@ -83,23 +84,23 @@ class Backoff:
         self._first, self._limit, self._tries = first, limit, 0
 
     def reset(self) -> None:
-        """Start again from the first wait: something worked."""
+        """Start again from the first wait, after a success."""
         self._tries = 0
 
     def next(self) -> float:
-        """Seconds to wait now."""
+        """The next wait, in seconds."""
         self._tries += 1
         return pause_before(self._tries, self._first, self._limit)
 
 
 def pause_before(attempt: int, first: float, limit: float) -> float:
-    """Seconds to wait before the `attempt`th new try, from 1: see Backoff."""
+    """Seconds to wait before retry number `attempt`, from 1; see Backoff."""
     longest = min(limit, first * float(2 ** min(attempt - 1, 30)))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, no secret)
 
 
 async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:
-    """Wait so long, or until `stop` is set; returns whether it is set."""
+    """Wait `seconds`, or until `stop` is set; return whether it is set."""
     try:
         await asyncio.wait_for(stop.wait(), seconds)
     except TimeoutError:
@@ -108,7 +109,7 @@ async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:
 
 
 async def until_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
-    """Do `work`, or end it where it stands when `stop` is set first. Raises what it fails with before."""
+    """Run `work`, and cancel it if `stop` is set first. Raises the error with which `work` fails before that."""
     task, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -1,1 +1,1 @@
-"""Files: artifacts by digest, the stores and sources they come from, and how long they are kept."""
+"""Stores and reads files: content-addressed artifacts, the models and data sets that jobs reference, and their retention."""

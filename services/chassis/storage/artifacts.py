@@ -1,8 +1,8 @@
-"""Bulk data as content-addressed folders that prove themselves: a manifest digests every file, a reference the manifest.
+"""Stores bulk data as content-addressed folders: the manifest has the digest of every file, a reference that of the manifest.
 
 Layout: `<store>/sha256/<first two>/<digest>/` with the files and `manifest.json`. A local artifact is written to
 `<store>/tmp`, synced and renamed; in an object store the manifest is written last. A folder without a manifest is
-incomplete and never read. Putting the same content twice is harmless. Synchronous: for children, and threads of services.
+incomplete and never read. Putting the same content twice is harmless. All calls block: use them in child processes and threads.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _LEFTOVER_SECONDS = 24 * 3600
 
 
 class ArtifactCorrupt(Exception):
-    """An artifact is not what its reference promises. Never used; the message says which file and what to do."""
+    """An artifact differs from what its reference promises and is not used; the message names the file and the remedy."""
 
     def __init__(self, uri: str, file: str, expected: str, found: str) -> None:
         super().__init__(
@@ -45,14 +45,14 @@ class ArtifactCorrupt(Exception):
 
 
 class ArtifactMissing(ArtifactCorrupt):
-    """There is no artifact where its reference says, in a store that is there."""
+    """The store exists, but it holds no artifact at the reference."""
 
     def __init__(self, uri: str) -> None:
         super().__init__(uri, MANIFEST, "a file", "nothing: the artifact is missing")
 
 
 class StoreAway(OSError):
-    """The store itself does not answer or is not there; nothing is known about the artifact, and trying again may help."""
+    """The store does not answer or does not exist; nothing is known about the artifact, and a retry may help."""
 
     def __init__(self, uri: str, why: str) -> None:
         super().__init__(f"artifact store of {uri}: {why}; bring it back, or correct NEUROWEAVER_ARTIFACTS")
@@ -72,9 +72,9 @@ class ArtifactStore:
         self._local = isinstance(self._fs, LocalFileSystem)
 
     def put(self, folder: Path) -> ArtifactRef:
-        """Store the files of `folder`; when this returns they are durable.
+        """Store the files of `folder` durably and return the reference.
 
-        Raises ArtifactRefused for links and odd names, StorageFailure where the store has no room; nothing half written stays.
+        Raises ArtifactRefused for links and odd names, StorageFailure where the store has no room; partial files are removed.
         """
         paths = _files_of(folder)
         size = sum((folder / path).stat().st_size for path in paths)
@@ -82,10 +82,11 @@ class ArtifactStore:
             return self._put_local(folder, paths) if self._local else self._put_remote(folder, paths)
 
     def fetch(self, ref: ArtifactRef, cache: Path) -> Path:
-        """A verified local folder with the artifact's files, not to be written to: the stored one itself where it is local.
+        """Return a verified local folder with the artifact's files, which must not be written to.
 
-        A copy in the cache that is whole will do; what was altered on its way is fetched once more. Raises ArtifactCorrupt,
-        StoreAway, and StorageFailure where the cache has no room.
+        Of a local store it is the stored folder itself, else a copy in the cache. A complete cached copy is reused; a download
+        that arrives altered is fetched once more. Raises ArtifactCorrupt, StoreAway, and StorageFailure where the cache has no
+        room.
         """
         fs, root = fsspec.url_to_fs(ref.uri)
         if isinstance(fs, LocalFileSystem):
@@ -116,7 +117,7 @@ class ArtifactStore:
         return target
 
     def verify(self, ref: ArtifactRef) -> Manifest:
-        """The manifest, after every file was read and compared. Raises ArtifactCorrupt."""
+        """Read and compare every file, then return the manifest. Raises ArtifactCorrupt."""
         fs, root = fsspec.url_to_fs(ref.uri)
         if isinstance(fs, LocalFileSystem):
             return verify_folder(Path(root), ref)
@@ -165,7 +166,7 @@ class ArtifactStore:
             entries.append(ManifestEntry(path=path, size=size, sha256=digest))
         manifest = Manifest(files=tuple(entries))
         ref = self._ref(manifest)
-        with contextlib.suppress(ArtifactCorrupt, StoreAway):  # the first artifact makes the store
+        with contextlib.suppress(ArtifactCorrupt, StoreAway):  # the first artifact creates the store
             self.verify(ref)
             return ref
         root = self._path(ref.sha256)
@@ -201,7 +202,7 @@ def canonical(manifest: Manifest) -> bytes:
 
 
 def verify_folder(folder: Path, ref: ArtifactRef) -> Manifest:
-    """The manifest of a local artifact, after every file was read and compared. Raises ArtifactCorrupt."""
+    """Read and compare every file of a local artifact, then return its manifest. Raises ArtifactCorrupt."""
     with _named_when_absent(ref.uri, MANIFEST), _open(folder / MANIFEST) as file:
         manifest = _parse(ref, file.read(_MANIFEST_LIMIT))
     try:
@@ -216,7 +217,7 @@ def verify_folder(folder: Path, ref: ArtifactRef) -> Manifest:
 
 
 def safe_path(path: str) -> bool:
-    """Whether `path` is a plain relative POSIX path that leads nowhere but below its root, on every file system."""
+    """Whether `path` is a plain relative POSIX path that stays below its root on every file system."""
     parts = path.split("/")
     plain = path.isprintable() and "\\" not in path and ":" not in path
     return plain and not PurePosixPath(path).is_absolute() and not {"", ".", ".."} & set(parts)
@@ -294,7 +295,7 @@ def _named_when_absent(uri: str, file: str) -> Iterator[None]:
 
 
 def _store_is_there(uri: str) -> bool:
-    """Whether the folder of all artifacts is there: an empty mount point and a removed bucket say nothing about one of them."""
+    """Whether the folder of all artifacts exists. Without it (empty mount point, removed bucket) no artifact counts as missing."""
     fs, root = fsspec.url_to_fs(uri)
     fs.invalidate_cache()
     return bool(fs.exists(str(PurePosixPath(str(root)).parent.parent)))
@@ -302,7 +303,7 @@ def _store_is_there(uri: str) -> bool:
 
 @contextlib.contextmanager
 def _answering(uri: str) -> Iterator[None]:
-    """Whatever a remote store's libraries raise means that it could not be asked, but for what says what it answered."""
+    """Turn whatever a remote store's libraries raise into StoreAway, except errors that state what the store answered."""
     try:
         yield
     except (ArtifactCorrupt, StoreAway, FileNotFoundError):
@@ -320,12 +321,12 @@ def _reading(fs: fsspec.AbstractFileSystem, root: str, ref: ArtifactRef, entry: 
 
 
 def _open(path: Path) -> BinaryIO:
-    """Open for reading, but never through a link in the last part of the path."""
+    """Open for reading; a link as the last part of the path is not followed."""
     return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb")
 
 
 def _digest(source: BinaryIO, target: BinaryIO | None = None) -> tuple[str, int]:
-    """SHA-256 and size of what is read, which is also copied to `target` where one is given."""
+    """SHA-256 and size of all that `source` yields, which is also copied to `target` if one is given."""
     digest, size = hashlib.sha256(), 0
     while block := source.read(_BLOCK):
         digest.update(block)
@@ -351,7 +352,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _move(temporary: Path, target: Path, ref: ArtifactRef) -> None:
-    """Put a complete folder in its place. What lies there already stays if it is whole and is replaced if it is not."""
+    """Move a complete folder to `target`. A folder that is there already stays if it is intact and is replaced otherwise."""
     try:
         place(temporary, target)
     except OSError:
@@ -369,7 +370,7 @@ def _move(temporary: Path, target: Path, ref: ArtifactRef) -> None:
 
 
 def _remove_leftovers(scratch: Path) -> None:
-    """Remove what killed processes left behind; nothing takes a day to be written."""
+    """Remove what killed processes left behind: files older than a day, since no write takes that long."""
     with contextlib.suppress(OSError):
         for path in scratch.iterdir():
             if time.time() - path.stat().st_mtime > _LEFTOVER_SECONDS:

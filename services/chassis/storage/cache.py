@@ -1,4 +1,4 @@
-"""One per-user folder for what can be fetched again: broker jars, the demo's base model."""
+"""Names the per-user folder for what can be fetched again: broker jars, the demo's base model."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class CacheSettings(BaseSettings):
-    """Where the cache lies. Every part of it may be removed at any time; it is fetched again when needed."""
+    """Location of the cache. Any part of it may be removed at any time; it is fetched again when needed."""
 
     model_config = SettingsConfigDict(env_prefix="NEUROWEAVER_", extra="ignore", frozen=True)
 

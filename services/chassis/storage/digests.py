@@ -1,4 +1,4 @@
-"""What a file holds, as its SHA-256."""
+"""Computes the SHA-256 of files."""
 
 import hashlib
 from pathlib import Path
@@ -7,11 +7,11 @@ from schemas.artifacts import ManifestEntry
 
 
 def file_sha256(path: Path) -> str:
-    """Lower-case hex."""
+    """SHA-256 of a file's content, in lower-case hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def entry_of(path: Path, name: str) -> ManifestEntry:
-    """How a manifest names a file that lies at `path`."""
+    """The manifest's entry, under `name`, for the file at `path`."""
     return ManifestEntry(path=name, size=path.stat().st_size, sha256=file_sha256(path))

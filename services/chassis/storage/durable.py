@@ -1,4 +1,4 @@
-"""Files that are on disk when a call returns, and folders that appear whole or not at all, on every file system we meet."""
+"""Writes files durably and puts folders in place atomically, on every file system that is supported."""
 
 import contextlib
 import errno
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF)
-"""How file systems say that they cannot sync what is asked for: folders over SMB, everything on some FUSE mounts."""
+"""Errors of file systems that cannot sync something: folders over SMB, everything on some FUSE mounts."""
 
 
 def sync(path: Path) -> None:
-    """Have the file or folder written to disk. Where the file system knows no such thing, its durability is what there is."""
+    """Sync the file or folder to disk. Where the file system cannot sync, this does nothing more than the file system itself."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         _sync(descriptor)
@@ -23,13 +23,13 @@ def sync(path: Path) -> None:
 
 
 def mark_used(folder: Path) -> None:
-    """Note that a download is of use now: what was not used for long is removed. Where it cannot be noted, it is fetched again."""
+    """Record that a download is used now: retention removes what was not used for long. A failure to record it is ignored."""
     with contextlib.suppress(OSError):
         os.utime(folder)
 
 
 def flush(file: BinaryIO) -> None:
-    """Have all that was written to an open file on disk, as `sync` does."""
+    """Flush an open file and sync it to disk, as `sync` does."""
     file.flush()
     _sync(file.fileno())
 
@@ -44,7 +44,7 @@ def _sync(descriptor: int) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """What is written takes the place of `path` when the block ends; after a crash at any instruction that is the old file or the new, whole."""
+    """Replace `path` atomically when the block ends; after a crash at any instruction it is the complete old or new file."""
     temporary = path.with_name(f".{path.name}.partial")
     with temporary.open("wb") as file:
         yield file
@@ -54,9 +54,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def place(temporary: Path, target: Path) -> None:
-    """Give a complete folder its name, in one step. Raises OSError where something else lies there.
+    """Rename a complete folder to `target` in one step. Raises OSError where something else is there.
 
-    Where the two are on different file systems, it is copied beside its place first.
+    If they are on different file systems, the folder is first copied next to `target`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -77,7 +77,7 @@ def place(temporary: Path, target: Path) -> None:
 
 
 def place_first(temporary: Path, target: Path) -> None:
-    """As `place`, unless somebody else was faster: then what lies there is as good."""
+    """As `place`, but if another process put the same folder there first, keep that one."""
     try:
         place(temporary, target)
     except OSError:

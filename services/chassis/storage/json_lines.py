@@ -1,4 +1,4 @@
-"""Files of JSON lines, each line a value of one model."""
+"""Reads and writes files of JSON lines, each line a value of one model."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,12 +10,12 @@ _Line = TypeVar("_Line", bound=BaseModel)
 
 
 def read_lines(path: Path, model: type[_Line]) -> list[_Line]:
-    """The lines of a file, in order."""
+    """Read the lines of a file, in order."""
     with path.open(encoding="utf-8") as file:
         return [model.model_validate_json(line) for line in file]
 
 
 def write_lines(path: Path, lines: Iterable[BaseModel]) -> None:
-    """UTF-8, a line each."""
+    """Write each value as one line, in UTF-8."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(line.model_dump_json() + "\n" for line in lines)

@@ -1,8 +1,8 @@
-"""Models and data sets come by reference; here a reference becomes a local path, or a fault that a person can act on.
+"""Resolves a job's reference to a model or data set into a local path, or raises a fault that a person can correct.
 
-Understood: a local path or `file://`; a URL of a scheme that jobs may name, such as `s3://bucket/folder`; an id on the Hugging Face
-hub, `name` or `owner/name`, with `@revision` where one is meant. Downloads are complete or absent, and bounded in size and time.
-A reference is a job's: only what `Allowed` lets through is looked at, and no message repeats what was found there.
+A reference is a local path or `file://`; a URL of a scheme that jobs may name, such as `s3://bucket/folder`; or an id on the
+Hugging Face hub, `name` or `owner/name`, with an optional `@revision`. Downloads are complete or absent, and bounded in size
+and time. References come from jobs: only what `Allowed` permits is read, and no message repeats what was found there.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ _ABSENT = Refusal("no such file or folder", "give a path that this service can r
 
 
 class ReferenceFault(Exception):
-    """A reference leads nowhere, or where jobs may not look; the person who wrote it can put it right."""
+    """A reference names nothing, or something that jobs may not read; its author can correct it."""
 
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(f"{reason}; {remedy}")
@@ -45,9 +45,9 @@ class ReferenceFault(Exception):
 
 
 def resolve(reference: str, cache: Path, allowed: Allowed, repository: Repository = "model") -> Path:
-    """The local file or folder that `reference` means; what must be downloaded lies under `cache`, not to be written to.
+    """Return the local file or folder for `reference`; downloads are stored under `cache` and must not be written to.
 
-    Raises ReferenceFault, and SourceAway and the storage's own errors where trying again may help.
+    Raises ReferenceFault, and SourceAway and the storage's own errors where a retry may help.
     """
     try:
         return _resolve(reference, cache, allowed, repository)
@@ -56,7 +56,7 @@ def resolve(reference: str, cache: Path, allowed: Allowed, repository: Repositor
 
 
 def resolve_model(reference: str, cache: Path, allowed: Allowed) -> Path:
-    """The folder of the base model that `reference` means; whoever loads it reads nothing else and runs no code of it."""
+    """Return the folder of the base model for `reference`, checked so that loading it reads no other files and runs no code."""
     path = resolve(reference, cache, allowed)
     if not path.is_dir():
         raise ReferenceFault("this is a file", "name the folder that holds config.json, weights and tokenizer")
@@ -87,7 +87,7 @@ def _resolve(reference: str, cache: Path, allowed: Allowed, repository: Reposito
 
 
 def _local(path: str, allowed: Allowed) -> Path:
-    """The real path of a file or folder. Raises Refused, in the same words for what is closed and what is not there below it."""
+    """The real path of a file or folder. Raises ReferenceFault, worded alike for closed folders and for what is missing in them."""
     try:
         real = Path(path).expanduser().resolve()
         if refusal := path_refusal(real, allowed):
@@ -96,7 +96,7 @@ def _local(path: str, allowed: Allowed) -> Path:
         readable = os.access(real, os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK)
     except (FileNotFoundError, NotADirectoryError):
         raise SourceRefused(_ABSENT) from None
-    except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, a NUL, no home of such a name
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, a NUL, an unknown home
         why = getattr(error, "strerror", None) or type(error).__name__
         remedy = "give a path that this service can read"
         raise SourceRefused(Refusal(f"no such file or folder: the path cannot be looked up ({why})", remedy)) from None
@@ -108,9 +108,9 @@ def _local(path: str, allowed: Allowed) -> Path:
 
 
 def require_inside(path: Path, cache: Path, allowed: Allowed) -> None:
-    """See that a file, or every file of a folder, leads nowhere else. Raises ReferenceFault.
+    """Check that a file, or every file of a folder, links only to what jobs may name. Raises ReferenceFault.
 
-    What lies in `cache` was put there by us. Links may lead to whatever jobs may name; pipes and devices are refused.
+    Files in `cache` were put there by the services. Pipes and devices are refused.
     """
     own, outside, special = cache.resolve(), 0, 0
     for count, entry in enumerate(_entries(path)):
@@ -130,7 +130,7 @@ def require_inside(path: Path, cache: Path, allowed: Allowed) -> None:
 
 
 def _entries(path: Path) -> Iterator[Path]:
-    """The path itself, and all that is not hidden below it."""
+    """The path itself and everything below it that is not hidden."""
     yield path
     for directory, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -157,8 +157,8 @@ def _from_file_url(url: str, allowed: Allowed) -> Path:
 def folder_digest(path: Path, cache: Path | None = None) -> str:
     """SHA-256 of the canonical manifest of a folder's files (or of one file), hidden ones left out, links followed.
 
-    With `cache` a folder that has not changed since is not read again: names, sizes, inodes and times of change are
-    compared, and nothing is remembered of files that changed less than two seconds ago, whose next change might not show.
+    With `cache`, a folder that has not changed is not read again: names, sizes, inodes and change times are compared. Files
+    that changed less than two seconds ago are not remembered, since their next change might not show in the time.
     """
     files = _visible_files(path)
     state = [[name, *_fingerprint(file)] for name, file in files]

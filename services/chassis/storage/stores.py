@@ -1,7 +1,7 @@
-"""Why a folder or store cannot be written: no room, no quota, read-only, not ours; how much is free, how much is wanted.
+"""Recognises why a folder or store cannot be written: disk full, quota, read-only, no permission; with bytes free and needed.
 
-Trying again at once cannot mend it and no request is at fault: a person makes room. So it is told apart from everything
-else that can fail, however deep in a library it came up and whatever type of error the library made of it.
+A retry cannot help and no request is at fault: a person must make room. So this failure is distinguished from all others,
+however deep in a library it occurs and whatever error type the library turns it into.
 """
 
 import contextlib
@@ -41,11 +41,11 @@ _BY_TEXT = {
     "Read-only file system": READ_ONLY,
     "os error 30": READ_ONLY,
 }
-"""How libraries word it that keep no errno: Rust (safetensors, tokenizers), Arrow, datasets, SQLite, PyTorch, object stores."""
+"""Texts of libraries that keep no errno: Rust (safetensors, tokenizers), Arrow, datasets, SQLite, PyTorch, object stores."""
 
 
 class Unwritable(Frozen):
-    """What cannot be written, and what a person needs to know to mend it."""
+    """What cannot be written, and what a person needs to know to correct it."""
 
     place: str = Field(description="Folder, or URI of a store.")
     why: str
@@ -61,7 +61,7 @@ class Unwritable(Frozen):
 
 
 class StorageFailure(OSError):
-    """Something could not be written, and it is known what, where and why."""
+    """A write failed for a known reason; the message says what, where and why."""
 
     def __init__(self, found: Unwritable) -> None:
         super().__init__(str(found))
@@ -70,19 +70,19 @@ class StorageFailure(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What a file system says of itself."""
+    """What a file system reports."""
 
     free: int
     """Bytes that this process may still write."""
     nodes: bool
-    """Whether another file can be made."""
+    """Whether another file can be created."""
     read_only: bool
     denied: bool
     """Whether this process may not write into the folder."""
 
 
 def amount(size: int) -> str:
-    """Bytes for a person, and exactly: `12.6 MB (12582912 bytes)`."""
+    """A number of bytes, rounded and exact: `12.6 MB (12582912 bytes)`."""
     for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if size >= unit:
             return f"{size / unit:.1f} {name} ({size} bytes)"
@@ -90,7 +90,7 @@ def amount(size: int) -> str:
 
 
 def space(folder: Path) -> Space:
-    """Of the file system on which `folder` is, or would be made. Raises OSError where it does not answer."""
+    """The space of the file system on which `folder` is, or would be created. Raises OSError if it does not answer."""
     there = _nearest(folder)
     found = os.statvfs(there)
     return Space(
@@ -102,7 +102,7 @@ def space(folder: Path) -> Space:
 
 
 def obstacle(folder: Path, known: Space, least: int) -> Unwritable | None:
-    """Why nothing should be begun that writes to `folder`; None where `least` bytes are free and it can be written."""
+    """Why work that writes to `folder` must not begin; None if `least` bytes are free and the folder is writable."""
     if known.read_only:
         return Unwritable(place=str(folder), why=READ_ONLY)
     if known.denied:
@@ -114,9 +114,9 @@ def obstacle(folder: Path, known: Space, least: int) -> Unwritable | None:
 
 @contextlib.contextmanager
 def writing(place: Path | str, wanted: int | None = None) -> Iterator[None]:
-    """An error of the block that says that nothing can be written becomes a StorageFailure that names `place`.
+    """Turn an error of the block that means that nothing can be written into a StorageFailure that names `place`.
 
-    What the block leaves half written it removes itself, before the error gets here: `free` is what is left then.
+    The block removes its partial files before the error gets here; `free` is measured after that.
     """
     try:
         yield
@@ -132,10 +132,10 @@ def writing(place: Path | str, wanted: int | None = None) -> Iterator[None]:
 
 
 def unwritable(error: BaseException, own: Sequence[Path]) -> Unwritable | None:
-    """What `error`, or one that it came from, says about storage; None where it says nothing of the kind.
+    """What `error`, or one of its causes, says about storage; None if it is no storage error.
 
-    `own` are the folders that this process writes to: only there a refused access is a fault of storage, and where the
-    error names no file it is the one with the least room.
+    `own` are the folders that this process writes to: only there a permission error is a storage error. If the error names no
+    file, the folder with the least free space is reported.
     """
     for cause in chain(error):
         if isinstance(cause, StorageFailure):
@@ -148,17 +148,17 @@ def unwritable(error: BaseException, own: Sequence[Path]) -> Unwritable | None:
 
 
 def measured(found: Unwritable) -> Unwritable:
-    """The same, with what is free now: more, when what was half written has been removed."""
+    """The same, with the space that is free now: more, once partial files have been removed."""
     return found if found.free is None else found.model_copy(update={"free": _free(Path(found.place))})
 
 
 def reason(error: BaseException, own: Sequence[Path]) -> str | None:
-    """The reason alone."""
+    """The reason of a storage error; None for any other error."""
     return next((why for cause in chain(error) if (why := _why(cause, own)) is not None), None)
 
 
 def reason_in(text: str) -> str | None:
-    """What the last words of a program say about storage."""
+    """The storage error, if any, in the last output of a program."""
     return next((why for sign, why in _BY_TEXT.items() if sign in text), None)
 
 
@@ -172,19 +172,19 @@ def _why(error: BaseException, own: Sequence[Path]) -> str | None:
 
 
 def _words_count(error: BaseException) -> bool:
-    """Whether its text is a library's word about the system: that of a ValueError, or of an error of ours, may quote a person's data."""
+    """Whether the error's text comes from a library: that of a ValueError, or of this project's errors, may quote user data."""
     if isinstance(error, ValueError | LookupError | TypeError):
         return False
     return isinstance(error, OSError | RuntimeError) or type(error) is Exception or foreign(type(error))
 
 
 def foreign(kind: type) -> bool:
-    """Whether a type of error is a library's."""
+    """Whether an error type belongs to a library."""
     return kind.__module__.partition(".")[0] not in ("builtins", "services", "schemas")
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it came from, as a traceback shows it."""
+    """The error and its causes, as a traceback shows them."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -199,13 +199,13 @@ def _file_of(error: BaseException) -> Path | None:
 
 
 def _folder_of(error: BaseException) -> Path | None:
-    """The folder, as far as it exists, of the file that the error names."""
+    """The folder, or its nearest existing parent, of the file that the error names."""
     named = _file_of(error)
     return None if named is None else _nearest(named.parent)
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or the first above it that exists."""
+    """The folder, or its nearest existing parent."""
     return next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
 
 

@@ -1,4 +1,4 @@
-"""Which of what was found is kept: a pure function of the rule, the time and what is known of each."""
+"""Decides which files retention keeps: a pure function of the rule, the time and what is known of each file."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from services.chassis.storage.retention.policy import Rule
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One thing that may have to go: a file, or a folder with all that is in it."""
+    """A candidate for removal: a file, or a folder with its content."""
 
     path: Path
     at: datetime
-    """When it was last of use."""
+    """When it was last used."""
     size: int
     """Bytes."""
     referenced: bool = False
-    """Whether somebody needs it, so that it stays."""
+    """Whether it is still needed, so that it is kept."""
 
 
 def expired(rule: Rule, now: datetime, found: Iterable[Found]) -> list[Found]:
-    """What goes, the oldest first: never what is referenced, and for want of room nothing that is younger than `rule.least`."""
+    """What is to be removed, oldest first: nothing referenced, and to free space nothing younger than `rule.least`."""
     known = sorted(found, key=lambda one: (one.at, str(one.path)))
     size, count = sum(one.size for one in known), len(known)
     gone = []

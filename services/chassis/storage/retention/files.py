@@ -1,4 +1,4 @@
-"""Files and folders: looked through without following links, and removed in one step, so that nobody meets half of a folder."""
+"""Finds and removes expired files and folders; it follows no links, and a folder disappears in one step, never in part."""
 
 import asyncio
 import contextlib
@@ -18,9 +18,9 @@ from services.chassis.storage.retention.run import Gone
 
 
 def measured(path: Path, *, referenced: bool = False, at: datetime | None = None) -> Found | None:
-    """A file or folder with its bytes and the time of its newest change, or `at` where that is later; None where it is gone.
+    """A file or folder with its bytes and the time of its newest change, or `at` if that is later; None if it is gone.
 
-    A link counts as what it is, never as what it leads to.
+    A link is measured itself; its target is not.
     """
     try:
         newest, size = _of(path.lstat())
@@ -42,7 +42,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether it is a real folder with nothing in it."""
+    """Whether it is a real folder without content."""
     return not folder.is_symlink() and folder.is_dir() and next(iter(os.scandir(folder)), None) is None
 
 
@@ -65,15 +65,15 @@ def _below(path: Path) -> Iterator[os.DirEntry[str]]:
 
 @dataclass(frozen=True)
 class Files:
-    """The remover of one kind of files or folders."""
+    """Removes files or folders of one kind."""
 
     kind: str
     rule: Rule
     find: Callable[[], Awaitable[Sequence[Found]]]
-    """Everything of the kind, with what is referenced."""
+    """Finds everything of the kind, including what is referenced."""
 
     async def apply(self, *, dry: bool) -> Gone:
-        """Remove what is no longer kept. What was used since it was found stays."""
+        """Remove what is no longer kept. What was used after it was found is kept."""
         going = expired(self.rule, datetime.now(UTC), await self.find())
         if not dry:
             going = [one for one in going if await asyncio.to_thread(_remove, one)]
@@ -81,7 +81,7 @@ class Files:
 
 
 def _remove(found: Found) -> bool:
-    """Whether it went. It is taken out of everybody's sight first: a reader has all of it or nothing."""
+    """Remove it and return whether that happened. It is renamed first, so that a reader sees all of it or nothing."""
     path = found.path
     hidden = path.with_name(f".removed-{uuid.uuid4().hex}{path.suffix}")
     try:
@@ -89,12 +89,12 @@ def _remove(found: Found) -> bool:
             path.rmdir()
             return True
         path.rename(hidden)
-    except OSError as error:  # somebody else was faster, or has just made something in it
+    except OSError as error:  # another process was faster, or has just created a file in it
         if error.errno in (errno.ENOENT, errno.ENOTEMPTY):
             return False
         raise
     again = measured(hidden)
-    if again is not None and again.at > found.at and not path.exists():  # it was used after all
+    if again is not None and again.at > found.at and not path.exists():  # it was used meanwhile
         hidden.rename(path)
         return False
     if hidden.is_dir() and not hidden.is_symlink():

@@ -1,4 +1,4 @@
-"""The one policy: how long, how much and how many of each kind are kept. Artifacts, the log and its facts are no part of it."""
+"""Defines the retention policy: age, size and number to keep of each kind of file. It never covers artifacts or the log."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,21 +7,21 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _A_RETRY_COMES = timedelta(hours=1)
-"""No retry is asked for later than this after the attempt before it ended; it goes on from that one's checkpoint."""
+"""A retry starts at most this long after the previous attempt ended; it resumes from that attempt's checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What is kept of one kind. What is referenced is kept whatever the rule says."""
+    """What is kept of one kind. Anything referenced is always kept."""
 
     age: timedelta
-    """Longer than this nothing is kept."""
+    """The longest that anything is kept."""
     size: int | None = None
-    """Bytes in all; the oldest go first."""
+    """The most bytes in total; the oldest are removed first."""
     count: int | None = None
-    """So many; the oldest go first."""
+    """The largest number; the oldest are removed first."""
     least: timedelta = timedelta()
-    """Nothing younger is removed for want of room."""
+    """Nothing younger than this is removed to free space."""
 
 
 class RetentionSettings(BaseSettings):

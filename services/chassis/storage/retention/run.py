@@ -1,4 +1,4 @@
-"""The one place where anything is removed for its age or size: by each service once an hour, and by `neuroweaver retention`."""
+"""Applies the retention policy: each service does so once an hour, and `neuroweaver retention` does on request."""
 
 import asyncio
 from collections.abc import Sequence
@@ -41,25 +41,25 @@ class Removal(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """How much of a kind goes."""
+    """How much of a kind is removed."""
 
     count: int
     size: int
 
 
 class Remover(Protocol):
-    """Knows one kind: which of it the policy no longer keeps, and how it is removed while others may use the rest."""
+    """Finds what the policy no longer keeps of one kind, and removes it while other processes use the rest."""
 
     @property
     def kind(self) -> str:
-        """Its name, as metrics and the command show it."""
+        """Name of the kind, as metrics and the command show it."""
 
     async def apply(self, *, dry: bool) -> Gone:
-        """Remove what is no longer kept; only count it where `dry`. May raise; what was not removed goes the next time."""
+        """Remove what is no longer kept; only count it if `dry`. May raise; what was not removed is removed the next time."""
 
 
 async def retain(service: str, removers: Sequence[Remover], *, dry: bool = False) -> list[Removal]:
-    """Apply the policy to every kind, one after the other; one that fails does not keep the others from theirs."""
+    """Apply the policy to each kind in turn; the failure of one does not stop the others."""
     removals = []
     for remover in removers:
         try:
@@ -81,16 +81,16 @@ async def retain(service: str, removers: Sequence[Remover], *, dry: bool = False
 
 @dataclass(frozen=True)
 class Retention:
-    """The loop of one service."""
+    """Runs the retention loop of one service."""
 
     service: str
     removers: Sequence[Remover]
     every_seconds: float
     engine: AsyncEngine | None = None
-    """That of the removers, which whoever applies them outside the service has to close."""
+    """The removers' engine; code that applies them outside a service must close it."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Apply the policy now and then."""
+        """Apply the policy at intervals until `stop`."""
         while not stop.is_set():
             await retain(self.service, self.removers)
             await wait_or_stop(stop, self.every_seconds)

@@ -1,1 +1,1 @@
-"""What a job may name: folders, schemes and hosts. The decision is pure; the way there connects to the address that was checked."""
+"""Controls which folders, schemes and hosts a job may name; the decision is pure, and connections go to the checked address."""

@@ -1,7 +1,7 @@
-"""Which folders, schemes and hosts a job may name. Pure: paths come resolved and hosts come with their addresses.
+"""Decides which folders, schemes and hosts a job may name. Pure: callers pass resolved paths, and hosts with their addresses.
 
-A job is written by somebody else than who runs the service. Whatever it names is refused in the same words whether or not it is
-there, so that nobody can find out by asking.
+The author of a job need not be the operator of the service. A refusal has the same words whether or not the named thing
+exists, so that a job cannot be used to find out.
 """
 
 import ipaddress
@@ -19,11 +19,11 @@ _SETTING = "NEUROWEAVER_SOURCES_"
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 """IPv4 addresses behind NAT64 (RFC 6052)."""
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
-"""IPv4 addresses in the form that RFC 4291 gave up."""
+"""IPv4-compatible IPv6 addresses, which RFC 4291 deprecated."""
 
 
 class Refusal(NamedTuple):
-    """Why something may not be read or reached, and what a person can do about it."""
+    """Why something may not be read or reached, and the remedy."""
 
     reason: str
     remedy: str
@@ -33,7 +33,7 @@ CREDENTIALS = Refusal("it holds credentials, and requests are kept for ever", "l
 
 
 class Allowed(Frozen):
-    """What jobs may name; made by `SourceSettings`, which has the defaults."""
+    """What jobs may name; `SourceSettings` builds it and has the defaults."""
 
     folders: tuple[Path, ...] = Field(default=(), description="Real paths; a file or folder below one of them is read.")
     closed: tuple[Path, ...] = Field(
@@ -48,7 +48,7 @@ class Allowed(Frozen):
 
 
 def path_refusal(path: Path, allowed: Allowed) -> Refusal | None:
-    """Why `path`, a real path without links in it, is not read; None where it is."""
+    """Why `path`, a real path without links in it, may not be read; None if it may."""
     root, fence = _nearest(path, allowed.folders), _nearest(path, allowed.closed)
     if root is None or (fence is not None and len(fence.parts) >= len(root.parts)):
         listed = ", ".join(map(str, allowed.folders)) or "none"
@@ -64,13 +64,13 @@ def path_refusal(path: Path, allowed: Allowed) -> Refusal | None:
 
 
 def _nearest(path: Path, folders: Iterable[Path]) -> Path | None:
-    """The deepest of the folders in which `path` lies."""
+    """The deepest of the folders that contain `path`."""
     above = [folder for folder in folders if path.is_relative_to(folder)]
     return max(above, key=lambda folder: len(folder.parts), default=None)
 
 
 def scheme_refusal(scheme: str, allowed: Allowed) -> Refusal | None:
-    """Why URLs of this scheme are not read; None where they are."""
+    """Why URLs of this scheme may not be read; None if they may."""
     if scheme in allowed.schemes:
         return None
     known = ", ".join(f"{name}://" for name in ("file", *allowed.schemes))
@@ -81,9 +81,9 @@ def scheme_refusal(scheme: str, allowed: Allowed) -> Refusal | None:
 
 
 def host_refusal(host: str, port: int, addresses: Sequence[str], allowed: Allowed) -> Refusal | None:
-    """Why no connection is made to `host`, which has these addresses; None where it is made.
+    """Why `host`, which has these addresses, may not be connected to; None if it may.
 
-    A host without addresses is refused like one whose address is not public: the answer is no map of our network.
+    A host without addresses is refused like one whose address is not public, so that refusals do not reveal the network.
     """
     if is_listed(host, port, allowed):
         return None if addresses else Refusal("no such host is known here", "correct the host")
@@ -97,12 +97,12 @@ def host_refusal(host: str, port: int, addresses: Sequence[str], allowed: Allowe
 
 
 def not_listed(host: str, port: int) -> Refusal:
-    """The words for a host that the operator would have to list."""
+    """The refusal of a host that the operator has not listed."""
     return Refusal("the host is not among those that jobs may name", _listing(host, port))
 
 
 def key_refusal(host: str, port: int, allowed: Allowed) -> Refusal | None:
-    """Why no key of a judge is sent to `host`: the operator's keys go where the operator says, not wherever a job says."""
+    """Why no key of a judge is sent to `host`; None if one is. Keys go only to hosts that the operator names, not the job."""
     if is_listed(host, port, allowed):
         return None
     return Refusal(
@@ -112,7 +112,7 @@ def key_refusal(host: str, port: int, allowed: Allowed) -> Refusal | None:
 
 
 def is_listed(host: str, port: int, allowed: Allowed) -> bool:
-    """Whether the operator has listed the host, with this port or with none."""
+    """Whether the operator has listed the host with this port or without a port."""
     name = _plain(host)
     bare = f"[{name}]" if ":" in name else name
     return bool({name, bare, f"{bare}:{port}"} & {_plain(entry) for entry in allowed.hosts})

@@ -1,4 +1,4 @@
-"""Files and folders of object stores, through fsspec: the endpoint and the credentials are the operator's, the name is the job's."""
+"""Reads files and folders of object stores through fsspec: the operator sets endpoint and credentials, the job names the path."""
 
 import hashlib
 import json
@@ -20,12 +20,12 @@ from services.chassis.storage.stores import writing
 FILES_AT_MOST = 20_000
 TOO_MANY = Refusal(f"it holds more than {FILES_AT_MOST} files", "name the folder of the model or data alone")
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError")
-"""botocore's names for them; it is there only where s3:// is used."""
+"""Error names of botocore, which is installed only where s3:// is used."""
 _BLOCK = 1024 * 1024
 
 
 def from_bucket(url: str, scheme: str, cache: Path, allowed: Allowed) -> Path:
-    """A copy below `cache`. Raises Refused, and the storage's own errors where trying again may help."""
+    """Return a copy below `cache`. Raises SourceRefused, and the storage's own errors where a retry may help."""
     if "@" in url.partition("://")[2].partition("/")[0]:
         raise SourceRefused(CREDENTIALS)
     try:
@@ -39,7 +39,7 @@ def from_bucket(url: str, scheme: str, cache: Path, allowed: Allowed) -> Path:
 
 
 def _download(fs: fsspec.AbstractFileSystem, root: str, cache: Path, allowed: Allowed) -> Path:
-    """Copy a remote file or folder into the cache, under the digest of its names, sizes and versions."""
+    """Copy a remote file or folder into the cache, keyed by the digest of its names, sizes and versions."""
     ends_at = time.monotonic() + allowed.download_seconds
     fs.invalidate_cache()
     try:
@@ -82,7 +82,7 @@ def _download(fs: fsspec.AbstractFileSystem, root: str, cache: Path, allowed: Al
 
 
 def _copy(fs: fsspec.AbstractFileSystem, path: str, local: Path, allowed: Allowed, ends_at: float) -> None:
-    """One file, block by block: what a store says of a size may be wrong."""
+    """Copy one file block by block and count its bytes, since the size that a store reports may be wrong."""
     written = 0
     with fs.open(path, "rb") as source, local.open("xb") as target:
         while block := source.read(_BLOCK):
@@ -95,7 +95,7 @@ def _copy(fs: fsspec.AbstractFileSystem, path: str, local: Path, allowed: Allowe
 
 
 def _size(files: Iterable[dict[str, object]]) -> int | None:
-    """Bytes in all; None where the storage does not say it of each."""
+    """Total bytes; None if the storage does not report the size of every file."""
     sizes = [info.get("size") for info in files]
     known = [size for size in sizes if isinstance(size, int)]
     return sum(known) if len(known) == len(sizes) else None

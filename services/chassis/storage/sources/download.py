@@ -1,4 +1,4 @@
-"""One file over http or https, bounded in size and time, complete or absent."""
+"""Downloads one file over http or https, bounded in size and time; the file is complete or absent."""
 
 import asyncio
 import hashlib
@@ -24,11 +24,12 @@ _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "neuroweaver"}
 
 
 class SourceAway(OSError):
-    """The server does not answer as it should at present; trying again may help."""
+    """The server does not answer properly at present; a retry may help."""
 
 
 def download(url: str, cache: Path, allowed: Allowed, *, resolve: Resolve = resolved) -> Path:
-    """The file at `url` below `cache`, not to be written to. Raises Refused and SourceAway; nothing of an answer is quoted."""
+    """Return the file of `url` below `cache`, which must not be written to. Raises SourceRefused and SourceAway; neither
+    quotes the response."""
     wanted = url_of(url, allowed)
     scratch = cache / "tmp" / uuid.uuid4().hex
     with writing(cache):
@@ -57,7 +58,7 @@ def download(url: str, cache: Path, allowed: Allowed, *, resolve: Resolve = reso
 
 
 async def _fetch(url: httpx2.URL, out: BinaryIO, allowed: Allowed, resolve: Resolve) -> str:
-    """Write the body to `out`; its SHA-256. Raises TimeoutError when the time for a download is over, whatever it went on."""
+    """Write the body to `out` and return its SHA-256. Raises TimeoutError when the time limit of the download has passed."""
     digest, size = hashlib.sha256(), 0
     client = httpx2.AsyncClient(
         transport=Guarded(allowed, resolve, kept=0), follow_redirects=True, max_redirects=_REDIRECTS, headers=_HEADERS,
@@ -93,7 +94,7 @@ def _require_success(status: int) -> None:
 
 
 def too_large(size: int | None, allowed: Allowed) -> Refusal:
-    """The words for a download of more bytes than the operator lets through."""
+    """The refusal of a download with more bytes than the operator allows."""
     more = "more" if size is None else amount(size)
     return Refusal(
         f"it is larger than a download may be: {more}, where {amount(allowed.download_bytes)} are allowed",
@@ -102,7 +103,7 @@ def too_large(size: int | None, allowed: Allowed) -> Refusal:
 
 
 def too_slow(allowed: Allowed) -> Refusal:
-    """The words for a download that takes longer than the operator lets it."""
+    """The refusal of a download that takes longer than the operator allows."""
     return Refusal(
         f"the download takes longer than {allowed.download_seconds:g} s",
         "name a faster server or something smaller, or have the operator raise NEUROWEAVER_SOURCES_DOWNLOAD_SECONDS",

@@ -1,4 +1,4 @@
-"""Snapshots of public repositories on the Hugging Face hub, without pickles and code, bounded in size and time."""
+"""Downloads snapshots of public Hugging Face repositories, without pickles and code, bounded in size and time."""
 
 import os
 import time
@@ -14,13 +14,13 @@ from services.chassis.storage.stores import writing
 Repository = Literal["model", "dataset"]
 
 _CODE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.msgpack", "*.h5", "*.onnx", "*.py")
-"""Not fetched: pickles and code can run what they like, and no other format of the weights is needed."""
+"""Files that are not fetched: pickles and code can run anything, and other formats of the weights are not needed."""
 
 
 def from_hub(repo: str, revision: str | None, cache: Path, allowed: Allowed, repository: Repository) -> Path:
-    """The snapshot's folder below `cache`. Raises Refused.
+    """Return the snapshot's folder below `cache`. Raises SourceRefused.
 
-    Only HF_TOKEN gives access to what is not public: the login of whoever started the service is not a job's to use.
+    Only HF_TOKEN gives access to what is not public; a job may not use the login of the person who started the service.
     """
     what = f"{repository} {repo} on the Hugging Face hub"
     try:
@@ -66,7 +66,7 @@ def from_hub(repo: str, revision: str | None, cache: Path, allowed: Allowed, rep
 
 
 def _require_room(arguments: dict[str, Any], allowed: Allowed) -> None:
-    """Ask how much would be downloaded. Where the hub does not answer, what is there is used, and nothing is downloaded."""
+    """Ask how much would be downloaded. If the hub does not answer, the cached files are used and nothing is downloaded."""
     from huggingface_hub import errors, snapshot_download
 
     try:
@@ -79,7 +79,7 @@ def _require_room(arguments: dict[str, Any], allowed: Allowed) -> None:
 
 
 def _until(ends_at: float, allowed: Allowed) -> Any:
-    """A progress bar that ends the download when its time is over."""
+    """A progress bar that aborts the download when its time limit has passed."""
     from huggingface_hub.utils.tqdm import tqdm
 
     class Bounded(tqdm):

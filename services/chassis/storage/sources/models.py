@@ -1,4 +1,4 @@
-"""What the folder of a base model may not hold: anything that has its loader run code or read elsewhere."""
+"""Refuses base model folders with anything that makes the loader run code or read other files."""
 
 import json
 from pathlib import Path
@@ -10,9 +10,9 @@ _SIZE_LIMIT = 256 * 1024 * 1024
 
 
 def model_refusal(folder: Path) -> Refusal | None:
-    """Why no model is loaded from `folder`; None where its loader reads nothing but its files.
+    """Why no model may be loaded from `folder`; None if its loader reads only its files.
 
-    An adapter names its base by a path of its own, and an index names the files of the weights: both could lead anywhere.
+    An adapter names the path of its base, and an index names the files of the weights: both could point anywhere.
     """
     if (folder / "adapter_config.json").exists():
         return Refusal("it holds an adapter, which names another model by itself", "name the base model of that adapter")
@@ -24,7 +24,7 @@ def model_refusal(folder: Path) -> Refusal | None:
 
 
 def brings_code(folder: Path) -> bool:
-    """Whether the model wants code of its own to be run, which is never done."""
+    """Whether the model requires its own code to be run, which is never done."""
     return any("auto_map" in _parsed(folder / name) for name in _CONFIGS)
 
 
@@ -33,7 +33,7 @@ def _plain(name: object) -> bool:
 
 
 def _parsed(file: Path) -> dict[str, object]:
-    """The object in a file; none where there is none: its loader says so."""
+    """The JSON object in a file; empty if there is none, which the loader reports."""
     try:
         found = json.loads(file.read_bytes()) if file.stat().st_size <= _SIZE_LIMIT else None
     except (OSError, ValueError, RecursionError):

@@ -1,8 +1,8 @@
-"""HTTP to hosts that a job names: each connection, that of a redirect too, goes to the very address that was checked.
+"""Sends HTTP requests to hosts that a job names; every connection, also after a redirect, uses the address that was checked.
 
-A name that is resolved once for the check and again for the connection may lead elsewhere the second time (DNS rebinding), so
-it is resolved once. TLS still proves the name. Where the operator's environment names a proxy, the proxy resolves names, and
-only listed hosts are asked for.
+A name that is resolved once for the check and again for the connection may give another address the second time (DNS
+rebinding), so it is resolved once. TLS still verifies the name. If the operator's environment names a proxy, the proxy
+resolves names, and only listed hosts are requested.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from services.chassis.storage.sources.allowed import (
 )
 
 Resolve = Callable[[str, int], list[str]]
-"""Addresses of a host; none where there is no such host."""
+"""Returns the addresses of a host; none if the host does not exist."""
 
 
 class SourceRefused(Exception):
-    """A job names what it may not; nothing was sent."""
+    """A job names a source that is not allowed; nothing was sent."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(f"{refusal.reason}; {refusal.remedy}")
@@ -36,7 +36,7 @@ class SourceRefused(Exception):
 
 
 def resolved(host: str, port: int) -> list[str]:
-    """As the machine resolves it. Raises OSError where the resolver does not answer."""
+    """Resolve a host as the machine does. Raises OSError if the resolver does not answer."""
     try:
         return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     except socket.gaierror as error:
@@ -48,12 +48,12 @@ def resolved(host: str, port: int) -> list[str]:
 
 
 def port_of(url: httpx2.URL) -> int:
-    """The port that is connected to."""
+    """The port of the connection."""
     return url.port or HTTP_PORTS.get(url.scheme, 0)
 
 
 def url_of(text: str, allowed: Allowed) -> httpx2.URL:
-    """The URL, if it is one of http or https and names nothing that does not belong there. Raises Refused."""
+    """Parse an http or https URL without parts that are not allowed, such as a password. Raises SourceRefused."""
     try:
         url = httpx2.URL(text.strip())
     except httpx2.InvalidURL:
@@ -68,7 +68,7 @@ def url_of(text: str, allowed: Allowed) -> httpx2.URL:
 
 
 def addresses_of(url: httpx2.URL, allowed: Allowed, resolve: Resolve) -> list[str]:
-    """The addresses that may be connected to for `url`. Raises Refused, and httpx2.ConnectError where no name server answers."""
+    """The addresses to connect to for `url`. Raises SourceRefused, and httpx2.ConnectError if no name server answers."""
     try:
         addresses = resolve(url.host, port_of(url))
     except OSError as error:
@@ -79,7 +79,7 @@ def addresses_of(url: httpx2.URL, allowed: Allowed, resolve: Resolve) -> list[st
 
 
 def pinned(request: httpx2.Request, address: str) -> httpx2.Request:
-    """The same request to this address; TLS still proves the name."""
+    """The same request, sent to this address; TLS still verifies the name."""
     return httpx2.Request(
         request.method,
         request.url.copy_with(host=address),
@@ -90,7 +90,7 @@ def pinned(request: httpx2.Request, address: str) -> httpx2.Request:
 
 
 def _proxy(url: httpx2.URL, allowed: Allowed, proxies: Mapping[str, str]) -> str | None:
-    """The operator's proxy on the way to `url`, if any. Raises Refused where only the proxy would know where that leads."""
+    """The operator's proxy for `url`, if any. Raises SourceRefused if only the proxy would know the address."""
     proxy = proxies.get(url.scheme) or proxies.get("all")
     if proxy is None or proxy_bypass(url.host):
         return None
@@ -100,10 +100,10 @@ def _proxy(url: httpx2.URL, allowed: Allowed, proxies: Mapping[str, str]) -> str
 
 
 class Guarded(httpx2.AsyncBaseTransport):
-    """Of several addresses of a host the first that takes the connection is asked."""
+    """An HTTP transport that connects to checked addresses only; it uses the first address that accepts the connection."""
 
     def __init__(self, allowed: Allowed, resolve: Resolve = resolved, *, kept: int = 20) -> None:
-        """`kept`: idle connections; none where several names are asked, since a connection of one would serve another."""
+        """`kept`: idle connections to keep; use 0 for several names, since a connection for one would serve another."""
         self._allowed, self._resolve = allowed, resolve
         self._limits = httpx2.Limits(max_keepalive_connections=kept)
         self._opened: dict[str | None, httpx2.AsyncHTTPTransport] = {}

@@ -1,4 +1,4 @@
-"""The operator's settings of what jobs may name; the defaults are those of a person's own machine."""
+"""The operator's settings for what jobs may name; the defaults suit a personal machine."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,9 +9,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from services.chassis.storage.sources.allowed import Allowed
 
 _PACKAGE = Path(__file__).resolve().parents[3]
-"""What is shipped with the services: the demo's data lie in it."""
+"""Files that are shipped with the services, such as the demo's data."""
 _ROOT = Path("/")
-"""As the working folder, as supervisors have it, it is nobody's choice, and opens nothing."""
+"""A working folder that supervisors set by default: nobody chose it, so it allows nothing."""
 _SYSTEM = (Path("/proc"), Path("/sys"), Path("/dev"), Path("/run"))
 
 
@@ -21,7 +21,7 @@ def _listed(given: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 Folders = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed)]
-"""Lists, separated by commas."""
+"""A list, separated by commas."""
 
 
 class SourceSettings(BaseSettings):
@@ -42,7 +42,7 @@ class SourceSettings(BaseSettings):
     download_seconds: float = Field(default=3600, gt=0, description="One download at most.")
 
     def allowed(self, home: Path, cache: Path) -> Allowed:
-        """The value that steps get: `home` has passwords and others' artifacts, and is closed but for folders in it that are listed."""
+        """The value for the steps: `home` holds passwords and other jobs' artifacts, so only listed folders in it are open."""
         named = [(folder, folder.expanduser().resolve()) for folder in (*self.folders, cache)]
         return Allowed(
             folders=tuple(real for folder, real in named if folder.is_absolute() or real != _ROOT),
