@@ -9,7 +9,8 @@ _NEW_OBJECTS = 50_000
 
 
 def spare_the_collector() -> None:
-    """Exclude the objects that exist now from collections, and collect young ones less often; call once, after the imports."""
+    """Exclude the objects that exist now from collections, and collect young ones less often; call once, after the
+    imports."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, 20, 100)

@@ -31,7 +31,8 @@ class ReadsOnly(Exception):
 
 
 class OtherDeployment(Exception):
-    """Another deployment with its own database uses the same log; this one may not consume or decide until that one ends."""
+    """Another deployment with its own database uses the same log; this one may not consume or decide until that one
+    ends."""
 
 
 def ends_session(error: BaseException) -> bool:

@@ -1,1 +1,1 @@
-"""A running service and its HTTP: what is wired together, started, stopped, answered and limited."""
+"""Runs a service and its HTTP server: wiring, start, shutdown, routes, and limits on callers."""

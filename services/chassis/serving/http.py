@@ -1,4 +1,4 @@
-"""One HTTP surface for every service: the same health, metrics, problem+json (RFC 9457) and docs, whoever is mounted."""
+"""Builds the HTTP application: every service gets the same health, metrics, problem+json (RFC 9457) and docs."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,11 +28,11 @@ from services.chassis.serving.web.settings import HttpSettings
 API = "/api/v1"
 _SHOWN = 200
 _NONE = TelemetryConfig(tracing=False, metrics=False, logs=False)
-"""FastAPI would ask for each request whether telemetry is wanted; `Measure` counts requests."""
+"""Disables FastAPI's check for telemetry on each request; `Measure` counts requests instead."""
 
 
 def application(services: Sequence[Service], settings: HttpSettings | None = None) -> FastAPI:
-    """An application that runs `services` while it is up and serves their routes under `/api/v1`."""
+    """Build an application that runs `services` during its lifespan and serves their routes under `/api/v1`."""
     door = settings or HttpSettings()
 
     @asynccontextmanager
@@ -53,7 +53,7 @@ def application(services: Sequence[Service], settings: HttpSettings | None = Non
     )
     healths = probes.router([service.health for service in services])
     own, others = [service.routers[0] for service in services], [one for service in services for one in service.routers[1:]]
-    for router in (*own, healths, *others):  # each is looked through before the next: what is asked for often comes first
+    for router in (*own, healths, *others):  # searched in this order, so frequent routes come first
         app.include_router(router, prefix=API)
     add_pages(app, API, [service.name for service in services])
     limits = {API + path: limit for service in services for path, limit in service.body_limits.items()}
@@ -64,7 +64,7 @@ def application(services: Sequence[Service], settings: HttpSettings | None = Non
     app.add_middleware(Heads)
     app.add_middleware(Callers, allowed=Allowed(frozenset(door.http_hosts), frozenset(door.http_origins)))
     app.add_middleware(Faults)
-    app.add_middleware(Measure)  # the one that was added last is asked first
+    app.add_middleware(Measure)  # the last one added runs first
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
@@ -72,7 +72,7 @@ def application(services: Sequence[Service], settings: HttpSettings | None = Non
 
 
 def _documented(app: FastAPI) -> Callable[[], dict[str, Any]]:
-    """The OpenAPI document, made once."""
+    """Return the OpenAPI document, which is built once."""
     made = app.openapi
     return lru_cache(1)(lambda: complete(made()))
 

@@ -1,6 +1,7 @@
-"""Lists are read page by page behind the last row's sort key, so that rows inserted meanwhile neither repeat nor hide any.
+"""Reads lists page by page: a page starts after the last row's sort key, so that inserts neither repeat nor hide rows.
 
-A cursor is opaque to its holder and belongs to one query: the tie-breaker of the order is in it, the filters are checked.
+A cursor is opaque to callers and belongs to one query: it contains the tie-breaker of the order, and its filters are
+checked.
 """
 
 import base64
@@ -20,14 +21,14 @@ _TEXT = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Page(NamedTuple):
-    """Items of a list as JSON, newest first, and the cursor of the page behind; None at the end."""
+    """Items of a list as JSON, newest first, and the cursor of the next page; None at the end."""
 
     items: list[str]
     next: str | None
 
 
 class Listing(NamedTuple):
-    """A list of rows that have a time, the newest first. All are SQL."""
+    """A list of rows that have a time, newest first. All fields are SQL."""
 
     item: str
     """Text: a row as JSON."""
@@ -39,8 +40,10 @@ class Listing(NamedTuple):
     """Conditions by name, with {} for the value."""
 
     async def page(self, reads: Reads, query: Mapping[str, str | None], limit: int, cursor: str | None) -> Page:
-        """At most `limit` items behind `cursor`; a filter of `query` that is None does not filter. Raises a 422 Problem for a cursor of
-        another list."""
+        """Return at most `limit` items after `cursor`; a filter of `query` that is None does not filter.
+
+        Raises a 422 Problem for a cursor of another list.
+        """
         filters = {name: value for name, value in query.items() if value is not None}
         behind = read_cursor(cursor, query, (moment, str)) if cursor is not None else []
         conditions = tuple(self.filters[name] for name in filters)
@@ -52,9 +55,9 @@ class Listing(NamedTuple):
 
 @lru_cache(256)
 def _page(listing: tuple[str, str, str, str], filters: tuple[str, ...], behind: bool, limit: int) -> str:
-    """One row: at most one item more than `limit`, the time and the key of the item at the limit, and whether one is behind it.
+    """SQL for one row: at most `limit` items plus one, time and key of the item at the limit, and whether another follows.
 
-    The limit stands in the text, so that PostgreSQL makes its plan once, and one that reads no further.
+    The limit is part of the text, so that PostgreSQL plans the statement once and the plan reads no further.
     """
     item, rows, time, key = listing
     conditions = [f"{time} IS NOT NULL", *(condition.format(f"${at}") for at, condition in enumerate(filters, 1))]
@@ -66,13 +69,13 @@ def _page(listing: tuple[str, str, str, str], filters: tuple[str, ...], behind: 
 
 
 def make_cursor(query: Mapping[str, str | None], last: Sequence[str]) -> str:
-    """The cursor that goes on behind the row with the sort key `last`, for a list filtered by `query`."""
+    """Make the cursor that continues after the row with the sort key `last`, for a list filtered by `query`."""
     text = _TEXT([_digest(query), *last])
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def read_cursor(cursor: str, query: Mapping[str, str | None], parts: Sequence[Callable[[str], Any]]) -> list[Any]:
-    """The sort key in a cursor, each part read by its own of `parts`, which may raise ValueError.
+    """Return the sort key in a cursor; each part is parsed by the matching function of `parts`, which may raise ValueError.
 
     Raises a 422 Problem for a cursor that is broken or belongs to another query.
     """
@@ -93,7 +96,7 @@ def _plain(text: object) -> str:
 
 
 def moment(text: str) -> datetime:
-    """The time in a sort key. Raises ValueError where no database keeps it."""
+    """The time in a sort key. Raises ValueError if a database cannot store it."""
     return in_calendar(datetime.fromisoformat(text).astimezone(UTC))
 
 

@@ -1,4 +1,4 @@
-"""What orchestrators, load balancers and people ask of a process: live, ready, why not, and its metrics."""
+"""Serves the health of a process and its metrics: whether it is live and ready, and why it is not."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -46,7 +46,7 @@ class Detail(BaseModel):
 
 
 def router(healths: Sequence[Health]) -> APIRouter:
-    """Health and metrics of one process; none of these answers waits for the database or the broker."""
+    """Routes for health and metrics of one process; none of them waits for the database or the broker."""
     api = APIRouter(tags=["operations"])
 
     def word(ready: bool) -> Literal["ready", "not ready"]:

@@ -1,4 +1,4 @@
-"""Every refusal over HTTP has one shape, problem+json (RFC 9457), and names field, value and remedy."""
+"""Gives every HTTP refusal the same shape, problem+json (RFC 9457), which names field, value and remedy."""
 
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -32,7 +32,7 @@ class ProblemDocument(BaseModel):
 
 
 class Problem(Exception):
-    """An answer that refuses: status, what is wrong, and reasons that name field, value and remedy."""
+    """An error that becomes an HTTP refusal: status, title, and reasons that name field, value and remedy."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Problem(Exception):
 
     @classmethod
     def of(cls, status: int, title: str, reasons: Sequence[Reason], left_out: int = 0) -> Self:
-        """A refusal for these reasons; `left_out` more were found and are not among them."""
+        """A refusal for these reasons; `left_out` is the number of further reasons that are not listed."""
         shown = [fitting_reason(reason) for reason in reasons[:REASONS_SHOWN]]
         more = left_out + len(reasons) - len(shown)
         detail = cut("; ".join(map(str, shown)), _DETAIL_BYTES - 100) + (f"; and {more} more" if more else "")
@@ -59,7 +59,7 @@ class Problem(Exception):
         return problem
 
     def response(self, instance: str) -> Response:
-        """The problem document, of a bounded size whatever was asked for."""
+        """The response with the problem document, of bounded size whatever the request contains."""
         body: dict[str, object] = {
             "type": "about:blank",
             "title": cut(self.title, _TITLE_BYTES),

@@ -46,7 +46,7 @@ class Reads:
             self._places.release()
 
     async def row(self, statement: str, *arguments: Any) -> "asyncpg.Record | None":
-        """The first row that the statement finds, if any."""
+        """Return the first row of the statement, if any."""
         found = await self.rows(statement, *arguments)
         return found[0] if found else None
 

@@ -1,4 +1,4 @@
-"""What a running service is made of, wired in one place; built without I/O, started and drained by `run`."""
+"""Wires the parts of a running service in one place; it is built without I/O, and `run` starts and drains it."""
 
 import asyncio
 import time
@@ -53,11 +53,11 @@ _PROBE_SECONDS = 2.0
 _BROKER_SILENT_SECONDS = 15.0
 _LETTERS_SECONDS = 10.0
 _WELL_SECONDS = 60.0
-"""Longer than the longest wait before a loop that failed is started again."""
+"""A restarted loop counts as healthy after this time, which exceeds the longest wait before a restart."""
 
 
 class Runtime:
-    """One service of one process."""
+    """One service in one process."""
 
     def __init__(
         self,
@@ -78,9 +78,9 @@ class Runtime:
         )
         self.engine = connect()
         self._batches = connect(pool_size=2, probe=False)
-        """For the consumer, which tries again whatever happens."""
+        """For the consumer, which retries after any error."""
         self.reads = Reads(url, statement_seconds=settings.database_seconds)
-        """For answers over HTTP."""
+        """For reads by HTTP routes."""
         self.publisher = Publisher(settings.cluster, f"neuroweaver-{service}")
         self.notifications = Notifications(url)
         required = (
@@ -104,29 +104,29 @@ class Runtime:
 
     @property
     def handling(self) -> DeadLetterContext:
-        """What it takes to handle this service's dead letters."""
+        """What the handling of this service's dead letters needs."""
         return DeadLetterContext(self.service, self.domain, self.effects, self.settings.database_url_for(self.service))
 
     @property
     def reading(self) -> Reading:
-        """What this service reads, and where it keeps how far."""
+        """What this service reads, and where it stores its positions."""
         topics = tuple(topic.name for topic in self.topics)
         url = self.settings.database_url_for(self.service)
         return Reading(self.service, self.domain.source, topics, self.settings.cluster, url)
 
     @property
     def retention(self) -> Retention:
-        """What this service removes, and when."""
+        """The retention loop: what this service removes, and when."""
         policy = self.settings.retention
         removers = (*chassis_removers(self.engine, policy), *self._removers)
         return Retention(self.service, removers, policy.every_seconds, self.engine)
 
     def keep(self, removers: Sequence[Remover]) -> None:
-        """Have the retention policy applied to more than what every service has."""
+        """Apply the retention policy to these, too, besides what every service has."""
         self._removers = (*self._removers, *removers)
 
     def transact(self, refs: Iterable[Ref]) -> AbstractAsyncContextManager[Command]:
-        """One locked transaction on `refs`, for a timer, worker or HTTP command. Raises OtherDeployment."""
+        """Open one transaction that locks `refs`, for a timer, worker or HTTP command. Raises OtherDeployment."""
         self.group.check()
         return transact(self.engine, self.domain, self.effects, refs)
 
@@ -161,7 +161,7 @@ class Runtime:
         ]
 
     async def _boot(self, stop: asyncio.Event, tasks: Sequence[Loop]) -> None:
-        """Migrate and find the topics, however long the surroundings take, then run the loops that need both."""
+        """Migrate and find the topics, retrying while database or broker are away, then run the loops that need both."""
         await until_stopped(self._prepared(), stop)
         if stop.is_set():
             return
@@ -180,7 +180,7 @@ class Runtime:
         await asyncio.gather(*(self._spawn(name, loop, stop) for name, loop in loops))
 
     async def _prepared(self) -> None:
-        """Prepare, however often it fails; what an operator has to decide is waited for."""
+        """Prepare and retry until it succeeds, also where an operator has to act first."""
         backoff, lasting = Backoff(), Lasting(_log)
         while True:
             try:
@@ -219,7 +219,7 @@ class Runtime:
         self.health.report("restored", True)
 
     def _alone(self, loop: Loop) -> Loop:
-        """Run it while no other deployment works on the same log, and this one is in the group."""
+        """Run the loop only while no other deployment works on the same log and this one is in the group."""
         return partial(self.group.while_free, loop=loop)
 
     def _after_migration(self, loop: Loop) -> Loop:
@@ -235,7 +235,7 @@ class Runtime:
         return asyncio.create_task(self._guard(name, loop, stop), name=f"{self.service}-{name}")
 
     async def _guard(self, name: str, loop: Loop, stop: asyncio.Event) -> None:
-        """A loop that raises is a fault of ours: say so, and start it again with backoff."""
+        """Run a loop; an error that it raises is a bug, so it is logged and the loop is restarted with backoff."""
         backoff = Backoff(1.0, 30.0)
         while not stop.is_set():
             try:
@@ -247,7 +247,7 @@ class Runtime:
                 await wait_or_stop(stop, backoff.next())
 
     def _failed(self, name: str, error: Exception) -> None:
-        """A service one of whose loops keeps failing is not ready; one that has run for a while since is well again."""
+        """Report the service as not ready while a loop keeps failing; after it has run for a while it is ready again."""
         self.health.report("running", False, f"{name}: {described(error)}")
         if self._well_again is not None:
             self._well_again.cancel()
@@ -266,7 +266,7 @@ class Runtime:
                 self.health.report("database", True)
             except Exception as error:
                 self.health.report("database", False, described(error))
-                if isinstance(error, ReadsOnly):  # sessions keep what they began with: the next look takes a new one
+                if isinstance(error, ReadsOnly):  # a session stays read-only: the next probe takes a new one
                     await self.engine.dispose()
                     self.reads.close()
             contact = self.publisher.last_contact
@@ -278,7 +278,7 @@ class Runtime:
             await wait_or_stop(stop, _PROBE_SECONDS)
 
     async def _look_at_dead_letters(self, stop: asyncio.Event) -> None:
-        """Count them, and apply what was parked and waits for nothing any more."""
+        """Count dead letters, and apply parked records that are no longer blocked."""
         lasting = Lasting(_log)
         while not stop.is_set():
             try:

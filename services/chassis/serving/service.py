@@ -1,4 +1,4 @@
-"""The one shape of a service that `serve` runs alone and `up` runs with the other three."""
+"""Defines what a service is: `serve` runs one alone, and `up` runs all four."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -22,11 +22,11 @@ from services.chassis.storage.retention.run import Retention
 
 @dataclass(frozen=True)
 class Service:
-    """What a service's `build(settings)` returns; nothing of it has done any I/O yet."""
+    """What a service's `build(settings)` returns, before any I/O."""
 
     name: str
     lifespan: Callable[[], AbstractAsyncContextManager[None]]
-    """Runs the service while the block runs; drains on leaving."""
+    """A context manager that runs the service during the block and drains it afterwards."""
     routers: Sequence[APIRouter]
     """Its routes, mounted under `/api/v1`."""
     health: Health
@@ -42,7 +42,8 @@ class Service:
 
     @property
     def body_limits(self) -> Mapping[str, int]:
-        """Bytes that a route's body may have, by its path; the others' is `services.chassis.serving.web.body.BODY_BYTES`."""
+        """Most bytes of a route's body, by its path; for all others it is
+        `services.chassis.serving.web.body.BODY_BYTES`."""
         return {route.path: route.max_body_size for route in self._routes if route.max_body_size is not None}
 
     @property
@@ -51,7 +52,7 @@ class Service:
 
 
 def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Loop] = ()) -> Service:
-    """A service from its runtime, its routes and its own loops."""
+    """Make a service from its runtime, its routes and its own loops."""
     replays = Replays(runtime.projection)
     routers = (
         router,

@@ -1,1 +1,1 @@
-"""Stores and reads files: content-addressed artifacts, the models and data sets that jobs reference, and their retention."""
+"""Stores and reads files: content-addressed artifacts, models and data sets that jobs reference, and their retention."""

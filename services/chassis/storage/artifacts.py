@@ -1,8 +1,9 @@
-"""Stores bulk data as content-addressed folders: the manifest has the digest of every file, a reference that of the manifest.
+"""Stores bulk data as content-addressed folders: a manifest has the digests of the files, a reference that of the manifest.
 
 Layout: `<store>/sha256/<first two>/<digest>/` with the files and `manifest.json`. A local artifact is written to
 `<store>/tmp`, synced and renamed; in an object store the manifest is written last. A folder without a manifest is
-incomplete and never read. Putting the same content twice is harmless. All calls block: use them in child processes and threads.
+incomplete and never read. Putting the same content twice is harmless. All calls block: use them in child processes and
+threads.
 """
 
 import contextlib
@@ -74,7 +75,8 @@ class ArtifactStore:
     def put(self, folder: Path) -> ArtifactRef:
         """Store the files of `folder` durably and return the reference.
 
-        Raises ArtifactRefused for links and odd names, StorageFailure where the store has no room; partial files are removed.
+        Raises ArtifactRefused for links and odd names, StorageFailure where the store has no room; partial files are
+        removed.
         """
         paths = _files_of(folder)
         size = sum((folder / path).stat().st_size for path in paths)
@@ -84,9 +86,9 @@ class ArtifactStore:
     def fetch(self, ref: ArtifactRef, cache: Path) -> Path:
         """Return a verified local folder with the artifact's files, which must not be written to.
 
-        Of a local store it is the stored folder itself, else a copy in the cache. A complete cached copy is reused; a download
-        that arrives altered is fetched once more. Raises ArtifactCorrupt, StoreAway, and StorageFailure where the cache has no
-        room.
+        Of a local store it is the stored folder itself, else a copy in the cache. A complete cached copy is reused; a
+        download that arrives altered is fetched once more. Raises ArtifactCorrupt, StoreAway, and StorageFailure where the
+        cache has no room.
         """
         fs, root = fsspec.url_to_fs(ref.uri)
         if isinstance(fs, LocalFileSystem):
@@ -295,7 +297,10 @@ def _named_when_absent(uri: str, file: str) -> Iterator[None]:
 
 
 def _store_is_there(uri: str) -> bool:
-    """Whether the folder of all artifacts exists. Without it (empty mount point, removed bucket) no artifact counts as missing."""
+    """Whether the folder of all artifacts exists.
+
+    Without it (empty mount point, removed bucket) no artifact counts as missing.
+    """
     fs, root = fsspec.url_to_fs(uri)
     fs.invalidate_cache()
     return bool(fs.exists(str(PurePosixPath(str(root)).parent.parent)))
@@ -352,7 +357,10 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _move(temporary: Path, target: Path, ref: ArtifactRef) -> None:
-    """Move a complete folder to `target`. A folder that is there already stays if it is intact and is replaced otherwise."""
+    """Move a complete folder to `target`.
+
+    A folder that is there already stays if it is intact and is replaced otherwise.
+    """
     try:
         place(temporary, target)
     except OSError:

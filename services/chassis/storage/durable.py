@@ -14,7 +14,10 @@ _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF)
 
 
 def sync(path: Path) -> None:
-    """Sync the file or folder to disk. Where the file system cannot sync, this does nothing more than the file system itself."""
+    """Sync the file or folder to disk.
+
+    Where the file system cannot sync, this does nothing more than the file system itself.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         _sync(descriptor)
@@ -23,7 +26,10 @@ def sync(path: Path) -> None:
 
 
 def mark_used(folder: Path) -> None:
-    """Record that a download is used now: retention removes what was not used for long. A failure to record it is ignored."""
+    """Record that a download is used now: retention removes what was not used for long.
+
+    A failure to record it is ignored.
+    """
     with contextlib.suppress(OSError):
         os.utime(folder)
 
@@ -44,7 +50,8 @@ def _sync(descriptor: int) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Replace `path` atomically when the block ends; after a crash at any instruction it is the complete old or new file."""
+    """Replace `path` atomically when the block ends; after a crash at any instruction it is the complete old or new
+    file."""
     temporary = path.with_name(f".{path.name}.partial")
     with temporary.open("wb") as file:
         yield file

@@ -1,8 +1,8 @@
 """Resolves a job's reference to a model or data set into a local path, or raises a fault that a person can correct.
 
-A reference is a local path or `file://`; a URL of a scheme that jobs may name, such as `s3://bucket/folder`; or an id on the
-Hugging Face hub, `name` or `owner/name`, with an optional `@revision`. Downloads are complete or absent, and bounded in size
-and time. References come from jobs: only what `Allowed` permits is read, and no message repeats what was found there.
+A reference is a local path or `file://`; a URL of a scheme that jobs may name, such as `s3://bucket/folder`; or an id on
+the Hugging Face hub, `name` or `owner/name`, with an optional `@revision`. Downloads are complete or absent, and bounded in
+size and time. References come from jobs: only what `Allowed` permits is read, and no message repeats what was found there.
 """
 
 import contextlib
@@ -56,7 +56,8 @@ def resolve(reference: str, cache: Path, allowed: Allowed, repository: Repositor
 
 
 def resolve_model(reference: str, cache: Path, allowed: Allowed) -> Path:
-    """Return the folder of the base model for `reference`, checked so that loading it reads no other files and runs no code."""
+    """Return the folder of the base model for `reference`, checked so that loading it reads no other files and runs no
+    code."""
     path = resolve(reference, cache, allowed)
     if not path.is_dir():
         raise ReferenceFault("this is a file", "name the folder that holds config.json, weights and tokenizer")
@@ -87,7 +88,10 @@ def _resolve(reference: str, cache: Path, allowed: Allowed, repository: Reposito
 
 
 def _local(path: str, allowed: Allowed) -> Path:
-    """The real path of a file or folder. Raises ReferenceFault, worded alike for closed folders and for what is missing in them."""
+    """The real path of a file or folder.
+
+    Raises ReferenceFault, worded alike for closed folders and for what is missing in them.
+    """
     try:
         real = Path(path).expanduser().resolve()
         if refusal := path_refusal(real, allowed):

@@ -1,4 +1,4 @@
-"""Recognises why a folder or store cannot be written: disk full, quota, read-only, no permission; with bytes free and needed.
+"""Recognises why a folder or store cannot be written (full, quota, read-only, no permission), with bytes free and needed.
 
 A retry cannot help and no request is at fault: a person must make room. So this failure is distinguished from all others,
 however deep in a library it occurs and whatever error type the library turns it into.
@@ -41,7 +41,7 @@ _BY_TEXT = {
     "Read-only file system": READ_ONLY,
     "os error 30": READ_ONLY,
 }
-"""Texts of libraries that keep no errno: Rust (safetensors, tokenizers), Arrow, datasets, SQLite, PyTorch, object stores."""
+"""Texts of libraries without errno: Rust (safetensors, tokenizers), Arrow, datasets, SQLite, PyTorch, object stores."""
 
 
 class Unwritable(Frozen):
@@ -134,8 +134,8 @@ def writing(place: Path | str, wanted: int | None = None) -> Iterator[None]:
 def unwritable(error: BaseException, own: Sequence[Path]) -> Unwritable | None:
     """What `error`, or one of its causes, says about storage; None if it is no storage error.
 
-    `own` are the folders that this process writes to: only there a permission error is a storage error. If the error names no
-    file, the folder with the least free space is reported.
+    `own` are the folders that this process writes to: only there a permission error is a storage error. If the error names
+    no file, the folder with the least free space is reported.
     """
     for cause in chain(error):
         if isinstance(cause, StorageFailure):
@@ -172,7 +172,8 @@ def _why(error: BaseException, own: Sequence[Path]) -> str | None:
 
 
 def _words_count(error: BaseException) -> bool:
-    """Whether the error's text comes from a library: that of a ValueError, or of this project's errors, may quote user data."""
+    """Whether the error's text comes from a library: that of a ValueError, or of this project's errors, may quote user
+    data."""
     if isinstance(error, ValueError | LookupError | TypeError):
         return False
     return isinstance(error, OSError | RuntimeError) or type(error) is Exception or foreign(type(error))

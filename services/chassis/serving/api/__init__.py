@@ -1,1 +1,1 @@
-"""Routes that every service has."""
+"""Defines the routes that every service has."""

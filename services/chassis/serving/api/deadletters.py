@@ -1,4 +1,4 @@
-"""Operators see, retry and discard dead letters over HTTP, with the same code as the command line."""
+"""Lets operators list, retry and discard dead letters over HTTP, with the same code as the command line."""
 
 from typing import Annotated, Any
 

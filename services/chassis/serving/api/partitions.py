@@ -1,4 +1,4 @@
-"""Operators see the partitions that a service reads and let one that stands go on, with the same code as the command line."""
+"""Lets operators list the partitions of a service and resume a stopped one over HTTP, as the command line does."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Operators see, verify and rebuild a service's projection over HTTP, with the same code as the command line."""
+"""Lets operators inspect, verify and rebuild a service's projection over HTTP, with the same code as the command line."""
 
 from functools import partial
 from typing import Any

@@ -1,6 +1,6 @@
-"""Answers made once: bytes from the start, and kept for whoever asks for the same while the rows behind it say the same.
+"""Caches HTTP responses as bytes, keyed by the content of the rows that they are made from.
 
-An answer is a pure function of what rows say, and is found again by exactly that, so that it can be no older than they are.
+A response is a pure function of that content, so a cached one is never older than the rows.
 """
 
 from collections import OrderedDict
@@ -16,35 +16,36 @@ from services.chassis.serving.web.beside import beside_the_loop
 JSON = "application/json"
 _KEPT_BYTES = 16 * 2**20
 _KEEPING_BYTES = 1024
-"""What keeping an answer takes besides its text and the rows': places in tables, times, small numbers."""
+"""Bytes that a cached response takes besides its text and that of the rows: table entries, times, small numbers."""
 _Said = TypeVar("_Said", bound=Hashable)
 
 
 def json_answer(body: str | bytes) -> Response:
-    """An answer whose JSON is made already."""
+    """A response from text that is JSON already."""
     return Response(body, media_type=JSON)
 
 
 def page_answer(items: list[str], cursor: str | None) -> Response:
-    """A page of a list, whose items are JSON already."""
-    behind = "null" if cursor is None else f'"{cursor}"'  # a cursor is made of letters that JSON takes as they are
+    """The response for a page of a list, whose items are JSON already."""
+    behind = "null" if cursor is None else f'"{cursor}"'  # a cursor has only characters that JSON needs not escape
     return json_answer(f'{{"items":[{",".join(items)}],"next":{behind}}}')
 
 
 def size_of(*texts: str) -> int:
-    """Bytes that texts of rows take: of one with a sign beyond Latin-1, two or four for each of its signs."""
+    """Bytes that texts take in memory: two or four per character in a text with a character beyond Latin-1."""
     return sum(map(getsizeof, texts))
 
 
 class Answers:
-    """The answers of one service that were asked for last: of `limit` bytes together with what they were made from."""
+    """An LRU cache of one service's responses, limited to `limit` bytes including what they were made from."""
 
     def __init__(self, limit: int = _KEPT_BYTES) -> None:
         self._limit, self._size = limit, 0
         self._kept: OrderedDict[tuple[Callable[..., BaseModel], Hashable], tuple[bytes, int]] = OrderedDict()
 
     async def of(self, make: Callable[[_Said], BaseModel], said: _Said, size: int) -> Response:
-        """What `make`, a pure function, makes of what rows say that take `size` bytes, as `size_of` has it."""
+        """The response of `make`, a pure function, for the content `said` of rows, which take `size` bytes (see
+        `size_of`)."""
         key = (make, said)
         if (kept := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)

@@ -1,4 +1,4 @@
-"""What takes long for its size runs beside the event loop that heartbeats: one at a time, so that the loop keeps half the time."""
+"""Parses large inputs in a thread, one at a time, so that the event loop keeps half the time and sends heartbeats."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 LOOP_BYTES = 32 * 1024
-"""So many bytes are read on the loop: some milliseconds at worst."""
+"""Inputs of up to this many bytes are read on the loop, which takes some milliseconds at worst."""
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _ONE = ThreadPoolExecutor(1, "large-bodies")
 
 
 async def beside_the_loop(size: int, read: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
-    """What `read` returns or raises, for an input of `size` bytes."""
+    """Call `read` for an input of `size` bytes; return or raise what it does."""
     if size <= LOOP_BYTES:
         return read(*args, **kwargs)
     return await asyncio.wrap_future(_ONE.submit(read, *args, **kwargs))

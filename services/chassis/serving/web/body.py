@@ -1,4 +1,4 @@
-"""A request's body is read once, within a limit, before anybody acts on it; what JSON cannot mean, no route gets to see."""
+"""Reads a request's body once, within a size limit, before any route runs, and refuses ambiguous or invalid JSON."""
 
 from collections.abc import Mapping
 
@@ -11,12 +11,12 @@ from services.chassis.serving.problem import Problem
 from services.chassis.serving.web.beside import beside_the_loop
 
 BODY_BYTES = 32 * 1024
-"""Of any route that does not say otherwise: a reason and a name in the longest spelling that JSON has."""
+"""Limit of routes that set none of their own: a reason and a name in the longest spelling that JSON allows."""
 _INVALID = "The request is not valid"
 
 
 class Bodies:
-    """Reads bodies of at most `otherwise` bytes, at the paths in `limits` of as many as stand there."""
+    """Middleware that reads bodies of at most `otherwise` bytes, or of the limit that `limits` has for the path."""
 
     def __init__(self, app: ASGIApp, limits: Mapping[str, int], otherwise: int = BODY_BYTES) -> None:
         self._app, self._limits, self._otherwise = app, limits, otherwise
@@ -54,16 +54,16 @@ class Bodies:
 
 
 class _Gone(Exception):
-    """The caller went away before its request was whole."""
+    """The caller disconnected before its request was complete."""
 
 
 def has_body(headers: Headers) -> bool:
-    """Whether a request announces a body; over HTTP/1.1 there is none otherwise."""
+    """Whether a request announces a body; in HTTP/1.1 it has none otherwise."""
     return "transfer-encoding" in headers or headers.get("content-length", "0").strip("0") != ""
 
 
 def check(body: bytes) -> None:
-    """Raises a 422 Problem for what is no JSON, or JSON of which two readers could make different things."""
+    """Raise a 422 Problem for a body that is not JSON, or JSON that two parsers could read differently."""
     try:
         parsed = parse(body, doubled=True)
     except NoJson as error:
@@ -88,7 +88,7 @@ def _too_large(path: str, limit: int) -> Problem:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Gives the body that was read, then whatever else comes."""
+    """Return a `receive` that gives the body that was read, then the remaining messages."""
     given = False
 
     async def again() -> Message:

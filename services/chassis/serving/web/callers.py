@@ -1,8 +1,9 @@
-"""Who may ask, and in which form: no web page of somebody else writes through an operator's browser.
+"""Refuses requests by host, origin and content type, so that no foreign web page can write through an operator's browser.
 
-A browser sends the name that a page used for us in Host, which a name of the page's own that leads here gives away (DNS
-rebinding); it sends Origin, and how near the page is in Sec-Fetch-Site, with every write; and it asks before it lets a page
-send JSON to another origin. Go's `http.CrossOriginProtection` looks at the same two; here both must agree.
+A browser sends in Host the name that a page used for this server, which reveals a foreign name that resolves to it (DNS
+rebinding). With every write it sends Origin, and the page's relation to this server in Sec-Fetch-Site. It sends a preflight
+request before a page may send JSON to another origin. Go's `http.CrossOriginProtection` checks the same two headers; here
+both must agree.
 """
 
 import re
@@ -24,14 +25,14 @@ _SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Who may ask besides programs on this machine."""
+    """Which hosts and origins may call, besides programs on this machine."""
 
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
 
 
 class Callers:
-    """Refuses what may not ask before anything of it is read."""
+    """Middleware that refuses callers that are not allowed, before it reads their body."""
 
     def __init__(self, app: ASGIApp, allowed: Allowed) -> None:
         self._app, self._allowed = app, allowed
@@ -47,7 +48,7 @@ class Callers:
 
 
 def refusal(method: str, headers: Headers, own_address: str, allowed: Allowed) -> Problem | None:
-    """Why a request may not be answered; None where it may. `own_address` is the one that the connection was made to."""
+    """Why a request is refused; None if it is not. `own_address` is the address that the connection was made to."""
     if (problem := _of_host(headers, own_address, allowed)) or method in _READS:
         return problem
     return _of_origin(headers, allowed) or _of_form(headers)
@@ -91,7 +92,7 @@ def _of_origin(headers: Headers, allowed: Allowed) -> Problem | None:
 
 
 def _of_form(headers: Headers) -> Problem | None:
-    """Only JSON is read, as UTF-8 and as it is."""
+    """Refuse bodies that are not JSON in UTF-8 without content encoding."""
     given = headers.get("content-type")
     if given is None and not has_body(headers):
         return None

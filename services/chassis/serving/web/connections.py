@@ -1,9 +1,10 @@
-"""How many connections a server holds, and which of them it gives up when somebody else comes.
+"""Limits the connections of a server, and chooses which of them is closed for a new one.
 
-A caller that trickles its request, or keeps a connection without one, costs a place for as long as it likes; so does a stream
-that is read. When all places are taken, the one that has waited longest for its caller makes room: whoever sends a whole request
-is answered, also while a thousand others do not. Where every place is at work, a few more are kept for questions about health.
-Streams are at work for as long as they are read, so only a part of the places may be theirs.
+A caller that sends its request slowly, or keeps an idle connection, occupies a place for as long as it likes; so does a
+stream that is read. When all places are taken, the connection that has waited longest for its caller is closed: a caller
+that sends a complete request is answered, even while a thousand others do not. If every place is processing a request, a
+few more places remain for health checks. Streams count as busy for as long as they are read, so they may use only a part of
+the places.
 """
 
 import asyncio
@@ -21,19 +22,19 @@ _SAID_SECONDS = 10.0
 SPARE = 16
 """Places beyond the limit, for health and metrics."""
 _CROWD = 100
-"""When half of so many streams have ended, what their transports left is collected a little later."""
+"""When half of this many streams have ended, the garbage collector runs a little later to free their transports."""
 _SETTLED_SECONDS = 2.0
 
 
 class Connection(Protocol):
-    """What is known of a connection here."""
+    """The part of a connection that this module uses."""
 
     def give_up(self) -> None:
         """Close it at once."""
 
 
 class Connections:
-    """Places of one server. A connection is open, and while it waits for its caller it also stands in line to be given up."""
+    """The places of one server. A connection that waits for its caller is also in the queue of those that may be closed."""
 
     def __init__(self, limit: int, streams: int) -> None:
         self.limit, self.streams = limit, streams
@@ -41,13 +42,13 @@ class Connections:
         self._waiting: dict[Connection, None] = {}
         self._streaming: dict[Connection, Callable[[], None]] = {}
         self._most = 0
-        """Streams at once, since what was left of others was collected."""
+        """The most concurrent streams since the last garbage collection."""
         self._ending = False
         self._given_up: Counter[Cause] = Counter()
         self._telling: asyncio.TimerHandle | None = None
 
     def admit(self, connection: Connection) -> Literal["all", "health only", "nothing"]:
-        """What a new connection may ask for; one that waits for its caller may be given up for it."""
+        """What a new connection may request; one that waits for its caller may be closed for it."""
         if len(self._open) >= self.limit and self._waiting:
             oldest = next(iter(self._waiting))
             self.gone(oldest)
@@ -61,17 +62,17 @@ class Connections:
         return "health only" if full else "all"
 
     def waits(self, connection: Connection) -> None:
-        """It waits for its caller, unless it is gone."""
+        """Record that the connection waits for its caller, unless it is gone."""
         if connection in self._open:
             self._waiting.setdefault(connection)
         self._no_stream(connection)
 
     def works(self, connection: Connection) -> None:
-        """Its caller waits for us."""
+        """Record that the server processes a request of the connection."""
         self._waiting.pop(connection, None)
 
     def stream(self, connection: Connection, end: Callable[[], None]) -> bool:
-        """Whether its answer may be a stream, which `end` ends when the server shuts down."""
+        """Whether the response may be a stream; `end` is called to end it when the server shuts down."""
         if len(self._streaming) >= self.streams:
             return False
         if connection in self._open:
@@ -82,14 +83,14 @@ class Connections:
         return True
 
     def end(self, connection: Connection) -> bool:
-        """The server shuts down: end the connection's stream, and each that begins from now on. Whether it has one."""
+        """End the connection's stream at shutdown, and each that begins from now on; return whether it has one."""
         self._ending = True
         if (end := self._streaming.get(connection)) is not None:
             end()
         return end is not None
 
     def gone(self, connection: Connection) -> None:
-        """It is closed, or about to be."""
+        """Record that the connection is closed or about to be."""
         self._open.discard(connection)
         self._waiting.pop(connection, None)
         self._no_stream(connection)
@@ -107,7 +108,7 @@ class Connections:
             asyncio.get_running_loop().call_later(_SETTLED_SECONDS, collect)
 
     def note(self, cause: Cause) -> None:
-        """Count a connection that was given up; the log hears of all of them together."""
+        """Count a connection that was closed; the log reports all of them together."""
         metrics.HTTP_GIVEN_UP.labels(cause).inc()
         self._given_up[cause] += 1
         if self._telling is None:

@@ -1,4 +1,4 @@
-"""The OpenAPI document says what every route answers, refusals in their media type: what is documented is what comes."""
+"""Completes the OpenAPI document with the refusals that every route may return, in their media type."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,7 +24,7 @@ _READS = ("get", "head")
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with the refusals that every route may give, each as problem+json."""
+    """Return the document with the refusals that every route may return, each as problem+json."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.setdefault(_SCHEMA, ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}"))
     schemas.update(schemas[_SCHEMA].pop("$defs", {}))
@@ -48,6 +48,6 @@ def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, An
 
 
 def _is_own(answer: Mapping[str, Any]) -> bool:
-    """Whether a route answers a status of 400 or more with something of its own, as readiness does."""
+    """Whether a route returns its own document with a status of 400 or more, as readiness does."""
     schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
     return schema.get("$ref", "").rpartition("/")[2] not in ("", _SCHEMA, "HTTPValidationError")

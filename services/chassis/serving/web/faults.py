@@ -1,4 +1,4 @@
-"""What a route did not foresee becomes an answer like any other: the connection stays usable, and the log has the details."""
+"""Turns an unexpected error of a route into an HTTP response: the connection stays usable, and the log has the details."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -10,7 +10,7 @@ _log = get_logger(__name__)
 
 
 class Faults:
-    """Answers 503 where database or broker are away, 500 for a fault of ours."""
+    """Middleware that answers 503 if database or broker are away, and 500 for a bug."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

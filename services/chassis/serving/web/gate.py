@@ -1,7 +1,7 @@
-"""What every route would refuse alike is refused before a route is looked for, where it costs nothing in the usual case.
+"""Refuses unknown query parameters and requests to a service that is still starting, before routing.
 
-A parameter that a route does not know is refused: ignored, a misspelt filter would list everything. So is whatever is asked of a
-service that is still starting: its tables may not exist yet.
+If an unknown parameter were ignored, a misspelt filter would list everything. The tables of a service that is still
+starting may not exist yet. The check costs nothing in the usual case.
 """
 
 import difflib
@@ -26,13 +26,13 @@ class _Route(NamedTuple):
     pattern: re.Pattern[str]
     document_path: str
     path: str
-    """The template as metrics name it: without the API's prefix."""
+    """The template as metrics show it, without the API's prefix."""
     parameters: Mapping[str, tuple[str, ...]]
-    """Names of the query's parameters, by method."""
+    """Names of the query parameters, by method."""
 
 
 class Gate:
-    """Knows routes and their parameters from `document`, and whose they are from `owners`, by template."""
+    """Middleware that takes routes and their parameters from `document`, and their services from `owners`, by template."""
 
     def __init__(
         self, app: ASGIApp, document: Callable[[], dict[str, Any]], prefix: str, owners: Mapping[str, Health]
@@ -50,11 +50,12 @@ class Gate:
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        """Raises a 503 Problem for a service that is starting, a 422 Problem that names the parameter and the known ones."""
+        """Raise a 503 Problem for a service that is starting, or a 422 Problem that names the unknown and the known
+        parameters."""
         method, path = scope["method"], scope["path"]
         route = next((one for one in self._routes if method in one.parameters and one.pattern.fullmatch(path)), None)
         if route is None:
-            return  # the router says which there are
+            return  # the router answers with the allowed methods
         scope["route"] = route
         health = self._owners.get(route.document_path)
         if health is not None and (reason := health.missing.get("migrated")):
@@ -68,7 +69,7 @@ class Gate:
     def _routes(self) -> list[_Route]:
         return [
             _Route(
-                re.compile("[^/]+".join(map(re.escape, _PART.split(path))) + "\n?"),  # a router overlooks one, too
+                re.compile("[^/]+".join(map(re.escape, _PART.split(path))) + "\n?"),  # the router ignores one, too
                 path,
                 path.removeprefix(self._prefix),
                 {

@@ -1,10 +1,10 @@
-"""HEAD is answered wherever GET is: with the same status and headers, and without a body (RFC 9110, 9.3.2)."""
+"""Answers HEAD wherever GET is answered: with the same status and headers, and without a body (RFC 9110, 9.3.2)."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class Heads:
-    """Routes HEAD as GET, and ends the answer behind its headers, so that a stream does not stream to nobody."""
+    """Middleware that routes HEAD as GET and ends the response after its headers, so that no stream goes on unread."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

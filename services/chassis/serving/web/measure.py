@@ -1,4 +1,4 @@
-"""Seconds per request, by labels of closed sets: whatever a scanner asks for, it makes no new time series."""
+"""Measures seconds per request with labels from closed sets, so that no request can create new time series."""
 
 import time
 
@@ -11,7 +11,8 @@ _OTHER = "other"
 
 
 class Measure:
-    """By method, template of the route (raw paths would make a time series of every guess) and status."""
+    """Middleware that measures by method, route template (raw paths would create a time series for each guess) and
+    status."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

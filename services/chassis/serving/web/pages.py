@@ -1,4 +1,4 @@
-"""What a browser finds: where everything is, and the routes with a page to try them, all of it without the internet."""
+"""Serves the index and a page to browse and try the routes; both work without internet access."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 _ASSETS = "/docs/assets"
 _PACKAGE = ("fastapi_swagger", "resources")
-"""Swagger UI (Apache-2.0), as the package fastapi-swagger (MIT) carries it."""
+"""Swagger UI (Apache-2.0), as bundled in the package fastapi-swagger (MIT)."""
 
 
 class Index(BaseModel):
@@ -23,7 +23,7 @@ class Index(BaseModel):
 
 
 def add_pages(app: FastAPI, api: str, services: Sequence[str]) -> None:
-    """`/` and `/docs`. They are no part of the API, so they are not in its document."""
+    """Add `/` and `/docs`. They are not part of the API, so its document does not contain them."""
     index = Index(
         name=app.title,
         version=version("neuroweaver"),
@@ -51,7 +51,7 @@ def add_pages(app: FastAPI, api: str, services: Sequence[str]) -> None:
             swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
             swagger_css_url=f"{_ASSETS}/swagger-ui.css",
             swagger_favicon_url=f"{_ASSETS}/favicon-32x32.png",
-            swagger_ui_parameters={"validatorUrl": None},  # a service elsewhere would be asked otherwise
+            swagger_ui_parameters={"validatorUrl": None},  # the default calls a service on the internet
         )
 
     app.include_router(router)

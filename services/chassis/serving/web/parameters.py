@@ -1,4 +1,4 @@
-"""What paths and queries may hold: nothing that a database cannot be asked for, and no name that means a folder in an address."""
+"""Types of path and query parameters: they refuse text that a database cannot store, and `.` or `..` as a path segment."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ _FOLDERS = (".", "..")
 
 
 def no_folder(text: str) -> str:
-    """The text. Raises ValueError for what clients take out of an address before they send it."""
+    """Return the text. Raises ValueError for a segment that clients remove from a URL before they send it."""
     if text in _FOLDERS:
         raise ValueError("the name means a folder in an address; use a name with a letter or a digit")
     return text
@@ -23,7 +23,7 @@ Text = Annotated[str, Field(min_length=1, max_length=ATTRIBUTE_LIMIT, pattern=r"
 LongText = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^[^\x00]+$")]
 """Any reference."""
 Cursor = Annotated[str, Field(min_length=1, max_length=8192, pattern=r"^[A-Za-z0-9_-]+$")]
-"""`next` of a page: as long as the longest key makes it, whose every character JSON may spell in twelve."""
+"""`next` of a page: long enough for the longest key, whose characters take up to twelve characters each in JSON."""
 NameInPath = Annotated[str, Path(pattern=NAME_PATTERN), AfterValidator(no_folder)]
 """A name of ours."""
 TopicInPath = Annotated[

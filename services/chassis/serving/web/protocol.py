@@ -1,7 +1,7 @@
-"""HTTP/1.1 as uvicorn speaks it, with an end to every wait for a caller: for headers, for a body, for an answer to be read.
+"""Adds time-outs to uvicorn's HTTP/1.1 protocol for every wait for a caller: for headers, a body, or reading a response.
 
-uvicorn ends only the idle time between two requests (https://github.com/Kludex/uvicorn/issues/157), and middleware sees a
-request when its headers are whole. A connection waits for its caller but while it is `working`:
+uvicorn limits only the idle time between two requests (https://github.com/Kludex/uvicorn/issues/157), and middleware sees a
+request only when its headers are complete. A connection waits for its caller in every state except `working`:
 
     new → header → body → working → idle → header
 """
@@ -25,7 +25,7 @@ _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+
 
 
 class PatientProtocol(H11Protocol):
-    """One connection. Subclasses are made by `protocol_of`, which knows the limits and the other connections."""
+    """One connection. `protocol_of` makes subclasses that know the limits and the other connections."""
 
     settings: HttpSettings
     places: Connections
@@ -38,7 +38,7 @@ class PatientProtocol(H11Protocol):
         self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a place, or go away."""
+        """Take a place, or close the connection."""
         self.transport = transport
         may = self.places.admit(self)
         if may == "nothing":
@@ -51,53 +51,53 @@ class PatientProtocol(H11Protocol):
         self._enter("header")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave the place."""
+        """Free the place."""
         self.places.gone(self)
         self._set_deadline(None)
         if self._unread is not None:
             self._unread.cancel()
         if self._state != "new":
             super().connection_lost(exc)
-        gone = cast(Any, self)  # nothing of it waits for the garbage collector, which seldom looks
+        gone = cast(Any, self)  # drop references, since the garbage collector runs rarely
         gone.app = gone.cycle = gone.scope = gone.flow = None
 
     def data_received(self, data: bytes) -> None:
-        """A request goes on."""
+        """Receive a part of a request."""
         if self._state == "idle":
             self._enter("header")
         super().data_received(data)
         self._look()
 
     def on_response_complete(self) -> None:
-        """An answer is given."""
+        """Note that a response is complete."""
         super().on_response_complete()
         self._look()
 
     def pause_writing(self) -> None:
-        """The caller does not take what is said."""
+        """Note that the caller does not read the response."""
         super().pause_writing()
         self._unread = self.loop.call_later(self.settings.http_unread_seconds, self._too_slow, "unread answer")
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """Note that the caller reads again."""
         super().resume_writing()
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
 
     def shutdown(self) -> None:
-        """The server shuts down: streams end, at once where nobody reads them; other answers are given."""
+        """Shut down: streams end, at once if nobody reads them; other responses are completed."""
         super().shutdown()
         if self.places.end(self) and self.flow.write_paused:
             self.transport.abort()
 
     @property
     def limit(self) -> int:
-        """Streams of the server at most."""
+        """The most streams that the server allows."""
         return self.places.streams
 
     def take(self, end: Callable[[], None]) -> bool:
-        """Whether the answer may be a stream."""
+        """Whether the response may be a stream."""
         return self.places.stream(self, end)
 
     def give_up(self) -> None:
@@ -105,9 +105,9 @@ class PatientProtocol(H11Protocol):
         self.transport.abort()
 
     def _look(self) -> None:
-        """In which state what uvicorn has made of the bytes leaves the connection."""
+        """Derive the connection's state from uvicorn's state after new bytes."""
         if self.cycle is None:
-            return  # the first request's headers are not whole
+            return  # the first request's headers are incomplete
         if self.conn.their_state is h11.SEND_BODY:
             self._enter("body")
         elif not self.cycle.response_complete:
@@ -129,7 +129,7 @@ class PatientProtocol(H11Protocol):
         elif state == "body":
             self._set_deadline(self.settings.http_body_seconds, "slow body")
         else:
-            self._set_deadline(None)  # uvicorn ends it after http_idle_seconds
+            self._set_deadline(None)  # uvicorn closes it after http_idle_seconds
 
     def _set_deadline(self, seconds: float | None, cause: Cause = "slow header") -> None:
         if self._deadline is not None:
@@ -149,12 +149,13 @@ class PatientProtocol(H11Protocol):
 
 
 def protocol_of(settings: HttpSettings, places: Connections, health: tuple[str, ...]) -> type[H11Protocol]:
-    """The protocol of one server with `places`; paths that begin as one of `health` are answered also when they are taken."""
+    """The protocol of one server with `places`; paths that start with one of `health` are answered even when all are
+    taken."""
     return type("Protocol", (PatientProtocol,), {"settings": settings, "places": places, "health": health})
 
 
 class _MayStream:
-    """Tells the application which connection a stream would hold."""
+    """Tells the application which connection a stream would occupy."""
 
     def __init__(self, app: ASGIApp, place: StreamSlot) -> None:
         self._app, self._place = app, place
@@ -165,7 +166,7 @@ class _MayStream:
 
 
 class _HealthOnly:
-    """What a connection beyond the limit may ask for."""
+    """Middleware that lets a connection beyond the limit request health only."""
 
     def __init__(self, app: ASGIApp, health: tuple[str, ...]) -> None:
         self._app, self._health = app, health

@@ -1,4 +1,4 @@
-"""How a process listens: uvicorn with our protocol, and fewer connections than the process may open files."""
+"""Configures uvicorn with this package's protocol and a connection limit below the limit of open files."""
 
 import resource
 
@@ -13,9 +13,9 @@ from services.chassis.serving.web.settings import HttpSettings
 _log = get_logger(__name__)
 _WANTED_FILES = 65_536
 _BACKLOG = 64
-"""asyncio accepts so many at once, and some three times as many before it looks at the first of them."""
+"""asyncio accepts this many connections at once, and about three times as many before it handles the first."""
 _OTHER_FILES = 320
-"""For Kafka, PostgreSQL, children, files, and what was accepted and not looked at."""
+"""File descriptors reserved for Kafka, PostgreSQL, child processes, files, and accepted connections not yet handled."""
 _LEAST = 16
 _HEADERS = [
     ("x-content-type-options", "nosniff"),
@@ -26,7 +26,7 @@ _ALWAYS = ("/api/v1/health", "/api/v1/metrics")
 
 
 def server_config(app: FastAPI, settings: HttpSettings, *, graceful_seconds: int) -> uvicorn.Config:
-    """For `uvicorn.Server`. Raises the process' soft limit of open files as far as it may."""
+    """The configuration for `uvicorn.Server`. Raises the process' soft limit of open files as far as allowed."""
     return uvicorn.Config(
         app,
         http=protocol_of(settings, places(settings, _files()), _ALWAYS),
@@ -43,7 +43,8 @@ def server_config(app: FastAPI, settings: HttpSettings, *, graceful_seconds: int
 
 
 def places(settings: HttpSettings, files: int) -> Connections:
-    """So many connections and streams at once, where the process may open `files` files; a quarter is never streams."""
+    """Limits of connections and streams for a process that may open `files` files; a quarter of the places is never
+    streams."""
     room = max(_LEAST, files - _OTHER_FILES - SPARE)
     limit = min(settings.http_connections, room)
     streams = min(settings.http_streams, limit * 3 // 4)
@@ -58,13 +59,13 @@ def places(settings: HttpSettings, files: int) -> Connections:
 
 
 def _files() -> int:
-    """How many files this process may open, after it has asked for as many as it may have."""
+    """Raise the limit of open files as far as allowed, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return _WANTED_FILES if soft == resource.RLIM_INFINITY else soft
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):  # some systems have a lower limit of their own
+    except (OSError, ValueError):  # some systems enforce a lower limit
         return soft
     return wanted

@@ -1,4 +1,4 @@
-"""Who may call over HTTP, and how long and how often; read from `NEUROWEAVER_HTTP_*`."""
+"""Settings of the HTTP server: who may call, time-outs and limits; read from `NEUROWEAVER_HTTP_*`."""
 
 import re
 from typing import Annotated

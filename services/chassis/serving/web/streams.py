@@ -1,7 +1,7 @@
-"""Answers that go on: server-sent events, with a sign of life where nothing happens and an end when the process stops.
+"""Streams server-sent events, with a keep-alive comment while nothing happens and an end when the process stops.
 
-A connection of `services.chassis.serving.web.protocol` gives a stream a place, of which there are fewer than connections, and ends it when
-the server shuts down. Behind any other server there is neither.
+A connection of `services.chassis.serving.web.protocol` gives a stream a place, of which there are fewer than connections, and
+ends it when the server shuts down. Other servers do neither.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from services.chassis.serving.problem import Problem
 
 EXTENSION = "neuroweaver.streams"
 ALIVE_SECONDS = 15.0
-"""A stream that has nothing to say says so, at the latest after this."""
+"""The longest time without output; a silent stream then sends a keep-alive comment."""
 DOCUMENTED: Mapping[str, Any] = {
     "description": "Events, as they come.",
     "content": {
@@ -29,37 +29,37 @@ DOCUMENTED: Mapping[str, Any] = {
         }
     },
 }
-"""A stream in the OpenAPI document, as version 3.2 describes it. The route's response class is then `Response`."""
+"""Describes a stream in the OpenAPI document, as in version 3.2. The route's response class must then be `Response`."""
 _ALIVE = b": ping\n\n"
 _STOPS = b": the service stops; come back with Last-Event-ID\n\n"
 
 
 class StreamSlot(Protocol):
-    """What a connection has for an answer that is a stream."""
+    """The part of a connection that grants places to streams."""
 
     @property
     def limit(self) -> int:
-        """Streams of the server at most."""
+        """The most streams that the server allows."""
 
     def take(self, end: Callable[[], None]) -> bool:
-        """Whether the answer may be a stream; `end` is called when the server shuts down."""
+        """Whether the response may be a stream; `end` is called when the server shuts down."""
 
 
 class Source(Protocol):
-    """What one stream says."""
+    """Produces the content of one stream."""
 
     woken: asyncio.Event
-    """Set where there may be something to take."""
+    """Set when there may be something to take."""
 
     def take(self) -> bytes | None:
-        """What was not said yet, empty where there is nothing; None at the end."""
+        """Return what was not sent yet, empty if there is nothing; None at the end."""
 
     def leave(self) -> None:
-        """Nobody listens any more."""
+        """Release the source: the stream has no reader any more."""
 
 
 class EventStream(Response):
-    """Says what `source` has to say. Of a caller that does not read, no more is kept than what was taken once."""
+    """Sends the content of `source`. For a caller that does not read, at most one piece is buffered."""
 
     media_type = "text/event-stream"
 
@@ -70,7 +70,7 @@ class EventStream(Response):
         self._ends = self._silent = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises a 503 Problem where the server has as many streams as it may."""
+        """Send the stream. Raises a 503 Problem if the server has reached its limit of streams."""
         try:
             place: StreamSlot | None = scope.get("extensions", {}).get(EXTENSION)
             if place is not None and not place.take(self._end):
@@ -100,7 +100,8 @@ class EventStream(Response):
                 await self._wait()
 
     async def _wait(self) -> None:
-        """Until somebody wakes the stream, or it has been silent. Streams that were opened together do not breathe together."""
+        """Wait until the source wakes the stream or the keep-alive is due, with jitter for streams that were opened
+        together."""
         seconds = ALIVE_SECONDS * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, no secret)
         alive = asyncio.get_running_loop().call_later(seconds, self._breathe)
         try:

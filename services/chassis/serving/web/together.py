@@ -1,18 +1,18 @@
-"""An answer's headers leave with the beginning of its body: one system call, and one packet, where uvicorn makes two.
+"""Sends a response's headers together with the start of its body: one system call and one packet, where uvicorn makes two.
 
-What is written is held until something more is, until the transport is closed, or until the event loop goes on: whoever has only
-headers to say so far, as a stream of events has, says them at once all the same.
+A write is held until the next write, until the transport is closed, or until the event loop continues. So a response that
+has only headers at first, such as a stream of events, still sends them at once.
 """
 
 import asyncio
 from typing import Any
 
 _JOINED_BYTES = 64 * 1024
-"""A larger body costs more to copy than the call that is saved."""
+"""Copying a larger body costs more than the system call that is saved."""
 
 
 class Together:
-    """A transport whose small writes within one turn of the loop leave in pairs."""
+    """A transport that sends small writes of one loop iteration in pairs."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
@@ -22,7 +22,7 @@ class Together:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """As of a transport."""
+        """Write to the transport, now or together with the next write."""
         if not data:
             return
         if self._held:
@@ -39,12 +39,12 @@ class Together:
             self._loop.call_soon(self._flush)
 
     def close(self) -> None:
-        """As of a transport: what is held is said before."""
+        """Close the transport after sending the held write."""
         self._flush()
         self._transport.close()
 
     def abort(self) -> None:
-        """As of a transport: what is held is never said."""
+        """Abort the transport; the held write is never sent."""
         self._held = b""
         self._transport.abort()
 

@@ -55,7 +55,7 @@ class Remover(Protocol):
         """Name of the kind, as metrics and the command show it."""
 
     async def apply(self, *, dry: bool) -> Gone:
-        """Remove what is no longer kept; only count it if `dry`. May raise; what was not removed is removed the next time."""
+        """Remove what is no longer kept; only count it if `dry`. May raise; the next run removes what is left."""
 
 
 async def retain(service: str, removers: Sequence[Remover], *, dry: bool = False) -> list[Removal]:

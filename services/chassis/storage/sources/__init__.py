@@ -1,1 +1,1 @@
-"""Controls which folders, schemes and hosts a job may name; the decision is pure, and connections go to the checked address."""
+"""Controls which folders, schemes and hosts a job may name; the decision is pure, connections go to the checked address."""

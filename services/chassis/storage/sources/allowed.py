@@ -1,4 +1,4 @@
-"""Decides which folders, schemes and hosts a job may name. Pure: callers pass resolved paths, and hosts with their addresses.
+"""Decides which folders, schemes and hosts a job may name. Pure: paths come resolved and hosts come with their addresses.
 
 The author of a job need not be the operator of the service. A refusal has the same words whether or not the named thing
 exists, so that a job cannot be used to find out.
@@ -102,7 +102,10 @@ def not_listed(host: str, port: int) -> Refusal:
 
 
 def key_refusal(host: str, port: int, allowed: Allowed) -> Refusal | None:
-    """Why no key of a judge is sent to `host`; None if one is. Keys go only to hosts that the operator names, not the job."""
+    """Why no key of a judge is sent to `host`; None if one is.
+
+    Keys go only to hosts that the operator names, not the job.
+    """
     if is_listed(host, port, allowed):
         return None
     return Refusal(

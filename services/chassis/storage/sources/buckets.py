@@ -1,4 +1,4 @@
-"""Reads files and folders of object stores through fsspec: the operator sets endpoint and credentials, the job names the path."""
+"""Reads object stores through fsspec: the operator sets endpoint and credentials, the job names the path."""
 
 import hashlib
 import json

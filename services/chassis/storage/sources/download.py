@@ -58,7 +58,10 @@ def download(url: str, cache: Path, allowed: Allowed, *, resolve: Resolve = reso
 
 
 async def _fetch(url: httpx2.URL, out: BinaryIO, allowed: Allowed, resolve: Resolve) -> str:
-    """Write the body to `out` and return its SHA-256. Raises TimeoutError when the time limit of the download has passed."""
+    """Write the body to `out` and return its SHA-256.
+
+    Raises TimeoutError when the time limit of the download has passed.
+    """
     digest, size = hashlib.sha256(), 0
     client = httpx2.AsyncClient(
         transport=Guarded(allowed, resolve, kept=0), follow_redirects=True, max_redirects=_REDIRECTS, headers=_HEADERS,

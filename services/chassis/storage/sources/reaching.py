@@ -1,4 +1,4 @@
-"""Sends HTTP requests to hosts that a job names; every connection, also after a redirect, uses the address that was checked.
+"""Sends HTTP requests to hosts that a job names; each connection, also after a redirect, uses the address that was checked.
 
 A name that is resolved once for the check and again for the connection may give another address the second time (DNS
 rebinding), so it is resolved once. TLS still verifies the name. If the operator's environment names a proxy, the proxy

@@ -42,7 +42,8 @@ class SourceSettings(BaseSettings):
     download_seconds: float = Field(default=3600, gt=0, description="One download at most.")
 
     def allowed(self, home: Path, cache: Path) -> Allowed:
-        """The value for the steps: `home` holds passwords and other jobs' artifacts, so only listed folders in it are open."""
+        """The value for the steps: `home` holds passwords and other jobs' artifacts, so only listed folders in it are
+        open."""
         named = [(folder, folder.expanduser().resolve()) for folder in (*self.folders, cache)]
         return Allowed(
             folders=tuple(real for folder, real in named if folder.is_absolute() or real != _ROOT),
