@@ -1,1 +1,1 @@
-"""What an auditor asks of the log: stories, traces, exports, proofs, and whether rows and log agree."""
+"""Answers auditors' questions from the log: event histories, traces of models, exports, inclusion proofs, past states."""

@@ -1,6 +1,6 @@
-"""What the log said at a moment: every record that the broker had appended by then, folded by the code that runs today.
+"""Computes past states: folds every record that the broker had appended by a moment, with the code that runs today.
 
-What a decider knew when it decided is in its decision; this is what had become known.
+What a service knew when it decided is in its decision; this is what the log contained at that moment.
 """
 
 from collections.abc import Callable
@@ -32,16 +32,16 @@ _LAST = datetime.max.replace(tzinfo=UTC) - _MILLISECOND
 
 @dataclass
 class Past:
-    """A fold up to a moment, and what is to be said about it."""
+    """A fold up to a moment, with remarks on it."""
 
     fold: MemoryFold
     records: int = 0
     remarks: list[str] = field(default_factory=list)
-    """Why the answer may be less than the whole truth; empty where it is not."""
+    """Why the result may be incomplete; empty if it is complete."""
 
 
 async def jobs_at(cluster: Cluster, moment: datetime, key: str | None = None) -> tuple[list[JobView], Past]:
-    """Every job requested by `moment`, or the one named `key`, the newest first, as it was; all of them are held in memory.
+    """Every job requested by `moment`, or only job `key`, in its state of then, newest first; all are held in memory.
 
     Raises UnknownTopic and the broker's errors.
     """
@@ -60,7 +60,7 @@ async def jobs_at(cluster: Cluster, moment: datetime, key: str | None = None) ->
 
 
 async def versions_at(cluster: Cluster, moment: datetime, key: str | None = None) -> tuple[list[VersionView], Past]:
-    """Every version registered by `moment`, or those of the model `key`, the newest first, with the aliases of then.
+    """Every version registered by `moment`, or those of model `key`, newest first, with the aliases of then.
 
     Raises as `jobs_at` does.
     """

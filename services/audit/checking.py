@@ -1,7 +1,7 @@
-"""An export is what it was when it was made, or this says what is not: every byte of every file leads to the roots.
+"""Verifies that an export is unchanged: every byte of every file is checked against its digest and the Merkle roots.
 
-Reads each file once for its digest and once for its records, a few rows at a time. What a root alone cannot say (which record)
-is said from the notes beside each record; the roots decide.
+Reads each file once for its digest and once for its records, a few rows at a time. A root cannot tell which record differs,
+so findings use the hash that is stored beside each record; the roots decide.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ from services.chassis.storage.digests import file_sha256
 
 
 class PartitionVerdict(Frozen):
-    """What was found of one topic partition."""
+    """The result for one topic partition."""
 
     topic: str
     partition: int
@@ -33,7 +33,7 @@ class PartitionVerdict(Frozen):
 def check(
     folder: Path, manifest: ExportManifest, findings: Findings, pinned: Mapping[tuple[str, int], str]
 ) -> tuple[PartitionVerdict, ...]:
-    """Read everything. Every difference becomes a finding. Raises Unusable for a pinned root of nothing in the export."""
+    """Read everything; each difference becomes a finding. Raises Unusable for a pinned root of a partition not exported."""
     if unknown := sorted(set(pinned) - {(item.topic, item.partition) for item in manifest.partitions}):
         raise Unusable(f"--root {unknown[0][0]}:{unknown[0][1]}: {folder} has no such partition; see its {MANIFEST}")
     _strangers(folder, manifest, findings)
@@ -82,7 +82,7 @@ def _partition(
 
 
 def _same_bytes(folder: Path, file: ExportFile, findings: Findings) -> bool:
-    """Whether there is a file to read; that its bytes are others is a finding, and it is read all the same."""
+    """Whether the file exists and can be read; changed bytes become a finding, but the file is still read."""
     try:
         found = file_sha256(folder / file.path)
     except OSError as error:

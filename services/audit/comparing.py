@@ -1,4 +1,4 @@
-"""An export against the log that it was made of, record by record: the one check that needs no root kept elsewhere."""
+"""Compares an export with the log that it was made from, record by record; this check needs no root kept elsewhere."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from services.chassis.kernel.records import named
 
 
 async def compare_with_log(cluster: Cluster, folder: Path, manifest: ExportManifest, findings: Findings) -> None:
-    """Read the exported part of the log again. A record that differs, or is on one side only, is a finding.
+    """Read the exported part of the log again. A record that differs, or that only one side has, becomes a finding.
 
     Raises Unusable for another cluster's log, UnknownTopic and the errors of broker and disk.
     """

@@ -1,4 +1,4 @@
-"""Collects from the log whatever is said about one job or one version, wherever it lies, for a trace to be made of it."""
+"""Collects all events about one job or one version from the log, as the input of a trace."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ from services.registry.domain.models import RegistryDomain
 
 
 class Unknown(LookupError):
-    """The log knows no such job or version."""
+    """The log has no such job or version."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything about one job."""
+    """All events about one job."""
 
     job_id: str
     version: str | None
-    """`model@1.0.0` where a version was asked for."""
+    """`model@1.0.0` if a version was requested."""
     records: list[Located]
-    """By place, so the same log gives the same trace, whichever partition was read first."""
+    """Ordered by topic, partition and offset, so that the same log always gives the same trace."""
 
 
 async def evidence(cluster: Cluster, target: str) -> Evidence:
-    """What the log says about a job, or about the job that made `model@version` or `model@alias`.
+    """Collect the events about a job, or about the job that made `model@version` or `model@alias`.
 
     Raises Unknown, UnknownTopic and the broker's errors.
     """
@@ -64,7 +64,7 @@ def _is_the_registrys(event: Event) -> bool:
 
 
 def _of_version(models: list[Located], target: str) -> tuple[str, str]:
-    """The job that made a version, and the version with its number."""
+    """The job that made a version, and the version as `model@number`."""
     model, _, name = target.partition("@")
     versions: dict[str, str] = {}
     aliases: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""The log in files that outlive it: Parquet, chunk by chunk, resumable, with a root per partition that nobody can move unseen.
+"""Exports the log to Parquet files, chunk by chunk and resumable, with a Merkle root per partition that reveals any change.
 
-A chunk is written under another name, synced, then renamed, so a kill at any instruction leaves whole chunks and no half ones;
-the next run goes on behind them. Memory is bounded by one chunk, whatever the log holds.
+A chunk is written under a temporary name, synced, then renamed, so a kill at any instruction leaves only complete chunks,
+and the next run continues after them. Memory is bounded by one chunk, however large the log is.
 """
 
 import fcntl
@@ -45,13 +45,13 @@ class ChunkLimit(NamedTuple):
 
     records: int = 10_000
     size: int = 8 * 2**20
-    """Bytes of keys, values and headers."""
+    """The most bytes of keys, values and headers."""
 
 
 FULL = ChunkLimit()
 
 OnProgress = Callable[[int, int], None]
-"""Hears how many records are exported, and how many offsets there are."""
+"""Called with the number of records exported so far and the number of offsets in all."""
 
 
 async def export(
@@ -62,9 +62,9 @@ async def export(
     limit: ChunkLimit = FULL,
     told: OnProgress = lambda _done, _of: None,
 ) -> tuple[ExportManifest, bool]:
-    """Everything that `topics` hold now, or what is missing of an export that was interrupted; and whether this run ended it.
+    """Export what `topics` hold now, or the rest of an interrupted export; also return whether this run completed it.
 
-    Raises Unusable, UnknownTopic, NoPyarrow and the errors of broker and disk; what is there by then is kept.
+    Raises Unusable, UnknownTopic, NoPyarrow and the errors of broker and disk; chunks written by then are kept.
     """
     parquet.require_pyarrow()
     with _alone(folder):
@@ -95,7 +95,7 @@ async def export(
 
 
 class _Writer:
-    """Fills one partition's folder."""
+    """Writes the folder of one partition."""
 
     def __init__(self, folder: Path, partition: PlannedPartition, limit: ChunkLimit, told: Callable[[int], None]) -> None:
         self._root, self._partition, self._limit, self._told = folder, partition, limit, told
@@ -106,7 +106,7 @@ class _Writer:
         self._size = 0
 
     async def fill(self, cluster: Cluster) -> ExportedPartition:
-        """Take up what is there, then read on to the planned end."""
+        """Read the existing chunks, then export the log up to the planned end."""
         self._take_up()
         partition = self._partition
         if self._next < partition.end:
@@ -120,7 +120,7 @@ class _Writer:
         )
 
     def _take_up(self) -> None:
-        """The chunks of an earlier run, read again; a half one is removed."""
+        """Read the chunks of an earlier run again and remove an incomplete one."""
         self._folder.mkdir(parents=True, exist_ok=True)
         sync(self._folder.parent)
         for path in self._folder.glob(".*.partial"):
@@ -187,7 +187,7 @@ def _told_all(told: OnProgress, before: int, total: int, records: int) -> None:
 
 
 def raw(record: ConsumerRecord) -> RawRecord:
-    """What Kafka keeps of a record."""
+    """The stored parts of a Kafka record."""
     return RawRecord(
         record.topic, record.partition, record.offset, record.timestamp, record.key, record.value, tuple(record.headers)
     )

@@ -1,4 +1,4 @@
-"""What a verification finds is counted whole and kept in part: an export may be wrong in a million places."""
+"""Collects the findings of a verification: all are counted, but only the first are kept, since there may be millions."""
 
 from dataclasses import dataclass, field
 
@@ -7,13 +7,13 @@ SHOWN_FINDINGS = 100
 
 @dataclass
 class Findings:
-    """All are counted, the first are kept."""
+    """Counts all findings and keeps the first."""
 
     count: int = 0
     shown: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
-        """One more."""
+        """Add one finding."""
         self.count += 1
         if len(self.shown) < SHOWN_FINDINGS:
             self.shown.append(text)

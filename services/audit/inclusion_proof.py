@@ -1,4 +1,4 @@
-"""That one record is in an export can be shown to anybody who has nothing of it but the root."""
+"""Proves that one record is in an export, to anybody who has only the export's root."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ from services.chassis.kernel.records import RecordId
 
 
 class Proof(Frozen):
-    """That a record is in the export, for anybody who knows the root: hash `leaf`, then go up the path."""
+    """Proves that a record is in the export to anybody who knows the root: hash `leaf`, then follow the path."""
 
     topic: str
     partition: int
@@ -33,9 +33,9 @@ class Proof(Frozen):
 
 
 def prove(folder: Path, manifest: ExportManifest, place: RecordId) -> Proof | None:
-    """That the record at `place` is in the export; None where it is not. Raises FileDamaged and OSError.
+    """Prove that the record at `place` is in the export; None if it is not. Raises FileDamaged and OSError.
 
-    Whether the proof leads to the root is for the caller to see: see `leads_to_root`.
+    The caller must check with `leads_to_root` that the proof leads to the root.
     """
     exported = next((item for item in manifest.partitions if (item.topic, item.partition) == place[:2]), None)
     if exported is None:
@@ -59,7 +59,7 @@ def prove(folder: Path, manifest: ExportManifest, place: RecordId) -> Proof | No
 
 
 def _find(folder: Path, exported: ExportedPartition, offset: int) -> tuple[int, ExportRow | None]:
-    """The record of this offset and how many lie before it; only the file that may have it is read."""
+    """The record at this offset and the number of records before it; only the file that may contain it is read."""
     number = 0
     for file in exported.files:
         if file.last_offset < offset:
@@ -74,7 +74,7 @@ def _find(folder: Path, exported: ExportedPartition, offset: int) -> tuple[int, 
 
 
 def leads_to_root(proof: Proof) -> bool:
-    """Whether the path of a proof ends at its root; what anybody can compute."""
+    """Whether the path of a proof ends at its root; anybody can compute this."""
     leaf = hashlib.sha256(b"\x00" + base64.b64decode(proof.leaf)).digest()
     return leaf.hex() == proof.leaf_sha256 and root_of_path(leaf, proof.path).hex() == proof.root
 

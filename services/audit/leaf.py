@@ -1,4 +1,4 @@
-"""A record as one unambiguous string of bytes, so that its hash is that of this record and of no other (docs/audit.md).
+"""Encodes a record as one unambiguous byte string, so that no two different records have the same hash (docs/audit.md).
 
 All numbers are big-endian; a text or byte string is its length as a signed 32-bit number, -1 for null, then its bytes.
 """
@@ -10,19 +10,19 @@ from typing import NamedTuple
 from services.chassis.kernel.records import name_bytes
 
 VERSION = b"NWLEAF01"
-"""First bytes of every leaf: another encoding would begin with others."""
+"""First bytes of every leaf; another version of the encoding would begin differently."""
 
 Headers = Sequence[tuple[str, bytes | None]]
 
 
 class RawRecord(NamedTuple):
-    """What Kafka keeps of a record."""
+    """The stored parts of a Kafka record."""
 
     topic: str
     partition: int
     offset: int
     timestamp: int
-    """Milliseconds since 1970, of the broker."""
+    """The broker's time, in milliseconds since 1970."""
     key: bytes | None
     value: bytes | None
     headers: Headers

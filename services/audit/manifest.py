@@ -1,7 +1,7 @@
-"""What an export promises: which records it holds, in which files, and the one hash per partition that all of them lead to.
+"""Describes an export: which records it holds, in which files, and the Merkle root of each partition.
 
-Two files in the export's folder: the plan, written first, fixes what belongs to the export, so that an interrupted one goes
-on to the same end; the manifest, written last, says that it is complete.
+The export's folder has two such files. The plan is written first and fixes what belongs to the export, so that an
+interrupted export continues to the same end. The manifest is written last and marks the export as complete.
 """
 
 import re
@@ -19,11 +19,11 @@ _SHA256 = r"^[0-9a-f]{64}$"
 
 
 class Unusable(Exception):
-    """A folder is not what the command needs; the message names it and says what to do."""
+    """A folder is not what the command needs; the message names the folder and the remedy."""
 
 
 class PlannedPartition(Strict):
-    """Which part of a topic partition belongs to the export."""
+    """The part of a topic partition that belongs to the export."""
 
     topic: str
     partition: int = Field(ge=0)
@@ -38,12 +38,12 @@ class PlannedPartition(Strict):
 
     @property
     def name(self) -> str:
-        """As people write it."""
+        """The partition as shown to people."""
         return f"{self.topic}:{self.partition}"
 
     @property
     def folder(self) -> str:
-        """Where its files lie in the export."""
+        """Folder of its files in the export."""
         return f"{self.topic}/{self.partition}"
 
 
@@ -94,7 +94,7 @@ class ExportManifest(Strict):
 
     @property
     def records(self) -> int:
-        """Of all partitions."""
+        """Number of records in all partitions."""
         return sum(partition.records for partition in self.partitions)
 
 
@@ -102,17 +102,17 @@ _Document = TypeVar("_Document", ExportPlan, ExportManifest)
 
 
 def file_name(first_offset: int) -> str:
-    """Name of the file that begins with this offset; names sort as offsets do."""
+    """Name of the file that starts at this offset; names sort in the order of offsets."""
     return f"{first_offset:020d}.parquet"
 
 
 def read_plan(folder: Path) -> ExportPlan | None:
-    """The plan of an unfinished export; None where there is none. Raises Unusable."""
+    """The plan of an unfinished export; None if there is none. Raises Unusable."""
     return _read(folder / PLAN, ExportPlan)
 
 
 def read_manifest(folder: Path) -> ExportManifest | None:
-    """The manifest; None where the export is not complete. Raises Unusable."""
+    """The manifest; None if the export is not complete. Raises Unusable."""
     return _read(folder / MANIFEST, ExportManifest)
 
 

@@ -1,6 +1,6 @@
-"""One hash that stands for a whole sequence of records, and short proofs that a record is in it (RFC 6962, section 2.1).
+"""Computes Merkle tree roots of record sequences, and audit paths that prove a record is included (RFC 6962, section 2.1).
 
-Pure. Everything works on leaf hashes that pass by once, so memory grows with the logarithm of their number.
+Pure. Leaf hashes are read once as a stream, so memory grows with the logarithm of their number.
 https://www.rfc-editor.org/rfc/rfc6962#section-2.1
 """
 
@@ -18,17 +18,17 @@ EMPTY_ROOT = hashlib.sha256().digest()
 
 
 def leaf_hash(leaf: bytes) -> bytes:
-    """Hash of one leaf; its prefix keeps it apart from that of a node."""
+    """Hash of one leaf; its prefix distinguishes it from the hash of a node."""
     return hashlib.sha256(_LEAF + leaf).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    """Hash of what two subtrees stand for."""
+    """Hash of a node, from the hashes of its two subtrees."""
     return hashlib.sha256(_NODE + left + right).digest()
 
 
 class Tree:
-    """A tree that grows by leaves: it keeps the roots of its complete subtrees alone."""
+    """A tree that grows leaf by leaf and stores only the roots of its complete subtrees."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -61,9 +61,9 @@ class Sibling(Frozen):
 
 
 def audit_path(leaves: Iterable[bytes], index: int, size: int) -> tuple[Sibling, ...]:
-    """What it takes to get from leaf `index` to the root of the first `size` leaves, lowest first.
+    """The sibling hashes from leaf `index` up to the root of the first `size` leaves, lowest first.
 
-    `leaves` are the hashes of all of them, in order. Raises ValueError where they are fewer, or `index` is none of theirs.
+    `leaves` are the hashes of all leaves, in order. Raises ValueError if they are fewer or `index` is out of range.
     """
     if not 0 <= index < size:
         raise ValueError(f"leaf {index} is none of {size}")
@@ -88,7 +88,7 @@ def audit_path(leaves: Iterable[bytes], index: int, size: int) -> tuple[Sibling,
 
 
 def _spans(index: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The ranges of leaves whose roots are the path of `index`, lowest first."""
+    """The ranges of leaves whose roots form the path of `index`, lowest first."""
     if end - start == 1:
         return
     middle = start + (1 << (end - start - 1).bit_length() - 1)
@@ -101,7 +101,7 @@ def _spans(index: int, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def root_of_path(leaf: bytes, path: Sequence[Sibling]) -> bytes:
-    """The root that `path` leads to from a leaf's hash."""
+    """The root that results from a leaf's hash and `path`."""
     at = leaf
     for sibling in path:
         other = bytes.fromhex(sibling.sha256)

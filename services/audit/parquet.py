@@ -1,6 +1,6 @@
-"""Records as Parquet that any tool reads: what Kafka keeps, byte for byte, and beside it what the envelope says.
+"""Reads and writes records as Parquet: the bytes that Kafka stores, and columns decoded from the envelope beside them.
 
-The only module that knows pyarrow, which comes with the extra `audit` and is imported when it is needed.
+Only this module uses pyarrow, which comes with the extra `audit` and is imported when it is needed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,32 +22,32 @@ _SAID = tuple(field.name for field in fields(Said))
 
 
 class NoPyarrow(Exception):
-    """The extra is not installed."""
+    """The extra `audit` is not installed."""
 
 
 class FileDamaged(Exception):
-    """A file is no Parquet file of an export."""
+    """A file is not a valid Parquet file of an export."""
 
 
 class ExportRow(NamedTuple):
-    """One record of an export with what was noted beside it."""
+    """One record of an export with the columns stored beside it."""
 
     record: RawRecord
     number: int
-    """Place among the partition's records, from 0: the index of its leaf."""
+    """Index of the record in its partition, from 0; also the index of its leaf."""
     leaf_sha256: bytes
-    """The leaf's hash as it was noted."""
+    """The leaf's hash as stored in the file."""
     said: Said
-    """The decoded columns as they were noted."""
+    """The decoded columns as stored in the file."""
 
     @classmethod
     def of(cls, record: RawRecord, number: int) -> "ExportRow":
-        """A record with what there is to note of it."""
+        """Make the row of a record, with its leaf hash and decoded columns."""
         return cls(record, number, leaf_hash(leaf_bytes(record)), said(record.value, record.headers))
 
 
 def require_pyarrow() -> None:
-    """Raises NoPyarrow with what to do."""
+    """Raise NoPyarrow, whose message has the remedy, if pyarrow is missing."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
@@ -55,7 +55,7 @@ def require_pyarrow() -> None:
 
 
 def write_rows(path: Path, rows: Sequence[ExportRow]) -> None:
-    """Write `rows` as one file that appears whole and durably, or not at all."""
+    """Write `rows` as one file, atomically and durably."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -74,7 +74,7 @@ def write_rows(path: Path, rows: Sequence[ExportRow]) -> None:
 
 
 def read_rows(path: Path) -> Iterator[ExportRow]:
-    """The rows of one file, in its order, a few at a time. Raises FileDamaged and OSError."""
+    """Read the rows of one file in order, a few at a time. Raises FileDamaged and OSError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,7 +1,7 @@
-"""What a record's envelope says, readable although the record may be garbage; the decoded columns of an export.
+"""Reads a record's envelope without validation, even from invalid records; an export stores the result as decoded columns.
 
-Deliberately narrower than `schemas.envelope.decode`: it validates nothing and knows no event type, so what it says of a
-record stays the same from release to release and a verification can compare it.
+It does less than `schemas.envelope.decode`: it knows no event types, so its result for a record stays the same from release
+to release and a verification can compare it.
 """
 
 import json
@@ -16,7 +16,7 @@ _LARGEST_SEQUENCE = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """Text of others, in valid Unicode; None for what the record does not say."""
+    """The envelope's attributes as valid Unicode, unvalidated; None for an attribute that the record does not have."""
 
     type: str | None = None
     id: str | None = None
@@ -30,7 +30,7 @@ class Said:
 
 
 def said(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> Said:
-    """What the envelope says, in binary or structured mode. Never raises."""
+    """Read the envelope's attributes, in binary or structured mode. Never raises."""
     names = {name.lower(): raw for name, raw in headers}
     body = _object(value)
     structured = (names.get("content-type") or b"").lower().startswith(_STRUCTURED)

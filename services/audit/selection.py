@@ -1,4 +1,4 @@
-"""Which part of the log a person means: topics, a partition, a stretch of offsets or of time, a key, a job."""
+"""Selects a part of the log: topics, a partition, a range of offsets or of time, a key, a job."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from services.chassis.kernel.log import Range
 from services.chassis.kernel.records import Partition
 
 KEPT = tuple(topic.name for topic in CATALOGUE if topic.retention_ms is None)
-"""Topics that are kept for ever: what an audit reads unless told otherwise."""
+"""Topics that are kept for ever: an audit reads these by default."""
 
 
 class NoMoment(ValueError):
-    """A text names no moment."""
+    """A text is not a valid time."""
 
 
 class NoWindow(ValueError):
-    """Options that do not go together, or a partition that does not exist."""
+    """The options contradict each other, or a partition does not exist."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Half open: from what `begin` and `first` name, up to but without what `end` and `last` name. None does not limit."""
+    """A half-open selection: from `begin` and `first`, up to but excluding `end` and `last`. None sets no limit."""
 
     topics: tuple[str, ...] = KEPT
     partition: int | None = None
@@ -52,7 +52,7 @@ class Window:
             )
 
     async def ranges(self, cluster: Cluster) -> dict[Partition, Range]:
-        """Offsets of each partition. Raises UnknownTopic, NoWindow and the broker's errors."""
+        """The selected offsets of each partition. Raises UnknownTopic, NoWindow and the broker's errors."""
         spans = await log.bounds(cluster, self.topics)
         if self.partition is not None:
             chosen = {place: span for place, span in spans.items() if place[1] == self.partition}
@@ -70,14 +70,14 @@ class Window:
         }
 
     def holds(self, record: ConsumerRecord) -> bool:
-        """Whether key and job are the wanted ones."""
+        """Whether a record has the selected key and job."""
         if self.key is not None and record.key != raw_key(self.key):
             return False
         return self.job is None or is_of_job(record, self.job)
 
 
 def raw_key(text: str) -> bytes:
-    """The bytes of a key as the shell passed them, also where they are no UTF-8."""
+    """The bytes of a key as the shell passed them, even if they are not UTF-8."""
     return text.encode(errors="surrogateescape")
 
 
@@ -91,7 +91,7 @@ def is_of_job(record: ConsumerRecord, job: str) -> bool:
 
 
 async def records(cluster: Cluster, window: Window) -> AsyncIterator[ConsumerRecord]:
-    """The records of the window, in order per partition, as they come. Raises as `ranges` does."""
+    """Yield the selected records, in order per partition, as they arrive. Raises as `ranges` does."""
     async for chunk in log.read(cluster, await window.ranges(cluster)):
         for record in chunk:
             if window.holds(record):
@@ -99,7 +99,7 @@ async def records(cluster: Cluster, window: Window) -> AsyncIterator[ConsumerRec
 
 
 def moment(text: str, name: str) -> datetime:
-    """The moment that an RFC 3339 text names. Raises NoMoment, which names the option and the remedy."""
+    """Parse an RFC 3339 time. Raises NoMoment, which names the option and the remedy."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Records told as a story: what caused what comes first, and nothing of the selection is left out.
+"""Orders records for reading: causes come before effects, and every selected record appears once.
 
-Pure. Records that share a cause, or a job, make one chapter. Within it an event comes after its cause; otherwise the earlier
-one first. An event whose cause is not among the records, or lies in a circle of causes, is told all the same and says so.
+Pure. Records that share a cause or a job form one chapter. Within a chapter an event comes after its cause; otherwise the
+earlier one comes first. An event whose cause is not selected, or is part of a cycle of causes, is included with a remark.
 """
 
 import heapq
@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 
 class Order(NamedTuple):
-    """What decides between records that causation does not order."""
+    """The sort key of records that causation does not order."""
 
     timestamp: int
-    """Milliseconds since 1970, in the log."""
+    """The log's time, in milliseconds since 1970."""
     topic: str
     partition: int
     offset: int
@@ -22,29 +22,29 @@ class Order(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoryRecord:
-    """One record, as far as a story needs it."""
+    """The parts of a record that the ordering needs."""
 
     order: Order
     id: str | None
-    """Of the event; None where the record is none."""
+    """Id of the event; None if the record is not an event."""
     cause: str | None
     """Id of the event that caused it."""
     about: str | None
-    """What it is correlated with, usually a job."""
+    """The correlation id, usually a job's."""
     type: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One record in its place in the story."""
+    """One record at its place in the order."""
 
     number: int
     told: StoryRecord
     because: int | None
-    """Number of the line that caused it; None where no line did."""
+    """Number of the line that caused it; None if no line did."""
     remark: str
-    """What is odd about it; empty where nothing is."""
+    """What is unusual about it; empty if nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Chapter:
     """Records that belong together."""
 
     about: tuple[str, ...]
-    """What they are correlated with."""
+    """The correlation id that they share."""
     lines: tuple[Line, ...]
 
 
@@ -60,7 +60,8 @@ OUTSIDE, CIRCLE, REPEATED = "its cause is not among these records", "its causes 
 
 
 def chapters(records: Sequence[StoryRecord]) -> list[Chapter]:
-    """All of `records`, each once; chapters in the order of their earliest record, lines numbered through."""
+    """Order all of `records`, each once; chapters come in the order of their earliest record, and lines are numbered
+    through."""
     told = sorted(records, key=lambda item: item.order)
     first: dict[str, int] = {}
     for index, item in enumerate(told):
@@ -78,7 +79,8 @@ def chapters(records: Sequence[StoryRecord]) -> list[Chapter]:
 
 
 def _groups(told: Sequence[StoryRecord], causes: Sequence[int | None], first: dict[str, int]) -> list[list[int]]:
-    """Indexes by what they share: a cause, an id, what they are about. Disjoint sets, each led by its earliest record."""
+    """Group indexes that share a cause, an id or a correlation id: disjoint sets, each represented by its earliest
+    record."""
     leader = list(range(len(told)))
 
     def find(index: int) -> int:
@@ -109,10 +111,10 @@ def _groups(told: Sequence[StoryRecord], causes: Sequence[int | None], first: di
 def _lines(
     told: Sequence[StoryRecord], causes: Sequence[int | None], first: dict[str, int], members: Sequence[int], number: int
 ) -> list[Line]:
-    """Causes first, else the earlier one; where only circles are left, the earliest of them opens its circle."""
+    """Order causes first, else the earlier record; if only cycles are left, the earliest record opens its cycle."""
     effects: dict[int, list[int]] = {}
     ready: list[int] = []
-    for index in members:  # in the order of time, so the list is a heap
+    for index in members:  # in order of time, so the list is a heap
         cause = causes[index]
         if cause is None:
             ready.append(index)
@@ -131,7 +133,7 @@ def _lines(
             if index in numbers:
                 continue
         item, cause = told[index], causes[index]
-        because = None if cause is None else numbers.get(cause)  # before its own number: nothing is its own cause
+        because = None if cause is None else numbers.get(cause)  # before its own number, since no event is its own cause
         numbers[index] = number + len(lines)
         lines.append(Line(numbers[index], item, because, _remark(index, item, cause, first, opened)))
         for effect in effects.pop(index, ()):
@@ -141,7 +143,7 @@ def _lines(
 
 
 def _start_of_circle(index: int, causes: Sequence[int | None]) -> int:
-    """Where only circles are left: the earliest of the circle that `index` hangs on."""
+    """If only cycles are left: the earliest record of the cycle that `index` depends on."""
     way: dict[int, None] = {}
     at: int | None = index
     while at is not None and at not in way:

@@ -1,4 +1,4 @@
-"""Each event in one plain sentence, so that a person can read what happened without reading JSON."""
+"""Describes each event in one plain sentence, so that a person can read what happened without reading JSON."""
 
 from collections.abc import Mapping
 
@@ -32,13 +32,13 @@ from services.audit.story import Order, StoryRecord
 from services.chassis.kernel.records import event_in
 
 _LIMIT = 240
-"""Characters of a sentence at most; JSON lines have everything."""
+"""The most characters of a sentence; JSON output has everything."""
 _DIGEST = 12
 _METRICS = 4
 
 
 def told(record: ConsumerRecord) -> StoryRecord:
-    """One record as a story needs it, whatever is in it. Text of others: not yet safe for a terminal."""
+    """Summarise any record for ordering and display. The text comes from senders and is not yet safe for a terminal."""
     envelope = said(record.value, record.headers)
     sentence = _sentence(record)
     return StoryRecord(
@@ -62,7 +62,7 @@ def _sentence(record: ConsumerRecord) -> str:
 
 
 def sentence(data: EventData, source: str) -> str:
-    """What `source` says with an event."""
+    """The sentence for an event that `source` sent."""
     match data:
         case JobRequested(request=request):
             pipeline = request.get("pipeline", "sft")
@@ -116,7 +116,7 @@ def sentence(data: EventData, source: str) -> str:
 
 
 def feedback(batch: FeedbackRecorded) -> str:
-    """What a label batch amounted to."""
+    """Describe a label batch."""
     agreement = "" if batch.agreement is None else f", {batch.agreement:.0%} as the rules say"
     return (
         f"{batch.pairs} preference pairs of {batch.comparisons} comparisons of {batch.candidates} candidates by {batch.judge}, "
@@ -125,7 +125,7 @@ def feedback(batch: FeedbackRecorded) -> str:
 
 
 def number(value: float | None) -> str:
-    """A metric."""
+    """Format a metric."""
     return "not measurable" if value is None else f"{value:.4g}"
 
 

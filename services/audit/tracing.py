@@ -1,7 +1,7 @@
-"""How a model came about, as one chain from JobRequested to ModelRegistered, and whether a link of it is missing.
+"""Traces how a model was made, as one chain from JobRequested to ModelRegistered, and reports links that are missing.
 
-Pure: records of one job in, a trace out. The orchestrator's own fold says what happened; what must be there follows from the
-plan that JobAccepted recorded, from the numbers of events, and from digests: what a step read must be what a step made.
+Pure: it turns the records of one job into a trace. The orchestrator's own fold gives what happened. What must exist follows
+from the plan in JobAccepted, from the events' sequence numbers, and from digests: a step's input must be a step's output.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ _MILESTONES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """An event and where it lies."""
+    """An event and its position in the log."""
 
     event: Event
     place: RecordId
@@ -76,7 +76,7 @@ class LabelBatch(Frozen):
 
 
 class TracedStep(Frozen):
-    """One step of the plan as it was done."""
+    """One step of the plan as it was executed."""
 
     name: str
     kind: str
@@ -105,7 +105,7 @@ class TracedVersion(Frozen):
 
 
 class Trace(Frozen):
-    """How a job came to its models."""
+    """How a job made its models."""
 
     job_id: str
     status: Status | None = Field(description="Null where nobody requested the job.")
@@ -122,9 +122,9 @@ class Trace(Frozen):
 
 
 def trace(job_id: str, records: Sequence[Located], version: str | None = None) -> Trace:
-    """What `records`, all events about the job in the order of the log per partition, amount to.
+    """Make the trace of `records`, all events about the job in the order of the log per partition.
 
-    With `version` (`model@1.0.0`) only that one's chain has to be complete.
+    With `version` (`model@1.0.0`) only the chain of that version must be complete.
     """
     unique = _once(records)
     state = JobState()
@@ -157,11 +157,11 @@ def trace(job_id: str, records: Sequence[Located], version: str | None = None) -
 
 
 def _once(records: Iterable[Located]) -> list[Located]:
-    """Without a producer's duplicates."""
+    """Remove duplicates that a producer wrote."""
     known: set[tuple[str, str, str, str]] = set()
     result = []
     for item in records:
-        name = (item.event.source, item.event.id, item.event.type, wire_data(item.event.data))  # an id may be used again
+        name = (item.event.source, item.event.id, item.event.type, wire_data(item.event.data))  # an id may be reused
         if name not in known:
             known.add(name)
             result.append(item)
@@ -193,7 +193,7 @@ def _versions(records: Sequence[Located]) -> Iterator[TracedVersion]:
 
 
 def _chain(end: Located, by_id: Mapping[str, Located]) -> list[Hop]:
-    """From the first cause that is on the log; a circle is left where it closes."""
+    """The chain from the first cause that the log has; it stops where a cycle closes."""
     hops = [_hop(end)]
     at, passed = end, {end.event.id}
     while (cause := by_id.get(at.event.causation_id or "")) and cause.event.id not in passed:
@@ -230,7 +230,7 @@ def _step(
 
 
 def counted_attempt(state: JobState, step: str) -> int | None:
-    """The attempt whose result was used."""
+    """The attempt whose result the job used."""
     return next((n for n, known in sorted(state.attempts.get(step, {}).items()) if known.result is not None), None)
 
 
@@ -254,7 +254,8 @@ def _missing(
 
 
 def _gaps(records: Sequence[Located]) -> Iterator[str]:
-    """A service numbers what it says about a job or an attempt, so an event that was removed leaves a hole."""
+    """Find gaps in the sequence numbers that a service gives its events about a job or attempt: there an event is
+    missing."""
     numbers: dict[tuple[str, str], set[int]] = {}
     for item in records:
         event = item.event
@@ -273,7 +274,7 @@ def _missing_of_steps(
     versions: Sequence[TracedVersion],
     asked: Mapping[tuple[str, int], StepRequested],
 ) -> Iterator[str]:
-    """Of the steps that lead to the versions; of all where there is none."""
+    """What is missing of the steps that lead to the versions, or of all steps if there is no version."""
     ends = {made.lineage.step for made in versions} or {step.name for step in plan}
     wanted = {name for end in ends for name in (end, *ancestors(plan, end))}
     made_here = {

@@ -1,4 +1,4 @@
-"""One answer on an export: is it whole, is it what was made, is this record in it, and does the log still say the same?"""
+"""Verifies an export: whether it is complete and unchanged, contains a given record, and still agrees with the log."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +18,11 @@ from services.chassis.storage.digests import file_sha256
 
 
 class NoExport(LookupError):
-    """There is no export, or it has no such record."""
+    """The export does not exist, or it has no such record."""
 
 
 class ExportVerdict(Frozen):
-    """What `audit verify-export` found."""
+    """The result of `audit verify-export`."""
 
     complete: bool = Field(description="Whether the export was ended; a partial one proves nothing.")
     holds: bool = Field(description="Whether it is complete and nothing was found.")
@@ -40,9 +40,9 @@ def verify_export(
     pinned: Mapping[tuple[str, int], str] | None = None,
     digest: str | None = None,
 ) -> ExportVerdict:
-    """Read all of the export; a difference is a finding.
+    """Read the whole export; each difference becomes a finding.
 
-    Raises NoExport, NoPyarrow, and Unusable for a manifest that cannot be read or a pinned root of nothing in it.
+    Raises NoExport, NoPyarrow, and Unusable for an unreadable manifest or a pinned root of a partition not in it.
     """
     require_pyarrow()
     manifest = read_manifest(folder)
@@ -61,7 +61,7 @@ def verify_export(
 
 
 async def against_log(cluster: Cluster, folder: Path, verdict: ExportVerdict) -> ExportVerdict:
-    """`verdict` with what differs from the log. Raises Unusable, UnknownTopic and the broker's errors."""
+    """`verdict` with the differences from the log added. Raises Unusable, UnknownTopic and the broker's errors."""
     manifest = read_manifest(folder)
     if manifest is None:
         return verdict
