@@ -31,6 +31,8 @@ _SIGNS = bytes.maketrans(b"0123456789E+\t\n\r", b"0000000000e-   ")
 """Digits, exponents, signs and blanks each as one character, so that text is searched for them without a pattern."""
 _EXPONENT = re.compile("0e[0-]")
 """What may be a digit, an exponent and its digit or sign; ids in hexadecimal are full of it."""
+_CANDIDATES = 10_000
+"""To look at more of them takes longer than to read with care; no record but a hostile one has so many."""
 _MANY_DIGITS = "0" * 300
 _FAR = 2 * len(_MANY_DIGITS)
 """A number with so many characters before its exponent may be anything."""
@@ -108,7 +110,7 @@ def parse_plain(text: bytes, *, doubled: bool = False) -> Parsed | None:
     if len(text) > READ_BYTES or parts > DEPTH_LIMIT or (clean := _clean(text)) is None:
         return None
     signs = text.translate(_SIGNS).decode("latin-1")
-    if _MANY_DIGITS in signs or any(_begins_a_value(signs, found.start()) for found in _EXPONENT.finditer(signs)):
+    if _MANY_DIGITS in signs or _may_have_an_exponent(signs):
         return None  # a number may lie beyond a double
     try:
         value = from_json(clean, allow_inf_nan=False, cache_strings="keys")
@@ -117,6 +119,12 @@ def parse_plain(text: bytes, *, doubled: bool = False) -> Parsed | None:
     if doubled and (" :" in signs or clean.count('":') != _names(value, parts)):
         return None  # each name is followed by ": and one may stand twice
     return Parsed(value, True, (), (), parts)
+
+
+def _may_have_an_exponent(signs: str) -> bool:
+    """Whether a number with an exponent stands where JSON has a value, or may: beyond so many candidates nobody looks."""
+    found = enumerate(_EXPONENT.finditer(signs), 1)
+    return any(number > _CANDIDATES or _begins_a_value(signs, candidate.start()) for number, candidate in found)
 
 
 def _begins_a_value(signs: str, digit: int) -> bool:

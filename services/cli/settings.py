@@ -21,7 +21,7 @@ class CliSettings(DevStackSettings):
     @field_validator("http")
     @classmethod
     def _is_an_address(cls, given: str | None) -> str | None:
-        if given is None:
+        if not given:
             return None
         try:
             parts = urlsplit(given)

@@ -32,6 +32,8 @@ job = aggregate_table(
 )
 Index("job_newest", job.c.requested_at.desc(), job.c.key.desc())
 Index("job_status", job.c.status, job.c.requested_at.desc(), job.c.key.desc())
+Index("job_requester", job.c.requester, job.c.requested_at.desc(), job.c.key.desc())
+Index("job_model", job.c.model, job.c.requested_at.desc(), job.c.key.desc())
 
 progress = Table(
     "progress",

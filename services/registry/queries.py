@@ -24,7 +24,7 @@ _MODEL = "SELECT CAST(state AS text), sequence FROM model WHERE key = $1"
 _ITEM = f"""concat(r.summary, ',"aliases":', {_ALIASES}, '}}')"""
 _FILTERS = {
     "name": "r.model = {}",
-    "alias": "r.version = (SELECT aliases->>CAST({} AS text) FROM model WHERE key = r.model)",
+    "alias": "(r.model, r.version) IN (SELECT key, aliases->>CAST({} AS text) FROM model)",
     "job_id": "r.job_id = {}",
     "requester": "r.requester = {}",
     "base_model": "r.base_model = {}",

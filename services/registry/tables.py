@@ -47,3 +47,6 @@ registration = aggregate_table(
 )
 Index("registration_newest", registration.c.registered_at.desc(), registration.c.key.desc())
 Index("registration_version", registration.c.model, registration.c.version, unique=True)
+_NEWEST = (registration.c.registered_at.desc(), registration.c.key.desc())
+for _column in ("model", "job_id", "requester", "base_model", "dataset_sha256"):
+    Index(f"registration_{_column}", registration.c[_column], *_NEWEST)

@@ -1,5 +1,6 @@
 """aiokafka's consumer with the manners that a service's consumer needs; FastStream is told to build it (`subscription`)."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,9 @@ class Client(AIOKafkaConsumer):  # type: ignore[misc]
         self._holding = Holding(source)
         self._held_of: Any = None
         """The assignment under which records are held."""
+        self._failed: Exception | None = None
+        """How a poll ended after records were held: they are handed over first, and the next poll raises it. Else partitions whose records
+        can wait would stand for as long as another partition cannot be read."""
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: float = 0, max_records: int = _POLL_RECORDS
@@ -38,21 +42,35 @@ class Client(AIOKafkaConsumer):  # type: ignore[misc]
         """As aiokafka's, of what is to be handled now; it listens longer, since FastStream pauses whenever nothing came."""
         until = time.monotonic() + max(timeout_ms / 1000, _LISTEN_SECONDS)
         try:
+            if failed := self._failed:
+                self._failed = None
+                raise failed
             while True:
                 due = self._holding.until
                 wait = max(0.0, min(until, until if due is None else due) - time.monotonic())
-                taken = await super().getmany(
-                    *partitions, timeout_ms=wait * 1000, max_records=max_records - self._holding.count
-                )
+                try:
+                    taken = await super().getmany(
+                        *partitions, timeout_ms=wait * 1000, max_records=max_records - self._holding.count
+                    )
+                except Exception as error:
+                    if not (found := self._hand_over({}, math.inf, max_records)):
+                        raise
+                    self._failed = error
+                    self._forget_the_poll()
+                    return found
                 now = time.monotonic()
                 if (found := self._hand_over(taken, now, max_records)) or now >= until:
                     return found
         except BaseException:
             self._holding.drop_all()
             self._lost()
-            self._subscription._fetch_count = 0  # it would believe for ever that somebody polls, and never leave the group
-            self._subscription._last_fetch_ended = time.monotonic()
+            self._forget_the_poll()
             raise
+
+    def _forget_the_poll(self) -> None:
+        """Else the subscription believes for ever that somebody polls, and never leaves the group."""
+        self._subscription._fetch_count = 0
+        self._subscription._last_fetch_ended = time.monotonic()
 
     def _hand_over(self, taken: Taken, now: float, most: int) -> dict[TopicPartition, list[Record]]:
         if self._held_of is not None and not self._held_of.active:

@@ -1,4 +1,4 @@
-"""What a list tells of a job stands finished in a column, so that no list makes it."""
+"""What a list tells of a job stands finished in a column, so that no list makes it; each filter of a list has its index."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,7 +22,12 @@ def upgrade() -> None:
     column = sa.Column("summary", sa.Text, sa.Computed(object_of(SUMMARY), persisted=True))
     op.add_column("job", column, schema="projection")
     op.execute("ALTER TABLE projection.job ALTER summary SET STORAGE MAIN")  # beside a large state it would be compressed
+    newest = [sa.text("requested_at DESC"), sa.text("key DESC")]
+    op.create_index("job_requester", "job", ["requester", *newest], schema="projection")
+    op.create_index("job_model", "job", ["model", *newest], schema="projection")
 
 
 def downgrade() -> None:
+    op.drop_index("job_model", "job", schema="projection")
+    op.drop_index("job_requester", "job", schema="projection")
     op.drop_column("job", "summary", schema="projection")

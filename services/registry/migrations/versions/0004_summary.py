@@ -1,4 +1,5 @@
-"""What a list tells of a version stands finished in a column, and a model's row says the aliases of each version."""
+"""What a list tells of a version stands finished in a column, each filter of a list has its index, and a model's row says the aliases
+of each version."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -23,16 +24,26 @@ NAMED = """UPDATE projection.model SET named = (
     ) AS named)"""
 
 
+FILTERS = ("model", "job_id", "requester", "base_model", "dataset_sha256")
+
+
 def upgrade() -> None:
+    # in the order in which readers lock them: else a reader and this one wait for each other, and PostgreSQL ends either
+    op.execute("LOCK TABLE projection.registration, projection.model IN ACCESS EXCLUSIVE MODE")
     op.add_column("model", sa.Column("named", JSONB), schema="projection")
     op.execute(NAMED)
     column = sa.Column("summary", sa.Text, sa.Computed(beginning_of(SUMMARY), persisted=True))
     op.add_column("registration", column, schema="projection")
     op.execute("ALTER TABLE projection.registration ALTER summary SET STORAGE MAIN")  # see orchestrator_0003
     op.drop_column("registration", "metrics", schema="projection")
+    newest = [sa.text("registered_at DESC"), sa.text("key DESC")]
+    for name in FILTERS:
+        op.create_index(f"registration_{name}", "registration", [name, *newest], schema="projection")
 
 
 def downgrade() -> None:
+    for column in FILTERS:
+        op.drop_index(f"registration_{column}", "registration", schema="projection")
     op.add_column("registration", sa.Column("metrics", JSONB, sa.Computed(METRICS, persisted=True)), schema="projection")
     op.drop_column("registration", "summary", schema="projection")
     op.drop_column("model", "named", schema="projection")
