@@ -88,4 +88,4 @@ format: setup
 clean:
 	@if [ -x $(VENV)/bin/neuroweaver ]; then $(VENV)/bin/neuroweaver down; fi
 	rm -rf var build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
-	find schemas services tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find schemas services examples tests -name __pycache__ -type d -prune -exec rm -rf {} +

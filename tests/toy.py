@@ -1,31 +1,31 @@
-"""A small service for the chassis tests: it refuses every job it is asked for, once, and counts what it saw."""
+"""The example service `examples/tally` as the chassis tests use it: a database, a group and faults of its own for each test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from fastapi import APIRouter
-from sqlalchemy import MetaData, text
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schemas.envelope import Event, encode
-from schemas.jobs import JobRejected
-from schemas.reasons import Reason
+from examples.tally.app import runtime_of
+from examples.tally.ask import publish
+from examples.tally.domain import Tally, TallyDomain
+from examples.tally.tables import create_tables
+from schemas.envelope import Event
 from schemas.requests import JobCancelRequested, JobRequested
-from schemas.topics import JOBS, REQUESTS
-from services.chassis.kafka.publisher import make_producer, outside_event
+from schemas.topics import JOBS
+from services.chassis.kafka.publisher import outside_event
 from services.chassis.kernel import store
-from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State, States
+from services.chassis.kernel.aggregate import Ref, States
 from services.chassis.kernel.effects import Notification
 from services.chassis.kernel.records import Logged
-from services.chassis.kernel.tables import aggregate_table
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.service import Service, assemble
 from services.chassis.settings import ServiceSettings
@@ -33,67 +33,18 @@ from tests.databases import provide
 from tests.log import read_all
 
 
-class Tally(State):
-    """What the toy knows of a job."""
-
-    requests: int = 0
-    order: tuple[str, ...] = ()
-    """Ids of the facts of others, as they were applied."""
-    refused: int = 0
-    due: datetime | None = None
-    reminded: bool = False
-
-
-class Tallies(AggregateType):
-    """`due` is the state's own column."""
-
-    def due(self, state: Any) -> datetime | None:
-        return None if state.reminded else state.due
-
-
-class ToyDomain:
-    """Refuses jobs whose id starts with `prefix`; ignores all others, so that tests can share a broker."""
+class ToyDomain(TallyDomain):
+    """The example's rules; a test may have events that cannot be handled. Its prefix lets tests share a broker."""
 
     def __init__(self, service: str, prefix: str, delay: timedelta | None = None) -> None:
-        self.source, self.prefix, self.delay = f"neuroweaver/{service}", prefix, delay
-        self.aggregates = {"tally": Tallies("tally", Tally)}
-        self.handles = frozenset({"JobRequested", "JobCancelRequested", "JobRejected"})
+        super().__init__(service, prefix, delay)
         self.poison: Callable[[Event], bool] = lambda event: False
         """Which events cannot be handled."""
-
-    def touches(self, event: Event) -> tuple[Ref, ...]:
-        job_id = event.data.job_id  # type: ignore[attr-defined]
-        return (Ref("tally", job_id),) if job_id.startswith(self.prefix) else ()
-
-    def owner(self, event: Event) -> Ref:
-        return self.touches(event)[0]
 
     def evolve(self, ref: Ref, state: Tally, event: Event, logged: Logged | None) -> Tally:
         if self.poison(event):
             raise ValueError("this job is poison")
-        match event.data:
-            case JobRequested():
-                due = event.time + self.delay if self.delay else None
-                return state.model_copy(
-                    update={"requests": state.requests + 1, "order": (*state.order, event.id), "due": state.due or due}
-                )
-            case JobCancelRequested():
-                return state.model_copy(update={"order": (*state.order, event.id)})
-            case JobRejected(reasons=reasons) if reasons:
-                return state.model_copy(update={"reminded": True})
-            case JobRejected():
-                return state.model_copy(update={"refused": state.refused + 1})
-        return state
-
-    def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
-        state = states[ref]
-        assert isinstance(state, Tally)
-        if state.requests and not state.refused:
-            return Decision(ref, ref.key, JobRejected(job_id=ref.key, reasons=()))
-        if state.due and not state.reminded and now >= state.due:
-            reason = Reason(field="clock", message="time is up", remedy="none")
-            return Decision(ref, ref.key, JobRejected(job_id=ref.key, reasons=(reason,)))
-        return None
+        return super().evolve(ref, state, event, logged)
 
 
 class Ledger:
@@ -150,10 +101,8 @@ class Toy:
     async def create(self) -> None:
         """Its database with all tables."""
         await provide(self.settings, self.name)
-        metadata = MetaData()
-        aggregate_table(metadata, "tally")
+        await create_tables(self.engine)
         async with self.engine.begin() as connection:
-            await connection.run_sync(metadata.create_all)
             await connection.execute(text("CREATE TABLE operational.ledger (id text)"))
         admin = AIOKafkaAdminClient(**self.settings.cluster.connection())
         await admin.start()
@@ -162,7 +111,7 @@ class Toy:
 
     def runtime(self) -> Runtime:
         """A new runtime, as another process of this service would have it."""
-        return Runtime(self.settings, self.name, self.domain, topics=(REQUESTS, JOBS), effects=self.ledger)
+        return runtime_of(self.settings, self.name, self.domain, self.ledger)
 
     def service(self) -> Service:
         """A new service around a new runtime."""
@@ -201,17 +150,7 @@ class Toy:
 
     async def send(self, *events: Event) -> None:
         """Publish as an outsider does, in order. Raises KafkaError when one was not acknowledged."""
-        producer: AIOKafkaProducer = make_producer(self.settings.cluster, "outside")
-        await producer.start()
-        try:
-            sent = []
-            for event in events:
-                value, headers = encode(event)
-                key = event.data.job_id.encode()  # type: ignore[attr-defined]
-                sent.append(await producer.send(REQUESTS.name, value, key, headers=headers))
-            await asyncio.gather(*sent)
-        finally:
-            await producer.stop()
+        await publish(self.settings.cluster, *events)
 
     async def log(self, topic: str = JOBS.name) -> list[Any]:
         """All records of a topic whose key is one of its jobs, in order per partition."""

@@ -70,10 +70,15 @@ def _binary(size: int) -> str:
 def _topics() -> str:
     rows = ["| topic | key | events | written by | partitions | kept |", "| --- | --- | --- | --- | --- | --- |"]
     for topic in CATALOGUE:
-        events = ", ".join(f"[{name}](#{name.lower()})" for name in map(_name, topic.events)) or topic.description
+        events = ", ".join(f"[{name}](#{_anchor(name)})" for name in map(_name, topic.events)) or topic.description
         writers = ", ".join(topic.writers)
         rows.append(f"| `{topic.name}` | {topic.key} | {events} | {writers} | {topic.partitions} | {_kept(topic)} |")
     return "\n".join(rows)
+
+
+def _anchor(name: str) -> str:
+    """Where the heading `name` is linked to; the dot of a version is no part of it."""
+    return name.lower().replace(".", "")
 
 
 def _kept(topic: Topic) -> str:

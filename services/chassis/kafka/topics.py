@@ -1,6 +1,6 @@
 """Brings a Kafka cluster to the topic catalogue: says what differs, creates what is missing, never loses a record."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -34,14 +34,14 @@ class _Setting(NamedTuple):
 async def plan(cluster: Cluster) -> list[Change]:
     """What `apply` would do, in the order of the catalogue; empty when nothing differs."""
     async with _admin(cluster) as admin:
-        return await _differences(admin)
+        return await _differences(admin, CATALOGUE)
 
 
-async def apply(cluster: Cluster) -> list[Change]:
+async def apply(cluster: Cluster, catalogue: Sequence[Topic] = CATALOGUE) -> list[Change]:
     """Create missing topics and set configurations; returns the changes made, and the conflicts left."""
-    topics = {topic.name: topic for topic in CATALOGUE}
+    topics = {topic.name: topic for topic in catalogue}
     async with _admin(cluster) as admin:
-        changes = await _differences(admin)
+        changes = await _differences(admin, catalogue)
         missing = [_new(topics[change.topic]) for change in changes if change.action == "create"]
         if missing:
             response = await admin.create_topics(missing)
@@ -92,11 +92,11 @@ def _new(topic: Topic) -> NewTopic:
     return new
 
 
-async def _differences(admin: AIOKafkaAdminClient) -> list[Change]:
-    found = await ask(admin._client, [topic.name for topic in CATALOGUE])
+async def _differences(admin: AIOKafkaAdminClient, catalogue: Sequence[Topic]) -> list[Change]:
+    found = await ask(admin._client, [topic.name for topic in catalogue])
     settings = await _configurations(admin, sorted(found.topics))
     changes = []
-    for topic in CATALOGUE:
+    for topic in catalogue:
         known = {name: setting.value for name, setting in settings.get(topic.name, {}).items()}
         changes += differences(topic, found.topics.get(topic.name), known, found.brokers)
     return changes

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from examples.tally.domain import Tally
 from schemas.envelope import Event
 from schemas.jobs import JobRejected
 from schemas.requests import JobCancelRequested, JobRequested
@@ -17,7 +18,7 @@ from services.chassis.kernel.numbering import SequenceGap
 from services.chassis.kernel.records import Logged
 from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
 from tests.explored import examples
-from tests.toy import Tally, ToyDomain
+from tests.toy import ToyDomain
 
 REF = Ref("tally", "job-1")
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

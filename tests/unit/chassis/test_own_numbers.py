@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from examples.tally.domain import Tally
 from schemas.envelope import Event
 from schemas.jobs import JobRejected
 from schemas.reasons import Reason
@@ -17,7 +18,7 @@ from services.chassis.kernel.numbering import Early, OtherWriter, SequenceGap
 from services.chassis.kernel.records import Logged
 from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
 from services.chassis.replay.projection import Folding
-from tests.toy import Tally, ToyDomain
+from tests.toy import ToyDomain
 
 REF = Ref("tally", "job-1")
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

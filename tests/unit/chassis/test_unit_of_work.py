@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from examples.tally.domain import Tally
 from schemas.envelope import Event
 from schemas.jobs import JobRejected
 from schemas.reasons import Reason
@@ -26,7 +27,7 @@ from services.chassis.process.health import Health
 from tests.simulation.clock import Clock
 from tests.simulation.database import Database
 from tests.simulation.turns import Task
-from tests.toy import Tally, ToyDomain
+from tests.toy import ToyDomain
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 REF = Ref("tally", "job-1")

@@ -1,0 +1,1 @@
+"""Services to learn the chassis from; none of them is part of NeuroWeaver."""

@@ -1,0 +1,26 @@
+"""Answers over HTTP from the tally's own table."""
+
+from fastapi import APIRouter
+
+from examples.tally.domain import Tally
+from services.chassis.serving.problem import Problem, ProblemDocument
+from services.chassis.serving.runtime import Runtime
+from services.chassis.serving.web.parameters import NameInPath
+
+_TALLY = "SELECT CAST(state AS text) FROM tally WHERE key = $1"
+
+
+def router(runtime: Runtime) -> APIRouter:
+    """All routes under `/tallies`."""
+    api = APIRouter(prefix="/tallies", tags=["tallies"])
+
+    @api.get("/{job_id}", summary="What was asked about a job", responses={404: {"model": ProblemDocument}})
+    async def show(job_id: NameInPath) -> Tally:
+        row = await runtime.reads.row(_TALLY, job_id)
+        if row is None:
+            raise Problem(
+                404, "Not found", f"no job {job_id!r} was requested; ask for one with `python -m examples.tally.ask`"
+            )
+        return Tally.stored(row[0])
+
+    return api
