@@ -1,1 +1,1 @@
-"""What trainer and local judge have in common: how models are loaded and in which numbers they compute. It knows torch, and no service."""
+"""Loads models and chooses their precision for the trainer and the local judge. It depends on torch and on no service."""

@@ -1,4 +1,4 @@
-"""Models and tokenizers are loaded here and nowhere else: from files on this machine, safetensors only, no code of the model's own."""
+"""Loads models and tokenizers, from local files only: safetensors weights, and never code that comes with a model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,14 @@ _GIVEN = {"local_files_only": True, "trust_remote_code": False}
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Raises what the library's parsers raise."""
+    """Load a tokenizer. Raises the errors of the library's parsers."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(folder), **_GIVEN)
 
 
 def load_causal(folder: Path, dtype: "torch.dtype", **options: Any) -> Any:
-    """A causal language model. Raises what the library raises."""
+    """Load a causal language model. Raises the library's errors."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 

@@ -1,4 +1,4 @@
-"""In which numbers to compute is asked of the hardware, never inherited from a file; so is on how many cores."""
+"""Chooses device, precision and number of threads by the hardware, never by a model's file."""
 
 import os
 from typing import TYPE_CHECKING
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def device() -> "torch.device":
-    """A CUDA device where there is one, else the CPU."""
+    """A CUDA device if there is one, else the CPU."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def computes_in_bf16(device: "torch.device") -> bool:
-    """Whether the hardware multiplies bfloat16 itself. Without, bf16 is slower than fp32 on a CPU."""
+    """Whether the hardware has bfloat16 multiplication. Without it, bf16 is slower than fp32 on a CPU."""
     import torch
 
     if device.type == "cuda":
@@ -29,7 +29,7 @@ def computes_in_bf16(device: "torch.device") -> bool:
 
 
 def compute_dtype(precision: Precision, device: "torch.device") -> "torch.dtype":
-    """`auto`: bf16 where the hardware computes in it, else fp32."""
+    """The dtype for a precision; `auto` is bf16 if the hardware computes in it, else fp32."""
     import torch
 
     bf16 = precision == "bf16" or (precision == "auto" and computes_in_bf16(device))
@@ -37,7 +37,7 @@ def compute_dtype(precision: Precision, device: "torch.device") -> "torch.dtype"
 
 
 def use_physical_cores() -> None:
-    """One thread per physical core that this process may use: hyper-threads share the units that do the work."""
+    """Use one thread per physical core available to this process, since hyper-threads share the arithmetic units."""
     import torch
 
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

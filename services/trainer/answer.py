@@ -1,4 +1,4 @@
-"""One answer of a registered version to a person who tries it, by the same template and arithmetic as its evaluation."""
+"""Generates one answer of a registered version for a person, with the same template and precision as its evaluation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from services.trainer.modelling.generation import SamplingParams, generate
 
 
 def answer(base: Path, adapter: Path, messages: Sequence[Message], max_new_tokens: int) -> str:
-    """The most likely answer, token by token. Raises ChatFault and ValueError where base and adapter do not fit."""
+    """Return the greedy answer. Raises ChatFault, and ValueError if base and adapter do not fit."""
     use_physical_cores()
     where = device()
     chat = Chat(adapter)

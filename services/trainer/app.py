@@ -1,4 +1,4 @@
-"""The trainer's composition root: settings in, a service out, no I/O yet, and no torch: that is the child's."""
+"""Builds the trainer service from its settings (composition root), without I/O; only the child imports torch."""
 
 from fastapi import APIRouter
 
@@ -13,7 +13,7 @@ from services.trainer.settings import TrainerSettings
 
 
 def build(settings: TrainerSettings) -> Service:
-    """The trainer. All that it decides is what every executor decides, so its domain is the chassis' own."""
+    """Build the trainer. Every executor makes the same decisions, so its domain is the chassis' own."""
     runtime = Runtime(settings, "trainer", ExecutorDomain("trainer"), topics=(JOBS,), effects=WorkEffects())
     tasks = worker_tasks(runtime, SubprocessRunner("services.trainer.child"))
     return assemble(runtime, router=APIRouter(), tasks=tasks)

@@ -1,9 +1,9 @@
-"""The process in which the trainer's steps are done; heavy imports happen here, per kind, never in the service."""
+"""Runs the trainer's steps in a child process; heavy imports happen here, per kind, never in the service."""
 
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-"""OpenMP's threads sleep while they wait. Spinning, its default, costs minutes as soon as anything else wants a core."""
+"""OpenMP's threads sleep while they wait. By default they spin, which costs minutes when another process needs a core."""
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 from schemas.jobs import StepResult  # noqa: E402  # torch must not be imported before the lines above
@@ -13,28 +13,28 @@ from services.trainer.modelling.four_bits import without_bitsandbytes  # noqa: E
 
 
 def prepare(context: Context) -> StepResult:
-    """Kind `prepare`."""
+    """Run a step of kind `prepare`."""
     from services.trainer.steps.prepare import prepare
 
     return prepare(context)
 
 
 def train(context: Context) -> StepResult:
-    """Kind `train`."""
+    """Run a step of kind `train`."""
     from services.trainer.steps.train import train
 
     return train(context)
 
 
 def sample(context: Context) -> StepResult:
-    """Kind `sample`."""
+    """Run a step of kind `sample`."""
     from services.trainer.steps.sample import sample
 
     return sample(context)
 
 
 def evaluate(context: Context) -> StepResult:
-    """Kind `evaluate`."""
+    """Run a step of kind `evaluate`."""
     from services.trainer.steps.evaluate import evaluate
 
     return evaluate(context)

@@ -1,7 +1,7 @@
-"""The one configuration object of the trainer."""
+"""Defines the trainer's settings."""
 
 from services.chassis.settings import ServiceSettings
 
 
 class TrainerSettings(ServiceSettings):
-    """The trainer needs to know nothing besides what every executor does."""
+    """The settings of the trainer, which are those of every executor."""

@@ -1,1 +1,1 @@
-"""Rows: where they come from, what they look like, which split they belong to."""
+"""Reads the rows of data sets, maps them to chats, and assigns them to splits."""

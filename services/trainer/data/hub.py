@@ -1,7 +1,7 @@
-"""Data sets as the hub lays them out, read by the hub's own library, which is kept to the files of the folder.
+"""Reads data sets in the hub's layout with the hub's own library, restricted to the files of the folder.
 
-A data set's card may name its files by any path or URL, and its columns may be pictures or sounds that are opened where they lie.
-So names that lead out are refused before the library sees them, and columns are taken as they are stored.
+A data set's card may name its files by any path or URL, and columns may be images or audio that the library opens by path.
+So names that lead out of the folder are refused before the library sees them, and columns are read as they are stored.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,10 @@ _CARDS = ("README.md", ".huggingface.yaml")
 
 
 def read_hub(settings: DatasetSettings, path: Path, cache: Path) -> dict[Split, list[RawRow]]:
-    """The rows of each split. Raises UserFault; what the library says is not repeated, since it quotes what it found."""
+    """Return the rows of each split.
+
+    Raises UserFault, which does not repeat the library's message, since that quotes data.
+    """
     import datasets
 
     if not path.is_dir():
@@ -58,7 +61,7 @@ def _format_of(builder: Any) -> str:
 
 
 def _named_files(folder: Path) -> Iterator[object]:
-    """Every file and folder that a card of the data set names."""
+    """Every file and folder that the data set's card names."""
     import yaml
     from huggingface_hub import DatasetCardData, RepoCard
 
@@ -76,7 +79,7 @@ def _named_files(folder: Path) -> Iterator[object]:
 
 
 def _names(given: Any) -> Iterator[object]:
-    """A name, a list of names, or splits with their names, nested as cards nest them; the name of a split is one, too."""
+    """All names in a value of the card: a name, a list of names, or splits with names, nested; split names count, too."""
     match given:
         case None:
             return
@@ -91,7 +94,7 @@ def _names(given: Any) -> Iterator[object]:
 
 
 def _stays(name: object) -> bool:
-    """Whether a name is one of a file below the data set's folder, patterns included."""
+    """Whether a name or pattern stays below the data set's folder."""
     return (
         isinstance(name, str)
         and not name.startswith(("/", "~"))

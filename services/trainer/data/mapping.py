@@ -1,4 +1,4 @@
-"""Turns a stored row into a chat with its wanted answer, or into the reason why it is none. Pure."""
+"""Maps a stored row to a chat with its reference answer, or raises the reason why it cannot be used. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from schemas.recipes import ColumnMapping, DatasetSettings
 from services.trainer.data.raw import RawRow
 
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
-"""Other names in use for the roles of a chat."""
+"""Other common names for the roles of a chat."""
 
 
 class RowFault(Exception):
-    """A row cannot be used. Rows with equal faults are reported together."""
+    """A row cannot be used; rows with equal faults are reported together."""
 
     def __init__(self, field: str, message: str, remedy: str) -> None:
         super().__init__(f"{field}: {message}; {remedy}")
@@ -20,7 +20,7 @@ class RowFault(Exception):
 
 
 def row_of(raw: RawRow, row_id: str, settings: DatasetSettings) -> Row:
-    """The row in our form. Raises RowFault."""
+    """Map a stored row to a `Row`. Raises RowFault."""
     columns = settings.columns
     if columns.messages is not None:
         turns, completion = _chat(raw.values, columns.messages)
@@ -71,7 +71,7 @@ def _system(values: Mapping[str, object], columns: ColumnMapping) -> str | None:
 
 
 def _chat(values: Mapping[str, object], column: str) -> tuple[tuple[Message, ...], str]:
-    """The turns before the last answer, and that answer. Earlier answers are context: they are not learnt from."""
+    """The turns before the last answer, and that answer. Earlier answers are context and are not trained on."""
     field = "dataset.columns.messages"
     value = _value(values, "messages", column)
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What the readers of data sets share: a row as it is stored, the splits that are asked for, and the words of a fault."""
+"""Defines what the readers of data sets share: a row as stored, the requested splits, and the form of a fault."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class RawRow:
 
 
 def named(settings: DatasetSettings) -> Iterator[tuple[Split, str]]:
-    """The splits that the settings ask for, with their names."""
+    """The splits that the settings request, with their names."""
     for split in SPLITS:
         name: str | None = getattr(settings.split, split)
         if name is not None:
@@ -26,11 +26,11 @@ def named(settings: DatasetSettings) -> Iterator[tuple[Split, str]]:
 
 
 def fault_of(field: str, value: str, message: str, remedy: str) -> Reason:
-    """A fault of a setting of the data set."""
+    """Make a fault of one of the data set's settings."""
     return Reason(field=f"dataset.{field}", value=shown(value), message=message, remedy=remedy)
 
 
 def kind_of(value: object) -> str:
-    """What kind of JSON value it is, without the value."""
+    """The kind of a JSON value, without the value."""
     kinds = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number")

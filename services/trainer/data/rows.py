@@ -1,4 +1,4 @@
-"""The rows of a data set that an earlier step has prepared."""
+"""Reads the rows of a data set that an earlier step prepared."""
 
 from pathlib import Path
 
@@ -7,6 +7,6 @@ from services.chassis.storage.json_lines import read_lines
 
 
 def rows_of(folder: Path, split: Split) -> list[Row]:
-    """The rows of a `dataset` artifact's split; none where it has no such split."""
+    """The rows of a split of a `dataset` artifact; none if it has no such split."""
     file = folder / split_file(split)
     return read_lines(file, Row) if file.exists() else []

@@ -1,4 +1,4 @@
-"""Reads a data set as its owner stores it, and says file, line and remedy where it cannot be read."""
+"""Reads a data set from its files, and reports file, line and remedy for what cannot be read."""
 
 import csv
 import json
@@ -25,10 +25,10 @@ _FAULTS_AT_MOST = 5
 
 
 def read(settings: DatasetSettings, cache: Path, allowed: Allowed) -> list[RawRow] | dict[Split, list[RawRow]]:
-    """All rows of the one file that the reference names, or the rows of each split that the settings name.
+    """Read all rows of the one file that the reference names, or the rows of each split that the settings name.
 
-    Raises UserFault where the data set is missing, a split is missing or a file cannot be read as its format. Nothing that was
-    found is repeated but for places: whoever wrote the job need not be who may read the data.
+    Raises UserFault if the data set or a split is missing, or a file cannot be parsed as its format. Messages name
+    positions only, never content, since the author of the job may not be allowed to read the data.
     """
     try:
         path = resolve(settings.reference, cache, allowed, "dataset")
@@ -145,7 +145,7 @@ def _read_parquet(path: Path) -> Iterator[RawRow]:
 
 
 def _no_json(error: Exception) -> str:
-    """Where it ceases to be JSON, without what stands there."""
+    """The position at which JSON parsing fails, without the content there."""
     match error:
         case UnicodeDecodeError():
             return f"this is no JSON: {_no_utf_8(error)}"

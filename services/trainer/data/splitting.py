@@ -1,4 +1,4 @@
-"""The same prompt falls into the same split for ever, whatever rows come and go around it. Pure."""
+"""Assigns each prompt to a split by its hash, so that it stays there whatever other rows are added or removed. Pure."""
 
 import hashlib
 import json
@@ -8,12 +8,12 @@ from schemas.recipes import SplitSettings
 
 
 def prompt_key(row: Row) -> str:
-    """What makes two prompts the same: the turns before the answer."""
+    """The key of a prompt: the turns before the answer. Equal keys mean equal prompts."""
     return json.dumps([[turn.role, turn.content] for turn in row.messages], ensure_ascii=False)
 
 
 def split_of(row: Row, settings: SplitSettings) -> Split:
-    """The split of a row of a single file, by the hash of its prompt; a split without a name or a share gets none."""
+    """The split of a row of a single file, by the hash of its prompt; a split without a name or a share gets no rows."""
     digest = hashlib.sha256(prompt_key(row).encode()).digest()
     place = int.from_bytes(digest[:8], "big") / 2**64
     test = settings.test_fraction if settings.test is not None else 0.0

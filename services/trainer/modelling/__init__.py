@@ -1,1 +1,1 @@
-"""Models and tokenizers: loading, precision, adapters, chat format, generation."""
+"""Handles models and tokenizers: loading, precision, adapters, chat format, generation."""

@@ -1,4 +1,4 @@
-"""LoRA adapters are made, read, merged and written in one place, in PEFT's format; a missing weight is an error."""
+"""Creates, reads, merges and writes LoRA adapters in PEFT's format; a missing weight is an error."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ CONFIG = "adapter_config.json"
 def new_adapter(model: Any, lora: LoraSettings, seed: int) -> Any:
     """`model` with a fresh LoRA adapter on all linear layers but the head; the same for the same seed.
 
-    Its weights are fp32 whatever the base computes in: small steps vanish in bf16.
+    Its weights are fp32 whatever the base's dtype, because small updates are lost in bf16.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -34,7 +34,7 @@ def new_adapter(model: Any, lora: LoraSettings, seed: int) -> Any:
 
 
 def read_adapter(model: Any, folder: Path, *, trainable: bool) -> Any:
-    """`model` with the adapter in `folder`. Raises ValueError where a weight is missing or does not belong."""
+    """`model` with the adapter in `folder`. Raises ValueError if a weight is missing or unexpected."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig.from_pretrained(str(folder))
@@ -45,7 +45,7 @@ def read_adapter(model: Any, folder: Path, *, trainable: bool) -> Any:
 
 
 def read_weights(adapted: Any, folder: Path) -> None:
-    """Put the weights in `folder` into the adapter. Raises ValueError where one is missing or does not belong."""
+    """Load the weights in `folder` into the adapter. Raises ValueError if a weight is missing or unexpected."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -59,7 +59,7 @@ def read_weights(adapted: Any, folder: Path) -> None:
 
 
 def write_weights(adapted: Any, folder: Path) -> None:
-    """The adapter's weights, the same bytes for the same adapter."""
+    """Write the adapter's weights; equal adapters give equal bytes."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -68,7 +68,7 @@ def write_weights(adapted: Any, folder: Path) -> None:
 
 
 def write_adapter(adapted: Any, folder: Path, base_model: str) -> None:
-    """PEFT's two files. `base_model` is the reference to note in them."""
+    """Write PEFT's two files. `base_model` is the reference that they record."""
     write_weights(adapted, folder)
     described = adapted.peft_config["default"].to_dict()
     described |= {"base_model_name_or_path": base_model, "inference_mode": True}
@@ -77,7 +77,7 @@ def write_adapter(adapted: Any, folder: Path, base_model: str) -> None:
 
 
 def load_for_inference(base: Path, adapter: Path | None, dtype: torch.dtype, device: torch.device) -> Any:
-    """The model that is served: an adapter is merged in fp32, where nothing is lost, and only then cast to `dtype`."""
+    """Load the model for inference; an adapter is merged in fp32, without loss, and the result is then cast to `dtype`."""
     if adapter is None:
         return load_base(base, dtype, device).eval()
     adapted = read_adapter(load_base(base, torch.float32, device), adapter, trainable=False)

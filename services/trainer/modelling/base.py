@@ -1,4 +1,4 @@
-"""The base model that an adapter is trained on or merged into, frozen, in the numbers that were asked for."""
+"""Loads the frozen base model that an adapter is trained on or merged into, in the requested precision."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from services.language_models.loading import load_causal
 from services.trainer.modelling.four_bits import with_bitsandbytes
 
 _SHORT = 256
-"""Up to so many tokens plain attention trains faster on a CPU in bf16 than the fused kernel: 2.5 times at 64, 1.2 at 256."""
+"""Up to this many tokens, eager attention trains faster on a CPU in bf16 than the fused kernel: 2.5 times at 64, 1.2 at
+256."""
 _REPACKING = "support_avx512bf16_for_cpu"
 """bitsandbytes 0.50 repacks 4-bit weights for a kernel of its own at the first pass in evaluation mode; without that kernel
 it then computes nonsense, and in every later training pass too. Without the flag it computes the same in both modes."""
@@ -20,7 +21,7 @@ it then computes nonsense, and in every later training pass too. Without the fla
 def load_base(
     folder: Path, dtype: torch.dtype, device: torch.device, *, quantization: str = "none", trained_length: int | None = None
 ) -> Any:
-    """A frozen causal language model. `trained_length`: tokens of the longest row, where it is to be trained."""
+    """Load a frozen causal language model. `trained_length`: tokens of the longest row, if it is to be trained."""
     short = trained_length is not None and trained_length <= _SHORT and device.type == "cpu"
     options: dict[str, Any] = {"attn_implementation": "eager" if short and dtype == torch.bfloat16 else "sdpa"}
     if quantization == "nf4":
@@ -40,7 +41,7 @@ def _nf4(dtype: torch.dtype) -> Any:
     """4-bit NormalFloat with double quantisation, Dettmers et al. 2023."""
     with_bitsandbytes()
     try:
-        import bitsandbytes  # noqa: F401  # asked for here, so that its absence is said in our words
+        import bitsandbytes  # noqa: F401  # imported here, so that the fault below reports its absence
         from transformers import BitsAndBytesConfig
     except (ImportError, OSError, RuntimeError) as error:
         raise UserFault(

@@ -1,4 +1,4 @@
-"""The base model that a step names, as a folder on this machine, checked in the same words by every step."""
+"""Resolves the base model that a step names to a local folder, with the same checks and messages in every step."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from services.chassis.storage.references import ReferenceFault, folder_digest, r
 
 
 def base_fault(reference: str, message: str, remedy: str) -> UserFault:
-    """What is wrong with the base model that the request names."""
+    """Make a fault of the base model that the request names."""
     return UserFault(Reason(field="base_model", value=shown(reference), message=message, remedy=remedy))
 
 
 def base_folder(reference: str, task: ChildTask) -> Path:
-    """The folder with the model's files, which all lie where jobs may look. Raises UserFault."""
+    """Return the folder with the model's files, all of which jobs may read. Raises UserFault."""
     try:
         return resolve_model(reference, task.cache, task.allowed)
     except ReferenceFault as fault:
@@ -22,7 +22,7 @@ def base_folder(reference: str, task: ChildTask) -> Path:
 
 
 def base_digest(folder: Path, context: Context) -> str:
-    """Digest of the model's files. Raises UserFault where prepare, earlier in this job, saw other files."""
+    """Digest of the model's files. Raises UserFault if it differs from the one that this job's prepare step recorded."""
     digest = folder_digest(folder, context.task.cache)
     for step, result in context.task.results.items():
         if result.facts.get(BASE_MODEL_SHA256, digest) != digest:

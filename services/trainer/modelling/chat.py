@@ -1,4 +1,4 @@
-"""A chat becomes tokens in one way, in training, evaluation and serving: the template travels with the model."""
+"""Converts chats to tokens in the same way for training, evaluation and serving: the template is stored with the model."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ _BATCH = 1000
 
 
 class ChatFault(Exception):
-    """The tokenizer or its template cannot serve for chats."""
+    """The tokenizer or its template cannot be used for chats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,9 @@ class Tokens:
     """A chat with its answer as token ids."""
 
     prompt: Sequence[int]
-    """Up to where the assistant begins to speak."""
+    """The tokens up to where the assistant's answer begins."""
     completion: Sequence[int]
-    """The answer and the token that ends it: what is supervised."""
+    """The supervised tokens: the answer and the token that ends it."""
 
     def cut(self, length: int) -> "Tokens":
         """The first `length` tokens."""
@@ -41,7 +41,7 @@ class Chat:
     """A tokenizer with its chat template."""
 
     def __init__(self, folder: Path) -> None:
-        """Read them from a model's or an adapter's folder. Raises ChatFault."""
+        """Read both from the folder of a model or an adapter. Raises ChatFault."""
         try:
             self.tokenizer: Any = load_tokenizer(folder)
         except Exception as error:  # the library raises whatever its parsers raise
@@ -54,18 +54,18 @@ class Chat:
 
     @property
     def template_sha256(self) -> str:
-        """Digest of the template: equal digests, equal prompts."""
+        """Digest of the template; equal digests mean equal prompts."""
         return hashlib.sha256(self.tokenizer.chat_template.encode()).hexdigest()
 
     @property
     def pad_id(self) -> int:
-        """What fills up a batch; it is always masked."""
+        """The padding token, which is always masked."""
         pad = self.tokenizer.pad_token_id
         return int(self.tokenizer.eos_token_id if pad is None else pad)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end an answer: the tokenizer's, and those that the model's makers list for generation."""
+        """Tokens that end an answer: the tokenizer's, and those of the model's generation settings."""
         ids = {int(self.tokenizer.eos_token_id)}
         file = self._folder / _GENERATION
         listed = json.loads(file.read_text()).get("eos_token_id") if file.exists() else None
@@ -73,13 +73,13 @@ class Chat:
         return frozenset(ids)
 
     def prompts(self, chats: Iterable[Sequence[Message]]) -> list[list[int]]:
-        """The tokens of each chat up to where the assistant begins to speak."""
+        """The tokens of each chat up to where the assistant's answer begins."""
         return self._ids([self._render(chat, answered=False) for chat in chats])
 
     def encode(self, chats: Sequence[tuple[Sequence[Message], str]]) -> list[Tokens]:
-        """The tokens of chats with their answers. Raises ChatFault where the template does not allow a chat.
+        """The tokens of chats with their answers. Raises ChatFault if the template rejects a chat.
 
-        Prompt and answer are cut into tokens apart, since that is how the model will meet them.
+        Prompt and answer are tokenized separately, since they also are at generation.
         """
         prompts, answers = [], []
         for messages, completion in chats:
@@ -95,11 +95,11 @@ class Chat:
         return [Tokens(prompt, self._ended(answer)) for prompt, answer in pairs]
 
     def text(self, ids: Sequence[int]) -> str:
-        """An answer as text, without special tokens and white space around it."""
+        """Decode an answer, without special tokens and surrounding white space."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def save(self, folder: Path) -> None:
-        """Store tokenizer, template and stop tokens, so that who serves the adapter needs nothing else."""
+        """Save tokenizer, template and stop tokens, so that serving the adapter needs nothing else."""
         self.tokenizer.save_pretrained(str(folder))
         if (self._folder / _GENERATION).exists():
             shutil.copyfile(self._folder / _GENERATION, folder / _GENERATION)
@@ -122,6 +122,6 @@ class Chat:
         return ids
 
     def _ended(self, ids: list[int]) -> list[int]:
-        """Up to the last token that ends an answer; what a template writes after it is never generated."""
+        """The tokens up to the last one that ends an answer; what the template writes after it is never generated."""
         last = next((place for place in range(len(ids) - 1, -1, -1) if ids[place] in self.stop_ids), None)
         return [*ids, self.tokenizer.eos_token_id] if last is None else ids[: last + 1]

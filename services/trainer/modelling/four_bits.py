@@ -1,18 +1,18 @@
-"""bitsandbytes is imported only where weights of four bits are wanted: with torch's compiler, which it brings, it takes 1.6 s of a core.
+"""Defers the import of bitsandbytes until 4-bit weights are needed: with torch's compiler it takes 1.6 s of processor time.
 
-PEFT imports it wherever it is installed. Neither it nor transformers looks for it again once it was not found.
+PEFT imports it wherever it is installed. Neither PEFT nor transformers looks for it again once it was not found.
 """
 
 import sys
 
 
 def without_bitsandbytes() -> None:
-    """Have this process go on as if it were not installed, unless it is imported already."""
-    sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type]  # what CPython takes for "is not to be found"
+    """Make this process treat it as not installed, unless it is imported already."""
+    sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type]  # CPython's mark of a module not to be found
 
 
 def with_bitsandbytes() -> None:
-    """Have it found again, whoever has looked for it in vain."""
+    """Make it importable again, also for libraries that did not find it before."""
     if sys.modules.get("bitsandbytes", sys) is not None:
         return
     del sys.modules["bitsandbytes"]

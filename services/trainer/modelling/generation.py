@@ -1,10 +1,11 @@
-"""Many answers from many prompts, fast on few cores: one prefill per prompt however many answers, and no row decoded
-past its end. It takes half the processor time of the library's `generate` for the same tokens.
+"""Generates many answers to many prompts efficiently on few cores: one prefill per prompt, and no row decoded past its end.
 
-Batches are independent, so on a CPU each core decodes one of its own: cores that share every small multiplication wait for
-each other hundreds of times a token.
+It takes half the processor time of the library's `generate` for the same tokens.
 
-Draws come from a generator per answer, so that an answer depends on its own seed and not on who shares its batch.
+Batches are independent, so on a CPU each core decodes its own batch: cores that share each small matrix multiplication wait
+for each other hundreds of times per token.
+
+Each answer has its own random generator, so it depends on its seed and not on the other rows of its batch.
 """
 
 import math
@@ -19,12 +20,12 @@ import torch
 from services.trainer.modelling.head import head_reads
 
 _COMPACT_BELOW = 0.8
-"""Rows are taken out of the batch when less than this share is still being decoded: taking out copies the cache."""
+"""Finished rows are removed from the batch when less than this share is still being decoded: removal copies the cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How answers are drawn and when they end."""
+    """How answers are sampled and when they end."""
 
     stop_ids: frozenset[int]
     pad_id: int
@@ -34,11 +35,11 @@ class SamplingParams:
 
 
 Rng = np.random.Generator | None
-"""Where an answer's randomness comes from; None takes the most likely token at every step."""
+"""The random generator of an answer; None decodes greedily."""
 
 
 def rng(*key: int) -> np.random.Generator:
-    """The randomness of one answer, named by numbers: the seed and which answer it is."""
+    """The random generator of one answer, keyed by the seed and the answer's number."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
@@ -52,10 +53,10 @@ def generate(
     on_token: Callable[[], None] = lambda: None,
     on_batch: Callable[[int, int], None] = lambda prompts, tokens: None,
 ) -> list[list[list[int]]]:
-    """Answers, without the token that ended them, for each prompt in the order of its draws; as many draws for each prompt.
+    """Generate answers, without their end token, for each prompt in the order of its draws; all prompts have equally many.
 
-    `batch_size` prompts at most are answered together. `on_token` is called before every step of a decoder, in its thread;
-    what it raises ends the generation. `on_batch` hears of each batch: prompts answered, tokens made.
+    At most `batch_size` prompts are decoded together. `on_token` is called before every step of a decoder, in its thread;
+    an exception from it ends the generation. `on_batch` is called after each batch: prompts answered, tokens generated.
     """
     cores = torch.get_num_threads() if model.device.type == "cpu" else 1
     batches = _batches(prompts, batch_size, cores)
@@ -83,7 +84,7 @@ def generate(
 
 
 def _batches(prompts: Sequence[Sequence[int]], size: int, workers: int) -> list[list[int]]:
-    """Places of the prompts, in batches of like length, of like size, and as many as keep all workers busy to the end."""
+    """Indexes of the prompts in batches of similar length and size; enough batches to keep all workers busy to the end."""
     ordered = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
     rounds = math.ceil(len(prompts) / (size * workers))
     width = math.ceil(len(prompts) / (rounds * workers))
@@ -98,7 +99,7 @@ def _answer(
     decoding: SamplingParams,
     on_token: Callable[[], None],
 ) -> list[list[list[int]]]:
-    """One batch, in the calling thread."""
+    """Generate the answers of one batch in the calling thread."""
     num_samples = len(draws[0])
     rows = [rng for of_prompt in draws for rng in of_prompt]
     answers: list[list[int]] = [[] for _ in rows]
@@ -135,7 +136,7 @@ def _answer(
 
 @dataclass(slots=True)
 class _State:
-    """What the decoder carries from token to token; one row per answer still in the batch."""
+    """The decoder's state between tokens; one row per answer still in the batch."""
 
     cache: Any
     mask: torch.Tensor
@@ -161,7 +162,7 @@ class _State:
 
 
 def _prefill(model: Any, prompts: Sequence[Sequence[int]], num_samples: int, pad_id: int) -> _State:
-    """Read every prompt once, filled up on the left, and hand the cache to each of its answers."""
+    """Run the prompts once, padded on the left, and repeat the cache for each answer of a prompt."""
     from transformers import DynamicCache
 
     width = max(map(len, prompts))
@@ -185,9 +186,9 @@ def _prefill(model: Any, prompts: Sequence[Sequence[int]], num_samples: int, pad
 
 
 def _choose(logits: torch.Tensor, uniform: torch.Tensor, greedy: torch.Tensor, decoding: SamplingParams) -> torch.Tensor:
-    """The next token of each row: the most likely one, or the one where the cumulated probability passes `uniform`.
+    """The next token of each row: the most likely one, or the one where the cumulative probability passes `uniform`.
 
-    One uniform number a row; drawing from the multinomial costs one for every token of the vocabulary.
+    This needs one uniform number per row; multinomial sampling needs one for every token of the vocabulary.
     """
     logits = logits.float()
     best = logits.argmax(dim=-1)

@@ -1,4 +1,4 @@
-"""Logits are the largest tensors of a small model; the head is given only the hidden states whose logits are wanted."""
+"""Computes only the logits that are needed, since logits are the largest tensors of a small model."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ import torch
 
 @contextmanager
 def head_reads(model: Any, pick: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """While this is open, `pick` gets the hidden states [rows, tokens, hidden]; the logits are [1, picked, vocabulary].
+    """Within this block `pick` selects from hidden states [rows, tokens, hidden]; the logits are [1, picked, vocabulary].
 
-    What a model does to its logits after the head (scaling, capping) stays in force. `picked` is made contiguous: PyTorch
-    multiplies a strided batch by a frozen matrix one by one, with a copy of the matrix for each.
+    What a model does to its logits after the head (scaling, capping) still applies. `picked` is made contiguous, because
+    PyTorch multiplies a strided batch by a frozen matrix row by row, with a copy of the matrix for each.
     """
 
     def before(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:

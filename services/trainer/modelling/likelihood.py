@@ -1,4 +1,4 @@
-"""The log-probability of answers is what training, preferences and evaluation all start from."""
+"""Computes the log-probability of answers, which training, preference losses and evaluation all use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _UNSUPERVISED = -100
 
 @dataclass(frozen=True, slots=True)
 class Padded:
-    """Rows side by side, filled up at the end; all tensors are [rows, tokens] and int64."""
+    """A batch of rows, padded at the end; all tensors are [rows, tokens] and int64."""
 
     ids: torch.Tensor
     mask: torch.Tensor
@@ -23,7 +23,7 @@ class Padded:
 
 
 def pad(rows: Sequence[Tokens], pad_id: int, device: torch.device) -> Padded:
-    """One batch of `rows`; labels are -100 except on completions."""
+    """Pad `rows` into one batch; labels are -100 except on completions."""
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), pad_id)
     mask = torch.zeros_like(ids)
@@ -37,7 +37,7 @@ def pad(rows: Sequence[Tokens], pad_id: int, device: torch.device) -> Padded:
 
 
 def log_probabilities(model: Any, batch: Padded) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of every supervised token, fp32, [supervised], and the row that each belongs to."""
+    """Log-probability of every supervised token, fp32, [supervised], and the row of each."""
     targets = batch.labels[:, 1:]
     supervised = targets != _UNSUPERVISED
 

@@ -1,1 +1,1 @@
-"""One module per kind of step: what the child does for it, from inputs to StepResult."""
+"""Implements the steps, one module per kind: what the child process does from inputs to StepResult."""

@@ -1,4 +1,4 @@
-"""Sampling and evaluation draw many answers in the same way: within what the model reads, stoppable at each token."""
+"""Generates answers for sampling and evaluation: within the model's context length, and interruptible at each token."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,10 +18,10 @@ def answers_of(
     *,
     on_batch: Callable[[int, int], None],
 ) -> list[list[list[int]]]:
-    """Token ids of the answers to each prompt, one per draw. `draws` gives those of a prompt by its number.
+    """Return the token ids of the answers to each prompt, one per draw. `draws` gives the draws of a prompt by its number.
 
-    `on_batch` hears of finished prompts and of tokens made. Batches are halved for every attempt that ran out of memory.
-    Raises Stopping between two tokens, UserFault where prompt and answer exceed what the model can read.
+    `on_batch` is called with the prompts answered and tokens made. Batches are halved for each attempt that ran out of
+    memory. Raises Stopping between two tokens, and UserFault if prompt and answer exceed the model's context length.
     """
     _refuse_too_long(model, prompts, decoding)
 

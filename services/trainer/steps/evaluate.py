@@ -1,4 +1,4 @@
-"""Step `evaluate`: base model and adapters are measured alike on the held-out split, and every answer is kept."""
+"""Step `evaluate`: measures base model and adapters in the same way on the held-out split, and keeps every answer."""
 
 import json
 import statistics
@@ -32,7 +32,7 @@ _TIMED_TOKENS = 24
 
 
 def evaluate(context: Context) -> StepResult:
-    """The `predictions` artifact and its metrics."""
+    """Make the `predictions` artifact and its metrics."""
     step = context.task.settings
     if not isinstance(step, EvaluateSettings):
         raise TypeError(f"settings of kind {step.kind} do not evaluate")
@@ -66,7 +66,7 @@ def evaluate(context: Context) -> StepResult:
 
 @dataclass
 class _Work:
-    """One evaluation, counted in rows: first their losses, then their answers."""
+    """One evaluation, with progress counted in rows: first their losses, then their answers."""
 
     context: Context
     chat: Chat
@@ -78,7 +78,7 @@ class _Work:
 
     @torch.inference_mode()
     def losses(self) -> list[float | None]:
-        """Mean negative log-likelihood of each reference's tokens; None where the loss is not wanted."""
+        """Mean negative log-likelihood of each reference's tokens; None if the loss was not requested."""
         losses: list[float | None] = [None] * len(self.rows)
         if "loss" not in self.settings.metrics:
             return losses
@@ -100,7 +100,7 @@ class _Work:
         return losses
 
     def answers(self) -> list[list[str]]:
-        """Of each row the most likely answer, then the sampled ones; one prefill serves them all."""
+        """For each row the greedy answer, then the sampled ones, from a single prefill."""
         wanted = self.settings
         started, done, tokens = time.monotonic(), 0, 0
 
@@ -119,7 +119,7 @@ class _Work:
         return [[self.chat.text(ids) for ids in made] for made in answers]
 
     def metrics(self, predictions: Sequence[Prediction]) -> dict[str, float | None]:
-        """What was asked for, by name."""
+        """The requested metrics, by name."""
         metrics: dict[str, float | None] = {"rows": float(len(predictions))}
         for metric in self.settings.metrics:
             match metric:
@@ -136,7 +136,7 @@ class _Work:
         return metrics
 
     def latency_ms(self) -> float:
-        """Median milliseconds per token of one answer alone, as one user would wait for it."""
+        """Median milliseconds per token when answers are generated one at a time, as for a single user."""
         times: list[float] = []
         decoding = SamplingParams(frozenset(), self.chat.pad_id, _TIMED_TOKENS)
         prompts = self.chat.prompts([self.rows[0].messages])

@@ -1,4 +1,4 @@
-"""What every step on a model starts with: threads, device, numbers, base model, adapter and chat format."""
+"""Loads what every step on a model needs: threads, device, dtype, base model, adapter and chat format."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,24 +17,24 @@ from services.trainer.modelling.chat import Chat
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What a step works on."""
+    """The model that a step works on, with its device and chat format."""
 
     base: Path
-    """The base model's folder, the one that prepare checked."""
+    """The base model's folder, whose files prepare checked."""
     adapter: Path | None
     """The input adapter's folder."""
     chat: Chat
-    """The adapter's chat format where there is one, else the base model's; they are the same unless somebody meddled."""
+    """The adapter's chat format if there is an adapter, else the base model's; they are equal unless files were altered."""
     dtype: torch.dtype
     device: torch.device
 
     def model(self) -> Any:
-        """The model that is served: base, with the adapter merged."""
+        """The model for inference: the base with the adapter merged."""
         return load_for_inference(self.base, self.adapter, self.dtype, self.device)
 
 
 def load(context: Context, base_model: str, precision: Precision) -> LoadedModel:
-    """Get all of it, except weights. Raises UserFault where the base model is missing or has changed."""
+    """Load everything except weights. Raises UserFault if the base model is missing or has changed."""
     use_physical_cores()
     base = base_folder(base_model, context.task)
     base_digest(base, context)
@@ -44,5 +44,5 @@ def load(context: Context, base_model: str, precision: Precision) -> LoadedModel
 
 
 def fetched(context: Context, name: str) -> Path:
-    """A local folder with an input artifact."""
+    """Fetch an input artifact and return its local folder."""
     return context.store.fetch(context.task.inputs[name], context.task.cache)

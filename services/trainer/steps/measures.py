@@ -1,4 +1,4 @@
-"""What an evaluation says of answers, as pure functions of texts: valid JSON, exact match, rules kept."""
+"""Computes the evaluation metrics of answers, as pure functions of texts: valid JSON, exact match, rules kept."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,9 +13,9 @@ def valid_json(predictions: Sequence[Prediction]) -> float:
 
 
 def exact_match(predictions: Sequence[Prediction], fields: Sequence[str]) -> float | None:
-    """Share of greedy answers that equal the reference in all `fields`, or as a whole where none is named.
+    """Share of greedy answers that equal the reference in all `fields`, or as a whole if no field is named.
 
-    A row whose reference lacks one of the fields cannot be matched and does not count; None where no row can.
+    A row whose reference lacks one of the fields does not count; None if no row counts.
     """
     if not fields:
         return _share(row.greedy.strip() == row.reference.strip() for row in predictions)
@@ -33,7 +33,7 @@ def _agrees(answer: str, reference: Mapping[str, object], fields: Sequence[str])
 
 
 def good_reply(predictions: Sequence[Prediction], rules: Sequence[Rule], field: str | None) -> float | None:
-    """Share of sampled answers whose `field` keeps all rules; an answer without a readable field is not good."""
+    """Share of sampled answers whose `field` keeps all rules; an answer without a readable field counts as not good."""
     return _share(_keeps(answer, rules, field, row.columns) for row in predictions for answer in row.samples)
 
 

@@ -1,4 +1,4 @@
-"""All I/O that a decision may not do: the data are read, validated row by row and kept; the base model is checked."""
+"""Step `prepare`: reads the data set, validates it row by row and stores it, and checks the base model."""
 
 import hashlib
 import json
@@ -28,11 +28,11 @@ _REASONS_AT_MOST = 10
 _PLACES_AT_MOST = 3
 _BATCH = 500
 Rows = Mapping[Split, Sequence[tuple[str, Row]]]
-"""Rows of each split with their places in the source."""
+"""Rows of each split with their positions in the source."""
 
 
 def prepare(context: Context) -> StepResult:
-    """The `dataset` artifact. Raises UserFault with every kind of fault found, each naming rows and remedy."""
+    """Make the `dataset` artifact. Raises UserFault with every kind of fault found, each with its rows and remedy."""
     settings = context.task.settings
     if not isinstance(settings, PrepareSettings):
         raise TypeError(f"settings of kind {settings.kind} do not prepare")
@@ -60,7 +60,7 @@ def prepare(context: Context) -> StepResult:
 
 
 def _checked(base: Path, settings: PrepareSettings) -> tuple[Chat, int | None]:
-    """The base model's chat format and how many tokens it can read; raises UserFault where it cannot be trained."""
+    """The base model's chat format and context length in tokens. Raises UserFault if the model cannot be trained."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -98,7 +98,7 @@ def _checked(base: Path, settings: PrepareSettings) -> tuple[Chat, int | None]:
 
 
 def _rows(settings: DatasetSettings, task: ChildTask) -> Rows:
-    """All rows in our form by split. Raises UserFault."""
+    """All rows as `Row` values, by split. Raises UserFault."""
     source = read(settings, task.cache, task.allowed)
     faults = _Faults()
     rows: dict[Split, list[tuple[str, Row]]] = {}
@@ -117,7 +117,7 @@ def _rows(settings: DatasetSettings, task: ChildTask) -> Rows:
 
 
 class _Faults:
-    """Equal faults of many rows as one reason, in the order of their first rows."""
+    """Collects faults: equal faults of many rows become one reason, in the order of their first rows."""
 
     def __init__(self) -> None:
         self._places: dict[tuple[str, str, str], list[str]] = {}
@@ -135,7 +135,7 @@ class _Faults:
 
 
 def places_of(places: Sequence[str]) -> str:
-    """Some places, and how many more there are."""
+    """The first positions, and the number of further ones."""
     more = f" and {len(places) - _PLACES_AT_MOST} more" if len(places) > _PLACES_AT_MOST else ""
     return ", ".join(places[:_PLACES_AT_MOST]) + more
 
@@ -158,7 +158,7 @@ def _refuse_empty(rows: Rows, settings: DatasetSettings) -> None:
 
 
 def _refuse_duplicates(rows: Rows) -> None:
-    """The same prompt with the same answer twice in a split counts twice; that is never meant."""
+    """Refuse a prompt with the same answer twice in a split: it would count twice, which is never intended."""
     found: list[str] = []
     for placed in rows.values():
         first: dict[tuple[str, str], str] = {}
@@ -174,7 +174,7 @@ def _refuse_duplicates(rows: Rows) -> None:
 
 
 def _count_tokens(context: Context, rows: Rows, chat: Chat, max_length: int) -> dict[str, float]:
-    """Supervised tokens per split. Raises UserFault where a row keeps none within `max_length`, or is no chat."""
+    """Supervised tokens per split. Raises UserFault if a row has none within `max_length`, or is not a valid chat."""
     total, done, cut, longest = sum(map(len, rows.values())), 0, 0, 0
     supervised: Counter[str] = Counter()
     faults = _Faults()
@@ -216,7 +216,7 @@ def _batches(placed: Sequence[tuple[str, Row]]) -> Iterable[Sequence[tuple[str, 
 
 
 def _metrics(rows: Rows) -> dict[str, float]:
-    """Rows per split, and how many held-out prompts occur in the training split: what they measure is memory."""
+    """Rows per split, and how many held-out prompts occur in the training split, since those only measure memorisation."""
     learnt = {prompt_key(row) for _, row in rows["train"]}
     counts = {f"rows_{split}": float(len(placed)) for split, placed in rows.items()}
     seen = sum(prompt_key(row) in learnt for _, row in rows.get("test", ()))

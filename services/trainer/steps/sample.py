@@ -1,4 +1,4 @@
-"""Step `sample`: several answers to each of some training prompts, for feedback to choose between."""
+"""Step `sample`: generates several answers to each of some training prompts, for the feedback service to compare."""
 
 import random
 import tempfile
@@ -18,7 +18,7 @@ from services.trainer.steps.loading import fetched, load
 
 
 def sample(context: Context) -> StepResult:
-    """The `candidates` artifact. The same seed gives the same prompts and, on the same machine, the same answers."""
+    """Make the `candidates` artifact. The same seed gives the same prompts and, on the same machine, the same answers."""
     settings = context.task.settings
     if not isinstance(settings, SampleSettings):
         raise TypeError(f"settings of kind {settings.kind} do not sample")
@@ -58,7 +58,7 @@ def sample(context: Context) -> StepResult:
 
 
 def chosen(rows: list[Row], count: int, seed: int) -> list[Row]:
-    """At most `count` rows with different prompts, by a seeded draw, in the order of the data set."""
+    """At most `count` rows with different prompts, chosen by the seed, in the order of the data set."""
     distinct: dict[tuple[Message, ...], Row] = {}
     for row in rows:
         distinct.setdefault(row.messages, row)

@@ -1,4 +1,4 @@
-"""Step `train`: an adapter learns from rows or from pairs, and leaves with all that is needed to serve and audit it."""
+"""Step `train`: trains an adapter on rows or pairs, and stores it with all that is needed to serve and audit it."""
 
 import json
 import tempfile
@@ -29,11 +29,11 @@ from services.trainer.training.schedule import batch_of, micro_batch_size, steps
 from services.trainer.training.sft import SupervisedRows
 
 _SETTLED = 0.1
-"""Share of the curve, at its end, whose mean is reported as the final value of a figure."""
+"""Share of the curve, at its end, whose mean is reported as the final value of a metric."""
 
 
 def train(context: Context) -> StepResult:
-    """The `adapter` artifact; metrics are those of the end of the curve."""
+    """Make the `adapter` artifact; its metrics are those at the end of the curve."""
     step, task = context.task.settings, context.task
     settings = step.training or step.preference if isinstance(step, TrainSettings) else None
     if not isinstance(step, TrainSettings) or settings is None:
@@ -73,7 +73,7 @@ def train(context: Context) -> StepResult:
 
 
 def settled(curve: Sequence[CurvePoint]) -> dict[str, float]:
-    """Each figure at the end of the curve: the mean of the last tenth, or the last of what is not measured at each step."""
+    """Each metric at the end of the curve: the mean of the last tenth, or the last value if not measured at each step."""
     last = curve[-max(1, round(len(curve) * _SETTLED)) :]
     figures = {
         name: sum(point[name] for point in last) / len(last)
@@ -133,7 +133,7 @@ def _refuse_unsupervised(sides: Sequence[Sequence[Tokens]], field: str, max_leng
 
 
 def _adapted(loaded: LoadedModel, settings: TrainingSettings | PreferenceSettings, longest: int) -> Any:
-    """The model with the adapter to train: the input adapter, or a fresh one."""
+    """The model with the adapter to train: the input adapter or a new one."""
     model = load_base(loaded.base, loaded.dtype, loaded.device, quantization=settings.quantization, trained_length=longest)
     if loaded.adapter is not None:
         return read_adapter(model, loaded.adapter, trainable=True)

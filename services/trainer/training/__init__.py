@@ -1,1 +1,1 @@
-"""How an adapter learns: one loop, an objective for each method, checkpoints that prove themselves."""
+"""Trains adapters: one loop, an objective for each method, and checkpoints that are verified by digest."""

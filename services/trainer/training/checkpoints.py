@@ -1,7 +1,8 @@
-"""A run that was killed at any instruction goes on from its last complete checkpoint, and never from a damaged one.
+"""Saves and reads checkpoints: a run killed at any instruction resumes from its last complete one, never a damaged one.
 
-A checkpoint is a folder with a manifest of sizes and digests, written last; the folder gets its name when all of it is on
-disk. Each run writes below its own attempt and lease and reads those of all runs of the step whose recipe is the same.
+A checkpoint is a folder with a manifest of sizes and digests, which is written last; the folder is renamed into place when
+all of it is on disk. Each run writes below its own attempt and lease, and reads those of all runs of the step with the same
+recipe.
 """
 
 import json
@@ -27,7 +28,7 @@ _MANIFEST = "manifest.json"
 _CURVE = "curve.jsonl"
 _PREFIX = "step-"
 _KEPT = 2
-"""Checkpoints that a run keeps of its own: the newest, and one more in case that one is damaged."""
+"""Number of its own checkpoints that a run keeps: the newest, and one more in case that one is damaged."""
 
 Tensors = Mapping[str, torch.Tensor]
 CurvePoint = Mapping[str, float]
@@ -41,31 +42,31 @@ class _Manifest(Frozen):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a run had got to."""
+    """The state of a run after some steps."""
 
     step: int
     """Optimiser steps done."""
     tensors: Mapping[str, Tensors]
-    """Named groups of tensors, as they were saved."""
+    """Named groups of tensors, as saved."""
     curve: Sequence[CurvePoint]
-    """One point per step done."""
+    """One point per completed step."""
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one step of a job, as one run sees them."""
+    """The checkpoints of one step of a job, for one run."""
 
     root: Path
-    """Of all runs: below it `<attempt>/<lease>/step-<number>/`."""
+    """Folder of all runs, with `<attempt>/<lease>/step-<number>/` below it."""
     own: Path
-    """Of this run; nobody else writes here."""
+    """Folder of this run; no other run writes here."""
     recipe: str
-    """Digest of the recipe: the state of another recipe is nothing to go on from."""
+    """Digest of the recipe; a checkpoint of another recipe cannot be resumed."""
 
     def save(self, step: int, groups: Mapping[str, Tensors], curve: Sequence[CurvePoint]) -> None:
-        """Keep the state after `step` steps; when this returns it is durable. Older ones of this run are removed.
+        """Save the state after `step` steps durably, and remove older checkpoints of this run.
 
-        Raises StorageFailure where there is no room for it; what was written of it is gone then, earlier ones stay.
+        Raises StorageFailure if there is no room; the incomplete checkpoint is then removed, and earlier ones are kept.
         """
         temporary, target = self.own / f"{UNFINISHED}{step:08d}", self.own / f"{_PREFIX}{step:08d}"
         size = sum(tensor.numel() * tensor.element_size() for tensors in groups.values() for tensor in tensors.values())
@@ -94,7 +95,7 @@ class Checkpoints:
         sync(folder)
 
     def newest(self) -> Checkpoint | None:
-        """The one with the most steps that is whole and follows our recipe; the log says why others are passed over."""
+        """The complete checkpoint of this recipe with the most steps; the log says why others are skipped."""
         for folder in sorted(self.root.glob(f"*/*/{_PREFIX}*"), key=lambda path: path.name, reverse=True):
             try:
                 found = self._read(folder)
@@ -120,7 +121,7 @@ class Checkpoints:
 
 
 def write_curve(folder: Path, points: Sequence[CurvePoint]) -> None:
-    """`curve.jsonl`: one line per step."""
+    """Write `curve.jsonl`, one line per step."""
     (folder / _CURVE).write_text("".join(json.dumps(point) + "\n" for point in points), encoding="utf-8")
 
 

@@ -1,7 +1,7 @@
-"""Direct preference optimisation (Rafailov et al. 2023): the adapter learns from pairs, tied to itself as it began.
+"""Direct preference optimisation (Rafailov et al. 2023): trains on pairs; the reference is the adapter before training.
 
-The reference does not change, so what it thinks of every answer is computed once, before the first step, by the very
-weights that training starts from: no second adapter is kept in memory, and none can be saved by mistake.
+The reference does not change, so its log-probabilities are computed once, before the first step, with the weights that
+training starts from. No second adapter is kept in memory, and none can be saved by mistake.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,20 +28,23 @@ class PreferencePairs:
         pad_id: int,
         device: torch.device,
     ) -> None:
-        """`pairs` are (chosen, rejected); training will come to those in `used`, and reads `size` at once."""
+        """`pairs` are (chosen, rejected); training uses only those in `used`, in forward passes of `size` pairs."""
         self._pairs, self._used, self._settings, self._size = pairs, used, settings, size
         self._pad_id, self._device = pad_id, device
         self._reference: dict[int, torch.Tensor] = {}
         self.lengths = [len(chosen) + len(rejected) for chosen, rejected in pairs]
 
     def begin(self, model: Any, on_part: Callable[[], None]) -> None:
-        """Log-probabilities of all answers under the reference."""
+        """Compute the log-probabilities of all answers under the reference."""
         for part in micro_batches(self._used, self.lengths, self._size):
             on_part()
             self._reference.update(zip(part, self._sums(model, part).unbind(dim=1), strict=True))
 
     def loss(self, model: Any, examples: Sequence[int], batch: Sequence[int]) -> tuple[torch.Tensor, Mapping[str, float]]:
-        """The examples' part; figures are means over the batch: margin of the rewards, share of pairs in the right order."""
+        """The examples' part of the loss.
+
+        Metrics are means over the batch: reward margin, share of pairs ordered correctly.
+        """
         settings = self._settings
         policy = self._sums(model, examples)
         ratios = policy - torch.stack([self._reference[example] for example in examples], dim=1)
@@ -63,7 +66,7 @@ class PreferencePairs:
         return total, figures
 
     def validate(self, model: Any) -> Mapping[str, float]:
-        """Pairs have no held-out split."""
+        """Return nothing: pairs have no held-out split."""
         return {}
 
     def _sums(self, model: Any, examples: Sequence[int]) -> torch.Tensor:

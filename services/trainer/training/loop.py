@@ -1,8 +1,8 @@
-"""One visible loop trains every adapter, whatever the objective: the same steps, the same checkpoints, the same resume.
+"""Trains every adapter in one loop, whatever the objective, with the same steps, checkpoints and resumption.
 
-Parts of a batch sum to its loss, so the effective batch stays what was asked for when memory forces smaller parts. All
-randomness of a step follows from seed and step, so a run that went on from a checkpoint takes the steps of one that was
-never interrupted.
+The losses of a batch's parts sum to its loss, so the effective batch stays as requested when memory forces smaller parts.
+All randomness of a step is derived from seed and step, so a run that resumes from a checkpoint takes the same steps as one
+that was never interrupted.
 """
 
 import logging
@@ -28,28 +28,28 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How the loop is to run."""
+    """The settings of one run of the loop."""
 
     optimiser: OptimiserSettings
     field: str
-    """Where in the request the optimiser is set, for messages."""
+    """The request's field with the optimiser settings, for messages."""
     checkpoint_steps: int
     seed: int
     dtype: torch.dtype
-    """What matrices are multiplied in; the adapter's weights and the optimiser are fp32."""
+    """The dtype of matrix multiplications; the adapter's weights and the optimiser are fp32."""
     device: torch.device
 
     def arithmetic(self) -> torch.autocast:
-        """Where forward passes compute in `dtype`."""
+        """The context in which forward passes compute in `dtype`."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
 
 def train(
     context: Context, model: Any, objective: Objective, plan: TrainingPlan, checkpoints: Checkpoints
 ) -> list[CurvePoint]:
-    """Train the adapter of `model` in place to the end of the plan; returns one point per step.
+    """Train the adapter of `model` in place to the end of the plan; return one point per step.
 
-    Raises Stopping, with all steps done so far on disk, when the run is to end early; UserFault where training diverges.
+    Raises Stopping, after saving all steps done so far, if the run must end early; UserFault if training diverges.
     """
     settings = plan.optimiser
     steps = steps_of(settings, len(objective.lengths))
@@ -99,8 +99,8 @@ def _begin(context: Context, model: Any, objective: Objective, plan: TrainingPla
 def _backward(
     context: Context, model: Any, objective: Objective, plan: TrainingPlan, step: int, batch: Sequence[int]
 ) -> dict[str, float]:
-    """Gradients of the mean loss of `batch`, part by part; the loss and figures of the batch. Raises Stopping."""
-    torch.manual_seed((plan.seed << 32) + step)  # dropout of a resumed run is that of an uninterrupted one
+    """Accumulate the gradients of the mean loss of `batch`, part by part; return its loss and metrics. Raises Stopping."""
+    torch.manual_seed((plan.seed << 32) + step)  # a resumed run has the dropout of an uninterrupted one
     size = micro_batch_size(plan.optimiser, context.task.memory_failures)
     sums = {"loss": 0.0}
     model.train()
@@ -122,7 +122,7 @@ def _validated(model: Any, objective: Objective, plan: TrainingPlan) -> Mapping[
 
 
 class _Trained:
-    """The adapter's weights with their optimiser: all that a step changes."""
+    """The adapter's weights and the optimiser: everything that a step changes."""
 
     def __init__(self, model: Any, settings: OptimiserSettings) -> None:
         self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
@@ -134,7 +134,7 @@ class _Trained:
         )
 
     def update(self, rate: float) -> float:
-        """One step along the gradients, which are clipped and then cleared; their norm before the clipping."""
+        """Take one optimiser step with clipped gradients, clear them, and return their norm before clipping."""
         norm = torch.nn.utils.clip_grad_norm_(self._weights.values(), self._max_norm).item()
         for group in self._optimiser.param_groups:
             group["lr"] = rate
@@ -143,7 +143,7 @@ class _Trained:
         return norm
 
     def check_gradients(self) -> None:
-        """A frozen or detached adapter trains without an error and without an effect; stop at its first step instead."""
+        """Raise at the first step if there are no gradients: a frozen or detached adapter trains without error or effect."""
         without = [name for name, weight in self._weights.items() if weight.grad is None]
         if without:
             raise RuntimeError(f"{len(without)} trainable weights got no gradient, for example {without[0]}")
@@ -151,7 +151,7 @@ class _Trained:
             raise RuntimeError("the gradient of every trainable weight is zero: the loss does not depend on the adapter")
 
     def state(self) -> dict[str, Tensors]:
-        """What a checkpoint has to hold."""
+        """The tensors that a checkpoint must contain."""
         moments = {
             moment: {name: self._optimiser.state[weight][moment] for name, weight in self._weights.items()}
             for moment in _MOMENTS
@@ -159,7 +159,7 @@ class _Trained:
         return {_WEIGHTS: self._weights, **moments}
 
     def resume(self, checkpoints: Checkpoints) -> list[CurvePoint]:
-        """Put the newest usable checkpoint in place; the curve up to there, empty where there is none."""
+        """Load the newest usable checkpoint and return the curve up to it; empty if there is none."""
         found = checkpoints.newest()
         if found is None:
             return []

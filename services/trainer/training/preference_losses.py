@@ -1,7 +1,7 @@
-"""The losses of direct preference optimisation, one line each, as TRL defines them; a test compares the two.
+"""Computes the losses of direct preference optimisation, one line each, as TRL defines them; a test compares the two.
 
-A reward is beta times how much more likely an answer is under the policy than under the reference; `margin` below is the
-chosen answer's log-ratio minus the rejected one's, not yet times beta.
+A reward is beta times the log-ratio of an answer's probability under the policy to that under the reference. `margin` below
+is the chosen answer's log-ratio minus the rejected one's, before multiplication by beta.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 ROBUST_SMOOTHING = 0.1
-"""Share of pairs whose label is expected to be wrong, for `robust`; with 0 it would be `sigmoid`."""
+"""Expected share of pairs with a wrong label, for `robust`; with 0 it equals `sigmoid`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Pairs:
 
 
 def pair_losses(kind: str, pairs: Pairs, beta: float) -> torch.Tensor:
-    """The loss of each pair, [pairs]. For `sft`, whose mean runs over tokens, see `sft_loss`."""
+    """The loss of each pair, [pairs]. For `sft`, whose mean is over tokens, see `sft_loss`."""
     margin = pairs.chosen - pairs.rejected
     match kind:
         case "sigmoid":  # Rafailov et al. 2023
@@ -42,5 +42,5 @@ def pair_losses(kind: str, pairs: Pairs, beta: float) -> torch.Tensor:
 
 
 def sft_loss(pairs: Pairs, chosen_tokens_of_batch: int) -> torch.Tensor:
-    """The part of these pairs in the mean cross-entropy over the chosen answers' tokens of a batch: it keeps them likely."""
+    """The contribution of these pairs to the mean cross-entropy of a batch's chosen answers, which keeps them likely."""
     return -pairs.chosen_log_probability.sum() / chosen_tokens_of_batch

@@ -1,4 +1,4 @@
-"""A checkpoint may be resumed, and a result called the same, only where everything that decides it is the same."""
+"""Identifies a run by its recipe: only runs with equal recipes may share checkpoints or count as the same result."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ def recipe_of(
 ) -> dict[str, JsonValue]:
     """The recipe of a run as plain values: its settings, the digests of the base model and of all inputs.
 
-    Micro-batch and checkpoints are left out: the effective batch stays the same however it is cut.
+    Micro-batch size and checkpoint settings are left out, since they do not change the effective batch.
     """
     decides = settings.model_dump(mode="json", exclude={"checkpoint_steps"})
     del decides["optimiser"]["micro_batch_size"]

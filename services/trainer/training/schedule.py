@@ -1,4 +1,5 @@
-"""Learning rate and order of examples are pure functions of settings and step, so that resuming needs no memory of them."""
+"""Computes learning rate and order of examples as pure functions of settings and step, so that checkpoints need not store
+them."""
 
 import math
 import random
@@ -9,14 +10,14 @@ from schemas.recipes import OptimiserSettings
 
 
 def steps_of(settings: OptimiserSettings, examples: int) -> int:
-    """Optimiser steps in all."""
+    """Total number of optimiser steps."""
     return settings.steps or max(1, math.ceil(settings.epochs * examples / settings.batch_size))
 
 
 def learning_rate(settings: OptimiserSettings, step: int, steps: int) -> float:
-    """The rate of optimiser step `step`, counted from 0: a linear warm-up to the peak, then the schedule's way down.
+    """The rate of optimiser step `step`, counted from 0: a linear warm-up to the peak, then the schedule's decay.
 
-    The schedule would reach 0 behind the last step, so every step learns something.
+    The schedule would reach 0 one step after the last, so every step has a positive rate.
     """
     warmup = math.ceil(settings.warmup_ratio * steps)
     if step < warmup:
@@ -32,9 +33,9 @@ def learning_rate(settings: OptimiserSettings, step: int, steps: int) -> float:
 
 
 def batch_of(step: int, batch_size: int, examples: int, seed: int) -> list[int]:
-    """The examples of step `step`, counted from 0: every example once a pass, each pass shuffled anew by the seed.
+    """The examples of step `step`, counted from 0: every example once per epoch, each epoch shuffled anew by the seed.
 
-    A batch may straddle two passes; none is left out or cut short.
+    A batch may span two epochs; no batch is left out or shortened.
     """
     places = range(step * batch_size, (step + 1) * batch_size)
     return [_shuffled(examples, seed, place // examples)[place % examples] for place in places]
@@ -48,11 +49,11 @@ def _shuffled(examples: int, seed: int, number: int) -> Sequence[int]:
 
 
 def micro_batch_size(settings: OptimiserSettings, memory_failures: int) -> int:
-    """Examples per forward pass: halved for every attempt that ran out of memory, while the effective batch stays."""
+    """Examples per forward pass: halved for each attempt that ran out of memory; the effective batch does not change."""
     return max(1, (settings.micro_batch_size or settings.batch_size) >> memory_failures)
 
 
 def micro_batches(batch: Sequence[int], lengths: Sequence[int], size: int) -> list[list[int]]:
-    """`batch` in parts of `size`, examples of like length together, since each part is filled up to its longest."""
+    """Split `batch` into parts of `size`, grouped by length, since each part is padded to its longest example."""
     ordered = sorted(batch, key=lambda example: -lengths[example])
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]

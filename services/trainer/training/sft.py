@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: the answers of the rows become likely; prompts are read, not learnt."""
+"""Supervised fine-tuning: trains on the answers of the rows; prompts are context without loss."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from services.trainer.modelling.chat import Tokens
 from services.trainer.modelling.likelihood import log_probabilities, pad
 
 _VALIDATED_AT_MOST = 32
-"""Rows of the validation split that are measured, so that a curve costs little of the time it describes."""
+"""The most rows of the validation split that are measured, so that validation takes little of the training time."""
 _VALIDATED_AT_ONCE = 8
 
 
@@ -22,10 +22,10 @@ class SupervisedRows:
         self.lengths = [len(row) for row in rows]
 
     def begin(self, model: Any, on_part: Callable[[], None]) -> None:
-        """Nothing to prepare."""
+        """Do nothing: there is nothing to prepare."""
 
     def loss(self, model: Any, examples: Sequence[int], batch: Sequence[int]) -> tuple[torch.Tensor, Mapping[str, float]]:
-        """The examples' summed loss over the number of supervised tokens of the whole batch."""
+        """The examples' summed loss divided by the number of supervised tokens of the whole batch."""
         supervised = sum(len(self._rows[example].completion) for example in batch)
         padded = pad([self._rows[example] for example in examples], self._pad_id, self._device)
         return -log_probabilities(model, padded)[0].sum() / supervised, {}
