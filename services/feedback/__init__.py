@@ -1,1 +1,1 @@
-"""AI feedback: judges turn candidates into preference pairs and score predictions; what they are worth is measured."""
+"""AI feedback: judges turn candidates into preference pairs and score predictions; reports measure their quality."""

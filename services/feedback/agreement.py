@@ -1,7 +1,7 @@
-"""How far a judge can be trusted is measured, with statistics that do not flatter it. Pure functions over verdicts.
+"""Measures how reliable a judge is, with statistics that correct for chance. Pure functions over verdicts.
 
-Percent agreement is high by chance wherever one verdict prevails; Cohen's kappa takes the chance away, and its interval
-counts prompts, not comparisons, because the comparisons of one prompt share their texts.
+Percent agreement is high by chance if one verdict is frequent; Cohen's kappa corrects for that. Its interval is computed
+over prompts, not comparisons, because the comparisons of one prompt share their texts.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ _Z95 = 1.959964
 
 @dataclass(frozen=True, slots=True)
 class Kappa:
-    """Cohen 1960: 1 is full agreement, 0 what chance gives."""
+    """Cohen's kappa (Cohen 1960): 1 is full agreement, 0 is agreement by chance."""
 
     value: float
     low: float | None
@@ -29,7 +29,7 @@ class Kappa:
 
 
 def kappa(prompts: Sequence[Ratings]) -> Kappa | None:
-    """Agreement of two raters beyond chance; None where it is not defined: no comparison, or one verdict throughout."""
+    """Agreement of two raters beyond chance; None if it is undefined: no comparison, or one verdict throughout."""
     rated = [ratings for ratings in prompts if ratings.total()]
     whole: Ratings = Counter()
     for ratings in rated:
@@ -60,9 +60,9 @@ def _kappa(ratings: Ratings) -> float | None:
 
 
 def transitivity(prompts: Iterable[tuple[Sequence[Comparison], float]]) -> float | None:
-    """Share of decided triples (three candidates, three verdicts, no tie) that are no circle; None without any.
+    """Share of decided triples (three candidates, three verdicts, no tie) that are transitive; None without any.
 
-    Each item holds one prompt's comparisons and the margin.
+    Each item has one prompt's comparisons and the margin.
     """
     triples = circles = 0
     for comparisons, margin in prompts:

@@ -1,4 +1,4 @@
-"""What judges found for a job, read where it was decided."""
+"""Serves the judges' results for a job over HTTP."""
 
 from typing import Annotated
 

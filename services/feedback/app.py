@@ -1,4 +1,4 @@
-"""The feedback service's composition root: settings in, a service out, no I/O yet, and no torch: that is the child's."""
+"""Builds the feedback service from its settings (composition root), without I/O; only the child imports torch."""
 
 from schemas.topics import JOBS
 from services.chassis.executor.attempts import ExecutorDomain
@@ -12,7 +12,7 @@ from services.feedback.settings import FeedbackSettings
 
 
 def build(settings: FeedbackSettings) -> Service:
-    """The feedback service. All that it decides is what every executor decides, so its domain is the chassis' own."""
+    """Build the feedback service. Every executor makes the same decisions, so its domain is the chassis' own."""
     runtime = Runtime(settings, "feedback", ExecutorDomain("feedback"), topics=(JOBS,), effects=WorkEffects())
     tasks = worker_tasks(runtime, SubprocessRunner("services.feedback.child"))
     return assemble(runtime, router=router(runtime), tasks=tasks)

@@ -1,9 +1,9 @@
-"""The process in which the feedback steps are done; torch comes in only with a local judge, never in the service."""
+"""Runs the feedback steps in a child process; only a local judge imports torch, the service never does."""
 
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-"""OpenMP's threads sleep while they wait: spinning costs minutes as soon as anything else wants a core."""
+"""OpenMP's threads sleep while they wait: spinning costs minutes when another process needs a core."""
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 from services.chassis.executor.child import run_child  # noqa: E402  # torch must not be imported before the lines above

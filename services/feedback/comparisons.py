@@ -1,4 +1,4 @@
-"""What a comparison of two candidates says, whether the judge compared them or scored each alone."""
+"""Represents the comparison of two candidates, whether the judge compared them or scored each alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,35 +9,35 @@ from services.feedback.judges.judge import Orders
 
 
 class Verdict(StrEnum):
-    """What a comparison amounts to."""
+    """The result of a comparison."""
 
     FIRST = "first"
     SECOND = "second"
     TIE = "tie"
     NONE = "none"
-    """No usable judgement; never counted as a tie."""
+    """There is no usable judgement; this never counts as a tie."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two candidates of one prompt, by their places in `Group.candidates`; `first` is the smaller one."""
+    """Two candidates of one prompt, by their indexes in `Group.candidates`; `first` is the smaller index."""
 
     first: int
     second: int
     difference: float | None
-    """How much better the first is; None without a usable judgement."""
+    """How much better the first candidate is; None without a usable judgement."""
     orders: Orders | None = None
-    """Where the judge was asked in both orders."""
+    """The judgements in both orders, if the judge was asked in both."""
 
     @property
     def consistent(self) -> bool | None:
-        """Whether both orders have one verdict; None where one is missing or the texts were scored singly."""
+        """Whether both orders give the same verdict; None if one is missing or the texts were scored individually."""
         if self.orders is None or self.orders.forward is None or self.orders.backward is None:
             return None
         return sign(self.orders.forward) == sign(self.orders.backward)
 
     def verdict(self, margin: float) -> Verdict:
-        """A difference below `margin`, no difference at all, and verdicts that change with the order are ties."""
+        """The verdict: a difference below `margin`, no difference, and verdicts that change with the order are ties."""
         if self.difference is None:
             return Verdict.NONE
         if self.consistent is False or abs(self.difference) < margin or self.difference == 0:
@@ -46,12 +46,12 @@ class Comparison:
 
 
 def every_two(candidates: int) -> list[tuple[int, int]]:
-    """Places of all pairs of so many candidates."""
+    """The index pairs of all two of this many candidates."""
     return list(combinations(range(candidates), 2))
 
 
 def from_scores(scores: Sequence[float | None]) -> list[Comparison]:
-    """All pairs of singly scored candidates; the difference is that of their scores."""
+    """All pairs of individually scored candidates; the difference is that of their scores."""
     found = []
     for first, second in every_two(len(scores)):
         one, other = scores[first], scores[second]

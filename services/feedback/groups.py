@@ -1,4 +1,4 @@
-"""Which of a prompt's candidates can be judged, and against each other, is settled before any judge is asked."""
+"""Determines which of a prompt's candidates can be judged and compared, before any judge is asked."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ class Candidate:
     """One sampled answer that can be judged."""
 
     place: int
-    """Among the row's candidates, from 0."""
+    """Index among the row's candidates, from 0."""
     answer: str
     text: str
-    """What is judged of it."""
+    """The text that is judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,9 @@ class Group:
 
     row: Candidates
     candidates: tuple[Candidate, ...]
-    """Readable and all different in what is judged, in the order of sampling."""
+    """The readable candidates with different judged texts, in the order of sampling."""
     equals: Mapping[int, int]
-    """Places of candidates whose judged text was there before, to the place where it was."""
+    """Maps the index of a candidate with a repeated judged text to the index of its first occurrence."""
 
     def judged(self) -> list[Judged]:
         """The candidates as judges see them."""
@@ -35,15 +35,15 @@ class Group:
 
     @property
     def unread(self) -> int:
-        """How many candidates cannot be judged."""
+        """Number of candidates that cannot be judged."""
         return len(self.row.candidates) - len(self.candidates) - len(self.equals)
 
 
 def group(row: Candidates, judged_field: str | None, equal_fields: Iterable[str]) -> Group:
-    """Sort a row's candidates out.
+    """Group a row's candidates into distinct, repeated and unreadable ones.
 
-    Unreadable is an answer that is no JSON object, has no text in the judged field, or lacks a field that a pair keeps
-    equal. Equal are candidates with the same judged text: a judge could not tell them apart.
+    An answer is unreadable if it is not a JSON object, has no text in the judged field, or lacks a field that a pair keeps
+    equal. Candidates with the same judged text are equal, since a judge could not distinguish them.
     """
     first: dict[str, Candidate] = {}
     equals: dict[int, int] = {}

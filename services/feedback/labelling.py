@@ -1,4 +1,4 @@
-"""From judged candidates to preference pairs and labels; pure, so that the rules can be read and tested alone."""
+"""Turns judged candidates into preference pairs and labels; pure, so that the rules can be read and tested alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from services.feedback.pairs import Choice
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One prompt after judging; `scores` follow `group.candidates`."""
+    """One prompt after judging; `scores` are in the order of `group.candidates`."""
 
     group: Group
     scores: Sequence[float | None]
@@ -23,7 +23,7 @@ class Labelled:
 
 
 def label_groups(groups: Sequence[Group], judge: Judge, settings: FeedbackSettings, tick: Tick) -> list[Labelled]:
-    """Ask the judge in one go, so that it can batch, and choose each prompt's pairs."""
+    """Ask the judge about all prompts in one call, so that it can batch, and choose each prompt's pairs."""
     judged = _compared(groups, judge, tick) if isinstance(judge, ComparingJudge) else _scored(groups, judge, tick)
     return [
         Labelled(group, scores, comparisons, pairs.choose(scores, comparisons, settings.margin, settings.pairs_per_prompt))
@@ -42,7 +42,7 @@ def _scored(groups: Sequence[Group], judge: Judge, tick: Tick) -> _Judgements:
 
 
 def _compared(groups: Sequence[Group], judge: ComparingJudge, tick: Tick) -> _Judgements:
-    """Every two candidates of a prompt: n candidates take n (n - 1) questions."""
+    """Compare every two candidates of a prompt: n candidates take n (n - 1) questions."""
     asked = []
     for group in groups:
         texts = group.judged()
@@ -73,7 +73,7 @@ def preferences(labelled: Labelled, equal_fields: Sequence[str]) -> list[Prefere
 
 
 def labels(labelled: Labelled) -> list[Label]:
-    """What became of every candidate of the prompt, in the order of sampling. Equal ones share their score."""
+    """The label of every candidate of the prompt, in the order of sampling. Equal candidates share their score."""
     group = labelled.group
     number = {candidate.place: number for number, candidate in enumerate(group.candidates)}
     found = []

@@ -1,4 +1,4 @@
-"""Which comparisons become preference pairs, and what their two answers are."""
+"""Chooses the comparisons that become preference pairs, and forms their two answers."""
 
 import json
 from collections.abc import Sequence
@@ -15,21 +15,21 @@ _STYLES: tuple[tuple[tuple[str, str], int | None], ...] = (
     ((",", ": "), 2),
     ((",", ": "), 4),
 )
-"""Separators and indentation in which programs and people write JSON."""
+"""Separators and indentation that are common in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Two candidates of one prompt, by their places in `Group.candidates`."""
+    """Two candidates of one prompt, by their indexes in `Group.candidates`."""
 
     chosen: int
     rejected: int
 
 
 def choose(scores: Sequence[float | None], comparisons: Sequence[Comparison], margin: float, at_most: int) -> list[Choice]:
-    """The decided comparisons with the widest gap between the scores, widest first: the best against the worst.
+    """The decided comparisons with the largest differences of scores, largest first: the best against the worst.
 
-    A judge that compares must have decided this very pair; its scores (mean preferences) only say which pairs come first.
+    A comparing judge must have decided the pair itself; its scores (mean preferences) only determine the order of pairs.
     """
     found: list[tuple[float, Choice]] = []
     for comparison in comparisons:
@@ -46,10 +46,10 @@ def choose(scores: Sequence[float | None], comparisons: Sequence[Comparison], ma
 
 
 def answers(chosen: str, rejected: str, equal_fields: Sequence[str]) -> tuple[str, str]:
-    """Both answers of a pair with the chosen one's values in `equal_fields`, so that the label is about the rest.
+    """Both answers of a pair, with the chosen answer's values in `equal_fields`, so that only the rest differs.
 
-    Order of names and layout are the chosen one's in both, so that they tell nothing either. An answer in a layout that no
-    common writer produces is written compactly. Both answers must be JSON objects with these fields.
+    Both have the chosen answer's key order and layout, so that these carry no signal either. An answer in an uncommon
+    layout is written compactly. Both answers must be JSON objects with these fields.
     """
     if not equal_fields:
         return chosen, rejected

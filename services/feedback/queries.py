@@ -1,4 +1,4 @@
-"""All reads for HTTP in one place; they see committed rows and lock nothing."""
+"""Contains all database reads for HTTP; they see committed rows and take no locks."""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -9,7 +9,7 @@ _OF_JOB = text("SELECT CAST(state AS text) FROM attempt WHERE job_id = :job_id O
 
 
 async def attempts_of(engine: AsyncEngine, job_id: str) -> list[AttemptState]:
-    """The job's attempts at feedback steps, the earliest first."""
+    """The job's attempts at feedback steps, earliest first."""
     async with engine.connect() as connection:
         rows = await connection.scalars(_OF_JOB, {"job_id": job_id})
         return [AttemptState.stored(row) for row in rows]

@@ -1,4 +1,4 @@
-"""What the feedback of one step is worth: counts, agreement, bias; the whole as a file, the heart of it as an event."""
+"""Reports the quality of one step's feedback: counts, agreement, bias; in full as a file, in summary as an event."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Ties(Frozen):
 
 
 class RulesAgreement(Frozen):
-    """The judge against the rubric's rules. The rules prefer the text that keeps more of them."""
+    """Agreement of the judge with the rubric's rules, which prefer the text that keeps more of them."""
 
     agree: int = Field(description="Pairs whose chosen text the rules prefer.")
     disagree: int = Field(description="Pairs whose rejected text the rules prefer.")
@@ -39,7 +39,7 @@ class RulesAgreement(Frozen):
 
 
 class Position(Frozen):
-    """A judge that was asked in both orders."""
+    """Position bias of a judge that was asked in both orders."""
 
     consistency: float | None = Field(description="Share of comparisons with one verdict in both orders.")
     shown_first_preferred: float | None = Field(description="Share of answers that prefer the text shown first; fair: 0.5.")
@@ -47,7 +47,7 @@ class Position(Frozen):
 
 
 class Length(Frozen):
-    """Judges like long texts: compare how often the judge prefers the longer one with how often the rules do."""
+    """Length bias: how often the judge prefers the longer text, compared with how often the rules do."""
 
     longer_preferred: float | None = Field(description="Share of pairs whose chosen text is the longer one.")
     longer_preferred_by_rules: float | None = Field(
@@ -80,7 +80,7 @@ class LabelReport(Frozen):
 
 
 def label_report(judge: str, settings: FeedbackSettings, labelled: Sequence[Labelled]) -> LabelReport:
-    """Everything that is counted; deterministic."""
+    """Compute the report, deterministically."""
     margin = settings.margin
     groups = [one.group for one in labelled]
     comparisons = [comparison for one in labelled for comparison in one.comparisons]
@@ -176,7 +176,7 @@ def _length(labelled: Sequence[Labelled], settings: FeedbackSettings) -> Length:
 
 
 def without_pairs(report: LabelReport, labelled: Sequence[Labelled]) -> Reason:
-    """Why there is no pair at all, and which setting to change."""
+    """The reason why there is no pair at all, and the setting to change."""
     counts = f"{report.candidates} candidates of {report.prompts} prompts"
     if report.unread == report.candidates:
         field = report.settings.judged_field

@@ -1,4 +1,7 @@
-"""What a judge thinks of a model on held-out rows; pure. An answer that cannot be read has no score, not a bad one."""
+"""Scores a model's answers on held-out rows with a judge; pure.
+
+An answer that cannot be read has no score, not a bad one.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +32,7 @@ class ScoreReport(Frozen):
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """What the step announces. `judge` is the mean over samples; over the most likely answers where none were sampled."""
+        """The step's metrics. `judge` is the mean over samples, or over the greedy answers if none were sampled."""
         return {
             "judge": self.mean if self.samples else self.greedy_mean,
             "judge_greedy": self.greedy_mean,
@@ -40,14 +43,14 @@ class ScoreReport(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The lines of `scores.jsonl` and what they amount to."""
+    """The lines of `scores.jsonl` and their summary."""
 
     lines: list[RowScores]
     report: ScoreReport
 
 
 def score_predictions(rows: Sequence[Prediction], judge: Judge, settings: FeedbackSettings, tick: Tick) -> Scored:
-    """Ask the judge in one go; equal answers of a row are judged once."""
+    """Ask the judge about all rows in one call; equal answers of a row are judged once."""
     asked: dict[tuple[int, str], Judged] = {}
     for number, row in enumerate(rows):
         for answer in (*row.samples, row.greedy):

@@ -1,7 +1,7 @@
-"""The one configuration object of the feedback service."""
+"""Defines the feedback service's settings."""
 
 from services.chassis.settings import ServiceSettings
 
 
 class FeedbackSettings(ServiceSettings):
-    """The feedback service needs to know nothing besides what every executor does."""
+    """The settings of the feedback service, which are those of every executor."""

@@ -1,1 +1,1 @@
-"""Who judges: a constitution of checkable rules, a language model in this process, or any OpenAI-compatible endpoint."""
+"""Provides the judges: a constitution of checkable rules, a local language model, or any OpenAI-compatible endpoint."""

@@ -1,7 +1,7 @@
-"""Answers of a paid judge are kept as they come, so that a run that was killed or stopped does not ask again.
+"""Caches the answers of a paid judge on disk as they arrive, so that a later run does not ask the same again.
 
-One file per run, below the step's checkpoints; a later run of the same step reads them all. A line that was torn by a kill
-is passed over.
+There is one file per run, below the step's checkpoints; a later run of the same step reads them all. A line that a kill
+left incomplete is skipped.
 """
 
 import contextlib
@@ -32,10 +32,10 @@ class _Entry(Frozen):
 
 
 class AnswerCache:
-    """Answers by question."""
+    """Answers, keyed by model and question."""
 
     def __init__(self, root: Path, own: Path) -> None:
-        """`root`: checkpoints of the step, of every run; `own`: the folder that this run alone writes to."""
+        """`root`: the checkpoints of all runs of the step; `own`: the folder that only this run writes to."""
         self._known: dict[str, Answer] = {}
         for file in sorted(root.glob(f"*/*/{_FILE}")):
             for line in file.read_bytes().splitlines():
@@ -46,18 +46,18 @@ class AnswerCache:
         self._file = (own / _FILE).open("a", encoding="utf-8")
 
     def recall(self, model: str, question: Sequence[Message]) -> Answer | None:
-        """The answer of an earlier run, or an earlier answer to the same question."""
+        """Return the answer that this or an earlier run received to the same question, if any."""
         return self._known.get(_key(model, question))
 
     def keep(self, model: str, question: Sequence[Message], answer: Answer) -> None:
-        """Write it down at once."""
+        """Store the answer and write it to the file at once."""
         entry = _Entry(key=_key(model, question), answer=answer)
         self._known[entry.key] = answer
         self._file.write(entry.model_dump_json() + "\n")
         self._file.flush()
 
     def close(self) -> None:
-        """The file stays for later runs."""
+        """Close the file, which is kept for later runs."""
         self._file.close()
 
 

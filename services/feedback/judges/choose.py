@@ -1,4 +1,4 @@
-"""A request's settings become a judge, or a fault that names the setting; torch and the openai SDK are imported only where they are used."""
+"""Creates the judge that a request names, or raises a fault that names the setting. Imports torch and openai lazily."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from services.feedback.judges.rules import RulesJudge
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A judge that is ready to work."""
+    """A judge that is ready to use."""
 
     judge: Judge
     facts: Mapping[str, str]
-    """What a step's result says about who judged."""
+    """The facts about the judge that the step's result reports."""
 
 
 def choose_judge(feedback: FeedbackSettings, base_model: str, task: ChildTask) -> Chosen:
-    """The judge that `feedback` names. Raises UserFault."""
+    """Create the judge that `feedback` names. Raises UserFault."""
     match feedback.judge.kind:
         case "rules":
             return _chosen(_rules(feedback.rubric))

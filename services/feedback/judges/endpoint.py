@@ -1,9 +1,9 @@
-"""Speaks to an OpenAI-compatible chat endpoint, by the openai SDK, as an unreliable, shared, paid thing: patiently, but not for ever.
+"""Calls an OpenAI-compatible chat endpoint through the openai SDK, with bounded retries, since it is unreliable and paid.
 
-The SDK tries twice again after time-outs, lost connections, 408, 409, 429 and 5xx, with jittered backoff or as Retry-After
-says where that is at most two minutes; then there is no answer. What no repetition can cure (a wrong key, an unknown model)
-ends the step as a user's fault at once. Answers are bounded in size and time (`transport.py`) and validated here, since the
-SDK takes what it is given; no message repeats one: whoever wrote the job chose who answers.
+The SDK retries twice after time-outs, lost connections, 408, 409, 429 and 5xx, with jittered backoff or as Retry-After says
+if that is at most two minutes; then the question has no answer. An error that no retry can cure (a wrong key, an unknown
+model) ends the step at once as a user's fault. Answers are bounded in size and time (`transport.py`) and validated here,
+since the SDK does not validate them. No message quotes an answer, because the author of the job chose the endpoint.
 """
 
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ _RETRIES = 2
 _CONNECT_SECONDS = 10.0
 _ANSWER_BYTES = 4 * 1024 * 1024
 _OF_THIS_TEXT = (400, 413, 422)
-"""Statuses that may concern one question only, for example one that is too long."""
+"""HTTP statuses that may concern a single question, for example one that is too long."""
 
 
 class _Form(TypedDict, total=False):
-    """What is asked for besides the answer."""
+    """The optional parameters of a request."""
 
     temperature: float
     max_tokens: int
@@ -45,15 +45,15 @@ _FORMS: tuple[_Form, ...] = (
     {"temperature": 0, "max_tokens": 8},
     {},
 )
-"""Endpoints differ in what they accept. The richest form that is accepted is kept."""
+"""Endpoints differ in the parameters that they accept; the first of these forms that is accepted is used."""
 
 
 class JudgeAway(Exception):
-    """The endpoint does not work at present; the step may be tried again later."""
+    """The endpoint does not work at present; the step may be retried later."""
 
 
 class _NoAnswer(Exception):
-    """The last try gave none; `status` is that of an HTTP answer that says so."""
+    """The last attempt gave no answer; `status` is that of the HTTP response, if there was one."""
 
     def __init__(self, status: int | None = None) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Endpoint:
         )
         self._form: _Form | None = None
         self.last_failure = ""
-        """What went wrong last, in words of ours: nothing of an answer, nor of the key."""
+        """Description of the last failure; it contains nothing of a response or of the key."""
 
     async def __aenter__(self) -> "Endpoint":
         return self
@@ -116,9 +116,9 @@ class Endpoint:
         await self._client.close()
 
     async def first(self, question: Sequence[Message]) -> Answer:
-        """The first question settles which form the endpoint accepts and whether it works at all.
+        """Ask the first question, which determines the form that the endpoint accepts and whether it works at all.
 
-        Raises UserFault where it cannot be reached or refuses every form, JudgeAway where it is only out of order.
+        Raises UserFault if it cannot be reached or refuses every form, JudgeAway if it fails only temporarily.
         """
         for form in _FORMS:
             try:
@@ -134,14 +134,14 @@ class Endpoint:
                 raise judge_fault("endpoint", self._settings.endpoint, self.last_failure,
                                   "give the base URL of an OpenAI-compatible API, with /v1")  # fmt: skip
             if not answer.text.strip() and form is not _FORMS[-1]:
-                continue  # a model that thinks first needs more tokens than the form grants
+                continue  # a reasoning model needs more tokens than the form allows
             self._form = form
             return answer
         raise judge_fault("model", self._settings.model, f"the judge refuses the request: {self.last_failure}",
                           "name a chat model that this endpoint serves")  # fmt: skip
 
     async def ask(self, question: Sequence[Message]) -> Answer | None:
-        """An answer, or None where there is none after the last try; `last_failure` says why."""
+        """Return an answer, or None if there is none after the last retry; `last_failure` says why."""
         if self._form is None:
             raise RuntimeError("ask the first question by `first`")
         try:
@@ -150,7 +150,7 @@ class Endpoint:
             return None
 
     async def _content(self, question: Sequence[Message], form: _Form) -> bytes:
-        """The body of a successful answer. Raises _NoAnswer, and UserFault for what no repetition can cure."""
+        """The body of a successful response. Raises _NoAnswer, and UserFault for an error that no retry can cure."""
         messages = [{"role": turn.role, "content": turn.content} for turn in question]
         try:
             answer = await self._client.chat.completions.with_raw_response.create(
@@ -200,7 +200,7 @@ class Endpoint:
 
 
 def _status(status: int) -> str:
-    """HTTP status with its standard phrase; what the server says instead of it is the server's."""
+    """HTTP status with its standard phrase; the server's own phrase is not used."""
     phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
     led = " (redirects are not followed)" if 300 <= status < 400 else ""
     return f"HTTP {status} {phrase}".rstrip() + led

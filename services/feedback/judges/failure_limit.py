@@ -1,4 +1,4 @@
-"""One failed request is a missing label; failures without end mean that labelling on is pointless. Pure."""
+"""Decides when failed requests to a judge are systematic: a few only cost labels, too many end the step. Pure."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ _SHARE = 0.5
 
 @dataclass(slots=True)
 class FailureLimit:
-    """Counts how requests went; `exhausted` when the last twelve failed, or half of at least thirty."""
+    """Counts successes and failures; `exhausted` if the last twelve failed, or half of at least thirty."""
 
     asked: int = 0
     failed: int = 0
@@ -17,7 +17,7 @@ class FailureLimit:
     """Failures since the last success."""
 
     def note(self, succeeded: bool) -> None:
-        """One request ended."""
+        """Record the outcome of one request."""
         self.asked += 1
         self.failed += not succeeded
         self.run = 0 if succeeded else self.run + 1

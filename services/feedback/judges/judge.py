@@ -1,6 +1,6 @@
-"""What every judge promises, so that labelling and scoring need not know which one it is.
+"""Defines the interface of judges, so that labelling and scoring do not depend on a particular one.
 
-No judgement is None, never a number: arithmetic must not turn a failure into an opinion.
+A missing judgement is None, never a number, so that arithmetic cannot turn a failure into a judgement.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,36 +10,36 @@ from typing import Protocol, runtime_checkable
 from schemas.lines import Message
 
 Tick = Callable[[int, int], None]
-"""Called with (done, of) as the work goes on; what it raises ends the work."""
+"""Called with (done, total) as the work proceeds; an exception from it ends the work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A text to be judged, and what it answers."""
+    """A text to be judged, with the prompt that it answers."""
 
     prompt: tuple[Message, ...]
     columns: Mapping[str, str]
     text: str
-    """Never blank."""
+    """The text, which is never blank."""
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """How much better the first of two texts is, from -1 to 1, asked in both orders. None where no answer could be read."""
+    """How much better the first of two texts is, from -1 to 1, asked in both orders. None if no answer could be read."""
 
     forward: float | None
-    """Asked with the first text shown first."""
+    """The judgement with the first text shown first."""
     backward: float | None
-    """Asked with the second text shown first; still positive where the first text is better."""
+    """The judgement with the second text shown first; still positive if the first text is better."""
 
     @property
     def mean(self) -> float | None:
-        """None where one order has no answer: there is no telling the text from its position then."""
+        """Mean of both orders; None if one has no answer, since quality and position cannot be separated then."""
         return None if self.forward is None or self.backward is None else (self.forward + self.backward) / 2
 
 
 class Judge(Protocol):
-    """Gives each text a number; higher is better. Numbers of different judges cannot be compared."""
+    """Gives each text a number; higher is better. Numbers of different judges are not comparable."""
 
     @property
     def name(self) -> str:
@@ -51,7 +51,7 @@ class Judge(Protocol):
 
 @runtime_checkable
 class ComparingJudge(Judge, Protocol):
-    """A judge that is better at saying which of two texts is better than at giving numbers."""
+    """A judge that compares two texts more reliably than it scores one."""
 
     def compare(self, pairs: Sequence[tuple[Judged, Judged]], tick: Tick) -> list[Orders]:
         """One judgement per pair, in order; both texts of a pair answer the same prompt."""

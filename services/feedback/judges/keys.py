@@ -1,4 +1,5 @@
-"""Which key a judge gets: one of the operator's, from a variable of its own kind, for a host that the operator has listed."""
+"""Selects the API key for a judge: from a variable reserved for judges, and only for a host that the operator has
+listed."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +17,10 @@ _NAME = re.compile(rf"{JUDGE_KEYS}[A-Za-z0-9_]{{1,100}}")
 
 
 def key_for(settings: JudgeSettings, allowed: Allowed, environment: Mapping[str, str]) -> str | None:
-    """The key that is sent to `settings.endpoint`, None for none. Raises UserFault; no variable of another kind is looked at."""
+    """The key for `settings.endpoint`, or None for no key.
+
+    Raises UserFault. Only variables reserved for judges are read.
+    """
     url = endpoint_url(settings, allowed)
     variable = settings.api_key_env
     if variable is None:
@@ -42,7 +46,7 @@ def key_for(settings: JudgeSettings, allowed: Allowed, environment: Mapping[str,
 
 
 def endpoint_url(settings: JudgeSettings, allowed: Allowed) -> httpx2.URL:
-    """The base URL of what is asked. Raises UserFault."""
+    """The base URL of the judge's endpoint. Raises UserFault."""
     try:
         return url_of(str(settings.endpoint), allowed)
     except SourceRefused as refused:
@@ -50,11 +54,11 @@ def endpoint_url(settings: JudgeSettings, allowed: Allowed) -> httpx2.URL:
 
 
 def endpoint_fault(settings: JudgeSettings, refusal: Refusal) -> UserFault:
-    """The endpoint is none that a job may name."""
+    """Make the fault for an endpoint that jobs may not name."""
     return judge_fault("endpoint", str(settings.endpoint), *refusal)
 
 
 def judge_fault(field: str, value: str | None, message: str, remedy: str) -> UserFault:
-    """A fault of a setting of the judge."""
+    """Make a fault of one of the judge's settings."""
     given = None if value is None else shown(value)
     return UserFault(Reason(field=f"feedback.judge.{field}", value=given, message=message, remedy=remedy))

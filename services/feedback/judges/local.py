@@ -1,12 +1,12 @@
-"""A judge that needs nobody else: a language model in this process, read by its probabilities, never by its prose.
+"""Judges with a language model in this process, by its token probabilities, never by generated text.
 
-`likelihood` asks nothing. A model that is told to write what is wanted finds wanted texts more likely, one that is told the
-opposite finds them less likely; the difference of the two is the score, and what both find likely anyway cancels out. It
-works with models that are far too small to answer a question.
+`likelihood` asks no question. It scores a text by its log-likelihood after an instruction to follow the principle, minus
+that after an instruction to do the opposite; what is likely under both cancels out. It works with models that are far too
+small to answer a question.
 
 `question` asks which of two texts is better, in both orders.
 
-The only module of the feedback service that imports torch; import it in a child process only.
+This is the only module of the feedback service that imports torch; import it in a child process only.
 """
 
 import copy
@@ -27,23 +27,23 @@ from services.language_models.loading import load_causal, load_tokenizer
 from services.language_models.precision import compute_dtype, device
 
 _TURN = "Write the reply."
-"""What the model is asked by the user before the judged text, which is its answer then. Instruction-tuned models hardly know
-an answer without a question: without a turn the same principles tell good from bad replies less often."""
+"""The user turn before the judged text, which is the model's answer to it. Instruction-tuned models hardly ever see answers
+without a question: without this turn the same principles distinguish good from bad replies less often."""
 _LOGIT_BYTES = 512 * 1024 * 1024
-"""Of one batch at most: with a large vocabulary and long texts logits dwarf the model."""
+"""The most bytes of one batch's logits, which exceed the model's size with a large vocabulary and long texts."""
 _BYTES_PER_LOGIT = 10
-"""As computed, as fp32, and what the sum of exponentials takes besides."""
+"""Bytes per logit: as computed, as fp32, and for the sum of exponentials."""
 
 
 class ModelUnfit(Exception):
-    """What lies in the folder cannot judge; the message says why."""
+    """The model in the folder cannot be used as a judge; the message says why."""
 
 
 class LocalModel:
-    """A causal language model and its tokenizer, in bf16 where the hardware computes in it."""
+    """A causal language model and its tokenizer, in bf16 if the hardware supports it."""
 
     def __init__(self, folder: Path, batch_size: int) -> None:
-        """Raises ModelUnfit where `folder` holds no causal language model that can be loaded safely."""
+        """Load the model. Raises ModelUnfit if `folder` has no causal language model that can be loaded safely."""
         self._device = device()
         try:
             self._tokenizer = load_tokenizer(folder)
@@ -56,10 +56,10 @@ class LocalModel:
         self._longest = getattr(self._model.config, "max_position_embeddings", None)
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The tokens of a chat up to where the assistant begins to speak.
+        """The tokens of a chat up to where the assistant's answer begins.
 
-        Where the template takes no system turn it is put before the first other turn; without a template the turns are
-        paragraphs.
+        If the template accepts no system turn, its text is put before the first other turn; without a template the turns
+        become paragraphs.
         """
         turns = [turn.model_dump() for turn in messages]
         if self._tokenizer.chat_template is None:
@@ -73,19 +73,19 @@ class LocalModel:
         return self.tokens([text])[0]
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each text, without special ones; nothing for no texts, which the library does not take."""
+        """The tokens of each text, without special ones; an empty list for no texts, which the library does not accept."""
         if not texts:
             return []
         ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         return ids
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each text as a whole answer: with the token that ends it, so that stopping early counts too."""
+        """The tokens of each text as a complete answer: with the end token, so that stopping early counts, too."""
         end = self._tokenizer.eos_token_id
         return [ids if end is None else [*ids, end] for ids in self.tokens(texts)]
 
     def letter_tokens(self, letter: str) -> list[int]:
-        """The tokens that say `letter`, with or without a space before it. Raises ModelUnfit where there is none."""
+        """The tokens for `letter`, with or without a space before it. Raises ModelUnfit if there is none."""
         found = {ids[0] for ids in self.tokens([letter, f" {letter}"]) if len(ids) == 1}
         if not found:
             raise ModelUnfit(f"its tokenizer has no single token for {letter}, so it cannot answer a question with one")
@@ -97,7 +97,7 @@ class LocalModel:
     ) -> list[float | None]:
         """log p(text | prompt) / tokens, for each text; None for texts that are empty or too long for the model.
 
-        The prompt is the same for all, so it is computed once. `step` is called with the size of each batch.
+        The prompt is the same for all texts, so it is computed once. `step` is called with the size of each batch.
         """
         read = self._read(prompt[:-1])
         found: list[float | None] = [None] * len(texts)
@@ -107,7 +107,7 @@ class LocalModel:
             rows = torch.zeros((len(places), 1 + width), dtype=torch.long)
             for row, place in enumerate(places):
                 rows[row, : 1 + len(texts[place])] = torch.tensor([prompt[-1], *texts[place]])
-            rows = rows.to(self._device)  # filled up at the end: causal attention keeps that from what counts
+            rows = rows.to(self._device)  # padded at the end: causal attention hides it from the text
             cache = copy.deepcopy(read)
             if cache is not None:
                 cache.batch_repeat_interleave(len(places))
@@ -121,7 +121,7 @@ class LocalModel:
     def next_tokens(
         self, prompts: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]], step: Callable[[int], None]
     ) -> list[list[float] | None]:
-        """For each prompt the probability that one of each list of `tokens` comes next; None for prompts that are too long."""
+        """For each prompt the probability that a token of each list comes next; None for prompts that are too long."""
         found: list[list[float] | None] = [None] * len(prompts)
         for places in self._batches(prompts, 0, every_position=False):
             step(len(places))
@@ -141,7 +141,7 @@ class LocalModel:
         return found
 
     def _read(self, prompt: Sequence[int]) -> Cache | None:
-        """Keys and values of a prompt; None for an empty one."""
+        """The cached keys and values of a prompt; None for an empty one."""
         if not prompt:
             return None
         ids = torch.tensor([list(prompt)], device=self._device)
@@ -151,7 +151,7 @@ class LocalModel:
         return cache
 
     def _batches(self, rows: Sequence[Sequence[int]], before: int, *, every_position: bool) -> Iterator[list[int]]:
-        """Places of `rows` by length, so that little is filled up; empty and too long rows are left out."""
+        """Indexes of `rows` in batches of similar length, to limit padding; empty and too long rows are left out."""
         fitting = [
             place for place, row in enumerate(rows) if row and before + len(row) <= (self._longest or before + len(row))
         ]
@@ -170,7 +170,7 @@ class LocalModel:
 
 
 class LikelihoodJudge:
-    """Scores a text by mean log-likelihood per token under the principle minus under the opposite, in nats."""
+    """Scores a text by its mean log-likelihood per token under the principle minus that under the opposite, in nats."""
 
     def __init__(self, name: str, model: LocalModel, rubric: Rubric) -> None:
         self.name, self._model = name, model
@@ -180,7 +180,7 @@ class LikelihoodJudge:
         ]
 
     def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
-        """The text alone is judged, so equal texts have equal scores and are computed once."""
+        """Score the texts alone, without their prompts; equal texts have equal scores and are computed once."""
         different = list(dict.fromkeys(text.text for text in texts))
         step = _steps(tick, 2 * len(different))
         tokens = self._model.answers(different)
@@ -205,7 +205,7 @@ class QuestionJudge:
         return [None if found is None else prompts.expected_grade(found) for found in read]
 
     def compare(self, pairs: Sequence[tuple[Judged, Judged]], tick: Tick) -> list[Orders]:
-        """Two questions a pair."""
+        """Compare each pair with two questions, one for each order."""
         asked = prompts.both_orders(self._rubric, pairs)
         read = self._ask(asked, prompts.LETTERS, tick)
         return prompts.orders([None if found is None else prompts.preference(found) for found in read])
@@ -220,7 +220,7 @@ class QuestionJudge:
 
 
 def _steps(tick: Tick, of: int) -> Callable[[int], None]:
-    """Reports before each batch how much was done before it."""
+    """A callback for each batch that reports the number of texts done before it."""
     done = 0
 
     def step(size: int) -> None:

@@ -1,7 +1,8 @@
-"""A strong judge behind any OpenAI-compatible endpoint: asked in both orders, with bounded concurrency, answers kept.
+"""Judges with a model behind any OpenAI-compatible endpoint: in both orders, with bounded concurrency and cached answers.
 
-Three ways not to get a label: the endpoint fails (the step stops when that is systematic and may be tried again later),
-what it answers cannot be read (a user's fault when systematic: another model is needed), or its verdict depends on the order.
+A label can be missing for three reasons: the endpoint fails (if that is systematic, the step stops and may be retried
+later), its answer cannot be read (if systematic, a user's fault: another model is needed), or its verdict depends on the
+order.
 """
 
 import asyncio
@@ -23,29 +24,29 @@ from services.feedback.judges.keys import key_for
 
 _AT_ONCE = 8
 _LOOK_SECONDS = 0.5
-"""How often a wait for answers is interrupted to report and to see whether to stop."""
+"""Interval at which a wait for answers is interrupted to report progress and check whether to stop."""
 _Reader = Callable[[Mapping[str, float]], float | None]
 
 
 class OpenAIJudge:
-    """Compares by letters, scores by grades; reads token probabilities where the endpoint gives them."""
+    """Compares by letters and scores by grades; it uses token probabilities if the endpoint returns them."""
 
     def __init__(
         self, settings: JudgeSettings, rubric: Rubric, allowed: Allowed, open_journal: Callable[[], AnswerCache]
     ) -> None:
-        """Raises UserFault where the endpoint or the variable of the key is none that a job may name, or the key is not set."""
+        """Raises UserFault if a job may not name the endpoint or the key's variable, or if the key is not set."""
         self.name = f"openai:{settings.model}"
         self._settings, self._rubric, self._open_journal = settings, rubric, open_journal
         self._allowed = allowed
         self._key = key_for(settings, allowed, os.environ)
 
     def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
-        """Grades from 1 to 5: the mean under the token probabilities, where there are any."""
+        """Grades from 1 to 5: the mean under the token probabilities, if there are any."""
         asked = [prompts.grading(self._rubric, text) for text in texts]
         return asyncio.run(self._ask(asked, prompts.GRADES, prompts.expected_grade, tick))
 
     def compare(self, pairs: Sequence[tuple[Judged, Judged]], tick: Tick) -> list[Orders]:
-        """Two questions a pair."""
+        """Compare each pair with two questions, one for each order."""
         asked = prompts.both_orders(self._rubric, pairs)
         return prompts.orders(asyncio.run(self._ask(asked, prompts.LETTERS, prompts.preference, tick)))
 
@@ -79,7 +80,7 @@ class _Run:
         self.values: list[float | None] = [None] * len(asked)
 
     async def all(self, tick: Tick) -> None:
-        """Ask what no earlier run asked: the shortest question first and alone, then a few at once, in order."""
+        """Ask the questions without a cached answer: the shortest first and alone, then a few at once, in order."""
         waiting = [place for place in range(len(self._asked)) if not self._recalled(place)]
         if waiting:
             shortest = min(waiting, key=lambda place: sum(len(turn.content) for turn in self._asked[place]))
@@ -111,7 +112,7 @@ class _Run:
         return answer is not None
 
     def _note(self, place: int, answer: Answer | None) -> None:
-        """Raises where failures are systematic."""
+        """Record an answer. Raises if failures are systematic."""
         if answer is not None:
             self._journal.keep(self._model, self._asked[place], answer)
             self._take(place, answer)

@@ -1,6 +1,6 @@
-"""What a judge is asked and how its answer is read, the same for a model in this process and one behind an endpoint.
+"""Builds a judge's prompts and parses its answers, in the same way for a local model and one behind an endpoint.
 
-A letter or a digit is asked for, so that the probabilities of a single token say how sure the judge is.
+The judge answers with a letter or a digit, so that the probabilities of a single token show its confidence.
 """
 
 import math
@@ -15,35 +15,35 @@ LETTERS = ("A", "B")
 GRADES = ("1", "2", "3", "4", "5")
 
 _ONLY = re.compile(r"^[\s*_\"'`(\[]*([A-B1-5])[\s*_\"'`)\].:]*$")
-"""The letter or digit alone; the marks that models like to put around it are let pass."""
+"""Matches the letter or digit alone, with the markup that models often put around it."""
 
 
 def comparison(rubric: Rubric, first: Judged, second: str) -> tuple[Message, ...]:
-    """Asks which of two texts is better: A, the text of `first`, or B."""
+    """The prompt that asks which of two texts is better: A, the text of `first`, or B."""
     task = "Which text comes closer to what is wanted? Answer with the letter A or B and nothing else."
     texts = f"<text A>\n{first.text}\n</text A>\n\n<text B>\n{second}\n</text B>"
     return _question("You compare two texts.", rubric, first.prompt, texts, task)
 
 
 def both_orders(rubric: Rubric, pairs: Iterable[tuple[Judged, Judged]]) -> list[tuple[Message, ...]]:
-    """Two questions for each pair: the first text shown first, then the second one."""
+    """Two prompts for each pair: with the first text shown first, then with the second."""
     return [comparison(rubric, one, other.text) for pair in pairs for one, other in (pair, (pair[1], pair[0]))]
 
 
 def orders(preferences: Sequence[float | None]) -> list[Orders]:
-    """What the answers to `both_orders` say, each read by `preference`."""
+    """The judgements from the answers to `both_orders`, each parsed by `preference`."""
     backward = [None if value is None else -value for value in preferences[1::2]]
     return [Orders(*both) for both in zip(preferences[::2], backward, strict=True)]
 
 
 def grading(rubric: Rubric, judged: Judged) -> tuple[Message, ...]:
-    """Asks for a grade from 1 to 5."""
+    """The prompt that asks for a grade from 1 to 5."""
     task = "Grade the text from 1 (what is not wanted) to 5 (what is wanted). Answer with one digit and nothing else."
     return _question("You grade a text.", rubric, judged.prompt, f"<text>\n{judged.text}\n</text>", task)
 
 
 def _question(role: str, rubric: Rubric, prompt: Iterable[Message], texts: str, task: str) -> tuple[Message, ...]:
-    """System turns of the prompt are left out: they instruct whoever answers, and would instruct the judge."""
+    """The prompt without system turns: these instruct the answering model, and would instruct the judge."""
     turns = "\n".join(f"{turn.role}: {turn.content}" for turn in prompt if turn.role != "system")
     asked = f"<conversation>\n{turns}\n</conversation>\n\n" if turns else ""
     wanted = f"Wanted: {rubric.principle}\nNot wanted: {rubric.opposite}"
@@ -55,13 +55,13 @@ def _question(role: str, rubric: Rubric, prompt: Iterable[Message], texts: str, 
 
 
 def preference(probabilities: Mapping[str, float]) -> float | None:
-    """How much A is preferred to B, -1 to 1, from the probabilities of the letters; None where neither has any."""
+    """How much A is preferred to B, -1 to 1, from the probabilities of the letters; None if both are zero."""
     total = sum(probabilities.get(letter, 0.0) for letter in LETTERS)
     return None if total <= 0 else (probabilities.get("A", 0.0) - probabilities.get("B", 0.0)) / total
 
 
 def expected_grade(probabilities: Mapping[str, float]) -> float | None:
-    """The mean grade, 1 to 5, under the probabilities of the digits; None where none has any."""
+    """The mean grade, 1 to 5, under the probabilities of the digits; None if all are zero."""
     total = sum(probabilities.get(grade, 0.0) for grade in GRADES)
     return None if total <= 0 else sum(int(grade) * probabilities.get(grade, 0.0) for grade in GRADES) / total
 
@@ -70,7 +70,7 @@ def read(text: str, positions: Sequence[Mapping[str, float]], choices: Sequence[
     """Probabilities of `choices` in an answer whose first line is one of them and nothing else; None for any other answer.
 
     `positions`: for each token of the answer the likeliest alternatives with their log-probabilities, the chosen one first;
-    where the endpoint gives none, the answer counts as sure.
+    if the endpoint returns none, the answer counts as certain.
     """
     stated = _ONLY.match(text.strip().partition("\n")[0])
     if stated is None or stated[1] not in choices:

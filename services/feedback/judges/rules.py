@@ -1,4 +1,4 @@
-"""A constitution of checkable rules is a judge too: free, exact, and the yardstick of the others."""
+"""Judges by a constitution of checkable rules: free and exact, and the reference that other judges are measured against."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ from services.feedback.judges.judge import Judged, Tick
 
 
 def kept_share(rules: Sequence[Rule], text: str, columns: Mapping[str, str]) -> float:
-    """Share of the rules that `text` keeps, 0 to 1: with n rules one rule makes a difference of 1 / n."""
+    """Share of the rules that `text` keeps, 0 to 1; with n rules, each contributes 1 / n."""
     return 1 - len(failures(rules, text, columns)) / len(rules)
 
 
@@ -20,7 +20,7 @@ class RulesJudge:
         self._rules = rules
 
     def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
-        """Every text gets a score."""
+        """Score the texts; every text gets a score."""
         scores: list[float | None] = []
         for text in texts:
             tick(len(scores), len(texts))

@@ -1,7 +1,7 @@
-"""The one way from the openai SDK to a judge: bounded in size and time, and nothing passes it in either direction but what is listed here.
+"""Carries the openai SDK's requests to a judge, bounded in size and time; only headers listed here pass in either direction.
 
-The SDK reads settings of its own from the environment (headers, an organisation, a key) and describes this machine in each
-request; an answer may hold cookies and orders to retry. Whoever wrote the job chose who answers.
+The SDK reads its own settings from the environment (headers, an organisation, a key) and describes this machine in each
+request; a response may contain cookies and instructions to retry. The author of the job chose the endpoint.
 """
 
 import asyncio
@@ -13,18 +13,18 @@ _RECEIVED = ("Content-Type", "Retry-After")
 
 
 class AnswerRefused(Exception):
-    """An answer that no judge gives to a question of ours; the text is ours. The SDK does not try again."""
+    """The response is not one that a judge gives; the message quotes nothing of it. The SDK does not retry."""
 
 
 class JudgeTransport(httpx2.AsyncBaseTransport):
-    """Sends the key, and nothing else that the SDK knows; reads the whole answer before the SDK sees it."""
+    """Sends the key, and nothing else that the SDK adds; reads the whole response before the SDK sees it."""
 
     def __init__(self, inner: httpx2.AsyncBaseTransport, key: str | None, seconds: float, bytes_at_most: int) -> None:
-        """`seconds` and `bytes_at_most`: of one answer, whatever the time goes on."""
+        """`seconds` and `bytes_at_most` limit one response; the time includes all of its parts."""
         self._inner, self._key, self._seconds, self._limit = inner, key, seconds, bytes_at_most
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Raises AnswerRefused, what `inner` raises, and httpx2.ReadTimeout where the answer is not there in time."""
+        """Raises AnswerRefused, the errors of `inner`, and httpx2.ReadTimeout if the response is not complete in time."""
         try:
             async with asyncio.timeout(self._seconds):
                 response = await self._inner.handle_async_request(self._sent(request))

@@ -1,1 +1,1 @@
-"""The kinds of steps that the feedback service does, each as one visible sequence; they run in a child process."""
+"""Implements the steps of the feedback service, one module per kind; they run in a child process."""

@@ -1,4 +1,4 @@
-"""Both steps leave JSON lines and a report behind, and both report progress and end early in the same way."""
+"""Writes the artifacts of both feedback steps (JSON lines and a report), and reports their progress."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from services.feedback.judges.judge import Tick
 
 
 def written(store: ArtifactStore, report: BaseModel, files: Mapping[str, Iterable[BaseModel]]) -> ArtifactRef:
-    """An artifact with these files of lines, and `report.json`."""
+    """Store an artifact with these JSON lines files and `report.json`."""
     with TemporaryDirectory(prefix="feedback-") as folder:
         for name, lines in files.items():
             write_lines(Path(folder) / name, lines)
@@ -23,7 +23,7 @@ def written(store: ArtifactStore, report: BaseModel, files: Mapping[str, Iterabl
 
 
 def ticking(context: Context, unit: str) -> Tick:
-    """Reports progress; raises Stopping once the run is to end."""
+    """A callback that reports progress, and raises Stopping when the run must end."""
 
     def tick(done: int, of: int) -> None:
         if context.stopping:

@@ -1,4 +1,4 @@
-"""Step `label`: candidates in, preference pairs out, with what they are worth as a fact of the job."""
+"""Step `label`: turns candidates into preference pairs, and records their quality as an event of the job."""
 
 from schemas.jobs import FeedbackRecorded, StepResult
 from schemas.lines import Candidates, Label, Preference
@@ -14,7 +14,7 @@ from services.feedback.steps.artifact import ticking, written
 
 
 def label(context: Context) -> tuple[StepResult, list[FeedbackRecorded]]:
-    """Raises UserFault where no pair comes out: nothing could be learnt from the step's result."""
+    """Label the candidates. Raises UserFault if there is no pair, since nothing could be trained on the result."""
     task = context.task
     if not isinstance(task.settings, LabelSettings):
         raise TypeError(f"a step of kind label needs LabelSettings, not {type(task.settings).__name__}")

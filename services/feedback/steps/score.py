@@ -1,4 +1,4 @@
-"""Step `score`: predictions in, the judge's mean score out."""
+"""Step `score`: turns predictions into the judge's mean score."""
 
 from schemas.jobs import StepResult
 from schemas.lines import Prediction, RowScores
@@ -12,7 +12,10 @@ from services.feedback.steps.artifact import ticking, written
 
 
 def score(context: Context) -> StepResult:
-    """A model none of whose answers can be read is no fault: its score is null, and the counts say why."""
+    """Score the predictions.
+
+    If no answer of a model can be read, that is no fault: its score is null, and the counts say why.
+    """
     task = context.task
     if not isinstance(task.settings, ScoreSettings):
         raise TypeError(f"a step of kind score needs ScoreSettings, not {type(task.settings).__name__}")
