@@ -1,1 +1,2 @@
-"""Jobs: accepts or rejects them, plans them as a graph of steps, requests, retries, times out, cancels and ends them."""
+"""The orchestrator: accepts or rejects jobs, plans their steps as a graph, and requests, retries, times out and ends
+them."""

@@ -1,4 +1,4 @@
-"""The routes people start, watch and cancel jobs with. Writes publish to `requests`; nothing is decided here."""
+"""Routes to start, watch and cancel jobs. Writes only publish to the topic `requests`; no decision is made here."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -50,7 +50,7 @@ class CancelRequest(Strict):
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Documents which refusals a route gives; their media type is application/problem+json."""
+    """Document the refusals of a route; their media type is application/problem+json."""
     return {status: {"model": ProblemDocument} for status in statuses}
 
 

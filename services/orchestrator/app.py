@@ -1,4 +1,4 @@
-"""The orchestrator's composition root: settings in, a service out, no I/O yet."""
+"""Builds the orchestrator from its settings (composition root), without I/O."""
 
 from schemas.topics import JOBS, PROGRESS, REQUESTS
 from services.chassis.serving.runtime import Runtime
@@ -11,7 +11,7 @@ from services.orchestrator.settings import OrchestratorSettings
 
 
 def build(settings: OrchestratorSettings) -> Service:
-    """The orchestrator."""
+    """Build the orchestrator."""
     runtime = Runtime(
         settings, "orchestrator", JobDomain(settings.policy), topics=(REQUESTS, JOBS, PROGRESS), effects=JobEffects()
     )

@@ -1,4 +1,4 @@
-"""What the orchestrator keeps beside its projection: the latest progress of attempts, and a signal for who is watching."""
+"""Stores the latest progress of attempts, beside the projection, and notifies the watchers of jobs."""
 
 from collections.abc import Sequence
 
@@ -25,12 +25,12 @@ _KEEP_LATEST = text(
 
 
 class JobEffects:
-    """Progress is lossy and has no order of its own, so the newest by its time is kept."""
+    """Stores progress, which is lossy and unordered, so the newest by time is kept."""
 
     async def __call__(
         self, connection: AsyncConnection, events: Sequence[Event], states: States
     ) -> Sequence[Notification]:
-        """One statement for all progress of the transaction."""
+        """Write all progress of the transaction in one statement."""
         latest: dict[str, tuple[Event, StepProgressed]] = {}
         changed: dict[str, None] = {}
         for event in events:

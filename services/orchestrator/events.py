@@ -1,7 +1,7 @@
-"""Server-sent events about jobs, read from rows and woken by NOTIFY, so that any replica can serve any listener.
+"""Serves server-sent events about jobs from rows, woken by NOTIFY, so that any replica can serve any listener.
 
-However many listen: one task looks for all of them, with one statement for all that changed; what changed is written once, and
-handed to its listeners a few at a time, so that whatever else the process does goes on in between.
+One task polls for all listeners, with one statement for all changes. Each change is serialised once and passed to its
+listeners a few at a time, so that the process can do other work in between.
 """
 
 import asyncio
@@ -23,30 +23,31 @@ from services.orchestrator.watching import LOOK_SECONDS
 
 _log = get_logger(__name__)
 _PAUSE_SECONDS = 0.05
-"""Between two looks at least; changes that come closer are told together."""
+"""The least time between two polls; changes that come closer together are sent together."""
 _SHARE = 2
-"""What writing took, so many times, is left to others before the next look: at most a third of the loop is spent on it."""
+"""After the time spent on serialising, this many times as much is left to other work: it takes at most a third of the
+loop."""
 _LONGEST_PAUSE_SECONDS = 1.0
 _AT_ONCE = 10
-"""So many listeners are woken before others get their turn."""
+"""Number of listeners that are woken before other tasks run."""
 
 
 @dataclass(eq=False)
 class _Watched:
-    """A job that somebody listens to."""
+    """A job that has listeners."""
 
     listeners: set["Listener"] = field(default_factory=set)
     mark: Mark = UNSEEN
     row: JobRow | None = None
     story: JobStream | None = None
     looked: bool = False
-    """Whether it is known if there is such a job."""
+    """Whether the first poll has determined if the job exists."""
     fault: Exception | None = None
-    """Why it cannot be told."""
+    """Why that could not be determined."""
 
 
 class Listener:
-    """One stream's place in the story of a job."""
+    """One stream's position in the revisions of a job."""
 
     def __init__(self, stories: "Stories", job_id: str, watched: _Watched, seen: str | None) -> None:
         self.woken = asyncio.Event()
@@ -54,16 +55,16 @@ class Listener:
         self._seen, self._told, self._over = seen, 0, False
 
     async def known(self) -> bool:
-        """Whether there is such a job, as soon as that is known. Raises what kept it from being looked at."""
+        """Wait until it is known whether the job exists, and return that. Raises the error that prevented the poll."""
         while not (self._watched.looked or self._watched.fault):
             self.woken.clear()
             await self.woken.wait()
         if self._watched.fault:
-            raise self._watched.fault.with_traceback(None)  # else everybody's is added to those of all before
+            raise self._watched.fault.with_traceback(None)  # else each raise would extend the shared traceback
         return self._watched.story is not None
 
     def take(self) -> bytes | None:
-        """What was not told yet; None when the end was told."""
+        """Return what was not sent yet; None after the end was sent."""
         story = self._watched.story
         if self._over or self._watched.fault or story is None:
             return None
@@ -72,12 +73,12 @@ class Listener:
         return said
 
     def leave(self) -> None:
-        """Nobody listens here any more."""
+        """Remove this listener."""
         self._stories.leave(self._job_id, self)
 
 
 class Stories:
-    """All jobs of one process that somebody listens to. Its task lives as long as anybody does."""
+    """All jobs of one process that have listeners. Its task runs as long as there is a listener."""
 
     def __init__(self, signals: Notifications, looks: JobLooks) -> None:
         self._signals, self._looks = signals, looks
@@ -86,10 +87,10 @@ class Stories:
         self._task: asyncio.Task[None] | None = None
         self._lasting = Lasting(_log)
         self._writing_seconds = 0.0
-        """What the latest look took on the loop."""
+        """Time that the latest poll took on the event loop."""
 
     async def listen(self, job_id: str, seen: str | None) -> Listener | None:
-        """A listener, who is to leave in the end; None where nobody requested the job. Raises where it cannot be looked at."""
+        """Add a listener, which must leave in the end; None if nobody requested the job. Raises if it cannot be read."""
         watched = self._watched.setdefault(job_id, _Watched())
         listener = Listener(self, job_id, watched, seen)
         watched.listeners.add(listener)
@@ -107,7 +108,7 @@ class Stories:
         return None
 
     def leave(self, job_id: str, listener: Listener) -> None:
-        """Forget a listener, and the job with the last of its listeners."""
+        """Remove a listener, and the job with its last listener."""
         watched = self._watched.get(job_id)
         if watched is None or listener not in watched.listeners:
             return
@@ -135,7 +136,7 @@ class Stories:
             self._task = None
 
     async def _look(self, due: Mapping[str, _Watched]) -> None:
-        """Tell what changed of `due`. While the database is away listeners wait; whoever has just come is told."""
+        """Send the changes of `due`. While the database is away listeners wait; new listeners get the error."""
         fault: Exception | None = None
         try:
             async for look in self._looks.changed({job_id: watched.mark for job_id, watched in due.items()}):
@@ -145,7 +146,7 @@ class Stories:
             self._lasting.failed("events: jobs not looked at", error, known=is_transient(error))
             fault = error
         for watched in due.values():
-            if not watched.looked:  # there is no such job, or nobody knows
+            if not watched.looked:  # the job does not exist, or that is unknown
                 watched.looked, watched.fault = fault is None, fault
                 await _wake(watched.listeners)
 

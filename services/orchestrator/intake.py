@@ -1,4 +1,4 @@
-"""A request that comes over HTTP is read by the same rules as one that comes over Kafka, and becomes the same event."""
+"""Parses a job request from HTTP by the same rules as one from Kafka, and makes the same event of it."""
 
 import json
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ EDGE = "neuroweaver/edge"
 
 
 def job_requested(body: bytes) -> JobRequested:
-    """The event's data in an HTTP body; a missing job id is made. Raises a 422 Problem for what no event can be made of."""
+    """Parse the event's data from an HTTP body; a missing job id is generated. Raises a 422 Problem for an invalid body."""
     headers = {"ce_specversion": "1.0", "ce_id": new_id(), "ce_source": EDGE, "ce_type": PREFIX + JobRequested.type_name()}
     sent = [(name, value.encode()) for name, value in headers.items()]
     try:
@@ -35,7 +35,7 @@ def _with_job_id(body: bytes) -> bytes:
     try:
         data: Any = json.loads(body)
     except (ValueError, RecursionError):
-        return body  # the decoder says what is wrong with it
+        return body  # the decoder reports the fault
     if not isinstance(data, dict) or "job_id" in data:
         return body
     return json.dumps({"job_id": new_id(), **data}).encode()

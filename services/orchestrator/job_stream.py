@@ -1,6 +1,7 @@
-"""What listeners of one job are told, written once for all of them; who was told how much is a number.
+"""Builds the event stream of one job, serialised once for all listeners; each listener's position is a revision number.
 
-Snapshots, not a log: a listener that was away, or slow, is told what changed since, each thing as it is now.
+The stream has snapshots, not a log: a listener that was away or slow gets what changed since, each item in its present
+state.
 """
 
 import hashlib
@@ -17,27 +18,27 @@ from services.orchestrator.views import JobProgress, JobView, StepProgress
 
 @dataclass(frozen=True, slots=True)
 class StreamItem:
-    """One thing as it is now, in the words of the stream."""
+    """One item in its present state, serialised for the stream."""
 
     revision: int
-    """Of the story when it changed last."""
+    """Revision of the stream at which it last changed."""
     version: object
     frame: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class JobStream:
-    """A job as it is told. Revisions count the looks that found something new."""
+    """The stream of a job. Its revision counts the polls that found a change."""
 
     revision: int
     job: StreamItem
     steps: Mapping[str, StreamItem]
     end: bytes
-    """Empty while the job goes on."""
+    """Empty while the job has not ended."""
 
 
 def go_on(before: JobStream | None, view: JobView, progress: JobProgress) -> JobStream:
-    """The story after a look that found the job like this."""
+    """The stream after a poll that found the job in this state."""
     revision = before.revision + 1 if before else 1
     data = view.model_dump_json()
     version = hashlib.sha256(data.encode()).hexdigest()[:16]
@@ -57,7 +58,10 @@ def _step(before: StreamItem | None, revision: int, step: StepProgress, at: date
 
 
 def since(story: JobStream, revision: int, seen: str | None = None) -> bytes:
-    """What changed after `revision` (0: everything). A job whose version is `seen` is not told again, unless it changed since."""
+    """What changed after `revision` (0: everything).
+
+    A job whose version is `seen` is sent again only if it changed since.
+    """
     told = [story.job] if story.job.revision > revision and (revision or story.job.version != seen) else []
     told += [step for step in story.steps.values() if step.revision > revision]
     return b"".join(one.frame for one in told) + (story.end if story.revision > revision else b"")

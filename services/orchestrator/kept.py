@@ -1,4 +1,4 @@
-"""What the orchestrator keeps beside its projection, and for how long."""
+"""Removes expired data that the orchestrator stores beside its projection."""
 
 from collections.abc import Sequence
 
@@ -14,5 +14,5 @@ _OLD = f"""at < now() - make_interval(secs => :seconds) AND NOT EXISTS (
 
 
 def removers(engine: AsyncEngine, policy: RetentionSettings) -> Sequence[Remover]:
-    """The latest progress of steps whose job has ended."""
+    """The remover of progress of jobs that have ended."""
     return (delete("progress", engine, "progress", _OLD, {"seconds": policy.progress_days * 86_400}),)

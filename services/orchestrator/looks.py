@@ -1,4 +1,4 @@
-"""One look at all jobs that are watched: a statement that gives back only what is not as it was seen last."""
+"""Polls all watched jobs with one statement that returns only rows that changed since they were last seen."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from services.chassis.serving.reads import Reads
 from services.orchestrator.queries import JobRow, ProgressRow, Stored, progress_rows
 
 LOOK_ROWS = 50
-"""So many jobs are held at once at most."""
+"""The most jobs that are held in memory at once."""
 _LOOK = """SELECT known.id, CAST(job.xmin AS text), told.mark, told.at, told.data,
        CASE WHEN CAST(job.xmin AS text) <> known.job THEN CAST(job.state AS text) END, job.sequence, job.updated_at
        FROM unnest($1::text[], $2::text[], $3::text[]) AS known(id, job, told)
@@ -24,7 +24,7 @@ _LOOK = """SELECT known.id, CAST(job.xmin AS text), told.mark, told.at, told.dat
 
 
 class Mark(NamedTuple):
-    """Which versions of a job's rows were seen: the transactions that wrote them."""
+    """The versions of a job's rows that were seen, as the transactions that wrote them."""
 
     job: str = ""
     told: str = ""
@@ -35,36 +35,36 @@ UNSEEN = Mark()
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A job that is not as it was seen."""
+    """A job that changed since it was seen."""
 
     job_id: str
     mark: Mark
     state: str | None
-    """None where only progress was told."""
+    """None if only progress changed."""
     sequence: int
     updated_at: datetime
     told: tuple[tuple[datetime, str], ...]
 
     def row(self, before: JobRow | None) -> JobRow:
-        """The job; `before` is what an earlier look made of it."""
+        """The job; `before` is the result of an earlier poll."""
         if self.state is None and before is not None:
             return before
         return Stored(self.job_id, self.state or "", self.sequence, self.updated_at).row
 
     @property
     def progress(self) -> list[ProgressRow]:
-        """The latest sign of life of each of the job's attempts."""
+        """The latest progress of each of the job's attempts."""
         return progress_rows(self.told)
 
 
 @dataclass(frozen=True, slots=True)
 class JobLooks:
-    """Looks into one service's database."""
+    """Polls one service's database."""
 
     reads: Reads
 
     async def changed(self, seen: Mapping[str, Mark]) -> AsyncIterator[Look]:
-        """Those of `seen` that are not as they were. No session is held while one of them is handled."""
+        """Yield those of `seen` that changed. No session is held while one of them is handled."""
         left = dict(seen)
         while left:
             found = await self._next(left)

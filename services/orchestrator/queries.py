@@ -1,4 +1,4 @@
-"""All reads for HTTP in one place: one statement an answer; they see committed rows and lock nothing."""
+"""Contains all database reads for HTTP: one statement per response; they see committed rows and take no locks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from services.orchestrator.domain.state import JobState, Status
 
 _STORED = "CAST(state AS text) AS state, sequence, updated_at"
 _IS_JOB = "key = $1 AND status IS NOT NULL"
-"""Facts about an unknown job make a row, but no job."""
+"""Excludes rows that exist only because of facts about an unknown job."""
 _FIND = f"SELECT {_STORED} FROM job WHERE {_IS_JOB}"
 _FIND_NOW = f"SELECT clock_timestamp() AS now, {_STORED} FROM (SELECT) AS always LEFT JOIN job ON {_IS_JOB}"
 _FIND_PROGRESS = f"""SELECT {_STORED}, ARRAY(SELECT at FROM progress WHERE job_id = $1 ORDER BY key) AS at,
@@ -27,7 +27,7 @@ _LISTING = Listing("summary", "job", "requested_at", "key", _FILTERS)
 
 
 class Stored(NamedTuple):
-    """A job as its row has it."""
+    """A job as stored in its row, not decoded."""
 
     job_id: str
     state: str
@@ -41,7 +41,7 @@ class Stored(NamedTuple):
 
 
 class StoredProgress(NamedTuple):
-    """A job and the latest signs of life of its attempts as their rows have them."""
+    """A job and the latest progress of its attempts as stored in their rows, not decoded."""
 
     job: Stored
     at: tuple[datetime, ...]
@@ -55,7 +55,7 @@ class StoredProgress(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job as its row holds it."""
+    """A job, decoded from its row."""
 
     job_id: str
     state: JobState
@@ -66,20 +66,20 @@ class JobRow:
 
     @property
     def status(self) -> Status:
-        """A row that is found was requested or decided about, so it has a status."""
+        """The job's status; every row that is found has one, since the job was requested or decided on."""
         return self.state.status or "requested"
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressRow:
-    """The latest sign of life of one attempt."""
+    """The latest progress of one attempt."""
 
     at: datetime
     data: StepProgressed
 
 
 def progress_rows(told: Iterable[tuple[datetime, str]]) -> list[ProgressRow]:
-    """Times and data of rows, read."""
+    """Decode times and data of rows."""
     return [ProgressRow(at, StepProgressed.model_validate_json(data)) for at, data in told]
 
 
@@ -94,7 +94,7 @@ class JobsAsked(Frozen):
 
     @property
     def filters(self) -> dict[str, str | None]:
-        """What a cursor of this list is bound to."""
+        """The filters that a cursor of this list is bound to."""
         return {"status": self.status, "requester": self.requester, "model": self.model}
 
 
@@ -105,7 +105,7 @@ class JobQueries:
     reads: Reads
 
     async def stored(self, job_id: str) -> Stored | None:
-        """The job; None where nobody requested it or decided about it."""
+        """The job, not decoded; None if it was neither requested nor decided on."""
         row = await self.reads.row(_FIND, job_id)
         return Stored(job_id, *row) if row else None
 
@@ -115,14 +115,14 @@ class JobQueries:
         return stored.row if stored else None
 
     async def find_now(self, job_id: str) -> tuple[JobRow | None, datetime]:
-        """The same, and the clock by which everything about jobs is decided."""
+        """The same, and the time of the clock that decisions about jobs use."""
         row = await self.reads.row(_FIND_NOW, job_id)
         assert row is not None
         now, *stored = row
         return (Stored(job_id, *stored).row if stored[0] is not None else None), now.astimezone(UTC)
 
     async def progress(self, job_id: str) -> StoredProgress | None:
-        """The job and its progress; None where there is no such job."""
+        """The job and its progress; None if the job does not exist."""
         row = await self.reads.row(_FIND_PROGRESS, job_id)
         if row is None:
             return None
@@ -130,5 +130,5 @@ class JobQueries:
         return StoredProgress(Stored(job_id, *stored), tuple(at), tuple(data))
 
     async def page(self, asked: JobsAsked) -> Page:
-        """At most as many jobs as asked for behind the cursor. Raises a 422 Problem for a cursor of another list."""
+        """Return one page of jobs after the cursor. Raises a 422 Problem for a cursor of another list."""
         return await _LISTING.page(self.reads, asked.filters, asked.limit, asked.cursor)

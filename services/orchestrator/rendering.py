@@ -1,4 +1,4 @@
-"""Turns rows into what HTTP tells; each answer is a pure function of its row, the same for every reader."""
+"""Renders rows as the views of the HTTP API; each view is a pure function of its row, the same for every reader."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ from services.orchestrator.views import (
 
 
 def job_view(row: JobRow) -> JobView:
-    """A job without what it was asked for."""
+    """A job without its request."""
     return JobView(**_fields(row))
 
 
@@ -38,7 +38,7 @@ def job_detail(row: JobRow) -> JobDetail:
 
 
 def stored_detail(stored: Stored) -> JobDetail:
-    """The same of what the row has."""
+    """The same, from an undecoded row."""
     return job_detail(stored.row)
 
 
@@ -52,7 +52,7 @@ def undecided_view(job_id: str, request: Mapping[str, Any]) -> JobView:
 
 
 def job_progress(row: JobRow, progress: Iterable[ProgressRow]) -> JobProgress:
-    """How far each step of the plan is."""
+    """The progress of each step of the plan."""
     told = {(item.data.step, item.data.attempt): item for item in progress}
     plan = row.state.accepted.plan if row.state.accepted else ()
     return JobProgress(
@@ -65,7 +65,7 @@ def job_progress(row: JobRow, progress: Iterable[ProgressRow]) -> JobProgress:
 
 
 def stored_progress(stored: StoredProgress) -> JobProgress:
-    """The same of what the rows have."""
+    """The same, from undecoded rows."""
     return job_progress(stored.job.row, stored.rows)
 
 
@@ -131,7 +131,7 @@ def _attempt(number: int, attempt: Attempt, asked: Requested) -> AttemptView:
 
 
 def step_status(state: JobState, step: str) -> StepStatus:
-    """One word for a step, from its attempts and from whether the job goes on."""
+    """The status of a step, from its attempts and from whether the job has ended."""
     ended = state.status in ENDED
     attempt = state.attempts.get(step, {}).get(state.latest(step))
     if state.completed(step):

@@ -1,4 +1,4 @@
-"""The one configuration object of the orchestrator."""
+"""Defines the orchestrator's settings."""
 
 from pydantic import Field
 
@@ -7,7 +7,7 @@ from services.chassis.settings import ServiceSettings
 
 
 class OrchestratorSettings(ServiceSettings):
-    """What the orchestrator needs to know besides what every service does."""
+    """The settings of the orchestrator besides those of every service."""
 
     decision_wait_seconds: float = Field(
         default=3.0, ge=0, description="How long an HTTP request that starts or cancels a job waits for the decision."
@@ -15,7 +15,7 @@ class OrchestratorSettings(ServiceSettings):
 
     @property
     def policy(self) -> Policy:
-        """The policy of jobs accepted from now on."""
+        """The policy for jobs accepted from now on."""
         return Policy(
             backoff_seconds=self.policy_backoff_seconds, cancel_grace_seconds=self.policy_cancel_grace_seconds
         )  # fmt: skip

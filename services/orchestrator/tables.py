@@ -14,7 +14,7 @@ SUMMARY = {
     **{name: number_of(name) for name in ("steps", "steps_done")},
     **{name: time_of(name) for name in ("requested_at", "ended_at", "updated_at")}, "sequence": number_of("sequence"),
 }  # fmt: skip
-"""The fields of a JobSummary and what makes them."""
+"""The fields of a JobSummary and the SQL that computes them."""
 
 job = aggregate_table(
     metadata,

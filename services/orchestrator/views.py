@@ -1,4 +1,4 @@
-"""What HTTP tells of a job, typed and documented; the command line reads the same types."""
+"""Defines the HTTP API's views of a job, typed and documented; the command line parses the same types."""
 
 from datetime import datetime
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""HTTP waits for a job to change without polling hard: NOTIFY wakes it, a slow look at the row is the safety net."""
+"""Lets an HTTP route wait for a change of a job: NOTIFY wakes it, and a slow poll of the row is the fallback."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -9,17 +9,17 @@ from services.orchestrator.effects import CHANNEL
 from services.orchestrator.queries import JobQueries, JobRow
 
 LOOK_SECONDS = 2.0
-"""A signal can be lost with its connection, so the row is looked at this often anyway."""
+"""Interval of polling the row, since a notification can be lost with its connection."""
 
 
 class Watch:
-    """One job, listened to from before something is said about it."""
+    """Watches one job, subscribed before its request is published."""
 
     def __init__(self, jobs: JobQueries, job_id: str, subscription: Subscription) -> None:
         self._jobs, self._job_id, self._subscription = jobs, job_id, subscription
 
     async def until(self, condition: Callable[[JobRow], bool], seconds: float) -> JobRow | None:
-        """The job as soon as it was signalled and `condition` holds; after `seconds` as it is then, None where it is unknown."""
+        """Return the job when `condition` holds after a notification, or as it is after `seconds`; None if unknown."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         row: JobRow | None = None
@@ -37,6 +37,6 @@ class Watch:
 
 @contextmanager
 def watching(signals: Notifications, jobs: JobQueries, job_id: str) -> Iterator[Watch]:
-    """Listen while the block runs, so that nothing said in it is missed."""
+    """Subscribe for the duration of the block, so that no change within it is missed."""
     with signals.subscribe(CHANNEL, (job_id,)) as subscription:
         yield Watch(jobs, job_id, subscription)

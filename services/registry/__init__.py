@@ -1,1 +1,1 @@
-"""Registers versions of models with their lineage, and moves aliases."""
+"""The registry: registers model versions with their lineage, and moves aliases."""

@@ -1,4 +1,4 @@
-"""The routes people find models by, and the one command that moves an alias. A command decides here, under locks."""
+"""Routes to find models, and the command that moves an alias. The command decides here, under locks."""
 
 from typing import Annotated
 
@@ -26,7 +26,7 @@ ModelId = Annotated[
 
 
 _NAMED = 20
-"""So many versions and aliases at most are named in a refusal; the newest ones."""
+"""The most versions and aliases that a refusal names; the newest are named."""
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, object]]:

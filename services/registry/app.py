@@ -1,4 +1,4 @@
-"""The registry's composition root: settings in, a service out, no I/O yet."""
+"""Builds the registry from its settings (composition root), without I/O."""
 
 from schemas.topics import JOBS, MODELS
 from services.chassis.executor.work import WorkEffects
@@ -12,6 +12,6 @@ from services.registry.settings import RegistrySettings
 
 
 def build(settings: RegistrySettings) -> Service:
-    """The registry."""
+    """Build the registry."""
     runtime = Runtime(settings, "registry", RegistryDomain(), topics=(JOBS, MODELS), effects=WorkEffects())
     return assemble(runtime, router=router(runtime), tasks=worker_tasks(runtime, Registrar()))

@@ -1,4 +1,4 @@
-"""All reads for HTTP in one place: one statement an answer; they see committed rows and lock nothing."""
+"""Contains all database reads for HTTP: one statement per response; they see committed rows and take no locks."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from services.chassis.serving.web.parameters import Cursor, LongText, Text
 from services.registry.domain.models import ModelState
 
 _ALIASES = "coalesce((SELECT CAST(named -> r.version AS text) FROM model WHERE key = r.model), '[]')"
-"""The model is looked up for the versions of an answer alone."""
+"""Joins the model only to the versions of the response."""
 _FOUND = f"SELECT CAST(r.state -> 'registered' AS text), r.registered_at, {_ALIASES} FROM registration r"
 _HIGHEST = f"""{_FOUND} WHERE r.model = $1 AND r.registered_at IS NOT NULL
        ORDER BY CAST(string_to_array(r.version, '.') AS numeric[]) DESC LIMIT 1"""
@@ -34,7 +34,7 @@ _LISTING = Listing(_ITEM, "registration r", "r.registered_at", "r.key", _FILTERS
 
 
 class StoredVersion(NamedTuple):
-    """One version as its rows hold it."""
+    """One version as stored in its rows, not decoded."""
 
     registered: str
     registered_at: datetime
@@ -44,7 +44,7 @@ class StoredVersion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """A model as its row holds it."""
+    """A model, decoded from its row."""
 
     name: str
     state: ModelState
@@ -66,7 +66,7 @@ class VersionsAsked(Frozen):
 
     @property
     def filters(self) -> dict[str, str | None]:
-        """What a cursor of this list is bound to."""
+        """The filters that a cursor of this list is bound to."""
         return {name: getattr(self, name) for name in _FILTERS}
 
 
@@ -77,7 +77,7 @@ class ModelQueries:
     reads: Reads
 
     async def model(self, name: str) -> ModelRow | None:
-        """The model; None where it has no version."""
+        """The model; None if it has no version."""
         row = await self.reads.row(_MODEL, name)
         if row is None:
             return None
@@ -85,13 +85,13 @@ class ModelQueries:
         return ModelRow(name, state, row[1]) if state.versions else None
 
     async def version(self, name: str, wanted: str) -> StoredVersion | None:
-        """The version of a model that `wanted` names: itself, an alias's, or the highest where it is empty.
+        """The version of a model that `wanted` names, as a version or an alias; the highest version if it is empty.
 
-        A version wins over an alias of the same name.
+        A version takes precedence over an alias of the same name.
         """
         row = await (self.reads.row(_NAMED, name, wanted) if wanted else self.reads.row(_HIGHEST, name))
         return StoredVersion(*row) if row else None
 
     async def page(self, asked: VersionsAsked) -> Page:
-        """At most as many versions as asked for behind the cursor. Raises a 422 Problem for a cursor of another list."""
+        """Return one page of versions after the cursor. Raises a 422 Problem for a cursor of another list."""
         return await _LISTING.page(self.reads, asked.filters, asked.limit, asked.cursor)

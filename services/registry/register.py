@@ -1,6 +1,6 @@
-"""Does a `register` step: proves the artifact, looks for what must not be in it, and lets the domain number it.
+"""Runs a `register` step: verifies the artifact, refuses forbidden files in it, and lets the domain number the version.
 
-Files are read in a thread; nothing here needs a process of its own.
+Files are read in a thread; nothing here needs a separate process.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from services.registry.domain.lineage import lineage_of, metrics_of
 from services.registry.domain.models import model_ref, register, registration_ref
 
 ALLOWED = frozenset({".safetensors", ".json", ".jsonl", ".jinja", ".txt", ".model", ".md"})
-"""What a model may be made of: weights that hold no code, configuration, tokenizer, template, notes."""
+"""Files that a model may contain: weights without code, configuration, tokenizer, template, notes."""
 REQUIRED = ("adapter_config.json", "adapter_model.safetensors")
 RECIPE = "training.json"
-"""What the trainer writes about how an adapter was made."""
+"""The file in which the trainer records how an adapter was made."""
 _RECIPE_LIMIT = 64 * 1024
 
 
 class RegistrationRefused(Exception):
-    """The artifact may not be registered; the reason is for the person who asked."""
+    """The artifact may not be registered; the requester gets the reason."""
 
     def __init__(self, value: str, message: str, remedy: str) -> None:
         self.reason = Reason(field="inputs.adapter", value=value, message=message, remedy=remedy)
@@ -43,7 +43,7 @@ class Registrar:
     """The registry's StepRunner."""
 
     async def run(self, work: Work, context: WorkContext) -> Outcome:
-        """Verify in a thread, then number and announce under the locks of the model."""
+        """Verify in a thread, then number and publish the version under the locks of the model."""
         request = work.request
         settings, adapter = request.settings, request.inputs.get(ADAPTER)
         if not isinstance(settings, RegisterSettings) or adapter is None:
@@ -76,7 +76,10 @@ def _wanted(
 
 
 def _examine(store_uri: str, adapter: ArtifactRef, cache: Path) -> dict[str, JsonValue]:
-    """Prove every file, refuse what could be code, and return the recipe. Raises Refused and the store's errors."""
+    """Verify every file, refuse what could be code, and return the recipe.
+
+    Raises RegistrationRefused and the store's errors.
+    """
     folder = ArtifactStore(store_uri).fetch(adapter, cache)
     manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     check_files(manifest)
@@ -101,12 +104,12 @@ def _recipe(path: Path) -> dict[str, JsonValue]:
 
 
 def _object(path: Path) -> dict[str, JsonValue] | None:
-    """The JSON object in a file; None where it holds something else."""
+    """The JSON object in a file; None if it has something else."""
     return json_object(path.read_text(encoding="utf-8", errors="replace"))
 
 
 def check_configuration(path: str, content: Mapping[str, JsonValue] | None) -> None:
-    """Raises Refused for a configuration that names code to load with the model."""
+    """Raise RegistrationRefused for a configuration that names code to load with the model."""
     if content and content.get("auto_map"):
         raise RegistrationRefused(
             path,
@@ -116,7 +119,7 @@ def check_configuration(path: str, content: Mapping[str, JsonValue] | None) -> N
 
 
 def check_files(manifest: Manifest) -> None:
-    """Raises Refused for a file that may hold code or is of a type that no adapter needs, and for a missing one."""
+    """Raise RegistrationRefused for a file that may contain code or that no adapter needs, and for a missing file."""
     paths = {entry.path for entry in manifest.files}
     for path in sorted(paths):
         if PurePosixPath(path).suffix not in ALLOWED:

@@ -1,7 +1,7 @@
-"""The one configuration object of the registry."""
+"""Defines the registry's settings."""
 
 from services.chassis.settings import ServiceSettings
 
 
 class RegistrySettings(ServiceSettings):
-    """What every service needs is all that the registry needs."""
+    """The settings of the registry, which are those of every service."""

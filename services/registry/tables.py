@@ -19,7 +19,7 @@ SUMMARY = {
     **{name: text_of(name) for name in ("job_id", "requester", "base_model", "dataset_sha256")},
     "metrics": number_of("state -> 'registered' -> 'metrics'"),
 }  # fmt: skip
-"""The fields of a VersionSummary but for its aliases, and what makes them."""
+"""The fields of a VersionSummary except its aliases, and the SQL that computes them."""
 
 model = aggregate_table(
     metadata,

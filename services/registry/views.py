@@ -1,4 +1,4 @@
-"""What HTTP answers say of models, with the meaning of each field for /docs; a list has summaries, a get has everything."""
+"""Defines the HTTP API's views of models, documented for /docs; a list has summaries, a single get has everything."""
 
 import json
 from datetime import datetime

@@ -1,1 +1,1 @@
-"""The orchestrator's decisions and folds: pure, without I/O, clock or random."""
+"""Contains the orchestrator's decisions and folds: pure, without I/O, clock or randomness."""

@@ -1,4 +1,4 @@
-"""Whether two requests under one id say the same is decided by one digest, over Kafka and over HTTP alike."""
+"""Compares requests by a content digest, so that Kafka and HTTP agree on whether two under one job id are the same."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from schemas.reasons import Reason
 def content_digest(request: dict[str, Any], faults: Sequence[Reason]) -> str:
     """SHA-256 of a request as sent; the order of keys and the spelling of whole numbers (1, 1.0) make no difference.
 
-    Of `faults` only the fields count: their words are ours and may change with a release.
+    Only the fields of `faults` count, since their wording may change with a release.
     """
     text = json.dumps([_canonical(request), sorted(fault.field for fault in faults)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

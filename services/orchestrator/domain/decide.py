@@ -1,7 +1,7 @@
-"""What follows from a job's state now: one decision at a time, asked again until there is none.
+"""Decides what follows from a job's state: one decision at a time; the caller repeats until there is none.
 
-Level-triggered (rule 5 of the design): `wants` lists what the state calls for, each with the time from which it does.
-`decide` takes the first whose time has come, `due` tells when the next one comes, so the two can never disagree.
+Level-triggered (rule 5 of the design): `wants` lists the decisions that the state requires, each with the time from which
+it does. `decide` takes the first whose time has come, and `due` returns the time of the next, so the two cannot disagree.
 """
 
 from collections import Counter
@@ -31,26 +31,26 @@ from services.orchestrator.domain.validation import RejectedRequest, examine
 
 IMMEDIATELY = datetime(1970, 1, 1, tzinfo=UTC)
 _DOUBLINGS = 60
-"""More would leave the range of a double; the limit of the wait is long reached."""
+"""A larger exponent would exceed the range of a double; the limit of the wait is reached long before."""
 
 
 @dataclass(frozen=True)
 class Want:
-    """A decision that the state calls for from `at` on."""
+    """A decision that the state requires from `at` on."""
 
     at: datetime
     make: Callable[[datetime], EventData]
 
 
 def decide(state: JobState, defaults: Policy, now: datetime) -> EventData | None:
-    """The next decision about the job; `defaults` is the policy for jobs that are accepted now."""
+    """Return the next decision about the job; `defaults` is the policy for jobs that are accepted now."""
     if _undecided(state) and state.wish:
         return _verdict(state.wish, defaults, now)
     return next((want.make(now) for want in wants(state) if want.at <= now), None)
 
 
 def due(state: JobState) -> datetime | None:
-    """The earliest time at which `decide` has something to say; None for never without another event."""
+    """The earliest time at which `decide` returns a decision; None if it never does without another event."""
     if _undecided(state):
         return IMMEDIATELY
     return min((want.at for want in wants(state)), default=None)
@@ -70,7 +70,7 @@ def _verdict(wish: Request, defaults: Policy, now: datetime) -> EventData:
 
 
 def wants(state: JobState) -> Iterator[Want]:
-    """What an accepted job that has not ended calls for, the most urgent first."""
+    """The decisions that an accepted, unfinished job requires, most urgent first."""
     job = state.accepted
     if job is None or state.ending or state.rejected:
         return
@@ -90,7 +90,7 @@ def wants(state: JobState) -> Iterator[Want]:
 
 
 def _cancelling(state: JobState, job: Accepted) -> Iterator[Want]:
-    """Close what is open at once; then wait for it to stop, but not longer than the grace."""
+    """Close open attempts at once, then wait for them to stop, at most for the grace period."""
     if any(attempt.open for _, _, attempt in state.asked_attempts()):
         yield Want(IMMEDIATELY, lambda now: _stop_one(state, job, "cancel") or _cancelled(state, job))
         return
@@ -100,7 +100,7 @@ def _cancelling(state: JobState, job: Accepted) -> Iterator[Want]:
 
 
 def _advance(state: JobState, job: Accepted, step: PlannedStep) -> Iterator[Want]:
-    """First attempt when all that it needs is completed; the next when one ended; closed at its deadline."""
+    """Request the first attempt when all needed steps are completed, the next when one ended; close it at its deadline."""
     number = state.latest(step.name)
     if not number:
         if all(state.completed(need) for need in step.needs):
@@ -140,7 +140,7 @@ def _bindings(step: PlannedStep) -> dict[str, tuple[str, str]]:
 
 
 def _backoff(policy: Policy, number: int) -> timedelta:
-    """Before the first attempt none, before the second `backoff_seconds`, then twice as long each time."""
+    """The wait before an attempt: none before the first, `backoff_seconds` before the second, then doubled each time."""
     if number == 1:
         return timedelta()
     doubled: float = policy.backoff_seconds * 2.0 ** min(number - 2, _DOUBLINGS)
@@ -148,7 +148,7 @@ def _backoff(policy: Policy, number: int) -> timedelta:
 
 
 def _lost(state: JobState, job: Accepted) -> tuple[str, StepFault] | None:
-    """The first step, in the plan's order, that cannot be completed any more, and why."""
+    """The first step, in the plan's order, that can no longer be completed, and why."""
     for step in job.plan:
         if state.completed(step.name):
             continue
@@ -169,7 +169,7 @@ def _latest_fault(state: JobState, step: PlannedStep) -> StepFault | None:
 
 
 def _failures(state: JobState, step: PlannedStep) -> Counter[str]:
-    """Ended attempts by cause, each counted apart."""
+    """Number of ended attempts for each cause."""
     attempts: list[Attempt] = [attempt for attempt in state.attempts.get(step.name, {}).values() if attempt.asked]
     return Counter(_cause(attempt.fault) for attempt in attempts if attempt.fault)
 
@@ -185,7 +185,7 @@ def _retries(policy: Policy, cause: str) -> int:
 
 
 def _stop_one(state: JobState, job: Accepted, reason: str) -> StepCancelRequested | None:
-    """Close one open attempt; None where none is open."""
+    """Close one open attempt; None if none is open."""
     steps = {step.name: step for step in job.plan}
     for name, number, attempt in state.asked_attempts():
         if attempt.open and name in steps:
@@ -198,7 +198,7 @@ def _close(job: Accepted, step: PlannedStep, number: int, reason: str) -> StepCa
 
 
 def _completed(state: JobState, job: Accepted) -> JobCompleted:
-    """With what the register step, the last one where there are several, says it registered."""
+    """JobCompleted with the result of the register step, or of the last one if there are several."""
     registered = [state.result(step.name) for step in job.plan if step.kind == "register"]
     facts = registered[-1].facts if registered and registered[-1] else {}
     return JobCompleted(job_id=job.request.job_id, model=facts.get(MODEL_NAME), version=facts.get(MODEL_VERSION))

@@ -1,7 +1,7 @@
-"""Folds one event into a job; all that a replay runs. Every event finds its place, whatever came before it.
+"""Folds one event into a job's state; a replay runs nothing else. Events can be folded whatever came before them.
 
-Rule 2 of the design: a group is written by own events in their order, or by facts keyed by step and attempt, or by minimum
-and maximum; no branch below reads a group that it does not write. Rule 8: an event that is folded again changes nothing.
+Rule 2 of the design: a field group is written by own events in their order, or by facts keyed by step and attempt, or by
+minimum and maximum; no branch below reads a group that it does not write. Rule 8: folding an event again changes nothing.
 """
 
 from datetime import datetime
@@ -46,7 +46,7 @@ from services.orchestrator.domain.state import (
 
 
 def evolve(state: JobState, event: Event, logged: Logged | None) -> JobState:
-    """The job after `event`, which lies at `logged`."""
+    """The job after `event`, which the log has at `logged`."""
     at = event.time
     match event.data:
         case JobRequested() as data:
@@ -91,7 +91,7 @@ def _cancel_requested(state: JobState, event: Event, data: JobCancelRequested, l
 
 
 def _comes_first(known: CancelRequest | Outcome | Origin | None, new: CancelRequest | Outcome | Origin) -> bool:
-    """Of two facts that cannot both count, the earlier does, whichever is read first: by its time, then its id, then its place."""
+    """Of two facts that exclude each other the earlier counts, in any reading order: by time, id, then log position."""
     return known is not None and _precedence(known) <= _precedence(new)
 
 
@@ -132,7 +132,7 @@ def _of_attempt(known: Attempt, event: Event, data: StepEventData, logged: Logge
 
 
 def _start(known: Started | None, new: Started) -> Started:
-    """Starts come first of all that an executor says of an attempt, so the number of the event says which start it is."""
+    """A start is the first event of an executor about an attempt, so the event's number identifies the start."""
     if known is None:
         return new
     latest = max(known, new, key=lambda start: (start.times, start.worker))
@@ -140,5 +140,5 @@ def _start(known: Started | None, new: Started) -> Started:
 
 
 def _first(known: Attempt, new: Outcome) -> dict[str, Any]:
-    """Two outcomes of one attempt would be a fault of its executor; one of them counts, whichever is read first."""
+    """Two outcomes of one attempt would be a bug of its executor; the same one counts in any reading order."""
     return {} if _comes_first(known.outcome, new) else {"outcome": new}

@@ -1,4 +1,4 @@
-"""The orchestrator's domain as the chassis sees it: one aggregate, the job, whose decisions are all its own."""
+"""Connects the orchestrator's domain to the chassis: it has one aggregate, the job, and makes all decisions about it."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -39,7 +39,7 @@ OwnEvent = JobAccepted | JobRejected | JobCompleted | JobFailed | JobCancelled |
 
 
 class Jobs(AggregateType):
-    """How jobs are kept: the table in `tables.py`."""
+    """How jobs are stored: in the table of `tables.py`."""
 
     def __init__(self) -> None:
         columns = {
@@ -49,11 +49,11 @@ class Jobs(AggregateType):
         super().__init__(JOB, JobState, columns)
 
     def due(self, state: JobState) -> datetime | None:
-        """Retry, deadline, grace: whatever comes first."""
+        """The earliest of retry, deadline and end of the grace period."""
         return deciding.due(state)
 
     def values(self, state: JobState) -> Mapping[str, Any]:
-        """Query columns; of a request that is not valid, what can be read of it."""
+        """Values of the query columns; for an invalid request, whatever can be read of it."""
         sent = state.sent
         plan = state.accepted.plan if state.accepted else ()
         return {
@@ -70,7 +70,7 @@ class Jobs(AggregateType):
 
 
 class JobDomain:
-    """Decides everything about jobs; `policy` holds for the jobs accepted from now on and is recorded in each."""
+    """Makes all decisions about jobs; `policy` applies to jobs accepted from now on and is recorded in each."""
 
     source = SOURCE
     handles = frozenset(event.type_name() for topic in (REQUESTS, JOBS, PROGRESS) for event in topic.events)
@@ -80,9 +80,10 @@ class JobDomain:
         self.aggregates: Mapping[str, AggregateType] = {JOB: Jobs()}
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
-        """The event's job; progress is kept beside the job, and an id that no job can have is no job's.
+        """The event's job. Progress is stored beside the job, and an invalid job id belongs to no job.
 
-        What only the orchestrator decides is a decision where it numbered it; said by somebody else, it is nothing.
+        An event that only the orchestrator may send counts if it has the orchestrator's number; from another sender it is
+        ignored.
         """
         data = event.data
         if not isinstance(data, JobEvent) or isinstance(data, StepProgressed) or len(data.job_id) > ATTRIBUTE_LIMIT:
@@ -92,7 +93,7 @@ class JobDomain:
         return (job_ref(data.job_id),)
 
     def owner(self, event: Event) -> Ref:
-        """Every own event is numbered by its job."""
+        """The job, which numbers every own event."""
         return self.touches(event)[0]
 
     def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
@@ -109,7 +110,7 @@ class JobDomain:
 
 
 def job_ref(job_id: str) -> Ref:
-    """Names a job; its id is also the subject of the orchestrator's events."""
+    """The reference to a job; its id is also the subject of the orchestrator's events."""
     return Ref(JOB, job_id)
 
 

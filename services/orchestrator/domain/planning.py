@@ -1,6 +1,6 @@
-"""Turns a request's pipeline into the graph of steps that a job follows, or into reasons why it cannot be one.
+"""Plans a request's pipeline as a graph of steps, or gives the reasons why it cannot be one.
 
-A preset is nothing but a list of steps written down here; both go the same way, so an explicit pipeline can do whatever a
+A preset is only a list of steps defined here; both are planned in the same way, so an explicit pipeline can do whatever a
 preset does.
 """
 
@@ -27,7 +27,7 @@ STEPS_AT_MOST = 100
 
 
 class PlanFault(Exception):
-    """The pipeline is no graph that can run."""
+    """The pipeline is not a graph that can run."""
 
     def __init__(self, reasons: list[Reason]) -> None:
         super().__init__("; ".join(str(reason) for reason in reasons))
@@ -71,11 +71,11 @@ _TRAIN_INPUTS: Mapping[str, Mapping[str, bool]] = {
     "sft": {"dataset": True, "adapter": False},
     "dpo": {"preferences": True, "adapter": False},
 }
-"""What each way of training reads; True where it must be bound. A bound adapter is where training goes on from."""
+"""The inputs of each training method; True if the input is required. Training continues from a bound adapter."""
 
 
 class _Graph(NamedTuple):
-    """Steps with what each waits for, and what is wrong with them whatever else a request says."""
+    """Steps with their dependencies, and the faults that they have whatever else a request contains."""
 
     known: Mapping[str, PipelineStep]
     needs: Mapping[str, tuple[str, ...]]
@@ -85,7 +85,7 @@ class _Graph(NamedTuple):
 
 
 def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
-    """The steps of `request` in an order that respects `needs`. Raises PlanFault with every reason found."""
+    """Return the steps of `request` in an order that respects `needs`. Raises PlanFault with every reason found."""
     if isinstance(request.pipeline, str):
         steps, graph = PRESETS[request.pipeline], _PRESET_GRAPHS[request.pipeline]
     else:
@@ -127,7 +127,7 @@ def _graph(steps: tuple[PipelineStep, ...]) -> _Graph:
 
 
 def producer_of(binding: str) -> tuple[str, str]:
-    """Step and output of a binding `step.output`; a step's name may hold dots, an output's never does."""
+    """Step and output of a binding `step.output`; a step's name may contain dots, an output's never does."""
     step, _, output = binding.rpartition(".")
     return step, output
 
@@ -225,7 +225,7 @@ def _faults_of_needs(index: int, step: PipelineStep, known: Mapping[str, Pipelin
 
 
 def _faults_of_settings(steps: tuple[PipelineStep, ...], request: JobRequest) -> Iterator[Reason]:
-    """Settings that are valid alone but make a step of this pipeline meaningless."""
+    """Faults of settings that are valid alone but make a step of this pipeline meaningless."""
     present = {step.kind for step in steps}
     if "evaluate" in present and request.dataset.split.test is None:
         yield Reason(
@@ -251,7 +251,7 @@ def _faults_of_settings(steps: tuple[PipelineStep, ...], request: JobRequest) ->
 
 
 def _ordered(needs: Mapping[str, tuple[str, ...]]) -> tuple[list[str], list[str]]:
-    """A topological order that keeps the given one where it can (Kahn 1962); and a circle, where there is one."""
+    """A topological order that keeps the given order where possible (Kahn 1962), and a cycle if there is one."""
     waiting, order = dict(needs), list[str]()
     while ready := next((name for name, before in waiting.items() if not any(b in waiting for b in before)), None):
         order.append(ready)

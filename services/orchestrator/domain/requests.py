@@ -1,9 +1,9 @@
-"""Which of several requests under one job id counts is told by the log, never by the order in which partitions are read.
+"""Selects which of several requests under one job id counts, independently of the order in which partitions are read.
 
-The partitions of a topic have no order between them, and two clients may place one id on two of them. So a job remembers
-where its requests lie, and which of them counts is a function of what is remembered and of the decision: the request that was
-decided on; before that, the one that was appended first. Every other content is a conflict. What is remembered is bounded by
-minimum, the first requests of each partition, and so is the same in whatever order they are read.
+The partitions of a topic have no mutual order, and two clients may put one id on two of them. So a job remembers the log
+positions of its requests. The request that was decided on counts; before a decision, the one that was appended first. Every
+other content is a conflict. Only the first requests of each partition are remembered, so the result is bounded and does not
+depend on the reading order.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,22 +14,22 @@ from services.chassis.kernel.records import Logged
 from services.orchestrator.domain.state import DecidedOn, Heard, JobState
 
 KEPT = 101
-"""So many requests of each partition are remembered; a producer that sends more of them tells nothing new."""
+"""The most requests of each partition that are remembered; further ones add no information."""
 WHOLE = 4
-"""So many of them are kept whole until the decision is known. It is about the first of some partition, or about one of the
-next where earlier ones were unreadable and were retried after it."""
+"""The number of them that are kept in full until the decision is known. The decision is about the first of a partition, or
+about one of the next if earlier ones were unreadable and were retried later."""
 _CONFLICTS = 100
 BEFORE_ALL = Logged(datetime(1970, 1, 1, tzinfo=UTC), "", -1, -1)
-"""Place of a fact in a row that an earlier release wrote; a rebuild tells it."""
+"""Log position of a fact in a row that an earlier release wrote; a rebuild fills in the real one."""
 
 
 def heard(state: JobState, request: Heard) -> JobState:
-    """The job with one more request, or with one that is known."""
+    """The job after one more request, which may be known already."""
     return _weighed(state, [*_all(state), request], state.decided_on)
 
 
 def decided(state: JobState, on: DecidedOn) -> JobState:
-    """The job with the decision about a request."""
+    """The job after the decision about a request."""
     return _weighed(state, _all(state), on)
 
 
@@ -40,7 +40,7 @@ def _all(state: JobState) -> Iterator[Heard]:
 
 
 def _weighed(state: JobState, requests: Iterable[Heard], on: DecidedOn | None) -> JobState:
-    """The job's columns that follow from its requests and the decision."""
+    """The job with the fields that follow from its requests and the decision."""
     kept = _first_of_each_partition(requests, on)
     counts = _counting(kept, on)
     content = counts.content if counts else on and on.content
@@ -60,7 +60,7 @@ def _weighed(state: JobState, requests: Iterable[Heard], on: DecidedOn | None) -
 
 
 def _first_of_each_partition(requests: Iterable[Heard], on: DecidedOn | None) -> list[Heard]:
-    """The earliest record of each event in a partition, the first of them, in the order of the log."""
+    """The first events of each partition, each at its earliest record, in the order of the log."""
     known: dict[tuple[str, int, str, str], Heard] = {}
     for request in sorted(requests, key=_place):
         known.setdefault((*_partition(request), request.event_id, request.content), request)
@@ -76,7 +76,7 @@ def _first_of_each_partition(requests: Iterable[Heard], on: DecidedOn | None) ->
 
 
 def _counting(requests: list[Heard], on: DecidedOn | None) -> Heard | None:
-    """Of `requests`, in the order of the log, the first with the content that was decided on; the first where nothing was.
+    """Of `requests`, in log order, the first with the content that was decided on; without a decision, the first.
 
     A decision of an earlier release names its content by the event that led to it, which may be a repetition, or another event.
     """
@@ -90,7 +90,7 @@ def _counting(requests: list[Heard], on: DecidedOn | None) -> Heard | None:
 
 
 def _kept_whole(requests: list[Heard]) -> Heard | None:
-    """The first that is kept whole: beyond them another says the same, but no longer all of it; the first where none is."""
+    """The first request that is kept in full (later ones with the same content are not), or the first if none is."""
     return next((request for request in requests if request.wish is not None), requests[0] if requests else None)
 
 

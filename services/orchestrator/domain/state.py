@@ -1,4 +1,4 @@
-"""Everything the orchestrator knows of a job, in groups that commute, with the status derived from all of them.
+"""Defines a job's state in field groups that commute; the status is derived from all of them.
 
 Rule 2 of the design: each group below has one kind of writer. Facts of outsiders, facts of executors and own decisions reach
 a replay in another relative order than they reached the live service, so no group's fold reads another group.
@@ -23,7 +23,7 @@ ENDED: tuple[Status, ...] = ("completed", "failed", "cancelled", "rejected")
 
 
 class Request(Frozen):
-    """A JobRequested with all that it says; facts of `requests`."""
+    """A JobRequested with all its data; a fact of topic `requests`."""
 
     at: AwareDatetime
     event_id: str
@@ -36,7 +36,7 @@ class Request(Frozen):
 
 
 class Heard(Frozen):
-    """That there is a JobRequested, and where it lies."""
+    """The existence of a JobRequested and its log position."""
 
     logged: Logged
     event_id: str
@@ -45,14 +45,14 @@ class Heard(Frozen):
 
 
 class DecidedOn(Frozen):
-    """What JobAccepted or JobRejected says of the request it decided on."""
+    """The request that JobAccepted or JobRejected decided on."""
 
     content: str | None = Field(description="Digest of that request; null from releases that did not say it.")
     event_id: str | None = Field(description="The event that led to the decision.")
 
 
 class CancelRequest(Frozen):
-    """The earliest JobCancelRequested; facts of `requests`."""
+    """The earliest JobCancelRequested; a fact of topic `requests`."""
 
     at: AwareDatetime
     event_id: str
@@ -62,7 +62,7 @@ class CancelRequest(Frozen):
 
 
 class Accepted(Frozen):
-    """JobAccepted: all that later decisions read."""
+    """JobAccepted, with all that later decisions read."""
 
     at: AwareDatetime
     request: JobRequest
@@ -105,7 +105,7 @@ class Closed(Frozen):
 
 
 class Started(Frozen):
-    """StepStarted; facts of the executor."""
+    """StepStarted; a fact of the executor."""
 
     at: AwareDatetime = Field(description="First start.")
     times: int = Field(description="How often a worker began or took over: the number of the last start.")
@@ -143,22 +143,22 @@ class Attempt(Frozen):
 
     @property
     def open(self) -> bool:
-        """Asked for, and neither closed nor ended."""
+        """Whether it is requested, and neither closed nor ended."""
         return self.asked is not None and self.closed is None and self.outcome is None
 
     @property
     def stopping(self) -> bool:
-        """Closed, but its executor has not said yet that it stopped."""
+        """Whether it is closed, but its executor has not reported yet that it stopped."""
         return self.asked is not None and self.closed is not None and self.outcome is None
 
     @property
     def result(self) -> StepResult | None:
-        """What it left behind; None unless it was completed before it was closed."""
+        """Its result; None unless it was completed before it was closed."""
         return self.outcome.result if self.outcome and self.closed is None else None
 
     @property
     def fault(self) -> StepFault | None:
-        """Why it failed; None while it is open, when it was completed, and when it was closed for the job's sake."""
+        """Why it failed; None if it is open, was completed, or was closed because the job ended."""
         if self.closed:
             return _overdue(self.asked) if self.closed.reason == "deadline" else None
         if self.outcome is None or self.outcome.kind == "completed":
@@ -172,7 +172,7 @@ def _overdue(asked: Requested | None) -> StepFault:
 
 
 class JobState(State):
-    """A job. There is no projection beside it: `evolve` is the projection."""
+    """A job. It has no separate projection: `evolve` is the projection."""
 
     wish: Request | None = Field(default=None, description="The request that counts.")
     others: tuple[Heard, ...] = Field(default=(), description="Further requests, in the order of the log; see `requests`.")
@@ -186,7 +186,7 @@ class JobState(State):
 
     @property
     def status(self) -> Status | None:
-        """One word, from the whole row; None where nobody requested the job (only facts about it are known)."""
+        """The status, derived from the whole row; None if nobody requested the job (only facts about it are known)."""
         if self.ending:
             return self.ending.status
         if self.rejected:
@@ -197,20 +197,20 @@ class JobState(State):
 
     @property
     def content(self) -> str | None:
-        """Digest of the request that counts, or that was decided on where that is not kept."""
+        """Digest of the request that counts; if that request is not stored, of the one that was decided on."""
         known = self.wish or self.decided_on
         return known.content if known else None
 
     @property
     def sent(self) -> Mapping[str, Any]:
-        """What was asked for, as sent; as it was accepted where that is not kept."""
+        """The request as sent; if that is not stored, as accepted."""
         if self.wish:
             return self.wish.request
         return self.accepted.request.model_dump(mode="json") if self.accepted else {}
 
     @property
     def requested_at(self) -> datetime | None:
-        """When it was asked for; where that is not kept, when the first decision fell that is."""
+        """When it was requested; if that is not stored, the time of the first stored decision."""
         known = self.wish or self.accepted or self.rejected or self.ending
         return known.at if known else None
 
@@ -221,7 +221,7 @@ class JobState(State):
         return end.at if end else None
 
     def latest(self, step: str) -> int:
-        """Number of the attempt asked for last; 0 for none."""
+        """Number of the latest requested attempt; 0 for none."""
         return max((number for number, attempt in self.attempts.get(step, {}).items() if attempt.asked), default=0)
 
     def completed(self, step: str) -> bool:
@@ -229,14 +229,14 @@ class JobState(State):
         return self.result(step) is not None
 
     def result(self, step: str) -> StepResult | None:
-        """What a completed step left behind; None while it is not completed."""
+        """The result of a step; None while it is not completed."""
         for _, attempt in sorted(self.attempts.get(step, {}).items()):
             if attempt.result is not None:
                 return attempt.result
         return None
 
     def asked_attempts(self) -> Iterator[tuple[str, int, Attempt]]:
-        """Step, number and attempt of everything asked for, in a fixed order."""
+        """Step, number and attempt of all requested attempts, in a fixed order."""
         for step, attempts in sorted(self.attempts.items()):
             for number, attempt in sorted(attempts.items()):
                 if attempt.asked:

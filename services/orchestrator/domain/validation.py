@@ -1,7 +1,7 @@
-"""One examination of what somebody asks for, with the same words over Kafka, HTTP and the command line.
+"""Validates requests in one place, with the same messages over Kafka, HTTP and the command line.
 
-Total over any JSON: whatever is wrong with a request becomes a reason, never an exception, because its sender is waiting
-for an answer and the records behind it for their turn.
+Total over any JSON: each fault of a request becomes a reason, never an exception, because its sender waits for an answer
+and the records after it wait for their turn.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from services.orchestrator.domain.planning import PlanFault, plan
 
 DEADLINE_AT_MOST = timedelta(days=3650)
 _STEP_BYTES = 4096
-"""More than a step says that is not in the request: names, inputs and needs of a preset, names of fields."""
+"""Upper bound of the bytes of a step that are not in the request: names, inputs and needs of a preset, field names."""
 
 
 @dataclass(frozen=True)
 class Examined:
-    """A request that can be taken on."""
+    """A request that can be accepted."""
 
     request: JobRequest
     plan: tuple[PlannedStep, ...]
@@ -33,13 +33,13 @@ class Examined:
 
 @dataclass(frozen=True)
 class RejectedRequest:
-    """A request that cannot."""
+    """A request that cannot be accepted."""
 
     reasons: tuple[Reason, ...]
 
 
 def examine(request: dict[str, Any], faults: Sequence[Reason], now: datetime) -> Examined | RejectedRequest:
-    """Whether `request` can be taken on at `now`, with its plan or with every reason found."""
+    """Determine whether `request` can be accepted at `now`: return its plan, or every reason found."""
     parsed = _parse(request)
     if isinstance(parsed, RejectedRequest) or faults:
         return _refused([*faults, *(parsed.reasons if isinstance(parsed, RejectedRequest) else ())])
@@ -57,14 +57,14 @@ def _parse(request: dict[str, Any]) -> JobRequest | RejectedRequest:
         return JobRequest.model_validate(request)
     except ValidationError as error:
         return RejectedRequest(reasons_of(error))
-    except Exception as error:  # an input that upsets a validator is the sender's to mend, not ours to stumble over
+    except Exception as error:  # input that breaks a validator is the sender's fault and must not stop the service
         message = f"the request cannot be read: {type(error).__name__}: {error}"
         remedy = "simplify the field that the message speaks of"
         return RejectedRequest((Reason(field="(request)", value=None, message=message, remedy=remedy),))
 
 
 def _faults_of_names(request: JobRequest) -> list[Reason]:
-    """Names that mean this folder or the one above it, in every address and path."""
+    """Faults of the names `.` and `..`, which mean folders in URLs and paths."""
     steps = request.pipeline if isinstance(request.pipeline, tuple) else ()
     names = {"job_id": request.job_id, "register_as": request.register_as, "alias": request.alias}
     names |= {f"pipeline.{number}.name": step.name for number, step in enumerate(steps)}
@@ -103,8 +103,10 @@ def _faults_of_size(request: JobRequest, steps: tuple[PlannedStep, ...]) -> list
 
 
 def size_at_most(request: JobRequest, steps: tuple[PlannedStep, ...]) -> int:
-    """Bytes that request and plan do not exceed together: a step repeats a part of the request, and names of it twice. To find out
-    costs a quarter of writing them."""
+    """Upper bound of the bytes of request and plan together: a step repeats a part of the request, and its names twice.
+
+    Computing it costs a quarter of serialising them.
+    """
     return (1 + len(steps)) * (3 * len(request.model_dump_json().encode()) + _STEP_BYTES)
 
 

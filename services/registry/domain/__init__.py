@@ -1,1 +1,1 @@
-"""The registry's decisions: attempts at `register` steps, models with their versions and aliases. Pure."""
+"""Contains the registry's decisions about attempts at `register` steps, and about models, versions and aliases. Pure."""

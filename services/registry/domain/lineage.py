@@ -1,4 +1,4 @@
-"""What led to a version is taken from the results of the job's steps, by rules and not by the names of steps."""
+"""Derives a version's lineage from the results of the job's steps, by rules that do not depend on the names of steps."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from schemas.steps import RegisterSettings
 
 
 def lineage_of(request: StepRequested, settings: RegisterSettings, configuration: Mapping[str, JsonValue]) -> Lineage:
-    """Where the version that `request` asks for comes from."""
+    """The lineage of the version that `request` asks to register."""
     return Lineage(
         job_id=request.job_id,
         step=request.step,
@@ -26,7 +26,7 @@ def lineage_of(request: StepRequested, settings: RegisterSettings, configuration
 
 
 def metrics_of(adapter: ArtifactRef, results: Mapping[str, StepResult]) -> dict[str, float | None]:
-    """The metrics of the evaluations of `adapter`, and of the scores of the predictions that those made."""
+    """The metrics of the evaluations of `adapter`, and of the judges' scores of their predictions."""
     made = [result for result in results.values() if result.inputs.get(ADAPTER) == adapter.sha256]
     evaluations = [result for result in made if PREDICTIONS in result.outputs]
     predictions = {result.outputs[PREDICTIONS].sha256 for result in evaluations}

@@ -1,8 +1,8 @@
-"""What the registry knows of a model: its versions in order, the aliases that name them, and how both came about.
+"""Defines the registry's aggregates: a model with its versions in order and its aliases, and one row for each version.
 
-Own events on the models topic are numbered by the model. ModelRegistered also opens a `registration`, the row of that one
-version: lists read it, and the same step of the same job finds its version there when it is asked for again. Each row
-is written by own events alone, so columns commute (rule 2). There is no projection beside it: `evolve` is the projection.
+Own events on the models topic are numbered by the model. ModelRegistered also creates a `registration`, the row of that one
+version: lists read it, and a repeated request of the same step of the same job finds its version there. Each row is written
+by own events only, so columns commute (rule 2). There is no separate projection: `evolve` is the projection.
 """
 
 import json
@@ -27,7 +27,7 @@ REGISTRATION = "registration"
 
 
 class AliasMove(Frozen):
-    """An alias came to name a version."""
+    """A move of an alias to a version."""
 
     alias: str
     version: str
@@ -36,7 +36,7 @@ class AliasMove(Frozen):
 
 
 class ModelState(State):
-    """A model; small, however many versions it has."""
+    """A model; the state stays small, however many versions it has."""
 
     versions: tuple[str, ...] = Field(default=(), description="Versions in the order of their registration.")
     latest: Lineage | None = Field(default=None, description="Where the last version comes from.")
@@ -45,7 +45,7 @@ class ModelState(State):
 
     @property
     def highest(self) -> Version | None:
-        """The highest version; None for a model without one."""
+        """The highest version; None if the model has none."""
         return max(map(Version.parse, self.versions), default=None)
 
 
@@ -57,13 +57,13 @@ class RegistrationState(State):
 
 
 class Models(AggregateType):
-    """How models are kept for lists: a version's row does not know its aliases, so the model's says them by version."""
+    """How models are stored for lists: the model's row has the aliases by version, since the versions' rows do not."""
 
     def __init__(self) -> None:
         super().__init__(MODEL, ModelState, {"named": "jsonb"})
 
     def values(self, state: ModelState) -> Mapping[str, Any]:
-        """Aliases by the version that they name, in the order of their letters: a pure function of the state."""
+        """Aliases by the version that they name, in alphabetical order: a pure function of the state."""
         named: dict[str, list[str]] = {}
         for alias, version in sorted(state.aliases.items()):
             named.setdefault(version, []).append(alias)
@@ -71,7 +71,7 @@ class Models(AggregateType):
 
 
 class Registrations(AggregateType):
-    """How versions are kept for lists."""
+    """How versions are stored for lists."""
 
     def __init__(self) -> None:
         columns = {
@@ -95,12 +95,12 @@ class Registrations(AggregateType):
 
 
 def model_ref(name: str) -> Ref:
-    """Names a model."""
+    """The reference to a model."""
     return Ref(MODEL, name)
 
 
 def registration_ref(job_id: str, step: str) -> Ref:
-    """Names the version that a step of a job registers: a job id has no slash, so the key is unambiguous."""
+    """The reference to the version that a job's step registers; a job id has no slash, so the key is unambiguous."""
     return Ref(REGISTRATION, f"{job_id}/{step}")
 
 
@@ -117,7 +117,7 @@ class RegistryDomain(ExecutorDomain):
         self.handles |= {ModelRegistered.type_name(), ModelPromoted.type_name()}
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
-        """A model and the version registered; only our own word counts."""
+        """A model and the version registered; only the registry's own events count."""
         match event.data:
             case ModelRegistered() | ModelPromoted() if event.source != self.source:
                 return ()
@@ -128,7 +128,7 @@ class RegistryDomain(ExecutorDomain):
         return super().touches(event)
 
     def owner(self, event: Event) -> Ref:
-        """The model numbers what happens to it."""
+        """The model, which numbers its events."""
         if isinstance(event.data, ModelRegistered | ModelPromoted):
             return model_ref(event.data.model)
         return super().owner(event)
@@ -157,9 +157,9 @@ def _opened(state: State, event: Event) -> dict[str, str | None]:
 def register(
     request: StepRequested, model: str, alias: str | None, wanted: ModelRegistered, states: States
 ) -> tuple[StepResult, list[Decision]]:
-    """What a `register` step amounts to under the locks of its model and registration.
+    """Decide a `register` step under the locks of its model and registration.
 
-    `wanted` is the registration without its number. A step that registered before gets the version that it has.
+    `wanted` is the registration without its number. A step that registered before gets its existing version.
     """
     known, owner = states[registration_ref(request.job_id, request.step)], states[model_ref(model)]
     assert isinstance(known, RegistrationState)
@@ -178,6 +178,6 @@ def register(
 
 
 def promote(model: str, alias: str, version: str, state: ModelState) -> Decision:
-    """Let `alias` name `version`, which must be one of the model's, or about to be."""
+    """Move `alias` to `version`, which must be one of the model's, or about to be."""
     moved = ModelPromoted(model=model, alias=alias, version=version, previous=state.aliases.get(alias))
     return Decision(model_ref(model), model, moved)

@@ -1,4 +1,4 @@
-"""A version number says what changed since the version before it, by one rule (https://semver.org)."""
+"""Assigns version numbers by what changed since the previous version (https://semver.org)."""
 
 from typing import NamedTuple, Self
 
@@ -14,7 +14,7 @@ class Version(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The version written as `1.2.3`. Raises ValueError."""
+        """Parse a version such as `1.2.3`. Raises ValueError."""
         major, minor, patch = (int(part) for part in text.split("."))
         return cls(major, minor, patch)
 
@@ -28,8 +28,8 @@ FIRST = Version(1, 0, 0)
 def next_version(latest: Version, before: Lineage, now: Lineage) -> Version:
     """The number after `latest`.
 
-    Another base model is another MAJOR: the adapter does not fit where the old one did. Other data or another recipe is
-    a MINOR. The same again (another seed's luck, a repeated job) is a PATCH.
+    A different base model is a new MAJOR, because the adapter does not fit the old base. Different data or a different
+    recipe is a new MINOR. The same again (another seed, a repeated job) is a new PATCH.
     """
     if base_of(now) != base_of(before):
         return Version(latest.major + 1, 0, 0)
@@ -39,5 +39,5 @@ def next_version(latest: Version, before: Lineage, now: Lineage) -> Version:
 
 
 def base_of(lineage: Lineage) -> str:
-    """What identifies the base model: its content where it is known, else its name."""
+    """The identity of the base model: the digest of its content if known, else its name."""
     return lineage.base_model_sha256 or lineage.base_model
