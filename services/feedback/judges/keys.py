@@ -1,5 +1,4 @@
-"""Selects the API key for a judge: from a variable reserved for judges, and only for a host that the operator has
-listed."""
+"""Selects a judge's API key: from a variable reserved for judges, and only for a host that the operator has listed."""
 
 import re
 from collections.abc import Mapping

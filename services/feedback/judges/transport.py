@@ -1,4 +1,4 @@
-"""Carries the openai SDK's requests to a judge, bounded in size and time; only headers listed here pass in either direction.
+"""Carries the openai SDK's requests to a judge, bounded in size and time; only headers listed here pass either way.
 
 The SDK reads its own settings from the environment (headers, an organisation, a key) and describes this machine in each
 request; a response may contain cookies and instructions to retry. The author of the job chose the endpoint.

@@ -143,7 +143,7 @@ class _Trained:
         return norm
 
     def check_gradients(self) -> None:
-        """Raise at the first step if there are no gradients: a frozen or detached adapter trains without error or effect."""
+        """Raise at the first step if there are no gradients: a frozen or detached adapter trains without effect."""
         without = [name for name, weight in self._weights.items() if weight.grad is None]
         if without:
             raise RuntimeError(f"{len(without)} trainable weights got no gradient, for example {without[0]}")

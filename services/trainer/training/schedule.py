@@ -1,5 +1,4 @@
-"""Computes learning rate and order of examples as pure functions of settings and step, so that checkpoints need not store
-them."""
+"""Computes learning rate and order of examples from settings and step alone, so that checkpoints need not store them."""
 
 import math
 import random
