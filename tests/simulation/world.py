@@ -630,6 +630,9 @@ class World:
         async def no_sleep(_seconds: float) -> None:
             return None
 
+        async def no_pause() -> None:
+            return None
+
         loop, clock = (
             SimpleNamespace(time=lambda: self.clock.seconds),
             SimpleNamespace(monotonic=lambda: self.clock.seconds),
@@ -645,7 +648,7 @@ class World:
                 (consumer, "asyncio", asyncio), (ticker, "asyncio", asyncio),
                 (Lasting, "failed", _say_nothing), (consumer, "_log", silent), (noted, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
                 (consumer, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back), (handling, "write_back", write_back),
-                (folding, "log", self.log), (folding, "read_ahead", lambda chunks: chunks), (seeking, "which_log", self.log.which), (batch, "take_in", take_in),
+                (folding, "log", self.log), (folding, "read_ahead", lambda chunks: chunks), (folding, "give_way", no_pause), (seeking, "which_log", self.log.which), (batch, "take_in", take_in),
                 (setting_aside, "take_in", set_aside), (batch, "event_in", self.opening()), (handling, "event_in", self.opening(again=True)),
                 (repository, "insert", inserted), (repository, "remove", removed), (repository, "give_up", given),
                 (discards, "log", self.log), (discards, "ask_once", self.log.asked),

@@ -25,7 +25,7 @@ from services.chassis.kernel.transaction.loading import read_rows
 from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
 from services.chassis.kernel.transaction.writing import copy_rows, write
 from services.chassis.replay.checks import ReplayRefused
-from services.chassis.replay.reading import read_ahead
+from services.chassis.replay.reading import GIVE_WAY_EVERY, give_way, read_ahead
 from services.chassis.replay.shadow import SHADOW
 from services.chassis.replay.skipped import SkippedRecords
 
@@ -85,13 +85,20 @@ class Fold:
             left_out = withheld.intersection(map(record_id, chunk)) if withheld else set[RecordId]()
             self.left_out |= left_out
             wanted = [record for record in chunk if record_id(record) not in left_out] if left_out else chunk
-            yield len(chunk), [(record, event) for record in wanted if (event := opened(self.domain, record))]
+            readable: list[tuple[Record, Event]] = []
+            for first in range(0, len(wanted), GIVE_WAY_EVERY):
+                await give_way()
+                part = wanted[first : first + GIVE_WAY_EVERY]
+                readable += [(record, event) for record in part if (event := opened(self.domain, record))]
+            yield len(chunk), readable
 
     async def _fold(self, connection: AsyncConnection, readable: list[tuple[Record, Event]]) -> None:
         again = await duplicates(connection, self.domain, readable)
         await self._load(connection, {ref for record, event in readable for ref in self._touched(record, event)})
         unit = UnitOfWork(self.domain, self._rows, datetime.now(UTC), new_id, self.early)
-        for record, event in readable:
+        for number, (record, event) in enumerate(readable):
+            if number % GIVE_WAY_EVERY == 0:
+                await give_way()
             repeated = record_id(record) in again
             if self.aside is not None:
                 self.aside.fold(unit, record, event, repeated=repeated)

@@ -1,10 +1,17 @@
-"""The next part of the log is read and decoded while the database works on the one before: neither waits for the other."""
+"""The next part of the log is read and decoded while the database works on the one before, and the process goes on with all else it does."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
+GIVE_WAY_EVERY = 256
+"""Records that are decoded or folded without a pause: a part of the log has ten thousand, and heartbeats wait meanwhile."""
+
+
+async def give_way() -> None:
+    """Let whatever else waits for the event loop go on: the heartbeats of the run, of consumers, and looks at health."""
+    await asyncio.sleep(0)
 
 
 async def read_ahead(items: AsyncGenerator[_Item, None]) -> AsyncGenerator[_Item, None]:

@@ -21,6 +21,7 @@ from services.chassis.replay.checks import ReplayRefused, examine
 from services.chassis.replay.fence import fence
 from services.chassis.replay.fold import opened, own_events
 from services.chassis.replay.projection import Projection
+from services.chassis.replay.reading import GIVE_WAY_EVERY, give_way
 from services.chassis.replay.rebuild import OnProgress, engine_of, of_topics, withheld_now
 
 
@@ -89,7 +90,9 @@ async def rebuild_row(
 
             async def read(ranges: dict[Partition, log.Range]) -> None:
                 async for chunk in log.read(projection.cluster, ranges):
-                    for record in chunk:
+                    for number, record in enumerate(chunk):
+                        if number % GIVE_WAY_EVERY == 0:
+                            await give_way()
                         place = (record.topic, record.partition, record.offset)
                         if place in withheld:
                             passed.add(place)

@@ -363,9 +363,9 @@ async def test_the_commands_say_it_and_end_with_their_codes(kafka: str, topic: s
 
 _DIES_AFTER_TWO_CHUNKS = """
 import os, signal
-from services.cli.audit import export, parquet
+from services.audit import export, parquet
 from services.cli.main import app
-export.export.__kwdefaults__["limit"] = export.Limit(records=400)
+export.export.__kwdefaults__["limit"] = export.ChunkLimit(records=400)
 real, written = parquet.write_rows, []
 def write_rows(path, rows):
     real(path, rows)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -16,6 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from services.chassis.kernel.aggregate import Ref
+from services.chassis.replay import fold as folding
 from services.chassis.replay import rebuild as replay
 from services.chassis.replay import runs
 from services.chassis.replay.checks import ReplayRefused
@@ -83,6 +85,37 @@ async def test_verify_never_decides(toy: Toy) -> None:
     toy.domain.decide = explode  # type: ignore[method-assign, assignment]
     assert (await replay.verify(projection_of(toy))).differences == 0
     await replay.rebuild(projection_of(toy))
+
+
+async def test_a_replay_lets_others_go_on_however_much_it_has_to_fold(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else heartbeats wait as long as a part of the log takes, and on a slow machine the run loses its lock."""
+    await fill(toy, 40)
+    monkeypatch.setattr(folding, "GIVE_WAY_EVERY", 8)
+    done = Counter[str]()
+
+    def counted(name: str) -> None:
+        work = getattr(folding, name)
+
+        def counting(*given: Any, **more: Any) -> Any:
+            done[name] += 1
+            return work(*given, **more)
+
+        monkeypatch.setattr(folding, name, counting)
+
+    counted("opened")
+    counted("take_in")
+    strides, before = set[int](), Counter[str]()
+
+    async def noted() -> None:
+        nonlocal before
+        strides.update((done - before).values())
+        before = done.copy()
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(folding, "give_way", noted)
+    assert (await replay.verify(projection_of(toy))).differences == 0
+    assert done["take_in"] >= 80
+    assert max(strides) == 8
 
 
 async def test_a_row_changed_by_hand_is_found_and_healed(toy: Toy) -> None:

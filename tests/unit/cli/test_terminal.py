@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from services.cli.exits import Exit
@@ -99,7 +101,7 @@ def test_ctrl_c_ends_a_command_that_waits_without_a_traceback() -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        while not _loads(waiting.pid):
+        while not _asks(waiting.pid, urlsplit(address).port):
             assert waiting.poll() is None
             time.sleep(0.05)
         waiting.send_signal(signal.SIGINT)
@@ -108,9 +110,10 @@ def test_ctrl_c_ends_a_command_that_waits_without_a_traceback() -> None:
     assert "Traceback" not in err
 
 
-def _loads(pid: int) -> bool:
-    """Whether the command has come beyond the start of Python and of its first module."""
-    return "pydantic" in Path(f"/proc/{pid}/maps").read_text()
+def _asks(pid: int, port: int | None) -> bool:
+    """Whether the command is connected to the port. While it still imports, Python may drop an interrupt that comes in a callback."""
+    found = psutil.Process(pid).net_connections("tcp")
+    return any(one.raddr and one.raddr.port == port for one in found)
 
 
 @pytest.mark.parametrize(
@@ -208,11 +211,21 @@ def test_a_dry_run_says_what_it_did_not_check(tmp_path: Path) -> None:
     assert neuroweaver("jobs", "submit", str(tmp_path / "job.json"), "--dry-run", "--json").json["not_checked"]
 
 
+_HOLDS = """
+import socket, sys
+with open(sys.argv[1] + "/stack.lock", "w+"), socket.create_server(("127.0.0.1", 0)) as held:
+    print(held.getsockname()[1], flush=True)
+    sys.stdin.read()
+"""
+"""A process of its own: this one may hold the locks of other tests' stacks."""
+
+
 def test_a_stack_of_another_folder_that_holds_the_port_is_named_with_how_to_use_it(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    with (other / "stack.lock").open("w+"), socket.create_server(("127.0.0.1", 0)) as held:
-        port = str(held.getsockname()[1])
+    with subprocess.Popen([sys.executable, "-c", _HOLDS, str(other)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        port = holder.stdout.readline().strip()
         for command in (("up", "--detach"), ("jobs", "list"), ("up",)):
             done = neuroweaver(*command, NEUROWEAVER_HOME=str(tmp_path / "mine"), NEUROWEAVER_HTTP_PORT=port)
             assert done.code == Exit.FAILED, done
