@@ -1,7 +1,7 @@
-"""Kafka's committed offsets: a hint for lag tools, never what the consumer goes by; only what has changed is committed.
+"""Commits offsets to Kafka for lag tools; the consumer never reads them, and commits only those that have changed.
 
-A commit that Kafka refuses costs the membership: aiokafka joins anew, and the whole group rebalances. So none is sent while
-the group rebalances, and none by a process that slept so long that its membership may have ended.
+A commit that Kafka refuses costs the membership: aiokafka joins again, and the whole group rebalances. So none is sent while
+the group rebalances, and none by a process that slept so long that its membership may have expired.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _PATIENCE_SECONDS = 5.0
 
 
 class Offsets:
-    """What one consumer has committed since its partitions were assigned."""
+    """The offsets that one consumer has committed since its partitions were assigned."""
 
     def __init__(self) -> None:
         self._committed: dict[Partition, int] = {}
@@ -27,7 +27,7 @@ class Offsets:
         self._failing = False
 
     async def commit(self, consumer: AIOKafkaConsumer, offsets: Mapping[Partition, int]) -> None:
-        """Commit those of `offsets` that have changed. A failure is logged once, and tried again with the next call."""
+        """Commit those of `offsets` that have changed. A failure is logged once; the next call retries."""
         changed = {p: offset for p, offset in offsets.items() if self._committed.get(p) != offset}
         if not changed:
             return
@@ -50,7 +50,7 @@ class Offsets:
             self._under_way = None
 
     def forget(self) -> None:
-        """Nothing of the assignment that was may be committed any more."""
+        """Drop the offsets of a past assignment and cancel a commit under way."""
         self._committed = {}
         if self._under_way is not None:
             self._under_way.cancel()
