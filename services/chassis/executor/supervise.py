@@ -1,7 +1,7 @@
-"""Long work runs in a child process that may fail, hang or be killed without harm to the service that started it.
+"""Runs long work in a child process, which may fail, hang or be killed without harm to the service that started it.
 
-The child reads its task from standard input, which stays open as the sign that its worker lives; it reports over a pipe of
-its own, because libraries print to standard output; both its outputs go to a log per attempt, whose tail a fault carries.
+The child reads its task from standard input, which stays open while its worker lives; it reports over a separate pipe,
+because libraries print to standard output; its output and error go to a log per attempt, and a fault includes the log's end.
 """
 
 import asyncio
@@ -45,9 +45,9 @@ _LINE_LIMIT = 16 * 1024 * 1024
 _FAREWELL_SECONDS = 10.0
 _FROZEN_SECONDS = 60.0
 _LEAST_BYTES = 64 * 1024
-"""With less than this a process cannot even say what it died of."""
+"""With less free space than this a process cannot even write its error."""
 _DRAIN_SHARE = 0.75
-"""Of the service's grace for a drain: the rest is for giving the lease back."""
+"""The child's share of the service's time for a drain; the rest is for releasing the lease."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class SubprocessRunner:
     module: str
 
     async def run(self, work: Work, context: WorkContext) -> Outcome:
-        """Supervise one child to its end. However this returns or raises, no process of the child is left."""
+        """Supervise one child to its end. Whether this returns or raises, no process of the child is left."""
         settings = context.settings
         log = log_of(settings.home, context.service, work.request.job_id, work.request.step, work.request.attempt)
         task, temporary = _task(work, settings), temporary_of(settings.home, context.service, work.lease)
@@ -75,7 +75,7 @@ class SubprocessRunner:
             case ResultMessage(result=result):
                 return Completed(result, [Decision(work.ref, work.ref.key, data) for data in word.extra()])
             case FaultMessage(fault=fault):
-                # what libraries print quotes what they read, and reasons say it all where the request is at fault
+                # a user fault gets no log: libraries print parts of the data there, and the reasons say everything
                 shown = () if fault.cause == "user" else await asyncio.to_thread(tail, log)
                 return Failed(fault.model_copy(update={"log_tail": shown}))
             case StoppedMessage():
@@ -114,12 +114,12 @@ def _task(work: Work, settings: ServiceSettings) -> ChildTask:
 
 
 def _needed(environment: Mapping[str, str]) -> dict[str, str]:
-    """A child reaches neither broker nor database: it is not told how, so that nothing it runs can tell."""
+    """The environment without the variables that give access to broker and database, so that nothing in the child has them."""
     return {name: value for name, value in environment.items() if not name.endswith(("DATABASE_URL", "PASSWORD"))}
 
 
 def _remove_unfinished(checkpoints: Path, temporary: Path) -> None:
-    """What a run that has ended, in whatever way, was writing; and its folders where nothing is left in them."""
+    """Remove the unfinished and temporary files of a run that has ended, and its folders if they are empty then."""
     for folder in (temporary, *checkpoints.glob(f"{UNFINISHED}*")):
         shutil.rmtree(folder, ignore_errors=True)
     remove_empty(checkpoints, levels=2)
@@ -133,7 +133,7 @@ def _size(log: Path) -> int:
 
 
 def _silenced(log: Path, said_before: int, task: ChildTask) -> Unwritable | None:
-    """Why a child had no last word, where it is that nothing could be written: its log says so, or there is no byte left."""
+    """Why nothing could be written, if that is why a child sent no final message: its log says so, or the disk is full."""
     why = reason_in("\n".join(tail(log, since=said_before)))
     for folder in (log.parent, *task.folders):
         with contextlib.suppress(OSError):
@@ -143,7 +143,7 @@ def _silenced(log: Path, said_before: int, task: ChildTask) -> Unwritable | None
 
 
 def death(returncode: int | None, killed_before: int | None, killed_after: int | None) -> StepFault:
-    """The fault of a child that ended without a last word."""
+    """The fault of a child that ended without a final message."""
     if returncode is None or returncode >= 0:
         return StepFault(cause="infrastructure", message=f"the process ended with exit code {returncode} and no result")
     try:
@@ -156,7 +156,7 @@ def death(returncode: int | None, killed_before: int | None, killed_after: int |
 
 
 class Child:
-    """One child process with its group, its pipe and its log."""
+    """One child process with its process group, pipe and log."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, pipe: asyncio.BaseTransport
@@ -164,7 +164,7 @@ class Child:
         self._process, self._reader, self._pipe = process, reader, pipe
         self._swept = False
         self.was_frozen = False
-        """Whether it was killed because somebody had stopped it."""
+        """Whether it was killed because it had been stopped (SIGSTOP)."""
 
     @classmethod
     async def start(cls, module: str, task: ChildTask, log: Path, temporary: Path) -> "Child":
@@ -200,10 +200,10 @@ class Child:
         return self._process.returncode
 
     async def supervise(self, context: WorkContext, grace: float) -> LastWord | None:
-        """Pass progress on until the process ends; its last word, or None where it ended without one.
+        """Pass progress on until the process ends; returns its final message, or None where it ended without one.
 
         `context.stop` sends SIGTERM and, after `grace` seconds, SIGKILL; `context.lost` sends SIGKILL at once. A process
-        that does not end although it has said its last word, or that somebody has stopped (SIGSTOP), is killed too.
+        that does not end after its final message, or that was stopped (SIGSTOP), is killed too.
         """
         loop = asyncio.get_running_loop()
         context.on_renewal(self.beat)
@@ -227,7 +227,7 @@ class Child:
                     kill_at = min(kill_at or float("inf"), loop.time() + grace)
                 if reading in done:
                     kill_at = min(kill_at or float("inf"), loop.time() + _FAREWELL_SECONDS)
-            self.kill()  # what it started may hold the pipe open
+            self.kill()  # processes that it started may keep the pipe open
             await asyncio.wait({reading}, timeout=_FAREWELL_SECONDS)
             return reading.result() if reading.done() else None
         finally:
@@ -235,7 +235,7 @@ class Child:
                 task.cancel()
 
     async def _read(self, progress: Callable[[StepProgressed], None]) -> LastWord | None:
-        """Messages until the last word or the end of the pipe. What is no message of ours is logged and passed over."""
+        """Read messages up to the final one or the end of the pipe. A line that is no valid message is logged and skipped."""
         while True:
             try:
                 line = await self._reader.readline()
@@ -250,7 +250,7 @@ class Child:
             progress(message.progress)
 
     def kill(self) -> None:
-        """Kill the process and all that it started. After its end once only: its number may belong to others soon."""
+        """Kill the process group. After the process has ended this is done only once, since its id may be reused soon."""
         if self._swept:
             return
         self._swept = self._process.returncode is not None
@@ -265,12 +265,12 @@ class Child:
             self._process.stdin.close()
 
     def beat(self) -> None:
-        """Tell the process that its lease was renewed."""
+        """Write a heartbeat to the process: its lease was renewed."""
         if self._process.stdin is not None and not self._process.stdin.is_closing():
             self._process.stdin.write(b"\n")
 
     async def _frozen(self) -> None:
-        """Return when somebody has stopped the process (SIGSTOP) and did not have it go on for a while."""
+        """Return when the process was stopped (SIGSTOP) and not continued for `_FROZEN_SECONDS`."""
         since: float | None = None
         loop = asyncio.get_running_loop()
         while since is None or loop.time() - since < _FROZEN_SECONDS:
@@ -289,7 +289,7 @@ class Child:
         self.was_frozen = True
 
     def _signal(self, number: signal.Signals) -> None:
-        """One that is stopped gets it too: it goes on for that."""
+        """Send a signal; a stopped process is continued (SIGCONT), so that it gets the signal too."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
             self._process.send_signal(signal.SIGCONT)

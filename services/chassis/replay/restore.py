@@ -1,7 +1,7 @@
-"""A service whose database was lost must not decide again what it decided before: its log fills the new one first (rule 5).
+"""Fills a new database from the log before its service starts, so that the service repeats no earlier decision (rule 5).
 
-What was decided and lay only in the lost outbox is decided anew; nobody has seen it. What the lost operational tables knew
-(leases, progress) follows from the rows, or is lossy by nature.
+A decision that was only in the lost outbox is taken again; nobody has seen it. The content of the lost operational tables
+(leases, progress) follows from the rows, or may be lost.
 """
 
 import asyncio
@@ -41,22 +41,22 @@ _FORGET = text(
 
 
 class NotRestored(Exception):
-    """The log cannot fill this database as it is; an operator has to decide, and nothing is decided here until then."""
+    """The log cannot fill this database; an operator has to decide, and until then the service consumes and decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What an operator accepts: a log that has lost its first records, own events that cannot be folded. Recorded with the run."""
+    """An operator's acceptance of a log that lost its first records and of own events that cannot be folded; stored with the run."""
 
     by: str
 
 
 async def restore(projection: Projection, engine: AsyncEngine, accepted: Acceptance | None = None) -> bool:
-    """Fill a database that has applied nothing from a log on which its service has spoken; returns whether it did.
+    """Restore a database that has applied nothing, if the log has events of its service; returns whether it did.
 
-    One process does it, others wait their turn (Busy), and none while a member of the group lives (Refused). What cannot be
-    folded becomes a dead letter. Raises NotRestored where records are lost, an own event cannot be folded, or too many others
-    cannot, unless that is `accepted`; and the servers' errors. A kill at any point is harmless.
+    One process restores; it raises Busy in others, and ReplayRefused while the consumer group has a member. A record that cannot be
+    folded becomes a dead letter. Raises NotRestored where records are lost, an own event cannot be folded, or more than
+    `FAILED_AT_MOST` others cannot, unless that is `accepted`; and the servers' errors. A kill at any point is harmless.
     """
     if not await is_new(engine) or not await _has_spoken(projection):
         return False
@@ -120,7 +120,7 @@ def _remedy(projection: Projection) -> str:
 
 
 async def _nobody_lives(projection: Projection) -> None:
-    """Raises Refused while a process of the service is in its group: it decides beside the log that is folded."""
+    """Raises ReplayRefused while a process of the service is in its consumer group, since it still decides."""
     group = group_of(projection.service)
     if members := await members_of(projection.cluster, group):
         raise ReplayRefused(
@@ -130,27 +130,27 @@ async def _nobody_lives(projection: Projection) -> None:
 
 
 async def _lost(projection: Projection) -> str:
-    """What the log does not have any more, in words; empty where it has all."""
+    """A message that names the partitions whose first records were removed; empty where there are none."""
     spans = await log.bounds(projection.cluster, projection.topics)
     gone = [f"{topic}:{number} begins at offset {begin}" for (topic, number), (begin, _) in sorted(spans.items()) if begin]
     return ", ".join(gone)
 
 
 async def _still_new(connection: AsyncConnection) -> None:
-    """Raises Busy where another process restored meanwhile, while this one was frozen."""
+    """Raises Busy if another process restored the database while this one was frozen."""
     await connection.execute(_LOCK_POSITIONS)
     if any((await store.positions(connection)).values()):
         raise Busy("another process has restored this database meanwhile")
 
 
 async def is_new(engine: AsyncEngine) -> bool:
-    """Whether a database has applied nothing; a log that was accepted begins at 0 too, beside a projection that is not empty."""
+    """Whether a database has applied nothing. After an operator accepted another log positions are 0 too, but identities are stored."""
     async with engine.connect() as connection:
         return not any((await store.positions(connection)).values()) and not await identity.kept(connection)
 
 
 async def until_restored(engine: AsyncEngine) -> None:
-    """Wait until somebody has restored the database, whether it can be asked or not."""
+    """Wait until another process has restored the database; transient errors are ignored."""
     while True:
         try:
             if not await is_new(engine):
@@ -162,7 +162,7 @@ async def until_restored(engine: AsyncEngine) -> None:
 
 
 async def _has_spoken(projection: Projection) -> bool:
-    """Whether the log holds an event of this service; looked for from the front, where it will lie if there is one."""
+    """Whether the log has an event of this service; the search begins at the start, where the first one usually is."""
     async for chunk in log.read(projection.cluster, await log.bounds(projection.cluster, projection.topics)):
         if any(is_of(record, projection.domain.source) for record in chunk):
             return True
@@ -170,7 +170,7 @@ async def _has_spoken(projection: Projection) -> bool:
 
 
 async def _keep(connection: AsyncConnection, aside: SkippedRecords) -> None:
-    """What was left out becomes dead letters; they do not count as applied, so no inbox may know them."""
+    """Store the skipped records as dead letters and remove them from the inbox, since they are not applied."""
     if not aside.letters:
         return
     await repository.insert(connection, aside.letters)

@@ -1,4 +1,4 @@
-"""One row made again from the log alone, for the case that one job or model is doubted and not the whole projection."""
+"""Rebuilds one row from the log, for the case that only one job or model is in doubt and not the whole projection."""
 
 from dataclasses import dataclass, field
 
@@ -26,7 +26,7 @@ from services.chassis.replay.rebuild import OnProgress, engine_of, of_topics, wi
 
 @dataclass
 class RowFold:
-    """One aggregate's row, folded from the records that touch it, as a unit of work would."""
+    """Folds one aggregate's row from the records that touch it, as a unit of work does."""
 
     domain: Domain
     ref: Ref
@@ -34,11 +34,11 @@ class RowFold:
     records: int = 0
     _sightings: Sightings = field(default_factory=Sightings)
     _numbers: set[tuple[str, int]] = field(default_factory=set)
-    """Own events that another aggregate numbers."""
+    """Subject and sequence number of the folded own events that belong to another aggregate's sequence."""
     early: Early = field(default_factory=Early)
 
     def fold(self, event: Event, record: Record | None) -> None:
-        """Apply `event` once, however often it comes; `record` is what it lies in, None for an own event beyond the positions."""
+        """Fold `event` once, even if it is passed again; `record` is None for an own event beyond the positions."""
         if self.ref not in self.domain.touches(event):
             return
         self.records += 1
@@ -74,9 +74,9 @@ class RowFold:
 async def rebuild_row(
     projection: Projection, ref: Ref, *, accept_incomplete: bool = False, told: OnProgress = lambda _: None
 ) -> bool:
-    """Make one row say what the log says; returns whether it said something else before.
+    """Rebuild one row from the log; returns whether that changed it.
 
-    Raises Refused also for a key that neither the log nor the projection knows, and what `verify` raises.
+    Raises ReplayRefused also for a key that neither the log nor the projection has, and what `verify` raises.
     """
     async with engine_of(projection) as engine:
         begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
@@ -138,7 +138,7 @@ async def _write(connection: AsyncConnection, projection: Projection, ref: Ref, 
 
 
 def row_ref(projection: Projection, key: str, table: str | None) -> Ref:
-    """The row that `key` names; `table` may be None where there is only one. Raises Refused."""
+    """The row with this key; `table` may be None where the projection has only one. Raises ReplayRefused."""
     tables = sorted(projection.domain.aggregates)
     if table is None and len(tables) == 1:
         (table,) = tables

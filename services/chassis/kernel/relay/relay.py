@@ -306,7 +306,7 @@ class Relay:
         )  # fmt: skip
 
     async def _ask_limits_again(self) -> None:
-        """Whether topics take more than was learned. One that does not say is tried again with our own limit."""
+        """Read the limits of topics with smaller ones again. A topic whose limit is unknown is tried with our own limit."""
         if not self.limits or asyncio.get_running_loop().time() < self._limits_after:
             return
         self._limits_after = asyncio.get_running_loop().time() + _LIMIT_SECONDS

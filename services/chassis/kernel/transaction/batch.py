@@ -122,7 +122,7 @@ class Accepted:
     """The next offset of each partition after these records."""
     behind: dict[Partition, int] = field(default_factory=dict)
     flagged: list[Partition] = field(default_factory=list)
-    """Partitions with blocked records (failed or parked dead letters)."""
+    """Partitions whose dead letters must be read first, see `Position`."""
     known: int = 0
     """Records that were already applied."""
 
