@@ -30,10 +30,10 @@ from schemas.reasons import Reason
 from services.chassis.executor.inputs import corrupt_input
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
-    LAPSED,
+    LEASE_EXPIRED,
     ChildTask,
     FaultMessage,
-    LastWord,
+    FinalMessage,
     ProgressMessage,
     ResultMessage,
     StoppedMessage,
@@ -148,12 +148,12 @@ def run_child(handlers: Mapping[str, Handler]) -> NoReturn:
     context = Context(task, channel)
     signal.signal(signal.SIGTERM, lambda *_: context.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    word = _last_word(handlers, context)
-    channel.send(word)
-    sys.exit(1 if isinstance(word, FaultMessage) else 0)
+    final = _final_message(handlers, context)
+    channel.send(final)
+    sys.exit(1 if isinstance(final, FaultMessage) else 0)
 
 
-def _last_word(handlers: Mapping[str, Handler], context: Context) -> LastWord:
+def _final_message(handlers: Mapping[str, Handler], context: Context) -> FinalMessage:
     try:
         handler = handlers.get(context.task.kind)
         if handler is None:
@@ -218,7 +218,7 @@ class Channel:
         self._descriptor = descriptor
         self._lock = threading.Lock()
 
-    def send(self, message: ProgressMessage | LastWord) -> None:
+    def send(self, message: ProgressMessage | FinalMessage) -> None:
         """Write one message; blocks while the pipe is full. If the worker has closed the pipe, the child ends."""
         line = memoryview(message.model_dump_json().encode() + b"\n")
         with self._lock:
@@ -237,18 +237,18 @@ def _die_with_worker() -> None:
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
 
 
-def _watch_worker(patience: float | None) -> None:
-    """End the child when its worker is gone or has not renewed the lease for `patience` seconds; None waits for ever.
+def _watch_worker(seconds: float | None) -> None:
+    """End the child when its worker is gone or has not renewed the lease for `seconds`; None waits for ever.
 
     The worker keeps our standard input open while it lives, and writes to it whenever it has renewed the lease. A frozen worker
     cannot renew it: then another worker has the step, or soon will.
     """
     descriptor = sys.stdin.fileno()
     while True:
-        heard, _, _ = select.select([descriptor], [], [], patience)
+        heard, _, _ = select.select([descriptor], [], [], seconds)
         if not heard:
             print("the worker did not renew the lease in time; ending", file=sys.stderr)  # noqa: T201 (the attempt's log)
-            _end_with(LAPSED)
+            _end_with(LEASE_EXPIRED)
         if not os.read(descriptor, 4096):
             _end()
 

@@ -17,7 +17,7 @@ from services.chassis.executor.folders import folder_name
 from services.chassis.storage.sources.allowed import Allowed
 from services.chassis.storage.stores import Unwritable
 
-LAPSED = os.EX_TEMPFAIL
+LEASE_EXPIRED = os.EX_TEMPFAIL
 """Exit code of a child that ended because its worker did not renew the lease in time."""
 CHANNEL_VARIABLE = "NEUROWEAVER_CHILD_CHANNEL"
 """Environment variable with the number of the file descriptor that the child writes to."""
@@ -107,6 +107,6 @@ class UnwritableMessage(Frozen):
     unwritable: Unwritable
 
 
-LastWord = ResultMessage | FaultMessage | StoppedMessage | UnwritableMessage
-Message = Annotated[ProgressMessage | LastWord, Field(discriminator="message")]
-MESSAGE: TypeAdapter[ProgressMessage | LastWord] = TypeAdapter(Message)
+FinalMessage = ResultMessage | FaultMessage | StoppedMessage | UnwritableMessage
+Message = Annotated[ProgressMessage | FinalMessage, Field(discriminator="message")]
+MESSAGE: TypeAdapter[ProgressMessage | FinalMessage] = TypeAdapter(Message)

@@ -22,11 +22,11 @@ from schemas.progress import StepProgressed
 from services.chassis.executor.folders import UNFINISHED, cache_of, checkpoints_of, log_of, remove_empty, temporary_of
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
-    LAPSED,
+    LEASE_EXPIRED,
     MESSAGE,
     ChildTask,
     FaultMessage,
-    LastWord,
+    FinalMessage,
     ProgressMessage,
     ResultMessage,
     StoppedMessage,
@@ -42,7 +42,7 @@ from services.chassis.storage.stores import Unwritable, measured, obstacle, reas
 
 _log = get_logger(__name__)
 _LINE_LIMIT = 16 * 1024 * 1024
-_FAREWELL_SECONDS = 10.0
+_EXIT_SECONDS = 10.0
 _FROZEN_SECONDS = 60.0
 _LEAST_BYTES = 64 * 1024
 """With less free space than this a process cannot even write its error."""
@@ -61,19 +61,19 @@ class SubprocessRunner:
         settings = context.settings
         log = log_of(settings.home, context.service, work.request.job_id, work.request.step, work.request.attempt)
         task, temporary = _task(work, settings), temporary_of(settings.home, context.service, work.lease)
-        killed_before, said_before = oom_kills(), _size(log)
+        killed_before, size_before = oom_kills(), _size(log)
         try:
             child = await Child.start(self.module, task, log, temporary)
             try:
-                word = await child.supervise(context, settings.drain_seconds * _DRAIN_SHARE)
+                final = await child.supervise(context, settings.drain_seconds * _DRAIN_SHARE)
             finally:
                 child.kill()
                 await child.ended()
         finally:
             await asyncio.to_thread(_remove_unfinished, task.own_checkpoints, temporary)
-        match word:
+        match final:
             case ResultMessage(result=result):
-                return Completed(result, [Decision(work.ref, work.ref.key, data) for data in word.extra()])
+                return Completed(result, [Decision(work.ref, work.ref.key, data) for data in final.extra()])
             case FaultMessage(fault=fault):
                 # a user fault gets no log: libraries print parts of the data there, and the reasons say everything
                 shown = () if fault.cause == "user" else await asyncio.to_thread(tail, log)
@@ -82,14 +82,14 @@ class SubprocessRunner:
                 return Stopped()
             case UnwritableMessage(unwritable=found):
                 return Postponed(await asyncio.to_thread(measured, found))
-        if context.stop.is_set() or child.returncode in (-signal.SIGTERM, LAPSED):
+        if context.stop.is_set() or child.returncode in (-signal.SIGTERM, LEASE_EXPIRED):
             return Stopped()
         if child.was_frozen:
             message = f"somebody had stopped the process (SIGSTOP) for {_FROZEN_SECONDS:g} s; it was killed"
             return Failed(StepFault(cause="infrastructure", message=message))
-        fault = death(child.returncode, killed_before, oom_kills())
-        if fault.cause != "memory" and (silenced := await asyncio.to_thread(_silenced, log, said_before, task)):
-            return Postponed(silenced)
+        fault = fault_of_exit(child.returncode, killed_before, oom_kills())
+        if fault.cause != "memory" and (unwritable := await asyncio.to_thread(_why_unwritable, log, size_before, task)):
+            return Postponed(unwritable)
         return Failed(fault.model_copy(update={"log_tail": await asyncio.to_thread(tail, log)}))
 
 
@@ -132,9 +132,9 @@ def _size(log: Path) -> int:
         return 0
 
 
-def _silenced(log: Path, said_before: int, task: ChildTask) -> Unwritable | None:
+def _why_unwritable(log: Path, size_before: int, task: ChildTask) -> Unwritable | None:
     """Why nothing could be written, if that is why a child sent no final message: its log says so, or the disk is full."""
-    why = reason_in("\n".join(tail(log, since=said_before)))
+    why = reason_in("\n".join(tail(log, since=size_before)))
     for folder in (log.parent, *task.folders):
         with contextlib.suppress(OSError):
             if found := obstacle(folder, space(folder), least=_LEAST_BYTES):
@@ -142,7 +142,7 @@ def _silenced(log: Path, said_before: int, task: ChildTask) -> Unwritable | None
     return Unwritable(place=str(task.checkpoints), why=why, said="its log says so") if why else None
 
 
-def death(returncode: int | None, killed_before: int | None, killed_after: int | None) -> StepFault:
+def fault_of_exit(returncode: int | None, killed_before: int | None, killed_after: int | None) -> StepFault:
     """The fault of a child that ended without a final message."""
     if returncode is None or returncode >= 0:
         return StepFault(cause="infrastructure", message=f"the process ended with exit code {returncode} and no result")
@@ -199,7 +199,7 @@ class Child:
         """Exit code, negative for a signal; None while it runs."""
         return self._process.returncode
 
-    async def supervise(self, context: WorkContext, grace: float) -> LastWord | None:
+    async def supervise(self, context: WorkContext, grace: float) -> FinalMessage | None:
         """Pass progress on until the process ends; returns its final message, or None where it ended without one.
 
         `context.stop` sends SIGTERM and, after `grace` seconds, SIGKILL; `context.lost` sends SIGKILL at once. A process
@@ -226,15 +226,15 @@ class Child:
                     self._signal(signal.SIGTERM)
                     kill_at = min(kill_at or float("inf"), loop.time() + grace)
                 if reading in done:
-                    kill_at = min(kill_at or float("inf"), loop.time() + _FAREWELL_SECONDS)
+                    kill_at = min(kill_at or float("inf"), loop.time() + _EXIT_SECONDS)
             self.kill()  # processes that it started may keep the pipe open
-            await asyncio.wait({reading}, timeout=_FAREWELL_SECONDS)
+            await asyncio.wait({reading}, timeout=_EXIT_SECONDS)
             return reading.result() if reading.done() else None
         finally:
             for task in (reading, ended, stop, lost, frozen):
                 task.cancel()
 
-    async def _read(self, progress: Callable[[StepProgressed], None]) -> LastWord | None:
+    async def _read(self, progress: Callable[[StepProgressed], None]) -> FinalMessage | None:
         """Read messages up to the final one or the end of the pipe. A line that is no valid message is logged and skipped."""
         while True:
             try:

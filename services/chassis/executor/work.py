@@ -30,7 +30,7 @@ _ENQUEUE = text(
 )
 _REMOVE = text("DELETE FROM work WHERE key = ANY(CAST(:keys AS text[]))")
 _WAKE = text(f"SELECT pg_notify('{CHANNEL}', key) FROM unnest(CAST(:keys AS text[])) AS key")
-_TAKE_UP = text(
+_REQUEUE_OPEN = text(
     f"""INSERT INTO work (key, priority, requested_at, not_before, cancel)
         SELECT key, priority, requested_at, clock_timestamp() + (not_before - requested_at), status = 'cancelling' FROM attempt
         WHERE status IN ({", ".join(repr(status) for status in OPEN)}) ORDER BY key
@@ -77,7 +77,7 @@ class WorkEffects:
         """Uses the states after all of `events`, so their number and order do not matter."""
         queued: list[tuple[str, AttemptState, StepRequested]] = []
         ended: list[str] = []
-        for ref in sorted({ref_of(event.data) for event in events if isinstance(event.data, _MATTERS)}):
+        for ref in sorted({ref_of(event.data) for event in events if isinstance(event.data, _RELEVANT)}):
             state = states.get(ref)
             if not isinstance(state, AttemptState) or state.requested is None:
                 continue
@@ -108,13 +108,13 @@ def _wait(state: AttemptState, asked: StepRequested) -> float | None:
     return (asked.not_before - state.requested_at).total_seconds()
 
 
-_MATTERS = (StepRequested, StepCancelRequested, StepCompleted, StepFailed, StepCancelled)
+_RELEVANT = (StepRequested, StepCancelRequested, StepCompleted, StepFailed, StepCancelled)
 
 
 async def requeue_open(engine: AsyncEngine) -> None:
     """Queue every open attempt that has no work row, as after a lost database (rule 5); harmless at any time."""
     async with engine.begin() as connection:
-        await connection.execute(_TAKE_UP)
+        await connection.execute(_REQUEUE_OPEN)
 
 
 async def claim(

@@ -54,7 +54,7 @@ __all__ = (
 
 _log = get_logger(__name__)
 _POLL_SECONDS = 1.0
-_PATIENCE_SECONDS = 5.0
+_CANCEL_SECONDS = 5.0
 CONDITION = "working"
 """Name of the health condition: whether work can be claimed and its outcome stored."""
 _MESSAGE_LIMIT = 4000
@@ -99,14 +99,14 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; a running attempt is then asked to checkpoint, and its lease is released."""
         backoff = Backoff()
-        taken_up = False
-        with self._host.notifications.subscribe(CHANNEL) as signal:
+        requeued = False
+        with self._host.notifications.subscribe(CHANNEL) as woken:
             while not stop.is_set():
                 try:
-                    if not taken_up:
+                    if not requeued:
                         await requeue_open(self._host.engine)
-                        taken_up = True
-                    found = await self._look(stop, signal)
+                        requeued = True
+                    found = await self._look(stop, woken)
                     backoff.reset()
                 except Exception as error:
                     self._note("worker interrupted", error)
@@ -114,9 +114,9 @@ class Worker:
                     await wait_or_stop(stop, backoff.next())
                 else:
                     if not found:
-                        await _first(stop.wait(), signal.wait(_POLL_SECONDS))
+                        await _first(stop.wait(), woken.wait(_POLL_SECONDS))
 
-    async def _look(self, stop: asyncio.Event, signal: Subscription) -> bool:
+    async def _look(self, stop: asyncio.Event, woken: Subscription) -> bool:
         """Claim and do one attempt; False where nothing waits."""
         if refused := self._room.refused:
             self._room.forget(set(refused) - await unleased(self._host.engine, refused))
@@ -135,7 +135,7 @@ class Worker:
                 bound_contextvars(job=request.job_id, step=request.step, attempt=request.attempt),
                 RUNNING.labels(self._host.service).track_inprogress(),
             ):
-                await self._do(held, stop, signal)
+                await self._do(held, stop, woken)
         return True
 
     async def _begin(self, lease: Lease, until: float) -> Held | None:
@@ -156,11 +156,11 @@ class Worker:
             started = command.unit.apply(decision(state.requested, StepStarted, worker=self._name))
         return Held(Work(state.requested, lease.token), lease, started, until)
 
-    async def _do(self, held: Held, stop: asyncio.Event, signal: Subscription) -> None:
+    async def _do(self, held: Held, stop: asyncio.Event, woken: Subscription) -> None:
         """Run the work while the lease is renewed, then conclude."""
         context = WorkContext(self._host.settings, self._host.service, lambda data: self._publish(held, data))
         done = asyncio.Event()
-        keeping = asyncio.create_task(self._keep(held, context, done, signal))
+        keeping = asyncio.create_task(self._keep(held, context, done, woken))
         try:
             outcome = await self._run(held.work, context, stop)
             lost = context.lost.is_set()
@@ -192,11 +192,11 @@ class Worker:
                 grace = self._host.settings.drain_seconds
                 await _first(asyncio.wait({running}, timeout=grace), context.lost.wait())
             if context.lost.is_set():
-                await asyncio.wait({running}, timeout=_PATIENCE_SECONDS)
+                await asyncio.wait({running}, timeout=_CANCEL_SECONDS)
         finally:
             if not running.done():
                 running.cancel()
-                await asyncio.wait({running}, timeout=_PATIENCE_SECONDS)
+                await asyncio.wait({running}, timeout=_CANCEL_SECONDS)
         if not running.done() or running.cancelled():
             return Stopped()
         error = running.exception()
@@ -207,7 +207,7 @@ class Worker:
         self._note("a run failed", error)
         return _unexpected(error)
 
-    async def _keep(self, held: Held, context: WorkContext, done: asyncio.Event, signal: Subscription) -> None:
+    async def _keep(self, held: Held, context: WorkContext, done: asyncio.Event, woken: Subscription) -> None:
         """Renew the lease until `done`, at once on a notification for this attempt; stop the run where that fails.
 
         A timer decides when the lease has expired; it also runs while a renewal hangs.
@@ -218,7 +218,7 @@ class Worker:
         wait = self._seconds / 3
         try:
             while not done.is_set():
-                await self._signalled(held.lease.key, done, signal, wait)
+                await self._notified(held.lease.key, done, woken, wait)
                 if done.is_set():
                     return
                 sent_at = loop.time()
@@ -245,12 +245,12 @@ class Worker:
         finally:
             fence.cancel()
 
-    async def _signalled(self, key: str, done: asyncio.Event, signal: Subscription, seconds: float) -> None:
+    async def _notified(self, key: str, done: asyncio.Event, woken: Subscription, seconds: float) -> None:
         """Wait for `seconds`, for `done`, or for a notification about this attempt (an empty payload concerns all)."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         while not done.is_set() and (left := until - loop.time()) > 0:
-            waiting = asyncio.ensure_future(signal.wait(left))
+            waiting = asyncio.ensure_future(woken.wait(left))
             await _first(done.wait(), asyncio.wait({waiting}))
             if waiting.done() and {"", key} & set(waiting.result()):
                 return
@@ -318,7 +318,7 @@ class Worker:
 
     async def _leave(self, keeping: "asyncio.Task[None]") -> None:
         """Wait briefly for the renewal to end. One that hangs is not cancelled, since its connection would return to the pool in use."""
-        await asyncio.wait({keeping}, timeout=_PATIENCE_SECONDS)
+        await asyncio.wait({keeping}, timeout=_CANCEL_SECONDS)
         if not keeping.done():
             self._abandoned.add(keeping)
             keeping.add_done_callback(self._abandoned.discard)

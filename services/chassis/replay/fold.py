@@ -19,7 +19,7 @@ from services.chassis.kernel.aggregate import Domain, Ref, is_own
 from services.chassis.kernel.log import Range
 from services.chassis.kernel.numbering import Early, OtherWriter
 from services.chassis.kernel.records import Partition, Record, RecordId, appended_at, event_in, named, record_id
-from services.chassis.kernel.transaction.batch import RecordFailure, take_in
+from services.chassis.kernel.transaction.batch import RecordFailure, fold_record
 from services.chassis.kernel.transaction.inbox import duplicates
 from services.chassis.kernel.transaction.loading import read_rows
 from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
@@ -50,7 +50,7 @@ class Fold:
     """The first offset of each partition that is not folded yet."""
     left_out: set[RecordId] = field(default_factory=set)
     """Records that were skipped because they were dead letters at that time."""
-    aside: SkippedRecords | None = None
+    skipped: SkippedRecords | None = None
     """Collects records that cannot be folded; without it the first of them ends the fold."""
     early: Early = field(default_factory=Early)
     """Own events whose predecessors are on a partition that is not read that far yet."""
@@ -62,13 +62,13 @@ class Fold:
     """Whether the shadow has any row."""
     _held: int = 0
 
-    async def up_to(self, ends: Mapping[Partition, int], withheld: set[RecordId], note: Note = _silent) -> None:
+    async def up_to(self, ends: Mapping[Partition, int], dead_letters: set[RecordId], note: Note = _silent) -> None:
         """Fold every record below `ends` except the live service's dead letters; calls `note` with the number of records read.
 
         Raises RecordFailure and the errors of broker and database.
         """
         ranges: dict[Partition, Range] = {p: (self.next.get(p, 0), end) for p, end in ends.items()}
-        async with aclosing(read_ahead(self._read(ranges, withheld))) as chunks:
+        async with aclosing(read_ahead(self._read(ranges, dead_letters))) as chunks:
             async for count, readable in chunks:
                 async with self.engine.begin() as connection:
                     await self._fold(connection, readable)
@@ -78,11 +78,11 @@ class Fold:
         self.next |= ends
 
     async def _read(
-        self, ranges: Mapping[Partition, Range], withheld: set[RecordId]
+        self, ranges: Mapping[Partition, Range], dead_letters: set[RecordId]
     ) -> AsyncGenerator[tuple[int, list[tuple[Record, Event]]], None]:
         """Yields per chunk the number of records read, and the decoded records to fold."""
         async for chunk in log.read(self.cluster, ranges):
-            left_out = withheld.intersection(map(record_id, chunk)) if withheld else set[RecordId]()
+            left_out = dead_letters.intersection(map(record_id, chunk)) if dead_letters else set[RecordId]()
             self.left_out |= left_out
             wanted = [record for record in chunk if record_id(record) not in left_out] if left_out else chunk
             yield len(chunk), [(record, event) for record in wanted if (event := opened(self.domain, record))]
@@ -93,11 +93,11 @@ class Fold:
         unit = UnitOfWork(self.domain, self._rows, datetime.now(UTC), new_id, self.early)
         for record, event in readable:
             repeated = record_id(record) in again
-            if self.aside is not None:
-                self.aside.fold(unit, record, event, repeated=repeated)
+            if self.skipped is not None:
+                self.skipped.fold(unit, record, event, repeated=repeated)
             else:
                 try:
-                    take_in(unit, record, event, repeated=repeated)
+                    fold_record(unit, record, event, repeated=repeated)
                 except Exception as error:
                     raise RecordFailure(record, error) from error
             self._held += len(record.value or b"")
@@ -108,7 +108,7 @@ class Fold:
         try:
             return self.domain.touches(event)
         except Exception as error:
-            if self.aside is not None:  # its `fold` meets the same error
+            if self.skipped is not None:  # its `fold` meets the same error
                 return ()
             raise RecordFailure(record, error) from error
 

@@ -60,16 +60,16 @@ class Rebuilt(Verification):
 
 
 async def verify(
-    projection: Projection, *, accept_incomplete: bool = False, told: OnProgress = lambda _: None
+    projection: Projection, *, accept_incomplete: bool = False, on_progress: OnProgress = lambda _: None
 ) -> Verification:
     """Compare the live projection with the log, row by row. Raises ReplayRefused, Busy, RecordFailure and the servers' errors."""
     async with engine_of(projection) as engine:
         begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
         async with runs.running(engine, "verify") as (progress, result):
             async with _snapshot(engine) as snapshot:
-                async with _brought_up(projection, engine, begins, progress, told):
+                async with _brought_up(projection, engine, begins, progress, on_progress):
                     await snapshot.execute(text("SELECT 1"))
-                await _phase(progress, told, "comparing")
+                await _phase(progress, on_progress, "comparing")
                 tables = await compare(snapshot, projection.domain.aggregates, PROJECTION, shadow.SHADOW)
             found = Verification(service=projection.service, records=progress.done, tables=tables)
             await _drop(engine, progress)
@@ -77,18 +77,20 @@ async def verify(
             return found
 
 
-async def rebuild(projection: Projection, *, accept_incomplete: bool = False, told: OnProgress = lambda _: None) -> Rebuilt:
+async def rebuild(
+    projection: Projection, *, accept_incomplete: bool = False, on_progress: OnProgress = lambda _: None
+) -> Rebuilt:
     """Replace the live projection by one folded from the log, in one transaction. Raises as `verify` does."""
     async with engine_of(projection) as engine:
         begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
         async with runs.running(engine, "rebuild") as (progress, result):
             async with _snapshot(engine) as snapshot:
-                async with _brought_up(projection, engine, begins, progress, told) as still:
+                async with _brought_up(projection, engine, begins, progress, on_progress) as still:
                     await snapshot.execute(text("SELECT 1"))
-                    await _phase(progress, told, "swapping")
+                    await _phase(progress, on_progress, "swapping")
                     old = await shadow.swap(still.connection, sorted(projection.domain.aggregates), datetime.now(UTC))
                     await progress.require(still.connection)
-                await _phase(progress, told, "comparing")
+                await _phase(progress, on_progress, "comparing")
                 tables = await compare(snapshot, projection.domain.aggregates, old, PROJECTION)
             found = Rebuilt(service=projection.service, records=progress.done, tables=tables, old_version=old)
             result |= {"differences": found.differences, "rows": found.rows, "old_version": old}
@@ -124,7 +126,7 @@ async def _snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 @asynccontextmanager
 async def _brought_up(
-    projection: Projection, engine: AsyncEngine, begins: dict[Partition, int], progress: Progress, told: OnProgress
+    projection: Projection, engine: AsyncEngine, begins: dict[Partition, int], progress: Progress, on_progress: OnProgress
 ) -> AsyncIterator[Fenced]:
     """Fills a shadow from the log up to the live positions, and holds the fence during the block. Drops the shadow on an error."""
     for _attempt in range(_ATTEMPTS):
@@ -136,12 +138,12 @@ async def _brought_up(
         )
         fold = Fold(EngineOfRun(filling, progress), Folding(projection.domain), projection.cluster, dict(begins))
         try:
-            await _catch_up(projection, fold, engine, progress, told)
+            await _catch_up(projection, fold, engine, progress, on_progress)
             async with fence(engine, projection.domain.aggregates) as still:
-                withheld = await withheld_now(still.connection)
-                if fold.left_out - withheld:  # retried meanwhile: the live rows have them and the shadow does not
+                dead_letters = await dead_letters_now(still.connection)
+                if fold.left_out - dead_letters:  # retried meanwhile: the live rows have them and the shadow does not
                     continue
-                await fold.up_to(of_topics(projection, still.positions), withheld)
+                await fold.up_to(of_topics(projection, still.positions), dead_letters)
                 ends = {
                     partition: end
                     for partition, (_, end) in (await log.bounds(projection.cluster, projection.topics)).items()
@@ -160,33 +162,35 @@ async def _brought_up(
     )
 
 
-async def _catch_up(projection: Projection, fold: Fold, engine: AsyncEngine, progress: Progress, told: OnProgress) -> None:
+async def _catch_up(
+    projection: Projection, fold: Fold, engine: AsyncEngine, progress: Progress, on_progress: OnProgress
+) -> None:
     """Fold until at most `_NEAR_RECORDS` are left, while the live service goes on."""
     begins = dict(fold.next)
     progress.done = 0
 
     async def note(records: int) -> None:
         progress.done += records
-        told(progress)
+        on_progress(progress)
         await progress.note()
 
     for _ in range(_PASSES):
         async with engine.connect() as connection:
             positions = of_topics(projection, await store.positions(connection))
-            withheld = await withheld_now(connection)
+            dead_letters = await dead_letters_now(connection)
         ends = {partition: max(begins.get(partition, 0), end) for partition, end in positions.items()}
         progress.total = sum(end - begins.get(partition, 0) for partition, end in ends.items())
         left = sum(end - fold.next.get(partition, 0) for partition, end in ends.items())
         progress.phase = "reading the log"
         if left <= _NEAR_RECORDS and progress.done:
             break
-        await fold.up_to(ends, withheld, note)
+        await fold.up_to(ends, dead_letters, note)
         if left <= _NEAR_RECORDS:
             break
     async with fold.engine.begin() as connection:
         for table in fold.domain.aggregates:
             await connection.execute(text(f"ANALYZE {shadow.SHADOW}.{table}"))
-    await _phase(progress, told, "catching up under the fence")
+    await _phase(progress, on_progress, "catching up under the fence")
 
 
 def of_topics(projection: Projection, positions: dict[Partition, int]) -> dict[Partition, int]:
@@ -194,14 +198,14 @@ def of_topics(projection: Projection, positions: dict[Partition, int]) -> dict[P
     return {partition: offset for partition, offset in positions.items() if partition[0] in projection.topics}
 
 
-async def withheld_now(connection: AsyncConnection) -> set[RecordId]:
+async def dead_letters_now(connection: AsyncConnection) -> set[RecordId]:
     """The ids of the live service's dead letters."""
-    return await repository.places(connection)
+    return await repository.record_ids(connection)
 
 
-async def _phase(progress: Progress, told: OnProgress, phase: str) -> None:
+async def _phase(progress: Progress, on_progress: OnProgress, phase: str) -> None:
     progress.phase = phase
-    told(progress)
+    on_progress(progress)
     await progress.note(force=True)
 
 

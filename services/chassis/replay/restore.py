@@ -56,7 +56,7 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
 
     One process restores; it raises Busy in others, and ReplayRefused while the consumer group has a member. A record that cannot be
     folded becomes a dead letter. Raises NotRestored where records are lost, an own event cannot be folded, or more than
-    `FAILED_AT_MOST` others cannot, unless that is `accepted`; and the servers' errors. A kill at any point is harmless.
+    `MAX_FAILED` others cannot, unless that is `accepted`; and the servers' errors. A kill at any point is harmless.
     """
     if not await is_new(engine) or not await _has_spoken(projection):
         return False
@@ -65,13 +65,13 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
         if not await is_new(engine):
             return False
         _log.warning("new database, old log: restoring from the log before anything is decided", service=projection.service)
-        aside = SkippedRecords(Folding(projection.domain), accepting=accepted is not None)
+        skipped = SkippedRecords(Folding(projection.domain), accepting=accepted is not None)
         lost = await _lost(projection)
         if lost and accepted is None:
             raise NotRestored(f"the log has lost its first records: {lost}. What they said is lost; {_remedy(projection)}")
         before = await ask_once(projection.cluster, projection.topics)
         try:
-            ends = await _fill(projection, engine, progress, aside)
+            ends = await _fill(projection, engine, progress, skipped)
         except RecordFailure as failure:
             raise NotRestored(
                 f"{failure}. A version that can fold it restores when it starts; {_remedy(projection)}"
@@ -90,15 +90,15 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
             await connection.execute(store.INSERT_POSITION, values)
             await store.move_positions(connection, ends)
             await identity.note(connection, found, projection.topics)
-            await _keep(connection, aside)
+            await _keep(connection, skipped)
             for partition in ends:
                 await repository.flag(connection, partition)
             empty = await shadow.swap(connection, sorted(projection.domain.aggregates), datetime.now(UTC))
             await connection.execute(text(f"DROP SCHEMA {empty} CASCADE"))
             await progress.require(connection)
-        result |= {"records": progress.done, "set_aside": len(aside.letters)}
+        result |= {"records": progress.done, "set_aside": len(skipped.letters)}
         if accepted is not None:
-            passed = aside.passed_over
+            passed = skipped.passed_over
             result |= {
                 "accepted_by": accepted.by,
                 "lost": lost,
@@ -106,8 +106,8 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
                 "first_passed_over": passed[:_SHOWN],
             }
     _log.info(
-        "restored", service=projection.service, records=progress.done, set_aside=len(aside.letters),
-        passed_over=len(aside.passed_over),
+        "restored", service=projection.service, records=progress.done, set_aside=len(skipped.letters),
+        passed_over=len(skipped.passed_over),
     )  # fmt: skip
     return True
 
@@ -169,28 +169,28 @@ async def _has_spoken(projection: Projection) -> bool:
     return False
 
 
-async def _keep(connection: AsyncConnection, aside: SkippedRecords) -> None:
+async def _keep(connection: AsyncConnection, skipped: SkippedRecords) -> None:
     """Store the skipped records as dead letters and remove them from the inbox, since they are not applied."""
-    if not aside.letters:
+    if not skipped.letters:
         return
-    await repository.insert(connection, aside.letters)
+    await repository.insert(connection, skipped.letters)
     await connection.execute(_FORGET)
 
 
 async def _fill(
-    projection: Projection, engine: AsyncEngine, progress: Progress, aside: SkippedRecords
+    projection: Projection, engine: AsyncEngine, progress: Progress, skipped: SkippedRecords
 ) -> dict[Partition, int]:
     """Fold the whole log into a shadow; returns the ends up to which it was folded."""
     async with engine.begin() as connection:
         await shadow.create(connection, sorted(projection.domain.aggregates))
         await progress.require(connection)
-        withheld = await repository.places(connection)
+        dead_letters = await repository.record_ids(connection)
     spans = await log.bounds(projection.cluster, projection.topics)
     filling = store.connect(
         projection.database_url, projection=shadow.SHADOW, pool_size=2, statement_seconds=store.MAINTENANCE_SECONDS
     )
     begins = {partition: begin for partition, (begin, _) in spans.items()}
-    fold = Fold(EngineOfRun(filling, progress), Folding(projection.domain), projection.cluster, begins, aside=aside)
+    fold = Fold(EngineOfRun(filling, progress), Folding(projection.domain), projection.cluster, begins, skipped=skipped)
 
     async def note(records: int) -> None:
         progress.done += records
@@ -200,13 +200,13 @@ async def _fill(
     try:
         while True:
             ends = {partition: end for partition, (_, end) in spans.items()}
-            await fold.up_to(ends, withheld, note)
+            await fold.up_to(ends, dead_letters, note)
             spans = await log.bounds(projection.cluster, projection.topics)
             left = sum(end - ends.get(partition, 0) for partition, (_, end) in spans.items())
             if left <= _NEAR_RECORDS and not (fold.early and left):
-                if (missing := fold.early.missing()) and not aside.accepting:
+                if (missing := fold.early.missing()) and not skipped.accepting:
                     raise NotRestored(f"{missing}. {_remedy(projection)}")
-                aside.passed_over += await fold.over_gaps() if missing else []
+                skipped.passed_over += await fold.over_gaps() if missing else []
                 return ends
     finally:
         await filling.dispose()

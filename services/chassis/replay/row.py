@@ -21,7 +21,7 @@ from services.chassis.replay.checks import ReplayRefused, examine
 from services.chassis.replay.fence import fence
 from services.chassis.replay.fold import opened, own_events
 from services.chassis.replay.projection import Projection
-from services.chassis.replay.rebuild import OnProgress, engine_of, of_topics, withheld_now
+from services.chassis.replay.rebuild import OnProgress, dead_letters_now, engine_of, of_topics
 
 
 @dataclass
@@ -72,7 +72,7 @@ class RowFold:
 
 
 async def rebuild_row(
-    projection: Projection, ref: Ref, *, accept_incomplete: bool = False, told: OnProgress = lambda _: None
+    projection: Projection, ref: Ref, *, accept_incomplete: bool = False, on_progress: OnProgress = lambda _: None
 ) -> bool:
     """Rebuild one row from the log; returns whether that changed it.
 
@@ -83,7 +83,10 @@ async def rebuild_row(
         async with runs.running(engine, "rebuild") as (progress, result):
             fold = RowFold(projection.domain, ref, AggregateRow(projection.domain.aggregates[ref.aggregate].state()))
             async with engine.connect() as connection:
-                ends, withheld = of_topics(projection, await store.positions(connection)), await withheld_now(connection)
+                ends, dead_letters = (
+                    of_topics(projection, await store.positions(connection)),
+                    await dead_letters_now(connection),
+                )
             progress.phase, progress.total = "reading the log", sum(ends[p] - begins.get(p, 0) for p in ends)
             passed: set[RecordId] = set()
 
@@ -91,7 +94,7 @@ async def rebuild_row(
                 async for chunk in log.read(projection.cluster, ranges):
                     for record in chunk:
                         place = (record.topic, record.partition, record.offset)
-                        if place in withheld:
+                        if place in dead_letters:
                             passed.add(place)
                         elif event := opened(projection.domain, record):
                             try:
@@ -99,12 +102,12 @@ async def rebuild_row(
                             except Exception as error:
                                 raise RecordFailure(record, error) from error
                     progress.done += len(chunk)
-                    told(progress)
+                    on_progress(progress)
                     await progress.note()
 
             await read({p: (begins.get(p, 0), end) for p, end in ends.items()})
             async with fence(engine, projection.domain.aggregates) as still:
-                if passed - await withheld_now(still.connection):
+                if passed - await dead_letters_now(still.connection):
                     raise ReplayRefused("a dead letter was retried meanwhile; try again")
                 await read(
                     {p: (ends.get(p, begins.get(p, 0)), end) for p, end in of_topics(projection, still.positions).items()}

@@ -11,10 +11,10 @@ from services.chassis.kernel.aggregate import Domain, Ref, is_own
 from services.chassis.kernel.consuming.isolation import fault_of
 from services.chassis.kernel.deadletters.parking import divide, held_up
 from services.chassis.kernel.records import Partition, Record, named, record_id
-from services.chassis.kernel.transaction.batch import RecordFailure, take_in
+from services.chassis.kernel.transaction.batch import RecordFailure, fold_record
 from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
 
-FAILED_AT_MOST = 100
+MAX_FAILED = 100
 """After this many records that cannot be folded the restore is abandoned, since the code is probably at fault."""
 
 
@@ -42,13 +42,13 @@ class SkippedRecords:
         before: dict[Ref, AggregateRow] = {}
         try:
             before = self._rows_of(unit, event)
-            take_in(unit, record, event, repeated=repeated)
+            fold_record(unit, record, event, repeated=repeated)
         except Exception as error:
             unit.rows.update(before)
             failure = RecordFailure(record, error)
             self._failed += 1
             own = is_own(self.domain, event)
-            if not self.accepting and (own or self._failed > FAILED_AT_MOST):
+            if not self.accepting and (own or self._failed > MAX_FAILED):
                 raise failure from error
             if own:
                 self._pass_over(unit, record, event, repeated=repeated)
@@ -63,7 +63,7 @@ class SkippedRecords:
             before = self._rows_of(unit, event)
             unit.rows[owner].jump_to(number - 1)
             try:
-                take_in(unit, record, event, repeated=repeated)
+                fold_record(unit, record, event, repeated=repeated)
             except Exception:
                 unit.rows.update(before)
                 unit.rows[owner].jump_to(number - 1)

@@ -169,7 +169,7 @@ async def test_a_rebuild_that_is_cancelled_leaves_everything_as_it_was(toy: Toy,
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await replay.rebuild(projection_of(toy), told=stop)
+        await replay.rebuild(projection_of(toy), on_progress=stop)
     assert await schemas_of(toy) == ["projection"]
     assert (await toy.tallies())["004"].requests == 7
     assert (await status(projection_of(toy))).runs[0].state == "cancelled"
@@ -318,7 +318,7 @@ async def test_a_replay_whose_process_stands_still_makes_way_and_touches_nothing
         other.join()
 
     with pytest.raises((Busy, DBAPIError)):
-        await replay.rebuild(projection_of(toy), told=frozen)
+        await replay.rebuild(projection_of(toy), on_progress=frozen)
     (done,) = others
     assert await schemas_of(toy) == ["projection", done.old_version]
     assert (await replay.verify(projection_of(toy))).differences == 0

@@ -28,7 +28,7 @@ from services.chassis.kernel.consuming.isolation import Attempt, Groups, Isolati
 from services.chassis.kernel.consuming.lag import LagWatch
 from services.chassis.kernel.consuming.noted import note
 from services.chassis.kernel.consuming.offsets import Offsets
-from services.chassis.kernel.consuming.seeking import bearings, own_gaps
+from services.chassis.kernel.consuming.seeking import own_gaps, starting_points
 from services.chassis.kernel.consuming.subscription import Subscribed, subscribe
 from services.chassis.kernel.deadletters.limit import DeadLetterLimit
 from services.chassis.kernel.effects import Effects
@@ -277,7 +277,7 @@ class Consumer:
         if (joins := self._joins) != self._admitted:
             await self.admit()
             self._admitted = joins
-        found = await bearings(self.engine, self.service, consumer, before)
+        found = await starting_points(self.engine, self.service, consumer, before)
         stops = {partition: one.why_not for partition, one in found.items() if one.why_not is not None}
         believed = self._guard.believed(before, stops)
         for partition, epoch in before.items():

@@ -47,7 +47,7 @@ class PartitionCursor:
     state: State = "unsought"
     next_offset: int | None = None
     """Every record below is applied, skipped or a dead letter; None before the first seek."""
-    licence: bool = False
+    may_jump: bool = False
     """Whether one jump may be accepted if the log has nothing readable between."""
     waiting_since: float | None = None
     """Time of the oldest record received and not applied, seconds since 1970."""
@@ -56,7 +56,7 @@ class PartitionCursor:
     def sought(self, offset: int, epoch: int, *, by_poller: bool) -> "PartitionCursor":
         """The client fetches from `offset`, the database's position; `by_poller` says whether the polling task sought."""
         trouble = self.trouble if self.trouble and self.trouble.lasts_at(offset) else None
-        return replace(self, epoch=epoch, state="sought", next_offset=offset, licence=by_poller, trouble=trouble)
+        return replace(self, epoch=epoch, state="sought", next_offset=offset, may_jump=by_poller, trouble=trouble)
 
     def step(self, first: int) -> Step:
         """What a poll that begins at `first` means."""
@@ -64,19 +64,19 @@ class PartitionCursor:
             return "doubt"
         if first == self.next_offset:
             return "next"
-        return "jump" if self.licence else "doubt"
+        return "jump" if self.may_jump else "doubt"
 
     def judged(self) -> "PartitionCursor":
         """A poll is about to be checked, which may fail: the licence ends."""
-        return replace(self, licence=False)
+        return replace(self, may_jump=False)
 
     def accept(self, since: float) -> "PartitionCursor":
         """A poll that follows is about to be applied; `since` is the time of its oldest record."""
-        return replace(self, state="reading", licence=False, waiting_since=since)
+        return replace(self, state="reading", may_jump=False, waiting_since=since)
 
     def applied(self, end: int) -> "PartitionCursor":
         """Everything below `end` is applied."""
-        return replace(self, state="reading", next_offset=end, licence=False, waiting_since=None, trouble=None)
+        return replace(self, state="reading", next_offset=end, may_jump=False, waiting_since=None, trouble=None)
 
     def ended(self, end: int, epoch: int) -> "PartitionCursor":
         """A poll up to `end` is finished, and the partition was not sought since it was checked: unless all of it was applied, the
@@ -94,7 +94,7 @@ class PartitionCursor:
     def stopped(self, why: Standing, until: float, epoch: int) -> "PartitionCursor":
         """No record is accepted before `until`, monotonic."""
         stops = self.trouble.stops + 1 if self.trouble else 1
-        return replace(self, epoch=epoch, state="stopped", licence=False, trouble=Trouble(why, until, stops))
+        return replace(self, epoch=epoch, state="stopped", may_jump=False, trouble=Trouble(why, until, stops))
 
     def due(self, now: float, epoch: int) -> "PartitionCursor":
         """A partition whose stop has expired must be sought like a new one; any other cursor is unchanged."""

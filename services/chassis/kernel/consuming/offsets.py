@@ -15,7 +15,7 @@ from services.chassis.process.logging import get_logger
 from services.chassis.process.transient import described
 
 _log = get_logger(__name__)
-_PATIENCE_SECONDS = 5.0
+_COMMIT_SECONDS = 5.0
 
 
 class Offsets:
@@ -34,9 +34,9 @@ class Offsets:
         wanted = {TopicPartition(*partition): offset for partition, offset in changed.items()}
         self._under_way = asyncio.ensure_future(consumer.commit(wanted))
         try:
-            done, _ = await asyncio.wait([self._under_way], timeout=_PATIENCE_SECONDS)
+            done, _ = await asyncio.wait([self._under_way], timeout=_COMMIT_SECONDS)
             if not done:
-                raise TimeoutError(f"Kafka did not answer within {_PATIENCE_SECONDS:g} s")
+                raise TimeoutError(f"Kafka did not answer within {_COMMIT_SECONDS:g} s")
             if not self._under_way.cancelled():
                 self._under_way.result()
                 self._committed |= changed

@@ -27,7 +27,7 @@ class MovedByOthers(Exception):
     """Other processes of the service moved the same positions at the same time."""
 
 
-class Bearings(NamedTuple):
+class StartingPoint(NamedTuple):
     """Where to read a partition, according to the database and the log."""
 
     position: int
@@ -54,22 +54,22 @@ async def spans_of(consumer: AIOKafkaConsumer, found: FoundLog, partitions: Coll
     return {(place.topic, place.partition): Span(begins[place], ends[place]) for place in there}
 
 
-async def bearings(
+async def starting_points(
     engine: AsyncEngine, service: str, consumer: AIOKafkaConsumer, partitions: Collection[Partition]
-) -> dict[Partition, Bearings]:
-    """The bearings of each of `partitions`; one without a position begins at 0. The log's identity is stored where it was unknown.
+) -> dict[Partition, StartingPoint]:
+    """The starting point of each of `partitions`; one without a position begins at 0. The log's identity is stored if it was unknown.
 
     Raises NoIdentity, MovedByOthers and the database's and the broker's errors.
     """
     for _ in range(_TRIES):
-        if (found := await _bearings(engine, service, consumer, partitions)) is not None:
+        if (found := await _starting_points(engine, service, consumer, partitions)) is not None:
             return found
     raise MovedByOthers(f"positions moved {_TRIES} times while it was looked where they may go on; it is looked again")
 
 
-async def _bearings(
+async def _starting_points(
     engine: AsyncEngine, service: str, consumer: AIOKafkaConsumer, partitions: Collection[Partition]
-) -> dict[Partition, Bearings] | None:
+) -> dict[Partition, StartingPoint] | None:
     """None where another process moved positions meanwhile, so that it has to be done again."""
     topics = {topic for topic, _ in partitions}
     found = await which_log(consumer, topics)
@@ -92,9 +92,9 @@ async def _bearings(
                 return None
             moved |= wanted
     return {
-        partition: Bearings(moved[partition] or 0, None)
+        partition: StartingPoint(moved[partition] or 0, None)
         if partition in moved
-        else Bearings(position, standing.get(partition))
+        else StartingPoint(position, standing.get(partition))
         for partition, position in mine.items()
     }
 

@@ -103,14 +103,14 @@ def subscribe(
 
 def _build_own(broker: KafkaBroker, source: str, lost: Callable[[], None]) -> None:
     """Make the broker build `Client` consumers. FastStream resets the class to aiokafka's own whenever it connects."""
-    told: Any = broker.config.broker_config
-    connect = told.connect
+    config: Any = broker.config.broker_config
+    connect = config.connect
 
     async def and_build_own(**options: Any) -> None:
         await connect(**options)
-        told.builder = partial(Client, source, lost, **told.builder.keywords)
+        config.builder = partial(Client, source, lost, **config.builder.keywords)
 
-    told.connect = and_build_own
+    config.connect = and_build_own
 
 
 def _security(security: Security) -> BaseSecurity:

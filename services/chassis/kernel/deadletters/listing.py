@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schemas.base import Frozen, Moment, Storable
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.deadletters.repository import LetterState, Summary
-from services.chassis.kernel.records import RecordId, named, place_named
+from services.chassis.kernel.records import RecordId, named, parse_record_id
 
 MOST = 1000
 
@@ -36,7 +36,7 @@ class LetterFilter(Frozen):
     @classmethod
     def _a_place(cls, said: str | None) -> str | None:
         if said is not None:
-            place_named(said)
+            parse_record_id(said)
         return said
 
 
@@ -81,7 +81,7 @@ async def page(connection: AsyncConnection, wanted: LetterFilter) -> Page:
         given["key"] = given["key"].encode()
     if wanted.after is not None:
         conditions.append('(topic, partition, "offset") > (:after_topic, :after_partition, :after_offset)')
-        given |= dict(zip(("after_topic", "after_partition", "after_offset"), place_named(wanted.after), strict=True))
+        given |= dict(zip(("after_topic", "after_partition", "after_offset"), parse_record_id(wanted.after), strict=True))
     found = await repository.search(connection, " AND ".join(conditions), given, wanted.limit)
     following = named(found[-1].place) if len(found) == wanted.limit else None
     known = {letter.place for letter in found}

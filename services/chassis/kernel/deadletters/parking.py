@@ -29,7 +29,7 @@ class Division:
     """Records to fold."""
     rows: list[dict[str, object]] = field(default_factory=list)
     """Rows of new dead letters: failed records, and records parked behind them or behind earlier ones."""
-    given_up: int = 0
+    discarded: int = 0
     """Number of records that were discarded earlier: they are skipped, as in a replay."""
 
 
@@ -83,7 +83,7 @@ def divide(
         here = holds.setdefault(place[:2], {})
         behind = min((here[name] for name in waits_for(domain, record, event) if name in here), default=None)
         if place in discarded:
-            division.given_up += 1
+            division.discarded += 1
             continue
         if place in failed:
             division.rows.append(row_of(record, "failed", failed[place], names=names, event=event))

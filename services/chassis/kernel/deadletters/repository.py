@@ -30,7 +30,7 @@ from services.chassis.kernel.records import (
 LetterState = Literal["unreadable", "failed", "parked", "discarded"]
 STATES: tuple[LetterState, ...] = ("unreadable", "failed", "parked", "discarded")
 _SAID_CHARACTERS = 8000
-WITHHELD = "state IN ('failed', 'parked')"
+BLOCKED = "state IN ('failed', 'parked')"
 
 _COLUMNS = """topic, partition, "offset", state, key, value, CAST(headers AS text) AS headers, event_type, event_id, correlation_id,
     error, stack, attempts, names, blocked_by, reason, discarded_by, appended_at, recorded_at"""
@@ -46,19 +46,19 @@ _ONE = text(f"SELECT {_COLUMNS} FROM dead_letter WHERE {_AT}")
 _ONE_LOCKED = text(f"SELECT {_COLUMNS} FROM dead_letter WHERE {_AT} FOR UPDATE")
 _BLOCKING = text(
     f"""SELECT topic, partition, "offset", names FROM dead_letter
-        WHERE {WITHHELD} AND topic = :topic AND partition = :partition AND names && CAST(:names AS text[])
+        WHERE {BLOCKED} AND topic = :topic AND partition = :partition AND names && CAST(:names AS text[])
         ORDER BY "offset" """
 )
-_GIVEN_UP = text(
+_DISCARDED = text(
     """SELECT topic, partition, "offset" FROM dead_letter
        WHERE state = 'discarded' AND topic = :topic AND partition = :partition AND "offset" >= :first"""
 )
 PAGE = 500
 _SUMMARY = """topic, partition, "offset", state, substring(key FOR 1024) AS key, octet_length(value) AS value_bytes, event_type,
     event_id, correlation_id, left(error, 2000) AS error, attempts, blocked_by, reason, discarded_by, appended_at, recorded_at"""
-_WITHHELD = text(
+_BLOCKED = text(
     f"""SELECT "offset", state, key, names, blocked_by FROM dead_letter
-        WHERE {WITHHELD} AND topic = :topic AND partition = :partition AND "offset" > :after ORDER BY "offset" LIMIT {PAGE}"""
+        WHERE {BLOCKED} AND topic = :topic AND partition = :partition AND "offset" > :after ORDER BY "offset" LIMIT {PAGE}"""
 )
 _FREED = text(
     """SELECT DISTINCT topic, partition FROM dead_letter waiting WHERE state = 'parked' AND NOT EXISTS (
@@ -66,12 +66,12 @@ _FREED = text(
            AND first."offset" = waiting.blocked_by AND first.state IN ('failed', 'parked')) ORDER BY topic, partition"""
 )
 _PARKED = text("SELECT count(*) FROM dead_letter WHERE state = 'parked' AND topic = :topic AND partition = :partition")
-_PLACES = text('SELECT topic, partition, "offset" FROM dead_letter')
+_RECORD_IDS = text('SELECT topic, partition, "offset" FROM dead_letter')
 _FAILED = text(
     f"UPDATE dead_letter SET state = 'failed', attempts = attempts + 1, error = :error, stack = :stack WHERE {_AT}"
 )
 _STILL_UNREADABLE = text(f"UPDATE dead_letter SET attempts = attempts + 1, error = :error WHERE {_AT}")
-_GIVE_UP = text(
+_DISCARD = text(
     f"""UPDATE dead_letter SET state = 'discarded', reason = :reason, discarded_by = :discarded_by, blocked_by = NULL, names = '{{}}'
         WHERE {_AT}"""
 )
@@ -85,18 +85,18 @@ _UNPUBLISH = text(f"UPDATE dead_letter SET published = false WHERE {_AT}")
 _FLAG = text(
     f"""UPDATE position SET withheld = EXISTS (
             SELECT FROM dead_letter d WHERE d.topic = position.topic AND d.partition = position.partition
-            AND (d.{WITHHELD} OR (d.state = 'discarded' AND d."offset" >= position.next_offset)))
+            AND (d.{BLOCKED} OR (d.state = 'discarded' AND d."offset" >= position.next_offset)))
         WHERE topic = :topic AND partition = :partition"""
 )
 _OPEN_FROM = text(
     """SELECT count(*) FROM dead_letter
        WHERE topic = :topic AND partition = :partition AND "offset" >= :first AND state <> 'discarded'"""
 )
-_FORGET_FROM = text(
+_DELETE_DISCARDED_FROM = text(
     """DELETE FROM dead_letter
        WHERE topic = :topic AND partition = :partition AND "offset" >= :first AND state = 'discarded'"""
 )
-_GIVE_UP_FROM = text('DELETE FROM dead_letter WHERE topic = :topic AND partition = :partition AND "offset" >= :first')
+_DELETE_FROM = text('DELETE FROM dead_letter WHERE topic = :topic AND partition = :partition AND "offset" >= :first')
 _COUNT = text("SELECT state, count(*) FROM dead_letter GROUP BY state")
 _LEARN = text(
     """INSERT INTO dead_letter (topic, partition, "offset", state, headers, event_type, event_id, error, reason, discarded_by,
@@ -234,13 +234,13 @@ async def blocking(connection: AsyncConnection, partition: Partition, names: Ite
 
 async def discarded(connection: AsyncConnection, partition: Partition, first: int) -> set[RecordId]:
     """Ids of the discarded records from offset `first` on."""
-    rows = await connection.execute(_GIVEN_UP, {"topic": partition[0], "partition": partition[1], "first": first})
+    rows = await connection.execute(_DISCARDED, {"topic": partition[0], "partition": partition[1], "first": first})
     return {(topic, number, offset) for topic, number, offset in rows}
 
 
-async def withheld(connection: AsyncConnection, partition: Partition, after: int = -1) -> list[Waiting]:
+async def blocked(connection: AsyncConnection, partition: Partition, after: int = -1) -> list[Waiting]:
     """The first failed and parked records of a partition behind offset `after`, in order, without their bytes; `PAGE` at most."""
-    rows = await connection.execute(_WITHHELD, {"topic": partition[0], "partition": partition[1], "after": after})
+    rows = await connection.execute(_BLOCKED, {"topic": partition[0], "partition": partition[1], "after": after})
     return [Waiting(offset, state, frozenset(names), key, blocked) for offset, state, key, names, blocked in rows]
 
 
@@ -254,9 +254,9 @@ async def parked(connection: AsyncConnection, partition: Partition) -> int:
     return int(await connection.scalar(_PARKED, {"topic": partition[0], "partition": partition[1]}) or 0)
 
 
-async def places(connection: AsyncConnection) -> set[RecordId]:
+async def record_ids(connection: AsyncConnection) -> set[RecordId]:
     """The ids of all dead letters."""
-    return {(topic, partition, offset) for topic, partition, offset in await connection.execute(_PLACES)}
+    return {(topic, partition, offset) for topic, partition, offset in await connection.execute(_RECORD_IDS)}
 
 
 async def find_locked(connection: AsyncConnection, place: RecordId) -> Letter | None:
@@ -305,9 +305,9 @@ async def remove(connection: AsyncConnection, place: RecordId) -> None:
     await connection.execute(_REMOVE, _at(place))
 
 
-async def give_up(connection: AsyncConnection, place: RecordId, reason: str, discarded_by: str) -> None:
+async def discard(connection: AsyncConnection, place: RecordId, reason: str, discarded_by: str) -> None:
     """Discard a dead letter: its record will never be applied."""
-    await connection.execute(_GIVE_UP, {**_at(place), "reason": reason, "discarded_by": discarded_by})
+    await connection.execute(_DISCARD, {**_at(place), "reason": reason, "discarded_by": discarded_by})
 
 
 async def learn(connection: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> None:
@@ -321,16 +321,16 @@ async def open_from(connection: AsyncConnection, partition: Partition, first: in
     return int(await connection.scalar(_OPEN_FROM, values) or 0)
 
 
-async def forget(connection: AsyncConnection, partition: Partition, first: int) -> None:
+async def delete_discarded_from(connection: AsyncConnection, partition: Partition, first: int) -> None:
     """Delete the discarded dead letters of a partition from offset `first` on: other records have these offsets now."""
     values = {"topic": partition[0], "partition": partition[1], "first": first}
-    await connection.execute(_FORGET_FROM, values)
+    await connection.execute(_DELETE_DISCARDED_FROM, values)
 
 
-async def give_up_from(connection: AsyncConnection, partition: Partition, first: int) -> None:
+async def delete_from(connection: AsyncConnection, partition: Partition, first: int) -> None:
     """Delete all dead letters of a partition from offset `first` on: other records have these offsets now."""
     values = {"topic": partition[0], "partition": partition[1], "first": first}
-    await connection.execute(_GIVE_UP_FROM, values)
+    await connection.execute(_DELETE_FROM, values)
 
 
 async def flag(connection: AsyncConnection, partition: Partition) -> None:

@@ -62,33 +62,33 @@ class DeadLetterContext:
     database_url: str
 
 
-async def retry(engine: AsyncEngine, handling: DeadLetterContext, place: RecordId) -> Retried:
+async def retry(engine: AsyncEngine, context: DeadLetterContext, place: RecordId) -> Retried:
     """Handle one dead letter again; if that succeeds, also the records parked behind it, in order, up to the next that fails.
 
     Raises NoSuchLetter, NotNow and transient errors; a failure of the handling is part of the result.
     """
-    failed = await _try(engine, handling, place)
-    return await _outcome(engine, handling, place[:2], [] if failed else [place], failed)
+    failed = await _try(engine, context, place)
+    return await _outcome(engine, context, place[:2], [] if failed else [place], failed)
 
 
 async def discard(
-    engine: AsyncEngine, handling: DeadLetterContext, place: RecordId, reason: str, discarded_by: str
+    engine: AsyncEngine, context: DeadLetterContext, place: RecordId, reason: str, discarded_by: str
 ) -> Retried:
     """Discard one dead letter permanently, by an event on the log that every replay honours, and drain what is parked behind it.
 
     Raises as `retry` does.
     """
     async with _locked(engine, place) as (connection, letter):
-        await _give_up(connection, handling, letter, reason, discarded_by)
-    return await _outcome(engine, handling, place[:2], [], None)
+        await _discard(connection, context, letter, reason, discarded_by)
+    return await _outcome(engine, context, place[:2], [], None)
 
 
-async def _give_up(
-    connection: AsyncConnection, handling: DeadLetterContext, letter: Letter, reason: str, discarded_by: str
+async def _discard(
+    connection: AsyncConnection, context: DeadLetterContext, letter: Letter, reason: str, discarded_by: str
 ) -> None:
     place = record_id(letter)
     fact = RecordDiscarded(
-        service=handling.service,
+        service=context.service,
         topic=letter.topic,
         partition=letter.partition,
         offset=letter.offset,
@@ -100,14 +100,14 @@ async def _give_up(
         discarded_by=discarded_by,
     )
     event = outside_event(
-        handling.domain.source, fact, correlation_id=letter.correlation_id or named(place), subject=named(place)
+        context.domain.source, fact, correlation_id=letter.correlation_id or named(place), subject=named(place)
     )
     await fill_outbox(connection, [event])
-    await repository.give_up(connection, place, reason, discarded_by)
+    await repository.discard(connection, place, reason, discarded_by)
     await repository.flag(connection, place[:2])
 
 
-async def drain_free(engine: AsyncEngine, handling: DeadLetterContext) -> None:
+async def drain_free(engine: AsyncEngine, context: DeadLetterContext) -> None:
     """Apply parked records that nothing blocks any more: an operator's process may have ended before it had drained them.
 
     Raises transient errors.
@@ -115,14 +115,14 @@ async def drain_free(engine: AsyncEngine, handling: DeadLetterContext) -> None:
     async with engine.connect() as connection:
         partitions = await repository.partitions_freed(connection)
     for partition in partitions:
-        await _drain(engine, handling, partition)
+        await _drain(engine, context, partition)
 
 
 async def _outcome(
-    engine: AsyncEngine, handling: DeadLetterContext, partition: Partition, applied: list[RecordId], failed: RecordId | None
+    engine: AsyncEngine, context: DeadLetterContext, partition: Partition, applied: list[RecordId], failed: RecordId | None
 ) -> Retried:
     if failed is None:
-        drained, failed = await _drain(engine, handling, partition)
+        drained, failed = await _drain(engine, context, partition)
         applied += drained
     async with engine.connect() as connection:
         shown = await repository.show(connection, failed) if failed else None
@@ -131,7 +131,7 @@ async def _outcome(
 
 
 async def _drain(
-    engine: AsyncEngine, handling: DeadLetterContext, partition: Partition
+    engine: AsyncEngine, context: DeadLetterContext, partition: Partition
 ) -> tuple[list[RecordId], RecordId | None]:
     """Apply every parked record that nothing blocks, in order; returns the ids of those applied, and of the first that failed.
 
@@ -142,7 +142,7 @@ async def _drain(
     queue, after = Queue(), -1
     while True:
         async with engine.connect() as connection:
-            page = await repository.withheld(connection, partition, after)
+            page = await repository.blocked(connection, partition, after)
         moved: dict[int, int] = {}
         for letter in page:
             place = (*partition, letter.offset)
@@ -153,7 +153,7 @@ async def _drain(
                     moved[letter.offset] = behind
                 continue
             try:
-                if await _try(engine, handling, place, free=True) is None:
+                if await _try(engine, context, place, free=True) is None:
                     applied.append(place)
                     continue
                 failed = failed or place
@@ -192,18 +192,18 @@ class Queue:
             self._holders.setdefault(name, letter.offset)
 
 
-async def _try(engine: AsyncEngine, handling: DeadLetterContext, place: RecordId, *, free: bool = False) -> RecordId | None:
+async def _try(engine: AsyncEngine, context: DeadLetterContext, place: RecordId, *, free: bool = False) -> RecordId | None:
     """Handle one record; returns its id if that failed. `free`: the caller knows that no earlier record blocks it."""
     try:
         async with _locked(engine, place) as (connection, letter):
             if not free:
                 await _in_turn(connection, letter, letter.names | key_name(letter))
-            later = await _apply(connection, handling, letter)
+            later = await _apply(connection, context, letter)
             if later is None:
                 await repository.remove(connection, place)
                 return None
             reason = f"the same event was sent again and counts since it was applied at offset {later}"
-            await _give_up(connection, handling, letter, reason, handling.domain.source)
+            await _discard(connection, context, letter, reason, context.domain.source)
         raise NotNow(f"{named(place)} was given up: {reason}")
     except (NoSuchLetter, NotNow):
         raise
@@ -218,19 +218,19 @@ async def _try(engine: AsyncEngine, handling: DeadLetterContext, place: RecordId
     return place
 
 
-async def _apply(connection: AsyncConnection, handling: DeadLetterContext, letter: Letter) -> int | None:
+async def _apply(connection: AsyncConnection, context: DeadLetterContext, letter: Letter) -> int | None:
     """Apply the event of a dead letter; if a later record was applied in its place, which a replay would not find, returns its offset."""
-    event = event_in(letter, handling.domain.handles)
+    event = event_in(letter, context.domain.handles)
     if isinstance(event, Unhandled):
         return None
-    if not (names := waits_for(handling.domain, letter, event)) <= letter.names | key_name(letter):
+    if not (names := waits_for(context.domain, letter, event)) <= letter.names | key_name(letter):
         await _in_turn(connection, letter, names)  # what it touches was unknown when it became a dead letter
-    later = await counted_instead(connection, handling.domain, letter, event)
+    later = await counted_instead(connection, context.domain, letter, event)
     if later is None:
-        locked, repeated = await lock(connection, handling.domain, [(letter, event)])
-        unit = UnitOfWork(handling.domain, locked.rows, locked.now, new_id)
+        locked, repeated = await lock(connection, context.domain, [(letter, event)])
+        unit = UnitOfWork(context.domain, locked.rows, locked.now, new_id)
         seen = fold(unit, [(letter, event)], repeated)
-        await write_back(connection, unit, handling.effects, seen)
+        await write_back(connection, unit, context.effects, seen)
     return later
 
 

@@ -38,7 +38,7 @@ RELAY_LOCK = 7_253_002
 _ROWS = 1000
 _POLL_SECONDS = 1.0
 _STANDBY_SECONDS = 1.0
-_PATIENCE_SECONDS = 5.0
+_ACKNOWLEDGE_SECONDS = 5.0
 _LIMIT_SECONDS = 30.0
 """How often the limit of a topic that is smaller than ours is read again."""
 _OLD_SECONDS = 30.0
@@ -128,7 +128,7 @@ class Relay:
     cluster: Cluster
     service: str
     engine: AsyncEngine
-    signals: Notifications
+    notifications: Notifications
     health: Health
     blocked: dict[str, str] = field(default_factory=dict)
     """Keys whose next event could not be sent, with the reason."""
@@ -141,7 +141,7 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop`; rows committed by then are still sent, as long as the broker answers."""
         backoff, lasting = Backoff(), Lasting(_log)
-        with self.signals.subscribe(store.OUTBOX_CHANNEL) as woken:
+        with self.notifications.subscribe(store.OUTBOX_CHANNEL) as woken:
             while not stop.is_set():
                 try:
                     async with exclusive(self.engine) as session:
@@ -281,7 +281,7 @@ class Relay:
     async def _acknowledged(self, futures: Sequence[Awaitable[object]], stop: asyncio.Event) -> list[object]:
         """The result of each batch. It waits for an absent broker: the idempotent producer keeps retrying, in order."""
         results = asyncio.gather(*futures, return_exceptions=True)
-        while not (await asyncio.wait([results], timeout=_PATIENCE_SECONDS))[0]:
+        while not (await asyncio.wait([results], timeout=_ACKNOWLEDGE_SECONDS))[0]:
             self.health.report("relaying", False, "Kafka does not acknowledge")
             if stop.is_set():
                 results.cancel()

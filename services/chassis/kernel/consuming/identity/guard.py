@@ -27,7 +27,7 @@ from services.chassis.process import metrics
 from services.chassis.process.health import Health
 
 LOOK_SECONDS = 2.0
-_PATIENCE_SECONDS = 10.0
+_ANSWER_SECONDS = 10.0
 _SURE_SECONDS = 2 * LOOK_SECONDS
 """How long every check must find that a log ends below the position: a partition's new leader does not know its end at once."""
 _OTHER_LOGS: frozenset[Cause] = frozenset({"another log", "beyond the end", "gone", "unknown"})
@@ -74,7 +74,7 @@ class LogGuard:
         now = {p: cursor.next_offset or 0 for p, cursor in cursors.items() if cursor.state in ("sought", "reading")}
         stopped = {p: cursor.trouble.why for p, cursor in cursors.items() if cursor.state == "stopped" and cursor.trouble}
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(_ANSWER_SECONDS):
                 found = await seeking.which_log(consumer, self.topics)
                 spans = await seeking.spans_of(consumer, found, now.keys() | stopped.keys())
         except NoIdentity as error:

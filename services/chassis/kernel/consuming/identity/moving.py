@@ -50,6 +50,6 @@ async def start_over(
     if any(place not in locked or locked[place].next_offset != positions[place] for place in moved):
         return False
     for partition, offset in moved.items():
-        await letters.give_up_from(connection, partition, offset or 0)
+        await letters.delete_from(connection, partition, offset or 0)
     await go_on_at(connection, found, moved)
     return True
