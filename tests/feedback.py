@@ -12,7 +12,7 @@ from schemas.lines import Candidates, Message
 from schemas.recipes import FeedbackSettings
 from schemas.steps import LabelSettings, ScoreSettings
 from services.chassis.executor.child import Context
-from services.chassis.executor.messages import ChildTask, LastWord, ProgressMessage
+from services.chassis.executor.messages import ChildTask, FinalMessage, ProgressMessage
 from services.chassis.storage.artifacts import ArtifactStore
 from services.feedback.judges.judge import Judged, Orders, Tick
 from tests.allowed import IN_TESTS
@@ -66,9 +66,9 @@ class Pipe:
     """Stands where a child's pipe to its worker is."""
 
     def __init__(self) -> None:
-        self.sent: list[ProgressMessage | LastWord] = []
+        self.sent: list[ProgressMessage | FinalMessage] = []
 
-    def send(self, message: ProgressMessage | LastWord) -> None:
+    def send(self, message: ProgressMessage | FinalMessage) -> None:
         self.sent.append(message)
 
 

@@ -11,7 +11,7 @@ from schemas.jobs import StepResult
 from schemas.progress import StepProgressed
 from schemas.steps import StepSettings
 from services.chassis.executor.child import Channel, Context
-from services.chassis.executor.messages import ChildTask, LastWord, ProgressMessage
+from services.chassis.executor.messages import ChildTask, FinalMessage, ProgressMessage
 from services.chassis.storage.artifacts import ArtifactStore
 from tests.allowed import IN_TESTS
 
@@ -22,7 +22,7 @@ class Reports(Channel):
     def __init__(self) -> None:
         self.progress: list[StepProgressed] = []
 
-    def send(self, message: ProgressMessage | LastWord) -> None:
+    def send(self, message: ProgressMessage | FinalMessage) -> None:
         if isinstance(message, ProgressMessage):
             self.progress.append(message.progress)
 

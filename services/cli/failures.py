@@ -12,7 +12,7 @@ from services.audit.parquet import NoPyarrow
 from services.chassis.kafka.metadata import NoIdentity
 from services.chassis.kafka.reach import Unreachable
 from services.chassis.kafka.topics import TopicFailure
-from services.chassis.kernel.log import LogStands, UnknownTopic
+from services.chassis.kernel.log import LogReadStalled, UnknownTopic
 from services.chassis.kernel.transaction.batch import RecordFailure
 from services.chassis.migrations.migrate import cause
 from services.chassis.postgres.options import BadUrl
@@ -36,7 +36,7 @@ _OWN = (
     NotRestored,
     RecordFailure,
     UnknownTopic,
-    LogStands,
+    LogReadStalled,
     NoIdentity,
     TopicFailure,
     DatabaseRefused,

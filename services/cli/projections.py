@@ -68,7 +68,7 @@ def show_status(
 def verify(service: ServiceName, accept_incomplete: AcceptIncomplete = False, json: Json = False) -> None:
     """Compare a projection with the log, row by row, while it serves. Exit code 1 when a row differs."""
     with projections(known([service])) as (projection,), bar(service) as told:
-        found = asyncio.run(replay.verify(projection, accept_incomplete=accept_incomplete, told=told))
+        found = asyncio.run(replay.verify(projection, accept_incomplete=accept_incomplete, on_progress=told))
     if json:
         print_json(found)
     else:
@@ -88,9 +88,9 @@ def rebuild(
     with projections(known([service])) as (projection,), bar(service) as told:
         if key is not None:
             ref = row_ref(projection, key, table)
-            changed = asyncio.run(rebuild_row(projection, ref, accept_incomplete=accept_incomplete, told=told))
+            changed = asyncio.run(rebuild_row(projection, ref, accept_incomplete=accept_incomplete, on_progress=told))
         else:
-            found = asyncio.run(replay.rebuild(projection, accept_incomplete=accept_incomplete, told=told))
+            found = asyncio.run(replay.rebuild(projection, accept_incomplete=accept_incomplete, on_progress=told))
     if key is not None:
         if json:
             print_json({"service": service, "table": ref.aggregate, "key": ref.key, "changed": changed})

@@ -23,7 +23,7 @@ from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS, TOPIC_OF, aggreg
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.kernel.aggregate import Domain
 from services.chassis.kernel.records import Record, event_in
-from services.chassis.kernel.transaction.batch import take_in
+from services.chassis.kernel.transaction.batch import fold_record
 from services.chassis.kernel.transaction.inbox import Sightings, exempt
 from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
 from services.chassis.replay.projection import Folding
@@ -88,7 +88,7 @@ def states(records: Iterable[Record], service: str) -> dict[str, Any]:
         for ref in folding.touches(event):
             unit.rows.setdefault(ref, AggregateRow(folding.aggregates[ref.aggregate].state()))
         repeated = not exempt(domain, event) and sightings.repeated(record, event)
-        take_in(unit, record, event, repeated=repeated)
+        fold_record(unit, record, event, repeated=repeated)
     return {
         f"{ref.aggregate}/{ref.key}": {"sequence": row.sequence, "state": row.state.model_dump(mode="json")}
         for ref, row in sorted(unit.rows.items())

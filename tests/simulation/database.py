@@ -556,7 +556,7 @@ _STATEMENTS: dict[str, _Handler] = {
     work._ENQUEUE.text: Connection.enqueue,
     work._REMOVE.text: Connection.remove_work,
     work._WAKE.text: Connection.nothing,
-    work._TAKE_UP.text: Connection.take_up,
+    work._REQUEUE_OPEN.text: Connection.take_up,
     work._CLAIM.text: Connection.claim,
     work._RENEW.text: Connection.renew,
     work._RELEASE.text: Connection.release,

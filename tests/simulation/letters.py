@@ -1,4 +1,4 @@
-"""Dead letters in the database in memory: the statements of `deadletters.rows`, `deadletters.limit` and the restore's own.
+"""Dead letters in the database in memory: the statements of `deadletters.repository`, `deadletters.limit` and the restore's own.
 
 A statement reads what was committed when it began, also where it then waits for a row, as under READ COMMITTED.
 """
@@ -17,7 +17,7 @@ _TABLE = "dead_letter"
 _ADDED: Values = {
     "error": "", "stack": None, "attempts": 0, "key": None, "value": None, "correlation_id": None, "names": [],
 }  # fmt: skip
-WITHHELD = ("failed", "parked")
+BLOCKED = ("failed", "parked")
 
 
 def _place(given: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -66,11 +66,11 @@ async def _blocking(connection: "Connection", given: Values) -> list[Any]:
     return [
         (given["topic"], given["partition"], offset, row["names"])
         for offset, row in _of_partition(connection, given)
-        if row["state"] in WITHHELD and set(row["names"]) & set(given["names"])
+        if row["state"] in BLOCKED and set(row["names"]) & set(given["names"])
     ]
 
 
-async def _given_up(connection: "Connection", given: Values) -> list[Any]:
+async def _discarded(connection: "Connection", given: Values) -> list[Any]:
     return [
         (given["topic"], given["partition"], offset)
         for offset, row in _of_partition(connection, given)
@@ -78,11 +78,11 @@ async def _given_up(connection: "Connection", given: Values) -> list[Any]:
     ]
 
 
-async def _withheld(connection: "Connection", given: Values) -> list[Any]:
+async def _blocked(connection: "Connection", given: Values) -> list[Any]:
     return [
         (offset, *(row[name] for name in ("state", "key", "names", "blocked_by")))
         for offset, row in _of_partition(connection, given)
-        if row["state"] in WITHHELD and offset > given["after"]
+        if row["state"] in BLOCKED and offset > given["after"]
     ][: repository.PAGE]
 
 
@@ -92,7 +92,7 @@ async def _freed(connection: "Connection", _: Values) -> list[Any]:
         {
             key[:2]
             for key, row in letters.items()
-            if row["state"] == "parked" and letters.get((*key[:2], row["blocked_by"]), {}).get("state") not in WITHHELD
+            if row["state"] == "parked" and letters.get((*key[:2], row["blocked_by"]), {}).get("state") not in BLOCKED
         }
     )
 
@@ -101,7 +101,7 @@ async def _parked(connection: "Connection", given: Values) -> list[Any]:
     return [(sum(row["state"] == "parked" for _, row in _of_partition(connection, given)),)]
 
 
-async def _places(connection: "Connection", _: Values) -> list[Any]:
+async def _record_ids(connection: "Connection", _: Values) -> list[Any]:
     return sorted(connection._all(_TABLE))
 
 
@@ -121,7 +121,7 @@ async def _still_unreadable(connection: "Connection", given: Values) -> list[Any
     return await _change(connection, given, error=given["error"])
 
 
-async def _give_up(connection: "Connection", given: Values) -> list[Any]:
+async def _discard(connection: "Connection", given: Values) -> list[Any]:
     said = {name: given[name] for name in ("reason", "discarded_by")}
     return await _change(connection, given, **said, state="discarded", blocked_by=None, names=[])
 
@@ -153,7 +153,7 @@ async def _flag(connection: "Connection", given: Values) -> list[Any]:
     await connection._hold(("position", key))
     if (row := connection._row("position", key)) is not None:
         withheld = any(
-            letter["state"] in WITHHELD or (letter["state"] == "discarded" and offset >= row["next_offset"])
+            letter["state"] in BLOCKED or (letter["state"] == "discarded" and offset >= row["next_offset"])
             for offset, letter in letters
         )
         connection._write("position", key, {**row, "withheld": withheld})
@@ -171,7 +171,7 @@ async def _recent(connection: "Connection", given: Values) -> list[Any]:
 
 async def _forget(connection: "Connection", _: Values) -> list[Any]:
     """The inbox knows nothing of what a restore has set aside."""
-    places = {key for key, row in connection._all(_TABLE).items() if row["state"] in WITHHELD}
+    places = {key for key, row in connection._all(_TABLE).items() if row["state"] in BLOCKED}
     for key, row in connection._all("inbox").items():
         if _place(row) in places:
             connection._write("inbox", key, None)
@@ -184,14 +184,14 @@ STATEMENTS = {
     repository._ONE.text: _one,
     repository._ONE_LOCKED.text: _one_locked,
     repository._BLOCKING.text: _blocking,
-    repository._GIVEN_UP.text: _given_up,
-    repository._WITHHELD.text: _withheld,
+    repository._DISCARDED.text: _discarded,
+    repository._BLOCKED.text: _blocked,
     repository._FREED.text: _freed,
     repository._PARKED.text: _parked,
-    repository._PLACES.text: _places,
+    repository._RECORD_IDS.text: _record_ids,
     repository._FAILED.text: _failed,
     repository._STILL_UNREADABLE.text: _still_unreadable,
-    repository._GIVE_UP.text: _give_up,
+    repository._DISCARD.text: _discard,
     repository._WAIT_FOR.text: _wait_for,
     repository._REMOVE.text: _remove,
     repository._UNPUBLISH.text: _unpublish,

@@ -155,7 +155,7 @@ async def _no_turn(*_: Any) -> None:
 
 async def _given_up_in_silence(connection: Any, _handling: Any, letter: Any, reason: str, by: str) -> None:
     place = record_id(letter)
-    await repository.give_up(connection, place, reason, by)
+    await repository.discard(connection, place, reason, by)
     await repository.flag(connection, place[:2])
 
 
@@ -218,7 +218,7 @@ VARIANTS: dict[str, Variant] = {
     "nothing_parked": _at(parking, "waits_for", lambda: _nothing_held, 16),
     "retried_and_kept": _at(repository, "remove", lambda: _not_done),
     "retried_out_of_turn": _at(handling, "_in_turn", lambda: _no_turn, 98),
-    "discarded_without_a_fact": _at(handling, "_give_up", lambda: _given_up_in_silence),
+    "discarded_without_a_fact": _at(handling, "_discard", lambda: _given_up_in_silence),
     "discards_not_learned": _at(repository, "learn", lambda: _not_done, 61),
     "replay_folds_what_is_withheld": _at(repository, "places", lambda: _nothing_left_out),
     "position_not_flagged": _at(repository, "flag", lambda: _not_done),

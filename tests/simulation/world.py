@@ -315,16 +315,16 @@ class World:
     # -- replays ----------------------------------------------------------------------------------------------------------
     def fold(self, service: Service, aside: SkippedRecords | None = None) -> tuple[Fold, Database]:
         shadow = Database(self.clock)
-        return Fold(cast(Any, shadow), Folding(Trapped(service.domain)), Cluster("memory"), aside=aside), shadow
+        return Fold(cast(Any, shadow), Folding(Trapped(service.domain)), Cluster("memory"), skipped=aside), shadow
 
     async def replay(self, service: Service, *, swap: bool) -> None:
         """As `replay.rebuild`: catch up while the service goes on, then under the fence; compare, and swap in if told to."""
         fold, shadow = self.fold(service)
         async with service.database.connect() as reading:
             positions = await store.positions(cast(Any, reading))
-            await fold.up_to(positions, await repository.places(cast(Any, reading)))
+            await fold.up_to(positions, await repository.record_ids(cast(Any, reading)))
         async with fence(service.engine, service.domain.aggregates) as still:
-            withheld = await repository.places(still.connection)
+            withheld = await repository.record_ids(still.connection)
             if fold.left_out - withheld:  # retried meanwhile: they are in the live rows and not in the shadow
                 return
             await fold.up_to(still.positions, withheld)
@@ -586,8 +586,8 @@ class World:
     @contextmanager
     def surroundings(self) -> Iterator[None]:
         """The chassis without a clock, chance, or loop of its own."""
-        applied, written, taken = batch.apply_batch, commands.write_back, batch.take_in
-        insert, remove, give_up = repository.insert, repository.remove, repository.give_up
+        applied, written, taken = batch.apply_batch, commands.write_back, batch.fold_record
+        insert, remove, discard = repository.insert, repository.remove, repository.discard
 
         async def inserted(connection: Any, letters: Any) -> None:
             self.letters.update(row["state"] for row in letters)
@@ -599,7 +599,7 @@ class World:
 
         async def given(connection: Any, *rest: Any) -> None:
             self.letters["discarded"] += 1
-            await give_up(connection, *rest)
+            await discard(connection, *rest)
 
         async def apply(*given: Any, **more: Any) -> Any:
             try:
@@ -616,7 +616,7 @@ class World:
             for event in unit.emitted:
                 self.tell(event, unit.domain.source.removeprefix("neuroweaver/"))
 
-        def take_in(unit: Any, record: Any, event: Event, *, repeated: bool) -> None:
+        def fold_record(unit: Any, record: Any, event: Event, *, repeated: bool) -> None:
             self.log.lying[id(event)] = record_id(record)
             name = unit.domain.source.removeprefix("neuroweaver/")
             self.poison.strike(name, record_id(record), "fold", own=is_own(unit.domain, event))
@@ -648,9 +648,9 @@ class World:
                 (consumer, "asyncio", asyncio), (ticker, "asyncio", asyncio),
                 (Lasting, "failed", _say_nothing), (consumer, "_log", silent), (noted, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
                 (consumer, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back), (handling, "write_back", write_back),
-                (folding, "log", self.log), (folding, "read_ahead", lambda chunks: chunks), (folding, "give_way", no_pause), (seeking, "which_log", self.log.which), (batch, "take_in", take_in),
-                (setting_aside, "take_in", set_aside), (batch, "event_in", self.opening()), (handling, "event_in", self.opening(again=True)),
-                (repository, "insert", inserted), (repository, "remove", removed), (repository, "give_up", given),
+                (folding, "log", self.log), (folding, "read_ahead", lambda chunks: chunks), (folding, "give_way", no_pause), (seeking, "which_log", self.log.which), (batch, "fold_record", fold_record),
+                (setting_aside, "fold_record", set_aside), (batch, "event_in", self.opening()), (handling, "event_in", self.opening(again=True)),
+                (repository, "insert", inserted), (repository, "remove", removed), (repository, "discard", given),
                 (discards, "log", self.log), (discards, "ask_once", self.log.asked),
                 (inbox, "INBOX_WINDOW", WINDOW), (store, "INBOX_WINDOW", WINDOW),
             ):  # fmt: skip

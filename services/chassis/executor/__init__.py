@@ -1,1 +1,1 @@
-"""How any executor works: attempts as aggregates, work by lease, supervised children (design section 5)."""
+"""Implements executor services: attempts are aggregates, workers hold leases, child processes do the work (design section 5)."""

@@ -1,8 +1,8 @@
-"""An attempt at a step as its executor sees it: what was asked, whether it is still wanted, how it ended.
+"""Models an attempt at a step as its executor's aggregate: the request, whether it was cancelled, and the outcome.
 
-The executor decides the outcome (rule 1), so its own events about the attempt are numbered by this aggregate. Columns
-commute (rule 2): those of the orchestrator's facts and those of own events are never read by each other's `evolve`.
-There is no projection beside it: `evolve` is the projection.
+The executor decides the outcome (rule 1), so this aggregate numbers its own events about the attempt. Fields commute
+(rule 2): `evolve` sets some from the orchestrator's events and others from own events, and neither depends on the other.
+There is no other projection of attempts: `evolve` is the projection.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ OPEN = ("queued", "running", "cancelling")
 
 
 class AttemptState(State):
-    """The whole request is kept, so that after a lost database the work is taken up from here."""
+    """The state of an attempt; it has the whole request, so that after a lost database the work is queued again from here."""
 
     requested: StepRequested | None = Field(default=None, description="What the orchestrator asked for.")
     requested_at: datetime | None = Field(default=None, description="Time of the request.")
@@ -49,7 +49,7 @@ class AttemptState(State):
 
     @property
     def status(self) -> str | None:
-        """One word for queries; None for an attempt that was never requested here."""
+        """The status for queries; None for an attempt that was never requested here."""
         if self.outcome or self.requested is None:
             return self.outcome
         if self.cancel_requested:
@@ -58,7 +58,7 @@ class AttemptState(State):
 
 
 class Attempts(AggregateType):
-    """How attempts are kept: the table that `schema.create_executor_tables` makes."""
+    """The aggregate type of attempts, stored in the table that `schema.create_executor_tables` creates."""
 
     def __init__(self) -> None:
         columns = {
@@ -83,7 +83,7 @@ class Attempts(AggregateType):
 
 
 def attempt_ref(job_id: str, step: str, attempt: int) -> Ref:
-    """Names one attempt; the key is also the CloudEvents subject of what executors say about it."""
+    """The ref of one attempt; its key is also the CloudEvents subject of the executor's events about it."""
     return Ref(ATTEMPT, f"{job_id}/{step}/{attempt}")
 
 
@@ -95,8 +95,8 @@ def ref_of(data: StepEventData) -> Ref:
 class ExecutorDomain:
     """The domain of a service that executes steps; a service with aggregates of its own extends it.
 
-    Facts about kinds that EXECUTOR_OF gives to another service touch nothing. Own events always touch their attempt, also
-    after a kind has moved to another service: their numbers must stay without a gap.
+    Events about kinds that EXECUTOR_OF gives to another service touch nothing. Own events always touch their attempt, also
+    after a kind has moved to another service: their sequence numbers must have no gap.
     """
 
     def __init__(self, service: str) -> None:
@@ -106,7 +106,7 @@ class ExecutorDomain:
         self.handles = frozenset(event.type_name() for event in JOBS.events if issubclass(event, StepEventData))
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
-        """The event's attempt, where it is ours."""
+        """The event's attempt, if this service executes it."""
         data = event.data
         if not isinstance(data, StepEventData):
             return ()
@@ -116,13 +116,13 @@ class ExecutorDomain:
         return (ref_of(data),) if ours else ()
 
     def owner(self, event: Event) -> Ref:
-        """The attempt numbers all own events about it, extra ones such as FeedbackRecorded included."""
+        """The attempt: it numbers all own events about it, including extra ones such as FeedbackRecorded."""
         if not isinstance(event.data, StepEventData):
             raise TypeError(f"{event.type} is no event of an attempt; the domain that emits it must name its owner")
         return ref_of(event.data)
 
     def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
-        """The attempt after `event`; extra own events change no column."""
+        """The attempt after `event`; extra own events change no field."""
         if not isinstance(state, AttemptState):
             raise TypeError(f"{ref.aggregate} {ref.key} is no attempt; the domain that keeps it must evolve it")
         match event.data:
@@ -152,7 +152,7 @@ class ExecutorDomain:
         return state
 
     def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
-        """A cancelled attempt that no worker ever began ends at once; one that was begun is ended by a worker."""
+        """Ends a cancelled attempt at once if no worker has begun it; otherwise a worker ends it."""
         state = states[ref]
         if not isinstance(state, AttemptState) or state.requested is None:
             return None
@@ -162,7 +162,7 @@ class ExecutorDomain:
 
 
 def _came_first(state: AttemptState, event: Event) -> bool:
-    """Whether `event` is the request that counts: the earliest that was written, whichever is read first."""
+    """Whether `event` is the request that counts: the earliest written one, in whatever order they are read."""
     known = state.requested_at and state.opened_by and (state.requested_at, state.opened_by)
     return not known or (event.time, event.id) < known
 

@@ -1,8 +1,8 @@
-"""The child's side of supervised work: one task, progress and one last word over a pipe, and no life without its worker.
+"""Runs one task in a child process, which sends progress and one final message over a pipe and ends when its worker is gone.
 
-Standard output and error belong to the libraries and go to the attempt's log. SIGTERM asks to checkpoint and stop. When
-the worker is gone, or does not renew its lease, the child ends with all processes that it started: whoever holds the lease
-next works alone.
+Standard output and error are left to libraries and go to the attempt's log. SIGTERM asks to checkpoint and stop. When the
+worker is gone, or does not renew its lease, the child ends with all processes that it started, so that the next holder of the
+lease works alone.
 """
 
 import contextlib
@@ -30,10 +30,10 @@ from schemas.reasons import Reason
 from services.chassis.executor.inputs import corrupt_input
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
-    LAPSED,
+    LEASE_EXPIRED,
     ChildTask,
     FaultMessage,
-    LastWord,
+    FinalMessage,
     ProgressMessage,
     ResultMessage,
     StoppedMessage,
@@ -53,7 +53,7 @@ _OOM_SCORE = 500
 
 
 class UserFault(Exception):
-    """The request or its data are at fault; nothing is tried again until a person acts on the reasons."""
+    """The request or its data are at fault; nothing is retried until a person acts on the reasons."""
 
     def __init__(self, *reasons: Reason) -> None:
         super().__init__("; ".join(str(reason) for reason in reasons))
@@ -61,7 +61,7 @@ class UserFault(Exception):
 
 
 class MemoryFault(Exception):
-    """Memory did not suffice; the next attempt is told so and works in smaller pieces."""
+    """Memory did not suffice; the next attempt gets this as `memory_failures` and works in smaller pieces."""
 
 
 class Stopping(BaseException):
@@ -69,19 +69,19 @@ class Stopping(BaseException):
 
 
 class Context:
-    """What a handler is given."""
+    """The task, store, progress and stop signal that a handler gets."""
 
     def __init__(self, task: ChildTask, channel: "Channel") -> None:
         self.task = task
         self._channel = channel
         self._sent_at = 0.0
         self._began: tuple[float, int, int, str] | None = None
-        """Time, units done, units in all and unit of the phase's first report: the base of the ETA."""
+        """Time, units done, total units and unit of the phase's first report, from which the ETA is computed."""
         self._stop = threading.Event()
 
     @cached_property
     def store(self) -> ArtifactStore:
-        """Where artifacts go to and come from."""
+        """The artifact store."""
         return ArtifactStore(self.task.artifacts)
 
     @property
@@ -90,7 +90,7 @@ class Context:
         return self._stop.is_set()
 
     def stop(self) -> None:
-        """Note that the run is to end."""
+        """Ask the handler to end."""
         self._stop.set()
 
     def progress(
@@ -103,7 +103,7 @@ class Context:
         learning_rate: float | None = None,
         tokens_per_second: float | None = None,
     ) -> None:
-        """Report how far the work is; call it as often as you like, at most one report a second is sent."""
+        """Report progress; it may be called often, since at most one report a second is sent."""
         now = time.monotonic()
         if self._began is None or self._began[2:] != (of, unit) or done < self._began[1]:
             self._began = (now, done, of, unit)
@@ -133,7 +133,7 @@ Handler = Callable[[Context], StepResult | tuple[StepResult, Sequence[EventData]
 
 
 def run_child(handlers: Mapping[str, Handler]) -> NoReturn:
-    """The main of a service's child module: read the task, do it by the handler of its kind, say how it went, end."""
+    """The main of a service's child module: reads the task, runs the handler of its kind, sends the final message and exits."""
     redact_output()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for talkative in ("httpx2", "openai"):  # a line per request would push the reason out of the log's tail
@@ -148,12 +148,12 @@ def run_child(handlers: Mapping[str, Handler]) -> NoReturn:
     context = Context(task, channel)
     signal.signal(signal.SIGTERM, lambda *_: context.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    word = _last_word(handlers, context)
-    channel.send(word)
-    sys.exit(1 if isinstance(word, FaultMessage) else 0)
+    final = _final_message(handlers, context)
+    channel.send(final)
+    sys.exit(1 if isinstance(final, FaultMessage) else 0)
 
 
-def _last_word(handlers: Mapping[str, Handler], context: Context) -> LastWord:
+def _final_message(handlers: Mapping[str, Handler], context: Context) -> FinalMessage:
     try:
         handler = handlers.get(context.task.kind)
         if handler is None:
@@ -162,7 +162,7 @@ def _last_word(handlers: Mapping[str, Handler], context: Context) -> LastWord:
     except Stopping:
         return StoppedMessage()
     except UserFault as fault:
-        if fault.__cause__ and (found := _unwritable(fault.__cause__, context.task)):  # a library's error in our words
+        if fault.__cause__ and (found := _unwritable(fault.__cause__, context.task)):  # from a library
             return UnwritableMessage(unwritable=found)
         return FaultMessage(fault=StepFault(cause="user", message=_shown(fault), reasons=_storable(fault.reasons)))
     except BaseException as error:
@@ -200,7 +200,7 @@ def _storable(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
 
 
 def _is_memory(error: BaseException | None) -> bool:
-    """Whether `error`, or what it came from, says that memory ran out: on the host or, as PyTorch puts it, elsewhere."""
+    """Whether `error` or one of its causes says that memory ran out, on the host or (as PyTorch's OutOfMemoryError) on a device."""
     while error is not None:
         if isinstance(error, MemoryError | MemoryFault) or type(error).__name__ == "OutOfMemoryError":
             return True
@@ -211,15 +211,15 @@ def _is_memory(error: BaseException | None) -> bool:
 
 
 class Channel:
-    """The child's end of the pipe; a message is written whole or the child ends."""
+    """The child's end of the pipe; it writes each message completely, or the child ends."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_inheritable(descriptor, False)
         self._descriptor = descriptor
         self._lock = threading.Lock()
 
-    def send(self, message: ProgressMessage | LastWord) -> None:
-        """Write one message; blocks while the pipe is full. A worker that reads no more is gone."""
+    def send(self, message: ProgressMessage | FinalMessage) -> None:
+        """Write one message; blocks while the pipe is full. If the worker has closed the pipe, the child ends."""
         line = memoryview(message.model_dump_json().encode() + b"\n")
         with self._lock:
             while line:
@@ -230,30 +230,31 @@ class Channel:
 
 
 def _die_with_worker() -> None:
-    """Where Linux offers it: be killed with the thread that started us. And be the first to go when memory is short."""
+    """On Linux, let the kernel kill this process with the thread that started it, and first when memory runs out."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
 
 
-def _watch_worker(patience: float | None) -> None:
-    """The worker holds our standard input open as long as it lives, and writes to it whenever it has renewed the lease.
+def _watch_worker(seconds: float | None) -> None:
+    """End the child when its worker is gone or has not renewed the lease for `seconds`; None waits for ever.
 
-    One that is frozen cannot renew it: then somebody else works on the step by now, or will soon.
+    The worker keeps our standard input open while it lives, and writes to it whenever it has renewed the lease. A frozen worker
+    cannot renew it: then another worker has the step, or soon will.
     """
     descriptor = sys.stdin.fileno()
     while True:
-        heard, _, _ = select.select([descriptor], [], [], patience)
+        heard, _, _ = select.select([descriptor], [], [], seconds)
         if not heard:
             print("the worker did not renew the lease in time; ending", file=sys.stderr)  # noqa: T201 (the attempt's log)
-            _end_with(LAPSED)
+            _end_with(LEASE_EXPIRED)
         if not os.read(descriptor, 4096):
             _end()
 
 
 def _end_with(code: int) -> NoReturn:
-    """End with `code`, after all processes that we started."""
+    """Kill all processes that this one started, then exit with `code`."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()

@@ -1,14 +1,14 @@
-"""Where an executor keeps files of its own on this machine; names from events become safe names of folders."""
+"""Names the folders of an executor on this machine; names from events become safe folder names."""
 
 from pathlib import Path
 from urllib.parse import quote
 
 UNFINISHED = "tmp-"
-"""How names of folders begin in which a checkpoint is being written: worth nothing once its process is gone."""
+"""Prefix of folders in which a checkpoint is being written; they are useless once the process has ended."""
 
 
 def folder_name(name: str) -> str:
-    """`name` as one folder, never a way out of its parent; different names give different folders."""
+    """`name` as a folder name that cannot leave its parent; different names give different folders."""
     quoted = quote(name, safe="")
     return quoted.replace(".", "%2E", 1) if quoted.startswith(".") else quoted or "%"
 
@@ -19,17 +19,17 @@ def checkpoints_of(home: Path, job_id: str, step: str) -> Path:
 
 
 def temporary_of(home: Path, service: str, lease: str) -> Path:
-    """What one run writes for the time being (its TMPDIR); the name is short because sockets have short names."""
+    """The folder for temporary files of one run (its TMPDIR); the name is short because paths of sockets must be short."""
     return home.resolve() / "tmp" / service / folder_name(lease)[:12]
 
 
 def log_of(home: Path, service: str, job_id: str, step: str, attempt: int) -> Path:
-    """Log of one attempt; a take-over on the same machine appends to it."""
+    """The log of one attempt; a later run of it on the same machine appends to it."""
     return home.resolve() / "logs" / service / folder_name(job_id) / folder_name(step) / f"{attempt}.log"
 
 
 def remove_empty(folder: Path, levels: int) -> None:
-    """Remove a folder that is empty, and up to `levels` in all of those above it that are empty then."""
+    """Remove a folder if it is empty, then its parents while they are empty, at most `levels` folders in all."""
     for path in (folder, *folder.parents)[:levels]:
         try:
             path.rmdir()
@@ -38,5 +38,5 @@ def remove_empty(folder: Path, levels: int) -> None:
 
 
 def cache_of(home: Path) -> Path:
-    """What can be fetched again."""
+    """The folder of files that can be downloaded again."""
     return home.resolve() / "cache"

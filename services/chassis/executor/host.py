@@ -1,4 +1,4 @@
-"""What a worker needs of the service that it works for."""
+"""Defines the interface of a running service that its workers use."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -20,30 +20,30 @@ class Host(Protocol):
 
     @property
     def settings(self) -> ServiceSettings:
-        """Of the service, or of everything in one process."""
+        """The settings of the service, or of all services in one process."""
 
     @property
     def service(self) -> str:
-        """Its name."""
+        """The name of the service."""
 
     @property
     def engine(self) -> AsyncEngine:
-        """Its database."""
+        """The engine of its database."""
 
     @property
     def health(self) -> Health:
-        """Where a worker says what keeps it from working."""
+        """Where a worker reports what keeps it from working."""
 
     @property
     def publisher(self) -> Publisher:
-        """For events that may be lost: progress."""
+        """Publishes events that may be lost: progress."""
 
     @property
     def notifications(self) -> Notifications:
         """Wakes a worker when there is work."""
 
     def keep(self, removers: Sequence[Remover]) -> None:
-        """Have the retention policy applied to more than what every service has."""
+        """Add removers to those that apply the retention policy for every service."""
 
     def transact(self, refs: Iterable[Ref]) -> AbstractAsyncContextManager[Command]:
-        """One locked transaction on `refs`. Raises OtherDeployment."""
+        """Open one locked transaction on `refs`. Raises OtherDeployment."""

@@ -1,4 +1,4 @@
-"""An input that is not what its reference promises is a fault that no retry mends: said once, with artifact and digests."""
+"""Turns the error of a missing or altered input artifact into a user fault, which is not retried and names artifact and digests."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ _REMEDY = (
 
 
 def corrupt_input(error: BaseException, inputs: Mapping[str, ArtifactRef]) -> StepFault | None:
-    """The fault where `error` came from an artifact that is missing or altered; None where it did not."""
+    """The fault if `error` was caused by a missing or altered artifact; otherwise None."""
     corrupt = next((cause for cause in chain(error) if isinstance(cause, ArtifactCorrupt)), None)
     if corrupt is None:
         return None

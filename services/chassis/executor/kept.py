@@ -1,6 +1,7 @@
-"""What an executor keeps on its machine, and for how long: checkpoints, logs of attempts, scratch files, downloads.
+"""Applies the retention policy to an executor's files on its machine: checkpoints, logs of attempts, scratch files, downloads.
 
-Its own database says what is still of use: an attempt without an outcome, a lease that is held. Artifacts are never touched.
+The executor's database says which are still needed: those of an attempt without an outcome or of a held lease. Artifacts are never
+removed.
 """
 
 import asyncio
@@ -33,15 +34,15 @@ _SINCE = text(
 )
 
 _EMPTY = Rule(timedelta(hours=1))
-"""Nobody takes so long between making a folder and a file in it."""
+"""Empty folders are removed after this time; no process takes as long between creating a folder and a file in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What this service's database knows of a step."""
+    """What this service's database says about a step."""
 
     open: bool
-    """Whether an attempt at it has no outcome."""
+    """Whether an attempt at it has no outcome yet."""
     ended_at: datetime | None
 
 
@@ -49,7 +50,7 @@ Steps = Mapping[tuple[str, str], Step]
 
 
 def removers(engine: AsyncEngine, settings: ServiceSettings, service: str) -> Sequence[Remover]:
-    """Of one executor."""
+    """The removers of one executor's files."""
     home, policy = settings.home.resolve(), settings.retention
     checkpoints, logs = (home / "checkpoints").resolve(), (home / "logs" / service).resolve()
     temporary, cache = (home / "tmp" / service).resolve(), cache_of(home).resolve()
@@ -72,7 +73,7 @@ def removers(engine: AsyncEngine, settings: ServiceSettings, service: str) -> Se
         return await asyncio.to_thread(_empty, [*subfolders(checkpoints), *subfolders(logs)])
 
     async def temporary_found() -> Sequence[Found]:
-        folders = await asyncio.to_thread(subfolders, temporary)  # before the leases: whoever makes one holds its lease
+        folders = await asyncio.to_thread(subfolders, temporary)  # before the leases: a run has its lease first
         async with engine.connect() as connection:
             leases = (await connection.execute(_LEASES)).scalars().all()
         return await asyncio.to_thread(_temporary, folders, leases)
@@ -93,7 +94,7 @@ def removers(engine: AsyncEngine, settings: ServiceSettings, service: str) -> Se
 
 
 def _attempts(jobs: Sequence[Path], steps: Steps, ours: bool) -> list[Found]:
-    """Folders of attempts. Those of a step that has an open attempt are referenced: it may go on from any of them."""
+    """Folders of attempts. Those of a step with an open attempt are referenced, since it may continue from any of them."""
     found = []
     for job in jobs:
         for folder in subfolders(job):
@@ -115,7 +116,7 @@ def _logs(jobs: Sequence[Path], steps: Steps) -> list[Found]:
 
 
 def _empty(jobs: Sequence[Path]) -> list[Found]:
-    """Folders of jobs and steps with nothing in them."""
+    """Empty folders of jobs and steps."""
     found = [measured(folder) for job in jobs for folder in (*subfolders(job), job) if is_empty(folder)]
     return [one for one in found if one is not None]
 
@@ -126,9 +127,9 @@ def _temporary(folders: Sequence[Path], leases: Collection[str]) -> list[Found]:
 
 
 def downloads(cache: Path, since: datetime | None) -> list[Found]:
-    """What can be fetched again, each by its last use; what was used after `since`, when the oldest running step began, stays.
+    """Downloads with the time of their last use; those used after `since`, when the oldest running step began, are referenced.
 
-    Half-made downloads that nobody has written to for a while are among them.
+    They include unfinished downloads that nobody has written to for a while.
     """
     entries: list[Path] = []
     for name in ("references", "hub", "datasets", "tmp"):

@@ -1,4 +1,4 @@
-"""What passes between a worker and its child, one JSON object a line: the task in, progress and one last word out."""
+"""Defines the messages between a worker and its child, one JSON object per line: the task in, progress and a final message out."""
 
 import os
 from collections.abc import Iterable
@@ -17,14 +17,14 @@ from services.chassis.executor.folders import folder_name
 from services.chassis.storage.sources.allowed import Allowed
 from services.chassis.storage.stores import Unwritable
 
-LAPSED = os.EX_TEMPFAIL
-"""Exit code of a child that ended because its worker said nothing for longer than the lease."""
+LEASE_EXPIRED = os.EX_TEMPFAIL
+"""Exit code of a child that ended because its worker did not renew the lease in time."""
 CHANNEL_VARIABLE = "NEUROWEAVER_CHILD_CHANNEL"
 """Environment variable with the number of the file descriptor that the child writes to."""
 
 
 class ChildTask(Frozen):
-    """What a child is to do."""
+    """The task of a child."""
 
     job_id: str
     step: str
@@ -45,25 +45,25 @@ class ChildTask(Frozen):
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Where this run writes, besides its log and what it writes for the time being."""
+        """The folders that this run writes to, besides its log and its temporary files."""
         local = [Path(self.artifacts)] if self.artifacts.startswith("/") else []
         return (self.checkpoints, self.cache, *local)
 
     @property
     def own_checkpoints(self) -> Path:
-        """Where this run alone writes checkpoints: `<attempt>/<lease>` below `checkpoints`."""
+        """The folder of this run's own checkpoints: `<attempt>/<lease>` below `checkpoints`."""
         return self.checkpoints / str(self.attempt) / folder_name(self.lease)
 
 
 class ProgressMessage(Frozen):
-    """A sign of life."""
+    """The child reports progress."""
 
     message: Literal["progress"] = "progress"
     progress: StepProgressed
 
 
 class ExtraEvent(Frozen):
-    """An own event that goes before the outcome."""
+    """An own event that is emitted just before the outcome."""
 
     type: str
     data: dict[str, Any]
@@ -78,7 +78,7 @@ class ResultMessage(Frozen):
 
     @classmethod
     def of(cls, result: StepResult, events: Iterable[EventData]) -> "ResultMessage":
-        """The message that carries `events`."""
+        """Builds the message with `events` as JSON."""
         extra = (ExtraEvent(type=event.type_name(), data=event.model_dump(mode="json")) for event in events)
         return cls(result=result, events=tuple(extra))
 
@@ -95,18 +95,18 @@ class FaultMessage(Frozen):
 
 
 class StoppedMessage(Frozen):
-    """The child ended early as asked."""
+    """The child ended early because it was asked to."""
 
     message: Literal["stopped"] = "stopped"
 
 
 class UnwritableMessage(Frozen):
-    """The child could not write: no fault of the step, which goes on when somebody has made room."""
+    """The child could not write a file. This is no fault of the step, which continues when there is room."""
 
     message: Literal["unwritable"] = "unwritable"
     unwritable: Unwritable
 
 
-LastWord = ResultMessage | FaultMessage | StoppedMessage | UnwritableMessage
-Message = Annotated[ProgressMessage | LastWord, Field(discriminator="message")]
-MESSAGE: TypeAdapter[ProgressMessage | LastWord] = TypeAdapter(Message)
+FinalMessage = ResultMessage | FaultMessage | StoppedMessage | UnwritableMessage
+Message = Annotated[ProgressMessage | FinalMessage, Field(discriminator="message")]
+MESSAGE: TypeAdapter[ProgressMessage | FinalMessage] = TypeAdapter(Message)

@@ -1,4 +1,4 @@
-"""Tells a child killed for want of memory (SIGKILL without a word) from one killed by somebody, by the kernel's count."""
+"""Distinguishes a child that the kernel killed for lack of memory from one killed by another process, by the kernel's counter."""
 
 import re
 from pathlib import Path
@@ -7,9 +7,9 @@ _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 def oom_kills(root: Path = Path("/")) -> int | None:
-    """How many processes of this control group the kernel has killed for memory; None where nothing tells.
+    """How many processes of this control group the kernel has killed for lack of memory; None where no counter exists.
 
-    Reads cgroup v2, then v1, then the whole machine's counter. `root` is where /proc and /sys are found.
+    Reads cgroup v2, then v1, then the counter of the whole machine. `root` is the parent of /proc and /sys.
     """
     for path in _counters(root):
         try:
@@ -22,7 +22,7 @@ def oom_kills(root: Path = Path("/")) -> int | None:
 
 
 def _counters(root: Path) -> list[Path]:
-    """Files that may hold the count, the most particular first; a container often sees its own group as the root."""
+    """Files that may have the counter, the most specific first; a container often sees its own group as the root."""
     groups = root / "sys/fs/cgroup"
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()

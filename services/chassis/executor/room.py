@@ -1,7 +1,7 @@
-"""Whether this executor's folders can be written, and which work waits for room here: nothing is claimed that would only fail.
+"""Watches the disk space of an executor's folders, so that its workers claim no attempt that would fail for lack of room.
 
-What could not be written is no outcome of an attempt. The work goes back to the queue, for any worker that has room; this
-process takes it up again when there is enough, or after a pause where nothing tells how much is enough.
+A failed write is no outcome of an attempt. The work goes back to the queue, for any worker that has room; this process
+claims it again when there is enough, or after a pause where it is unknown how much is enough.
 """
 
 import asyncio
@@ -40,17 +40,17 @@ _MB = 10**6
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An attempt that could not be written here."""
+    """An attempt whose files could not be written here."""
 
     found: Unwritable
     times: int
-    """How often by now."""
+    """How many times it could not be written."""
     at: float
-    """Monotonic seconds of the last time."""
+    """Monotonic time of the last one, in seconds."""
 
 
 def may_try(refusal: Refusal, now: float, free: int | None, reserve: int) -> bool:
-    """Whether the attempt may be taken up again: there is enough, and either more than there was or a pause has passed."""
+    """Whether the attempt may be claimed again: there is enough room, and either more than before or a pause has passed."""
     wanted, then = refusal.found.wanted, refusal.found.free
     if free is not None and wanted is not None and free < wanted:
         return False
@@ -59,14 +59,14 @@ def may_try(refusal: Refusal, now: float, free: int | None, reserve: int) -> boo
 
 
 def folders_of(settings: ServiceSettings) -> tuple[Path, ...]:
-    """Where an executor writes on this machine."""
+    """The folders that an executor writes to on this machine."""
     home = settings.home.resolve()
     local = [Path(settings.artifacts_uri)] if settings.artifacts_uri.startswith("/") else []
     return (home, home / "checkpoints", home / "logs", home / "tmp", cache_of(home), *local)
 
 
 class Room:
-    """What the workers of one process know of it."""
+    """Disk space and refused attempts, shared by the workers of one process."""
 
     def __init__(
         self, settings: ServiceSettings, service: str, health: Health, clock: Callable[[], float] = time.monotonic
@@ -79,17 +79,17 @@ class Room:
 
     @property
     def short(self) -> bool:
-        """Whether nothing at all should be begun, as of the last look."""
+        """Whether no attempt may be begun, according to the last look."""
         return bool(self._short)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep health and metrics up to date while long work goes on."""
+        """Keep health and metrics up to date during long work."""
         while not stop.is_set():
             await self.look()
             await wait_or_stop(stop, _LOOK_SECONDS)
 
     async def look(self) -> tuple[str, ...]:
-        """Keys of attempts that are not to be claimed here now; `short` says whether any other is."""
+        """Measure the space; returns the keys of attempts not to claim here now. `short` says whether others may be claimed."""
         spaces = await asyncio.to_thread(_spaces, folders_of(self._settings))
         self._short = _distinct(
             found if isinstance(found, Unwritable) else obstacle(folder, found, self._reserve)
@@ -109,7 +109,7 @@ class Room:
         return tuple(waiting)
 
     def refuse(self, key: str, found: Unwritable) -> None:
-        """This attempt could not be written."""
+        """Store that this attempt's files could not be written."""
         known = self._refused.get(key)
         self._refused[key] = Refusal(found, known.times + 1 if known else 1, self._clock())
         POSTPONED.labels(self._service).inc()
@@ -118,11 +118,11 @@ class Room:
 
     @property
     def refused(self) -> tuple[str, ...]:
-        """Attempts that could not be written here, as far as this process knows."""
+        """Keys of the attempts whose files this process could not write."""
         return tuple(self._refused)
 
     def forget(self, keys: Iterable[str]) -> None:
-        """These attempts have an outcome, or are somebody else's by now."""
+        """Drop attempts that have an outcome, or that another worker has taken."""
         if [key for key in keys if self._refused.pop(key, None)]:
             self._say()
 
@@ -145,7 +145,7 @@ def _spaces(folders: Iterable[Path]) -> dict[Path, Space | Unwritable]:
 
 
 def _distinct(found: Iterable[Unwritable | None]) -> tuple[Unwritable, ...]:
-    """One for each reason and room: folders of one file system say the same."""
+    """One per reason and free space, since folders of one file system give the same answer."""
     kept: dict[tuple[str, int | None], Unwritable] = {}
     for one in found:
         if one is not None:

@@ -1,4 +1,4 @@
-"""What a worker and the craft of a service know of each other: a piece of work, its context, its outcome."""
+"""Defines the interface between a worker and a service's step runner: the work, its context and its outcome."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -21,16 +21,16 @@ class Work:
 
     request: StepRequested
     lease: str
-    """Token of the lease; part of the path of everything that this run alone may write."""
+    """Token of the lease; it is part of every path that only this run may write."""
 
     @property
     def ref(self) -> Ref:
-        """The attempt."""
+        """The ref of the attempt."""
         return ref_of(self.request)
 
 
 class StopReason(StrEnum):
-    """Why a run is to end early."""
+    """Why a run has to end early."""
 
     CANCEL = "cancel"
     DRAIN = "drain"
@@ -38,7 +38,7 @@ class StopReason(StrEnum):
 
 
 class WorkContext:
-    """What a run may know of its surroundings. `stop` is set whatever the reason; `lost` only when the lease is lost."""
+    """The context of a run. `stop` is set for any reason to end; `lost` only when the lease is lost."""
 
     def __init__(self, settings: ServiceSettings, service: str, publish: Callable[[StepProgressed], None]) -> None:
         self.settings, self.service = settings, service
@@ -48,19 +48,19 @@ class WorkContext:
         self._on_renewal: Callable[[], None] = lambda: None
 
     def progress(self, data: StepProgressed) -> None:
-        """Publish a sign of life; lossy. It is the caller who keeps to one a second."""
+        """Publish progress, which may be lost. The caller has to limit it to one a second."""
         self._publish(data)
 
     def on_renewal(self, act: Callable[[], None]) -> None:
-        """Have `act` called whenever the lease was renewed."""
+        """Set the function to call whenever the lease was renewed."""
         self._on_renewal = act
 
     def renewed(self) -> None:
-        """The lease was renewed."""
+        """Call the function that was set with `on_renewal`."""
         self._on_renewal()
 
     def request_stop(self, reason: StopReason) -> None:
-        """Ask the run to end. A lost lease overrides the orderly reasons: what it writes no longer counts."""
+        """Ask the run to end. A lost lease overrides the other reasons: nothing that the run writes counts any more."""
         if self.reason is None or reason is StopReason.LEASE_LOST:
             self.reason = reason
         self.stop.set()
@@ -70,7 +70,7 @@ class WorkContext:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The step is done; its artifacts are in place. `decisions` are own events to be taken just before the outcome."""
+    """The step is done and its artifacts are stored. `decisions` are own events to emit just before the outcome."""
 
     result: StepResult
     decisions: Sequence[Decision] = ()
@@ -85,14 +85,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The run ended early as asked; what it wrote lets another go on from there."""
+    """The run ended early because it was asked to; another run can continue from its checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnderLocks:
-    """The outcome depends on other aggregates of the service: `decide` is asked in the concluding transaction.
+    """The outcome depends on other aggregates of the service: `decide` is called in the concluding transaction.
 
-    It gets the states of the attempt and of `refs`, all locked, and the time; it is pure and may be asked again.
+    It gets the states of the attempt and of `refs`, all locked, and the time; it must be pure and may be called again.
     """
 
     refs: tuple[Ref, ...]
@@ -101,7 +101,7 @@ class UnderLocks:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """The run could not write what it had to. That is no outcome: the attempt goes on, here or elsewhere, where there is room."""
+    """The run could not write its files. This is no outcome: the attempt continues here or elsewhere, where there is room."""
 
     unwritable: Unwritable
 
@@ -110,10 +110,10 @@ Outcome = Completed | Failed | Stopped | Postponed | UnderLocks
 
 
 class StepRunner(Protocol):
-    """Does the work of a service's kinds of steps."""
+    """Executes the step kinds of a service."""
 
     async def run(self, work: Work, context: WorkContext) -> Outcome:
         """Do `work`; return Stopped soon after `context.stop` is set, at once after `context.lost`.
 
-        May run twice for the same attempt. An exception counts as a fault of the infrastructure.
+        It may run twice for the same attempt. An exception counts as an infrastructure fault.
         """

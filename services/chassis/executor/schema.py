@@ -1,7 +1,7 @@
-"""The tables of an executor are made alike in every executor's database, by the migrations of each.
+"""Creates the tables of an executor in the migrations of every executor, so that they are the same in each database.
 
-A released function never changes, just as a released migration does not: a later change of columns is a new function
-here (`add_..._to_executor_tables(op)`), called by a new migration of each executor, and an edit of `tables.py`.
+A released function never changes, like a released migration: a later change of columns is a new function here
+(`add_..._to_executor_tables(op)`), which a new migration of each executor calls, and an edit of `tables.py`.
 """
 
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 
 class Operations(Protocol):
-    """What is needed of `alembic.op`."""
+    """The part of `alembic.op` that is used here."""
 
     def create_table(self, table_name: str, *columns: Any, **kw: Any) -> Any:
         """Create a table."""
@@ -24,7 +24,7 @@ class Operations(Protocol):
 
 
 def create_executor_tables(op: Operations) -> None:
-    """The aggregate table `attempt` and the operational table `work`: the first migration of every executor."""
+    """Create the aggregate table `attempt` and the operational table `work`; every executor's first migration calls it."""
     op.create_table(
         "attempt",
         sa.Column("key", sa.Text, primary_key=True),
@@ -68,6 +68,6 @@ def create_executor_tables(op: Operations) -> None:
 
 
 def drop_executor_tables(op: Operations) -> None:
-    """The way back of `create_executor_tables`."""
+    """Undo `create_executor_tables`."""
     op.drop_table("work", schema="operational")
     op.drop_table("attempt", schema="projection")

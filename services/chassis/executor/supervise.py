@@ -1,7 +1,7 @@
-"""Long work runs in a child process that may fail, hang or be killed without harm to the service that started it.
+"""Runs long work in a child process, which may fail, hang or be killed without harm to the service that started it.
 
-The child reads its task from standard input, which stays open as the sign that its worker lives; it reports over a pipe of
-its own, because libraries print to standard output; both its outputs go to a log per attempt, whose tail a fault carries.
+The child reads its task from standard input, which stays open while its worker lives; it reports over a separate pipe,
+because libraries print to standard output; its output and error go to a log per attempt, and a fault includes the log's end.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from schemas.progress import StepProgressed
 from services.chassis.executor.folders import UNFINISHED, cache_of, checkpoints_of, log_of, remove_empty, temporary_of
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
-    LAPSED,
+    LEASE_EXPIRED,
     MESSAGE,
     ChildTask,
     FaultMessage,
-    LastWord,
+    FinalMessage,
     ProgressMessage,
     ResultMessage,
     StoppedMessage,
@@ -42,12 +42,12 @@ from services.chassis.storage.stores import Unwritable, measured, obstacle, reas
 
 _log = get_logger(__name__)
 _LINE_LIMIT = 16 * 1024 * 1024
-_FAREWELL_SECONDS = 10.0
+_EXIT_SECONDS = 10.0
 _FROZEN_SECONDS = 60.0
 _LEAST_BYTES = 64 * 1024
-"""With less than this a process cannot even say what it died of."""
+"""With less free space than this a process cannot even write its error."""
 _DRAIN_SHARE = 0.75
-"""Of the service's grace for a drain: the rest is for giving the lease back."""
+"""The child's share of the service's time for a drain; the rest is for releasing the lease."""
 
 
 @dataclass(frozen=True)
@@ -57,39 +57,39 @@ class SubprocessRunner:
     module: str
 
     async def run(self, work: Work, context: WorkContext) -> Outcome:
-        """Supervise one child to its end. However this returns or raises, no process of the child is left."""
+        """Supervise one child to its end. Whether this returns or raises, no process of the child is left."""
         settings = context.settings
         log = log_of(settings.home, context.service, work.request.job_id, work.request.step, work.request.attempt)
         task, temporary = _task(work, settings), temporary_of(settings.home, context.service, work.lease)
-        killed_before, said_before = oom_kills(), _size(log)
+        killed_before, size_before = oom_kills(), _size(log)
         try:
             child = await Child.start(self.module, task, log, temporary)
             try:
-                word = await child.supervise(context, settings.drain_seconds * _DRAIN_SHARE)
+                final = await child.supervise(context, settings.drain_seconds * _DRAIN_SHARE)
             finally:
                 child.kill()
                 await child.ended()
         finally:
             await asyncio.to_thread(_remove_unfinished, task.own_checkpoints, temporary)
-        match word:
+        match final:
             case ResultMessage(result=result):
-                return Completed(result, [Decision(work.ref, work.ref.key, data) for data in word.extra()])
+                return Completed(result, [Decision(work.ref, work.ref.key, data) for data in final.extra()])
             case FaultMessage(fault=fault):
-                # what libraries print quotes what they read, and reasons say it all where the request is at fault
+                # a user fault gets no log: libraries print parts of the data there, and the reasons say everything
                 shown = () if fault.cause == "user" else await asyncio.to_thread(tail, log)
                 return Failed(fault.model_copy(update={"log_tail": shown}))
             case StoppedMessage():
                 return Stopped()
             case UnwritableMessage(unwritable=found):
                 return Postponed(await asyncio.to_thread(measured, found))
-        if context.stop.is_set() or child.returncode in (-signal.SIGTERM, LAPSED):
+        if context.stop.is_set() or child.returncode in (-signal.SIGTERM, LEASE_EXPIRED):
             return Stopped()
         if child.was_frozen:
             message = f"somebody had stopped the process (SIGSTOP) for {_FROZEN_SECONDS:g} s; it was killed"
             return Failed(StepFault(cause="infrastructure", message=message))
-        fault = death(child.returncode, killed_before, oom_kills())
-        if fault.cause != "memory" and (silenced := await asyncio.to_thread(_silenced, log, said_before, task)):
-            return Postponed(silenced)
+        fault = fault_of_exit(child.returncode, killed_before, oom_kills())
+        if fault.cause != "memory" and (unwritable := await asyncio.to_thread(_why_unwritable, log, size_before, task)):
+            return Postponed(unwritable)
         return Failed(fault.model_copy(update={"log_tail": await asyncio.to_thread(tail, log)}))
 
 
@@ -114,12 +114,12 @@ def _task(work: Work, settings: ServiceSettings) -> ChildTask:
 
 
 def _needed(environment: Mapping[str, str]) -> dict[str, str]:
-    """A child reaches neither broker nor database: it is not told how, so that nothing it runs can tell."""
+    """The environment without the variables that give access to broker and database, so that nothing in the child has them."""
     return {name: value for name, value in environment.items() if not name.endswith(("DATABASE_URL", "PASSWORD"))}
 
 
 def _remove_unfinished(checkpoints: Path, temporary: Path) -> None:
-    """What a run that has ended, in whatever way, was writing; and its folders where nothing is left in them."""
+    """Remove the unfinished and temporary files of a run that has ended, and its folders if they are empty then."""
     for folder in (temporary, *checkpoints.glob(f"{UNFINISHED}*")):
         shutil.rmtree(folder, ignore_errors=True)
     remove_empty(checkpoints, levels=2)
@@ -132,9 +132,9 @@ def _size(log: Path) -> int:
         return 0
 
 
-def _silenced(log: Path, said_before: int, task: ChildTask) -> Unwritable | None:
-    """Why a child had no last word, where it is that nothing could be written: its log says so, or there is no byte left."""
-    why = reason_in("\n".join(tail(log, since=said_before)))
+def _why_unwritable(log: Path, size_before: int, task: ChildTask) -> Unwritable | None:
+    """Why nothing could be written, if that is why a child sent no final message: its log says so, or the disk is full."""
+    why = reason_in("\n".join(tail(log, since=size_before)))
     for folder in (log.parent, *task.folders):
         with contextlib.suppress(OSError):
             if found := obstacle(folder, space(folder), least=_LEAST_BYTES):
@@ -142,8 +142,8 @@ def _silenced(log: Path, said_before: int, task: ChildTask) -> Unwritable | None
     return Unwritable(place=str(task.checkpoints), why=why, said="its log says so") if why else None
 
 
-def death(returncode: int | None, killed_before: int | None, killed_after: int | None) -> StepFault:
-    """The fault of a child that ended without a last word."""
+def fault_of_exit(returncode: int | None, killed_before: int | None, killed_after: int | None) -> StepFault:
+    """The fault of a child that ended without a final message."""
     if returncode is None or returncode >= 0:
         return StepFault(cause="infrastructure", message=f"the process ended with exit code {returncode} and no result")
     try:
@@ -156,7 +156,7 @@ def death(returncode: int | None, killed_before: int | None, killed_after: int |
 
 
 class Child:
-    """One child process with its group, its pipe and its log."""
+    """One child process with its process group, pipe and log."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, pipe: asyncio.BaseTransport
@@ -164,7 +164,7 @@ class Child:
         self._process, self._reader, self._pipe = process, reader, pipe
         self._swept = False
         self.was_frozen = False
-        """Whether it was killed because somebody had stopped it."""
+        """Whether it was killed because it had been stopped (SIGSTOP)."""
 
     @classmethod
     async def start(cls, module: str, task: ChildTask, log: Path, temporary: Path) -> "Child":
@@ -199,11 +199,11 @@ class Child:
         """Exit code, negative for a signal; None while it runs."""
         return self._process.returncode
 
-    async def supervise(self, context: WorkContext, grace: float) -> LastWord | None:
-        """Pass progress on until the process ends; its last word, or None where it ended without one.
+    async def supervise(self, context: WorkContext, grace: float) -> FinalMessage | None:
+        """Pass progress on until the process ends; returns its final message, or None where it ended without one.
 
         `context.stop` sends SIGTERM and, after `grace` seconds, SIGKILL; `context.lost` sends SIGKILL at once. A process
-        that does not end although it has said its last word, or that somebody has stopped (SIGSTOP), is killed too.
+        that does not end after its final message, or that was stopped (SIGSTOP), is killed too.
         """
         loop = asyncio.get_running_loop()
         context.on_renewal(self.beat)
@@ -226,16 +226,16 @@ class Child:
                     self._signal(signal.SIGTERM)
                     kill_at = min(kill_at or float("inf"), loop.time() + grace)
                 if reading in done:
-                    kill_at = min(kill_at or float("inf"), loop.time() + _FAREWELL_SECONDS)
-            self.kill()  # what it started may hold the pipe open
-            await asyncio.wait({reading}, timeout=_FAREWELL_SECONDS)
+                    kill_at = min(kill_at or float("inf"), loop.time() + _EXIT_SECONDS)
+            self.kill()  # processes that it started may keep the pipe open
+            await asyncio.wait({reading}, timeout=_EXIT_SECONDS)
             return reading.result() if reading.done() else None
         finally:
             for task in (reading, ended, stop, lost, frozen):
                 task.cancel()
 
-    async def _read(self, progress: Callable[[StepProgressed], None]) -> LastWord | None:
-        """Messages until the last word or the end of the pipe. What is no message of ours is logged and passed over."""
+    async def _read(self, progress: Callable[[StepProgressed], None]) -> FinalMessage | None:
+        """Read messages up to the final one or the end of the pipe. A line that is no valid message is logged and skipped."""
         while True:
             try:
                 line = await self._reader.readline()
@@ -250,7 +250,7 @@ class Child:
             progress(message.progress)
 
     def kill(self) -> None:
-        """Kill the process and all that it started. After its end once only: its number may belong to others soon."""
+        """Kill the process group. After the process has ended this is done only once, since its id may be reused soon."""
         if self._swept:
             return
         self._swept = self._process.returncode is not None
@@ -265,12 +265,12 @@ class Child:
             self._process.stdin.close()
 
     def beat(self) -> None:
-        """Tell the process that its lease was renewed."""
+        """Write a heartbeat to the process: its lease was renewed."""
         if self._process.stdin is not None and not self._process.stdin.is_closing():
             self._process.stdin.write(b"\n")
 
     async def _frozen(self) -> None:
-        """Return when somebody has stopped the process (SIGSTOP) and did not have it go on for a while."""
+        """Return when the process was stopped (SIGSTOP) and not continued for `_FROZEN_SECONDS`."""
         since: float | None = None
         loop = asyncio.get_running_loop()
         while since is None or loop.time() - since < _FROZEN_SECONDS:
@@ -289,7 +289,7 @@ class Child:
         self.was_frozen = True
 
     def _signal(self, number: signal.Signals) -> None:
-        """One that is stopped gets it too: it goes on for that."""
+        """Send a signal; a stopped process is continued (SIGCONT), so that it gets the signal too."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
             self._process.send_signal(signal.SIGCONT)

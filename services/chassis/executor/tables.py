@@ -1,4 +1,4 @@
-"""Describes the tables of an executor as they are now; a test compares them with what the migrations made."""
+"""Describes the current tables of an executor; a test compares them with the result of the migrations."""
 
 from sqlalchemy import Boolean, Column, DateTime, Index, Integer, MetaData, Table, Text, text
 
@@ -9,7 +9,7 @@ WORK = "work"
 
 
 def attempt_table(metadata: MetaData) -> Table:
-    """The aggregate `attempt` with its query columns; `attempt_open` serves the sweep for work."""
+    """The aggregate table `attempt` with its query columns; the index `attempt_open` serves `work.requeue_open`."""
     table = aggregate_table(
         metadata,
         ATTEMPT,
@@ -28,7 +28,7 @@ def attempt_table(metadata: MetaData) -> Table:
 
 
 def work_table(metadata: MetaData) -> Table:
-    """Attempts without an outcome, and who holds them. Operational: no projection, untouched by a rebuild."""
+    """Attempts without an outcome, and their leases. The table is operational: a rebuild does not change it."""
     return Table(
         WORK,
         metadata,

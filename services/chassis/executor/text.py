@@ -1,4 +1,4 @@
-"""What programs print is no fit text for events and databases until it is cleaned and cut."""
+"""Cleans and shortens the output of programs, so that it can be stored in events and databases."""
 
 import os
 import re
@@ -12,14 +12,14 @@ _TAIL_BYTES = 64 * 1024
 
 
 def storable(text: str) -> str:
-    """`text` without secrets, terminal escapes, control characters and lone surrogates, which no database stores as JSON."""
+    """`text` without secrets, terminal escapes, control characters and lone surrogates, which PostgreSQL cannot store as JSON."""
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", redacted(text)))
 
 
 def tail(path: Path, lines: int = 50, width: int = 500, *, since: int = 0) -> tuple[str, ...]:
-    """The last lines of a log, oldest first; of a line that a progress bar kept rewriting only its last state.
+    """The last lines of a log, oldest first; of a line that a progress bar rewrote only its last state.
 
-    `since`: only what was written behind so many bytes.
+    `since`: read only what was written after this many bytes.
     """
     try:
         with path.open("rb") as file:

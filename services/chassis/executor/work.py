@@ -1,9 +1,9 @@
-"""Attempts wait in a table and are held by lease, so that a step runs on one worker at a time and survives each.
+"""Queues attempts in a table and leases them to workers, so that a step runs on one worker at a time and outlives any worker.
 
-A lease is a random token with an end on the database's clock. Every write of its holder checks the token under a row
-lock: whoever was taken over can renew, release and conclude nothing. Locks: the attempt's row before the work row
-wherever both are held (rule 4); claiming, renewing and releasing hold the work row alone. The wait before a retry is a difference
-of two times of the orchestrator's clock, counted from here on by this database's: the clocks themselves are never compared.
+A lease is a random token that expires on the database's clock. Every write of its holder checks the token under a row
+lock: a worker whose lease was taken over can renew, release and conclude nothing. Locks: the attempt's row before the work row
+wherever both are held (rule 4); claiming, renewing and releasing hold only the work row. The wait before a retry is the difference
+of two times on the orchestrator's clock, added to this database's clock: the two clocks are never compared.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ _ENQUEUE = text(
 )
 _REMOVE = text("DELETE FROM work WHERE key = ANY(CAST(:keys AS text[]))")
 _WAKE = text(f"SELECT pg_notify('{CHANNEL}', key) FROM unnest(CAST(:keys AS text[])) AS key")
-_TAKE_UP = text(
+_REQUEUE_OPEN = text(
     f"""INSERT INTO work (key, priority, requested_at, not_before, cancel)
         SELECT key, priority, requested_at, clock_timestamp() + (not_before - requested_at), status = 'cancelling' FROM attempt
         WHERE status IN ({", ".join(repr(status) for status in OPEN)}) ORDER BY key
@@ -62,22 +62,22 @@ _UNLEASED = text(
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to work on one attempt, as long as it is renewed."""
+    """The exclusive right to work on one attempt; it expires unless it is renewed."""
 
     key: str
     token: str
 
 
 class WorkEffects:
-    """Keeps `work` in step with the attempts: a row for every open one, none for the others."""
+    """Keeps the table `work` consistent with the attempts: a row for every open one, none for the others."""
 
     async def __call__(
         self, connection: AsyncConnection, events: Sequence[Event], states: States
     ) -> Sequence[Notification]:
-        """Looks at the states as they are after all of `events`, so their number and order do not matter."""
+        """Uses the states after all of `events`, so their number and order do not matter."""
         queued: list[tuple[str, AttemptState, StepRequested]] = []
         ended: list[str] = []
-        for ref in sorted({ref_of(event.data) for event in events if isinstance(event.data, _MATTERS)}):
+        for ref in sorted({ref_of(event.data) for event in events if isinstance(event.data, _RELEVANT)}):
             state = states.get(ref)
             if not isinstance(state, AttemptState) or state.requested is None:
                 continue
@@ -102,27 +102,28 @@ class WorkEffects:
 
 
 def _wait(state: AttemptState, asked: StepRequested) -> float | None:
-    """Seconds that the orchestrator wants to pass between its request and the start; None for none."""
+    """Seconds to wait between the orchestrator's request and the start; None for no wait."""
     if asked.not_before is None or state.requested_at is None:
         return None
     return (asked.not_before - state.requested_at).total_seconds()
 
 
-_MATTERS = (StepRequested, StepCancelRequested, StepCompleted, StepFailed, StepCancelled)
+_RELEVANT = (StepRequested, StepCancelRequested, StepCompleted, StepFailed, StepCancelled)
 
 
 async def requeue_open(engine: AsyncEngine) -> None:
     """Queue every open attempt that has no work row, as after a lost database (rule 5); harmless at any time."""
     async with engine.begin() as connection:
-        await connection.execute(_TAKE_UP)
+        await connection.execute(_REQUEUE_OPEN)
 
 
 async def claim(
     engine: AsyncEngine, token: str, seconds: float, *, without: Sequence[str] = (), only_cancelled: bool = False
 ) -> Lease | None:
-    """Lease the next attempt: highest priority first, then oldest, none before its time; None where nothing waits.
+    """Lease the next attempt that is due: highest priority first, then oldest; None where none waits.
 
-    Cancelled attempts need no room to be ended, so neither `without` nor `only_cancelled` leaves one out.
+    `without`: keys not to lease. `only_cancelled`: lease only cancelled attempts. A cancelled attempt needs no disk space to be ended,
+    so `without` never excludes one.
     """
     given = {"lease": token, "seconds": seconds, "without": list(without), "only_cancelled": only_cancelled}
     async with engine.begin() as connection:
@@ -137,7 +138,7 @@ async def unleased(engine: AsyncEngine, keys: Sequence[str]) -> set[str]:
 
 
 async def renew(engine: AsyncEngine, lease: Lease, seconds: float) -> bool | None:
-    """Whether a cancel was requested; None where the lease is lost."""
+    """Renew the lease; returns whether a cancel was requested, None where the lease is lost."""
     async with engine.begin() as connection:
         renewed = await connection.execute(_RENEW, {"key": lease.key, "lease": lease.token, "seconds": seconds})
         cancel: bool | None = renewed.scalar_one_or_none()
@@ -145,17 +146,17 @@ async def renew(engine: AsyncEngine, lease: Lease, seconds: float) -> bool | Non
 
 
 async def release(engine: AsyncEngine, lease: Lease) -> None:
-    """Give the work back for others to take over at once; nothing happens where the lease is lost."""
+    """Release the lease, so that another worker can claim the attempt at once; does nothing where the lease is lost."""
     async with engine.begin() as connection:
         if (await connection.execute(_RELEASE, {"key": lease.key, "lease": lease.token})).first():
             await connection.execute(_WAKE, {"keys": [lease.key]})
 
 
 async def holds(connection: AsyncConnection, lease: Lease) -> bool:
-    """Whether the lease still counts; locks the work row, so the answer holds until the transaction ends."""
+    """Whether the lease is still held; locks the work row, so the answer holds until the transaction ends."""
     return (await connection.execute(_HOLDS, {"key": lease.key, "lease": lease.token})).first() is not None
 
 
 async def drop(connection: AsyncConnection, lease: Lease) -> None:
-    """Remove work whose attempt needs none."""
+    """Delete the work row of an attempt that needs no worker any more."""
     await connection.execute(_REMOVE, {"keys": [lease.key]})

@@ -1,8 +1,8 @@
-"""Takes work by lease, keeps the lease while a runner does it, and announces the outcome once (design section 5).
+"""Claims attempts by lease, renews the lease while a runner works, and announces the outcome once (design section 5).
 
-Claiming is two transactions, so that locks are always taken in one order: the lease on the work row alone, then the
-attempt with its StepStarted, under the token. A worker dies of nothing: what it does not understand is logged, counted
-and tried again; a lease that it could not keep is somebody else's.
+Claiming takes two transactions, so that locks are always taken in one order: the lease on the work row alone, then the
+attempt with its StepStarted, under the token. An unexpected error never ends a worker: it is logged, counted and retried. When
+a worker cannot keep its lease, the attempt belongs to another worker.
 """
 
 import asyncio
@@ -54,9 +54,9 @@ __all__ = (
 
 _log = get_logger(__name__)
 _POLL_SECONDS = 1.0
-_PATIENCE_SECONDS = 5.0
+_CANCEL_SECONDS = 5.0
 CONDITION = "working"
-"""Name of the health condition: whether work can be claimed and its outcome written down."""
+"""Name of the health condition: whether work can be claimed and its outcome stored."""
 _MESSAGE_LIMIT = 4000
 
 OUTCOMES = Counter("neuroweaver_step_outcomes", "Attempts concluded.", ["service", "kind", "outcome"], registry=REGISTRY)
@@ -66,7 +66,7 @@ ERRORS = Counter("neuroweaver_worker_errors", "Unexpected errors of workers.", [
 
 
 def worker_tasks(host: Host, runner: StepRunner) -> list[Loop]:
-    """The loops of `settings.workers` workers, for `assemble(tasks=...)`; their files are kept as the retention policy says."""
+    """The loops of `settings.workers` workers, for `assemble(tasks=...)`; also registers the removers of their files."""
     host.keep(removers(host.engine, host.settings, host.service))
     if not host.settings.workers:
         return []
@@ -77,14 +77,14 @@ def worker_tasks(host: Host, runner: StepRunner) -> list[Loop]:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Work that was begun."""
+    """An attempt that this worker has begun."""
 
     work: Work
     lease: Lease
     started: Event
-    """Our StepStarted: the cause of progress, and of whatever is decided when the run has ended."""
+    """The StepStarted of this run: the cause of its progress and of what is decided when it has ended."""
     until: float
-    """The event loop's time at which the lease surely ends unless it is renewed."""
+    """Time on the event loop's clock by which the lease has expired unless it is renewed."""
 
 
 class Worker:
@@ -97,16 +97,16 @@ class Worker:
         self._abandoned: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop`; a running attempt is then asked to checkpoint and given back."""
+        """Work until `stop`; a running attempt is then asked to checkpoint, and its lease is released."""
         backoff = Backoff()
-        taken_up = False
-        with self._host.notifications.subscribe(CHANNEL) as signal:
+        requeued = False
+        with self._host.notifications.subscribe(CHANNEL) as woken:
             while not stop.is_set():
                 try:
-                    if not taken_up:
+                    if not requeued:
                         await requeue_open(self._host.engine)
-                        taken_up = True
-                    found = await self._look(stop, signal)
+                        requeued = True
+                    found = await self._look(stop, woken)
                     backoff.reset()
                 except Exception as error:
                     self._note("worker interrupted", error)
@@ -114,9 +114,9 @@ class Worker:
                     await wait_or_stop(stop, backoff.next())
                 else:
                     if not found:
-                        await _first(stop.wait(), signal.wait(_POLL_SECONDS))
+                        await _first(stop.wait(), woken.wait(_POLL_SECONDS))
 
-    async def _look(self, stop: asyncio.Event, signal: Subscription) -> bool:
+    async def _look(self, stop: asyncio.Event, woken: Subscription) -> bool:
         """Claim and do one attempt; False where nothing waits."""
         if refused := self._room.refused:
             self._room.forget(set(refused) - await unleased(self._host.engine, refused))
@@ -135,11 +135,11 @@ class Worker:
                 bound_contextvars(job=request.job_id, step=request.step, attempt=request.attempt),
                 RUNNING.labels(self._host.service).track_inprogress(),
             ):
-                await self._do(held, stop, signal)
+                await self._do(held, stop, woken)
         return True
 
     async def _begin(self, lease: Lease, until: float) -> Held | None:
-        """Announce the start under the token; None where the attempt needs no worker any more."""
+        """Emit StepStarted under the lease; None where the attempt needs no worker any more."""
         ref = attempt_ref(*_parts(lease.key))
         async with self._host.transact([ref]) as command:
             state = command.unit.states[ref]
@@ -156,11 +156,11 @@ class Worker:
             started = command.unit.apply(decision(state.requested, StepStarted, worker=self._name))
         return Held(Work(state.requested, lease.token), lease, started, until)
 
-    async def _do(self, held: Held, stop: asyncio.Event, signal: Subscription) -> None:
-        """Run the work while its lease is kept, then conclude."""
+    async def _do(self, held: Held, stop: asyncio.Event, woken: Subscription) -> None:
+        """Run the work while the lease is renewed, then conclude."""
         context = WorkContext(self._host.settings, self._host.service, lambda data: self._publish(held, data))
         done = asyncio.Event()
-        keeping = asyncio.create_task(self._keep(held, context, done, signal))
+        keeping = asyncio.create_task(self._keep(held, context, done, woken))
         try:
             outcome = await self._run(held.work, context, stop)
             lost = context.lost.is_set()
@@ -183,7 +183,7 @@ class Worker:
         self._room.forget([held.lease.key])
 
     async def _run(self, todo: Work, context: WorkContext, stop: asyncio.Event) -> Outcome:
-        """The runner's outcome. On a drain it is asked to end; it is cancelled when that, or a lost lease, does not help."""
+        """The runner's outcome. On a drain or a lost lease the runner is asked to end; if it does not, it is cancelled."""
         running = asyncio.create_task(self._runner.run(todo, context))
         try:
             await _first(asyncio.wait({running}), stop.wait(), context.lost.wait())
@@ -192,11 +192,11 @@ class Worker:
                 grace = self._host.settings.drain_seconds
                 await _first(asyncio.wait({running}, timeout=grace), context.lost.wait())
             if context.lost.is_set():
-                await asyncio.wait({running}, timeout=_PATIENCE_SECONDS)
+                await asyncio.wait({running}, timeout=_CANCEL_SECONDS)
         finally:
             if not running.done():
                 running.cancel()
-                await asyncio.wait({running}, timeout=_PATIENCE_SECONDS)
+                await asyncio.wait({running}, timeout=_CANCEL_SECONDS)
         if not running.done() or running.cancelled():
             return Stopped()
         error = running.exception()
@@ -207,10 +207,10 @@ class Worker:
         self._note("a run failed", error)
         return _unexpected(error)
 
-    async def _keep(self, held: Held, context: WorkContext, done: asyncio.Event, signal: Subscription) -> None:
-        """Renew the lease, at once when this attempt is signalled, until `done`; fence the run where that fails.
+    async def _keep(self, held: Held, context: WorkContext, done: asyncio.Event, woken: Subscription) -> None:
+        """Renew the lease until `done`, at once on a notification for this attempt; stop the run where that fails.
 
-        The timer decides when the lease has surely ended: it runs also while a renewal hangs.
+        A timer decides when the lease has expired; it also runs while a renewal hangs.
         """
         loop = asyncio.get_running_loop()
         fence = loop.call_at(held.until, context.request_stop, StopReason.LEASE_LOST)
@@ -218,7 +218,7 @@ class Worker:
         wait = self._seconds / 3
         try:
             while not done.is_set():
-                await self._signalled(held.lease.key, done, signal, wait)
+                await self._notified(held.lease.key, done, woken, wait)
                 if done.is_set():
                     return
                 sent_at = loop.time()
@@ -239,25 +239,25 @@ class Worker:
                     context.request_stop(StopReason.CANCEL)
                 backoff.reset()
                 wait = self._seconds / 3
-        except Exception as error:  # nobody renews the lease from here on
+        except Exception as error:  # the lease is not renewed from here on
             self._note("the lease is not kept any more", error)
             context.request_stop(StopReason.LEASE_LOST)
         finally:
             fence.cancel()
 
-    async def _signalled(self, key: str, done: asyncio.Event, signal: Subscription, seconds: float) -> None:
-        """Wait so long, or until `done`, or until a signal concerns this attempt (an empty payload concerns all)."""
+    async def _notified(self, key: str, done: asyncio.Event, woken: Subscription, seconds: float) -> None:
+        """Wait for `seconds`, for `done`, or for a notification about this attempt (an empty payload concerns all)."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         while not done.is_set() and (left := until - loop.time()) > 0:
-            waiting = asyncio.ensure_future(signal.wait(left))
+            waiting = asyncio.ensure_future(woken.wait(left))
             await _first(done.wait(), asyncio.wait({waiting}))
             if waiting.done() and {"", key} & set(waiting.result()):
                 return
             waiting.cancel()
 
     async def _conclude(self, held: Held, outcome: Outcome, stop: asyncio.Event) -> None:
-        """Announce the outcome, however long the database is away; only a drain limits the patience."""
+        """Record the outcome, and retry as long as the database is away; only a drain limits the time."""
         loop = asyncio.get_running_loop()
         backoff = Backoff()
         give_up: float | None = None
@@ -292,7 +292,7 @@ class Worker:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _finish(self, held: Held, outcome: Outcome) -> str | None:
-        """One transaction: the token, then what was decided, then the outcome. None where the lease is lost."""
+        """Check the lease, emit extra events and the outcome, in one transaction; None where the lease is lost."""
         ref = held.work.ref
         extra = outcome.refs if isinstance(outcome, UnderLocks) else ()
         async with self._host.transact([ref, *extra]) as command:
@@ -317,8 +317,8 @@ class Worker:
         )
 
     async def _leave(self, keeping: "asyncio.Task[None]") -> None:
-        """A renewal that hangs is not cancelled (its connection would return to the pool half used); it is left alone."""
-        await asyncio.wait({keeping}, timeout=_PATIENCE_SECONDS)
+        """Wait briefly for the renewal to end. One that hangs is not cancelled, since its connection would return to the pool in use."""
+        await asyncio.wait({keeping}, timeout=_CANCEL_SECONDS)
         if not keeping.done():
             self._abandoned.add(keeping)
             keeping.add_done_callback(self._abandoned.discard)

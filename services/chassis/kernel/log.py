@@ -23,13 +23,13 @@ Range = tuple[int, int]
 
 _CHUNK_RECORDS = 1000
 _POLL_MS = 200
-PATIENCE_SECONDS = 60.0
-"""How long a read may make no progress before it raises LogStands."""
+STALL_SECONDS = 60.0
+"""How long a read may make no progress before it raises LogReadStalled."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-class LogStands(TimeoutError):
+class LogReadStalled(TimeoutError):
     """A read makes no progress towards the offset it shall reach: that offset does not exist, or the broker is away."""
 
 
@@ -70,7 +70,7 @@ async def cluster_id(cluster: Cluster) -> str:
 
 async def passed(cluster: Cluster, ranges: Mapping[Partition, Range]) -> dict[Partition, int]:
     """The first readable offset of each range, or its end where the range has no readable record (transaction markers and aborted
-    records are not readable). Raises LogStands and the broker's errors."""
+    records are not readable). Raises LogReadStalled and the broker's errors."""
     reached = {partition: end for partition, (_, end) in ranges.items()}
     async for chunk in read(cluster, ranges, first_only=True):
         reached |= {(record.topic, record.partition): record.offset for record in chunk}
@@ -82,7 +82,7 @@ async def read(
 ) -> AsyncIterator[list[ConsumerRecord]]:
     """Yields every record of [first, end) of each partition, or only the first, in chunks and in order per partition.
 
-    It waits up to `PATIENCE_SECONDS` for an end that the log has not reached yet. Raises LogStands and the broker's errors.
+    It waits up to `STALL_SECONDS` for an end that the log has not reached yet. Raises LogReadStalled and the broker's errors.
     """
     wanted = {TopicPartition(*partition): span for partition, span in ranges.items() if span[0] < span[1]}
     if not wanted:
@@ -112,8 +112,8 @@ async def read(
                 if position >= end:
                     del wanted[partition]
                     consumer.pause(partition)
-            if wanted and time.monotonic() - moved_at > PATIENCE_SECONDS:
-                raise LogStands(_not_come(wanted, reached))
+            if wanted and time.monotonic() - moved_at > STALL_SECONDS:
+                raise LogReadStalled(_not_come(wanted, reached))
 
 
 def _not_come(wanted: Mapping[TopicPartition, Range], reached: Mapping[TopicPartition, int]) -> str:
@@ -122,7 +122,7 @@ def _not_come(wanted: Mapping[TopicPartition, Range], reached: Mapping[TopicPart
         for partition, (_, end) in sorted(wanted.items())
     )
     return (
-        f"the log was to be read in {places}, and nothing came for {PATIENCE_SECONDS:g} s: it ends there, so it is another log or a "
+        f"the log was to be read in {places}, and nothing came for {STALL_SECONDS:g} s: it ends there, so it is another log or a "
         "transaction is open, or the broker does not answer; see `neuroweaver partitions list` and `neuroweaver doctor`"
     )
 

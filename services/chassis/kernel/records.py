@@ -55,7 +55,7 @@ def named(place: RecordId) -> str:
     return ":".join(map(str, place))
 
 
-def place_named(said: str) -> RecordId:
+def parse_record_id(said: str) -> RecordId:
     """Parses a record id that `named` wrote. Raises ValueError."""
     topic, partition, offset = said.rsplit(":", 2) if said.count(":") >= 2 else ("", "", "")
     numbers = [

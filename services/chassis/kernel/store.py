@@ -63,7 +63,7 @@ class Position(NamedTuple):
     """How far a partition is applied."""
 
     next_offset: int
-    withheld: bool
+    blocked: bool
     """Whether its dead letters must be read before its records are applied."""
 
 
@@ -111,7 +111,7 @@ async def lock_positions(
     rows = await connection.execute(
         LOCK_POSITIONS, {"topics": [topic for topic, _ in partitions], "partitions": [number for _, number in partitions]}
     )
-    return {(topic, partition): Position(offset, withheld) for topic, partition, offset, withheld in rows}
+    return {(topic, partition): Position(offset, blocked) for topic, partition, offset, blocked in rows}
 
 
 async def move_positions(connection: AsyncConnection, moved: Mapping[tuple[str, int], int]) -> None:

@@ -1,1 +1,1 @@
-"""Projections made again from the log: verified, rebuilt while they serve, healed row by row (design section 3, rule 7)."""
+"""Verifies projections against the log, and rebuilds them or single rows while the service runs (design section 3, rule 7)."""

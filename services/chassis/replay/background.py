@@ -1,4 +1,4 @@
-"""A replay that an operator started over HTTP runs in a thread with a loop of its own, so that the service goes on serving."""
+"""Runs a replay that an operator started over HTTP in a thread with its own event loop, so that the service keeps serving."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,24 +12,24 @@ from services.chassis.replay.runs import Busy
 
 _log = get_logger(__name__)
 _BEGUN_SECONDS = 0.5
-"""A replay that has not failed by then holds its lock and is written down."""
+"""A replay that has not failed after this time holds its lock and has a row in the table of runs."""
 _END_SECONDS = 10.0
 
 Replay = Callable[[Projection], Awaitable[object]]
 
 
 class Replays:
-    """At most one replay of a service at once in this process; the database's lock keeps others away too."""
+    """Runs at most one replay of a service at a time in this process; a database lock excludes other processes."""
 
     def __init__(self, projection: Projection) -> None:
         self.projection = projection
         self._current: _Running | None = None
 
     async def start(self, replay: Replay) -> None:
-        """Start it; returns when it holds the lock and is written down.
+        """Start a replay; returns when it holds the lock and has a row in the table of runs.
 
-        Raises Busy where one runs here, or this one was cancelled at once, and what it fails with before it has begun. Whoever no
-        longer waits for this leaves it running.
+        Raises Busy if one runs here or this one was cancelled at once, and any error with which it fails before it has begun. If the
+        caller is cancelled, the replay goes on.
         """
         if self._current is not None and not self._current.ended:
             raise Busy("a replay of this service runs in this process; wait for it, or cancel it")
@@ -37,21 +37,21 @@ class Replays:
         await running.begin()
 
     def cancel(self) -> bool:
-        """Ask the running one to end; False when none runs here."""
+        """Ask the running replay to end; False when none runs here."""
         if self._current is None or self._current.ended:
             return False
         self._current.cancel()
         return True
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Wait for `stop`, then end what runs: a task of the service."""
+        """Wait for `stop`, then end the running replay; the service runs this as a task."""
         await stop.wait()
         if self.cancel() and self._current is not None:
             await asyncio.to_thread(self._current.join, _END_SECONDS)
 
 
 class _Running:
-    """One replay in its thread: it starts, it has begun or failed to, it has ended; it may be cancelled at any moment."""
+    """One replay in its thread: it starts, then has begun or failed to begin, then has ended; it can be cancelled at any moment."""
 
     def __init__(self, replay: Replay, projection: Projection) -> None:
         self._replay, self._projection = replay, projection
@@ -59,21 +59,21 @@ class _Running:
         self._changing = Lock()
         self._cancelled = False
         self._task: tuple[asyncio.AbstractEventLoop, asyncio.Future[object]] | None = None
-        """While it can be told to end."""
+        """Loop and task of the replay while it can be cancelled."""
         self._thread = Thread(target=self._work, name=f"replay-{projection.service}", daemon=True)
 
     @property
     def ended(self) -> bool:
-        """Whether it is over, or never came to run."""
+        """Whether it has ended or was never started."""
         return not self._thread.is_alive()
 
     async def begin(self) -> None:
-        """Start the thread and wait until the replay has begun. Raises what it fails with before."""
+        """Start the thread and wait until the replay has begun. Raises the error with which it fails before that."""
         self._thread.start()
         await asyncio.shield(asyncio.wrap_future(self._begun))
 
     def cancel(self) -> None:
-        """Ask it to end, whether it has begun or not."""
+        """Ask the replay to end, whether it has begun or not."""
         with self._changing:
             self._cancelled = True
             if self._task is not None:
@@ -81,7 +81,7 @@ class _Running:
                 loop.call_soon_threadsafe(task.cancel)
 
     def join(self, seconds: float) -> None:
-        """Wait for its end, so long at most."""
+        """Wait for its end, at most `seconds`."""
         self._thread.join(seconds)
 
     def _work(self) -> None:
@@ -113,7 +113,7 @@ class _Running:
             self._begun.set_result(None)
 
     def _not_begun(self, error: BaseException) -> bool:
-        """Tell whoever waits for the beginning; False when it had begun."""
+        """Pass the error to the caller that waits in `begin`; False when the replay had begun."""
         if self._begun.done():
             return False
         self._begun.set_exception(error)

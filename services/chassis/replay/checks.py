@@ -1,4 +1,4 @@
-"""What must hold before a projection is made again; each refusal names what is wrong and what to do, and touches nothing."""
+"""Checks the preconditions of a replay; each refusal names the fault and the remedy, and changes nothing."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ from services.chassis.migrations.revisions import missing, unknown
 from services.chassis.replay.projection import Projection
 
 _ROOM = 1.5
-"""A shadow needs as much as the projection, and some for indexes that grow unevenly."""
+"""Disk space that a shadow needs, as a multiple of the projection's size; it allows for indexes that grow unevenly."""
 _SIZE = text(
     """SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
        WHERE nspname = :schema AND relkind = 'r'"""
@@ -26,11 +26,11 @@ _REVISIONS = text("SELECT version_num FROM operational.alembic_version")
 
 
 class ReplayRefused(Exception):
-    """A projection cannot be made again as things are; live data are untouched."""
+    """A replay is not possible in the present state; live data are unchanged."""
 
 
 async def examine(projection: Projection, engine: AsyncEngine, *, accept_incomplete: bool) -> dict[Partition, int]:
-    """The first offset of each partition of the projection's topics. Raises Refused and UnknownTopic."""
+    """The first offset of each partition of the projection's topics. Raises ReplayRefused and UnknownTopic."""
     await _same_schema(projection, engine)
     spans, standing = await standing_of(projection, engine)
     if reasons := [why.reason for why in standing.values() if why.cause != "removed"]:
@@ -49,9 +49,9 @@ async def examine(projection: Projection, engine: AsyncEngine, *, accept_incompl
 async def standing_of(
     projection: Projection, engine: AsyncEngine
 ) -> tuple[dict[Partition, log.Range], dict[Partition, Standing]]:
-    """What each partition of the projection's topics holds, and those that may not be read on from their positions, and why.
+    """First and end offsets of each partition of the projection's topics, and the reasons for those that must not be read on.
 
-    Positions are read before ends: both only grow, so a position that lies beyond its end did so.
+    Positions are read before ends, and both only grow: so a position beyond its end is an error, not a race.
     """
     async with engine.connect() as connection:
         known = await store.positions(connection)
@@ -78,7 +78,7 @@ async def _same_schema(projection: Projection, engine: AsyncEngine) -> None:
 
 
 async def _enough_disk(engine: AsyncEngine) -> None:
-    """Where the database's files lie on this machine and may be known; elsewhere a full disk ends the replay harmlessly."""
+    """Check the free disk space if the database's files are on this machine; elsewhere a full disk ends the replay harmlessly."""
     async with engine.connect() as connection:
         size = int(await connection.scalar(_SIZE, {"schema": PROJECTION}) or 0)
         try:

@@ -1,4 +1,4 @@
-"""Two versions of a projection compared row by row, with a digest per table and differences that a person can read."""
+"""Compares two versions of a projection row by row, and returns a digest per table and readable differences."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ SHOWN_ROWS = 20
 
 
 class FieldDifference(Frozen):
-    """One place in which two versions of a row differ."""
+    """One field in which two versions of a row differ."""
 
     field: str = Field(description="Column, and for JSON the path in it, such as state.steps.train.status.")
     live: Any = Field(default=None, description="What the live row says; null where it says nothing.")
@@ -24,7 +24,7 @@ class FieldDifference(Frozen):
 
 
 class RowDifference(Frozen):
-    """One row that is not what the log says."""
+    """One row that differs from the replayed one."""
 
     table: str
     key: str
@@ -46,7 +46,7 @@ class TableComparison(Frozen):
 async def compare(
     connection: AsyncConnection, aggregates: Mapping[str, AggregateType], live: str, replayed: str
 ) -> tuple[TableComparison, ...]:
-    """Compare the tables of two schemas, in the connection's snapshot. Rows that no event made are left out."""
+    """Compare the tables of two schemas, in the connection's snapshot. Rows that no event created are left out."""
     found = []
     for name in sorted(aggregates):
         columns = (*ROW_COLUMNS, *aggregates[name].columns)
@@ -73,7 +73,7 @@ def _rows(schema: str, table: str, columns: Sequence[str]) -> str:
 
 
 async def _digest(connection: AsyncConnection, schema: str, table: str, columns: Sequence[str]) -> tuple[int, str]:
-    """Count, and a digest of the multiset of rows: the sums of two 64-bit hashes."""
+    """Number of rows, and a digest of their multiset: the sums of two 64-bit hashes."""
     sums = ", ".join(f"coalesce(sum(hashtextextended(CAST(t AS text), {seed})), 0)" for seed in (0, 1))
     row = (await connection.execute(text(f"SELECT count(*), {sums} FROM {_rows(schema, table, columns)} t"))).one()
     return row[0], f"{int(row[1]) % 2**64:016x}{int(row[2]) % 2**64:016x}"

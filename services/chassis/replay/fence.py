@@ -1,4 +1,4 @@
-"""For a moment nothing of a service changes: what its projection says is then exactly its positions and its own events beyond.
+"""Blocks all writes of a service for a moment, so that its projection is exactly the log up to its positions plus own events.
 
 Positions are locked first, then the aggregates' tables in the order of their names, as every unit of work locks them
 (rule 4): batches wait for the positions; timers, workers and HTTP commands, which lock no position, wait for the tables.
@@ -21,10 +21,10 @@ _POSITIONS = text("SELECT topic, partition, next_offset FROM position ORDER BY t
 
 @dataclass(frozen=True)
 class Fenced:
-    """A service that stands still."""
+    """A service whose writes are blocked."""
 
     connection: AsyncConnection
-    """Its transaction holds the fence; a swap belongs into it."""
+    """The connection whose transaction holds the fence; a swap has to use it."""
     positions: dict[Partition, int]
     waiting: list[tuple[bytes, list[tuple[str, bytes]]]]
     """Own events in the outbox: value and headers, in order."""
@@ -32,9 +32,9 @@ class Fenced:
 
 @asynccontextmanager
 async def fence(engine: AsyncEngine, tables: Iterable[str]) -> AsyncIterator[Fenced]:
-    """Hold the service still while the block runs; commits on leaving, rolls back on an exception.
+    """Block the service's writes while the block runs; commits on leaving, rolls back on an exception.
 
-    Raises the database's error when a unit of work holds its rows for longer than the lock's time-out.
+    Raises the database's error when a unit of work holds its rows for longer than the lock time-out.
     """
     async with engine.begin() as connection:
         await connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))

@@ -1,7 +1,7 @@
-"""Fills a shadow from the log with the live `evolve`, strictly: the first record that fails ends it.
+"""Fills a shadow from the log with the live `evolve`; the first record that fails ends the fold.
 
-Nobody else writes to a shadow, so rows are kept in memory while they change and copied in bulk: that, and no lock, is all
-that differs from a live batch.
+Nobody else writes to a shadow, so rows stay in memory while they change and are copied in bulk, without locks. Otherwise the
+fold does the same as a live batch.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from services.chassis.kernel.aggregate import Domain, Ref, is_own
 from services.chassis.kernel.log import Range
 from services.chassis.kernel.numbering import Early, OtherWriter
 from services.chassis.kernel.records import Partition, Record, RecordId, appended_at, event_in, named, record_id
-from services.chassis.kernel.transaction.batch import RecordFailure, take_in
+from services.chassis.kernel.transaction.batch import RecordFailure, fold_record
 from services.chassis.kernel.transaction.inbox import duplicates
 from services.chassis.kernel.transaction.loading import read_rows
 from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
@@ -31,44 +31,44 @@ from services.chassis.replay.skipped import SkippedRecords
 
 Note = Callable[[int], Awaitable[None]]
 _HELD_BYTES = 8 * 2**20
-"""So many bytes of records are folded at most before rows leave memory for the shadow."""
+"""After this many bytes of records the rows in memory are written to the shadow."""
 
 
 async def _silent(_records: int) -> None:
-    """Nobody wants to know."""
+    """Ignores the number of records read."""
 
 
 @dataclass
 class Fold:
-    """A shadow being filled. `domain` must only fold."""
+    """Fills a shadow. `domain` must decide nothing (`Folding`)."""
 
     engine: AsyncEngine
-    """Its search path begins with the shadow."""
+    """An engine whose search path begins with the shadow."""
     domain: Domain
     cluster: Cluster
     next: dict[Partition, int] = field(default_factory=dict)
     """The first offset of each partition that is not folded yet."""
     left_out: set[RecordId] = field(default_factory=set)
-    """Records that were withheld when they were passed."""
-    aside: SkippedRecords | None = None
-    """Where records go that cannot be folded; without it the first of them ends the fold."""
+    """Records that were skipped because they were dead letters at that time."""
+    skipped: SkippedRecords | None = None
+    """Collects records that cannot be folded; without it the first of them ends the fold."""
     early: Early = field(default_factory=Early)
-    """Own events whose predecessors lie on a partition that is not read so far yet."""
+    """Own events whose predecessors are on a partition that is not read that far yet."""
     _rows: dict[Ref, AggregateRow] = field(default_factory=dict)
     """Rows that changed and are not in the shadow yet."""
     _stored: set[Ref] = field(default_factory=set)
-    """Those of them that the shadow has in an earlier form."""
+    """Those of `_rows` that the shadow has in an earlier form."""
     _spilled: bool = False
     """Whether the shadow has any row."""
     _held: int = 0
 
-    async def up_to(self, ends: Mapping[Partition, int], withheld: set[RecordId], note: Note = _silent) -> None:
-        """Fold every record below `ends`, but for those that the live service has withheld; `note` is told how many were read.
+    async def up_to(self, ends: Mapping[Partition, int], dead_letters: set[RecordId], note: Note = _silent) -> None:
+        """Fold every record below `ends` except the live service's dead letters; calls `note` with the number of records read.
 
         Raises RecordFailure and the errors of broker and database.
         """
         ranges: dict[Partition, Range] = {p: (self.next.get(p, 0), end) for p, end in ends.items()}
-        async with aclosing(read_ahead(self._read(ranges, withheld))) as chunks:
+        async with aclosing(read_ahead(self._read(ranges, dead_letters))) as chunks:
             async for count, readable in chunks:
                 async with self.engine.begin() as connection:
                     await self._fold(connection, readable)
@@ -78,11 +78,11 @@ class Fold:
         self.next |= ends
 
     async def _read(
-        self, ranges: Mapping[Partition, Range], withheld: set[RecordId]
+        self, ranges: Mapping[Partition, Range], dead_letters: set[RecordId]
     ) -> AsyncGenerator[tuple[int, list[tuple[Record, Event]]], None]:
-        """Chunk by chunk how many records were read, and those that are folded, decoded."""
+        """Yields per chunk the number of records read, and the decoded records to fold."""
         async for chunk in log.read(self.cluster, ranges):
-            left_out = withheld.intersection(map(record_id, chunk)) if withheld else set[RecordId]()
+            left_out = dead_letters.intersection(map(record_id, chunk)) if dead_letters else set[RecordId]()
             self.left_out |= left_out
             wanted = [record for record in chunk if record_id(record) not in left_out] if left_out else chunk
             readable: list[tuple[Record, Event]] = []
@@ -100,11 +100,11 @@ class Fold:
             if number % GIVE_WAY_EVERY == 0:
                 await give_way()
             repeated = record_id(record) in again
-            if self.aside is not None:
-                self.aside.fold(unit, record, event, repeated=repeated)
+            if self.skipped is not None:
+                self.skipped.fold(unit, record, event, repeated=repeated)
             else:
                 try:
-                    take_in(unit, record, event, repeated=repeated)
+                    fold_record(unit, record, event, repeated=repeated)
                 except Exception as error:
                     raise RecordFailure(record, error) from error
             self._held += len(record.value or b"")
@@ -115,7 +115,7 @@ class Fold:
         try:
             return self.domain.touches(event)
         except Exception as error:
-            if self.aside is not None:  # which finds out again
+            if self.skipped is not None:  # its `fold` meets the same error
                 return ()
             raise RecordFailure(record, error) from error
 
@@ -130,7 +130,7 @@ class Fold:
         self._rows |= {ref: AggregateRow(self.domain.aggregates[ref.aggregate].state()) for ref in missing}
 
     async def _spill(self, connection: AsyncConnection) -> None:
-        """Bring every row that is held to the shadow."""
+        """Write every row in memory to the shadow."""
         known = {ref: row for ref, row in self._rows.items() if ref in self._stored}
         await write(connection, self.domain, known)
         new = {ref: row for ref, row in self._rows.items() if ref not in self._stored}
@@ -141,7 +141,7 @@ class Fold:
     async def ahead(self, ends: Mapping[Partition, int], waiting: Iterable[tuple[bytes, list[tuple[str, bytes]]]]) -> None:
         """Fold the service's own events beyond its positions: the tail of the log up to `ends`, then its outbox.
 
-        Raises Refused where own events are missing, or somebody else wrote one of them.
+        Raises ReplayRefused where own events are missing, or another deployment wrote one of them.
         """
         tail = {p: (self.next.get(p, 0), end) for p, end in ends.items()}
         events = await own_events(self.domain, self.cluster, tail, waiting)
@@ -157,7 +157,7 @@ class Fold:
         self.complete()
 
     async def over_gaps(self) -> list[str]:
-        """Fold own events whose predecessors are nowhere, as an operator accepts; returns where they lie."""
+        """Fold own events whose predecessors are lost, if an operator accepts that; returns their record ids."""
         waiting = list(self.early.release())
         async with self.engine.begin() as connection:
             await self._load(connection, {ref for _, event, _ in waiting for ref in self.domain.touches(event)})
@@ -169,7 +169,7 @@ class Fold:
         return [named(place[1:]) for _, _, place in waiting if place]
 
     def complete(self) -> None:
-        """Raises Refused where an own event still waits for its predecessors: they are nowhere."""
+        """Raises ReplayRefused where an own event still waits for its predecessors, which are lost."""
         if missing := self.early.missing():
             raise ReplayRefused(
                 f"{missing}; bring the records back from a copy of the topic: what they said is lost without them"
@@ -177,7 +177,7 @@ class Fold:
 
 
 def opened(domain: Domain, record: Record) -> Event | None:
-    """The event in a record; None for what cannot be read or is not handled. Raises RecordFailure."""
+    """The event in a record; None for an unreadable record or an event that is not handled. Raises RecordFailure."""
     try:
         event = event_in(record, domain.handles)
     except Unreadable:

@@ -1,4 +1,4 @@
-"""A projection as it was at some point of the log, folded in memory by the service's own `evolve`: no database, no shadow."""
+"""Folds a projection in memory as of a point of the log, with the service's own `evolve`, without database or shadow."""
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
@@ -13,31 +13,31 @@ from services.chassis.replay.row import RowFold
 
 @dataclass
 class MemoryFold:
-    """Rows by aggregate. Holds every row that a record has touched; feed it in the order of the log per partition.
+    """Folds records into rows by aggregate, all in memory; records must be fed in the order of their partition.
 
-    A record that cannot be handled stops its aggregates there, as it does in the live service, and is named in `stopped`.
+    A record that cannot be handled stops its aggregates there, as in the live service, and is named in `stopped`.
     """
 
     domain: Domain
     left_out: Set[RecordId] = frozenset()
-    """Records that were given up; as in every replay they do not count."""
+    """Discarded records; as in every replay they are skipped."""
     stopped: dict[Ref, str] = field(default_factory=dict)
-    """Why an aggregate went no further, with the place of the record."""
+    """Why an aggregate was not folded further, with the id of the record."""
     unread: int = 0
-    """Records that are no events of ours, or of a version that this code does not know."""
+    """Number of records that are no valid events, or of a version that this code does not know."""
     _folds: dict[Ref, RowFold] = field(default_factory=dict)
 
     @property
     def rows(self) -> Mapping[Ref, AggregateRow]:
-        """What has been folded."""
+        """The folded rows."""
         return {ref: fold.row for ref, fold in self._folds.items()}
 
     def finish(self) -> None:
-        """Say which aggregates went no further because own events are missing: nothing more is fed."""
+        """Add the aggregates whose own events are missing to `stopped`; call it after the last record."""
         self.stopped |= {ref: missing for ref, fold in self._folds.items() if (missing := fold.early.missing())}
 
     def feed(self, record: Record) -> None:
-        """Fold one record. Never raises for what is in it."""
+        """Fold one record. Its content never raises an error."""
         place = record_id(record)
         if place in self.left_out:
             return

@@ -1,4 +1,4 @@
-"""What a replay needs to know of a service, and a domain that can only fold."""
+"""Describes a service's projection for a replay, and wraps its domain so that it only folds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from services.chassis.kernel.records import Logged
 
 @dataclass(frozen=True)
 class Projection:
-    """One service's projection and the log that it is a fold of."""
+    """A service's projection, and the log of which it is a fold."""
 
     service: str
     domain: Domain
     topics: tuple[str, ...]
-    """Names of the topics that are kept for ever; the lossy ones are no part of a projection."""
+    """Names of its topics that are kept for ever; topics with limited retention are not part of a projection."""
     cluster: Cluster
     database_url: str
 
 
 class Folding:
-    """A domain whose decisions are never taken again: `evolve` is all that a replay runs."""
+    """A domain that decides nothing: a replay runs only `evolve`."""
 
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
@@ -51,5 +51,5 @@ class Folding:
         return self._domain.evolve(ref, state, event, logged)
 
     def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
-        """Nothing: what was decided is in the log."""
+        """Decides nothing: the log has every decision."""
         return None

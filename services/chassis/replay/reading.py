@@ -1,4 +1,4 @@
-"""The next part of the log is read and decoded while the database works on the one before, and the process goes on with all else it does."""
+"""Reads and decodes the next chunk of the log while the database works on the one before, and gives way to all else the process does."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -15,7 +15,7 @@ async def give_way() -> None:
 
 
 async def read_ahead(items: AsyncGenerator[_Item, None]) -> AsyncGenerator[_Item, None]:
-    """The same items in the same order, one of them read beforehand. Raises what reading raises, when its turn comes."""
+    """Yields the same items in the same order, and reads one item ahead. A read error is raised in the turn of its item."""
 
     async def following() -> tuple[_Item] | None:
         async for item in items:

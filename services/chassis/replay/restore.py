@@ -1,7 +1,7 @@
-"""A service whose database was lost must not decide again what it decided before: its log fills the new one first (rule 5).
+"""Fills a new database from the log before its service starts, so that the service repeats no earlier decision (rule 5).
 
-What was decided and lay only in the lost outbox is decided anew; nobody has seen it. What the lost operational tables knew
-(leases, progress) follows from the rows, or is lossy by nature.
+A decision that was only in the lost outbox is taken again; nobody has seen it. The content of the lost operational tables
+(leases, progress) follows from the rows, or may be lost.
 """
 
 import asyncio
@@ -41,22 +41,22 @@ _FORGET = text(
 
 
 class NotRestored(Exception):
-    """The log cannot fill this database as it is; an operator has to decide, and nothing is decided here until then."""
+    """The log cannot fill this database; an operator has to decide, and until then the service consumes and decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What an operator accepts: a log that has lost its first records, own events that cannot be folded. Recorded with the run."""
+    """An operator's acceptance of a log that lost its first records and of own events that cannot be folded; stored with the run."""
 
     by: str
 
 
 async def restore(projection: Projection, engine: AsyncEngine, accepted: Acceptance | None = None) -> bool:
-    """Fill a database that has applied nothing from a log on which its service has spoken; returns whether it did.
+    """Restore a database that has applied nothing, if the log has events of its service; returns whether it did.
 
-    One process does it, others wait their turn (Busy), and none while a member of the group lives (Refused). What cannot be
-    folded becomes a dead letter. Raises NotRestored where records are lost, an own event cannot be folded, or too many others
-    cannot, unless that is `accepted`; and the servers' errors. A kill at any point is harmless.
+    One process restores; it raises Busy in others, and ReplayRefused while the consumer group has a member. A record that cannot be
+    folded becomes a dead letter. Raises NotRestored where records are lost, an own event cannot be folded, or more than
+    `MAX_FAILED` others cannot, unless that is `accepted`; and the servers' errors. A kill at any point is harmless.
     """
     if not await is_new(engine) or not await _has_spoken(projection):
         return False
@@ -65,13 +65,13 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
         if not await is_new(engine):
             return False
         _log.warning("new database, old log: restoring from the log before anything is decided", service=projection.service)
-        aside = SkippedRecords(Folding(projection.domain), accepting=accepted is not None)
+        skipped = SkippedRecords(Folding(projection.domain), accepting=accepted is not None)
         lost = await _lost(projection)
         if lost and accepted is None:
             raise NotRestored(f"the log has lost its first records: {lost}. What they said is lost; {_remedy(projection)}")
         before = await ask_once(projection.cluster, projection.topics)
         try:
-            ends = await _fill(projection, engine, progress, aside)
+            ends = await _fill(projection, engine, progress, skipped)
         except RecordFailure as failure:
             raise NotRestored(
                 f"{failure}. A version that can fold it restores when it starts; {_remedy(projection)}"
@@ -90,15 +90,15 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
             await connection.execute(store.INSERT_POSITION, values)
             await store.move_positions(connection, ends)
             await identity.note(connection, found, projection.topics)
-            await _keep(connection, aside)
+            await _keep(connection, skipped)
             for partition in ends:
                 await repository.flag(connection, partition)
             empty = await shadow.swap(connection, sorted(projection.domain.aggregates), datetime.now(UTC))
             await connection.execute(text(f"DROP SCHEMA {empty} CASCADE"))
             await progress.require(connection)
-        result |= {"records": progress.done, "set_aside": len(aside.letters)}
+        result |= {"records": progress.done, "set_aside": len(skipped.letters)}
         if accepted is not None:
-            passed = aside.passed_over
+            passed = skipped.passed_over
             result |= {
                 "accepted_by": accepted.by,
                 "lost": lost,
@@ -106,8 +106,8 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
                 "first_passed_over": passed[:_SHOWN],
             }
     _log.info(
-        "restored", service=projection.service, records=progress.done, set_aside=len(aside.letters),
-        passed_over=len(aside.passed_over),
+        "restored", service=projection.service, records=progress.done, set_aside=len(skipped.letters),
+        passed_over=len(skipped.passed_over),
     )  # fmt: skip
     return True
 
@@ -120,7 +120,7 @@ def _remedy(projection: Projection) -> str:
 
 
 async def _nobody_lives(projection: Projection) -> None:
-    """Raises Refused while a process of the service is in its group: it decides beside the log that is folded."""
+    """Raises ReplayRefused while a process of the service is in its consumer group, since it still decides."""
     group = group_of(projection.service)
     if members := await members_of(projection.cluster, group):
         raise ReplayRefused(
@@ -130,27 +130,27 @@ async def _nobody_lives(projection: Projection) -> None:
 
 
 async def _lost(projection: Projection) -> str:
-    """What the log does not have any more, in words; empty where it has all."""
+    """A message that names the partitions whose first records were removed; empty where there are none."""
     spans = await log.bounds(projection.cluster, projection.topics)
     gone = [f"{topic}:{number} begins at offset {begin}" for (topic, number), (begin, _) in sorted(spans.items()) if begin]
     return ", ".join(gone)
 
 
 async def _still_new(connection: AsyncConnection) -> None:
-    """Raises Busy where another process restored meanwhile, while this one was frozen."""
+    """Raises Busy if another process restored the database while this one was frozen."""
     await connection.execute(_LOCK_POSITIONS)
     if any((await store.positions(connection)).values()):
         raise Busy("another process has restored this database meanwhile")
 
 
 async def is_new(engine: AsyncEngine) -> bool:
-    """Whether a database has applied nothing; a log that was accepted begins at 0 too, beside a projection that is not empty."""
+    """Whether a database has applied nothing. After an operator accepted another log positions are 0 too, but identities are stored."""
     async with engine.connect() as connection:
         return not any((await store.positions(connection)).values()) and not await identity.kept(connection)
 
 
 async def until_restored(engine: AsyncEngine) -> None:
-    """Wait until somebody has restored the database, whether it can be asked or not."""
+    """Wait until another process has restored the database; transient errors are ignored."""
     while True:
         try:
             if not await is_new(engine):
@@ -162,35 +162,35 @@ async def until_restored(engine: AsyncEngine) -> None:
 
 
 async def _has_spoken(projection: Projection) -> bool:
-    """Whether the log holds an event of this service; looked for from the front, where it will lie if there is one."""
+    """Whether the log has an event of this service; the search begins at the start, where the first one usually is."""
     async for chunk in log.read(projection.cluster, await log.bounds(projection.cluster, projection.topics)):
         if any(is_of(record, projection.domain.source) for record in chunk):
             return True
     return False
 
 
-async def _keep(connection: AsyncConnection, aside: SkippedRecords) -> None:
-    """What was left out becomes dead letters; they do not count as applied, so no inbox may know them."""
-    if not aside.letters:
+async def _keep(connection: AsyncConnection, skipped: SkippedRecords) -> None:
+    """Store the skipped records as dead letters and remove them from the inbox, since they are not applied."""
+    if not skipped.letters:
         return
-    await repository.insert(connection, aside.letters)
+    await repository.insert(connection, skipped.letters)
     await connection.execute(_FORGET)
 
 
 async def _fill(
-    projection: Projection, engine: AsyncEngine, progress: Progress, aside: SkippedRecords
+    projection: Projection, engine: AsyncEngine, progress: Progress, skipped: SkippedRecords
 ) -> dict[Partition, int]:
     """Fold the whole log into a shadow; returns the ends up to which it was folded."""
     async with engine.begin() as connection:
         await shadow.create(connection, sorted(projection.domain.aggregates))
         await progress.require(connection)
-        withheld = await repository.places(connection)
+        dead_letters = await repository.record_ids(connection)
     spans = await log.bounds(projection.cluster, projection.topics)
     filling = store.connect(
         projection.database_url, projection=shadow.SHADOW, pool_size=2, statement_seconds=store.MAINTENANCE_SECONDS
     )
     begins = {partition: begin for partition, (begin, _) in spans.items()}
-    fold = Fold(EngineOfRun(filling, progress), Folding(projection.domain), projection.cluster, begins, aside=aside)
+    fold = Fold(EngineOfRun(filling, progress), Folding(projection.domain), projection.cluster, begins, skipped=skipped)
 
     async def note(records: int) -> None:
         progress.done += records
@@ -200,13 +200,13 @@ async def _fill(
     try:
         while True:
             ends = {partition: end for partition, (_, end) in spans.items()}
-            await fold.up_to(ends, withheld, note)
+            await fold.up_to(ends, dead_letters, note)
             spans = await log.bounds(projection.cluster, projection.topics)
             left = sum(end - ends.get(partition, 0) for partition, (_, end) in spans.items())
             if left <= _NEAR_RECORDS and not (fold.early and left):
-                if (missing := fold.early.missing()) and not aside.accepting:
+                if (missing := fold.early.missing()) and not skipped.accepting:
                     raise NotRestored(f"{missing}. {_remedy(projection)}")
-                aside.passed_over += await fold.over_gaps() if missing else []
+                skipped.passed_over += await fold.over_gaps() if missing else []
                 return ends
     finally:
         await filling.dispose()

@@ -1,4 +1,4 @@
-"""Rows and schemas of a service's own database that nothing refers to any more, by the database's clock."""
+"""Removes rows and schemas of a service's database that nothing needs any more; ages use the database's clock."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from services.chassis.storage.retention.run import Gone, Remover
 
 _LETTERS = """state = 'discarded' AND published AND (value IS NOT NULL OR stack IS NOT NULL OR headers <> '[]')
               AND recorded_at < now() - make_interval(secs => :seconds)"""
-"""A discarded record has to be left out by every replay for ever, so its row stays; its copy lies on the dlq topic."""
+"""Every later replay has to skip a discarded record, so its row stays and only its content is removed; the dlq topic has a copy."""
 _LETTER_BYTES = "coalesce(octet_length(value), 0) + octet_length(CAST(headers AS text)) + coalesce(octet_length(stack), 0)"
 _REPLAYS = """state <> 'running' AND (ended_at < now() - make_interval(secs => :seconds) OR id IN
               (SELECT id FROM replay ORDER BY started_at DESC OFFSET :count))"""
@@ -26,18 +26,18 @@ _SCHEMA_BYTES = text(
 
 @dataclass(frozen=True)
 class Rows:
-    """The remover of one kind of rows."""
+    """Removes one kind of rows."""
 
     kind: str
     engine: AsyncEngine
     count: TextClause
-    """Gives number and bytes of what goes."""
+    """Returns number and bytes of the rows to remove."""
     remove: TextClause
-    """Gives the bytes of each that went."""
+    """Removes them; returns the bytes of each."""
     values: Mapping[str, object] = field(default_factory=dict)
 
     async def apply(self, *, dry: bool) -> Gone:
-        """One transaction."""
+        """Remove or, if `dry`, count the rows, in one transaction."""
         async with self.engine.begin() as connection:
             if dry:
                 number, size = (await connection.execute(self.count, self.values)).one()
@@ -48,13 +48,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Inbox:
-    """Ids that are older than the window in which a duplicate is known; the window is a promise, no setting."""
+    """Removes inbox rows older than the window in which duplicates are recognised; the window is a promise, not a setting."""
 
     engine: AsyncEngine
     kind: str = "inbox"
 
     async def apply(self, *, dry: bool) -> Gone:
-        """The window is counted by the log's clock. Where `dry`, it is removed and taken back."""
+        """Remove the rows; the window uses the log's timestamps. If `dry`, the removal is rolled back."""
         async with self.engine.connect() as connection:
             removed = await connection.execute(store.PRUNE_INBOX)
             await (connection.rollback() if dry else connection.commit())
@@ -63,14 +63,14 @@ class Inbox:
 
 @dataclass(frozen=True)
 class OldProjections:
-    """Schemas that rebuilds replaced."""
+    """Drops projection schemas that rebuilds replaced."""
 
     engine: AsyncEngine
     days: float
     kind: str = "projections"
 
     async def apply(self, *, dry: bool) -> Gone:
-        """Each in a transaction of its own."""
+        """Drop each schema in a transaction of its own."""
         async with self.engine.connect() as connection:
             names = await shadow.old_versions(connection)
             now = await connection.scalar(text("SELECT now()"))
@@ -88,7 +88,7 @@ class OldProjections:
 
 
 def made_at(schema: str) -> datetime | None:
-    """When a rebuild put another in the place of this version; None for a schema that was named otherwise."""
+    """When a rebuild replaced this version; None for a schema with another kind of name."""
     try:
         return datetime.strptime(schema, "projection_%Y%m%d_%H%M%S_%f").replace(tzinfo=UTC)
     except ValueError:
@@ -96,7 +96,7 @@ def made_at(schema: str) -> datetime | None:
 
 
 def delete(kind: str, engine: AsyncEngine, table: str, where: str, values: Mapping[str, object]) -> Rows:
-    """Rows of `table` that go whole."""
+    """A remover that deletes the rows of `table` that meet `where`."""
     return Rows(
         kind, engine,
         count=text(f"SELECT count(*), coalesce(sum(pg_column_size({table}.*)), 0) FROM {table} WHERE {where}"),
@@ -106,7 +106,7 @@ def delete(kind: str, engine: AsyncEngine, table: str, where: str, values: Mappi
 
 
 def chassis_removers(engine: AsyncEngine, policy: RetentionSettings) -> Sequence[Remover]:
-    """Of the tables that every service has."""
+    """The removers for the tables that every service has."""
     letters = {"seconds": policy.discarded_days * 86_400}
     replays = {"seconds": policy.replays_days * 86_400, "count": policy.replays_count}
     return (

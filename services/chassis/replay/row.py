@@ -1,4 +1,4 @@
-"""One row made again from the log alone, for the case that one job or model is doubted and not the whole projection."""
+"""Rebuilds one row from the log, for the case that only one job or model is in doubt and not the whole projection."""
 
 from dataclasses import dataclass, field
 
@@ -22,12 +22,12 @@ from services.chassis.replay.fence import fence
 from services.chassis.replay.fold import opened, own_events
 from services.chassis.replay.projection import Projection
 from services.chassis.replay.reading import GIVE_WAY_EVERY, give_way
-from services.chassis.replay.rebuild import OnProgress, engine_of, of_topics, withheld_now
+from services.chassis.replay.rebuild import OnProgress, dead_letters_now, engine_of, of_topics
 
 
 @dataclass
 class RowFold:
-    """One aggregate's row, folded from the records that touch it, as a unit of work would."""
+    """Folds one aggregate's row from the records that touch it, as a unit of work does."""
 
     domain: Domain
     ref: Ref
@@ -35,11 +35,11 @@ class RowFold:
     records: int = 0
     _sightings: Sightings = field(default_factory=Sightings)
     _numbers: set[tuple[str, int]] = field(default_factory=set)
-    """Own events that another aggregate numbers."""
+    """Subject and sequence number of the folded own events that belong to another aggregate's sequence."""
     early: Early = field(default_factory=Early)
 
     def fold(self, event: Event, record: Record | None) -> None:
-        """Apply `event` once, however often it comes; `record` is what it lies in, None for an own event beyond the positions."""
+        """Fold `event` once, even if it is passed again; `record` is None for an own event beyond the positions."""
         if self.ref not in self.domain.touches(event):
             return
         self.records += 1
@@ -73,18 +73,21 @@ class RowFold:
 
 
 async def rebuild_row(
-    projection: Projection, ref: Ref, *, accept_incomplete: bool = False, told: OnProgress = lambda _: None
+    projection: Projection, ref: Ref, *, accept_incomplete: bool = False, on_progress: OnProgress = lambda _: None
 ) -> bool:
-    """Make one row say what the log says; returns whether it said something else before.
+    """Rebuild one row from the log; returns whether that changed it.
 
-    Raises Refused also for a key that neither the log nor the projection knows, and what `verify` raises.
+    Raises ReplayRefused also for a key that neither the log nor the projection has, and what `verify` raises.
     """
     async with engine_of(projection) as engine:
         begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
         async with runs.running(engine, "rebuild") as (progress, result):
             fold = RowFold(projection.domain, ref, AggregateRow(projection.domain.aggregates[ref.aggregate].state()))
             async with engine.connect() as connection:
-                ends, withheld = of_topics(projection, await store.positions(connection)), await withheld_now(connection)
+                ends, dead_letters = (
+                    of_topics(projection, await store.positions(connection)),
+                    await dead_letters_now(connection),
+                )
             progress.phase, progress.total = "reading the log", sum(ends[p] - begins.get(p, 0) for p in ends)
             passed: set[RecordId] = set()
 
@@ -94,7 +97,7 @@ async def rebuild_row(
                         if number % GIVE_WAY_EVERY == 0:
                             await give_way()
                         place = (record.topic, record.partition, record.offset)
-                        if place in withheld:
+                        if place in dead_letters:
                             passed.add(place)
                         elif event := opened(projection.domain, record):
                             try:
@@ -102,12 +105,12 @@ async def rebuild_row(
                             except Exception as error:
                                 raise RecordFailure(record, error) from error
                     progress.done += len(chunk)
-                    told(progress)
+                    on_progress(progress)
                     await progress.note()
 
             await read({p: (begins.get(p, 0), end) for p, end in ends.items()})
             async with fence(engine, projection.domain.aggregates) as still:
-                if passed - await withheld_now(still.connection):
+                if passed - await dead_letters_now(still.connection):
                     raise ReplayRefused("a dead letter was retried meanwhile; try again")
                 await read(
                     {p: (ends.get(p, begins.get(p, 0)), end) for p, end in of_topics(projection, still.positions).items()}
@@ -141,7 +144,7 @@ async def _write(connection: AsyncConnection, projection: Projection, ref: Ref, 
 
 
 def row_ref(projection: Projection, key: str, table: str | None) -> Ref:
-    """The row that `key` names; `table` may be None where there is only one. Raises Refused."""
+    """The row with this key; `table` may be None where the projection has only one. Raises ReplayRefused."""
     tables = sorted(projection.domain.aggregates)
     if table is None and len(tables) == 1:
         (table,) = tables

@@ -1,9 +1,9 @@
-"""What a verify, rebuild or restore is doing and how the last ones ended, for whoever asks; one runs at a time, by an advisory lock.
+"""Stores the progress and outcome of each verify, rebuild or restore, and lets one run at a time, by an advisory lock.
 
-A process that stands still for a minute loses the lock, and another may begin. When it goes on it must not touch what the other
-made: each of its transactions on a shadow or a projection ends with `Progress.require`, which looks whether its run still counts.
-The one that begins first writes down that the others have ended and then drops the shadow, which waits for who is writing to it.
-So a transaction either finds that its run has ended, or commits to a shadow that is dropped afterwards.
+A process that is frozen for a minute loses the lock, and another run may begin. When the first process continues, it must not change
+the other's tables: each of its transactions on a shadow or a projection ends with `Progress.require`, which checks that its run is
+still open. A new run first stores that the earlier runs have ended and then drops the shadow, which waits for transactions that write
+to it. So a transaction either finds that its run has ended, or commits to a shadow that is dropped afterwards.
 """
 
 import json
@@ -27,7 +27,7 @@ from services.chassis.process.transient import described
 _log = get_logger(__name__)
 _LOCK = 7_253_003
 _IDLE_SECONDS = 60.0
-"""So long a process that stands still keeps others from beginning."""
+"""How long a frozen process keeps the lock."""
 _NOTE_SECONDS = 0.5
 
 Kind = Literal["verify", "rebuild", "restore"]
@@ -55,11 +55,11 @@ _HELD = text(
 
 
 class Busy(Exception):
-    """Another verify or rebuild of the same service runs."""
+    """Another verify, rebuild or restore of the same service runs."""
 
 
 class Run(Frozen):
-    """One verify or rebuild."""
+    """One verify, rebuild or restore."""
 
     id: str
     kind: Kind
@@ -75,7 +75,7 @@ class Run(Frozen):
 
 @dataclass
 class Progress:
-    """How far a run is; written down at most twice a second."""
+    """How far a run is; it is stored at most twice a second."""
 
     run_id: str
     session: Exclusive
@@ -85,7 +85,7 @@ class Progress:
     _noted: float = field(default=0.0)
 
     async def note(self, *, force: bool = False) -> None:
-        """Write it down, if it is time to."""
+        """Store the progress, if it is time to."""
         if force or time.monotonic() - self._noted >= _NOTE_SECONDS:
             self._noted = time.monotonic()
             await self.session.execute(
@@ -93,13 +93,13 @@ class Progress:
             )
 
     async def require(self, connection: AsyncConnection) -> None:
-        """The last thing in a transaction that only one run may make. Raises Busy where another one began meanwhile."""
+        """Check that the run is still open, at the end of each of its transactions. Raises Busy where another run began meanwhile."""
         if not await connection.scalar(_RUNS, {"id": self.run_id}):
             raise Busy("this process stood still, and another verify or rebuild of this service began meanwhile")
 
 
 class EngineOfRun(AsyncEngine):
-    """An engine whose transactions are committed only while their run counts."""
+    """An engine whose transactions commit only while their run is open."""
 
     def __init__(self, engine: AsyncEngine, progress: Progress) -> None:
         super().__init__(engine.sync_engine)
@@ -107,7 +107,7 @@ class EngineOfRun(AsyncEngine):
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """As SQLAlchemy's. Raises Busy where another run began meanwhile."""
+        """Like SQLAlchemy's. Raises Busy where another run began meanwhile."""
         async with super().begin() as connection:
             yield connection
             await self._progress.require(connection)
@@ -115,7 +115,7 @@ class EngineOfRun(AsyncEngine):
 
 @asynccontextmanager
 async def running(engine: AsyncEngine, kind: Kind) -> AsyncIterator[tuple[Progress, dict[str, Any]]]:
-    """Hold the lock and keep the record of a run; what the block puts into the dict is its result. Raises Busy."""
+    """Hold the lock and store the state of a run; the dict that the block fills is its result. Raises Busy."""
     async with exclusive(engine, _IDLE_SECONDS) as session:
         if not await session.take(_LOCK):
             raise Busy("another verify or rebuild of this service runs; wait for it, or stop it")
@@ -135,14 +135,14 @@ async def running(engine: AsyncEngine, kind: Kind) -> AsyncIterator[tuple[Progre
                     await close("failed", described(failure, 2000))
                 else:
                     await close("cancelled")
-            except Exception as lost:  # the next run says that this one ended
+            except Exception as lost:  # the next run stores that this one ended
                 _log.warning("how a run ended could not be written down", kind=kind, error=described(lost))
             raise
         await close("done")
 
 
 async def last_runs(connection: AsyncConnection, limit: int = 5) -> list[Run]:
-    """The newest runs first; one that says it runs while nobody holds the lock was killed."""
+    """The newest runs first; one that is stored as running while nobody holds the lock was killed, and counts as failed."""
     held = await connection.scalar(_HELD, {"lock": _LOCK})
     found = []
     for row in (await connection.execute(_READ, {"limit": limit})).mappings():

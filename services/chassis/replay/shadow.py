@@ -1,7 +1,7 @@
-"""A shadow is a schema with the projection's tables under the same names, so that the live statements fill it unchanged.
+"""Creates, swaps and drops a shadow: a schema with the projection's table names, so that the live statements fill it unchanged.
 
-Its own `position`, `inbox` and `dead_letter` stand before the operational ones on the search path. A swap renames two
-schemas; whatever is found under a shadow's name when a replay starts was left by one that was killed.
+Its own `position`, `inbox` and `dead_letter` come before the operational ones on the search path. A swap renames two
+schemas. A shadow that exists when a replay starts was left by one that was killed.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ _OLD = text("SELECT nspname FROM pg_namespace WHERE nspname LIKE :pattern ORDER 
 
 
 async def create(connection: AsyncConnection, tables: Iterable[str]) -> None:
-    """An empty shadow of `tables`, with the same columns, keys and names of indexes."""
+    """Create an empty shadow of `tables`, with the same columns, keys and index names."""
     await drop(connection)
     await connection.execute(text(f"CREATE SCHEMA {SHADOW}"))
     for source, table in [(PROJECTION, name) for name in tables] + [(OPERATIONAL, name) for name in BOOKKEEPING]:
@@ -44,14 +44,14 @@ async def create(connection: AsyncConnection, tables: Iterable[str]) -> None:
 
 
 async def drop(connection: AsyncConnection) -> None:
-    """Remove the shadow, whoever left it."""
+    """Drop the shadow, if there is one."""
     await connection.execute(text(f"DROP SCHEMA IF EXISTS {SHADOW} CASCADE"))
 
 
 async def swap(connection: AsyncConnection, tables: Iterable[str], now: datetime) -> str:
-    """Put the shadow in the projection's place, in the caller's transaction; returns the schema of the old version.
+    """Replace the projection by the shadow, in the caller's transaction; returns the schema of the old version.
 
-    Rows whose state is another than before are noted for the ticker: decisions may follow from what they say now.
+    Rows whose state differs from before are added to `sweep` for the ticker, since decisions may follow from the new state.
     """
     old = f"{PROJECTION}_{now:%Y%m%d_%H%M%S_%f}"
     for table in tables:

@@ -1,4 +1,4 @@
-"""How a projection stands: rows, how far it has come in the log, what replays found, which old versions lie about."""
+"""Reports the status of a projection: rows, positions in the log, results of replays, and old versions that still exist."""
 
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from services.chassis.replay.runs import Run
 
 
 class PartitionStatus(Frozen):
-    """One partition of the log that a projection is made of."""
+    """The status of one partition of the projection's topics."""
 
     topic: str
     partition: int
@@ -26,7 +26,7 @@ class PartitionStatus(Frozen):
 
 
 class ProjectionStatus(Frozen):
-    """How one service's projection stands."""
+    """The status of one service's projection."""
 
     service: str
     tables: dict[str, int] = Field(description="Rows per table.")
@@ -42,7 +42,7 @@ class ProjectionStatus(Frozen):
 
 
 async def status(projection: Projection) -> ProjectionStatus:
-    """Read it from the database and the log; changes nothing. Raises the servers' errors."""
+    """Read the status from the database and the log, without changing them. Raises the servers' errors."""
     async with engine_of(projection) as engine, engine.connect() as connection:
         spans, standing = await standing_of(projection, engine)
         positions = of_topics(projection, await store.positions(connection))

@@ -35,7 +35,7 @@ def verify_all(projections: Sequence[Projection], *, accept_incomplete: bool) ->
     found = []
     for projection in projections:
         with bar(projection.service) as told:
-            found.append(asyncio.run(verify(projection, accept_incomplete=accept_incomplete, told=told)))
+            found.append(asyncio.run(verify(projection, accept_incomplete=accept_incomplete, on_progress=told)))
     return found
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from schemas.topics import REQUESTS
 from services.chassis.kernel import log
-from services.chassis.kernel.log import LogStands
+from services.chassis.kernel.log import LogReadStalled
 from services.chassis.replay import rebuild as replay
 from services.chassis.replay.checks import ReplayRefused
 from services.chassis.replay.status import status
@@ -43,7 +43,7 @@ async def test_positions_that_are_not_of_this_log_are_refused_in_words_by_verify
         await execute(toy, "TRUNCATE log_identity")
         await execute(toy, statement)
         with pytest.raises(ReplayRefused, match=says):
-            await asyncio.wait_for(replay.verify(projection), log.PATIENCE_SECONDS)
+            await asyncio.wait_for(replay.verify(projection), log.STALL_SECONDS)
         stands = [place.stands for place in (await status(projection)).partitions if place.stands]
         assert re.search(says, " ".join(stands))
 
@@ -52,12 +52,14 @@ async def test_positions_that_are_not_of_this_log_are_refused_in_words_by_verify
 async def test_a_log_that_does_not_come_to_where_it_is_to_be_read_is_not_waited_for_for_ever(
     toy: Toy, partition: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(log, "STALL_SECONDS", 0.5)
     place = (REQUESTS.name, partition)
 
     async def read() -> None:
         async for _ in log.read(toy.settings.cluster, {place: (0, 900_000_000)}):
             pass
 
-    with pytest.raises(LogStands, match=rf"{REQUESTS.name}:{partition} up to offset 900000000, which was read up to \d+"):
+    with pytest.raises(
+        LogReadStalled, match=rf"{REQUESTS.name}:{partition} up to offset 900000000, which was read up to \d+"
+    ):
         await asyncio.wait_for(read(), 60)

@@ -103,7 +103,7 @@ async def test_a_replay_lets_others_go_on_however_much_it_has_to_fold(toy: Toy, 
         monkeypatch.setattr(folding, name, counting)
 
     counted("opened")
-    counted("take_in")
+    counted("fold_record")
     strides, before = set[int](), Counter[str]()
 
     async def noted() -> None:
@@ -114,7 +114,7 @@ async def test_a_replay_lets_others_go_on_however_much_it_has_to_fold(toy: Toy, 
 
     monkeypatch.setattr(folding, "give_way", noted)
     assert (await replay.verify(projection_of(toy))).differences == 0
-    assert done["take_in"] >= 80
+    assert done["fold_record"] >= 80
     assert max(strides) == 8
 
 
@@ -202,7 +202,7 @@ async def test_a_rebuild_that_is_cancelled_leaves_everything_as_it_was(toy: Toy,
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await replay.rebuild(projection_of(toy), told=stop)
+        await replay.rebuild(projection_of(toy), on_progress=stop)
     assert await schemas_of(toy) == ["projection"]
     assert (await toy.tallies())["004"].requests == 7
     assert (await status(projection_of(toy))).runs[0].state == "cancelled"
@@ -351,7 +351,7 @@ async def test_a_replay_whose_process_stands_still_makes_way_and_touches_nothing
         other.join()
 
     with pytest.raises((Busy, DBAPIError)):
-        await replay.rebuild(projection_of(toy), told=frozen)
+        await replay.rebuild(projection_of(toy), on_progress=frozen)
     (done,) = others
     assert await schemas_of(toy) == ["projection", done.old_version]
     assert (await replay.verify(projection_of(toy))).differences == 0

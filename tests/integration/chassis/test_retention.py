@@ -63,7 +63,7 @@ async def test_a_discarded_record_loses_its_bytes_and_stays_discarded_and_open_o
         assert [tuple(row) for row in kept] == [
             (0, False, "discarded"), (1, True, "discarded"), (2, True, "discarded"), (3, True, "unreadable"), (4, True, "failed")
         ]  # fmt: skip
-        assert len(await repository.places(connection)) == 5, "every replay leaves them out as before"
+        assert len(await repository.record_ids(connection)) == 5, "every replay leaves them out as before"
 
 
 async def test_old_replays_go_and_one_that_runs_never_does(toy: Toy) -> None:

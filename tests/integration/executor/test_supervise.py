@@ -275,7 +275,7 @@ async def test_a_child_whose_lease_is_renewed_works_on(tmp_path: Path) -> None:
 async def test_a_child_that_has_said_its_last_word_but_does_not_end_is_killed_and_its_result_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervise, "_FAREWELL_SECONDS", 0.3)
+    monkeypatch.setattr(supervise, "_EXIT_SECONDS", 0.3)
     assert (await asyncio.wait_for(Run(tmp_path, "lingering").result(), 300)).metrics == {"n": 2.0}
 
 

@@ -110,7 +110,7 @@ def test_an_own_event_that_is_passed_over_is_known_when_the_relay_sent_it_twice(
 
 
 def test_one_failure_too_many_ends_the_fold(domain: Pair, unit: UnitOfWork, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setting_aside, "FAILED_AT_MOST", 0)
+    monkeypatch.setattr(setting_aside, "MAX_FAILED", 0)
     events = cancels(1)
     domain.refused = {events[0].id}
     with pytest.raises(RecordFailure):

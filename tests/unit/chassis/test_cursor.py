@@ -305,7 +305,7 @@ class KeepsItsLicence(Partition):
     """The licence lasts until the accepted poll is applied."""
 
     judge = staticmethod(lambda cursor: cursor)
-    accept = staticmethod(lambda cursor: replace(cursor.accept(0.0), licence=cursor.licence))
+    accept = staticmethod(lambda cursor: replace(cursor.accept(0.0), may_jump=cursor.may_jump))
 
 
 class LicensesAnyTask(Partition):

@@ -23,7 +23,7 @@ from services.chassis.kernel.deadletters.parking import Division, Opened, divide
 from services.chassis.kernel.deadletters.repository import DeadLetter, Fault, Waiting
 from services.chassis.kernel.numbering import SequenceGap
 from services.chassis.kernel.operations.handling import Queue
-from services.chassis.kernel.records import Partition, Record, named, place_named, record_id
+from services.chassis.kernel.records import Partition, Record, named, parse_record_id, record_id
 from services.chassis.kernel.transaction.batch import RecordFailure
 from tests.toy import ToyDomain
 
@@ -104,7 +104,7 @@ def test_where_it_cannot_be_told_what_a_failed_record_touches_its_key_is_held_up
 def test_what_was_discarded_is_left_out_and_holds_up_nothing() -> None:
     opened = [cancel(1, "job-a"), cancel(2, "job-a")]
     division = divide(DOMAIN, opened, {}, {}, frozenset({(*HERE, 1)}))
-    assert (kept(division), division.rows, division.given_up) == ([2], [], 1)
+    assert (kept(division), division.rows, division.discarded) == ([2], [], 1)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -144,7 +144,7 @@ def test_a_record_whose_key_is_held_up_waits_whatever_it_touches() -> None:
 @given(st.text(min_size=1, max_size=20), st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))
 def test_a_place_is_read_as_it_is_named(topic: str, partition: int, offset: int) -> None:
     if "\x00" not in topic:
-        assert place_named(named((topic, partition, offset))) == (topic, partition, offset)
+        assert parse_record_id(named((topic, partition, offset))) == (topic, partition, offset)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_place_is_read_as_it_is_named(topic: str, partition: int, offset: int)
 )
 def test_what_is_no_place_is_refused(said: str) -> None:
     with pytest.raises(ValueError, match="topic:partition:offset"):
-        place_named(said)
+        parse_record_id(said)
 
 
 def test_parked_records_are_shown_behind_the_first_of_their_row() -> None:

@@ -13,7 +13,7 @@ from schemas.topics import JOBS
 from services.chassis.kernel.consuming import consumer as consuming
 from services.chassis.kernel.consuming.client import Client
 from services.chassis.kernel.consuming.consumer import Consumer
-from services.chassis.kernel.consuming.seeking import Bearings
+from services.chassis.kernel.consuming.seeking import StartingPoint
 from services.chassis.kernel.consuming.subscription import subscribe
 from services.chassis.kernel.records import Partition
 from services.chassis.kernel.transaction.batch import Applied, Poll
@@ -32,7 +32,7 @@ class Played:
         self.applied: list[tuple[Partition, int]] = []
         self.broker_away = self.database_away = False
         monkeypatch.setattr(consuming, "apply_batch", self.apply_batch)
-        monkeypatch.setattr(consuming, "bearings", self.bearings)
+        monkeypatch.setattr(consuming, "starting_points", self.starting_points)
         settings = SimpleNamespace(dead_letter_run=10, dead_letter_share=0.2, session_timeout_ms=10_000, drain_seconds=1)
         self.consumer = Consumer(
             cast(Any, settings), "toy", cast(Any, None), None, (), cast(Any, None), Health("toy", ()), self.admit
@@ -55,10 +55,10 @@ class Played:
             self.positions[partition] = max([self.positions[partition], *(offset + 1 for offset in fresh)])
         return Applied(behind=behind)
 
-    async def bearings(self, *how: Any) -> dict[Partition, Bearings]:
+    async def starting_points(self, *how: Any) -> dict[Partition, StartingPoint]:
         if self.database_away:
             raise TimeoutError
-        return {partition: Bearings(self.positions[partition], None) for partition in how[3]}
+        return {partition: StartingPoint(self.positions[partition], None) for partition in how[3]}
 
     async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         if self.broker_away:

@@ -21,7 +21,7 @@ from services.chassis.kernel.aggregate import Decision, Ref, State
 from services.chassis.kernel.numbering import SequenceGap, with_id
 from services.chassis.kernel.records import Logged
 from services.chassis.kernel.transaction.commands import transact
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, Restless, UnitOfWork, Unread
+from services.chassis.kernel.transaction.unit_of_work import AggregateRow, EndlessDecisions, Incoming, UnitOfWork, Unread
 from services.chassis.kernel.transaction.writing import row_columns
 from services.chassis.process.health import Health
 from tests.simulation.clock import Clock
@@ -118,7 +118,7 @@ def test_a_decide_that_never_rests_is_a_fault_and_not_a_loop() -> None:
 
     unit = a_unit()
     unit.domain = Talkative("toy", "job-")
-    with pytest.raises(Restless):
+    with pytest.raises(EndlessDecisions):
         unit.fold(asked())
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.chassis.executor.oom import oom_kills
-from services.chassis.executor.supervise import death
+from services.chassis.executor.supervise import fault_of_exit
 
 
 def a_machine(root: Path, files: dict[str, str]) -> Path:
@@ -50,6 +50,6 @@ def test_the_count_is_read_from_the_most_particular_place(tmp_path: Path, files:
 def test_only_a_killed_process_whose_kill_the_kernel_counted_died_of_memory(
     returncode: int, before: int | None, after: int | None, cause: str, words: str
 ) -> None:
-    fault = death(returncode, before, after)
+    fault = fault_of_exit(returncode, before, after)
     assert fault.cause == cause
     assert words in fault.message

@@ -1,1 +1,1 @@
-"""How records reach the transaction: partitions, positions, gaps, other logs, records that fail."""
+"""Brings records from Kafka to the transaction; handles assignments, positions, gaps, replaced logs and failing records."""

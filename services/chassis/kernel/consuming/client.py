@@ -1,4 +1,4 @@
-"""aiokafka's consumer with the manners that a service's consumer needs; FastStream is told to build it (`subscription`)."""
+"""Extends aiokafka's consumer with what a service's consumer needs; `subscription` makes FastStream build this class."""
 
 import math
 import time
@@ -13,15 +13,16 @@ from services.chassis.kernel.consuming.holding import Holding, Taken
 from services.chassis.kernel.records import Record
 
 _LISTEN_SECONDS = 0.2
-"""A poll lasts at least so long where nothing comes: FastStream pauses after each that brought nothing, and hears nothing meanwhile."""
+"""Shortest duration of an empty poll: FastStream sleeps after each empty poll and receives nothing meanwhile."""
 _POLL_RECORDS = 500
 
 
 class Client(AIOKafkaConsumer):  # type: ignore[misc]
-    """aiokafka's consumer, which says when a poll fails, looks for a broker that is away at a walk, asks beside its fetches, and lets own
-    events wait for each other (`holding`).
+    """aiokafka's consumer, which reports a failed poll, reconnects to an absent broker at a slow pace, sends other requests on a
+    connection apart from its fetches, and collects own events into larger batches (`holding`).
 
-    It takes the records of one partition after the other and moves its positions; where one raises, what it took before is nobody's.
+    aiokafka takes the records of one partition after the other and advances its positions; when one raises, the records taken before
+    are lost, so `lost` is called.
     """
 
     def __init__(self, source: str, lost: Callable[[], None], *topics: str, **options: Any) -> None:
@@ -33,13 +34,13 @@ class Client(AIOKafkaConsumer):  # type: ignore[misc]
         self._held_of: Any = None
         """The assignment under which records are held."""
         self._failed: Exception | None = None
-        """How a poll ended after records were held: they are handed over first, and the next poll raises it. Else partitions whose records
-        can wait would stand for as long as another partition cannot be read."""
+        """The error of a poll that failed while records were held: they are returned first, and the next poll raises it. Otherwise
+        partitions with held records would wait for as long as another partition cannot be read."""
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: float = 0, max_records: int = _POLL_RECORDS
     ) -> dict[TopicPartition, list[Record]]:
-        """As aiokafka's, of what is to be handled now; it listens longer, since FastStream pauses whenever nothing came."""
+        """Like aiokafka's, without the records still held; it waits longer, since FastStream sleeps after an empty poll."""
         until = time.monotonic() + max(timeout_ms / 1000, _LISTEN_SECONDS)
         try:
             if failed := self._failed:
@@ -68,7 +69,7 @@ class Client(AIOKafkaConsumer):  # type: ignore[misc]
             raise
 
     def _forget_the_poll(self) -> None:
-        """Else the subscription believes for ever that somebody polls, and never leaves the group."""
+        """Reset the client's poll state; otherwise aiokafka assumes for ever that a poll runs, and never leaves the group."""
         self._subscription._fetch_count = 0
         self._subscription._last_fetch_ended = time.monotonic()
 
@@ -80,18 +81,18 @@ class Client(AIOKafkaConsumer):  # type: ignore[misc]
         return self._holding.hand_over(taken, self.last_stable_offset, now, most)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """As aiokafka's."""
+        """Like aiokafka's; drops the records held of the partition."""
         self._holding.drop(partition)
         super().seek(partition, offset)
 
     def pause(self, *partitions: TopicPartition) -> None:
-        """As aiokafka's. What comes of these partitions before they are sought anew is of no use."""
+        """Like aiokafka's; drops the records held of these partitions, which are read again after the next seek."""
         for partition in partitions:
             self._holding.drop(partition)
         super().pause(*partitions)
 
     async def position(self, partition: TopicPartition) -> int:
-        """The first offset that was not handed over."""
+        """The first offset that was not returned by a poll."""
         held = self._holding.first(partition)
         offset: int = await super().position(partition) if held is None else held
         return offset

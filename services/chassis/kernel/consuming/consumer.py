@@ -1,9 +1,9 @@
-"""FastStream's batch subscriber feeds the one-transaction batch, and nothing it does can lose or double a record.
+"""Consumes with FastStream's batch subscriber and applies each poll in one transaction; no record is lost or applied twice.
 
-The database's positions are the truth: every assigned partition is sought to its position before a record of it is
-accepted, and sought anew after any fault; what may be accepted is the cursor's law (`cursor`). Between the loss
-of an assignment and the next one there is no cursor, so that nothing is sought or committed for partitions that may be
-another's. FastStream hands raw records through (`subscription`); decoding happens inside the transaction's `try`.
+The database's positions are the truth: the consumer seeks every assigned partition to its position before it accepts a record
+of it, and again after any fault; `cursor` decides which records may be accepted. Between the revocation of partitions and the
+next assignment there is no cursor, so that nothing is sought or committed for partitions that another member may own.
+FastStream passes raw records on (`subscription`); they are decoded inside the transaction's `try`.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from services.chassis.kernel.consuming.isolation import Attempt, Groups, Isolati
 from services.chassis.kernel.consuming.lag import LagWatch
 from services.chassis.kernel.consuming.noted import note
 from services.chassis.kernel.consuming.offsets import Offsets
-from services.chassis.kernel.consuming.seeking import bearings, own_gaps
+from services.chassis.kernel.consuming.seeking import own_gaps, starting_points
 from services.chassis.kernel.consuming.subscription import Subscribed, subscribe
 from services.chassis.kernel.deadletters.limit import DeadLetterLimit
 from services.chassis.kernel.effects import Effects
@@ -46,12 +46,12 @@ _UPKEEP_SECONDS = 1.0
 _JOINING_SECONDS = 0.1
 _LONGEST_STOP_SECONDS = 60.0
 _REBALANCE_SECONDS = 2.0
-"""So much longer than the session of a dead member the group may take to rebalance."""
+"""How long, beyond the session time-out of a dead member, a rebalance may take before it is reported."""
 
 
 @dataclass
 class Consumer:
-    """One consumer of one service; `run` keeps it consuming until told to stop."""
+    """The consumer of a service's process; `run` consumes until `stop` is set."""
 
     settings: ServiceSettings
     service: str
@@ -61,16 +61,16 @@ class Consumer:
     engine: AsyncEngine
     health: Health
     admit: Callable[[], Awaitable[str]]
-    """Returns the client id to join the group with. Raises OtherDeployment, and whatever keeps it from being known that there is none."""
+    """Returns the client id to join the group with. Raises OtherDeployment, and any error that prevents the check for one."""
     _joins: int = 0
-    """How often the group gave this member its partitions."""
+    """How often the group has assigned partitions to this member."""
     _admitted: int = 0
-    """After which of these times it was admitted: before that nothing is read."""
+    """The value of `_joins` at the last successful `admit`; nothing is read before it equals `_joins`."""
     _cursors: dict[Partition, PartitionCursor] = field(default_factory=dict)
-    """Of exactly the partitions that are assigned; empty while the group rebalances."""
+    """One per assigned partition; empty while the group rebalances."""
     _epoch: int = 0
     _subscription: int = 0
-    """Number of the subscription that has a say: one that did not end in time may go on for a while."""
+    """Number of the current subscription; callbacks of an earlier one, which may end late, are ignored."""
     _subscriber: BatchSubscriber | None = None
     _offsets: Offsets = field(default_factory=Offsets)
     _lag: LagWatch = field(init=False)
@@ -78,7 +78,7 @@ class Consumer:
     _guard: LogGuard = field(init=False)
     _joined: bool = False
     _revoked_at: float | None = None
-    """Monotonic time at which the partitions of before were lost; None before the first."""
+    """Monotonic time of the last revocation; None before the first."""
     _fault: str = ""
     """Why the last poll was not applied."""
     _looked_at: float = 0.0
@@ -91,7 +91,7 @@ class Consumer:
         self._limit = DeadLetterLimit(self.settings.dead_letter_run, self.settings.dead_letter_share)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop`, then finish the batch at hand, commit offsets and leave the group."""
+        """Consume until `stop`, then finish the current batch, commit offsets and leave the group."""
         backoff = Backoff()
         while not stop.is_set():
             try:
@@ -139,11 +139,11 @@ class Consumer:
         self.revoked()
         self._revoked_at = None
 
-    # what the group gives and takes
+    # assignment and revocation
 
     def assigned(self, partitions: Iterable[Partition]) -> None:
-        """The group has given this member these partitions and no others, possibly none. They are sought by the next poll or
-        upkeep, outside aiokafka's rebalance: whatever comes before that is refused."""
+        """The group assigned exactly these partitions, possibly none. The next poll or upkeep seeks them, outside aiokafka's
+        rebalance; records that arrive before that are not accepted."""
         self._epoch += 1
         self._offsets.forget()
         self._cursors = {partition: PartitionCursor(self._epoch) for partition in partitions}
@@ -151,24 +151,24 @@ class Consumer:
         self._joins += 1
 
     def revoked(self) -> None:
-        """No partition is ours until the group says so: aiokafka gives all of them up whenever the group rebalances."""
+        """This member owns no partition until the next assignment: aiokafka revokes all of them in every rebalance."""
         self._cursors, self._joined, self._fault = {}, False, ""
         self._revoked_at = time.monotonic()
         self._offsets.forget()
 
     def lost(self) -> None:
-        """The client took records of some partition and did not hand them over: all are sought anew."""
+        """The client fetched records and did not return them: every partition is sought again."""
         self._epoch += 1
         self._cursors = {partition: cursor.lost(self._epoch) for partition, cursor in self._cursors.items()}
 
     def unsought(self) -> list[Partition]:
-        """Assigned partitions that stand nowhere yet."""
+        """Assigned partitions that have to be sought."""
         return sorted(partition for partition, cursor in self._cursors.items() if cursor.state == "unsought")
 
-    # what a poll brings
+    # polls
 
     async def handle(self, records: tuple[Record, ...]) -> None:
-        """Apply one poll. Whatever happens, partitions of which not all was applied are sought anew before they are read on."""
+        """Apply one poll. In any case a partition whose records were not all applied is sought again before it is read on."""
         consumer = self._consumer
         if consumer is None:
             return
@@ -189,9 +189,9 @@ class Consumer:
             await asyncio.sleep(wait)
 
     async def _accept(self, consumer: AIOKafkaConsumer, groups: Groups) -> dict[Partition, int]:
-        """The partitions whose records follow without a gap, each with its epoch; of the others nothing is applied.
+        """The partitions whose records follow without a gap, each with its epoch; records of the others are not applied.
 
-        From here on no cursor has a licence: if the judgement fails, or any part of this poll, what comes next is a gap.
+        From here on no cursor has a licence: if this check or any part of the poll fails, the next jump counts as a gap.
         """
         steps = {
             p: (cursor, cursor.step(group[0].offset)) for p, group in groups.items() if (cursor := self._cursors.get(p))
@@ -213,7 +213,7 @@ class Consumer:
         return accepted
 
     async def _apply(self, consumer: AIOKafkaConsumer, epochs: Mapping[Partition, int], groups: Groups) -> None:
-        """Apply everything that can be; `epochs` are those under which the records were accepted. Raises faults of the surroundings."""
+        """Apply all records that can be applied; `epochs` are those under which they were accepted. Raises transient errors."""
         isolation = Isolation(self.domain, {partition: groups[partition] for partition in epochs})
         while attempt := isolation.next():
             if attempt.pause_seconds:
@@ -229,7 +229,7 @@ class Consumer:
         self._lasting.over()
 
     async def _transaction(self, consumer: AIOKafkaConsumer, attempt: Attempt, epochs: Mapping[Partition, int]) -> None:
-        """Apply records in one transaction, but for those of partitions that were sought anew."""
+        """Apply records in one transaction, without those of partitions that were sought again meanwhile."""
         records = {p: group for p, group in attempt.records.items() if self._epoch_of(p) == epochs[p]}
         if not records:
             return
@@ -249,26 +249,26 @@ class Consumer:
         self._report()
 
     def _hold(self, consumer: AIOKafkaConsumer, stopped: Stopped) -> None:
-        """A record that cannot be handled stops its partition at the position."""
+        """Stop the partition at its position because a record cannot be handled."""
         cursor, failure = self._cursors.get(stopped.partition), stopped.failure
         if cursor is not None and cursor.next_offset is not None:
             why = Standing(cause_of(failure), cursor.next_offset, None, described(failure))
             self._stop(consumer, stopped.partition, why)
 
     def _failed(self, error: Exception) -> float:
-        """Say that a poll was not applied; returns the seconds to wait."""
+        """Report that a poll was not applied; returns the seconds to wait."""
         wait = self._backoff.next()
         self._fault = described(error)
         self._report()
         self._lasting.failed("batch not applied; trying again", error)
         return wait
 
-    # where partitions stand
+    # seeking and stopping
 
     async def seek(self, consumer: AIOKafkaConsumer, partitions: Iterable[Partition], *, by_poller: bool) -> None:
-        """Seek to the database's positions; only then are records of these partitions accepted.
+        """Seek to the database's positions; records of these partitions are accepted only after that.
 
-        The one place where a partition begins to be read: one that may not be stops, with the reason. Raises NoIdentity and the
+        Reading of a partition begins only here: one that must not be read is stopped, with the reason. Raises NoIdentity and the
         database's and the broker's errors.
         """
         before = {partition: cursor.epoch for partition in partitions if (cursor := self._cursors.get(partition))}
@@ -277,7 +277,7 @@ class Consumer:
         if (joins := self._joins) != self._admitted:
             await self.admit()
             self._admitted = joins
-        found = await bearings(self.engine, self.service, consumer, before)
+        found = await starting_points(self.engine, self.service, consumer, before)
         stops = {partition: one.why_not for partition, one in found.items() if one.why_not is not None}
         believed = self._guard.believed(before, stops)
         for partition, epoch in before.items():
@@ -292,13 +292,13 @@ class Consumer:
         try:
             consumer.seek(TopicPartition(*partition), offset)
             consumer.resume(TopicPartition(*partition))
-        except IllegalStateError:  # no longer assigned, which the listener is about to say
+        except IllegalStateError:  # no longer assigned; the rebalance listener is about to be called
             return
         self._epoch += 1
         self._cursors[partition] = self._cursors[partition].sought(offset, self._epoch, by_poller=by_poller)
 
     def _stop(self, consumer: AIOKafkaConsumer, partition: Partition, why: Standing) -> None:
-        """Nothing of this partition is accepted for a while, longer each time; then it is sought as if it were new."""
+        """Accept no records of this partition for a while, longer each time; then it is sought like a new one."""
         cursor = self._cursors.get(partition)
         if cursor is None:
             return
@@ -309,7 +309,7 @@ class Consumer:
             consumer.pause(TopicPartition(*partition))
         metrics.FAILURES.labels(self.service, partition[0]).inc()
         known = cursor.trouble is not None and cursor.trouble.why.reason == why.reason
-        log = _log.debug if known else _log.error  # it is said again and again by health and metrics
+        log = _log.debug if known else _log.error  # health and metrics repeat it
         log(
             "a partition stopped; it waits",
             partition=partition,
@@ -326,10 +326,10 @@ class Consumer:
         cursor = self._cursors.get(partition)
         return cursor.epoch if cursor else None
 
-    # what is seen to once a second
+    # upkeep, once a second
 
     async def _upkeep(self) -> float:
-        """Returns the seconds until it is to be seen to again."""
+        """Seek, check the log, measure lag and commit offsets; returns the seconds until the next upkeep."""
         consumer, now = self._consumer, time.monotonic()
         if consumer is None:
             return _UPKEEP_SECONDS
@@ -365,7 +365,7 @@ class Consumer:
                 self._cursors[partition] = cursor.doubted(self._epoch)
 
     def _without_partitions(self, now: float) -> str:
-        """Why this member has not been given partitions; empty where it has, or the group rebalances and is not late."""
+        """Why this member has no assignment; empty where it has one, or where a rebalance is in progress and not late."""
         if self._joined or (
             self._revoked_at is not None and now - self._revoked_at < self._session_seconds + _REBALANCE_SECONDS
         ):
@@ -390,9 +390,9 @@ class Consumer:
 
 
 class _Subscription(Subscribed):
-    """What comes of one subscription, while it is the consumer's: the client of one that did not end in time has no say any more.
+    """Passes the callbacks of one subscription to the consumer, and ignores them once the consumer has a newer subscription.
 
-    What the group gives and takes is said at once and without any I/O: aiokafka swallows what a listener raises.
+    Assignment and revocation are passed on at once and without I/O: aiokafka swallows what a listener raises.
     """
 
     def __init__(self, consumer: Consumer, number: int) -> None:

@@ -1,9 +1,9 @@
-"""Own events that come back from the log wait for each other, for nothing waits for them: a batch of their own would keep others waiting.
+"""Holds back own events that return from the log, so that they are applied in few, larger batches and delay nothing else.
 
-A service knows an event of its own since it was decided; when it comes back, only its place is noted. At a high rate most of what is
-read is that. So a partition of which the client has taken nothing but own events, up to its end, is held for a moment, while other
-partitions are handed over at once. Within a partition the order never changes: what is held lies before whatever is taken next, and
-what follows it is handed over with it, in one piece only where no offset lies between; else as two, of which each is judged alone.
+A service has folded an own event when it decided it; when the event returns, only its offset is stamped. At a high rate most records
+are of this kind. So a partition of which the client has fetched only own events, up to its end, is held for a moment, while other
+partitions are returned at once. Within a partition the order never changes: held records come before whatever is fetched next. Both
+are returned together as one run only where their offsets are contiguous; otherwise as two runs, which are checked separately.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,22 +14,22 @@ from aiokafka import TopicPartition
 from services.chassis.kernel.records import Record, is_numbered, is_of
 
 HOLD_SECONDS = 0.1
-"""So long an own event waits at most: ten batches a second are few, and nobody who looks at a position sees the difference."""
+"""The longest that an own event is held: it limits these batches to ten a second, and the delay of a position is not noticeable."""
 HELD_BYTES = 1024 * 1024
-"""Values of held records that are not let grow further: as much as one fetch of one partition."""
+"""All held records are returned when their values reach this size, that of one fetch of one partition."""
 
 Taken = Mapping[TopicPartition, list[Record]]
 
 
 @dataclass
 class Holding:
-    """What one client has taken and not handed over."""
+    """The records that one client has fetched and not returned yet."""
 
     source: str
     """`ce_source` of the service's own events."""
     _held: dict[TopicPartition, list[Record]] = field(default_factory=dict)
     _until: float = 0.0
-    """When all that is held is handed over; of no meaning where nothing is."""
+    """When all held records are returned; meaningless where none is held."""
 
     @property
     def count(self) -> int:
@@ -38,28 +38,28 @@ class Holding:
 
     @property
     def until(self) -> float | None:
-        """When all that is held is due; None where nothing is held."""
+        """When all held records are due; None where none is held."""
         return self._until if self._held else None
 
     def first(self, partition: TopicPartition) -> int | None:
-        """The lowest offset that is held; None where nothing is held."""
+        """The lowest held offset of a partition; None where none is held."""
         held = self._held.get(partition)
         return held[0].offset if held else None
 
     def drop(self, partition: TopicPartition) -> None:
-        """Forget what is held of a partition that is read anew."""
+        """Drop the held records of a partition that is read again."""
         self._held.pop(partition, None)
 
     def drop_all(self) -> None:
-        """Forget everything: the partitions were taken away, or are all read anew."""
+        """Drop all held records: the partitions were revoked, or are all read again."""
         self._held.clear()
 
     def hand_over(
         self, taken: Taken, end: Callable[[TopicPartition], int | None], now: float, most: int
     ) -> dict[TopicPartition, list[Record]]:
-        """What is to be handled now, of what was held and what the client has just `taken`; the rest is held.
+        """Returns the records to handle now, of the held ones and those that the client has just `taken`; the rest is held.
 
-        `end`: the offset up to which a partition can be read, as far as that is known. `most`: so many records are held at most.
+        `end`: the offset up to which a partition can be read, if known. `most`: the largest number of records to hold.
         """
         if not self._held:
             self._until = now + HOLD_SECONDS

@@ -1,8 +1,8 @@
-"""One record that cannot be handled holds up its own aggregate and nothing else: it is found, tried again, set aside.
+"""Isolates a record that cannot be handled: it is found, retried and made a dead letter, so that it blocks only its aggregate.
 
-A failure that names its record is believed; any other is halved until one record is left (bisection). What keeps failing
-becomes a dead letter in one transaction with the position. Three things stop the partition instead: an own event, which is
-never set aside; a fault that says that this database or this code is older than the log; and the limit.
+A failure that names its record is attributed to it; on any other the batch is halved until one record is left (bisection). A record
+that keeps failing becomes a dead letter in one transaction with the position. Three failures stop the partition instead: of an own
+event, which never becomes a dead letter; an error which says that this database or this code is older than the log; and the limit.
 """
 
 import traceback
@@ -23,7 +23,7 @@ from services.chassis.process.redaction import redacted
 from services.chassis.process.transient import is_transient
 
 ATTEMPTS = 3
-"""So often the handling of a record is tried before it becomes a dead letter."""
+"""How many times a record is tried before it becomes a dead letter."""
 _PAUSE_SECONDS = 0.05
 _STACK_CHARACTERS = 8000
 
@@ -32,30 +32,30 @@ Groups = Mapping[Partition, Sequence[Record]]
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What is tried next, in one transaction."""
+    """Records to try next, in one transaction."""
 
     records: Groups
     number: int = 1
-    """How often it has been tried then; more than once is tried a single record."""
+    """Number of this attempt; only a single record is tried more than once."""
     failed: Mapping[RecordId, Fault] = field(default_factory=dict)
     """Records that become dead letters instead."""
 
     @property
     def pause_seconds(self) -> float:
-        """What made the record fail may be over by then."""
+        """How long to wait before a retry, in which the cause of the failure may pass."""
         return _PAUSE_SECONDS * self.number if self.number > 1 and not self.failed else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A partition that is left where its position is, to be tried again later."""
+    """A partition that stays at its position, to be retried later."""
 
     partition: Partition
     failure: Exception
 
 
 class Isolation:
-    """What of one poll is tried next, in order per partition; told what became of each attempt. Pure."""
+    """Plans the attempts for one poll, in order per partition, from the outcomes of earlier attempts. Pure."""
 
     def __init__(self, domain: Domain, records: Groups) -> None:
         self._domain = domain
@@ -63,7 +63,7 @@ class Isolation:
         self._left: set[Partition] = set()
 
     def next(self) -> Attempt | None:
-        """None when nothing is left to try."""
+        """The next attempt; None when all records are done."""
         while self._pending:
             attempt = self._pending.pop()
             here = {p: group for p, group in attempt.records.items() if group and p not in self._left}
@@ -72,11 +72,11 @@ class Isolation:
         return None
 
     def applied(self, left: set[Partition]) -> None:
-        """An attempt worked; the partitions in `left` are to be left alone, since they will be read again."""
+        """An attempt succeeded; the partitions in `left` are skipped from now on, since they will be read again."""
         self._left |= left
 
     def failed(self, attempt: Attempt, failure: Exception) -> Stopped | None:
-        """An attempt failed; returns the partition that stops there, if one does. Raises `failure` where the surroundings are at fault."""
+        """An attempt failed; returns the partition that stops there, if one does. Raises `failure` if it is a transient error."""
         if is_transient(failure):
             raise failure
         if not _alone(attempt.records):
@@ -107,13 +107,13 @@ class Isolation:
 
 
 def cause_of(failure: Exception) -> Cause:
-    """Why a partition stands at a record whose handling stops it."""
+    """The cause to report for a partition that a failing record stops."""
     cause = failure.error if isinstance(failure, RecordFailure) else failure
     return "gap" if isinstance(cause, SequenceGap) else "record"
 
 
 def fault_of(failure: Exception, attempts: int) -> Fault:
-    """What a dead letter says of a failure."""
+    """Error, stack and attempts of a failure, as a dead letter stores them."""
     cause = failure.error if isinstance(failure, RecordFailure) else failure
     said = cause.orig if isinstance(cause, DBAPIError) and cause.orig is not None else cause
     stack = redacted("".join(traceback.format_exception(cause)))[-_STACK_CHARACTERS:]
@@ -121,14 +121,14 @@ def fault_of(failure: Exception, attempts: int) -> Fault:
 
 
 def halves(groups: Groups) -> tuple[Groups, Groups]:
-    """Two parts of as many records, each partition's first records in the first."""
+    """Two halves of the records; of each partition the earlier records come first."""
     records = [record for partition in sorted(groups) for record in groups[partition]]
     middle = len(records) // 2
     return _grouped(records[:middle]), _grouped(records[middle:])
 
 
 def split(groups: Groups, culprit: Record) -> tuple[Groups, Groups, Groups]:
-    """What lies before the culprit in its partition; the culprit alone; everything else."""
+    """The records before the culprit in its partition; the culprit alone; all other records."""
     partition = record_id(culprit)[:2]
     before = [record for record in groups[partition] if record.offset < culprit.offset]
     behind = [record for record in groups[partition] if record.offset > culprit.offset]

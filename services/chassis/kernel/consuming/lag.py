@@ -1,8 +1,8 @@
-"""A partition that has records and does not move is the one fault that nothing else shows: no error, no dead letter.
+"""Measures the lag of partitions and reports one that has records but makes no progress, which no error or dead letter shows.
 
-What is measured is progress per partition, not whether the broker answers: a batch that the client cannot read, or an
-outsider's transaction that stays open, stops a partition in silence. A transaction's marker and what was aborted are nothing to
-read: a partition is at its end where the client has come to it and nothing that it handed over is still to be applied.
+It measures progress per partition, not whether the broker answers: a batch that the client cannot read, or an open transaction
+of another producer, stops a partition without an error. Transaction markers and aborted records are not readable: a partition is
+at its end when the client has reached the end and every record that it returned is applied.
 """
 
 import asyncio
@@ -23,46 +23,46 @@ _LOOK_SECONDS = 5.0
 _ANSWER_SECONDS = 5.0
 STUCK_SECONDS = 30.0
 KNOWN_SECONDS = 15.0
-"""So old the ends that a broker said may be: until then it is not away."""
+"""How old the broker's last answer about end offsets may be before the lag counts as unknown."""
 LOSSY_SECONDS = 300.0
-"""A topic that is not kept for ever may stand for so long."""
+"""The same as `STUCK_SECONDS` for topics with a limited retention."""
 _LOSSY = frozenset(topic.name for topic in CATALOGUE if topic.retention_ms is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A partition when it was last looked at."""
+    """The progress of a partition at the last look."""
 
     position: int
     reached: int
-    """The highest offset to which it was read or applied since then."""
+    """The highest offset up to which it was read or applied."""
     behind_since: float | None
-    """Monotonic time since which there is something to read and it is not read; None where there is nothing."""
+    """Monotonic time since which it has records and makes no progress; None where it is at its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far a partition is read, and how far it goes."""
+    """How far a partition is read and applied, and where it ends."""
 
     position: int
     """First offset that is not applied."""
     read: int
     """First offset that the client has not passed."""
     waits: bool
-    """Whether records that the client handed over are still to be applied."""
+    """Whether records that the client returned are still to be applied."""
     stable: int
-    """First offset that nobody may read yet."""
+    """The last stable offset: the first that nobody can read yet."""
     end: int
     """First offset that is not written."""
 
     @property
     def behind(self) -> bool:
-        """Whether there is something to read or to apply."""
+        """Whether there are records to read or to apply."""
         return self.waits or max(self.read, self.position) < max(self.end, self.stable)
 
 
 def look_at(seen: Seen | None, reach: Reach, now: float) -> Seen:
-    """What is known of a partition after another look: time counts anew when it has moved, or was at its end."""
+    """The progress of a partition after another look: the time restarts when it has moved, or was at its end."""
     if seen is None or reach.position < seen.position:  # new, or another log begins
         seen = Seen(reach.position, reach.position, None)
     reached = max(seen.reached, reach.read, reach.position)  # what is read again after a seek is no progress
@@ -73,7 +73,7 @@ def look_at(seen: Seen | None, reach: Reach, now: float) -> Seen:
 
 
 def stuck(partition: Partition, reach: Reach, seen: Seen, now: float) -> str | None:
-    """What to say of a partition that has not moved for too long."""
+    """The message about a partition that has made no progress for too long; None for any other."""
     if seen.behind_since is None or now - seen.behind_since <= (LOSSY_SECONDS if partition[0] in _LOSSY else STUCK_SECONDS):
         return None
     said = f"{partition[0]}:{partition[1]} stands at offset {reach.position}, {reach.end - reach.position} before its end"
@@ -92,7 +92,7 @@ class LagWatch:
     health: Health
     _stable: Mapping[TopicPartition, int] = field(default_factory=dict)
     _known_at: float = float("-inf")
-    """When the broker last said where the partitions end."""
+    """When the broker last reported the end offsets."""
     _looked_at: float = float("-inf")
     _seen: dict[Partition, Seen] = field(default_factory=dict)
 
@@ -104,8 +104,8 @@ class LagWatch:
         held: Collection[Partition],
     ) -> None:
         """Measure. `positions`: next offset by partition; `waiting`: time of the oldest record known to wait, seconds since
-        1970; `held`: partitions whose standstill is reported elsewhere. While the broker does not say where partitions end, the lag
-        of those that may be at their end is not known: the metric is NaN, and the condition does not hold."""
+        1970; `held`: stopped partitions, which are reported elsewhere. While the broker does not report end offsets, the lag of
+        partitions that may be at their end is unknown: the metric is NaN, and the condition `moving` is false."""
         await self._read_ends(consumer, positions)
         now = time.monotonic()
         known = not positions or now - self._known_at <= KNOWN_SECONDS
@@ -127,7 +127,7 @@ class LagWatch:
         self.health.report("moving", not said, "; ".join(said))
 
     async def _reach(self, consumer: AIOKafkaConsumer, partition: Partition, position: int, waits: bool) -> Reach | None:
-        """None for a partition that is no longer ours, or of which nothing is known yet."""
+        """None for a partition that is not assigned any more, or of which nothing is known yet."""
         wanted = TopicPartition(*partition)
         try:
             async with asyncio.timeout(1):
@@ -148,5 +148,5 @@ class LagWatch:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 self._stable = await consumer.end_offsets([TopicPartition(*partition) for partition in positions])
             self._known_at = time.monotonic()
-        except (TimeoutError, KafkaError, OSError):  # what it said last is what is known
+        except (TimeoutError, KafkaError, OSError):  # the last known ends stay
             return

@@ -1,4 +1,4 @@
-"""What a batch's transaction did, in metrics and in the log."""
+"""Records in metrics and in the log what a batch's transaction did."""
 
 from collections import Counter
 
@@ -8,14 +8,14 @@ from services.chassis.process.logging import get_logger
 
 _log = get_logger(__name__)
 _LOGGED_DECISIONS = 20
-"""So many decisions of one transaction are logged one by one: a backlog would make a line for each of thousands."""
+"""Up to this many decisions of a transaction are logged one by one; more are summed up in one line."""
 
 _LOGGED_LETTERS = 3
 _LETTER_CHARACTERS = 300
 
 
 def note(service: str, done: Applied) -> None:
-    """Count and log it."""
+    """Count and log the result of a transaction."""
     metrics.APPLIED.labels(service).inc(done.applied)
     metrics.SKIPPED.labels(service, "known").inc(done.skipped)
     metrics.SKIPPED.labels(service, "unhandled").inc(done.unhandled)

@@ -1,7 +1,7 @@
-"""Kafka's committed offsets: a hint for lag tools, never what the consumer goes by; only what has changed is committed.
+"""Commits offsets to Kafka for lag tools; the consumer never reads them, and commits only those that have changed.
 
-A commit that Kafka refuses costs the membership: aiokafka joins anew, and the whole group rebalances. So none is sent while
-the group rebalances, and none by a process that slept so long that its membership may have ended.
+A commit that Kafka refuses costs the membership: aiokafka joins again, and the whole group rebalances. So none is sent while
+the group rebalances, and none by a process that slept so long that its membership may have expired.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from services.chassis.process.logging import get_logger
 from services.chassis.process.transient import described
 
 _log = get_logger(__name__)
-_PATIENCE_SECONDS = 5.0
+_COMMIT_SECONDS = 5.0
 
 
 class Offsets:
-    """What one consumer has committed since its partitions were assigned."""
+    """The offsets that one consumer has committed since its partitions were assigned."""
 
     def __init__(self) -> None:
         self._committed: dict[Partition, int] = {}
@@ -27,16 +27,16 @@ class Offsets:
         self._failing = False
 
     async def commit(self, consumer: AIOKafkaConsumer, offsets: Mapping[Partition, int]) -> None:
-        """Commit those of `offsets` that have changed. A failure is logged once, and tried again with the next call."""
+        """Commit those of `offsets` that have changed. A failure is logged once; the next call retries."""
         changed = {p: offset for p, offset in offsets.items() if self._committed.get(p) != offset}
         if not changed:
             return
         wanted = {TopicPartition(*partition): offset for partition, offset in changed.items()}
         self._under_way = asyncio.ensure_future(consumer.commit(wanted))
         try:
-            done, _ = await asyncio.wait([self._under_way], timeout=_PATIENCE_SECONDS)
+            done, _ = await asyncio.wait([self._under_way], timeout=_COMMIT_SECONDS)
             if not done:
-                raise TimeoutError(f"Kafka did not answer within {_PATIENCE_SECONDS:g} s")
+                raise TimeoutError(f"Kafka did not answer within {_COMMIT_SECONDS:g} s")
             if not self._under_way.cancelled():
                 self._under_way.result()
                 self._committed |= changed
@@ -50,7 +50,7 @@ class Offsets:
             self._under_way = None
 
     def forget(self) -> None:
-        """Nothing of the assignment that was may be committed any more."""
+        """Drop the offsets of a past assignment and cancel a commit under way."""
         self._committed = {}
         if self._under_way is not None:
             self._under_way.cancel()

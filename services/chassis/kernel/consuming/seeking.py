@@ -1,7 +1,7 @@
-"""What is known before a partition is read from the database's position, and whether it may be: only in the log it was taken in.
+"""Finds the position from which a partition is read, and whether it may be: only if it is the log in which the position was taken.
 
-A topic that is not kept for ever and is another one, or has lost what was not read, goes on by itself; in every other a partition
-that may not be read stops there, alone, and is asked about again after a while, for it may have been mended meanwhile.
+A topic with limited retention that was replaced, or has lost unread records, continues without an operator. In any other topic a
+partition that must not be read stops, alone, and is examined again after a while, since it may be repaired meanwhile.
 """
 
 from collections.abc import Collection, Mapping
@@ -24,25 +24,25 @@ _TRIES = 5
 
 
 class MovedByOthers(Exception):
-    """Other processes of the service move the same positions at the same time."""
+    """Other processes of the service moved the same positions at the same time."""
 
 
-class Bearings(NamedTuple):
-    """A partition as the database and the log have it."""
+class StartingPoint(NamedTuple):
+    """Where to read a partition, according to the database and the log."""
 
     position: int
     """The next offset to apply."""
     why_not: Standing | None
-    """Why it may not be read from there; None where it may."""
+    """Why it must not be read from there; None where it may."""
 
 
 async def which_log(consumer: AIOKafkaConsumer, topics: Collection[str]) -> FoundLog:
-    """Which log the consumer's broker has now. Raises NoIdentity and the broker's errors."""
+    """The identity of the log that the consumer's broker has now. Raises NoIdentity and the broker's errors."""
     return await metadata.ask(consumer._client, topics)
 
 
 async def spans_of(consumer: AIOKafkaConsumer, found: FoundLog, partitions: Collection[Partition]) -> dict[Partition, Span]:
-    """What those of `partitions` hold that exist. Raises the broker's errors."""
+    """First and end offsets of those `partitions` that exist. Raises the broker's errors."""
     there = [
         TopicPartition(topic, number)
         for topic, number in sorted(partitions)
@@ -54,23 +54,23 @@ async def spans_of(consumer: AIOKafkaConsumer, found: FoundLog, partitions: Coll
     return {(place.topic, place.partition): Span(begins[place], ends[place]) for place in there}
 
 
-async def bearings(
+async def starting_points(
     engine: AsyncEngine, service: str, consumer: AIOKafkaConsumer, partitions: Collection[Partition]
-) -> dict[Partition, Bearings]:
-    """Of each of `partitions`; one without a position begins at 0. What the log is, is kept where it was not known.
+) -> dict[Partition, StartingPoint]:
+    """The starting point of each of `partitions`; one without a position begins at 0. The log's identity is stored if it was unknown.
 
     Raises NoIdentity, MovedByOthers and the database's and the broker's errors.
     """
     for _ in range(_TRIES):
-        if (found := await _bearings(engine, service, consumer, partitions)) is not None:
+        if (found := await _starting_points(engine, service, consumer, partitions)) is not None:
             return found
     raise MovedByOthers(f"positions moved {_TRIES} times while it was looked where they may go on; it is looked again")
 
 
-async def _bearings(
+async def _starting_points(
     engine: AsyncEngine, service: str, consumer: AIOKafkaConsumer, partitions: Collection[Partition]
-) -> dict[Partition, Bearings] | None:
-    """None where somebody else moved positions meanwhile, so that another look is needed."""
+) -> dict[Partition, StartingPoint] | None:
+    """None where another process moved positions meanwhile, so that it has to be done again."""
     topics = {topic for topic, _ in partitions}
     found = await which_log(consumer, topics)
     async with engine.begin() as connection:
@@ -92,9 +92,9 @@ async def _bearings(
                 return None
             moved |= wanted
     return {
-        partition: Bearings(moved[partition] or 0, None)
+        partition: StartingPoint(moved[partition] or 0, None)
         if partition in moved
-        else Bearings(position, standing.get(partition))
+        else StartingPoint(position, standing.get(partition))
         for partition, position in mine.items()
     }
 
@@ -112,14 +112,14 @@ async def _goes_on(
 
 
 def removed(partition: Partition, position: int, begin: int) -> bool:
-    """Whether records that were to be read are gone, where that is a loss: a topic that is kept for ever."""
+    """Whether unread records were removed from a topic that is kept for ever."""
     return begin > position and partition[0] not in LOSSY
 
 
 async def own_gaps(consumer: AIOKafkaConsumer, jumps: Mapping[Partition, int]) -> set[Partition]:
-    """Those of `jumps`, by the offset they begin at, between whose offsets the log has nothing that can be read.
+    """Those of `jumps` (partition to the offset where the jump begins) in which the log has nothing readable.
 
-    Where records of a fetch from a given offset begin higher, nothing readable lay between, unless the log began higher already:
+    When the records of a fetch from an offset begin higher, nothing readable lies between, unless the log itself begins higher:
     then the client silently begins there. Raises the broker's errors.
     """
     if not jumps:

@@ -1,7 +1,7 @@
-"""How FastStream is told to carry consumption and nothing else: raw records in polls, no parsing, no acknowledging.
+"""Configures FastStream to pass raw records in polls only, without parsing and without acknowledging.
 
-Its own parser reads headers and bodies outside the handler, where a fault loses the batch; its acknowledgement commits
-every assigned partition. So records go through as they came, and positions and offsets are the consumer's business.
+FastStream's parser reads headers and bodies outside the handler, where an error loses the batch; its acknowledgement commits
+every assigned partition. So records pass through unchanged, and the consumer manages positions and offsets.
 """
 
 import asyncio
@@ -33,20 +33,20 @@ _SASL: dict[Mechanism, type[SASLPlaintext | SASLScram256 | SASLScram512]] = {
 
 _log = get_logger(__name__)
 _BEYOND_SESSION_MS = 5_000
-"""A broker that does not answer is away after so much more than a session, which a request to join may last."""
+"""A request times out this long after the session time-out, since a request to join the group may last a session."""
 _PAUSE_SECONDS = 1.0
 
 
 class Subscribed(ConsumerRebalanceListener, ABC):  # type: ignore[misc]
-    """Who is told what comes of a subscription, besides what the group gives and takes."""
+    """Receives the callbacks of a subscription: polls, lost records, and assignment and revocation of partitions."""
 
     @abstractmethod
     async def handle(self, records: tuple[Record, ...]) -> None:
-        """A poll, one at a time."""
+        """Handle the records of one poll; polls are handled one at a time."""
 
     @abstractmethod
     def lost(self) -> None:
-        """A poll failed: the client may have passed records of any partition that it did not hand over."""
+        """A poll failed: the client may have skipped records of any partition without returning them."""
 
 
 def subscribe(
@@ -57,8 +57,8 @@ def subscribe(
     source: str,
     subscribed: Subscribed,
 ) -> tuple[KafkaBroker, BatchSubscriber]:
-    """A broker, not yet started, whose one subscriber hands each poll to `subscribed`, one at a time. `source`: of the service's own
-    events."""
+    """Builds a broker, not yet started, whose one subscriber passes each poll to `subscribed`, one at a time. `source`: the CloudEvents
+    source of the service's own events."""
     survive_any_batch()
     broker = KafkaBroker(
         settings.cluster.address,
@@ -83,7 +83,7 @@ def subscribe(
         max_records=settings.batch_records,
         batch_timeout_ms=settings.batch_timeout_ms,
         session_timeout_ms=settings.session_timeout_ms,
-        heartbeat_interval_ms=settings.session_timeout_ms // 10,  # a member learns of a rebalance by the answer to one
+        heartbeat_interval_ms=settings.session_timeout_ms // 10,  # a heartbeat's answer tells the member of a rebalance
         listener=subscribed,
         ack_policy=AckPolicy.MANUAL,
         parser=_raw,
@@ -91,10 +91,10 @@ def subscribe(
     )
 
     @subscriber
-    async def poll(records: Any) -> None:  # FastStream builds a pydantic model from what a handler's annotations say
+    async def poll(records: Any) -> None:  # Any, since FastStream builds a pydantic model from a handler's annotations
         try:
             await subscribed.handle(records)
-        except Exception:  # FastStream would swallow it; what was not applied is a gap to the next poll, which seeks anew
+        except Exception:  # FastStream would swallow it; the next poll finds a gap and seeks again
             _log.exception("handling of a poll failed; it is read again", records=len(records))
             await asyncio.sleep(_PAUSE_SECONDS)
 
@@ -102,19 +102,19 @@ def subscribe(
 
 
 def _build_own(broker: KafkaBroker, source: str, lost: Callable[[], None]) -> None:
-    """Have the broker make its consumers of `Client`. FastStream chooses aiokafka's own anew whenever it connects."""
-    told: Any = broker.config.broker_config
-    connect = told.connect
+    """Make the broker build `Client` consumers. FastStream resets the class to aiokafka's own whenever it connects."""
+    config: Any = broker.config.broker_config
+    connect = config.connect
 
     async def and_build_own(**options: Any) -> None:
         await connect(**options)
-        told.builder = partial(Client, source, lost, **told.builder.keywords)
+        config.builder = partial(Client, source, lost, **config.builder.keywords)
 
-    told.connect = and_build_own
+    config.connect = and_build_own
 
 
 def _security(security: Security) -> BaseSecurity:
-    """As FastStream wants to be told."""
+    """The security settings as FastStream's objects."""
     context, encrypted = security.context(), security.encrypted
     if not security.authenticated:
         return BaseSecurity(context, encrypted)
@@ -131,13 +131,13 @@ async def _records(message: KafkaMessage) -> tuple[Record, ...]:
 
 
 class _NoConsumer:
-    """FastStream's messages want a consumer to acknowledge with; ours are never acknowledged through it."""
+    """A stand-in for the consumer that FastStream's messages need to acknowledge; ours are never acknowledged through it."""
 
     async def commit(self) -> None:
-        """Nothing: positions are committed in the database, offsets by the consumer's upkeep."""
+        """Does nothing: the database commits positions, and the consumer's upkeep commits offsets."""
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Nothing: the consumer rewinds itself."""
+        """Does nothing: the consumer seeks itself."""
 
 
 _NO_CONSUMER = _NoConsumer()

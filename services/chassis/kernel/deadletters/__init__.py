@@ -1,1 +1,1 @@
-"""Dead letters: how they are kept, limited, listed and copied to their topic, and whose later records wait behind one."""
+"""Stores, limits, lists and copies dead letters, and parks the later records of an aggregate behind a failed one."""

@@ -1,7 +1,7 @@
-"""Dead letters are copied to their topic beside the relay, so that neither events nor other copies wait for one of them.
+"""Copies dead letters to their Kafka topic, apart from the relay, so that neither events nor other copies wait for one of them.
 
-The rows are the dead letters; a copy tells others. One that is too large with its body travels without it, with size and
-digest instead, then without its headers, then without its key. What cannot be copied is said, and tried again.
+The database rows are the dead letters; a copy informs others. A record that is too large is copied without its value, with size
+and digest instead, then also without headers, then also without key. What cannot be copied is reported and retried.
 """
 
 import asyncio
@@ -32,13 +32,13 @@ _log = get_logger(__name__)
 _POLL_SECONDS = 1.0
 _AWAY_SECONDS = 5.0
 _AGAIN_SECONDS = 60.0
-"""A copy that was refused for good is tried again after so long: somebody may have raised the limit."""
+"""A copy that the broker refused permanently is retried after this time, since an operator may have raised the limit."""
 _ANSWER_SECONDS = 15.0
 _PAGE = 100
 _OVERHEAD_BYTES = 512
 _ERROR_CHARACTERS = 4000
 _FORMS = ("whole", "without value", "without headers", "without key")
-"""What is left out, each with all before it."""
+"""What each form leaves out, in addition to the forms before it."""
 
 _UNPUBLISHED = text(
     f"""SELECT topic, partition, "offset", recorded_at FROM dead_letter
@@ -66,7 +66,7 @@ Headers = list[tuple[str, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A dead letter as it travels."""
+    """The Kafka record that copies a dead letter."""
 
     key: bytes | None
     value: bytes
@@ -74,19 +74,19 @@ class Copy:
 
     @property
     def size(self) -> int:
-        """Bytes of its record, at most."""
+        """Upper bound of the record's size in bytes."""
         held = sum(len(name.encode()) + len(value) + 16 for name, value in self.headers)
         return len(self.key or b"") + len(self.value) + held + _OVERHEAD_BYTES
 
 
 def forms_of(row: Row[Any]) -> list[Copy]:
-    """The copies that may be sent of a row, the fullest first, none larger than a record may be, but for the last."""
+    """The copies that may be sent of a row, the most complete first; only the last may exceed the size of a record."""
     forms = [copy for left_out in range(len(_FORMS)) if (copy := _form(row, left_out)) is not None]
     return [copy for copy in forms[:-1] if copy.size <= RECORD_BYTES] + forms[-1:]
 
 
 def _form(row: Row[Any], left_out: int) -> Copy | None:
-    """The copy without the first so many of value, headers and key; None where a part that it needs is too large to be read."""
+    """The copy without the first `left_out` of value, headers and key; None where a part that it needs was too large to be read."""
     parts = ("value", "headers", "key")
     if any(getattr(row, part) is None and getattr(row, f"{part}_bytes") is not None for part in parts[left_out:]):
         return None
@@ -113,23 +113,23 @@ def _form(row: Row[Any], left_out: int) -> Copy | None:
 
 @dataclass
 class Copies:
-    """Copies the dead letters of one service; one process does it, the one that relays."""
+    """Copies the dead letters of one service, in the process whose relay is active."""
 
     cluster: Cluster
     service: str
     engine: AsyncEngine
     health: Health
     refused: dict[RecordId, str] = field(default_factory=dict)
-    """What could not be copied in any form, with the reason."""
+    """Dead letters that could not be copied in any form, with the reason."""
     _again_at: float = 0.0
 
     @property
     def topic(self) -> str:
-        """Where the copies go."""
+        """The topic of the copies."""
         return dead_letter_topic(self.service).name
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Copy until `stop`. Whatever fails is said and tried again."""
+        """Copy until `stop`. Every failure is reported and retried."""
         lasting = Lasting(_log)
         while not stop.is_set():
             producer = make_producer(self.cluster, f"neuroweaver-{self.service}-dead-letters", idempotent=False)
@@ -152,7 +152,7 @@ class Copies:
                 await stop_quietly(producer)
 
     async def look(self, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
-        """Copy all that waits, a page at a time, one body at a time. Raises what keeps all of them: broker, topic, database."""
+        """Copy all that waits, in pages, with one value in memory at a time. Raises errors that concern all: broker, topic, database."""
         now = asyncio.get_running_loop().time()
         if now >= self._again_at:
             self.refused, self._again_at = {}, now + _AGAIN_SECONDS
@@ -189,7 +189,7 @@ class Copies:
         )  # fmt: skip
 
     async def _send(self, producer: AIOKafkaProducer, forms: Sequence[Copy]) -> str | None:
-        """Send the first form that is taken; why none is."""
+        """Send the first form that the broker accepts; returns why it accepts none, or None."""
         reason = ""
         for copy in forms:
             try:

@@ -1,8 +1,8 @@
-"""A consumer whose partition fails by and large stops, rather than turn a whole topic into dead letters after a bad release.
+"""Limits the dead letters of a partition: beyond the limit it stops, so that a bad release does not dead-letter a whole topic.
 
-Counted are records that failed or could not be read and are still open: what was retried or discarded counts no more, so
-that the partition goes on by itself when its dead letters are dealt with. On topics that outsiders write to, what cannot
-be read does not count: a stranger's garbage must not stop a service.
+Records that failed or were unreadable and are still open count; those that were retried or discarded do not, so the partition
+continues by itself when its dead letters are handled. On topics that other programs may write to, unreadable records do not
+count: their garbage must not stop a service.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from schemas.topics import CATALOGUE
 from services.chassis.kernel.records import Partition
 
 WINDOW = 100
-"""Offsets that are looked back at."""
+"""Number of offsets before a failure in which earlier failures count."""
 
 _RECENT = text(
     """SELECT "offset" FROM dead_letter
@@ -26,20 +26,20 @@ _RECENT = text(
 
 
 class LimitReached(Exception):
-    """Too many records of a partition fail: it stops until they are dealt with."""
+    """Too many records of a partition fail: it stops until they are retried or discarded."""
 
 
 @dataclass(frozen=True)
 class DeadLetterLimit:
-    """How much of a partition may fail."""
+    """How many records of a partition may fail."""
 
     run: int = 10
-    """So many records in a row stop it."""
+    """This many failures in a row stop it."""
     share: float = 0.2
-    """This share of the last hundred stops it."""
+    """This share of failures among the last hundred records stops it."""
 
     def reached(self, partition: Partition, failed: Sequence[int], offset: int) -> LimitReached | None:
-        """Whether another failure at `offset` is one too many. `failed`: offsets of earlier ones in the window before it."""
+        """The error if a further failure at `offset` exceeds the limit. `failed`: offsets of earlier failures in the window before it."""
         recent = {earlier for earlier in failed if offset - WINDOW < earlier < offset}
         reason = None
         if all(earlier in recent for earlier in range(offset - self.run + 1, offset)):
@@ -63,9 +63,9 @@ async def look(
     *,
     unreadable: bool = False,
 ) -> tuple[int, LimitReached] | None:
-    """The first of the offsets `failing`, in order, that is one too many.
+    """The first of the offsets `failing`, in order, that exceeds the limit, with the error.
 
-    `unreadable`: they cannot be read, rather than handled; that counts only where no outsider writes.
+    `unreadable`: the records are unreadable, which counts only on topics that no other program may write to.
     """
     ours = partition[0] in _OURS
     if not failing or (unreadable and not ours):

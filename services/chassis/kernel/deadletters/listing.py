@@ -1,4 +1,4 @@
-"""What an operator sees of the dead letters: found by type, error, key and time, parked ones behind the one they wait for."""
+"""Lists dead letters for operators, by type, error, key and time; parked ones are listed under the one they wait for."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schemas.base import Frozen, Moment, Storable
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.deadletters.repository import LetterState, Summary
-from services.chassis.kernel.records import RecordId, named, place_named
+from services.chassis.kernel.records import RecordId, named, parse_record_id
 
 MOST = 1000
 
 
 class LetterFilter(Frozen):
-    """Which dead letters are wanted; all conditions must hold."""
+    """Selects dead letters; all conditions must hold."""
 
     state: LetterState | None = Field(
         default=None, description="unreadable, failed, parked or discarded; all but discarded."
@@ -36,12 +36,12 @@ class LetterFilter(Frozen):
     @classmethod
     def _a_place(cls, said: str | None) -> str | None:
         if said is not None:
-            place_named(said)
+            parse_record_id(said)
         return said
 
 
 class ListedLetter(Summary):
-    """A dead letter with the records that wait for it, none with its bytes."""
+    """A dead letter with the records parked behind it, all without their bytes."""
 
     parked: tuple[Summary, ...] = Field(default=(), description="Parked behind it, in order.")
 
@@ -58,21 +58,21 @@ _CONDITIONS = {
 
 @dataclass(frozen=True)
 class Page:
-    """Some of the dead letters that are wanted."""
+    """One page of the selected dead letters."""
 
     letters: list[ListedLetter]
     next: str | None
-    """`after` of the next page; None where there is no more."""
+    """`after` for the next page; None on the last page."""
 
 
 async def find(connection: AsyncConnection, wanted: LetterFilter) -> list[ListedLetter]:
-    """The first dead letters that are wanted, as `page` gives them."""
+    """The letters of the first page, see `page`."""
     return (await page(connection, wanted)).letters
 
 
 async def page(connection: AsyncConnection, wanted: LetterFilter) -> Page:
-    """The first dead letters that are wanted, in the order of the log; a failed one brings what is parked behind it in its partition,
-    up to a bound. Nothing of a record's bytes is read but the beginning of its key."""
+    """The selected dead letters, in the order of the log; a failed one comes with the records parked behind it in its partition,
+    up to `MOST`. Of a record's bytes only the beginning of its key is read."""
     given = wanted.model_dump(exclude_none=True, exclude={"limit", "after"})
     conditions = [condition for name, condition in _CONDITIONS.items() if name in given]
     if "state" not in given:
@@ -81,7 +81,7 @@ async def page(connection: AsyncConnection, wanted: LetterFilter) -> Page:
         given["key"] = given["key"].encode()
     if wanted.after is not None:
         conditions.append('(topic, partition, "offset") > (:after_topic, :after_partition, :after_offset)')
-        given |= dict(zip(("after_topic", "after_partition", "after_offset"), place_named(wanted.after), strict=True))
+        given |= dict(zip(("after_topic", "after_partition", "after_offset"), parse_record_id(wanted.after), strict=True))
     found = await repository.search(connection, " AND ".join(conditions), given, wanted.limit)
     following = named(found[-1].place) if len(found) == wanted.limit else None
     known = {letter.place for letter in found}
@@ -97,7 +97,7 @@ async def page(connection: AsyncConnection, wanted: LetterFilter) -> Page:
 
 
 def arranged(letters: Sequence[Summary]) -> list[ListedLetter]:
-    """Parked ones behind the one that they wait for, where that is among `letters`."""
+    """Arranges parked letters under the one that they wait for, where that is among `letters`."""
     parked = {letter.place: letter for letter in letters if letter.state == "parked"}
     places = {letter.place for letter in letters if letter.state != "parked"}
     behind: dict[RecordId, list[Summary]] = {}
@@ -112,7 +112,7 @@ def arranged(letters: Sequence[Summary]) -> list[ListedLetter]:
 
 
 def _root(letter: Summary, parked: Mapping[RecordId, Summary]) -> RecordId:
-    """The place of the record that is first in the row in which `letter` waits."""
+    """The id of the first record in the chain of records that `letter` waits for."""
     place = letter.place
     while (one := parked.get(place)) is not None and one.blocked_by is not None and one.blocked_by < place[2]:
         place = (one.topic, one.partition, one.blocked_by)

@@ -1,8 +1,8 @@
-"""Later records of an aggregate wait, in order, behind one whose handling failed; everything else flows on.
+"""Parks later records of an aggregate, in order, behind one whose handling failed; all other records are applied.
 
-What a record holds up is named by the aggregates that it touches; where that cannot be told, by its key. A parked record
-holds up what it touches as well. Own events are never parked (design section 3, rule 6), and progress has no order to keep.
-The order that is kept is the one that exists: that of a partition.
+A record blocks the aggregates that it touches or, where they are unknown, its key. A parked record blocks what it touches as
+well. Own events are never parked (design section 3, rule 6), nor are progress events, which need no order. The order is kept
+within a partition, as in Kafka.
 """
 
 import hashlib
@@ -18,23 +18,23 @@ from services.chassis.kernel.records import Partition, Record, RecordId, named, 
 
 _NAME_BYTES = 256
 Opened = tuple[Record, Event | None]
-"""A record with the event in it; None where reading it failed for a fault of ours."""
+"""A record with its event; None where decoding it failed with an unexpected error."""
 
 
 @dataclass
 class Division:
-    """What becomes of the records of a batch."""
+    """A batch, divided by what happens to its records."""
 
     kept: list[tuple[Record, Event]] = field(default_factory=list)
-    """To be folded."""
+    """Records to fold."""
     rows: list[dict[str, object]] = field(default_factory=list)
-    """To be kept as dead letters: the failed ones and what is parked behind them or earlier ones."""
-    given_up: int = 0
-    """Discarded earlier: left out, as replays do."""
+    """Rows of new dead letters: failed records, and records parked behind them or behind earlier ones."""
+    discarded: int = 0
+    """Number of records that were discarded earlier: they are skipped, as in a replay."""
 
 
 def held_up(domain: Domain, record: Record, event: Event | None) -> frozenset[str]:
-    """Names of what `record` holds up when it is withheld."""
+    """Names of what `record` blocks while it is failed or parked."""
     if event is not None and TOPIC_OF[event.type] is PROGRESS:
         return frozenset()
     try:
@@ -45,21 +45,21 @@ def held_up(domain: Domain, record: Record, event: Event | None) -> frozenset[st
 
 
 def waits_for(domain: Domain, record: Record, event: Event | None) -> frozenset[str]:
-    """Names of what `record` waits for when that is held up."""
+    """Names that `record` waits for when one of them is blocked."""
     if event is not None and (is_own(domain, event) or TOPIC_OF[event.type] is PROGRESS):
         return frozenset()
     return held_up(domain, record, event) | key_name(record)
 
 
 class Keyed(Protocol):
-    """What has a record's key."""
+    """Anything that has a record's key."""
 
     @property
     def key(self) -> bytes | None: ...
 
 
 def key_name(record: Keyed) -> frozenset[str]:
-    """The name that stands for all records of one key, as text that any database and index takes."""
+    """The name that stands for all records of one key, as text that the database can store and index."""
     if record.key is None:
         return frozenset()
     name = record.key[:_NAME_BYTES].decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
@@ -75,7 +75,7 @@ def divide(
     blocked: Mapping[Partition, Mapping[str, int]],
     discarded: frozenset[RecordId],
 ) -> Division:
-    """Divide a batch, in order. `blocked`: per partition, each name that is held up and the offset of the record that does it."""
+    """Divide a batch, in order. `blocked`: per partition, each blocked name and the offset of the record that blocks it."""
     division = Division()
     holds: dict[Partition, dict[str, int]] = {partition: dict(names) for partition, names in blocked.items()}
     for record, event in opened:
@@ -83,7 +83,7 @@ def divide(
         here = holds.setdefault(place[:2], {})
         behind = min((here[name] for name in waits_for(domain, record, event) if name in here), default=None)
         if place in discarded:
-            division.given_up += 1
+            division.discarded += 1
             continue
         if place in failed:
             division.rows.append(row_of(record, "failed", failed[place], names=names, event=event))

@@ -1,7 +1,7 @@
-"""All SQL of dead letters in one place, and what one looks like to whoever asks.
+"""Holds the SQL of dead letters and the models in which they are returned.
 
-A dead letter is *unreadable* (no event of ours), *failed* (its handling kept failing), *parked* (a later record of an
-aggregate that a failed one holds up) or *discarded* (given up by an operator). One that is retried with success is gone.
+A dead letter is *unreadable* (it is no valid event), *failed* (its handling kept failing), *parked* (it is a later record of an
+aggregate that a failed one blocks) or *discarded* (by an operator). The row is deleted when a retry succeeds.
 """
 
 import base64
@@ -30,7 +30,7 @@ from services.chassis.kernel.records import (
 LetterState = Literal["unreadable", "failed", "parked", "discarded"]
 STATES: tuple[LetterState, ...] = ("unreadable", "failed", "parked", "discarded")
 _SAID_CHARACTERS = 8000
-WITHHELD = "state IN ('failed', 'parked')"
+BLOCKED = "state IN ('failed', 'parked')"
 
 _COLUMNS = """topic, partition, "offset", state, key, value, CAST(headers AS text) AS headers, event_type, event_id, correlation_id,
     error, stack, attempts, names, blocked_by, reason, discarded_by, appended_at, recorded_at"""
@@ -46,19 +46,19 @@ _ONE = text(f"SELECT {_COLUMNS} FROM dead_letter WHERE {_AT}")
 _ONE_LOCKED = text(f"SELECT {_COLUMNS} FROM dead_letter WHERE {_AT} FOR UPDATE")
 _BLOCKING = text(
     f"""SELECT topic, partition, "offset", names FROM dead_letter
-        WHERE {WITHHELD} AND topic = :topic AND partition = :partition AND names && CAST(:names AS text[])
+        WHERE {BLOCKED} AND topic = :topic AND partition = :partition AND names && CAST(:names AS text[])
         ORDER BY "offset" """
 )
-_GIVEN_UP = text(
+_DISCARDED = text(
     """SELECT topic, partition, "offset" FROM dead_letter
        WHERE state = 'discarded' AND topic = :topic AND partition = :partition AND "offset" >= :first"""
 )
 PAGE = 500
 _SUMMARY = """topic, partition, "offset", state, substring(key FOR 1024) AS key, octet_length(value) AS value_bytes, event_type,
     event_id, correlation_id, left(error, 2000) AS error, attempts, blocked_by, reason, discarded_by, appended_at, recorded_at"""
-_WITHHELD = text(
+_BLOCKED = text(
     f"""SELECT "offset", state, key, names, blocked_by FROM dead_letter
-        WHERE {WITHHELD} AND topic = :topic AND partition = :partition AND "offset" > :after ORDER BY "offset" LIMIT {PAGE}"""
+        WHERE {BLOCKED} AND topic = :topic AND partition = :partition AND "offset" > :after ORDER BY "offset" LIMIT {PAGE}"""
 )
 _FREED = text(
     """SELECT DISTINCT topic, partition FROM dead_letter waiting WHERE state = 'parked' AND NOT EXISTS (
@@ -66,12 +66,12 @@ _FREED = text(
            AND first."offset" = waiting.blocked_by AND first.state IN ('failed', 'parked')) ORDER BY topic, partition"""
 )
 _PARKED = text("SELECT count(*) FROM dead_letter WHERE state = 'parked' AND topic = :topic AND partition = :partition")
-_PLACES = text('SELECT topic, partition, "offset" FROM dead_letter')
+_RECORD_IDS = text('SELECT topic, partition, "offset" FROM dead_letter')
 _FAILED = text(
     f"UPDATE dead_letter SET state = 'failed', attempts = attempts + 1, error = :error, stack = :stack WHERE {_AT}"
 )
 _STILL_UNREADABLE = text(f"UPDATE dead_letter SET attempts = attempts + 1, error = :error WHERE {_AT}")
-_GIVE_UP = text(
+_DISCARD = text(
     f"""UPDATE dead_letter SET state = 'discarded', reason = :reason, discarded_by = :discarded_by, blocked_by = NULL, names = '{{}}'
         WHERE {_AT}"""
 )
@@ -85,18 +85,18 @@ _UNPUBLISH = text(f"UPDATE dead_letter SET published = false WHERE {_AT}")
 _FLAG = text(
     f"""UPDATE position SET withheld = EXISTS (
             SELECT FROM dead_letter d WHERE d.topic = position.topic AND d.partition = position.partition
-            AND (d.{WITHHELD} OR (d.state = 'discarded' AND d."offset" >= position.next_offset)))
+            AND (d.{BLOCKED} OR (d.state = 'discarded' AND d."offset" >= position.next_offset)))
         WHERE topic = :topic AND partition = :partition"""
 )
 _OPEN_FROM = text(
     """SELECT count(*) FROM dead_letter
        WHERE topic = :topic AND partition = :partition AND "offset" >= :first AND state <> 'discarded'"""
 )
-_FORGET_FROM = text(
+_DELETE_DISCARDED_FROM = text(
     """DELETE FROM dead_letter
        WHERE topic = :topic AND partition = :partition AND "offset" >= :first AND state = 'discarded'"""
 )
-_GIVE_UP_FROM = text('DELETE FROM dead_letter WHERE topic = :topic AND partition = :partition AND "offset" >= :first')
+_DELETE_FROM = text('DELETE FROM dead_letter WHERE topic = :topic AND partition = :partition AND "offset" >= :first')
 _COUNT = text("SELECT state, count(*) FROM dead_letter GROUP BY state")
 _LEARN = text(
     """INSERT INTO dead_letter (topic, partition, "offset", state, headers, event_type, event_id, error, reason, discarded_by,
@@ -108,7 +108,7 @@ _LEARN = text(
 
 
 class Summary(Frozen):
-    """One record that a service has not applied, though it is past it, without its bytes."""
+    """A record that a service has not applied although its position is past it, without the record's bytes."""
 
     topic: str
     partition: int
@@ -129,12 +129,12 @@ class Summary(Frozen):
 
     @property
     def place(self) -> RecordId:
-        """Where it lies."""
+        """The id of the record."""
         return self.topic, self.partition, self.offset
 
 
 class DeadLetter(Summary):
-    """The same with its bytes, and where it failed."""
+    """A dead letter with its bytes and stack trace."""
 
     stack: str | None = Field(description="Where in the code it failed.")
     value: str | None = Field(description="The record's value as text.")
@@ -143,7 +143,7 @@ class DeadLetter(Summary):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What a withheld record holds up and waits for."""
+    """What a failed or parked record blocks and waits for."""
 
     offset: int
     state: LetterState
@@ -154,7 +154,7 @@ class Waiting:
 
 @dataclass(slots=True)
 class Letter:
-    """A dead letter as it is kept: the record again, with what it holds up."""
+    """A stored dead letter: the record, and the names that it blocks."""
 
     topic: str
     partition: int
@@ -191,7 +191,7 @@ def row_of(
     blocked_by: int | None = None,
     event: Event | None = None,
 ) -> dict[str, object]:
-    """The row that keeps `record`."""
+    """The row that stores `record`."""
     headers = [
         [name_kept(name), None if value is None else base64.b64encode(value).decode()] for name, value in record.headers
     ]
@@ -216,12 +216,12 @@ def row_of(
 
 
 async def insert(connection: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> None:
-    """Keep these records; the positions of their partitions must be locked."""
+    """Insert these rows; the positions of their partitions must be locked."""
     await connection.execute(_INSERT, rows)
 
 
 async def blocking(connection: AsyncConnection, partition: Partition, names: Iterable[str]) -> dict[str, int]:
-    """Those of `names` that a withheld record of the partition holds up, with the offset of the first."""
+    """Those of `names` that a failed or parked record of the partition blocks, with the offset of the first that does."""
     rows = await connection.execute(
         _BLOCKING, {"topic": partition[0], "partition": partition[1], "names": sorted(set(names))}
     )
@@ -233,19 +233,19 @@ async def blocking(connection: AsyncConnection, partition: Partition, names: Ite
 
 
 async def discarded(connection: AsyncConnection, partition: Partition, first: int) -> set[RecordId]:
-    """Places from offset `first` on that were given up."""
-    rows = await connection.execute(_GIVEN_UP, {"topic": partition[0], "partition": partition[1], "first": first})
+    """Ids of the discarded records from offset `first` on."""
+    rows = await connection.execute(_DISCARDED, {"topic": partition[0], "partition": partition[1], "first": first})
     return {(topic, number, offset) for topic, number, offset in rows}
 
 
-async def withheld(connection: AsyncConnection, partition: Partition, after: int = -1) -> list[Waiting]:
+async def blocked(connection: AsyncConnection, partition: Partition, after: int = -1) -> list[Waiting]:
     """The first failed and parked records of a partition behind offset `after`, in order, without their bytes; `PAGE` at most."""
-    rows = await connection.execute(_WITHHELD, {"topic": partition[0], "partition": partition[1], "after": after})
+    rows = await connection.execute(_BLOCKED, {"topic": partition[0], "partition": partition[1], "after": after})
     return [Waiting(offset, state, frozenset(names), key, blocked) for offset, state, key, names, blocked in rows]
 
 
 async def partitions_freed(connection: AsyncConnection) -> list[Partition]:
-    """Partitions with a parked record that waits for one which is withheld no more."""
+    """Partitions with a parked record whose blocking record is not failed or parked any more."""
     return [(topic, partition) for topic, partition in await connection.execute(_FREED)]
 
 
@@ -254,9 +254,9 @@ async def parked(connection: AsyncConnection, partition: Partition) -> int:
     return int(await connection.scalar(_PARKED, {"topic": partition[0], "partition": partition[1]}) or 0)
 
 
-async def places(connection: AsyncConnection) -> set[RecordId]:
-    """Every record that is not applied though the position is past it."""
-    return {(topic, partition, offset) for topic, partition, offset in await connection.execute(_PLACES)}
+async def record_ids(connection: AsyncConnection) -> set[RecordId]:
+    """The ids of all dead letters."""
+    return {(topic, partition, offset) for topic, partition, offset in await connection.execute(_RECORD_IDS)}
 
 
 async def find_locked(connection: AsyncConnection, place: RecordId) -> Letter | None:
@@ -272,7 +272,7 @@ async def show(connection: AsyncConnection, place: RecordId) -> DeadLetter | Non
 
 
 async def search(connection: AsyncConnection, conditions: str, values: Mapping[str, object], limit: int) -> list[Summary]:
-    """The first dead letters under `conditions`, in the order of the log, without their bytes."""
+    """The first dead letters that meet `conditions`, in the order of the log, without their bytes."""
     rows = await connection.execute(
         text(f'SELECT {_SUMMARY} FROM dead_letter WHERE {conditions} ORDER BY topic, partition, "offset" LIMIT :limit'),
         {**values, "limit": limit},
@@ -281,7 +281,7 @@ async def search(connection: AsyncConnection, conditions: str, values: Mapping[s
 
 
 async def failed_again(connection: AsyncConnection, place: RecordId, fault: Fault) -> None:
-    """Note another attempt that failed; what was parked holds up others itself from now on, and gets its copy."""
+    """Store another failed attempt; a parked record becomes failed, blocks others itself, and is copied to the topic."""
     await connection.execute(
         _FAILED, {**_at(place), "error": _storable(fault.error), "stack": fault.stack and _storable(fault.stack)}
     )
@@ -289,29 +289,29 @@ async def failed_again(connection: AsyncConnection, place: RecordId, fault: Faul
 
 
 async def wait_for(connection: AsyncConnection, partition: Partition, behind: Mapping[int, int]) -> None:
-    """Say of parked records, by offset, which one they wait for now."""
+    """Set which record each parked one waits for, both by offset."""
     if behind:
         values = {"offsets": list(behind), "blocked_by": list(behind.values())}
         await connection.execute(_WAIT_FOR, {"topic": partition[0], "partition": partition[1], **values})
 
 
 async def still_unreadable(connection: AsyncConnection, place: RecordId, error: str) -> None:
-    """Note another attempt to read it."""
+    """Store another failed attempt to read it."""
     await connection.execute(_STILL_UNREADABLE, {**_at(place), "error": _storable(error)})
 
 
 async def remove(connection: AsyncConnection, place: RecordId) -> None:
-    """It is applied now."""
+    """Delete a dead letter whose record is applied now."""
     await connection.execute(_REMOVE, _at(place))
 
 
-async def give_up(connection: AsyncConnection, place: RecordId, reason: str, discarded_by: str) -> None:
-    """It will never be applied."""
-    await connection.execute(_GIVE_UP, {**_at(place), "reason": reason, "discarded_by": discarded_by})
+async def discard(connection: AsyncConnection, place: RecordId, reason: str, discarded_by: str) -> None:
+    """Discard a dead letter: its record will never be applied."""
+    await connection.execute(_DISCARD, {**_at(place), "reason": reason, "discarded_by": discarded_by})
 
 
 async def learn(connection: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> None:
-    """Note what the log says was given up."""
+    """Insert the discards that were read from the log."""
     await connection.execute(_LEARN, rows)
 
 
@@ -321,25 +321,25 @@ async def open_from(connection: AsyncConnection, partition: Partition, first: in
     return int(await connection.scalar(_OPEN_FROM, values) or 0)
 
 
-async def forget(connection: AsyncConnection, partition: Partition, first: int) -> None:
-    """Leave out no longer what was given up in a partition from offset `first` on: its places are other records' now."""
+async def delete_discarded_from(connection: AsyncConnection, partition: Partition, first: int) -> None:
+    """Delete the discarded dead letters of a partition from offset `first` on: other records have these offsets now."""
     values = {"topic": partition[0], "partition": partition[1], "first": first}
-    await connection.execute(_FORGET_FROM, values)
+    await connection.execute(_DELETE_DISCARDED_FROM, values)
 
 
-async def give_up_from(connection: AsyncConnection, partition: Partition, first: int) -> None:
-    """Keep nothing of a partition from offset `first` on: its places are other records' now."""
+async def delete_from(connection: AsyncConnection, partition: Partition, first: int) -> None:
+    """Delete all dead letters of a partition from offset `first` on: other records have these offsets now."""
     values = {"topic": partition[0], "partition": partition[1], "first": first}
-    await connection.execute(_GIVE_UP_FROM, values)
+    await connection.execute(_DELETE_FROM, values)
 
 
 async def flag(connection: AsyncConnection, partition: Partition) -> None:
-    """Say on the position whether the dead letters of the partition must be asked from now on."""
+    """Set on the position whether the partition's dead letters must be read before records are applied."""
     await connection.execute(_FLAG, {"topic": partition[0], "partition": partition[1]})
 
 
 async def count(connection: AsyncConnection) -> dict[LetterState, int]:
-    """How many there are of each state."""
+    """The number of dead letters in each state."""
     found = dict.fromkeys(STATES, 0)
     for state, number in await connection.execute(_COUNT):
         found[state] = number
@@ -351,12 +351,12 @@ def _at(place: RecordId) -> dict[str, object]:
 
 
 def _storable(said: str) -> str:
-    """Text of others as a database takes it, and not without end."""
+    """Text as PostgreSQL can store it, cut to a maximum length."""
     return said[:_SAID_CHARACTERS].replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def headers_of(encoded: str) -> tuple[tuple[str, bytes | None], ...]:
-    """The record's headers as they are kept in a row."""
+    """Decodes the headers of a stored record."""
     return tuple(
         (name_of_kept(name), None if value is None else base64.b64decode(value)) for name, value in json.loads(encoded)
     )

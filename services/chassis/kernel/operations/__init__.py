@@ -1,1 +1,1 @@
-"""What an operator does to a running service: dead letters are retried or discarded, records stepped over."""
+"""Carries out what an operator does to a running service: retry or discard dead letters, step over records."""

@@ -1,4 +1,4 @@
-"""What was given up is on the log, so that a service whose database was lost leaves it out again."""
+"""Reads the discards of records from the log, so that a service whose database was lost skips the same records again."""
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -13,7 +13,7 @@ from services.chassis.kernel.records import event_in
 
 
 async def read_discards(cluster: Cluster, source: str) -> list[RecordDiscarded]:
-    """Everything that `source` gave up, as the log has it, but for what lay in logs that are no longer read."""
+    """Every record that `source` discarded, according to the log, except those in logs that are no longer read."""
     found: list[RecordDiscarded] = []
     kinds = {RecordDiscarded.type_name(), LogAccepted.type_name()}
     async for chunk in log.read(cluster, await log.bounds(cluster, [DISCARDS.name])):
@@ -32,8 +32,8 @@ async def read_discards(cluster: Cluster, source: str) -> list[RecordDiscarded]:
 
 
 def _belongs_to_the_log_before(known: RecordDiscarded, accepted: LogAccepted) -> bool:
-    """Whether another record may lie at the place of one that was given up before `accepted`."""
-    same = accepted.topic_id == accepted.previous_topic_id  # it lost its end, the rest of it is as it was
+    """Whether another record may have the id of one that was discarded before `accepted`."""
+    same = accepted.topic_id == accepted.previous_topic_id  # the topic lost its end; the rest is unchanged
     return known.topic == accepted.topic and any(
         moved.partition == known.partition and (not same or known.offset >= (moved.now or 0))
         for moved in accepted.partitions
@@ -41,7 +41,7 @@ def _belongs_to_the_log_before(known: RecordDiscarded, accepted: LogAccepted) ->
 
 
 async def learn_discards(engine: AsyncEngine, cluster: Cluster, source: str) -> None:
-    """Note what the log says was given up in partitions that exist and this database does not know.
+    """Store the discards on the log that this database does not have, of partitions that exist.
 
     Raises NoIdentity and the servers' errors.
     """

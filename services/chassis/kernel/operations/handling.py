@@ -1,7 +1,7 @@
-"""An operator deals with dead letters: tries one again and drains what is parked behind it in order, or gives it up.
+"""Retries a dead letter and drains what is parked behind it in order, or discards it, for an operator.
 
-Each record is one transaction under the lock of its partition's position, so that the live consumer and another operator
-wait, and order is kept: what arrives meanwhile is parked behind what still waits.
+Each record is one transaction under the lock of its partition's position, so that the live consumer and other operators
+wait, and order is kept: records that arrive meanwhile are parked behind those that still wait.
 """
 
 from collections.abc import AsyncIterator
@@ -33,19 +33,19 @@ from services.chassis.process.transient import is_transient
 
 
 class NoSuchLetter(Exception):
-    """There is no dead letter at this place."""
+    """There is no dead letter with this record id."""
 
 
 class NotNow(Exception):
-    """What was asked cannot be done with this dead letter as it stands."""
+    """The request is not possible in the present state of the dead letter."""
 
 
 class Behind(NotNow):
-    """An earlier record that is withheld holds up what this one touches."""
+    """An earlier failed or parked record blocks what this one touches."""
 
 
 class Retried(Frozen):
-    """What a retry did."""
+    """The outcome of a retry."""
 
     applied: tuple[str, ...] = Field(description="Records that are applied now, as topic:partition:offset, in order.")
     failed: DeadLetter | None = Field(description="The record whose handling failed again; null: none.")
@@ -54,7 +54,7 @@ class Retried(Frozen):
 
 @dataclass(frozen=True)
 class DeadLetterContext:
-    """What it takes to handle a service's records once more."""
+    """What is needed to handle a service's records again."""
 
     service: str
     domain: Domain
@@ -62,33 +62,33 @@ class DeadLetterContext:
     database_url: str
 
 
-async def retry(engine: AsyncEngine, handling: DeadLetterContext, place: RecordId) -> Retried:
-    """Handle one dead letter again; when that works, what was parked behind it too, in order, up to the next that fails.
+async def retry(engine: AsyncEngine, context: DeadLetterContext, place: RecordId) -> Retried:
+    """Handle one dead letter again; if that succeeds, also the records parked behind it, in order, up to the next that fails.
 
-    Raises NoSuchLetter, NotNow and faults of the surroundings; a failure of the handling is part of the answer.
+    Raises NoSuchLetter, NotNow and transient errors; a failure of the handling is part of the result.
     """
-    failed = await _try(engine, handling, place)
-    return await _outcome(engine, handling, place[:2], [] if failed else [place], failed)
+    failed = await _try(engine, context, place)
+    return await _outcome(engine, context, place[:2], [] if failed else [place], failed)
 
 
 async def discard(
-    engine: AsyncEngine, handling: DeadLetterContext, place: RecordId, reason: str, discarded_by: str
+    engine: AsyncEngine, context: DeadLetterContext, place: RecordId, reason: str, discarded_by: str
 ) -> Retried:
-    """Give one dead letter up for ever: a fact on the log, which every replay honours. What was parked behind it is drained.
+    """Discard one dead letter permanently, by an event on the log that every replay honours, and drain what is parked behind it.
 
     Raises as `retry` does.
     """
     async with _locked(engine, place) as (connection, letter):
-        await _give_up(connection, handling, letter, reason, discarded_by)
-    return await _outcome(engine, handling, place[:2], [], None)
+        await _discard(connection, context, letter, reason, discarded_by)
+    return await _outcome(engine, context, place[:2], [], None)
 
 
-async def _give_up(
-    connection: AsyncConnection, handling: DeadLetterContext, letter: Letter, reason: str, discarded_by: str
+async def _discard(
+    connection: AsyncConnection, context: DeadLetterContext, letter: Letter, reason: str, discarded_by: str
 ) -> None:
     place = record_id(letter)
     fact = RecordDiscarded(
-        service=handling.service,
+        service=context.service,
         topic=letter.topic,
         partition=letter.partition,
         offset=letter.offset,
@@ -100,29 +100,29 @@ async def _give_up(
         discarded_by=discarded_by,
     )
     event = outside_event(
-        handling.domain.source, fact, correlation_id=letter.correlation_id or named(place), subject=named(place)
+        context.domain.source, fact, correlation_id=letter.correlation_id or named(place), subject=named(place)
     )
     await fill_outbox(connection, [event])
-    await repository.give_up(connection, place, reason, discarded_by)
+    await repository.discard(connection, place, reason, discarded_by)
     await repository.flag(connection, place[:2])
 
 
-async def drain_free(engine: AsyncEngine, handling: DeadLetterContext) -> None:
-    """Apply parked records that nothing holds up any more: an operator's process may have ended before it had drained them.
+async def drain_free(engine: AsyncEngine, context: DeadLetterContext) -> None:
+    """Apply parked records that nothing blocks any more: an operator's process may have ended before it had drained them.
 
-    Raises faults of the surroundings.
+    Raises transient errors.
     """
     async with engine.connect() as connection:
         partitions = await repository.partitions_freed(connection)
     for partition in partitions:
-        await _drain(engine, handling, partition)
+        await _drain(engine, context, partition)
 
 
 async def _outcome(
-    engine: AsyncEngine, handling: DeadLetterContext, partition: Partition, applied: list[RecordId], failed: RecordId | None
+    engine: AsyncEngine, context: DeadLetterContext, partition: Partition, applied: list[RecordId], failed: RecordId | None
 ) -> Retried:
     if failed is None:
-        drained, failed = await _drain(engine, handling, partition)
+        drained, failed = await _drain(engine, context, partition)
         applied += drained
     async with engine.connect() as connection:
         shown = await repository.show(connection, failed) if failed else None
@@ -131,18 +131,18 @@ async def _outcome(
 
 
 async def _drain(
-    engine: AsyncEngine, handling: DeadLetterContext, partition: Partition
+    engine: AsyncEngine, context: DeadLetterContext, partition: Partition
 ) -> tuple[list[RecordId], RecordId | None]:
-    """Apply every parked record that nothing holds up, in order; the places of those applied, and of the first that failed.
+    """Apply every parked record that nothing blocks, in order; returns the ids of those applied, and of the first that failed.
 
-    One walk through the partition is enough: what holds up a record lies before it, and what comes meanwhile lies behind.
+    One pass over the partition is enough: a blocking record lies before the blocked one, and new records come after both.
     """
     applied: list[RecordId] = []
     failed: RecordId | None = None
     queue, after = Queue(), -1
     while True:
         async with engine.connect() as connection:
-            page = await repository.withheld(connection, partition, after)
+            page = await repository.blocked(connection, partition, after)
         moved: dict[int, int] = {}
         for letter in page:
             place = (*partition, letter.offset)
@@ -153,19 +153,19 @@ async def _drain(
                     moved[letter.offset] = behind
                 continue
             try:
-                if await _try(engine, handling, place, free=True) is None:
+                if await _try(engine, context, place, free=True) is None:
                     applied.append(place)
                     continue
                 failed = failed or place
-            except NoSuchLetter:  # somebody else was faster
+            except NoSuchLetter:  # another operator was faster
                 continue
-            except Behind:  # it could not be read until now, so that it was not known what it touches
+            except Behind:  # it could not be decoded until now, so the aggregates it touches were unknown
                 pass
-            except NotNow:  # somebody gave it up
+            except NotNow:  # another operator discarded it
                 continue
             queue.hold(letter)
         async with engine.begin() as connection:
-            await store.lock_positions(connection, [partition])  # what a batch withholds meanwhile is seen by `flag`
+            await store.lock_positions(connection, [partition])  # so that `flag` sees what a batch parks meanwhile
             await repository.wait_for(connection, partition, moved)
             if len(page) < repository.PAGE:
                 await repository.flag(connection, partition)
@@ -175,35 +175,35 @@ async def _drain(
 
 @dataclass
 class Queue:
-    """What the withheld records of a partition hold up, taken in order."""
+    """What the failed and parked records of a partition block, taken in order."""
 
     _holders: dict[str, int] = field(default_factory=dict)
 
     def waits_for(self, letter: Waiting) -> int | None:
-        """The offset of the first record that a parked one waits for; None where nothing holds it up."""
+        """The offset of the first record that a parked one waits for; None where nothing blocks it."""
         if letter.state != "parked":
             return None
         names = letter.names | key_name(letter)
         return min((self._holders[name] for name in names if name in self._holders), default=None)
 
     def hold(self, letter: Waiting) -> None:
-        """It stays withheld: later ones of what it touches wait for it."""
+        """Keep a record blocked: later records of what it touches wait for it."""
         for name in letter.names:
             self._holders.setdefault(name, letter.offset)
 
 
-async def _try(engine: AsyncEngine, handling: DeadLetterContext, place: RecordId, *, free: bool = False) -> RecordId | None:
-    """Handle one record; returns its place when that failed. `free`: it is known that nothing before it holds it up."""
+async def _try(engine: AsyncEngine, context: DeadLetterContext, place: RecordId, *, free: bool = False) -> RecordId | None:
+    """Handle one record; returns its id if that failed. `free`: the caller knows that no earlier record blocks it."""
     try:
         async with _locked(engine, place) as (connection, letter):
             if not free:
                 await _in_turn(connection, letter, letter.names | key_name(letter))
-            later = await _apply(connection, handling, letter)
+            later = await _apply(connection, context, letter)
             if later is None:
                 await repository.remove(connection, place)
                 return None
             reason = f"the same event was sent again and counts since it was applied at offset {later}"
-            await _give_up(connection, handling, letter, reason, handling.domain.source)
+            await _discard(connection, context, letter, reason, context.domain.source)
         raise NotNow(f"{named(place)} was given up: {reason}")
     except (NoSuchLetter, NotNow):
         raise
@@ -218,24 +218,24 @@ async def _try(engine: AsyncEngine, handling: DeadLetterContext, place: RecordId
     return place
 
 
-async def _apply(connection: AsyncConnection, handling: DeadLetterContext, letter: Letter) -> int | None:
-    """Apply the event in it; where a later record counts for it, which no replay would find out, return the offset of that one."""
-    event = event_in(letter, handling.domain.handles)
+async def _apply(connection: AsyncConnection, context: DeadLetterContext, letter: Letter) -> int | None:
+    """Apply the event of a dead letter; if a later record was applied in its place, which a replay would not find, returns its offset."""
+    event = event_in(letter, context.domain.handles)
     if isinstance(event, Unhandled):
         return None
-    if not (names := waits_for(handling.domain, letter, event)) <= letter.names | key_name(letter):
-        await _in_turn(connection, letter, names)  # what it touches was not known when it was withheld
-    later = await counted_instead(connection, handling.domain, letter, event)
+    if not (names := waits_for(context.domain, letter, event)) <= letter.names | key_name(letter):
+        await _in_turn(connection, letter, names)  # what it touches was unknown when it became a dead letter
+    later = await counted_instead(connection, context.domain, letter, event)
     if later is None:
-        locked, repeated = await lock(connection, handling.domain, [(letter, event)])
-        unit = UnitOfWork(handling.domain, locked.rows, locked.now, new_id)
+        locked, repeated = await lock(connection, context.domain, [(letter, event)])
+        unit = UnitOfWork(context.domain, locked.rows, locked.now, new_id)
         seen = fold(unit, [(letter, event)], repeated)
-        await write_back(connection, unit, handling.effects, seen)
+        await write_back(connection, unit, context.effects, seen)
     return later
 
 
 async def _in_turn(connection: AsyncConnection, letter: Letter, names: frozenset[str]) -> None:
-    """Raises Behind where an earlier record that is withheld holds up one of `names`."""
+    """Raises Behind where an earlier failed or parked record blocks one of `names`."""
     place = record_id(letter)
     holding = await repository.blocking(connection, place[:2], names)
     if (behind := min(holding.values(), default=letter.offset)) < letter.offset:
@@ -244,7 +244,7 @@ async def _in_turn(connection: AsyncConnection, letter: Letter, names: frozenset
 
 @asynccontextmanager
 async def _locked(engine: AsyncEngine, place: RecordId) -> AsyncIterator[tuple[AsyncConnection, Letter]]:
-    """A transaction that holds the fence of the partition, and the dead letter in it, which is still open."""
+    """A transaction that holds the lock of the partition's position, with the dead letter, which is not discarded."""
     async with engine.begin() as connection:
         await store.lock_positions(connection, [place[:2]])
         letter = await repository.find_locked(connection, place)

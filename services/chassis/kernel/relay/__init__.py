@@ -1,1 +1,1 @@
-"""The outbox on its way to Kafka."""
+"""Publishes the outbox to Kafka."""

@@ -1,7 +1,7 @@
-"""What is read from the outbox at once leaves in one batch per partition: a send per record costs far more than the record.
+"""Groups the rows of one outbox read into one batch per partition, since a send per record costs far more than the record.
 
-Partitions are those that aiokafka's own `send` would choose, so that a key stays where it is. A partition has one batch on its
-way at most: one that the broker refuses is not overtaken by a later one of the same keys.
+It chooses partitions as aiokafka's own `send` does, so that a key stays on its partition. A partition has at most one batch in
+flight: a later batch of the same keys cannot overtake one that the broker refuses.
 """
 
 from collections.abc import Awaitable, Mapping
@@ -19,14 +19,14 @@ from services.chassis.kernel.records import Partition
 from services.chassis.kernel.store import record_headers
 
 _HEADER_BYTES = 61
-"""Of a batch, once."""
+"""Size of a batch's header."""
 _OVERHEAD_BYTES = 32
-"""Lengths, offsets and times of a record and of each header at most."""
+"""Upper bound of lengths, offsets and times, per record and per header."""
 _partition_of = DefaultPartitioner()
 
 
 class TooLarge(Exception):
-    """An event that no record on its topic can hold."""
+    """An event is larger than a record on its topic may be."""
 
     def __init__(self, topic: str, size: int, limit: int) -> None:
         whose = "the limit of this version" if limit == RECORD_BYTES else f"max.message.bytes of {topic}"
@@ -35,29 +35,29 @@ class TooLarge(Exception):
 
 @dataclass
 class Batch:
-    """Rows that leave together."""
+    """Outbox rows that are sent together."""
 
     topic: str
     rows: list[Row[Any]]
     bytes: int = _HEADER_BYTES
-    """At most; what the broker compares with its limit."""
+    """Upper bound of the size that the broker compares with its limit."""
 
 
 @dataclass
 class Outgoing:
-    """Rows of the outbox on their way, in the order in which they were added."""
+    """Outbox rows in flight, in the order in which they were added."""
 
     producer: AIOKafkaProducer
     limits: Mapping[str, int] = field(default_factory=dict)
-    """Bytes of a batch at most, by topic, where that is known to be less than ours."""
+    """Largest batch in bytes, by topic, where it is known to be less than ours."""
     batches: list[tuple[Batch, Awaitable[object]]] = field(default_factory=list)
-    """What was handed over, with what will tell when it is acknowledged."""
+    """Batches passed to the producer, each with the awaitable of its acknowledgement."""
     _open: dict[Partition, tuple[BatchBuilder, Batch]] = field(default_factory=dict)
     _full: set[Partition] = field(default_factory=set)
     _partitions: dict[str, list[int]] = field(default_factory=dict)
 
     async def add(self, row: Row[Any]) -> bool:
-        """Put `row` into its partition's batch; False when that is full, and later ones of its key must wait too.
+        """Add `row` to its partition's batch; False if that is full: then later rows of its key must wait too.
 
         Raises TooLarge and the broker's errors.
         """
@@ -83,7 +83,7 @@ class Outgoing:
         return True
 
     async def finish(self) -> None:
-        """Hand everything over. Raises the broker's errors."""
+        """Pass all batches to the producer. Raises the broker's errors."""
         for (topic, number), (builder, batch) in self._open.items():
             builder.close()
             self.batches.append((batch, await self.producer.send_batch(builder, topic, partition=number)))

@@ -1,9 +1,9 @@
-"""Own events leave the outbox for Kafka in order per key, each until it is acknowledged.
+"""Relays own events from the outbox to Kafka, in order per key; a row is removed when the broker has acknowledged it.
 
-One relay per service is active, by an advisory lock on the session that also reads and removes the rows (`exclusive`): whoever
-lost the session can remove nothing, and a process that is frozen loses it. Order per partition is kept by the idempotent
-producer; a key whose record cannot be sent stops, the others flow on. A crash between acknowledgement and removal sends a
-record twice: readers know it by its id.
+One relay per service is active, by an advisory lock on the session that also reads and removes the rows (`exclusive`): a process
+that lost the session can remove nothing, and a frozen process loses it. The idempotent producer keeps the order per partition; a
+key whose record cannot be sent is blocked, the others are sent. A crash between acknowledgement and removal sends a record twice:
+readers recognise it by its id.
 """
 
 import asyncio
@@ -38,11 +38,11 @@ RELAY_LOCK = 7_253_002
 _ROWS = 1000
 _POLL_SECONDS = 1.0
 _STANDBY_SECONDS = 1.0
-_PATIENCE_SECONDS = 5.0
+_ACKNOWLEDGE_SECONDS = 5.0
 _LIMIT_SECONDS = 30.0
-"""So often a topic whose limit is smaller than ours is asked whether it still is."""
+"""How often the limit of a topic that is smaller than ours is read again."""
 _OLD_SECONDS = 30.0
-"""An event that waits for so long in the outbox of another process's relay makes a standby say so."""
+"""Age of the oldest outbox row from which a standby reports that the active relay does not send."""
 
 _LEFT = f"""SELECT position, aggregatetype, aggregateid, payload, {", ".join(HEADER_COLUMNS)} FROM outbox
         WHERE position > :after AND NOT (aggregateid = ANY(CAST(:blocked AS text[])))"""
@@ -64,7 +64,7 @@ _WAITING = text(
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What lies in the outbox."""
+    """Number and age of the rows in the outbox."""
 
     rows: int
     first: int | None
@@ -73,7 +73,7 @@ class Waiting:
     """Age of the oldest row, by the database's clock."""
 
     def overdue(self, before: "Waiting | None") -> str | None:
-        """Why nobody seems to relay, where the oldest row is old and was the oldest `before` too; None where all is well."""
+        """The message that nobody seems to relay, if the oldest row is old and was the oldest `before` too; otherwise None."""
         if before is None or self.first is None or self.first != before.first or self.seconds < _OLD_SECONDS:
             return None
         return f"another process relays, but {self.rows} events wait in the outbox, the oldest for {self.seconds:.0f} s"
@@ -81,28 +81,28 @@ class Waiting:
 
 @dataclass
 class Window:
-    """Where the outbox is read from: walking over what was removed costs more with each row until PostgreSQL cleans up.
+    """Decides where to read the outbox from, since scanning over removed rows costs more with each row until PostgreSQL vacuums.
 
-    Once a second all of it is read, in between only what lies behind a floor. Rows get their positions when they are
-    inserted and are seen when their transaction commits, so the floor only rises over positions whose transactions have
-    all ended: else a later event of a key would be seen, and sent, before an earlier one.
+    Once a second the whole outbox is read, in between only rows behind a floor. Rows get their positions when they are
+    inserted and become visible when their transaction commits, so the floor only rises over positions whose transactions have
+    all ended: otherwise a later event of a key would be seen, and sent, before an earlier one.
     """
 
     _whole_at: float = 0.0
     _floor: int = 0
     _highest: int = 0
     _next: tuple[int, int] | None = None
-    """A floor to be, and the first transaction id that was not given away when rows up to it had been read."""
+    """The next floor, and the first transaction id that was not assigned when rows up to it had been read."""
     _left_after: int | None = None
-    """Where the latest read ended, if there were more rows than it takes: some may lie below the floor that rose before it."""
+    """Where the latest read ended, if it reached its row limit: some rows may lie below the floor that rose before it."""
 
     def is_due(self, now: float) -> bool:
-        """Whether it is time to read all at `now`, seconds."""
+        """Whether the whole outbox is to be read at `now`, seconds."""
         return now >= self._whole_at
 
     def start_whole(self, now: float, xmin: int, xmax: int) -> int:
-        """The position after which to read: 0, for all. `xmin`, `xmax`: the first transaction id that has not ended, and the
-        first that is not given away, by a snapshot of now (https://www.postgresql.org/docs/current/functions-info.html)."""
+        """The position after which to read: 0, for all. `xmin`, `xmax`: the lowest transaction id still active, and the first not
+        assigned, by a snapshot of now (https://www.postgresql.org/docs/current/functions-info.html)."""
         self._whole_at = now + _POLL_SECONDS
         if self._next is not None and xmin >= self._next[1]:
             self._floor, self._next = self._next[0], None
@@ -112,11 +112,11 @@ class Window:
 
     @property
     def floor(self) -> int:
-        """The position after which to read in between."""
+        """The position after which to read between two whole reads."""
         return self._floor if self._left_after is None else min(self._floor, self._left_after)
 
     def seen(self, position: int, *, more: bool = False) -> None:
-        """Rows were read up to here; they are sent and gone, or their keys are blocked. `more`: others lay behind them."""
+        """Rows were read up to `position`; they are sent and removed, or their keys are blocked. `more`: there are rows behind it."""
         self._highest = max(self._highest, position)
         self._left_after = position if more else None
 
@@ -128,20 +128,20 @@ class Relay:
     cluster: Cluster
     service: str
     engine: AsyncEngine
-    signals: Notifications
+    notifications: Notifications
     health: Health
     blocked: dict[str, str] = field(default_factory=dict)
     """Keys whose next event could not be sent, with the reason."""
     limits: dict[str, int] = field(default_factory=dict)
-    """Bytes of a batch at most, by topic, where the broker takes less than ours."""
+    """Largest batch in bytes, by topic, where the broker's limit is smaller than ours."""
     _limits_after: float = 0.0
     _upkeep_after: float = 0.0
     _window: Window = field(default_factory=Window)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Relay until `stop`; what is committed by then is still sent, as far as the broker answers."""
+        """Relay until `stop`; rows committed by then are still sent, as long as the broker answers."""
         backoff, lasting = Backoff(), Lasting(_log)
-        with self.signals.subscribe(store.OUTBOX_CHANNEL) as woken:
+        with self.notifications.subscribe(store.OUTBOX_CHANNEL) as woken:
             while not stop.is_set():
                 try:
                     async with exclusive(self.engine) as session:
@@ -154,7 +154,7 @@ class Relay:
                     await wait_or_stop(stop, backoff.next())
 
     async def _await_turn(self, session: Exclusive, stop: asyncio.Event) -> bool:
-        """Wait for the lock, and say meanwhile whether who has it relays; False when told to stop first."""
+        """Wait for the lock, and report meanwhile whether its holder relays; False if `stop` is set first."""
         before: Waiting | None = None
         while not await session.take(RELAY_LOCK):
             waiting = await self._measure(session)
@@ -178,7 +178,7 @@ class Relay:
             await copying
 
     async def _relay_with_producer(self, session: Exclusive, stop: asyncio.Event, woken: Subscription) -> bool:
-        """Relay until `stop`; False when a batch was too large for its topic, and a new producer has to begin with smaller ones."""
+        """Relay until `stop`; False if a batch was too large for its topic, so that a new producer must send smaller ones."""
         producer = make_producer(self.cluster, f"neuroweaver-{self.service}-relay")
         self._window = Window()
         try:
@@ -197,7 +197,7 @@ class Relay:
             await stop_quietly(producer)
 
     async def _drain(self, session: Exclusive, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
-        """Send all that is waiting; keys that fail are left out until the next second."""
+        """Send all waiting rows; keys that fail are left out until the next second."""
         clock = asyncio.get_running_loop().time
         after = await self._start(session)
         blocked = dict(self.blocked) if after else {}
@@ -242,7 +242,7 @@ class Relay:
         blocked: dict[str, str],
         stop: asyncio.Event,
     ) -> list[int]:
-        """Send `rows`; returns the positions of those that the broker acknowledged, which are to be removed."""
+        """Send `rows`; returns the positions of the acknowledged ones, which are to be removed."""
         sent: list[int] = []
         try:
             while rows:
@@ -264,7 +264,7 @@ class Relay:
         return sent
 
     async def _conclude(self, outgoing: Outgoing, sent: list[int], stop: asyncio.Event) -> None:
-        """Add to `sent` what the broker acknowledges. Raises what it refused the rest with: the producer's numbers have a gap then."""
+        """Add the acknowledged rows to `sent`. Raises the error of a refused batch: the producer's sequence numbers have a gap then."""
         results = await self._acknowledged([acknowledged for _, acknowledged in outgoing.batches], stop)
         failed: BaseException | None = None
         for (batch, _), result in zip(outgoing.batches, results, strict=True):
@@ -279,9 +279,9 @@ class Relay:
             raise failed
 
     async def _acknowledged(self, futures: Sequence[Awaitable[object]], stop: asyncio.Event) -> list[object]:
-        """What became of each batch. An absent broker is waited for: the idempotent producer keeps trying, in order."""
+        """The result of each batch. It waits for an absent broker: the idempotent producer keeps retrying, in order."""
         results = asyncio.gather(*futures, return_exceptions=True)
-        while not (await asyncio.wait([results], timeout=_PATIENCE_SECONDS))[0]:
+        while not (await asyncio.wait([results], timeout=_ACKNOWLEDGE_SECONDS))[0]:
             self.health.report("relaying", False, "Kafka does not acknowledge")
             if stop.is_set():
                 results.cancel()
@@ -294,7 +294,7 @@ class Relay:
             _log.error("an event cannot be sent; its key waits", service=self.service, key=key, error=blocked[key])
 
     async def _learn_limit(self, batch: Batch) -> None:
-        """This batch was refused: send smaller ones, as the topic says or, where it does not, of half the size."""
+        """Send smaller batches after one was refused: of the topic's limit or, where that is unknown, of half the size."""
         topic, refused = batch.topic, batch.bytes
         known = await largest_record(self.cluster, topic)
         smaller = refused // 2 if len(batch.rows) > 1 else refused - 1
@@ -306,7 +306,7 @@ class Relay:
         )  # fmt: skip
 
     async def _ask_limits_again(self) -> None:
-        """Whether topics take more than was learned. One that does not say is tried again with our own limit."""
+        """Read the limits of topics with smaller ones again. A topic whose limit is unknown is tried with our own limit."""
         if not self.limits or asyncio.get_running_loop().time() < self._limits_after:
             return
         self._limits_after = asyncio.get_running_loop().time() + _LIMIT_SECONDS

@@ -91,17 +91,17 @@ async def apply_batch(decider: Decider, poll: Poll) -> Applied:
         accepted = await accept(connection, poll)
         opening = open_all(accepted.records, domain, poll.failed)
         await require_within_limit(connection, decider.limit, poll, opening)
-        division = await keep_apart(connection, domain, opening, accepted, poll.failed)
+        division = await separate_dead_letters(connection, domain, opening, accepted, poll.failed)
         locked, repeated = await lock(connection, domain, division.kept)
         unit = UnitOfWork(domain, locked.rows, locked.now, new_id)
         seen = fold(unit, division.kept, repeated)
         await write_back(connection, unit, decider.effects, seen, accepted.positions)
-        await keep_letters(connection, accepted, opening, division, poll.failed)
+        await store_dead_letters(connection, accepted, opening, division, poll.failed)
     return Applied(
         positions=accepted.positions,
         behind=accepted.behind,
         applied=len(division.kept) - unit.skipped,
-        skipped=accepted.known + division.given_up + unit.skipped,
+        skipped=accepted.known + division.discarded + unit.skipped,
         unhandled=opening.unhandled,
         dead=len(opening.unreadable) + sum(row["state"] == "failed" for row in division.rows),
         parked=sum(row["state"] == "parked" for row in division.rows),
@@ -122,7 +122,7 @@ class Accepted:
     """The next offset of each partition after these records."""
     behind: dict[Partition, int] = field(default_factory=dict)
     flagged: list[Partition] = field(default_factory=list)
-    """Partitions with blocked records (failed or parked dead letters)."""
+    """Partitions whose dead letters must be read first, see `Position`."""
     known: int = 0
     """Records that were already applied."""
 
@@ -132,7 +132,7 @@ async def accept(connection: AsyncConnection, poll: Poll) -> Accepted:
     locked = await store.lock_positions(connection, sorted(poll.records))
     accepted = Accepted()
     for partition in sorted(poll.records):
-        position, withheld = locked[partition]
+        position, blocked = locked[partition]
         if position < poll.starts[partition]:
             accepted.behind[partition] = position
             continue
@@ -140,7 +140,7 @@ async def accept(connection: AsyncConnection, poll: Poll) -> Accepted:
         accepted.known += len(poll.records[partition]) - len(fresh)
         accepted.positions[partition] = fresh[-1].offset + 1 if fresh else position
         accepted.records += fresh
-        if withheld:
+        if blocked:
             accepted.flagged.append(partition)
     return accepted
 
@@ -196,7 +196,7 @@ async def require_within_limit(
             raise RecordFailure(here[found[0]], found[1])
 
 
-async def keep_apart(
+async def separate_dead_letters(
     connection: AsyncConnection, domain: Domain, opening: Opening, accepted: Accepted, failed: Mapping[RecordId, Fault]
 ) -> Division:
     """Divide the records into those to fold and those that become dead letters: failed ones, and parked ones behind them."""
@@ -213,7 +213,7 @@ async def keep_apart(
     return parking.divide(domain, opening.opened, failed, blocked, frozenset(discarded))
 
 
-async def keep_letters(
+async def store_dead_letters(
     connection: AsyncConnection, accepted: Accepted, opening: Opening, division: Division, failed: Mapping[RecordId, Fault]
 ) -> None:
     """Store the dead letters, wake the relay to copy them, and flag the partitions that have blocked records."""
@@ -263,14 +263,14 @@ def fold(unit: UnitOfWork, decoded: Decoded, repeated: Set[RecordId]) -> list[Ev
     for record, event in decoded:
         before = len(unit.folded)
         try:
-            take_in(unit, record, event, repeated=record_id(record) in repeated)
+            fold_record(unit, record, event, repeated=record_id(record) in repeated)
         except Exception as error:
             raise RecordFailure(record, error) from error
         seen += unit.folded[before:]
     return seen
 
 
-def take_in(unit: UnitOfWork, record: Record, event: Event, *, repeated: bool) -> None:
+def fold_record(unit: UnitOfWork, record: Record, event: Event, *, repeated: bool) -> None:
     """Fold one record, or skip a producer's duplicate."""
     incoming = Incoming(event, logged(record))
     if repeated:

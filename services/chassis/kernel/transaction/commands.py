@@ -52,5 +52,5 @@ async def write_back(
     moved: Mapping[Partition, int] = NONE_MOVED,
 ) -> None:
     """Ends a unit of work: runs the effects on operational tables, then writes rows, outbox and the positions `moved`."""
-    signals = await effects(connection, seen, unit.states) if effects is not None and seen else ()
-    await write(connection, unit.domain, unit.rows, unit.emitted, moved, signals)
+    notifications = await effects(connection, seen, unit.states) if effects is not None and seen else ()
+    await write(connection, unit.domain, unit.rows, unit.emitted, moved, notifications)

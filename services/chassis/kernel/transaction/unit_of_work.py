@@ -16,11 +16,11 @@ from services.chassis.kernel.aggregate import Decision, Domain, Ref, State, is_o
 from services.chassis.kernel.numbering import Early, Numbered, gap, numbered, with_id
 from services.chassis.kernel.records import Logged
 
-DECISIONS_AT_MOST = 1000
+MAX_DECISIONS = 1000
 """After this many decisions in a row `decide` is considered not to terminate."""
 
 
-class Restless(Exception):
+class EndlessDecisions(Exception):
     """`decide` did not stop returning decisions, which is a fault of the domain."""
 
 
@@ -131,7 +131,7 @@ class UnitOfWork:
     def fold(self, incoming: Incoming) -> None:
         """Fold one record and take the decisions that follow; a known own event triggers none.
 
-        Raises SequenceGap, OtherWriter, Restless or a domain error.
+        Raises SequenceGap, OtherWriter, EndlessDecisions or a domain error.
         """
         event, refs, known = incoming.event, self.domain.touches(incoming.event), self.skipped
         self._take(event, refs, incoming.logged)
@@ -189,8 +189,8 @@ class UnitOfWork:
             if decision is None:
                 del asking[ref]
                 continue
-            if (decisions := decisions + 1) > DECISIONS_AT_MOST:
-                raise Restless(f"decide gave {DECISIONS_AT_MOST} decisions on {ref.aggregate} {ref.key} without rest")
+            if (decisions := decisions + 1) > MAX_DECISIONS:
+                raise EndlessDecisions(f"decide gave {MAX_DECISIONS} decisions on {ref.aggregate} {ref.key} without rest")
             asking |= dict.fromkeys(self.domain.touches(self.apply(decision, cause)))
 
     def apply(self, decision: Decision, cause: Event | None = None) -> Event:

@@ -49,11 +49,11 @@ async def write(
     rows: Mapping[Ref, AggregateRow],
     events: Sequence[Event] = (),
     moved: Mapping[Partition, int] = NONE_MOVED,
-    signals: Sequence[Notification] = (),
+    notifications: Sequence[Notification] = (),
 ) -> None:
     """Write `rows`, queue own `events` for the relay in order, set positions to the next offset to apply, and send the notifications
-    `signals` at commit. States are written with all fields, so that a changed default does not alter them. Raises EventTooLarge."""
-    await _execute(connection, list(row_columns(domain, rows)), events, moved, signals)
+    `notifications` at commit. States are written with all fields, so that a changed default does not alter them. Raises EventTooLarge."""
+    await _execute(connection, list(row_columns(domain, rows)), events, moved, notifications)
 
 
 async def fill_outbox(connection: AsyncConnection, events: Sequence[Event]) -> None:
@@ -66,21 +66,24 @@ async def _execute(
     saved: Sequence[tuple[AggregateType, Values]],
     events: Sequence[Event],
     moved: Mapping[Partition, int],
-    signals: Sequence[Notification],
+    notifications: Sequence[Notification],
 ) -> None:
     values: Values = {
         f"{name}_{number}": column for number, (_, columns) in enumerate(saved) for name, column in columns.items()
     }
     if events:
         values |= _outbox_columns(events)
-        signals = [*signals, (store.OUTBOX_CHANNEL, "")]
+        notifications = [*notifications, (store.OUTBOX_CHANNEL, "")]
     if moved:
         values |= store.position_values(moved)
-    if signals:
-        values |= {"channels": [channel for channel, _ in signals], "payloads": [payload for _, payload in signals]}
+    if notifications:
+        values |= {
+            "channels": [channel for channel, _ in notifications],
+            "payloads": [payload for _, payload in notifications],
+        }
     if values:
         tables = tuple((aggregate.name, tuple(aggregate.columns.items())) for aggregate, _ in saved)
-        await connection.execute(_write(tables, bool(events), bool(moved), bool(signals)), values)
+        await connection.execute(_write(tables, bool(events), bool(moved), bool(notifications)), values)
 
 
 async def copy_rows(connection: AsyncConnection, domain: Domain, rows: Mapping[Ref, AggregateRow], schema: str) -> None:
@@ -140,7 +143,7 @@ def _outbox_columns(events: Sequence[Event]) -> Values:
 
 
 @cache
-def _write(tables: tuple[tuple[str, Extra], ...], events: bool, moved: bool, signals: bool) -> TextClause:
+def _write(tables: tuple[tuple[str, Extra], ...], events: bool, moved: bool, notifications: bool) -> TextClause:
     """The combined statement. Its parts do not see each other's changes, and none needs to."""
     steps = [f"saved_{number} AS ({_update(number, table, extra)})" for number, (table, extra) in enumerate(tables)]
     if events:
@@ -149,7 +152,7 @@ def _write(tables: tuple[tuple[str, Extra], ...], events: bool, moved: bool, sig
     if moved:
         steps.append(f"moved AS ({store.MOVE_POSITIONS.text})")
     last = f"SELECT pg_notify(channel, payload) FROM unnest({_texts('channels', 'payloads')}) AS s(channel, payload)"
-    return text(f"WITH {', '.join(steps)} {last if signals else 'SELECT 1'}" if steps else last)
+    return text(f"WITH {', '.join(steps)} {last if notifications else 'SELECT 1'}" if steps else last)
 
 
 def _texts(*names: str) -> str:

@@ -1,1 +1,1 @@
-"""Which log a service reads: kept beside its positions, compared, and what is not what was read stops its partitions."""
+"""Stores the identity of the log beside the positions, compares it with the cluster, and stops partitions of another log."""

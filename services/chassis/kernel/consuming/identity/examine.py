@@ -1,7 +1,7 @@
-"""Whether a partition may be read on from its position: only in the log that the position was taken in, and without a gap.
+"""Decides whether a partition may be read from its position: only in the log in which the position was taken, and without a gap.
 
-Pure: what is kept, what the cluster says now and where partitions begin and end come in. Doubt stands still: a log of which it
-is not known whether it is the same is not read.
+It is pure: the stored identity, the cluster's answer and the partitions' first and end offsets are passed in. It fails closed: a
+log that cannot be identified is not read.
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from services.chassis.kafka.metadata import FoundLog
 from services.chassis.kernel.records import Partition
 
 Cause = Literal["record", "gap", "removed", "another log", "beyond the end", "gone", "unknown"]
-"""Why a partition stands.
+"""Why a partition is stopped.
 
-record: the handling of one record stops it. gap: an own event came back whose predecessors the database has not seen. removed:
+record: the handling of one record fails. gap: an own event came back whose predecessors the database has not seen. removed:
 unread records were removed from the log. another log: the topic, or the whole cluster, is not the one that was read. beyond the
 end: the log ends below the position. gone: there is no such partition. unknown: the cluster does not say which log it is.
 """
@@ -22,7 +22,7 @@ end: the log ends below the position. gone: there is no such partition. unknown:
 
 @dataclass(frozen=True, slots=True)
 class KeptLog:
-    """What a position's log said of itself when it was first read."""
+    """The identity of a topic's log as stored when it was first read."""
 
     cluster_id: str
     topic_id: str
@@ -30,28 +30,28 @@ class KeptLog:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a partition holds now."""
+    """The readable offsets of a partition."""
 
     begin: int
     end: int
-    """First offset that nobody may read yet: its end, or where a transaction is open."""
+    """First offset that nobody can read yet: the end of the partition, or the start of an open transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A partition that is not read on."""
+    """Why and where a partition is stopped."""
 
     cause: Cause
     offset: int
-    """The position at which it stands."""
+    """The position at which it is stopped."""
     next_offset: int | None
-    """The first offset that can be read behind what it stands at; None where that is no stretch of its log."""
+    """The first readable offset behind the removed records; None for a cause without such a range."""
     reason: str
-    """Place, what was found, and the remedy."""
+    """Partition and offset, what was found, and the remedy."""
 
 
 def another_log(topic: str, kept: KeptLog | None, found: FoundLog) -> tuple[Cause, str] | None:
-    """Why `topic` is not the one that was read; None where it is, or where none was read before."""
+    """Why `topic` is not the log that was read before; None where it is, or where none was read before."""
     now = found.topics.get(topic)
     if kept is not None and found.cluster_id != kept.cluster_id:
         return "another log", (
@@ -71,9 +71,9 @@ def another_log(topic: str, kept: KeptLog | None, found: FoundLog) -> tuple[Caus
 def standing(
     service: str, partition: Partition, position: int, kept: KeptLog | None, found: FoundLog, span: Span | None
 ) -> Standing | None:
-    """Why the partition may not be read on from `position`; None where it may.
+    """Why the partition must not be read from `position`; None where it may.
 
-    `span` is None where it is not known; only what the cluster says of itself is compared then.
+    `span` is None where it is not known; then only the identity of the log is compared.
     """
     topic, number = partition
     place = f"{topic}:{number}"
@@ -108,7 +108,7 @@ def standing(
 
 
 def unknown(position: int, why: str) -> Standing:
-    """It is not known which log this is."""
+    """The stop of a partition whose log cannot be identified."""
     return Standing("unknown", position, None, f"it is not known which log this is, so it is not read: {why}")
 
 
@@ -119,7 +119,7 @@ def all_standing(
     found: FoundLog,
     spans: Mapping[Partition, Span],
 ) -> dict[Partition, Standing]:
-    """Those of `positions` that may not be read on, in order."""
+    """The stops of those `positions` that must not be read, in order."""
     examined = {
         partition: standing(service, partition, position, kept.get(partition[0]), found, spans.get(partition))
         for partition, position in sorted(positions.items())

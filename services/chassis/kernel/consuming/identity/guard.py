@@ -1,9 +1,9 @@
-"""While partitions are read: is this still the log that was read, and is there still everything that was not read yet?
+"""Checks every few seconds, while partitions are read, that the log is still the same and that no unread records were removed.
 
-Nothing tells a consumer that a topic was deleted and made again: its client goes on at the same offset of another log. So the
-cluster is asked every few seconds, by every replica, and what was found is said in health, log and metrics, and written down
-beside the positions for whoever asks without asking the service. What a service read of another log in these seconds is not
-lost: once that log is accepted it is read from its beginning, where duplicates are known.
+Nothing tells a consumer that a topic was deleted and recreated: its client goes on at the same offset of another log. So every
+replica asks the cluster every few seconds, reports the result in health, log and metrics, and stores it beside the positions for
+readers that do not ask the service. Records of another log that were read in these seconds are not lost: once that log is accepted
+it is read from its beginning, where duplicates are recognised.
 """
 
 import asyncio
@@ -27,20 +27,20 @@ from services.chassis.process import metrics
 from services.chassis.process.health import Health
 
 LOOK_SECONDS = 2.0
-_PATIENCE_SECONDS = 10.0
+_ANSWER_SECONDS = 10.0
 _SURE_SECONDS = 2 * LOOK_SECONDS
-"""So long each look must see that a log ends below what was read: a partition's new leader does not know its end at once."""
+"""How long every check must find that a log ends below the position: a partition's new leader does not know its end at once."""
 _OTHER_LOGS: frozenset[Cause] = frozenset({"another log", "beyond the end", "gone", "unknown"})
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a look found of the partitions of one consumer."""
+    """The result of a check of the partitions of one consumer."""
 
     stops: Mapping[Partition, Standing]
-    """Partitions that are read and may not be."""
+    """Partitions that are read and must be stopped."""
     doubted: frozenset[Partition]
-    """Partitions that are to be sought: they need not stand any more, or belong to a topic that goes on by itself."""
+    """Partitions to seek again: their stop has ended, or their topic has limited retention and continues by itself."""
 
 
 NOTHING = Found({}, frozenset())
@@ -48,7 +48,7 @@ NOTHING = Found({}, frozenset())
 
 @dataclass
 class LogGuard:
-    """Looks at the log of one consumer."""
+    """Checks the log that one consumer reads."""
 
     service: str
     topics: Sequence[str]
@@ -56,25 +56,25 @@ class LogGuard:
     health: Health
     _looked_at: float = float("-inf")
     _topics_said: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong with a topic as a whole."""
+    """The fault of each topic that is wrong as a whole."""
     _known: bool = False
-    """Whether a look has succeeded."""
+    """Whether a check has succeeded."""
     _noted: tuple[Mapping[Partition, Standing], frozenset[Partition]] | None = None
-    """What stands in the database, of which partitions."""
+    """The stops stored in the database, and the partitions they were stored for; None for unknown."""
     _beyond: dict[Partition, float] = field(default_factory=dict)
-    """Since when each look has seen a partition's log end below what was read of it, monotonic."""
+    """Monotonic time since which every check found that a partition ends below its position."""
     _lost: set[Partition] = field(default_factory=set)
-    """Partitions whose removed records a metric tells."""
+    """Partitions for which the metric of removed records is set."""
 
     async def look(self, consumer: AIOKafkaConsumer, cursors: Mapping[Partition, PartitionCursor]) -> Found:
-        """Compare, if it is time to. Raises the database's errors; a broker that does not answer says so elsewhere."""
+        """Check, if it is time to. Raises the database's errors; a broker that does not answer is reported elsewhere."""
         if time.monotonic() - self._looked_at < LOOK_SECONDS:
             return NOTHING
         self._looked_at = time.monotonic()
         now = {p: cursor.next_offset or 0 for p, cursor in cursors.items() if cursor.state in ("sought", "reading")}
         stopped = {p: cursor.trouble.why for p, cursor in cursors.items() if cursor.state == "stopped" and cursor.trouble}
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(_ANSWER_SECONDS):
                 found = await seeking.which_log(consumer, self.topics)
                 spans = await seeking.spans_of(consumer, found, now.keys() | stopped.keys())
         except NoIdentity as error:
@@ -97,7 +97,7 @@ class LogGuard:
         return Found({partition: why for partition, why in stops.items() if partition not in lossy}, mended | lossy)
 
     def believed(self, looked_at: Collection[Partition], stops: Mapping[Partition, Standing]) -> dict[Partition, Standing]:
-        """Those of `stops`, found by a look at these partitions, that are so: not what a new leader may say for a moment."""
+        """Those of `stops`, found by a check of these partitions, that are certain: a new leader may report a low end for a moment."""
         now = time.monotonic()
         for partition in looked_at:
             if partition in stops and stops[partition].cause == "beyond the end":
@@ -108,7 +108,7 @@ class LogGuard:
 
     @property
     def doubt(self) -> str:
-        """What is not believed yet; empty where nothing is."""
+        """The stops that are not certain yet, as a message; empty where there are none."""
         now = time.monotonic()
         return "; ".join(
             f"{topic}:{number} seems to end below what was read of it; it is looked at again"
@@ -117,13 +117,13 @@ class LogGuard:
         )
 
     def report(self, cursors: Mapping[Partition, PartitionCursor]) -> dict[Partition, Standing]:
-        """Say which partitions stand, in health and metrics; returns them."""
+        """Report the stopped partitions in health and metrics; returns them."""
         stands = {p: cursor.trouble.why for p, cursor in cursors.items() if cursor.trouble is not None}
         self._say(stands)
         return stands
 
     async def write_down(self, cursors: Mapping[Partition, PartitionCursor]) -> None:
-        """Note which partitions stand, where that has changed. Raises the database's errors."""
+        """Store which partitions are stopped, where that has changed. Raises the database's errors."""
         stands = self.report(cursors)
         known = frozenset(p for p, cursor in cursors.items() if cursor.trouble is not None or cursor.state != "unsought")
         if self._noted == (stands, known):
@@ -136,7 +136,7 @@ class LogGuard:
         self._noted = stands, known
 
     def _say(self, stands: Mapping[Partition, Standing]) -> None:
-        if not self._known:  # whether it is the log that was read is not known yet
+        if not self._known:  # no check has succeeded yet
             return
         others = [why.reason for why in stands.values() if why.cause in _OTHER_LOGS]
         topics = [said for said in self._topics_said.values() if not any(reason.startswith(said) for reason in others)]
@@ -157,5 +157,5 @@ def _said(topics: Sequence[str], kept: Mapping[str, KeptLog], found: FoundLog) -
 
 
 def _is_mended(why: Standing, position: int, now: Standing | None) -> bool:
-    """Whether a partition need not stand any more: its position was moved, or the log is again what was read."""
+    """Whether a partition's stop has ended: its position was moved, or the log is again the one that was read."""
     return now is None and (why.offset != position or why.cause not in ("record", "gap"))

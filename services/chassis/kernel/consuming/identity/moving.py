@@ -1,4 +1,4 @@
-"""Where a partition that stands goes on, once that is decided: by an operator, or by itself in a topic that is not kept for ever."""
+"""Moves the position of a stopped partition, when an operator decides it or, in a topic with limited retention, by itself."""
 
 from collections.abc import Mapping
 
@@ -13,15 +13,15 @@ from services.chassis.kernel.deadletters import repository as letters
 from services.chassis.kernel.records import Partition
 
 LOSSY = frozenset(topic.name for topic in CATALOGUE if topic.retention_ms is not None)
-"""Topics that are not kept for ever: what is lost of them is lost, and a service goes on by itself, which its log says."""
+"""Topics with limited retention: lost records are accepted, and a service continues by itself and logs it."""
 Moves = Mapping[Partition, int | None]
-"""Offsets at which partitions go on; None for one that does not exist any more."""
+"""Offsets at which partitions continue; None for one that does not exist any more."""
 
 
 def moves(
     partition: Partition, why: Standing, positions: Mapping[Partition, int], spans: Mapping[Partition, Span]
 ) -> Moves:
-    """Where the partition goes on; of another log all partitions of the topic that have a position do, from the beginning."""
+    """Where the partition continues; when the log is another, all partitions of the topic that have a position begin at its start."""
     if why.cause == "removed":
         return {partition: why.next_offset}
     if why.cause == "another log":
@@ -31,7 +31,7 @@ def moves(
 
 
 async def go_on_at(connection: AsyncConnection, found: FoundLog, moved: Moves) -> None:
-    """Put the positions there, whose locks the caller holds, and keep which log it is."""
+    """Set the positions, which the caller has locked, and store the identity of the log."""
     await store.move_positions(connection, {place: offset for place, offset in moved.items() if offset is not None})
     await rows.remove_positions(connection, [place for place, offset in moved.items() if offset is None])
     await rows.replace(connection, found, {topic for topic, _ in moved})
@@ -41,15 +41,15 @@ async def go_on_at(connection: AsyncConnection, found: FoundLog, moved: Moves) -
 async def start_over(
     connection: AsyncConnection, found: FoundLog, moved: Moves, positions: Mapping[Partition, int]
 ) -> bool:
-    """Go on in a topic that is not kept for ever; dead letters of what it held are given up with it.
+    """Continue in a topic with limited retention; the dead letters of records that it lost are deleted.
 
-    `positions` are those that `moved` was decided on: where one of them is another now, somebody else was faster, nothing is
-    changed, and the answer is False.
+    `positions` are those on which `moved` was decided: if one of them has changed, another process was faster, nothing is
+    changed, and the result is False.
     """
     locked = await store.lock_positions(connection, sorted(moved))
     if any(place not in locked or locked[place].next_offset != positions[place] for place in moved):
         return False
     for partition, offset in moved.items():
-        await letters.give_up_from(connection, partition, offset or 0)
+        await letters.delete_from(connection, partition, offset or 0)
     await go_on_at(connection, found, moved)
     return True

@@ -1,4 +1,4 @@
-"""All SQL of the log's identity in one place: which log the positions belong to, and which partitions stand."""
+"""Holds the SQL of log identity: which log the positions belong to, and which partitions are stopped."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -36,25 +36,25 @@ _STANDING = text(
 
 @dataclass(frozen=True, slots=True)
 class Stands:
-    """A partition that stands, since when."""
+    """The stop of a partition, and since when it lasts."""
 
     standing: Standing
     since: datetime
 
 
 async def kept(connection: AsyncConnection) -> dict[str, KeptLog]:
-    """Which log each topic was when it was first read."""
+    """The stored identity of each topic's log, from when it was first read."""
     return {topic: KeptLog(cluster, topic_id) for topic, cluster, topic_id in await connection.execute(_KEPT)}
 
 
 async def note(connection: AsyncConnection, found: FoundLog, topics: Iterable[str]) -> None:
-    """Keep what the cluster says of those `topics` of which nothing is kept."""
+    """Store the identity of those `topics` of which none is stored."""
     if values := _values(found, topics):
         await connection.execute(_NOTE, values)
 
 
 async def replace(connection: AsyncConnection, found: FoundLog, topics: Iterable[str]) -> None:
-    """Keep what the cluster says of `topics`, whatever was kept before."""
+    """Store the identity of `topics`, in place of what was stored before."""
     if values := _values(found, topics):
         await connection.execute(_REPLACE, values)
 
@@ -68,13 +68,13 @@ def _values(found: FoundLog, topics: Iterable[str]) -> list[dict[str, str]]:
 
 
 async def remove_positions(connection: AsyncConnection, partitions: Iterable[Partition]) -> None:
-    """Forget how far partitions were read that do not exist any more."""
+    """Delete the positions of partitions that do not exist any more."""
     for topic, partition in sorted(partitions):
         await connection.execute(_REMOVE_POSITION, {"topic": topic, "partition": partition})
 
 
 async def stand(connection: AsyncConnection, standing: Mapping[Partition, Standing]) -> None:
-    """Note that these partitions stand; since when stays where cause and place do."""
+    """Store that these partitions are stopped; `since` stays where cause and offset are unchanged."""
     for (topic, partition), why in sorted(standing.items()):
         await connection.execute(
             _STAND,
@@ -86,13 +86,13 @@ async def stand(connection: AsyncConnection, standing: Mapping[Partition, Standi
 
 
 async def go_on(connection: AsyncConnection, partitions: Iterable[Partition]) -> None:
-    """Note that these partitions stand no more."""
+    """Delete the stops of these partitions."""
     for topic, partition in sorted(partitions):
         await connection.execute(_GO_ON, {"topic": topic, "partition": partition})
 
 
 async def standing(connection: AsyncConnection) -> dict[Partition, Stands]:
-    """Every partition that stands where its position is."""
+    """Every stopped partition whose stop is at its current position."""
     return {
         (topic, partition): Stands(Standing(_cause(cause), offset, next_offset, reason), since)
         for topic, partition, cause, offset, next_offset, reason, since in await connection.execute(_STANDING)

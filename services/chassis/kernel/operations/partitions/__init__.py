@@ -1,1 +1,1 @@
-"""What an operator sees of the partitions that a service reads, and how one that stands goes on."""
+"""Shows operators the partitions that a service reads, and lets a stopped one continue."""

@@ -1,4 +1,4 @@
-"""Every partition that a service reads, with how far it has come and, where it stands, at what, why and since when."""
+"""Lists every partition that a service reads, with its position and, if it is stopped, where, why and since when."""
 
 from datetime import datetime
 from typing import Literal
@@ -10,14 +10,14 @@ from schemas.base import Frozen
 from services.chassis.kernel import log
 from services.chassis.kernel.consuming.identity.examine import Cause
 from services.chassis.kernel.consuming.lag import Reach
-from services.chassis.kernel.operations.partitions.reading import Places, Reading, places
+from services.chassis.kernel.operations.partitions.reading import ComparedPositions, Reading, compared_positions
 from services.chassis.kernel.records import Partition
 
 State = Literal["at its end", "behind", "stands"]
 
 
 class PartitionView(Frozen):
-    """One partition as a service has read it."""
+    """One partition, and how far a service has read it."""
 
     topic: str
     partition: int
@@ -37,8 +37,8 @@ class PartitionView(Frozen):
     )
 
 
-async def _behind(reading: Reading, found: Places) -> set[Partition]:
-    """Partitions of which something is left to be read, by the rule that readiness and lag go by."""
+async def _behind(reading: Reading, found: ComparedPositions) -> set[Partition]:
+    """Partitions that have records left to read, by the same rule as readiness and lag."""
     ranges = {p: (max(found.positions.get(p, 0), span.begin), span.end) for p, span in found.now.spans.items()}
     read = await log.passed(reading.cluster, {p: (first, end) for p, (first, end) in ranges.items() if first < end})
     behind = {
@@ -50,9 +50,9 @@ async def _behind(reading: Reading, found: Places) -> set[Partition]:
 
 
 async def listed(engine: AsyncEngine, reading: Reading) -> list[PartitionView]:
-    """All of them, in order. Raises NoIdentity and the servers' errors."""
+    """All partitions that the service reads, in order. Raises NoIdentity and the servers' errors."""
     async with engine.connect() as connection:
-        found = await places(connection, reading)
+        found = await compared_positions(connection, reading)
     now, views = found.now, []
     behind = await _behind(reading, found)
     for partition in sorted(now.spans.keys() | found.positions.keys()):

@@ -1,4 +1,4 @@
-"""What it takes to say where a service stands in the log, from beside it: no consumer, no group, only database and broker."""
+"""Compares a service's positions with the log from outside the service, by database and broker, without joining its group."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,11 +15,11 @@ from services.chassis.kernel.records import Partition
 
 @dataclass(frozen=True)
 class Reading:
-    """What a service reads, and where it keeps how far."""
+    """The topics that a service reads, and the database of its positions."""
 
     service: str
     source: str
-    """`ce_source` of its own events."""
+    """`ce_source` of the service's own events."""
     topics: tuple[str, ...]
     cluster: Cluster
     database_url: str
@@ -27,22 +27,22 @@ class Reading:
 
 @dataclass(frozen=True)
 class LogNow:
-    """The log as it is now."""
+    """The identity of the log and the offsets of its partitions now."""
 
     found: FoundLog
     spans: dict[Partition, Span]
-    """Of every partition that exists."""
+    """First and end offsets of every partition that exists."""
 
 
 async def look(reading: Reading) -> LogNow:
-    """Raises NoIdentity and the broker's errors."""
+    """Read the identity and the offsets of the log. Raises NoIdentity and the broker's errors."""
     found = await ask_once(reading.cluster, reading.topics)
     spans = await log.bounds(reading.cluster, found.topics)
     return LogNow(found, {partition: Span(*span) for partition, span in spans.items()})
 
 
-class KeptPlaces(NamedTuple):
-    """How far a service has come, and what it says, by its database alone."""
+class StoredPositions(NamedTuple):
+    """A service's positions, log identities and stops, from its database alone."""
 
     positions: dict[Partition, int]
     kept: dict[str, KeptLog]
@@ -50,43 +50,43 @@ class KeptPlaces(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Places:
-    """How far a service has come, and what stands."""
+class ComparedPositions:
+    """A service's positions compared with the log, with the stopped partitions."""
 
     positions: dict[Partition, int]
     kept: dict[str, KeptLog]
     said: dict[Partition, rows.Stands]
-    """What the service itself says of partitions that stand, as of its last look."""
+    """The stops that the service itself stored at its last check."""
     standing: dict[Partition, Standing]
-    """What stands now: the log's own reasons, else what the service says."""
+    """The stops now: those found by comparing with the log, else those that the service stored."""
     now: LogNow
-    """The log that it is compared with."""
+    """The log that the positions are compared with."""
 
 
-async def places(connection: AsyncConnection, reading: Reading) -> Places:
-    """Read it from the database, then look at the log. Raises NoIdentity and the servers' errors.
+async def compared_positions(connection: AsyncConnection, reading: Reading) -> ComparedPositions:
+    """Read the positions from the database, then compare them with the log. Raises NoIdentity and the servers' errors.
 
-    Positions are read before ends: both only grow, so a position that lies beyond its end did so.
+    Positions are read before ends, and both only grow: so a position beyond its end is an error, not a race.
     """
-    kept = await kept_places(connection, reading)
+    kept = await stored_positions(connection, reading)
     return compared(reading, kept, await look(reading))
 
 
-async def kept_places(connection: AsyncConnection, reading: Reading) -> KeptPlaces:
-    """What the database says. Raises its errors."""
+async def stored_positions(connection: AsyncConnection, reading: Reading) -> StoredPositions:
+    """Read positions, log identities and stops from the database. Raises its errors."""
     known = await store.positions(connection)
     positions = {partition: offset for partition, offset in known.items() if partition[0] in reading.topics}
-    return KeptPlaces(positions, await rows.kept(connection), await rows.standing(connection))
+    return StoredPositions(positions, await rows.kept(connection), await rows.standing(connection))
 
 
-def compared(reading: Reading, places: KeptPlaces, now: LogNow) -> Places:
-    """What the database says, compared with the log as it was found."""
-    positions, kept, said = places
+def compared(reading: Reading, stored: StoredPositions, now: LogNow) -> ComparedPositions:
+    """Compares the stored positions with the log."""
+    positions, kept, said = stored
     found = all_standing(reading.service, positions, kept, now.found, now.spans)
-    told = {p: one.standing for p, one in said.items() if one.standing.cause in ("record", "gap") and p in positions}
-    return Places(positions, kept, said, told | found, now)
+    reported = {p: one.standing for p, one in said.items() if one.standing.cause in ("record", "gap") and p in positions}
+    return ComparedPositions(positions, kept, said, reported | found, now)
 
 
 def engine_of(reading: Reading) -> AsyncEngine:
-    """An engine on the service's database; whoever asks disposes of it."""
+    """An engine on the service's database; the caller disposes of it."""
     return store.connect(reading.database_url, pool_size=2)

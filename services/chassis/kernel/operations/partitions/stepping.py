@@ -1,9 +1,9 @@
-"""A partition that stands goes on because an operator says so: each such word is a fact on the log, with its reason.
+"""Lets a stopped partition continue when an operator decides it; an event on the log records each decision and its reason.
 
-What a replay would have to know is in the fact: a record that was given up, a stretch that was not read, a log that was accepted.
-It is one transaction under the locks of the positions, so that the live consumer waits and then reads from the new place. The
-log is looked at before, since a broker that does not answer would hold up the service, and twice, since a new leader does not
-know its end at once; under the locks the positions are compared with the second look, since a partition may have gone on.
+The event has what a replay needs: the discarded record, the skipped range, or the accepted log. The change is one transaction
+under the locks of the positions, so that the live consumer waits and then reads from the new position. The log is read before,
+since a broker that does not answer would block the service, and twice, since a new leader does not know its end at once; under
+the locks the positions are compared with the second result, since a partition may have continued.
 """
 
 from pydantic import Field
@@ -19,30 +19,30 @@ from services.chassis.kernel.consuming.identity import rows
 from services.chassis.kernel.consuming.identity.examine import Standing
 from services.chassis.kernel.consuming.identity.moving import go_on_at, moves
 from services.chassis.kernel.deadletters import repository as letters
-from services.chassis.kernel.log import LogStands
+from services.chassis.kernel.log import LogReadStalled
 from services.chassis.kernel.operations.partitions.reading import (
+    ComparedPositions,
     LogNow,
-    Places,
     Reading,
     compared,
-    kept_places,
+    compared_positions,
     look,
-    places,
+    stored_positions,
 )
 from services.chassis.kernel.records import Partition, Record, appended_at, event_in, named
 from services.chassis.kernel.transaction.writing import fill_outbox
 
 
 class NotStanding(Exception):
-    """The partition is read on: there is nothing to step over."""
+    """The partition is not stopped: there is nothing to step over."""
 
 
 class CannotStepOver(Exception):
-    """The partition stands for a reason that another remedy mends; stepping over it would make it worse."""
+    """The partition is stopped for a reason with another remedy; stepping over it would make it worse."""
 
 
 class SteppedOver(Frozen):
-    """What was done."""
+    """The result of a step-over."""
 
     topic: str
     partition: int
@@ -51,16 +51,16 @@ class SteppedOver(Frozen):
 
 
 async def step_over(engine: AsyncEngine, reading: Reading, partition: Partition, reason: str, by: str) -> SteppedOver:
-    """Let the service go on behind what the partition stands at. Raises NotStanding, CannotStepOver and the servers' errors."""
+    """Let the service continue behind what stops the partition. Raises NotStanding, CannotStepOver and the servers' errors."""
     async with engine.connect() as connection:
-        before = await places(connection, reading)
+        before = await compared_positions(connection, reading)
     seen = _standing(reading, partition, before)
     record = await _record_at(reading, partition, seen, before.now)
     fact: EventData
     now = await look(reading)
     async with engine.begin() as connection:
         await store.lock_positions(connection, sorted(before.positions))
-        found = compared(reading, await kept_places(connection, reading), now)
+        found = compared(reading, await stored_positions(connection, reading), now)
         standing = _standing(reading, partition, found)
         if (standing.cause, standing.offset) != (seen.cause, seen.offset):
             raise NotStanding(f"{_name(partition)} has moved meanwhile; look again with `neuroweaver partitions list`")
@@ -82,11 +82,11 @@ async def step_over(engine: AsyncEngine, reading: Reading, partition: Partition,
             connection,
             [outside_event(reading.source, fact, correlation_id=_name(partition), subject=_name(partition))],
         )
-    return SteppedOver(topic=partition[0], partition=partition[1], fact=fact.type_name(), said=told(fact))
+    return SteppedOver(topic=partition[0], partition=partition[1], fact=fact.type_name(), said=summary_of(fact))
 
 
-def _standing(reading: Reading, partition: Partition, found: Places) -> Standing:
-    """What the partition stands at, which can be stepped over. Raises NotStanding and CannotStepOver."""
+def _standing(reading: Reading, partition: Partition, found: ComparedPositions) -> Standing:
+    """The partition's stop, which can be stepped over. Raises NotStanding and CannotStepOver."""
     now, standing = found.now, found.standing.get(partition)
     if standing is None:
         if partition not in found.positions and partition not in now.spans:
@@ -110,7 +110,7 @@ def _standing(reading: Reading, partition: Partition, found: Places) -> Standing
 
 
 async def _record_at(reading: Reading, partition: Partition, standing: Standing, now: LogNow) -> Record | None:
-    """The record that a partition stands at; None where it stands at none, or none can be read there."""
+    """The record that stops the partition; None where another cause does, or where no record can be read."""
     span = now.spans.get(partition)
     if standing.cause != "record" or span is None:
         return None
@@ -118,7 +118,7 @@ async def _record_at(reading: Reading, partition: Partition, standing: Standing,
         async for chunk in log.read(reading.cluster, {partition: (standing.offset, span.end)}):
             record: Record = chunk[0]
             return record
-    except LogStands:
+    except LogReadStalled:
         return None
     return None
 
@@ -142,7 +142,7 @@ def _discarded(reading: Reading, record: Record, standing: Standing, reason: str
 def _event_in(record: Record) -> Event | None:
     try:
         event = event_in(record, EVENT_TYPES)
-    except Exception:  # this may be why it stands; that it has no name does not keep it from being given up
+    except Exception:  # this may be what stops the partition; the record can be discarded without type and id
         return None
     return event if isinstance(event, Event) else None
 
@@ -166,7 +166,7 @@ async def _accept(
     reading: Reading,
     partition: Partition,
     standing: Standing,
-    found: Places,
+    found: ComparedPositions,
     reason: str,
     by: str,
 ) -> LogAccepted:
@@ -194,17 +194,17 @@ async def _accept(
 
 
 async def _leave_no_letters(connection: AsyncConnection, partition: Partition, first: int) -> None:
-    """Dead letters are named by their place, and from `first` on the accepted log has other records there."""
+    """Delete discarded dead letters from `first` on, since the accepted log has other records there. Raises CannotStepOver for open ones."""
     if waiting := await letters.open_from(connection, partition, first):
         raise CannotStepOver(
             f"{waiting} dead letters of {_name(partition)} are records of the log before; retry or discard them first, see "
             "`neuroweaver dlq list`"
         )
-    await letters.forget(connection, partition, first)
+    await letters.delete_discarded_from(connection, partition, first)
 
 
-def told(fact: EventData) -> str:
-    """What a fact says, for a person."""
+def summary_of(fact: EventData) -> str:
+    """A sentence that tells an operator what the event records."""
     match fact:
         case RecordDiscarded():
             return f"{named((fact.topic, fact.partition, fact.offset))} is given up; the partition goes on behind it"
