@@ -1,1 +1,1 @@
-"""The demo: its data, base model, job, and the report about what came of it."""
+"""The demo: its data, base model and job, and the report on the result."""

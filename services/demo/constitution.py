@@ -1,4 +1,4 @@
-"""What a good reply is, twice and independently: as checkable rules that measure, as principles that the judge reads.
+"""Defines a good reply twice, independently: as checkable rules for the evaluation, and as principles for the judge.
 
 The rules measure the evaluation's share of good replies. The judge never sees them: it scores by likelihood under PRINCIPLE
 minus likelihood under OPPOSITE, and knows neither item nor rule.

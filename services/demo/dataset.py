@@ -1,10 +1,10 @@
-"""Makes the demo's data set from its parts: seeded, balanced, without leaks between the splits.
+"""Generates the demo's data set from its parts: seeded, balanced, without leaks between the splits.
 
 Run `python -m services.demo.dataset` after a change of the parts; the files in `data/` are committed, and a test fails
-when they are not what this script writes.
+if they differ from what this script writes.
 
-Train and dev rows answer in mixed quality, as support logs do: 40 % good, 20 % of each other quality. Test rows carry good
-answers only: what one would want.
+Train and dev rows have answers of mixed quality, as support logs do: 40 % good, 20 % of each other quality. Test rows have
+only good answers, as references.
 """
 
 import json
@@ -27,22 +27,22 @@ class Example(TypedDict):
 
     request: str
     answer: str
-    """The JSON text that a model should give: queue, priority, reply."""
+    """The JSON text that a model should return: queue, priority, reply."""
     item: str
     queue: str
     priority: str
     quality: str
-    """Of the answer's reply; not shown to any model."""
+    """Quality of the answer's reply; no model sees it."""
 
 
 def _deck(cards: Sequence[_T], chance: random.Random) -> Iterator[_T]:
-    """Endless cards, shuffled anew after each round, so that all occur equally often."""
+    """An endless sequence of the cards, shuffled anew after each round, so that all occur equally often."""
     while True:
         yield from chance.sample(cards, len(cards))
 
 
 def rows(name: str, parts: Parts, per_cell: int, qualities: tuple[str, ...]) -> list[Example]:
-    """`per_cell` rows for each pair of queue and priority, shuffled; no request twice."""
+    """`per_cell` rows for each pair of queue and priority, shuffled; no request occurs twice."""
     chance = random.Random(f"{_SEED} {name}")  # noqa: S311  # reproducible on purpose
     actions = {queue: _deck(texts, chance) for queue, texts in ACTIONS.items()}
     others = {quality: _deck(texts, chance) for quality, texts in REPLIES.items()}

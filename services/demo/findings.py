@@ -1,4 +1,4 @@
-"""What only the artifacts know: how the loss went, and what the model answered before and after."""
+"""Reads from the artifacts what the events lack: the loss curve, and the model's answers before and after training."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from services.demo.report import STAGES, TRAINING
 from services.demo.story import Story
 
 Fetch = Callable[[ArtifactRef], Path]
-"""Gives the local, verified folder of an artifact."""
+"""Returns the local, verified folder of an artifact."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Answer:
-    """One sampled answer of one stage, and what the rules say of it."""
+    """One sampled answer of one stage, with the result of the rules."""
 
     stage: str
     text: str
     reply: str | None
-    """Its reply; None where the text is no JSON object with a text in `reply`."""
+    """Its reply; None if the text is not a JSON object with a text in `reply`."""
     routed: bool
-    """Whether queue and priority are those wanted."""
+    """Whether queue and priority are correct."""
     broken: tuple[str, ...]
     """Names of the rules that the reply breaks."""
 
@@ -54,16 +54,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Findings:
-    """What the artifacts of a job tell."""
+    """What the artifacts of a job contain for the report."""
 
     rows: int
-    """Held-out rows that were evaluated."""
+    """Number of held-out rows that were evaluated."""
     curves: tuple[Curve, ...]
     examples: tuple[Example, ...]
 
 
 def findings(story: Story, pipeline: Pipeline, fetch: Fetch, examples: int = 6) -> Findings:
-    """Reads the artifacts of a completed job; the examples are the first held-out rows, not chosen ones."""
+    """Read the artifacts of a completed job; the examples are the first held-out rows, not selected ones."""
     predictions = {}
     for stage, (step, _) in STAGES[pipeline].items():
         if folder := _output(story, step, PREDICTIONS, fetch):

@@ -1,4 +1,4 @@
-"""The demo promises to stay below a size of memory, so it measures: itself, the services, broker and database together."""
+"""Measures the demo's memory (itself, services, broker and database together), for which it promises a limit."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -9,9 +9,9 @@ import psutil
 
 
 def resident_bytes(roots: Iterable[int]) -> int:
-    """Resident memory of the processes and all their descendants, each once; processes that are gone count nothing.
+    """Resident memory of the processes and all their descendants, each once; ended processes count nothing.
 
-    Resident, not proportional: pages that PostgreSQL's processes share count once for each, so the sum is an upper bound.
+    This is not proportional memory: pages that PostgreSQL's processes share count for each, so the sum is an upper bound.
     """
     found: dict[int, psutil.Process] = {}
     for root in roots:
@@ -30,7 +30,7 @@ def resident_bytes(roots: Iterable[int]) -> int:
 
 
 class PeakMemory:
-    """Samples in a thread of its own between `with` and its end; `peak` is the largest sum seen so far, in bytes."""
+    """Samples memory in its own thread during a `with` block; `peak` is the largest sum seen so far, in bytes."""
 
     def __init__(self, roots: Callable[[], Iterable[int]], *, every: float = 1.0) -> None:
         self.peak = 0

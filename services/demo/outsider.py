@@ -1,4 +1,4 @@
-"""The demo stands where RelayCore stands: it writes one event to Kafka, reads the topics, and knows no service of ours."""
+"""Requests the demo's job as an outside system such as RelayCore does: through Kafka only, without any service's API."""
 
 from types import TracebackType
 from typing import Self
@@ -19,7 +19,7 @@ TOPICS = tuple(topic.name for topic in (REQUESTS, JOBS, PROGRESS, MODELS))
 
 
 class Outsider:
-    """One producer, and one consumer without a group that reads what is appended from its start on."""
+    """One producer, and one consumer without a group that reads what is appended after it starts."""
 
     def __init__(self, cluster: Cluster, job_id: str) -> None:
         self._cluster, self._job_id = cluster, job_id
@@ -35,7 +35,7 @@ class Outsider:
             await start(self._consumer, self._cluster)
             await self._consumer.seek_to_end()
             for partition in self._consumer.assignment():
-                await self._consumer.position(partition)  # fixes it now, before anything is published
+                await self._consumer.position(partition)  # fixes the position now, before anything is published
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -48,22 +48,22 @@ class Outsider:
         await stop_quietly(self._producer)
 
     async def request(self, job: JobRequest) -> None:
-        """Publish JobRequested; returns when the broker has it."""
+        """Publish JobRequested; return when the broker has acknowledged it."""
         await self._publish(JobRequested(job_id=self._job_id, request=job.model_dump(mode="json")))
 
     async def cancel(self, reason: str) -> None:
-        """Publish JobCancelRequested; returns when the broker has it."""
+        """Publish JobCancelRequested; return when the broker has acknowledged it."""
         await self._publish(JobCancelRequested(job_id=self._job_id, requester=SOURCE, reason=reason))
 
     async def read(self, seconds: float) -> list[tuple[str, Event]]:
-        """New events of this job with their topics, each once; waits up to `seconds` for the first."""
+        """Return new events of this job with their topics, each once; wait up to `seconds` for the first."""
         found = []
         batches = await self._consumer.getmany(timeout_ms=round(seconds * 1000))
         for partition, records in batches.items():
             for record in records:
                 try:
                     event = event_in(record, EVENT_TYPES)
-                except (Unreadable, UnknownVersion):  # somebody else's record
+                except (Unreadable, UnknownVersion):  # a record of another sender
                     continue
                 if isinstance(event, Unhandled) or event.correlation_id != self._job_id or event.id in self._seen:
                     continue

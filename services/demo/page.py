@@ -1,4 +1,4 @@
-"""The demo's outcome for people: one file that needs nothing from anywhere, with every foreign text escaped."""
+"""Renders the demo's report as one HTML file without external resources; all text from outside is escaped."""
 
 from collections.abc import Sequence
 from html import escape
@@ -173,7 +173,7 @@ def _trail(found: Report) -> str:
 
 
 def read_commands(found: Report) -> list[str]:
-    """How a person reads the trail."""
+    """Commands with which a person reads the job's history."""
     keys = {"neuroweaver.models": found.model.name}
     return [f"neuroweaver topics read {topic} --key {keys.get(topic, found.job_id)}" for topic in found.events]
 

@@ -1,7 +1,7 @@
-"""The hand-written parts of the demo's data: what customers of a device shop write, and how agents answered.
+"""Contains the hand-written parts of the demo's data: what customers of a device shop write, and how agents answer.
 
-Each split has wordings, phrases and items of its own, so that a held-out request is new in every part. Replies are shared:
-they are what a model is to learn, and how a wanted one is told from the others is the business of the rules.
+Each split has its own wordings, phrases and items, so that a held-out request is new in every part. Replies are shared: a
+model must learn them, and the rules distinguish good ones from the others.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ QUALITIES = ("good", "curt", "vague", "over-promising")
 
 @dataclass(frozen=True)
 class Parts:
-    """What the requests of one split are made of: a wording about an item, then a phrase that tells the priority."""
+    """The parts of one split's requests: a wording about an item, then a phrase that shows the priority."""
 
     wordings: Mapping[str, tuple[str, ...]]
     phrases: Mapping[str, tuple[str, ...]]
@@ -674,7 +674,7 @@ OPENINGS = (
     "Thank you for your patience.",
     "I am sorry to hear that.",
 )
-"""How a good reply begins; what it says next is one of ACTIONS."""
+"""The beginnings of good replies; one of ACTIONS follows."""
 
 ACTIONS: Mapping[str, tuple[str, ...]] = {
     "billing": (
@@ -769,4 +769,4 @@ REPLIES: Mapping[str, tuple[str, ...]] = {
         "All will be wonderful in seconds, that is a promise!",
     ),
 }
-"""Replies of the other qualities. Those that name the item or sound kind keep the rules and the judge honest."""
+"""Replies of the other qualities. Some name the item or sound kind, so that neither alone makes a reply good."""

@@ -1,7 +1,7 @@
-"""What the demo asks for, as a requester would write it: the data of one JobRequested, small enough for two cores.
+"""Builds the demo's request, the data of one JobRequested, small enough for two cores.
 
-The numbers come from trials: fewer supervised steps than 110 route unseen wording worse, 14 steps of
-preferences move good replies by less than 0.3, and the sft term of the preference loss keeps the routing meanwhile.
+The numbers come from trials: fewer than 110 supervised steps route unseen wording worse, 14 preference steps raise the
+share of good replies by less than 0.3, and the sft term of the preference loss preserves the routing meanwhile.
 """
 
 from typing import Literal
@@ -31,9 +31,9 @@ REQUESTER = "relaycore/demo"
 SYSTEM_PROMPT = "Answer with JSON: queue, priority, reply."
 _ROUTING = ("queue", "priority")
 _LENGTH = 112
-"""Tokens of a row at most: the longest has 88 with the base model's tokenizer."""
+"""The most tokens of a row; the longest has 88 with the base model's tokenizer."""
 _ANSWER = 50
-"""Tokens of an answer at most: the longest has 41."""
+"""The most tokens of an answer; the longest has 41."""
 
 
 def job_request(pipeline: Pipeline, *, job_id: str, base_model: str) -> JobRequest:

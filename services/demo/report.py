@@ -1,4 +1,4 @@
-"""The demo's outcome in numbers: the same values go to the table, to `report.json` and to the page."""
+"""Computes the numbers of the demo's report; the table, `report.json` and the page all use them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ STAGES: Mapping[Pipeline, Mapping[str, tuple[str, str | None]]] = {
     },
     "sft": {"base": ("evaluate-base", None), "sft": ("evaluate", None)},
 }
-"""Which steps of a preset measure which stage of the model: the evaluation, and the judge's scoring where there is one."""
+"""The steps of a preset that measure each stage of the model: the evaluation, and the judge's scoring if there is one."""
 
 STAGE_TITLES: Mapping[str, str] = {"base": "base", "sft": "after SFT", "rlaif": "after RLAIF"}
 
 TRAINING: Mapping[str, str] = {"train": "Supervised fine-tuning", "align": "Preference learning (DPO)"}
-"""The steps that learn, with what they are called for people."""
+"""The training steps with their display names."""
 
 
 class ModelFound(Frozen):
@@ -33,7 +33,7 @@ class ModelFound(Frozen):
 
 
 class Scores(Frozen):
-    """One stage of the model on the held-out rows; null where it was not measured."""
+    """One stage of the model on the held-out rows; null if it was not measured."""
 
     valid_json: float | None
     exact_match: float | None
@@ -54,7 +54,7 @@ class StageScores(Frozen):
 
 
 class Report(Frozen):
-    """What `report.json` holds; other programs read it, so its shape is fixed."""
+    """The content of `report.json`; other programs read it, so its shape is fixed."""
 
     job_id: str
     model: ModelFound
@@ -77,7 +77,7 @@ class Unfinished(Exception):
 
 
 def report(story: Story, pipeline: Pipeline, *, rows: int, peak_memory_bytes: int) -> Report:
-    """The report of a completed job. Raises Unfinished where ModelRegistered or the job's times are missing."""
+    """Make the report of a completed job. Raises Unfinished if ModelRegistered or the job's times are missing."""
     if story.registered is None:
         raise Unfinished("ModelRegistered")
     if story.seconds is None:
@@ -116,17 +116,17 @@ def _metric(result: StepResult, name: str) -> float | None:
 
 
 def percent(share: float | None) -> str:
-    """A share as people read it."""
+    """A share as text for people."""
     return "–" if share is None else f"{share:.0%}"
 
 
 def score(value: float | None) -> str:
-    """A judge score as people read it."""
+    """A judge score as text for people."""
     return "–" if value is None else f"{value:+.2f}"
 
 
 def duration(seconds: float) -> str:
-    """A length of time as people read it."""
+    """A duration as text for people."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 

@@ -1,4 +1,4 @@
-"""A person sees at any moment what the job is doing: bars that stay in place on a terminal, a line now and then elsewhere."""
+"""Shows the progress of the demo's job: bars that are updated in place on a terminal, occasional lines elsewhere."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -26,11 +26,11 @@ _SIGNS: dict[StepState, tuple[str, str]] = {
 }
 _BAR = 16
 _QUIET_SECONDS = 20.0
-"""How often a running step gets a line where there is no terminal."""
+"""Interval of the lines about a running step if there is no terminal."""
 
 
 class Screen(Protocol):
-    """What the demo shows its progress on."""
+    """Displays the demo's progress."""
 
     def __enter__(self) -> Self: ...
 
@@ -39,18 +39,18 @@ class Screen(Protocol):
     ) -> None: ...
 
     def show(self, story: Story, now: datetime) -> None:
-        """The job as it stands."""
+        """Show the job's present state."""
 
 
 def screen(console: Console) -> Screen:
-    """Live bars on a terminal, plain lines elsewhere."""
+    """Return live bars for a terminal, plain lines for anything else."""
     return (
         LiveScreen(console) if console.is_terminal else PlainScreen(lambda text: console.print(Text(text), soft_wrap=True))
     )
 
 
 class LiveScreen:
-    """One table that is drawn anew in place."""
+    """One table that is redrawn in place."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, refresh_per_second=4)
@@ -67,7 +67,7 @@ class LiveScreen:
 
 
 class PlainScreen:
-    """A line when a step changes its state, and every so often while one runs."""
+    """Prints a line when a step changes its state, and at intervals while one runs."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
@@ -120,7 +120,7 @@ def line(step: StepView, now: datetime) -> str:
 
 
 def detail(step: StepView) -> str:
-    """What is worth saying about a step in its state."""
+    """The details that are shown about a step in its state."""
     parts = [f"attempt {step.attempt}"] if step.attempt > 1 else []
     if step.state == "queued":
         parts.append(f"waiting for the {EXECUTOR_OF.get(step.kind, 'executing')} service")
@@ -145,7 +145,7 @@ _METRICS = {
     "judge": "judge",
     "pairs": "pairs",
 }
-"""Metrics that fit on a line, and what they are called there."""
+"""Metrics that are shown on a line, with their labels."""
 
 
 def _progress(progress: StepProgressed) -> list[str]:

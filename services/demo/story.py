@@ -1,7 +1,7 @@
-"""What the log says about one job, folded into one value that the screen, the report and the exit code are made from.
+"""Folds the events of one job into one value, from which the screen, the report and the exit code are derived.
 
-The demo is an outsider: it knows of its job only what the topics say. Facts on different topics have no order, so nothing here
-depends on which of two topics is read first.
+The demo is an outsider: it knows its job only from the topics. Events on different topics have no mutual order, so nothing
+here depends on which of two topics is read first.
 """
 
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ class StepView:
 
     @property
     def seconds(self) -> float | None:
-        """From the first start to the completion, retries included."""
+        """Seconds from the first start to the completion, retries included."""
         return (self.ended - self.started).total_seconds() if self.started and self.ended else None
 
 
@@ -72,17 +72,17 @@ class Story:
     failed_step: str | None = None
     fault: StepFault | None = None
     alias: str | None = None
-    """The alias that was asked for."""
+    """The alias that was requested."""
     completed: JobCompleted | None = None
     registered: ModelRegistered | None = None
     promoted: ModelPromoted | None = None
     feedback: FeedbackRecorded | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
-    """Records about this job by topic."""
+    """Number of records about this job, by topic."""
 
     @property
     def told(self) -> bool:
-        """Whether nothing more is to come: the job has ended, and what the registry says of its model has been read."""
+        """Whether all events have been read: the job has ended, and the registry's events about its model have arrived."""
         if self.outcome != "completed":
             return self.outcome is not None
         model_is_due = self.completed is not None and self.completed.model is not None
@@ -91,17 +91,17 @@ class Story:
 
     @property
     def seconds(self) -> float | None:
-        """From the request to the end."""
+        """Seconds from the request to the end."""
         return (self.ended - self.requested).total_seconds() if self.requested and self.ended else None
 
     def result(self, step: str) -> StepResult | None:
-        """What `step` left behind; None where the pipeline has no such step or it is not completed."""
+        """The result of `step`; None if the pipeline has no such step or it is not completed."""
         view = self.steps.get(step)
         return view.result if view else None
 
 
 def fold(story: Story, topic: str, event: Event) -> Story:
-    """`story` with one more record of the job on it."""
+    """`story` after one more event of the job."""
     story = replace(story, counts={**story.counts, topic: story.counts.get(topic, 0) + 1})
     match event.data:
         case JobRequested():
@@ -130,7 +130,7 @@ def fold(story: Story, topic: str, event: Event) -> Story:
 
 
 def _step(view: StepView, data: StepEventData, time: datetime) -> StepView:
-    if data.attempt < view.attempt:  # a word from an attempt that was replaced
+    if data.attempt < view.attempt:  # an event of an attempt that was replaced
         return view
     if data.attempt > view.attempt:
         view = replace(view, attempt=data.attempt, progress=None, fault=None, ended=None, state="queued")
@@ -139,7 +139,7 @@ def _step(view: StepView, data: StepEventData, time: datetime) -> StepView:
             return view
         case StepStarted():
             return replace(view, state="running", started=view.started or time) if view.ended is None else view
-        case StepProgressed():  # comes over another topic, so perhaps late
+        case StepProgressed():  # on another topic, so it may be late
             return view if view.ended else replace(view, progress=data)
         case StepCompleted(result=result):
             return replace(view, state="done", result=result, ended=time)

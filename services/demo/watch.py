@@ -1,4 +1,4 @@
-"""From the request to the last word about it: publishes the job, follows its story, and cancels it when the person leaves."""
+"""Publishes the demo's job, follows it to its last event, and cancels it if the person interrupts the demo."""
 
 import asyncio
 import time
@@ -13,12 +13,12 @@ from services.demo.story import Story, fold
 
 _POLL_SECONDS = 0.5
 _LAST_WORDS_SECONDS = 20.0
-"""How long the registry's events are waited for after JobCompleted: they come over another topic."""
+"""The longest wait for the registry's events after JobCompleted, since they are on another topic."""
 _CANCEL_SECONDS = 30.0
 
 
 class Bus(Protocol):
-    """What is needed of Kafka."""
+    """The access to Kafka that is needed here."""
 
     async def request(self, job: JobRequest) -> None: ...
 
@@ -28,14 +28,14 @@ class Bus(Protocol):
 
 
 class Stranded(Exception):
-    """The job cannot go on, because what carries it has ended."""
+    """The job cannot continue, because the stack or a service has ended."""
 
 
 async def watch(bus: Bus, job: JobRequest, screen: Screen, *, trouble: Callable[[], str | None]) -> Story:
-    """The whole story of `job`, which is published first.
+    """Publish `job` and return its whole story.
 
-    Cancelling the task that runs this (Ctrl-C) cancels the job and waits for its end, briefly. `trouble` says what broke
-    down outside the job, if anything: then Stranded is raised.
+    Cancelling the task that runs this (Ctrl-C) cancels the job and waits briefly for its end. `trouble` returns what failed
+    outside the job, if anything: then Stranded is raised.
     """
     await bus.request(job)
     story = Story(job.job_id)

@@ -1,7 +1,7 @@
-"""Kafka starts in half the time where what its JVM loads and links was kept before: an AOT cache (JEP 483, JEP 514).
+"""Creates an AOT cache of the classes that Kafka's JVM loads and links, which halves its start time (JEP 483, JEP 514).
 
-`make jars` makes it once per jars and Java, from one start of a broker; it lies beside the jars. Without it, or with another Java, Kafka
-starts as ever. `python -m services.devstack.aot` brings the jars and makes it.
+`make jars` creates it once per jars and Java, from one start of a broker, next to the jars. Without it, or with another
+Java, Kafka starts in the usual time. `python -m services.devstack.aot` downloads the jars and creates it.
 """
 
 import subprocess
@@ -18,13 +18,16 @@ from services.devstack.process import ServerFailure
 from services.devstack.settings import DevStackSettings
 
 _FIRST_VERSION = 25
-"""The Java that does it in two steps, of a start as it is."""
+"""The first Java version that creates a cache in two steps from an ordinary start."""
 _KEPT = 3
-"""So many are kept, 67 MB each: checkouts with Javas of their own may share one cache."""
+"""Number of caches that are kept, 67 MB each: checkouts with different Javas may share one folder."""
 
 
 def make(java: Path, found: Sequence[Path], heap_mb: int, say: jars.Say) -> Path | None:
-    """Make the cache where there is none; None where this Java knows none. Raises ServerFailure, SubprocessError and OSError."""
+    """Create the cache if there is none; None if this Java supports none.
+
+    Raises ServerFailure, SubprocessError and OSError.
+    """
     cache = aot_cache(java, found)
     if cache.exists() or java_version(java) < _FIRST_VERSION:
         return cache if cache.exists() else None
@@ -44,7 +47,7 @@ def make(java: Path, found: Sequence[Path], heap_mb: int, say: jars.Say) -> Path
 
 
 def main() -> None:
-    """Bring the jars, then make the cache; Kafka starts without it too, so that only the jars are worth an exit code."""
+    """Download the jars, then create the cache; only the jars' failure gives an exit code, as Kafka starts without a cache."""
     settings = DevStackSettings()
 
     def say(text: str) -> None:

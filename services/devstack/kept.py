@@ -1,4 +1,4 @@
-"""What the development stack and the commands keep on a person's machine, and for how long: log files and downloads."""
+"""Removes expired log files and downloads of the development stack and the commands from the user's machine."""
 
 import asyncio
 import shutil
@@ -16,7 +16,7 @@ _OLD = ".old.log"
 
 
 def removers(home: Path, cache: Path, policy: RetentionSettings) -> Sequence[Remover]:
-    """Of the stack of `home`, and of the user's cache: jars and the demo's base model are no part of it."""
+    """The removers for the stack of `home` and for the user's cache, except jars and the demo's base model."""
     logs, fetched_to = home.resolve() / "logs", cache.resolve()
 
     async def old_logs() -> Sequence[Found]:
@@ -39,7 +39,7 @@ def _old_logs(folder: Path) -> list[Found]:
 
 @dataclass(frozen=True)
 class LongLogs:
-    """Log files that have become long while their server runs, which appends to them: one old copy is kept of each."""
+    """Truncates long log files while their server runs and appends to them; one old copy of each is kept."""
 
     folder: Path
     most: int
@@ -47,7 +47,7 @@ class LongLogs:
     kind: str = "long-stack-logs"
 
     async def apply(self, *, dry: bool) -> Gone:
-        """What the server writes between the copy and the cut is lost; a copy that cannot be made leaves the log as it is."""
+        """Copy and truncate. Lines written in between are lost; if the copy fails, the log is left unchanged."""
         return await asyncio.to_thread(self._cut, dry)
 
     def _cut(self, dry: bool) -> Gone:

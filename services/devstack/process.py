@@ -1,4 +1,4 @@
-"""Starts, stops and kills one server under its guard, and says what its log said when it would not start."""
+"""Starts, stops and kills one server under its guard, and reports the end of its log if it does not start."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ _TAIL_LINES = 15
 
 
 def open_log(path: Path) -> TextIO:
-    """A log to append to, for its owner's eyes; one that has become long is put aside first, of which one is kept."""
+    """Open a log to append to, readable by its owner only; a long log is renamed first, and one old log is kept."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.parent.chmod(0o700)
     if path.exists() and path.stat().st_size > _KEEP_LOG_BYTES:
@@ -36,7 +36,7 @@ class ServerFailure(Exception):
 
 
 class ServerProcess:
-    """One server as a child of a guard, in a session of its own, so that Ctrl-C reaches only us."""
+    """One server as a child of a guard, in its own session, so that Ctrl-C does not reach it."""
 
     def __init__(
         self, name: str, log: Path, stop_signal: signal.Signals, *, grace: float = 20.0, inherit: Sequence[int] = ()
@@ -45,7 +45,7 @@ class ServerProcess:
         self._stop_signal, self._grace, self._inherit = stop_signal, grace, tuple(inherit)
         self._guard: subprocess.Popen[str] | None = None
         self.pid: int | None = None
-        """Of the server itself while it runs."""
+        """Process id of the server itself while it runs."""
 
     def start(self, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
         """Start the command; its output goes to the log."""
@@ -71,11 +71,11 @@ class ServerProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the server has not ended."""
+        """Whether the server is still running."""
         return self._guard is not None and self._guard.poll() is None
 
     def wait_ready(self, ready: Callable[[], bool], timeout: float = 60.0) -> None:
-        """Return when `ready()`; raises ServerFailure when the server ends first or takes longer than `timeout` seconds."""
+        """Return when `ready()`. Raises ServerFailure if the server ends first or takes longer than `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not ready():
             if not self.running:
@@ -87,7 +87,7 @@ class ServerProcess:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Stop cleanly; returns when the server has ended. Stopping twice is harmless."""
+        """Stop cleanly, and return when the server has ended. Stopping twice is harmless."""
         if self._guard is not None:
             assert self._guard.stdin is not None
             self._guard.stdin.close()

@@ -1,4 +1,4 @@
-"""What the development stack may be told: where it keeps things, and which real servers take its place."""
+"""Defines the development stack's settings: where it stores data, and which real servers replace it."""
 
 from pathlib import Path
 from typing import Self
@@ -12,7 +12,7 @@ from services.chassis.storage.cache import CacheSettings
 
 
 class DevStackSettings(KafkaSettings, CacheSettings):
-    """Read from `NEUROWEAVER_*`. An address given for Kafka or PostgreSQL means: use that server, start none."""
+    """Read from `NEUROWEAVER_*`. If an address of Kafka or PostgreSQL is set, that server is used and none is started."""
 
     home: Path = Field(default=Path("var/stack"), description="Folder for the stack's data, logs and state file.")
     kafka_bootstrap: Bootstrap | None = Field(default=None, description="host:port list of a running Kafka cluster.")
@@ -33,5 +33,5 @@ class DevStackSettings(KafkaSettings, CacheSettings):
 
     @property
     def named_cluster(self) -> Cluster | None:
-        """The running cluster that the settings name; None where the development broker is meant."""
+        """The running cluster that the settings name; None if the development broker is used."""
         return Cluster(self.kafka_bootstrap, self.kafka_security) if self.kafka_bootstrap else None

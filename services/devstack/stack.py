@@ -1,4 +1,4 @@
-"""The development stack as one thing: real Kafka and PostgreSQL started together, or the real servers named instead."""
+"""Starts and stops the development stack: real Kafka and PostgreSQL together, unless the settings name running servers."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ _WAIT_FOR_LOCK = 30.0
 
 
 class DevStack:
-    """The stack of one home. `start` resumes whatever was there: data, ports, a half-finished first start."""
+    """The stack of one home. `start` resumes what exists: data, ports, an incomplete first start."""
 
     def __init__(self, settings: DevStackSettings, say: Say = lambda _: None) -> None:
         self.settings, self._say = settings, say
@@ -53,7 +53,10 @@ class DevStack:
         return self.postgres.url
 
     def start(self) -> None:
-        """Start what is not named as real. Raises StackBusy, JarFailure, NoJava or ServerFailure; nothing stays running then."""
+        """Start the servers that the settings do not name.
+
+        Raises StackBusy, JarFailure, NoJava or ServerFailure; then none runs.
+        """
         self._lock = state.take_lock(self.home, _WAIT_FOR_LOCK)
         try:
             self._start_servers(self._lock)
@@ -82,7 +85,7 @@ class DevStack:
                     begun.result()
 
     def announce(self, http: str | None) -> StackState:
-        """Note in the state file what runs, and that all services answer at `http` once they do."""
+        """Write to the state file what runs, and the address `http` of all services once they answer."""
         started = (("kafka", self.kafka), ("postgres", self.postgres))
         servers = {name: server.process.pid for name, server in started if server and server.process.pid}
         self._state = StackState(
@@ -104,7 +107,7 @@ class DevStack:
         return self._lock is not None and state.holds_lock(self.home, self._lock)
 
     def trouble(self) -> str | None:
-        """What makes the stack worthless while it runs: data that were removed under it, or a server that has ended."""
+        """Why the running stack is no longer usable, if so: its data were removed, or a server has ended."""
         if not self.holds_home:
             return f"{self.home} was removed or replaced while the stack ran in it, and what it held is lost"
         if self.kafka and (reason := self.kafka.trouble()):
@@ -117,7 +120,7 @@ class DevStack:
         return None
 
     def stop(self) -> None:
-        """Stop what was started; what is stored stays. Stopping twice is harmless."""
+        """Stop the started servers; their data are kept. Stopping twice is harmless."""
         if self._lock is None:
             return
         for server in (self.kafka, self.postgres):

@@ -1,4 +1,4 @@
-"""One stack per home at a time, and a file from which any other process reads where that stack is."""
+"""Ensures that one stack runs per home at a time, and tells other processes through a file how to reach it."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ from services.chassis.process.redaction import hide, secrets_in
 _LOCK = "stack.lock"
 _STATE = "stack.json"
 _FOLDERS = ("artifacts", "cache", "checkpoints", "kafka", "logs", "postgres", "tmp")
-"""Made by this version or an earlier one, which left them open to everybody on the machine."""
+"""Folders that this or an earlier version created; the latter left them open to all users of the machine."""
 
 
 class StackBusy(Exception):
@@ -28,7 +28,7 @@ class StackBusy(Exception):
 
 
 class HomeUnusable(Exception):
-    """The folder of the stack cannot be made or written."""
+    """The folder of the stack cannot be created or written."""
 
     def __init__(self, home: Path, error: OSError) -> None:
         super().__init__(
@@ -37,7 +37,7 @@ class HomeUnusable(Exception):
 
 
 class UnreadableState(Exception):
-    """A stack runs, but says nothing that this version understands."""
+    """A stack runs, but this version cannot parse its state file."""
 
     def __init__(self, home: Path, file: Path) -> None:
         remedy = "stop it with `neuroweaver down`" if file.name == _STATE else "end the `neuroweaver up` that runs it"
@@ -48,7 +48,7 @@ class UnreadableState(Exception):
 
 
 class StackState(Frozen):
-    """What a running stack says of itself. The file is for its owner's eyes only: it has passwords."""
+    """The state of a running stack. Only the owner may read the file, since it has passwords."""
 
     pid: int = Field(gt=0, lt=2**31, description="Process that runs the stack; SIGTERM stops it all.")
     started_at: datetime
@@ -61,12 +61,12 @@ class StackState(Frozen):
 
     @property
     def cluster(self) -> Cluster:
-        """How Kafka is reached."""
+        """How to reach Kafka."""
         return Cluster(self.kafka_bootstrap, self.kafka_security)
 
 
 def make_home(home: Path) -> None:
-    """Make the folder, close it to others, and find out whether a stack can write in it. Raises HomeUnusable."""
+    """Create the folder, close it to other users, and check that a stack can write in it. Raises HomeUnusable."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         (home / _LOCK).touch(mode=0o600)
@@ -78,8 +78,9 @@ def make_home(home: Path) -> None:
 
 
 def take_lock(home: Path, wait: float) -> int:
-    """Lock the home for this process and whoever inherits the descriptor. Raises HomeUnusable, and StackBusy after `wait` seconds.
+    """Lock the home for this process and all that inherit the descriptor.
 
+    Raises HomeUnusable, and StackBusy after `wait` seconds.
     Guards inherit it: after a crash of the owner the home stays locked until its servers have ended.
     """
     make_home(home)
@@ -100,7 +101,7 @@ def take_lock(home: Path, wait: float) -> int:
 
 
 def holds_lock(home: Path, descriptor: int) -> bool:
-    """Whether the locked file is still the one that others would lock: a folder may be removed, or replaced by another."""
+    """Whether the locked file is still the one that others would lock: the folder may have been removed or replaced."""
     try:
         return os.path.samestat(os.fstat(descriptor), (home / _LOCK).stat())
     except OSError:
@@ -108,7 +109,7 @@ def holds_lock(home: Path, descriptor: int) -> bool:
 
 
 def owner(home: Path) -> int | None:
-    """The process that starts, runs or stops the stack of this home; None when none does."""
+    """The process that starts, runs or stops the stack of this home; None if none does."""
     if not is_locked(home):
         return None
     noted = (home / _LOCK).read_text(errors="replace").strip()
@@ -127,12 +128,12 @@ def write_state(home: Path, state: StackState) -> None:
 
 
 def remove_state(home: Path) -> None:
-    """Forget the stack."""
+    """Remove the state file."""
     (home / _STATE).unlink(missing_ok=True)
 
 
 def read_state(home: Path) -> StackState | None:
-    """The running stack of this home; None when none runs, whatever a crash left behind. Raises UnreadableState."""
+    """The running stack of this home; None if none runs, even if a crash left a file behind. Raises UnreadableState."""
     try:
         state = StackState.model_validate_json((home / _STATE).read_text())
     except (FileNotFoundError, NotADirectoryError):

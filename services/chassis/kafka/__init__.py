@@ -1,1 +1,1 @@
-"""Kafka as the chassis meets it: clusters, topics, groups, connections, and the bytes of a fetch."""
+"""Connects to Kafka: clusters, topics, consumer groups, connections, and the parsing of fetched bytes."""

@@ -1,6 +1,6 @@
-"""What differs between a topic as the cluster has it and as the catalogue says, and what that means. Pure.
+"""Compares a cluster's topics with the catalogue, and classifies the differences. Pure.
 
-Nothing here loses a record: what `topics apply` mends by itself is a setting; whatever else differs is for a person.
+Applying a change never loses a record: `topics apply` creates topics and corrects settings; a person decides on all else.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from schemas.topics import Topic
 from services.chassis.kafka.metadata import FoundTopic
 
 Action = Literal["create", "configure", "conflict", "note"]
-"""create, configure: `topics apply` does it. conflict: for a person to decide. note: differs, and everything works."""
+"""create, configure: `topics apply` does it. conflict: a person must decide. note: it differs, but everything works."""
 
 _BATCH_OVERHEAD = 12
 _COPIES = 3
@@ -26,7 +26,7 @@ class Change:
     action: Action
     detail: str
     loses: bool = False
-    """Whether records that are to be kept for ever are lost, or may be, while it differs."""
+    """Whether records that must be kept for ever are lost, or may be, because of the difference."""
 
 
 def configuration(topic: Topic) -> Mapping[str, str]:
@@ -44,7 +44,7 @@ def configuration(topic: Topic) -> Mapping[str, str]:
 
 
 def differences(topic: Topic, found: FoundTopic | None, known: Mapping[str, str], brokers: int) -> list[Change]:
-    """Everything that differs; `known` are the settings in effect, `brokers` how many the cluster has."""
+    """All differences; `known` are the settings in effect, `brokers` is the cluster's number of brokers."""
     wanted = configuration(topic)
     if found is None:
         settings = ", ".join(f"{name}={value}" for name, value in wanted.items())
@@ -60,7 +60,7 @@ def differences(topic: Topic, found: FoundTopic | None, known: Mapping[str, str]
 
 
 def fits(name: str, known: str | None, wanted: str) -> bool:
-    """Whether a setting is as wanted, or better."""
+    """Whether a setting is as required, or better."""
     if name == "max.message.bytes" and known is not None and known.isdecimal():
         return int(known) >= int(wanted)
     return known == wanted

@@ -1,6 +1,7 @@
-"""A running service says what differs between the cluster's topics and the catalogue: an operator may change them at any time.
+"""Reports differences between a cluster's topics and the catalogue while a service runs, since operators may change topics.
 
-Not ready is a service only where records that are to be kept for ever are lost: a topic is gone, or is told to forget.
+A difference makes the service not ready only if records that must be kept for ever are lost: a topic is gone, or deletes
+records.
 """
 
 import asyncio
@@ -19,22 +20,25 @@ _log = get_logger(__name__)
 
 
 class CatalogueWatch:
-    """Looks at the topics of one cluster for one service."""
+    """Checks the topics of one cluster for one service."""
 
     def __init__(self, cluster: Cluster, health: Health) -> None:
         self._cluster, self._health = cluster, health
         self._known: list[Change] = []
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look once a minute until `stop`; what the last look found stays while the broker does not answer."""
+        """Check once a minute until `stop`; the last result stays while the broker does not answer."""
         while not await wait_or_stop(stop, LOOK_SECONDS):
             try:
                 await self.look()
-            except Exception as error:  # the broker's condition says that it is away; the next look asks again
+            except Exception as error:  # the broker's condition reports that it is away; the next check asks again
                 _log.warning("topics not compared with the catalogue", error=described(error))
 
     async def look(self) -> list[Change]:
-        """What differs now, said in health, log and metrics. Raises NoIdentity and the broker's errors."""
+        """Report the present differences in health, log and metrics, and return them.
+
+        Raises NoIdentity and the broker's errors.
+        """
         async with asyncio.timeout(_PATIENCE_SECONDS):
             found = await topics.plan(self._cluster)
         for change in found:

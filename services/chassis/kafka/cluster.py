@@ -1,6 +1,6 @@
-"""One value that says how Kafka is reached: its address, and the security that its listeners ask for.
+"""Defines how to reach Kafka: its address, and the security that its listeners require.
 
-Whatever connects takes a `Cluster`, never a bare address, so that no client can forget a password or a certificate authority.
+Every client takes a `Cluster`, never a bare address, so that none can omit a password or a certificate authority.
 """
 
 import ssl
@@ -16,11 +16,11 @@ from schemas.base import Frozen
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 NOTICED_MS = 10_000
-"""So old a picture of the topics may be: partitions that are added are noticed within it, and hold events of jobs under way."""
+"""The greatest age of metadata: added partitions, which may have events of running jobs, are noticed within this time."""
 
 
 class Security(Frozen):
-    """What a listener asks for; made by `KafkaSettings`, which refuses combinations that cannot work."""
+    """What a listener requires; `KafkaSettings` builds it and refuses combinations that cannot work."""
 
     protocol: Protocol = "PLAINTEXT"
     mechanism: Mechanism = "PLAIN"
@@ -40,11 +40,11 @@ class Security(Frozen):
 
     @property
     def authenticated(self) -> bool:
-        """Whether the client names itself with a password."""
+        """Whether the client authenticates with a password."""
         return self.protocol.startswith("SASL")
 
     def context(self) -> ssl.SSLContext | None:
-        """The TLS context, which checks the broker's name and chain. Raises OSError for files that cannot be used."""
+        """The TLS context, which verifies the broker's name and certificate chain. Raises OSError for unusable files."""
         if not self.encrypted:
             return None
         made = ssl.create_default_context(cafile=self.cafile)
@@ -58,14 +58,14 @@ PLAINTEXT = Security()
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Printed, it is its address alone."""
+    """A Kafka cluster's address and security. Its text form has the address only."""
 
     address: str
     """host:port list of brokers."""
     security: Security = PLAINTEXT
 
     def connection(self) -> Mapping[str, Any]:
-        """Arguments of every aiokafka client. Raises OSError for certificates that cannot be read any more."""
+        """Arguments for every aiokafka client. Raises OSError for certificates that cannot be read any more."""
         security = self.security
         arguments: dict[str, Any] = {"bootstrap_servers": self.address, "security_protocol": security.protocol}
         if security.encrypted:

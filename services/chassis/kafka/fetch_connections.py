@@ -1,7 +1,8 @@
-"""A consumer's fetches travel over connections of their own, so that nothing it asks a broker waits behind them.
+"""Gives a consumer's fetches separate connections, so that its other requests to a broker do not wait behind them.
 
-A broker answers the requests of one connection in order, and keeps a fetch open for half a second where there is nothing new.
-aiokafka sends everything but the group's requests over one connection per broker: each look at a log's ends and ids took as long.
+A broker answers the requests of one connection in order, and holds a fetch open for half a second if there is nothing new.
+aiokafka sends all but the group's requests over one connection per broker, so each query of a log's ends and ids took as
+long.
 """
 
 from collections.abc import Awaitable, Callable
@@ -11,16 +12,16 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.protocol.fetch import FetchRequest
 
 _FETCHES = "fetches"
-"""Names the connections beside aiokafka's own groups of them."""
+"""Identifies the fetch connections beside aiokafka's own connection groups."""
 
 
 def fetch_apart(client: AIOKafkaClient) -> None:
-    """Have a client that has not started yet keep its fetches apart."""
+    """Make a client that has not started yet use separate connections for fetches."""
     client.send = _Apart(client.send)
 
 
 class _Apart:
-    """As aiokafka's `send`."""
+    """Replaces aiokafka's `send`."""
 
     def __init__(self, send: Callable[..., Awaitable[Any]]) -> None:
         self._send = send

@@ -1,9 +1,9 @@
-"""Who else is in a service's consumer group: another deployment, or a stranger, would answer half of the records without a word.
+"""Watches a consumer group for other deployments and foreign programs, which would silently take part of the records.
 
-A member says in its client id which service and which database it works for. A process describes its group before it joins, after
-every rebalance before it applies anything, and every few seconds. Where a member with another database is seen it does not
-consume, decide or work: two databases would decide for one log. A member of another program only reads what is ours: that is
-said, and the service is not ready.
+A member's client id names its service and its database. A process describes its group before it joins, after every
+rebalance before it applies anything, and every few seconds. If it sees a member with another database, it does not consume,
+decide or work, since two databases would decide for one log. A member of another program only reads this service's records:
+it is reported, and the service is not ready.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _log = get_logger(__name__)
 _LOOK_SECONDS = 3.0
 _RETURN_SECONDS = 1.0
 _NEWCOMER_SECONDS = 5.0
-"""One that has not worked yet comes back later than one that has, and by chance: of two that start at once, one goes on."""
+"""A process that has not worked yet retries later than one that has, with jitter: of two that start together one goes on."""
 _POLL_SECONDS = 0.25
 _ANSWER_SECONDS = 10.0
 _SHOWN = 5
@@ -51,7 +51,7 @@ class Member:
     client_id: str
     host: str
     partitions: tuple[tuple[str, int], ...] = ()
-    """What it reads now, where the group says so."""
+    """The partitions that it reads now, if the group reports them."""
 
     def __str__(self) -> str:
         return f"client {self.client_id!r} at {self.host}"
@@ -59,11 +59,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """Who is in the group, as one process sees it."""
+    """The members of the group, as one process sees them."""
 
     group: str
     client_id: str
-    """What this process calls itself."""
+    """The client id of this process."""
     ours: tuple[Member, ...] = ()
     others: tuple[Member, ...] = ()
     """Members that work for another database of the same service."""
@@ -72,7 +72,7 @@ class Company:
 
     @property
     def said(self) -> str:
-        """What is wrong, and what to do; empty where nothing is."""
+        """What is wrong, and the remedy; empty if nothing is wrong."""
         if self.others:
             return (
                 f"another deployment is in group {self.group}: {_listed(self.others)}; this one is {self.client_id!r}, so two databases would "
@@ -93,12 +93,12 @@ def group_of(service: str) -> str:
 
 
 def client_id_of(service: str, database: str) -> str:
-    """What a member of that group calls itself."""
+    """The client id of a member of that group."""
     return f"{group_of(service)}.{database}"
 
 
 def company(service: str, database: str, members: Iterable[Member]) -> Company:
-    """Who of `members` is who, for a process that works for `database`."""
+    """Classify `members`, for a process that works for `database`."""
     own, prefix = client_id_of(service, database), f"{group_of(service)}."
     members = tuple(members)
     return Company(
@@ -142,12 +142,12 @@ class GroupWatch:
     reason: str = ""
     _database: str = ""
     _worked: bool = False
-    """Whether this process was alone before."""
+    """Whether this process was the only deployment before."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One look at a time: what was seen last counts."""
+    """Allows one check at a time, so that the latest result counts."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look every few seconds until `stop`, and say what is seen."""
+        """Check every few seconds until `stop`, and report the result."""
         while not stop.is_set():
             try:
                 async with _admin(self.cluster) as admin:
@@ -163,9 +163,9 @@ class GroupWatch:
                 await wait_or_stop(stop, _LOOK_SECONDS)
 
     async def admit(self) -> str:
-        """Look now, before anything is applied; returns the client id to join with.
+        """Check now, before anything is applied; return the client id to join with.
 
-        Raises OtherDeployment, and the errors of broker and database: what is not known does not admit.
+        Raises OtherDeployment, and the errors of broker and database: an unknown state does not admit.
         """
         async with asyncio.timeout(_ANSWER_SECONDS), _admin(self.cluster) as admin:
             await self._look(admin)
@@ -173,14 +173,14 @@ class GroupWatch:
         return client_id_of(self.service, self._database)
 
     def check(self) -> None:
-        """Raises OtherDeployment where one was seen: nothing may be decided here."""
+        """Raise OtherDeployment if one was seen: then nothing may be decided here."""
         if self.state == "refused":
             raise OtherDeployment(self.reason)
 
     async def while_free(self, stop: asyncio.Event, loop: Loop, *, alone: bool = True) -> None:
-        """Run `loop` while no other deployment is here: it is told to stop when one comes, and begins again afterwards.
+        """Run `loop` while there is no other deployment: it is stopped when one appears, and restarted afterwards.
 
-        With `alone` it waits until this deployment is in the group, too, so that the other must have seen it.
+        With `alone` it also waits until this deployment is in the group, so that the other one must have seen it.
         """
         wanted = ("alone",) if alone else ("free", "alone")
         while not stop.is_set():
@@ -244,10 +244,10 @@ async def _members(admin: AIOKafkaAdminClient, group: str) -> list[Member]:
 
 
 def _partitions(assignment: bytes) -> tuple[tuple[str, int], ...]:
-    """What a member was given; nothing while the group rebalances, or where its program says it in another way."""
+    """A member's assigned partitions; none while the group rebalances, or if its program encodes them differently."""
     try:
         decoded = ConsumerProtocol.ASSIGNMENT.decode(assignment) if assignment else None
-    except Exception:  # whatever a stranger wrote there
+    except Exception:  # a foreign program may write anything there
         return ()
     return tuple(sorted((found.topic, found.partition) for found in decoded.partitions())) if decoded else ()
 

@@ -1,7 +1,7 @@
-"""Asks a cluster who it is and which topics it has: cluster id, topic ids, partitions with their replicas.
+"""Requests a cluster's identity and topics: cluster id, topic ids, partitions with their replicas.
 
-aiokafka 0.14 speaks Metadata up to version 5, which has no topic ids. Versions 10 to 12 do: they are written down here on its own
-protocol classes, so that they travel over its connections, whatever security these have.
+aiokafka 0.14 supports Metadata up to version 5, which has no topic ids. Versions 10 to 12 have them: they are defined here
+with aiokafka's own protocol classes, so that they use its connections with their security.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,12 +37,12 @@ class FoundTopic:
 
 @dataclass(frozen=True, slots=True)
 class FoundLog:
-    """A cluster as it says it is. A topic that is missing in `topics` does not exist."""
+    """A cluster's identity and topics. A topic that is missing in `topics` does not exist."""
 
     cluster_id: str
     topics: Mapping[str, FoundTopic]
     brokers: int = 1
-    """How many the cluster has."""
+    """Number of the cluster's brokers."""
 
 
 def ids_of(found: FoundLog) -> dict[str, str]:
@@ -51,11 +51,11 @@ def ids_of(found: FoundLog) -> dict[str, str]:
 
 
 class NoIdentity(Exception):
-    """The cluster does not say who it is, or answers with an error of its own; what log this is, is not known."""
+    """The cluster does not report its identity, or answers with an error; it is unknown which log this is."""
 
 
 async def ask(client: AIOKafkaClient, topics: Iterable[str]) -> FoundLog:
-    """Who the cluster is now and which of `topics` it has. Raises NoIdentity and the broker's errors."""
+    """Return the cluster's present identity and which of `topics` it has. Raises NoIdentity and the broker's errors."""
     names = sorted(set(topics))
     try:
         answer = await client.send(client.get_random_node(), _MetadataRequest(names))
@@ -79,7 +79,7 @@ async def ask(client: AIOKafkaClient, topics: Iterable[str]) -> FoundLog:
 
 
 async def ask_once(cluster: Cluster, topics: Iterable[str]) -> FoundLog:
-    """The same over a connection of its own. Raises as `ask` does."""
+    """The same over a separate connection. Raises as `ask` does."""
     admin = AIOKafkaAdminClient(**cluster.connection(), client_id="neuroweaver-identity", request_timeout_ms=15_000)
     try:
         await start(admin, cluster)

@@ -1,8 +1,9 @@
-"""A client of Kafka whose broker is away tries at a walk: aiokafka connects as often as any of its tasks asks, without a pause.
+"""Adds reconnect backoff to Kafka clients, because aiokafka connects as often as any of its tasks asks, without a pause.
 
-After an attempt that failed a broker is left alone, for longer each time up to `LONGEST_SECONDS`, as Java's clients and librdkafka
-do (reconnect.backoff). Whoever wants it meanwhile waits; one of those tries then, for all.
-Metadata is asked for ten times a second at most: while a broker starts, leaders are unknown and aiokafka asks again at once.
+After a failed attempt no connection to that broker is tried for a while, longer each time up to `LONGEST_SECONDS`, as
+Java's clients and librdkafka do (reconnect.backoff). Tasks that need the broker meanwhile wait; then one of them tries for
+all. Metadata is requested at most ten times a second: while a broker starts, leaders are unknown and aiokafka asks again at
+once.
 """
 
 import asyncio
@@ -16,14 +17,14 @@ from services.chassis.process.transient import pause_before
 
 _FIRST_SECONDS = 0.1
 LONGEST_SECONDS = 1.0
-"""So much later than possible a broker that is back is noticed at most."""
+"""The longest delay in noticing that a broker is back."""
 _METADATA_SECONDS = 0.1
 
 Broker = int | str
 
 
 def pace(client: AIOKafkaClient) -> None:
-    """Have a client that has not started yet wait between its attempts; no task is begun for it, so none is left at the end."""
+    """Make a client that has not started yet wait between its attempts; this starts no task, so none remains at the end."""
     client._get_conn = _Connecting(client._get_conn)
     client._metadata_update = _Spaced(client._metadata_update)
 
@@ -35,11 +36,11 @@ class _Pause:
     until: float
     failures: int
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by the task that tries when the pause is over."""
+    """Held by the task that tries after the pause."""
 
 
 class _Connecting:
-    """A connection to a broker, the one there is or a new one; None where it cannot be reached."""
+    """Returns the existing or a new connection to a broker; None if it cannot be reached."""
 
     def __init__(self, connect: Callable[..., Awaitable[Any]]) -> None:
         self._connect = connect
@@ -52,7 +53,7 @@ class _Connecting:
             now = self._pauses.get(broker)
             if now is pause:
                 await asyncio.sleep(max(0.0, pause.until - asyncio.get_running_loop().time()))
-            elif now is not None:  # who had the turn tried in vain
+            elif now is not None:  # the task that had the turn failed
                 return None
             return await self._try(broker, now, options)
 
@@ -68,7 +69,7 @@ class _Connecting:
 
 
 class _Spaced:
-    """One look at the metadata after the other, each some time after the one before."""
+    """Runs metadata updates one after the other, with some time between them."""
 
     def __init__(self, update: Callable[..., Awaitable[bool]]) -> None:
         self._update = update

@@ -1,4 +1,4 @@
-"""The way to Kafka beside the outbox: the HTTP edge's requests (acks=all) and progress (lossy)."""
+"""Publishes events to Kafka without the outbox: requests of the HTTP routes (acks=all) and progress (lossy)."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ _PROBE_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
 _LOSSY_IN_FLIGHT = 1000
 BATCH_BYTES = 256 * 1024
-"""Records that leave together at most."""
+"""The most records that are sent together."""
 
 
 class BrokerAway(Exception):
@@ -40,7 +40,7 @@ def outside_event(
     traceparent: str | None = None,
     subject: str = "",
 ) -> Event:
-    """An unnumbered event made now: a fact that no aggregate of ours decided."""
+    """Make an unnumbered event now: a fact that no aggregate of this service decided."""
     return Event(
         id=new_id(),
         source=source,
@@ -55,8 +55,11 @@ def outside_event(
 
 
 def make_producer(cluster: Cluster, client_id: str, *, idempotent: bool = True) -> AIOKafkaProducer:
-    """A producer, acks=all, that retries unhurried. An idempotent one keeps order per partition and waits until the broker answers;
-    after a record that the broker refuses for good its numbers have a gap, and it is of no use for that partition."""
+    """A producer with acks=all that retries with pauses; an idempotent one keeps order per partition and awaits the broker.
+
+    After a record that the broker refuses for good, its sequence numbers have a gap, and it cannot be used for that
+    partition.
+    """
     producer = AIOKafkaProducer(
         **cluster.connection(),
         client_id=client_id,
@@ -79,14 +82,14 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
         self._lossy = 0
         self._spoiled = False
-        """Whether the broker refused a record for good: the idempotent producer's numbers have a gap, and its partition takes no other."""
+        """Whether the broker refused a record for good: after the gap in the sequence the partition accepts no other."""
         self.last_contact: float | None = None
         """Monotonic time at which the broker last answered; None before the first answer."""
         self.trouble = ""
-        """Why the broker does not answer, as far as that is known; empty while it does."""
+        """Why the broker does not answer, if known; empty while it does."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Connect, then ask the broker for its metadata every few seconds, until `stop`."""
+        """Connect, then request the broker's metadata every few seconds, until `stop`."""
         backoff, lasting = Backoff(), Lasting(_log)
         while not stop.is_set():
             producer = make_producer(self._cluster, self._client_id)
@@ -131,7 +134,7 @@ class Publisher:
         self.last_contact = time.monotonic()
 
     def publish_lossy(self, event: Event) -> None:
-        """Send without waiting; dropped where the broker is away or too much is already waiting."""
+        """Send without waiting; the event is dropped if the broker is away or too many are already waiting."""
         if self._producer is None or self._lossy >= _LOSSY_IN_FLIGHT:
             return
         self._lossy += 1
@@ -145,7 +148,7 @@ class Publisher:
 
 
 async def stop_quietly(producer: AIOKafkaProducer, seconds: float = 5.0) -> None:
-    """Stop, but do not wait for ever for what an absent broker will not acknowledge."""
+    """Stop a producer, but wait at most `seconds` for acknowledgements of an absent broker."""
     try:
         async with asyncio.timeout(seconds):
             await producer.stop()

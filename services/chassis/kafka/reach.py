@@ -1,4 +1,4 @@
-"""Why no broker can be reached, in words: aiokafka says that it cannot, and keeps the reason for its own log."""
+"""Determines why no broker can be reached, because aiokafka reports the failure but only logs its reason."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ _SETTING = "NEUROWEAVER_KAFKA_"
 
 
 class Unreachable(KafkaConnectionError):  # type: ignore[misc]
-    """No broker of the cluster lets us in; the message says why, broker by broker."""
+    """No broker of the cluster accepts the connection; the message says why for each broker."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -29,7 +29,7 @@ class _Client(Protocol):
 
 
 async def start(client: _Client, cluster: Cluster) -> None:
-    """Start a client of aiokafka. Raises Unreachable, and the other errors of the broker as they are."""
+    """Start an aiokafka client. Raises Unreachable, and other errors of the broker unchanged."""
     try:
         await client.start()
     except KafkaConnectionError as error:
@@ -37,7 +37,7 @@ async def start(client: _Client, cluster: Cluster) -> None:
 
 
 async def obstacle(cluster: Cluster) -> str | None:
-    """What keeps us from every broker that the address names; None as soon as one of them answers and can be used."""
+    """Why no broker in the address can be used; None as soon as one answers and can be used."""
     words = []
     for host, port, _ in collect_hosts(cluster.address, randomize=False):
         place = f"Kafka at {host}:{port}"
@@ -58,7 +58,7 @@ async def obstacle(cluster: Cluster) -> str | None:
 
 
 async def _ask(cluster: Cluster, host: str, port: int) -> list[tuple[str, int]]:
-    """Connect, prove who we are, and ask what a listener with security refuses to strangers: which brokers there are."""
+    """Connect, authenticate, and request the list of brokers, which needs authentication if the listener is secured."""
     arguments = {name: value for name, value in cluster.connection().items() if name != "bootstrap_servers"}
     connection = await create_conn(host, port, request_timeout_ms=int(_SECONDS * 1000), **arguments)
     try:

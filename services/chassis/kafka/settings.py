@@ -1,4 +1,4 @@
-"""Settings of the security of Kafka's listeners, the same for services and commands; what cannot work is refused in words."""
+"""Defines Kafka's address and security settings for services and commands, and refuses combinations that cannot work."""
 
 import re
 from pathlib import Path
@@ -97,7 +97,7 @@ class KafkaSettings(BaseSettings):
 
     @property
     def kafka_security(self) -> Security:
-        """The value that connections take. Reads the password's file, where one is named."""
+        """The value that connections use. Reads the password's file if one is named."""
         password = self.kafka_sasl_password.get_secret_value() if self.kafka_sasl_password else None
         if self.kafka_sasl_password_file:
             password = self.kafka_sasl_password_file.read_text().rstrip("\r\n")
@@ -114,7 +114,7 @@ class KafkaSettings(BaseSettings):
 
 
 def overrides(cluster: Cluster) -> dict[str, Any]:
-    """What settings must be given so that they name `cluster`, whatever the environment says."""
+    """The settings that name `cluster`, whatever the environment contains."""
     security = cluster.security
     return {
         "kafka_bootstrap": cluster.address,
@@ -131,7 +131,7 @@ def overrides(cluster: Cluster) -> dict[str, Any]:
 
 
 def _idle(kind: str, given: dict[str, object], protocol: str, wanted: str) -> list[str]:
-    """Settings that would have no effect: whoever gave them believes in a protection that is not there."""
+    """Settings that would have no effect, so that a user would assume a protection that does not exist."""
     return [
         f"{_PREFIX}{kind}_{name.upper()} has no effect with {_PREFIX}SECURITY_PROTOCOL={protocol}: set that to {wanted}"
         for name, value in given.items()

@@ -1,4 +1,4 @@
-"""Brings a Kafka cluster to the topic catalogue: says what differs, creates what is missing, never loses a record."""
+"""Applies the topic catalogue to a Kafka cluster: reports differences, creates missing topics, never loses a record."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ from services.chassis.process.transient import described
 
 _log = get_logger(__name__)
 _SET_ON_TOPIC = 1
-"""Kafka's number for a setting that comes from the topic's own configuration."""
+"""Kafka's code for a setting from the topic's own configuration."""
 
 
 class TopicFailure(Exception):
@@ -32,13 +32,13 @@ class _Setting(NamedTuple):
 
 
 async def plan(cluster: Cluster) -> list[Change]:
-    """What `apply` would do, in the order of the catalogue; empty when nothing differs."""
+    """The changes that `apply` would make, in the order of the catalogue; empty if nothing differs."""
     async with _admin(cluster) as admin:
         return await _differences(admin, CATALOGUE)
 
 
 async def apply(cluster: Cluster, catalogue: Sequence[Topic] = CATALOGUE) -> list[Change]:
-    """Create missing topics and set configurations; returns the changes made, and the conflicts left."""
+    """Create missing topics and set configurations; return the changes made and the remaining conflicts."""
     topics = {topic.name: topic for topic in catalogue}
     async with _admin(cluster) as admin:
         changes = await _differences(admin, catalogue)
@@ -60,7 +60,7 @@ async def apply(cluster: Cluster, catalogue: Sequence[Topic] = CATALOGUE) -> lis
 
 
 async def largest_record(cluster: Cluster, topic: str) -> int | None:
-    """`max.message.bytes` of a topic; None where the cluster does not say, for whatever reason."""
+    """`max.message.bytes` of a topic; None if the cluster does not report it, for whatever reason."""
     try:
         async with _admin(cluster) as admin:
             return int((await _configurations(admin, [topic]))[topic]["max.message.bytes"].value)
@@ -80,7 +80,7 @@ async def _admin(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 def _mended(topic: Topic, known: Mapping[str, _Setting]) -> dict[str, str]:
-    """All that is to be set on the topic: Kafka forgets what a change of configuration leaves out."""
+    """All settings of the topic: Kafka resets those that a change of configuration omits."""
     own = {name: setting.value for name, setting in known.items() if setting.own}
     wanted = configuration(topic)
     return own | {name: value for name, value in wanted.items() if not fits(name, own.get(name), value)}

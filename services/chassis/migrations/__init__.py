@@ -1,1 +1,1 @@
-"""Alembic environment shared by all services: chassis tables and each service's own are two branches of one history."""
+"""Migrates databases with Alembic, for all services: the chassis' tables and each service's own are two branches."""

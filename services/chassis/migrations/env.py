@@ -1,4 +1,5 @@
-"""Alembic calls this module; the connection comes from `services.chassis.migrations.migrate`, never from a file."""
+"""Alembic's environment, which Alembic runs; the connection comes from `services.chassis.migrations.migrate`, not a
+file."""
 
 from alembic import context
 

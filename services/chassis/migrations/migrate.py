@@ -1,6 +1,6 @@
-"""Brings one service's database to the schema of this code, once, whoever starts first (advisory lock).
+"""Migrates one service's database to the schema of this code; an advisory lock lets the first process do it once.
 
-A service that starts only looks whether there is something to do, and has it done by a process that ends: Alembic would
+A service that starts only checks whether a migration is needed, and runs it in a separate process, because Alembic would
 stay in its memory.
 """
 
@@ -36,12 +36,12 @@ _log = get_logger(__name__)
 _LOCK = 7_253_001
 _LOCK_SECONDS = 60
 _one_at_a_time = threading.Lock()
-"""Alembic keeps the running migration in globals of the process: two at once, of whatever databases, mix up."""
+"""Alembic keeps the running migration in globals of the process: two at once, even of different databases, would mix."""
 _TABLE = text("SELECT to_regclass('operational.alembic_version') IS NOT NULL")
 
 
 class MigrationFailed(DatabaseRefused):
-    """The process that migrates ended with an error; the message is what it said."""
+    """The process that migrates ended with an error; the message is its output."""
 
 
 class NewerDatabase(DatabaseRefused):
@@ -60,7 +60,7 @@ def alembic_config(service: str) -> "Config":
 
 
 async def ensure_migrated(settings: ServiceSettings, service: str) -> list[str]:
-    """The revisions that the service's database is at, after a process of its own brought it there where needed.
+    """Migrate the service's database in a separate process if needed; return the revisions that it is at.
 
     Raises Unsuitable, NoDatabase, NewerDatabase, MigrationFailed and the database's errors.
     """
@@ -86,7 +86,7 @@ async def _migrate_apart(settings: ServiceSettings, service: str) -> None:
     )  # fmt: skip
     try:
         said, complained = await process.communicate()
-    except asyncio.CancelledError:  # what it has not committed is rolled back
+    except asyncio.CancelledError:  # its uncommitted changes are rolled back
         process.terminate()
         raise
     if process.returncode:
@@ -104,7 +104,7 @@ def last_words(code: int, said: str) -> str:
 
 
 async def migrate(settings: ServiceSettings, service: str) -> list[str]:
-    """Upgrade the service's database to the newest revisions; returns the revisions it is at afterwards.
+    """Upgrade the service's database to the newest revisions; return the revisions that it is at afterwards.
 
     Raises Unsuitable, NoDatabase, NewerDatabase and the database's errors.
     """
@@ -126,7 +126,7 @@ async def migrate(settings: ServiceSettings, service: str) -> list[str]:
 
 
 async def _lock(connection: AsyncConnection, database: Database) -> None:
-    """One process migrates at a time; who waits for long says so rather than wait for ever."""
+    """Take the lock that lets one process migrate at a time; a long wait is an error instead of endless."""
     await connection.execute(text("SELECT set_config('lock_timeout', :wait, false)"), {"wait": f"{_LOCK_SECONDS}s"})
     try:
         await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
@@ -139,7 +139,7 @@ async def _lock(connection: AsyncConnection, database: Database) -> None:
 
 
 async def require_known(settings: ServiceSettings, service: str) -> None:
-    """Raises NewerDatabase, and the database's errors."""
+    """Check that this code knows the database's revisions. Raises NewerDatabase, and the database's errors."""
     database = parse(settings.database_url_for(service))
     engine = database.engine(poolclass=NullPool)
     try:
@@ -157,7 +157,7 @@ def _require_known(database: Database, service: str, found: Sequence[str]) -> No
 
 
 async def _applied(engine: AsyncEngine) -> list[str]:
-    """The revisions that a database is at; none where it is empty."""
+    """The revisions that a database is at; none if it is empty."""
     async with engine.connect() as connection:
         if not await connection.scalar(_TABLE):
             return []
@@ -190,7 +190,7 @@ async def revisions(engine: AsyncEngine) -> list[str]:
 
 
 def main(service: str) -> int:
-    """Migrate; the last line on standard output is why it failed."""
+    """Migrate; if it fails, the last line on standard output is the reason."""
     try:
         asyncio.run(migrate(ServiceSettings(), service))
     except Exception as error:
@@ -201,7 +201,7 @@ def main(service: str) -> int:
 
 
 def cause(error: BaseException) -> BaseException:
-    """The server's own error where SQLAlchemy wraps one, without its statement and hints."""
+    """The server's own error if SQLAlchemy wraps one, without statement and hints."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         return error.orig.__cause__ or error.orig
     return error

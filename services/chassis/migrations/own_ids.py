@@ -1,4 +1,4 @@
-"""Every aggregate's table gets the same column, by a migration of the service that has the table.
+"""Adds the same column to every aggregate's table, for the migrations of the services that have the tables.
 
 A released function never changes, just as a released migration does not.
 """
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 
 class Operations(Protocol):
-    """What is needed of `alembic.op`."""
+    """The part of `alembic.op` that is used here."""
 
     def add_column(self, table_name: str, column: "sa.Column[Any]", *, schema: str | None = None) -> None:
         """Add a column."""
@@ -19,13 +19,13 @@ class Operations(Protocol):
 
 
 def add_own_ids(op: Operations, *tables: str) -> None:
-    """`own_ids`: endings of the ids of the last own events."""
+    """Add `own_ids`: the ends of the ids of the last own events."""
     for table in tables:
         column = sa.Column("own_ids", sa.Text, nullable=False, server_default=sa.text("''"))
         op.add_column(table, column, schema="projection")
 
 
 def drop_own_ids(op: Operations, *tables: str) -> None:
-    """The way back of `add_own_ids`."""
+    """Undo `add_own_ids`."""
     for table in tables:
         op.drop_column(table, "own_ids", schema="projection")

@@ -1,6 +1,6 @@
-"""A service's own database: looked for first, created only where it is missing, and refused where it cannot carry a service.
+"""Finds a service's own database, creates it if it is missing, and refuses one that cannot serve a service.
 
-A role that may use nothing but its own database is enough, as long as somebody else created that one.
+A role that may use only its own database is sufficient if that database exists already.
 """
 
 import re
@@ -23,7 +23,10 @@ class NoDatabase(DatabaseRefused):
 
 
 async def create_database(settings: ServiceSettings, service: str) -> Database:
-    """The service's database, created where it is missing and we may. Raises Unsuitable, NoDatabase and its errors."""
+    """Return the service's database; create it if it is missing and the role may.
+
+    Raises Unsuitable, NoDatabase and its errors.
+    """
     database = parse(settings.database_url_for(service))
     if await _facts(settings, service) is None:
         await _create(database, await _creator(settings, service))
@@ -32,7 +35,7 @@ async def create_database(settings: ServiceSettings, service: str) -> Database:
 
 
 async def look(settings: ServiceSettings, service: str) -> Facts | None:
-    """What the service's database is; None where it is missing and the first start creates it. Changes nothing.
+    """The facts of the service's database; None if it is missing and the first start creates it. Changes nothing.
 
     Raises Unsuitable, NoDatabase and its errors.
     """
@@ -43,7 +46,7 @@ async def look(settings: ServiceSettings, service: str) -> Facts | None:
 
 
 async def _facts(settings: ServiceSettings, service: str) -> Facts | None:
-    """What the database is; None where it is missing."""
+    """The facts of the database; None if it is missing."""
     database = parse(settings.database_url_for(service))
     try:
         return await examine(database)
@@ -51,14 +54,14 @@ async def _facts(settings: ServiceSettings, service: str) -> Facts | None:
         if not _says_missing(error):
             raise
         return None
-    except TimeoutError:  # a pooler may let us wait for a database that its server does not have
+    except TimeoutError:  # a pooler may not answer for a database that its server does not have
         if await _is_absent(database, _maintenance(settings, service)):
             return None
         raise
 
 
 async def _is_absent(database: Database, through: Sequence[Database]) -> bool:
-    """Whether the server says so itself; False where it cannot be asked."""
+    """Whether the server itself reports that the database is missing; False if it cannot be asked."""
     for maintenance in through:
         with suppress(OSError, asyncpg.PostgresError):
             await require_sessions(maintenance)
@@ -90,14 +93,14 @@ async def _creator(settings: ServiceSettings, service: str) -> Database:
 
 
 def _says_missing(error: asyncpg.PostgresError) -> bool:
-    """PostgreSQL has a state for it; a pooler only words."""
+    """Whether the error means a missing database: PostgreSQL has an SQLSTATE for that, a pooler only a message."""
     return isinstance(error, asyncpg.InvalidCatalogNameError) or (
         isinstance(error, asyncpg.ProtocolViolationError) and bool(_MISSING.search(str(error)))
     )
 
 
 def _maintenance(settings: ServiceSettings, service: str) -> list[Database]:
-    """Databases from which another one can be created: the one of the shared URL, and `postgres`, which most servers have."""
+    """Databases from which another can be created: that of the shared URL, and `postgres`, which most servers have."""
     own = getattr(settings, f"{service}_database_url", None)
     shared = own or settings.database_url
     names = ["postgres"]
@@ -110,7 +113,7 @@ async def _create(database: Database, through: Database) -> None:
     connection = await through.connect()
     try:
         await connection.execute(_statement(database))
-    except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):  # somebody else created it just now
+    except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):  # another process created it just now
         pass
     except asyncpg.PostgresError as error:
         raise _no_database(database, [described(error)]) from error

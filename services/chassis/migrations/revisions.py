@@ -1,6 +1,7 @@
-"""Whether a database is at the schema of this code, told without Alembic, which costs a light service a tenth of its memory.
+"""Checks whether a database is at this code's schema without Alembic, which costs a small service a tenth of its memory.
 
-What a revision says of itself are assignments of literals (as Alembic writes them), so they are read without running it.
+A revision describes itself by assignments of literals (as Alembic writes them), so they are parsed without running the
+file.
 """
 
 import ast
@@ -13,19 +14,19 @@ _PARENTS = ("down_revision", "depends_on")
 
 
 def version_folders(service: str) -> list[Path]:
-    """Where the revisions of a service's database lie: the chassis' own and the service's."""
+    """The folders with the revisions of a service's database: the chassis' and the service's."""
     return [_SERVICES / name / "migrations" / "versions" for name in ("chassis", service)]
 
 
 def known(service: str) -> dict[str, set[str]]:
-    """Every revision of this code with those that it builds on. Raises ValueError where a file says it in another way."""
+    """Every revision of this code with its parents. Raises ValueError if a file states them in another form."""
     files = [file for folder in version_folders(service) for file in sorted(folder.glob("[!_]*.py"))]
     said = [_assigned(file) for file in files]
     return {name: {parent for key in _PARENTS for parent in one.get(key, ())} for one in said for name in one[_NAME]}
 
 
 def _assigned(file: Path) -> dict[str, tuple[str, ...]]:
-    """The names that a revision assigns to what Alembic reads."""
+    """The revision's values of the variables that Alembic reads."""
     found: dict[str, tuple[str, ...]] = {}
     for line in ast.parse(file.read_text(encoding="utf-8"), file.name).body:
         match line:
@@ -41,7 +42,7 @@ def _assigned(file: Path) -> dict[str, tuple[str, ...]]:
 
 
 def missing(service: str, applied: Iterable[str]) -> set[str]:
-    """Revisions of this code that a database at `applied` has not seen."""
+    """Revisions of this code that a database at `applied` lacks."""
     graph = known(service)
     seen: set[str] = set()
     open_ = [revision for revision in applied if revision in graph]

@@ -1,1 +1,1 @@
-"""PostgreSQL as the chassis meets it: addresses, sessions, locks and notifications."""
+"""Connects to PostgreSQL: URLs, sessions, advisory locks and notifications."""

@@ -1,8 +1,8 @@
-"""What one process of a service does alone: it holds an advisory lock on a session that ends when the process stands still.
+"""Gives one process of a service exclusive work: an advisory lock on a session that ends if the process is frozen.
 
-A process that is frozen (SIGSTOP, a paused container, a suspended machine) keeps its connections, since its kernel answers for
-it. So the server ends this session when it says nothing for a while, and a heartbeat says something more often. Whoever lost
-the session finds out with its next statement, and has changed nothing on it meanwhile.
+A frozen process (SIGSTOP, a paused container, a suspended machine) keeps its connections, since its kernel still answers.
+So the server ends this session after some idle time, and a heartbeat sends a statement more often. A process that lost the
+session learns it from its next statement, and has changed nothing through it meanwhile.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.chassis.process.transient import ReadsOnly
 
 IDLE_SECONDS = 6
-"""The server ends a session that said nothing for so long, unless it was given more time."""
+"""The server ends a session that is idle for this long, unless it was given more time."""
 BEAT_SECONDS = 1.0
 _ANSWER_SECONDS = 10.0
-"""A statement that is not answered for so long ends the session: the server hangs, or the way to it."""
+"""A statement without a response for this long ends the session: the server or the network hangs."""
 
 _SETTINGS = text(
     """SELECT set_config('idle_session_timeout', :idle, false),
@@ -30,12 +30,12 @@ _SETTINGS = text(
 )
 _TAKE = text("SELECT pg_try_advisory_lock(:lock)")
 READS_ONLY = text("SELECT current_setting('transaction_read_only') = 'on'")
-"""Whether a session may only read."""
+"""SQL that tells whether the session is read-only."""
 
 
 @dataclass
 class Exclusive:
-    """A session of one's own, one statement at a time."""
+    """A session for exclusive use, which executes one statement at a time."""
 
     connection: AsyncConnection
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -61,7 +61,7 @@ class Exclusive:
             return result
 
     async def beat(self) -> None:
-        """Say something before the server ends the session, until it is lost. A session that may only read is no use to anybody."""
+        """Send a heartbeat before the server ends the session, until it is lost. A read-only session counts as lost."""
         while self._lost is None:
             quiet = asyncio.get_running_loop().time() - self._spoke_at
             if quiet < BEAT_SECONDS:
@@ -76,8 +76,8 @@ class Exclusive:
 
 @asynccontextmanager
 async def exclusive(engine: AsyncEngine, idle_seconds: float = IDLE_SECONDS) -> AsyncIterator[Exclusive]:
-    """A session with a heartbeat for the block; every lock taken on it goes with it, at the latest when nothing was heard of this
-    process for `idle_seconds`. Raises the database's errors."""
+    """A session with a heartbeat for the block; its locks end with it, at the latest after this process was silent for
+    `idle_seconds`. Raises the database's errors."""
     async with engine.connect() as pooled:
         session = Exclusive(await pooled.execution_options(isolation_level="AUTOCOMMIT"))
         beating: asyncio.Task[None] | None = None

@@ -1,4 +1,4 @@
-"""Wakes loops at once by PostgreSQL LISTEN/NOTIFY; a lost signal costs a poll, never work."""
+"""Wakes loops at once through PostgreSQL LISTEN/NOTIFY; a lost notification only delays them until the next poll."""
 
 import asyncio
 from collections.abc import Container, Iterator
@@ -17,7 +17,7 @@ _CHECK_SECONDS = 5.0
 
 
 class Subscription:
-    """Collects the payloads of one channel for one waiter, who is woken by those in `wanted` only. An empty one means any."""
+    """Collects the payloads of one channel for one waiter; only those in `wanted` wake it. An empty payload means any."""
 
     def __init__(self, wanted: Container[str] | None = None) -> None:
         self._wanted = wanted
@@ -25,7 +25,7 @@ class Subscription:
         self._event = asyncio.Event()
 
     def put(self, payload: str) -> None:
-        """Note a payload and wake the waiter; beyond a bound they count as any."""
+        """Add a payload and wake the waiter; beyond a bound, payloads are replaced by "any"."""
         if self._wanted is not None and payload and payload not in self._wanted:
             return
         if len(self._payloads) < _PAYLOADS:
@@ -35,7 +35,10 @@ class Subscription:
         self._event.set()
 
     async def wait(self, timeout: float) -> list[str]:
-        """Distinct payloads since the last call, oldest first; empty after `timeout` seconds. Look at the rows either way."""
+        """Return distinct payloads since the last call, oldest first; empty after `timeout` seconds.
+
+        Poll the rows in any case.
+        """
         try:
             if not self._event.is_set():
                 await asyncio.wait_for(self._event.wait(), timeout)
@@ -56,14 +59,14 @@ class Notifications:
 
     @contextmanager
     def subscribe(self, channel: str, wanted: Container[str] | None = None) -> Iterator[Subscription]:
-        """Receive what is sent on `channel` while the block runs: payloads in `wanted`, or all."""
+        """Receive notifications on `channel` while the block runs: payloads in `wanted`, or all."""
         subscription = Subscription(wanted)
         with self.delivering(channel, subscription):
             yield subscription
 
     @contextmanager
     def delivering(self, channel: str, subscription: Subscription) -> Iterator[None]:
-        """Put what is sent on `channel` into `subscription` while the block runs."""
+        """Deliver notifications on `channel` to `subscription` while the block runs."""
         if channel not in self._subscriptions:
             self._subscriptions[channel] = set()
             self._changed.set()
@@ -74,7 +77,7 @@ class Notifications:
             self._subscriptions[channel].discard(subscription)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Listen until `stop`; a lost connection is replaced with backoff, and every waiter is woken to look for itself, as at the end."""
+        """Listen until `stop`. A lost connection is replaced with backoff; then, and at the end, every waiter is woken."""
         backoff, lasting = Backoff(), Lasting(_log)
         while not stop.is_set():
             try:
@@ -91,7 +94,7 @@ class Notifications:
                 await wait_or_stop(stop, backoff.next())
             finally:
                 connection.terminate()
-        for channel in self._subscriptions:  # who waits has come to the end as well
+        for channel in self._subscriptions:  # waiters must end, too
             self._wake(channel)
 
     async def _listen(self, connection: "asyncpg.Connection[asyncpg.Record]", stop: asyncio.Event) -> None:

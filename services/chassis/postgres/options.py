@@ -1,4 +1,4 @@
-"""What may stand behind the `?` of a database's URL: each of libpq's options is honoured, or refused by its name with what to do."""
+"""Handles the options of a database URL: each of libpq's options is applied, or refused by name with a remedy."""
 
 import socket
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ OPTIONS = (
     "sslmode", *_TLS, "ssl_min_protocol_version", "ssl_max_protocol_version", *_PLACE,
     "application_name", "fallback_application_name", "connect_timeout", "options", "target_session_attrs", *_SOCKET,
 )  # fmt: skip
-"""What is honoured."""
+"""Options that are applied."""
 WITHOUT_EFFECT: Mapping[str, Sequence[str]] = {
     "channel_binding": ("disable", "prefer"),
     "client_encoding": ("auto", "utf8", "UTF8", "UTF-8"),
@@ -29,7 +29,7 @@ WITHOUT_EFFECT: Mapping[str, Sequence[str]] = {
     "sslcompression": ("0",),
     "sslsni": ("1",),
 }
-"""What is taken where it asks for what is done anyway, with these values."""
+"""Options that are accepted only with these values, which describe what is done anyway."""
 _POOL = "how many connections a service has is its own matter: leave it out"
 _PREPARED = "what PgBouncer needs is in docs/deployment.md: leave it out"
 _SCHEMA = "NeuroWeaver has schemas of its own: leave it out"
@@ -63,29 +63,29 @@ _CONNECT_SECONDS = 10.0
 
 
 class BadUrl(ValueError):
-    """What of a database's URL is not understood; the message has no password."""
+    """A database URL has a part that is not understood; the message has no password."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """When the kernel gives up a connection whose other side says nothing; None: as the system has it.
+    """When the kernel closes a connection whose other side is silent; None: the system's default.
 
-    Whoever sets one of libpq's five options gets libpq's meaning of all of them. Without any, a way that swallows packets is noticed
-    after about ten seconds, on connections that wait for an answer and on those that rest in a pool: sooner than a statement's
-    thirty seconds, and much sooner than the ten minutes of a replay's. A server that is merely slow still acknowledges packets, so
-    no statement that is at work is ended by it.
+    If one of libpq's five options is set, all of them have libpq's meaning. Without any, a network that drops packets is
+    noticed after about ten seconds, on connections that wait for a response and on idle ones in a pool: sooner than a
+    statement's thirty seconds, and much sooner than the ten minutes of a replay's. A slow server still acknowledges
+    packets, so this ends no statement that is running.
     """
 
     on: bool = True
     idle: int | None = 5
-    """Seconds of silence before the other side is asked for a sign."""
+    """Seconds of silence before the other side is probed."""
     interval: int | None = 2
     count: int | None = 3
     user_timeout: int | None = 10_000
-    """Milliseconds that sent bytes may stay without an acknowledgement."""
+    """Milliseconds that sent bytes may remain unacknowledged."""
 
     def apply(self, connection: socket.socket) -> None:
-        """Set it on a connection; one within the machine has no network to fail."""
+        """Set it on a connection, except a local one, which has no network that can fail."""
         if connection.family not in (socket.AF_INET, socket.AF_INET6):
             return
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(self.on))
@@ -101,7 +101,7 @@ class Keepalive:
 
 
 def keepalive(options: Mapping[str, str]) -> Keepalive:
-    """What the options say. Raises BadUrl."""
+    """The keepalive settings of the options. Raises BadUrl."""
     if not any(name in options for name in _SOCKET):
         return Keepalive()
     given = {name: _number(name, options[name], "whole number") for name in _SOCKET if name in options}
@@ -110,13 +110,13 @@ def keepalive(options: Mapping[str, str]) -> Keepalive:
 
 
 def connect_seconds(options: Mapping[str, str]) -> float:
-    """How long a server may take to let us in. Raises BadUrl."""
+    """Seconds that connecting to a server may take. Raises BadUrl."""
     given = options.get("connect_timeout")
     return _CONNECT_SECONDS if given is None else float(_number("connect_timeout", given, "whole number of seconds", 1))
 
 
 def pairs(query: str) -> list[tuple[str, str]]:
-    """As libpq reads them: `+` is a plus. Raises ValueError where it is no list of option=value."""
+    """Parse options as libpq does: `+` is a plus. Raises ValueError if the text is not a list of option=value."""
     found = [pair.partition("=") for pair in query.split("&") if pair]
     if not all(equals for _, equals, _ in found):
         raise ValueError(query)
@@ -124,7 +124,7 @@ def pairs(query: str) -> list[tuple[str, str]]:
 
 
 def require_understood(options: Mapping[str, str]) -> None:
-    """Raises BadUrl for the first option that is not honoured."""
+    """Raise BadUrl for the first option that is not supported."""
     for name, value in options.items():
         if name in WITHOUT_EFFECT:
             if value not in WITHOUT_EFFECT[name]:
@@ -147,7 +147,7 @@ def require_understood(options: Mapping[str, str]) -> None:
 
 
 def passed_on(options: Mapping[str, str]) -> dict[str, str]:
-    """Those that asyncpg is told; the others are met here."""
+    """The options that are passed to asyncpg; the others are applied here."""
     met = ("dbname", "connect_timeout", "host", "port", "fallback_application_name", *_SOCKET, *WITHOUT_EFFECT)
     named = {"application_name": options.get("fallback_application_name", "neuroweaver")}
     return named | {key: value for key, value in options.items() if key not in met}

@@ -1,7 +1,7 @@
-"""Whether a database can carry a service: its version, its encoding, and sessions that are the service's own.
+"""Checks whether a database can serve a service: its version, its encoding, and sessions that are not shared.
 
-Advisory locks, LISTEN, settings such as search_path and prepared statements belong to a session. A pooler that gives each
-transaction to another one (PgBouncer's transaction mode) breaks all four, most of them in silence.
+Advisory locks, LISTEN, settings such as search_path and prepared statements belong to a session. A pooler that may run each
+transaction on a different session (PgBouncer's transaction mode) breaks all four, most of them without an error.
 """
 
 from typing import NamedTuple
@@ -9,35 +9,35 @@ from typing import NamedTuple
 from services.chassis.postgres.urls import Connection, Database
 
 LEAST_VERSION = 14
-"""The first with idle_session_timeout, by which the lock of a frozen process ends."""
+"""The first version with idle_session_timeout, which ends the lock of a frozen process."""
 ANSWER_SECONDS = 10.0
 _ENCODING = "UTF8"
 _STRANGERS = 4
-"""So many other sessions look for the one that ought to be ours: a pooler hands out the one that was used last, or in turn."""
+"""Number of other sessions that check whether they share ours: a pooler assigns the last used backend, or each in turn."""
 _FACTS = (
     "SELECT current_setting('server_version_num')::int / 10000 AS version, current_setting('server_encoding') AS encoding"
 )
 
 
 class DatabaseRefused(Exception):
-    """The service does not start on this database; the message says why and what to do. Waiting does not help."""
+    """The service does not start on this database; the message has the reason and the remedy. Waiting does not help."""
 
 
 class Unsuitable(DatabaseRefused):
-    """The database cannot carry a service as it is; the message says why and what to do."""
+    """The database cannot serve a service as it is; the message has the reason and the remedy."""
 
 
 class Facts(NamedTuple):
-    """What a database says of itself."""
+    """What a database reports about itself."""
 
     version: int
     encoding: str
     pooled: bool
-    """Whether something between us and the server answers in its name."""
+    """Whether a pooler answers in the server's place."""
 
 
 async def examine(database: Database) -> Facts:
-    """What the database is. Raises Unsuitable, and the errors of the way there and of the server."""
+    """Return the database's facts. Raises Unsuitable, and the errors of the connection and of the server."""
     connection = await database.connect(command_timeout=ANSWER_SECONDS, statement_cache_size=0)
     try:
         async with connection.transaction():
@@ -51,7 +51,10 @@ async def examine(database: Database) -> Facts:
 
 
 async def require_sessions(database: Database) -> None:
-    """Raises Unsuitable where sessions of the database are not our own, and the errors of the way there and of the server."""
+    """Raise Unsuitable if sessions of the database are shared.
+
+    Also raises the errors of the connection and of the server.
+    """
     connection = await database.connect(command_timeout=ANSWER_SECONDS, statement_cache_size=0)
     try:
         await _is_pooled(database, connection)
@@ -60,7 +63,7 @@ async def require_sessions(database: Database) -> None:
 
 
 def refusal(place: str, facts: Facts) -> str | None:
-    """Why a database that is so is refused; None where it is not."""
+    """Why a database with these facts is refused; None if it is not."""
     if facts.version < LEAST_VERSION:
         return f"{place} is PostgreSQL {facts.version}; {LEAST_VERSION} or later is needed: upgrade the server"
     if facts.encoding != _ENCODING:
@@ -72,9 +75,9 @@ def refusal(place: str, facts: Facts) -> str | None:
 
 
 async def _is_pooled(database: Database, ours: Connection) -> bool:
-    """Whether something answers in the server's name. Raises Unsuitable where it shares sessions out.
+    """Whether a pooler answers in the server's place. Raises Unsuitable if it shares sessions.
 
-    A pooler makes up the process id that it reports to a client; the server tells the true one to whoever asks.
+    A pooler invents the process id that it reports to a client; a query to the server returns the true one.
     """
     backend = await _backend(ours)
     if backend == ours.get_server_pid():
@@ -93,7 +96,7 @@ async def _backend(connection: Connection) -> int:
 
 
 async def _shared(database: Database, ours: Connection, backend: int) -> bool:
-    """Whether a session is given the backend that is ours, while we are still there, or we are given another one."""
+    """Whether another session gets our backend while our session is open, or our session gets a different one."""
     others: list[Connection] = []
     try:
         for _ in range(_STRANGERS):

@@ -1,6 +1,6 @@
-"""The one place that understands the URL of a database, as PostgreSQL's own clients write it, and connects to it.
+"""Parses database URLs as PostgreSQL's own clients do, and connects to them.
 
-Nothing that can hold a password is repeated in an error: what is wrong is named by its place in the URL.
+Errors repeat nothing that can contain a password: they name a fault by its position in the URL.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ from services.chassis.postgres.options import (
 from services.chassis.process.transient import described
 
 STATEMENT_SECONDS = 30.0
-"""A statement of a service that is not answered for so long has no one to answer it: the server hangs, or the way to it is cut.
-Well above what a batch waits for the locks of another."""
+"""Time-out of a service's statements: without a response for this long, the server hangs or the network is down. It is well
+above the time that a batch waits for the locks of another."""
 SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 _HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:\d+)?")
 _ENCODE = "write @, :, /, ?, # and % of a password as %40, %3A, %2F, %3F, %23 and %25"
@@ -39,20 +39,20 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 @dataclass(frozen=True)
 class Database:
-    """Where a database lies and how it is reached. Printed, it names the place alone."""
+    """The address of a database and how to connect to it. Its text form has the address only."""
 
     name: str
     user: str
     servers: tuple[str, ...]
-    """host:port, or a folder of sockets; the first that can be used is."""
+    """host:port, or a folder of sockets; the first that accepts the connection is used."""
     urls: tuple[str, ...] = field(repr=False)
-    """One for each server, with the options that asyncpg understands."""
+    """One URL for each server, with the options that asyncpg understands."""
     connect_seconds: float
-    """For each server."""
+    """Seconds to connect to each server."""
     keepalive: Keepalive
-    """How a dead connection is noticed."""
+    """How a dead connection is detected."""
     trusts_system: bool = False
-    """Whether the authorities that the machine trusts may sign a server's certificate."""
+    """Whether a server's certificate may be signed by the authorities that the machine trusts."""
 
     def __str__(self) -> str:
         return f"database {self.name} on {', '.join(self.servers) or 'a local socket'}"
@@ -60,10 +60,10 @@ class Database:
     async def connect(
         self, session: Mapping[str, str] | None = None, *, command_timeout: float | None = None, **arguments: Any
     ) -> Connection:
-        """A connection of asyncpg, with `session` set in it; it is not waited for longer than for a statement.
+        """Open an asyncpg connection with the settings `session`; the time-out is that of a statement.
 
-        Raises the errors of the way there and of the server. The settings are set in the session rather than sent at the start
-        of the connection, where a pooler refuses them.
+        Raises the errors of the connection and of the server. The settings are set in the session, not sent as startup
+        parameters, which a pooler refuses.
         """
         seconds = min(self.connect_seconds, command_timeout or self.connect_seconds)
         connection = await self._first(seconds, {"command_timeout": command_timeout, **arguments})
@@ -76,7 +76,7 @@ class Database:
         return connection
 
     async def _first(self, seconds: float, arguments: Mapping[str, Any]) -> Connection:
-        """A connection to the first server that can be used: one that hangs does not keep us from the next."""
+        """Connect to the first usable server; if one hangs, the next is tried."""
         if self.trusts_system:
             arguments = {"ssl": ssl.create_default_context(), **arguments}
         reasons = []
@@ -84,7 +84,7 @@ class Database:
             try:
                 connection: Connection = await asyncpg.connect(url, timeout=seconds, **arguments)
             except (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched) as error:
-                if isinstance(error, TimeoutError) and not str(error):  # asyncpg's own says nothing
+                if isinstance(error, TimeoutError) and not str(error):  # asyncpg's own has no text
                     error = TimeoutError(f"{server} opens no session in {self.name} within {seconds:g} s")
                 if len(self.servers) == 1 and not isinstance(error, asyncpg.TargetServerAttributeNotMatched):
                     raise error
@@ -98,7 +98,7 @@ class Database:
     def engine(
         self, session: Mapping[str, str] | None = None, statement_seconds: float | None = None, **arguments: Any
     ) -> AsyncEngine:
-        """An engine of SQLAlchemy whose connections are such; the arguments are those of `create_async_engine`."""
+        """A SQLAlchemy engine with such connections; the arguments are those of `create_async_engine`."""
 
         async def connect() -> Connection:
             return await self.connect(session, command_timeout=statement_seconds)
@@ -107,7 +107,7 @@ class Database:
 
 
 def parse(url: str) -> Database:
-    """What the URL says. Raises BadUrl for whatever is not understood."""
+    """Parse a URL. Raises BadUrl for anything that is not understood."""
     parts = _split(url)
     options = dict(_pairs(parts.query))
     require_understood(options)
@@ -132,7 +132,7 @@ def parse(url: str) -> Database:
 
 
 def _url(account: str, server: str, name: str, options: Mapping[str, str]) -> str:
-    """For asyncpg, of one server."""
+    """The URL of one server for asyncpg."""
     place = (f"{account}@" if account else "") + quote(server, safe=":[]")
     return _joined("postgresql", place, name, options)
 
@@ -151,7 +151,7 @@ def name_of(url: str) -> str | None:
 
 
 def without_password(url: str) -> str:
-    """The URL for people's eyes."""
+    """The URL without its password, for display."""
     try:
         parts = _split(url)
         shown = {key: value for key, value in _pairs(parts.query) if "password" not in key}
@@ -191,7 +191,7 @@ def _pairs(query: str) -> list[tuple[str, str]]:
 
 
 def _places(hosts: str, options: Mapping[str, str]) -> list[str]:
-    """Each server as host:port, or its folder of sockets; libpq's rule where the options name them: as many ports, or one."""
+    """Each server as host:port, or its folder of sockets; by libpq's rule, options name one port or one for each host."""
     if hosts:
         _require_ports(place.rpartition("]")[2].partition(":")[2] for place in hosts.split(","))
         return [unquote(host) for host in hosts.split(",")]
@@ -210,7 +210,7 @@ def _require_ports(ports: Iterable[str]) -> None:
 
 
 def _set(session: Mapping[str, str]) -> str:
-    """One statement for all settings, without arguments: no prepared statement is needed for it."""
+    """One statement that sets all settings; it has no arguments, so no prepared statement is needed."""
     quoted = ((name, value.replace("'", "''")) for name, value in session.items())
     return "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in quoted)
 
@@ -228,4 +228,4 @@ def _of_a_server(url: str) -> str:
 DatabaseUrl = Annotated[str, AfterValidator(_understood)]
 """A setting that names a database."""
 ServerUrl = Annotated[str, AfterValidator(_of_a_server)]
-"""A setting that names a server, on which databases have names of their own."""
+"""A setting that names a server, on which each service's database has its own name."""

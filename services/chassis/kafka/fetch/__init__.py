@@ -1,1 +1,1 @@
-"""What comes between the broker's bytes and aiokafka's records, so that no batch stops a reader."""
+"""Parses fetched bytes into aiokafka's records, so that no invalid batch stops a consumer."""

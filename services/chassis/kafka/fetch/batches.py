@@ -1,10 +1,11 @@
-"""No batch stops a reader: aiokafka gets every batch through here, and a batch that it cannot parse becomes records all the same.
+"""Keeps invalid batches from stopping a consumer: it replaces aiokafka's batch parsing and yields records for any batch.
 
-aiokafka decodes header names while it fetches, decompresses without a bound, and stands where either fails: at every partition
-of the consumer, for ever. So this module puts itself where its fetcher takes batches out of a response. A batch is decompressed
-up to BATCH_BYTES and parsed by aiokafka's own parser; where that fails, by one that keeps any bytes. What cannot be read at all is
-one record per offset that says why (`parse.unread`): its reader makes a dead letter of it. No record is at an offset that is not its
-batch's: a sender may write any, and a reader that believed it would pass over the records of others.
+aiokafka decodes header names while it fetches and decompresses without a bound; if either fails, the consumer stops at all
+its partitions for ever. So this module replaces the part of the fetcher that reads batches from a response. A batch is
+decompressed up to BATCH_BYTES and parsed by aiokafka's own parser, or, if that fails, by one that accepts any bytes. What
+cannot be read at all becomes one record per offset that says why (`parse.unread`), of which the consumer makes a dead
+letter. Every record's offset lies within its batch: a sender may write any offset, and trusting it would skip the records
+of others.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,24 +31,24 @@ from services.chassis.kafka.fetch.parse import (
 )
 
 UNREAD_RECORDS = 1000
-"""So many records stand for those of a batch that cannot be read; the last of them for all that are behind it."""
+"""The most records that replace those of an unreadable batch; the last one stands for all after it."""
 _AT_ONCE_BYTES = 2**20
-"""A payload of so many bytes is parsed at once; whatever it holds, that takes tens of megabytes and milliseconds. Of a larger one, each
-record is parsed when it is handed on."""
+"""A payload of up to this many bytes is parsed at once, which takes at most tens of megabytes and milliseconds. The records
+of a larger one are parsed one by one as they are consumed."""
 _RECORD_BYTES, _HEADER_BYTES = 200, 64
-"""What a record and a header take here, however empty."""
+"""Bytes that an empty record and an empty header take in memory."""
 _LEGACY_HEAD = 17
 _MAGIC_AT = 16
 _CODEC_MASK = 0x07
 
 
 def survive_any_batch() -> None:
-    """From now on every aiokafka consumer of this process reads through here. Doing it again changes nothing."""
+    """Make every aiokafka consumer of this process use this module. Calling it again changes nothing."""
     fetcher.MemoryRecords = Batches
 
 
 class Batches:
-    """The batches of one partition in one fetch response; takes the place of aiokafka's MemoryRecords."""
+    """The batches of one partition in one fetch response; it replaces aiokafka's MemoryRecords."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw = memoryview(raw)
@@ -59,11 +60,11 @@ class Batches:
         return len(self._raw)
 
     def has_next(self) -> bool:
-        """Whether another whole batch is there. After BATCH_BYTES the rest is left for the next fetch."""
+        """Whether there is another complete batch. After BATCH_BYTES the rest is left for the next fetch."""
         return self._handed_on < BATCH_BYTES and self._end() is not None
 
     def next_batch(self) -> "Batch | _Legacy | None":
-        """The next whole batch; None behind the last. Never raises."""
+        """The next complete batch; None after the last. Never raises."""
         end = self._end()
         if end is None:
             return None
@@ -86,9 +87,9 @@ class Batches:
 
 
 class Batch:
-    """One batch of message format 2 with what aiokafka's fetcher asks of it. Nothing is decompressed before it is iterated.
+    """One batch of message format 2, with the interface that aiokafka's fetcher uses; it is decompressed when iterated.
 
-    `following`: where the next batch begins, where that is known.
+    `following`: the offset at which the next batch begins, if known.
     """
 
     def __init__(self, raw: memoryview, following: int | None, note: Callable[[int], None]) -> None:
@@ -108,7 +109,7 @@ class Batch:
         self.producer_id: int | None = self._batch.producer_id if self._intact else None
 
     def validate_crc(self) -> bool:
-        """A damaged batch is handed on as what stands for its records."""
+        """Always pass: a damaged batch is delivered as records that replace its own."""
         return True
 
     def __next__(self) -> Any:
@@ -116,7 +117,7 @@ class Batch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
-        """The records, at offsets that rise within the batch's own, or what stands for them. Never raises."""
+        """The records, at increasing offsets within the batch's range, or their replacements. Never raises."""
         if not self._counted:
             return self._unread("its head is damaged, and how many records it has is not known", most=1)
         if not self._intact:
@@ -138,11 +139,11 @@ class Batch:
         return self._noted(records_of(self._head, payload, deltas))
 
     def _at_once(self, payload: memoryview) -> list[Any] | None:
-        """The records as aiokafka's parser in C reads them, all of them; None where that fails, or not all may be read so."""
+        """All records as aiokafka's C parser reads them; None if it fails, or if it may not be used for all of them."""
         batch = self._batch if not self._head.codec else DefaultRecordBatch(_as_if_plain(self._raw, payload))
         try:
             records = list(batch)
-        except Exception:  # such as a header name that is no UTF-8
+        except Exception:  # such as a header name that is not UTF-8
             return None
         headers = 0
         last = self.base_offset - 1
@@ -171,14 +172,17 @@ class Batch:
 
 
 def _at_least(head: Head, following: int | None) -> int:
-    """How many offsets a batch with a damaged head takes: up to the next batch; otherwise so many that no other's is passed over."""
+    """The number of offsets of a batch with a damaged head: up to the next batch, or few enough to skip no other's."""
     if following is not None and following > head.base_offset:
         return following - head.base_offset
     return min((count for count in (head.records, head.last_offset_delta + 1) if count > 0), default=1)
 
 
 def _rise(deltas: Sequence[int], head: Head) -> bool:
-    """Whether offsets rise strictly within a batch. A broker does not look at them where nothing is compressed; a compacted log has gaps."""
+    """Whether offsets increase strictly within a batch.
+
+    Brokers do not check uncompressed batches; a compacted log has gaps.
+    """
     within = not deltas or (deltas[0] >= 0 and deltas[-1] <= head.last_offset_delta)
     return within and all(one < other for one, other in pairwise(deltas))
 
@@ -196,14 +200,14 @@ def _decompressed(head: Head, payload: memoryview) -> memoryview:
 
 
 def _as_if_plain(raw: memoryview, payload: memoryview) -> bytearray:
-    """aiokafka's parser wants a batch as if it had never been compressed."""
+    """The batch as if it had never been compressed, which aiokafka's parser requires."""
     plain = bytearray(raw[:HEAD_SIZE])
     plain[ATTRIBUTES_AT + 1] &= ~_CODEC_MASK & 0xFF
     return plain + payload
 
 
 class _Legacy:
-    """One message of format 0 or 1, of a log that is older than Kafka 0.11: not compressed it is read, otherwise said to be unread."""
+    """One message of format 0 or 1, from before Kafka 0.11: an uncompressed one is read, another is reported as unread."""
 
     is_control_batch = False
     is_transactional = False
@@ -215,11 +219,11 @@ class _Legacy:
         self.next_offset = self.base_offset + 1
 
     def validate_crc(self) -> bool:
-        """As for a batch of format 2."""
+        """Always pass, as for a batch of format 2."""
         return True
 
     def __iter__(self) -> Iterator[Any]:
-        """The record, or what stands for it. Never raises."""
+        """The record or its replacement. Never raises."""
         if self._raw[_LEGACY_HEAD] & _CODEC_MASK:
             return iter([self._unread("it is compressed in a message format that nobody writes any more")])
         try:

@@ -1,4 +1,4 @@
-"""A batch is decompressed up to a bound and not beyond it: 300 KB of gzip can be 300 MB of records."""
+"""Decompresses batches up to a bound, since 300 KB of gzip can become 300 MB of records."""
 
 import zlib
 from collections.abc import Callable, Mapping
@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping
 import cramjam
 
 Decompress = Callable[[memoryview, int], bytearray]
-"""Payload and the most bytes that it may become."""
+"""Takes the payload and the most bytes that it may become."""
 
 _XERIAL = b"\x82SNAPPY\x00"
 _XERIAL_HEAD = 16
 _LEAST_ROOM = 16 * 1024
 _GROWTH = 8
 _MEMBERS = 100
-"""Of a gzip stream, which is one where a producer wrote it. What is left of it is copied once for each."""
+"""The most members of a gzip stream; a producer writes one. The rest of the stream is copied once for each member."""
 
 
 class TooLarge(ValueError):
-    """What is compressed becomes more than the bound."""
+    """The decompressed data exceed the bound."""
 
     def __init__(self, bound: int) -> None:
         super().__init__(f"it becomes more than {bound} bytes when it is decompressed")
@@ -36,7 +36,7 @@ def gzip(payload: memoryview, bound: int) -> bytearray:
             raise TooLarge(bound)
         if not member.eof:
             raise EOFError("the gzip stream ends before its end")
-        rest = member.unused_data.lstrip(b"\x00")  # padding is allowed between members and behind the last
+        rest = member.unused_data.lstrip(b"\x00")  # padding is allowed between members and after the last
     if rest:
         raise ValueError(f"the gzip stream has more than {_MEMBERS} members")
     return out
@@ -73,7 +73,7 @@ def zstd(payload: memoryview, bound: int) -> bytearray:
 
 
 def _into_room(decompress_into: Callable[[bytes, bytearray], int], payload: memoryview, bound: int) -> bytearray:
-    """These codecs fill the room that they are given and fail where it is too small, so it grows up to the bound."""
+    """Decompress with a codec that needs a buffer and fails if it is too small: the buffer grows up to the bound."""
     raw = bytes(payload)
     size = min(max(_LEAST_ROOM, _GROWTH * len(raw)), bound)
     while True:
@@ -96,4 +96,4 @@ CODECS: Mapping[int, tuple[str, Decompress]] = {
     3: ("lz4", lz4),
     4: ("zstd", zstd),
 }
-"""By the number in the lowest three bits of a batch's attributes."""
+"""Decompressors by the number in the lowest three bits of a batch's attributes."""

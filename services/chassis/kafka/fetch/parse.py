@@ -1,7 +1,7 @@
-"""The records of a batch read with tolerance: bytes that are no UTF-8 in a header's name are kept, damage stays with its record.
+"""Parses a batch's records tolerantly: non-UTF-8 bytes in a header's name are kept, and damage affects only its record.
 
-Nothing of a record is built before it is known how large it is and how many headers it has: empty headers take no bytes in the log
-and fifty times as much here.
+A record is built only after its size and number of headers are known, because an empty header takes fifty times as many
+bytes in memory as in the log.
 
 https://kafka.apache.org/documentation/#recordbatch
 """
@@ -18,13 +18,13 @@ _HEAD = struct.Struct(">qiibIhiqqqhii")
 HEAD_SIZE = _HEAD.size
 ATTRIBUTES_AT = 21
 KEPT_BYTES = READ_BYTES
-"""So many bytes of a record, or of what could not be read, are handed on at most: key, value, header names and values."""
+"""The most bytes of a record, or of unreadable data, that are delivered: key, value, header names and values."""
 _KEPT_KEY = 1024
 _LOG_APPEND_TIME = 0x08
 
 
 class Malformed(ValueError):
-    """Bytes that are no record."""
+    """The bytes are not a record."""
 
 
 class Head(NamedTuple):
@@ -51,12 +51,12 @@ class Head(NamedTuple):
 
     @property
     def timestamp_type(self) -> int:
-        """1 where the times are the broker's, 0 where they are the senders'."""
+        """1 if the times are the broker's, 0 if they are the senders'."""
         return int(bool(self.attributes & _LOG_APPEND_TIME))
 
 
 class FetchedRecord(NamedTuple):
-    """A record as aiokafka's fetcher wants it."""
+    """A record in the form that aiokafka's fetcher requires."""
 
     offset: int
     timestamp: int
@@ -68,12 +68,12 @@ class FetchedRecord(NamedTuple):
 
 
 def head_of(batch: memoryview) -> Head:
-    """Raises struct.error where it is too short."""
+    """Parse the head of a batch. Raises struct.error if it is too short."""
     return Head(*_HEAD.unpack_from(batch))
 
 
 def deltas_of(head: Head, payload: memoryview) -> list[int]:
-    """The distance from the base offset that each record of a decompressed payload says it has; of a damaged one, that of the next."""
+    """Each record's stated distance from the base offset, in a decompressed payload; for a damaged record, the next one."""
     deltas: list[int] = []
     behind = 0
     try:
@@ -90,7 +90,7 @@ def deltas_of(head: Head, payload: memoryview) -> list[int]:
 
 
 def records_of(head: Head, payload: memoryview, deltas: Sequence[int]) -> Iterator[FetchedRecord]:
-    """Every record of a decompressed payload, at these distances from the base offset; for one that is not read, one that says so."""
+    """All records of a decompressed payload, at these distances from the base offset; an unreadable one is replaced."""
     at = number = 0
     try:
         for number, (raw, end) in enumerate(_raw_records(head, payload), 1):
@@ -105,7 +105,7 @@ def records_of(head: Head, payload: memoryview, deltas: Sequence[int]) -> Iterat
 
 
 def described(cause: str, raw: bytes | memoryview, what: str = "it") -> str:
-    """Why something is not read, and what bytes it has."""
+    """Describe why something is not read, and its bytes."""
     return f"{cause}; {what} has {len(raw)} bytes with SHA-256 {hashlib.sha256(raw).hexdigest()}"
 
 
@@ -118,7 +118,7 @@ def unread(
     value: memoryview | None = None,
     timestamp: int | None = None,
 ) -> FetchedRecord:
-    """Stands for a record that cannot be read: a header says why; `value` is what there is of it, unless that is too much."""
+    """The replacement of an unreadable record: a header says why; `value` has its bytes, unless they are too many."""
     return FetchedRecord(
         offset,
         head.max_timestamp if timestamp is None else timestamp,
@@ -130,7 +130,7 @@ def unread(
 
 
 class _Shape(NamedTuple):
-    """Where the parts of a record lie. None stands for a key or value that is null."""
+    """The positions of a record's parts. None means a null key or value."""
 
     timestamp_delta: int
     offset_delta: int
@@ -141,7 +141,7 @@ class _Shape(NamedTuple):
 
 
 def _raw_records(head: Head, payload: memoryview) -> Iterator[tuple[memoryview, int]]:
-    """Each record without its length, and where the next one begins. Raises Malformed where that is not known."""
+    """Each record without its length, and the start of the next one. Raises Malformed if that is unknown."""
     at = 0
     for _ in range(head.records):
         length, start = _varint(payload, at)
@@ -186,7 +186,7 @@ def _record(head: Head, offset: int, raw: memoryview) -> FetchedRecord:
 
 
 def _too_much(shape: _Shape, raw: memoryview) -> str:
-    """What of a record is beyond its bound; empty where nothing is."""
+    """Which part of a record exceeds its bound; empty if none does."""
     if len(raw) > KEPT_BYTES:
         return f"{len(raw)} bytes, and up to {KEPT_BYTES}"
     return f"{shape.headers} headers, and up to {MOST_HEADERS}" if shape.headers > MOST_HEADERS else ""
@@ -206,7 +206,7 @@ def _field(raw: memoryview, at: int) -> tuple[slice | None, int]:
 
 
 def _varint(raw: memoryview, at: int) -> tuple[int, int]:
-    """A zigzag variable-length integer and where the next byte lies."""
+    """A zigzag variable-length integer and the position after it."""
     value = shift = 0
     while True:
         if at >= len(raw):
