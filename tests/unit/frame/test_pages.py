@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).parents[3]
-_PAGES = sorted([*_ROOT.glob("*.md"), *(_ROOT / "docs").glob("*.md")])
+_PAGES = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/**/*.md"), *_ROOT.glob("examples/**/*.md")])
 _LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 _NAME_IN_CODE = re.compile(r"`([A-Za-z_][\w.]*)`")
 _FILE_IN_CODE = re.compile(r"`([\w./-]+\.(?:py|md|toml|yaml))`")
@@ -37,14 +37,14 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
 def test_every_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
     for _, path, heading in relative_links(page):
         assert path.exists(), path
         assert not heading or heading in anchors(path), (path, heading)
 
 
-@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
 def test_a_name_in_code_that_is_a_link_to_a_module_stands_in_that_module(page: Path) -> None:
     for text, path, _ in relative_links(page):
         if path.suffix == ".py" and (name := _NAME_IN_CODE.fullmatch(text)) and not text.endswith(".py`"):
@@ -52,7 +52,7 @@ def test_a_name_in_code_that_is_a_link_to_a_module_stands_in_that_module(page: P
             assert re.search(rf"\b{last}\b", path.read_text()), (text, path)
 
 
-@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
 def test_every_file_that_a_page_names_exists(page: Path, files: list[str]) -> None:
     for name in set(_FILE_IN_CODE.findall(page.read_text())):
         assert any(f"/{file}".endswith(f"/{name}") for file in files), name
