@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -223,7 +222,9 @@ with open(sys.argv[1] + "/stack.lock", "w+"), socket.create_server(("127.0.0.1",
 def test_a_stack_of_another_folder_that_holds_the_port_is_named_with_how_to_use_it(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    with subprocess.Popen([sys.executable, "-c", _HOLDS, str(other)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLDS, str(other)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout is not None
         port = holder.stdout.readline().strip()
         for command in (("up", "--detach"), ("jobs", "list"), ("up",)):
