@@ -1,1 +1,1 @@
-"""The contract: every event as a typed model, the topics they travel on, and what is generated from both."""
+"""Defines the contract between services: typed models of all events, their topics, and the files generated from both."""

@@ -1,4 +1,4 @@
-"""Metrics, judges and preference pairs read a model's answer in one way: as text, or as the one JSON object that it is."""
+"""Parses a model's answer in the same way for metrics, judges and preference pairs: as text or as one JSON object."""
 
 import json
 
@@ -6,23 +6,23 @@ from pydantic import JsonValue
 
 
 def json_object(answer: str) -> dict[str, JsonValue] | None:
-    """The JSON object that `answer` is; None where it is none.
+    """The JSON object in `answer`; None if it is not one.
 
-    White space around it is allowed and nothing else: no code fence, no prose, no NaN, for what takes the answer in
-    production would not read them either. Of a repeated name the last value counts, as in most parsers.
+    Only white space around it is allowed: no code fence, no prose, no NaN, because the consumer of the answer in production
+    would not read them either. Of a repeated name the last value counts, as in most parsers.
     """
     try:
         value = json.loads(answer, parse_constant=_refuse)
-        json.dumps(value, ensure_ascii=False).encode()  # escapes may hide lone surrogates, which are no text
+        json.dumps(value, ensure_ascii=False).encode()  # escapes may hide lone surrogates, which are not text
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
 
 def field_text(answer: str, field: str | None) -> str | None:
-    """The text in a field of a JSON answer, or of the whole answer where `field` is None, without white space around it.
+    """The text in a field of a JSON answer, or the whole answer if `field` is None, without white space around it.
 
-    None where nothing can be read: no object, no such field, no text in it, or a blank one.
+    None if there is no text: no object, no such field, no text in it, or a blank one.
     """
     value = answer if field is None else (json_object(answer) or {}).get(field)
     return value.strip() or None if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""Bulk data never travels in an event; this reference does, with the digest that proves what it points to."""
+"""Defines references to artifacts: events never contain bulk data, only a reference with the digest that verifies it."""
 
 from pydantic import Field
 

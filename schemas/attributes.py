@@ -1,4 +1,4 @@
-"""CloudEvents attributes as senders of all languages write them: binary and structured mode, odd times, misspelt types.
+"""Parses CloudEvents attributes tolerantly, as senders write them: both modes, unusual times, misspelt types.
 
 https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/kafka-protocol-binding.md
 """
@@ -20,13 +20,13 @@ from schemas.json_text import UNSTORABLE, NoJson, Parsed, parse
 PREFIX = "neuroweaver."
 REQUIRED = ("id", "source", "type", "specversion")
 READ = (*REQUIRED, "time", "subject", "correlationid", "causationid", "traceparent", "sequence")
-"""Attributes that we read; what others hold is none of our business."""
+"""Attributes that are read; all others are ignored."""
 ATTRIBUTE_LIMIT = 256
-"""Characters of a CloudEvents attribute or job id at most: they become keys of rows."""
+"""The most characters of a CloudEvents attribute or job id, since they become keys of rows."""
 SUBJECT_LIMIT = 512
-"""Characters of a subject at most: `job/step/attempt` has two names in it."""
+"""The most characters of a subject: `job/step/attempt` contains two names."""
 UNREAD_HEADER = "neuroweaver-unread"
-"""Why a record could not even be read from the log, on the record that a reader puts in its place."""
+"""Header of a record that replaces an unreadable one of the log: why it could not be read."""
 CONTENT = "content-type"
 _REQUIRED = frozenset(REQUIRED)
 _JSON = "application/json"
@@ -40,23 +40,23 @@ _QUOTED = re.compile(r'\s*"([^"\\]*)"\s*')
 
 
 class NoEvent(ValueError):
-    """Bytes that are no CloudEvent."""
+    """The bytes are not a CloudEvent."""
 
 
 @dataclass(slots=True)
 class Attributes:
-    """What the envelope of a record says, with what is wrong with it, by attribute."""
+    """The attributes of a record's envelope, and their faults by attribute."""
 
     given: dict[str, str] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     body: Mapping[str, object] | None = None
-    """The whole object of structured mode; None in binary mode, where the value is the data."""
+    """The whole object in structured mode; None in binary mode, in which the value is the data."""
     whole: Parsed | None = None
-    """What else was seen of it."""
+    """Further results of parsing that object."""
 
 
 def plain_attributes(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str] | None:
-    """The attributes of a record in binary mode in which nothing is odd; None where something may be, which `attributes_of` finds out."""
+    """The attributes of a plain record in binary mode; None if it may be unusual, which `attributes_of` determines."""
     given: dict[str, str] = {}
     try:
         for header, held in headers:
@@ -76,7 +76,7 @@ def plain_attributes(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, s
 
 
 def attributes_of(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> Attributes:
-    """The attributes in a record. Raises NoEvent and NoJson."""
+    """Parse the attributes of a record. Raises NoEvent and NoJson."""
     raw: dict[str, bytes] = {}
     for header, held in headers:
         if name := _HEADERS.get(header) or _HEADERS.get(header.lower()):
@@ -126,7 +126,7 @@ def _structured(value: bytes) -> Attributes:
 def _add(found: Attributes, name: str, text: str) -> None:
     limit = SUBJECT_LIMIT if name == "subject" else ATTRIBUTE_LIMIT
     if '"' in text and name in ("type", "specversion", "time") and (quoted := _QUOTED.fullmatch(text)):
-        text = quoted[1]  # as serializers write that turn every header into JSON
+        text = quoted[1]  # from serializers that write every header as JSON
     found.given[name] = text
     if len(text) > limit:
         found.faults[name] = f"CloudEvents attribute `{name}` is longer than {limit} characters; shorten it"
@@ -135,7 +135,7 @@ def _add(found: Attributes, name: str, text: str) -> None:
 
 
 def data_of(found: Attributes) -> Parsed:
-    """The data of a structured event: an object, or JSON in text or Base64. Raises NoEvent and NoJson."""
+    """Parse the data of a structured event: an object, or JSON in text or Base64. Raises NoEvent and NoJson."""
     assert found.body is not None
     assert found.whole is not None
     data, encoded = found.body.get("data"), found.body.get("data_base64")
@@ -151,13 +151,13 @@ def data_of(found: Attributes) -> Parsed:
 
 
 def instead(text: str) -> str:
-    """An id or a source that cannot be kept as it came, as text that can: the same for the same, another for another."""
+    """Storable text for an id or a source that cannot be stored as sent: equal for equal texts, different for others."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text[: ATTRIBUTE_LIMIT // 2]) + "~" + digest[:32]
 
 
 def time_of(text: str | None) -> datetime | None:
-    """An RFC 3339 time in UTC, in either case, with any number of digits; None for what is none, or at the ends of the calendar."""
+    """Parse an RFC 3339 time in either case, with any number of digits, to UTC; None if invalid or out of range."""
     try:
         time = datetime.fromisoformat((text or "").strip().upper())
         found = time.astimezone(UTC) if time.tzinfo else None
@@ -167,18 +167,18 @@ def time_of(text: str | None) -> datetime | None:
 
 
 class Spellings:
-    """The types that belong on a topic of outsiders, however they spell them."""
+    """Recognises the event types of a topic that outsiders write to, however they are spelt."""
 
     def __init__(self, topic: str, names: Iterable[str]) -> None:
         self._topic, self._names = topic, tuple(names)
         self._known = {_squeezed(prefix + name): name for name in self._names for prefix in ("", PREFIX)}
 
     def meant(self, text: str) -> str | None:
-        """The one type that can be meant, whatever its case, prefix, quotes, blanks or signs."""
+        """The one type that `text` can mean, whatever its case, prefix, quotes, blanks or punctuation."""
         return self._known.get(_squeezed(text))
 
     def refusal(self, text: str) -> str:
-        """What is wrong with a type that is none of them, and what would be right."""
+        """The message for a type that is none of them, with the valid ones."""
         base = text.removeprefix(PREFIX).partition(".")[0]
         if base in self._names:
             return f"type {text!r} is no version that this service knows; send {PREFIX}{base}, or upgrade the service and retry"

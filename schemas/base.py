@@ -1,4 +1,4 @@
-"""One frozen base for everything on the wire, so that a decoded fact can never be edited in place."""
+"""Defines the base classes of all models on the wire, frozen so that no decoded event can be modified, and shared types."""
 
 import re
 from datetime import UTC, datetime
@@ -7,18 +7,18 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 NAME_PATTERN = r"^[A-Za-z0-9._-]{1,128}$"
-"""What job ids, step names, model names and aliases look like."""
+"""Pattern of job ids, step names, model names and aliases."""
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9.]+([eE][+-]?[0-9]+)?\s*")
 FIRST_YEAR, LAST_YEAR = 1970, 9998
-"""Times outside are none: what lies at the ends of the calendar comes back from databases as infinity, or not at all."""
+"""Times outside are invalid: databases return times at the ends of the calendar as infinity, or not at all."""
 
 
 def in_calendar(time: datetime) -> datetime:
-    """The time. Raises ValueError where it lies, in UTC, outside the years that everybody can keep and give back."""
+    """Return the time. Raises ValueError if, in UTC, it is outside the years that every database can store and return."""
     try:
         year = time.astimezone(UTC).year
     except OverflowError:
@@ -29,29 +29,29 @@ def in_calendar(time: datetime) -> datetime:
 
 
 def no_number(value: object) -> object:
-    """The value. Raises ValueError for a number, which could be seconds or milliseconds since any time."""
+    """Return the value. Raises ValueError for a number, which could be seconds or milliseconds since any time."""
     if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
         raise ValueError("a number is no time; write it with its zone, for example 2030-01-31T12:00:00Z")
     return value
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(no_number), AfterValidator(in_calendar)]
-"""A time with its zone, within the years that everybody can keep and give back."""
+"""A time with its zone, within the years that every database can store and return."""
 
 
 def storable(text: str) -> str:
-    """The text. Raises ValueError for a NUL or a lone surrogate, which no database keeps."""
+    """Return the text. Raises ValueError for a NUL or a lone surrogate, which databases cannot store."""
     if "\x00" in text or (not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text)):
         raise ValueError("the text holds a NUL or a lone surrogate; send valid Unicode text")
     return text
 
 
 Storable = Annotated[str, AfterValidator(storable)]
-"""Text that every database keeps."""
+"""Text that every database can store."""
 
 
 def no_truth(value: object) -> object:
-    """The value. Raises ValueError for true and false, which Python takes for 1 and 0."""
+    """Return the value. Raises ValueError for true and false, which Python treats as 1 and 0."""
     if isinstance(value, bool):
         raise ValueError("a number is needed, and true and false are none")
     return value

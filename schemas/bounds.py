@@ -1,6 +1,6 @@
-"""What our services say always fits into a record: text and numbers of others are cut where an event is made of them.
+"""Bounds the size of events, so that they always fit into a record: text and numbers from outside are cut.
 
-Bounds are no part of the schemas: a reader takes what older releases wrote. Bytes are those of the JSON.
+The bounds are not part of the schemas: a reader accepts what older releases wrote. Bytes are those of the JSON.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,13 +13,13 @@ from schemas.jobs import StepFault, StepResult
 from schemas.reasons import Reason
 
 RECORD_BYTES = 1024 * 1024
-"""A record with its key and headers at most; Kafka's own default for what a broker takes."""
+"""The most bytes of a record with its key and headers, which is Kafka's default limit of brokers."""
 HEADER_BYTES = 16 * 1024
-"""Of them for key, headers and the record's own frame: each attribute has at most 512 characters."""
+"""The part of them for key, headers and the record's frame: each attribute has at most 512 characters."""
 SETTINGS_BYTES = 512 * 1024
-"""A request together with its plan, which repeats the settings of its purpose in every step, and so the settings of a step."""
+"""The most bytes of a request with its plan, whose steps repeat the request's settings, and so of one step's settings."""
 RESULT_BYTES = 4 * 1024
-"""What one step says of its outcome; what follows of a job carries this of each of up to a hundred steps."""
+"""The most bytes of one step's result; later events of a job contain the results of up to a hundred steps."""
 REASONS_AT_MOST = 50
 LINES_AT_MOST = 50
 _FIELD_BYTES, _VALUE_BYTES, _MESSAGE_BYTES, _REMEDY_BYTES = 200, 400, 1200, 800
@@ -29,12 +29,12 @@ _V = TypeVar("_V")
 
 
 def bytes_of(value: object) -> int:
-    """How long `value` is as JSON."""
+    """Length of `value` as JSON, in bytes."""
     return len(to_json(value))
 
 
 def cut(text: str, limit: int) -> str:
-    """So much of the beginning of a text as fits into `limit` bytes of JSON, with a sign where it was cut."""
+    """The beginning of a text that fits into `limit` bytes of JSON, with a mark where it was cut."""
     if len(text) * 6 + 2 <= limit or (size := bytes_of(text)) <= limit:
         return text
     kept = text[:limit]
@@ -44,7 +44,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def fitting_reason(reason: Reason) -> Reason:
-    """A reason of at most 3 KB."""
+    """The reason, cut to at most 3 KB."""
     return Reason(
         field=cut(reason.field, _FIELD_BYTES),
         value=None if reason.value is None else cut(reason.value, _VALUE_BYTES),
@@ -54,7 +54,7 @@ def fitting_reason(reason: Reason) -> Reason:
 
 
 def fitting_reasons(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
-    """At most fifty, each of at most 3 KB; where there are more, the last says how many."""
+    """At most fifty reasons, each of at most 3 KB; if there are more, the last one says how many."""
     first = list(islice(given := iter(reasons), REASONS_AT_MOST))
     left_out = sum(1 for _ in given)
     if left_out:
@@ -64,7 +64,7 @@ def fitting_reasons(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
 
 
 def fitting_fault(fault: StepFault) -> StepFault:
-    """A fault of at most 210 KB, whatever an executor said."""
+    """The fault of an executor, cut to at most 210 KB."""
     return StepFault(
         cause=cut(fault.cause, _CAUSE_BYTES),
         message=cut(fault.message, _SAID_BYTES),
@@ -74,7 +74,7 @@ def fitting_fault(fault: StepFault) -> StepFault:
 
 
 def fitting_result(result: StepResult) -> StepResult:
-    """A result whose metrics and facts take RESULT_BYTES at most; what is left out is said, and is in the step's artifact."""
+    """The result with at most RESULT_BYTES of metrics and facts; it reports what is left out, which the artifact has."""
     if bytes_of(result.metrics) + bytes_of(result.facts) <= RESULT_BYTES:
         return result
     room = RESULT_BYTES - _FACT_BYTES

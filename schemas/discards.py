@@ -1,4 +1,4 @@
-"""What was given up or accepted of the log is a fact like any other: whoever folds the log again must know it too."""
+"""Defines the events by which an operator gives up or accepts parts of the log; every replay must honour them."""
 
 from pydantic import Field
 

@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 over Kafka: binary mode out, binary and structured mode in, every fault named.
+"""Encodes and decodes CloudEvents 1.0 over Kafka: writes binary mode, reads binary and structured mode, names every fault.
 
 https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/kafka-protocol-binding.md
 """
@@ -38,9 +38,9 @@ from schemas.topics import CATALOGUE, EVENT_TYPES, REQUESTS, TOPIC_OF
 
 SEQUENCE_DIGITS = 16
 REQUEST_BYTES = SETTINGS_BYTES
-"""A request has to fit into one record, with its plan into another."""
+"""The most bytes of a request: it must fit into one record, and with its plan into another."""
 REQUEST_PARTS = 10_000
-"""Objects and lists of a request at most: in memory each takes fifty times what it takes as text."""
+"""The most objects and lists of a request: each takes fifty times as many bytes in memory as in text."""
 _SCHEMA_URN = "urn:neuroweaver:"
 _UNKNOWN_SOURCE = "unknown"
 CONTENT_TYPE = (CONTENT, b"application/json")
@@ -49,16 +49,16 @@ _OUTSIDE = {
     for topic in CATALOGUE
     if not set(topic.writers) <= set(SERVICES)
 }
-"""Topics that others write to, with what belongs there."""
+"""Topics that outsiders write to, with their event types."""
 _OF_OUTSIDERS = frozenset(event.type_name() for event in REQUESTS.events)
 
 
 class Unreadable(ValueError):
-    """A record that is no event of ours: its handling is a dead letter, never a retry."""
+    """The record is not a valid event: it becomes a dead letter and is never retried."""
 
 
 class UnknownVersion(ValueError):
-    """A newer version of a type that we handle: the service stops here rather than lose a command."""
+    """The event is a newer version of a handled type: the service stops here, so that it does not lose a command."""
 
 
 class Event(NamedTuple):
@@ -90,19 +90,19 @@ class Unhandled:
 
 
 def schema_urn(model: type[EventData]) -> str:
-    """What `ce_dataschema` carries: names the JSON Schema of the event's data."""
+    """The value of `ce_dataschema`, which identifies the JSON Schema of the event's data."""
     return f"{_SCHEMA_URN}{model.type_name()}:{model.schema_version}"
 
 
 def wire_data(data: EventData) -> str:
-    """The JSON text of an event's data as it travels."""
+    """The JSON text of an event's data on the wire."""
     if isinstance(data, JobRequested):
         return json.dumps(data.request, ensure_ascii=False, separators=(",", ":"))
     return data.model_dump_json()
 
 
 def wire_attributes(event: Event) -> dict[str, str]:
-    """The headers of `event` in binary mode, but for the content type; those without a value are left out."""
+    """The headers of `event` in binary mode, except the content type; those without a value are left out."""
     attributes = {
         "ce_specversion": "1.0",
         "ce_id": event.id,
@@ -120,7 +120,7 @@ def wire_attributes(event: Event) -> dict[str, str]:
 
 
 def encode(event: Event) -> tuple[bytes, list[tuple[str, bytes]]]:
-    """Value and headers of `event` in binary mode."""
+    """Encode `event` in binary mode as value and headers."""
     headers = [(name, value.encode()) for name, value in wire_attributes(event).items()]
     return wire_data(event.data).encode(), [*headers, CONTENT_TYPE]
 
@@ -132,12 +132,12 @@ def decode(
     appended: datetime,
     topic: str | None = None,
 ) -> Event | Unhandled:
-    """The event in a record; `appended` is the record's time in the log, which stands in for an absent `ce_time`.
+    """Decode the event in a record; `appended` is the record's time in the log, which replaces an absent `ce_time`.
 
-    On a `topic` that outsiders write to, a type is read however it is spelt, and one that does not belong there is Unreadable.
-    A JobRequested whose `job_id` can be read is never Unreadable: what is wrong beside it travels as a fault, for its sender to
-    be told. Raises Unreadable for a record that is no CloudEvent, no JSON or not of its type's shape, and UnknownVersion
-    for a breaking version (`.v2`) of a handled type that this code does not know.
+    On a `topic` that outsiders write to, a type is recognised however it is spelt, and one that does not belong there is
+    Unreadable. A JobRequested whose `job_id` can be read is never Unreadable: its other faults are part of the event, so
+    that its sender is told. Raises Unreadable for a record that is not a CloudEvent, not JSON or not of its type's shape,
+    and UnknownVersion for a breaking version (`.v2`) of a handled type that this code does not know.
     """
     return _plain(value, headers, handled, appended, topic) or _with_care(value, headers, handled, appended, topic)
 
@@ -149,7 +149,10 @@ def _plain(
     appended: datetime,
     topic: str | None,
 ) -> Event | Unhandled | None:
-    """The event in a record in which nothing is odd, as `_with_care` reads it; None where something may be. Raises UnknownVersion."""
+    """Decode a plain record quickly, with the same result as `_with_care`; None if it may be unusual.
+
+    Raises UnknownVersion.
+    """
     given = plain_attributes(headers)
     if given is None or value is None:
         return None
@@ -224,7 +227,7 @@ def _with_care(
 
 
 def _written(found: Attributes, topic: str | None) -> str | None:
-    """Name of the type as it is written, without prefix; None for a foreign one. Raises Unreadable."""
+    """Name of the type as written, without prefix; None for a foreign type. Raises Unreadable."""
     text = found.given.get("type")
     if not text:
         raise Unreadable(_missing("type"))
@@ -248,7 +251,7 @@ def _unhandled(given: Mapping[str, str], name: str, handled: Collection[str]) ->
 
 
 def _is_newer(name: str, handled: Collection[str]) -> bool:
-    """Whether it is a version, unknown here, of a type that is handled."""
+    """Whether `name` is an unknown version of a handled type."""
     base, _, version = name.partition(".")
     return bool(version) and any(known.partition(".")[0] == base for known in handled)
 
@@ -262,7 +265,7 @@ def _of_another_version(specversion: str) -> str:
 
 
 def _strict(found: Attributes) -> list[Reason]:
-    """No fault is let through. Raises Unreadable."""
+    """Accept no faults. Raises Unreadable."""
     for name in REQUIRED:
         if not found.given.get(name):
             raise Unreadable(found.faults.get(name) or _missing(name))
@@ -274,9 +277,9 @@ def _strict(found: Attributes) -> list[Reason]:
 
 
 def _lenient(found: Attributes, name: str, value: bytes) -> list[Reason]:
-    """Make the attributes of an outsider's event usable: what is not needed and cannot be read is left out.
+    """Make the attributes of an outsider's event usable: optional ones that cannot be read are left out.
 
-    What is needed and missing is a fault of a JobRequested. Raises Unreadable where another event lacks it.
+    A missing required attribute is a fault of a JobRequested. Raises Unreadable if another event lacks it.
     """
     given, faults = found.given, list[Reason]()
     for attribute in found.faults:
@@ -332,7 +335,7 @@ def _fault_of_name(doubled: str) -> Reason:
 
 
 def _job_requested(body: dict[str, Any], parsed: Parsed, size: int, faults: list[Reason]) -> JobRequested:
-    """A JobRequested whose id can be read always gets an answer, so what is wrong beside the id travels as a fault."""
+    """Build a JobRequested; one whose id can be read always gets an answer, so its other faults are part of the event."""
     job_id = body.get("job_id")
     if "job_id" in parsed.contradicting:
         raise Unreadable("field job_id: two ids are given, so nobody can tell which job is meant; give one")
@@ -353,7 +356,7 @@ def _job_requested(body: dict[str, Any], parsed: Parsed, size: int, faults: list
 
 
 def _time(name: str, text: str | None, appended: datetime) -> datetime:
-    """Of an outsider's event the time in the log where it says none that can be kept; of ours it must be one."""
+    """The event's time; an outsider's event without a storable time gets the log's time, another must have one."""
     if not text:
         return appended
     time = time_of(text)

@@ -1,4 +1,4 @@
-"""Every fact of a job's story, written by our services in one order per job."""
+"""Defines the events about jobs that the services write, ordered per job."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, Policy, StepSettings
 
 CAUSES = ("infrastructure", "memory", "user")
-"""Why a step failed; retries are counted apart for each."""
+"""Why a step failed; retries are counted separately for each cause."""
 
 _DECIDED_ON = "Digest of the request that this decides on: of several under one job id, the one that counts from here on."
 

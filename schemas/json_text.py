@@ -1,4 +1,4 @@
-"""JSON as others write it: bounded before it is parsed, cleaned of what no database keeps, every fault named."""
+"""Parses JSON from outside: bounded before parsing, cleaned of what databases cannot store, with every fault named."""
 
 import json
 import math
@@ -12,60 +12,60 @@ from pydantic_core import from_json
 from schemas.reasons import Reason, shortened
 
 READ_BYTES = 4 * 2**20
-"""So many bytes of a record are read at most; what is more is not parsed."""
+"""The most bytes of a record that are read; a larger record is not parsed."""
 BATCH_BYTES = 32 * 2**20
-"""A batch of records decompresses to so many bytes at most."""
+"""The most bytes that a batch of records may decompress to."""
 MOST_HEADERS = 500
-"""A record with more is not read."""
+"""The most headers of a record; one with more is not read."""
 BATCH_RECORDS = 100_000
-"""A batch has so many records at most: a few kilobytes of gzip can be millions."""
+"""The most records of a batch: a few kilobytes of gzip can be millions."""
 DEPTH_LIMIT = 64
-"""Levels of objects and lists within data at most: what is deeper could be read here and break a later reader."""
+"""The most levels of objects and lists in data: deeper data could be read here and break a later reader."""
 FAULTS_AT_MOST = 50
-"""So many faults of one request are named: they are kept, and have to fit into a record."""
+"""The most faults of one request that are named: they are stored, and must fit into a record."""
 _LONGEST_INTEGER = 300
-"""Digits of an integer at most; Python and JSON parsers of others refuse numbers far longer than a double."""
+"""The most digits of an integer; Python and other JSON parsers refuse numbers far longer than a double."""
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _SIGNS = bytes.maketrans(b"0123456789E+\t\n\r", b"0000000000e-   ")
-"""Digits, exponents, signs and blanks each as one character, so that text is searched for them without a pattern."""
+"""Maps digits, exponents, signs and blanks to one character each, so that text can be searched without a pattern."""
 _EXPONENT = re.compile("0e[0-]")
-"""What may be a digit, an exponent and its digit or sign; ids in hexadecimal are full of it."""
+"""Matches what may be a digit, an exponent and its digit or sign; hexadecimal ids contain many."""
 _CANDIDATES = 10_000
-"""To look at more of them takes longer than to read with care; no record but a hostile one has so many."""
+"""Checking more matches takes longer than careful parsing; only a hostile record has as many."""
 _MANY_DIGITS = "0" * 300
 _FAR = 2 * len(_MANY_DIGITS)
-"""A number with so many characters before its exponent may be anything."""
+"""A number with this many characters before its exponent may have any magnitude."""
 _CONFLUENT_HEAD = 5
-"""A zero byte and the number of a schema, which Confluent's serializers put before the JSON."""
+"""Length of the zero byte and schema number that Confluent's serializers put before the JSON."""
 _NAMED = 10
 
 
 class NoJson(ValueError):
-    """Bytes that are no JSON, or too many."""
+    """The bytes are not JSON, or too many."""
 
 
 class Parsed(NamedTuple):
-    """What JSON text says."""
+    """The result of parsing JSON text."""
 
     value: object
     plain: bool
-    """Nothing in it can need cleaning; told without walking through it."""
+    """Whether nothing in it can need cleaning, as found without walking through it."""
     doubled: tuple[str, ...] = ()
-    """Names that stand twice in one object, where that was asked for."""
+    """Names that occur twice in one object, if that was requested."""
     contradicting: tuple[str, ...] = ()
-    """Those of them that stand there with different values."""
+    """Those of them that occur with different values."""
     parts: int = 0
-    """Objects and lists in it at most."""
+    """An upper bound of the objects and lists in it."""
     deep: bool = False
-    """Something in it was too deep to be read, and is null here."""
+    """Whether a part of it was too deep to be read, and is null here."""
 
 
 def parse(text: bytes, *, doubled: bool = False) -> Parsed:
-    """Read JSON. Raises NoJson.
+    """Parse JSON. Raises NoJson.
 
-    `doubled` is for what outsiders write: names that stand twice in an object, of which JSON keeps the last, are noted, and
-    NaN and infinities are read, so that both can be told to the sender.
+    `doubled` is for outsiders' data: names that occur twice in an object, of which JSON keeps the last, are noted, and NaN
+    and infinities are accepted, so that both can be reported to the sender.
     """
     if len(text) > READ_BYTES:
         raise NoJson(f"the value has {len(text)} bytes, and up to {READ_BYTES} are read; refer to data, do not send it")
@@ -96,7 +96,7 @@ def _parts(text: bytes) -> int:
 
 
 def _clean(text: bytes) -> str | None:
-    """UTF-8 text that holds no NUL, no lone surrogate and no mark of its order; None where it may, or is another encoding."""
+    """UTF-8 text without NUL, lone surrogates and byte order mark; None if it may have one, or has another encoding."""
     try:
         said = text.decode()
     except UnicodeDecodeError:
@@ -105,36 +105,36 @@ def _clean(text: bytes) -> str | None:
 
 
 def parse_plain(text: bytes, *, doubled: bool = False) -> Parsed | None:
-    """What `parse` gives for JSON that is quickly read; None where something may be wrong, which `parse` finds out and says."""
+    """The result of `parse` for plain JSON, found quickly; None if a fault is possible, which `parse` determines."""
     parts = _parts(text)
     if len(text) > READ_BYTES or parts > DEPTH_LIMIT or (clean := _clean(text)) is None:
         return None
     signs = text.translate(_SIGNS).decode("latin-1")
     if _MANY_DIGITS in signs or _may_have_an_exponent(signs):
-        return None  # a number may lie beyond a double
+        return None  # a number may exceed a double
     try:
         value = from_json(clean, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
         return None
     if doubled and (" :" in signs or clean.count('":') != _names(value, parts)):
-        return None  # each name is followed by ": and one may stand twice
+        return None  # each name is followed by ": and one may occur twice
     return Parsed(value, True, (), (), parts)
 
 
 def _may_have_an_exponent(signs: str) -> bool:
-    """Whether a number with an exponent stands where JSON has a value, or may: beyond so many candidates nobody looks."""
+    """Whether a number with an exponent is, or may be, a JSON value; after _CANDIDATES matches it is assumed."""
     found = enumerate(_EXPONENT.finditer(signs), 1)
     return any(number > _CANDIDATES or _begins_a_value(signs, candidate.start()) for number, candidate in found)
 
 
 def _begins_a_value(signs: str, digit: int) -> bool:
-    """Whether the number to which this digit belongs may stand where JSON has a value, rather than within a text."""
+    """Whether the number to which this digit belongs may be a JSON value, rather than a part of a text."""
     before = signs[max(0, digit - _FAR) : digit].rstrip("0.-")
     return not before or before[-1] in "[:, "
 
 
 def _names(value: object, parts: int) -> int:
-    """Names in all objects of a value with so many `parts` at most, and at most DEPTH_LIMIT levels."""
+    """Number of names in all objects of a value with at most `parts` parts and DEPTH_LIMIT levels."""
     if not isinstance(value, dict | list):
         return 0
     names, within = (len(value), value.values()) if isinstance(value, dict) else (0, value)
@@ -147,7 +147,7 @@ def _read(text: str, usual: json.JSONDecoder, twice: "_Twice | None", *, plain: 
 
 
 def _flattened(text: bytes) -> bytes:
-    """JSON with null for what lies deeper than can be read."""
+    """The JSON with null in place of what is too deep to be read."""
     parts, depth, at = list[bytes](), 0, 0
     for token in _TOKEN.finditer(text):
         sign = token[0]
@@ -163,7 +163,7 @@ def _flattened(text: bytes) -> bytes:
 
 
 def storable(value: Any, path: str, faults: list[Reason], depth: int = 0) -> Any:
-    """`value` without what cannot be kept as JSON: NUL, lone surrogates, numbers beyond a double, bottomless nesting."""
+    """`value` without what cannot be stored as JSON: NUL, lone surrogates, numbers beyond a double, too deep nesting."""
     match value:
         case str() if UNSTORABLE.search(value):
             _note(faults, path, value, "text holds a NUL or a lone surrogate", "send valid Unicode text")
@@ -191,7 +191,7 @@ def _note(faults: list[Reason], path: str, value: object, message: str, remedy: 
 
 
 class _Boundless(Exception):
-    """A number that no double holds."""
+    """The number does not fit into a double."""
 
 
 def _boundless(_name: str) -> object:
@@ -229,13 +229,13 @@ _ANY = json.JSONDecoder(**_ANY_NUMBERS)
 
 @dataclass(slots=True)
 class _Twice:
-    """Names that stand twice in an object."""
+    """Collects names that occur twice in an object."""
 
     names: list[str] = field(default_factory=list)
     contradicting: list[str] = field(default_factory=list)
 
     def look(self, pairs: list[tuple[str, Any]], kept: Mapping[str, Any]) -> None:
-        """Note the names that stand twice in `pairs`, and which say something else than the object that JSON keeps of them."""
+        """Note the names that occur twice in `pairs`, and those whose values differ from the one that JSON keeps."""
         seen: set[str] = set()
         for name, value in pairs:
             if name in seen and len(self.names) < _NAMED:
@@ -246,7 +246,7 @@ class _Twice:
 
 
 def _decoder(usual: json.JSONDecoder, twice: _Twice | None) -> json.JSONDecoder:
-    """The decoder that is ready, or one for what outsiders write: it notes names which stand twice, and reads NaN as Python writes it."""
+    """The usual decoder, or one for outsiders' data, which notes names that occur twice and accepts Python's NaN."""
     if twice is None:
         return usual
 

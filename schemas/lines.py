@@ -1,4 +1,4 @@
-"""The lines of the artifacts that steps hand to each other, typed, and the files that hold them: a file and its reader agree."""
+"""Defines the typed lines, and the files, of the artifacts that steps pass to each other: writers and readers share them."""
 
 from typing import ClassVar, Literal
 
@@ -11,7 +11,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 def split_file(split: Split) -> str:
-    """The file of a `dataset` artifact that holds a split; none where the data set has no such rows."""
+    """Name of the file of a `dataset` artifact for a split; the file is absent if the split has no rows."""
     return f"{split}.jsonl"
 
 

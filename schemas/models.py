@@ -1,4 +1,4 @@
-"""What happens to a model in the registry, in one order per model."""
+"""Defines the registry's events about models, ordered per model."""
 
 from pydantic import Field, JsonValue
 

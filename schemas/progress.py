@@ -1,4 +1,4 @@
-"""The one lossy fact: how far a running attempt is."""
+"""Defines the progress event of a running attempt, the only event that may be lost."""
 
 from pydantic import Field
 

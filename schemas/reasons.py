@@ -1,4 +1,4 @@
-"""Every refusal names field, value and remedy in the same words over Kafka, HTTP and the command line."""
+"""Defines the reason of a refusal: field, value and remedy, worded alike over Kafka, HTTP and the command line."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,8 @@ _REMEDIES: Mapping[str, str] = {
 }
 _VALUE_LIMIT = 200
 UNION_TAG = "~"
-"""First character of the tags by which our unions tell their arms apart: pydantic puts them into paths, they are no fields."""
+"""First character of the tags that distinguish the arms of unions: pydantic puts them into paths, but they are not
+fields."""
 
 
 class Reason(Frozen):
@@ -38,12 +39,12 @@ def shown(value: Any) -> str:
 
 
 def shortened(text: str, limit: int) -> str:
-    """At most `limit` characters of a text, with a sign where it was cut."""
+    """At most `limit` characters of a text, with a mark where it was cut."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def reason_of_error(item: Mapping[str, Any]) -> Reason:
-    """One item of a pydantic error list in our words."""
+    """The reason for one item of a pydantic error list."""
     kind = item["type"]
     message = str(item["msg"]).removeprefix("Value error, ")
     path = [str(part) for part in item["loc"]]
@@ -56,7 +57,7 @@ def reason_of_error(item: Mapping[str, Any]) -> Reason:
 
 
 def reasons_of(error: ValidationError) -> tuple[Reason, ...]:
-    """A pydantic validation error in our words, one reason per faulty field, in the order of the fields."""
+    """The reasons for a pydantic validation error, one per faulty field, in the order of the fields."""
     reasons: dict[str, Reason] = {}
     for item in error.errors(include_url=False):
         reason = reason_of_error(item)

@@ -1,4 +1,4 @@
-"""The typed settings per purpose that a JobRequested carries and that steps receive resolved."""
+"""Defines the typed settings of a JobRequested, by purpose; steps receive them resolved."""
 
 from typing import Literal, Self
 

@@ -1,4 +1,4 @@
-"""The two facts that outsiders write: a job is wanted, a job is no longer wanted."""
+"""Defines the two events that outsiders write: the request of a job, and the request to cancel it."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -20,7 +20,7 @@ PRESETS = ("sft", "rlaif")
 
 
 def _shortened_to(limit: int) -> BeforeValidator:
-    """What is only told on is cut rather than refused: nobody hears of a cancel that is a dead letter."""
+    """Cut text that is only passed on, instead of refusing it: the sender of a refused cancellation would not be told."""
     return BeforeValidator(lambda value: shortened(value, limit) if isinstance(value, str) else value)
 
 

@@ -1,4 +1,4 @@
-"""One set of checkable rules serves the evaluation metrics and the `rules` judge, as data inside a request."""
+"""Defines checkable rules, which requests contain as data, for the evaluation metrics and the `rules` judge."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -45,7 +45,7 @@ def _contains(text: str, phrase: str) -> bool:
 
 
 def passes(rule: Rule, text: str, row: Mapping[str, str]) -> bool:
-    """Whether `text` keeps `rule`; `row` holds the columns of the data-set row that the text answers."""
+    """Whether `text` keeps `rule`; `row` has the columns of the data set's row that the text answers."""
     match rule.kind:
         case "contains_any":
             return any(_contains(text, value) for value in rule.values)

@@ -1,4 +1,4 @@
-"""What a step is: its kind, who executes it, its typed settings, its inputs and outputs, its policy."""
+"""Defines steps: their kinds, the services that execute them, typed settings, inputs and outputs, and the retry policy."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -27,7 +27,7 @@ EXECUTOR_OF: Mapping[str, str] = {
     "score": "feedback",
     "register": "registry",
 }
-"""Exactly one service executes a kind of step."""
+"""The service that executes each kind of step."""
 
 INPUTS_OF: Mapping[str, Mapping[str, bool]] = {
     "prepare": {},
@@ -49,7 +49,7 @@ OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
     "score": (SCORES,),
     "register": (),
 }
-"""Output names per kind: what `StepCompleted.outputs` holds and other steps bind as `step.output`."""
+"""Output names per kind: `StepCompleted.outputs` contains them, and other steps bind them as `step.output`."""
 
 
 class PrepareSettings(Strict):

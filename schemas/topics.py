@@ -1,4 +1,4 @@
-"""The one catalogue of topics, from which topics are created, AsyncAPI is generated and docs are written."""
+"""Defines the catalogue of topics, from which topics are created and AsyncAPI and docs are generated."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -80,12 +80,12 @@ EVENT_TYPES: dict[str, type[EventData]] = {event.type_name(): event for topic in
 """Every event type by its name."""
 
 TOPIC_OF: dict[str, Topic] = {event.type_name(): topic for topic in CATALOGUE for event in topic.events}
-"""The one topic of each event type."""
+"""The topic of each event type."""
 
 
 _KEY_FIELDS = {"job id": "job_id", "model name": "model", "service": "service"}
 
 
 def aggregate_key(data: EventData) -> str:
-    """The record key of an event: what its topic's `key` says, in the field of that meaning."""
+    """The record key of an event: the value of the field that its topic's `key` names."""
     return str(getattr(data, _KEY_FIELDS[TOPIC_OF[data.type_name()].key]))

@@ -1,1 +1,1 @@
-"""How the contract may change: what was released, what a change breaks, and how old data becomes new (docs/evolution.md)."""
+"""Controls how the contract may change: released versions, compatibility checks, and upcasting (docs/evolution.md)."""

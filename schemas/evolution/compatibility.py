@@ -1,7 +1,7 @@
-"""Whoever runs an older or newer release must be able to read every event, so only optional fields come and go.
+"""Checks that schema changes are compatible: older and newer releases must read all events, so only optional fields change.
 
-Compared are JSON Schemas of data as they travel. A change is compatible when readers of either release can read what writers
-of the other send; anything else is a new type with an upcaster.
+It compares JSON Schemas of data on the wire. A change is compatible if readers of either release can read what writers of
+the other send; any other change needs a new type with an upcaster.
 """
 
 import json
@@ -17,7 +17,7 @@ _WALKED = frozenset(
     {"$ref", "properties", "required", "items", "prefixItems", "additionalProperties", "propertyNames", "discriminator"}
     | set(_ALTERNATIVES)
 )
-"""Looked into. Every other keyword is a bound that must stay as it is, also one that this code has never heard of."""
+"""Keywords that are compared in detail. Every other keyword, even an unknown one, is a bound that must not change."""
 _NOTHING = "nothing"
 
 
@@ -38,7 +38,7 @@ class Change(NamedTuple):
 
 
 def incompatible(name: str, released: Schema, current: Schema) -> list[Change]:
-    """What readers or writers of one of the two schemas of the event type `name` cannot cope with."""
+    """The changes that readers or writers of one of the two schemas of event type `name` cannot handle."""
     return list(_Comparison(name, released, current).compare("", released, current))
 
 
@@ -54,7 +54,7 @@ class _Comparison:
     def compare(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
         """Differences below `path`."""
         if "$ref" in old or "$ref" in new:
-            pair = (_text(old), _text(new))  # with the words beside the reference: they count too
+            pair = (_text(old), _text(new))  # with the keywords beside the reference, which count, too
             if pair in self._seen:
                 return
             self._seen.add(pair)
@@ -89,7 +89,7 @@ class _Comparison:
                 yield from self.compare(where, before[name], after[name])
 
     def _inner(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
-        """What lists and maps hold."""
+        """Differences in the items of lists and maps."""
         for keyword, sign in (("items", "[]"), ("additionalProperties", ".*"), ("propertyNames", ".*")):
             before, after = old.get(keyword), new.get(keyword)
             if isinstance(before, Mapping) and isinstance(after, Mapping):
@@ -115,7 +115,7 @@ class _Comparison:
 
 
 def _resolved(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    """The node with what it refers to; words beside the reference count too."""
+    """The node with its reference resolved; keywords beside the reference count, too."""
     if "$ref" not in node:
         return node
     target = definitions[node["$ref"].rpartition("/")[2]]
@@ -123,7 +123,7 @@ def _resolved(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
 
 
 def _beside(node: Schema) -> Schema:
-    """What holds for all alternatives of a node; of a node without any, only its default."""
+    """The keywords that apply to all alternatives of a node; of a node without alternatives, only its default."""
     if any(word in node for word in _ALTERNATIVES):
         return node
     return {word: value for word, value in node.items() if word == "default"}
@@ -135,7 +135,7 @@ def _all_of(node: Schema) -> list[Schema]:
 
 
 def _by_name(alternatives: list[Schema], definitions: Mapping[str, Schema]) -> dict[str, Schema]:
-    """Alternatives by what tells them apart; those with one name in common by all that they say."""
+    """Alternatives by their distinguishing name; those that share a name by their whole text."""
     names = [_named(one, definitions) for one in alternatives]
     shared = Counter(names)
     return {
@@ -145,12 +145,12 @@ def _by_name(alternatives: list[Schema], definitions: Mapping[str, Schema]) -> d
 
 
 def _text(node: Any) -> str:
-    """Equal for what is equal as JSON: the order of keys is nothing, `true` is not 1."""
+    """Text that is equal for equal JSON: the order of keys does not matter, and `true` is not 1."""
     return json.dumps(node, sort_keys=True)
 
 
 def _named(node: Schema, definitions: Mapping[str, Schema]) -> str:
-    """What tells an alternative from the others: the constant of its discriminating field, or its type."""
+    """The distinguishing name of an alternative: the constant of its discriminating field, or its type."""
     resolved = _resolved(node, definitions)
     for name, field in resolved.get("properties", {}).items():
         if "const" in field:

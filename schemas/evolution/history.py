@@ -1,6 +1,7 @@
-"""What was released is kept as it was, so that every later contract can be held against it.
+"""Stores released contracts unchanged, so that every later contract can be compared with them.
 
-`python -m schemas.evolution.history` keeps the contract of the version in `pyproject.toml`; `--check` says what is not compatible.
+`python -m schemas.evolution.history` stores the contract of the version in `pyproject.toml`; `--check` lists
+incompatibilities.
 """
 
 import argparse
@@ -25,7 +26,7 @@ class AlreadyReleased(Exception):
 
 
 def contract() -> dict[str, dict[str, Any]]:
-    """What is promised of every event type: its topic, its key, the schema of its data."""
+    """The contract of every event type: its topic, its key, the schema of its data."""
     return {
         name: {"topic": TOPIC_OF[name].name, "key": TOPIC_OF[name].key, "schema": event_schema(model)}
         for name, model in EVENT_TYPES.items()
@@ -39,7 +40,7 @@ def releases(folder: Path = FOLDER) -> Iterator[tuple[str, dict[str, dict[str, A
 
 
 def release(folder: Path = FOLDER, version: str | None = None) -> Path:
-    """Keep today's contract. Raises AlreadyReleased when the version was released with another one."""
+    """Store the present contract. Raises AlreadyReleased if the version was released with another one."""
     version = version or tomllib.loads(_PROJECT.read_text())["project"]["version"]
     path, text = folder / f"{version}.json", json.dumps(contract(), indent=1, ensure_ascii=False) + "\n"
     if path.exists() and path.read_text() != text:
@@ -53,7 +54,7 @@ def release(folder: Path = FOLDER, version: str | None = None) -> Path:
 
 
 def broken(released: dict[str, dict[str, Any]], current: dict[str, dict[str, Any]]) -> list[Change]:
-    """What of a released contract today's does not keep."""
+    """The changes by which the present contract breaks a released one."""
     changes = []
     for name, promise in released.items():
         if name not in current:
@@ -69,7 +70,7 @@ def broken(released: dict[str, dict[str, Any]], current: dict[str, dict[str, Any
 
 
 def _unread(name: str, current: Mapping[str, object]) -> list[Change]:
-    """What keeps events of a type that is gone from being read as another one."""
+    """Why events of a removed type cannot be read as another type."""
     if name not in UPCASTERS:
         return [Change(name, "", "the type is gone, and nothing reads what was written as it")]
     try:
@@ -80,7 +81,7 @@ def _unread(name: str, current: Mapping[str, object]) -> list[Change]:
 
 
 def main() -> int:
-    """Exit code 1 when something released is broken, or a release would change."""
+    """Return exit code 1 if a released contract is broken, or a release would change."""
     parser = argparse.ArgumentParser(prog="python -m schemas.evolution.history", description=__doc__)
     parser.add_argument("--check", action="store_true", help="keep nothing; say what is not compatible")
     if not parser.parse_args().check:

@@ -1,4 +1,4 @@
-"""A breaking change is a new type, and what was written as the old one is read as the new one, for ever."""
+"""Upcasts events: a breaking change is a new type, and events of the old type are read as the new one, for ever."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,24 +7,24 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Upcaster:
-    """How the data of an old type become those of its successor."""
+    """Converts the data of an old type to its successor's."""
 
     to: str
     """Name of the successor, such as `StepStarted.v2`."""
     upcast: Callable[[dict[str, Any]], dict[str, Any]]
-    """Pure; gets data of the old type's shape, gives data of the new one's."""
+    """A pure function from data of the old type's shape to data of the new type's."""
 
 
 UPCASTERS: dict[str, Upcaster] = {}
-"""By the name of the old type. An entry stays as long as the log may hold the old type, which is for ever."""
+"""Upcasters by the name of the old type. An entry stays as long as the log may contain the old type, which is for ever."""
 
 
 class Malformed(ValueError):
-    """Data that are not of the old type's shape."""
+    """The data do not have the old type's shape."""
 
 
 def newest(name: str) -> str:
-    """The type that what was written as `name` is read as. Raises ValueError when upcasters lead back to where they began."""
+    """The type as which events of type `name` are read. Raises ValueError if the upcasters form a cycle."""
     if name not in UPCASTERS:
         return name
     seen = [name]
@@ -37,7 +37,7 @@ def newest(name: str) -> str:
 
 
 def upcast(name: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Data of the type `name` as its newest type has them. Raises Malformed where they lack what the old type had."""
+    """Convert data of the type `name` to its newest type. Raises Malformed if they lack what the old type had."""
     while (step := UPCASTERS.get(name)) is not None:
         try:
             body = step.upcast(body)

@@ -1,1 +1,1 @@
-"""What people of other languages need, generated from the contract: JSON Schema, AsyncAPI and `docs/contract.md`."""
+"""Generates files for users of other languages from the contract: JSON Schema, AsyncAPI and `docs/contract.md`."""

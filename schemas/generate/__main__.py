@@ -1,4 +1,4 @@
-"""One command brings every generated file up to date, or says which one is not."""
+"""The command that updates all generated files, or reports those that are out of date."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
-    """Exit code 0 when all files are up to date (afterwards), 1 when `--check` found one that is not."""
+    """Return exit code 0 if all files are up to date (afterwards), 1 if `--check` found one that is not."""
     parser = argparse.ArgumentParser(prog="python -m schemas.generate", description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where a file is out of date")
     check = parser.parse_args(arguments).check

@@ -1,4 +1,4 @@
-"""The topics with their messages as one AsyncAPI 3 document, for generators, catalogues and brokers' consoles.
+"""Generates one AsyncAPI 3 document of the topics and their messages, for generators, catalogues and brokers' consoles.
 
 https://www.asyncapi.com/docs/reference/specification/v3.0.0 with Kafka bindings 0.5.0. Payloads are not repeated here:
 they point to the JSON Schema of the event in the folder `events` beside the document.

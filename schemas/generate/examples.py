@@ -1,4 +1,4 @@
-"""One example of every event, parts of one job's story, which the page, AsyncAPI and the tests share."""
+"""Contains one example of every event, all about the same job; the page, AsyncAPI and the tests share them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ REQUEST = {
     "evaluation": {"metrics": ["loss", "valid_json", "exact_match"], "exact_match_fields": ["queue", "priority"]},
     "register_as": MODEL,
 }
-"""Without a deadline: a reader may send it on any day."""
+"""It has no deadline, so that a reader can send it on any day."""
 
 _DATASET = ArtifactRef(uri=f"s3://neuroweaver/artifacts/{'5e' * 32}", sha256="5e" * 32, size=412_358)
 _ADAPTER = ArtifactRef(uri=f"s3://neuroweaver/artifacts/{'a7' * 32}", sha256="a7" * 32, size=9_803_264)
@@ -110,7 +110,7 @@ _PLAN = (
 
 @dataclass(frozen=True)
 class _Told:
-    """One example: who says it, about what, as which of its decisions about that."""
+    """One example: its source, its subject, and its sequence number."""
 
     source: str
     subject: str
@@ -231,4 +231,4 @@ def _events() -> Iterator[Event]:
 
 
 EXAMPLES: dict[str, Event] = {event.type: event for event in _events()}
-"""An example by the name of its event. Of events that exclude each other, as JobCompleted and JobFailed, both are here."""
+"""The examples by event name; they include events that exclude each other, such as JobCompleted and JobFailed."""

@@ -1,4 +1,4 @@
-"""Tables of fields with type, default and meaning, read off the JSON Schemas, so that page and schemas cannot differ."""
+"""Generates the page's tables of fields (type, default, meaning) from the JSON Schemas, so that the two cannot differ."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _PATTERNS = {NAME_PATTERN: "name", SHA256_PATTERN: "SHA-256 in hex"}
 _REFERENCE = "#/$defs/"
 _ANY = "any JSON"
 _ANCHORS = {"JobRequest": "jobrequested"}
-"""Definitions that are shown elsewhere than under their own name."""
+"""Definitions that are shown in another place than under their own name."""
 KINDS_ANCHOR = "kinds-of-steps"
 """Anchor of the chapter that shows which settings belong to which kind of step."""
 
@@ -36,7 +36,7 @@ def description(schema: Schema) -> str:
 
 
 def references(node: JsonValue) -> Iterator[str]:
-    """Names of the definitions that a schema speaks of, in its order, repeated as there."""
+    """Names of the definitions that a schema refers to, in its order, with repetitions."""
     if isinstance(node, dict):
         for key, value in node.items():
             if key == "$ref" and isinstance(value, str):
@@ -79,7 +79,7 @@ def _default(field: Schema, definitions: Schema) -> str:
 
 
 def _difference(value: Schema, definition: Schema) -> str:
-    """A default object by what it has other than the defaults of its own fields."""
+    """A default object, shown by its differences from the defaults of its own fields."""
     properties = _object(definition.get("properties"))
     other = {name: item for name, item in value.items() if item != _object(properties.get(name)).get("default")}
     return f"`{json.dumps(other, ensure_ascii=False)}`, else its own" if other else "its own"
@@ -138,7 +138,7 @@ def _length(node: Schema) -> str:
 
 
 def _range(node: Schema) -> str:
-    """Bounds of a number: a range where both ends belong to it, else comparisons."""
+    """Bounds of a number: a range if both ends are included, else comparisons."""
     low, high = node.get("minimum"), node.get("maximum")
     if low is not None and high is not None:
         return f", {_number(low)} to {_number(high)}"

@@ -1,4 +1,4 @@
-"""Which files are generated, with what in them; the same contract always gives the same bytes."""
+"""Lists the generated files with their content; the same contract always gives the same bytes."""
 
 import json
 import tomllib
@@ -27,7 +27,7 @@ def generated() -> dict[Path, str]:
 
 
 def stale(root: Path, files: Mapping[Path, str]) -> list[Path]:
-    """Paths under `root` that are missing, differ, or are left over from an event that is no more; sorted."""
+    """Paths under `root` that are missing, differ, or are left over from a removed event; sorted."""
     differing = {path for path, text in files.items() if not _holds(root / path, text)}
     return sorted(differing | _left_over(root, files))
 

@@ -1,4 +1,4 @@
-"""What each CloudEvents attribute means to us, for AsyncAPI and the contract's page alike."""
+"""Describes the meaning of each CloudEvents attribute, for AsyncAPI and the contract's page."""
 
 from dataclasses import dataclass
 

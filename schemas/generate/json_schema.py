@@ -1,6 +1,7 @@
-"""The JSON Schema of an event's data as it travels, which a producer or consumer of any language can check against.
+"""Generates the JSON Schema of an event's data on the wire, so that producers and consumers of any language can validate.
 
-What our services write may gain fields, so its schemas allow unknown ones; in a JobRequested a misspelt field is a fault.
+The services' own events may gain fields, so their schemas allow unknown ones; in a JobRequested a misspelt field is a
+fault.
 """
 
 from typing import Any

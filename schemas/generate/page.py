@@ -1,6 +1,6 @@
-"""Why: `docs/contract.md` is one text for readers whose facts cannot go stale: its tables come from the contract itself.
+"""Generates `docs/contract.md`, whose tables come from the contract itself and so cannot become outdated.
 
-The hand-written part is `contract.template.md`; `{{name}}` in it is replaced by what is written here.
+The hand-written part is `contract.template.md`; `{{name}}` in it is replaced by text that this module generates.
 """
 
 import json
@@ -30,13 +30,13 @@ _SETTINGS = (
     "SamplingSettings", "FeedbackSettings", "JudgeSettings", "Rubric", "Rule", "PreferenceSettings", "PreferenceLoss",
     "EvaluationSettings",
 )  # fmt: skip
-"""What a person writes into a request, each part after the purpose that it belongs to."""
+"""The settings of a request, each part after the purpose that it belongs to."""
 _STEP_SETTINGS = {kind: f"{kind.capitalize()}Settings" for kind in EXECUTOR_OF}
 _HOUR_MS = 60 * 60 * 1000
 
 
 def contract_page() -> str:
-    """The whole page. Raises KeyError where the template names what is not written here."""
+    """The whole page. Raises KeyError if the template has a name that this module does not generate."""
     parts: Mapping[str, Callable[[], str]] = {
         "attribute_limit": lambda: str(ATTRIBUTE_LIMIT),
         "subject_limit": lambda: str(SUBJECT_LIMIT),
@@ -148,7 +148,7 @@ def _kinds() -> str:
 
 
 def _values() -> str:
-    """Every definition that no other chapter shows."""
+    """All definitions that no other chapter shows."""
     known = _all_definitions()
     shown = {*_SETTINGS, *_STEP_SETTINGS.values(), JobRequest.__name__, "JsonValue"}
     return "\n\n".join(_section(name, known) for name in known if name not in shown)
@@ -161,7 +161,7 @@ def _section(name: str, known: Schema) -> str:
 
 
 def _all_definitions() -> Schema:
-    """Definitions of all events by name, in the order in which the events speak of them."""
+    """Definitions of all events by name, in the order in which the events refer to them."""
     found: Schema = {}
     for model in EVENT_TYPES.values():
         schema = event_schema(model)

@@ -78,7 +78,7 @@ async def export(
         exported: list[ExportedPartition] = []
         for partition in plan.partitions:
             before = sum(item.records for item in exported)
-            writer = _Writer(folder, partition, limit, partial(_told_all, told, before, total))
+            writer = _Writer(folder, partition, limit, partial(_report_total, told, before, total))
             exported.append(await writer.fill(cluster))
         manifest = ExportManifest(
             format=FORMAT,
@@ -97,8 +97,8 @@ async def export(
 class _Writer:
     """Writes the folder of one partition."""
 
-    def __init__(self, folder: Path, partition: PlannedPartition, limit: ChunkLimit, told: Callable[[int], None]) -> None:
-        self._root, self._partition, self._limit, self._told = folder, partition, limit, told
+    def __init__(self, folder: Path, partition: PlannedPartition, limit: ChunkLimit, report: Callable[[int], None]) -> None:
+        self._root, self._partition, self._limit, self._report = folder, partition, limit, report
         self._folder = folder / partition.folder
         self._tree, self._files = Tree(), list[ExportFile]()
         self._next = partition.begin
@@ -107,7 +107,7 @@ class _Writer:
 
     async def fill(self, cluster: Cluster) -> ExportedPartition:
         """Read the existing chunks, then export the log up to the planned end."""
-        self._take_up()
+        self._read_existing()
         partition = self._partition
         if self._next < partition.end:
             await self._still_there(cluster)
@@ -119,7 +119,7 @@ class _Writer:
             **partition.model_dump(), records=self._tree.size, root=self._tree.root().hex(), files=tuple(self._files)
         )
 
-    def _take_up(self) -> None:
+    def _read_existing(self) -> None:
         """Read the chunks of an earlier run again and remove an incomplete one."""
         self._folder.mkdir(parents=True, exist_ok=True)
         sync(self._folder.parent)
@@ -179,10 +179,10 @@ class _Writer:
                 last_offset=self._next - 1,
             )
         )
-        self._told(self._tree.size)
+        self._report(self._tree.size)
 
 
-def _told_all(told: OnProgress, before: int, total: int, records: int) -> None:
+def _report_total(told: OnProgress, before: int, total: int, records: int) -> None:
     told(before + records, total)
 
 

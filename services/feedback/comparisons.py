@@ -46,7 +46,7 @@ class Comparison:
 
 
 def every_two(candidates: int) -> list[tuple[int, int]]:
-    """The index pairs of all two of this many candidates."""
+    """All pairs of indexes of this many candidates."""
     return list(combinations(range(candidates), 2))
 
 

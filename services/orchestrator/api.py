@@ -70,7 +70,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
     Found = Annotated[JobRow, Depends(find)]  # noqa: N806 (a type)
 
     async def publish(event: Event, again: str) -> None:
-        if reason := runtime.health.reason("log"):  # nobody would read it
+        if reason := runtime.health.reason("log"):  # no service would read it
             raise Problem(503, "Unavailable", f"{reason}; {again}", headers=_RETRY)
         try:
             await runtime.publisher.publish(event)

@@ -127,7 +127,7 @@ async def members_of(cluster: Cluster, group: str) -> list[Member]:
 
 
 State = Literal["unknown", "refused", "free", "alone"]
-"""Not seen yet; another deployment is in the group; nobody is but perhaps a stranger; the same, and this deployment is in it."""
+"""Not checked yet; another deployment is in the group; there is none; there is none, and this one is in the group."""
 
 
 @dataclass

@@ -12,7 +12,7 @@ LEAST_VERSION = 14
 """The first version with idle_session_timeout, which ends the lock of a frozen process."""
 ANSWER_SECONDS = 10.0
 _ENCODING = "UTF8"
-_STRANGERS = 4
+_OTHER_SESSIONS = 4
 """Number of other sessions that check whether they share ours: a pooler assigns the last used backend, or each in turn."""
 _FACTS = (
     "SELECT current_setting('server_version_num')::int / 10000 AS version, current_setting('server_encoding') AS encoding"
@@ -99,7 +99,7 @@ async def _shared(database: Database, ours: Connection, backend: int) -> bool:
     """Whether another session gets our backend while our session is open, or our session gets a different one."""
     others: list[Connection] = []
     try:
-        for _ in range(_STRANGERS):
+        for _ in range(_OTHER_SESSIONS):
             other = await database.connect(command_timeout=ANSWER_SECONDS, statement_cache_size=0)
             others.append(other)
             await other.execute("BEGIN")

@@ -10,7 +10,7 @@ from structlog.typing import Processor
 
 from services.chassis.process.redaction import redacted
 
-_SAID_ONCE = "OffsetCommit failed"
+_LOGGED_ELSEWHERE = "OffsetCommit failed"
 """aiokafka logs these for each partition; the consumer logs them once."""
 _REPEATS_SECONDS = 10.0
 _REMEMBERED = 1000
@@ -54,11 +54,11 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
             ],
         )
     )
-    handler.addFilter(_NotAgain())
+    handler.addFilter(_RepeatFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_not_said_elsewhere)
+    logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_not_logged_elsewhere)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
     logging.getLogger("faststream").setLevel(logging.ERROR)  # it warns of what is intended, such as topics not created
@@ -71,28 +71,28 @@ class _WithoutSecrets(structlog.stdlib.ProcessorFormatter):
         return redacted(super().format(record))
 
 
-class _NotAgain(logging.Filter):
+class _RepeatFilter(logging.Filter):
     """Passes a repeated message only once in a while. While a broker is away aiokafka logs each of many attempts a second;
     asyncio does so for connections that it cannot accept, uvicorn for requests that are not HTTP."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not record.name.startswith(_REPEATING):
             return True
         text = record.getMessage()
-        if record.created - self._said.get(text, float("-inf")) < _REPEATS_SECONDS:
+        if record.created - self._logged_at.get(text, float("-inf")) < _REPEATS_SECONDS:
             return False
-        if len(self._said) >= _REMEMBERED:
-            self._said.clear()
-        self._said[text] = record.created
+        if len(self._logged_at) >= _REMEMBERED:
+            self._logged_at.clear()
+        self._logged_at[text] = record.created
         return True
 
 
-def _not_said_elsewhere(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_SAID_ONCE)
+def _not_logged_elsewhere(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_LOGGED_ELSEWHERE)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

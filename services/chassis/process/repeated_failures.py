@@ -17,23 +17,23 @@ _REMEMBERED = 20
 class Repeats:
     """Counts how often each message occurred since it was last logged."""
 
-    _said: dict[str, tuple[float, int]] = field(default_factory=dict)
+    _logged: dict[str, tuple[float, int]] = field(default_factory=dict)
     """When each message was last logged, and how often it occurred since."""
 
     def times(self, sentence: str, now: float) -> int | None:
         """How often it occurred, this time included, if it must be logged now; None if it was logged a short while ago."""
-        said_at, unsaid = self._said.get(sentence, (float("-inf"), 0))
-        if now - said_at < REPEAT_SECONDS:
-            self._said[sentence] = said_at, unsaid + 1
+        logged_at, suppressed = self._logged.get(sentence, (float("-inf"), 0))
+        if now - logged_at < REPEAT_SECONDS:
+            self._logged[sentence] = logged_at, suppressed + 1
             return None
-        if sentence not in self._said and len(self._said) >= _REMEMBERED:
-            self._said.clear()
-        self._said[sentence] = now, 0
-        return unsaid + 1
+        if sentence not in self._logged and len(self._logged) >= _REMEMBERED:
+            self._logged.clear()
+        self._logged[sentence] = now, 0
+        return suppressed + 1
 
     def forget(self) -> None:
         """Treat every message as new from now on."""
-        self._said.clear()
+        self._logged.clear()
 
 
 class Lasting:

@@ -1,7 +1,7 @@
-"""Reads for whoever asks over HTTP: each is one statement and one round trip on a session of its own pool, without a transaction.
+"""Reads rows for HTTP routes: one statement and one round trip each, on sessions of a separate pool, without transactions.
 
-SQLAlchemy's engine costs such a read four round trips (is the session alive, begin, the statement, roll back) and several times
-the statement's own processor time. Here a session that turns out to be dead is replaced, and the statement sent again: it changed nothing.
+SQLAlchemy's engine costs such a read four round trips (ping, begin, the statement, roll back) and several times the
+statement's own processor time. Here a dead session is replaced and the statement sent again, since it changed nothing.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _SESSIONS = 8
 _PATIENCE_SECONDS = 10.0
 _SESSION = {
     "search_path": f"{PROJECTION},{OPERATIONAL}", "TimeZone": "UTC", "default_transaction_read_only": "on",
-    "plan_cache_mode": "force_generic_plan",  # what is asked about changes no plan, and a plan costs more than a page
+    "plan_cache_mode": "force_generic_plan",  # plans do not depend on the arguments, and planning costs more than a page
 }  # fmt: skip
 
 Rows: TypeAlias = Sequence["asyncpg.Record"]
@@ -34,7 +34,7 @@ class Reads:
         self._places = asyncio.Semaphore(sessions)
 
     async def rows(self, statement: str, *arguments: Any) -> Rows:
-        """What the statement finds. Raises the errors of the database and of the way there, TimeoutError where all sessions are busy."""
+        """The statement's rows. Raises the errors of database and connection, TimeoutError if all sessions are busy."""
         if self._places.locked():
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await self._places.acquire()
@@ -51,7 +51,7 @@ class Reads:
         return found[0] if found else None
 
     def close(self) -> None:
-        """Leave all sessions, those that are at work as soon as they have read; a later read opens others."""
+        """Close all sessions, busy ones as soon as they have read; a later read opens new ones."""
         self._renewals += 1
         while self._idle:
             self._idle.pop().terminate()
@@ -63,7 +63,7 @@ class Reads:
             except Exception as error:
                 if isinstance(error, (TimeoutError, asyncpg.QueryCanceledError)) or not is_transient(error):
                     raise
-                self.close()  # the others rested as long
+                self.close()  # the other idle sessions may be dead, too
         connection = await self._database.connect(_SESSION, command_timeout=self._seconds)
         return await self._read(connection, statement, arguments)
 

@@ -52,7 +52,7 @@ _log = get_logger(__name__)
 _PROBE_SECONDS = 2.0
 _BROKER_SILENT_SECONDS = 15.0
 _LETTERS_SECONDS = 10.0
-_WELL_SECONDS = 60.0
+_RECOVERY_SECONDS = 60.0
 """A restarted loop counts as healthy after this time, which exceeds the longest wait before a restart."""
 
 
@@ -93,7 +93,7 @@ class Runtime:
         self.health.report("handling", True)
         self.health.report("moving", True)
         self.health.report("running", True)
-        self._well_again: asyncio.TimerHandle | None = None
+        self._recovery: asyncio.TimerHandle | None = None
 
     @property
     def projection(self) -> Projection:
@@ -249,9 +249,9 @@ class Runtime:
     def _failed(self, name: str, error: Exception) -> None:
         """Report the service as not ready while a loop keeps failing; after it has run for a while it is ready again."""
         self.health.report("running", False, f"{name}: {described(error)}")
-        if self._well_again is not None:
-            self._well_again.cancel()
-        self._well_again = asyncio.get_running_loop().call_later(_WELL_SECONDS, self.health.report, "running", True)
+        if self._recovery is not None:
+            self._recovery.cancel()
+        self._recovery = asyncio.get_running_loop().call_later(_RECOVERY_SECONDS, self.health.report, "running", True)
 
     async def _tick(self, stop: asyncio.Event) -> None:
         while not await wait_or_stop(stop, 1.0):

@@ -123,10 +123,10 @@ class ArtifactStore:
         fs, root = fsspec.url_to_fs(ref.uri)
         if isinstance(fs, LocalFileSystem):
             return verify_folder(Path(root), ref)
-        with _answering(ref.uri), _named_when_absent(ref.uri, MANIFEST):
+        with _store_errors(ref.uri), _missing_file_errors(ref.uri, MANIFEST):
             manifest = _parse(ref, fs.cat_file(f"{root}/{MANIFEST}"))
         fs.invalidate_cache()
-        with _answering(ref.uri):
+        with _store_errors(ref.uri):
             found = {str(path).removeprefix(f"{root}/") for path in fs.find(root)}
         _same_names(ref, manifest, found)
         for entry in manifest.files:
@@ -174,19 +174,19 @@ class ArtifactStore:
         root = self._path(ref.sha256)
         for entry in manifest.files:
             with (
-                _answering(self.uri),
+                _store_errors(self.uri),
                 _open(folder / entry.path) as source,
                 self._fs.open(f"{root}/{entry.path}", "wb") as target,
             ):
                 digest, _ = _digest(source, target)
             if digest != entry.sha256:
                 raise ArtifactRefused(f"{folder / entry.path} changed while it was stored; write it completely first")
-        with _answering(self.uri):
+        with _store_errors(self.uri):
             self._fs.pipe_file(f"{root}/{MANIFEST}", canonical(manifest))
         return ref
 
     def _download(self, fs: fsspec.AbstractFileSystem, root: str, ref: ArtifactRef, temporary: Path) -> None:
-        with _answering(ref.uri), _named_when_absent(ref.uri, MANIFEST):
+        with _store_errors(ref.uri), _missing_file_errors(ref.uri, MANIFEST):
             raw = fs.cat_file(f"{root}/{MANIFEST}")
         manifest = _parse(ref, raw)
         for entry in manifest.files:
@@ -205,7 +205,7 @@ def canonical(manifest: Manifest) -> bytes:
 
 def verify_folder(folder: Path, ref: ArtifactRef) -> Manifest:
     """Read and compare every file of a local artifact, then return its manifest. Raises ArtifactCorrupt."""
-    with _named_when_absent(ref.uri, MANIFEST), _open(folder / MANIFEST) as file:
+    with _missing_file_errors(ref.uri, MANIFEST), _open(folder / MANIFEST) as file:
         manifest = _parse(ref, file.read(_MANIFEST_LIMIT))
     try:
         found = set(_files_of(folder, reserved=()))
@@ -213,7 +213,7 @@ def verify_folder(folder: Path, ref: ArtifactRef) -> Manifest:
         raise ArtifactCorrupt(ref.uri, str(error), "regular files only", "something else") from error
     _same_names(ref, manifest, found)
     for entry in manifest.files:
-        with _named_when_absent(ref.uri, entry.path), _open(folder / entry.path) as file:
+        with _missing_file_errors(ref.uri, entry.path), _open(folder / entry.path) as file:
             _same_content(ref, entry, *_digest(file))
     return manifest
 
@@ -281,7 +281,7 @@ def _same_content(ref: ArtifactRef, entry: ManifestEntry, digest: str, size: int
 
 
 @contextlib.contextmanager
-def _named_when_absent(uri: str, file: str) -> Iterator[None]:
+def _missing_file_errors(uri: str, file: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -307,7 +307,7 @@ def _store_is_there(uri: str) -> bool:
 
 
 @contextlib.contextmanager
-def _answering(uri: str) -> Iterator[None]:
+def _store_errors(uri: str) -> Iterator[None]:
     """Turn whatever a remote store's libraries raise into StoreAway, except errors that state what the store answered."""
     try:
         yield
@@ -321,7 +321,7 @@ def _answering(uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _reading(fs: fsspec.AbstractFileSystem, root: str, ref: ArtifactRef, entry: ManifestEntry) -> Iterator[BinaryIO]:
-    with _answering(ref.uri), _named_when_absent(ref.uri, entry.path), fs.open(f"{root}/{entry.path}", "rb") as file:
+    with _store_errors(ref.uri), _missing_file_errors(ref.uri, entry.path), fs.open(f"{root}/{entry.path}", "rb") as file:
         yield file
 
 

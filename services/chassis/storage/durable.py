@@ -14,10 +14,7 @@ _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF)
 
 
 def sync(path: Path) -> None:
-    """Sync the file or folder to disk.
-
-    Where the file system cannot sync, this does nothing more than the file system itself.
-    """
+    """Sync the file or folder to disk; a file system that cannot sync it is tolerated."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         _sync(descriptor)

@@ -168,10 +168,10 @@ def _why(error: BaseException, own: Sequence[Path]) -> str | None:
     if isinstance(error, PermissionError):
         named = _file_of(error)
         return DENIED if named is not None and any(named.is_relative_to(folder) for folder in own) else None
-    return reason_in(str(error)) if _words_count(error) else None
+    return reason_in(str(error)) if _has_library_text(error) else None
 
 
-def _words_count(error: BaseException) -> bool:
+def _has_library_text(error: BaseException) -> bool:
     """Whether the error's text comes from a library: that of a ValueError, or of this project's errors, may quote user
     data."""
     if isinstance(error, ValueError | LookupError | TypeError):

@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from services.chassis.process.logging import _NotAgain
+from services.chassis.process.logging import _RepeatFilter
 from services.chassis.process.metrics import REGISTRY
 from services.chassis.serving.http import application
 from services.chassis.serving.web import server as listening
@@ -198,7 +198,7 @@ def test_the_process_asks_for_as_many_files_as_it_may_have(monkeypatch: pytest.M
 
 
 def test_what_libraries_repeat_is_logged_once_in_a_while() -> None:
-    once = _NotAgain()
+    once = _RepeatFilter()
     for name in ("asyncio", "uvicorn.error", "aiokafka.client"):
         records = [logging.LogRecord(name, logging.ERROR, "", 0, f"{name} repeats itself", (), None)] * 1000
         assert sum(once.filter(record) for record in records) == 1

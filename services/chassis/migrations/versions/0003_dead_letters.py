@@ -1,4 +1,4 @@
-"""Records whose handling failed, those parked behind them, those given up; a partition that has such says so."""
+"""Adds columns for failed, parked and discarded records, and marks the partitions that have failed or parked ones."""
 
 import sqlalchemy as sa
 from alembic import op

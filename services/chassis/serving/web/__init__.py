@@ -1,0 +1,1 @@
+"""Contains what every HTTP server uses: middleware, protocol, limits, responses and streams."""

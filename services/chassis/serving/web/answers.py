@@ -17,7 +17,7 @@ JSON = "application/json"
 _KEPT_BYTES = 16 * 2**20
 _KEEPING_BYTES = 1024
 """Bytes that a cached response takes besides its text and that of the rows: table entries, times, small numbers."""
-_Said = TypeVar("_Said", bound=Hashable)
+_Content = TypeVar("_Content", bound=Hashable)
 
 
 def json_answer(body: str | bytes) -> Response:
@@ -43,14 +43,13 @@ class Answers:
         self._limit, self._size = limit, 0
         self._kept: OrderedDict[tuple[Callable[..., BaseModel], Hashable], tuple[bytes, int]] = OrderedDict()
 
-    async def of(self, make: Callable[[_Said], BaseModel], said: _Said, size: int) -> Response:
-        """The response of `make`, a pure function, for the content `said` of rows, which take `size` bytes (see
-        `size_of`)."""
-        key = (make, said)
+    async def of(self, make: Callable[[_Content], BaseModel], content: _Content, size: int) -> Response:
+        """The response of `make`, a pure function, for the `content` of rows of `size` bytes (see `size_of`)."""
+        key = (make, content)
         if (kept := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)
             return json_answer(kept[0])
-        body = await beside_the_loop(size, _made, make, said)
+        body = await beside_the_loop(size, _made, make, content)
         if key not in self._kept and (together := size + len(body) + _KEEPING_BYTES) <= self._limit:
             self._kept[key] = (body, together)
             self._size += together
@@ -60,5 +59,5 @@ class Answers:
         return json_answer(body)
 
 
-def _made(make: Callable[[_Said], BaseModel], said: _Said) -> bytes:
-    return make(said).model_dump_json().encode()
+def _made(make: Callable[[_Content], BaseModel], content: _Content) -> bytes:
+    return make(content).model_dump_json().encode()

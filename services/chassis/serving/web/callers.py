@@ -51,7 +51,7 @@ def refusal(method: str, headers: Headers, own_address: str, allowed: Allowed) -
     """Why a request is refused; None if it is not. `own_address` is the address that the connection was made to."""
     if (problem := _of_host(headers, own_address, allowed)) or method in _READS:
         return problem
-    return _of_origin(headers, allowed) or _of_form(headers)
+    return _of_origin(headers, allowed) or _of_media_type(headers)
 
 
 def _of_host(headers: Headers, own_address: str, allowed: Allowed) -> Problem | None:
@@ -91,7 +91,7 @@ def _of_origin(headers: Headers, allowed: Allowed) -> Problem | None:
     return Problem(403, "Foreign origin", detail)
 
 
-def _of_form(headers: Headers) -> Problem | None:
+def _of_media_type(headers: Headers) -> Problem | None:
     """Refuse bodies that are not JSON in UTF-8 without content encoding."""
     given = headers.get("content-type")
     if given is None and not has_body(headers):

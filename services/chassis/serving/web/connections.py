@@ -18,7 +18,7 @@ from services.chassis.process.logging import get_logger
 
 Cause = Literal["slow header", "slow body", "unread answer", "made room", "no room"]
 _log = get_logger(__name__)
-_SAID_SECONDS = 10.0
+_LOG_SECONDS = 10.0
 SPARE = 16
 """Places beyond the limit, for health and metrics."""
 _CROWD = 100
@@ -45,7 +45,7 @@ class Connections:
         """The most concurrent streams since the last garbage collection."""
         self._ending = False
         self._given_up: Counter[Cause] = Counter()
-        self._telling: asyncio.TimerHandle | None = None
+        self._pending_log: asyncio.TimerHandle | None = None
 
     def admit(self, connection: Connection) -> Literal["all", "health only", "nothing"]:
         """What a new connection may request; one that waits for its caller may be closed for it."""
@@ -111,13 +111,13 @@ class Connections:
         """Count a connection that was closed; the log reports all of them together."""
         metrics.HTTP_GIVEN_UP.labels(cause).inc()
         self._given_up[cause] += 1
-        if self._telling is None:
-            self._telling = asyncio.get_running_loop().call_later(_SAID_SECONDS, self._tell)
+        if self._pending_log is None:
+            self._pending_log = asyncio.get_running_loop().call_later(_LOG_SECONDS, self._log_closed)
 
-    def _tell(self) -> None:
-        _log.warning("http connections given up", open=len(self._open), limit=self.limit, **self._said())
+    def _log_closed(self) -> None:
+        _log.warning("http connections given up", open=len(self._open), limit=self.limit, **self._closed_by_cause())
         self._given_up.clear()
-        self._telling = None
+        self._pending_log = None
 
-    def _said(self) -> dict[str, int]:
+    def _closed_by_cause(self) -> dict[str, int]:
         return {cause.replace(" ", "_"): number for cause, number in self._given_up.items()}

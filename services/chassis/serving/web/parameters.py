@@ -25,7 +25,7 @@ LongText = Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^[^\x00
 Cursor = Annotated[str, Field(min_length=1, max_length=8192, pattern=r"^[A-Za-z0-9_-]+$")]
 """`next` of a page: long enough for the longest key, whose characters take up to twelve characters each in JSON."""
 NameInPath = Annotated[str, Path(pattern=NAME_PATTERN), AfterValidator(no_folder)]
-"""A name of ours."""
+"""A name that follows NAME_PATTERN."""
 TopicInPath = Annotated[
     str, Path(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="As Kafka allows it."), AfterValidator(no_folder)
 ]

@@ -144,7 +144,7 @@ class PatientProtocol(H11Protocol):
             self.transport.abort()
             return
         if cause == "slow header" or not self.cycle.response_started:
-            self.transport.write(_too_late(cause))
+            self.transport.write(_timeout_response(cause))
         self.transport.close()
 
 
@@ -185,7 +185,7 @@ class _HealthOnly:
             await busy.response(scope["path"])(scope, receive, once)
 
 
-def _too_late(cause: Cause) -> bytes:
+def _timeout_response(cause: Cause) -> bytes:
     part = "headers" if cause == "slow header" else "body"
     body = (
         Problem(408, "The request came too slowly", f"its {part} were not whole in time; send it again").response("").body

@@ -103,13 +103,13 @@ class EventStream(Response):
         """Wait until the source wakes the stream or the keep-alive is due, with jitter for streams that were opened
         together."""
         seconds = ALIVE_SECONDS * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, no secret)
-        alive = asyncio.get_running_loop().call_later(seconds, self._breathe)
+        alive = asyncio.get_running_loop().call_later(seconds, self._keep_alive)
         try:
             await self._source.woken.wait()
         finally:
             alive.cancel()
 
-    def _breathe(self) -> None:
+    def _keep_alive(self) -> None:
         self._silent = True
         self._source.woken.set()
 

@@ -1,4 +1,4 @@
-"""What a list tells of a job stands finished in a column, so that no list makes it; each filter of a list has its index."""
+"""Adds a generated column with each job's list item, so that lists need not compute it, and an index for each filter."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What lists show of a state stands in a column, so that no list reads whole states."""
+"""Adds columns with what lists show of a state, so that no list reads whole states."""
 
 import sqlalchemy as sa
 from alembic import op

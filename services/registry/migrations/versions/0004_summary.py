@@ -1,5 +1,4 @@
-"""What a list tells of a version stands finished in a column, each filter of a list has its index, and a model's row says the aliases
-of each version."""
+"""Adds a generated column with each version's list item, an index for each filter, and the aliases by version to models."""
 
 import sqlalchemy as sa
 from alembic import op
