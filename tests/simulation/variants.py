@@ -220,7 +220,7 @@ VARIANTS: dict[str, Variant] = {
     "retried_out_of_turn": _at(handling, "_in_turn", lambda: _no_turn, 98),
     "discarded_without_a_fact": _at(handling, "_discard", lambda: _given_up_in_silence),
     "discards_not_learned": _at(repository, "learn", lambda: _not_done, 61),
-    "replay_folds_what_is_withheld": _at(repository, "places", lambda: _nothing_left_out),
+    "replay_folds_what_is_withheld": _at(repository, "record_ids", lambda: _nothing_left_out),
     "position_not_flagged": _at(repository, "flag", lambda: _not_done),
     "licence_of_any_seek": _at(PartitionCursor, "sought", _licence_of_any_seek, 188),
 }

@@ -339,7 +339,7 @@ async def test_a_run_whose_lease_is_no_longer_kept_for_a_fault_of_ours_is_told_t
         raise RuntimeError("waiting for a signal is broken")
 
     script = Script()
-    monkeypatch.setattr(worker.Worker, "_signalled", broken)
+    monkeypatch.setattr(worker.Worker, "_notified", broken)
     await executor.deliver(ASKED)
     async with executor.working(script, lease_seconds=60.0):
         await until(began(script))

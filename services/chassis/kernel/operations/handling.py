@@ -161,7 +161,7 @@ async def _drain(
                 continue
             except Behind:  # it could not be decoded until now, so the aggregates it touches were unknown
                 pass
-            except NotNow:  # another operator discarded it
+            except NotNow:  # it was discarded meanwhile
                 continue
             queue.hold(letter)
         async with engine.begin() as connection:

@@ -194,7 +194,7 @@ async def _accept(
 
 
 async def _leave_no_letters(connection: AsyncConnection, partition: Partition, first: int) -> None:
-    """Delete discarded dead letters from `first` on, since the accepted log has other records there. Raises CannotStepOver for open ones."""
+    """Delete discarded dead letters from `first` on: the accepted log has other records there. Raises CannotStepOver for open ones."""
     if waiting := await letters.open_from(connection, partition, first):
         raise CannotStepOver(
             f"{waiting} dead letters of {_name(partition)} are records of the log before; retry or discard them first, see "
