@@ -99,6 +99,7 @@ def test_ctrl_c_ends_a_command_that_waits_without_a_traceback() -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_hears_interrupts,
         )
         while not _asks(waiting.pid, urlsplit(address).port):
             assert waiting.poll() is None
@@ -107,6 +108,11 @@ def test_ctrl_c_ends_a_command_that_waits_without_a_traceback() -> None:
         _, err = waiting.communicate(timeout=60)
     assert waiting.returncode == Exit.INTERRUPTED
     assert "Traceback" not in err
+
+
+def _hears_interrupts() -> None:
+    """As in a terminal: a shell's background jobs, and so what a continuous integration starts, may ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _asks(pid: int, port: int | None) -> bool:
