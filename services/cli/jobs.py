@@ -215,7 +215,7 @@ def _refused(refusal: RequestRefused, json: bool) -> None:
     if json:
         print_json(dict(refusal.problem))
     elif reasons:
-        err.print(str(refusal.problem.get("title", "RequestRefused")), markup=False)
+        err.print(str(refusal.problem.get("title", "Refused")), markup=False)
         _print_reasons(reasons)
     else:
         raise refusal
