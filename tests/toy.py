@@ -32,6 +32,10 @@ from services.chassis.settings import ServiceSettings
 from tests.databases import provide
 from tests.log import read_all
 
+_TABLES = (
+    "tally", "inbox", "outbox", "dead_letter", "position", "log_identity", "standing", "replay", "sweep", "operational.ledger",
+)  # fmt: skip
+
 
 class ToyDomain(TallyDomain):
     """The example's rules; a test may have events that cannot be handled. Its prefix lets tests share a broker."""
@@ -135,6 +139,12 @@ class Toy:
         """One value out of its database."""
         async with self.engine.connect() as connection:
             return await connection.scalar(text(sql))
+
+    async def lose_database(self) -> None:
+        """As if its database were new: whatever it has applied, read or noted is gone."""
+        async with self.engine.begin() as connection:
+            for table in _TABLES:
+                await connection.execute(text(f"DELETE FROM {table}"))
 
     def requested(self, name: str, **fields: Any) -> Event:
         """A JobRequested of an outsider."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import text
 from sqlalchemy.event import listen
 
 from schemas.envelope import Event, Unreadable, encode
@@ -182,9 +181,7 @@ async def test_a_discard_is_a_fact_that_a_replay_and_a_service_with_an_empty_dat
     (fact,) = [record for record in log if record.key == toy.name.encode()]
     assert b'"reason":"sent by mistake","discarded_by":"ada"' in fact.value
     before = await toy.tallies()
-    async with toy.engine.begin() as connection:  # the database is lost
-        for table in ("tally", "inbox", "outbox", "dead_letter", "position", "operational.ledger"):
-            await connection.execute(text(f"DELETE FROM {table}"))
+    await toy.lose_database()
     async with toy.running():
         await until(lambda: decided(toy, 22))
         await until(lambda: knows(toy, 3))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from schemas.envelope import Event, encode
 from schemas.topics import JOBS
@@ -24,19 +23,6 @@ from services.chassis.replay.restore import Acceptance, NotRestored, restore
 from services.chassis.replay.runs import Busy, last_runs
 from tests.toy import Toy, until
 
-_TABLES = (
-    "tally",
-    "inbox",
-    "outbox",
-    "dead_letter",
-    "position",
-    "log_identity",
-    "standing",
-    "replay",
-    "sweep",
-    "operational.ledger",
-)
-
 
 @pytest.fixture
 async def toy(kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[Toy]:
@@ -44,12 +30,6 @@ async def toy(kafka: str, database_url: str, tmp_path: Path) -> AsyncIterator[To
     await toy.create()
     yield toy
     await toy.engine.dispose()
-
-
-async def lose_the_database(toy: Toy) -> None:
-    async with toy.engine.begin() as connection:
-        for table in _TABLES:
-            await connection.execute(text(f"DELETE FROM {table}"))
 
 
 async def refused(toy: Toy, count: int, *, reminded: bool = False) -> bool:
@@ -64,7 +44,7 @@ async def test_what_was_decided_is_not_decided_again_and_what_is_due_still_happe
         await until(lambda: refused(toy, 30))
         await until(lambda: toy.scalar("SELECT count(*) = 0 FROM outbox"))
     said = len(await toy.log())
-    await lose_the_database(toy)
+    await toy.lose_database()
     async with toy.running():
         await toy.send(*events[:5], toy.requested("new"))  # and a producer sends again what it sent before
         await until(lambda: refused(toy, 31, reminded=True))
@@ -86,7 +66,7 @@ async def test_what_cannot_be_folded_is_set_aside_with_all_behind_it_and_nothing
         await toy.send(*bad, *(toy.requested(f"{number:02}") for number in range(10)))
         await until(lambda: refused(toy, 11, reminded=True))
         await until(lambda: toy.scalar("SELECT count(*) = 2 FROM dead_letter WHERE state <> 'unreadable'"))
-    await lose_the_database(toy)
+    await toy.lose_database()
     async with toy.running():
         await toy.send(toy.cancelled("bad"), toy.requested("new"))
         await until(lambda: refused(toy, 12, reminded=True))
@@ -117,7 +97,7 @@ async def decided_and_lost(toy: Toy) -> str:
         await toy.send(toy.requested("a"), toy.requested("b"))
         await until(lambda: refused(toy, 2))
         await until(lambda: toy.scalar("SELECT count(*) = 0 FROM outbox"))
-    await lose_the_database(toy)
+    await toy.lose_database()
     own = [record for record in await toy.log() if record.key.decode() == toy.prefix + "a"]
     return str(dict(own[0].headers)["ce_id"].decode())
 
@@ -195,7 +175,7 @@ async def test_a_restore_beside_a_living_process_of_the_service_is_refused(toy: 
         await toy.send(toy.requested("a"))
         await until(lambda: refused(toy, 1))
         await until(lambda: toy.scalar("SELECT count(*) = 0 FROM outbox"))
-        await lose_the_database(toy)
+        await toy.lose_database()
         with pytest.raises(
             ReplayRefused, match=f"until nobody is in group neuroweaver-{toy.name}: client 'neuroweaver-{toy.name}"
         ):
