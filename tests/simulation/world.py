@@ -38,6 +38,7 @@ from services.chassis.kernel.transaction.batch import RecordFailure
 from services.chassis.process import transient
 from services.chassis.process.repeated_failures import Lasting
 from services.chassis.replay import fold as folding
+from services.chassis.replay import reading as reading_ahead
 from services.chassis.replay import skipped as setting_aside
 from services.chassis.replay.fence import fence
 from services.chassis.replay.fold import Fold
@@ -641,14 +642,14 @@ class World:
         silent = SimpleNamespace(**dict.fromkeys(("debug", "info", "warning", "error", "exception"), _say_nothing))
         with ExitStack() as stack:
             for target, name, value in (
-                (ids, "_RANDOM", random.Random(self.seed + 2)), (batch, "new_id", self.new_id), (commands, "new_id", self.new_id), (handling, "new_id", self.new_id),
+                (ids, "_RANDOM", random.Random(self.seed + 2)), (batch, "new_id", self.new_id), (commands, "new_id", self.new_id),
                 (publisher, "new_id", self.new_id), (publisher, "datetime", SimpleNamespace(now=lambda _zone: self.clock.now)),
                 (transient, "random", random.Random(self.seed + 3)),
                 (consumer, "time", clock), (guard, "time", clock),
                 (consumer, "asyncio", asyncio), (ticker, "asyncio", asyncio),
                 (Lasting, "failed", _say_nothing), (consumer, "_log", silent), (noted, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
                 (consumer, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back), (handling, "write_back", write_back),
-                (folding, "log", self.log), (folding, "read_ahead", lambda chunks: chunks), (folding, "give_way", no_pause), (seeking, "which_log", self.log.which), (batch, "fold_record", fold_record),
+                (folding, "log", self.log), (folding, "read_ahead", lambda chunks: chunks), (reading_ahead, "give_way", no_pause), (seeking, "which_log", self.log.which), (batch, "fold_record", fold_record),
                 (setting_aside, "fold_record", set_aside), (batch, "event_in", self.opening()), (handling, "event_in", self.opening(again=True)),
                 (repository, "insert", inserted), (repository, "remove", removed), (repository, "discard", given),
                 (discards, "log", self.log), (discards, "ask_once", self.log.asked),

@@ -6,6 +6,7 @@ file.
 
 import ast
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 _SERVICES = Path(__file__).parents[2]
@@ -25,6 +26,7 @@ def known(service: str) -> dict[str, set[str]]:
     return {name: {parent for key in _PARENTS for parent in one.get(key, ())} for one in said for name in one[_NAME]}
 
 
+@cache
 def _assigned(file: Path) -> dict[str, tuple[str, ...]]:
     """The revision's values of the variables that Alembic reads."""
     found: dict[str, tuple[str, ...]] = {}

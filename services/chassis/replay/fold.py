@@ -25,7 +25,7 @@ from services.chassis.kernel.transaction.loading import read_rows
 from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
 from services.chassis.kernel.transaction.writing import copy_rows, write
 from services.chassis.replay.checks import ReplayRefused
-from services.chassis.replay.reading import GIVE_WAY_EVERY, give_way, read_ahead
+from services.chassis.replay.reading import in_parts, read_ahead
 from services.chassis.replay.shadow import SHADOW
 from services.chassis.replay.skipped import SkippedRecords
 
@@ -86,9 +86,7 @@ class Fold:
             self.left_out |= left_out
             wanted = [record for record in chunk if record_id(record) not in left_out] if left_out else chunk
             readable: list[tuple[Record, Event]] = []
-            for first in range(0, len(wanted), GIVE_WAY_EVERY):
-                await give_way()
-                part = wanted[first : first + GIVE_WAY_EVERY]
+            async for part in in_parts(wanted):
                 readable += [(record, event) for record in part if (event := opened(self.domain, record))]
             yield len(chunk), readable
 
@@ -96,20 +94,21 @@ class Fold:
         again = await duplicates(connection, self.domain, readable)
         await self._load(connection, {ref for record, event in readable for ref in self._touched(record, event)})
         unit = UnitOfWork(self.domain, self._rows, datetime.now(UTC), new_id, self.early)
-        for number, (record, event) in enumerate(readable):
-            if number % GIVE_WAY_EVERY == 0:
-                await give_way()
-            repeated = record_id(record) in again
-            if self.skipped is not None:
-                self.skipped.fold(unit, record, event, repeated=repeated)
-            else:
-                try:
-                    fold_record(unit, record, event, repeated=repeated)
-                except Exception as error:
-                    raise RecordFailure(record, error) from error
-            self._held += len(record.value or b"")
+        async for part in in_parts(readable):
+            for record, event in part:
+                self._fold_one(unit, record, event, repeated=record_id(record) in again)
         if self._held > _HELD_BYTES:
             await self._spill(connection)
+
+    def _fold_one(self, unit: UnitOfWork, record: Record, event: Event, *, repeated: bool) -> None:
+        if self.skipped is not None:
+            self.skipped.fold(unit, record, event, repeated=repeated)
+        else:
+            try:
+                fold_record(unit, record, event, repeated=repeated)
+            except Exception as error:
+                raise RecordFailure(record, error) from error
+        self._held += len(record.value or b"")
 
     def _touched(self, record: Record, event: Event) -> tuple[Ref, ...]:
         try:

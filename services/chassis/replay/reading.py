@@ -1,12 +1,19 @@
 """Reads and decodes the next chunk of the log while the database works on the one before, and gives way to all else the process does."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
 GIVE_WAY_EVERY = 256
 """Records that are decoded or folded without a pause: a part of the log has ten thousand, and heartbeats wait meanwhile."""
+
+
+async def in_parts(items: Sequence[_Item]) -> AsyncGenerator[Sequence[_Item], None]:
+    """Yields all items in order, in parts that are handled without a pause."""
+    for first in range(0, len(items), GIVE_WAY_EVERY):
+        await give_way()
+        yield items[first : first + GIVE_WAY_EVERY]
 
 
 async def give_way() -> None:

@@ -9,7 +9,7 @@ from schemas.envelope import Event
 from services.chassis.kernel import log, store
 from services.chassis.kernel.aggregate import Domain, Ref, is_own
 from services.chassis.kernel.numbering import Early, Numbered, numbered
-from services.chassis.kernel.records import Logged, Partition, Record, RecordId, logged
+from services.chassis.kernel.records import Logged, Partition, Record, RecordId, logged, record_id
 from services.chassis.kernel.tables import PROJECTION
 from services.chassis.kernel.transaction.batch import RecordFailure
 from services.chassis.kernel.transaction.inbox import Sightings
@@ -21,7 +21,7 @@ from services.chassis.replay.checks import ReplayRefused, examine
 from services.chassis.replay.fence import fence
 from services.chassis.replay.fold import opened, own_events
 from services.chassis.replay.projection import Projection
-from services.chassis.replay.reading import GIVE_WAY_EVERY, give_way
+from services.chassis.replay.reading import in_parts
 from services.chassis.replay.rebuild import OnProgress, dead_letters_now, engine_of, of_topics
 
 
@@ -93,17 +93,15 @@ async def rebuild_row(
 
             async def read(ranges: dict[Partition, log.Range]) -> None:
                 async for chunk in log.read(projection.cluster, ranges):
-                    for number, record in enumerate(chunk):
-                        if number % GIVE_WAY_EVERY == 0:
-                            await give_way()
-                        place = (record.topic, record.partition, record.offset)
-                        if place in dead_letters:
-                            passed.add(place)
-                        elif event := opened(projection.domain, record):
-                            try:
-                                fold.fold(event, record)
-                            except Exception as error:
-                                raise RecordFailure(record, error) from error
+                    async for part in in_parts(chunk):
+                        for record in part:
+                            if (place := record_id(record)) in dead_letters:
+                                passed.add(place)
+                            elif event := opened(projection.domain, record):
+                                try:
+                                    fold.fold(event, record)
+                                except Exception as error:
+                                    raise RecordFailure(record, error) from error
                     progress.done += len(chunk)
                     on_progress(progress)
                     await progress.note()

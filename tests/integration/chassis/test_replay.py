@@ -18,8 +18,8 @@ from sqlalchemy.exc import DBAPIError
 
 from services.chassis.kernel.aggregate import Ref
 from services.chassis.replay import fold as folding
+from services.chassis.replay import reading, runs
 from services.chassis.replay import rebuild as replay
-from services.chassis.replay import runs
 from services.chassis.replay.checks import ReplayRefused
 from services.chassis.replay.projection import Projection
 from services.chassis.replay.row import rebuild_row, row_ref
@@ -90,7 +90,7 @@ async def test_verify_never_decides(toy: Toy) -> None:
 async def test_a_replay_lets_others_go_on_however_much_it_has_to_fold(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else heartbeats wait as long as a part of the log takes, and on a slow machine the run loses its lock."""
     await fill(toy, 40)
-    monkeypatch.setattr(folding, "GIVE_WAY_EVERY", 8)
+    monkeypatch.setattr(reading, "GIVE_WAY_EVERY", 8)
     done = Counter[str]()
 
     def counted(name: str) -> None:
@@ -112,7 +112,7 @@ async def test_a_replay_lets_others_go_on_however_much_it_has_to_fold(toy: Toy, 
         before = done.copy()
         await asyncio.sleep(0)
 
-    monkeypatch.setattr(folding, "give_way", noted)
+    monkeypatch.setattr(reading, "give_way", noted)
     assert (await replay.verify(projection_of(toy))).differences == 0
     assert done["fold_record"] >= 40
     assert max(strides) <= 8

@@ -16,7 +16,7 @@ from schemas.requests import JobCancelRequested, JobRequested
 from schemas.topics import JOBS, REQUESTS
 from services.chassis.kafka.publisher import outside_event
 from services.chassis.kernel.aggregate import Ref
-from services.chassis.kernel.consuming.isolation import Attempt, Groups, Isolation
+from services.chassis.kernel.consuming.isolation import Attempt, Isolation
 from services.chassis.kernel.deadletters.limit import WINDOW, DeadLetterLimit
 from services.chassis.kernel.deadletters.listing import arranged
 from services.chassis.kernel.deadletters.parking import Division, Opened, divide, key_name
@@ -24,7 +24,7 @@ from services.chassis.kernel.deadletters.repository import DeadLetter, Fault, Wa
 from services.chassis.kernel.numbering import SequenceGap
 from services.chassis.kernel.operations.handling import Queue
 from services.chassis.kernel.records import Partition, Record, named, parse_record_id, record_id
-from services.chassis.kernel.transaction.batch import RecordFailure
+from services.chassis.kernel.transaction.batch import RecordFailure, Records
 from tests.toy import ToyDomain
 
 DOMAIN = ToyDomain("toy", "job-")
@@ -196,7 +196,7 @@ class Bench:
         self.held: list[Partition] = []
         self.transactions = 0
 
-    def run(self, records: Groups) -> None:
+    def run(self, records: Records) -> None:
         """As a consumer does, without its pauses."""
         isolation = Isolation(DOMAIN, records)
         while attempt := isolation.next():

@@ -24,7 +24,7 @@ from services.chassis.kernel.aggregate import Domain
 from services.chassis.kernel.consuming.cursor import PartitionCursor
 from services.chassis.kernel.consuming.identity.examine import Standing
 from services.chassis.kernel.consuming.identity.guard import LogGuard
-from services.chassis.kernel.consuming.isolation import Attempt, Groups, Isolation, Stopped, cause_of
+from services.chassis.kernel.consuming.isolation import Attempt, Isolation, Stopped, cause_of
 from services.chassis.kernel.consuming.lag import LagWatch
 from services.chassis.kernel.consuming.noted import note
 from services.chassis.kernel.consuming.offsets import Offsets
@@ -33,7 +33,7 @@ from services.chassis.kernel.consuming.subscription import Subscribed, subscribe
 from services.chassis.kernel.deadletters.limit import DeadLetterLimit
 from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.records import Partition, Record
-from services.chassis.kernel.transaction.batch import Decider, Poll, apply_batch
+from services.chassis.kernel.transaction.batch import Decider, Poll, Records, apply_batch
 from services.chassis.process import metrics
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
@@ -188,7 +188,7 @@ class Consumer:
         if wait:
             await asyncio.sleep(wait)
 
-    async def _accept(self, consumer: AIOKafkaConsumer, groups: Groups) -> dict[Partition, int]:
+    async def _accept(self, consumer: AIOKafkaConsumer, groups: Records) -> dict[Partition, int]:
         """The partitions whose records follow without a gap, each with its epoch; records of the others are not applied.
 
         From here on no cursor has a licence: if this check or any part of the poll fails, the next jump counts as a gap.
@@ -212,7 +212,7 @@ class Consumer:
         await self.seek(consumer, doubted, by_poller=True)
         return accepted
 
-    async def _apply(self, consumer: AIOKafkaConsumer, epochs: Mapping[Partition, int], groups: Groups) -> None:
+    async def _apply(self, consumer: AIOKafkaConsumer, epochs: Mapping[Partition, int], groups: Records) -> None:
         """Apply all records that can be applied; `epochs` are those under which they were accepted. Raises transient errors."""
         isolation = Isolation(self.domain, {partition: groups[partition] for partition in epochs})
         while attempt := isolation.next():

@@ -18,7 +18,7 @@ from services.chassis.kernel.deadletters.limit import LimitReached
 from services.chassis.kernel.deadletters.repository import Fault
 from services.chassis.kernel.numbering import SequenceGap
 from services.chassis.kernel.records import Partition, Record, RecordId, event_in, record_id
-from services.chassis.kernel.transaction.batch import RecordFailure
+from services.chassis.kernel.transaction.batch import RecordFailure, Records
 from services.chassis.process.redaction import redacted
 from services.chassis.process.transient import is_transient
 
@@ -27,14 +27,12 @@ ATTEMPTS = 3
 _PAUSE_SECONDS = 0.05
 _STACK_CHARACTERS = 8000
 
-Groups = Mapping[Partition, Sequence[Record]]
-
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """Records to try next, in one transaction."""
 
-    records: Groups
+    records: Records
     number: int = 1
     """Number of this attempt; only a single record is tried more than once."""
     failed: Mapping[RecordId, Fault] = field(default_factory=dict)
@@ -57,7 +55,7 @@ class Stopped:
 class Isolation:
     """Plans the attempts for one poll, in order per partition, from the outcomes of earlier attempts. Pure."""
 
-    def __init__(self, domain: Domain, records: Groups) -> None:
+    def __init__(self, domain: Domain, records: Records) -> None:
         self._domain = domain
         self._pending = [Attempt(records)]
         self._left: set[Partition] = set()
@@ -120,14 +118,14 @@ def fault_of(failure: Exception, attempts: int) -> Fault:
     return Fault(redacted(f"{type(said).__name__}: {said}")[:2000], stack, attempts)
 
 
-def halves(groups: Groups) -> tuple[Groups, Groups]:
+def halves(groups: Records) -> tuple[Records, Records]:
     """Two halves of the records; of each partition the earlier records come first."""
     records = [record for partition in sorted(groups) for record in groups[partition]]
     middle = len(records) // 2
     return _grouped(records[:middle]), _grouped(records[middle:])
 
 
-def split(groups: Groups, culprit: Record) -> tuple[Groups, Groups, Groups]:
+def split(groups: Records, culprit: Record) -> tuple[Records, Records, Records]:
     """The records before the culprit in its partition; the culprit alone; all other records."""
     partition = record_id(culprit)[:2]
     before = [record for record in groups[partition] if record.offset < culprit.offset]
@@ -135,12 +133,12 @@ def split(groups: Groups, culprit: Record) -> tuple[Groups, Groups, Groups]:
     return {partition: before}, {partition: [culprit]}, {**groups, partition: behind}
 
 
-def _grouped(records: Sequence[Record]) -> Groups:
+def _grouped(records: Sequence[Record]) -> Records:
     groups: dict[Partition, list[Record]] = {}
     for record in records:
         groups.setdefault(record_id(record)[:2], []).append(record)
     return groups
 
 
-def _alone(groups: Groups) -> bool:
+def _alone(groups: Records) -> bool:
     return sum(map(len, groups.values())) == 1

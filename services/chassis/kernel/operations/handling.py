@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from schemas.base import Frozen
 from schemas.discards import RecordDiscarded
 from schemas.envelope import Unhandled, Unreadable
-from schemas.ids import new_id
 from services.chassis.kafka.publisher import outside_event
 from services.chassis.kernel import store
 from services.chassis.kernel.aggregate import Domain
@@ -27,7 +26,6 @@ from services.chassis.kernel.records import Partition, RecordId, event_in, named
 from services.chassis.kernel.transaction.batch import fold, lock
 from services.chassis.kernel.transaction.commands import write_back
 from services.chassis.kernel.transaction.inbox import counted_instead
-from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.kernel.transaction.writing import fill_outbox
 from services.chassis.process.transient import is_transient
 
@@ -227,8 +225,7 @@ async def _apply(connection: AsyncConnection, context: DeadLetterContext, letter
         await _in_turn(connection, letter, names)  # what it touches was unknown when it became a dead letter
     later = await counted_instead(connection, context.domain, letter, event)
     if later is None:
-        locked, repeated = await lock(connection, context.domain, [(letter, event)])
-        unit = UnitOfWork(context.domain, locked.rows, locked.now, new_id)
+        unit, repeated = await lock(connection, context.domain, [(letter, event)])
         seen = fold(unit, [(letter, event)], repeated)
         await write_back(connection, unit, context.effects, seen)
     return later

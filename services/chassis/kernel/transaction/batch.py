@@ -22,13 +22,12 @@ from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.records import Partition, Record, RecordId, event_in, logged, named, record_id
 from services.chassis.kernel.transaction.commands import write_back
 from services.chassis.kernel.transaction.inbox import entering
-from services.chassis.kernel.transaction.loading import Locked, lock_rows
+from services.chassis.kernel.transaction.loading import lock_rows
 from services.chassis.kernel.transaction.unit_of_work import Incoming, UnitOfWork
 from services.chassis.process.transient import described
 
 Records = Mapping[Partition, Sequence[Record]]
 Decoded = Sequence[tuple[Record, Event]]
-NONE_FAILED: Mapping[RecordId, Fault] = {}
 
 
 class RecordFailure(Exception):
@@ -92,8 +91,7 @@ async def apply_batch(decider: Decider, poll: Poll) -> Applied:
         opening = open_all(accepted.records, domain, poll.failed)
         await require_within_limit(connection, decider.limit, poll, opening)
         division = await separate_dead_letters(connection, domain, opening, accepted, poll.failed)
-        locked, repeated = await lock(connection, domain, division.kept)
-        unit = UnitOfWork(domain, locked.rows, locked.now, new_id)
+        unit, repeated = await lock(connection, domain, division.kept)
         seen = fold(unit, division.kept, repeated)
         await write_back(connection, unit, decider.effects, seen, accepted.positions)
         await store_dead_letters(connection, accepted, opening, division, poll.failed)
@@ -236,12 +234,15 @@ def _said(division: Division, opening: Opening) -> tuple[str, ...]:
 # lock: the rows of all touched aggregates, and the inbox
 
 
-async def lock(connection: AsyncConnection, domain: Domain, decoded: Decoded) -> tuple[Locked, Set[RecordId]]:
-    """Lock the rows that events touch; also returns the ids of records that are duplicates. The positions must be locked."""
+async def lock(connection: AsyncConnection, domain: Domain, decoded: Decoded) -> tuple[UnitOfWork, Set[RecordId]]:
+    """Begin a unit of work on the locked rows that events touch; also returns the ids of records that are duplicates.
+
+    The positions must be locked.
+    """
     inbox = entering(domain, decoded)
     locked = await lock_rows(connection, domain, _touched(domain, decoded), inbox.next)
     inbox.learn(locked.counts)
-    return locked, await inbox.enter(connection)
+    return UnitOfWork(domain, locked.rows, locked.now, new_id), await inbox.enter(connection)
 
 
 def _touched(domain: Domain, decoded: Decoded) -> set[Ref]:

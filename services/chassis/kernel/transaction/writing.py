@@ -51,7 +51,7 @@ async def write(
     moved: Mapping[Partition, int] = NONE_MOVED,
     notifications: Sequence[Notification] = (),
 ) -> None:
-    """Write `rows`, queue own `events` for the relay in order, set positions to the next offset to apply, and send the notifications
+    """Write `rows`, queue own `events` for the relay in order, set positions to the next offset to apply, and send
     `notifications` at commit. States are written with all fields, so that a changed default does not alter them. Raises EventTooLarge."""
     await _execute(connection, list(row_columns(domain, rows)), events, moved, notifications)
 
