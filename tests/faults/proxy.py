@@ -12,8 +12,9 @@ _CHUNK = 65536
 class Proxy:
     """Forwards TCP connections on a port of its own."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
+    def __init__(self, host: str, port: int, *, passes_ends: bool = True) -> None:
+        """Without `passes_ends`, a client does not learn that the server closed its connection, only what it said last."""
+        self._target, self._passes_ends = (host, port), passes_ends
         self._way: Way = "open"
         self._delay = 0.0
         self._open = asyncio.Event()
@@ -81,14 +82,15 @@ class Proxy:
                 await self._open.wait()
                 writer.write(data)
                 await writer.drain()
-        writer.transport.abort()
-        self._writers.discard(writer)
+        if self._passes_ends:
+            writer.transport.abort()
+            self._writers.discard(writer)
 
 
 @asynccontextmanager
-async def proxy_to(host: str, port: int) -> AsyncIterator[Proxy]:
+async def proxy_to(host: str, port: int, *, passes_ends: bool = True) -> AsyncIterator[Proxy]:
     """A proxy that is open, for the block."""
-    proxy = Proxy(host, port)
+    proxy = Proxy(host, port, passes_ends=passes_ends)
     await proxy.start()
     try:
         yield proxy

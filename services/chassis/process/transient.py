@@ -18,6 +18,8 @@ _SESSION_STATES = ("25006", "26000", "42P05")
 """The session is read-only (begun on a standby, or before a failover), or a pooler lost its prepared statements."""
 _STALE_PLANS = ("cached plan must not change result type", "cached statement plan is invalid")
 """A table changed after the session prepared its statements; the texts are PostgreSQL's and asyncpg's."""
+_BROKEN_PROTOCOL = "cannot switch to state"
+"""asyncpg's text where the server has said why it ends the session, and the end itself has not arrived yet."""
 
 Loop = Callable[[asyncio.Event], Awaitable[None]]
 """A long loop that returns soon after the event is set; restarted with backoff when it raises."""
@@ -42,7 +44,7 @@ def ends_session(error: BaseException) -> bool:
     if isinstance(error, ReadsOnly | TimeoutError):
         return True
     return str(getattr(error, "sqlstate", None) or "") in _SESSION_STATES or any(
-        words in str(error) for words in _STALE_PLANS
+        words in str(error) for words in (*_STALE_PLANS, _BROKEN_PROTOCOL)
     )
 
 

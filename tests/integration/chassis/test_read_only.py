@@ -2,11 +2,12 @@
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from services.chassis.kernel import store
 from services.chassis.process.transient import ReadsOnly, ends_session, is_transient
+from tests.faults.proxy import proxy_to
 from tests.standby import standby
 from tests.toy import Toy, until
 
@@ -64,6 +65,23 @@ async def test_a_session_that_may_only_read_fails_once_and_then_the_whole_pool_i
     await engine.dispose()
 
 
+async def test_a_session_that_the_server_has_ended_in_words_only_is_replaced_too(toy: Toy) -> None:
+    """The end itself comes later; until then asyncpg cannot use that session, and does not know it closed."""
+    url = make_url(toy.settings.database_url_for(toy.name))
+    async with proxy_to(url.host or "", url.port or 0, passes_ends=False) as way:
+        engine = store.connect(url.set(host="127.0.0.1", port=way.port).render_as_string(hide_password=False), probe=False)
+        async with engine.connect() as connection:
+            lost = await connection.scalar(text("SELECT pg_backend_pid()"))
+        assert await toy.scalar(f"SELECT pg_terminate_backend({lost}, 10000)")
+        with pytest.raises(DBAPIError) as caught:
+            async with engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        assert is_transient(caught.value)
+        async with engine.connect() as connection:
+            assert await connection.scalar(text("SELECT pg_backend_pid()")) != lost
+        await engine.dispose()
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -71,6 +89,7 @@ async def test_a_session_that_may_only_read_fails_once_and_then_the_whole_pool_i
         asyncpg.InvalidSQLStatementNameError('prepared statement "__asyncpg_stmt_1__" does not exist'),
         asyncpg.DuplicatePreparedStatementError('prepared statement "__asyncpg_stmt_1__" already exists'),
         asyncpg.FeatureNotSupportedError("cached plan must not change result type"),
+        asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress"),
         ReadsOnly(),
     ],
 )

@@ -5,9 +5,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import make_url
 
 from services.chassis.postgres.urls import Connection
 from services.chassis.serving.reads import Reads, Rows
+from tests.faults.proxy import proxy_to
 
 
 @pytest.fixture
@@ -23,12 +25,27 @@ async def _one(reads: Reads, statement: str) -> object:
     return row[0]
 
 
-async def test_a_read_on_a_session_that_was_lost_is_sent_again_on_a_new_one(reads: Reads) -> None:
-    lost = await _one(reads, "SELECT pg_backend_pid()")
-    other = Reads(reads._database.urls[0])
-    assert await _one(other, f"SELECT pg_terminate_backend({lost}, 10000)") is True
+async def _end(url: str, session: object) -> None:
+    other = Reads(url)
+    assert await _one(other, f"SELECT pg_terminate_backend({session}, 10000)") is True
     other.close()
+
+
+async def test_a_read_on_a_session_that_was_lost_is_sent_again_on_a_new_one(reads: Reads, database_url: str) -> None:
+    lost = await _one(reads, "SELECT pg_backend_pid()")
+    await _end(database_url, lost)
     assert await _one(reads, "SELECT pg_backend_pid()") != lost
+
+
+async def test_a_read_on_a_session_that_the_server_has_ended_in_words_only_is_sent_again(database_url: str) -> None:
+    """The server says first why it ends a session; until the end itself arrives, asyncpg cannot use that session."""
+    server = make_url(database_url)
+    async with proxy_to(server.host or "", server.port or 0, passes_ends=False) as way:
+        reads = Reads(server.set(host="127.0.0.1", port=way.port).render_as_string(hide_password=False))
+        lost = await _one(reads, "SELECT pg_backend_pid()")
+        await _end(database_url, lost)
+        assert await _one(reads, "SELECT pg_backend_pid()") != lost
+        reads.close()
 
 
 async def test_a_read_that_the_database_ended_is_not_sent_again(reads: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
