@@ -157,9 +157,9 @@ def _plain(
     if given is None or value is None:
         return None
     written = given["type"].removeprefix(PREFIX)
-    if topic in _OUTSIDE and written not in _OF_OUTSIDERS:
-        return None
     name = newest(written)
+    if topic in _OUTSIDE and name not in _OF_OUTSIDERS:
+        return None
     if name not in EVENT_TYPES or name not in handled:
         return _unhandled(given, name, handled)
     if name != written:
@@ -233,7 +233,7 @@ def _written(found: Attributes, topic: str | None) -> str | None:
         raise Unreadable(_missing("type"))
     name = text.removeprefix(PREFIX) if text.startswith(PREFIX) else ""
     if topic in _OUTSIDE:
-        meant = name if name in _OF_OUTSIDERS else _OUTSIDE[topic].meant(text)
+        meant = name if newest(name) in _OF_OUTSIDERS else _OUTSIDE[topic].meant(text)
         if meant is None:
             raise Unreadable(_OUTSIDE[topic].refusal(text))
         found.faults.pop("type", None)
@@ -314,9 +314,9 @@ def _data(name: str, written: str, found: Attributes, value: bytes, faults: list
     if not isinstance(body, dict):
         raise Unreadable(f"the data of {name} must be a JSON object")
     if requested:
-        return _job_requested(body, parsed, len(value), [*faults, *map(_fault_of_name, parsed.doubled)])
-    if name != written:
-        body = upcast(written, body)
+        faults = [*faults, *map(_fault_of_name, parsed.doubled)]
+        return _job_requested(_upcast_request(written, body, faults), parsed, len(value), faults)
+    body = upcast(written, body)
     unclean: list[Reason] = []
     if not parsed.plain:
         storable(body, "", unclean)
@@ -332,6 +332,16 @@ def _data(name: str, written: str, found: Attributes, value: bytes, faults: list
 def _fault_of_name(doubled: str) -> Reason:
     field = ascii(doubled)[1:-1][:ATTRIBUTE_LIMIT]
     return Reason(field=field, value=None, message="the field is given twice", remedy="give it once")
+
+
+def _upcast_request(written: str, body: dict[str, Any], faults: list[Reason]) -> dict[str, Any]:
+    """Upcast a request of an older type; one that its upcaster cannot read is answered like any other faulty request."""
+    try:
+        return upcast(written, body)
+    except Malformed as error:
+        remedy = f"send {PREFIX}{newest(written)}"
+        faults.append(Reason(field="(request)", value=None, message=str(error)[:ATTRIBUTE_LIMIT], remedy=remedy))
+        return body
 
 
 def _job_requested(body: dict[str, Any], parsed: Parsed, size: int, faults: list[Reason]) -> JobRequested:

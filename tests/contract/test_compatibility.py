@@ -14,7 +14,8 @@ from schemas.evolution.history import AlreadyReleased, broken, contract, release
 from schemas.evolution.upcasting import Upcaster
 from schemas.generate.examples import EXAMPLES
 from schemas.jobs import StepStarted
-from schemas.topics import EVENT_TYPES, JOBS, TOPIC_OF
+from schemas.requests import JobRequested
+from schemas.topics import EVENT_TYPES, JOBS, REQUESTS, TOPIC_OF
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -251,6 +252,34 @@ def test_data_that_an_upcaster_cannot_read_are_unreadable_and_no_concern_of_a_se
     with pytest.raises(Unreadable, match="must be a JSON object"):
         decode(b"[]", headers, {"StepStarted"}, at)
     assert isinstance(decode(b"{}", headers, {"JobCompleted"}, at), Unhandled)
+
+
+def _request_of_an_older_type(data: bytes) -> Event | Unhandled:
+    example = EXAMPLES["JobRequested"]
+    headers = [(name, b"neuroweaver.JobWanted" if name == "ce_type" else held) for name, held in encode(example)[1]]
+    return decode(data, headers, {"JobRequested"}, example.time, REQUESTS.name)
+
+
+def test_a_request_of_a_sender_who_still_writes_the_older_type_is_read_where_outsiders_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(
+        upcasting.UPCASTERS,
+        "JobWanted",
+        Upcaster("JobRequested", lambda data: {"job_id": data["job_id"], "model": data["m"]}),
+    )
+    read = _request_of_an_older_type(b'{"job_id":"a","m":"x"}')
+    assert isinstance(read, Event)
+    assert read.data == JobRequested(job_id="a", request={"job_id": "a", "model": "x"})
+
+
+def test_a_request_that_its_upcaster_cannot_read_is_answered_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(upcasting.UPCASTERS, "JobWanted", Upcaster("JobRequested", lambda data: {"model": data["m"]}))
+    read = _request_of_an_older_type(b'{"job_id":"a"}')
+    assert isinstance(read, Event)
+    assert isinstance(read.data, JobRequested)
+    assert read.data.job_id == "a"
+    assert [reason.remedy for reason in read.data.faults] == ["send neuroweaver.JobRequested"]
 
 
 def test_a_newer_version_of_a_handled_type_stops_and_of_another_is_passed_over() -> None:
