@@ -21,8 +21,8 @@ from services.chassis.executor.runner import Completed, Outcome, StepRunner, Sto
 from services.chassis.executor.schema import create_executor_tables
 from services.chassis.executor.work import WorkEffects
 from services.chassis.executor.worker import worker_tasks
-from services.chassis.kernel import store
 from services.chassis.kernel.aggregate import Ref
+from services.chassis.kernel.statements import INSERT_POSITION
 from services.chassis.kernel.transaction import batch
 from services.chassis.migrations.own_ids import add_own_ids
 from services.chassis.serving.runtime import Runtime
@@ -94,7 +94,7 @@ class Executor:
         """Its database without any rows."""
         async with self.runtime.engine.begin() as connection:
             await connection.execute(text("TRUNCATE attempt, work, inbox, outbox, position"))
-            await connection.execute(store.INSERT_POSITION, {"topic": JOBS.name, "partition": 0})
+            await connection.execute(INSERT_POSITION, {"topic": JOBS.name, "partition": 0})
 
     async def deliver(self, *data: EventData) -> None:
         """Facts of the orchestrator arrive in one batch."""

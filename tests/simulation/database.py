@@ -5,7 +5,7 @@ insert into a unique key wait for whoever holds the row and then see what was co
 lock waits for everyone who has written to the table; identity values are given at insert, not at commit. Each statement
 is a point where others may go on and where a process may die. A statement that is not known here fails the run.
 
-Statements: `store` (all but `PRUNE_INBOX`), `loading`, `writing`, `executor.work` (all), `ticker` (all), `relay` (`_READ`, `_REMOVE`, `_REMOVE_AND_READ`),
+Statements: of `kernel` all but `PRUNE_INBOX`, of `kernel.transaction` all, of `kernel.relay` `READ`, `REMOVE` and `REMOVE_AND_READ`, `executor.work` (all),
 `replay.fence` (all), `replay.shadow.swap` (as `Connection.swap`), `orchestrator.effects`; those of dead letters are in `letters`.
 """
 
@@ -18,11 +18,11 @@ from typing import Any
 
 from services.chassis.executor import work
 from services.chassis.executor.attempts import OPEN
-from services.chassis.kernel import store, ticker
-from services.chassis.kernel.consuming.identity import rows as identity
-from services.chassis.kernel.relay import relay
+from services.chassis.kernel import statements as kernel
+from services.chassis.kernel.consuming.identity import statements as identity
+from services.chassis.kernel.relay import statements as relay
 from services.chassis.kernel.tables import HEADER_COLUMNS
-from services.chassis.kernel.transaction import writing
+from services.chassis.kernel.transaction import statements as transaction
 from services.chassis.replay import fence
 from tests.simulation import letters
 from tests.simulation.clock import Clock
@@ -308,16 +308,16 @@ class Connection:
             at = at if self.database.rules.window_of_the_log else self.database.clock.now
             await self._hold(("inbox", place))
             known = self._row("inbox", place)
-            if known is None or at > known["appended_at"] + store.INBOX_WINDOW:
+            if known is None or at > known["appended_at"] + kernel.INBOX_WINDOW:
                 known = {"topic": topic, "partition": number, "offset": offset, "appended_at": at}
                 self._write("inbox", place, known)
             counts.append((key[-1], known["offset"], known["appended_at"]))
         return counts
 
     async def insert_outbox(self, given: Values) -> None:
-        for values in zip(*(given[name] for name in writing.OUTBOX_COLUMNS), strict=True):
+        for values in zip(*(given[name] for name in transaction.OUTBOX_COLUMNS), strict=True):
             self.database.serial += 1
-            self._write("outbox", (self.database.serial,), dict(zip(writing.OUTBOX_COLUMNS, values, strict=True)))
+            self._write("outbox", (self.database.serial,), dict(zip(transaction.OUTBOX_COLUMNS, values, strict=True)))
 
     async def read_outbox(self, _: Values) -> list[Any]:
         return [Unsent(values[name] for name in Unsent.NAMES) for _, values in sorted(self._all("outbox").items())]
@@ -537,21 +537,21 @@ def same_json(one: Any, other: Any) -> bool:
 
 _Handler = Callable[[Connection, Any], Any]
 _STATEMENTS: dict[str, _Handler] = {
-    store.INSERT_POSITION.text: Connection.insert_positions,
-    store.READ_POSITIONS.text: Connection.read_positions,
-    store.LOCK_POSITIONS.text: Connection.lock_positions,
-    store.MOVE_POSITIONS.text: Connection.move_positions,
-    store.ENTER_INBOX: Connection.insert_inbox,
-    store.INSERT_SWEEP.text: Connection.insert_sweep,
-    store.NOTIFY.text: Connection.nothing,
-    store._READ_OUTBOX.text: Connection.read_outbox,
-    relay._READ.text: Connection.read_waiting,
-    relay._REMOVE.text: Connection.remove_sent,
-    relay._REMOVE_AND_READ.text: Connection.remove_and_read,
-    identity._KEPT.text: Connection.nothing,
-    identity._NOTE.text: Connection.nothing,
-    ticker._SWEEP.text: Connection.read_sweep,
-    ticker._SWEPT.text: Connection.swept,
+    kernel.INSERT_POSITION.text: Connection.insert_positions,
+    kernel.READ_POSITIONS.text: Connection.read_positions,
+    kernel.LOCK_POSITIONS.text: Connection.lock_positions,
+    kernel.MOVE_POSITIONS.text: Connection.move_positions,
+    kernel.ENTER_INBOX.text: Connection.insert_inbox,
+    kernel.INSERT_SWEEP.text: Connection.insert_sweep,
+    kernel.NOTIFY.text: Connection.nothing,
+    kernel.READ_OUTBOX.text: Connection.read_outbox,
+    relay.READ.text: Connection.read_waiting,
+    relay.REMOVE.text: Connection.remove_sent,
+    relay.REMOVE_AND_READ.text: Connection.remove_and_read,
+    identity.KEPT.text: Connection.nothing,
+    identity.NOTE.text: Connection.nothing,
+    kernel.READ_SWEEP.text: Connection.read_sweep,
+    kernel.DELETE_SWEEP.text: Connection.swept,
     fence._POSITIONS.text: Connection.lock_all_positions,
     work._ENQUEUE.text: Connection.enqueue,
     work._REMOVE.text: Connection.remove_work,

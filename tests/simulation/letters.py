@@ -1,4 +1,4 @@
-"""Dead letters in the database in memory: the statements of `deadletters.repository`, `deadletters.limit` and the restore's own.
+"""Dead letters in the database in memory: `deadletters.statements` and the restore's own statement.
 
 A statement reads what was committed when it began, also where it then waits for a row, as under READ COMMITTED.
 """
@@ -6,7 +6,7 @@ A statement reads what was committed when it began, also where it then waits for
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from services.chassis.kernel.deadletters import limit, repository
+from services.chassis.kernel.deadletters import statements
 from services.chassis.replay import restore
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ async def _blocked(connection: "Connection", given: Values) -> list[Any]:
         (offset, *(row[name] for name in ("state", "key", "names", "blocked_by")))
         for offset, row in _of_partition(connection, given)
         if row["state"] in BLOCKED and offset > given["after"]
-    ][: repository.PAGE]
+    ][: statements.PAGE]
 
 
 async def _freed(connection: "Connection", _: Values) -> list[Any]:
@@ -179,23 +179,23 @@ async def _forget(connection: "Connection", _: Values) -> list[Any]:
 
 
 STATEMENTS = {
-    repository._INSERT.text: _insert,
-    repository._LEARN.text: _learn,
-    repository._ONE.text: _one,
-    repository._ONE_LOCKED.text: _one_locked,
-    repository._BLOCKING.text: _blocking,
-    repository._DISCARDED.text: _discarded,
-    repository._BLOCKED.text: _blocked,
-    repository._FREED.text: _freed,
-    repository._PARKED.text: _parked,
-    repository._RECORD_IDS.text: _record_ids,
-    repository._FAILED.text: _failed,
-    repository._STILL_UNREADABLE.text: _still_unreadable,
-    repository._DISCARD.text: _discard,
-    repository._WAIT_FOR.text: _wait_for,
-    repository._REMOVE.text: _remove,
-    repository._UNPUBLISH.text: _unpublish,
-    repository._FLAG.text: _flag,
-    limit._RECENT.text: _recent,
+    statements.INSERT.text: _insert,
+    statements.LEARN.text: _learn,
+    statements.FIND.text: _one,
+    statements.FIND_LOCKED.text: _one_locked,
+    statements.BLOCKING.text: _blocking,
+    statements.DISCARDED.text: _discarded,
+    statements.READ_BLOCKED.text: _blocked,
+    statements.FREED_PARTITIONS.text: _freed,
+    statements.COUNT_PARKED.text: _parked,
+    statements.RECORD_IDS.text: _record_ids,
+    statements.FAIL_AGAIN.text: _failed,
+    statements.STILL_UNREADABLE.text: _still_unreadable,
+    statements.DISCARD.text: _discard,
+    statements.WAIT_FOR.text: _wait_for,
+    statements.REMOVE.text: _remove,
+    statements.UNPUBLISH.text: _unpublish,
+    statements.FLAG.text: _flag,
+    statements.RECENT.text: _recent,
     restore._FORGET.text: _forget,
 }

@@ -23,7 +23,7 @@ from services.chassis.kernel.aggregate import Domain, Ref, States
 from services.chassis.kernel.consuming.consumer import Consumer
 from services.chassis.kernel.effects import Effects, Notification
 from services.chassis.kernel.records import Partition, RecordId, named
-from services.chassis.kernel.relay import relay as relaying
+from services.chassis.kernel.relay import statements as relay
 from services.chassis.kernel.relay.relay import Relay
 from services.chassis.kernel.ticker import Ticker, Undecided
 from services.chassis.kernel.transaction.commands import Command, transact
@@ -387,11 +387,11 @@ class Process:
         session = self._session
         assert session is not None
         try:
-            rows = (await session.execute(relaying._READ, {"after": 0, "blocked": []})).all()
+            rows = (await session.execute(relay.READ, {"after": 0, "blocked": []})).all()
             sent = await self._sending._send_rows(
                 cast(Any, session), cast(Any, Producer(service.log, dict(service.counts))), rows, {}, cast(Any, None)
             )
-            await session.execute(relaying._REMOVE_AND_READ, {"positions": sent})
+            await session.execute(relay.REMOVE_AND_READ, {"positions": sent})
         except ConnectionLost:
             self._session = None
 

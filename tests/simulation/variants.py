@@ -19,7 +19,7 @@ from services.chassis.kernel.deadletters import parking, repository
 from services.chassis.kernel.numbering import Early, Numbered, gap
 from services.chassis.kernel.operations import handling
 from services.chassis.kernel.records import Logged, Record, record_id
-from services.chassis.kernel.relay import relay
+from services.chassis.kernel.relay import statements
 from services.chassis.kernel.relay.outgoing import Outgoing
 from services.chassis.kernel.transaction import batch, inbox
 from services.chassis.kernel.transaction.unit_of_work import Incoming, UnitOfWork
@@ -67,7 +67,7 @@ def _decides(self: Folding, ref: Ref, states: States, now: datetime) -> Decision
 
 
 async def _removed_first(_self: Sending, connection: Any, producer: Any, rows: Any, *_: Any) -> list[int]:
-    await connection.execute(relay._REMOVE, {"positions": [row.position for row in rows]})
+    await connection.execute(statements.REMOVE, {"positions": [row.position for row in rows]})
     outgoing = Outgoing(producer)
     for row in rows:
         await outgoing.add(row)

@@ -24,7 +24,7 @@ from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.executor.work import WorkEffects
 from services.chassis.kafka import publisher
 from services.chassis.kafka.cluster import Cluster
-from services.chassis.kernel import store, ticker
+from services.chassis.kernel import statements, store, ticker
 from services.chassis.kernel.aggregate import is_own
 from services.chassis.kernel.consuming import consumer, noted, seeking
 from services.chassis.kernel.consuming.identity import guard
@@ -653,7 +653,7 @@ class World:
                 (setting_aside, "fold_record", set_aside), (batch, "event_in", self.opening()), (handling, "event_in", self.opening(again=True)),
                 (repository, "insert", inserted), (repository, "remove", removed), (repository, "discard", given),
                 (discards, "log", self.log), (discards, "ask_once", self.log.asked),
-                (inbox, "INBOX_WINDOW", WINDOW), (store, "INBOX_WINDOW", WINDOW),
+                (inbox, "INBOX_WINDOW", WINDOW), (statements, "INBOX_WINDOW", WINDOW),
             ):  # fmt: skip
                 stack.enter_context(patch.object(target, name, value))
             yield

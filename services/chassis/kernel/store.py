@@ -1,62 +1,23 @@
-"""Holds the SQL of positions, inbox and outbox, and creates the database engine; `loading` and `writing` combine the statements.
-
-Rule 4: positions are locked first, then every touched aggregate in the order of refs; absent rows are inserted before.
-"""
+"""Reads and writes positions, inbox and outbox, and creates the database engine."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.event import listen
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.envelope import CONTENT_TYPE
+from services.chassis.kernel import statements
 from services.chassis.kernel.records import RecordId
 from services.chassis.kernel.tables import HEADER_COLUMNS, OPERATIONAL, PROJECTION
 from services.chassis.postgres.urls import STATEMENT_SECONDS, parse
 from services.chassis.process.transient import ends_session
 
 OUTBOX_CHANNEL = "outbox"
-INBOX_WINDOW = timedelta(days=30)
-"""A record is a producer's duplicate when it was appended at most this long after the first record of the same event."""
-_MARGIN = timedelta(days=1)
-"""The clocks of brokers differ, so the append times within a partition may go back a little."""
 MAINTENANCE_SECONDS = 600.0
 """Statement time-out for statements that copy or compare whole tables."""
-_ANEW = f"EXCLUDED.appended_at > known.appended_at + interval '{INBOX_WINDOW.days} days'"
-
-INSERT_POSITION = text(
-    "INSERT INTO position (topic, partition, next_offset) VALUES (:topic, :partition, 0) ON CONFLICT DO NOTHING"
-)
-READ_POSITIONS = text("SELECT topic, partition, next_offset FROM position")
-LOCK_POSITIONS = text(
-    """SELECT topic, partition, next_offset, withheld FROM position
-       WHERE (topic, partition) IN (SELECT * FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[])))
-       ORDER BY topic, partition FOR UPDATE"""
-)
-MOVE_POSITIONS = text(
-    """UPDATE position SET next_offset = moved.next_offset
-       FROM unnest(CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:offsets AS bigint[]))
-            AS moved(topic, partition, next_offset)
-       WHERE position.topic = moved.topic AND position.partition = moved.partition"""
-)
-ENTER_INBOX = f"""INSERT INTO inbox AS known (source, id, identity, topic, partition, "offset", appended_at)
-       SELECT * FROM unnest(CAST(:sources AS text[]), CAST(:ids AS text[]), CAST(:identities AS bytea[]), CAST(:topics AS text[]),
-                            CAST(:partitions AS int[]), CAST(:offsets AS bigint[]), CAST(:appended_at AS timestamptz[]))
-       ON CONFLICT (source, id, identity) DO UPDATE SET
-           "offset" = CASE WHEN {_ANEW} THEN EXCLUDED."offset" ELSE known."offset" END,
-           appended_at = CASE WHEN {_ANEW} THEN EXCLUDED.appended_at ELSE known.appended_at END
-       RETURNING identity, "offset", appended_at"""
-_ENTER_INBOX = text(ENTER_INBOX)
-PRUNE_INBOX = text(
-    f"""DELETE FROM inbox USING (SELECT topic, partition, max(appended_at) AS at FROM inbox GROUP BY topic, partition) newest
-       WHERE inbox.topic = newest.topic AND inbox.partition = newest.partition
-         AND inbox.appended_at < newest.at - interval '{(INBOX_WINDOW + _MARGIN).days} days'"""
-)
-INSERT_SWEEP = text("INSERT INTO sweep (aggregate, key) VALUES (:aggregate, :key) ON CONFLICT DO NOTHING")
-NOTIFY = text("SELECT pg_notify(:channel, :payload)")
 
 
 class Position(NamedTuple):
@@ -101,7 +62,7 @@ def _replace_session(context: ExceptionContext) -> None:
 
 async def positions(connection: AsyncConnection) -> dict[tuple[str, int], int]:
     """Every position, without a lock."""
-    return {(topic, partition): offset for topic, partition, offset in await connection.execute(READ_POSITIONS)}
+    return {(topic, partition): offset for topic, partition, offset in await connection.execute(statements.READ_POSITIONS)}
 
 
 async def lock_positions(
@@ -109,14 +70,15 @@ async def lock_positions(
 ) -> dict[tuple[str, int], Position]:
     """The positions of `partitions`, locked until the transaction ends; this lock is the fence against other writers."""
     rows = await connection.execute(
-        LOCK_POSITIONS, {"topics": [topic for topic, _ in partitions], "partitions": [number for _, number in partitions]}
+        statements.LOCK_POSITIONS,
+        {"topics": [topic for topic, _ in partitions], "partitions": [number for _, number in partitions]},
     )
     return {(topic, partition): Position(offset, blocked) for topic, partition, offset, blocked in rows}
 
 
 async def move_positions(connection: AsyncConnection, moved: Mapping[tuple[str, int], int]) -> None:
     """Set each position to the next offset to apply."""
-    await connection.execute(MOVE_POSITIONS, position_values(moved))
+    await connection.execute(statements.MOVE_POSITIONS, position_values(moved))
 
 
 def position_values(moved: Mapping[tuple[str, int], int]) -> dict[str, list[Any]]:
@@ -150,7 +112,7 @@ class Entry(NamedTuple):
 
 async def enter_inbox(connection: AsyncConnection, entries: Sequence[Entry]) -> dict[bytes, Sighting]:
     """Insert records, one per identity; returns the record that counts for each: an earlier one, or the one inserted."""
-    rows = await connection.execute(_ENTER_INBOX, inbox_values(entries))
+    rows = await connection.execute(statements.ENTER_INBOX, inbox_values(entries))
     return {bytes(name): Sighting(offset, at) for name, offset, at in rows}
 
 
@@ -164,12 +126,9 @@ def inbox_values(entries: Sequence[Entry]) -> dict[str, list[Any]]:
     }  # fmt: skip
 
 
-_READ_OUTBOX = text(f"SELECT payload, {', '.join(HEADER_COLUMNS)} FROM outbox ORDER BY position")
-
-
 async def read_outbox(connection: AsyncConnection) -> list[tuple[bytes, list[tuple[str, bytes]]]]:
     """Value and headers of every own event that waits for the relay, in order."""
-    return [(row.payload.encode(), record_headers(row)) for row in await connection.execute(_READ_OUTBOX)]
+    return [(row.payload.encode(), record_headers(row)) for row in await connection.execute(statements.READ_OUTBOX)]
 
 
 def record_headers(row: Any) -> list[tuple[str, bytes]]:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.chassis.kernel import statements
 from services.chassis.kernel.aggregate import Domain, Ref
 from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.transaction.commands import transact
@@ -20,15 +20,10 @@ from services.chassis.process.repeated_failures import Lasting
 from services.chassis.process.transient import Backoff, described, is_transient, wait_or_stop
 
 _log = get_logger(__name__)
-_ROWS = 100
 _RETRY_SECONDS = 60.0
 _AWAY_SECONDS = 5.0
 """A row whose transaction failed with a transient error is left out this long, so that other rows are tried first."""
 _SHOWN = 3
-_SWEEP = text(
-    f"""SELECT key FROM sweep WHERE aggregate = :aggregate AND NOT (key = ANY(CAST(:waiting AS text[]))) LIMIT {_ROWS}"""
-)
-_SWEPT = text("DELETE FROM sweep WHERE aggregate = :aggregate AND key = :key")
 
 
 class Undecided(NamedTuple):
@@ -74,17 +69,11 @@ class Ticker:
         for name in self.domain.aggregates:
             waiting = [ref.key for ref, failed in faulty.items() if ref.aggregate == name and failed.until > clock()]
             async with self.engine.connect() as connection:
-                due = await connection.execute(
-                    text(
-                        f"""SELECT key FROM {name} WHERE due_at <= clock_timestamp()
-                            AND NOT (key = ANY(CAST(:waiting AS text[]))) ORDER BY due_at LIMIT {_ROWS}"""
-                    ),
-                    {"waiting": waiting},
-                )
+                due = await connection.execute(statements.due_rows(name), {"waiting": waiting})
                 refs = [Ref(name, key) for (key,) in due]
-                swept = await connection.execute(_SWEEP, {"aggregate": name, "waiting": waiting})
+                swept = await connection.execute(statements.READ_SWEEP, {"aggregate": name, "waiting": waiting})
                 refs += [Ref(name, key) for (key,) in swept]
-            if len(refs) < _ROWS:  # all due rows are here: a faulty one that is not is no longer due
+            if len(refs) < statements.DUE_ROWS:  # all due rows are here: a faulty one that is not is no longer due
                 for gone in [ref for ref in faulty if ref.aggregate == name and ref.key not in waiting and ref not in refs]:
                     del faulty[gone]
             for ref in refs:
@@ -92,7 +81,7 @@ class Ticker:
                     async with transact(self.engine, self.domain, self.effects, [ref]) as command:
                         command.unit.settle(ref)
                         command.unit.rows[ref].changed = True  # an earlier release may have written another `due_at`
-                        await command.connection.execute(_SWEPT, ref._asdict())
+                        await command.connection.execute(statements.DELETE_SWEEP, ref._asdict())
                     faulty.pop(ref, None)
                 except Exception as error:
                     away = is_transient(error)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.base import Frozen
 from services.chassis.kernel.aggregate import AggregateType
-from services.chassis.kernel.transaction.writing import ROW_COLUMNS
+from services.chassis.kernel.transaction.statements import ROW_COLUMNS
 
 SHOWN_ROWS = 20
 

@@ -17,6 +17,7 @@ from services.chassis.kernel import log, store
 from services.chassis.kernel.consuming.identity import rows as identity
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.records import Partition, is_of
+from services.chassis.kernel.statements import INSERT_POSITION
 from services.chassis.kernel.tables import OPERATIONAL
 from services.chassis.kernel.transaction.batch import RecordFailure
 from services.chassis.process.logging import get_logger
@@ -87,7 +88,7 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
                 text(f"INSERT INTO {OPERATIONAL}.inbox SELECT * FROM {shadow.SHADOW}.inbox ON CONFLICT DO NOTHING")
             )
             values = [{"topic": topic, "partition": number} for topic, number in sorted(ends)]
-            await connection.execute(store.INSERT_POSITION, values)
+            await connection.execute(INSERT_POSITION, values)
             await store.move_positions(connection, ends)
             await identity.note(connection, found, projection.topics)
             await _keep(connection, skipped)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.chassis.kernel import store
+from services.chassis.kernel.statements import PRUNE_INBOX
 from services.chassis.replay import shadow
 from services.chassis.storage.retention.policy import RetentionSettings
 from services.chassis.storage.retention.run import Gone, Remover
@@ -56,7 +56,7 @@ class Inbox:
     async def apply(self, *, dry: bool) -> Gone:
         """Remove the rows; the window uses the log's timestamps. If `dry`, the removal is rolled back."""
         async with self.engine.connect() as connection:
-            removed = await connection.execute(store.PRUNE_INBOX)
+            removed = await connection.execute(PRUNE_INBOX)
             await (connection.rollback() if dry else connection.commit())
         return Gone(removed.rowcount, 0)
 

@@ -10,6 +10,7 @@ from services.chassis.kernel import log, store
 from services.chassis.kernel.aggregate import Domain, Ref, is_own
 from services.chassis.kernel.numbering import Early, Numbered, numbered
 from services.chassis.kernel.records import Logged, Partition, Record, RecordId, logged, record_id
+from services.chassis.kernel.statements import INSERT_SWEEP
 from services.chassis.kernel.tables import PROJECTION
 from services.chassis.kernel.transaction.batch import RecordFailure
 from services.chassis.kernel.transaction.inbox import Sightings
@@ -137,7 +138,7 @@ async def _write(connection: AsyncConnection, projection: Projection, ref: Ref, 
     await write(connection, projection.domain, {ref: fold.row})
     changed = bool(before != await connection.scalar(text(f"SELECT CAST(t AS text) {where}"), key))
     if changed:
-        await connection.execute(store.INSERT_SWEEP, {"aggregate": ref.aggregate, "key": ref.key})
+        await connection.execute(INSERT_SWEEP, {"aggregate": ref.aggregate, "key": ref.key})
     return changed
 
 

@@ -19,6 +19,7 @@ from services.chassis.kernel.deadletters.repository import Fault, LetterState
 from services.chassis.kernel.operations import handling
 from services.chassis.kernel.operations.handling import NoSuchLetter, NotNow, Retried, drain_free
 from services.chassis.kernel.records import Record, RecordId, event_in
+from services.chassis.kernel.statements import INSERT_POSITION
 from services.chassis.kernel.transaction.batch import Decider, Poll, apply_batch
 from services.chassis.process import metrics
 from services.chassis.replay import rebuild as replay
@@ -269,7 +270,7 @@ async def test_a_partition_that_fails_by_and_large_stops_instead_of_becoming_dea
 async def test_one_that_lost_its_partition_leaves_the_flag_to_the_one_that_has_its_lock(toy: Toy) -> None:
     """Otherwise it takes back that records are withheld, in the transaction beside the one in which they begin to be."""
     async with toy.engine.begin() as owner:
-        await owner.execute(store.INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
+        await owner.execute(INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
     async with toy.engine.begin() as owner:
         await store.lock_positions(owner, [(REQUESTS.name, 0)])
         async with asyncio.timeout(30):
@@ -289,7 +290,7 @@ async def test_an_operator_who_ends_a_drain_does_not_take_back_what_a_batch_with
     event = toy.requested("bad")
     failed = repository.row_of(held(event, 0), "failed", Fault("no"), names=["tally/bad"], event=event)
     async with toy.engine.begin() as connection:
-        await connection.execute(store.INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
+        await connection.execute(INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
     async with toy.engine.begin() as batch:
         await store.lock_positions(batch, [partition])
         draining = asyncio.create_task(handling._drain(toy.engine, known, partition))
@@ -312,7 +313,7 @@ async def test_a_failed_record_does_not_overtake_an_earlier_one_of_what_it_turns
         repository.row_of(held(second, 1), "failed", Fault("no"), names=[f"/{second.correlation_id}"]),
     ]
     async with toy.engine.begin() as connection:
-        await connection.execute(store.INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
+        await connection.execute(INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
         await repository.insert(connection, letters)
     with pytest.raises(NotNow, match=f"{REQUESTS.name}:0:1 waits for {REQUESTS.name}:0:0; retry or discard that one"):
         await retry(toy, (REQUESTS.name, 0, 1))
@@ -367,7 +368,7 @@ async def test_thousands_of_parked_records_are_listed_and_drained_with_a_few_sta
         names = [f"tally/{event.correlation_id}"]
         parked_rows.append(repository.row_of(record, state, Fault("no"), names=names, blocked_by=behind, event=event))
     async with toy.engine.begin() as connection:
-        await connection.execute(store.INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
+        await connection.execute(INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
         for row in parked_rows:
             await repository.insert(connection, [row])
     statements: list[str] = []

@@ -12,7 +12,7 @@ from schemas.envelope import encode
 from schemas.generate.headers import DEAD_LETTER_HEADERS
 from schemas.topics import JOBS, REQUESTS
 from services.chassis.kafka.publisher import make_producer
-from services.chassis.kernel import store
+from services.chassis.kernel.statements import INSERT_POSITION
 from services.chassis.kernel.transaction import batch, commands
 from services.chassis.kernel.transaction.writing import write
 from tests.log import read_all
@@ -94,7 +94,7 @@ async def test_two_consumers_that_both_believe_they_own_a_partition_cannot_both_
         groups.setdefault((record.topic, record.partition), []).append(record)
     async with toy.engine.begin() as connection:
         for topic, partition in groups:
-            await connection.execute(store.INSERT_POSITION, {"topic": topic, "partition": partition})
+            await connection.execute(INSERT_POSITION, {"topic": topic, "partition": partition})
     start = dict.fromkeys(groups, 0)
     runtime = toy.runtime()
     decider, poll = batch.Decider(runtime.engine, toy.domain, runtime.effects), batch.Poll(groups, start)

@@ -8,8 +8,8 @@ from sqlalchemy import text
 
 from schemas.envelope import Event, encode
 from schemas.topics import REQUESTS
-from services.chassis.kernel import store
 from services.chassis.kernel.records import RecordId, record_id
+from services.chassis.kernel.statements import PRUNE_INBOX
 from services.chassis.kernel.transaction.inbox import Sightings, duplicates
 from tests.log import HeldRecord
 from tests.toy import Toy
@@ -39,7 +39,7 @@ async def told(toy: Toy, batches: Sequence[Sequence[Lying]], *, pruned: bool = F
         for batch in batches:
             found |= await duplicates(connection, toy.domain, batch)
             if pruned:
-                await connection.execute(store.PRUNE_INBOX)
+                await connection.execute(PRUNE_INBOX)
     return found
 
 

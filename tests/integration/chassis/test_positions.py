@@ -11,10 +11,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from sqlalchemy import text
 
 from schemas.topics import REQUESTS, Topic, dead_letter_topic
-from services.chassis.kernel import store
 from services.chassis.kernel.consuming import consumer as consuming
 from services.chassis.kernel.consuming import subscription
 from services.chassis.kernel.consuming.consumer import Consumer
+from services.chassis.kernel.statements import INSERT_POSITION
 from services.chassis.kernel.transaction.batch import Poll, apply_batch
 from services.chassis.process.health import Health
 from tests.toy import Toy, until
@@ -71,7 +71,7 @@ async def test_an_error_that_cannot_even_be_said_loses_nothing(toy: Toy, monkeyp
 
 async def test_a_position_of_a_partition_that_does_not_exist_troubles_nobody(toy: Toy) -> None:
     async with toy.engine.begin() as connection:
-        await connection.execute(store.INSERT_POSITION, {"topic": REQUESTS.name, "partition": 99})
+        await connection.execute(INSERT_POSITION, {"topic": REQUESTS.name, "partition": 99})
         await connection.execute(text("UPDATE position SET next_offset = 7"))
     async with toy.running() as service:
         await sends_and_sees_all(toy, jobs=5)

@@ -15,6 +15,7 @@ from services.chassis.kernel import store
 from services.chassis.kernel.deadletters.listing import LetterFilter, find
 from services.chassis.kernel.operations.handling import retry
 from services.chassis.kernel.records import event_in
+from services.chassis.kernel.statements import INSERT_POSITION
 from services.chassis.replay import restore as restoring
 from services.chassis.replay.checks import ReplayRefused
 from services.chassis.replay.fold import Fold
@@ -214,7 +215,7 @@ async def test_a_restore_that_was_frozen_while_another_finished_changes_nothing(
         ends = await fill(*given)
         async with toy.engine.begin() as connection:
             values = [{"topic": topic, "partition": number} for topic, number in sorted(ends)]
-            await connection.execute(store.INSERT_POSITION, values)
+            await connection.execute(INSERT_POSITION, values)
             await store.move_positions(connection, {partition: end + 1 for partition, end in ends.items()})
         return ends
 

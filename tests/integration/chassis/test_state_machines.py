@@ -25,6 +25,7 @@ from services.chassis.kernel.consuming.isolation import Isolation
 from services.chassis.kernel.deadletters.limit import DeadLetterLimit
 from services.chassis.kernel.operations.handling import DeadLetterContext, discard, drain_free, retry
 from services.chassis.kernel.records import Partition, RecordId, appended_at
+from services.chassis.kernel.statements import INSERT_POSITION
 from services.chassis.kernel.transaction.batch import Decider, Poll, apply_batch
 from services.chassis.kernel.transaction.commands import transact
 from tests.executor import Executor
@@ -78,7 +79,7 @@ class Batches(RuleBasedStateMachine):
         async with self.toy.engine.begin() as connection:
             await connection.execute(text("TRUNCATE tally, ledger, inbox, outbox, dead_letter, position"))
             for topic, number in (*_JOBS_OF, _ECHOES):
-                await connection.execute(store.INSERT_POSITION, {"topic": topic, "partition": number})
+                await connection.execute(INSERT_POSITION, {"topic": topic, "partition": number})
 
     def _append(self, partition: Partition, event: Event) -> None:
         value, headers = encode(event)

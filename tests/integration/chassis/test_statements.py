@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.topics import JOBS, REQUESTS
 from services.chassis.kernel import store
 from services.chassis.kernel.records import Partition
+from services.chassis.kernel.statements import INSERT_POSITION
 from services.chassis.kernel.transaction import batch
 from tests.log import read_all
 from tests.toy import Toy, until
@@ -46,7 +47,7 @@ async def apply(toy: Toy, records: list[Any]) -> Counter[str]:
     """What applying these records, half a thousand at a time, asks of the database."""
     partitions: set[Partition] = {(record.topic, record.partition) for record in records}
     async with toy.engine.begin() as connection:
-        await connection.execute(store.INSERT_POSITION, [{"topic": t, "partition": p} for t, p in sorted(partitions)])
+        await connection.execute(INSERT_POSITION, [{"topic": t, "partition": p} for t, p in sorted(partitions)])
     with counted(toy.engine) as found:
         for first in range(0, len(records), BATCH):
             groups: dict[Partition, list[Any]] = {}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from schemas.envelope import Event, encode
 from schemas.requests import JobCancelRequested, JobRequested
 from services.chassis.kafka.publisher import outside_event
-from services.chassis.kernel.store import INBOX_WINDOW
+from services.chassis.kernel.statements import INBOX_WINDOW
 from services.chassis.kernel.transaction.inbox import Sightings, identity
 from tests.log import HeldRecord
 

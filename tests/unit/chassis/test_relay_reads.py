@@ -10,7 +10,7 @@ import pytest
 from schemas.bounds import RECORD_BYTES
 from schemas.topics import JOBS
 from services.chassis.kafka.cluster import Cluster
-from services.chassis.kernel.relay import relay
+from services.chassis.kernel.relay import statements
 from services.chassis.kernel.relay.relay import Relay
 from services.chassis.kernel.tables import HEADER_COLUMNS
 from services.chassis.process.health import Health
@@ -28,18 +28,18 @@ class Outbox:
         self.rows[position] = Waiting((position, JOBS.name, key, payload, *(None for _ in HEADER_COLUMNS)))
 
     async def execute(self, statement: Any, values: Mapping[str, Any] | None = None) -> Any:
-        if statement is relay._SNAPSHOT:
+        if statement is statements.SNAPSHOT:
             return SimpleNamespace(one=lambda: SimpleNamespace(xmin=1, xmax=1))
-        if statement is relay._WAITING:
+        if statement is statements.WAITING:
             found = {"rows": len(self.rows), "first": None, "seconds": 0}
             return SimpleNamespace(mappings=lambda: SimpleNamespace(one=lambda: found))
         assert values is not None
         for position in values.get("positions", ()):
             self.rows.pop(position)
-        if statement is relay._REMOVE:
+        if statement is statements.REMOVE:
             return None
         left = [row for _, row in sorted(self.rows.items()) if row.position > values["after"]]
-        found_rows = [row for row in left if row.aggregateid not in values["blocked"]][: relay._ROWS]
+        found_rows = [row for row in left if row.aggregateid not in values["blocked"]][: statements.ROWS]
         return SimpleNamespace(all=lambda: found_rows)
 
 
@@ -66,7 +66,7 @@ class Sent:
 async def test_an_event_that_cannot_be_sent_is_not_overtaken_where_more_such_wait_than_one_read_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(relay, "_ROWS", 3)
+    monkeypatch.setattr(statements, "ROWS", 3)
     outbox, sent = Outbox(), Sent()
     one = Relay(Cluster("nowhere"), "toy", cast(Any, None), cast(Any, None), Health("toy", ()))
     keys = [f"job-{number}" for number in range(4)]

@@ -17,6 +17,7 @@ from services.chassis.kernel.consuming.identity import rows
 from services.chassis.kernel.consuming.identity.examine import Span, Standing, all_standing
 from services.chassis.kernel.consuming.identity.moving import LOSSY, Moves, moves, start_over
 from services.chassis.kernel.records import Partition
+from services.chassis.kernel.statements import INSERT_POSITION
 from services.chassis.process.logging import get_logger
 
 _log = get_logger(__name__)
@@ -75,7 +76,7 @@ async def _starting_points(
     found = await which_log(consumer, topics)
     async with engine.begin() as connection:
         await connection.execute(
-            store.INSERT_POSITION, [{"topic": topic, "partition": number} for topic, number in sorted(partitions)]
+            INSERT_POSITION, [{"topic": topic, "partition": number} for topic, number in sorted(partitions)]
         )
         positions = await store.positions(connection)
         kept = await rows.kept(connection)

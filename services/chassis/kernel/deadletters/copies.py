@@ -12,7 +12,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.bounds import RECORD_BYTES
@@ -20,6 +20,7 @@ from schemas.topics import dead_letter_topic
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kafka.publisher import make_producer, stop_quietly
 from services.chassis.kafka.reach import start
+from services.chassis.kernel.deadletters import statements
 from services.chassis.kernel.deadletters.repository import headers_of
 from services.chassis.kernel.records import RecordId, name_shown, named
 from services.chassis.process import metrics
@@ -34,32 +35,10 @@ _AWAY_SECONDS = 5.0
 _AGAIN_SECONDS = 60.0
 """A copy that the broker refused permanently is retried after this time, since an operator may have raised the limit."""
 _ANSWER_SECONDS = 15.0
-_PAGE = 100
 _OVERHEAD_BYTES = 512
 _ERROR_CHARACTERS = 4000
 _FORMS = ("whole", "without value", "without headers", "without key")
 """What each form leaves out, in addition to the forms before it."""
-
-_UNPUBLISHED = text(
-    f"""SELECT topic, partition, "offset", recorded_at FROM dead_letter
-        WHERE NOT published AND (recorded_at, topic, partition, "offset") > (:recorded_at, :topic, :partition, :offset)
-        ORDER BY recorded_at, topic, partition, "offset" LIMIT {_PAGE}"""
-)
-_READ = text(
-    f"""SELECT topic, partition, "offset", error, attempts, appended_at,
-               CASE WHEN octet_length(key) <= {RECORD_BYTES} THEN key END AS key, octet_length(key) AS key_bytes,
-               encode(sha256(key), 'hex') AS key_sha256,
-               CASE WHEN octet_length(value) <= {RECORD_BYTES} THEN value END AS value, octet_length(value) AS value_bytes,
-               encode(sha256(value), 'hex') AS value_sha256,
-               CASE WHEN octet_length(CAST(headers AS text)) <= {2 * RECORD_BYTES} THEN CAST(headers AS text) END AS headers,
-               octet_length(CAST(headers AS text)) AS headers_bytes,
-               encode(sha256(convert_to(CAST(headers AS text), 'UTF8')), 'hex') AS headers_sha256
-        FROM dead_letter WHERE topic = :topic AND partition = :partition AND "offset" = :offset AND NOT published"""
-)
-_MARK = text(
-    'UPDATE dead_letter SET published = true WHERE topic = :topic AND partition = :partition AND "offset" = :offset'
-)
-_COUNT = text("SELECT count(*) FROM dead_letter WHERE NOT published")
 
 Headers = list[tuple[str, bytes]]
 
@@ -162,25 +141,25 @@ class Copies:
                 "recorded_at": datetime(1, 1, 2, tzinfo=UTC), "topic": "", "partition": 0, "offset": 0,
             }  # fmt: skip
             while not stop.is_set():
-                page = (await connection.execute(_UNPUBLISHED, after)).all()
+                page = (await connection.execute(statements.UNPUBLISHED, after)).all()
                 for row in page:
                     place: RecordId = (row.topic, row.partition, row.offset)
                     if place not in self.refused and not stop.is_set():
                         await self._copy(connection, producer, place)
-                if len(page) < _PAGE:
+                if len(page) < statements.COPIES_PAGE:
                     break
                 after = dict(page[-1]._mapping)
-            waiting = await connection.scalar(_COUNT)
+            waiting = await connection.scalar(statements.COUNT_UNPUBLISHED)
         metrics.DEAD_LETTERS_NOT_COPIED.labels(self.service).set(waiting or 0)
 
     async def _copy(self, connection: AsyncConnection, producer: AIOKafkaProducer, place: RecordId) -> None:
         at = dict(zip(("topic", "partition", "offset"), place, strict=True))
-        row = (await connection.execute(_READ, at)).one_or_none()
+        row = (await connection.execute(statements.READ_FOR_COPY, at)).one_or_none()
         if row is None:  # retried, or copied, meanwhile
             return
         reason = await self._send(producer, forms_of(row))
         if reason is None:
-            await connection.execute(_MARK, at)
+            await connection.execute(statements.MARK_PUBLISHED, at)
             return
         self.refused[place] = reason
         _log.error(

@@ -8,21 +8,15 @@ count: their garbage must not stop a service.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.steps import SERVICES
 from schemas.topics import CATALOGUE
+from services.chassis.kernel.deadletters import statements
 from services.chassis.kernel.records import Partition
 
 WINDOW = 100
 """Number of offsets before a failure in which earlier failures count."""
-
-_RECENT = text(
-    """SELECT "offset" FROM dead_letter
-       WHERE topic = :topic AND partition = :partition AND "offset" >= :first AND "offset" < :end
-       AND (state = 'failed' OR state = 'unreadable' AND :unreadable)"""
-)
 
 
 class LimitReached(Exception):
@@ -72,7 +66,7 @@ async def look(
         return None
     first, end = failing[0] - WINDOW, failing[-1]
     values = {"topic": partition[0], "partition": partition[1], "first": first, "end": end, "unreadable": ours}
-    known = [offset for (offset,) in await connection.execute(_RECENT, values)]
+    known = [offset for (offset,) in await connection.execute(statements.RECENT, values)]
     for offset in failing:
         if reached := limit.reached(partition, known, offset):
             return offset, reached

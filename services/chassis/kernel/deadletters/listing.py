@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.base import Frozen, Moment, Storable
-from services.chassis.kernel.deadletters import repository
+from services.chassis.kernel.deadletters import repository, statements
 from services.chassis.kernel.deadletters.repository import LetterState, Summary
 from services.chassis.kernel.records import RecordId, named, parse_record_id
 
@@ -46,16 +46,6 @@ class ListedLetter(Summary):
     parked: tuple[Summary, ...] = Field(default=(), description="Parked behind it, in order.")
 
 
-_CONDITIONS = {
-    "state": "state = :state",
-    "type": "event_type = :type",
-    "error": "position(lower(:error) IN lower(error)) > 0",
-    "key": "key = :key",
-    "since": "appended_at >= :since",
-    "until": "appended_at < :until",
-}
-
-
 @dataclass(frozen=True)
 class Page:
     """One page of the selected dead letters."""
@@ -74,13 +64,13 @@ async def page(connection: AsyncConnection, wanted: LetterFilter) -> Page:
     """The selected dead letters, in the order of the log; a failed one comes with the records parked behind it in its partition,
     up to `MOST`. Of a record's bytes only the beginning of its key is read."""
     given = wanted.model_dump(exclude_none=True, exclude={"limit", "after"})
-    conditions = [condition for name, condition in _CONDITIONS.items() if name in given]
+    conditions = [condition for name, condition in statements.FILTERS.items() if name in given]
     if "state" not in given:
-        conditions.append("state <> 'discarded'")
+        conditions.append(statements.NOT_DISCARDED)
     if "key" in given:
         given["key"] = given["key"].encode()
     if wanted.after is not None:
-        conditions.append('(topic, partition, "offset") > (:after_topic, :after_partition, :after_offset)')
+        conditions.append(statements.BEHIND)
         given |= dict(zip(("after_topic", "after_partition", "after_offset"), parse_record_id(wanted.after), strict=True))
     found = await repository.search(connection, " AND ".join(conditions), given, wanted.limit)
     following = named(found[-1].place) if len(found) == wanted.limit else None
@@ -88,9 +78,7 @@ async def page(connection: AsyncConnection, wanted: LetterFilter) -> Page:
     behind: list[Summary] = []
     for topic, partition in sorted({letter.place[:2] for letter in found if letter.state == "failed"}):
         here = {"topic": topic, "partition": partition}
-        parked = await repository.search(
-            connection, "state = 'parked' AND topic = :topic AND partition = :partition", here, MOST - len(behind)
-        )
+        parked = await repository.search(connection, statements.PARKED_HERE, here, MOST - len(behind))
         waiting = {letter.place: letter for letter in parked}
         behind += [letter for letter in parked if letter.place not in known and _root(letter, waiting) in known]
     return Page(arranged([*found, *behind]), following)

@@ -1,4 +1,4 @@
-"""Holds the SQL of dead letters and the models in which they are returned.
+"""Reads and writes dead letters, and defines the models in which they are returned.
 
 A dead letter is *unreadable* (it is no valid event), *failed* (its handling kept failing), *parked* (it is a later record of an
 aggregate that a failed one blocks) or *discarded* (by an operator). The row is deleted when a retry succeeds.
@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.base import Frozen
 from schemas.envelope import Event
+from services.chassis.kernel.deadletters import statements
 from services.chassis.kernel.records import (
     Partition,
     Record,
@@ -30,81 +30,6 @@ from services.chassis.kernel.records import (
 LetterState = Literal["unreadable", "failed", "parked", "discarded"]
 STATES: tuple[LetterState, ...] = ("unreadable", "failed", "parked", "discarded")
 _SAID_CHARACTERS = 8000
-BLOCKED = "state IN ('failed', 'parked')"
-
-_COLUMNS = """topic, partition, "offset", state, key, value, CAST(headers AS text) AS headers, event_type, event_id, correlation_id,
-    error, stack, attempts, names, blocked_by, reason, discarded_by, appended_at, recorded_at"""
-_INSERT = text(
-    """INSERT INTO dead_letter (topic, partition, "offset", state, key, value, headers, event_type, event_id, correlation_id,
-                                error, stack, attempts, names, blocked_by, appended_at, published)
-       VALUES (:topic, :partition, :offset, :state, :key, :value, CAST(:headers AS jsonb), :event_type, :event_id,
-               :correlation_id, :error, :stack, :attempts, :names, :blocked_by, :appended_at, :state = 'parked')
-       ON CONFLICT DO NOTHING"""
-)
-_AT = 'topic = :topic AND partition = :partition AND "offset" = :offset'
-_ONE = text(f"SELECT {_COLUMNS} FROM dead_letter WHERE {_AT}")
-_ONE_LOCKED = text(f"SELECT {_COLUMNS} FROM dead_letter WHERE {_AT} FOR UPDATE")
-_BLOCKING = text(
-    f"""SELECT topic, partition, "offset", names FROM dead_letter
-        WHERE {BLOCKED} AND topic = :topic AND partition = :partition AND names && CAST(:names AS text[])
-        ORDER BY "offset" """
-)
-_DISCARDED = text(
-    """SELECT topic, partition, "offset" FROM dead_letter
-       WHERE state = 'discarded' AND topic = :topic AND partition = :partition AND "offset" >= :first"""
-)
-PAGE = 500
-_SUMMARY = """topic, partition, "offset", state, substring(key FOR 1024) AS key, octet_length(value) AS value_bytes, event_type,
-    event_id, correlation_id, left(error, 2000) AS error, attempts, blocked_by, reason, discarded_by, appended_at, recorded_at"""
-_BLOCKED = text(
-    f"""SELECT "offset", state, key, names, blocked_by FROM dead_letter
-        WHERE {BLOCKED} AND topic = :topic AND partition = :partition AND "offset" > :after ORDER BY "offset" LIMIT {PAGE}"""
-)
-_FREED = text(
-    """SELECT DISTINCT topic, partition FROM dead_letter waiting WHERE state = 'parked' AND NOT EXISTS (
-           SELECT FROM dead_letter first WHERE first.topic = waiting.topic AND first.partition = waiting.partition
-           AND first."offset" = waiting.blocked_by AND first.state IN ('failed', 'parked')) ORDER BY topic, partition"""
-)
-_PARKED = text("SELECT count(*) FROM dead_letter WHERE state = 'parked' AND topic = :topic AND partition = :partition")
-_RECORD_IDS = text('SELECT topic, partition, "offset" FROM dead_letter')
-_FAILED = text(
-    f"UPDATE dead_letter SET state = 'failed', attempts = attempts + 1, error = :error, stack = :stack WHERE {_AT}"
-)
-_STILL_UNREADABLE = text(f"UPDATE dead_letter SET attempts = attempts + 1, error = :error WHERE {_AT}")
-_DISCARD = text(
-    f"""UPDATE dead_letter SET state = 'discarded', reason = :reason, discarded_by = :discarded_by, blocked_by = NULL, names = '{{}}'
-        WHERE {_AT}"""
-)
-_WAIT_FOR = text(
-    """UPDATE dead_letter SET blocked_by = now.blocked_by
-       FROM unnest(CAST(:offsets AS bigint[]), CAST(:blocked_by AS bigint[])) AS now("offset", blocked_by)
-       WHERE topic = :topic AND partition = :partition AND dead_letter."offset" = now."offset" AND state = 'parked'"""
-)
-_REMOVE = text(f"DELETE FROM dead_letter WHERE {_AT}")
-_UNPUBLISH = text(f"UPDATE dead_letter SET published = false WHERE {_AT}")
-_FLAG = text(
-    f"""UPDATE position SET withheld = EXISTS (
-            SELECT FROM dead_letter d WHERE d.topic = position.topic AND d.partition = position.partition
-            AND (d.{BLOCKED} OR (d.state = 'discarded' AND d."offset" >= position.next_offset)))
-        WHERE topic = :topic AND partition = :partition"""
-)
-_OPEN_FROM = text(
-    """SELECT count(*) FROM dead_letter
-       WHERE topic = :topic AND partition = :partition AND "offset" >= :first AND state <> 'discarded'"""
-)
-_DELETE_DISCARDED_FROM = text(
-    """DELETE FROM dead_letter
-       WHERE topic = :topic AND partition = :partition AND "offset" >= :first AND state = 'discarded'"""
-)
-_DELETE_FROM = text('DELETE FROM dead_letter WHERE topic = :topic AND partition = :partition AND "offset" >= :first')
-_COUNT = text("SELECT state, count(*) FROM dead_letter GROUP BY state")
-_LEARN = text(
-    """INSERT INTO dead_letter (topic, partition, "offset", state, headers, event_type, event_id, error, reason, discarded_by,
-                                appended_at, published)
-       VALUES (:topic, :partition, :offset, 'discarded', '[]', :event_type, :event_id, :error, :reason, :discarded_by,
-               :appended_at, true)
-       ON CONFLICT DO NOTHING"""
-)
 
 
 class Summary(Frozen):
@@ -217,13 +142,13 @@ def row_of(
 
 async def insert(connection: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> None:
     """Insert these rows; the positions of their partitions must be locked."""
-    await connection.execute(_INSERT, rows)
+    await connection.execute(statements.INSERT, rows)
 
 
 async def blocking(connection: AsyncConnection, partition: Partition, names: Iterable[str]) -> dict[str, int]:
     """Those of `names` that a failed or parked record of the partition blocks, with the offset of the first that does."""
     rows = await connection.execute(
-        _BLOCKING, {"topic": partition[0], "partition": partition[1], "names": sorted(set(names))}
+        statements.BLOCKING, {"topic": partition[0], "partition": partition[1], "names": sorted(set(names))}
     )
     found: dict[str, int] = {}
     for *_, offset, held in rows:
@@ -234,47 +159,51 @@ async def blocking(connection: AsyncConnection, partition: Partition, names: Ite
 
 async def discarded(connection: AsyncConnection, partition: Partition, first: int) -> set[RecordId]:
     """Ids of the discarded records from offset `first` on."""
-    rows = await connection.execute(_DISCARDED, {"topic": partition[0], "partition": partition[1], "first": first})
+    rows = await connection.execute(
+        statements.DISCARDED, {"topic": partition[0], "partition": partition[1], "first": first}
+    )
     return {(topic, number, offset) for topic, number, offset in rows}
 
 
 async def blocked(connection: AsyncConnection, partition: Partition, after: int = -1) -> list[Waiting]:
-    """The first failed and parked records of a partition behind offset `after`, in order, without their bytes; `PAGE` at most."""
-    rows = await connection.execute(_BLOCKED, {"topic": partition[0], "partition": partition[1], "after": after})
+    """The first failed and parked records of a partition behind offset `after`, in order, without their bytes; `statements.PAGE` at most."""
+    rows = await connection.execute(
+        statements.READ_BLOCKED, {"topic": partition[0], "partition": partition[1], "after": after}
+    )
     return [Waiting(offset, state, frozenset(names), key, blocked) for offset, state, key, names, blocked in rows]
 
 
 async def partitions_freed(connection: AsyncConnection) -> list[Partition]:
     """Partitions with a parked record whose blocking record is not failed or parked any more."""
-    return [(topic, partition) for topic, partition in await connection.execute(_FREED)]
+    return [(topic, partition) for topic, partition in await connection.execute(statements.FREED_PARTITIONS)]
 
 
 async def parked(connection: AsyncConnection, partition: Partition) -> int:
     """How many parked records a partition has."""
-    return int(await connection.scalar(_PARKED, {"topic": partition[0], "partition": partition[1]}) or 0)
+    return int(await connection.scalar(statements.COUNT_PARKED, {"topic": partition[0], "partition": partition[1]}) or 0)
 
 
 async def record_ids(connection: AsyncConnection) -> set[RecordId]:
     """The ids of all dead letters."""
-    return {(topic, partition, offset) for topic, partition, offset in await connection.execute(_RECORD_IDS)}
+    return {(topic, partition, offset) for topic, partition, offset in await connection.execute(statements.RECORD_IDS)}
 
 
 async def find_locked(connection: AsyncConnection, place: RecordId) -> Letter | None:
     """One dead letter, locked until the transaction ends."""
-    row = (await connection.execute(_ONE_LOCKED, _at(place))).mappings().one_or_none()
+    row = (await connection.execute(statements.FIND_LOCKED, _at(place))).mappings().one_or_none()
     return None if row is None else _letter(row)
 
 
 async def show(connection: AsyncConnection, place: RecordId) -> DeadLetter | None:
     """One dead letter, with its bytes as text."""
-    row = (await connection.execute(_ONE, _at(place))).mappings().one_or_none()
+    row = (await connection.execute(statements.FIND, _at(place))).mappings().one_or_none()
     return None if row is None else _view(row)
 
 
 async def search(connection: AsyncConnection, conditions: str, values: Mapping[str, object], limit: int) -> list[Summary]:
     """The first dead letters that meet `conditions`, in the order of the log, without their bytes."""
     rows = await connection.execute(
-        text(f'SELECT {_SUMMARY} FROM dead_letter WHERE {conditions} ORDER BY topic, partition, "offset" LIMIT :limit'),
+        statements.search(conditions),
         {**values, "limit": limit},
     )
     return [_summary(row) for row in rows.mappings()]
@@ -283,65 +212,66 @@ async def search(connection: AsyncConnection, conditions: str, values: Mapping[s
 async def failed_again(connection: AsyncConnection, place: RecordId, fault: Fault) -> None:
     """Store another failed attempt; a parked record becomes failed, blocks others itself, and is copied to the topic."""
     await connection.execute(
-        _FAILED, {**_at(place), "error": _storable(fault.error), "stack": fault.stack and _storable(fault.stack)}
+        statements.FAIL_AGAIN,
+        {**_at(place), "error": _storable(fault.error), "stack": fault.stack and _storable(fault.stack)},
     )
-    await connection.execute(_UNPUBLISH, _at(place))
+    await connection.execute(statements.UNPUBLISH, _at(place))
 
 
 async def wait_for(connection: AsyncConnection, partition: Partition, behind: Mapping[int, int]) -> None:
     """Set which record each parked one waits for, both by offset."""
     if behind:
         values = {"offsets": list(behind), "blocked_by": list(behind.values())}
-        await connection.execute(_WAIT_FOR, {"topic": partition[0], "partition": partition[1], **values})
+        await connection.execute(statements.WAIT_FOR, {"topic": partition[0], "partition": partition[1], **values})
 
 
 async def still_unreadable(connection: AsyncConnection, place: RecordId, error: str) -> None:
     """Store another failed attempt to read it."""
-    await connection.execute(_STILL_UNREADABLE, {**_at(place), "error": _storable(error)})
+    await connection.execute(statements.STILL_UNREADABLE, {**_at(place), "error": _storable(error)})
 
 
 async def remove(connection: AsyncConnection, place: RecordId) -> None:
     """Delete a dead letter whose record is applied now."""
-    await connection.execute(_REMOVE, _at(place))
+    await connection.execute(statements.REMOVE, _at(place))
 
 
 async def discard(connection: AsyncConnection, place: RecordId, reason: str, discarded_by: str) -> None:
     """Discard a dead letter: its record will never be applied."""
-    await connection.execute(_DISCARD, {**_at(place), "reason": reason, "discarded_by": discarded_by})
+    await connection.execute(statements.DISCARD, {**_at(place), "reason": reason, "discarded_by": discarded_by})
 
 
 async def learn(connection: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> None:
     """Insert the discards that were read from the log."""
-    await connection.execute(_LEARN, rows)
+    await connection.execute(statements.LEARN, rows)
 
 
 async def open_from(connection: AsyncConnection, partition: Partition, first: int) -> int:
     """How many dead letters of a partition from offset `first` on are neither retried nor discarded."""
     values = {"topic": partition[0], "partition": partition[1], "first": first}
-    return int(await connection.scalar(_OPEN_FROM, values) or 0)
+    return int(await connection.scalar(statements.COUNT_OPEN_FROM, values) or 0)
 
 
 async def delete_discarded_from(connection: AsyncConnection, partition: Partition, first: int) -> None:
     """Delete the discarded dead letters of a partition from offset `first` on: other records have these offsets now."""
     values = {"topic": partition[0], "partition": partition[1], "first": first}
-    await connection.execute(_DELETE_DISCARDED_FROM, values)
+    await connection.execute(statements.DELETE_DISCARDED_FROM, values)
 
 
 async def delete_from(connection: AsyncConnection, partition: Partition, first: int) -> None:
     """Delete all dead letters of a partition from offset `first` on: other records have these offsets now."""
     values = {"topic": partition[0], "partition": partition[1], "first": first}
-    await connection.execute(_DELETE_FROM, values)
+    await connection.execute(statements.DELETE_FROM, values)
 
 
 async def flag(connection: AsyncConnection, partition: Partition) -> None:
     """Set on the position whether the partition's dead letters must be read before records are applied."""
-    await connection.execute(_FLAG, {"topic": partition[0], "partition": partition[1]})
+    await connection.execute(statements.FLAG, {"topic": partition[0], "partition": partition[1]})
 
 
 async def count(connection: AsyncConnection) -> dict[LetterState, int]:
     """The number of dead letters in each state."""
     found = dict.fromkeys(STATES, 0)
-    for state, number in await connection.execute(_COUNT):
+    for state, number in await connection.execute(statements.COUNT_BY_STATE):
         found[state] = number
     return found
 

@@ -10,6 +10,7 @@ from services.chassis.kafka.metadata import ask_once
 from services.chassis.kernel import log, store
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.records import event_in
+from services.chassis.kernel.statements import INSERT_POSITION
 
 
 async def read_discards(cluster: Cluster, source: str) -> list[RecordDiscarded]:
@@ -52,7 +53,7 @@ async def learn_discards(engine: AsyncEngine, cluster: Cluster, source: str) -> 
     found = [one for one in given_up if one.topic in topics and one.partition in topics[one.topic].partitions]
     partitions = sorted({(discarded.topic, discarded.partition) for discarded in found})
     async with engine.begin() as connection:
-        await connection.execute(store.INSERT_POSITION, [{"topic": topic, "partition": n} for topic, n in partitions])
+        await connection.execute(INSERT_POSITION, [{"topic": topic, "partition": n} for topic, n in partitions])
         await store.lock_positions(connection, partitions)
         await repository.learn(connection, [discarded.model_dump() for discarded in found])
         for partition in partitions:

@@ -21,6 +21,7 @@ from services.chassis.kernel.consuming.isolation import fault_of
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.deadletters.parking import key_name, waits_for
 from services.chassis.kernel.deadletters.repository import DeadLetter, Letter, Waiting
+from services.chassis.kernel.deadletters.statements import PAGE
 from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.records import Partition, RecordId, event_in, named, record_id
 from services.chassis.kernel.transaction.batch import fold, lock
@@ -165,7 +166,7 @@ async def _drain(
         async with engine.begin() as connection:
             await store.lock_positions(connection, [partition])  # so that `flag` sees what a batch parks meanwhile
             await repository.wait_for(connection, partition, moved)
-            if len(page) < repository.PAGE:
+            if len(page) < PAGE:
                 await repository.flag(connection, partition)
                 return applied, failed
         after = page[-1].offset

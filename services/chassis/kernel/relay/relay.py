@@ -13,7 +13,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.bounds import RECORD_BYTES
@@ -23,8 +23,8 @@ from services.chassis.kafka.reach import start
 from services.chassis.kafka.topics import largest_record
 from services.chassis.kernel import store
 from services.chassis.kernel.deadletters.copies import Copies
+from services.chassis.kernel.relay import statements
 from services.chassis.kernel.relay.outgoing import Batch, Outgoing, TooLarge
-from services.chassis.kernel.tables import HEADER_COLUMNS
 from services.chassis.postgres.exclusive import Exclusive, exclusive
 from services.chassis.postgres.notifications import Notifications, Subscription
 from services.chassis.process import metrics
@@ -35,7 +35,6 @@ from services.chassis.process.transient import Backoff, described, wait_or_stop
 
 _log = get_logger(__name__)
 RELAY_LOCK = 7_253_002
-_ROWS = 1000
 _POLL_SECONDS = 1.0
 _STANDBY_SECONDS = 1.0
 _ACKNOWLEDGE_SECONDS = 5.0
@@ -43,23 +42,6 @@ _LIMIT_SECONDS = 30.0
 """How often the limit of a topic that is smaller than ours is read again."""
 _OLD_SECONDS = 30.0
 """Age of the oldest outbox row from which a standby reports that the active relay does not send."""
-
-_LEFT = f"""SELECT position, aggregatetype, aggregateid, payload, {", ".join(HEADER_COLUMNS)} FROM outbox
-        WHERE position > :after AND NOT (aggregateid = ANY(CAST(:blocked AS text[])))"""
-_READ = text(f"{_LEFT} ORDER BY position LIMIT {_ROWS}")
-_REMOVE_AND_READ = text(
-    f"""WITH removed AS (DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[])))
-        {_LEFT} AND NOT (position = ANY(CAST(:positions AS bigint[]))) ORDER BY position LIMIT {_ROWS}"""
-)
-_SNAPSHOT = text(
-    """SELECT CAST(CAST(pg_snapshot_xmin(s) AS text) AS bigint) AS xmin, CAST(CAST(pg_snapshot_xmax(s) AS text) AS bigint) AS xmax
-       FROM pg_current_snapshot() AS s"""
-)
-_REMOVE = text("DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[]))")
-_WAITING = text(
-    """SELECT count(*) AS rows, min(position) AS first,
-              extract(epoch FROM clock_timestamp() - CAST(min(ce_time) AS timestamptz)) AS seconds FROM outbox"""
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,16 +183,16 @@ class Relay:
         clock = asyncio.get_running_loop().time
         after = await self._start(session)
         blocked = dict(self.blocked) if after else {}
-        rows = (await session.execute(_READ, {"after": after, "blocked": list(blocked)})).all()
+        rows = (await session.execute(statements.READ, {"after": after, "blocked": list(blocked)})).all()
         while rows:
             sent = await self._send_rows(session, producer, rows, blocked, stop)
-            self._window.seen(rows[-1].position, more=len(rows) == _ROWS)
-            if len(rows) < _ROWS and self._window.is_due(clock()):
-                await session.execute(_REMOVE, {"positions": sent})
+            self._window.seen(rows[-1].position, more=len(rows) == statements.ROWS)
+            if len(rows) < statements.ROWS and self._window.is_due(clock()):
+                await session.execute(statements.REMOVE, {"positions": sent})
                 break  # what was committed meanwhile wakes the relay again
             after = await self._start(session)
             values = {"after": after, "blocked": list(blocked), "positions": sent}
-            rows = (await session.execute(_REMOVE_AND_READ, values)).all()
+            rows = (await session.execute(statements.REMOVE_AND_READ, values)).all()
         self.blocked = blocked
         reason = "; ".join(f"{key}: {why}" for key, why in blocked.items())
         self.health.report("relaying", not blocked, f"cannot be sent: {reason}"[:500])
@@ -224,11 +206,11 @@ class Relay:
         now = asyncio.get_running_loop().time()
         if not self._window.is_due(now):
             return self._window.floor
-        snapshot = (await session.execute(_SNAPSHOT)).one()
+        snapshot = (await session.execute(statements.SNAPSHOT)).one()
         return self._window.start_whole(now, snapshot.xmin, snapshot.xmax)
 
     async def _measure(self, session: Exclusive) -> Waiting:
-        found = (await session.execute(_WAITING)).mappings().one()
+        found = (await session.execute(statements.WAITING)).mappings().one()
         waiting = Waiting(found["rows"], found["first"], max(0.0, float(found["seconds"] or 0.0)))
         metrics.OUTBOX_ROWS.labels(self.service).set(waiting.rows)
         metrics.OUTBOX_SECONDS.labels(self.service).set(waiting.seconds)
@@ -259,7 +241,7 @@ class Relay:
                 await self._conclude(outgoing, sent, stop)
                 rows = left
         except Exception:
-            await session.execute(_REMOVE, {"positions": sent})
+            await session.execute(statements.REMOVE, {"positions": sent})
             raise
         return sent
 

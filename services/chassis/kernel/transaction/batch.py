@@ -20,6 +20,7 @@ from services.chassis.kernel.deadletters.parking import Division, Opened
 from services.chassis.kernel.deadletters.repository import Fault
 from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.records import Partition, Record, RecordId, event_in, logged, named, record_id
+from services.chassis.kernel.statements import NOTIFY
 from services.chassis.kernel.transaction.commands import write_back
 from services.chassis.kernel.transaction.inbox import entering
 from services.chassis.kernel.transaction.loading import lock_rows
@@ -219,7 +220,7 @@ async def store_dead_letters(
     if letters := [*division.rows, *unreadable]:
         await repository.insert(connection, letters)
     if unreadable or failed:
-        await connection.execute(store.NOTIFY, {"channel": store.OUTBOX_CHANNEL, "payload": ""})
+        await connection.execute(NOTIFY, {"channel": store.OUTBOX_CHANNEL, "payload": ""})
     touched = {*accepted.flagged, *(place[:2] for place in failed)}
     for partition in sorted(touched & accepted.positions.keys()):  # only under its position's lock
         await repository.flag(connection, partition)

@@ -17,7 +17,8 @@ from schemas.topics import PROGRESS, TOPIC_OF
 from services.chassis.kernel import store
 from services.chassis.kernel.aggregate import Domain, is_own
 from services.chassis.kernel.records import Record, RecordId, appended_at, record_id
-from services.chassis.kernel.store import INBOX_WINDOW, Entry, Sighting
+from services.chassis.kernel.statements import INBOX_WINDOW
+from services.chassis.kernel.store import Entry, Sighting
 
 
 def repeats(counts: Sighting, other: Sighting) -> bool:

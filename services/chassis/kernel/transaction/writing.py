@@ -2,10 +2,8 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from itertools import groupby
 
-from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.attributes import PREFIX
@@ -17,26 +15,16 @@ from services.chassis.kernel.aggregate import AggregateType, Domain, Ref
 from services.chassis.kernel.effects import Notification
 from services.chassis.kernel.records import Partition
 from services.chassis.kernel.tables import HEADER_COLUMNS
+from services.chassis.kernel.transaction import statements
 from services.chassis.kernel.transaction.unit_of_work import AggregateRow
 
 _SURELY_FITS = (RECORD_BYTES - HEADER_BYTES) // 4
 """A payload of this many characters fits in a record, since a character has at most four bytes in UTF-8."""
-_TYPES = {
-    "key": "text", "sequence": "bigint", "state": "text", "due_at": "timestamptz", "created_at": "timestamptz",
-    "updated_at": "timestamptz", "offsets": "text", "own_event_id": "text", "own_ids": "text",
-}  # fmt: skip
-_AS_JSON = ("state", "offsets")
 _OFFSETS = json.JSONEncoder(sort_keys=True).encode
-ROW_COLUMNS = tuple(_TYPES)
-"""Columns of every aggregate table."""
-OUTBOX_COLUMNS = ("aggregatetype", "aggregateid", "type", "payload", *HEADER_COLUMNS)
-"""Columns of the outbox without `position`, which the database generates."""
 
 NONE_MOVED: Mapping[Partition, int] = {}
 
 Values = dict[str, list[object]]
-Extra = tuple[tuple[str, str], ...]
-"""An aggregate's query columns with their types."""
 
 
 class EventTooLarge(ValueError):
@@ -83,7 +71,7 @@ async def _execute(
         }
     if values:
         tables = tuple((aggregate.name, tuple(aggregate.columns.items())) for aggregate, _ in saved)
-        await connection.execute(_write(tables, bool(events), bool(moved), bool(notifications)), values)
+        await connection.execute(statements.write(tables, bool(events), bool(moved), bool(notifications)), values)
 
 
 async def copy_rows(connection: AsyncConnection, domain: Domain, rows: Mapping[Ref, AggregateRow], schema: str) -> None:
@@ -130,7 +118,7 @@ def _payload(event: Event) -> str:
 
 
 def _outbox_columns(events: Sequence[Event]) -> Values:
-    columns: Values = {name: [] for name in OUTBOX_COLUMNS}
+    columns: Values = {name: [] for name in statements.OUTBOX_COLUMNS}
     for event in events:
         known = wire_attributes(event)
         columns["aggregatetype"].append(TOPIC_OF[event.type].name)
@@ -140,33 +128,3 @@ def _outbox_columns(events: Sequence[Event]) -> Values:
         for name in HEADER_COLUMNS:
             columns[name].append(known.get(name))
     return columns
-
-
-@cache
-def _write(tables: tuple[tuple[str, Extra], ...], events: bool, moved: bool, notifications: bool) -> TextClause:
-    """The combined statement. Its parts do not see each other's changes, and none needs to."""
-    steps = [f"saved_{number} AS ({_update(number, table, extra)})" for number, (table, extra) in enumerate(tables)]
-    if events:
-        columns = ", ".join(OUTBOX_COLUMNS)
-        steps.append(f"filled AS (INSERT INTO outbox ({columns}) SELECT * FROM unnest({_texts(*OUTBOX_COLUMNS)}))")
-    if moved:
-        steps.append(f"moved AS ({store.MOVE_POSITIONS.text})")
-    last = f"SELECT pg_notify(channel, payload) FROM unnest({_texts('channels', 'payloads')}) AS s(channel, payload)"
-    return text(f"WITH {', '.join(steps)} {last if notifications else 'SELECT 1'}" if steps else last)
-
-
-def _texts(*names: str) -> str:
-    return ", ".join(f"CAST(:{name} AS text[])" for name in names)
-
-
-def _update(number: int, table: str, extra: Extra) -> str:
-    types = {**_TYPES, **dict(extra)}
-    given = {name: f"CAST(new.{name} AS jsonb)" if name in _AS_JSON else f"new.{name}" for name in types}
-    sets = ", ".join(
-        f"{name} = CASE WHEN new.state IS NULL THEN old.{name} ELSE {given[name]} END"
-        for name in types
-        if name not in ("key", "offsets")
-    )
-    arrays = ", ".join(f"CAST(:{name}_{number} AS {kind}[])" for name, kind in types.items())
-    return f"""UPDATE {table} AS old SET offsets = {given["offsets"]}, {sets}
-               FROM unnest({arrays}) AS new({", ".join(types)}) WHERE old.key = new.key"""

@@ -1,37 +1,15 @@
-"""Holds the SQL of log identity: which log the positions belong to, and which partitions are stopped."""
+"""Reads and writes the log identity: which log the positions belong to, and which partitions are stopped."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.kafka.metadata import FoundLog
+from services.chassis.kernel.consuming.identity import statements
 from services.chassis.kernel.consuming.identity.examine import Cause, KeptLog, Standing
 from services.chassis.kernel.records import Partition
-
-_KEPT = text("SELECT topic, cluster_id, topic_id FROM log_identity")
-_NOTE = text(
-    """INSERT INTO log_identity (topic, cluster_id, topic_id) VALUES (:topic, :cluster_id, :topic_id)
-       ON CONFLICT (topic) DO NOTHING"""
-)
-_REPLACE = text(
-    """INSERT INTO log_identity (topic, cluster_id, topic_id) VALUES (:topic, :cluster_id, :topic_id)
-       ON CONFLICT (topic) DO UPDATE SET cluster_id = :cluster_id, topic_id = :topic_id, noted_at = now()"""
-)
-_REMOVE_POSITION = text("DELETE FROM position WHERE topic = :topic AND partition = :partition")
-_STAND = text(
-    """INSERT INTO standing (topic, partition, cause, "offset", next_offset, reason)
-       VALUES (:topic, :partition, :cause, :offset, :next_offset, :reason)
-       ON CONFLICT (topic, partition) DO UPDATE SET cause = :cause, "offset" = :offset, next_offset = :next_offset, reason = :reason,
-           since = CASE WHEN standing.cause = :cause AND standing."offset" = :offset THEN standing.since ELSE now() END"""
-)
-_GO_ON = text("DELETE FROM standing WHERE topic = :topic AND partition = :partition")
-_STANDING = text(
-    """SELECT topic, partition, cause, "offset", standing.next_offset, reason, since FROM standing
-       JOIN position USING (topic, partition) WHERE "offset" = position.next_offset ORDER BY topic, partition"""
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +22,19 @@ class Stands:
 
 async def kept(connection: AsyncConnection) -> dict[str, KeptLog]:
     """The stored identity of each topic's log, from when it was first read."""
-    return {topic: KeptLog(cluster, topic_id) for topic, cluster, topic_id in await connection.execute(_KEPT)}
+    return {topic: KeptLog(cluster, topic_id) for topic, cluster, topic_id in await connection.execute(statements.KEPT)}
 
 
 async def note(connection: AsyncConnection, found: FoundLog, topics: Iterable[str]) -> None:
     """Store the identity of those `topics` of which none is stored."""
     if values := _values(found, topics):
-        await connection.execute(_NOTE, values)
+        await connection.execute(statements.NOTE, values)
 
 
 async def replace(connection: AsyncConnection, found: FoundLog, topics: Iterable[str]) -> None:
     """Store the identity of `topics`, in place of what was stored before."""
     if values := _values(found, topics):
-        await connection.execute(_REPLACE, values)
+        await connection.execute(statements.REPLACE, values)
 
 
 def _values(found: FoundLog, topics: Iterable[str]) -> list[dict[str, str]]:
@@ -70,14 +48,14 @@ def _values(found: FoundLog, topics: Iterable[str]) -> list[dict[str, str]]:
 async def remove_positions(connection: AsyncConnection, partitions: Iterable[Partition]) -> None:
     """Delete the positions of partitions that do not exist any more."""
     for topic, partition in sorted(partitions):
-        await connection.execute(_REMOVE_POSITION, {"topic": topic, "partition": partition})
+        await connection.execute(statements.REMOVE_POSITION, {"topic": topic, "partition": partition})
 
 
 async def stand(connection: AsyncConnection, standing: Mapping[Partition, Standing]) -> None:
     """Store that these partitions are stopped; `since` stays where cause and offset are unchanged."""
     for (topic, partition), why in sorted(standing.items()):
         await connection.execute(
-            _STAND,
+            statements.STAND,
             {
                 "topic": topic, "partition": partition, "cause": why.cause, "offset": why.offset,
                 "next_offset": why.next_offset, "reason": why.reason.replace("\x00", "\\0"),
@@ -88,14 +66,14 @@ async def stand(connection: AsyncConnection, standing: Mapping[Partition, Standi
 async def go_on(connection: AsyncConnection, partitions: Iterable[Partition]) -> None:
     """Delete the stops of these partitions."""
     for topic, partition in sorted(partitions):
-        await connection.execute(_GO_ON, {"topic": topic, "partition": partition})
+        await connection.execute(statements.GO_ON, {"topic": topic, "partition": partition})
 
 
 async def standing(connection: AsyncConnection) -> dict[Partition, Stands]:
     """Every stopped partition whose stop is at its current position."""
     return {
         (topic, partition): Stands(Standing(_cause(cause), offset, next_offset, reason), since)
-        for topic, partition, cause, offset, next_offset, reason, since in await connection.execute(_STANDING)
+        for topic, partition, cause, offset, next_offset, reason, since in await connection.execute(statements.STANDING)
     }
 
 
