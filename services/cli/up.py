@@ -55,11 +55,14 @@ def run(settings: CliSettings, *, bound: bool) -> None:
 
 async def _run_services(stack: DevStack, listening: socket.socket, door: HttpSettings) -> None:
     changes = await topics.apply(stack.cluster)
-    for change in changes:
-        if change.action == "conflict":
-            err.print(f"topic {change.topic}: {change.detail}", markup=False, soft_wrap=True)
-    if changes:
-        say(f"topics created or mended: {len(changes)}; `neuroweaver topics plan` shows what is left")
+    conflicts = [change for change in changes if change.action == "conflict"]
+    for change in conflicts:
+        err.print(f"topic {change.topic}: {change.detail}", markup=False, soft_wrap=True)
+    for action, words in (("create", "created"), ("configure", "configured")):
+        if names := [change.topic for change in changes if change.action == action]:
+            say(f"topics {words}: {len(names)}")
+    if conflicts:
+        say("`neuroweaver topics plan` shows what `topics apply` cannot change")
     shared = {**overrides(stack.cluster), "database_url": stack.database_url, "home": stack.home}
     services = [serve.build(name, serve.settings_of(name, **shared)) for name in SERVICES]
     policy, ending = RetentionSettings(), asyncio.Event()
