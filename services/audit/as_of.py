@@ -31,7 +31,7 @@ _LAST = datetime.max.replace(tzinfo=UTC) - _MILLISECOND
 
 
 @dataclass
-class Past:
+class StateAsOf:
     """A fold up to a moment, with remarks on it."""
 
     fold: MemoryFold
@@ -40,34 +40,34 @@ class Past:
     """Why the result may be incomplete; empty if it is complete."""
 
 
-async def jobs_at(cluster: Cluster, moment: datetime, key: str | None = None) -> tuple[list[JobView], Past]:
+async def jobs_at(cluster: Cluster, moment: datetime, key: str | None = None) -> tuple[list[JobView], StateAsOf]:
     """Every job requested by `moment`, or only job `key`, in its state of then, newest first; all are held in memory.
 
     Raises UnknownTopic and the broker's errors.
     """
-    past = await _fold(
+    found = await _fold(
         cluster, JobDomain(Policy()), (REQUESTS, JOBS), moment, lambda record: key is None or is_of_job(record, key)
     )
     views = []
-    for ref, row in past.fold.rows.items():
+    for ref, row in found.fold.rows.items():
         assert isinstance(row.state, JobState)
         assert row.updated_at is not None
         if row.state.wish is None:
-            past.remarks.append(f"job {ref.key}: there are facts about it, but no JobRequested by then")
+            found.remarks.append(f"job {ref.key}: there are facts about it, but no JobRequested by then")
         else:
             views.append(job_view(JobRow(ref.key, row.state, row.sequence, row.updated_at)))
-    return sorted(views, key=lambda view: (view.requested_at or moment, view.job_id), reverse=True), past
+    return sorted(views, key=lambda view: (view.requested_at or moment, view.job_id), reverse=True), found
 
 
-async def versions_at(cluster: Cluster, moment: datetime, key: str | None = None) -> tuple[list[VersionView], Past]:
+async def versions_at(cluster: Cluster, moment: datetime, key: str | None = None) -> tuple[list[VersionView], StateAsOf]:
     """Every version registered by `moment`, or those of model `key`, newest first, with the aliases of then.
 
     Raises as `jobs_at` does.
     """
-    past = await _fold(
+    found = await _fold(
         cluster, RegistryDomain(), (MODELS,), moment, lambda record: key is None or record.key == raw_key(key)
     )
-    rows = past.fold.rows
+    rows = found.fold.rows
     views = []
     for row in rows.values():
         state = row.state
@@ -76,29 +76,29 @@ async def versions_at(cluster: Cluster, moment: datetime, key: str | None = None
             assert isinstance(owner, ModelState)
             aliases = sorted(alias for alias, version in owner.aliases.items() if version == state.registered.version)
             views.append(VersionView.of(state.registered, state.registered_at, tuple(aliases)))
-    return sorted(views, key=lambda view: (view.registered_at, view.id), reverse=True), past
+    return sorted(views, key=lambda view: (view.registered_at, view.id), reverse=True), found
 
 
 async def _fold(
     cluster: Cluster, domain: Domain, topics: tuple[Topic, ...], moment: datetime, wanted: Callable[[ConsumerRecord], bool]
-) -> Past:
+) -> StateAsOf:
     spans = await log.bounds(cluster, [topic.name for topic in topics])
     after = min(moment, _LAST) - timedelta(microseconds=moment.microsecond % 1000) + _MILLISECOND
     cut = await log.first_at(cluster, spans, after)
     gone = {(item.topic, item.partition, item.offset) for item in await read_discards(cluster, domain.source)}
-    past = Past(MemoryFold(Folding(domain), gone))
-    past.remarks += [
+    found = StateAsOf(MemoryFold(Folding(domain), gone))
+    found.remarks += [
         f"{topic}:{number} begins at offset {begin}: what lay before was removed from the log"
         for (topic, number), (begin, _) in sorted(spans.items())
         if begin > 0
     ]
-    async for chunk in log.read(cluster, {place: (spans[place][0], end) for place, end in cut.items()}):
+    async for chunk in log.read(cluster, {partition: (spans[partition][0], end) for partition, end in cut.items()}):
         for record in chunk:
             if wanted(record):
-                past.fold.feed(record)
-        past.records += len(chunk)
-    past.fold.finish()
-    past.remarks += [
-        f"{ref.aggregate} {ref.key} went no further: {reason}" for ref, reason in sorted(past.fold.stopped.items())
+                found.fold.feed(record)
+        found.records += len(chunk)
+    found.fold.finish()
+    found.remarks += [
+        f"{ref.aggregate} {ref.key} went no further: {reason}" for ref, reason in sorted(found.fold.stopped.items())
     ]
-    return past
+    return found

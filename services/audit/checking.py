@@ -106,5 +106,5 @@ def _faults(row: ExportRow, leaf: bytes, exported: ExportedPartition, expected: 
         yield f"{where}: it lies behind offset {last}: records were added or moved"
     if record.offset >= exported.end:
         yield f"{where}: the export ends at offset {exported.end}: the record was added"
-    if row.said != ExportRow.of(record, row.number).said:
+    if row.envelope != ExportRow.of(record, row.number).envelope:
         yield f"{where}: the decoded columns are not what the record says"

@@ -56,7 +56,7 @@ async def evidence(cluster: Cluster, target: str) -> Evidence:
     ]
     if not about:
         raise Unknown(f"job {job_id!r}: the log does not know it{_meant(models, target)}")
-    return Evidence(job_id, version, sorted(about, key=lambda item: item.place))
+    return Evidence(job_id, version, sorted(about, key=lambda item: item.record_id))
 
 
 def _is_the_registrys(event: Event) -> bool:

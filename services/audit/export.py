@@ -60,7 +60,7 @@ async def export(
     topics: Sequence[str],
     *,
     limit: ChunkLimit = FULL,
-    told: OnProgress = lambda _done, _of: None,
+    on_progress: OnProgress = lambda _done, _of: None,
 ) -> tuple[ExportManifest, bool]:
     """Export what `topics` hold now, or the rest of an interrupted export; also return whether this run completed it.
 
@@ -78,7 +78,7 @@ async def export(
         exported: list[ExportedPartition] = []
         for partition in plan.partitions:
             before = sum(item.records for item in exported)
-            writer = _Writer(folder, partition, limit, partial(_report_total, told, before, total))
+            writer = _Writer(folder, partition, limit, partial(_report_total, on_progress, before, total))
             exported.append(await writer.fill(cluster))
         manifest = ExportManifest(
             format=FORMAT,
@@ -140,8 +140,8 @@ class _Writer:
             self._note(path, first)
 
     async def _still_there(self, cluster: Cluster) -> None:
-        place = (self._partition.topic, self._partition.partition)
-        begin, end = (await log.bounds(cluster, [place[0]]))[place]
+        partition = (self._partition.topic, self._partition.partition)
+        begin, end = (await log.bounds(cluster, [partition[0]]))[partition]
         if begin > self._next or end < self._partition.end:
             raise Unusable(
                 f"{self._root}: {self._partition.name} holds offsets {begin} to {end} now and the export needs {self._next} to "
@@ -182,8 +182,8 @@ class _Writer:
         self._report(self._tree.size)
 
 
-def _report_total(told: OnProgress, before: int, total: int, records: int) -> None:
-    told(before + records, total)
+def _report_total(on_progress: OnProgress, before: int, total: int, records: int) -> None:
+    on_progress(before + records, total)
 
 
 def raw(record: ConsumerRecord) -> RawRecord:

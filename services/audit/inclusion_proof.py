@@ -32,23 +32,23 @@ class Proof(Frozen):
     root: str
 
 
-def prove(folder: Path, manifest: ExportManifest, place: RecordId) -> Proof | None:
-    """Prove that the record at `place` is in the export; None if it is not. Raises FileDamaged and OSError.
+def prove(folder: Path, manifest: ExportManifest, record_id: RecordId) -> Proof | None:
+    """Prove that the record at `record_id` is in the export; None if it is not. Raises FileDamaged and OSError.
 
     The caller must check with `leads_to_root` that the proof leads to the root.
     """
-    exported = next((item for item in manifest.partitions if (item.topic, item.partition) == place[:2]), None)
+    exported = next((item for item in manifest.partitions if (item.topic, item.partition) == record_id[:2]), None)
     if exported is None:
         return None
-    number, row = _find(folder, exported, place[2])
+    number, row = _find(folder, exported, record_id[2])
     if row is None:
         return None
     leaf = leaf_bytes(row.record)
     leaves = (leaf_hash(leaf_bytes(each.record)) for each in rows_of(folder, exported))
     return Proof(
-        topic=place[0],
-        partition=place[1],
-        offset=place[2],
+        topic=record_id[0],
+        partition=record_id[1],
+        offset=record_id[2],
         leaf_index=number,
         tree_size=exported.records,
         leaf=base64.b64encode(leaf).decode(),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.audit.leaf import RawRecord, leaf_bytes
 from services.audit.merkle import leaf_hash
-from services.audit.raw_envelope import Said, said
+from services.audit.raw_envelope import RawEnvelope, read_envelope
 from services.chassis.kernel.records import name_kept, name_of_kept
 from services.chassis.storage.durable import replacing
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH_ROWS = 1000
-_SAID = tuple(field.name for field in fields(Said))
+_ENVELOPE = tuple(field.name for field in fields(RawEnvelope))
 
 
 class NoPyarrow(Exception):
@@ -37,13 +37,13 @@ class ExportRow(NamedTuple):
     """Index of the record in its partition, from 0; also the index of its leaf."""
     leaf_sha256: bytes
     """The leaf's hash as stored in the file."""
-    said: Said
+    envelope: RawEnvelope
     """The decoded columns as stored in the file."""
 
     @classmethod
     def of(cls, record: RawRecord, number: int) -> "ExportRow":
         """Make the row of a record, with its leaf hash and decoded columns."""
-        return cls(record, number, leaf_hash(leaf_bytes(record)), said(record.value, record.headers))
+        return cls(record, number, leaf_hash(leaf_bytes(record)), read_envelope(record.value, record.headers))
 
 
 def require_pyarrow() -> None:
@@ -66,7 +66,7 @@ def write_rows(path: Path, rows: Sequence[ExportRow]) -> None:
     ]
     columns["number"] = [row.number for row in rows]
     columns["leaf_sha256"] = [row.leaf_sha256 for row in rows]
-    for name, column in zip(_SAID, zip(*(astuple(row.said) for row in rows), strict=True), strict=True):
+    for name, column in zip(_ENVELOPE, zip(*(astuple(row.envelope) for row in rows), strict=True), strict=True):
         columns[name] = list(column)
     table = pa.Table.from_pydict(columns, schema=_schema())
     with replacing(path) as out:
@@ -93,7 +93,9 @@ def read_rows(path: Path) -> Iterator[ExportRow]:
 def _row(fields_: dict[str, Any]) -> ExportRow:
     headers = tuple((name_of_kept(header["name"]), header["value"]) for header in fields_["headers"])
     record = RawRecord(**{name: fields_[name] for name in RawRecord._fields if name != "headers"}, headers=headers)
-    return ExportRow(record, fields_["number"], fields_["leaf_sha256"], Said(**{name: fields_[name] for name in _SAID}))
+    return ExportRow(
+        record, fields_["number"], fields_["leaf_sha256"], RawEnvelope(**{name: fields_[name] for name in _ENVELOPE})
+    )
 
 
 def _schema() -> "pa.Schema":

@@ -15,7 +15,7 @@ _LARGEST_SEQUENCE = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class RawEnvelope:
     """The envelope's attributes as valid Unicode, unvalidated; None for an attribute that the record does not have."""
 
     type: str | None = None
@@ -29,7 +29,7 @@ class Said:
     causation_id: str | None = None
 
 
-def said(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> Said:
+def read_envelope(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> RawEnvelope:
     """Read the envelope's attributes, in binary or structured mode. Never raises."""
     names = {name.lower(): raw for name, raw in headers}
     body = _object(value)
@@ -44,7 +44,7 @@ def said(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> Sa
         text = raw.decode(errors="backslashreplace") if isinstance(raw, bytes) else raw
         return _clean(text) if isinstance(text, str) and text else None
 
-    return Said(
+    return RawEnvelope(
         type=attribute("type"),
         id=attribute("id"),
         source=attribute("source"),

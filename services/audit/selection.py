@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from aiokafka import ConsumerRecord
 
 from schemas.topics import CATALOGUE
-from services.audit.raw_envelope import said
+from services.audit.raw_envelope import read_envelope
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kernel import log
 from services.chassis.kernel.log import Range
@@ -17,16 +17,16 @@ KEPT = tuple(topic.name for topic in CATALOGUE if topic.retention_ms is None)
 """Topics that are kept for ever: an audit reads these by default."""
 
 
-class NoMoment(ValueError):
+class InvalidTime(ValueError):
     """A text is not a valid time."""
 
 
-class NoWindow(ValueError):
+class InvalidSelection(ValueError):
     """The options contradict each other, or a partition does not exist."""
 
 
 @dataclass(frozen=True)
-class Window:
+class Selection:
     """A half-open selection: from `begin` and `first`, up to but excluding `end` and `last`. None sets no limit."""
 
     topics: tuple[str, ...] = KEPT
@@ -41,32 +41,34 @@ class Window:
     def __post_init__(self) -> None:
         named = {"--partition": self.partition, "--from-offset": self.first, "--to-offset": self.last}
         if len(self.topics) != 1 and (given := [name for name, value in named.items() if value is not None]):
-            raise NoWindow(f"{given[0]}: an offset or a partition is one of a topic; name it with --topic, once")
+            raise InvalidSelection(f"{given[0]}: an offset or a partition is one of a topic; name it with --topic, once")
         if self.begin and self.end and self.begin >= self.end:
-            raise NoWindow(
+            raise InvalidSelection(
                 f"--to {self.end.isoformat()}: it is not later than --from {self.begin.isoformat()}; nothing lies between"
             )
         if self.first is not None and self.last is not None and self.first >= self.last:
-            raise NoWindow(
+            raise InvalidSelection(
                 f"--to-offset {self.last}: it is not higher than --from-offset {self.first}; nothing lies between"
             )
 
     async def ranges(self, cluster: Cluster) -> dict[Partition, Range]:
-        """The selected offsets of each partition. Raises UnknownTopic, NoWindow and the broker's errors."""
+        """The selected offsets of each partition. Raises UnknownTopic, InvalidSelection and the broker's errors."""
         spans = await log.bounds(cluster, self.topics)
         if self.partition is not None:
-            chosen = {place: span for place, span in spans.items() if place[1] == self.partition}
+            chosen = {partition: span for partition, span in spans.items() if partition[1] == self.partition}
             if not chosen:
-                raise NoWindow(f"--partition {self.partition}: {self.topics[0]} has partitions 0 to {len(spans) - 1}")
+                raise InvalidSelection(
+                    f"--partition {self.partition}: {self.topics[0]} has partitions 0 to {len(spans) - 1}"
+                )
             spans = chosen
         begins = await log.first_at(cluster, spans, self.begin) if self.begin else {}
         ends = await log.first_at(cluster, spans, self.end) if self.end else {}
         return {
-            place: (
-                max(begins.get(place, begin), self.first or 0),
-                min(ends.get(place, end), end if self.last is None else self.last),
+            partition: (
+                max(begins.get(partition, begin), self.first or 0),
+                min(ends.get(partition, end), end if self.last is None else self.last),
             )
-            for place, (begin, end) in spans.items()
+            for partition, (begin, end) in spans.items()
         }
 
     def holds(self, record: ConsumerRecord) -> bool:
@@ -87,28 +89,28 @@ def is_of_job(record: ConsumerRecord, job: str) -> bool:
     if record.key == name:
         return True
     mentioned = name in (record.value or b"") or any(name in (value or b"") for _, value in record.headers)
-    return mentioned and said(record.value, record.headers).job_id == job
+    return mentioned and read_envelope(record.value, record.headers).job_id == job
 
 
-async def records(cluster: Cluster, window: Window) -> AsyncIterator[ConsumerRecord]:
+async def records(cluster: Cluster, selection: Selection) -> AsyncIterator[ConsumerRecord]:
     """Yield the selected records, in order per partition, as they arrive. Raises as `ranges` does."""
-    async for chunk in log.read(cluster, await window.ranges(cluster)):
+    async for chunk in log.read(cluster, await selection.ranges(cluster)):
         for record in chunk:
-            if window.holds(record):
+            if selection.holds(record):
                 yield record
 
 
 def moment(text: str, name: str) -> datetime:
-    """Parse an RFC 3339 time. Raises NoMoment, which names the option and the remedy."""
+    """Parse an RFC 3339 time. Raises InvalidTime, which names the option and the remedy."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise NoMoment(f"{name} {text!r} is no time; write it as 2026-01-31T12:00:00Z") from None
+        raise InvalidTime(f"{name} {text!r} is no time; write it as 2026-01-31T12:00:00Z") from None
     if time.tzinfo is None:
-        raise NoMoment(
+        raise InvalidTime(
             f"{name} {text!r} has no zone, so it could be many moments; write {time.isoformat()}Z, or with +01:00"
         )
     try:
         return time.astimezone(UTC)
     except OverflowError:
-        raise NoMoment(f"{name} {text!r} lies outside the years 1 to 9999; correct it") from None
+        raise InvalidTime(f"{name} {text!r} lies outside the years 1 to 9999; correct it") from None

@@ -27,8 +27,8 @@ from schemas.models import ModelPromoted, ModelRegistered
 from schemas.progress import StepProgressed
 from schemas.requests import JobCancelRequested, JobRequested
 from schemas.topics import EVENT_TYPES
-from services.audit.raw_envelope import said
-from services.audit.story import Order, StoryRecord
+from services.audit.causal_order import Order, OrderedRecord
+from services.audit.raw_envelope import read_envelope
 from services.chassis.kernel.records import event_in
 
 _LIMIT = 240
@@ -37,11 +37,11 @@ _DIGEST = 12
 _METRICS = 4
 
 
-def told(record: ConsumerRecord) -> StoryRecord:
+def summarise(record: ConsumerRecord) -> OrderedRecord:
     """Summarise any record for ordering and display. The text comes from senders and is not yet safe for a terminal."""
-    envelope = said(record.value, record.headers)
+    envelope = read_envelope(record.value, record.headers)
     sentence = _sentence(record)
-    return StoryRecord(
+    return OrderedRecord(
         order=Order(record.timestamp, record.topic, record.partition, record.offset),
         id=envelope.id,
         cause=envelope.causation_id,

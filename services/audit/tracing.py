@@ -51,7 +51,7 @@ class Located:
     """An event and its position in the log."""
 
     event: Event
-    place: RecordId
+    record_id: RecordId
     at: datetime
     """Time in the log."""
 
@@ -130,7 +130,7 @@ def trace(job_id: str, records: Sequence[Located], version: str | None = None) -
     state = JobState()
     for item in unique:
         if TOPIC_OF[item.event.type] is not MODELS:
-            state = evolve(state, item.event, Logged(item.at, *item.place))
+            state = evolve(state, item.event, Logged(item.at, *item.record_id))
     plan = state.accepted.plan if state.accepted else ()
     versions = tuple(made for made in _versions(unique) if version is None or version == f"{made.model}@{made.version}")
     asked = {
@@ -171,7 +171,7 @@ def _once(records: Iterable[Located]) -> list[Located]:
 def _hop(item: Located) -> Hop:
     event = item.event
     step = event.data.step if isinstance(event.data, StepEventData) else None
-    return Hop(type=event.type, id=event.id, place=named(item.place), at=item.at, source=event.source, step=step)
+    return Hop(type=event.type, id=event.id, place=named(item.record_id), at=item.at, source=event.source, step=step)
 
 
 def _versions(records: Sequence[Located]) -> Iterator[TracedVersion]:
@@ -283,7 +283,7 @@ def _missing_of_steps(
         if isinstance(item.event.data, StepCompleted)
         for ref in item.event.data.result.outputs.values()
     }
-    said = {
+    recorded = {
         (type(item.event.data), item.event.data.step, item.event.data.attempt)
         for item in records
         if isinstance(item.event.data, StepEventData)
@@ -297,9 +297,9 @@ def _missing_of_steps(
             yield f"StepCompleted of {step.name}{why}"
             continue
         for kind in (StepRequested, StepStarted):
-            if (kind, step.name, attempt) not in said:
+            if (kind, step.name, attempt) not in recorded:
                 yield f"{kind.type_name()} of {step.name}, attempt {attempt}"
-        if step.kind == "label" and (FeedbackRecorded, step.name, attempt) not in said:
+        if step.kind == "label" and (FeedbackRecorded, step.name, attempt) not in recorded:
             yield f"FeedbackRecorded of {step.name}, attempt {attempt}"
         request, result = asked.get((step.name, attempt)), state.result(step.name)
         for name, ref in (request.inputs if request else {}).items():

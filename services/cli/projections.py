@@ -67,8 +67,8 @@ def show_status(
 @app.command(example="neuroweaver projections verify orchestrator")
 def verify(service: ServiceName, accept_incomplete: AcceptIncomplete = False, json: Json = False) -> None:
     """Compare a projection with the log, row by row, while it serves. Exit code 1 when a row differs."""
-    with projections(known([service])) as (projection,), bar(service) as told:
-        found = asyncio.run(replay.verify(projection, accept_incomplete=accept_incomplete, on_progress=told))
+    with projections(known([service])) as (projection,), bar(service) as on_progress:
+        found = asyncio.run(replay.verify(projection, accept_incomplete=accept_incomplete, on_progress=on_progress))
     if json:
         print_json(found)
     else:
@@ -85,12 +85,14 @@ def rebuild(
     json: Json = False,
 ) -> None:
     """Make a projection again from the log while it serves, and swap it in; Ctrl-C leaves everything as it is."""
-    with projections(known([service])) as (projection,), bar(service) as told:
+    with projections(known([service])) as (projection,), bar(service) as on_progress:
         if key is not None:
             ref = row_ref(projection, key, table)
-            changed = asyncio.run(rebuild_row(projection, ref, accept_incomplete=accept_incomplete, on_progress=told))
+            changed = asyncio.run(
+                rebuild_row(projection, ref, accept_incomplete=accept_incomplete, on_progress=on_progress)
+            )
         else:
-            found = asyncio.run(replay.rebuild(projection, accept_incomplete=accept_incomplete, on_progress=told))
+            found = asyncio.run(replay.rebuild(projection, accept_incomplete=accept_incomplete, on_progress=on_progress))
     if key is not None:
         if json:
             print_json({"service": service, "table": ref.aggregate, "key": ref.key, "changed": changed})

@@ -11,9 +11,9 @@ from aiokafka.errors import KafkaError
 from sqlalchemy import text
 
 from schemas.topics import JOBS, REQUESTS
+from services.audit.causal_order import causal_groups
 from services.audit.export import export
-from services.audit.story import chapters
-from services.audit.summary import told
+from services.audit.summary import summarise
 from services.audit.verdict import verify_export
 from services.chassis.kernel import log, store
 from services.chassis.kernel.deadletters import repository
@@ -99,14 +99,14 @@ async def _about(orchestrator: Orchestrator, job_id: str) -> list[str]:
     """Every record that speaks of a job, with what became of it."""
     engine = orchestrator.runtime.engine if orchestrator.runtime else None
     assert engine is not None
-    said = [job_id]
+    read_envelope = [job_id]
     for record in await records_of(orchestrator.settings.cluster, REQUESTS.name):
         spelt = (job_id.encode(), job_id.encode("utf-16-le"), base64.b64encode(job_id.encode())[4:-4])
         if any(text in (record.value or b"") for text in spelt) or spelt[0] == record.key:
             async with engine.connect() as connection:
                 letter = await repository.show(connection, record_id(record))
-            said.append(f"{record_id(record)} {record.headers} {record.value!r:.600} {letter and letter.error}")
-    return said
+            read_envelope.append(f"{record_id(record)} {record.headers} {record.value!r:.600} {letter and letter.error}")
+    return read_envelope
 
 
 async def _every_reader_goes_on(orchestrator: Orchestrator, folder: Path) -> None:
@@ -118,7 +118,7 @@ async def _every_reader_goes_on(orchestrator: Orchestrator, folder: Path) -> Non
     for record in records:
         as_json(record).encode()
         as_text(record).encode()
-    chapters([told(record) for record in records])
+    causal_groups([summarise(record) for record in records])
     await export(cluster, folder, [REQUESTS.name])
     assert verify_export(folder).holds
     listed = await orchestrator.http.get("/dead-letters/orchestrator", params={"limit": 1000})

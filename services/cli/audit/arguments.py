@@ -9,28 +9,28 @@ _ROOT = re.compile(r"([A-Za-z0-9._-]+):(\d{1,10})=([0-9A-Fa-f]{64})", re.ASCII)
 _DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
 
 
-class NoPin(ValueError):
+class InvalidArgument(ValueError):
     """A text is not of the form that the option takes."""
 
 
-def place(text: str) -> RecordId:
-    """A record's place. Raises NoPin."""
+def record_id(text: str) -> RecordId:
+    """A record's place. Raises InvalidArgument."""
     if match := _PLACE.fullmatch(text):
         return match[1], int(match[2]), int(match[3])
-    raise NoPin(f"--record {text!r} is no place of a record; write it as neuroweaver.jobs:2:17")
+    raise InvalidArgument(f"--record {text!r} is no place of a record; write it as neuroweaver.jobs:2:17")
 
 
 def root(text: str) -> tuple[tuple[str, int], str]:
-    """A partition with the root that was kept of it. Raises NoPin."""
+    """A partition with the root that was kept of it. Raises InvalidArgument."""
     if match := _ROOT.fullmatch(text):
         return (match[1], int(match[2])), match[3].lower()
-    raise NoPin(
+    raise InvalidArgument(
         f"--root {text!r} is no root; write it as neuroweaver.jobs:2=HEX with the 64 digits that the export printed"
     )
 
 
 def digest(text: str) -> str:
-    """The digest of a manifest. Raises NoPin."""
+    """The digest of a manifest. Raises InvalidArgument."""
     if _DIGEST.fullmatch(text):
         return text.lower()
-    raise NoPin(f"--digest {text!r} is no SHA-256; give the 64 hex digits that the export printed")
+    raise InvalidArgument(f"--digest {text!r} is no SHA-256; give the 64 hex digits that the export printed")

@@ -11,21 +11,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from schemas.steps import SERVICES
 from services.audit.as_of import jobs_at, versions_at
+from services.audit.causal_order import OrderedRecord, causal_groups
 from services.audit.evidence import Unknown, evidence
 from services.audit.export import OnProgress, export
-from services.audit.selection import KEPT, NoMoment, NoWindow, Window, moment, records
-from services.audit.story import StoryRecord as ToldRecord
-from services.audit.story import chapters
-from services.audit.summary import told
+from services.audit.selection import KEPT, InvalidSelection, InvalidTime, Selection, moment, records
+from services.audit.summary import summarise
 from services.audit.tracing import trace
 from services.audit.verdict import NoExport, verify_export
 from services.audit.verdict import against_log as compared
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kernel.log import UnknownTopic
-from services.cli.audit.arguments import NoPin, place, root
+from services.cli.audit.arguments import InvalidArgument, record_id, root
 from services.cli.audit.arguments import digest as digest_of
 from services.cli.audit.export_text import print_export, print_verdict
-from services.cli.audit.story_text import LEGEND, story_lines
+from services.cli.audit.history_text import LEGEND, history_lines
 from services.cli.audit.trace_text import trace_lines
 from services.cli.audit.verification import verdict_of, verify_all
 from services.cli.commands import Commands
@@ -44,8 +43,8 @@ app = Commands()
 Topics = Annotated[
     list[str] | None, typer.Option("--topic", help="May be repeated; default: all topics that are kept for ever.")
 ]
-_STORY_RECORDS = 200_000
-"""A story is ordered in memory; more than so many records nobody reads."""
+_HISTORY_RECORDS = 200_000
+"""A history is ordered in memory; nobody reads more than so many records."""
 
 
 @app.callback()
@@ -91,7 +90,7 @@ def replay(
     Times are those of the broker. No consumer group and no offset is touched. Exit code 4 when there is no such topic.
     """
     try:
-        window = Window(
+        selection = Selection(
             topics=tuple(dict.fromkeys(topic)) if topic else KEPT,
             partition=partition,
             begin=moment(begin, "--from") if begin is not None else None,
@@ -102,14 +101,14 @@ def replay(
             job=job,
         )
         with broker(CliSettings()) as cluster:
-            found = asyncio.run(_replay(cluster, window, json))
-    except (NoMoment, NoWindow) as error:
+            found = asyncio.run(_replay(cluster, selection, json))
+    except (InvalidTime, InvalidSelection) as error:
         stop_with(Exit.USAGE, str(error))
     except UnknownTopic as error:
         stop_with(Exit.NOT_FOUND, str(error))
     if json:
         return
-    for line in story_lines(chapters(found)):
+    for line in history_lines(causal_groups(found)):
         print_line(line)
     say(f"{len(found)} records. {LEGEND}" if found else "No record lies in this window.")
 
@@ -150,14 +149,14 @@ def as_of(
     """
     try:
         at = moment(time, "TIME")
-    except NoMoment as error:
+    except InvalidTime as error:
         stop_with(Exit.USAGE, str(error))
     jobs, versions = list[JobView](), list[VersionView]()
     with broker(CliSettings()) as cluster:
         if what == "jobs":
-            jobs, past = asyncio.run(jobs_at(cluster, at, key))
+            jobs, result = asyncio.run(jobs_at(cluster, at, key))
         else:
-            versions, past = asyncio.run(versions_at(cluster, at, key))
+            versions, result = asyncio.run(versions_at(cluster, at, key))
     if key is not None and not jobs and not versions:
         stop_with(
             Exit.NOT_FOUND, printable(f"--key {key}: the log knew no such {what.removesuffix('s')} at {at.isoformat()}")
@@ -168,9 +167,9 @@ def as_of(
         _print_jobs(jobs)
     else:
         _print_versions(versions)
-    for remark in past.remarks:
+    for remark in result.remarks:
         say(printable(remark))
-    say(f"{past.records} records of the log")
+    say(f"{result.records} records of the log")
 
 
 @app.command("export", example="neuroweaver audit export --to export-2026-11")
@@ -186,8 +185,8 @@ def export_log(
     Keep the printed roots, or the digest of the manifest, where nobody who can write to DIR can change them.
     """
     try:
-        with broker(CliSettings()) as cluster, _bar() as hears:
-            manifest, ended = asyncio.run(export(cluster, to, tuple(topic) if topic else KEPT, told=hears))
+        with broker(CliSettings()) as cluster, _bar() as on_progress:
+            manifest, ended = asyncio.run(export(cluster, to, tuple(topic) if topic else KEPT, on_progress=on_progress))
     except UnknownTopic as error:
         stop_with(Exit.NOT_FOUND, str(error))
     print_export(to, manifest, json=json)
@@ -215,11 +214,11 @@ def show_verdict(
     something is found or the export is partial; 4 when DIR is no export or has no such record.
     """
     try:
-        wanted = place(record) if record is not None else None
+        wanted = record_id(record) if record is not None else None
         pinned = dict(root(text) for text in roots or ())
         kept = digest_of(digest) if digest is not None else None
         verdict = verify_export(folder, record=wanted, pinned=pinned, digest=kept)
-    except NoPin as error:
+    except InvalidArgument as error:
         stop_with(Exit.USAGE, str(error))
     except NoExport as error:
         stop_with(Exit.NOT_FOUND, str(error))
@@ -230,16 +229,16 @@ def show_verdict(
     raise typer.Exit(int(Exit.OK if verdict.holds else Exit.FAILED))
 
 
-async def _replay(cluster: Cluster, window: Window, json: bool) -> list[ToldRecord]:
-    """Records for a story; JSON lines are printed at once and kept nowhere."""
-    found: list[ToldRecord] = []
-    async for record in records(cluster, window):
+async def _replay(cluster: Cluster, selection: Selection, json: bool) -> list[OrderedRecord]:
+    """Records for a history; JSON lines are printed at once and kept nowhere."""
+    found: list[OrderedRecord] = []
+    async for record in records(cluster, selection):
         if json:
             typer.echo(as_json(record))
-        elif len(found) == _STORY_RECORDS:
-            stop_with(Exit.USAGE, f"more than {_STORY_RECORDS} records are no story; narrow the window, or take --json")
+        elif len(found) == _HISTORY_RECORDS:
+            stop_with(Exit.USAGE, f"more than {_HISTORY_RECORDS} records are no story; narrow the window, or take --json")
         else:
-            found.append(told(record))
+            found.append(summarise(record))
     return found
 
 

@@ -34,8 +34,8 @@ def verify_all(projections: Sequence[Projection], *, accept_incomplete: bool) ->
     """Verify one service after the other. Raises what `verify` raises."""
     found = []
     for projection in projections:
-        with bar(projection.service) as told:
-            found.append(asyncio.run(verify(projection, accept_incomplete=accept_incomplete, on_progress=told)))
+        with bar(projection.service) as on_progress:
+            found.append(asyncio.run(verify(projection, accept_incomplete=accept_incomplete, on_progress=on_progress)))
     return found
 
 

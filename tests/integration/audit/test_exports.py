@@ -26,7 +26,7 @@ from services.audit.findings import SHOWN_FINDINGS, Findings
 from services.audit.leaf import RawRecord
 from services.audit.manifest import MANIFEST, PLAN, ExportManifest, Unusable
 from services.audit.parquet import ExportRow, NoPyarrow, read_rows, write_rows
-from services.audit.selection import Window, records
+from services.audit.selection import Selection, records
 from services.audit.verdict import NoExport, against_log, verify_export
 from services.chassis.kafka.cluster import Cluster
 from tests.audit import MadeJob
@@ -150,7 +150,7 @@ def time_altered(rows: list[ExportRow]) -> list[ExportRow]:
 
 
 def column_altered(rows: list[ExportRow]) -> list[ExportRow]:
-    return [rows[0]._replace(said=replace(rows[0].said, job_id="another")), *rows[1:]]
+    return [rows[0]._replace(envelope=replace(rows[0].envelope, job_id="another")), *rows[1:]]
 
 
 def dropped(rows: list[ExportRow]) -> list[ExportRow]:
@@ -509,7 +509,7 @@ async def test_memory_is_bounded_by_a_chunk_whatever_the_log_holds(kafka: str, u
             await against_log(Cluster(kafka), folder, verdict)
             verifying = tracemalloc.get_traced_memory()[1]
             tracemalloc.reset_peak()
-            assert len([None async for _ in records(Cluster(kafka), Window(topics=(topic,)))]) == count
+            assert len([None async for _ in records(Cluster(kafka), Selection(topics=(topic,)))]) == count
             peaks[count] = (exporting, verifying, tracemalloc.get_traced_memory()[1], pool.max_memory())
         finally:
             tracemalloc.stop()

@@ -14,7 +14,7 @@ from schemas.discards import RecordDiscarded
 from schemas.jobs import FeedbackRecorded, JobAccepted
 from schemas.topics import JOBS, REQUESTS
 from services.audit.as_of import jobs_at, versions_at
-from services.audit.selection import Window, records
+from services.audit.selection import Selection, records
 from services.chassis.kafka.catalogue import configuration
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kernel import log
@@ -94,7 +94,7 @@ async def test_windows_of_offsets_and_of_time_are_half_open(kafka: str, unique: 
     assert values(await audit(kafka, "replay", "--topic", topic, *options, "--json")) == [1, 2]
 
     async def found(**window: Any) -> list[int]:
-        return [int(record.value) async for record in records(Cluster(kafka), Window(topics=(topic,), **window))]
+        return [int(record.value) async for record in records(Cluster(kafka), Selection(topics=(topic,), **window))]
 
     moments = [datetime.fromisoformat(time) for time in times]
     assert await found(first=1, last=3) == [1, 2]
@@ -183,7 +183,7 @@ async def test_a_chain_with_a_missing_link_ends_with_exit_code_1_and_names_it(ka
 async def appended(kafka: str, job: MadeJob) -> dict[str, datetime]:
     """When the broker appended each event of a job, by its id."""
     found = {}
-    async for record in records(Cluster(kafka), Window(job=job.job_id)):
+    async for record in records(Cluster(kafka), Selection(job=job.job_id)):
         found[dict(record.headers)["ce_id"].decode()] = datetime.fromtimestamp(record.timestamp / 1000, UTC)
     return found
 
@@ -231,7 +231,7 @@ async def test_jobs_and_models_are_shown_as_they_were_at_each_moment(kafka: str,
 async def test_a_record_that_was_given_up_counts_as_little_in_the_past(kafka: str, unique: Unique) -> None:
     job = MadeJob(unique("job"), unique("router"))
     await publish(kafka, job.events[:1])
-    (asked,) = [record async for record in records(Cluster(kafka), Window(job=job.job_id))]
+    (asked,) = [record async for record in records(Cluster(kafka), Selection(job=job.job_id))]
     now = datetime.now(UTC)
     assert [found.job_id for found in (await jobs_at(Cluster(kafka), now))[0] if found.job_id == job.job_id]
     given_up = RecordDiscarded(
@@ -249,7 +249,7 @@ async def test_a_record_carries_the_time_of_the_broker_whatever_its_sender_says(
     await producer.start()
     await producer.send_and_wait(topic, b"{}", timestamp_ms=1)
     await producer.stop()
-    (found,) = [record async for record in records(Cluster(kafka), Window(topics=(topic,)))]
+    (found,) = [record async for record in records(Cluster(kafka), Selection(topics=(topic,)))]
     assert abs(datetime.fromtimestamp(found.timestamp / 1000, UTC) - datetime.now(UTC)) < timedelta(minutes=1)
 
 

@@ -1,6 +1,6 @@
 """Orders records for reading: causes come before effects, and every selected record appears once.
 
-Pure. Records that share a cause or a job form one chapter. Within a chapter an event comes after its cause; otherwise the
+Pure. Records that share a cause or a job form one group. Within a group an event comes after its cause; otherwise the
 earlier one comes first. An event whose cause is not selected, or is part of a cycle of causes, is included with a remark.
 """
 
@@ -21,7 +21,7 @@ class Order(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class StoryRecord:
+class OrderedRecord:
     """The parts of a record that the ordering needs."""
 
     order: Order
@@ -40,7 +40,7 @@ class Line:
     """One record at its place in the order."""
 
     number: int
-    told: StoryRecord
+    record: OrderedRecord
     because: int | None
     """Number of the line that caused it; None if no line did."""
     remark: str
@@ -48,7 +48,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Chapter:
+class EventGroup:
     """Records that belong together."""
 
     about: tuple[str, ...]
@@ -59,29 +59,29 @@ class Chapter:
 OUTSIDE, CIRCLE, REPEATED = "its cause is not among these records", "its causes go in a circle", "the same event again"
 
 
-def chapters(records: Sequence[StoryRecord]) -> list[Chapter]:
-    """Order all of `records`, each once; chapters come in the order of their earliest record, and lines are numbered
+def causal_groups(records: Sequence[OrderedRecord]) -> list[EventGroup]:
+    """Order all of `records`, each once; groups come in the order of their earliest record, and lines are numbered
     through."""
-    told = sorted(records, key=lambda item: item.order)
+    ordered = sorted(records, key=lambda item: item.order)
     first: dict[str, int] = {}
-    for index, item in enumerate(told):
+    for index, item in enumerate(ordered):
         if item.id is not None:
             first.setdefault(item.id, index)
-    causes = [first.get(item.cause) if item.cause is not None else None for item in told]
-    result: list[Chapter] = []
+    causes = [first.get(item.cause) if item.cause is not None else None for item in ordered]
+    result: list[EventGroup] = []
     number = 1
-    for members in _groups(told, causes, first):
-        lines = _lines(told, causes, first, members, number)
+    for members in _groups(ordered, causes, first):
+        lines = _lines(ordered, causes, first, members, number)
         number += len(lines)
-        names = {told[index].about for index in members}
-        result.append(Chapter(tuple(sorted(name for name in names if name is not None)), tuple(lines)))
+        names = {ordered[index].about for index in members}
+        result.append(EventGroup(tuple(sorted(name for name in names if name is not None)), tuple(lines)))
     return result
 
 
-def _groups(told: Sequence[StoryRecord], causes: Sequence[int | None], first: dict[str, int]) -> list[list[int]]:
+def _groups(ordered: Sequence[OrderedRecord], causes: Sequence[int | None], first: dict[str, int]) -> list[list[int]]:
     """Group indexes that share a cause, an id or a correlation id: disjoint sets, each represented by its earliest
     record."""
-    leader = list(range(len(told)))
+    leader = list(range(len(ordered)))
 
     def find(index: int) -> int:
         while leader[index] != index:
@@ -94,7 +94,7 @@ def _groups(told: Sequence[StoryRecord], causes: Sequence[int | None], first: di
         leader[max(one, other)] = min(one, other)
 
     subject: dict[str, int] = {}
-    for index, item in enumerate(told):
+    for index, item in enumerate(ordered):
         cause = causes[index]
         if cause is not None:
             join(index, cause)
@@ -103,13 +103,17 @@ def _groups(told: Sequence[StoryRecord], causes: Sequence[int | None], first: di
         if item.about is not None:
             join(index, subject.setdefault(item.about, index))
     groups: dict[int, list[int]] = {}
-    for index in range(len(told)):
+    for index in range(len(ordered)):
         groups.setdefault(find(index), []).append(index)
     return list(groups.values())
 
 
 def _lines(
-    told: Sequence[StoryRecord], causes: Sequence[int | None], first: dict[str, int], members: Sequence[int], number: int
+    ordered: Sequence[OrderedRecord],
+    causes: Sequence[int | None],
+    first: dict[str, int],
+    members: Sequence[int],
+    number: int,
 ) -> list[Line]:
     """Order causes first, else the earlier record; if only cycles are left, the earliest record opens its cycle."""
     effects: dict[int, list[int]] = {}
@@ -132,7 +136,7 @@ def _lines(
             index = heapq.heappop(ready)
             if index in numbers:
                 continue
-        item, cause = told[index], causes[index]
+        item, cause = ordered[index], causes[index]
         because = None if cause is None else numbers.get(cause)  # before its own number, since no event is its own cause
         numbers[index] = number + len(lines)
         lines.append(Line(numbers[index], item, because, _remark(index, item, cause, first, opened)))
@@ -154,7 +158,7 @@ def _start_of_circle(index: int, causes: Sequence[int | None]) -> int:
     return min(path[path.index(at) :])
 
 
-def _remark(index: int, item: StoryRecord, cause: int | None, first: dict[str, int], opened: set[int]) -> str:
+def _remark(index: int, item: OrderedRecord, cause: int | None, first: dict[str, int], opened: set[int]) -> str:
     if item.id is not None and first[item.id] != index:
         return REPEATED
     if index in opened:

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from schemas.attributes import PREFIX
 from schemas.envelope import encode
 from schemas.generate.examples import EXAMPLES
-from services.audit.raw_envelope import Said, said
+from services.audit.raw_envelope import RawEnvelope, read_envelope
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_event_of_ours_is_read_as_it_was_written(name: str) -> None:
     event = EXAMPLES[name]
-    found = said(*encode(event))
+    found = read_envelope(*encode(event))
     assert found.type == PREFIX + event.type
     assert (found.id, found.source, found.subject or "") == (event.id, event.source, event.subject)
     assert (found.time, found.sequence, found.causation_id) == (event.time, event.sequence, event.causation_id)
@@ -32,16 +32,16 @@ def test_structured_mode_is_read_alike() -> None:
         "sequence": 7,
         "data": {"job_id": "j"},
     }
-    found = said(json.dumps(envelope).encode(), [("content-type", b"application/cloudevents+json; charset=utf-8")])
-    assert found == Said("t", "1", "s", None, "j", datetime(2026, 1, 1, tzinfo=UTC), 7, None)
+    found = read_envelope(json.dumps(envelope).encode(), [("content-type", b"application/cloudevents+json; charset=utf-8")])
+    assert found == RawEnvelope("t", "1", "s", None, "j", datetime(2026, 1, 1, tzinfo=UTC), 7, None)
 
 
 def test_what_cannot_be_read_is_left_out_and_nothing_is_raised() -> None:
     headers = [("ce_time", b"soon"), ("ce_sequence", b"9" * 40), ("ce_id", b"\xff"), ("ce_type", None)]
-    assert said(b"{", headers) == Said(id="\\xff")
-    assert said(b'{"job_id": "\\ud800"}', []) == Said(job_id="\\ud800")
-    assert said(b"[" * 100_000, []) == said(None, []) == Said()
-    assert said(b"1" * 5000, [("content-type", b"application/cloudevents+json")]) == Said()
+    assert read_envelope(b"{", headers) == RawEnvelope(id="\\xff")
+    assert read_envelope(b'{"job_id": "\\ud800"}', []) == RawEnvelope(job_id="\\ud800")
+    assert read_envelope(b"[" * 100_000, []) == read_envelope(None, []) == RawEnvelope()
+    assert read_envelope(b"1" * 5000, [("content-type", b"application/cloudevents+json")]) == RawEnvelope()
 
 
 @given(
@@ -51,6 +51,6 @@ def test_what_cannot_be_read_is_left_out_and_nothing_is_raised() -> None:
 def test_any_record_says_something_that_can_be_written_as_text(
     value: bytes | None, headers: list[tuple[str, bytes | None]]
 ) -> None:
-    found = said(value, headers)
+    found = read_envelope(value, headers)
     for text in (found.type, found.id, found.source, found.subject, found.job_id, found.causation_id):
         assert text is None or text.encode()

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from aiokafka import ConsumerRecord
 
-from services.audit.selection import NoMoment, NoWindow, Window, is_of_job, moment
-from services.cli.audit.arguments import NoPin, digest, place, root
+from services.audit.selection import InvalidSelection, InvalidTime, Selection, is_of_job, moment
+from services.cli.audit.arguments import InvalidArgument, digest, record_id, root
 
 
 def record(key: bytes | None, value: bytes | None, *headers: tuple[str, bytes]) -> Any:
@@ -30,7 +30,7 @@ def test_a_time_with_its_zone_is_one_moment(text: str) -> None:
     ],
 )
 def test_a_time_that_is_none_is_refused_with_what_to_write(text: str, says: str) -> None:
-    with pytest.raises(NoMoment) as refused:
+    with pytest.raises(InvalidTime) as refused:
         moment(text, "TIME")
     assert says in str(refused.value)
     assert str(refused.value).startswith("TIME ")
@@ -38,17 +38,17 @@ def test_a_time_that_is_none_is_refused_with_what_to_write(text: str, says: str)
 
 @pytest.mark.parametrize("option", [{"partition": 0}, {"first": 1}, {"last": 1}])
 def test_offsets_and_partitions_need_one_topic(option: dict[str, Any]) -> None:
-    with pytest.raises(NoWindow, match="name it with --topic, once"):
-        Window(topics=("a", "b"), **option)
-    Window(topics=("a",), **option)
+    with pytest.raises(InvalidSelection, match="name it with --topic, once"):
+        Selection(topics=("a", "b"), **option)
+    Selection(topics=("a",), **option)
 
 
 def test_a_window_in_which_nothing_can_lie_is_refused() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    with pytest.raises(NoWindow, match="not later than --from"):
-        Window(begin=now, end=now)
-    with pytest.raises(NoWindow, match="not higher than --from-offset 5"):
-        Window(topics=("a",), first=5, last=5)
+    with pytest.raises(InvalidSelection, match="not later than --from"):
+        Selection(begin=now, end=now)
+    with pytest.raises(InvalidSelection, match="not higher than --from-offset 5"):
+        Selection(topics=("a",), first=5, last=5)
 
 
 def test_a_record_is_of_a_job_by_its_key_its_correlation_or_its_data_and_not_by_a_mention() -> None:
@@ -61,14 +61,14 @@ def test_a_record_is_of_a_job_by_its_key_its_correlation_or_its_data_and_not_by_
 
 def test_records_roots_and_digests_are_named_in_one_way() -> None:
     hexes = "AB" * 32
-    assert place("neuroweaver.jobs:2:17") == ("neuroweaver.jobs", 2, 17)
+    assert record_id("neuroweaver.jobs:2:17") == ("neuroweaver.jobs", 2, 17)
     assert root(f"t:0={hexes}") == (("t", 0), hexes.lower())
     assert digest(hexes) == hexes.lower()
     for wrong in ("t:0", "t:0:x", ":0:1", "t:-1:1", "t:0:1:2"):
-        with pytest.raises(NoPin, match="write it as neuroweaver"):
-            place(wrong)
+        with pytest.raises(InvalidArgument, match="write it as neuroweaver"):
+            record_id(wrong)
     for wrong in ("t:0", "t=00", f"t:0={hexes}0", f"t:٣={hexes}"):
-        with pytest.raises(NoPin, match="digits that the export printed"):
+        with pytest.raises(InvalidArgument, match="digits that the export printed"):
             root(wrong)
-    with pytest.raises(NoPin, match="64 hex digits"):
+    with pytest.raises(InvalidArgument, match="64 hex digits"):
         digest("abc")
