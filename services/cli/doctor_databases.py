@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from schemas.steps import SERVICES
 from services.chassis.migrations.migrate import require_known
 from services.chassis.migrations.provision import look
-from services.chassis.postgres.suitable import DatabaseRefused
+from services.chassis.postgres.requirements import DatabaseRefused
 from services.chassis.process.transient import described
 from services.chassis.settings import ServiceSettings
 from services.cli.finding import Finding

@@ -16,7 +16,7 @@ from services.chassis.kernel.log import LogReadStalled, UnknownTopic
 from services.chassis.kernel.transaction.batch import RecordFailure
 from services.chassis.migrations.migrate import cause
 from services.chassis.postgres.options import BadUrl
-from services.chassis.postgres.suitable import DatabaseRefused
+from services.chassis.postgres.requirements import DatabaseRefused
 from services.chassis.process.transient import described, is_transient
 from services.chassis.replay.checks import ReplayRefused as ReplayRefused
 from services.chassis.replay.restore import NotRestored

@@ -11,7 +11,7 @@ from services.chassis.storage.retention.run import Removal, retain
 from services.cli.output import out, print_json, print_table
 from services.cli.serve import composed
 from services.cli.settings import CliSettings
-from services.devstack import kept
+from services.devstack import retention as stack_retention
 
 STACK = "stack"
 """Stands where a service's name is, for what is kept for the commands and the development stack."""
@@ -40,7 +40,7 @@ async def _apply(settings: CliSettings, services: Sequence[Service], *, dry: boo
             if service.retention.engine is not None:
                 await service.retention.engine.dispose()
         found += [Kept(service=service.name, removal=removal) for removal in removals]
-    removers = kept.removers(settings.home, settings.cache, RetentionSettings())
+    removers = stack_retention.removers(settings.home, settings.cache, RetentionSettings())
     return found + [Kept(service=STACK, removal=removal) for removal in await retain(STACK, removers, dry=dry)]
 
 

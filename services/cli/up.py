@@ -24,7 +24,8 @@ from services.cli.retention import STACK
 from services.cli.settings import CliSettings
 from services.cli.stack import HOW_LONG, home_of, log_of
 from services.cli.status import print_addresses
-from services.devstack import kept, state
+from services.devstack import retention as stack_retention
+from services.devstack import state
 from services.devstack.process import open_log
 from services.devstack.stack import DevStack, running
 
@@ -66,7 +67,7 @@ async def _run_services(stack: DevStack, listening: socket.socket, door: HttpSet
     shared = {**overrides(stack.cluster), "database_url": stack.database_url, "home": stack.home}
     services = [serve.build(name, serve.settings_of(name, **shared)) for name in SERVICES]
     policy, ending = RetentionSettings(), asyncio.Event()
-    retention = Retention(STACK, kept.removers(stack.home, stack.settings.cache, policy), policy.every_seconds)
+    retention = Retention(STACK, stack_retention.removers(stack.home, stack.settings.cache, policy), policy.every_seconds)
     removing = asyncio.create_task(retention.run(ending))
     watching = asyncio.create_task(_watch(stack, services))
     announcing = asyncio.create_task(_announce(stack, services, address_of(listening)))

@@ -17,9 +17,9 @@ from services.chassis.serving.http import API
 from services.chassis.serving.problem import Problem, ProblemDocument
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.web.answers import JSON, Answers, page_answer, size_of
-from services.chassis.serving.web.asked import asked, documented
-from services.chassis.serving.web.beside import beside_the_loop
+from services.chassis.serving.web.offloading import in_thread_if_large
 from services.chassis.serving.web.parameters import Text, no_folder
+from services.chassis.serving.web.query import parse_query, query_parameters
 from services.chassis.serving.web.streams import DOCUMENTED, EventStream
 from services.orchestrator.domain.content import content_digest
 from services.orchestrator.domain.state import ENDED
@@ -97,11 +97,11 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         refused; 409 that the id is taken by another request.
         """
         body = await request.body()
-        data = await beside_the_loop(len(body), job_requested, body)
+        data = await in_thread_if_large(len(body), job_requested, body)
         content = content_digest(data.request, data.faults)
         known, now = await jobs.find_now(data.job_id)
         if known is None or not _is(known, content):
-            await beside_the_loop(len(body), _refuse_invalid, data, now)
+            await in_thread_if_large(len(body), _refuse_invalid, data, now)
             if known is not None:
                 raise _taken(known)
             event = outside_event(EDGE, data, correlation_id=data.job_id, traceparent=traceparent, subject=data.job_id)
@@ -120,12 +120,12 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         "",
         summary="List jobs, the newest first",
         response_model=JobPage,
-        openapi_extra=documented(JobsAsked),
+        openapi_extra=query_parameters(JobsAsked),
         responses=_problems(422),
     )
     async def listed(request: Request) -> Response:
         """Pages stay whole while jobs are added: a job is on one page only."""
-        return page_answer(*await jobs.page(asked(request, newest)))
+        return page_answer(*await jobs.page(parse_query(request, newest)))
 
     @api.get(
         "/{job_id}",

@@ -6,7 +6,7 @@ from services.chassis.serving.service import Service, assemble
 from services.orchestrator.api import router
 from services.orchestrator.domain.job import JobDomain
 from services.orchestrator.effects import JobEffects
-from services.orchestrator.kept import removers
+from services.orchestrator.retention import removers
 from services.orchestrator.settings import OrchestratorSettings
 
 

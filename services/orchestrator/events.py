@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from services.chassis.postgres.notifications import Notifications, Subscription
 from services.chassis.process.logging import get_logger
-from services.chassis.process.repeated_failures import Lasting
+from services.chassis.process.repeated_failures import FailureLog
 from services.chassis.process.transient import is_transient
-from services.chassis.serving.web.beside import beside_the_loop
+from services.chassis.serving.web.offloading import in_thread_if_large
 from services.orchestrator.effects import CHANNEL
 from services.orchestrator.job_stream import JobStream, go_on, since
 from services.orchestrator.looks import UNSEEN, JobLooks, Look, Mark
@@ -85,7 +85,7 @@ class Stories:
         self._watched: dict[str, _Watched] = {}
         self._changed = Subscription(self._watched)
         self._task: asyncio.Task[None] | None = None
-        self._lasting = Lasting(_log)
+        self._failures = FailureLog(_log)
         self._writing_seconds = 0.0
         """Time that the latest poll took on the event loop."""
 
@@ -141,9 +141,9 @@ class Stories:
         try:
             async for look in self._looks.changed({job_id: watched.mark for job_id, watched in due.items()}):
                 await self._tell(look, due[look.job_id])
-            self._lasting.over()
+            self._failures.recovered()
         except Exception as error:
-            self._lasting.failed("events: jobs not looked at", error, known=is_transient(error))
+            self._failures.failed("events: jobs not looked at", error, known=is_transient(error))
             fault = error
         for watched in due.values():
             if not watched.looked:  # the job does not exist, or that is unknown
@@ -154,7 +154,7 @@ class Stories:
         begun = time.perf_counter()
         try:
             size = len(look.state or "") + sum(len(data) for _, data in look.told)
-            watched.row, watched.story = await beside_the_loop(size, _made, look, watched.row, watched.story)
+            watched.row, watched.story = await in_thread_if_large(size, _made, look, watched.row, watched.story)
             watched.mark = look.mark
         except Exception as error:
             _log.exception("events: a job cannot be told", job_id=look.job_id)

@@ -9,8 +9,8 @@ from schemas.reasons import Reason
 from services.chassis.serving.problem import Problem, ProblemDocument
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.web.answers import Answers, page_answer, size_of
-from services.chassis.serving.web.asked import asked, documented
 from services.chassis.serving.web.parameters import NameInPath, no_folder
+from services.chassis.serving.web.query import parse_query, query_parameters
 from services.registry.domain.models import ModelState, model_ref, promote
 from services.registry.queries import ModelQueries, ModelRow, StoredVersion, VersionsAsked
 from services.registry.views import AliasesView, AliasTarget, VersionPage, VersionView, stored_version
@@ -57,12 +57,12 @@ def router(runtime: Runtime) -> APIRouter:
         "",
         summary="List versions, the newest first",
         response_model=VersionPage,
-        openapi_extra=documented(VersionsAsked),
+        openapi_extra=query_parameters(VersionsAsked),
         responses=_problems(422),
     )
     async def listed(request: Request) -> Response:
         """Pages stay whole while versions are added. An item is a summary; GET /models/{model_id} shows everything."""
-        return page_answer(*await models.page(asked(request, newest)))
+        return page_answer(*await models.page(parse_query(request, newest)))
 
     @api.get(
         "/{model_id}", summary="One version with its lineage", response_model=VersionView, responses=_problems(404, 422)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.chassis.executor import room
+from services.chassis.executor import disk_space
 from services.chassis.executor.attempts import attempt_ref
 from services.chassis.executor.folders import checkpoints_of
 from services.chassis.executor.supervise import SubprocessRunner
@@ -40,7 +40,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 async def executor(database_url: str, name: str, disk: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Executor]:
-    monkeypatch.setattr(room, "_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(disk_space, "_LOOK_SECONDS", 0.2)
     executor = Executor(database_url, disk / "home", name=name, disk_reserve_mb=1)
     await executor.empty()
     yield executor
@@ -49,7 +49,7 @@ async def executor(database_url: str, name: str, disk: Path, monkeypatch: pytest
 
 def not_ready(executor: Executor) -> str:
     """Why the executor has no room; empty where it has."""
-    return str(executor.runtime.health.missing.get(room.CONDITION, ""))
+    return str(executor.runtime.health.missing.get(disk_space.CONDITION, ""))
 
 
 def is_(executor: Executor, status: str) -> Any:
@@ -62,15 +62,15 @@ def is_(executor: Executor, status: str) -> Any:
 async def looks(executor: Executor) -> None:
     """Wait until the workers have looked for work some times."""
     seen = 0
-    real = room.Room.look
+    real = disk_space.Room.look
 
-    async def counted(self: room.Room) -> tuple[str, ...]:
+    async def counted(self: disk_space.Room) -> tuple[str, ...]:
         nonlocal seen
         seen += 1
         return await real(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room.Room, "look", counted)
+        patch.setattr(disk_space.Room, "look", counted)
         await until(lambda: seen > LOOKS)
 
 
@@ -80,7 +80,7 @@ async def test_a_step_that_fills_the_disk_is_given_back_and_goes_on_where_it_was
     filler = disk / "filler"
     fill(filler, leave=3_000_000)
     await executor.deliver(request("a", step="bulky"))
-    before = room.POSTPONED.labels(executor.name)._value.get()
+    before = disk_space.POSTPONED.labels(executor.name)._value.get()
     async with executor.working(SubprocessRunner("tests.child"), own=True):
         await until(lambda: "a/bulky/1 waits" in not_ready(executor))
         said = not_ready(executor)
@@ -104,7 +104,7 @@ async def test_a_step_that_fills_the_disk_is_given_back_and_goes_on_where_it_was
     assert result.metrics == {"first": made, "last": 10}
     assert result.facts["scratch"].startswith(f"{disk}/home/tmp/"), "scratch files lie where they are found again"
     assert await executor.said(REF) == ["StepStarted", "StepStarted", "StepCompleted"]
-    assert room.POSTPONED.labels(executor.name)._value.get() == before + 1
+    assert disk_space.POSTPONED.labels(executor.name)._value.get() == before + 1
 
 
 async def test_nothing_is_begun_on_a_full_disk_and_a_cancel_needs_no_room(executor: Executor, disk: Path) -> None:

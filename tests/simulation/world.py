@@ -26,7 +26,7 @@ from services.chassis.kafka import publisher
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kernel import statements, store, ticker
 from services.chassis.kernel.aggregate import is_own
-from services.chassis.kernel.consuming import consumer, noted, seeking
+from services.chassis.kernel.consuming import consumer, reporting, seeking
 from services.chassis.kernel.consuming.identity import guard
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.deadletters.limit import LimitReached
@@ -36,10 +36,10 @@ from services.chassis.kernel.records import event_in, record_id
 from services.chassis.kernel.transaction import batch, commands, inbox
 from services.chassis.kernel.transaction.batch import RecordFailure
 from services.chassis.process import transient
-from services.chassis.process.repeated_failures import Lasting
+from services.chassis.process.repeated_failures import FailureLog
 from services.chassis.replay import fold as folding
 from services.chassis.replay import reading as reading_ahead
-from services.chassis.replay import skipped as setting_aside
+from services.chassis.replay import skipped as skipping
 from services.chassis.replay.fence import fence
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding
@@ -647,10 +647,10 @@ class World:
                 (transient, "random", random.Random(self.seed + 3)),
                 (consumer, "time", clock), (guard, "time", clock),
                 (consumer, "asyncio", asyncio), (ticker, "asyncio", asyncio),
-                (Lasting, "failed", _say_nothing), (consumer, "_log", silent), (noted, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
+                (FailureLog, "failed", _say_nothing), (consumer, "_log", silent), (reporting, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
                 (consumer, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back), (handling, "write_back", write_back),
                 (folding, "log", self.log), (folding, "read_ahead", lambda chunks: chunks), (reading_ahead, "give_way", no_pause), (seeking, "which_log", self.log.which), (batch, "fold_record", fold_record),
-                (setting_aside, "fold_record", set_aside), (batch, "event_in", self.opening()), (handling, "event_in", self.opening(again=True)),
+                (skipping, "fold_record", set_aside), (batch, "event_in", self.opening()), (handling, "event_in", self.opening(again=True)),
                 (repository, "insert", inserted), (repository, "remove", removed), (repository, "discard", given),
                 (discards, "log", self.log), (discards, "ask_once", self.log.asked),
                 (inbox, "INBOX_WINDOW", WINDOW), (statements, "INBOX_WINDOW", WINDOW),

@@ -21,10 +21,10 @@ from schemas.envelope import Event
 from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, StepStarted
 from schemas.progress import StepProgressed
 from services.chassis.executor.attempts import AttemptState, attempt_ref, decision
+from services.chassis.executor.disk_space import Room, folders_of
 from services.chassis.executor.folders import checkpoints_of
 from services.chassis.executor.host import Host
-from services.chassis.executor.kept import removers
-from services.chassis.executor.room import Room, folders_of
+from services.chassis.executor.retention import removers
 from services.chassis.executor.runner import (
     Completed,
     Failed,

@@ -58,7 +58,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Company:
+class GroupMembers:
     """The members of the group, as one process sees them."""
 
     group: str
@@ -71,7 +71,7 @@ class Company:
     """Members of other programs."""
 
     @property
-    def said(self) -> str:
+    def fault(self) -> str:
         """What is wrong, and the remedy; empty if nothing is wrong."""
         if self.others:
             return (
@@ -97,11 +97,11 @@ def client_id_of(service: str, database: str) -> str:
     return f"{group_of(service)}.{database}"
 
 
-def company(service: str, database: str, members: Iterable[Member]) -> Company:
+def group_members(service: str, database: str, members: Iterable[Member]) -> GroupMembers:
     """Classify `members`, for a process that works for `database`."""
     own, prefix = client_id_of(service, database), f"{group_of(service)}."
     members = tuple(members)
-    return Company(
+    return GroupMembers(
         group=group_of(service),
         client_id=own,
         ours=tuple(member for member in members if member.client_id == own),
@@ -209,21 +209,21 @@ class GroupWatch:
             members = await _members(admin, group_of(self.service))
             self._database = self._database or database
             if database == self._database:
-                self._note(company(self.service, database, members))
+                self._note(group_members(self.service, database, members))
             else:
                 self._move("refused", "the database was replaced by another one while this process ran; start it again")
 
-    def _note(self, seen: Company) -> None:
+    def _note(self, seen: GroupMembers) -> None:
         counts = {"this deployment": seen.ours, "another deployment": seen.others, "another program": seen.strangers}
         for whose, members in counts.items():
             metrics.GROUP_MEMBERS.labels(self.service, whose).set(len(members))
         if seen.others:
-            self._move("refused", seen.said)
+            self._move("refused", seen.fault)
         elif seen.ours or self.state == "alone":
             self._worked = True
-            self._move("alone", seen.said)
+            self._move("alone", seen.fault)
         else:
-            self._move("free", seen.said or "no process of this deployment is in the group yet")
+            self._move("free", seen.fault or "no process of this deployment is in the group yet")
 
     def _move(self, state: State, reason: str) -> None:
         if reason != self.reason:

@@ -16,7 +16,7 @@ from services.chassis.kafka.cluster import NOTICED_MS, Cluster
 from services.chassis.kafka.pacing import pace
 from services.chassis.kafka.reach import obstacle, start
 from services.chassis.process.logging import get_logger
-from services.chassis.process.repeated_failures import Lasting
+from services.chassis.process.repeated_failures import FailureLog
 from services.chassis.process.transient import Backoff, described, wait_or_stop
 
 _log = get_logger(__name__)
@@ -90,7 +90,7 @@ class Publisher:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Connect, then request the broker's metadata every few seconds, until `stop`."""
-        backoff, lasting = Backoff(), Lasting(_log)
+        backoff, failures = Backoff(), FailureLog(_log)
         while not stop.is_set():
             producer = make_producer(self._cluster, self._client_id)
             try:
@@ -98,11 +98,11 @@ class Publisher:
             except (KafkaError, OSError) as error:
                 await producer.stop()
                 self.trouble = described(error)
-                lasting.failed("publisher: broker away", error)
+                failures.failed("publisher: broker away", error)
                 await wait_or_stop(stop, backoff.next())
                 continue
             self._producer, self._spoiled = producer, False
-            lasting.over()
+            failures.recovered()
             try:
                 while not (stop.is_set() or self._spoiled):
                     if await producer.client.force_metadata_update():

@@ -16,7 +16,7 @@ from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.transaction.commands import transact
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
-from services.chassis.process.repeated_failures import Lasting
+from services.chassis.process.repeated_failures import FailureLog
 from services.chassis.process.transient import Backoff, described, is_transient, wait_or_stop
 
 _log = get_logger(__name__)
@@ -49,7 +49,7 @@ class Ticker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look for due rows every `seconds` until `stop`."""
-        backoff, lasting = Backoff(), Lasting(_log)
+        backoff, failures = Backoff(), FailureLog(_log)
         faulty: dict[Ref, Undecided] = {}
         wait = 0.0
         while not await wait_or_stop(stop, wait):
@@ -57,10 +57,10 @@ class Ticker:
             try:
                 await self._look(faulty)
                 backoff.reset()
-                lasting.over()
+                failures.recovered()
                 self.health.report("deciding", not faulty, _said(faulty))
             except Exception as error:
-                lasting.failed("ticker interrupted", error)
+                failures.failed("ticker interrupted", error)
                 self.health.report("deciding", False, _said(faulty) or described(error))
                 wait += backoff.next()
 

@@ -23,7 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from services.chassis.migrations.provision import create_database
 from services.chassis.migrations.revisions import missing, unknown, version_folders
-from services.chassis.postgres.suitable import DatabaseRefused
+from services.chassis.postgres.requirements import DatabaseRefused
 from services.chassis.postgres.urls import STATEMENT_SECONDS, Database, parse
 from services.chassis.process.logging import get_logger
 from services.chassis.process.transient import described

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import asyncpg
 
-from services.chassis.postgres.suitable import ANSWER_SECONDS, DatabaseRefused, Facts, examine, require_sessions
+from services.chassis.postgres.requirements import ANSWER_SECONDS, DatabaseRefused, Facts, examine, require_sessions
 from services.chassis.postgres.urls import Database, name_of, parse, with_name
 from services.chassis.process.transient import described
 from services.chassis.settings import ServiceSettings

@@ -8,7 +8,7 @@ import asyncpg
 
 from services.chassis.postgres.urls import parse
 from services.chassis.process.logging import get_logger
-from services.chassis.process.repeated_failures import Lasting
+from services.chassis.process.repeated_failures import FailureLog
 from services.chassis.process.transient import Backoff, ReadsOnly, wait_or_stop
 
 _log = get_logger(__name__)
@@ -78,19 +78,19 @@ class Notifications:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Listen until `stop`. A lost connection is replaced with backoff; then, and at the end, every waiter is woken."""
-        backoff, lasting = Backoff(), Lasting(_log)
+        backoff, failures = Backoff(), FailureLog(_log)
         while not stop.is_set():
             try:
                 connection = await self._database.connect(command_timeout=10)
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                lasting.failed("signals: database away", error)
+                failures.failed("signals: database away", error)
                 await wait_or_stop(stop, backoff.next())
                 continue
             try:
                 await self._listen(connection, stop)
                 backoff.reset()
             except (OSError, TimeoutError, ReadsOnly, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                lasting.failed("signals: connection lost", error)
+                failures.failed("signals: connection lost", error)
                 await wait_or_stop(stop, backoff.next())
             finally:
                 connection.terminate()

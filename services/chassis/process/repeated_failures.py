@@ -36,7 +36,7 @@ class Repeats:
         self._logged.clear()
 
 
-class Lasting:
+class FailureLog:
     """Logs the failures of one loop until it works again."""
 
     def __init__(self, log: BoundLogger) -> None:
@@ -50,6 +50,6 @@ class Lasting:
         log = self._log.warning if known or is_transient(error) else self._log.exception
         log(event, error=words, **values, **({"times": times} if times > 1 else {}))
 
-    def over(self) -> None:
+    def recovered(self) -> None:
         """Record that the loop works: the next failure is logged at once, even the same one."""
         self._repeats.forget()

@@ -20,7 +20,7 @@ from services.chassis.serving.web.callers import Allowed, Callers
 from services.chassis.serving.web.document import complete
 from services.chassis.serving.web.faults import Faults
 from services.chassis.serving.web.gate import Gate
-from services.chassis.serving.web.heads import Heads
+from services.chassis.serving.web.head_requests import HeadRequests
 from services.chassis.serving.web.measure import Measure
 from services.chassis.serving.web.pages import add_pages
 from services.chassis.serving.web.settings import HttpSettings
@@ -61,7 +61,7 @@ def application(services: Sequence[Service], settings: HttpSettings | None = Non
     app.openapi = _documented(app)  # type: ignore[method-assign]
     app.add_middleware(Gate, document=app.openapi, prefix=API, owners=owners)
     app.add_middleware(Bodies, limits=limits)
-    app.add_middleware(Heads)
+    app.add_middleware(HeadRequests)
     app.add_middleware(Callers, allowed=Allowed(frozenset(door.http_hosts), frozenset(door.http_origins)))
     app.add_middleware(Faults)
     app.add_middleware(Measure)  # the last one added runs first

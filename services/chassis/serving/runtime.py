@@ -24,11 +24,11 @@ from services.chassis.kernel.transaction.commands import Command, transact
 from services.chassis.migrations.migrate import ensure_migrated
 from services.chassis.postgres.exclusive import READS_ONLY
 from services.chassis.postgres.notifications import Notifications
-from services.chassis.postgres.suitable import DatabaseRefused
+from services.chassis.postgres.requirements import DatabaseRefused
 from services.chassis.process import metrics
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
-from services.chassis.process.repeated_failures import Lasting
+from services.chassis.process.repeated_failures import FailureLog
 from services.chassis.process.transient import (
     Backoff,
     Loop,
@@ -181,7 +181,7 @@ class Runtime:
 
     async def _prepared(self) -> None:
         """Prepare and retry until it succeeds, also where an operator has to act first."""
-        backoff, lasting = Backoff(), Lasting(_log)
+        backoff, failures = Backoff(), FailureLog(_log)
         while True:
             try:
                 await self._prepare()
@@ -196,7 +196,7 @@ class Runtime:
                 await until_restored(self.engine)
             except Exception as error:
                 known = isinstance(error, (Busy, ReplayRefused, DatabaseRefused))
-                lasting.failed("cannot start yet", error, known=known, service=self.service)
+                failures.failed("cannot start yet", error, known=known, service=self.service)
                 if isinstance(error, (Busy, ReplayRefused)):
                     self.health.report("restored", False, described(error))
                 await asyncio.sleep(backoff.next())
@@ -279,16 +279,16 @@ class Runtime:
 
     async def _look_at_dead_letters(self, stop: asyncio.Event) -> None:
         """Count dead letters, and apply parked records that are no longer blocked."""
-        lasting = Lasting(_log)
+        failures = FailureLog(_log)
         while not stop.is_set():
             try:
                 await drain_free(self.engine, self.handling)
                 async with self.engine.connect() as connection:
                     for state, number in (await repository.count(connection)).items():
                         metrics.DEAD_LETTERS.labels(self.service, state).set(number)
-                lasting.over()
+                failures.recovered()
             except Exception as error:
                 if not is_transient(error):
                     raise
-                lasting.failed("dead letters not looked at", error, service=self.service)
+                failures.failed("dead letters not looked at", error, service=self.service)
             await wait_or_stop(stop, _LETTERS_SECONDS)

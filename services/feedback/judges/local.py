@@ -101,20 +101,20 @@ class LocalModel:
         """
         read = self._read(prompt[:-1])
         found: list[float | None] = [None] * len(texts)
-        for places in self._batches(texts, len(prompt), every_position=True):
-            step(len(places))
-            width = max(len(texts[place]) for place in places)
-            rows = torch.zeros((len(places), 1 + width), dtype=torch.long)
-            for row, place in enumerate(places):
-                rows[row, : 1 + len(texts[place])] = torch.tensor([prompt[-1], *texts[place]])
+        for indexes in self._batches(texts, len(prompt), every_position=True):
+            step(len(indexes))
+            width = max(len(texts[index]) for index in indexes)
+            rows = torch.zeros((len(indexes), 1 + width), dtype=torch.long)
+            for row, index in enumerate(indexes):
+                rows[row, : 1 + len(texts[index])] = torch.tensor([prompt[-1], *texts[index]])
             rows = rows.to(self._device)  # padded at the end: causal attention hides it from the text
             cache = copy.deepcopy(read)
             if cache is not None:
-                cache.batch_repeat_interleave(len(places))
+                cache.batch_repeat_interleave(len(indexes))
             logits = self._model(input_ids=rows[:, :-1], past_key_values=cache, use_cache=True).logits.float()
-            losses = cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none").view(len(places), width)
-            for row, place in enumerate(places):
-                found[place] = -float(losses[row, : len(texts[place])].mean())
+            losses = cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none").view(len(indexes), width)
+            for row, index in enumerate(indexes):
+                found[index] = -float(losses[row, : len(texts[index])].mean())
         return found
 
     @torch.inference_mode()
@@ -123,21 +123,21 @@ class LocalModel:
     ) -> list[list[float] | None]:
         """For each prompt the probability that a token of each list comes next; None for prompts that are too long."""
         found: list[list[float] | None] = [None] * len(prompts)
-        for places in self._batches(prompts, 0, every_position=False):
-            step(len(places))
-            width = max(len(prompts[place]) for place in places)
-            rows = torch.zeros((len(places), width), dtype=torch.long)
+        for indexes in self._batches(prompts, 0, every_position=False):
+            step(len(indexes))
+            width = max(len(prompts[index]) for index in indexes)
+            rows = torch.zeros((len(indexes), width), dtype=torch.long)
             mask = torch.zeros_like(rows)
-            for row, place in enumerate(places):
-                rows[row, width - len(prompts[place]) :] = torch.tensor(prompts[place])
-                mask[row, width - len(prompts[place]) :] = 1
+            for row, index in enumerate(indexes):
+                rows[row, width - len(prompts[index]) :] = torch.tensor(prompts[index])
+                mask[row, width - len(prompts[index]) :] = 1
             positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
             given = {"input_ids": rows, "attention_mask": mask, "position_ids": positions}
             inputs = {name: tensor.to(self._device) for name, tensor in given.items()}
             logits = self._model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1].float()
             probabilities = logits.softmax(-1)
-            for row, place in enumerate(places):
-                found[place] = [float(probabilities[row, ids].sum()) for ids in tokens]
+            for row, index in enumerate(indexes):
+                found[index] = [float(probabilities[row, ids].sum()) for ids in tokens]
         return found
 
     def _read(self, prompt: Sequence[int]) -> Cache | None:
@@ -153,18 +153,18 @@ class LocalModel:
     def _batches(self, rows: Sequence[Sequence[int]], before: int, *, every_position: bool) -> Iterator[list[int]]:
         """Indexes of `rows` in batches of similar length, to limit padding; empty and too long rows are left out."""
         fitting = [
-            place for place, row in enumerate(rows) if row and before + len(row) <= (self._longest or before + len(row))
+            index for index, row in enumerate(rows) if row and before + len(row) <= (self._longest or before + len(row))
         ]
-        fitting.sort(key=lambda place: (len(rows[place]), place))
+        fitting.sort(key=lambda index: (len(rows[index]), index))
         vocabulary = self._model.config.get_text_config().vocab_size
         batch: list[int] = []
-        for place in fitting:
-            positions = len(rows[place]) if every_position else 1
+        for index in fitting:
+            positions = len(rows[index]) if every_position else 1
             at_most = max(1, _LOGIT_BYTES // (positions * vocabulary * _BYTES_PER_LOGIT))
             if batch and len(batch) >= min(self._batch_size, at_most):
                 yield batch
                 batch = []
-            batch.append(place)
+            batch.append(index)
         if batch:
             yield batch
 
@@ -200,22 +200,22 @@ class QuestionJudge:
 
     def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
         """Mean grade, 1 to 5, under the probabilities of the digits."""
-        asked = [prompts.grading(self._rubric, text) for text in texts]
-        read = self._ask(asked, prompts.GRADES, tick)
+        questions = [prompts.grading(self._rubric, text) for text in texts]
+        read = self._ask(questions, prompts.GRADES, tick)
         return [None if found is None else prompts.expected_grade(found) for found in read]
 
     def compare(self, pairs: Sequence[tuple[Judged, Judged]], tick: Tick) -> list[Orders]:
         """Compare each pair with two questions, one for each order."""
-        asked = prompts.both_orders(self._rubric, pairs)
-        read = self._ask(asked, prompts.LETTERS, tick)
+        questions = prompts.both_orders(self._rubric, pairs)
+        read = self._ask(questions, prompts.LETTERS, tick)
         return prompts.orders([None if found is None else prompts.preference(found) for found in read])
 
     def _ask(
-        self, asked: Sequence[tuple[Message, ...]], choices: Sequence[str], tick: Tick
+        self, questions: Sequence[tuple[Message, ...]], choices: Sequence[str], tick: Tick
     ) -> list[dict[str, float] | None]:
-        prompts = [self._model.prompt(question) for question in asked]
+        prompts = [self._model.prompt(question) for question in questions]
         tokens = [self._model.letter_tokens(choice) for choice in choices]
-        found = self._model.next_tokens(prompts, tokens, _steps(tick, len(asked)))
+        found = self._model.next_tokens(prompts, tokens, _steps(tick, len(questions)))
         return [None if one is None else dict(zip(choices, one, strict=True)) for one in found]
 
 

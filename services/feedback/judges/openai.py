@@ -32,30 +32,30 @@ class OpenAIJudge:
     """Compares by letters and scores by grades; it uses token probabilities if the endpoint returns them."""
 
     def __init__(
-        self, settings: JudgeSettings, rubric: Rubric, allowed: Allowed, open_journal: Callable[[], AnswerCache]
+        self, settings: JudgeSettings, rubric: Rubric, allowed: Allowed, open_cache: Callable[[], AnswerCache]
     ) -> None:
         """Raises UserFault if a job may not name the endpoint or the key's variable, or if the key is not set."""
         self.name = f"openai:{settings.model}"
-        self._settings, self._rubric, self._open_journal = settings, rubric, open_journal
+        self._settings, self._rubric, self._open_cache = settings, rubric, open_cache
         self._allowed = allowed
         self._key = key_for(settings, allowed, os.environ)
 
     def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
         """Grades from 1 to 5: the mean under the token probabilities, if there are any."""
-        asked = [prompts.grading(self._rubric, text) for text in texts]
-        return asyncio.run(self._ask(asked, prompts.GRADES, prompts.expected_grade, tick))
+        questions = [prompts.grading(self._rubric, text) for text in texts]
+        return asyncio.run(self._ask(questions, prompts.GRADES, prompts.expected_grade, tick))
 
     def compare(self, pairs: Sequence[tuple[Judged, Judged]], tick: Tick) -> list[Orders]:
         """Compare each pair with two questions, one for each order."""
-        asked = prompts.both_orders(self._rubric, pairs)
-        return prompts.orders(asyncio.run(self._ask(asked, prompts.LETTERS, prompts.preference, tick)))
+        questions = prompts.both_orders(self._rubric, pairs)
+        return prompts.orders(asyncio.run(self._ask(questions, prompts.LETTERS, prompts.preference, tick)))
 
     async def _ask(
-        self, asked: Sequence[tuple[Message, ...]], choices: Sequence[str], reader: _Reader, tick: Tick
+        self, questions: Sequence[tuple[Message, ...]], choices: Sequence[str], reader: _Reader, tick: Tick
     ) -> list[float | None]:
-        with closing(self._open_journal()) as journal:
+        with closing(self._open_cache()) as cache:
             async with Endpoint(self._settings, self._key, self._allowed) as endpoint:
-                run = _Run(str(self._settings.model), asked, endpoint, journal, choices, reader)
+                run = _Run(str(self._settings.model), questions, endpoint, cache, choices, reader)
                 await run.all(tick)
         return run.values
 
@@ -66,32 +66,32 @@ class _Run:
     def __init__(
         self,
         model: str,
-        asked: Sequence[tuple[Message, ...]],
+        questions: Sequence[tuple[Message, ...]],
         endpoint: Endpoint,
-        journal: AnswerCache,
+        cache: AnswerCache,
         choices: Sequence[str],
         reader: _Reader,
     ) -> None:
-        self._model, self._asked, self._endpoint, self._journal = model, asked, endpoint, journal
+        self._model, self._questions, self._endpoint, self._cache = model, questions, endpoint, cache
         self._choices, self._reader = choices, reader
         self._answering, self._reading = FailureLimit(), FailureLimit()
         self._done = 0
         self._last_unread = ""
-        self.values: list[float | None] = [None] * len(asked)
+        self.values: list[float | None] = [None] * len(questions)
 
     async def all(self, tick: Tick) -> None:
         """Ask the questions without a cached answer: the shortest first and alone, then a few at once, in order."""
-        waiting = [place for place in range(len(self._asked)) if not self._recalled(place)]
+        waiting = [index for index in range(len(self._questions)) if not self._recalled(index)]
         if waiting:
-            shortest = min(waiting, key=lambda place: sum(len(turn.content) for turn in self._asked[place]))
-            self._note(shortest, await self._endpoint.first(self._asked[shortest]))
+            shortest = min(waiting, key=lambda index: sum(len(turn.content) for turn in self._questions[index]))
+            self._note(shortest, await self._endpoint.first(self._questions[shortest]))
             waiting.remove(shortest)
         left = iter(waiting)
         workers = [asyncio.create_task(self._work(left)) for _ in range(_AT_ONCE)]
         try:
             pending = set(workers)
             while pending:
-                tick(self._done, len(self._asked))
+                tick(self._done, len(self._questions))
                 ended, pending = await asyncio.wait(pending, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 for worker in ended:
                     worker.result()
@@ -99,28 +99,28 @@ class _Run:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-        tick(self._done, len(self._asked))
+        tick(self._done, len(self._questions))
 
     async def _work(self, left: Iterator[int]) -> None:
-        for place in left:
-            self._note(place, await self._endpoint.ask(self._asked[place]))
+        for index in left:
+            self._note(index, await self._endpoint.ask(self._questions[index]))
 
-    def _recalled(self, place: int) -> bool:
-        answer = self._journal.recall(self._model, self._asked[place])
+    def _recalled(self, index: int) -> bool:
+        answer = self._cache.recall(self._model, self._questions[index])
         if answer is not None:
-            self._take(place, answer)
+            self._take(index, answer)
         return answer is not None
 
-    def _note(self, place: int, answer: Answer | None) -> None:
+    def _note(self, index: int, answer: Answer | None) -> None:
         """Record an answer. Raises if failures are systematic."""
         if answer is not None:
-            self._journal.keep(self._model, self._asked[place], answer)
-            self._take(place, answer)
+            self._cache.keep(self._model, self._questions[index], answer)
+            self._take(index, answer)
         else:
             self._done += 1
         self._answering.note(answer is not None)
         if answer is not None:
-            self._reading.note(self.values[place] is not None)
+            self._reading.note(self.values[index] is not None)
         if self._answering.exhausted:
             counts = f"{self._answering.failed} of {self._answering.asked} questions"
             raise JudgeAway(f"the judge gave no answer to {counts}; the last time: {self._endpoint.last_failure}")
@@ -136,9 +136,9 @@ class _Run:
                 )
             )
 
-    def _take(self, place: int, answer: Answer) -> None:
+    def _take(self, index: int, answer: Answer) -> None:
         self._done += 1
         probabilities = prompts.read(answer.text, answer.positions, self._choices)
-        self.values[place] = None if probabilities is None else self._reader(probabilities)
-        if self.values[place] is None:
+        self.values[index] = None if probabilities is None else self._reader(probabilities)
+        if self.values[index] is None:
             self._last_unread = answer.text

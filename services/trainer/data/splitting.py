@@ -15,8 +15,8 @@ def prompt_key(row: Row) -> str:
 def split_of(row: Row, settings: SplitSettings) -> Split:
     """The split of a row of a single file, by the hash of its prompt; a split without a name or a share gets no rows."""
     digest = hashlib.sha256(prompt_key(row).encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
+    position = int.from_bytes(digest[:8], "big") / 2**64
     test = settings.test_fraction if settings.test is not None else 0.0
-    if place < test:
+    if position < test:
         return "test"
-    return "validation" if place < test + settings.validation_fraction else "train"
+    return "validation" if position < test + settings.validation_fraction else "train"

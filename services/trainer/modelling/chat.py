@@ -123,5 +123,5 @@ class Chat:
 
     def _ended(self, ids: list[int]) -> list[int]:
         """The tokens up to the last one that ends an answer; what the template writes after it is never generated."""
-        last = next((place for place in range(len(ids) - 1, -1, -1) if ids[place] in self.stop_ids), None)
+        last = next((index for index in range(len(ids) - 1, -1, -1) if ids[index] in self.stop_ids), None)
         return [*ids, self.tokenizer.eos_token_id] if last is None else ids[: last + 1]

@@ -64,7 +64,7 @@ def generate(
     answers: list[list[list[int]]] = [[] for _ in prompts]
 
     def answer(batch: Sequence[int]) -> list[list[list[int]]]:
-        return _answer(model, [prompts[place] for place in batch], [draws[place] for place in batch], decoding, on_token)
+        return _answer(model, [prompts[index] for index in batch], [draws[index] for index in batch], decoding, on_token)
 
     def share_cores() -> None:
         torch.set_num_threads(cores // workers)
@@ -74,8 +74,8 @@ def generate(
         try:
             for done in as_completed(running):
                 made = done.result()
-                for place, of_prompt in zip(running[done], made, strict=True):
-                    answers[place] = of_prompt
+                for index, of_prompt in zip(running[done], made, strict=True):
+                    answers[index] = of_prompt
                 on_batch(len(made), sum(len(ids) for of_prompt in made for ids in of_prompt))
         finally:
             pool.shutdown(cancel_futures=True)
@@ -85,7 +85,7 @@ def generate(
 
 def _batches(prompts: Sequence[Sequence[int]], size: int, workers: int) -> list[list[int]]:
     """Indexes of the prompts in batches of similar length and size; enough batches to keep all workers busy to the end."""
-    ordered = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+    ordered = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     rounds = math.ceil(len(prompts) / (size * workers))
     width = math.ceil(len(prompts) / (rounds * workers))
     return [ordered[start : start + width] for start in range(0, len(ordered), width)]
@@ -168,9 +168,9 @@ def _prefill(model: Any, prompts: Sequence[Sequence[int]], num_samples: int, pad
     width = max(map(len, prompts))
     ids = torch.full((len(prompts), width), pad_id)
     mask = torch.zeros_like(ids)
-    for place, prompt in enumerate(prompts):
-        ids[place, width - len(prompt) :] = torch.tensor(prompt)
-        mask[place, width - len(prompt) :] = 1
+    for index, prompt in enumerate(prompts):
+        ids[index, width - len(prompt) :] = torch.tensor(prompt)
+        mask[index, width - len(prompt) :] = 1
     ids, mask = ids.to(model.device), mask.to(model.device)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
@@ -202,6 +202,6 @@ def _choose(logits: torch.Tensor, uniform: torch.Tensor, greedy: torch.Tensor, d
     else:
         order, cumulated = None, probabilities.cumsum(dim=-1)
     passed = (uniform[:, None].float() * cumulated[:, -1:]).contiguous()
-    place = torch.searchsorted(cumulated, passed, right=True).clamp(max=logits.shape[-1] - 1)
-    drawn = (place if order is None else order.gather(1, place)).squeeze(1)
+    index = torch.searchsorted(cumulated, passed, right=True).clamp(max=logits.shape[-1] - 1)
+    drawn = (index if order is None else order.gather(1, index)).squeeze(1)
     return torch.where(greedy, best, drawn)

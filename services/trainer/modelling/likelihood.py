@@ -28,11 +28,11 @@ def pad(rows: Sequence[Tokens], pad_id: int, device: torch.device) -> Padded:
     ids = torch.full((len(rows), width), pad_id)
     mask = torch.zeros_like(ids)
     labels = torch.full_like(ids, _UNSUPERVISED)
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         completion = torch.tensor(row.completion, dtype=torch.long)
-        ids[place, : len(row)] = torch.tensor([*row.prompt, *row.completion])
-        mask[place, : len(row)] = 1
-        labels[place, len(row.prompt) : len(row)] = completion
+        ids[index, : len(row)] = torch.tensor([*row.prompt, *row.completion])
+        mask[index, : len(row)] = 1
+        labels[index, len(row.prompt) : len(row)] = completion
     return Padded(ids.to(device), mask.to(device), labels.to(device))
 
 

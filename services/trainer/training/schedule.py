@@ -36,8 +36,8 @@ def batch_of(step: int, batch_size: int, examples: int, seed: int) -> list[int]:
 
     A batch may span two epochs; no batch is left out or shortened.
     """
-    places = range(step * batch_size, (step + 1) * batch_size)
-    return [_shuffled(examples, seed, place // examples)[place % examples] for place in places]
+    positions = range(step * batch_size, (step + 1) * batch_size)
+    return [_shuffled(examples, seed, position // examples)[position % examples] for position in positions]
 
 
 @lru_cache(maxsize=2)

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, make_url
 
 from services.chassis.migrations.migrate import ensure_migrated, migrate
 from services.chassis.migrations.provision import NoDatabase, look
-from services.chassis.postgres.suitable import Unsuitable
+from services.chassis.postgres.requirements import Unsuitable
 from services.chassis.postgres.urls import parse
 from services.chassis.settings import ServiceSettings
 from services.devstack.ports import LOOPBACK, keep_ports

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.topics import REQUESTS
 from services.chassis.kafka import group as grouping
-from services.chassis.kafka.group import Member, client_id_of, company, database_of, members_of
+from services.chassis.kafka.group import Member, client_id_of, database_of, group_members, members_of
 from services.chassis.kernel import store
 from tests.toy import Toy, until
 
@@ -112,18 +112,18 @@ def test_everybody_in_a_group_is_ours_another_deployments_or_a_stranger() -> Non
         Member(OURS, "h1"), Member("neuroweaver-toy.bb", "h2"), Member("neuroweaver-toy", "h3"), Member("console", "h4"),
         Member("neuroweaver-toys.aa", "h5"),
     ]  # fmt: skip
-    seen = company("toy", "aa", members)
+    seen = group_members("toy", "aa", members)
     assert ([m.host for m in seen.ours], [m.host for m in seen.others]) == (["h1"], ["h2"])
     assert [m.host for m in seen.strangers] == ["h3", "h4", "h5"]
-    assert "'neuroweaver-toy.bb' at h2" in seen.said
-    assert company("toy", "aa", [Member(OURS, "h1"), Member(OURS, "h2")]).said == ""
-    assert company("toy", "aa", []).said == ""
+    assert "'neuroweaver-toy.bb' at h2" in seen.fault
+    assert group_members("toy", "aa", [Member(OURS, "h1"), Member(OURS, "h2")]).fault == ""
+    assert group_members("toy", "aa", []).fault == ""
 
 
 @given(st.lists(st.builds(Member, st.text(max_size=30), st.text(max_size=10)), max_size=8), st.sampled_from(["aa", "bb"]))
 def test_nobody_is_left_out_and_something_is_said_whenever_somebody_is_not_ours(
     members: list[Member], database: str
 ) -> None:
-    seen = company("toy", database, members)
+    seen = group_members("toy", database, members)
     assert len(seen.ours) + len(seen.others) + len(seen.strangers) == len(members)
-    assert bool(seen.said) == (len(seen.ours) < len(members))
+    assert bool(seen.fault) == (len(seen.ours) < len(members))

@@ -10,7 +10,7 @@ import pytest
 from schemas.jobs import StepResult
 from services.chassis.executor.attempts import attempt_ref
 from services.chassis.executor.folders import checkpoints_of, log_of, temporary_of
-from services.chassis.executor.kept import removers
+from services.chassis.executor.retention import removers
 from services.chassis.executor.runner import Completed
 from services.chassis.executor.work import claim
 from services.chassis.storage.retention.policy import RetentionSettings

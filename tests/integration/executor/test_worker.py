@@ -11,8 +11,8 @@ from schemas.jobs import FeedbackRecorded, StepFault, StepResult, StepStarted
 from schemas.progress import StepProgressed
 from services.chassis.executor import worker
 from services.chassis.executor.attempts import attempt_ref, decision
+from services.chassis.executor.disk_space import Room
 from services.chassis.executor.folders import checkpoints_of
-from services.chassis.executor.room import Room
 from services.chassis.executor.runner import Completed, Failed, Outcome, StopReason, UnderLocks, Work, WorkContext
 from services.chassis.executor.work import claim
 from tests.executor import Executor, Script

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 
 from services.chassis.postgres.options import _SOCKET, OPTIONS, BadUrl, Keepalive
-from services.chassis.postgres.suitable import Facts, refusal
+from services.chassis.postgres.requirements import Facts, refusal
 from services.chassis.postgres.urls import parse, with_name, without_password
 from services.chassis.settings import ServiceSettings
 from services.cli.failures import explain

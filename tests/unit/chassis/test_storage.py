@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chassis.executor.room import Refusal, may_try
+from services.chassis.executor.disk_space import Refusal, may_try
 from services.chassis.storage.durable import place, sync
 from services.chassis.storage.stores import (
     DENIED,

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.executor.kept import downloads
+from services.chassis.executor.retention import downloads
 from services.chassis.storage.retention.decision import Found, expired
 from services.chassis.storage.retention.files import Files, measured, subfolders
 from services.chassis.storage.retention.policy import Rule
 from services.chassis.storage.retention.run import Gone
-from services.devstack.kept import LongLogs
+from services.devstack.retention import LongLogs
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 

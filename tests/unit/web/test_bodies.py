@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from schemas.envelope import REQUEST_BYTES
-from services.chassis.serving.web import beside
+from services.chassis.serving.web import offloading
 from services.chassis.serving.web.body import BODY_BYTES
 from tests.unit.web.asking import JSON, all_services, ask, problem
 
@@ -110,8 +110,8 @@ async def test_what_is_large_is_read_beside_the_loop_and_what_it_raises_is_raise
         if fails:
             raise ValueError("no")
 
-    await beside.beside_the_loop(beside.LOOP_BYTES, read, False)
+    await offloading.in_thread_if_large(offloading.LOOP_BYTES, read, False)
     with pytest.raises(ValueError, match="no"):
-        await beside.beside_the_loop(beside.LOOP_BYTES + 1, read, True)
+        await offloading.in_thread_if_large(offloading.LOOP_BYTES + 1, read, True)
     assert seen[0] == "MainThread"
     assert seen[1].startswith("large-bodies")

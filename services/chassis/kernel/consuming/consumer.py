@@ -26,8 +26,8 @@ from services.chassis.kernel.consuming.identity.examine import Standing
 from services.chassis.kernel.consuming.identity.guard import LogGuard
 from services.chassis.kernel.consuming.isolation import Attempt, Isolation, Stopped, cause_of
 from services.chassis.kernel.consuming.lag import LagWatch
-from services.chassis.kernel.consuming.noted import note
 from services.chassis.kernel.consuming.offsets import Offsets
+from services.chassis.kernel.consuming.reporting import note
 from services.chassis.kernel.consuming.seeking import own_gaps, starting_points
 from services.chassis.kernel.consuming.subscription import Subscribed, subscribe
 from services.chassis.kernel.deadletters.limit import DeadLetterLimit
@@ -37,7 +37,7 @@ from services.chassis.kernel.transaction.batch import Decider, Poll, Records, ap
 from services.chassis.process import metrics
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
-from services.chassis.process.repeated_failures import Lasting
+from services.chassis.process.repeated_failures import FailureLog
 from services.chassis.process.transient import Backoff, described, pause_before, wait_or_stop
 from services.chassis.settings import ServiceSettings
 
@@ -83,7 +83,7 @@ class Consumer:
     """Why the last poll was not applied."""
     _looked_at: float = 0.0
     _backoff: Backoff = field(default_factory=Backoff)
-    _lasting: Lasting = field(default_factory=lambda: Lasting(_log))
+    _failures: FailureLog = field(default_factory=lambda: FailureLog(_log))
 
     def __post_init__(self) -> None:
         self._lag = LagWatch(self.service, self.health)
@@ -226,7 +226,7 @@ class Consumer:
             else:
                 isolation.applied(self._changed(epochs))
         self._backoff.reset()
-        self._lasting.over()
+        self._failures.recovered()
 
     async def _transaction(self, consumer: AIOKafkaConsumer, attempt: Attempt, epochs: Mapping[Partition, int]) -> None:
         """Apply records in one transaction, without those of partitions that were sought again meanwhile."""
@@ -260,7 +260,7 @@ class Consumer:
         wait = self._backoff.next()
         self._fault = described(error)
         self._report()
-        self._lasting.failed("batch not applied; trying again", error)
+        self._failures.failed("batch not applied; trying again", error)
         return wait
 
     # seeking and stopping

@@ -26,7 +26,7 @@ from services.chassis.kernel.records import RecordId, name_shown, named
 from services.chassis.process import metrics
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
-from services.chassis.process.repeated_failures import Lasting
+from services.chassis.process.repeated_failures import FailureLog
 from services.chassis.process.transient import described, wait_or_stop
 
 _log = get_logger(__name__)
@@ -109,7 +109,7 @@ class Copies:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Copy until `stop`. Every failure is reported and retried."""
-        lasting = Lasting(_log)
+        failures = FailureLog(_log)
         while not stop.is_set():
             producer = make_producer(self.cluster, f"neuroweaver-{self.service}-dead-letters", idempotent=False)
             try:
@@ -117,10 +117,10 @@ class Copies:
                 while not stop.is_set():
                     await self.look(producer, stop)
                     self._report()
-                    lasting.over()
+                    failures.recovered()
                     await wait_or_stop(stop, _POLL_SECONDS)
             except Exception as error:
-                lasting.failed(
+                failures.failed(
                     "dead letters are not copied to their topic yet", error, service=self.service, topic=self.topic
                 )
                 self.health.report(

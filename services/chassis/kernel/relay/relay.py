@@ -30,7 +30,7 @@ from services.chassis.postgres.notifications import Notifications, Subscription
 from services.chassis.process import metrics
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
-from services.chassis.process.repeated_failures import Lasting
+from services.chassis.process.repeated_failures import FailureLog
 from services.chassis.process.transient import Backoff, described, wait_or_stop
 
 _log = get_logger(__name__)
@@ -122,7 +122,7 @@ class Relay:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop`; rows committed by then are still sent, as long as the broker answers."""
-        backoff, lasting = Backoff(), Lasting(_log)
+        backoff, failures = Backoff(), FailureLog(_log)
         with self.notifications.subscribe(store.OUTBOX_CHANNEL) as woken:
             while not stop.is_set():
                 try:
@@ -131,7 +131,7 @@ class Relay:
                             await self._relay(session, stop, woken)
                     backoff.reset()
                 except Exception as error:
-                    lasting.failed("relay interrupted", error, service=self.service)
+                    failures.failed("relay interrupted", error, service=self.service)
                     self.health.report("relaying", False, described(error))
                     await wait_or_stop(stop, backoff.next())
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 from fastapi import Response
 from pydantic import BaseModel
 
-from services.chassis.serving.web.beside import beside_the_loop
+from services.chassis.serving.web.offloading import in_thread_if_large
 
 JSON = "application/json"
 _KEPT_BYTES = 16 * 2**20
@@ -49,7 +49,7 @@ class Answers:
         if (kept := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)
             return json_answer(kept[0])
-        body = await beside_the_loop(size, _made, make, content)
+        body = await in_thread_if_large(size, _made, make, content)
         if key not in self._kept and (together := size + len(body) + _KEEPING_BYTES) <= self._limit:
             self._kept[key] = (body, together)
             self._size += together

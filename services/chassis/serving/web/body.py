@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from schemas.json_text import DEPTH_LIMIT, NoJson, parse, storable
 from schemas.reasons import Reason
 from services.chassis.serving.problem import Problem
-from services.chassis.serving.web.beside import beside_the_loop
+from services.chassis.serving.web.offloading import in_thread_if_large
 
 BODY_BYTES = 32 * 1024
 """Limit of routes that set none of their own: a reason and a name in the longest spelling that JSON allows."""
@@ -28,7 +28,7 @@ class Bodies:
         try:
             body = await self._read(scope, receive)
             if body:
-                await beside_the_loop(len(body), check, body)
+                await in_thread_if_large(len(body), check, body)
         except Problem as problem:
             await problem.response(scope["path"])(scope, receive, send)
         except _Gone:

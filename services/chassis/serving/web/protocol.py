@@ -15,10 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from services.chassis.serving.problem import Problem
+from services.chassis.serving.web.coalescing import CoalescingTransport
 from services.chassis.serving.web.connections import Cause, Connections
 from services.chassis.serving.web.settings import HttpSettings
 from services.chassis.serving.web.streams import EXTENSION, StreamSlot
-from services.chassis.serving.web.together import Together
 
 _State = Literal["new", "idle", "header", "body", "working"]
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s"
@@ -47,7 +47,7 @@ class PatientProtocol(H11Protocol):
         if may == "health only":
             self.app = cast(Any, _HealthOnly(cast(ASGIApp, self.app), self.health))
         self.app = cast(Any, _MayStream(cast(ASGIApp, self.app), self))
-        super().connection_made(cast(asyncio.Transport, Together(transport, self.loop)))
+        super().connection_made(cast(asyncio.Transport, CoalescingTransport(transport, self.loop)))
         self._enter("header")
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -12,7 +12,7 @@ _R = TypeVar("_R")
 _ONE = ThreadPoolExecutor(1, "large-bodies")
 
 
-async def beside_the_loop(size: int, read: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+async def in_thread_if_large(size: int, read: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
     """Call `read` for an input of `size` bytes; return or raise what it does."""
     if size <= LOOP_BYTES:
         return read(*args, **kwargs)

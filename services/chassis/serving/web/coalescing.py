@@ -11,7 +11,7 @@ _JOINED_BYTES = 64 * 1024
 """Copying a larger body costs more than the system call that is saved."""
 
 
-class Together:
+class CoalescingTransport:
     """A transport that sends small writes of one loop iteration in pairs."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.chassis.executor.kept import downloads
+from services.chassis.executor.retention import downloads
 from services.chassis.storage.retention.decision import Found
 from services.chassis.storage.retention.files import Files, measured
 from services.chassis.storage.retention.policy import RetentionSettings

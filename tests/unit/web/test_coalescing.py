@@ -3,7 +3,7 @@
 import asyncio
 from typing import cast
 
-from services.chassis.serving.web.together import Together
+from services.chassis.serving.web.coalescing import CoalescingTransport
 
 
 class Wire:
@@ -25,8 +25,8 @@ class Wire:
         return "closed" in self.said
 
 
-def together(wire: Wire) -> Together:
-    return Together(cast(asyncio.Transport, wire), asyncio.get_running_loop())
+def together(wire: Wire) -> CoalescingTransport:
+    return CoalescingTransport(cast(asyncio.Transport, wire), asyncio.get_running_loop())
 
 
 async def test_headers_leave_with_the_body_in_one_write() -> None:

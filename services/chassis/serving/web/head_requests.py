@@ -3,7 +3,7 @@
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class Heads:
+class HeadRequests:
     """Middleware that routes HEAD as GET and ends the response after its headers, so that no stream goes on unread."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -19,8 +19,8 @@ class Heads:
                 await send(message)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-        asked = {**scope, "method": "GET"}
+        get = {**scope, "method": "GET"}
         try:
-            await self._app(asked, receive, headers_only)
+            await self._app(get, receive, headers_only)
         finally:
-            scope["route"] = asked.get("route")
+            scope["route"] = get.get("route")

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 _Query = TypeVar("_Query", bound=BaseModel)
 
 
-def documented(query: type[BaseModel]) -> dict[str, Any]:
+def query_parameters(query: type[BaseModel]) -> dict[str, Any]:
     """The value for a route's `openapi_extra`: the fields of `query` as its parameters, all of them optional."""
     parameters = []
     for name, schema in query.model_json_schema()["properties"].items():
@@ -24,7 +24,7 @@ def documented(query: type[BaseModel]) -> dict[str, Any]:
     return {"parameters": parameters}
 
 
-def asked(request: Request, otherwise: _Query) -> _Query:
+def parse_query(request: Request, otherwise: _Query) -> _Query:
     """Parse the request's query; return `otherwise` if there is none. Raises RequestValidationError."""
     if not request.scope["query_string"]:
         return otherwise

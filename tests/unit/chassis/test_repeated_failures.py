@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from services.chassis.process import repeated_failures
 from services.chassis.process.logging import get_logger
-from services.chassis.process.repeated_failures import REPEAT_SECONDS, Lasting, Repeats
+from services.chassis.process.repeated_failures import REPEAT_SECONDS, FailureLog, Repeats
 
 
 def test_a_sentence_is_said_at_once_and_then_once_a_minute_with_how_often_it_came() -> None:
@@ -40,7 +40,7 @@ def test_everything_that_came_is_counted_once(came: list[tuple[str, int]]) -> No
 
 
 def test_the_log_has_the_fault_with_its_level_and_the_repetitions_in_a_number() -> None:
-    log = Lasting(get_logger(repeated_failures.__name__))
+    log = FailureLog(get_logger(repeated_failures.__name__))
     with capture_logs() as said:
         for _ in range(3):
             log.failed("cannot start yet", ConnectionRefusedError("no broker"), service="toy")

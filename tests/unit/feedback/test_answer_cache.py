@@ -18,16 +18,16 @@ def test_a_later_run_recalls_what_an_earlier_one_was_told(tmp_path: Path) -> Non
 
 
 def test_another_model_or_question_is_another_answer(tmp_path: Path) -> None:
-    journal = AnswerCache(tmp_path, tmp_path / "1" / "lease-1")
-    journal.keep("judge", QUESTION, ANSWER)
-    assert journal.recall("other", QUESTION) is None
-    assert journal.recall("judge", (Message(role="user", content="B or A?"),)) is None
+    cache = AnswerCache(tmp_path, tmp_path / "1" / "lease-1")
+    cache.keep("judge", QUESTION, ANSWER)
+    assert cache.recall("other", QUESTION) is None
+    assert cache.recall("judge", (Message(role="user", content="B or A?"),)) is None
 
 
 def test_a_line_torn_by_a_kill_is_passed_over(tmp_path: Path) -> None:
-    journal = AnswerCache(tmp_path, tmp_path / "1" / "lease-1")
-    journal.keep("judge", QUESTION, ANSWER)
-    journal.close()
+    cache = AnswerCache(tmp_path, tmp_path / "1" / "lease-1")
+    cache.keep("judge", QUESTION, ANSWER)
+    cache.close()
     (file,) = tmp_path.rglob("*.jsonl")
     file.write_bytes(file.read_bytes() + b'{"key": "abc", "answer": {"te\xff')
     assert AnswerCache(tmp_path, tmp_path / "1" / "lease-2").recall("judge", QUESTION) == ANSWER
