@@ -10,9 +10,9 @@ from schemas.lines import Prediction
 from schemas.results import ADAPTER, PREDICTIONS
 from schemas.rules import failures
 from services.demo.constitution import RULES
+from services.demo.observed_job import ObservedJob
 from services.demo.recipe import Pipeline
 from services.demo.report import STAGES, TRAINING
-from services.demo.story import Story
 
 Fetch = Callable[[ArtifactRef], Path]
 """Returns the local, verified folder of an artifact."""
@@ -62,22 +62,22 @@ class Findings:
     examples: tuple[Example, ...]
 
 
-def findings(story: Story, pipeline: Pipeline, fetch: Fetch, examples: int = 6) -> Findings:
+def findings(job: ObservedJob, pipeline: Pipeline, fetch: Fetch, examples: int = 6) -> Findings:
     """Read the artifacts of a completed job; the examples are the first held-out rows, not selected ones."""
     predictions = {}
     for stage, (step, _) in STAGES[pipeline].items():
-        if folder := _output(story, step, PREDICTIONS, fetch):
+        if folder := _output(job, step, PREDICTIONS, fetch):
             predictions[stage] = list(_lines(folder / Prediction.FILE))
     rows = max(map(len, predictions.values()), default=0)
     first = next(iter(predictions.values()), [])[:examples]
     curves = [
-        _curve(step, title, folder) for step, title in TRAINING.items() if (folder := _output(story, step, ADAPTER, fetch))
+        _curve(step, title, folder) for step, title in TRAINING.items() if (folder := _output(job, step, ADAPTER, fetch))
     ]
     return Findings(rows, tuple(curves), tuple(_example(row, predictions) for row in first))
 
 
-def _output(story: Story, step: str, name: str, fetch: Fetch) -> Path | None:
-    result = story.result(step)
+def _output(job: ObservedJob, step: str, name: str, fetch: Fetch) -> Path | None:
+    result = job.result(step)
     return fetch(result.outputs[name]) if result and name in result.outputs else None
 
 

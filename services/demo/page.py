@@ -8,20 +8,20 @@ from string import Template
 from schemas.jobs import FeedbackRecorded
 from services.demo.chart import loss_chart
 from services.demo.findings import Answer, Curve, Example, Findings
+from services.demo.observed_job import ObservedJob
 from services.demo.report import COLUMNS, STAGE_TITLES, Report, duration, percent, table
-from services.demo.story import Story
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _TEXT_LIMIT = 180
 
 
-def page(found: Report, story: Story, artifacts: Findings) -> str:
+def page(found: Report, job: ObservedJob, artifacts: Findings) -> str:
     """The HTML text of the report."""
     name = f"{found.model.name} {found.model.version}"
     sections = (
         _scores(found),
         _curves(artifacts.curves),
-        _feedback(story.feedback),
+        _feedback(job.feedback),
         _examples(artifacts.examples),
         _times(found),
         _trail(found),
@@ -31,7 +31,7 @@ def page(found: Report, story: Story, artifacts: Findings) -> str:
         heading=escape(name),
         lede=escape(_lede(found)),
         sections="\n".join(section for section in sections if section),
-        footer=_footer(found, story),
+        footer=_footer(found, job),
     )
 
 
@@ -178,6 +178,6 @@ def read_commands(found: Report) -> list[str]:
     return [f"neuroweaver topics read {topic} --key {keys.get(topic, found.job_id)}" for topic in found.events]
 
 
-def _footer(found: Report, story: Story) -> str:
-    ended = f"{story.ended:%Y-%m-%d %H:%M} UTC" if story.ended else ""
+def _footer(found: Report, job: ObservedJob) -> str:
+    ended = f"{job.ended:%Y-%m-%d %H:%M} UTC" if job.ended else ""
     return f"Job <code>{escape(found.job_id)}</code> ended {escape(ended)}. Artifact <code>{escape(found.model.digest)}</code>."

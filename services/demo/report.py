@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from schemas.base import Frozen
 from schemas.jobs import StepResult
+from services.demo.observed_job import ObservedJob
 from services.demo.recipe import Pipeline
-from services.demo.story import Story
 
 STAGES: Mapping[Pipeline, Mapping[str, tuple[str, str | None]]] = {
     "rlaif": {
@@ -76,32 +76,32 @@ class Unfinished(Exception):
         return f"the job has ended, but {self.missing} was not seen on the topics; read them with `neuroweaver topics read`"
 
 
-def report(story: Story, pipeline: Pipeline, *, rows: int, peak_memory_bytes: int) -> Report:
+def report(job: ObservedJob, pipeline: Pipeline, *, rows: int, peak_memory_bytes: int) -> Report:
     """Make the report of a completed job. Raises Unfinished if ModelRegistered or the job's times are missing."""
-    if story.registered is None:
+    if job.registered is None:
         raise Unfinished("ModelRegistered")
-    if story.seconds is None:
+    if job.seconds is None:
         raise Unfinished("the job's begin or end")
     stages = STAGES[pipeline]
-    measured = {stage: _scores(story, *stages[stage]) if stage in stages else None for stage in STAGE_TITLES}
-    spent = {step.name: round(step.seconds, 1) for step in story.steps.values() if step.seconds is not None}
-    registered = story.registered
+    measured = {stage: _scores(job, *stages[stage]) if stage in stages else None for stage in STAGE_TITLES}
+    spent = {step.name: round(step.seconds, 1) for step in job.steps.values() if step.seconds is not None}
+    registered = job.registered
     return Report(
-        job_id=story.job_id,
+        job_id=job.job_id,
         model=ModelFound(name=registered.model, version=registered.version, digest=registered.artifact.sha256),
         rows=rows,
         scores=StageScores(**measured),
-        seconds={"total": round(story.seconds, 1), **spent},
-        events=dict(sorted(story.counts.items())),
+        seconds={"total": round(job.seconds, 1), **spent},
+        events=dict(sorted(job.counts.items())),
         peak_memory_bytes=peak_memory_bytes,
     )
 
 
-def _scores(story: Story, evaluation: str, scoring: str | None) -> Scores | None:
-    measured = story.result(evaluation)
+def _scores(job: ObservedJob, evaluation: str, scoring: str | None) -> Scores | None:
+    measured = job.result(evaluation)
     if measured is None:
         return None
-    judged = story.result(scoring) if scoring else None
+    judged = job.result(scoring) if scoring else None
     return Scores(
         valid_json=_metric(measured, "valid_json"),
         exact_match=_metric(measured, "exact_match"),

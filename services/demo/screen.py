@@ -13,8 +13,8 @@ from rich.text import Text
 
 from schemas.progress import StepProgressed
 from schemas.steps import EXECUTOR_OF
+from services.demo.observed_job import ObservedJob, StepState, StepView
 from services.demo.report import COLUMNS, Report, duration, table
-from services.demo.story import StepState, StepView, Story
 
 _SIGNS: dict[StepState, tuple[str, str]] = {
     "waiting": ("·", "dim"),
@@ -38,7 +38,7 @@ class Screen(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def show(self, story: Story, now: datetime) -> None:
+    def show(self, job: ObservedJob, now: datetime) -> None:
         """Show the job's present state."""
 
 
@@ -62,8 +62,8 @@ class LiveScreen:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._live.__exit__(kind, error, trace)
 
-    def show(self, story: Story, now: datetime) -> None:
-        self._live.update(picture(story, now))
+    def show(self, job: ObservedJob, now: datetime) -> None:
+        self._live.update(picture(job, now))
 
 
 class PlainScreen:
@@ -80,8 +80,8 @@ class PlainScreen:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         pass
 
-    def show(self, story: Story, now: datetime) -> None:
-        steps = story.steps.values()
+    def show(self, job: ObservedJob, now: datetime) -> None:
+        steps = job.steps.values()
         shown = [step for step in steps if step.state not in ("waiting", "queued") and self._is_news(step)]
         if not shown and (self._last is None or (now - self._last).total_seconds() >= _QUIET_SECONDS):
             running = [step for step in steps if step.state == "running"]
@@ -94,7 +94,7 @@ class PlainScreen:
         return self._shown.get(step.name) != (step.state, step.attempt)
 
 
-def picture(story: Story, now: datetime) -> RenderableType:
+def picture(job: ObservedJob, now: datetime) -> RenderableType:
     """All steps, one line each."""
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(min_width=1)
@@ -102,14 +102,14 @@ def picture(story: Story, now: datetime) -> RenderableType:
     grid.add_column(min_width=_BAR)
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     grid.add_column(no_wrap=True, justify="right", min_width=5)
-    for step in story.steps.values():
+    for step in job.steps.values():
         sign, style = _SIGNS[step.state]
         name = Text(step.name, style="" if step.state in ("running", "done") else style)
         grid.add_row(Text(sign, style=style), name, _bar(step), Text(detail(step)), Text(_time(step, now), style="dim"))
-    if not story.steps:
+    if not job.steps:
         return Text("● JobRequested is on neuroweaver.requests; waiting for the orchestrator's answer")
-    passed = f"{duration((now - story.requested).total_seconds())} since the request" if story.requested else ""
-    events = f"{sum(story.counts.values())} events on {len(story.counts)} topics"
+    passed = f"{duration((now - job.requested).total_seconds())} since the request" if job.requested else ""
+    events = f"{sum(job.counts.values())} events on {len(job.counts)} topics"
     return Group(grid, Text(f"{passed}, {events}".lstrip(", "), style="dim"))
 
 

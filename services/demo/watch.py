@@ -8,8 +8,8 @@ from typing import Protocol
 
 from schemas.envelope import Event
 from schemas.requests import JobRequest
+from services.demo.observed_job import ObservedJob, fold
 from services.demo.screen import Screen
-from services.demo.story import Story, fold
 
 _POLL_SECONDS = 0.5
 _LAST_WORDS_SECONDS = 20.0
@@ -31,42 +31,42 @@ class Stranded(Exception):
     """The job cannot continue, because the stack or a service has ended."""
 
 
-async def watch(bus: Bus, job: JobRequest, screen: Screen, *, trouble: Callable[[], str | None]) -> Story:
-    """Publish `job` and return its whole story.
+async def watch(bus: Bus, request: JobRequest, screen: Screen, *, trouble: Callable[[], str | None]) -> ObservedJob:
+    """Publish `request` and return its job when all of its events have been read.
 
     Cancelling the task that runs this (Ctrl-C) cancels the job and waits briefly for its end. `trouble` returns what failed
     outside the job, if anything: then Stranded is raised.
     """
-    await bus.request(job)
-    story = Story(job.job_id)
+    await bus.request(request)
+    job = ObservedJob(request.job_id)
     try:
         ended: float | None = None
-        while not story.told:
-            story = await _listen(bus, story, screen)
+        while not job.complete:
+            job = await _listen(bus, job, screen)
             if (fault := trouble()) is not None:
                 raise Stranded(fault)
-            if story.outcome is not None:
+            if job.outcome is not None:
                 ended = ended or time.monotonic()
                 if time.monotonic() - ended > _LAST_WORDS_SECONDS:
                     break
     except asyncio.CancelledError:
-        await _within(_CANCEL_SECONDS, _cancelled(bus, story, screen, trouble))
+        await _within(_CANCEL_SECONDS, _cancelled(bus, job, screen, trouble))
         raise
-    return story
+    return job
 
 
-async def _listen(bus: Bus, story: Story, screen: Screen) -> Story:
+async def _listen(bus: Bus, job: ObservedJob, screen: Screen) -> ObservedJob:
     for topic, event in await bus.read(_POLL_SECONDS):
-        story = fold(story, topic, event)
-    screen.show(story, datetime.now(UTC))
-    return story
+        job = fold(job, topic, event)
+    screen.show(job, datetime.now(UTC))
+    return job
 
 
-async def _cancelled(bus: Bus, story: Story, screen: Screen, trouble: Callable[[], str | None]) -> None:
-    if story.outcome is None:
+async def _cancelled(bus: Bus, job: ObservedJob, screen: Screen, trouble: Callable[[], str | None]) -> None:
+    if job.outcome is None:
         await bus.cancel("stopped at the terminal")
-        while story.outcome is None and trouble() is None:
-            story = await _listen(bus, story, screen)
+        while job.outcome is None and trouble() is None:
+            job = await _listen(bus, job, screen)
 
 
 async def _within(seconds: float, work: Awaitable[None]) -> None:

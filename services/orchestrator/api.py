@@ -24,9 +24,9 @@ from services.chassis.serving.web.streams import DOCUMENTED, EventStream
 from services.orchestrator.domain.content import content_digest
 from services.orchestrator.domain.state import ENDED
 from services.orchestrator.domain.validation import RejectedRequest, examine
-from services.orchestrator.events import Stories
 from services.orchestrator.intake import EDGE, job_requested
-from services.orchestrator.looks import JobLooks
+from services.orchestrator.job_events import JobEvents
+from services.orchestrator.polling import JobPoller
 from services.orchestrator.queries import JobQueries, JobRow, JobsAsked
 from services.orchestrator.rendering import job_view, stored_detail, stored_progress, undecided_view
 from services.orchestrator.settings import OrchestratorSettings
@@ -58,7 +58,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
     """All routes under `/training`."""
     api = APIRouter(prefix="/training", tags=["training"])
     jobs, answers, newest = JobQueries(runtime.reads), Answers(), JobsAsked()
-    stories = Stories(runtime.notifications, JobLooks(runtime.reads))
+    job_events = JobEvents(runtime.notifications, JobPoller(runtime.reads))
     JobId = Annotated[Text, Path(description="The job's id."), AfterValidator(no_folder)]  # noqa: N806 (a type)
 
     async def find(job_id: JobId) -> JobRow:
@@ -163,7 +163,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         With Last-Event-ID the first `job` comes only if it differs from the one seen. What changes while a listener is slow is
         told as it is when the listener is ready. A comment comes at least every 15 seconds.
         """
-        listener = await stories.listen(job_id, last_event_id)
+        listener = await job_events.listen(job_id, last_event_id)
         if listener is None:
             raise _unknown(job_id)
         return EventStream(listener)

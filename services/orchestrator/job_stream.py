@@ -37,7 +37,7 @@ class JobStream:
     """Empty while the job has not ended."""
 
 
-def go_on(before: JobStream | None, view: JobView, progress: JobProgress) -> JobStream:
+def next_stream(before: JobStream | None, view: JobView, progress: JobProgress) -> JobStream:
     """The stream after a poll that found the job in this state."""
     revision = before.revision + 1 if before else 1
     data = view.model_dump_json()
@@ -57,11 +57,11 @@ def _step(before: StreamItem | None, revision: int, step: StepProgress, at: date
     return StreamItem(revision, version, format_sse_event(event="progress", data_str=step.model_dump_json()))
 
 
-def since(story: JobStream, revision: int, seen: str | None = None) -> bytes:
+def since(stream: JobStream, revision: int, seen: str | None = None) -> bytes:
     """What changed after `revision` (0: everything).
 
     A job whose version is `seen` is sent again only if it changed since.
     """
-    told = [story.job] if story.job.revision > revision and (revision or story.job.version != seen) else []
-    told += [step for step in story.steps.values() if step.revision > revision]
-    return b"".join(one.frame for one in told) + (story.end if story.revision > revision else b"")
+    changed = [stream.job] if stream.job.revision > revision and (revision or stream.job.version != seen) else []
+    changed += [step for step in stream.steps.values() if step.revision > revision]
+    return b"".join(one.frame for one in changed) + (stream.end if stream.revision > revision else b"")

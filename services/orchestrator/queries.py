@@ -78,9 +78,9 @@ class ProgressRow:
     data: StepProgressed
 
 
-def progress_rows(told: Iterable[tuple[datetime, str]]) -> list[ProgressRow]:
+def progress_rows(rows: Iterable[tuple[datetime, str]]) -> list[ProgressRow]:
     """Decode times and data of rows."""
-    return [ProgressRow(at, StepProgressed.model_validate_json(data)) for at, data in told]
+    return [ProgressRow(at, StepProgressed.model_validate_json(data)) for at, data in rows]
 
 
 class JobsAsked(Frozen):

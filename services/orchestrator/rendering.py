@@ -53,14 +53,14 @@ def undecided_view(job_id: str, request: Mapping[str, Any]) -> JobView:
 
 def job_progress(row: JobRow, progress: Iterable[ProgressRow]) -> JobProgress:
     """The progress of each step of the plan."""
-    told = {(item.data.step, item.data.attempt): item for item in progress}
+    by_attempt = {(item.data.step, item.data.attempt): item for item in progress}
     plan = row.state.accepted.plan if row.state.accepted else ()
     return JobProgress(
         job_id=row.job_id,
         status=row.status,
         steps_done=sum(row.state.completed(step.name) for step in plan),
         steps_of=len(plan),
-        steps=[_step_progress(row.state, step, told.get((step.name, row.state.latest(step.name)))) for step in plan],
+        steps=[_step_progress(row.state, step, by_attempt.get((step.name, row.state.latest(step.name)))) for step in plan],
     )
 
 
@@ -69,11 +69,11 @@ def stored_progress(stored: StoredProgress) -> JobProgress:
     return job_progress(stored.job.row, stored.rows)
 
 
-def _step_progress(state: JobState, step: PlannedStep, told: ProgressRow | None) -> StepProgress:
-    numbers = told.data.model_dump(exclude={"job_id", "step", "attempt", "kind"}) if told else {}
+def _step_progress(state: JobState, step: PlannedStep, progress: ProgressRow | None) -> StepProgress:
+    numbers = progress.data.model_dump(exclude={"job_id", "step", "attempt", "kind"}) if progress else {}
     return StepProgress(
         step=step.name, kind=step.kind, status=step_status(state, step.name), attempt=state.latest(step.name),
-        at=told.at if told else None, **numbers,
+        at=progress.at if progress else None, **numbers,
     )  # fmt: skip
 
 

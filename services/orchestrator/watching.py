@@ -8,7 +8,7 @@ from services.chassis.postgres.notifications import Notifications, Subscription
 from services.orchestrator.effects import CHANNEL
 from services.orchestrator.queries import JobQueries, JobRow
 
-LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
 """Interval of polling the row, since a notification can be lost with its connection."""
 
 
@@ -24,10 +24,10 @@ class Watch:
         until = loop.time() + seconds
         row: JobRow | None = None
         try:
-            async with asyncio.timeout(seconds + LOOK_SECONDS):
+            async with asyncio.timeout(seconds + POLL_SECONDS):
                 while True:
                     if (left := until - loop.time()) > 0:
-                        await self._subscription.wait(min(left, LOOK_SECONDS))
+                        await self._subscription.wait(min(left, POLL_SECONDS))
                     row = await asyncio.shield(self._jobs.find(self._job_id))  # never cancel a task inside a database call
                     if (row is not None and condition(row)) or loop.time() >= until:
                         return row

@@ -23,11 +23,11 @@ from services.cli.stack import log_of, whole_stack
 from services.demo.base_model import demo_base_model
 from services.demo.findings import Fetch
 from services.demo.memory import PeakMemory
+from services.demo.observed_job import ObservedJob
 from services.demo.outsider import Outsider
 from services.demo.recipe import Pipeline, job_request
 from services.demo.report import Unfinished
 from services.demo.screen import screen
-from services.demo.story import Story
 from services.demo.watch import Stranded, watch
 from services.devstack import state
 from services.devstack.state import StackState
@@ -49,9 +49,9 @@ def demo(
     """Make a model from one event before your eyes, and report what each stage brought."""
     settings = CliSettings()
     job_id = f"demo-{pipeline}-{new_id()}"
-    job = job_request(pipeline, job_id=job_id, base_model=str(demo_base_model(settings.cache.resolve())))
+    request = job_request(pipeline, job_id=job_id, base_model=str(demo_base_model(settings.cache.resolve())))
     if dry_run:
-        print_json(job)
+        print_json(request)
         return
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     console = err if json else out
@@ -63,11 +63,11 @@ def demo(
         ):
             line = f"Publishing JobRequested {job_id} to Kafka at {stack.kafka_bootstrap}, as RelayCore would."
             console.print(Text(line), soft_wrap=True)
-            story = asyncio.run(_run(settings, stack, job, console))
-        if story.outcome != "completed":
-            print_failure(console, story)
+            job = asyncio.run(_run(settings, stack, request, console))
+        if job.outcome != "completed":
+            print_failure(console, job)
             raise typer.Exit(int(Exit.FAILED))
-        made = write_report(story, pipeline, _fetch(settings), peak_memory_bytes=memory.peak, folder=folder)
+        made = write_report(job, pipeline, _fetch(settings), peak_memory_bytes=memory.peak, folder=folder)
     except KeyboardInterrupt:
         stop_with(Exit.INTERRUPTED, f"stopped; the job {job_id} was cancelled if it had begun")
     except (Unfinished, Stranded) as failure:
@@ -75,18 +75,18 @@ def demo(
     if json:
         print_json(made)
     else:
-        print_success(out, story, made, folder)
+        print_success(out, job, made, folder)
 
 
-async def _run(settings: CliSettings, stack: StackState, job: JobRequest, console: Console) -> Story:
+async def _run(settings: CliSettings, stack: StackState, request: JobRequest, console: Console) -> ObservedJob:
     def trouble() -> str | None:
         if state.owner(settings.home) == stack.pid:
             return None
         return f"the stack ended while the job ran; its log is {log_of(settings)}"
 
-    async with Outsider(stack.cluster, job.job_id) as outsider:
+    async with Outsider(stack.cluster, request.job_id) as outsider:
         with screen(console) as shown:
-            return await watch(outsider, job, shown, trouble=trouble)
+            return await watch(outsider, request, shown, trouble=trouble)
 
 
 def _install_base_model(settings: CliSettings) -> None:

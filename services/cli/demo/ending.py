@@ -9,26 +9,26 @@ from rich.text import Text
 from schemas.jobs import StepFault
 from services.cli.program import as_typed
 from services.demo.findings import Fetch, findings
+from services.demo.observed_job import ObservedJob
 from services.demo.page import page, read_commands
 from services.demo.recipe import Pipeline
 from services.demo.report import Report, duration, report
 from services.demo.screen import closing_table
-from services.demo.story import Story
 
 
-def write_report(story: Story, pipeline: Pipeline, fetch: Fetch, *, peak_memory_bytes: int, folder: Path) -> Report:
+def write_report(job: ObservedJob, pipeline: Pipeline, fetch: Fetch, *, peak_memory_bytes: int, folder: Path) -> Report:
     """`report.json` and `report.html` in `folder`. Raises Unfinished."""
-    found = findings(story, pipeline, fetch)
-    made = report(story, pipeline, rows=found.rows, peak_memory_bytes=peak_memory_bytes)
+    found = findings(job, pipeline, fetch)
+    made = report(job, pipeline, rows=found.rows, peak_memory_bytes=peak_memory_bytes)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.html").write_text(page(made, story, found), encoding="utf-8")
+    (folder / "report.html").write_text(page(made, job, found), encoding="utf-8")
     (folder / "report.json").write_text(made.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return made
 
 
-def print_success(console: Console, story: Story, made: Report, folder: Path) -> None:
+def print_success(console: Console, job: ObservedJob, made: Report, folder: Path) -> None:
     """The table, the model, the audit trail, and what one can do next."""
-    alias = f" · alias {story.promoted.alias}" if story.promoted else ""
+    alias = f" · alias {job.promoted.alias}" if job.promoted else ""
     console.print()
     console.print(closing_table(made))
     console.print(Text(f"{made.model.name} {made.model.version}{alias}", style="bold"))
@@ -54,28 +54,28 @@ def print_success(console: Console, story: Story, made: Report, folder: Path) ->
     )
 
 
-def print_failure(console: Console, story: Story) -> None:
+def print_failure(console: Console, job: ObservedJob) -> None:
     """Why there is no model, with the failing step's last lines."""
     console.print()
-    for line in failure_lines(story):
+    for line in failure_lines(job):
         console.print(Text(line), soft_wrap=True)
 
 
-def failure_lines(story: Story) -> Iterator[str]:
+def failure_lines(job: ObservedJob) -> Iterator[str]:
     """What went wrong, in words: the outcome, the step and its cause, reasons with remedies, the log's tail."""
-    match story.outcome:
+    match job.outcome:
         case "rejected":
-            yield f"The job {story.job_id} was rejected:"
-            yield from (f"  - {reason}" for reason in story.reasons)
+            yield f"The job {job.job_id} was rejected:"
+            yield from (f"  - {reason}" for reason in job.reasons)
         case "cancelled":
-            yield f"The job {story.job_id} was cancelled: {story.cancel_reason}"
-        case "failed" if story.fault:
-            where = f" in step {story.failed_step}" if story.failed_step else ""
-            yield f"The job {story.job_id} failed{where}; cause: {story.fault.cause}."
-            yield from _fault_lines(story.fault)
+            yield f"The job {job.job_id} was cancelled: {job.cancel_reason}"
+        case "failed" if job.fault:
+            where = f" in step {job.failed_step}" if job.failed_step else ""
+            yield f"The job {job.job_id} failed{where}; cause: {job.fault.cause}."
+            yield from _fault_lines(job.fault)
         case _:
-            yield f"The job {story.job_id} has no outcome on the topics."
-    yield as_typed(f"Its story: neuroweaver audit replay --job {story.job_id}")
+            yield f"The job {job.job_id} has no outcome on the topics."
+    yield as_typed(f"Its story: neuroweaver audit replay --job {job.job_id}")
 
 
 def _fault_lines(fault: StepFault) -> Iterator[str]:

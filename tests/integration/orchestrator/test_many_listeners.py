@@ -9,7 +9,7 @@ import pytest
 
 from schemas.progress import StepProgressed
 from services.chassis.serving.reads import Rows
-from services.orchestrator import events, looks
+from services.orchestrator import job_events, polling
 from services.orchestrator.effects import CHANNEL
 from tests.orchestrator import Orchestrator
 from tests.toy import until
@@ -55,7 +55,7 @@ def asked(orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> list[i
     rows = orchestrator.runtime.reads.rows
 
     async def noted(statement: str, *arguments: Any) -> Rows:
-        if statement == looks._LOOK:
+        if statement == polling._CHANGED:
             found.append(len(arguments[0]))
         return await rows(statement, *arguments)
 
@@ -89,7 +89,7 @@ async def told(orchestrator: Orchestrator, job_id: str, done: int) -> None:
 async def test_hundreds_who_listen_to_a_job_cost_one_statement_a_change_and_all_of_them_hear_its_end(
     orchestrator: Orchestrator, asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "LOOK_SECONDS", 600.0)
+    monkeypatch.setattr(job_events, "POLL_SECONDS", 600.0)
     watched, other = await started(orchestrator, "crowded"), await started(orchestrator, "lonely")
     tasks = len(asyncio.all_tasks())
     listeners = [await listen(orchestrator, watched) for _ in range(MANY)]
@@ -139,8 +139,8 @@ async def test_listeners_that_come_and_go_leave_no_task_no_subscription_and_no_s
 async def test_more_jobs_than_one_statement_gives_are_all_told_and_a_lost_signal_costs_a_while(
     orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looks, "LOOK_ROWS", 2)
-    monkeypatch.setattr(events, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(polling, "POLL_ROWS", 2)
+    monkeypatch.setattr(job_events, "POLL_SECONDS", 0.2)
     jobs = [await started(orchestrator, f"paged-{number}") for number in range(5)]
     listeners = [await listen(orchestrator, job_id) for job_id in jobs]
     hearing = [asyncio.create_task(listener.to_the_end()) for listener in listeners]

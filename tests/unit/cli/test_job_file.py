@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from services.cli.job_file import NoRequest, read_request
 from services.cli.jobs import app
-from tests.unit.orchestrator.story import a_request
+from tests.unit.orchestrator.scenario import a_request
 
 
 def written(tmp_path: Path, text: str) -> Path:

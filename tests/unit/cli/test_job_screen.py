@@ -14,13 +14,13 @@ from services.orchestrator.domain.state import JobState
 from services.orchestrator.queries import JobRow
 from services.orchestrator.rendering import job_progress, job_view
 from services.orchestrator.views import StepProgress
-from tests.unit.orchestrator.story import Story
+from tests.unit.orchestrator.scenario import JobScenario
 
 
-def told(story: Story) -> StreamEvent:
-    state = story.state
+def stream_event(scenario: JobScenario) -> StreamEvent:
+    state = scenario.state
     assert isinstance(state, JobState)
-    view = job_view(JobRow(story.job_id, state, 1, datetime(2030, 1, 1, tzinfo=UTC)))
+    view = job_view(JobRow(scenario.job_id, state, 1, datetime(2030, 1, 1, tzinfo=UTC)))
     return StreamEvent("job", view.model_dump(mode="json"), "1")
 
 
@@ -45,17 +45,17 @@ def test_bars_are_for_terminals(terminal: bool, kind: type) -> None:
 
 
 def test_elsewhere_a_line_tells_each_change_and_each_tenth_of_the_way() -> None:
-    console, story = a_console(terminal=False), Story()
-    story.requested()
+    console, scenario = a_console(terminal=False), JobScenario()
+    scenario.requested()
     with screen(console, json=False) as shown:
-        show(shown, told(story))
-        show(shown, told(story))
-        story.started("prepare")
-        show(shown, told(story))
+        show(shown, stream_event(scenario))
+        show(shown, stream_event(scenario))
+        scenario.started("prepare")
+        show(shown, stream_event(scenario))
         for done in (1, 2, 50, 51):
             show(shown, progress(done=done, of=100))
-        story.failed("prepare", 1)
-        show(shown, told(story))
+        scenario.failed("prepare", 1)
+        show(shown, stream_event(scenario))
     assert written(console).splitlines() == [
         "○ prepare: queued",
         "● prepare: running",
@@ -65,23 +65,23 @@ def test_elsewhere_a_line_tells_each_change_and_each_tenth_of_the_way() -> None:
 
 
 def test_on_a_terminal_every_step_has_a_bar() -> None:
-    console, story = a_console(terminal=True), Story()
-    story.requested()
+    console, scenario = a_console(terminal=True), JobScenario()
+    scenario.requested()
     with screen(console, json=False) as shown:
-        show(shown, told(story))
+        show(shown, stream_event(scenario))
         show(shown, progress(done=1, of=2, loss=0.25))
-        story.completed("prepare")
-        show(shown, told(story))
+        scenario.completed("prepare")
+        show(shown, stream_event(scenario))
     text = written(console)
     assert all(step in text for step in ("prepare", "evaluate-base", "train", "register"))
     assert "1/2 rows, loss 0.25" in text
 
 
 def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    story = Story()
-    story.requested()
+    scenario = JobScenario()
+    scenario.requested()
     with screen(a_console(terminal=True), json=True) as shown:
-        show(shown, told(story))
+        show(shown, stream_event(scenario))
         show(shown, progress(done=1, of=2))
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith('{"event":"job","data":{"job_id":"job-1","status":"running"')
@@ -98,9 +98,9 @@ def test_nothing_that_others_wrote_steers_the_terminal() -> None:
 
 
 def test_progress_tells_every_step_of_the_plan() -> None:
-    story = Story()
-    story.requested()
-    view = job_progress(JobRow(story.job_id, story.state, 1, story.now), [])
+    scenario = JobScenario()
+    scenario.requested()
+    view = job_progress(JobRow(scenario.job_id, scenario.state, 1, scenario.now), [])
     assert [(step.step, step.status, step.attempt) for step in view.steps][:2] == [
         ("prepare", "queued", 1), ("evaluate-base", "waiting", 0),
     ]  # fmt: skip

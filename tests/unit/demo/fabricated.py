@@ -10,8 +10,8 @@ from schemas.artifacts import ArtifactRef
 from schemas.jobs import FeedbackRecorded, JobCompleted, StepResult
 from schemas.models import Lineage, ModelPromoted, ModelRegistered
 from services.demo.dataset import splits
+from services.demo.observed_job import ObservedJob, StepView
 from services.demo.recipe import Pipeline
-from services.demo.story import StepView, Story
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _STEPS = {
@@ -40,7 +40,7 @@ def artifact(folder: Path) -> ArtifactRef:
     return ArtifactRef(uri=str(folder), sha256="ab" * 32, size=1)
 
 
-def finished(pipeline: Pipeline, folder: Path, *, hostile: str = "") -> Story:
+def finished(pipeline: Pipeline, folder: Path, *, hostile: str = "") -> ObservedJob:
     """A completed job with artifacts under `folder`; `hostile` is put into every foreign text."""
     time, steps = START, {}
     for name, seconds in _STEPS[pipeline].items():
@@ -65,7 +65,7 @@ def finished(pipeline: Pipeline, folder: Path, *, hostile: str = "") -> Story:
         dataset_sha256=None,
         results={},
     )
-    story = Story(
+    job = ObservedJob(
         job_id="demo-1" + hostile,
         steps=steps,
         requested=START,
@@ -84,8 +84,8 @@ def finished(pipeline: Pipeline, folder: Path, *, hostile: str = "") -> Story:
             job_id="demo-1", step="label", attempt=1, kind="label", judge="local/likelihood:SmolLM2" + hostile, candidates=448,
             comparisons=672, pairs=101, ties=11, invalid=2, agreement=0.91, position_consistency=None, longer_preferred=0.83,
         )  # fmt: skip
-        story = replace(story, feedback=feedback)
-    return story
+        job = replace(job, feedback=feedback)
+    return job
 
 
 def _curve(folder: Path, steps: int) -> None:

@@ -19,12 +19,12 @@ from services.cli.demo import command
 from services.cli.main import app
 from services.cli.settings import CliSettings
 from services.demo.base_model import demo_base_model
+from services.demo.observed_job import ObservedJob
 from services.demo.screen import Screen
-from services.demo.story import Story
 from services.demo.watch import Stranded
 from services.devstack.state import StackState
 from tests.unit.demo.fabricated import finished
-from tests.unit.demo.test_story import ACCEPTED, JOB, told
+from tests.unit.demo.test_observed_job import ACCEPTED, JOB, observed
 
 
 class Surroundings:
@@ -32,7 +32,7 @@ class Surroundings:
 
     def __init__(self, patch: pytest.MonkeyPatch, folder: Path) -> None:
         self.asked: list[JobRequest] = []
-        self.ending: Story | BaseException = Story(JOB)
+        self.ending: ObservedJob | BaseException = ObservedJob(JOB)
         self.stopped = False
         patch.chdir(folder)
         patch.setenv("NEUROWEAVER_CACHE", str(folder / "cache"))
@@ -60,7 +60,7 @@ class Surroundings:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    async def watch(self, bus: object, job: JobRequest, shown: Screen, *, trouble: object) -> Story:
+    async def watch(self, bus: object, job: JobRequest, shown: Screen, *, trouble: object) -> ObservedJob:
         self.asked.append(job)
         if isinstance(self.ending, BaseException):
             raise self.ending
@@ -105,7 +105,7 @@ def test_with_json_standard_output_is_the_report_and_nothing_else(around: Surrou
 
 
 def test_a_failed_job_says_why_leaves_no_report_stops_the_stack_and_exits_1(around: Surroundings, tmp_path: Path) -> None:
-    around.ending = told(*failed())
+    around.ending = observed(*failed())
     code, shown, _ = run()
     assert code == 1
     assert "failed in step prepare; cause: user" in shown
@@ -115,7 +115,7 @@ def test_a_failed_job_says_why_leaves_no_report_stops_the_stack_and_exits_1(arou
 
 
 def test_a_failed_job_prints_nothing_on_standard_output_with_json(around: Surroundings) -> None:
-    around.ending = told(*failed())
+    around.ending = observed(*failed())
     code, shown, remarks = run("--json")
     assert (code, shown) == (1, "")
     assert "no such column" in remarks

@@ -10,19 +10,19 @@ import pytest
 
 from services.demo.chart import loss_chart
 from services.demo.findings import Curve, Findings, findings
+from services.demo.observed_job import ObservedJob
 from services.demo.page import page, read_commands
 from services.demo.recipe import Pipeline
 from services.demo.report import Report, Unfinished, report, table
-from services.demo.story import Story
 from tests.unit.demo.fabricated import finished
 
 HOSTILE = "</p><script src=\"https://evil.example/x.js\">alert('&')</script><img src=x onerror=alert(1)>"
 
 
-def made(pipeline: Pipeline, folder: Path, hostile: str = "") -> tuple[Report, Story, Findings]:
-    story = finished(pipeline, folder, hostile=hostile)
-    found = findings(story, pipeline, lambda ref: Path(ref.uri))
-    return report(story, pipeline, rows=found.rows, peak_memory_bytes=3_210_000_000), story, found
+def made(pipeline: Pipeline, folder: Path, hostile: str = "") -> tuple[Report, ObservedJob, Findings]:
+    job = finished(pipeline, folder, hostile=hostile)
+    found = findings(job, pipeline, lambda ref: Path(ref.uri))
+    return report(job, pipeline, rows=found.rows, peak_memory_bytes=3_210_000_000), job, found
 
 
 class _Reader(HTMLParser):
@@ -126,8 +126,8 @@ def test_no_foreign_text_becomes_markup(tmp_path: Path) -> None:
 
 
 def test_the_page_can_be_made_without_curves_examples_and_feedback(tmp_path: Path) -> None:
-    found, story, _ = made("sft", tmp_path)
-    reader = _Reader(page(found, story, Findings(rows=0, curves=(), examples=())))
+    found, job, _ = made("sft", tmp_path)
+    reader = _Reader(page(found, job, Findings(rows=0, curves=(), examples=())))
     assert reader.open == []
     assert "svg" not in reader.tags
 

@@ -7,23 +7,33 @@ from pathlib import Path
 
 from rich.console import Console
 
+from services.demo.observed_job import ObservedJob
 from services.demo.report import report
 from services.demo.screen import LiveScreen, PlainScreen, closing_table, line, picture, screen
-from services.demo.story import Story
 from tests.unit.demo.fabricated import finished
-from tests.unit.demo.test_story import ACCEPTED, ASKED, REQUESTED, START, completed, failed, progressed, started, told
+from tests.unit.demo.test_observed_job import (
+    ACCEPTED,
+    ASKED,
+    REQUESTED,
+    START,
+    completed,
+    failed,
+    observed,
+    progressed,
+    started,
+)
 
 
-def drawn(story: Story, now: datetime = START, width: int = 100) -> str:
+def drawn(job: ObservedJob, now: datetime = START, width: int = 100) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    console.print(picture(story, now))
+    console.print(picture(job, now))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def test_every_step_of_the_plan_has_its_line_with_what_it_does_now() -> None:
     progress = progressed(4).model_copy(update={"loss": 1.23456, "tokens_per_second": 812.4, "eta_seconds": 75.0})
-    text = drawn(told(ASKED, ACCEPTED, REQUESTED, started(), progress), START + timedelta(seconds=13))
+    text = drawn(observed(ASKED, ACCEPTED, REQUESTED, started(), progress), START + timedelta(seconds=13))
     assert "● prepare" in " ".join(text.split())
     assert "4/10 steps · 1:15 left · loss 1.235 · 812 tokens/s" in text
     assert "0:10" in text
@@ -33,41 +43,41 @@ def test_every_step_of_the_plan_has_its_line_with_what_it_does_now() -> None:
 
 def test_a_narrow_terminal_shows_one_line_per_step_too() -> None:
     progress = progressed(4).model_copy(update={"loss": 1.23456, "tokens_per_second": 812.4, "eta_seconds": 75.0})
-    assert len(drawn(told(ASKED, ACCEPTED, started(), progress), width=60).splitlines()) == 3
+    assert len(drawn(observed(ASKED, ACCEPTED, started(), progress), width=60).splitlines()) == 3
 
 
 def test_before_the_answer_of_the_orchestrator_the_screen_says_what_it_waits_for() -> None:
-    assert "waiting for the orchestrator" in drawn(told(ASKED))
+    assert "waiting for the orchestrator" in drawn(observed(ASKED))
 
 
 def test_where_there_is_no_terminal_a_line_comes_on_news_and_every_twenty_seconds() -> None:
     lines: list[str] = []
     plain = PlainScreen(lines.append)
-    story = told(ACCEPTED, started(), progressed(1))
+    job = observed(ACCEPTED, started(), progressed(1))
     for second in range(60):
-        plain.show(story, START + timedelta(seconds=second))
+        plain.show(job, START + timedelta(seconds=second))
     assert len(lines) == 3
     assert lines[-1].split()[:3] == ["●", "prepare", "running"]
-    plain.show(told(ACCEPTED, started(), completed()), START + timedelta(seconds=60))
+    plain.show(observed(ACCEPTED, started(), completed()), START + timedelta(seconds=60))
     assert lines[-1].split() == ["✓", "prepare", "done", "0:01"]
-    plain.show(told(ACCEPTED, started(), completed()), START + timedelta(seconds=90))
+    plain.show(observed(ACCEPTED, started(), completed()), START + timedelta(seconds=90))
     assert len(lines) == 4
 
 
 def test_a_step_that_no_service_takes_up_is_said_where_nothing_else_happens() -> None:
     lines: list[str] = []
     plain = PlainScreen(lines.append)
-    story = told(ACCEPTED, REQUESTED)
+    job = observed(ACCEPTED, REQUESTED)
     for second in range(30):
-        plain.show(story, START + timedelta(seconds=second))
+        plain.show(job, START + timedelta(seconds=second))
     assert [line.split(maxsplit=2) for line in lines] == [["○", "prepare", "queued  waiting for the trainer service"]] * 2
-    assert "waiting for the trainer service" in drawn(story)
+    assert "waiting for the trainer service" in drawn(job)
 
 
 def test_a_retry_and_its_cause_are_said() -> None:
-    lost = told(ACCEPTED, started(1), failed(1)).steps["prepare"]
+    lost = observed(ACCEPTED, started(1), failed(1)).steps["prepare"]
     assert line(lost, START).split() == ["✗", "prepare", "failed", "0:01", "lost"]
-    again = told(ACCEPTED, started(1), failed(1), started(2)).steps["prepare"]
+    again = observed(ACCEPTED, started(1), failed(1), started(2)).steps["prepare"]
     assert line(again, START + timedelta(seconds=9)).endswith("attempt 2")
 
 
@@ -75,11 +85,11 @@ def test_foreign_text_is_not_read_as_markup() -> None:
     out = io.StringIO()
     shown = screen(Console(file=out, width=200))
     assert isinstance(shown, PlainScreen)
-    story = told(ACCEPTED, started(), failed())
-    view = story.steps["prepare"]
+    job = observed(ACCEPTED, started(), failed())
+    view = job.steps["prepare"]
     assert view.fault
     odd = replace(view, fault=view.fault.model_copy(update={"message": "[red]gone[/nothing]"}))
-    shown.show(replace(story, steps={"prepare": odd}), START)
+    shown.show(replace(job, steps={"prepare": odd}), START)
     assert "[red]gone[/nothing]" in out.getvalue()
 
 
@@ -88,7 +98,7 @@ def test_a_terminal_gets_bars_in_place() -> None:
     shown = screen(Console(file=out, width=100, force_terminal=True))
     assert isinstance(shown, LiveScreen)
     with shown:
-        shown.show(told(ASKED, ACCEPTED, started(), progressed(5)), START)
+        shown.show(observed(ASKED, ACCEPTED, started(), progressed(5)), START)
     assert "prepare" in out.getvalue()
 
 

@@ -14,9 +14,19 @@ from schemas.jobs import JobCancelled, JobFailed, StepFault
 from schemas.requests import JobRequest
 from schemas.topics import TOPIC_OF
 from services.demo import watch as watching
-from services.demo.story import Story
+from services.demo.observed_job import ObservedJob
 from services.demo.watch import Stranded, watch
-from tests.unit.demo.test_story import ACCEPTED, ASKED, COMPLETED, JOB, PROMOTED, REGISTERED, REQUEST, completed, started
+from tests.unit.demo.test_observed_job import (
+    ACCEPTED,
+    ASKED,
+    COMPLETED,
+    JOB,
+    PROMOTED,
+    REGISTERED,
+    REQUEST,
+    completed,
+    started,
+)
 
 
 class Script:
@@ -47,7 +57,7 @@ class Script:
 class Dark:
     """A screen that remembers the last picture."""
 
-    last: Story | None = None
+    last: ObservedJob | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -55,8 +65,8 @@ class Dark:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         pass
 
-    def show(self, story: Story, now: datetime) -> None:
-        self.last = story
+    def show(self, job: ObservedJob, now: datetime) -> None:
+        self.last = job
 
 
 def fine() -> str | None:
@@ -65,10 +75,10 @@ def fine() -> str | None:
 
 async def test_a_job_is_requested_once_and_followed_until_the_registry_has_spoken() -> None:
     bus, screen = Script([ASKED, ACCEPTED, started(), completed(), COMPLETED, REGISTERED, PROMOTED]), Dark()
-    story = await watch(bus, REQUEST, screen, trouble=fine)
+    job = await watch(bus, REQUEST, screen, trouble=fine)
     assert bus.requested == [JOB]
-    assert story.told
-    assert story == screen.last
+    assert job.complete
+    assert job == screen.last
     assert bus.cancelled == []
 
 
@@ -80,9 +90,9 @@ async def test_a_failed_job_is_told_at_once() -> None:
 
 async def test_a_silent_registry_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "_LAST_WORDS_SECONDS", 0.05)
-    story = await watch(Script([ASKED, ACCEPTED, COMPLETED]), REQUEST, Dark(), trouble=fine)
-    assert story.outcome == "completed"
-    assert not story.told
+    job = await watch(Script([ASKED, ACCEPTED, COMPLETED]), REQUEST, Dark(), trouble=fine)
+    assert job.outcome == "completed"
+    assert not job.complete
 
 
 async def test_leaving_cancels_the_job_and_waits_for_its_end() -> None:

@@ -7,7 +7,7 @@ import pytest
 from schemas.requests import PRESETS, JobRequest
 from schemas.steps import INPUTS_OF, PlannedStep, TrainSettings
 from services.orchestrator.domain.planning import PlanFault, ancestors, plan
-from tests.unit.orchestrator.story import a_request
+from tests.unit.orchestrator.scenario import a_request
 
 
 def planned(**fields: Any) -> tuple[PlannedStep, ...]:

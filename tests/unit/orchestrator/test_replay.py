@@ -18,7 +18,7 @@ from services.orchestrator.domain.decide import due
 from services.orchestrator.domain.job import JobDomain
 from services.orchestrator.domain.state import JobState
 from tests.explored import examples
-from tests.unit.orchestrator.story import POLICY, Story, a_request
+from tests.unit.orchestrator.scenario import POLICY, JobScenario, a_request
 
 SMALL: list[dict[str, Any]] = [
     {"name": "prepare", "kind": "prepare"},
@@ -32,11 +32,11 @@ MOVES = (
 )  # fmt: skip
 
 
-class Told:
+class RandomScenario:
     """A random story on a log: facts arrive late, executors answer what they were asked, in any order and also too late."""
 
     def __init__(self, moves: Sequence[tuple[str, int, int | None]], valid: bool) -> None:
-        self.story = Story()
+        self.scenario = JobScenario()
         self.requests: list[Event] = []
         self.jobs: list[Event] = []
         self.relayed = 0
@@ -47,62 +47,62 @@ class Told:
         self._relay(None)
 
     def _move(self, move: str, choice: int) -> None:
-        story = self.story
-        asked = [(step, number) for step, number, _ in story.state.asked_attempts()]
+        scenario = self.scenario
+        asked = [(step, number) for step, number, _ in scenario.state.asked_attempts()]
         match move:
             case "again" | "conflict":
                 request = self.request if move == "again" else {**self.request, "priority": choice}
-                self._outside(story.event("relaycore", JobRequested(job_id=story.job_id, request=request)))
+                self._outside(scenario.event("relaycore", JobRequested(job_id=scenario.job_id, request=request)))
             case "cancel" if choice < 2:
-                before = len(story.facts)
-                story.cancel()
-                self.requests += story.facts[before:]
+                before = len(scenario.facts)
+                scenario.cancel()
+                self.requests += scenario.facts[before:]
             case "wait" | "wait long":
-                story.after(7.0 if move == "wait" else 1000.0)
+                scenario.after(7.0 if move == "wait" else 1000.0)
             case _ if asked:
                 self._executor(move, *asked[choice % len(asked)])
 
     def _outside(self, event: Event) -> None:
-        self.story.tell(event)
+        self.scenario.tell(event)
         self.requests.append(event)
 
     def _executor(self, move: str, step: str, number: int) -> None:
         """An executor says at most one outcome about an attempt, whatever the orchestrator decided meanwhile."""
-        attempt = self.story.state.attempts[step][number]
-        before = len(self.story.facts)
+        attempt = self.scenario.state.attempts[step][number]
+        before = len(self.scenario.facts)
         if move == "start":
             self._relay_request(step, number)
-            self.story.started(step, number)
+            self.scenario.started(step, number)
         elif attempt.outcome is None:
             self._relay_request(step, number)
             match move:
                 case "complete":
-                    self.story.completed(step, number)
+                    self.scenario.completed(step, number)
                 case "fail" | "lose" | "memory":
                     cause = {"fail": "user", "lose": "infrastructure", "memory": "memory"}[move]
-                    self.story.failed(step, number, cause=cause)
+                    self.scenario.failed(step, number, cause=cause)
                 case "stop":
-                    self.story.stopped(step, number)
-        self.jobs += self.story.facts[before:]
+                    self.scenario.stopped(step, number)
+        self.jobs += self.scenario.facts[before:]
 
     def _relay_request(self, step: str, number: int) -> None:
         """An executor answers what it read; what was decided since may reach the log only behind its answer."""
-        asked = [(e.type, getattr(e.data, "step", ""), getattr(e.data, "attempt", 0)) for e in self.story.unit.emitted]
+        asked = [(e.type, getattr(e.data, "step", ""), getattr(e.data, "attempt", 0)) for e in self.scenario.unit.emitted]
         position = asked.index(("StepRequested", step, number)) + 1
         if position > self.relayed:
-            self.jobs += self.story.unit.emitted[self.relayed : position]
+            self.jobs += self.scenario.unit.emitted[self.relayed : position]
             self.relayed = position
 
     def _relay(self, count: int | None) -> None:
         """Own events reach the log behind facts that were folded after they were decided; None: all of them."""
-        emitted = self.story.unit.emitted
+        emitted = self.scenario.unit.emitted
         until = len(emitted) if count is None else min(len(emitted), self.relayed + count)
         self.jobs += emitted[self.relayed : until]
         self.relayed = until
 
 
 STORIES = st.builds(
-    Told,
+    RandomScenario,
     st.lists(
         st.tuples(st.sampled_from(MOVES), st.integers(0, 5), st.sampled_from((0, 0, 1, None))), min_size=8, max_size=50
     ),
@@ -110,20 +110,22 @@ STORIES = st.builds(
 )
 
 
-def interleaved(told: Told, order: Sequence[bool]) -> list[Event]:
+def interleaved(random_scenario: RandomScenario, order: Sequence[bool]) -> list[Event]:
     """Both topics as one sequence; each keeps its own order."""
-    queues = {True: list(told.requests), False: list(told.jobs)}
+    queues = {True: list(random_scenario.requests), False: list(random_scenario.jobs)}
     log = [queues[pick].pop(0) for pick in order if queues[pick]]
     return [*log, *queues[True], *queues[False]]
 
 
 @settings(max_examples=examples(200))
 @given(STORIES, st.lists(st.booleans(), max_size=120))
-def test_a_replay_in_any_order_of_the_topics_gives_the_live_state(told: Told, order: list[bool]) -> None:
+def test_a_replay_in_any_order_of_the_topics_gives_the_live_state(
+    random_scenario: RandomScenario, order: list[bool]
+) -> None:
     state = JobState()
-    for event in interleaved(told, order):
-        state = folding.evolve(state, event, told.story.lying.get(event.id))
-    assert state == told.story.state
+    for event in interleaved(random_scenario, order):
+        state = folding.evolve(state, event, random_scenario.scenario.lying.get(event.id))
+    assert state == random_scenario.scenario.state
 
 
 class NeverDecides(JobDomain):
@@ -134,18 +136,22 @@ class NeverDecides(JobDomain):
 
 
 @given(STORIES, st.lists(st.booleans(), max_size=120))
-def test_a_replay_through_the_wire_never_decides_and_gives_the_live_rows(told: Told, order: list[bool]) -> None:
+def test_a_replay_through_the_wire_never_decides_and_gives_the_live_rows(
+    random_scenario: RandomScenario, order: list[bool]
+) -> None:
     domain = NeverDecides(POLICY)
-    unit = UnitOfWork(domain, {told.story.ref: AggregateRow(JobState())}, told.story.now, lambda: "none")
-    for offset, event in enumerate(interleaved(told, order)):
+    unit = UnitOfWork(
+        domain, {random_scenario.scenario.ref: AggregateRow(JobState())}, random_scenario.scenario.now, lambda: "none"
+    )
+    for offset, event in enumerate(interleaved(random_scenario, order)):
         value, headers = encode(event)
         read = decode(value, headers, domain.handles, event.time)
         assert isinstance(read, Event)
         incoming = Incoming(
-            read, told.story.lying.get(event.id) or Logged(event.time, TOPIC_OF[event.type].name, 0, offset)
+            read, random_scenario.scenario.lying.get(event.id) or Logged(event.time, TOPIC_OF[event.type].name, 0, offset)
         )
         _fold_without_deciding(unit, incoming)
-    row, live = unit.rows[told.story.ref], told.story.unit.rows[told.story.ref]
+    row, live = unit.rows[random_scenario.scenario.ref], random_scenario.scenario.unit.rows[random_scenario.scenario.ref]
     assert (row.state, row.sequence, row.updated_at, row.created_at) == (
         live.state, live.sequence, live.updated_at, live.created_at,
     )  # fmt: skip
@@ -159,19 +165,19 @@ def _fold_without_deciding(unit: UnitOfWork, incoming: Incoming) -> None:
 
 @settings(max_examples=examples(200))
 @given(STORIES, st.integers(0, 200))
-def test_any_cut_of_the_log_in_any_order_can_be_folded(told: Told, cut: int) -> None:
-    log = [*told.jobs, *told.requests]
+def test_any_cut_of_the_log_in_any_order_can_be_folded(random_scenario: RandomScenario, cut: int) -> None:
+    log = [*random_scenario.jobs, *random_scenario.requests]
     state = JobState()
     for event in [*log[cut % (len(log) + 1) :], *reversed(log)]:
-        state = folding.evolve(state, event, told.story.lying.get(event.id))
+        state = folding.evolve(state, event, random_scenario.scenario.lying.get(event.id))
         assert state.status is None or state.status
         due(state)
 
 
 @settings(max_examples=examples(200))
 @given(STORIES)
-def test_a_job_ends_at_most_once_and_every_attempt_is_requested_once(told: Told) -> None:
-    own = [event for event in told.jobs if event.source == "neuroweaver/orchestrator"]
+def test_a_job_ends_at_most_once_and_every_attempt_is_requested_once(random_scenario: RandomScenario) -> None:
+    own = [event for event in random_scenario.jobs if event.source == "neuroweaver/orchestrator"]
     endings = [event for event in own if event.type in ("JobCompleted", "JobFailed", "JobCancelled", "JobRejected")]
     requests = [(e.data.step, e.data.attempt) for e in own if e.type == "StepRequested"]  # type: ignore[attr-defined]
     assert len(endings) <= 1
@@ -182,18 +188,18 @@ def test_a_job_ends_at_most_once_and_every_attempt_is_requested_once(told: Told)
 
 
 @given(STORIES)
-def test_a_job_whose_executors_are_silent_ends_by_its_deadline(told: Told) -> None:
-    story = told.story
+def test_a_job_whose_executors_are_silent_ends_by_its_deadline(random_scenario: RandomScenario) -> None:
+    scenario = random_scenario.scenario
     for _ in range(10):
-        story.after(timedelta(hours=2).total_seconds())
-    assert story.state.status in ("completed", "failed", "cancelled", "rejected")
-    assert due(story.state) is None
-    assert not any(attempt.open for _, _, attempt in story.state.asked_attempts())
+        scenario.after(timedelta(hours=2).total_seconds())
+    assert scenario.state.status in ("completed", "failed", "cancelled", "rejected")
+    assert due(scenario.state) is None
+    assert not any(attempt.open for _, _, attempt in scenario.state.asked_attempts())
 
 
 @given(STORIES)
-def test_a_state_survives_its_json(told: Told) -> None:
-    state = told.story.state
+def test_a_state_survives_its_json(random_scenario: RandomScenario) -> None:
+    state = random_scenario.scenario.state
     assert JobState.model_validate_json(state.model_dump_json()) == state
 
 
@@ -201,10 +207,10 @@ def test_the_stories_reach_every_ending() -> None:
     """The properties above would be empty if random stories never got anywhere."""
     complete = [("complete", number, None) for number in range(6)]
     endings = {
-        Told([*complete, *complete, *complete], True).story.state.status,
-        Told([("fail", 0, 0)], True).story.state.status,
-        Told([("cancel", 0, 0), ("stop", 0, 0)], True).story.state.status,
-        Told([], False).story.state.status,
+        RandomScenario([*complete, *complete, *complete], True).scenario.state.status,
+        RandomScenario([("fail", 0, 0)], True).scenario.state.status,
+        RandomScenario([("cancel", 0, 0), ("stop", 0, 0)], True).scenario.state.status,
+        RandomScenario([], False).scenario.state.status,
     }
     assert endings == {"completed", "failed", "cancelled", "rejected"}
 

@@ -14,7 +14,7 @@ from schemas.steps import Policy
 from services.orchestrator.domain.content import content_digest
 from services.orchestrator.domain.validation import Examined, RejectedRequest, examine, size_at_most
 from tests.explored import examples
-from tests.unit.orchestrator.story import START, a_request
+from tests.unit.orchestrator.scenario import START, a_request
 
 
 def reasons(request: dict[str, Any]) -> dict[str, Reason]:

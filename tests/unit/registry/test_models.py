@@ -42,7 +42,7 @@ def wanted(lineage: Lineage) -> ModelRegistered:
     return ModelRegistered(model="router", version="", artifact=ADAPTER, lineage=lineage, metrics={})
 
 
-class Story:
+class RegistryScenario:
     """A registry in memory: the real domain and the real unit of work."""
 
     def __init__(self) -> None:
@@ -74,18 +74,18 @@ class Story:
 
 
 def test_the_first_version_is_1_0_0_and_the_alias_names_it() -> None:
-    story = Story()
-    assert story.register(a_lineage()) == "1.0.0"
-    assert [event.type for event in story.events] == ["ModelRegistered", "ModelPromoted"]
-    assert [event.sequence for event in story.events] == [1, 2]
-    assert story.model.aliases == {"candidate": "1.0.0"}
+    scenario = RegistryScenario()
+    assert scenario.register(a_lineage()) == "1.0.0"
+    assert [event.type for event in scenario.events] == ["ModelRegistered", "ModelPromoted"]
+    assert [event.sequence for event in scenario.events] == [1, 2]
+    assert scenario.model.aliases == {"candidate": "1.0.0"}
 
 
 def test_without_an_alias_nothing_is_promoted() -> None:
-    story = Story()
-    story.register(a_lineage(), alias=None)
-    assert story.model.aliases == {}
-    assert [event.type for event in story.events] == ["ModelRegistered"]
+    scenario = RegistryScenario()
+    scenario.register(a_lineage(), alias=None)
+    assert scenario.model.aliases == {}
+    assert [event.type for event in scenario.events] == ["ModelRegistered"]
 
 
 @pytest.mark.parametrize(
@@ -104,18 +104,18 @@ def test_the_number_says_what_changed_since_the_version_before(changed: dict[str
 
 
 def test_the_same_step_of_the_same_job_gets_the_version_that_it_has() -> None:
-    story = Story()
-    first = story.register(a_lineage())
-    announced = len(story.events)
-    assert story.register(a_lineage()) == first
-    assert len(story.events) == announced
+    scenario = RegistryScenario()
+    first = scenario.register(a_lineage())
+    announced = len(scenario.events)
+    assert scenario.register(a_lineage()) == first
+    assert len(scenario.events) == announced
 
 
 def test_an_alias_keeps_its_history() -> None:
-    story = Story()
-    story.register(a_lineage("job-1"))
-    story.register(a_lineage("job-2"))
-    assert [(move.version, move.previous) for move in story.model.moves] == [("1.0.0", None), ("1.0.1", "1.0.0")]
+    scenario = RegistryScenario()
+    scenario.register(a_lineage("job-1"))
+    scenario.register(a_lineage("job-2"))
+    assert [(move.version, move.previous) for move in scenario.model.moves] == [("1.0.0", None), ("1.0.1", "1.0.0")]
 
 
 def test_the_word_of_somebody_else_about_our_models_is_ignored() -> None:
@@ -125,10 +125,10 @@ def test_the_word_of_somebody_else_about_our_models_is_ignored() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["a", "b", "c"])), min_size=1, max_size=12))
 def test_a_replay_of_the_log_gives_the_live_state_and_versions_are_never_given_twice(asked: list[tuple[int, str]]) -> None:
-    live = Story()
+    live = RegistryScenario()
     for job, data in asked:
         live.register(a_lineage(f"job-{job}", dataset_sha256=data * 64))
-    domain, replayed = RegistryDomain(), Story()
+    domain, replayed = RegistryDomain(), RegistryScenario()
     for event in live.events:
         for ref in domain.touches(event):
             replayed.unit(ref)

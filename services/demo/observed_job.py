@@ -57,7 +57,7 @@ class StepView:
 
 
 @dataclass(frozen=True)
-class Story:
+class ObservedJob:
     """One job as far as it is known."""
 
     job_id: str
@@ -81,7 +81,7 @@ class Story:
     """Number of records about this job, by topic."""
 
     @property
-    def told(self) -> bool:
+    def complete(self) -> bool:
         """Whether all events have been read: the job has ended, and the registry's events about its model have arrived."""
         if self.outcome != "completed":
             return self.outcome is not None
@@ -100,33 +100,33 @@ class Story:
         return view.result if view else None
 
 
-def fold(story: Story, topic: str, event: Event) -> Story:
-    """`story` after one more event of the job."""
-    story = replace(story, counts={**story.counts, topic: story.counts.get(topic, 0) + 1})
+def fold(job: ObservedJob, topic: str, event: Event) -> ObservedJob:
+    """`job` after one more event of the job."""
+    job = replace(job, counts={**job.counts, topic: job.counts.get(topic, 0) + 1})
     match event.data:
         case JobRequested():
-            return replace(story, requested=story.requested or event.time)
+            return replace(job, requested=job.requested or event.time)
         case JobAccepted(plan=plan, request=request):
             steps = {step.name: StepView(step.name, step.kind) for step in plan}
-            return replace(story, steps={**steps, **story.steps}, alias=request.alias)
+            return replace(job, steps={**steps, **job.steps}, alias=request.alias)
         case JobRejected(reasons=reasons):
-            return replace(story, outcome="rejected", reasons=reasons, ended=event.time)
+            return replace(job, outcome="rejected", reasons=reasons, ended=event.time)
         case JobCompleted() as completed:
-            return replace(story, outcome="completed", completed=completed, ended=event.time)
+            return replace(job, outcome="completed", completed=completed, ended=event.time)
         case JobFailed(step=step, fault=fault):
-            return replace(story, outcome="failed", failed_step=step, fault=fault, ended=event.time)
+            return replace(job, outcome="failed", failed_step=step, fault=fault, ended=event.time)
         case JobCancelled(reason=reason):
-            return replace(story, outcome="cancelled", cancel_reason=reason, ended=event.time)
+            return replace(job, outcome="cancelled", cancel_reason=reason, ended=event.time)
         case ModelRegistered() as registered:
-            return replace(story, registered=registered)
+            return replace(job, registered=registered)
         case ModelPromoted() as promoted:
-            return replace(story, promoted=promoted)
+            return replace(job, promoted=promoted)
         case FeedbackRecorded() as feedback:
-            return replace(story, feedback=feedback)
+            return replace(job, feedback=feedback)
         case StepEventData() as data:
-            view = _step(story.steps.get(data.step) or StepView(data.step, data.kind), data, event.time)
-            return replace(story, steps={**story.steps, data.step: view})
-    return story
+            view = _step(job.steps.get(data.step) or StepView(data.step, data.kind), data, event.time)
+            return replace(job, steps={**job.steps, data.step: view})
+    return job
 
 
 def _step(view: StepView, data: StepEventData, time: datetime) -> StepView:

@@ -12,30 +12,29 @@ import pytest
 
 from schemas.progress import StepProgressed
 from services.chassis.postgres.notifications import Notifications
-from services.orchestrator import events
+from services.orchestrator import job_events
 from services.orchestrator.domain.state import JobState
 from services.orchestrator.effects import CHANNEL
-from services.orchestrator.events import Listener, Stories
-from services.orchestrator.job_stream import JobStream as Telling
-from services.orchestrator.job_stream import go_on, since
-from services.orchestrator.looks import JobLooks, Look, Mark
+from services.orchestrator.job_events import JobEvents, Listener
+from services.orchestrator.job_stream import JobStream, next_stream, since
+from services.orchestrator.polling import JobChange, JobPoller, RowVersions
 from services.orchestrator.queries import JobRow, ProgressRow
 from services.orchestrator.rendering import job_progress, job_view
 from tests.toy import until
-from tests.unit.orchestrator.story import START, Story
+from tests.unit.orchestrator.scenario import START, JobScenario
 
 
 def _requested() -> JobState:
-    told = Story()
-    told.requested()
-    return told.state
+    progress = JobScenario()
+    progress.requested()
+    return progress.state
 
 
 STATE = _requested()
 
 
 class Jobs:
-    """Rows that a test writes; stands where JobLooks stands."""
+    """Rows that a test writes; stands where JobPoller stands."""
 
     def __init__(self, *job_ids: str) -> None:
         self.ids = frozenset(job_ids)
@@ -52,31 +51,31 @@ class Jobs:
         self.progress[job_id] = [(START + timedelta(seconds=done), data.model_dump_json())]
         self.versions[job_id] += 1
 
-    async def changed(self, seen: Mapping[str, Mark]) -> AsyncIterator[Look]:
+    async def changed(self, seen: Mapping[str, RowVersions]) -> AsyncIterator[JobChange]:
         self.asked.append(list(seen))
         if self.hang:
             await self.hang.wait()
         if self.away:
             raise self.away
-        for job_id, mark in seen.items():
-            now = Mark("1", str(self.versions[job_id]))
-            if job_id in self.ids and now != mark:
+        for job_id, versions in seen.items():
+            now = RowVersions("1", str(self.versions[job_id]))
+            if job_id in self.ids and now != versions:
                 state = "{" if job_id in self.broken else STATE.model_dump_json()
-                told = tuple(self.progress.get(job_id, ()))
-                yield Look(job_id, now, None if mark.job else state, 1, START, told)
+                progress = tuple(self.progress.get(job_id, ()))
+                yield JobChange(job_id, now, None if versions.job else state, 1, START, progress)
 
 
-MADE: list[Stories] = []
+MADE: list[JobEvents] = []
 
 
-def stories_of(jobs: Jobs) -> tuple[Stories, Notifications]:
+def job_events_of(jobs: Jobs) -> tuple[JobEvents, Notifications]:
     signals = Notifications("postgresql://nobody@127.0.0.1:1/nothing")
-    MADE.append(Stories(signals, cast(JobLooks, jobs)))
+    MADE.append(JobEvents(signals, cast(JobPoller, jobs)))
     return MADE[-1], signals
 
 
-async def listen(stories: Stories, job_id: str, seen: str | None = None) -> Listener:
-    listener = await stories.listen(job_id, seen)
+async def listen(job_events: JobEvents, job_id: str, seen: str | None = None) -> Listener:
+    listener = await job_events.listen(job_id, seen)
     assert listener is not None
     return listener
 
@@ -98,20 +97,20 @@ def signal(signals: Notifications, *job_ids: str) -> None:
 @pytest.fixture(autouse=True)
 async def _signals_alone(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Nobody looks without a signal, and in the end nobody listens."""
-    monkeypatch.setattr(events, "LOOK_SECONDS", 600.0)
+    monkeypatch.setattr(job_events, "POLL_SECONDS", 600.0)
     MADE.clear()
     yield
-    for stories in MADE:
-        for watched in list(stories._watched.values()):
+    for events in MADE:
+        for watched in list(events._watched.values()):
             for listener in list(watched.listeners):
                 listener.leave()
-        await until(lambda stories=stories: not stories._watched and stories._task is None)
+        await until(lambda events=events: not events._watched and events._task is None)
 
 
 async def test_a_thousand_who_listen_to_one_job_cost_one_look_at_each_change() -> None:
     jobs = Jobs("job", "other")
-    stories, signals = stories_of(jobs)
-    listeners = await asyncio.gather(*(listen(stories, "job") for _ in range(1000)))
+    job_events, signals = job_events_of(jobs)
+    listeners = await asyncio.gather(*(listen(job_events, "job") for _ in range(1000)))
     assert len(jobs.asked) <= 2
     first = {await hears(listener) for listener in listeners}
     assert len(first) == 1
@@ -123,23 +122,23 @@ async def test_a_thousand_who_listen_to_one_job_cost_one_look_at_each_change() -
         assert jobs.asked == [["job"]]
     for listener in listeners:
         listener.leave()
-    await until(lambda: not stories._watched and stories._task is None)
+    await until(lambda: not job_events._watched and job_events._task is None)
     assert not signals._subscriptions[CHANNEL]
 
 
 async def _progress(jobs: Jobs, job_id: str) -> bytes:
     (at, data) = jobs.progress[job_id][0]
     row = JobRow(job_id, STATE, 1, START)
-    told = job_progress(row, [ProgressRow(at, StepProgressed.model_validate_json(data))])
-    story = go_on(None, job_view(row), told)
-    return story.steps["prepare"].frame
+    progress = job_progress(row, [ProgressRow(at, StepProgressed.model_validate_json(data))])
+    stream = next_stream(None, job_view(row), progress)
+    return stream.steps["prepare"].frame
 
 
 async def test_a_thousand_jobs_are_looked_at_together_and_signals_of_others_cost_nothing() -> None:
     ids = [f"job-{number}" for number in range(1000)]
     jobs = Jobs(*ids)
-    stories, signals = stories_of(jobs)
-    listeners = await asyncio.gather(*(listen(stories, job_id) for job_id in ids))
+    job_events, signals = job_events_of(jobs)
+    listeners = await asyncio.gather(*(listen(job_events, job_id) for job_id in ids))
     assert len(jobs.asked) <= 2
     assert all([b"event: job" in await hears(listener) for listener in listeners])
     jobs.asked.clear()
@@ -153,40 +152,40 @@ async def test_a_thousand_jobs_are_looked_at_together_and_signals_of_others_cost
 
 async def test_a_job_that_nobody_requested_is_nobody_to_listen_to() -> None:
     jobs = Jobs("job")
-    stories, _ = stories_of(jobs)
-    assert await asyncio.gather(*(stories.listen("nobody", None) for _ in range(20))) == [None] * 20
-    assert not stories._watched
-    await until(lambda: stories._task is None)
+    job_events, _ = job_events_of(jobs)
+    assert await asyncio.gather(*(job_events.listen("nobody", None) for _ in range(20))) == [None] * 20
+    assert not job_events._watched
+    await until(lambda: job_events._task is None)
 
 
 async def test_while_the_database_is_away_who_listens_waits_and_who_comes_is_told() -> None:
     jobs = Jobs("job", "new")
-    stories, signals = stories_of(jobs)
-    listener = await listen(stories, "job")
+    job_events, signals = job_events_of(jobs)
+    listener = await listen(job_events, "job")
     await hears(listener)
     jobs.away = OSError("the database is away")
     with pytest.raises(OSError, match="away"):
-        await stories.listen("new", None)
+        await job_events.listen("new", None)
     jobs.tell("job", 1)
     signal(signals, "job")
     await until(lambda: jobs.asked[-1] == ["job"])
     assert listener.take() == b""
-    assert b"event: job" in await hears(await listen(stories, "job"))
+    assert b"event: job" in await hears(await listen(job_events, "job"))
     jobs.away = None
     signal(signals, "")  # as when the connection that listens is there again
     assert b'"done":1' in await hears(listener)
-    assert b"event: job" in await hears(await listen(stories, "new"))
+    assert b"event: job" in await hears(await listen(job_events, "new"))
 
 
 async def test_a_database_that_hangs_is_asked_by_nobody_else_meanwhile() -> None:
     jobs = Jobs("job", *(f"job-{number}" for number in range(100)))
-    stories, signals = stories_of(jobs)
-    listener = await listen(stories, "job")
+    job_events, signals = job_events_of(jobs)
+    listener = await listen(job_events, "job")
     await hears(listener)
     jobs.hang = asyncio.Event()
     signal(signals, "job")
     await until(lambda: len(jobs.asked) == 2)
-    waiting = [asyncio.create_task(listen(stories, f"job-{number}")) for number in range(100)]
+    waiting = [asyncio.create_task(listen(job_events, f"job-{number}")) for number in range(100)]
     for _ in range(20):
         signal(signals, "job")
         await asyncio.sleep(0.01)
@@ -196,13 +195,13 @@ async def test_a_database_that_hangs_is_asked_by_nobody_else_meanwhile() -> None
     jobs.hang.set()
     assert all([b"event: job" in await hears(await one) for one in waiting])
     assert leaves.cancelled()
-    assert "job-99" not in stories._watched
+    assert "job-99" not in job_events._watched
 
 
 async def test_who_comes_back_while_a_look_is_under_way_is_not_told_that_there_is_no_such_job() -> None:
     jobs = Jobs("job")
-    stories, signals = stories_of(jobs)
-    listener = await listen(stories, "job")
+    job_events, signals = job_events_of(jobs)
+    listener = await listen(job_events, "job")
     first = await hears(listener)
     for done in (0, 1):  # the look finds nothing new, or progress alone
         jobs.hang = asyncio.Event()
@@ -212,7 +211,7 @@ async def test_who_comes_back_while_a_look_is_under_way_is_not_told_that_there_i
         signal(signals, "job")
         await until(lambda: len(jobs.asked) == 1)
         listener.leave()
-        coming = asyncio.create_task(listen(stories, "job"))
+        coming = asyncio.create_task(listen(job_events, "job"))
         await asyncio.sleep(0)
         jobs.hang.set()
         listener = await coming
@@ -221,13 +220,13 @@ async def test_who_comes_back_while_a_look_is_under_way_is_not_told_that_there_i
 
 async def test_a_job_that_cannot_be_told_ends_its_own_listeners_only() -> None:
     jobs = Jobs("job", "broken")
-    stories, signals = stories_of(jobs)
-    listener = await listen(stories, "job")
+    job_events, signals = job_events_of(jobs)
+    listener = await listen(job_events, "job")
     await hears(listener)
     jobs.broken.add("broken")
     with pytest.raises(ValueError, match="JSON"):
-        await stories.listen("broken", None)
-    coming = [stories.listen("broken", None) for _ in range(50)]
+        await job_events.listen("broken", None)
+    coming = [job_events.listen("broken", None) for _ in range(50)]
     faults = await asyncio.gather(*coming, return_exceptions=True)
     assert max(len(traceback.format_exception(fault)) for fault in faults if isinstance(fault, Exception)) < 20
     jobs.tell("job", 1)
@@ -237,8 +236,8 @@ async def test_a_job_that_cannot_be_told_ends_its_own_listeners_only() -> None:
 
 async def test_a_listener_that_is_slow_is_told_the_latest_of_each_thing() -> None:
     jobs = Jobs("job")
-    stories, signals = stories_of(jobs)
-    slow, quick = await listen(stories, "job"), await listen(stories, "job")
+    job_events, signals = job_events_of(jobs)
+    slow, quick = await listen(job_events, "job"), await listen(job_events, "job")
     await hears(slow)
     await hears(quick)
     for done in range(1, 6):
@@ -251,19 +250,19 @@ async def test_a_listener_that_is_slow_is_told_the_latest_of_each_thing() -> Non
 
 async def test_who_comes_back_is_told_the_job_only_where_it_is_another() -> None:
     jobs = Jobs("job")
-    stories, _ = stories_of(jobs)
-    first = await hears(await listen(stories, "job"))
+    job_events, _ = job_events_of(jobs)
+    first = await hears(await listen(job_events, "job"))
     version = first.rpartition(b"id: ")[2].strip().decode()
-    again = await listen(stories, "job", version)
+    again = await listen(job_events, "job", version)
     assert again.take() == b""
-    assert await hears(await listen(stories, "job", "another")) == first
+    assert await hears(await listen(job_events, "job", "another")) == first
 
 
 def test_a_story_that_ended_says_so_once_and_to_everybody() -> None:
     row = JobRow("job", STATE, 1, START)
     view = job_view(row)
-    running = go_on(None, view, job_progress(row, []))
-    ended: Telling = go_on(running, view.model_copy(update={"status": "failed"}), job_progress(row, []))
+    running = next_stream(None, view, job_progress(row, []))
+    ended: JobStream = next_stream(running, view.model_copy(update={"status": "failed"}), job_progress(row, []))
     assert running.end == b""
     assert since(ended, running.revision).endswith(b'event: end\ndata: {"status": "failed"}\n\n')
     assert since(ended, 0, ended.job.version) == ended.end  # type: ignore[arg-type]

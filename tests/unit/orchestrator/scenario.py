@@ -42,7 +42,7 @@ def a_request(job_id: str = "job-1", **fields: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class Story:
+class JobScenario:
     """One job, told step by step. What the domain decides is in `log`, and what each call decided is its answer."""
 
     def __init__(self, job_id: str = "job-1", policy: Policy = POLICY) -> None:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from services.chassis.serving.reads import Reads
 from services.orchestrator.queries import JobRow, ProgressRow, Stored, progress_rows
 
-LOOK_ROWS = 50
+POLL_ROWS = 50
 """The most jobs that are held in memory at once."""
-_LOOK = """SELECT known.id, CAST(job.xmin AS text), told.mark, told.at, told.data,
+_CHANGED = """SELECT known.id, CAST(job.xmin AS text), told.mark, told.at, told.data,
        CASE WHEN CAST(job.xmin AS text) <> known.job THEN CAST(job.state AS text) END, job.sequence, job.updated_at
        FROM unnest($1::text[], $2::text[], $3::text[]) AS known(id, job, told)
        JOIN job ON job.key = known.id AND job.status IS NOT NULL
@@ -23,27 +23,28 @@ _LOOK = """SELECT known.id, CAST(job.xmin AS text), told.mark, told.at, told.dat
        LIMIT $4"""
 
 
-class Mark(NamedTuple):
+class RowVersions(NamedTuple):
     """The versions of a job's rows that were seen, as the transactions that wrote them."""
 
     job: str = ""
-    told: str = ""
+    progress: str = ""
 
 
-UNSEEN = Mark()
+UNSEEN = RowVersions()
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class JobChange:
     """A job that changed since it was seen."""
 
     job_id: str
-    mark: Mark
+    versions: RowVersions
     state: str | None
     """None if only progress changed."""
     sequence: int
     updated_at: datetime
-    told: tuple[tuple[datetime, str], ...]
+    progress_values: tuple[tuple[datetime, str], ...]
+    """Time and JSON text of each attempt's latest progress."""
 
     def row(self, before: JobRow | None) -> JobRow:
         """The job; `before` is the result of an earlier poll."""
@@ -54,32 +55,42 @@ class Look:
     @property
     def progress(self) -> list[ProgressRow]:
         """The latest progress of each of the job's attempts."""
-        return progress_rows(self.told)
+        return progress_rows(self.progress_values)
 
 
 @dataclass(frozen=True, slots=True)
-class JobLooks:
+class JobPoller:
     """Polls one service's database."""
 
     reads: Reads
 
-    async def changed(self, seen: Mapping[str, Mark]) -> AsyncIterator[Look]:
+    async def changed(self, seen: Mapping[str, RowVersions]) -> AsyncIterator[JobChange]:
         """Yield those of `seen` that changed. No session is held while one of them is handled."""
         left = dict(seen)
         while left:
             found = await self._next(left)
-            for look in found:
-                del left[look.job_id]
-                yield look
-            if len(found) < LOOK_ROWS:
+            for change in found:
+                del left[change.job_id]
+                yield change
+            if len(found) < POLL_ROWS:
                 return
 
-    async def _next(self, seen: Mapping[str, Mark]) -> list[Look]:
-        marks = seen.values()
+    async def _next(self, seen: Mapping[str, RowVersions]) -> list[JobChange]:
         found = await self.reads.rows(
-            _LOOK, list(seen), [mark.job for mark in marks], [mark.told for mark in marks], LOOK_ROWS
+            _CHANGED,
+            list(seen),
+            [versions.job for versions in seen.values()],
+            [versions.progress for versions in seen.values()],
+            POLL_ROWS,
         )
         return [
-            Look(job_id, Mark(job, told), state, sequence, updated_at, tuple(zip(at or (), data or (), strict=True)))
-            for job_id, job, told, at, data, state, sequence, updated_at in found
+            JobChange(
+                job_id,
+                RowVersions(job, progress),
+                state,
+                sequence,
+                updated_at,
+                tuple(zip(at or (), data or (), strict=True)),
+            )
+            for job_id, job, progress, at, data, state, sequence, updated_at in found
         ]

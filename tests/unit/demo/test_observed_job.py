@@ -24,8 +24,8 @@ from schemas.reasons import Reason
 from schemas.requests import JobRequested
 from schemas.steps import PlannedStep, Policy, PrepareSettings, RegisterSettings
 from schemas.topics import TOPIC_OF
+from services.demo.observed_job import ObservedJob, fold
 from services.demo.recipe import job_request
-from services.demo.story import Story, fold
 
 JOB = "demo-1"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -68,72 +68,72 @@ def failed(attempt: int = 1) -> StepFailed:
     return StepFailed(job_id=JOB, step="prepare", attempt=attempt, kind="prepare", fault=fault)
 
 
-def told(*facts: EventData) -> Story:
+def observed(*facts: EventData) -> ObservedJob:
     """Each fact one second after the one before."""
-    story = Story(JOB)
+    job = ObservedJob(JOB)
     for second, data in enumerate(facts):
         time = START + timedelta(seconds=second)
         event = Event(f"e{second}", "test", "", time, data, None, JOB, None, "")
-        story = fold(story, TOPIC_OF[data.type_name()].name, event)
-    return story
+        job = fold(job, TOPIC_OF[data.type_name()].name, event)
+    return job
 
 
 def test_steps_stand_in_the_order_of_the_plan_also_when_progress_is_read_before_the_plan() -> None:
-    assert list(told(ASKED, ACCEPTED).steps) == ["prepare", "register"]
-    early = told(progressed(3), ACCEPTED)
+    assert list(observed(ASKED, ACCEPTED).steps) == ["prepare", "register"]
+    early = observed(progressed(3), ACCEPTED)
     assert list(early.steps) == ["prepare", "register"]
     assert early.steps["prepare"].progress == progressed(3)
 
 
 def test_a_step_goes_from_waiting_to_done_and_its_time_is_counted_from_its_start() -> None:
     facts = [ASKED, ACCEPTED, REQUESTED, started(), progressed(5), completed()]
-    states = [told(*facts[:count]).steps["prepare"].state for count in range(2, len(facts) + 1)]
+    states = [observed(*facts[:count]).steps["prepare"].state for count in range(2, len(facts) + 1)]
     assert states == ["waiting", "queued", "running", "running", "done"]
-    view = told(*facts).steps["prepare"]
+    view = observed(*facts).steps["prepare"]
     assert view.seconds == 2
     assert view.result is not None
     assert view.result.metrics == {"rows": 3.0}
 
 
 def test_a_retry_forgets_the_fault_and_keeps_the_first_start() -> None:
-    view = told(ACCEPTED, started(1), failed(1), started(2), completed(2)).steps["prepare"]
+    view = observed(ACCEPTED, started(1), failed(1), started(2), completed(2)).steps["prepare"]
     assert (view.state, view.fault, view.attempt, view.seconds) == ("done", None, 2, 3)
 
 
 def test_a_late_word_of_a_replaced_attempt_or_an_ended_one_changes_nothing() -> None:
     assert (
-        told(ACCEPTED, started(2), failed(1), progressed(9, 1)).steps["prepare"]
-        == told(ACCEPTED, started(2)).steps["prepare"]
+        observed(ACCEPTED, started(2), failed(1), progressed(9, 1)).steps["prepare"]
+        == observed(ACCEPTED, started(2)).steps["prepare"]
     )
-    ended = told(ACCEPTED, started(), completed(), progressed(1), started())
+    ended = observed(ACCEPTED, started(), completed(), progressed(1), started())
     assert ended.steps["prepare"].state == "done"
     assert ended.steps["prepare"].progress is None
 
 
 def test_the_story_is_told_when_job_model_and_alias_are_known_in_any_order() -> None:
-    assert not told(ASKED, ACCEPTED, COMPLETED).told
-    assert not told(ASKED, ACCEPTED, COMPLETED, REGISTERED).told
-    assert told(ASKED, ACCEPTED, COMPLETED, REGISTERED, PROMOTED).told
-    assert told(ASKED, ACCEPTED, REGISTERED, PROMOTED, COMPLETED).told
-    assert not told(ASKED, ACCEPTED, REGISTERED, PROMOTED).told
+    assert not observed(ASKED, ACCEPTED, COMPLETED).complete
+    assert not observed(ASKED, ACCEPTED, COMPLETED, REGISTERED).complete
+    assert observed(ASKED, ACCEPTED, COMPLETED, REGISTERED, PROMOTED).complete
+    assert observed(ASKED, ACCEPTED, REGISTERED, PROMOTED, COMPLETED).complete
+    assert not observed(ASKED, ACCEPTED, REGISTERED, PROMOTED).complete
 
 
 def test_a_job_without_a_model_or_with_another_end_is_told_at_once() -> None:
     fault = StepFault(cause="user", message="no data")
     reason = Reason(field="dataset", message="missing", remedy="add it")
-    assert told(ACCEPTED, JobCompleted(job_id=JOB, model=None, version=None)).told
-    assert told(ACCEPTED, JobFailed(job_id=JOB, step="prepare", fault=fault)).failed_step == "prepare"
-    assert told(JobRejected(job_id=JOB, reasons=(reason,))).reasons == (reason,)
-    assert told(ACCEPTED, JobCancelled(job_id=JOB, reason="stopped")).outcome == "cancelled"
+    assert observed(ACCEPTED, JobCompleted(job_id=JOB, model=None, version=None)).complete
+    assert observed(ACCEPTED, JobFailed(job_id=JOB, step="prepare", fault=fault)).failed_step == "prepare"
+    assert observed(JobRejected(job_id=JOB, reasons=(reason,))).reasons == (reason,)
+    assert observed(ACCEPTED, JobCancelled(job_id=JOB, reason="stopped")).outcome == "cancelled"
     assert all(
-        told(fact).told
+        observed(fact).complete
         for fact in (JobFailed(job_id=JOB, step=None, fault=fault), JobRejected(job_id=JOB, reasons=(reason,)))
     )
 
 
 def test_records_are_counted_by_topic_and_the_job_timed_from_its_request() -> None:
-    story = told(ASKED, ACCEPTED, started(), progressed(1), completed(), REGISTERED, COMPLETED)
-    assert story.counts == {
+    job = observed(ASKED, ACCEPTED, started(), progressed(1), completed(), REGISTERED, COMPLETED)
+    assert job.counts == {
         "neuroweaver.requests": 1, "neuroweaver.jobs": 4, "neuroweaver.progress": 1, "neuroweaver.models": 1
     }  # fmt: skip
-    assert story.seconds == 6
+    assert job.seconds == 6
