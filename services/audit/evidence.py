@@ -12,7 +12,7 @@ from services.audit.selection import is_of_job
 from services.audit.tracing import Located
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kernel import log
-from services.chassis.kernel.records import appended_at, event_in, record_id
+from services.chassis.kernel.records import appended_at, event_in, record_id_of
 from services.registry.domain.models import RegistryDomain
 
 
@@ -102,5 +102,5 @@ async def _events(cluster: Cluster, topics: list[str], wanted: Callable[[Consume
             except (Unreadable, UnknownVersion):
                 continue
             if isinstance(event, Event):
-                found.append(Located(event, record_id(record), appended_at(record)))
+                found.append(Located(event, record_id_of(record), appended_at(record)))
     return found

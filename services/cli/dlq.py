@@ -144,7 +144,7 @@ def retry(
                 if letter.state not in ("failed", "unreadable"):
                     continue
                 try:
-                    done.append(await acting.retry(engine, handling, letter.place))
+                    done.append(await acting.retry(engine, handling, letter.record_id))
                 except NoSuchLetter:  # drained behind an earlier one
                     continue
         return done
@@ -224,14 +224,14 @@ def _place(said: str) -> RecordId:
 
 def _table_rows(service: str, letter: ListedLetter) -> Iterator[tuple[object, ...]]:
     for one, indent in ((letter, ""), *((parked, "  ") for parked in letter.parked)):
-        where = indent + named(one.place).removeprefix(_PREFIX)
+        where = indent + named(one.record_id).removeprefix(_PREFIX)
         error = "" if indent else printable(brief(one.error, 200))
         yield service, where, one.state, one.event_type, printable(one.key or ""), one.attempts or "", error
 
 
 def _print_letter(letter: DeadLetter) -> None:
     said: list[tuple[str, object]] = [
-        ("record", named(letter.place)),
+        ("record", named(letter.record_id)),
         ("state", letter.state if letter.blocked_by is None else f"{letter.state} behind offset {letter.blocked_by}"),
         ("key", letter.key),
         ("event", letter.event_type and f"{letter.event_type} {letter.event_id}"),
@@ -258,7 +258,7 @@ def _print_outcome(done: Sequence[Retried]) -> None:
     )
     for one in done:
         if one.failed is not None:
-            line = f"{named(one.failed.place)} fails still ({one.failed.attempts} tries): {one.failed.error}"
+            line = f"{named(one.failed.record_id)} fails still ({one.failed.attempts} tries): {one.failed.error}"
             out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         if one.parked:
             out.print(f"{one.parked} parked records of that partition wait.", highlight=False)

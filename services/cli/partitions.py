@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.steps import SERVICES
 from services.chassis.kernel.operations.partitions.listing import PartitionView, listed
 from services.chassis.kernel.operations.partitions.reading import Reading, engine_of
-from services.chassis.kernel.operations.partitions.stepping import CannotStepOver, NotStanding, step_over
+from services.chassis.kernel.operations.partitions.stepping import CannotStepOver, NotStopped, step_over
 from services.chassis.kernel.records import Partition
 from services.cli.commands import Commands
 from services.cli.exits import Exit, stop_with
@@ -78,7 +78,7 @@ def step(
             done = _on(
                 reading, partial(step_over, reading=reading, partition=partition, reason=reason.strip(), by=who.strip())
             )
-        except (NotStanding, CannotStepOver) as error:
+        except (NotStopped, CannotStepOver) as error:
             stop_with(Exit.FAILED, str(error))
     if json:
         print_json(done)

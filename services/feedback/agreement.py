@@ -73,8 +73,8 @@ def transitivity(prompts: Iterable[tuple[Sequence[Comparison], float]]) -> float
                     beats.add((comparison.first, comparison.second))
                 case Verdict.SECOND:
                     beats.add((comparison.second, comparison.first))
-        places = sorted({place for pair in beats for place in pair})
-        for a, b, c in combinations(places, 3):
+        numbers = sorted({number for pair in beats for number in pair})
+        for a, b, c in combinations(numbers, 3):
             decided = [(x, y) in beats or (y, x) in beats for x, y in ((a, b), (b, c), (a, c))]
             triples += all(decided)
             circles += {(a, b), (b, c), (c, a)} <= beats or {(b, a), (c, b), (a, c)} <= beats

@@ -12,7 +12,7 @@ from services.feedback.judges.judge import Judged
 class Candidate:
     """One sampled answer that can be judged."""
 
-    place: int
+    index: int
     """Index among the row's candidates, from 0."""
     answer: str
     text: str
@@ -26,7 +26,7 @@ class Group:
     row: Candidates
     candidates: tuple[Candidate, ...]
     """The readable candidates with different judged texts, in the order of sampling."""
-    equals: Mapping[int, int]
+    equal_to: Mapping[int, int]
     """Maps the index of a candidate with a repeated judged text to the index of its first occurrence."""
 
     def judged(self) -> list[Judged]:
@@ -36,7 +36,7 @@ class Group:
     @property
     def unread(self) -> int:
         """Number of candidates that cannot be judged."""
-        return len(self.row.candidates) - len(self.candidates) - len(self.equals)
+        return len(self.row.candidates) - len(self.candidates) - len(self.equal_to)
 
 
 def group(row: Candidates, judged_field: str | None, equal_fields: Iterable[str]) -> Group:
@@ -46,12 +46,12 @@ def group(row: Candidates, judged_field: str | None, equal_fields: Iterable[str]
     equal. Candidates with the same judged text are equal, since a judge could not distinguish them.
     """
     first: dict[str, Candidate] = {}
-    equals: dict[int, int] = {}
-    for place, answer in enumerate(row.candidates):
+    equal_to: dict[int, int] = {}
+    for index, answer in enumerate(row.candidates):
         text = field_text(answer, judged_field)
         if text is None or not set(equal_fields) <= set(json_object(answer) or ()):
             continue
-        known = first.setdefault(text, Candidate(place, answer, text))
-        if known.place != place:
-            equals[place] = known.place
-    return Group(row, tuple(first.values()), equals)
+        known = first.setdefault(text, Candidate(index, answer, text))
+        if known.index != index:
+            equal_to[index] = known.index
+    return Group(row, tuple(first.values()), equal_to)

@@ -75,18 +75,18 @@ def preferences(labelled: Labelled, equal_fields: Sequence[str]) -> list[Prefere
 def labels(labelled: Labelled) -> list[Label]:
     """The label of every candidate of the prompt, in the order of sampling. Equal candidates share their score."""
     group = labelled.group
-    number = {candidate.place: number for number, candidate in enumerate(group.candidates)}
+    number = {candidate.index: number for number, candidate in enumerate(group.candidates)}
     found = []
-    for place, answer in enumerate(group.row.candidates):
-        known = number.get(group.equals.get(place, place))
+    for index, answer in enumerate(group.row.candidates):
+        known = number.get(group.equal_to.get(index, index))
         found.append(
             Label(
                 id=group.row.id,
-                candidate=place,
+                candidate=index,
                 answer=answer,
                 judged=None if known is None else group.candidates[known].text,
                 score=None if known is None else labelled.scores[known],
-                verdict="duplicate" if place in group.equals else _verdict(labelled, known),
+                verdict="duplicate" if index in group.equal_to else _verdict(labelled, known),
             )
         )
     return found

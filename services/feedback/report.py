@@ -96,7 +96,7 @@ def label_report(judge: str, settings: FeedbackSettings, labelled: Sequence[Labe
         prompts_with_pair=sum(bool(one.choices) for one in labelled),
         candidates=sum(len(group.row.candidates) for group in groups),
         unread=sum(group.unread for group in groups),
-        duplicates=sum(len(group.equals) for group in groups),
+        duplicates=sum(len(group.equal_to) for group in groups),
         unjudged=len(scores) - len(known),
         comparisons=len(comparisons),
         comparisons_unjudged=sum(comparison.difference is None for comparison in comparisons),

@@ -264,7 +264,7 @@ async def poison(field: Field, scale: Scale) -> Verdict:
     await field.join()
     async with field.toy.engine.connect() as connection:
         failed = await repository.search(connection, "state = 'failed'", {}, scale.events)
-        places = [letter.place for letter in failed]
+        places = [letter.record_id for letter in failed]
     if not places:
         raise AssertionError("nothing was poisonous")
     for place in places:

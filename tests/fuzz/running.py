@@ -17,7 +17,7 @@ from services.audit.summary import summarise
 from services.audit.verdict import verify_export
 from services.chassis.kernel import log, store
 from services.chassis.kernel.deadletters import repository
-from services.chassis.kernel.records import record_id
+from services.chassis.kernel.records import record_id_of
 from services.chassis.replay import rebuild as replay
 from services.cli.topic_reader import as_json, as_text, records_of
 from tests.fuzz.records import Fuzz
@@ -104,8 +104,8 @@ async def _about(orchestrator: Orchestrator, job_id: str) -> list[str]:
         spelt = (job_id.encode(), job_id.encode("utf-16-le"), base64.b64encode(job_id.encode())[4:-4])
         if any(text in (record.value or b"") for text in spelt) or spelt[0] == record.key:
             async with engine.connect() as connection:
-                letter = await repository.show(connection, record_id(record))
-            read_envelope.append(f"{record_id(record)} {record.headers} {record.value!r:.600} {letter and letter.error}")
+                letter = await repository.show(connection, record_id_of(record))
+            read_envelope.append(f"{record_id_of(record)} {record.headers} {record.value!r:.600} {letter and letter.error}")
     return read_envelope
 
 

@@ -49,7 +49,7 @@ async def _retry(service: Service, place: RecordId) -> bool:
         done = await handling.retry(service.engine, _handling(service), place)
     except (NoSuchLetter, NotNow):
         return True
-    return done.failed is None or done.failed.place != place
+    return done.failed is None or done.failed.record_id != place
 
 
 async def _discard(service: Service, place: RecordId) -> None:

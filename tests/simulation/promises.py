@@ -23,7 +23,7 @@ from schemas.requests import JobRequested
 from schemas.steps import EXECUTOR_OF
 from schemas.topics import DISCARDS, EVENT_TYPES
 from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, States
-from services.chassis.kernel.records import Record, RecordId, event_in, named, record_id
+from services.chassis.kernel.records import Record, RecordId, event_in, named, record_id_of
 from services.chassis.kernel.transaction.inbox import Sightings
 from services.chassis.kernel.transaction.writing import row_columns
 from services.chassis.replay.memory import MemoryFold
@@ -188,7 +188,7 @@ def not_decided_on(orchestrator: "Service", partitions: Mapping[Any, list[Any]])
     doubtful = {
         event.data.job_id
         for record, event in records
-        if isinstance(event.data, JobRequested) and record_id(record) in left_out
+        if isinstance(event.data, JobRequested) and record_id_of(record) in left_out
     }
     for _, event in records:
         if isinstance(event.data, JobAccepted | JobRejected) and event.data.job_id not in doubtful:
@@ -211,13 +211,13 @@ def to_apply(
         if partition[0] not in service.topics:
             continue
         for record, event in read(partitions[partition]):
-            if event.source == service.domain.source or record_id(record) in left_out:
+            if event.source == service.domain.source or record_id_of(record) in left_out:
                 continue
             refs = service.domain.touches(event)
             if not refs or sightings.repeated(record, event):
                 continue
             keys = [f"{record.topic}:{record.partition}/{ref.aggregate}/{ref.key}" for ref in refs]
-            places[named(record_id(record))] = [(key, numbers[key]) for key in keys]
+            places[named(record_id_of(record))] = [(key, numbers[key]) for key in keys]
             numbers.update(keys)
     return places
 
@@ -248,9 +248,9 @@ def effects_of(partitions: Mapping[Any, list[Any]], left_out: Mapping[str, Set[R
     for partition in sorted(partitions):
         for record, event in read(partitions[partition]):
             data = event.data
-            if isinstance(data, JobRequested) and record_id(record) not in left_out["orchestrator"]:
+            if isinstance(data, JobRequested) and record_id_of(record) not in left_out["orchestrator"]:
                 asked.add(data.job_id)
-            if isinstance(data, StepRequested) and record_id(record) not in left_out[EXECUTOR_OF[data.kind]]:
+            if isinstance(data, StepRequested) and record_id_of(record) not in left_out[EXECUTOR_OF[data.kind]]:
                 asked.add(f"{data.job_id}/{data.step}/{data.attempt}")
             if event.sequence is not None and event.id in known:
                 continue

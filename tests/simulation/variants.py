@@ -18,7 +18,7 @@ from services.chassis.kernel.consuming.cursor import PartitionCursor
 from services.chassis.kernel.deadletters import parking, repository
 from services.chassis.kernel.numbering import Early, Numbered, gap
 from services.chassis.kernel.operations import handling
-from services.chassis.kernel.records import Logged, Record, record_id
+from services.chassis.kernel.records import Logged, Record, record_id_of
 from services.chassis.kernel.relay import statements
 from services.chassis.kernel.relay.outgoing import Outgoing
 from services.chassis.kernel.transaction import batch, inbox
@@ -154,7 +154,7 @@ async def _no_turn(*_: Any) -> None:
 
 
 async def _given_up_in_silence(connection: Any, _handling: Any, letter: Any, reason: str, by: str) -> None:
-    place = record_id(letter)
+    place = record_id_of(letter)
     await repository.discard(connection, place, reason, by)
     await repository.flag(connection, place[:2])
 

@@ -32,7 +32,7 @@ from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.deadletters.limit import LimitReached
 from services.chassis.kernel.operations import discards, handling
 from services.chassis.kernel.operations.discards import learn_discards
-from services.chassis.kernel.records import event_in, record_id
+from services.chassis.kernel.records import event_in, record_id_of
 from services.chassis.kernel.transaction import batch, commands, inbox
 from services.chassis.kernel.transaction.batch import RecordFailure
 from services.chassis.process import transient
@@ -618,14 +618,14 @@ class World:
                 self.tell(event, unit.domain.source.removeprefix("neuroweaver/"))
 
         def fold_record(unit: Any, record: Any, event: Event, *, repeated: bool) -> None:
-            self.log.lying[id(event)] = record_id(record)
+            self.log.lying[id(event)] = record_id_of(record)
             name = unit.domain.source.removeprefix("neuroweaver/")
-            self.poison.strike(name, record_id(record), "fold", own=is_own(unit.domain, event))
+            self.poison.strike(name, record_id_of(record), "fold", own=is_own(unit.domain, event))
             taken(unit, record, event, repeated=repeated)
 
         def set_aside(unit: Any, record: Any, event: Event, *, repeated: bool) -> None:
             name = unit.domain.source.removeprefix("neuroweaver/")
-            self.poison.strike(name, record_id(record), "fold", own=is_own(unit.domain, event), hopeless=False)
+            self.poison.strike(name, record_id_of(record), "fold", own=is_own(unit.domain, event), hopeless=False)
             taken(unit, record, event, repeated=repeated)
 
         async def no_sleep(_seconds: float) -> None:
@@ -667,8 +667,8 @@ class World:
             if isinstance(event, Event) and (domain := domains.get(id(handles))):
                 name = domain.source.removeprefix("neuroweaver/")
                 if again:
-                    self.poison.meet_again(name, record_id(record))
-                self.poison.strike(name, record_id(record), "open", own=is_own(domain, event))
+                    self.poison.meet_again(name, record_id_of(record))
+                self.poison.strike(name, record_id_of(record), "open", own=is_own(domain, event))
             return event
 
         return opened

@@ -40,7 +40,7 @@ class Record(Protocol):
     headers: Sequence[tuple[str, bytes | None]]
 
 
-def record_id(record: Record) -> RecordId:
+def record_id_of(record: Record) -> RecordId:
     """The id of a record: its topic, partition and offset."""
     return record.topic, record.partition, record.offset
 
@@ -50,9 +50,9 @@ def logged(record: Record) -> Logged:
     return Logged(appended_at(record), record.topic, record.partition, record.offset)
 
 
-def named(place: RecordId) -> str:
+def named(record_id: RecordId) -> str:
     """A record id as text: topic:partition:offset."""
-    return ":".join(map(str, place))
+    return ":".join(map(str, record_id))
 
 
 def parse_record_id(said: str) -> RecordId:

@@ -101,13 +101,13 @@ class Entry(NamedTuple):
     id: str
     identity: bytes
     """Digest of everything that a duplicate shares with the record that counts, including the partition."""
-    place: RecordId
+    record_id: RecordId
     appended_at: datetime
 
     @property
     def sighting(self) -> Sighting:
         """Offset and time of this record."""
-        return Sighting(self.place[2], self.appended_at)
+        return Sighting(self.record_id[2], self.appended_at)
 
 
 async def enter_inbox(connection: AsyncConnection, entries: Sequence[Entry]) -> dict[bytes, Sighting]:

@@ -62,13 +62,13 @@ async def require_sessions(database: Database) -> None:
         connection.terminate()
 
 
-def refusal(place: str, facts: Facts) -> str | None:
+def refusal(database: str, facts: Facts) -> str | None:
     """Why a database with these facts is refused; None if it is not."""
     if facts.version < LEAST_VERSION:
-        return f"{place} is PostgreSQL {facts.version}; {LEAST_VERSION} or later is needed: upgrade the server"
+        return f"{database} is PostgreSQL {facts.version}; {LEAST_VERSION} or later is needed: upgrade the server"
     if facts.encoding != _ENCODING:
         return (
-            f"{place} has the encoding {facts.encoding}, which cannot hold every text: {_ENCODING} is needed. Create it anew with "
+            f"{database} has the encoding {facts.encoding}, which cannot hold every text: {_ENCODING} is needed. Create it anew with "
             f"ENCODING '{_ENCODING}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C', or dump it and restore it into such a one"
         )
     return None

@@ -112,7 +112,7 @@ def parse(url: str) -> Database:
     options = dict(_pairs(parts.query))
     require_understood(options)
     account, _, hosts = parts.netloc.rpartition("@")
-    servers = _places(hosts, options)
+    servers = _servers(hosts, options)
     if not (name := name_of(url)):
         raise BadUrl("it names no database: postgresql://user:password@host:5432/DATABASE")
     passed = passed_on(options)
@@ -133,8 +133,8 @@ def parse(url: str) -> Database:
 
 def _url(account: str, server: str, name: str, options: Mapping[str, str]) -> str:
     """The URL of one server for asyncpg."""
-    place = (f"{account}@" if account else "") + quote(server, safe=":[]")
-    return _joined("postgresql", place, name, options)
+    server = (f"{account}@" if account else "") + quote(server, safe=":[]")
+    return _joined("postgresql", server, name, options)
 
 
 def with_name(url: str, name: str) -> str:
@@ -178,9 +178,9 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _joined(scheme: str, place: str, name: str, options: Mapping[str, str]) -> str:
+def _joined(scheme: str, server: str, name: str, options: Mapping[str, str]) -> str:
     query = urlencode(options, quote_via=quote)
-    return f"{scheme}://{place}/{quote(name, safe='')}" + (f"?{query}" if query else "")
+    return f"{scheme}://{server}/{quote(name, safe='')}" + (f"?{query}" if query else "")
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
@@ -190,10 +190,10 @@ def _pairs(query: str) -> list[tuple[str, str]]:
         raise BadUrl(f"what follows the ? is no list of option=value; {_ENCODE}") from error
 
 
-def _places(hosts: str, options: Mapping[str, str]) -> list[str]:
+def _servers(hosts: str, options: Mapping[str, str]) -> list[str]:
     """Each server as host:port, or its folder of sockets; by libpq's rule, options name one port or one for each host."""
     if hosts:
-        _require_ports(place.rpartition("]")[2].partition(":")[2] for place in hosts.split(","))
+        _require_ports(server.rpartition("]")[2].partition(":")[2] for server in hosts.split(","))
         return [unquote(host) for host in hosts.split(",")]
     named, ports = options.get("host", "").split(","), options.get("port", "").split(",")
     _require_ports(ports)

@@ -50,9 +50,9 @@ class _Known:
         self.pattern: re.Pattern[str] | None = None
 
     def add(self, secrets: Iterable[str | None]) -> None:
-        told = {secret for secret in secrets if secret and len(secret) >= _SHORTEST and secret.lower() not in _OUR_WORDS}
-        if told - self.secrets:
-            self.secrets |= told
+        new = {secret for secret in secrets if secret and len(secret) >= _SHORTEST and secret.lower() not in _OUR_WORDS}
+        if new - self.secrets:
+            self.secrets |= new
             forms = sorted({form for secret in self.secrets for form in forms_of(secret)}, key=len, reverse=True)
             self.pattern = re.compile("|".join(map(_pattern_of, forms)))
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.chassis.kafka.metadata import ask_once
 from services.chassis.kernel import log, store
 from services.chassis.kernel.consuming.identity import rows
-from services.chassis.kernel.consuming.identity.examine import Span, Standing, all_standing
+from services.chassis.kernel.consuming.identity.examine import PartitionStop, Span, stops_of
 from services.chassis.kernel.records import Partition
 from services.chassis.kernel.tables import PROJECTION
 from services.chassis.migrations.revisions import missing, unknown
@@ -32,8 +32,8 @@ class ReplayRefused(Exception):
 async def examine(projection: Projection, engine: AsyncEngine, *, accept_incomplete: bool) -> dict[Partition, int]:
     """The first offset of each partition of the projection's topics. Raises ReplayRefused and UnknownTopic."""
     await _same_schema(projection, engine)
-    spans, standing = await standing_of(projection, engine)
-    if reasons := [why.reason for why in standing.values() if why.cause != "removed"]:
+    spans, stops = await spans_and_stops(projection, engine)
+    if reasons := [why.reason for why in stops.values() if why.cause != "removed"]:
         raise ReplayRefused(f"the projection was not made of this log: {'; '.join(reasons)}")
     gone = {partition: begin for partition, (begin, _) in spans.items() if begin > 0}
     if gone and not accept_incomplete:
@@ -46,9 +46,9 @@ async def examine(projection: Projection, engine: AsyncEngine, *, accept_incompl
     return {partition: begin for partition, (begin, _) in spans.items()}
 
 
-async def standing_of(
+async def spans_and_stops(
     projection: Projection, engine: AsyncEngine
-) -> tuple[dict[Partition, log.Range], dict[Partition, Standing]]:
+) -> tuple[dict[Partition, log.Range], dict[Partition, PartitionStop]]:
     """First and end offsets of each partition of the projection's topics, and the reasons for those that must not be read on.
 
     Positions are read before ends, and both only grow: so a position beyond its end is an error, not a race.
@@ -60,7 +60,7 @@ async def standing_of(
     found = await ask_once(projection.cluster, projection.topics)
     positions = {partition: offset for partition, offset in known.items() if partition[0] in projection.topics}
     ranges = {partition: Span(*span) for partition, span in spans.items()}
-    return spans, all_standing(projection.service, positions, kept, found, ranges)
+    return spans, stops_of(projection.service, positions, kept, found, ranges)
 
 
 async def _same_schema(projection: Projection, engine: AsyncEngine) -> None:

@@ -18,7 +18,7 @@ from services.chassis.kernel import log
 from services.chassis.kernel.aggregate import Domain, Ref, is_own
 from services.chassis.kernel.log import Range
 from services.chassis.kernel.numbering import Early, OtherWriter
-from services.chassis.kernel.records import Partition, Record, RecordId, appended_at, event_in, named, record_id
+from services.chassis.kernel.records import Partition, Record, RecordId, appended_at, event_in, named, record_id_of
 from services.chassis.kernel.transaction.batch import RecordFailure, fold_record
 from services.chassis.kernel.transaction.inbox import duplicates
 from services.chassis.kernel.transaction.loading import read_rows
@@ -82,9 +82,9 @@ class Fold:
     ) -> AsyncGenerator[tuple[int, list[tuple[Record, Event]]], None]:
         """Yields per chunk the number of records read, and the decoded records to fold."""
         async for chunk in log.read(self.cluster, ranges):
-            left_out = dead_letters.intersection(map(record_id, chunk)) if dead_letters else set[RecordId]()
+            left_out = dead_letters.intersection(map(record_id_of, chunk)) if dead_letters else set[RecordId]()
             self.left_out |= left_out
-            wanted = [record for record in chunk if record_id(record) not in left_out] if left_out else chunk
+            wanted = [record for record in chunk if record_id_of(record) not in left_out] if left_out else chunk
             readable: list[tuple[Record, Event]] = []
             async for part in in_parts(wanted):
                 readable += [(record, event) for record in part if (event := opened(self.domain, record))]
@@ -96,7 +96,7 @@ class Fold:
         unit = UnitOfWork(self.domain, self._rows, datetime.now(UTC), new_id, self.early)
         async for part in in_parts(readable):
             for record, event in part:
-                self._fold_one(unit, record, event, repeated=record_id(record) in again)
+                self._fold_one(unit, record, event, repeated=record_id_of(record) in again)
         if self._held > _HELD_BYTES:
             await self._spill(connection)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from schemas.envelope import Event, UnknownVersion, Unreadable
 from services.chassis.kernel.aggregate import Domain, Ref
-from services.chassis.kernel.records import Record, RecordId, event_in, named, record_id
+from services.chassis.kernel.records import Record, RecordId, event_in, named, record_id_of
 from services.chassis.kernel.transaction.unit_of_work import AggregateRow
 from services.chassis.process.transient import described
 from services.chassis.replay.row import RowFold
@@ -38,7 +38,7 @@ class MemoryFold:
 
     def feed(self, record: Record) -> None:
         """Fold one record. Its content never raises an error."""
-        place = record_id(record)
+        place = record_id_of(record)
         if place in self.left_out:
             return
         try:

@@ -9,7 +9,7 @@ from schemas.envelope import Event
 from services.chassis.kernel import log, store
 from services.chassis.kernel.aggregate import Domain, Ref, is_own
 from services.chassis.kernel.numbering import Early, Numbered, numbered
-from services.chassis.kernel.records import Logged, Partition, Record, RecordId, logged, record_id
+from services.chassis.kernel.records import Logged, Partition, Record, RecordId, logged, record_id_of
 from services.chassis.kernel.statements import INSERT_SWEEP
 from services.chassis.kernel.tables import PROJECTION
 from services.chassis.kernel.transaction.batch import RecordFailure
@@ -96,7 +96,7 @@ async def rebuild_row(
                 async for chunk in log.read(projection.cluster, ranges):
                     async for part in in_parts(chunk):
                         for record in part:
-                            if (place := record_id(record)) in dead_letters:
+                            if (place := record_id_of(record)) in dead_letters:
                                 passed.add(place)
                             elif event := opened(projection.domain, record):
                                 try:

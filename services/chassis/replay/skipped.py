@@ -10,7 +10,7 @@ from schemas.envelope import Event
 from services.chassis.kernel.aggregate import Domain, Ref, is_own
 from services.chassis.kernel.consuming.isolation import fault_of
 from services.chassis.kernel.deadletters.parking import divide, held_up
-from services.chassis.kernel.records import Partition, Record, named, record_id
+from services.chassis.kernel.records import Partition, Record, named, record_id_of
 from services.chassis.kernel.transaction.batch import RecordFailure, fold_record
 from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
 
@@ -37,7 +37,7 @@ class SkippedRecords:
 
         Raises RecordFailure for an own event, which never becomes a dead letter, and for one failure too many, unless accepted.
         """
-        if record_id(record)[:2] in self._holds and self._take(record, event):
+        if record_id_of(record)[:2] in self._holds and self._take(record, event):
             return
         before: dict[Ref, AggregateRow] = {}
         try:
@@ -57,7 +57,7 @@ class SkippedRecords:
 
     def _pass_over(self, unit: UnitOfWork, record: Record, event: Event, *, repeated: bool) -> None:
         """Continue after an own event whose predecessors are lost or that no version can fold; its sequence number still counts."""
-        self.passed_over.append(named(record_id(record)))
+        self.passed_over.append(named(record_id_of(record)))
         with suppress(Exception):  # `touches` itself may be what failed
             owner, number = self.domain.owner(event), event.sequence or 0
             before = self._rows_of(unit, event)
@@ -75,8 +75,8 @@ class SkippedRecords:
 
     def _take(self, record: Record, event: Event, failure: RecordFailure | None = None) -> bool:
         """Whether the record is skipped: it failed, or it waits for one that was skipped."""
-        partition = record_id(record)[:2]
-        failed = {record_id(record): fault_of(failure, 1)} if failure is not None else {}
+        partition = record_id_of(record)[:2]
+        failed = {record_id_of(record): fault_of(failure, 1)} if failure is not None else {}
         division = divide(self.domain, [(record, event)], failed, self._holds, frozenset())
         if division.rows:
             self.letters += division.rows

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from schemas.base import Frozen
 from services.chassis.kernel import store
 from services.chassis.replay import runs, shadow
-from services.chassis.replay.checks import standing_of
+from services.chassis.replay.checks import spans_and_stops
 from services.chassis.replay.projection import Projection
 from services.chassis.replay.rebuild import engine_of, of_topics
 from services.chassis.replay.runs import Run
@@ -44,7 +44,7 @@ class ProjectionStatus(Frozen):
 async def status(projection: Projection) -> ProjectionStatus:
     """Read the status from the database and the log, without changing them. Raises the servers' errors."""
     async with engine_of(projection) as engine, engine.connect() as connection:
-        spans, standing = await standing_of(projection, engine)
+        spans, stops = await spans_and_stops(projection, engine)
         positions = of_topics(projection, await store.positions(connection))
         tables, newest = {}, []
         for name in sorted(projection.domain.aggregates):
@@ -62,7 +62,7 @@ async def status(projection: Projection) -> ProjectionStatus:
                     next_offset=positions.get((topic, number), 0),
                     end_offset=end,
                     complete_from=begin,
-                    stands=why.reason if (why := standing.get((topic, number))) else None,
+                    stands=why.reason if (why := stops.get((topic, number))) else None,
                 )
                 for topic, number in sorted(spans.keys() | positions.keys())
                 for begin, end in [spans.get((topic, number), (None, None))]

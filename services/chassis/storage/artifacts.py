@@ -131,8 +131,8 @@ class ArtifactStore:
         _same_names(ref, manifest, found)
         for entry in manifest.files:
             with _reading(fs, root, ref, entry) as file:
-                told = _digest(file)
-            _same_content(ref, entry, *told)
+                digests = _digest(file)
+            _same_content(ref, entry, *digests)
         return manifest
 
     def _ref(self, manifest: Manifest) -> ArtifactRef:

@@ -56,8 +56,8 @@ class Unwritable(Frozen):
     def __str__(self) -> str:
         room = [] if self.free is None else [f"{amount(self.free)} free"]
         room += [] if self.wanted is None else [f"{amount(self.wanted)} wanted"]
-        told = f"{self.place} cannot be written: {self.why}"
-        return told + (f", {', '.join(room)}" if room else "") + (f" ({self.said})" if self.said else "")
+        sentence = f"{self.place} cannot be written: {self.why}"
+        return sentence + (f", {', '.join(room)}" if room else "") + (f" ({self.said})" if self.said else "")
 
 
 class StorageFailure(OSError):

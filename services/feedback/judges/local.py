@@ -175,8 +175,8 @@ class LikelihoodJudge:
     def __init__(self, name: str, model: LocalModel, rubric: Rubric) -> None:
         self.name, self._model = name, model
         self._prompts = [
-            model.prompt([Message(role="system", content=told), Message(role="user", content=_TURN)])
-            for told in (rubric.principle, rubric.opposite)
+            model.prompt([Message(role="system", content=principle), Message(role="user", content=_TURN)])
+            for principle in (rubric.principle, rubric.opposite)
         ]
 
     def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:

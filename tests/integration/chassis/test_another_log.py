@@ -19,7 +19,7 @@ from services.chassis.kernel.operations import discards
 from services.chassis.kernel.operations.partitions.listing import PartitionView, listed
 from services.chassis.kernel.operations.partitions.stepping import (
     CannotStepOver,
-    NotStanding,
+    NotStopped,
     SteppedOver,
     step_over,
 )
@@ -226,7 +226,7 @@ async def acknowledged(toy: Toy, service: Service, position: int) -> None:
     await until(lambda: known(toy, 2))
     await until(lambda: service.health.ready, what=lambda: service.health.missing)
     assert REGISTRY.get_sample_value("neuroweaver_unread_removed", labels) is None
-    with pytest.raises(NotStanding, match="does not stand, so there is nothing to step over"):
+    with pytest.raises(NotStopped, match="does not stand, so there is nothing to step over"):
         await goes_on(toy)
 
 
@@ -287,10 +287,10 @@ async def test_a_partition_that_is_read_on_while_it_is_examined_does_not_stand_a
     async with toy.running():
         monkeypatch.setattr(log, "bounds", traffic)
         assert (await view(toy)).state != "stands"
-        with pytest.raises(NotStanding, match="does not stand"):
+        with pytest.raises(NotStopped, match="does not stand"):
             await goes_on(toy)
         monkeypatch.setattr(log, "bounds", seen_too_short)
-        with pytest.raises(NotStanding, match="does not stand"):
+        with pytest.raises(NotStopped, match="does not stand"):
             await goes_on(toy)
         assert (await view(toy)).state == "at its end"
 

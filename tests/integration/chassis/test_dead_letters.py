@@ -83,7 +83,7 @@ async def test_later_records_of_the_same_aggregate_are_parked_and_everything_els
         assert (letter.event_type, letter.attempts, letter.event_id) == ("JobRequested", 3, ids[0])
         assert letter.error == "ValueError: this job is poison"
         async with toy.engine.connect() as connection:
-            assert "raise ValueError" in str((await repository.show(connection, letter.place)).stack)  # type: ignore[union-attr]
+            assert "raise ValueError" in str((await repository.show(connection, letter.record_id)).stack)  # type: ignore[union-attr]
         assert [one.event_id for one in letter.parked] == ids[1:]
         assert {one.blocked_by for one in letter.parked} == {letter.offset}
         assert (await toy.tallies())["bad"].requests == 1
@@ -108,7 +108,7 @@ async def test_a_retry_drains_the_parked_records_in_order_and_leaves_what_the_lo
     async with one_failed_and_two_parked(toy) as (_, letter, ids):
         assert await differences(toy) == 0
         can_handle_all(toy)
-        done = await retry(toy, letter.place)
+        done = await retry(toy, letter.record_id)
         assert (len(done.applied), done.failed, done.parked) == (3, None, 0)
         assert (await toy.tallies())["bad"].order[1:] == tuple(ids)
         assert await letters(toy) == []
@@ -124,7 +124,7 @@ async def knows(toy: Toy, facts: int) -> bool:
 
 async def test_what_fails_again_stays_with_all_behind_it_and_says_how_often_it_was_tried(toy: Toy) -> None:
     async with one_failed_and_two_parked(toy) as (_, letter, _):
-        done = await retry(toy, letter.place)
+        done = await retry(toy, letter.record_id)
         assert (done.applied, done.parked) == ((), 2)
         assert done.failed is not None
         assert done.failed.attempts == 4
@@ -134,7 +134,7 @@ async def test_what_fails_again_stays_with_all_behind_it_and_says_how_often_it_w
 async def test_a_parked_record_that_fails_holds_up_those_behind_it(toy: Toy) -> None:
     async with one_failed_and_two_parked(toy) as (_, letter, ids):
         cannot_handle(toy, ids[1])
-        done = await retry(toy, letter.place)
+        done = await retry(toy, letter.record_id)
         assert done.failed is not None
         assert (len(done.applied), done.failed.event_id, done.parked) == (1, ids[1], 1)
         (now,) = await letters(toy)
@@ -146,7 +146,7 @@ async def test_a_parked_record_that_fails_holds_up_those_behind_it(toy: Toy) -> 
 async def test_a_parked_record_is_not_tried_before_the_one_it_waits_for(toy: Toy) -> None:
     async with one_failed_and_two_parked(toy) as (_, letter, _):
         with pytest.raises(NotNow, match=rf"waits for .*:{letter.offset}; retry or discard that one"):
-            await retry(toy, letter.parked[1].place)
+            await retry(toy, letter.parked[1].record_id)
         with pytest.raises(NoSuchLetter, match="no dead letter"):
             await retry(toy, (letter.topic, letter.partition, 10**9))
 
@@ -154,7 +154,9 @@ async def test_a_parked_record_is_not_tried_before_the_one_it_waits_for(toy: Toy
 async def test_what_an_operator_left_half_drained_is_drained_by_the_service(toy: Toy) -> None:
     async with one_failed_and_two_parked(toy) as (_, letter, ids):
         can_handle_all(toy)
-        assert await handling._try(toy.engine, toy.runtime().handling, letter.place) is None  # and here the process ends
+        assert (
+            await handling._try(toy.engine, toy.runtime().handling, letter.record_id) is None
+        )  # and here the process ends
         await until(lambda: knows(toy, 4))
         assert (await toy.tallies())["bad"].order[1:] == tuple(ids)
 
@@ -162,7 +164,7 @@ async def test_what_an_operator_left_half_drained_is_drained_by_the_service(toy:
 async def test_two_operators_who_retry_at_once_apply_nothing_twice(toy: Toy) -> None:
     async with one_failed_and_two_parked(toy) as (_, letter, ids):
         can_handle_all(toy)
-        done = await asyncio.gather(*(retry(toy, letter.place) for _ in range(4)), return_exceptions=True)
+        done = await asyncio.gather(*(retry(toy, letter.record_id) for _ in range(4)), return_exceptions=True)
         assert {type(one) for one in done} <= {Retried, NoSuchLetter}
         await until(lambda: knows(toy, 4))
         assert (await toy.tallies())["bad"].order[1:] == tuple(ids)
@@ -171,13 +173,13 @@ async def test_two_operators_who_retry_at_once_apply_nothing_twice(toy: Toy) -> 
 
 async def test_a_discard_is_a_fact_that_a_replay_and_a_service_with_an_empty_database_honour(toy: Toy) -> None:
     async with one_failed_and_two_parked(toy) as (_, letter, ids):
-        done = await handling.discard(toy.engine, toy.runtime().handling, letter.place, "sent by mistake", "ada")
+        done = await handling.discard(toy.engine, toy.runtime().handling, letter.record_id, "sent by mistake", "ada")
         assert (len(done.applied), done.parked) == (2, 0)
         can_handle_all(toy)
         assert await differences(toy) == 0
         await until(lambda: toy.scalar("SELECT count(*) = 0 FROM outbox"))
         with pytest.raises(NotNow, match="stays out for ever"):
-            await retry(toy, letter.place)
+            await retry(toy, letter.record_id)
     log = await read_all(toy.settings.kafka_bootstrap, DISCARDS.name)
     (fact,) = [record for record in log if record.key == toy.name.encode()]
     assert b'"reason":"sent by mistake","discarded_by":"ada"' in fact.value
@@ -214,7 +216,7 @@ async def test_a_retried_record_in_whose_place_a_repetition_counts_is_given_up_a
         await until(lambda: decided(toy, 1))
         (letter,) = await letters(toy)
         with pytest.raises(NotNow, match="was given up: the same event was sent again"):
-            await retry(toy, letter.place)
+            await retry(toy, letter.record_id)
         assert await differences(toy) == 0
         assert await toy.scalar("SELECT state FROM dead_letter") == "discarded"
 
@@ -243,7 +245,7 @@ async def test_poison_at_any_position_of_a_batch_costs_nothing_but_itself(toy: T
             await until(lambda: knows(toy, position))
         can_handle_all(toy)
         (letter,) = await letters(toy)
-        await retry(toy, letter.place)
+        await retry(toy, letter.record_id)
     assert (await toy.tallies())["bad"].order == tuple(event.id for event in events)
 
 
@@ -262,7 +264,7 @@ async def test_a_partition_that_fails_by_and_large_stops_instead_of_becoming_dea
         can_handle_all(toy)
         await until(lambda: decided(toy, 120 - len(found)), 60)
         for letter in found:
-            await retry(toy, letter.place)
+            await retry(toy, letter.record_id)
         assert await letters(toy) == []
         await until(lambda: decided(toy, 120))
 
@@ -380,7 +382,7 @@ async def test_thousands_of_parked_records_are_listed_and_drained_with_a_few_sta
         assert seen.letters[0].value_bytes is not None
         assert seen.letters[0].value_bytes > len(body)
         following = await page(connection, LetterFilter(limit=100, after=seen.next))
-    assert {one.place for one in following.letters}.isdisjoint({one.place for one in seen.letters})
+    assert {one.record_id for one in following.letters}.isdisjoint({one.record_id for one in seen.letters})
     assert not [statement for statement in statements if "SELECT topic" in statement and " value," in statement]
 
     statements.clear()

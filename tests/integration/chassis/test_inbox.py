@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from schemas.envelope import Event, encode
 from schemas.topics import REQUESTS
-from services.chassis.kernel.records import RecordId, record_id
+from services.chassis.kernel.records import RecordId, record_id_of
 from services.chassis.kernel.statements import PRUNE_INBOX
 from services.chassis.kernel.transaction.inbox import Sightings, duplicates
 from tests.log import HeldRecord
@@ -47,7 +47,7 @@ async def test_batches_of_any_size_tell_the_same_duplicates(toy: Toy) -> None:
     for seed in range(5):
         chance = Random(seed)
         log, sightings = a_log(toy, chance), Sightings()
-        expected = {record_id(record) for record, event in log if sightings.repeated(record, event)}
+        expected = {record_id_of(record) for record, event in log if sightings.repeated(record, event)}
         assert expected
         assert len(expected) < len(log)
         assert await told(toy, [log]) == expected

@@ -83,7 +83,7 @@ async def test_what_cannot_be_folded_is_set_aside_with_all_behind_it_and_nothing
         assert (await verify(toy.runtime().projection)).differences == 0
 
         toy.domain.poison = lambda event: False
-        done = await retry(toy.engine, toy.runtime().handling, failed.place)
+        done = await retry(toy.engine, toy.runtime().handling, failed.record_id)
         assert (len(done.applied), done.failed, done.parked) == (3, None, 0)
         assert (await toy.tallies())["bad"].order[:3] == tuple(event.id for event in bad)
         await until(lambda: toy.scalar("SELECT count(*) = 0 FROM outbox"))

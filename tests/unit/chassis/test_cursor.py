@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from services.chassis.kafka.metadata import FoundLog, FoundTopic
 from services.chassis.kernel.consuming.cursor import PartitionCursor
 from services.chassis.kernel.consuming.holding import HOLD_SECONDS, Holding, Taken
-from services.chassis.kernel.consuming.identity.examine import Span, Standing, standing
+from services.chassis.kernel.consuming.identity.examine import PartitionStop, Span, stop_of
 from services.chassis.kernel.consuming.seeking import removed
 from tests.explored import examples
 from tests.log import HeldRecord
@@ -22,7 +22,7 @@ PARTITION = ("neuroweaver.requests", 0)
 PLACE = TopicPartition(*PARTITION)
 OWN, FOREIGN = (("ce_source", b"toy"), ("ce_sequence", b"1")), (("ce_source", b"outside"),)
 LOG = FoundLog("cluster", {PARTITION[0]: FoundTopic("topic", frozenset({0}), 1, 1)})
-POISON = Standing("record", 7, None, "poison")
+POISON = PartitionStop("record", 7, None, "poison")
 
 
 def held(offsets: Iterable[int], own: set[int]) -> list[Any]:
@@ -101,7 +101,7 @@ def test_trouble_with_a_record_is_over_when_the_partition_goes_on_behind_it() ->
 
 
 def test_trouble_with_the_log_is_over_when_it_may_be_read_again() -> None:
-    lost = Standing("removed", 7, 9, "removed")
+    lost = PartitionStop("removed", 7, 9, "removed")
     assert reading(7).stopped(lost, 1.0, 3).due(1.0, 4).sought(7, 5, by_poller=False).trouble is None
 
 
@@ -204,7 +204,7 @@ class Partition(RuleBasedStateMachine):
 
     def seek(self, by_poller: bool) -> None:
         self.epoch += 1
-        if standing("toy", PARTITION, self.position, None, LOG, Span(self.begin, self.end)):
+        if stop_of("toy", PARTITION, self.position, None, LOG, Span(self.begin, self.end)):
             self.cursor = self.cursor.stopped(POISON, 0.0, self.epoch)
             self.drop()
         else:

@@ -23,7 +23,7 @@ from services.chassis.kernel.deadletters.parking import Division, Opened, divide
 from services.chassis.kernel.deadletters.repository import DeadLetter, Fault, Waiting
 from services.chassis.kernel.numbering import SequenceGap
 from services.chassis.kernel.operations.handling import Queue
-from services.chassis.kernel.records import Partition, Record, named, parse_record_id, record_id
+from services.chassis.kernel.records import Partition, Record, named, parse_record_id, record_id_of
 from services.chassis.kernel.transaction.batch import RecordFailure, Records
 from tests.toy import ToyDomain
 
@@ -211,7 +211,7 @@ class Bench:
     def apply(self, attempt: Attempt) -> None:
         self.transactions += 1
         records = [
-            record for group in attempt.records.values() for record in group if record_id(record) not in attempt.failed
+            record for group in attempt.records.values() for record in group if record_id_of(record) not in attempt.failed
         ]
         for record in records:
             if record.offset in self.named:

@@ -13,7 +13,7 @@ from services.chassis.kernel.consuming import seeking
 from services.chassis.kernel.consuming.cursor import PartitionCursor
 from services.chassis.kernel.consuming.identity import guard as guarding
 from services.chassis.kernel.consuming.identity import rows
-from services.chassis.kernel.consuming.identity.examine import Span, Standing
+from services.chassis.kernel.consuming.identity.examine import PartitionStop, Span
 from services.chassis.kernel.consuming.identity.guard import LogGuard
 from services.chassis.process.health import Health
 
@@ -63,7 +63,7 @@ def test_a_partition_that_is_to_be_sought_is_doubted_as_long_and_what_else_stand
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(guarding, "time", SimpleNamespace(monotonic=lambda: clock.now))
     other = ("neuroweaver.requests", 1)
-    stops = {PLACE: Standing("beyond the end", 9, None, "short"), other: Standing("gone", 9, None, "gone")}
+    stops = {PLACE: PartitionStop("beyond the end", 9, None, "short"), other: PartitionStop("gone", 9, None, "gone")}
     assert guard.believed([PLACE, other], stops).keys() == {other}
     clock.now += guarding.LOOK_SECONDS
     assert guard.believed([PLACE], {}) == {}

@@ -22,7 +22,7 @@ from schemas.topics import Topic
 from services.chassis.kafka.reach import start
 from services.chassis.kernel.aggregate import Domain
 from services.chassis.kernel.consuming.cursor import PartitionCursor
-from services.chassis.kernel.consuming.identity.examine import Standing
+from services.chassis.kernel.consuming.identity.examine import PartitionStop
 from services.chassis.kernel.consuming.identity.guard import LogGuard
 from services.chassis.kernel.consuming.isolation import Attempt, Isolation, Stopped, cause_of
 from services.chassis.kernel.consuming.lag import LagWatch
@@ -252,7 +252,7 @@ class Consumer:
         """Stop the partition at its position because a record cannot be handled."""
         cursor, failure = self._cursors.get(stopped.partition), stopped.failure
         if cursor is not None and cursor.next_offset is not None:
-            why = Standing(cause_of(failure), cursor.next_offset, None, described(failure))
+            why = PartitionStop(cause_of(failure), cursor.next_offset, None, described(failure))
             self._stop(consumer, stopped.partition, why)
 
     def _failed(self, error: Exception) -> float:
@@ -278,7 +278,7 @@ class Consumer:
             await self.admit()
             self._admitted = joins
         found = await starting_points(self.engine, self.service, consumer, before)
-        stops = {partition: one.why_not for partition, one in found.items() if one.why_not is not None}
+        stops = {partition: one.stop for partition, one in found.items() if one.stop is not None}
         believed = self._guard.believed(before, stops)
         for partition, epoch in before.items():
             if self._epoch_of(partition) != epoch:  # revoked, or sought by the other task meanwhile
@@ -297,7 +297,7 @@ class Consumer:
         self._epoch += 1
         self._cursors[partition] = self._cursors[partition].sought(offset, self._epoch, by_poller=by_poller)
 
-    def _stop(self, consumer: AIOKafkaConsumer, partition: Partition, why: Standing) -> None:
+    def _stop(self, consumer: AIOKafkaConsumer, partition: Partition, why: PartitionStop) -> None:
         """Accept no records of this partition for a while, longer each time; then it is sought like a new one."""
         cursor = self._cursors.get(partition)
         if cursor is None:

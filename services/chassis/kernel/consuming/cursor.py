@@ -16,7 +16,7 @@ that check and that poll lead to, the jump after it counts as a gap.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from services.chassis.kernel.consuming.identity.examine import Standing
+from services.chassis.kernel.consuming.identity.examine import PartitionStop
 
 State = Literal["unsought", "sought", "reading", "stopped"]
 Step = Literal["next", "jump", "doubt"]
@@ -28,7 +28,7 @@ between. doubt: it does not follow, so the partition must be sought again."""
 class Trouble:
     """Why a partition stopped. It ends when a record was applied or the log may be read again; until then stops are counted."""
 
-    why: Standing
+    why: PartitionStop
     until: float
     """Monotonic time at which the partition is tried again."""
     stops: int = 1
@@ -91,7 +91,7 @@ class PartitionCursor:
         """The log may have changed: the partition must be sought like a new one."""
         return replace(self, epoch=epoch, state="unsought")
 
-    def stopped(self, why: Standing, until: float, epoch: int) -> "PartitionCursor":
+    def stopped(self, why: PartitionStop, until: float, epoch: int) -> "PartitionCursor":
         """No record is accepted before `until`, monotonic."""
         stops = self.trouble.stops + 1 if self.trouble else 1
         return replace(self, epoch=epoch, state="stopped", may_jump=False, trouble=Trouble(why, until, stops))

@@ -17,7 +17,7 @@ from services.chassis.kernel.consuming.identity.examine import Cause
 from services.chassis.kernel.deadletters.limit import LimitReached
 from services.chassis.kernel.deadletters.repository import Fault
 from services.chassis.kernel.numbering import SequenceGap
-from services.chassis.kernel.records import Partition, Record, RecordId, event_in, record_id
+from services.chassis.kernel.records import Partition, Record, RecordId, event_in, record_id_of
 from services.chassis.kernel.transaction.batch import RecordFailure, Records
 from services.chassis.process.redaction import redacted
 from services.chassis.process.transient import is_transient
@@ -90,7 +90,7 @@ class Isolation:
         if attempt.number < ATTEMPTS:
             self._pending.append(replace(attempt, number=attempt.number + 1))
         else:
-            self._pending.append(replace(attempt, failed={record_id(record): fault_of(failure, ATTEMPTS)}))
+            self._pending.append(replace(attempt, failed={record_id_of(record): fault_of(failure, ATTEMPTS)}))
         return None
 
     def _stops(self, record: Record, failure: Exception) -> bool:
@@ -127,7 +127,7 @@ def halves(groups: Records) -> tuple[Records, Records]:
 
 def split(groups: Records, culprit: Record) -> tuple[Records, Records, Records]:
     """The records before the culprit in its partition; the culprit alone; all other records."""
-    partition = record_id(culprit)[:2]
+    partition = record_id_of(culprit)[:2]
     before = [record for record in groups[partition] if record.offset < culprit.offset]
     behind = [record for record in groups[partition] if record.offset > culprit.offset]
     return {partition: before}, {partition: [culprit]}, {**groups, partition: behind}
@@ -136,7 +136,7 @@ def split(groups: Records, culprit: Record) -> tuple[Records, Records, Records]:
 def _grouped(records: Sequence[Record]) -> Records:
     groups: dict[Partition, list[Record]] = {}
     for record in records:
-        groups.setdefault(record_id(record)[:2], []).append(record)
+        groups.setdefault(record_id_of(record)[:2], []).append(record)
     return groups
 
 

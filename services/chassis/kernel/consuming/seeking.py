@@ -14,7 +14,7 @@ from services.chassis.kafka import metadata
 from services.chassis.kafka.metadata import FoundLog
 from services.chassis.kernel import store
 from services.chassis.kernel.consuming.identity import rows
-from services.chassis.kernel.consuming.identity.examine import Span, Standing, all_standing
+from services.chassis.kernel.consuming.identity.examine import PartitionStop, Span, stops_of
 from services.chassis.kernel.consuming.identity.moving import LOSSY, Moves, moves, start_over
 from services.chassis.kernel.records import Partition
 from services.chassis.kernel.statements import INSERT_POSITION
@@ -33,7 +33,7 @@ class StartingPoint(NamedTuple):
 
     position: int
     """The next offset to apply."""
-    why_not: Standing | None
+    stop: PartitionStop | None
     """Why it must not be read from there; None where it may."""
 
 
@@ -52,7 +52,7 @@ async def spans_of(consumer: AIOKafkaConsumer, found: FoundLog, partitions: Coll
     if not there:
         return {}
     begins, ends = await consumer.beginning_offsets(there), await consumer.end_offsets(there)
-    return {(place.topic, place.partition): Span(begins[place], ends[place]) for place in there}
+    return {(partition.topic, partition.partition): Span(begins[partition], ends[partition]) for partition in there}
 
 
 async def starting_points(
@@ -83,11 +83,11 @@ async def _starting_points(
         await rows.note(connection, found, topics - kept.keys())
     spans = await spans_of(consumer, found, partitions)
     mine = {partition: positions[partition] for partition in partitions}
-    standing = all_standing(service, mine, kept, found, spans)
+    stops = stops_of(service, mine, kept, found, spans)
     moved: dict[Partition, int | None] = {}
-    for partition, why in standing.items():
+    for partition, why in stops.items():
         if partition[0] in LOSSY and partition[0] in found.topics and partition not in moved:
-            whole = await spans_of(consumer, found, [place for place in positions if place[0] == partition[0]])
+            whole = await spans_of(consumer, found, [partition for partition in positions if partition[0] == partition[0]])
             wanted = moves(partition, why, positions, whole)
             if not await _goes_on(engine, found, why, wanted, positions):
                 return None
@@ -95,13 +95,13 @@ async def _starting_points(
     return {
         partition: StartingPoint(moved[partition] or 0, None)
         if partition in moved
-        else StartingPoint(position, standing.get(partition))
+        else StartingPoint(position, stops.get(partition))
         for partition, position in mine.items()
     }
 
 
 async def _goes_on(
-    engine: AsyncEngine, found: FoundLog, why: Standing, moved: Moves, positions: Mapping[Partition, int]
+    engine: AsyncEngine, found: FoundLog, why: PartitionStop, moved: Moves, positions: Mapping[Partition, int]
 ) -> bool:
     async with engine.begin() as connection:
         done = await start_over(connection, found, moved, positions)

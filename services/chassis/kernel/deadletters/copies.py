@@ -143,17 +143,17 @@ class Copies:
             while not stop.is_set():
                 page = (await connection.execute(statements.UNPUBLISHED, after)).all()
                 for row in page:
-                    place: RecordId = (row.topic, row.partition, row.offset)
-                    if place not in self.refused and not stop.is_set():
-                        await self._copy(connection, producer, place)
+                    record_id: RecordId = (row.topic, row.partition, row.offset)
+                    if record_id not in self.refused and not stop.is_set():
+                        await self._copy(connection, producer, record_id)
                 if len(page) < statements.COPIES_PAGE:
                     break
                 after = dict(page[-1]._mapping)
             waiting = await connection.scalar(statements.COUNT_UNPUBLISHED)
         metrics.DEAD_LETTERS_NOT_COPIED.labels(self.service).set(waiting or 0)
 
-    async def _copy(self, connection: AsyncConnection, producer: AIOKafkaProducer, place: RecordId) -> None:
-        at = dict(zip(("topic", "partition", "offset"), place, strict=True))
+    async def _copy(self, connection: AsyncConnection, producer: AIOKafkaProducer, record_id: RecordId) -> None:
+        at = dict(zip(("topic", "partition", "offset"), record_id, strict=True))
         row = (await connection.execute(statements.READ_FOR_COPY, at)).one_or_none()
         if row is None:  # retried, or copied, meanwhile
             return
@@ -161,9 +161,9 @@ class Copies:
         if reason is None:
             await connection.execute(statements.MARK_PUBLISHED, at)
             return
-        self.refused[place] = reason
+        self.refused[record_id] = reason
         _log.error(
-            "a dead letter cannot be copied to its topic", service=self.service, topic=self.topic, record=named(place),
+            "a dead letter cannot be copied to its topic", service=self.service, topic=self.topic, record=named(record_id),
             error=reason,
         )  # fmt: skip
 
@@ -186,7 +186,7 @@ class Copies:
         return reason
 
     def _report(self) -> None:
-        said = "; ".join(f"{named(place)}: {reason}" for place, reason in list(self.refused.items())[:5])
+        said = "; ".join(f"{named(record_id)}: {reason}" for record_id, reason in list(self.refused.items())[:5])
         count = len(self.refused)
         self.health.report(
             "copying", not self.refused, f"{count} cannot be copied: {said}; {self._remedy()}" if count else ""

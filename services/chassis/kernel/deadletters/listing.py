@@ -73,35 +73,35 @@ async def page(connection: AsyncConnection, wanted: LetterFilter) -> Page:
         conditions.append(statements.BEHIND)
         given |= dict(zip(("after_topic", "after_partition", "after_offset"), parse_record_id(wanted.after), strict=True))
     found = await repository.search(connection, " AND ".join(conditions), given, wanted.limit)
-    following = named(found[-1].place) if len(found) == wanted.limit else None
-    known = {letter.place for letter in found}
+    following = named(found[-1].record_id) if len(found) == wanted.limit else None
+    known = {letter.record_id for letter in found}
     behind: list[Summary] = []
-    for topic, partition in sorted({letter.place[:2] for letter in found if letter.state == "failed"}):
+    for topic, partition in sorted({letter.record_id[:2] for letter in found if letter.state == "failed"}):
         here = {"topic": topic, "partition": partition}
         parked = await repository.search(connection, statements.PARKED_HERE, here, MOST - len(behind))
-        waiting = {letter.place: letter for letter in parked}
-        behind += [letter for letter in parked if letter.place not in known and _root(letter, waiting) in known]
+        waiting = {letter.record_id: letter for letter in parked}
+        behind += [letter for letter in parked if letter.record_id not in known and _root(letter, waiting) in known]
     return Page(arranged([*found, *behind]), following)
 
 
 def arranged(letters: Sequence[Summary]) -> list[ListedLetter]:
     """Arranges parked letters under the one that they wait for, where that is among `letters`."""
-    parked = {letter.place: letter for letter in letters if letter.state == "parked"}
-    places = {letter.place for letter in letters if letter.state != "parked"}
+    parked = {letter.record_id: letter for letter in letters if letter.state == "parked"}
+    unparked = {letter.record_id for letter in letters if letter.state != "parked"}
     behind: dict[RecordId, list[Summary]] = {}
     first = []
-    for letter in sorted(letters, key=lambda one: one.place):
+    for letter in sorted(letters, key=lambda one: one.record_id):
         root = _root(letter, parked)
-        if letter.state == "parked" and root in places:
+        if letter.state == "parked" and root in unparked:
             behind.setdefault(root, []).append(letter)
         else:
             first.append(letter)
-    return [ListedLetter(**dict(letter), parked=tuple(behind.get(letter.place, ()))) for letter in first]
+    return [ListedLetter(**dict(letter), parked=tuple(behind.get(letter.record_id, ()))) for letter in first]
 
 
 def _root(letter: Summary, parked: Mapping[RecordId, Summary]) -> RecordId:
     """The id of the first record in the chain of records that `letter` waits for."""
-    place = letter.place
-    while (one := parked.get(place)) is not None and one.blocked_by is not None and one.blocked_by < place[2]:
-        place = (one.topic, one.partition, one.blocked_by)
-    return place
+    record_id = letter.record_id
+    while (one := parked.get(record_id)) is not None and one.blocked_by is not None and one.blocked_by < record_id[2]:
+        record_id = (one.topic, one.partition, one.blocked_by)
+    return record_id

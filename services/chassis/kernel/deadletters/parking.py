@@ -14,7 +14,7 @@ from schemas.envelope import Event
 from schemas.topics import PROGRESS, TOPIC_OF
 from services.chassis.kernel.aggregate import Domain, is_own
 from services.chassis.kernel.deadletters.repository import Fault, row_of
-from services.chassis.kernel.records import Partition, Record, RecordId, named, record_id
+from services.chassis.kernel.records import Partition, Record, RecordId, named, record_id_of
 
 _NAME_BYTES = 256
 Opened = tuple[Record, Event | None]
@@ -79,16 +79,16 @@ def divide(
     division = Division()
     holds: dict[Partition, dict[str, int]] = {partition: dict(names) for partition, names in blocked.items()}
     for record, event in opened:
-        place, names = record_id(record), held_up(domain, record, event)
-        here = holds.setdefault(place[:2], {})
+        record_id, names = record_id_of(record), held_up(domain, record, event)
+        here = holds.setdefault(record_id[:2], {})
         behind = min((here[name] for name in waits_for(domain, record, event) if name in here), default=None)
-        if place in discarded:
+        if record_id in discarded:
             division.discarded += 1
             continue
-        if place in failed:
-            division.rows.append(row_of(record, "failed", failed[place], names=names, event=event))
+        if record_id in failed:
+            division.rows.append(row_of(record, "failed", failed[record_id], names=names, event=event))
         elif behind is not None:
-            fault = Fault(f"parked behind {named((*place[:2], behind))}, whose handling failed", attempts=0)
+            fault = Fault(f"parked behind {named((*record_id[:2], behind))}, whose handling failed", attempts=0)
             division.rows.append(row_of(record, "parked", fault, names=names, blocked_by=behind, event=event))
         else:
             assert event is not None

@@ -53,7 +53,7 @@ class Summary(Frozen):
     recorded_at: datetime = Field(description="When it became a dead letter.")
 
     @property
-    def place(self) -> RecordId:
+    def record_id(self) -> RecordId:
         """The id of the record."""
         return self.topic, self.partition, self.offset
 
@@ -188,15 +188,15 @@ async def record_ids(connection: AsyncConnection) -> set[RecordId]:
     return {(topic, partition, offset) for topic, partition, offset in await connection.execute(statements.RECORD_IDS)}
 
 
-async def find_locked(connection: AsyncConnection, place: RecordId) -> Letter | None:
+async def find_locked(connection: AsyncConnection, record_id: RecordId) -> Letter | None:
     """One dead letter, locked until the transaction ends."""
-    row = (await connection.execute(statements.FIND_LOCKED, _at(place))).mappings().one_or_none()
+    row = (await connection.execute(statements.FIND_LOCKED, _at(record_id))).mappings().one_or_none()
     return None if row is None else _letter(row)
 
 
-async def show(connection: AsyncConnection, place: RecordId) -> DeadLetter | None:
+async def show(connection: AsyncConnection, record_id: RecordId) -> DeadLetter | None:
     """One dead letter, with its bytes as text."""
-    row = (await connection.execute(statements.FIND, _at(place))).mappings().one_or_none()
+    row = (await connection.execute(statements.FIND, _at(record_id))).mappings().one_or_none()
     return None if row is None else _view(row)
 
 
@@ -209,13 +209,13 @@ async def search(connection: AsyncConnection, conditions: str, values: Mapping[s
     return [_summary(row) for row in rows.mappings()]
 
 
-async def failed_again(connection: AsyncConnection, place: RecordId, fault: Fault) -> None:
+async def failed_again(connection: AsyncConnection, record_id: RecordId, fault: Fault) -> None:
     """Store another failed attempt; a parked record becomes failed, blocks others itself, and is copied to the topic."""
     await connection.execute(
         statements.FAIL_AGAIN,
-        {**_at(place), "error": _storable(fault.error), "stack": fault.stack and _storable(fault.stack)},
+        {**_at(record_id), "error": _storable(fault.error), "stack": fault.stack and _storable(fault.stack)},
     )
-    await connection.execute(statements.UNPUBLISH, _at(place))
+    await connection.execute(statements.UNPUBLISH, _at(record_id))
 
 
 async def wait_for(connection: AsyncConnection, partition: Partition, behind: Mapping[int, int]) -> None:
@@ -225,19 +225,19 @@ async def wait_for(connection: AsyncConnection, partition: Partition, behind: Ma
         await connection.execute(statements.WAIT_FOR, {"topic": partition[0], "partition": partition[1], **values})
 
 
-async def still_unreadable(connection: AsyncConnection, place: RecordId, error: str) -> None:
+async def still_unreadable(connection: AsyncConnection, record_id: RecordId, error: str) -> None:
     """Store another failed attempt to read it."""
-    await connection.execute(statements.STILL_UNREADABLE, {**_at(place), "error": _storable(error)})
+    await connection.execute(statements.STILL_UNREADABLE, {**_at(record_id), "error": _storable(error)})
 
 
-async def remove(connection: AsyncConnection, place: RecordId) -> None:
+async def remove(connection: AsyncConnection, record_id: RecordId) -> None:
     """Delete a dead letter whose record is applied now."""
-    await connection.execute(statements.REMOVE, _at(place))
+    await connection.execute(statements.REMOVE, _at(record_id))
 
 
-async def discard(connection: AsyncConnection, place: RecordId, reason: str, discarded_by: str) -> None:
+async def discard(connection: AsyncConnection, record_id: RecordId, reason: str, discarded_by: str) -> None:
     """Discard a dead letter: its record will never be applied."""
-    await connection.execute(statements.DISCARD, {**_at(place), "reason": reason, "discarded_by": discarded_by})
+    await connection.execute(statements.DISCARD, {**_at(record_id), "reason": reason, "discarded_by": discarded_by})
 
 
 async def learn(connection: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> None:
@@ -276,8 +276,8 @@ async def count(connection: AsyncConnection) -> dict[LetterState, int]:
     return found
 
 
-def _at(place: RecordId) -> dict[str, object]:
-    return dict(zip(("topic", "partition", "offset"), place, strict=True))
+def _at(record_id: RecordId) -> dict[str, object]:
+    return dict(zip(("topic", "partition", "offset"), record_id, strict=True))
 
 
 def _storable(said: str) -> str:

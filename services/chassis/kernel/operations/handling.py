@@ -23,7 +23,7 @@ from services.chassis.kernel.deadletters.parking import key_name, waits_for
 from services.chassis.kernel.deadletters.repository import DeadLetter, Letter, Waiting
 from services.chassis.kernel.deadletters.statements import PAGE
 from services.chassis.kernel.effects import Effects
-from services.chassis.kernel.records import Partition, RecordId, event_in, named, record_id
+from services.chassis.kernel.records import Partition, RecordId, event_in, named, record_id_of
 from services.chassis.kernel.transaction.batch import fold, lock
 from services.chassis.kernel.transaction.commands import write_back
 from services.chassis.kernel.transaction.inbox import counted_instead
@@ -61,31 +61,31 @@ class DeadLetterContext:
     database_url: str
 
 
-async def retry(engine: AsyncEngine, context: DeadLetterContext, place: RecordId) -> Retried:
+async def retry(engine: AsyncEngine, context: DeadLetterContext, record_id: RecordId) -> Retried:
     """Handle one dead letter again; if that succeeds, also the records parked behind it, in order, up to the next that fails.
 
     Raises NoSuchLetter, NotNow and transient errors; a failure of the handling is part of the result.
     """
-    failed = await _try(engine, context, place)
-    return await _outcome(engine, context, place[:2], [] if failed else [place], failed)
+    failed = await _try(engine, context, record_id)
+    return await _outcome(engine, context, record_id[:2], [] if failed else [record_id], failed)
 
 
 async def discard(
-    engine: AsyncEngine, context: DeadLetterContext, place: RecordId, reason: str, discarded_by: str
+    engine: AsyncEngine, context: DeadLetterContext, record_id: RecordId, reason: str, discarded_by: str
 ) -> Retried:
     """Discard one dead letter permanently, by an event on the log that every replay honours, and drain what is parked behind it.
 
     Raises as `retry` does.
     """
-    async with _locked(engine, place) as (connection, letter):
+    async with _locked(engine, record_id) as (connection, letter):
         await _discard(connection, context, letter, reason, discarded_by)
-    return await _outcome(engine, context, place[:2], [], None)
+    return await _outcome(engine, context, record_id[:2], [], None)
 
 
 async def _discard(
     connection: AsyncConnection, context: DeadLetterContext, letter: Letter, reason: str, discarded_by: str
 ) -> None:
-    place = record_id(letter)
+    record_id = record_id_of(letter)
     fact = RecordDiscarded(
         service=context.service,
         topic=letter.topic,
@@ -99,11 +99,11 @@ async def _discard(
         discarded_by=discarded_by,
     )
     event = outside_event(
-        context.domain.source, fact, correlation_id=letter.correlation_id or named(place), subject=named(place)
+        context.domain.source, fact, correlation_id=letter.correlation_id or named(record_id), subject=named(record_id)
     )
     await fill_outbox(connection, [event])
-    await repository.discard(connection, place, reason, discarded_by)
-    await repository.flag(connection, place[:2])
+    await repository.discard(connection, record_id, reason, discarded_by)
+    await repository.flag(connection, record_id[:2])
 
 
 async def drain_free(engine: AsyncEngine, context: DeadLetterContext) -> None:
@@ -144,7 +144,7 @@ async def _drain(
             page = await repository.blocked(connection, partition, after)
         moved: dict[int, int] = {}
         for letter in page:
-            place = (*partition, letter.offset)
+            record_id = (*partition, letter.offset)
             behind = queue.waits_for(letter)
             if letter.state == "failed" or behind is not None:
                 queue.hold(letter)
@@ -152,10 +152,10 @@ async def _drain(
                     moved[letter.offset] = behind
                 continue
             try:
-                if await _try(engine, context, place, free=True) is None:
-                    applied.append(place)
+                if await _try(engine, context, record_id, free=True) is None:
+                    applied.append(record_id)
                     continue
-                failed = failed or place
+                failed = failed or record_id
             except NoSuchLetter:  # another operator was faster
                 continue
             except Behind:  # it could not be decoded until now, so the aggregates it touches were unknown
@@ -191,30 +191,32 @@ class Queue:
             self._holders.setdefault(name, letter.offset)
 
 
-async def _try(engine: AsyncEngine, context: DeadLetterContext, place: RecordId, *, free: bool = False) -> RecordId | None:
+async def _try(
+    engine: AsyncEngine, context: DeadLetterContext, record_id: RecordId, *, free: bool = False
+) -> RecordId | None:
     """Handle one record; returns its id if that failed. `free`: the caller knows that no earlier record blocks it."""
     try:
-        async with _locked(engine, place) as (connection, letter):
+        async with _locked(engine, record_id) as (connection, letter):
             if not free:
                 await _in_turn(connection, letter, letter.names | key_name(letter))
             later = await _apply(connection, context, letter)
             if later is None:
-                await repository.remove(connection, place)
+                await repository.remove(connection, record_id)
                 return None
             reason = f"the same event was sent again and counts since it was applied at offset {later}"
             await _discard(connection, context, letter, reason, context.domain.source)
-        raise NotNow(f"{named(place)} was given up: {reason}")
+        raise NotNow(f"{named(record_id)} was given up: {reason}")
     except (NoSuchLetter, NotNow):
         raise
     except Unreadable as error:
         async with engine.begin() as connection:
-            await repository.still_unreadable(connection, place, str(error))
+            await repository.still_unreadable(connection, record_id, str(error))
     except Exception as error:
         if is_transient(error):
             raise
         async with engine.begin() as connection:
-            await repository.failed_again(connection, place, fault_of(error, 1))
-    return place
+            await repository.failed_again(connection, record_id, fault_of(error, 1))
+    return record_id
 
 
 async def _apply(connection: AsyncConnection, context: DeadLetterContext, letter: Letter) -> int | None:
@@ -234,20 +236,20 @@ async def _apply(connection: AsyncConnection, context: DeadLetterContext, letter
 
 async def _in_turn(connection: AsyncConnection, letter: Letter, names: frozenset[str]) -> None:
     """Raises Behind where an earlier failed or parked record blocks one of `names`."""
-    place = record_id(letter)
-    holding = await repository.blocking(connection, place[:2], names)
+    record_id = record_id_of(letter)
+    holding = await repository.blocking(connection, record_id[:2], names)
     if (behind := min(holding.values(), default=letter.offset)) < letter.offset:
-        raise Behind(f"{named(place)} waits for {named((*place[:2], behind))}; retry or discard that one")
+        raise Behind(f"{named(record_id)} waits for {named((*record_id[:2], behind))}; retry or discard that one")
 
 
 @asynccontextmanager
-async def _locked(engine: AsyncEngine, place: RecordId) -> AsyncIterator[tuple[AsyncConnection, Letter]]:
+async def _locked(engine: AsyncEngine, record_id: RecordId) -> AsyncIterator[tuple[AsyncConnection, Letter]]:
     """A transaction that holds the lock of the partition's position, with the dead letter, which is not discarded."""
     async with engine.begin() as connection:
-        await store.lock_positions(connection, [place[:2]])
-        letter = await repository.find_locked(connection, place)
+        await store.lock_positions(connection, [record_id[:2]])
+        letter = await repository.find_locked(connection, record_id)
         if letter is None:
-            raise NoSuchLetter(f"{named(place)}: there is no dead letter; see `neuroweaver dlq list`")
+            raise NoSuchLetter(f"{named(record_id)}: there is no dead letter; see `neuroweaver dlq list`")
         if letter.state == "discarded":
-            raise NotNow(f"{named(place)} was discarded, and what was discarded stays out for ever")
+            raise NotNow(f"{named(record_id)} was discarded, and what was discarded stays out for ever")
         yield connection, letter

@@ -19,7 +19,7 @@ from services.chassis.kernel.deadletters.limit import DeadLetterLimit
 from services.chassis.kernel.deadletters.parking import Division, Opened
 from services.chassis.kernel.deadletters.repository import Fault
 from services.chassis.kernel.effects import Effects
-from services.chassis.kernel.records import Partition, Record, RecordId, event_in, logged, named, record_id
+from services.chassis.kernel.records import Partition, Record, RecordId, event_in, logged, named, record_id_of
 from services.chassis.kernel.statements import NOTIFY
 from services.chassis.kernel.transaction.commands import write_back
 from services.chassis.kernel.transaction.inbox import entering
@@ -35,7 +35,7 @@ class RecordFailure(Exception):
     """Handling one record failed with an error that is not transient."""
 
     def __init__(self, record: Record, error: Exception) -> None:
-        super().__init__(f"{named(record_id(record))}: {described(error)}")
+        super().__init__(f"{named(record_id_of(record))}: {described(error)}")
         self.record, self.error = record, error
 
 
@@ -166,7 +166,7 @@ def open_all(records: Iterable[Record], domain: Domain, failed: Mapping[RecordId
         except Unreadable as error:
             opening.unreadable.append((record, error))
         except Exception as error:
-            if record_id(record) not in failed:
+            if record_id_of(record) not in failed:
                 raise RecordFailure(record, error) from error
             opening.opened.append((record, None))
         else:
@@ -189,8 +189,8 @@ async def require_within_limit(
     for place in poll.failed:
         if found := await limits.look(connection, limit, place[:2], [place[2]]):
             raise found[1]
-    for partition in sorted({record_id(record)[:2] for record, _ in opening.unreadable}):
-        here = {record.offset: record for record, _ in opening.unreadable if record_id(record)[:2] == partition}
+    for partition in sorted({record_id_of(record)[:2] for record, _ in opening.unreadable}):
+        here = {record.offset: record for record, _ in opening.unreadable if record_id_of(record)[:2] == partition}
         if found := await limits.look(connection, limit, partition, sorted(here), unreadable=True):
             raise RecordFailure(here[found[0]], found[1])
 
@@ -204,7 +204,7 @@ async def separate_dead_letters(
     blocked: dict[Partition, dict[str, int]] = {}
     discarded: set[RecordId] = set()
     for partition in accepted.flagged:
-        here = [(record, event) for record, event in opening.opened if record_id(record)[:2] == partition]
+        here = [(record, event) for record, event in opening.opened if record_id_of(record)[:2] == partition]
         wanted = [name for record, event in here for name in parking.waits_for(domain, record, event)]
         blocked[partition] = await repository.blocking(connection, partition, wanted)
         if here:
@@ -229,7 +229,7 @@ async def store_dead_letters(
 def _said(division: Division, opening: Opening) -> tuple[str, ...]:
     """Record id and error of each dead letter."""
     kept = [f"{row['topic']}:{row['partition']}:{row['offset']}: {row['error']}" for row in division.rows]
-    return (*kept, *(f"{named(record_id(record))}: {error}" for record, error in opening.unreadable))
+    return (*kept, *(f"{named(record_id_of(record))}: {error}" for record, error in opening.unreadable))
 
 
 # lock: the rows of all touched aggregates, and the inbox
@@ -265,7 +265,7 @@ def fold(unit: UnitOfWork, decoded: Decoded, repeated: Set[RecordId]) -> list[Ev
     for record, event in decoded:
         before = len(unit.folded)
         try:
-            fold_record(unit, record, event, repeated=record_id(record) in repeated)
+            fold_record(unit, record, event, repeated=record_id_of(record) in repeated)
         except Exception as error:
             raise RecordFailure(record, error) from error
         seen += unit.folded[before:]

@@ -16,7 +16,7 @@ from schemas.envelope import Event
 from schemas.topics import PROGRESS, TOPIC_OF
 from services.chassis.kernel import store
 from services.chassis.kernel.aggregate import Domain, is_own
-from services.chassis.kernel.records import Record, RecordId, appended_at, record_id
+from services.chassis.kernel.records import Record, RecordId, appended_at, record_id_of
 from services.chassis.kernel.statements import INBOX_WINDOW
 from services.chassis.kernel.store import Entry, Sighting
 
@@ -65,7 +65,7 @@ class Entering:
 
     def add(self, record: Record, event: Event) -> None:
         """Add a record, in the order of its partition."""
-        entry = Entry(event.source, event.id, identity(record, event), record_id(record), appended_at(record))
+        entry = Entry(event.source, event.id, identity(record, event), record_id_of(record), appended_at(record))
         self.pending[entry.identity] = (*self.pending.get(entry.identity, ()), entry)
 
     @property
@@ -104,7 +104,7 @@ async def counted_instead(connection: AsyncConnection, domain: Domain, record: R
     """The offset of a later record that was applied in place of `record` while `record` was blocked; None where there is none."""
     if exempt(domain, event):
         return None
-    entry = Entry(event.source, event.id, identity(record, event), record_id(record), appended_at(record))
+    entry = Entry(event.source, event.id, identity(record, event), record_id_of(record), appended_at(record))
     counts = (await store.enter_inbox(connection, [entry]))[entry.identity]
     return counts.offset if counts.offset > record.offset and repeats(counts, entry.sighting) else None
 
@@ -114,9 +114,9 @@ def _left(counts: Sighting, entries: Sequence[Entry], found: set[RecordId]) -> S
     entry beyond the window on, which counts anew."""
     first, *rest = entries
     if counts.offset != first.sighting.offset:
-        found.add(first.place)
+        found.add(first.record_id)
     for number, entry in enumerate(rest):
         if not repeats(counts, entry.sighting):
             return rest[number:]
-        found.add(entry.place)
+        found.add(entry.record_id)
     return ()

@@ -11,7 +11,7 @@ from services.chassis.kernel.operations.partitions.listing import PartitionView,
 from services.chassis.kernel.operations.partitions.reading import Reading
 from services.chassis.kernel.operations.partitions.stepping import (
     CannotStepOver,
-    NotStanding,
+    NotStopped,
     SteppedOver,
     step_over,
 )
@@ -48,7 +48,7 @@ def partition_router(engine: AsyncEngine, reading: Reading) -> APIRouter:
         """The reason is a fact on `neuroweaver.discards`, which every replay honours."""
         try:
             return await step_over(engine, reading, (topic, partition), request.reason, request.by)
-        except NotStanding as error:
+        except NotStopped as error:
             raise Problem(409, "Nothing to step over", str(error)) from error
         except CannotStepOver as error:
             raise Problem(409, "This is no remedy", str(error)) from error

@@ -38,7 +38,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PartitionStop:
     """Why and where a partition is stopped."""
 
     cause: Cause
@@ -68,60 +68,60 @@ def another_log(topic: str, kept: KeptLog | None, found: FoundLog) -> tuple[Caus
     return None
 
 
-def standing(
+def stop_of(
     service: str, partition: Partition, position: int, kept: KeptLog | None, found: FoundLog, span: Span | None
-) -> Standing | None:
+) -> PartitionStop | None:
     """Why the partition must not be read from `position`; None where it may.
 
     `span` is None where it is not known; then only the identity of the log is compared.
     """
     topic, number = partition
-    place = f"{topic}:{number}"
-    accept = f"`neuroweaver partitions step-over {service} {place} --reason ...`"
+    name = f"{topic}:{number}"
+    accept = f"`neuroweaver partitions step-over {service} {name} --reason ...`"
     if differs := another_log(topic, kept, found):
         cause, reason = differs
         whole = f"`neuroweaver partitions step-over {service} {topic}:0 --reason ...`"  # one word for all its partitions
         remedy = f"or accept this one from its beginning with {whole}" if cause == "another log" else "bring it back"
-        return Standing(cause, position, None, f"{reason}; {remedy}")
+        return PartitionStop(cause, position, None, f"{reason}; {remedy}")
     now = found.topics[topic]
     if number not in now.partitions:
-        return Standing(
+        return PartitionStop(
             "gone", position, None,
-            f"{place} is read up to offset {position} and does not exist: {topic} has partitions 0 to {len(now.partitions) - 1}; "
+            f"{name} is read up to offset {position} and does not exist: {topic} has partitions 0 to {len(now.partitions) - 1}; "
             f"this is not the log that was read, point the service at its own, or accept it with {accept}",
         )  # fmt: skip
     if span is None:
         return None
     if position > span.end:
-        return Standing(
+        return PartitionStop(
             "beyond the end", position, None,
-            f"{place} is read up to offset {position} but ends at {span.end}: this is another log, or it lost its end; restore it, "
+            f"{name} is read up to offset {position} but ends at {span.end}: this is another log, or it lost its end; restore it, "
             f"or accept that it goes on from offset {span.end} with {accept}",
         )  # fmt: skip
     if position < span.begin:
-        return Standing(
+        return PartitionStop(
             "removed", position, span.begin,
-            f"{place}: offsets {position} to {span.begin - 1} were removed from the log before they were read, by retention or "
+            f"{name}: offsets {position} to {span.begin - 1} were removed from the log before they were read, by retention or "
             f"delete-records; restore the topic, or acknowledge that they are lost with {accept}",
         )  # fmt: skip
     return None
 
 
-def unknown(position: int, why: str) -> Standing:
+def unknown(position: int, why: str) -> PartitionStop:
     """The stop of a partition whose log cannot be identified."""
-    return Standing("unknown", position, None, f"it is not known which log this is, so it is not read: {why}")
+    return PartitionStop("unknown", position, None, f"it is not known which log this is, so it is not read: {why}")
 
 
-def all_standing(
+def stops_of(
     service: str,
     positions: Mapping[Partition, int],
     kept: Mapping[str, KeptLog],
     found: FoundLog,
     spans: Mapping[Partition, Span],
-) -> dict[Partition, Standing]:
+) -> dict[Partition, PartitionStop]:
     """The stops of those `positions` that must not be read, in order."""
     examined = {
-        partition: standing(service, partition, position, kept.get(partition[0]), found, spans.get(partition))
+        partition: stop_of(service, partition, position, kept.get(partition[0]), found, spans.get(partition))
         for partition, position in sorted(positions.items())
     }
     return {partition: why for partition, why in examined.items() if why is not None}

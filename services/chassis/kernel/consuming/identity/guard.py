@@ -20,7 +20,7 @@ from services.chassis.kernel import store
 from services.chassis.kernel.consuming import seeking
 from services.chassis.kernel.consuming.cursor import PartitionCursor
 from services.chassis.kernel.consuming.identity import rows
-from services.chassis.kernel.consuming.identity.examine import Cause, KeptLog, Standing, all_standing, another_log
+from services.chassis.kernel.consuming.identity.examine import Cause, KeptLog, PartitionStop, another_log, stops_of
 from services.chassis.kernel.consuming.identity.moving import LOSSY
 from services.chassis.kernel.records import Partition
 from services.chassis.process import metrics
@@ -37,7 +37,7 @@ _OTHER_LOGS: frozenset[Cause] = frozenset({"another log", "beyond the end", "gon
 class Found:
     """The result of a check of the partitions of one consumer."""
 
-    stops: Mapping[Partition, Standing]
+    stops: Mapping[Partition, PartitionStop]
     """Partitions that are read and must be stopped."""
     doubted: frozenset[Partition]
     """Partitions to seek again: their stop has ended, or their topic has limited retention and continues by itself."""
@@ -59,7 +59,7 @@ class LogGuard:
     """The fault of each topic that is wrong as a whole."""
     _known: bool = False
     """Whether a check has succeeded."""
-    _noted: tuple[Mapping[Partition, Standing], frozenset[Partition]] | None = None
+    _noted: tuple[Mapping[Partition, PartitionStop], frozenset[Partition]] | None = None
     """The stops stored in the database, and the partitions they were stored for; None for unknown."""
     _beyond: dict[Partition, float] = field(default_factory=dict)
     """Monotonic time since which every check found that a partition ends below its position."""
@@ -86,17 +86,19 @@ class LogGuard:
             kept, positions = await rows.kept(connection), await store.positions(connection)
         self._topics_said = _said(self.topics, kept, found)
         there = {partition: positions.get(partition, 0) for partition in stopped}
-        still = all_standing(self.service, there, kept, found, spans)
+        still = stops_of(self.service, there, kept, found, spans)
         mended = frozenset(p for p, why in stopped.items() if _is_mended(why, there[p], still.get(p)))
         self._known = True
-        stops = all_standing(self.service, now, kept, found, spans)
+        stops = stops_of(self.service, now, kept, found, spans)
         for gone in self._beyond.keys() - cursors.keys():
             del self._beyond[gone]
         stops = self.believed(now, stops)
         lossy = frozenset(partition for partition in stops if partition[0] in LOSSY)
         return Found({partition: why for partition, why in stops.items() if partition not in lossy}, mended | lossy)
 
-    def believed(self, looked_at: Collection[Partition], stops: Mapping[Partition, Standing]) -> dict[Partition, Standing]:
+    def believed(
+        self, looked_at: Collection[Partition], stops: Mapping[Partition, PartitionStop]
+    ) -> dict[Partition, PartitionStop]:
         """Those of `stops`, found by a check of these partitions, that are certain: a new leader may report a low end for a moment."""
         now = time.monotonic()
         for partition in looked_at:
@@ -116,33 +118,33 @@ class LogGuard:
             if now - since < _SURE_SECONDS
         )
 
-    def report(self, cursors: Mapping[Partition, PartitionCursor]) -> dict[Partition, Standing]:
+    def report(self, cursors: Mapping[Partition, PartitionCursor]) -> dict[Partition, PartitionStop]:
         """Report the stopped partitions in health and metrics; returns them."""
-        stands = {p: cursor.trouble.why for p, cursor in cursors.items() if cursor.trouble is not None}
-        self._say(stands)
-        return stands
+        stops = {p: cursor.trouble.why for p, cursor in cursors.items() if cursor.trouble is not None}
+        self._say(stops)
+        return stops
 
     async def write_down(self, cursors: Mapping[Partition, PartitionCursor]) -> None:
         """Store which partitions are stopped, where that has changed. Raises the database's errors."""
-        stands = self.report(cursors)
+        stops = self.report(cursors)
         known = frozenset(p for p, cursor in cursors.items() if cursor.trouble is not None or cursor.state != "unsought")
-        if self._noted == (stands, known):
+        if self._noted == (stops, known):
             return
         self._noted = None
         async with self.engine.begin() as connection:
-            noted = {p: one.standing for p, one in (await rows.standing(connection)).items() if p in known}
-            await rows.stand(connection, {p: why for p, why in stands.items() if noted.get(p) != why})
-            await rows.go_on(connection, noted.keys() - stands.keys())
-        self._noted = stands, known
+            noted = {p: one.stop for p, one in (await rows.stored_stops(connection)).items() if p in known}
+            await rows.store_stops(connection, {p: why for p, why in stops.items() if noted.get(p) != why})
+            await rows.delete_stops(connection, noted.keys() - stops.keys())
+        self._noted = stops, known
 
-    def _say(self, stands: Mapping[Partition, Standing]) -> None:
+    def _say(self, stops: Mapping[Partition, PartitionStop]) -> None:
         if not self._known:  # no check has succeeded yet
             return
-        others = [why.reason for why in stands.values() if why.cause in _OTHER_LOGS]
+        others = [why.reason for why in stops.values() if why.cause in _OTHER_LOGS]
         topics = [said for said in self._topics_said.values() if not any(reason.startswith(said) for reason in others)]
         reasons = dict.fromkeys([*topics, *others])
         self.health.report("log", not reasons, "; ".join(reasons)[:2000])
-        lost = {partition: why for partition, why in stands.items() if why.cause == "removed"}
+        lost = {partition: why for partition, why in stops.items() if why.cause == "removed"}
         self.health.report("unread", not lost, "; ".join(why.reason for why in lost.values())[:2000])
         for partition in self._lost - lost.keys():
             metrics.UNREAD_REMOVED.remove(self.service, partition[0], str(partition[1]))
@@ -156,6 +158,6 @@ def _said(topics: Sequence[str], kept: Mapping[str, KeptLog], found: FoundLog) -
     return {topic: why[1] for topic, why in differing.items() if why is not None}
 
 
-def _is_mended(why: Standing, position: int, now: Standing | None) -> bool:
+def _is_mended(why: PartitionStop, position: int, now: PartitionStop | None) -> bool:
     """Whether a partition's stop has ended: its position was moved, or the log is again the one that was read."""
     return now is None and (why.offset != position or why.cause not in ("record", "gap"))

@@ -8,7 +8,7 @@ from schemas.topics import CATALOGUE
 from services.chassis.kafka.metadata import FoundLog
 from services.chassis.kernel import store
 from services.chassis.kernel.consuming.identity import rows
-from services.chassis.kernel.consuming.identity.examine import Span, Standing
+from services.chassis.kernel.consuming.identity.examine import PartitionStop, Span
 from services.chassis.kernel.deadletters import repository as letters
 from services.chassis.kernel.records import Partition
 
@@ -19,23 +19,23 @@ Moves = Mapping[Partition, int | None]
 
 
 def moves(
-    partition: Partition, why: Standing, positions: Mapping[Partition, int], spans: Mapping[Partition, Span]
+    partition: Partition, why: PartitionStop, positions: Mapping[Partition, int], spans: Mapping[Partition, Span]
 ) -> Moves:
     """Where the partition continues; when the log is another, all partitions of the topic that have a position begin at its start."""
     if why.cause == "removed":
         return {partition: why.next_offset}
     if why.cause == "another log":
-        topic = {place for place in positions if place[0] == partition[0]}
-        return {place: spans[place].begin if place in spans else None for place in topic}
+        topic = {other for other in positions if other[0] == partition[0]}
+        return {other: spans[other].begin if other in spans else None for other in topic}
     return {partition: spans[partition].end if partition in spans else None}
 
 
 async def go_on_at(connection: AsyncConnection, found: FoundLog, moved: Moves) -> None:
     """Set the positions, which the caller has locked, and store the identity of the log."""
-    await store.move_positions(connection, {place: offset for place, offset in moved.items() if offset is not None})
-    await rows.remove_positions(connection, [place for place, offset in moved.items() if offset is None])
+    await store.move_positions(connection, {other: offset for other, offset in moved.items() if offset is not None})
+    await rows.remove_positions(connection, [other for other, offset in moved.items() if offset is None])
     await rows.replace(connection, found, {topic for topic, _ in moved})
-    await rows.go_on(connection, moved)
+    await rows.delete_stops(connection, moved)
 
 
 async def start_over(
@@ -47,7 +47,7 @@ async def start_over(
     changed, and the result is False.
     """
     locked = await store.lock_positions(connection, sorted(moved))
-    if any(place not in locked or locked[place].next_offset != positions[place] for place in moved):
+    if any(other not in locked or locked[other].next_offset != positions[other] for other in moved):
         return False
     for partition, offset in moved.items():
         await letters.delete_from(connection, partition, offset or 0)

@@ -8,15 +8,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.kafka.metadata import FoundLog
 from services.chassis.kernel.consuming.identity import statements
-from services.chassis.kernel.consuming.identity.examine import Cause, KeptLog, Standing
+from services.chassis.kernel.consuming.identity.examine import Cause, KeptLog, PartitionStop
 from services.chassis.kernel.records import Partition
 
 
 @dataclass(frozen=True, slots=True)
-class Stands:
+class StoredStop:
     """The stop of a partition, and since when it lasts."""
 
-    standing: Standing
+    stop: PartitionStop
     since: datetime
 
 
@@ -51,9 +51,9 @@ async def remove_positions(connection: AsyncConnection, partitions: Iterable[Par
         await connection.execute(statements.REMOVE_POSITION, {"topic": topic, "partition": partition})
 
 
-async def stand(connection: AsyncConnection, standing: Mapping[Partition, Standing]) -> None:
+async def store_stops(connection: AsyncConnection, stops: Mapping[Partition, PartitionStop]) -> None:
     """Store that these partitions are stopped; `since` stays where cause and offset are unchanged."""
-    for (topic, partition), why in sorted(standing.items()):
+    for (topic, partition), why in sorted(stops.items()):
         await connection.execute(
             statements.STAND,
             {
@@ -63,16 +63,16 @@ async def stand(connection: AsyncConnection, standing: Mapping[Partition, Standi
         )  # fmt: skip
 
 
-async def go_on(connection: AsyncConnection, partitions: Iterable[Partition]) -> None:
+async def delete_stops(connection: AsyncConnection, partitions: Iterable[Partition]) -> None:
     """Delete the stops of these partitions."""
     for topic, partition in sorted(partitions):
         await connection.execute(statements.GO_ON, {"topic": topic, "partition": partition})
 
 
-async def standing(connection: AsyncConnection) -> dict[Partition, Stands]:
+async def stored_stops(connection: AsyncConnection) -> dict[Partition, StoredStop]:
     """Every stopped partition whose stop is at its current position."""
     return {
-        (topic, partition): Stands(Standing(_cause(cause), offset, next_offset, reason), since)
+        (topic, partition): StoredStop(PartitionStop(_cause(cause), offset, next_offset, reason), since)
         for topic, partition, cause, offset, next_offset, reason, since in await connection.execute(statements.STANDING)
     }
 

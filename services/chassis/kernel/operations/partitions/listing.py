@@ -57,19 +57,19 @@ async def listed(engine: AsyncEngine, reading: Reading) -> list[PartitionView]:
     behind = await _behind(reading, found)
     for partition in sorted(now.spans.keys() | found.positions.keys()):
         position, span = found.positions.get(partition, 0), now.spans.get(partition)
-        standing, said = found.standing.get(partition), found.said.get(partition)
+        stop, stored = found.stops.get(partition), found.stored.get(partition)
         state: State = "behind" if partition in behind else "at its end"
         views.append(
             PartitionView(
                 topic=partition[0],
                 partition=partition[1],
-                state="stands" if standing else state,
+                state="stands" if stop else state,
                 position=position,
                 begin=span.begin if span else None,
                 end=span.end if span else None,
-                cause=standing.cause if standing else None,
-                reason=standing.reason if standing else None,
-                since=said.since if standing and said else None,
+                cause=stop.cause if stop else None,
+                reason=stop.reason if stop else None,
+                since=stored.since if stop and stored else None,
             )
         )
     return views

@@ -9,7 +9,7 @@ from services.chassis.kafka.cluster import Cluster
 from services.chassis.kafka.metadata import FoundLog, ask_once
 from services.chassis.kernel import log, store
 from services.chassis.kernel.consuming.identity import rows
-from services.chassis.kernel.consuming.identity.examine import KeptLog, Span, Standing, all_standing
+from services.chassis.kernel.consuming.identity.examine import KeptLog, PartitionStop, Span, stops_of
 from services.chassis.kernel.records import Partition
 
 
@@ -46,7 +46,7 @@ class StoredPositions(NamedTuple):
 
     positions: dict[Partition, int]
     kept: dict[str, KeptLog]
-    said: dict[Partition, rows.Stands]
+    stops: dict[Partition, rows.StoredStop]
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class ComparedPositions:
 
     positions: dict[Partition, int]
     kept: dict[str, KeptLog]
-    said: dict[Partition, rows.Stands]
+    stored: dict[Partition, rows.StoredStop]
     """The stops that the service itself stored at its last check."""
-    standing: dict[Partition, Standing]
+    stops: dict[Partition, PartitionStop]
     """The stops now: those found by comparing with the log, else those that the service stored."""
     now: LogNow
     """The log that the positions are compared with."""
@@ -76,15 +76,18 @@ async def stored_positions(connection: AsyncConnection, reading: Reading) -> Sto
     """Read positions, log identities and stops from the database. Raises its errors."""
     known = await store.positions(connection)
     positions = {partition: offset for partition, offset in known.items() if partition[0] in reading.topics}
-    return StoredPositions(positions, await rows.kept(connection), await rows.standing(connection))
+    return StoredPositions(positions, await rows.kept(connection), await rows.stored_stops(connection))
 
 
 def compared(reading: Reading, stored: StoredPositions, now: LogNow) -> ComparedPositions:
     """Compares the stored positions with the log."""
-    positions, kept, said = stored
-    found = all_standing(reading.service, positions, kept, now.found, now.spans)
-    reported = {p: one.standing for p, one in said.items() if one.standing.cause in ("record", "gap") and p in positions}
-    return ComparedPositions(positions, kept, said, reported | found, now)
+    found = stops_of(reading.service, stored.positions, stored.kept, now.found, now.spans)
+    reported = {
+        partition: one.stop
+        for partition, one in stored.stops.items()
+        if one.stop.cause in ("record", "gap") and partition in stored.positions
+    }
+    return ComparedPositions(stored.positions, stored.kept, stored.stops, reported | found, now)
 
 
 def engine_of(reading: Reading) -> AsyncEngine:

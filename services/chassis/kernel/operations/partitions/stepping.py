@@ -16,7 +16,7 @@ from schemas.topics import EVENT_TYPES
 from services.chassis.kafka.publisher import outside_event
 from services.chassis.kernel import log, store
 from services.chassis.kernel.consuming.identity import rows
-from services.chassis.kernel.consuming.identity.examine import Standing
+from services.chassis.kernel.consuming.identity.examine import PartitionStop
 from services.chassis.kernel.consuming.identity.moving import go_on_at, moves
 from services.chassis.kernel.deadletters import repository as letters
 from services.chassis.kernel.log import LogReadStalled
@@ -33,7 +33,7 @@ from services.chassis.kernel.records import Partition, Record, appended_at, even
 from services.chassis.kernel.transaction.writing import fill_outbox
 
 
-class NotStanding(Exception):
+class NotStopped(Exception):
     """The partition is not stopped: there is nothing to step over."""
 
 
@@ -51,33 +51,33 @@ class SteppedOver(Frozen):
 
 
 async def step_over(engine: AsyncEngine, reading: Reading, partition: Partition, reason: str, by: str) -> SteppedOver:
-    """Let the service continue behind what stops the partition. Raises NotStanding, CannotStepOver and the servers' errors."""
+    """Let the service continue behind what stops the partition. Raises NotStopped, CannotStepOver and the servers' errors."""
     async with engine.connect() as connection:
         before = await compared_positions(connection, reading)
-    seen = _standing(reading, partition, before)
+    seen = _stop_of(reading, partition, before)
     record = await _record_at(reading, partition, seen, before.now)
     fact: EventData
     now = await look(reading)
     async with engine.begin() as connection:
         await store.lock_positions(connection, sorted(before.positions))
         found = compared(reading, await stored_positions(connection, reading), now)
-        standing = _standing(reading, partition, found)
-        if (standing.cause, standing.offset) != (seen.cause, seen.offset):
-            raise NotStanding(f"{_name(partition)} has moved meanwhile; look again with `neuroweaver partitions list`")
-        match standing.cause:
+        stop = _stop_of(reading, partition, found)
+        if (stop.cause, stop.offset) != (seen.cause, seen.offset):
+            raise NotStopped(f"{_name(partition)} has moved meanwhile; look again with `neuroweaver partitions list`")
+        match stop.cause:
             case "removed":
-                fact = _skipped(reading, partition, standing, reason, by)
+                fact = _skipped(reading, partition, stop, reason, by)
                 await store.move_positions(connection, {partition: fact.next_offset})
             case "record":
                 if record is None:
-                    raise CannotStepOver(f"{_name(partition)}: no record can be read there now; {standing.reason}")
-                fact = _discarded(reading, record, standing, reason, by)
+                    raise CannotStepOver(f"{_name(partition)}: no record can be read there now; {stop.reason}")
+                fact = _discarded(reading, record, stop, reason, by)
                 await store.move_positions(connection, {partition: record.offset + 1})
                 await letters.learn(connection, [fact.model_dump()])
             case _:
-                fact = await _accept(connection, reading, partition, standing, found, reason, by)
+                fact = await _accept(connection, reading, partition, stop, found, reason, by)
         await letters.flag(connection, partition)
-        await rows.go_on(connection, [partition])
+        await rows.delete_stops(connection, [partition])
         await fill_outbox(
             connection,
             [outside_event(reading.source, fact, correlation_id=_name(partition), subject=_name(partition))],
@@ -85,37 +85,37 @@ async def step_over(engine: AsyncEngine, reading: Reading, partition: Partition,
     return SteppedOver(topic=partition[0], partition=partition[1], fact=fact.type_name(), said=summary_of(fact))
 
 
-def _standing(reading: Reading, partition: Partition, found: ComparedPositions) -> Standing:
-    """The partition's stop, which can be stepped over. Raises NotStanding and CannotStepOver."""
-    now, standing = found.now, found.standing.get(partition)
-    if standing is None:
+def _stop_of(reading: Reading, partition: Partition, found: ComparedPositions) -> PartitionStop:
+    """The partition's stop, which can be stepped over. Raises NotStopped and CannotStepOver."""
+    now, stop = found.now, found.stops.get(partition)
+    if stop is None:
         if partition not in found.positions and partition not in now.spans:
-            known = ", ".join(sorted({_name(place) for place in found.positions}))
-            raise NotStanding(f"{reading.service} does not read {_name(partition)}; it reads {known or 'nothing yet'}")
-        raise NotStanding(
+            known = ", ".join(sorted({_name(partition) for partition in found.positions}))
+            raise NotStopped(f"{reading.service} does not read {_name(partition)}; it reads {known or 'nothing yet'}")
+        raise NotStopped(
             f"{_name(partition)} does not stand, so there is nothing to step over; see `neuroweaver partitions list`"
         )
-    if standing.cause == "gap":
+    if stop.cause == "gap":
         raise CannotStepOver(
             f"{_name(partition)} stands at an own event whose predecessors this database has not seen, so the database is older than "
-            f"the log: stop {reading.service}, drop its database and start it; it is restored from the log. {standing.reason}"
+            f"the log: stop {reading.service}, drop its database and start it; it is restored from the log. {stop.reason}"
         )
-    if standing.cause == "unknown":
-        raise CannotStepOver(f"{_name(partition)}: {standing.reason}")
-    if standing.cause == "gone" and partition[0] not in now.found.topics:
+    if stop.cause == "unknown":
+        raise CannotStepOver(f"{_name(partition)}: {stop.reason}")
+    if stop.cause == "gone" and partition[0] not in now.found.topics:
         raise CannotStepOver(
-            f"{standing.reason}, or make it with `neuroweaver topics apply` and then accept it with this command"
+            f"{stop.reason}, or make it with `neuroweaver topics apply` and then accept it with this command"
         )
-    return standing
+    return stop
 
 
-async def _record_at(reading: Reading, partition: Partition, standing: Standing, now: LogNow) -> Record | None:
+async def _record_at(reading: Reading, partition: Partition, stop: PartitionStop, now: LogNow) -> Record | None:
     """The record that stops the partition; None where another cause does, or where no record can be read."""
     span = now.spans.get(partition)
-    if standing.cause != "record" or span is None:
+    if stop.cause != "record" or span is None:
         return None
     try:
-        async for chunk in log.read(reading.cluster, {partition: (standing.offset, span.end)}):
+        async for chunk in log.read(reading.cluster, {partition: (stop.offset, span.end)}):
             record: Record = chunk[0]
             return record
     except LogReadStalled:
@@ -123,7 +123,7 @@ async def _record_at(reading: Reading, partition: Partition, standing: Standing,
     return None
 
 
-def _discarded(reading: Reading, record: Record, standing: Standing, reason: str, by: str) -> RecordDiscarded:
+def _discarded(reading: Reading, record: Record, stop: PartitionStop, reason: str, by: str) -> RecordDiscarded:
     event = _event_in(record)
     return RecordDiscarded(
         service=reading.service,
@@ -133,7 +133,7 @@ def _discarded(reading: Reading, record: Record, standing: Standing, reason: str
         appended_at=appended_at(record),
         event_type=event.type if event else None,
         event_id=event.id if event else None,
-        error=standing.reason,
+        error=stop.reason,
         reason=reason,
         discarded_by=by,
     )
@@ -147,15 +147,15 @@ def _event_in(record: Record) -> Event | None:
     return event if isinstance(event, Event) else None
 
 
-def _skipped(reading: Reading, partition: Partition, standing: Standing, reason: str, by: str) -> RecordsSkipped:
-    assert standing.next_offset is not None
+def _skipped(reading: Reading, partition: Partition, stop: PartitionStop, reason: str, by: str) -> RecordsSkipped:
+    assert stop.next_offset is not None
     return RecordsSkipped(
         service=reading.service,
         topic=partition[0],
         partition=partition[1],
-        first_offset=standing.offset,
-        next_offset=standing.next_offset,
-        error=standing.reason,
+        first_offset=stop.offset,
+        next_offset=stop.next_offset,
+        error=stop.reason,
         reason=reason,
         skipped_by=by,
     )
@@ -165,15 +165,15 @@ async def _accept(
     connection: AsyncConnection,
     reading: Reading,
     partition: Partition,
-    standing: Standing,
+    stop: PartitionStop,
     found: ComparedPositions,
     reason: str,
     by: str,
 ) -> LogAccepted:
     now = found.now
-    moved = moves(partition, standing, found.positions, now.spans)
-    for place, offset in moved.items():
-        await _leave_no_letters(connection, place, first=offset or 0 if standing.cause == "beyond the end" else 0)
+    moved = moves(partition, stop, found.positions, now.spans)
+    for partition, offset in moved.items():
+        await _leave_no_letters(connection, partition, first=offset or 0 if stop.cause == "beyond the end" else 0)
     await go_on_at(connection, now.found, moved)
     topic, kept = now.found.topics[partition[0]], found.kept.get(partition[0])
     return LogAccepted(
@@ -184,10 +184,10 @@ async def _accept(
         previous_cluster_id=kept.cluster_id if kept else None,
         previous_topic_id=kept.topic_id if kept else None,
         partitions=tuple(
-            MovedPosition(partition=place[1], before=found.positions[place], now=offset)
-            for place, offset in sorted(moved.items())
+            MovedPosition(partition=partition[1], before=found.positions[partition], now=offset)
+            for partition, offset in sorted(moved.items())
         ),
-        error=standing.reason,
+        error=stop.reason,
         reason=reason,
         accepted_by=by,
     )
