@@ -66,7 +66,7 @@ Real = Annotated[float, BeforeValidator(no_truth)]
 
 
 class Frozen(BaseModel):
-    """An immutable value that ignores fields it does not know: consumers are tolerant, design section 3."""
+    """An immutable value that ignores fields it does not know, so that a reader accepts events of later releases."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 

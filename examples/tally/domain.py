@@ -18,8 +18,8 @@ TALLY = "tally"
 class Tally(State):
     """What the service knows of one job.
 
-    It counts, so that an event that is applied twice shows. A state that has to bear the same event again (rule 8 of the
-    design) remembers what happened instead of how often.
+    It counts, so that an event that is applied twice shows. A state that must stay the same when an event is folded again
+    (rule 8 of docs/architecture.md) remembers what happened instead of how often.
     """
 
     requests: int = Field(default=0, description="JobRequested events that were applied.")

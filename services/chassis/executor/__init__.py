@@ -1,1 +1,1 @@
-"""Implements executor services: attempts are aggregates, workers hold leases, child processes do the work (design section 5)."""
+"""Implements executor services: attempts are aggregates, workers hold leases, child processes do the work."""

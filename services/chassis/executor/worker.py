@@ -1,4 +1,4 @@
-"""Claims attempts by lease, renews the lease while a runner works, and announces the outcome once (design section 5).
+"""Claims attempts by lease, renews the lease while a runner works, and announces the outcome once.
 
 Claiming takes two transactions, so that locks are always taken in one order: the lease on the work row alone, then the
 attempt with its StepStarted, under the token. An unexpected error never ends a worker: it is logged, counted and retried. When

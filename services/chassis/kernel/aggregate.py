@@ -1,6 +1,6 @@
 """Defines the interface between the chassis and a service's pure domain, which decides and folds without I/O.
 
-Design section 3, rules 1 to 3: one service decides about an aggregate and numbers its own events; `evolve` folds the
+Rules 1 to 3 of docs/architecture.md: one service decides about an aggregate and numbers its own events; `evolve` folds the
 log into states and is all that a replay runs; `decide` is level-triggered: it looks only at states and the time, returns
 one decision and is called again until it returns None.
 """

@@ -1,6 +1,6 @@
 """Decides by sequence number whether an own event is the next, already known, early, or written by another deployment.
 
-Design section 3, rule 1. The sequence of an aggregate may span partitions: after a topic's partition count was raised, later
+Rule 1 of docs/architecture.md. The sequence of an aggregate may span partitions: after a topic's partition count was raised, later
 events lie on another partition than the earlier ones, and partitions have no order between them. A replay holds an early event
 until its predecessors are read; what still waits at the end is a gap. A live service stops the partition instead.
 """

@@ -1,1 +1,1 @@
-"""Verifies projections against the log, and rebuilds them or single rows while the service runs (design section 3, rule 7)."""
+"""Verifies projections against the log, and rebuilds them or single rows while the service runs (rule 7)."""

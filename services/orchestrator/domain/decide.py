@@ -1,6 +1,6 @@
 """Decides what follows from a job's state: one decision at a time; the caller repeats until there is none.
 
-Level-triggered (rule 5 of the design): `wants` lists the decisions that the state requires, each with the time from which
+Level-triggered (rule 5 of docs/architecture.md): `wants` lists the decisions that the state requires, each with the time from which
 it does. `decide` takes the first whose time has come, and `due` returns the time of the next, so the two cannot disagree.
 """
 

@@ -1,6 +1,6 @@
 """Folds one event into a job's state; a replay runs nothing else. Events can be folded whatever came before them.
 
-Rule 2 of the design: a field group is written by own events in their order, or by facts keyed by step and attempt, or by
+Rule 2 of docs/architecture.md: a field group is written by own events in their order, or by facts keyed by step and attempt, or by
 minimum and maximum; no branch below reads a group that it does not write. Rule 8: folding an event again changes nothing.
 """
 

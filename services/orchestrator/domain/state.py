@@ -1,6 +1,6 @@
 """Defines a job's state in field groups that commute; the status is derived from all of them.
 
-Rule 2 of the design: each group below has one kind of writer. Facts of outsiders, facts of executors and own decisions reach
+Rule 2 of docs/architecture.md: each group below has one kind of writer. Facts of outsiders, facts of executors and own decisions reach
 a replay in another relative order than they reached the live service, so no group's fold reads another group.
 """
 

@@ -1,4 +1,4 @@
-"""What cannot be handled is set aside with what depends on it, in order, and nothing else waits (design section 4)."""
+"""What cannot be handled is set aside with what depends on it, in order, and nothing else waits."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""An effect happens exactly once although delivery is at least once: design section 4, against real Kafka and PostgreSQL."""
+"""An effect happens exactly once although delivery is at least once, against real Kafka and PostgreSQL."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rule 1 of the design: a service applies its own event when it decides, and knows it by its number when it comes back."""
+"""Rule 1 of docs/architecture.md: a service applies its own event when it decides, and knows it by its number when it comes back."""
 
 import json
 from collections.abc import Mapping

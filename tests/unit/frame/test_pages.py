@@ -73,3 +73,19 @@ def test_the_walk_counts_the_files_that_it_passes() -> None:
     said = re.search(r"passes (\d+) files", walk)
     assert said
     assert len(passed) == int(said[1])
+
+
+def test_every_rule_that_the_code_names_by_number_is_in_the_architecture(files: list[str]) -> None:
+    section = (_ROOT / "docs/architecture.md").read_text().partition("\n## Rules\n")[2].partition("\n## ")[0]
+    rules = set(re.findall(r"^(\d)\. ", section, re.MULTILINE))
+    code = [
+        (_ROOT / name).read_text() for name in files if name.endswith(".py") and name.startswith(("services/", "examples/"))
+    ]
+    named = {
+        number
+        for text in code
+        for found in re.findall(r"\b[Rr]ules? (\d)(?: (?:to|and) (\d))?\b", text)
+        for number in found
+    }
+    assert named - {""} <= rules
+    assert named & rules

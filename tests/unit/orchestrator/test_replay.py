@@ -1,4 +1,4 @@
-"""Live state and replayed state are equal: rules 1 and 2 of the design, over random stories."""
+"""Live state and replayed state are equal: rules 1 and 2 of docs/architecture.md, over random stories."""
 
 from collections.abc import Sequence
 from datetime import timedelta

@@ -1,7 +1,7 @@
 """Parks later records of an aggregate, in order, behind one whose handling failed; all other records are applied.
 
 A record blocks the aggregates that it touches or, where they are unknown, its key. A parked record blocks what it touches as
-well. Own events are never parked (design section 3, rule 6), nor are progress events, which need no order. The order is kept
+well. Own events are never parked (rule 6 of docs/architecture.md), nor are progress events, which need no order. The order is kept
 within a partition, as in Kafka.
 """
 

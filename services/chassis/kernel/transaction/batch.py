@@ -1,4 +1,4 @@
-"""Applies one poll in one PostgreSQL transaction (design section 4): accept, open, lock, fold and decide, write.
+"""Applies one poll in one PostgreSQL transaction (docs/walk.md): accept, open, lock, fold and decide, write.
 
 A crash at any instruction leaves all of it or nothing. The position in the database is the truth; Kafka's committed offset
 is not used.

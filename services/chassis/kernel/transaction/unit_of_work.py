@@ -1,6 +1,6 @@
 """Folds events into loaded states in memory, and numbers and applies own decisions.
 
-It is pure: ids and the time are passed in. Design section 3, rule 1: an own event that comes back is applied when its
+It is pure: ids and the time are passed in. Rule 1 of docs/architecture.md: an own event that comes back is applied when its
 sequence number is the next, and skipped when it is lower or equal (its offset is stamped all the same); `numbering` says what
 a higher number means.
 """
