@@ -12,7 +12,6 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from fastapi import APIRouter
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from examples.tally.app import runtime_of
 from examples.tally.ask import publish
@@ -26,6 +25,7 @@ from services.chassis.kernel import store
 from services.chassis.kernel.aggregate import Ref, States
 from services.chassis.kernel.effects import Notification
 from services.chassis.kernel.records import Logged
+from services.chassis.postgres.transactions import Session
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.service import Service, assemble
 from services.chassis.settings import ServiceSettings
@@ -59,9 +59,7 @@ class Ledger:
         self.refused: str | None = None
         """Id of an event that the database refuses, without a word about which record it came from."""
 
-    async def __call__(
-        self, connection: AsyncConnection, events: Sequence[Event], states: States
-    ) -> Sequence[Notification]:
+    async def __call__(self, connection: Session, events: Sequence[Event], states: States) -> Sequence[Notification]:
         mine = [{"id": event.id} for event in events if event.data.job_id.startswith(self._prefix)]  # type: ignore[attr-defined]
         if self.refused in {row["id"] for row in mine}:
             await connection.execute(text("SELECT CAST('no number' AS int)"))
@@ -100,7 +98,10 @@ class Toy:
         )
         self.domain = ToyDomain(self.name, self.prefix, delay)
         self.ledger = Ledger(self.prefix)
-        self.engine = store.connect(self.settings.database_url_for(self.name))
+        url = self.settings.database_url_for(self.name)
+        self.engine = store.connect(url)
+        self.transactions = store.transactions(url)
+        """What batches run in."""
 
     async def create(self) -> None:
         """Its database with all tables."""

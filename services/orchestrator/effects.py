@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.attributes import ATTRIBUTE_LIMIT
 from schemas.envelope import Event
 from schemas.progress import StepProgressed
 from services.chassis.kernel.aggregate import States
 from services.chassis.kernel.effects import Notification
+from services.chassis.postgres.transactions import Session
 from services.orchestrator.domain.job import JobEvent
 
 CHANNEL = "jobs"
@@ -27,9 +27,7 @@ _KEEP_LATEST = text(
 class JobEffects:
     """Stores progress, which is lossy and unordered, so the newest by time is kept."""
 
-    async def __call__(
-        self, connection: AsyncConnection, events: Sequence[Event], states: States
-    ) -> Sequence[Notification]:
+    async def __call__(self, connection: Session, events: Sequence[Event], states: States) -> Sequence[Notification]:
         """Write all progress of the transaction in one statement."""
         latest: dict[str, tuple[Event, StepProgressed]] = {}
         changed: dict[str, None] = {}

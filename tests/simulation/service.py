@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from aiokafka import TopicPartition
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.artifacts import ArtifactRef
 from schemas.envelope import Event
@@ -27,6 +27,7 @@ from services.chassis.kernel.relay import statements as relay
 from services.chassis.kernel.relay.relay import Relay
 from services.chassis.kernel.ticker import Ticker, Undecided
 from services.chassis.kernel.transaction.commands import Command, transact
+from services.chassis.postgres.transactions import Session
 from services.chassis.process.health import Health
 from services.registry.domain.models import model_ref, register, registration_ref
 from services.registry.register import _wanted
@@ -46,9 +47,7 @@ class Ledger:
     def __init__(self, domain: Domain, effects: Effects | None, lying: Mapping[int, RecordId]) -> None:
         self._domain, self._effects, self._lying = domain, effects, lying
 
-    async def __call__(
-        self, connection: AsyncConnection, events: Sequence[Event], states: States
-    ) -> Sequence[Notification]:
+    async def __call__(self, connection: Session, events: Sequence[Event], states: States) -> Sequence[Notification]:
         cast(Connection, connection).note(
             named(self._lying[id(event)])
             for event in events
@@ -263,7 +262,15 @@ class Process:
         service = self.service
         settings = cast(Any, SimpleNamespace(dead_letter_run=4, dead_letter_share=0.2, lease_seconds=LEASE_SECONDS))
         self.consumer = Consumer(
-            settings, service.name, service.domain, service.ledger, (), service.engine, Health(service.name, ()), _admitted
+            settings,
+            service.name,
+            service.domain,
+            service.ledger,
+            (),
+            service.engine,
+            service.engine,
+            Health(service.name, ()),
+            _admitted,
         )
         self.consumer._subscriber = cast(Any, SimpleNamespace(consumer=self.member))
         self.member.consumer = self.consumer

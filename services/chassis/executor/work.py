@@ -17,6 +17,7 @@ from schemas.jobs import StepCancelled, StepCancelRequested, StepCompleted, Step
 from services.chassis.executor.attempts import OPEN, AttemptState, ref_of
 from services.chassis.kernel.aggregate import States
 from services.chassis.kernel.effects import Notification
+from services.chassis.postgres.transactions import Session
 
 CHANNEL = "work"
 """NOTIFY channel; payloads are keys of attempts that were requested, cancelled or released."""
@@ -71,9 +72,7 @@ class Lease:
 class WorkEffects:
     """Keeps the table `work` consistent with the attempts: a row for every open one, none for the others."""
 
-    async def __call__(
-        self, connection: AsyncConnection, events: Sequence[Event], states: States
-    ) -> Sequence[Notification]:
+    async def __call__(self, connection: Session, events: Sequence[Event], states: States) -> Sequence[Notification]:
         """Uses the states after all of `events`, so their number and order do not matter."""
         queued: list[tuple[str, AttemptState, StepRequested]] = []
         ended: list[str] = []

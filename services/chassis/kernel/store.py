@@ -12,6 +12,7 @@ from schemas.envelope import CONTENT_TYPE
 from services.chassis.kernel import statements
 from services.chassis.kernel.records import RecordId
 from services.chassis.kernel.tables import HEADER_COLUMNS, OPERATIONAL, PROJECTION
+from services.chassis.postgres.transactions import Session, Transactions
 from services.chassis.postgres.urls import STATEMENT_SECONDS, parse
 from services.chassis.process.transient import ends_session
 
@@ -44,15 +45,27 @@ def connect(
     A session that became read-only, lost its prepared statements, or did not answer within `statement_seconds` is replaced
     together with its whole pool; it is never used again with a transaction open.
     """
-    session = {
-        "search_path": f"{projection},{OPERATIONAL}",
-        "idle_in_transaction_session_timeout": str(round(idle_in_transaction_seconds * 1000)),
-    }
+    session = _settings(projection, idle_in_transaction_seconds)
     engine = parse(url).engine(
         session, statement_seconds, pool_size=pool_size, max_overflow=pool_size, pool_timeout=10, pool_pre_ping=probe
     )
     listen(engine.sync_engine, "handle_error", _replace_session)
     return engine
+
+
+def transactions(
+    url: str, *, idle_in_transaction_seconds: float = 60.0, statement_seconds: float = STATEMENT_SECONDS
+) -> Transactions:
+    """The same for the transactions of batches, on asyncpg alone; the caller retries after any error."""
+    settings = _settings(PROJECTION, idle_in_transaction_seconds)
+    return Transactions(url, settings, statement_seconds=statement_seconds)
+
+
+def _settings(projection: str, idle_in_transaction_seconds: float) -> dict[str, str]:
+    return {
+        "search_path": f"{projection},{OPERATIONAL}",
+        "idle_in_transaction_session_timeout": str(round(idle_in_transaction_seconds * 1000)),
+    }
 
 
 def _replace_session(context: ExceptionContext) -> None:
@@ -65,9 +78,7 @@ async def positions(connection: AsyncConnection) -> dict[tuple[str, int], int]:
     return {(topic, partition): offset for topic, partition, offset in await connection.execute(statements.READ_POSITIONS)}
 
 
-async def lock_positions(
-    connection: AsyncConnection, partitions: Sequence[tuple[str, int]]
-) -> dict[tuple[str, int], Position]:
+async def lock_positions(connection: Session, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Position]:
     """The positions of `partitions`, locked until the transaction ends; this lock is the fence against other writers."""
     rows = await connection.execute(
         statements.LOCK_POSITIONS,
@@ -76,7 +87,7 @@ async def lock_positions(
     return {(topic, partition): Position(offset, blocked) for topic, partition, offset, blocked in rows}
 
 
-async def move_positions(connection: AsyncConnection, moved: Mapping[tuple[str, int], int]) -> None:
+async def move_positions(connection: Session, moved: Mapping[tuple[str, int], int]) -> None:
     """Set each position to the next offset to apply."""
     await connection.execute(statements.MOVE_POSITIONS, position_values(moved))
 
@@ -110,7 +121,7 @@ class Entry(NamedTuple):
         return Sighting(self.record_id[2], self.appended_at)
 
 
-async def enter_inbox(connection: AsyncConnection, entries: Sequence[Entry]) -> dict[bytes, Sighting]:
+async def enter_inbox(connection: Session, entries: Sequence[Entry]) -> dict[bytes, Sighting]:
     """Insert records, one per identity; returns the record that counts for each: an earlier one, or the one inserted."""
     rows = await connection.execute(statements.ENTER_INBOX, inbox_values(entries))
     return {bytes(name): Sighting(offset, at) for name, offset, at in rows}

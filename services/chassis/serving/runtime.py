@@ -73,13 +73,13 @@ class Runtime:
         self._removers: tuple[Remover, ...] = ()
         url = settings.database_url_for(service)
         patience = settings.session_timeout_ms / 1000
-        connect = partial(
-            store.connect, url, idle_in_transaction_seconds=patience, statement_seconds=settings.database_seconds
-        )
+        seconds = settings.database_seconds
+        connect = partial(store.connect, url, idle_in_transaction_seconds=patience, statement_seconds=seconds)
         self.engine = connect()
-        self._batches = connect(pool_size=2, probe=False)
-        """For the consumer, which retries after any error."""
-        self.reads = Reads(url, statement_seconds=settings.database_seconds)
+        self._positions = connect(pool_size=1, probe=False)
+        """Where the consumer looks up positions; it retries after any error."""
+        self._batches = store.transactions(url, idle_in_transaction_seconds=patience, statement_seconds=seconds)
+        self.reads = Reads(url, statement_seconds=seconds)
         """For reads by HTTP routes."""
         self.publisher = Publisher(settings.cluster, f"neuroweaver-{service}")
         self.notifications = Notifications(url)
@@ -146,7 +146,8 @@ class Runtime:
             await asyncio.gather(*support)
             self.reads.close()
             await self.engine.dispose()
-            await self._batches.dispose()
+            await self._positions.dispose()
+            self._batches.close()
             _log.info("stopped", service=self.service)
 
     def _support(self) -> list[tuple[str, Loop]]:
@@ -166,7 +167,8 @@ class Runtime:
         if stop.is_set():
             return
         consumer = Consumer(
-            self.settings, self.service, self.domain, self.effects, self.topics, self._batches, self.health, self.group.admit
+            self.settings, self.service, self.domain, self.effects, self.topics, self._positions, self._batches, self.health,
+            self.group.admit,
         )  # fmt: skip
         ticker = Ticker(self.engine, self.domain, self.effects, self.health)
         loops: list[tuple[str, Loop]] = [

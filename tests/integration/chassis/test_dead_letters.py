@@ -276,7 +276,7 @@ async def test_one_that_lost_its_partition_leaves_the_flag_to_the_one_that_has_i
     async with toy.engine.begin() as owner:
         await store.lock_positions(owner, [(REQUESTS.name, 0)])
         async with asyncio.timeout(30):
-            await apply_batch(Decider(toy.engine, toy.domain), Poll({}, {}, {(REQUESTS.name, 0, 0): Fault("poison")}))
+            await apply_batch(Decider(toy.transactions, toy.domain), Poll({}, {}, {(REQUESTS.name, 0, 0): Fault("poison")}))
 
 
 def held(event: Event, offset: int) -> Any:

@@ -85,7 +85,8 @@ async def test_partitions_that_are_added_are_read_without_a_restart(toy: Toy, mo
         return "toy"
 
     topic = dead_letter_topic(toy.name)
-    consumer = Consumer(toy.settings, toy.name, toy.domain, None, [topic], toy.engine, Health(toy.name, ()), admit)
+    health = Health(toy.name, ())
+    consumer = Consumer(toy.settings, toy.name, toy.domain, None, [topic], toy.engine, toy.transactions, health, admit)
     stop = asyncio.Event()
     running = asyncio.ensure_future(consumer.run(stop))
     try:

@@ -159,7 +159,7 @@ class Batches(RuleBasedStateMachine):
         groups = {p: [record for record, _ in self.log[p][first:end]] for p, (first, end) in spans.items() if first < end}
         starts = {partition: spans[partition][0] for partition in groups}
 
-        decider = Decider(self.toy.engine, self.toy.domain, self.toy.ledger, _UNLIMITED)
+        decider = Decider(self.toy.transactions, self.toy.domain, self.toy.ledger, _UNLIMITED)
         isolation = Isolation(self.toy.domain, groups)
         while attempt := isolation.next():
             here = {partition: starts[partition] for partition in attempt.records}

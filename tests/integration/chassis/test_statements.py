@@ -1,46 +1,39 @@
 """What a batch asks of the database does not grow with its records: exact counts of statements and round trips."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncEngine
+import asyncpg
+from sqlalchemy import text
 
 from schemas.topics import JOBS, REQUESTS
 from services.chassis.kernel import store
 from services.chassis.kernel.records import Partition
 from services.chassis.kernel.statements import INSERT_POSITION
 from services.chassis.kernel.transaction import batch
+from services.chassis.postgres.transactions import Transactions
 from tests.log import read_all
 from tests.toy import Toy, until
 
 BATCH = 500
 
 
-@contextmanager
-def counted(engine: AsyncEngine) -> Iterator[Counter[str]]:
-    """Statements by their first word, and BEGIN and COMMIT, while the block runs."""
+@asynccontextmanager
+async def counted(transactions: Transactions) -> AsyncIterator[Counter[str]]:
+    """Statements by their first word, BEGIN and COMMIT among them, while the block runs."""
     found: Counter[str] = Counter()
 
-    def statement(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
-        found[text.split(maxsplit=1)[0]] += 1
+    def said(statement: asyncpg.LoggedQuery) -> None:
+        if "typeinfo_tree" not in statement.query:  # asyncpg asks once a session about types
+            found[statement.query.split(maxsplit=1)[0]] += 1
 
-    def begin(_connection: Any) -> None:
-        found["BEGIN"] += 1
-
-    def commit(_connection: Any) -> None:
-        found["COMMIT"] += 1
-
-    listeners = (("before_cursor_execute", statement), ("begin", begin), ("commit", commit))
-    for name, listener in listeners:
-        event.listen(engine.sync_engine, name, listener)
-    try:
+    async with transactions.begin() as session:
+        await session.execute(text("SELECT 1"))
+    assert transactions._idle is not None
+    with transactions._idle.query_logger(said):
         yield found
-    finally:
-        for name, listener in listeners:
-            event.remove(engine.sync_engine, name, listener)
 
 
 async def apply(toy: Toy, records: list[Any]) -> Counter[str]:
@@ -48,12 +41,14 @@ async def apply(toy: Toy, records: list[Any]) -> Counter[str]:
     partitions: set[Partition] = {(record.topic, record.partition) for record in records}
     async with toy.engine.begin() as connection:
         await connection.execute(INSERT_POSITION, [{"topic": t, "partition": p} for t, p in sorted(partitions)])
-    with counted(toy.engine) as found:
+    async with counted(toy.transactions) as found:
         for first in range(0, len(records), BATCH):
             groups: dict[Partition, list[Any]] = {}
             for record in records[first : first + BATCH]:
                 groups.setdefault((record.topic, record.partition), []).append(record)
-            await batch.apply_batch(batch.Decider(toy.engine, toy.domain), batch.Poll(groups, dict.fromkeys(groups, 0)))
+            await batch.apply_batch(
+                batch.Decider(toy.transactions, toy.domain), batch.Poll(groups, dict.fromkeys(groups, 0))
+            )
     return found
 
 

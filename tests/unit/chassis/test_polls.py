@@ -35,7 +35,15 @@ class Played:
         monkeypatch.setattr(consuming, "starting_points", self.starting_points)
         settings = SimpleNamespace(dead_letter_run=10, dead_letter_share=0.2, session_timeout_ms=10_000, drain_seconds=1)
         self.consumer = Consumer(
-            cast(Any, settings), "toy", cast(Any, None), None, (), cast(Any, None), Health("toy", ()), self.admit
+            cast(Any, settings),
+            "toy",
+            cast(Any, None),
+            None,
+            (),
+            cast(Any, None),
+            cast(Any, None),
+            Health("toy", ()),
+            self.admit,
         )
         self.consumer._subscriber = cast(Any, SimpleNamespace(consumer=self))
         self.consumer._backoff = cast(Any, SimpleNamespace(next=lambda: 0.0, reset=lambda: None))

@@ -34,6 +34,7 @@ from services.chassis.kernel.deadletters.limit import DeadLetterLimit
 from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.records import Partition, Record
 from services.chassis.kernel.transaction.batch import Decider, Poll, Records, apply_batch
+from services.chassis.postgres.transactions import Transactional
 from services.chassis.process import metrics
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
@@ -59,6 +60,8 @@ class Consumer:
     effects: Effects | None
     topics: Sequence[Topic]
     engine: AsyncEngine
+    batches: Transactional
+    """What the transactions of batches run on."""
     health: Health
     admit: Callable[[], Awaitable[str]]
     """Returns the client id to join the group with. Raises OtherDeployment, and any error that prevents the check for one."""
@@ -234,7 +237,7 @@ class Consumer:
         if not records:
             return
         starts = {partition: self._cursors[partition].next_offset or 0 for partition in records}
-        decider = Decider(self.engine, self.domain, self.effects, self._limit)
+        decider = Decider(self.batches, self.domain, self.effects, self._limit)
         with metrics.BATCH_SECONDS.labels(self.service).time():
             done = await apply_batch(decider, Poll(records, starts, attempt.failed))
         note(self.service, done)

@@ -8,12 +8,12 @@ count: their garbage must not stop a service.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.steps import SERVICES
 from schemas.topics import CATALOGUE
 from services.chassis.kernel.deadletters import statements
 from services.chassis.kernel.records import Partition
+from services.chassis.postgres.transactions import Session
 
 WINDOW = 100
 """Number of offsets before a failure in which earlier failures count."""
@@ -50,7 +50,7 @@ class DeadLetterLimit:
 
 
 async def look(
-    connection: AsyncConnection,
+    connection: Session,
     limit: DeadLetterLimit,
     partition: Partition,
     failing: Sequence[int],

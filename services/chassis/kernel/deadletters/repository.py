@@ -26,6 +26,7 @@ from services.chassis.kernel.records import (
     name_of_kept,
     name_shown,
 )
+from services.chassis.postgres.transactions import Session
 
 LetterState = Literal["unreadable", "failed", "parked", "discarded"]
 STATES: tuple[LetterState, ...] = ("unreadable", "failed", "parked", "discarded")
@@ -140,12 +141,12 @@ def row_of(
     }
 
 
-async def insert(connection: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> None:
+async def insert(connection: Session, rows: Sequence[Mapping[str, object]]) -> None:
     """Insert these rows; the positions of their partitions must be locked."""
     await connection.execute(statements.INSERT, rows)
 
 
-async def blocking(connection: AsyncConnection, partition: Partition, names: Iterable[str]) -> dict[str, int]:
+async def blocking(connection: Session, partition: Partition, names: Iterable[str]) -> dict[str, int]:
     """Those of `names` that a failed or parked record of the partition blocks, with the offset of the first that does."""
     rows = await connection.execute(
         statements.BLOCKING, {"topic": partition[0], "partition": partition[1], "names": sorted(set(names))}
@@ -157,7 +158,7 @@ async def blocking(connection: AsyncConnection, partition: Partition, names: Ite
     return found
 
 
-async def discarded(connection: AsyncConnection, partition: Partition, first: int) -> set[RecordId]:
+async def discarded(connection: Session, partition: Partition, first: int) -> set[RecordId]:
     """Ids of the discarded records from offset `first` on."""
     rows = await connection.execute(
         statements.DISCARDED, {"topic": partition[0], "partition": partition[1], "first": first}
@@ -263,7 +264,7 @@ async def delete_from(connection: AsyncConnection, partition: Partition, first: 
     await connection.execute(statements.DELETE_FROM, values)
 
 
-async def flag(connection: AsyncConnection, partition: Partition) -> None:
+async def flag(connection: Session, partition: Partition) -> None:
     """Set on the position whether the partition's dead letters must be read before records are applied."""
     await connection.execute(statements.FLAG, {"topic": partition[0], "partition": partition[1]})
 

@@ -7,8 +7,6 @@ is not used.
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-
 from schemas.envelope import Event, Unhandled, Unreadable
 from schemas.ids import new_id
 from services.chassis.kernel import store
@@ -25,6 +23,7 @@ from services.chassis.kernel.transaction.commands import write_back
 from services.chassis.kernel.transaction.inbox import entering
 from services.chassis.kernel.transaction.loading import lock_rows
 from services.chassis.kernel.transaction.unit_of_work import Incoming, UnitOfWork
+from services.chassis.postgres.transactions import Session, Transactional
 from services.chassis.process.transient import described
 
 Records = Mapping[Partition, Sequence[Record]]
@@ -43,7 +42,7 @@ class RecordFailure(Exception):
 class Decider:
     """What applies records: a service's domain, its effects and its database."""
 
-    engine: AsyncEngine
+    database: Transactional
     domain: Domain
     effects: Effects | None = None
     limit: DeadLetterLimit | None = None
@@ -87,7 +86,7 @@ async def apply_batch(decider: Decider, poll: Poll) -> Applied:
     letter exceeds the limit, and the database's errors.
     """
     domain = decider.domain
-    async with decider.engine.begin() as connection:
+    async with decider.database.begin() as connection:
         accepted = await accept(connection, poll)
         opening = open_all(accepted.records, domain, poll.failed)
         await require_within_limit(connection, decider.limit, poll, opening)
@@ -126,7 +125,7 @@ class Accepted:
     """Records that were already applied."""
 
 
-async def accept(connection: AsyncConnection, poll: Poll) -> Accepted:
+async def accept(connection: Session, poll: Poll) -> Accepted:
     """Lock the positions, and return the records at or behind them."""
     locked = await store.lock_positions(connection, sorted(poll.records))
     accepted = Accepted()
@@ -180,9 +179,7 @@ def open_all(records: Iterable[Record], domain: Domain, failed: Mapping[RecordId
 # dead letters: how many there may be, what becomes one, and how they are kept
 
 
-async def require_within_limit(
-    connection: AsyncConnection, limit: DeadLetterLimit | None, poll: Poll, opening: Opening
-) -> None:
+async def require_within_limit(connection: Session, limit: DeadLetterLimit | None, poll: Poll, opening: Opening) -> None:
     """Raises RecordFailure for an unreadable record that exceeds its partition's limit, LimitReached for a failed one."""
     if limit is None:
         return
@@ -196,7 +193,7 @@ async def require_within_limit(
 
 
 async def separate_dead_letters(
-    connection: AsyncConnection, domain: Domain, opening: Opening, accepted: Accepted, failed: Mapping[RecordId, Fault]
+    connection: Session, domain: Domain, opening: Opening, accepted: Accepted, failed: Mapping[RecordId, Fault]
 ) -> Division:
     """Divide the records into those to fold and those that become dead letters: failed ones, and parked ones behind them."""
     if not failed and not accepted.flagged:
@@ -213,7 +210,7 @@ async def separate_dead_letters(
 
 
 async def store_dead_letters(
-    connection: AsyncConnection, accepted: Accepted, opening: Opening, division: Division, failed: Mapping[RecordId, Fault]
+    connection: Session, accepted: Accepted, opening: Opening, division: Division, failed: Mapping[RecordId, Fault]
 ) -> None:
     """Store the dead letters, wake the relay to copy them, and flag the partitions that have blocked records."""
     unreadable = [repository.row_of(record, "unreadable", Fault(str(error))) for record, error in opening.unreadable]
@@ -235,7 +232,7 @@ def _said(division: Division, opening: Opening) -> tuple[str, ...]:
 # lock: the rows of all touched aggregates, and the inbox
 
 
-async def lock(connection: AsyncConnection, domain: Domain, decoded: Decoded) -> tuple[UnitOfWork, Set[RecordId]]:
+async def lock(connection: Session, domain: Domain, decoded: Decoded) -> tuple[UnitOfWork, Set[RecordId]]:
     """Begin a unit of work on the locked rows that events touch; also returns the ids of records that are duplicates.
 
     The positions must be locked.

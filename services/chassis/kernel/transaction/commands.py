@@ -14,6 +14,7 @@ from services.chassis.kernel.records import Partition
 from services.chassis.kernel.transaction.loading import lock_rows
 from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.kernel.transaction.writing import NONE_MOVED, write
+from services.chassis.postgres.transactions import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ async def transact(
 
 
 async def write_back(
-    connection: AsyncConnection,
+    connection: Session,
     unit: UnitOfWork,
     effects: Effects | None,
     seen: Sequence[Event],

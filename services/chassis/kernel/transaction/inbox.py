@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from schemas.envelope import Event
 from schemas.topics import PROGRESS, TOPIC_OF
 from services.chassis.kernel import store
@@ -19,6 +17,7 @@ from services.chassis.kernel.aggregate import Domain, is_own
 from services.chassis.kernel.records import Record, RecordId, appended_at, record_id_of
 from services.chassis.kernel.statements import INBOX_WINDOW
 from services.chassis.kernel.store import Entry, Sighting
+from services.chassis.postgres.transactions import Session
 
 
 def repeats(counts: Sighting, other: Sighting) -> bool:
@@ -79,7 +78,7 @@ class Entering:
             name: left for name, entries in self.pending.items() if (left := _left(counts[name], entries, self.duplicates))
         }
 
-    async def enter(self, connection: AsyncConnection) -> set[RecordId]:
+    async def enter(self, connection: Session) -> set[RecordId]:
         """Enter the pending records; returns the ids of the duplicates."""
         while entries := self.next:
             self.learn(await store.enter_inbox(connection, entries))
@@ -95,12 +94,12 @@ def entering(domain: Domain, decoded: Iterable[tuple[Record, Event]]) -> Enterin
     return found
 
 
-async def duplicates(connection: AsyncConnection, domain: Domain, decoded: Iterable[tuple[Record, Event]]) -> set[RecordId]:
+async def duplicates(connection: Session, domain: Domain, decoded: Iterable[tuple[Record, Event]]) -> set[RecordId]:
     """Enter records in the inbox, under the locks of their positions; returns the ids of the duplicates among them."""
     return await entering(domain, decoded).enter(connection)
 
 
-async def counted_instead(connection: AsyncConnection, domain: Domain, record: Record, event: Event) -> int | None:
+async def counted_instead(connection: Session, domain: Domain, record: Record, event: Event) -> int | None:
     """The offset of a later record that was applied in place of `record` while `record` was blocked; None where there is none."""
     if exempt(domain, event):
         return None

@@ -13,6 +13,7 @@ from services.chassis.kernel.aggregate import AggregateType, Domain, Ref
 from services.chassis.kernel.store import Entry, Sighting
 from services.chassis.kernel.transaction import statements
 from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Unread
+from services.chassis.postgres.transactions import Session
 
 
 class Locked(NamedTuple):
@@ -25,9 +26,7 @@ class Locked(NamedTuple):
     """The record that counts for each identity of the entries: an earlier one, or the one entered."""
 
 
-async def lock_rows(
-    connection: AsyncConnection, domain: Domain, refs: Iterable[Ref], entries: Sequence[Entry] = ()
-) -> Locked:
+async def lock_rows(connection: Session, domain: Domain, refs: Iterable[Ref], entries: Sequence[Entry] = ()) -> Locked:
     """The rows of `refs`, inserted where absent, locked in order until the transaction ends; before them `entries`, one of each
     identity, are entered in the inbox."""
     rows: dict[Ref, AggregateRow] = {}

@@ -17,6 +17,7 @@ from services.chassis.kernel.records import Partition
 from services.chassis.kernel.tables import HEADER_COLUMNS
 from services.chassis.kernel.transaction import statements
 from services.chassis.kernel.transaction.unit_of_work import AggregateRow
+from services.chassis.postgres.transactions import Session
 
 _SURELY_FITS = (RECORD_BYTES - HEADER_BYTES) // 4
 """A payload of this many characters fits in a record, since a character has at most four bytes in UTF-8."""
@@ -32,7 +33,7 @@ class EventTooLarge(ValueError):
 
 
 async def write(
-    connection: AsyncConnection,
+    connection: Session,
     domain: Domain,
     rows: Mapping[Ref, AggregateRow],
     events: Sequence[Event] = (),
@@ -44,13 +45,13 @@ async def write(
     await _execute(connection, list(row_columns(domain, rows)), events, moved, notifications)
 
 
-async def fill_outbox(connection: AsyncConnection, events: Sequence[Event]) -> None:
+async def fill_outbox(connection: Session, events: Sequence[Event]) -> None:
     """Queue own events for the relay, in order, and wake it at commit. Raises EventTooLarge."""
     await _execute(connection, [], events, NONE_MOVED, [])
 
 
 async def _execute(
-    connection: AsyncConnection,
+    connection: Session,
     saved: Sequence[tuple[AggregateType, Values]],
     events: Sequence[Event],
     moved: Mapping[Partition, int],

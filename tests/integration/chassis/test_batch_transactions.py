@@ -1,0 +1,173 @@
+"""The sessions of batches, on asyncpg alone: used again when their transaction has ended for certain, closed in any doubt."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+
+from services.chassis.kernel import store
+from services.chassis.postgres.transactions import RolledBack, Session, Transactions
+from services.chassis.process.transient import is_transient
+from tests.faults.proxy import proxy_to
+from tests.toy import Toy, until
+
+KEEP = text("INSERT INTO ledger (id) VALUES (:id)")
+UNFINISHED = "SELECT count(*) FROM pg_stat_activity WHERE pid = {} AND state LIKE 'idle in transaction%'"
+
+
+class Other(Exception):
+    """A fault that the database has no part in."""
+
+
+@pytest.fixture
+async def transactions(toy: Toy) -> AsyncIterator[Transactions]:
+    opened = store.transactions(toy.settings.database_url_for(toy.name), statement_seconds=0.5)
+    yield opened
+    opened.close()
+
+
+async def scalar(session: Session, sql: str, **values: Any) -> Any:
+    ((found,),) = await session.execute(text(sql), values)
+    return found
+
+
+async def session_of(transactions: Transactions) -> Any:
+    async with transactions.begin() as session:
+        return await scalar(session, "SELECT pg_backend_pid()")
+
+
+async def kept(toy: Toy) -> Any:
+    return await toy.scalar("SELECT coalesce(string_agg(id, ',' ORDER BY id), '') FROM ledger")
+
+
+async def test_a_block_that_ends_is_committed_and_its_session_used_again(toy: Toy, transactions: Transactions) -> None:
+    first = await session_of(transactions)
+    async with transactions.begin() as session:
+        await session.execute(KEEP, {"id": "a"})
+        assert await scalar(session, "SELECT pg_backend_pid()") == first
+    assert await kept(toy) == "a"
+
+
+async def test_several_values_are_written_one_after_the_other(toy: Toy, transactions: Transactions) -> None:
+    async with transactions.begin() as session:
+        assert list(await session.execute(KEEP, [{"id": "a"}, {"id": "b"}])) == []
+    assert await kept(toy) == "a,b"
+
+
+async def test_a_name_that_is_given_twice_is_one_parameter(transactions: Transactions) -> None:
+    async with transactions.begin() as session:
+        assert await scalar(session, "SELECT CAST(:a AS text) || :b || CAST(:a AS text)", b="-", a="x") == "x-x"
+
+
+async def test_a_block_that_raises_leaves_nothing_and_its_session_is_used_again(
+    toy: Toy, transactions: Transactions
+) -> None:
+    first = await session_of(transactions)
+    for number in range(2):
+        with pytest.raises((Other, ValueError)):
+            async with transactions.begin() as session:
+                await session.execute(KEEP, {"id": "a"})
+                raise Other if number else ValueError
+    assert await session_of(transactions) == first
+    assert await kept(toy) == ""
+
+
+async def test_a_statement_that_the_database_refuses_leaves_nothing(toy: Toy, transactions: Transactions) -> None:
+    with pytest.raises(Exception, match="no number") as caught:
+        async with transactions.begin() as session:
+            await session.execute(KEEP, {"id": "a"})
+            await session.execute(text("SELECT CAST('no number' AS int)"))
+    assert not is_transient(caught.value)
+    assert await kept(toy) == ""
+
+
+async def test_a_block_that_goes_on_behind_a_refused_statement_is_not_taken_for_committed(
+    toy: Toy, transactions: Transactions
+) -> None:
+    """PostgreSQL answers such a COMMIT with ROLLBACK, and reports no error."""
+    with pytest.raises(RolledBack):
+        async with transactions.begin() as session:
+            await session.execute(KEEP, {"id": "a"})
+            with pytest.raises(Exception, match="no number"):
+                await session.execute(text("SELECT CAST('no number' AS int)"))
+    assert await kept(toy) == ""
+
+
+async def test_a_statement_without_an_answer_ends_its_session(toy: Toy, transactions: Transactions) -> None:
+    first = await session_of(transactions)
+    with pytest.raises(TimeoutError) as caught:
+        async with transactions.begin() as session:
+            await session.execute(KEEP, {"id": "a"})
+            await session.execute(text("SELECT pg_sleep(60)"))
+    assert is_transient(caught.value)
+    assert await session_of(transactions) != first
+    await until(lambda: _ended(toy, first))
+    assert await kept(toy) == ""
+
+
+async def test_a_block_that_is_cancelled_ends_its_session(toy: Toy, transactions: Transactions) -> None:
+    first, inside = await session_of(transactions), asyncio.Event()
+
+    async def work() -> None:
+        async with transactions.begin() as session:
+            await session.execute(KEEP, {"id": "a"})
+            inside.set()
+            await session.execute(text("SELECT pg_sleep(60)"))
+
+    task = asyncio.create_task(work())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await session_of(transactions) != first
+    await until(lambda: _ended(toy, first))
+    assert await kept(toy) == ""
+
+
+async def test_a_session_that_only_reads_fails_once(toy: Toy, transactions: Transactions) -> None:
+    async with transactions.begin() as session:
+        await session.execute(text("SET SESSION default_transaction_read_only = on"))
+    with pytest.raises(Exception, match="read-only") as caught:
+        async with transactions.begin() as session:
+            await session.execute(KEEP, {"id": "a"})
+    assert is_transient(caught.value)
+    async with transactions.begin() as session:
+        await session.execute(KEEP, {"id": "b"})
+    assert await kept(toy) == "b"
+
+
+async def test_a_session_that_the_server_has_ended_fails_once_at_most(toy: Toy, transactions: Transactions) -> None:
+    """Where its end has arrived, it does not fail at all."""
+    first = await session_of(transactions)
+    assert await toy.scalar(f"SELECT pg_terminate_backend({first}, 10000)")
+    await until(lambda: transactions._idle is not None and transactions._idle.is_closed())
+    assert await session_of(transactions) != first
+
+
+async def test_a_session_that_the_server_has_ended_in_words_only_fails_once(toy: Toy) -> None:
+    url = make_url(toy.settings.database_url_for(toy.name))
+    async with proxy_to(url.host or "", url.port or 0, passes_ends=False) as way:
+        there = url.set(host="127.0.0.1", port=way.port).render_as_string(hide_password=False)
+        transactions = store.transactions(there)
+        first = await session_of(transactions)
+        assert await toy.scalar(f"SELECT pg_terminate_backend({first}, 10000)")
+        with pytest.raises(Exception) as caught:
+            await session_of(transactions)
+        assert is_transient(caught.value)
+        assert await session_of(transactions) != first
+        transactions.close()
+
+
+async def test_transactions_at_the_same_time_see_nothing_of_each_other(toy: Toy, transactions: Transactions) -> None:
+    async with transactions.begin() as one, transactions.begin() as other:
+        await one.execute(KEEP, {"id": "a"})
+        assert await scalar(other, "SELECT count(*) FROM ledger") == 0
+        assert await scalar(one, "SELECT pg_backend_pid()") != await scalar(other, "SELECT pg_backend_pid()")
+    assert await kept(toy) == "a"
+
+
+async def _ended(toy: Toy, session: int) -> bool:
+    return bool(await toy.scalar(UNFINISHED.format(session)) == 0)
