@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
+from asyncpg.connection import LoggedQuery
 from sqlalchemy import text
 
 from schemas.topics import JOBS, REQUESTS
@@ -25,7 +25,7 @@ async def counted(transactions: Transactions) -> AsyncIterator[Counter[str]]:
     """Statements by their first word, BEGIN and COMMIT among them, while the block runs."""
     found: Counter[str] = Counter()
 
-    def said(statement: asyncpg.LoggedQuery) -> None:
+    def said(statement: LoggedQuery) -> None:
         if "typeinfo_tree" not in statement.query:  # asyncpg asks once a session about types
             found[statement.query.split(maxsplit=1)[0]] += 1
 
