@@ -8,7 +8,6 @@ count: their garbage must not stop a service.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
 from schemas.steps import SERVICES
 from schemas.topics import CATALOGUE
 from services.chassis.kernel.deadletters import statements
