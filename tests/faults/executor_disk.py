@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.chassis.executor import disk_space
+from services.chassis.executor import disk_space, metrics
 from services.chassis.executor.attempts import attempt_ref
 from services.chassis.executor.folders import UNFINISHED, checkpoints_of
 from services.chassis.executor.supervise import SubprocessRunner
@@ -42,12 +42,12 @@ class FullDisk:
 async def full_again_and_again(executor: Executor, disk: Path, rounds: int, seed: int = 0) -> FullDisk:
     """`executor` has its home on `disk`. Raises AssertionError where a step is not given back, or not taken up again."""
     chance, found = random.Random(seed), FullDisk()
-    before = disk_space.POSTPONED.labels(executor.name)._value.get()
+    before = metrics.POSTPONED.labels(executor.name)._value.get()
     async with executor.working(SubprocessRunner("tests.child"), own=True):
         for number in range(rounds):
             fill(disk / "filler", leave=chance.randint(_LEAST_BYTES, _MOST_BYTES))
             await _given_back_and_taken_up(executor, disk, f"job-{number}", found)
-    found.postponed = int(disk_space.POSTPONED.labels(executor.name)._value.get() - before)
+    found.postponed = int(metrics.POSTPONED.labels(executor.name)._value.get() - before)
     return found
 
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from schemas.envelope import Event
 from schemas.requests import JobRequested
+from services.chassis.kernel import metrics
 from services.chassis.kernel.consuming import consumer
 from services.chassis.kernel.consuming.consumer import Consumer
 from services.chassis.kernel.relay.relay import Relay
 from services.chassis.kernel.transaction import commands
-from services.chassis.process import metrics
 from services.chassis.process.gc_tuning import spare_the_collector
 from services.chassis.process.logging import configure
 from services.chassis.process.transient import wait_or_stop

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.chassis.executor import disk_space
+from services.chassis.executor import disk_space, metrics
 from services.chassis.executor.attempts import attempt_ref
 from services.chassis.executor.folders import checkpoints_of
 from services.chassis.executor.supervise import SubprocessRunner
@@ -80,7 +80,7 @@ async def test_a_step_that_fills_the_disk_is_given_back_and_goes_on_where_it_was
     filler = disk / "filler"
     fill(filler, leave=3_000_000)
     await executor.deliver(request("a", step="bulky"))
-    before = disk_space.POSTPONED.labels(executor.name)._value.get()
+    before = metrics.POSTPONED.labels(executor.name)._value.get()
     async with executor.working(SubprocessRunner("tests.child"), own=True):
         await until(lambda: "a/bulky/1 waits" in not_ready(executor))
         said = not_ready(executor)
@@ -104,7 +104,7 @@ async def test_a_step_that_fills_the_disk_is_given_back_and_goes_on_where_it_was
     assert result.metrics == {"first": made, "last": 10}
     assert result.facts["scratch"].startswith(f"{disk}/home/tmp/"), "scratch files lie where they are found again"
     assert await executor.said(REF) == ["StepStarted", "StepStarted", "StepCompleted"]
-    assert disk_space.POSTPONED.labels(executor.name)._value.get() == before + 1
+    assert metrics.POSTPONED.labels(executor.name)._value.get() == before + 1
 
 
 async def test_nothing_is_begun_on_a_full_disk_and_a_cancel_needs_no_room(executor: Executor, disk: Path) -> None:

@@ -10,26 +10,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client import Counter, Gauge
-
+from services.chassis.executor import metrics
 from services.chassis.executor.folders import cache_of
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
-from services.chassis.process.metrics import REGISTRY
 from services.chassis.process.transient import described, wait_or_stop
 from services.chassis.settings import ServiceSettings
 from services.chassis.storage.stores import Space, Unwritable, obstacle, space
 
 CONDITION = "room"
 """Name of the health condition."""
-
-POSTPONED = Counter(
-    "neuroweaver_steps_postponed", "Runs given back because nothing could be written.", ["service"], registry=REGISTRY
-)
-WAITING = Gauge("neuroweaver_steps_waiting_for_room", "Attempts that wait for room here.", ["service"], registry=REGISTRY)
-FREE = Gauge(
-    "neuroweaver_free_bytes", "Bytes that an executor may write to a folder.", ["service", "folder"], registry=REGISTRY
-)
 
 _log = get_logger(__name__)
 _LOOK_SECONDS = 5.0
@@ -97,7 +87,7 @@ class Room:
         )
         for folder, found in spaces.items():
             if isinstance(found, Space):
-                FREE.labels(self._service, str(folder)).set(found.free)
+                metrics.FREE.labels(self._service, str(folder)).set(found.free)
         frees = await asyncio.to_thread(_spaces, {Path(known.found.place) for known in self._refused.values()})
         waiting = []
         for key, refusal in self._refused.items():
@@ -112,7 +102,7 @@ class Room:
         """Store that this attempt's files could not be written."""
         known = self._refused.get(key)
         self._refused[key] = Refusal(found, known.times + 1 if known else 1, self._clock())
-        POSTPONED.labels(self._service).inc()
+        metrics.POSTPONED.labels(self._service).inc()
         _log.warning("nothing can be written; the work was given back and waits for room", why=str(found))
         self._say()
 
@@ -127,7 +117,7 @@ class Room:
             self._say()
 
     def _say(self) -> None:
-        WAITING.labels(self._service).set(len(self._refused))
+        metrics.WAITING.labels(self._service).set(len(self._refused))
         reasons = [str(found) for found in self._short]
         reasons += [f"{key} waits: {known.found}" for key, known in list(self._refused.items())[:_SHOWN]]
         if self._health.report(CONDITION, not reasons, "; ".join(reasons)) and reasons:

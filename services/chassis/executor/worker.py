@@ -13,13 +13,13 @@ import socket
 from collections.abc import Awaitable
 from dataclasses import dataclass
 
-from prometheus_client import Counter, Gauge
 from structlog.contextvars import bound_contextvars
 
 from schemas.bounds import fitting_fault, fitting_result
 from schemas.envelope import Event
 from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, StepStarted
 from schemas.progress import StepProgressed
+from services.chassis.executor import metrics
 from services.chassis.executor.attempts import AttemptState, attempt_ref, decision
 from services.chassis.executor.disk_space import Room, folders_of
 from services.chassis.executor.folders import checkpoints_of
@@ -43,7 +43,6 @@ from services.chassis.kafka.publisher import outside_event
 from services.chassis.kernel.transaction.commands import Command
 from services.chassis.postgres.notifications import Subscription
 from services.chassis.process.logging import get_logger
-from services.chassis.process.metrics import REGISTRY
 from services.chassis.process.transient import Backoff, Loop, described, is_transient, wait_or_stop
 from services.chassis.storage.stores import unwritable
 
@@ -58,11 +57,6 @@ _CANCEL_SECONDS = 5.0
 CONDITION = "working"
 """Name of the health condition: whether work can be claimed and its outcome stored."""
 _MESSAGE_LIMIT = 4000
-
-OUTCOMES = Counter("neuroweaver_step_outcomes", "Attempts concluded.", ["service", "kind", "outcome"], registry=REGISTRY)
-RUNNING = Gauge("neuroweaver_steps_running", "Attempts being worked on.", ["service"], registry=REGISTRY)
-LEASES_LOST = Counter("neuroweaver_leases_lost", "Runs given up for a lost lease.", ["service"], registry=REGISTRY)
-ERRORS = Counter("neuroweaver_worker_errors", "Unexpected errors of workers.", ["service"], registry=REGISTRY)
 
 
 def worker_tasks(host: Host, runner: StepRunner) -> list[Loop]:
@@ -133,7 +127,7 @@ class Worker:
             request = held.work.request
             with (
                 bound_contextvars(job=request.job_id, step=request.step, attempt=request.attempt),
-                RUNNING.labels(self._host.service).track_inprogress(),
+                metrics.RUNNING.labels(self._host.service).track_inprogress(),
             ):
                 await self._do(held, stop, woken)
         return True
@@ -171,7 +165,7 @@ class Worker:
             done.set()
             await self._leave(keeping)
         if lost:
-            LEASES_LOST.labels(self._host.service).inc()
+            metrics.LEASES_LOST.labels(self._host.service).inc()
             _log.warning("lease lost; the run was given up")
         elif stopped:
             if isinstance(outcome, Postponed):
@@ -280,11 +274,11 @@ class Worker:
                 else:
                     await wait_or_stop(stop, backoff.next())
         if concluded is None:
-            LEASES_LOST.labels(self._host.service).inc()
+            metrics.LEASES_LOST.labels(self._host.service).inc()
             _log.warning("lease lost before the outcome could be recorded")
             return
         self._host.health.report(CONDITION, True)
-        OUTCOMES.labels(self._host.service, held.work.request.kind, concluded).inc()
+        metrics.OUTCOMES.labels(self._host.service, held.work.request.kind, concluded).inc()
         _log.info("concluded", outcome=concluded)
         if concluded == "completed":
             request = held.work.request
@@ -327,7 +321,7 @@ class Worker:
         if is_transient(error):
             _log.warning(what, error=described(error))
         else:
-            ERRORS.labels(self._host.service).inc()
+            metrics.ERRORS.labels(self._host.service).inc()
             _log.error(what, exc_info=error)
 
 

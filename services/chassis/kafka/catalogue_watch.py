@@ -6,10 +6,9 @@ records.
 
 import asyncio
 
-from services.chassis.kafka import topics
+from services.chassis.kafka import metrics, topics
 from services.chassis.kafka.catalogue import Change
 from services.chassis.kafka.cluster import Cluster, Security
-from services.chassis.process import metrics
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
 from services.chassis.process.transient import described, wait_or_stop

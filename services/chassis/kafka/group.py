@@ -20,9 +20,9 @@ from aiokafka.errors import NoError, for_code
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.chassis.kafka import metrics
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kafka.reach import start
-from services.chassis.process import metrics
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
 from services.chassis.process.transient import OtherDeployment, described, is_transient, wait_or_stop

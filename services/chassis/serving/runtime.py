@@ -10,7 +10,7 @@ from schemas.topics import PROGRESS, Topic
 from services.chassis.kafka.catalogue_watch import CatalogueWatch
 from services.chassis.kafka.group import GroupWatch
 from services.chassis.kafka.publisher import Publisher
-from services.chassis.kernel import store
+from services.chassis.kernel import metrics, store
 from services.chassis.kernel.aggregate import Domain, Ref
 from services.chassis.kernel.consuming.consumer import Consumer
 from services.chassis.kernel.deadletters import repository
@@ -25,7 +25,6 @@ from services.chassis.migrations.migrate import ensure_migrated
 from services.chassis.postgres.exclusive import READS_ONLY
 from services.chassis.postgres.notifications import Notifications
 from services.chassis.postgres.requirements import DatabaseRefused
-from services.chassis.process import metrics
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
 from services.chassis.process.repeated_failures import FailureLog

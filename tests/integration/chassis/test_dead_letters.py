@@ -12,7 +12,7 @@ from sqlalchemy.event import listen
 
 from schemas.envelope import Event, Unreadable, encode
 from schemas.topics import DISCARDS, REQUESTS
-from services.chassis.kernel import store
+from services.chassis.kernel import metrics, store
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.deadletters.listing import LetterFilter, ListedLetter, find, page
 from services.chassis.kernel.deadletters.repository import Fault, LetterState
@@ -21,7 +21,6 @@ from services.chassis.kernel.operations.handling import NoSuchLetter, NotNow, Re
 from services.chassis.kernel.records import Record, RecordId, event_in
 from services.chassis.kernel.statements import INSERT_POSITION
 from services.chassis.kernel.transaction.batch import Decider, Poll, apply_batch
-from services.chassis.process import metrics
 from services.chassis.replay import rebuild as replay
 from services.chassis.serving.http import application
 from services.chassis.serving.service import Service

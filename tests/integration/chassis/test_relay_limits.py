@@ -10,10 +10,10 @@ from sqlalchemy.exc import DBAPIError
 from schemas.envelope import Event
 from schemas.topics import JOBS
 from services.chassis.kafka.publisher import BrokerAway, Publisher
+from services.chassis.kernel import metrics
 from services.chassis.kernel.relay import relay as relaying
 from services.chassis.kernel.relay.relay import RELAY_LOCK, Waiting
 from services.chassis.postgres.exclusive import exclusive
-from services.chassis.process import metrics
 from tests.integration.chassis.test_relay import holds, refusal, sent, to_send
 from tests.limited import limited
 from tests.toy import Toy, until

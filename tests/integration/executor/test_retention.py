@@ -13,8 +13,9 @@ from services.chassis.executor.folders import checkpoints_of, log_of, temporary_
 from services.chassis.executor.retention import removers
 from services.chassis.executor.runner import Completed
 from services.chassis.executor.work import claim
+from services.chassis.storage import metrics
 from services.chassis.storage.retention.policy import RetentionSettings
-from services.chassis.storage.retention.run import REMOVED, Removal, retain
+from services.chassis.storage.retention.run import Removal, retain
 from tests.executor import Executor, Script
 from tests.steps import request
 from tests.toy import until
@@ -67,7 +68,7 @@ async def test_checkpoints_go_when_their_step_has_ended_and_those_an_open_attemp
     age(home)
     others.write_bytes(bytes(100))  # somebody works there
     assert await removed(ended, checkpoints_days=0) == {}, "the step has ended just now, and may be tried again"
-    before = REMOVED.labels(ended.name, "checkpoints")._value.get()
+    before = metrics.REMOVED.labels(ended.name, "checkpoints")._value.get()
     await ended.execute(
         "UPDATE attempt SET state = state || '{\"ended_at\": \"2020-01-01T00:00:00Z\"}' WHERE job_id = 'ended'"
     )
@@ -76,7 +77,7 @@ async def test_checkpoints_go_when_their_step_has_ended_and_those_an_open_attemp
     assert gone.exists()
     assert (await removed(ended, checkpoints_days=0)).keys() == {"checkpoints"}
     assert [gone.exists(), kept.exists(), others.exists()] == [False, True, True]
-    assert REMOVED.labels(ended.name, "checkpoints")._value.get() == before + 1
+    assert metrics.REMOVED.labels(ended.name, "checkpoints")._value.get() == before + 1
     age(home)
     assert (await removed(ended, checkpoints_days=0)).keys() == {"unknown-checkpoints", "empty-folders"}
     assert [kept.exists(), others.exists()] == [True, False]

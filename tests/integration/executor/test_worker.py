@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from schemas.jobs import FeedbackRecorded, StepFault, StepResult, StepStarted
 from schemas.progress import StepProgressed
-from services.chassis.executor import worker
+from services.chassis.executor import metrics, worker
 from services.chassis.executor.attempts import attempt_ref, decision
 from services.chassis.executor.disk_space import Room
 from services.chassis.executor.folders import checkpoints_of
@@ -377,13 +377,13 @@ async def test_a_worker_survives_errors_of_its_own(executor: Executor, monkeypat
         return await real(*arguments, **more)
 
     monkeypatch.setattr(worker, "claim", sometimes)
-    before = worker.ERRORS.labels(executor.name)._value.get()
+    before = metrics.ERRORS.labels(executor.name)._value.get()
     script = Script()
     script.gate.set()
     await executor.deliver(ASKED)
     async with executor.working(script):
         await until(ended(executor, "completed"))
-    assert worker.ERRORS.labels(executor.name)._value.get() == before + 1, "only the bug counts as unexpected"
+    assert metrics.ERRORS.labels(executor.name)._value.get() == before + 1, "only the bug counts as unexpected"
 
 
 async def test_a_worker_that_works_is_well_and_one_that_cannot_claim_or_conclude_says_why(

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.topics import Topic
 from services.chassis.kafka.reach import start
+from services.chassis.kernel import metrics
 from services.chassis.kernel.aggregate import Domain
 from services.chassis.kernel.consuming.cursor import PartitionCursor
 from services.chassis.kernel.consuming.identity.examine import PartitionStop
@@ -35,7 +36,6 @@ from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.records import Partition, Record
 from services.chassis.kernel.transaction.batch import Decider, Poll, Records, apply_batch
 from services.chassis.postgres.transactions import Transactional
-from services.chassis.process import metrics
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
 from services.chassis.process.repeated_failures import FailureLog

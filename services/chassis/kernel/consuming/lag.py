@@ -15,8 +15,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from schemas.topics import CATALOGUE
+from services.chassis.kernel import metrics
 from services.chassis.kernel.records import Partition
-from services.chassis.process import metrics
 from services.chassis.process.health import Health
 
 _LOOK_SECONDS = 5.0

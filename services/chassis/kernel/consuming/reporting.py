@@ -2,8 +2,8 @@
 
 from collections import Counter
 
+from services.chassis.kernel import metrics
 from services.chassis.kernel.transaction.batch import Applied
-from services.chassis.process import metrics
 from services.chassis.process.logging import get_logger
 
 _log = get_logger(__name__)

@@ -21,13 +21,12 @@ from services.chassis.kafka.cluster import Cluster
 from services.chassis.kafka.publisher import make_producer, stop_quietly
 from services.chassis.kafka.reach import start
 from services.chassis.kafka.topics import largest_record
-from services.chassis.kernel import store
+from services.chassis.kernel import metrics, store
 from services.chassis.kernel.deadletters.copies import Copies
 from services.chassis.kernel.relay import statements
 from services.chassis.kernel.relay.outgoing import Batch, Outgoing, TooLarge
 from services.chassis.postgres.exclusive import Exclusive, exclusive
 from services.chassis.postgres.notifications import Notifications, Subscription
-from services.chassis.process import metrics
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
 from services.chassis.process.repeated_failures import FailureLog

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from services.chassis.process import metrics
 from services.chassis.process.gc_tuning import collect
 from services.chassis.process.logging import get_logger
+from services.chassis.serving import metrics
 
 Cause = Literal["slow header", "slow body", "unread answer", "made room", "no room"]
 _log = get_logger(__name__)

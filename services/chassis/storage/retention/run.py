@@ -5,27 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from prometheus_client import Counter
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.base import Frozen
 from services.chassis.process.logging import get_logger
-from services.chassis.process.metrics import REGISTRY
 from services.chassis.process.transient import described, wait_or_stop
-
-REMOVED = Counter(
-    "neuroweaver_retention_removed", "Things removed by the retention policy.", ["service", "kind"], registry=REGISTRY
-)
-REMOVED_BYTES = Counter(
-    "neuroweaver_retention_removed_bytes", "Bytes removed by the retention policy.", ["service", "kind"], registry=REGISTRY
-)
-FAILURES = Counter(
-    "neuroweaver_retention_failures",
-    "Times that a kind could not be looked through.",
-    ["service", "kind"],
-    registry=REGISTRY,
-)
+from services.chassis.storage import metrics
 
 _log = get_logger(__name__)
 
@@ -65,14 +51,14 @@ async def retain(service: str, removers: Sequence[Remover], *, dry: bool = False
         try:
             gone = await remover.apply(dry=dry)
         except Exception as error:
-            FAILURES.labels(service, remover.kind).inc()
+            metrics.FAILURES.labels(service, remover.kind).inc()
             _log.warning("retention failed; it is tried again", service=service, kind=remover.kind, error=described(error))
             removals.append(Removal(kind=remover.kind, error=described(error)))
             continue
         removals.append(Removal(kind=remover.kind, count=gone.count, size=gone.size))
         if gone.count and not dry:
-            REMOVED.labels(service, remover.kind).inc(gone.count)
-            REMOVED_BYTES.labels(service, remover.kind).inc(gone.size)
+            metrics.REMOVED.labels(service, remover.kind).inc(gone.count)
+            metrics.REMOVED_BYTES.labels(service, remover.kind).inc(gone.size)
             _log.info(
                 "removed by the retention policy", service=service, kind=remover.kind, count=gone.count, bytes=gone.size
             )

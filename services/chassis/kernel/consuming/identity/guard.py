@@ -16,14 +16,13 @@ from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.chassis.kafka.metadata import FoundLog, NoIdentity
-from services.chassis.kernel import store
+from services.chassis.kernel import metrics, store
 from services.chassis.kernel.consuming import seeking
 from services.chassis.kernel.consuming.cursor import PartitionCursor
 from services.chassis.kernel.consuming.identity import rows
 from services.chassis.kernel.consuming.identity.examine import Cause, KeptLog, PartitionStop, another_log, stops_of
 from services.chassis.kernel.consuming.identity.moving import LOSSY
 from services.chassis.kernel.records import Partition
-from services.chassis.process import metrics
 from services.chassis.process.health import Health
 
 LOOK_SECONDS = 2.0
