@@ -14,10 +14,12 @@ from schemas.requests import JobRequest, JobRequested
 from schemas.steps import EXECUTOR_OF, OUTPUTS_OF, Policy, RegisterSettings
 from services.chassis.kafka.publisher import outside_event
 from services.chassis.kernel import store
-from services.chassis.kernel.aggregate import AggregateType, Decision, Domain, Ref
+from services.chassis.kernel.aggregate import Decision, Domain, Ref
 from services.chassis.kernel.records import Logged
 from services.chassis.kernel.tables import PROJECTION
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
+from services.chassis.kernel.transaction.folding import Incoming
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.kernel.transaction.writing import copy_rows
 from services.orchestrator.domain.job import JobDomain, job_ref
 from services.orchestrator.domain.state import JobState
@@ -32,12 +34,9 @@ _FACTS = {"base_model_sha256": "b" * 64, "dataset_sha256": "d" * 64}
 
 def _unit(domain: Domain, *refs: Ref, now: datetime) -> UnitOfWork:
     numbers = count(1)
-    return UnitOfWork(domain, {ref: _absent(domain, ref) for ref in refs}, now, lambda: f"{refs[0].key}-{next(numbers)}")
-
-
-def _absent(domain: Domain, ref: Ref) -> AggregateRow:
-    aggregate: AggregateType = domain.aggregates[ref.aggregate]
-    return AggregateRow(aggregate.state())
+    return UnitOfWork(
+        domain, {ref: AggregateRow.absent(domain, ref) for ref in refs}, now, lambda: f"{refs[0].key}-{next(numbers)}"
+    )
 
 
 def _artifact(digit: str) -> ArtifactRef:

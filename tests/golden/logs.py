@@ -23,9 +23,10 @@ from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS, TOPIC_OF, aggreg
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.kernel.aggregate import Domain
 from services.chassis.kernel.records import Record, event_in
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.batch import fold_record
 from services.chassis.kernel.transaction.inbox import Sightings, exempt
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.replay.projection import Folding
 from services.orchestrator.domain.job import JobDomain
 from services.registry.domain.models import RegistryDomain
@@ -86,7 +87,7 @@ def states(records: Iterable[Record], service: str) -> dict[str, Any]:
         if record.topic not in topics or not (event := _event(record, domain.handles)):
             continue
         for ref in folding.touches(event):
-            unit.rows.setdefault(ref, AggregateRow(folding.aggregates[ref.aggregate].state()))
+            unit.rows.setdefault(ref, AggregateRow.absent(folding, ref))
         repeated = not exempt(domain, event) and sightings.repeated(record, event)
         fold_record(unit, record, event, repeated=repeated)
     return {

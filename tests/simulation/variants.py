@@ -22,7 +22,8 @@ from services.chassis.kernel.records import Logged, Record, record_id_of
 from services.chassis.kernel.relay import statements
 from services.chassis.kernel.relay.outgoing import Outgoing
 from services.chassis.kernel.transaction import batch, inbox
-from services.chassis.kernel.transaction.unit_of_work import Incoming, UnitOfWork
+from services.chassis.kernel.transaction.folding import Incoming
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.replay import fold
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding
@@ -47,11 +48,11 @@ def _no_stamp(self: UnitOfWork, incoming: Incoming) -> None:
         self.settle(ref, cause=event)
 
 
-def _last_time() -> Callable[[UnitOfWork, Event, Any, Any], None]:
+def _last_time() -> Callable[[UnitOfWork, Event, Any, Any, Any], None]:
     evolve = UnitOfWork._evolve
 
-    def last(self: UnitOfWork, event: Event, refs: Any, logged: Any) -> None:
-        evolve(self, event, refs, logged)
+    def last(self: UnitOfWork, event: Event, refs: Any, logged: Any, owner: Any) -> None:
+        evolve(self, event, refs, logged, owner)
         for ref in refs:
             self.rows[ref].updated_at = event.time
 

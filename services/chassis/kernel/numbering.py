@@ -53,6 +53,27 @@ def numbered(owner: Ref, sequence: int, ids: str, event: Event, logged: Logged |
     return Numbered.KNOWN
 
 
+@dataclass
+class Elsewhere:
+    """The sequences of aggregates whose rows a fold does not have, since it makes only some rows.
+
+    Without the owner's row nothing says which number is the next. So an own event is folded when its number is seen for the first
+    time, in whatever order: `evolve` commutes (rule 2).
+    """
+
+    _seen: set[tuple[str, int]] = field(default_factory=set)
+    """Subject and sequence number; they are unique per source."""
+
+    def numbered(self, event: Event) -> Numbered:
+        """NEXT for a number that is new, else KNOWN."""
+        assert event.sequence is not None
+        number = (event.subject, event.sequence)
+        if number in self._seen:
+            return Numbered.KNOWN
+        self._seen.add(number)
+        return Numbered.NEXT
+
+
 def gap(owner: Ref, sequence: int, event: Event) -> SequenceGap:
     """The error that a live service raises for an early event."""
     return SequenceGap(

@@ -19,10 +19,11 @@ from services.chassis.kernel.aggregate import Domain, Ref, is_own
 from services.chassis.kernel.log import Range
 from services.chassis.kernel.numbering import Early, OtherWriter
 from services.chassis.kernel.records import Partition, Record, RecordId, appended_at, event_in, named, record_id_of
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.batch import RecordFailure, fold_record
 from services.chassis.kernel.transaction.inbox import duplicates
 from services.chassis.kernel.transaction.loading import read_rows
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.kernel.transaction.writing import copy_rows, write
 from services.chassis.replay.checks import ReplayRefused
 from services.chassis.replay.reading import in_parts, read_ahead
@@ -93,7 +94,7 @@ class Fold:
     async def _fold(self, connection: AsyncConnection, readable: list[tuple[Record, Event]]) -> None:
         again = await duplicates(connection, self.domain, readable)
         await self._load(connection, {ref for record, event in readable for ref in self._touched(record, event)})
-        unit = UnitOfWork(self.domain, self._rows, datetime.now(UTC), new_id, self.early)
+        unit = UnitOfWork(self.domain, self._rows, datetime.now(UTC), new_id, early=self.early)
         async for part in in_parts(readable):
             for record, event in part:
                 self._fold_one(unit, record, event, repeated=record_id_of(record) in again)
@@ -126,7 +127,7 @@ class Fold:
             self._rows |= found
             self._stored |= found.keys()
             missing -= found.keys()
-        self._rows |= {ref: AggregateRow(self.domain.aggregates[ref.aggregate].state()) for ref in missing}
+        self._rows |= {ref: AggregateRow.absent(self.domain, ref) for ref in missing}
 
     async def _spill(self, connection: AsyncConnection) -> None:
         """Write every row in memory to the shadow."""
@@ -146,7 +147,7 @@ class Fold:
         events = await own_events(self.domain, self.cluster, tail, waiting)
         async with self.engine.begin() as connection:
             await self._load(connection, {ref for event in events for ref in self.domain.touches(event)})
-            unit = UnitOfWork(self.domain, self._rows, datetime.now(UTC), new_id, self.early)
+            unit = UnitOfWork(self.domain, self._rows, datetime.now(UTC), new_id, early=self.early)
             try:
                 for event in events:
                     unit.fold_ahead(event)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from schemas.envelope import Event, UnknownVersion, Unreadable
 from services.chassis.kernel.aggregate import Domain, Ref
 from services.chassis.kernel.records import Record, RecordId, event_in, named, record_id_of
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.process.transient import described
 from services.chassis.replay.row import RowFold
 
@@ -50,9 +50,7 @@ class MemoryFold:
             return
         for ref in self.domain.touches(event):
             if ref not in self.stopped:
-                fold = self._folds.setdefault(
-                    ref, RowFold(self.domain, ref, AggregateRow(self.domain.aggregates[ref.aggregate].state()))
-                )
+                fold = self._folds.get(ref) or self._folds.setdefault(ref, RowFold(self.domain, ref))
                 try:
                     fold.fold(event, record)
                 except Exception as error:

@@ -7,15 +7,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.envelope import Event
 from services.chassis.kernel import log, store
-from services.chassis.kernel.aggregate import Domain, Ref, is_own
-from services.chassis.kernel.numbering import Early, Numbered, numbered
-from services.chassis.kernel.records import Logged, Partition, Record, RecordId, logged, record_id_of
+from services.chassis.kernel.aggregate import Domain, Ref
+from services.chassis.kernel.numbering import Early, Elsewhere
+from services.chassis.kernel.records import Partition, Record, RecordId, logged, record_id_of
 from services.chassis.kernel.statements import INSERT_SWEEP
 from services.chassis.kernel.tables import PROJECTION
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.batch import RecordFailure
-from services.chassis.kernel.transaction.inbox import Sightings
+from services.chassis.kernel.transaction.folding import FoldedRows, Incoming
+from services.chassis.kernel.transaction.inbox import Sightings, exempt
 from services.chassis.kernel.transaction.loading import lock_rows
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow
 from services.chassis.kernel.transaction.writing import write
 from services.chassis.replay import runs
 from services.chassis.replay.checks import ReplayRefused, examine
@@ -28,49 +29,37 @@ from services.chassis.replay.rebuild import OnProgress, dead_letters_now, engine
 
 @dataclass
 class RowFold:
-    """Folds one aggregate's row from the records that touch it, as a unit of work does."""
+    """Folds one aggregate's row from the records that touch it, without the rows of others and without an inbox table."""
 
     domain: Domain
     ref: Ref
-    row: AggregateRow
     records: int = 0
-    _sightings: Sightings = field(default_factory=Sightings)
-    _numbers: set[tuple[str, int]] = field(default_factory=set)
-    """Subject and sequence number of the folded own events that belong to another aggregate's sequence."""
+    """Number of records that touch the row."""
     early: Early = field(default_factory=Early)
+    """Own events whose predecessors were not passed yet."""
+    _sightings: Sightings = field(default_factory=Sightings)
+    _rows: FoldedRows = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows = {self.ref: AggregateRow.absent(self.domain, self.ref)}
+        self._rows = FoldedRows(self.domain, rows, early=self.early, elsewhere=Elsewhere())
+
+    @property
+    def row(self) -> AggregateRow:
+        """The row as folded so far."""
+        return self._rows.rows[self.ref]
 
     def fold(self, event: Event, record: Record | None) -> None:
         """Fold `event` once, even if it is passed again; `record` is None for an own event beyond the positions."""
-        if self.ref not in self.domain.touches(event):
+        if not self._rows.touched(event):
             return
         self.records += 1
-        place = logged(record) if record is not None else None
-        if is_own(self.domain, event):
-            self._take_own(event, place)
-        elif record is None or not self._sightings.repeated(record, event):
-            self.row.fold(self.domain, self.ref, event, place)
-        if place is not None:
-            self.row.stamp(place)
-
-    def _take_own(self, event: Event, place: Logged | None) -> None:
-        owner, row = self.domain.owner(event), self.row
-        if owner != self.ref:
-            assert event.sequence is not None
-            if (event.subject, event.sequence) not in self._numbers:
-                self._numbers.add((event.subject, event.sequence))
-                row.fold(self.domain, self.ref, event, place)
-            return
-        match numbered(owner, row.sequence, row.own_ids, event, place):
-            case Numbered.NEXT:
-                self._next(event, place)
-                while waiting := self.early.after(owner, row.sequence):
-                    self._next(*waiting)
-            case Numbered.EARLY:
-                self.early.hold(owner, row.sequence, event, place)
-
-    def _next(self, event: Event, place: Logged | None) -> None:
-        self.row.fold(self.domain, self.ref, event, place)
-        self.row.number(event)
+        if record is None:
+            self._rows.fold_ahead(event)
+        elif not exempt(self.domain, event) and self._sightings.repeated(record, event):
+            self._rows.pass_over(Incoming(event, logged(record)))
+        else:
+            self._rows.take(Incoming(event, logged(record)))
 
 
 async def rebuild_row(
@@ -83,7 +72,7 @@ async def rebuild_row(
     async with engine_of(projection) as engine:
         begins = await examine(projection, engine, accept_incomplete=accept_incomplete)
         async with runs.running(engine, "rebuild") as (progress, result):
-            fold = RowFold(projection.domain, ref, AggregateRow(projection.domain.aggregates[ref.aggregate].state()))
+            fold = RowFold(projection.domain, ref)
             async with engine.connect() as connection:
                 ends, dead_letters = (
                     of_topics(projection, await store.positions(connection)),

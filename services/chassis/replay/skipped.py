@@ -11,8 +11,9 @@ from services.chassis.kernel.aggregate import Domain, Ref, is_own
 from services.chassis.kernel.consuming.isolation import fault_of
 from services.chassis.kernel.deadletters.parking import divide, held_up
 from services.chassis.kernel.records import Partition, Record, named, record_id_of
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.batch import RecordFailure, fold_record
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 
 MAX_FAILED = 100
 """After this many records that cannot be folded the restore is abandoned, since the code is probably at fault."""

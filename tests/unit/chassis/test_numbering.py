@@ -16,7 +16,9 @@ from services.chassis.kafka.publisher import outside_event
 from services.chassis.kernel.aggregate import Decision, Ref
 from services.chassis.kernel.numbering import SequenceGap
 from services.chassis.kernel.records import Logged
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
+from services.chassis.kernel.transaction.folding import Incoming
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from tests.explored import examples
 from tests.toy import ToyDomain
 

@@ -16,7 +16,9 @@ from schemas.reasons import Reason
 from services.chassis.kernel.aggregate import Decision, Ref
 from services.chassis.kernel.numbering import Early, OtherWriter, SequenceGap
 from services.chassis.kernel.records import Logged
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
+from services.chassis.kernel.transaction.folding import Incoming
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.replay.projection import Folding
 from tests.toy import ToyDomain
 
@@ -41,7 +43,7 @@ def lying(event: Event, partition: int = 0) -> Incoming:
 
 def a_replay(early: Early | None = None) -> UnitOfWork:
     return UnitOfWork(
-        Folding(DOMAIN), {REF: AggregateRow(Tally())}, NOW, lambda: "none", early if early is not None else Early()
+        Folding(DOMAIN), {REF: AggregateRow(Tally())}, NOW, lambda: "none", early=early if early is not None else Early()
     )
 
 
@@ -125,7 +127,7 @@ def test_only_the_last_numbers_are_known_by_their_ids() -> None:
 
 def test_a_row_of_an_earlier_release_knows_no_ids_and_learns_them() -> None:
     events = own_events(4)
-    unit = UnitOfWork(Folding(DOMAIN), {REF: AggregateRow(Tally(), sequence=2)}, NOW, lambda: "none", Early())
+    unit = UnitOfWork(Folding(DOMAIN), {REF: AggregateRow(Tally(), sequence=2)}, NOW, lambda: "none", early=Early())
     unit.fold(lying(events[1]._replace(id="any-other")))
     unit.fold(lying(events[2]))
     with pytest.raises(OtherWriter):

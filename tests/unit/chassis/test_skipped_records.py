@@ -12,8 +12,9 @@ from schemas.requests import JobCancelRequested
 from services.chassis.kafka.publisher import outside_event
 from services.chassis.kernel.aggregate import AggregateType, Ref, State
 from services.chassis.kernel.records import Logged
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.batch import RecordFailure
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.replay import skipped as setting_aside
 from services.chassis.replay.skipped import SkippedRecords
 from tests.audit import record

@@ -20,8 +20,10 @@ from services.chassis.kernel import ticker
 from services.chassis.kernel.aggregate import Decision, Ref, State
 from services.chassis.kernel.numbering import SequenceGap, with_id
 from services.chassis.kernel.records import Logged
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow, Unread
 from services.chassis.kernel.transaction.commands import transact
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, EndlessDecisions, Incoming, UnitOfWork, Unread
+from services.chassis.kernel.transaction.folding import Incoming
+from services.chassis.kernel.transaction.unit_of_work import EndlessDecisions, UnitOfWork
 from services.chassis.kernel.transaction.writing import row_columns
 from services.chassis.process.health import Health
 from tests.simulation.clock import Clock

@@ -24,7 +24,9 @@ from schemas.models import ModelPromoted
 from services.chassis.executor.attempts import ATTEMPT, AttemptState, ExecutorDomain, attempt_ref, decision
 from services.chassis.kernel.aggregate import Decision, Ref
 from services.chassis.kernel.records import Logged
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
+from services.chassis.kernel.transaction.folding import Incoming
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from tests.steps import START, an_event, cancel, request
 
 OWN = "neuroweaver/trainer"

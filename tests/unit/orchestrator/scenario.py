@@ -21,7 +21,9 @@ from schemas.jobs import (
 from schemas.requests import JobCancelRequested, JobRequested
 from schemas.steps import EXECUTOR_OF, OUTPUTS_OF, Policy
 from services.chassis.kernel.records import Logged
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
+from services.chassis.kernel.transaction.folding import Incoming
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.orchestrator.domain.job import JobDomain, job_ref
 from services.orchestrator.domain.state import JobState
 

@@ -19,7 +19,7 @@ from schemas.jobs import (
 from schemas.requests import JobRequested
 from schemas.steps import Policy
 from services.chassis.kernel.records import Logged
-from services.chassis.kernel.transaction.unit_of_work import Incoming
+from services.chassis.kernel.transaction.folding import Incoming
 from services.orchestrator.domain.decide import due
 from tests.unit.orchestrator.scenario import ARTIFACT, POLICY, START, JobScenario, a_request, names, one_request
 

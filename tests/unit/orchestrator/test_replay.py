@@ -12,7 +12,9 @@ from schemas.envelope import Event, decode, encode
 from schemas.requests import JobRequested
 from schemas.topics import JOBS, REQUESTS, TOPIC_OF
 from services.chassis.kernel.records import Logged
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
+from services.chassis.kernel.transaction.folding import Incoming
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.orchestrator.domain import evolve as folding
 from services.orchestrator.domain.decide import due
 from services.orchestrator.domain.job import JobDomain

@@ -13,7 +13,8 @@ from schemas.envelope import Event
 from schemas.jobs import StepRequested, StepResult
 from schemas.models import Lineage, ModelPromoted, ModelRegistered
 from services.chassis.kernel.aggregate import Ref, State
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, UnitOfWork
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.registry.domain.lineage import metrics_of
 from services.registry.domain.models import (
     ModelState,
@@ -52,7 +53,7 @@ class RegistryScenario:
 
     def unit(self, *refs: Ref) -> UnitOfWork:
         for ref in refs:
-            self.rows.setdefault(ref, AggregateRow(RegistryDomain().aggregates[ref.aggregate].state()))
+            self.rows.setdefault(ref, AggregateRow.absent(RegistryDomain(), ref))
         return UnitOfWork(RegistryDomain(), self.rows, datetime(2030, 1, 1, tzinfo=UTC), self.new_id)
 
     def new_id(self) -> str:

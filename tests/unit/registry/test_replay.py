@@ -17,7 +17,9 @@ from schemas.topics import JOBS, MODELS, TOPIC_OF
 from services.chassis.executor.attempts import AttemptState, decision
 from services.chassis.kernel.aggregate import Ref, State
 from services.chassis.kernel.records import Logged
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
+from services.chassis.kernel.transaction.folding import Incoming
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.registry.domain.models import ModelState, RegistryDomain, model_ref, promote, register, registration_ref
 from tests.explored import examples
 from tests.steps import an_event, cancel, request
@@ -39,7 +41,7 @@ class World:
 
     def unit(self, *refs: Ref) -> UnitOfWork:
         for ref in refs:
-            self.rows.setdefault(ref, AggregateRow(self.domain.aggregates[ref.aggregate].state()))
+            self.rows.setdefault(ref, AggregateRow.absent(self.domain, ref))
         now = datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=next(self.seconds))
         return UnitOfWork(self.domain, self.rows, now, lambda: f"own-{next(self.ids)}")
 
@@ -135,7 +137,7 @@ class World:
         while any(left.values()):
             event = left[self.chance.choice([topic for topic, events in left.items() if events])].pop(0)
             for ref in self.domain.touches(event):
-                row = rows.setdefault(ref, AggregateRow(self.domain.aggregates[ref.aggregate].state()))
+                row = rows.setdefault(ref, AggregateRow.absent(self.domain, ref))
                 row.state = self.domain.evolve(ref, row.state, event, None)
         return {ref: row.state for ref, row in rows.items()}
 

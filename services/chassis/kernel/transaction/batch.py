@@ -20,9 +20,10 @@ from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.records import Partition, Record, RecordId, event_in, logged, named, record_id_of
 from services.chassis.kernel.statements import NOTIFY
 from services.chassis.kernel.transaction.commands import write_back
+from services.chassis.kernel.transaction.folding import Incoming
 from services.chassis.kernel.transaction.inbox import entering
 from services.chassis.kernel.transaction.loading import lock_rows
-from services.chassis.kernel.transaction.unit_of_work import Incoming, UnitOfWork
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.postgres.transactions import Session, Transactional
 from services.chassis.process.transient import described
 

@@ -12,7 +12,7 @@ from services.chassis.kernel import store
 from services.chassis.kernel.aggregate import AggregateType, Domain, Ref
 from services.chassis.kernel.store import Entry, Sighting
 from services.chassis.kernel.transaction import statements
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Unread
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow, Unread
 from services.chassis.postgres.transactions import Session
 
 

@@ -16,7 +16,7 @@ from services.chassis.kernel.effects import Notification
 from services.chassis.kernel.records import Partition
 from services.chassis.kernel.tables import HEADER_COLUMNS
 from services.chassis.kernel.transaction import statements
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.postgres.transactions import Session
 
 _SURELY_FITS = (RECORD_BYTES - HEADER_BYTES) // 4
