@@ -1,6 +1,6 @@
 """Folds events into rows in memory: the one step that a live batch, a rebuild, the rebuild of one row and a fold as of a moment share.
 
-Design section 3, rule 1: an own event that comes back is applied when its sequence number is the next, and skipped when it is lower or
+Rule 1 of docs/architecture.md: an own event that comes back is applied when its sequence number is the next, and skipped when it is lower or
 equal (its offset is stamped all the same); `numbering` says what a higher number means. Two things differ between those who fold, and
 each is a value that they pass: whether own events may wait for their predecessors (`early`), and whether every touched row is there
 (`elsewhere`).
