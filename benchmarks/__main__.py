@@ -21,7 +21,7 @@ PARTS = {"events": ("rebuild", "full_loop", "latency_ms", "growth"), "edge": ("h
 
 
 def main() -> int:
-    """Exit code 0 when it was measured, whatever the figures."""
+    """Measure and return exit code 0, whatever the figures are."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "subject", nargs="?", choices=PARTS, default="events", help="events: the bus; edge: answers over HTTP"
@@ -34,13 +34,13 @@ def main() -> int:
     if strange := set(arguments.only or ()) - set(PARTS[arguments.subject]):
         parser.error(f"{', '.join(sorted(strange))}: no part of {arguments.subject}")
     out = arguments.out or Path(f"var/bench/{arguments.subject}.json")
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # says so of every partition that has no leader yet
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # aiokafka warns of every partition that has no leader yet
     spare_the_collector()
     figures: dict[str, Any] = {}
     rates: dict[str, list[float]] = {}
     for part in arguments.only or PARTS[arguments.subject]:
         print(f"==> {part}", flush=True)
-        with tempfile.TemporaryDirectory() as home:  # a log of its own: a rebuild reads all of it
+        with tempfile.TemporaryDirectory() as home:  # a separate log, because a rebuild reads all of it
             settings = DevStackSettings(home=Path(home), kafka_bootstrap=None, database_url=None)
             with running(settings) as stack:
                 asyncio.run(_measure(part, stack, arguments.quick, figures, rates))

@@ -15,7 +15,7 @@ REASON = Reason(field="pipeline", value="none", message="there is no such pipeli
 
 
 class Tally(State):
-    """What is known of a job."""
+    """The state of a job."""
 
     requests: int = 0
     requester: str | None = None
@@ -23,7 +23,7 @@ class Tally(State):
 
 
 class TallyDomain:
-    """Refuses every job, once; events of others than outsiders and itself are none of its business."""
+    """Refuses every job once; it ignores events of other services."""
 
     handles = frozenset({"JobRequested", "JobRejected"})
 
@@ -32,17 +32,17 @@ class TallyDomain:
         self.aggregates = {TABLE: AggregateType(TABLE, Tally)}
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
-        """The job."""
+        """Return the job."""
         if event.type == "JobRejected" and event.source != self.source:
             return ()
         return (Ref(TABLE, event.data.job_id),)  # type: ignore[attr-defined]
 
     def owner(self, event: Event) -> Ref:
-        """The job."""
+        """Return the job."""
         return self.touches(event)[0]
 
     def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
-        """One more of what happened."""
+        """Count one more request or refusal."""
         match event.data:
             case JobRequested(request=request):
                 update = {
@@ -59,7 +59,7 @@ class TallyDomain:
         return state.model_copy(update=update)  # type: ignore[no-any-return]
 
     def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
-        """Refuse what was asked for and not refused yet."""
+        """Refuse a job that was requested and is not refused yet."""
         state = states[ref]
         assert isinstance(state, Tally)
         if state.requests and not state.refused:

@@ -20,7 +20,7 @@ _PATIENCE_SECONDS = 900
 
 @dataclass(frozen=True)
 class Servers:
-    """Where the arms find Kafka and PostgreSQL."""
+    """The addresses of Kafka and PostgreSQL for the arms."""
 
     bootstrap: str
     database_url: str
@@ -28,7 +28,7 @@ class Servers:
 
 @asynccontextmanager
 async def process(module: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """An arm, while the block runs; it ends when its standard input does."""
+    """Run an arm during the block; it ends when its standard input ends."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", f"benchmarks.arms.{module}", *arguments,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
@@ -48,7 +48,7 @@ async def process(module: str, *arguments: str) -> AsyncIterator[asyncio.subproc
 
 
 async def answers_of_chassis(servers: Servers, count: int) -> Times:
-    """When each of `count` answers was sent by the chassis, milliseconds, sorted."""
+    """Return the sorted times in milliseconds at which the chassis sent each of `count` answers."""
     name, topic, _ = await _prepared(servers, count)
     before = await count_records(servers.bootstrap, JOBS.name)
     async with process("chassis", servers.bootstrap, servers.database_url, name, topic):
@@ -57,7 +57,7 @@ async def answers_of_chassis(servers: Servers, count: int) -> Times:
 
 
 async def run_arm(servers: Servers, arm: str, count: int) -> float:
-    """Events per second of one arm on a database and topics of its own."""
+    """Return the events per second of one arm on its own database and topics."""
     if arm == "chassis":
         return rate(await answers_of_chassis(servers, count))
     name, topic, answers = await _prepared(servers, count)
@@ -70,7 +70,8 @@ async def run_arm(servers: Servers, arm: str, count: int) -> float:
 
 
 async def _prepared(servers: Servers, count: int) -> tuple[str, str, str]:
-    """A database with its tables, a topic with `count` requests and one for answers: the names of all three."""
+    """Create a database with its tables, a topic with `count` requests and one for answers; returns the names of all
+    three."""
     name = f"bench_{uuid4().hex[:8]}"
     topic, answers = f"bench.{name}.requests", f"bench.{name}.answers"
     await create_topics(servers.bootstrap, topic, answers)
@@ -80,7 +81,7 @@ async def _prepared(servers: Servers, count: int) -> tuple[str, str, str]:
 
 
 async def measure(servers: Servers, *, rounds: int, events: int, events_per_message: int) -> dict[str, list[float]]:
-    """Events per second of each arm, round by round; every round runs all arms."""
+    """Return the events per second of each arm, round by round; every round runs all arms."""
     rates: dict[str, list[float]] = {arm: [] for arm in ARMS}
     for _ in range(rounds):
         for arm in ARMS:
@@ -89,7 +90,7 @@ async def measure(servers: Servers, *, rounds: int, events: int, events_per_mess
 
 
 def summary(rates: dict[str, list[float]]) -> dict[str, float]:
-    """Medians of the ratios of the same round."""
+    """Return the medians of the ratios of the same round."""
     native = [ours / twin for ours, twin in zip(rates["chassis"], rates["native"], strict=True)]
     usual = [ours / theirs for ours, theirs in zip(rates["chassis"], rates["per message"], strict=True)]
     return {

@@ -7,7 +7,7 @@ _EARLY = (5_000, 25_000)
 
 
 async def measure(servers: Servers, *, events: int) -> dict[str, float]:
-    """Events per second around the ten-thousandth and at the end."""
+    """Return the events per second around the ten-thousandth and at the end."""
     times = await answers_of_chassis(servers, events)
     late = max(_EARLY[1], round(events * 0.95))
     return {
@@ -17,5 +17,5 @@ async def measure(servers: Servers, *, events: int) -> dict[str, float]:
 
 
 def summary(found: dict[str, float]) -> dict[str, float]:
-    """How many times as much an event costs late as it costs early."""
+    """Return the ratio of an event's cost late to its cost early."""
     return {"cost_per_event_10k_to_1m": found["early"] / found["late"]}

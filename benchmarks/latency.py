@@ -37,13 +37,13 @@ def _is_anything(_record: ConsumerRecord) -> bool:
 
 
 async def run_orchestrator(servers: Servers, rate: int, seconds: float) -> Percentiles:
-    """The real service."""
+    """Run the real service."""
     async with process("orchestrator", servers.bootstrap, servers.database_url):
         return await _measure(servers, REQUESTS.name, JOBS.name, _is_step_requested, rate, seconds)
 
 
 async def run_bare(servers: Servers, rate: int, seconds: float) -> Percentiles:
-    """The bare loop."""
+    """Run the bare loop."""
     name = f"bare_{uuid4().hex[:8]}"
     topic, answers = f"bench.{name}.requests", f"bench.{name}.answers"
     await create_topics(servers.bootstrap, topic, answers)
@@ -56,7 +56,7 @@ async def run_bare(servers: Servers, rate: int, seconds: float) -> Percentiles:
 async def _measure(
     servers: Servers, topic: str, answers: str, answers_it: Callable[[ConsumerRecord], bool], rate: int, seconds: float
 ) -> Percentiles:
-    """Milliseconds from before the request is handed to the producer to when its answer is read."""
+    """Return the milliseconds from passing a request to the producer to reading its answer."""
     sent: dict[bytes, float] = {}
     took: dict[bytes, float] = {}
     consumer = AIOKafkaConsumer(answers, bootstrap_servers=servers.bootstrap, auto_offset_reset="latest")
@@ -77,7 +77,7 @@ async def _measure(
         warm = len(sent)
         await _send(producer, topic, sent, rate, seconds)
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            while len(took) < len(sent) - 1:  # the first may have come before there was anybody to hear the answer
+            while len(took) < len(sent) - 1:  # the first request may have arrived before anybody read answers
                 await asyncio.sleep(0.1)
     finally:
         listening.cancel()
@@ -99,7 +99,7 @@ async def _until_it_answers(
 
 
 async def _send(producer: AIOKafkaProducer, topic: str, sent: dict[bytes, float], rate: int, seconds: float) -> None:
-    """Requests at a steady rate, whatever becomes of those before."""
+    """Send requests at a steady rate without waiting for answers."""
     begun = time.perf_counter()
     for number in range(max(1, round(rate * seconds))):
         await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))
@@ -112,7 +112,7 @@ async def _send(producer: AIOKafkaProducer, topic: str, sent: dict[bytes, float]
 
 
 async def measure(servers: Servers, *, rounds: int, seconds: float) -> dict[str, list[Percentiles]]:
-    """Percentiles by arm and rate, round by round; every round runs both arms at every rate."""
+    """Return percentiles by arm and rate, round by round; every round runs both arms at every rate."""
     found: dict[str, list[Percentiles]] = {}
     for _ in range(rounds):
         for rate in RATES:
@@ -122,7 +122,7 @@ async def measure(servers: Servers, *, rounds: int, seconds: float) -> dict[str,
 
 
 def summary(found: dict[str, list[Percentiles]]) -> dict[str, dict[str, float]]:
-    """Per rate: medians over the rounds, and medians of the ratios of the same round."""
+    """Return for each rate the medians over the rounds, and the medians of the ratios of the same round."""
     result = {}
     for rate in RATES:
         ours, bare = found[f"orchestrator {rate}/s"], found[f"bare {rate}/s"]

@@ -20,11 +20,11 @@ _BATCH = 2000
 
 
 Times = NDArray[np.int64]
-"""Milliseconds since 1970."""
+"""Times in milliseconds since 1970."""
 
 
 async def create_topics(bootstrap: str, *names: str) -> None:
-    """Topics with as many partitions as the catalogue's."""
+    """Create topics with as many partitions as the catalogue's."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
@@ -34,7 +34,7 @@ async def create_topics(bootstrap: str, *names: str) -> None:
 
 
 def requests(count: int) -> Iterator[tuple[bytes, bytes, list[tuple[str, bytes]]]]:
-    """Key, value and headers of `count` requests, each of a job of its own."""
+    """Yield key, value and headers of `count` requests, each of another job."""
     run = uuid4().hex[:8]
     for number in range(count):
         job_id = f"job-{run}-{number:07}"
@@ -63,20 +63,20 @@ async def fill(bootstrap: str, topic: str, count: int) -> None:
 
 
 async def count_records(bootstrap: str, topic: str) -> int:
-    """Records on a topic."""
+    """Return the number of records of a topic."""
     spans = await log.bounds(Cluster(bootstrap), [topic])
     return sum(end - begin for begin, end in spans.values())
 
 
 async def wait_for_records(bootstrap: str, topic: str, count: int, seconds: float) -> None:
-    """Until so many lie on the topic. Raises TimeoutError."""
+    """Wait until the topic has `count` records. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while await count_records(bootstrap, topic) < count:
             await asyncio.sleep(0.5)
 
 
 async def answered_at(bootstrap: str, topic: str) -> Times:
-    """When each answer was sent, milliseconds since 1970, sorted."""
+    """Return the sorted times at which each answer was sent, in milliseconds since 1970."""
     times: list[int] = []
     async for chunk in log.read(Cluster(bootstrap), await log.bounds(Cluster(bootstrap), [topic])):
         times += [record.timestamp for record in chunk]
@@ -84,6 +84,6 @@ async def answered_at(bootstrap: str, topic: str) -> Times:
 
 
 def rate(times: Times, first: float = 0.1, last: float = 0.9) -> float:
-    """Answers per second between two shares of a run: without its start and its end."""
+    """Return the answers per second between two shares of a run, without its start and its end."""
     low, high = int(len(times) * first), int(len(times) * last) - 1
     return 1000 * (high - low) / max(1, int(times[high]) - int(times[low]))

@@ -24,9 +24,8 @@ _COLUMNS = ("key", "sequence", "state", "created_at", "updated_at", "offsets", "
 
 
 async def filled(servers: Servers, count: int) -> tuple[str, str]:
-    """A service that has applied `count` requests and its own answers, which came back; its name and its topic.
-
-    Nothing else may lie on the topic of jobs: the projection is a fold of all of it.
+    """Yield name and topic of a service that has applied `count` requests and read its own answers. The topic of jobs must
+    have nothing else, because the projection is a fold of all of it.
     """
     name = f"bench_{uuid4().hex[:8]}"
     topic = f"bench.{name}.requests"
@@ -42,7 +41,7 @@ async def filled(servers: Servers, count: int) -> tuple[str, str]:
 
 
 async def replay(servers: Servers, name: str, topic: str) -> float:
-    """Seconds of a verify: fold into a shadow, then compare."""
+    """Return the seconds of a verify: fold into a shadow, then compare."""
     made = chassis.runtime(servers.bootstrap, servers.database_url, name, topic, _OWN)
     begun = time.perf_counter()
     found = await verify(made.projection)
@@ -54,7 +53,7 @@ async def replay(servers: Servers, name: str, topic: str) -> float:
 
 
 async def by_hand(servers: Servers, name: str, topic: str) -> float:
-    """Seconds to read the same records, parse them, and COPY the same rows into a table with the same key."""
+    """Return the seconds to read the same records, parse them, and COPY the same rows into a table with the same key."""
     connection = await asyncpg.connect(_url(servers, name))
     await connection.execute("DROP TABLE IF EXISTS copied")
     await connection.execute("CREATE TABLE copied (LIKE projection.tally INCLUDING ALL)")
@@ -96,7 +95,7 @@ def _url(servers: Servers, name: str) -> str:
 
 
 async def measure(servers: Servers, *, rounds: int, events: int) -> dict[str, list[float]]:
-    """Seconds of each way, round by round."""
+    """Return the seconds of both methods, round by round."""
     name, topic = await filled(servers, events)
     found: dict[str, list[float]] = {"replay": [], "by hand": []}
     for _ in range(rounds):
@@ -106,6 +105,6 @@ async def measure(servers: Servers, *, rounds: int, events: int) -> dict[str, li
 
 
 def summary(found: dict[str, list[float]]) -> dict[str, float]:
-    """The median of the ratios of speeds."""
+    """Return the median of the ratios of speeds."""
     ratios = [copy / ours for ours, copy in zip(found["replay"], found["by hand"], strict=True)]
     return {"ratio_copy": median(ratios)}

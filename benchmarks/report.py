@@ -33,12 +33,12 @@ GOALS: Sequence[tuple[str, str, str, str, float]] = (
 
 
 def spread(values: Sequence[float]) -> str:
-    """Median, least and most."""
+    """Return median, minimum and maximum."""
     return f"{median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
 
 
 def print_report(figures: Mapping[str, Any], rates: Mapping[str, Sequence[float]]) -> None:
-    """Rates of the arms, then each figure beside its goal."""
+    """Print the rates of the arms, then each figure with its goal."""
     console = Console(width=110)
     table = Table("arm", "events per second: median (least to most)", box=None, header_style="bold")
     for arm, values in rates.items():
@@ -60,7 +60,7 @@ def print_report(figures: Mapping[str, Any], rates: Mapping[str, Sequence[float]
 
 
 def write(figures: Mapping[str, Any], path: Path) -> None:
-    """Keep the figures with date, machine and versions."""
+    """Write the figures with date, machine and versions."""
     surroundings = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}",

@@ -6,7 +6,7 @@ from pydantic import JsonValue
 
 
 def json_object(answer: str) -> dict[str, JsonValue] | None:
-    """The JSON object in `answer`; None if it is not one.
+    """Return the JSON object in `answer`; None if it is not one.
 
     Only white space around it is allowed: no code fence, no prose, no NaN, because the consumer of the answer in production
     would not read them either. Of a repeated name the last value counts, as in most parsers.
@@ -20,7 +20,7 @@ def json_object(answer: str) -> dict[str, JsonValue] | None:
 
 
 def field_text(answer: str, field: str | None) -> str | None:
-    """The text in a field of a JSON answer, or the whole answer if `field` is None, without white space around it.
+    """Return the text in a field of a JSON answer, or the whole answer if `field` is None, without white space around it.
 
     None if there is no text: no object, no such field, no text in it, or a blank one.
     """
@@ -29,4 +29,4 @@ def field_text(answer: str, field: str | None) -> str | None:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")

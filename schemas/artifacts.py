@@ -8,7 +8,7 @@ SHA256_PATTERN = r"^[0-9a-f]{64}$"
 
 
 class ArtifactRef(Frozen):
-    """A content-addressed directory: where it lies and what it must contain."""
+    """A content-addressed directory: its location and the digest of its content."""
 
     uri: str = Field(description="fsspec URI of the directory: an absolute path, `file://` or `s3://`.")
     sha256: str = Field(pattern=SHA256_PATTERN, description="SHA-256 of the directory's manifest, lower-case hex.")
@@ -24,6 +24,6 @@ class ManifestEntry(Frozen):
 
 
 class Manifest(Frozen):
-    """The files of an artifact, sorted by path; its canonical JSON is what `ArtifactRef.sha256` digests."""
+    """The files of an artifact, sorted by path. `ArtifactRef.sha256` is the digest of its canonical JSON."""
 
     files: tuple[ManifestEntry, ...] = Field(description="Every file except the manifest itself, sorted by path.")

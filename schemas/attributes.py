@@ -20,7 +20,7 @@ from schemas.json_text import UNSTORABLE, NoJson, Parsed, parse
 PREFIX = "neuroweaver."
 REQUIRED = ("id", "source", "type", "specversion")
 READ = (*REQUIRED, "time", "subject", "correlationid", "causationid", "traceparent", "sequence")
-"""Attributes that are read; all others are ignored."""
+"""The attributes that are read; all others are ignored."""
 ATTRIBUTE_LIMIT = 256
 """The most characters of a CloudEvents attribute or job id, since they become keys of rows."""
 SUBJECT_LIMIT = 512
@@ -52,11 +52,12 @@ class Attributes:
     body: Mapping[str, object] | None = None
     """The whole object in structured mode; None in binary mode, in which the value is the data."""
     whole: Parsed | None = None
-    """Further results of parsing that object."""
+    """Further results of parsing the object in `body`."""
 
 
 def plain_attributes(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str] | None:
-    """The attributes of a plain record in binary mode; None if it may be unusual, which `attributes_of` determines."""
+    """Return the attributes of a plain record in binary mode; None if it may be unusual, so that `attributes_of` must parse
+    it."""
     given: dict[str, str] = {}
     try:
         for header, held in headers:
@@ -117,7 +118,7 @@ def _structured(value: bytes) -> Attributes:
     for name in READ:
         held = body.get(name)
         if isinstance(held, dict | list):
-            found.faults[name] = f"CloudEvents attribute `{name}` is a structure; send text"
+            found.faults[name] = f"CloudEvents attribute `{name}` is an object or a list; send text"
         elif held is not None:
             _add(found, name, held if isinstance(held, str) else json.dumps(held))
     return found
@@ -143,7 +144,7 @@ def data_of(found: Attributes) -> Parsed:
         try:
             return parse(base64.b64decode(encoded, validate=True), doubled=True)
         except binascii.Error as error:
-            raise NoEvent(f"`data_base64` is no Base64 ({error}); send `data` as a JSON object") from None
+            raise NoEvent(f"`data_base64` is not valid Base64 ({error}); send `data` as a JSON object") from None
     if isinstance(data, str) and data.lstrip()[:1] == "{":
         with suppress(NoJson):
             return parse(data.encode("utf-8", "surrogatepass"), doubled=True)
@@ -151,7 +152,8 @@ def data_of(found: Attributes) -> Parsed:
 
 
 def instead(text: str) -> str:
-    """Storable text for an id or a source that cannot be stored as sent: equal for equal texts, different for others."""
+    """Return storable text for an id or a source that cannot be stored as sent; equal texts give equal results, and
+    different texts different ones."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text[: ATTRIBUTE_LIMIT // 2]) + "~" + digest[:32]
 
@@ -174,14 +176,17 @@ class Spellings:
         self._known = {_squeezed(prefix + name): name for name in self._names for prefix in ("", PREFIX)}
 
     def meant(self, text: str) -> str | None:
-        """The one type that `text` can mean, whatever its case, prefix, quotes, blanks or punctuation."""
+        """Return the one type that `text` can mean, whatever its case, prefix, quotes, blanks or punctuation."""
         return self._known.get(_squeezed(text))
 
     def refusal(self, text: str) -> str:
-        """The message for a type that is none of them, with the valid ones."""
+        """Return the message for an unknown type, with the valid types."""
         base = text.removeprefix(PREFIX).partition(".")[0]
         if base in self._names:
-            return f"type {text!r} is no version that this service knows; send {PREFIX}{base}, or upgrade the service and retry"
+            return (
+                f"type {text!r} is a version that this service does not know; send {PREFIX}{base}, or upgrade the "
+                "service and retry"
+            )
         near = difflib.get_close_matches(_squeezed(text), list(self._known), n=1, cutoff=0.8)
         wanted = " or ".join(PREFIX + name for name in self._names)
         meant = f"; did you mean {PREFIX}{self._known[near[0]]}?" if near else f"; send {wanted}"

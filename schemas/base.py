@@ -31,7 +31,7 @@ def in_calendar(time: datetime) -> datetime:
 def no_number(value: object) -> object:
     """Return the value. Raises ValueError for a number, which could be seconds or milliseconds since any time."""
     if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
-        raise ValueError("a number is no time; write it with its zone, for example 2030-01-31T12:00:00Z")
+        raise ValueError("a number is not a time; write the time with its zone, for example 2030-01-31T12:00:00Z")
     return value
 
 
@@ -53,7 +53,7 @@ Storable = Annotated[str, AfterValidator(storable)]
 def no_truth(value: object) -> object:
     """Return the value. Raises ValueError for true and false, which Python treats as 1 and 0."""
     if isinstance(value, bool):
-        raise ValueError("a number is needed, and true and false are none")
+        raise ValueError("a number is needed, and true and false are not numbers")
     return value
 
 

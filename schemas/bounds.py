@@ -29,12 +29,12 @@ _V = TypeVar("_V")
 
 
 def bytes_of(value: object) -> int:
-    """Length of `value` as JSON, in bytes."""
+    """Return the length of `value` as JSON, in bytes."""
     return len(to_json(value))
 
 
 def cut(text: str, limit: int) -> str:
-    """The beginning of a text that fits into `limit` bytes of JSON, with a mark where it was cut."""
+    """Return the beginning of a text that fits into `limit` bytes of JSON, with a mark where it was cut."""
     if len(text) * 6 + 2 <= limit or (size := bytes_of(text)) <= limit:
         return text
     kept = text[:limit]
@@ -44,7 +44,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def fitting_reason(reason: Reason) -> Reason:
-    """The reason, cut to at most 3 KB."""
+    """Return the reason, cut to at most 3 KB."""
     return Reason(
         field=cut(reason.field, _FIELD_BYTES),
         value=None if reason.value is None else cut(reason.value, _VALUE_BYTES),
@@ -54,17 +54,17 @@ def fitting_reason(reason: Reason) -> Reason:
 
 
 def fitting_reasons(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
-    """At most fifty reasons, each of at most 3 KB; if there are more, the last one says how many."""
+    """Return at most fifty reasons, each of at most 3 KB; if there are more, the last one says how many."""
     first = list(islice(given := iter(reasons), REASONS_AT_MOST))
     left_out = sum(1 for _ in given)
     if left_out:
-        message = f"{left_out + 1} more faults were found and are not named"
-        first[-1] = Reason(field="(request)", message=message, remedy="mend these first and send it again")
+        message = f"{left_out + 1} more faults were found and are not listed"
+        first[-1] = Reason(field="(request)", message=message, remedy="correct these first and send the request again")
     return tuple(map(fitting_reason, first))
 
 
 def fitting_fault(fault: StepFault) -> StepFault:
-    """The fault of an executor, cut to at most 210 KB."""
+    """Return the fault of an executor, cut to at most 210 KB."""
     return StepFault(
         cause=cut(fault.cause, _CAUSE_BYTES),
         message=cut(fault.message, _SAID_BYTES),
@@ -74,7 +74,8 @@ def fitting_fault(fault: StepFault) -> StepFault:
 
 
 def fitting_result(result: StepResult) -> StepResult:
-    """The result with at most RESULT_BYTES of metrics and facts; it reports what is left out, which the artifact has."""
+    """Return the result with at most RESULT_BYTES of metrics and facts; it reports how many were left out, which only the
+    artifact has."""
     if bytes_of(result.metrics) + bytes_of(result.facts) <= RESULT_BYTES:
         return result
     room = RESULT_BYTES - _FACT_BYTES
@@ -87,7 +88,7 @@ def fitting_result(result: StepResult) -> StepResult:
 
 
 def _first(entries: Mapping[str, _V], limit: int) -> dict[str, _V]:
-    """The entries that fit, in their order."""
+    """Return the first entries that fit, in their order."""
     kept: dict[str, _V] = {}
     size = 2
     for name, value in entries.items():

@@ -82,7 +82,7 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unhandled:
-    """A well-formed event of a type that the reader does not handle; counted and skipped."""
+    """A well-formed event of a type that the reader does not handle; it is counted and skipped."""
 
     id: str
     source: str
@@ -90,19 +90,19 @@ class Unhandled:
 
 
 def schema_urn(model: type[EventData]) -> str:
-    """The value of `ce_dataschema`, which identifies the JSON Schema of the event's data."""
+    """Return the value of `ce_dataschema`, which identifies the JSON Schema of the event's data."""
     return f"{_SCHEMA_URN}{model.type_name()}:{model.schema_version}"
 
 
 def wire_data(data: EventData) -> str:
-    """The JSON text of an event's data on the wire."""
+    """Return the JSON text of an event's data on the wire."""
     if isinstance(data, JobRequested):
         return json.dumps(data.request, ensure_ascii=False, separators=(",", ":"))
     return data.model_dump_json()
 
 
 def wire_attributes(event: Event) -> dict[str, str]:
-    """The headers of `event` in binary mode, except the content type; those without a value are left out."""
+    """Return the headers of `event` in binary mode, except the content type; those without a value are left out."""
     attributes = {
         "ce_specversion": "1.0",
         "ce_id": event.id,
@@ -136,8 +136,8 @@ def decode(
 
     On a `topic` that outsiders write to, a type is recognised however it is spelt, and one that does not belong there is
     Unreadable. A JobRequested whose `job_id` can be read is never Unreadable: its other faults are part of the event, so
-    that its sender is told. Raises Unreadable for a record that is not a CloudEvent, not JSON or not of its type's shape,
-    and UnknownVersion for a breaking version (`.v2`) of a handled type that this code does not know.
+    that its sender gets an answer. Raises Unreadable for a record that is not a CloudEvent, not JSON or not of its type's
+    shape, and UnknownVersion for a breaking version (`.v2`) of a handled type that this code does not know.
     """
     return _plain(value, headers, handled, appended, topic) or _with_care(value, headers, handled, appended, topic)
 
@@ -227,7 +227,7 @@ def _with_care(
 
 
 def _written(found: Attributes, topic: str | None) -> str | None:
-    """Name of the type as written, without prefix; None for a foreign type. Raises Unreadable."""
+    """Return the name of the type as written, without prefix; None for a foreign type. Raises Unreadable."""
     text = found.given.get("type")
     if not text:
         raise Unreadable(_missing("type"))
@@ -246,12 +246,12 @@ def _written(found: Attributes, topic: str | None) -> str | None:
 def _unhandled(given: Mapping[str, str], name: str, handled: Collection[str]) -> Unhandled:
     written = given["type"]
     if written.startswith(PREFIX) and _is_newer(name, handled):
-        raise UnknownVersion(f"type {written} is newer than this service; upgrade the service, it waits here")
+        raise UnknownVersion(f"type {written} is newer than this service, which waits here; upgrade the service")
     return Unhandled(given["id"], given["source"], written)
 
 
 def _is_newer(name: str, handled: Collection[str]) -> bool:
-    """Whether `name` is an unknown version of a handled type."""
+    """Return whether `name` is an unknown version of a handled type."""
     base, _, version = name.partition(".")
     return bool(version) and any(known.partition(".")[0] == base for known in handled)
 
@@ -265,7 +265,7 @@ def _of_another_version(specversion: str) -> str:
 
 
 def _strict(found: Attributes) -> list[Reason]:
-    """Accept no faults. Raises Unreadable."""
+    """Refuse every fault. Raises Unreadable."""
     for name in REQUIRED:
         if not found.given.get(name):
             raise Unreadable(found.faults.get(name) or _missing(name))
@@ -348,31 +348,34 @@ def _job_requested(body: dict[str, Any], parsed: Parsed, size: int, faults: list
     """Build a JobRequested; one whose id can be read always gets an answer, so its other faults are part of the event."""
     job_id = body.get("job_id")
     if "job_id" in parsed.contradicting:
-        raise Unreadable("field job_id: two ids are given, so nobody can tell which job is meant; give one")
+        raise Unreadable("field job_id: two ids are given, so the job is unknown; give one id")
     kept = (
         isinstance(job_id, str) and 0 < len(job_id) <= ATTRIBUTE_LIMIT and (parsed.plain or not UNSTORABLE.search(job_id))
     )
     if not kept:
-        raise Unreadable(f"field job_id: text of 1 to {ATTRIBUTE_LIMIT} characters is needed to answer at all; add it")
+        raise Unreadable(f"field job_id: text of 1 to {ATTRIBUTE_LIMIT} characters is needed for an answer; add it")
     if parsed.deep:
         message = f"the request is nested deeper than {DEPTH_LIMIT} levels"
         faults.append(Reason(field="(request)", value=None, message=message, remedy="send flatter JSON"))
     if size > REQUEST_BYTES or parsed.parts > REQUEST_PARTS:
         message = f"the request has {size} bytes with {parsed.parts} objects and lists; at most {REQUEST_BYTES} with {REQUEST_PARTS} are read"
-        too_much = Reason(field="(request)", value=None, message=message, remedy="refer to data, do not send it")
+        too_much = Reason(
+            field="(request)", value=None, message=message, remedy="send references to data instead of the data"
+        )
         return JobRequested(job_id=job_id, request={"job_id": job_id}, faults=(*faults, too_much))
     clean = body if parsed.plain else storable(body, "", faults)
     return JobRequested(job_id=job_id, request=clean, faults=tuple(faults))
 
 
 def _time(name: str, text: str | None, appended: datetime) -> datetime:
-    """The event's time; an outsider's event without a storable time gets the log's time, another must have one."""
+    """Return the event's time; an outsider's event without a storable time gets the log's time, and any other event must
+    have one."""
     if not text:
         return appended
     time = time_of(text)
     if time is None and name not in _OF_OUTSIDERS:
         raise Unreadable(
-            f"CloudEvents attribute `time` {text!r} is no RFC 3339 time with its zone in the years 1970 to 9998"
+            f"CloudEvents attribute `time` {text!r} is not an RFC 3339 time with its zone in the years 1970 to 9998"
         )
     return time or appended
 
@@ -381,7 +384,7 @@ def _sequence(text: str | None) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit()):
-        raise Unreadable(f"CloudEvents extension `sequence` {text!r} is no number")
+        raise Unreadable(f"CloudEvents extension `sequence` {text!r} is not a number")
     return int(text)
 
 

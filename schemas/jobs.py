@@ -13,76 +13,79 @@ from schemas.steps import PlannedStep, Policy, StepSettings
 CAUSES = ("infrastructure", "memory", "user")
 """Why a step failed; retries are counted separately for each cause."""
 
-_DECIDED_ON = "Digest of the request that this decides on: of several under one job id, the one that counts from here on."
+_DECIDED_ON = (
+    "Digest of the request that this decides on. Of several requests under one job id, this one counts from now on."
+)
 
 JobId = Annotated[str, Field(description="The job's id and the record's key.")]
 
 
 class JobAccepted(EventData):
-    """The orchestrator took the job on; holds all that later decisions need."""
+    """The orchestrator accepted the job. The event contains everything that later decisions need."""
 
     job_id: JobId
-    request: JobRequest = Field(description="The normalised request, defaults filled in.")
+    request: JobRequest = Field(description="The normalised request with its defaults.")
     plan: tuple[PlannedStep, ...] = Field(description="The graph of steps, in an order that respects `needs`.")
-    policy: Policy = Field(description="Retries and patience that hold for this job.")
+    policy: Policy = Field(description="Retries and time-outs of this job.")
     request_sha256: str | None = Field(default=None, description=_DECIDED_ON)
 
 
 class JobRejected(EventData):
-    """The orchestrator refused the job; the id stays refused."""
+    """The orchestrator refused the job. The id stays refused."""
 
     job_id: JobId
-    reasons: tuple[Reason, ...] = Field(description="What to change; send the corrected request under a new id.")
+    reasons: tuple[Reason, ...] = Field(description="Why, and what to change; send the corrected request under a new id.")
     request_sha256: str | None = Field(default=None, description=_DECIDED_ON)
 
 
 class StepEventData(EventData):
-    """What every event about one attempt of one step names."""
+    """The fields of every event about one attempt of one step."""
 
     job_id: JobId
     step: str = Field(description="Name of the step in the plan.")
-    attempt: int = Field(ge=1, description="Number of the attempt, from 1.")
+    attempt: int = Field(ge=1, description="Number of the attempt, starting at 1.")
     kind: str = Field(description="Kind of the step; decides who executes it.")
 
 
 class StepResult(Frozen):
-    """What a completed step leaves behind."""
+    """The result of a completed step."""
 
     inputs: dict[str, str] = Field(
-        default_factory=dict, description="SHA-256 of the artifacts it was made from, by input name: the chain of lineage."
+        default_factory=dict,
+        description="SHA-256 of the artifacts that the step read, by input name; they form the chain of lineage.",
     )
-    outputs: dict[str, ArtifactRef] = Field(default_factory=dict, description="Artifacts by output name.")
+    outputs: dict[str, ArtifactRef] = Field(default_factory=dict, description="The step's artifacts by output name.")
     metrics: dict[str, float | None] = Field(default_factory=dict, description="Numbers by name; null: not measurable.")
     facts: dict[str, str] = Field(default_factory=dict, description="Digests, versions and other text by name.")
 
 
 class StepRequested(StepEventData):
-    """The orchestrator wants one attempt made; carries everything resolved."""
+    """The orchestrator requests one attempt. The event contains everything that the executor needs, resolved."""
 
     settings: StepSettings = Field(description="Typed settings of the step.")
     inputs: dict[str, ArtifactRef] = Field(default_factory=dict, description="Resolved artifacts by input name.")
     results: dict[str, StepResult] = Field(
-        default_factory=dict, description="Results of all steps completed before this one, by step: its lineage."
+        default_factory=dict, description="Results of all steps completed before this one, by step; they are its lineage."
     )
-    requester: str = Field(default="unknown", description="Who asked for the job.")
+    requester: str = Field(default="unknown", description="Who requested the job.")
     priority: int = Field(default=0, description="The job's priority; higher runs earlier.")
     not_before: Moment | None = Field(
         default=None,
-        description="Earliest start by the orchestrator's clock; null: at once. An executor waits as long as it lies behind `ce_time`, "
-        "from when it reads the event on, by its own clock.",
+        description="Earliest start by the orchestrator's clock; null: at once. An executor waits for the difference "
+        "between this and `ce_time` after it read the event, by its own clock.",
     )
-    deadline: Moment = Field(description="The attempt is closed when it has no outcome by then.")
-    memory_failures: int = Field(default=0, ge=0, description="Earlier attempts that ran out of memory.")
+    deadline: Moment = Field(description="The orchestrator closes the attempt if it has no outcome by then.")
+    memory_failures: int = Field(default=0, ge=0, description="Number of earlier attempts that ran out of memory.")
 
 
 class StepStarted(StepEventData):
-    """A worker began, or took over, the attempt."""
+    """A worker started the attempt or took it over."""
 
     worker: str = Field(description="Host and process of the worker.")
 
 
 class StepCompleted(StepEventData):
-    """The attempt succeeded; its artifacts are in place."""
+    """The attempt succeeded, and its artifacts are stored."""
 
     result: StepResult
 
@@ -92,12 +95,14 @@ class StepFault(Frozen):
 
     cause: str = Field(description="infrastructure, memory or user.")
     message: str = Field(description="What went wrong.")
-    reasons: tuple[Reason, ...] = Field(default=(), description="Field, value and remedy where the user can act.")
+    reasons: tuple[Reason, ...] = Field(
+        default=(), description="Field, value and remedy, if the user can correct the fault."
+    )
     log_tail: tuple[str, ...] = Field(default=(), description="Last lines of the step's log, oldest first.")
 
 
 class StepFailed(StepEventData):
-    """The attempt failed; the orchestrator decides whether another is made."""
+    """The attempt failed. The orchestrator decides whether to retry."""
 
     fault: StepFault
 
@@ -113,19 +118,19 @@ class StepCancelled(StepEventData):
 
 
 class FeedbackRecorded(StepEventData):
-    """What the AI feedback of a label step amounted to."""
+    """Statistics of the AI feedback of a label step."""
 
     judge: str = Field(description="Judge and model, for example `local/likelihood:SmolLM2`.")
-    candidates: int = Field(ge=0, description="Candidates seen.")
-    comparisons: int = Field(ge=0, description="Pairs of candidates that were compared.")
-    pairs: int = Field(ge=0, description="Preference pairs recorded.")
-    ties: int = Field(ge=0, description="Comparisons below the margin or inconsistent under swapped order.")
-    invalid: int = Field(ge=0, description="Candidates or comparisons without a usable judgement.")
+    candidates: int = Field(ge=0, description="Number of candidates.")
+    comparisons: int = Field(ge=0, description="Number of pairs of candidates that were compared.")
+    pairs: int = Field(ge=0, description="Number of preference pairs recorded.")
+    ties: int = Field(ge=0, description="Number of comparisons below the margin or with another result in swapped order.")
+    invalid: int = Field(ge=0, description="Number of candidates or comparisons without a usable judgement.")
     agreement: float | None = Field(
         description="Share of pairs on which the rubric's rules agree with the judge; null without rules."
     )
     position_consistency: float | None = Field(
-        description="Share of comparisons with one verdict in both orders; null if scored singly."
+        description="Share of comparisons with the same verdict in both orders; null if candidates are scored singly."
     )
     longer_preferred: float | None = Field(
         description="Share of pairs whose chosen text is the longer one; null without pairs."
@@ -144,12 +149,12 @@ class JobFailed(EventData):
     """The job ended without a model."""
 
     job_id: JobId
-    step: str | None = Field(description="The step that failed for good; null for the job's own deadline.")
+    step: str | None = Field(description="The step that failed finally; null if the job's own deadline passed.")
     fault: StepFault
 
 
 class JobCancelled(EventData):
-    """The job was cancelled; what was completed stays completed."""
+    """The job was cancelled. Completed steps stay completed."""
 
     job_id: JobId
     reason: str = Field(description="Why it was cancelled.")

@@ -68,7 +68,9 @@ def parse(text: bytes, *, doubled: bool = False) -> Parsed:
     and infinities are accepted, so that both can be reported to the sender.
     """
     if len(text) > READ_BYTES:
-        raise NoJson(f"the value has {len(text)} bytes, and up to {READ_BYTES} are read; refer to data, do not send it")
+        raise NoJson(
+            f"the value has {len(text)} bytes, and up to {READ_BYTES} are read; send references to data instead of the data"
+        )
     if found := parse_plain(text, doubled=doubled):
         return found
     twice = _Twice() if doubled else None
@@ -86,9 +88,9 @@ def parse(text: bytes, *, doubled: bool = False) -> Parsed:
     except RecursionError as error:
         if doubled and (flat := _flattened(text)) != text:
             return parse(flat, doubled=True)._replace(parts=parts, deep=True)
-        raise NoJson(f"the value is no JSON that can be read ({error}); send flatter JSON") from None
+        raise NoJson(f"the value is JSON that cannot be read ({error}); send flatter JSON") from None
     except ValueError as error:
-        raise NoJson(f"the value is no JSON ({error}); send UTF-8 JSON") from None
+        raise NoJson(f"the value is not JSON ({error}); send UTF-8 JSON") from None
 
 
 def _parts(text: bytes) -> int:
@@ -96,7 +98,8 @@ def _parts(text: bytes) -> int:
 
 
 def _clean(text: bytes) -> str | None:
-    """UTF-8 text without NUL, lone surrogates and byte order mark; None if it may have one, or has another encoding."""
+    """Return UTF-8 text without NUL, lone surrogates and byte order mark; None if it may have one, or has another
+    encoding."""
     try:
         said = text.decode()
     except UnicodeDecodeError:
@@ -105,7 +108,8 @@ def _clean(text: bytes) -> str | None:
 
 
 def parse_plain(text: bytes, *, doubled: bool = False) -> Parsed | None:
-    """The result of `parse` for plain JSON, found quickly; None if a fault is possible, which `parse` determines."""
+    """Return the result of `parse` for plain JSON, found quickly; None if a fault is possible, so that `parse` must
+    decide."""
     parts = _parts(text)
     if len(text) > READ_BYTES or parts > DEPTH_LIMIT or (clean := _clean(text)) is None:
         return None
@@ -122,19 +126,19 @@ def parse_plain(text: bytes, *, doubled: bool = False) -> Parsed | None:
 
 
 def _may_have_an_exponent(signs: str) -> bool:
-    """Whether a number with an exponent is, or may be, a JSON value; after _CANDIDATES matches it is assumed."""
+    """Return whether a number with an exponent is, or may be, a JSON value; after _CANDIDATES matches this is assumed."""
     found = enumerate(_EXPONENT.finditer(signs), 1)
     return any(number > _CANDIDATES or _begins_a_value(signs, candidate.start()) for number, candidate in found)
 
 
 def _begins_a_value(signs: str, digit: int) -> bool:
-    """Whether the number to which this digit belongs may be a JSON value, rather than a part of a text."""
+    """Return whether the number to which this digit belongs may be a JSON value, rather than a part of a text."""
     before = signs[max(0, digit - _FAR) : digit].rstrip("0.-")
     return not before or before[-1] in "[:, "
 
 
 def _names(value: object, parts: int) -> int:
-    """Number of names in all objects of a value with at most `parts` parts and DEPTH_LIMIT levels."""
+    """Return the number of names in all objects of a value with at most `parts` parts and DEPTH_LIMIT levels."""
     if not isinstance(value, dict | list):
         return 0
     names, within = (len(value), value.values()) if isinstance(value, dict) else (0, value)
@@ -147,7 +151,7 @@ def _read(text: str, usual: json.JSONDecoder, twice: "_Twice | None", *, plain: 
 
 
 def _flattened(text: bytes) -> bytes:
-    """The JSON with null in place of what is too deep to be read."""
+    """Return the JSON with null in place of everything that is too deep to be read."""
     parts, depth, at = list[bytes](), 0, 0
     for token in _TOKEN.finditer(text):
         sign = token[0]
@@ -163,16 +167,17 @@ def _flattened(text: bytes) -> bytes:
 
 
 def storable(value: Any, path: str, faults: list[Reason], depth: int = 0) -> Any:
-    """`value` without what cannot be stored as JSON: NUL, lone surrogates, numbers beyond a double, too deep nesting."""
+    """Return `value` without parts that cannot be stored as JSON: NUL, lone surrogates, numbers beyond a double, too deep
+    nesting."""
     match value:
         case str() if UNSTORABLE.search(value):
             _note(faults, path, value, "text holds a NUL or a lone surrogate", "send valid Unicode text")
             return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
         case float() if not math.isfinite(value):
-            _note(faults, path, value, "the number is none of JSON, or beyond a double", "send a finite number")
+            _note(faults, path, value, "the number is not valid JSON, or beyond a double", "send a finite number")
             return None
         case dict() | list() if depth == DEPTH_LIMIT:
-            _note(faults, path, "...", f"nested deeper than {DEPTH_LIMIT} levels", "send flatter JSON")
+            _note(faults, path, "...", f"the value is nested deeper than {DEPTH_LIMIT} levels", "send flatter JSON")
             return None
         case dict():
             return {
@@ -246,7 +251,7 @@ class _Twice:
 
 
 def _decoder(usual: json.JSONDecoder, twice: _Twice | None) -> json.JSONDecoder:
-    """The usual decoder, or one for outsiders' data, which notes names that occur twice and accepts Python's NaN."""
+    """Return the usual decoder, or one for outsiders' data, which notes names that occur twice and accepts Python's NaN."""
     if twice is None:
         return usual
 

@@ -11,7 +11,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 def split_file(split: Split) -> str:
-    """Name of the file of a `dataset` artifact for a split; the file is absent if the split has no rows."""
+    """Return the name of the file of a `dataset` artifact for a split; the file is absent if the split has no rows."""
     return f"{split}.jsonl"
 
 
@@ -25,9 +25,9 @@ class Message(Frozen):
 class Row(Frozen):
     """One line of a split in a `dataset` artifact."""
 
-    id: str = Field(description="Unique within the data set: split and number.")
+    id: str = Field(description="Split and number of the row; unique within the data set.")
     messages: tuple[Message, ...] = Field(description="The chat up to the answer.")
-    completion: str = Field(description="The wanted answer.")
+    completion: str = Field(description="The reference answer.")
     columns: dict[str, str] = Field(description="All columns of the source as text.")
 
 
@@ -47,7 +47,7 @@ class Prediction(Frozen):
     id: str = Field(description="The row that was answered.")
     messages: tuple[Message, ...] = Field(description="The chat up to the answer.")
     columns: dict[str, str] = Field(description="All columns of the source as text.")
-    reference: str = Field(description="The wanted answer.")
+    reference: str = Field(description="The reference answer.")
     greedy: str = Field(description="The most likely answer, token by token.")
     samples: tuple[str, ...] = Field(description="Sampled answers.")
     nll: float | None = Field(description="Mean negative log-likelihood of the reference's tokens; null if not measured.")
@@ -67,15 +67,17 @@ class Preference(Frozen):
 
 
 class Label(Frozen):
-    """One line of the labels in a `preferences` artifact: a candidate and what became of it."""
+    """One line of the labels in a `preferences` artifact: a candidate and how it was used."""
 
     FILE: ClassVar[str] = "labels.jsonl"
 
     id: str = Field(description="The row that the candidate answers.")
-    candidate: int = Field(description="Place among the row's candidates, from 0.")
+    candidate: int = Field(description="Index among the row's candidates, from 0.")
     answer: str = Field(description="The candidate as it was sampled.")
-    judged: str | None = Field(description="The text that was judged; null where none could be read.")
-    score: float | None = Field(description="The judge's score; null without one. Judges that compare: mean preference.")
+    judged: str | None = Field(description="The text that was judged; null if none could be read.")
+    score: float | None = Field(
+        description="The judge's score, or the mean preference of a judge that compares; null without a judgement."
+    )
     verdict: str = Field(
         description="chosen, rejected, both (in different pairs), unpaired, duplicate, unread or unjudged."
     )
@@ -87,5 +89,5 @@ class RowScores(Frozen):
     FILE: ClassVar[str] = "scores.jsonl"
 
     id: str = Field(description="The row that was answered.")
-    scores: tuple[float | None, ...] = Field(description="Score of each sample; null where none could be read or judged.")
-    greedy: float | None = Field(description="Score of the most likely answer; null likewise.")
+    scores: tuple[float | None, ...] = Field(description="Score of each sample; null if it could not be read or judged.")
+    greedy: float | None = Field(description="Score of the most likely answer; null if it could not be read or judged.")

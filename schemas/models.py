@@ -8,27 +8,27 @@ from schemas.jobs import StepResult
 
 
 class Lineage(Frozen):
-    """Where a version comes from."""
+    """The origin of a version."""
 
-    job_id: str = Field(description="The job that made it.")
+    job_id: str = Field(description="The job that made the version.")
     step: str = Field(description="The register step of the job.")
-    requester: str = Field(description="Who asked for the job.")
+    requester: str = Field(description="Who requested the job.")
     base_model: str = Field(description="Reference of the base model.")
-    base_model_sha256: str | None = Field(description="Digest of the base model's files as prepare saw them.")
+    base_model_sha256: str | None = Field(description="Digest of the base model's files, as the prepare step read them.")
     dataset_sha256: str | None = Field(description="Digest of the data-set snapshot.")
     configuration: dict[str, JsonValue] = Field(
-        default_factory=dict, description="Recipe of the training that made the artifact, as its `training.json` has it."
+        default_factory=dict, description="Recipe of the training that made the artifact, from its `training.json`."
     )
-    results: dict[str, StepResult] = Field(description="Results of every step that led here, by step.")
+    results: dict[str, StepResult] = Field(description="Results of all steps before the registration, by step.")
 
 
 class ModelRegistered(EventData):
-    """A new version of a model exists and never changes."""
+    """A new version of a model was registered; it never changes."""
 
-    model: str = Field(description="Model name and the record's key.")
+    model: str = Field(description="Name of the model; also the record's key.")
     version: str = Field(
-        description="Semantic version, from 1.0.0: another base model is a major step from the version before, other data or "
-        "another recipe a minor one, the same again a patch."
+        description="Semantic version, from 1.0.0. Another base model raises the major number, other data or another "
+        "recipe the minor number, and a repetition the patch number."
     )
     artifact: ArtifactRef = Field(description="The adapter.")
     lineage: Lineage
@@ -38,7 +38,7 @@ class ModelRegistered(EventData):
 class ModelPromoted(EventData):
     """An alias moved to a version."""
 
-    model: str = Field(description="Model name and the record's key.")
+    model: str = Field(description="Name of the model; also the record's key.")
     alias: str = Field(description="The alias.")
-    version: str = Field(description="The version it names from now on.")
-    previous: str | None = Field(description="The version it named before; null if it is new.")
+    version: str = Field(description="The version that it names from now on.")
+    previous: str | None = Field(description="The version that it named before; null if the alias is new.")

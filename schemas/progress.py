@@ -6,13 +6,16 @@ from schemas.jobs import StepEventData
 
 
 class StepProgressed(StepEventData):
-    """A sign of life at most once a second; unnumbered, kept a day. The whole curve is a file in the step's artifact."""
+    """A running step reports its progress, at most once a second.
+
+    The event has no number and is kept for a day; the whole curve is a file in the step's artifact.
+    """
 
     done: int = Field(ge=0, description="Units done: optimiser steps, prompts or rows.")
-    of: int = Field(ge=0, description="Units in all.")
-    unit: str = Field(default="steps", description="What is counted.")
+    of: int = Field(ge=0, description="Total number of units.")
+    unit: str = Field(default="steps", description="The unit that is counted.")
     loss: float | None = Field(default=None, description="Training loss of the latest step.")
     learning_rate: float | None = Field(default=None, description="Learning rate of the latest step.")
-    tokens_per_second: float | None = Field(default=None, description="Tokens worked through per second.")
+    tokens_per_second: float | None = Field(default=None, description="Tokens processed per second.")
     memory_bytes: int | None = Field(default=None, description="Resident memory of the working process.")
     eta_seconds: float | None = Field(default=None, description="Estimated seconds until the step ends.")

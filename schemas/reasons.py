@@ -21,7 +21,7 @@ fields."""
 
 
 class Reason(Frozen):
-    """Why something was refused, for a person who can act on it."""
+    """One reason for a refusal, with the field, its value and a remedy."""
 
     field: str = Field(description="Dotted path of the field in the request, for example `training.optimiser.steps`.")
     value: str | None = Field(default=None, description="The refused value as JSON-like text, shortened; null if absent.")
@@ -34,17 +34,17 @@ class Reason(Frozen):
 
 
 def shown(value: Any) -> str:
-    """A value as short text for a message."""
+    """Return a value as short text for a message."""
     return shortened(repr(value), _VALUE_LIMIT)
 
 
 def shortened(text: str, limit: int) -> str:
-    """At most `limit` characters of a text, with a mark where it was cut."""
+    """Return at most `limit` characters of a text, with a mark where it was cut."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def reason_of_error(item: Mapping[str, Any]) -> Reason:
-    """The reason for one item of a pydantic error list."""
+    """Return the reason for one item of a pydantic error list."""
     kind = item["type"]
     message = str(item["msg"]).removeprefix("Value error, ")
     path = [str(part) for part in item["loc"]]
@@ -57,7 +57,7 @@ def reason_of_error(item: Mapping[str, Any]) -> Reason:
 
 
 def reasons_of(error: ValidationError) -> tuple[Reason, ...]:
-    """The reasons for a pydantic validation error, one per faulty field, in the order of the fields."""
+    """Return the reasons for a pydantic validation error, one per faulty field, in the order of the fields."""
     reasons: dict[str, Reason] = {}
     for item in error.errors(include_url=False):
         reason = reason_of_error(item)

@@ -12,35 +12,42 @@ DEFAULT_OPPOSITE = "Reply rudely, vaguely, or with wild promises and guarantees.
 
 
 class ColumnMapping(Strict):
-    """Which columns of the data set hold what. Either `messages`, or `prompt` with `completion`."""
+    """The columns of the data set that are read: either `messages`, or `prompt` with `completion`."""
 
     prompt: str = Field(default="prompt", description="Column with the user's text.")
-    completion: str = Field(default="completion", description="Column with the wanted answer.")
-    messages: str | None = Field(default=None, description="Column with a chat (list of role and content); replaces both.")
-    system: str | None = Field(default=None, description="Column with a system prompt of the row, where there is one.")
+    completion: str = Field(default="completion", description="Column with the reference answer.")
+    messages: str | None = Field(
+        default=None, description="Column with a chat (list of role and content); replaces `prompt` and `completion`."
+    )
+    system: str | None = Field(default=None, description="Column with a system prompt of the row; null for none.")
 
 
 class SplitSettings(Strict):
-    """Where the three splits come from: names of files (without extension) in a folder or of hub splits.
-
-    Where the reference is one file, all rows come from it: `validation_fraction` and `test_fraction` are split off by a
-    hash of the prompt, so that the same row always falls into the same split.
+    """The sources of the three splits: names of files (without extension) in a folder, or of splits on the hub. If the
+    reference is one file, all rows come from it: `validation_fraction` and `test_fraction` are split off by a hash of the
+    prompt, so that the same row always falls into the same split.
     """
 
-    train: str = Field(default="train", min_length=1, description="Split to learn from.")
+    train: str = Field(default="train", min_length=1, description="Split for training.")
     validation: str | None = Field(default=None, description="Split for the loss during training; null for none.")
     test: str | None = Field(default="test", description="Held-out split for evaluation; null for none.")
-    validation_fraction: Real = Field(default=0.05, ge=0, lt=0.5, description="Share of rows, for a single file.")
-    test_fraction: Real = Field(default=0.1, ge=0, lt=0.5, description="Share of rows, for a single file.")
+    validation_fraction: Real = Field(
+        default=0.05, ge=0, lt=0.5, description="Share of the rows, if the reference is a single file."
+    )
+    test_fraction: Real = Field(
+        default=0.1, ge=0, lt=0.5, description="Share of the rows, if the reference is a single file."
+    )
 
 
 class DatasetSettings(Strict):
-    """A data set by reference."""
+    """A reference to a data set, and how its rows are read."""
 
     reference: str = Field(
         min_length=1, max_length=2048, description="A local path, an `s3://` or `https://` URI, or a hub id."
     )
-    format: Literal["jsonl", "json", "csv", "parquet", "hub"] = Field(default="jsonl", description="How rows are stored.")
+    format: Literal["jsonl", "json", "csv", "parquet", "hub"] = Field(
+        default="jsonl", description="File format of the rows."
+    )
     columns: ColumnMapping = ColumnMapping()
     split: SplitSettings = SplitSettings()
     system_prompt: str | None = Field(default=None, max_length=20_000, description="System prompt for rows without one.")
@@ -50,29 +57,33 @@ class LoraSettings(Strict):
     """Low-rank adaptation, Hu et al. 2021: W + (alpha / rank) B A on all linear layers."""
 
     rank: Whole = Field(default=16, ge=1, le=1024, description="Rank of A and B.")
-    alpha: Whole = Field(default=32, ge=1, le=4096, description="Scale; the update is multiplied by alpha / rank.")
+    alpha: Whole = Field(default=32, ge=1, le=4096, description="Scale: the update is multiplied by alpha / rank.")
     dropout: Real = Field(default=0.0, ge=0, lt=1, description="Dropout probability on the adapter's input.")
 
 
 class OptimiserSettings(Strict):
-    """AdamW and its schedule. A length is `steps`, or `epochs` where steps is null."""
+    """AdamW and its schedule. The length is `steps`, or `epochs` if `steps` is null."""
 
     learning_rate: Real = Field(default=1e-3, gt=0, le=1, description="Peak learning rate.")
-    schedule: Literal["cosine", "linear", "constant"] = Field(default="cosine", description="Shape after the warm-up.")
-    warmup_ratio: Real = Field(default=0.05, ge=0, le=0.5, description="Share of the steps spent warming up.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="Shape of the learning rate after the warm-up."
+    )
+    warmup_ratio: Real = Field(default=0.05, ge=0, le=0.5, description="Share of the steps used for the warm-up.")
     weight_decay: Real = Field(default=0.0, ge=0, le=1, description="Decoupled weight decay.")
     max_grad_norm: Real = Field(default=1.0, gt=0, le=1000, description="Gradient clipping, L2 norm.")
-    steps: WholeOrNone = Field(default=None, ge=1, le=1_000_000, description="Optimiser steps; null: from epochs.")
-    epochs: Real = Field(default=1.0, gt=0, le=1000, description="Passes over the data, read when steps is null.")
+    steps: WholeOrNone = Field(
+        default=None, ge=1, le=1_000_000, description="Number of optimiser steps; null: computed from `epochs`."
+    )
+    epochs: Real = Field(default=1.0, gt=0, le=1000, description="Passes over the data; used if `steps` is null.")
     batch_size: Whole = Field(default=8, ge=1, le=65_536, description="Effective batch, rows (or pairs) per step.")
     micro_batch_size: WholeOrNone = Field(
-        default=None, ge=1, le=65_536, description="Rows per forward pass; halved when memory is short. Null: batch_size."
+        default=None, ge=1, le=65_536, description="Rows per forward pass; halved if memory runs out. Null: batch_size."
     )
 
     @model_validator(mode="after")
     def _micro_batch_divides(self) -> Self:
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
-            raise ValueError(f"batch_size {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}")
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}")
         return self
 
 
@@ -82,12 +93,13 @@ Precision = Literal["auto", "fp32", "bf16"]
 class TrainingSettings(Strict):
     """Supervised fine-tuning. QLoRA (Dettmers et al. 2023) is `quantization: nf4`."""
 
-    method: Literal["sft"] = Field(default="sft", description="How the adapter learns from rows.")
+    method: Literal["sft"] = Field(default="sft", description="Optimiser and schedule.")
     lora: LoraSettings = LoraSettings()
     quantization: Literal["none", "nf4"] = Field(
-        default="none", description="nf4: the frozen base in 4-bit NormalFloat with double quantisation (QLoRA)."
+        default="none",
+        description="nf4: the frozen base model is stored in 4-bit NormalFloat with double quantisation (QLoRA).",
     )
-    precision: Precision = Field(default="auto", description="auto: bf16 autocast where the hardware computes in it.")
+    precision: Precision = Field(default="auto", description="auto: bf16 autocast if the hardware computes in bf16.")
     optimiser: OptimiserSettings = OptimiserSettings()
     max_length: Whole = Field(default=512, ge=8, le=131_072, description="Tokens per row; longer rows are cut at the end.")
     checkpoint_steps: Whole = Field(default=25, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
@@ -95,25 +107,30 @@ class TrainingSettings(Strict):
 
 
 class SamplingSettings(Strict):
-    """Candidates for feedback."""
+    """How candidates for feedback are sampled."""
 
     n: Whole = Field(default=4, ge=2, le=64, description="Candidates per prompt.")
     temperature: Real = Field(default=1.0, gt=0, le=5, description="Softmax temperature.")
-    top_p: Real = Field(default=1.0, gt=0, le=1, description="Nucleus share.")
-    prompts: Whole = Field(default=128, ge=1, le=1_000_000, description="How many prompts of the train split are sampled.")
-    max_new_tokens: Whole = Field(default=128, ge=1, le=32_768, description="Tokens per candidate at most.")
+    top_p: Real = Field(default=1.0, gt=0, le=1, description="Nucleus sampling: share of the probability mass.")
+    prompts: Whole = Field(
+        default=128, ge=1, le=1_000_000, description="Number of prompts of the train split that are used."
+    )
+    max_new_tokens: Whole = Field(default=128, ge=1, le=32_768, description="The most tokens per candidate.")
     batch_size: Whole = Field(default=16, ge=1, le=4096, description="Prompts per generation call.")
     seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of the choice of prompts and of the sampling.")
 
 
 class JudgeSettings(Strict):
-    """Who compares or scores answers."""
+    """The judge that compares or scores answers."""
 
-    kind: Literal["local", "openai", "rules"] = Field(default="local", description="Which judge.")
-    model: str | None = Field(default=None, description="local: model reference, null for the job's base; openai: name.")
+    kind: Literal["local", "openai", "rules"] = Field(default="local", description="Kind of the judge.")
+    model: str | None = Field(
+        default=None, description="local: reference of the model, null for the job's base model; openai: name of the model."
+    )
     endpoint: str | None = Field(default=None, description="openai: base URL of an OpenAI-compatible API, with /v1.")
     api_key_env: str | None = Field(
-        default=None, description="openai: variable NEUROWEAVER_JUDGE_KEY_<NAME> of the service that holds the key."
+        default=None,
+        description="openai: name of the service's environment variable with the key, NEUROWEAVER_JUDGE_KEY_<NAME>.",
     )
     scoring: Literal["likelihood", "question"] = Field(
         default="likelihood",
@@ -131,10 +148,14 @@ class JudgeSettings(Strict):
 
 
 class Rubric(Strict):
-    """What the judge looks for: a principle with its opposite, and a constitution of checkable rules."""
+    """The criteria of the judge: a principle with its opposite, and a constitution of checkable rules."""
 
-    principle: str = Field(default=DEFAULT_PRINCIPLE, min_length=1, max_length=20_000, description="What is wanted.")
-    opposite: str = Field(default=DEFAULT_OPPOSITE, min_length=1, max_length=20_000, description="What is not wanted.")
+    principle: str = Field(
+        default=DEFAULT_PRINCIPLE, min_length=1, max_length=20_000, description="Description of a good answer."
+    )
+    opposite: str = Field(
+        default=DEFAULT_OPPOSITE, min_length=1, max_length=20_000, description="Description of a bad answer."
+    )
     rules: tuple[Rule, ...] = Field(default=(), description="Constitution of the `rules` judge.")
 
 
@@ -144,18 +165,20 @@ class FeedbackSettings(Strict):
     judge: JudgeSettings = JudgeSettings()
     rubric: Rubric = Rubric()
     judged_field: str | None = Field(
-        default=None, description="Field of a JSON answer that is judged; null judges the whole text."
+        default=None, description="Field of a JSON answer that is judged; null: the whole text is judged."
     )
     equal_fields: tuple[str, ...] = Field(
-        default=(), description="Fields of a JSON answer that both answers of a pair keep equal (the chosen one's)."
+        default=(),
+        description="Fields of a JSON answer that are equal in both answers of a pair; they are taken from the chosen one.",
     )
     margin: Real = Field(
         default=0.2,
         ge=0,
-        description="Least difference of judge scores of a pair; below it is a tie. Scales: nats per token (likelihood), share of "
+        description="Least difference of the judge's scores of a pair; a smaller difference is a tie. Scales: nats per "
+        "token (likelihood), share of "
         "rules kept (rules), preference from -1 to 1 (judges that compare).",
     )
-    pairs_per_prompt: Whole = Field(default=1, ge=1, le=64, description="Pairs taken from one prompt's candidates at most.")
+    pairs_per_prompt: Whole = Field(default=1, ge=1, le=64, description="The most pairs from one prompt's candidates.")
 
     @model_validator(mode="after")
     def _what_is_judged_may_differ(self) -> Self:
@@ -164,31 +187,33 @@ class FeedbackSettings(Strict):
                 "`equal_fields` needs `judged_field`: a whole text that is judged cannot be changed afterwards"
             )
         if self.judged_field in self.equal_fields:
-            raise ValueError(f"`equal_fields` holds the judged field {self.judged_field!r}: both answers would be the same")
+            raise ValueError(
+                f"`equal_fields` contains the judged field {self.judged_field!r}: both answers would be the same"
+            )
         return self
 
 
 class PreferenceLoss(Strict):
     """One term of the preference loss."""
 
-    kind: Literal["sigmoid", "ipo", "hinge", "robust", "sft"] = Field(description="Loss as TRL's DPO names it.")
+    kind: Literal["sigmoid", "ipo", "hinge", "robust", "sft"] = Field(description="Name of the loss, as in TRL's DPO.")
     weight: Real = Field(default=1.0, gt=0, le=100, description="Factor of the term.")
 
 
 class PreferenceSettings(Strict):
-    """Learning from preference pairs, Rafailov et al. 2023."""
+    """Training on preference pairs with DPO, Rafailov et al. 2023."""
 
-    method: Literal["dpo"] = Field(default="dpo", description="How the adapter learns from pairs.")
-    beta: Real = Field(default=0.1, gt=0, le=100, description="Strength of the tie to the reference model.")
+    method: Literal["dpo"] = Field(default="dpo", description="Optimiser and schedule.")
+    beta: Real = Field(default=0.1, gt=0, le=100, description="DPO's beta: the strength of the tie to the reference model.")
     losses: tuple[PreferenceLoss, ...] = Field(
         default=(PreferenceLoss(kind="sigmoid"), PreferenceLoss(kind="sft", weight=0.5)),
         min_length=1,
-        description="Weighted sum that is minimised.",
+        description="Terms of the loss; their weighted sum is minimised.",
     )
     optimiser: OptimiserSettings = OptimiserSettings(learning_rate=2e-4)
-    precision: Precision = Field(default="auto", description="As in training.")
-    quantization: Literal["none", "nf4"] = Field(default="none", description="As in training.")
-    max_length: Whole = Field(default=512, ge=8, le=131_072, description="Tokens of prompt and answer together.")
+    precision: Precision = Field(default="auto", description="As in `training`.")
+    quantization: Literal["none", "nf4"] = Field(default="none", description="As in `training`.")
+    max_length: Whole = Field(default=512, ge=8, le=131_072, description="The most tokens of prompt and answer together.")
     checkpoint_steps: Whole = Field(default=5, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
     seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of the order of pairs.")
 
@@ -197,20 +222,27 @@ Metric = Literal["loss", "valid_json", "exact_match", "rules", "latency"]
 
 
 class EvaluationSettings(Strict):
-    """What is measured on the held-out split. `exact_match` is greedy, `rules` is measured over samples."""
+    """The metrics that are measured on the held-out split.
+
+    `exact_match` uses greedy answers, `rules` uses sampled answers.
+    """
 
     metrics: tuple[Metric, ...] = Field(
-        default=("loss", "latency"), min_length=1, description="Which metrics are computed."
+        default=("loss", "latency"), min_length=1, description="The metrics that are computed."
     )
     exact_match_fields: tuple[str, ...] = Field(
         default=(), description="Fields of the JSON answer that must equal the reference; empty: the whole text."
     )
-    rules: tuple[Rule, ...] = Field(default=(), description="An answer is good when it keeps all of them.")
-    rules_field: str | None = Field(default=None, description="Field of the JSON answer the rules read; null: whole text.")
+    rules: tuple[Rule, ...] = Field(
+        default=(), description="Rules of the metric `rules`; an answer passes if it keeps all of them."
+    )
+    rules_field: str | None = Field(
+        default=None, description="Field of the JSON answer that the rules check; null: the whole text."
+    )
     samples: Whole = Field(default=2, ge=1, le=64, description="Sampled answers per prompt for `rules` and the judge.")
     temperature: Real = Field(default=1.0, gt=0, le=5, description="Softmax temperature of the sampled answers.")
-    rows: WholeOrNone = Field(default=None, ge=1, description="At most so many rows of the split, in order; null: all.")
-    max_new_tokens: Whole = Field(default=128, ge=1, le=32_768, description="Tokens per answer at most.")
+    rows: WholeOrNone = Field(default=None, ge=1, description="The most rows of the split, in their order; null: all rows.")
+    max_new_tokens: Whole = Field(default=128, ge=1, le=32_768, description="The most tokens per answer.")
     batch_size: Whole = Field(default=32, ge=1, le=4096, description="Rows per forward pass or generation call.")
     seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of the sampled answers.")
-    precision: Precision = Field(default="auto", description="As in training.")
+    precision: Precision = Field(default="auto", description="As in `training`.")

@@ -20,18 +20,21 @@ PRESETS = ("sft", "rlaif")
 
 
 def _shortened_to(limit: int) -> BeforeValidator:
-    """Cut text that is only passed on, instead of refusing it: the sender of a refused cancellation would not be told."""
+    """Cut text that is only passed on instead of refusing it, because the sender of a refused cancellation would get no
+    answer."""
     return BeforeValidator(lambda value: shortened(value, limit) if isinstance(value, str) else value)
 
 
 class PipelineStep(Strict):
-    """One step of an explicit pipeline. Its settings are those of the request's purpose sections."""
+    """One step of an explicit pipeline. Its settings come from the request's sections for its purpose."""
 
-    name: Name = Field(description="Unique within the pipeline.")
+    name: Name = Field(description="Name of the step, unique within the pipeline.")
     kind: str = Field(description="prepare, train, sample, label, evaluate, score or register.")
-    method: Literal["sft", "dpo"] | None = Field(default=None, description="For kind train: which purpose it follows.")
-    needs: tuple[Name, ...] = Field(default=(), description="Steps to wait for besides those bound as inputs.")
-    inputs: dict[str, str] = Field(default_factory=dict, description="Input name to `step.output`.")
+    method: Literal["sft", "dpo"] | None = Field(default=None, description="Training method; for kind train only.")
+    needs: tuple[Name, ...] = Field(
+        default=(), description="Steps that must be completed before, in addition to those bound as inputs."
+    )
+    inputs: dict[str, str] = Field(default_factory=dict, description="Bindings of inputs: input name to `step.output`.")
 
     @model_validator(mode="after")
     def _kind_is_known(self) -> Self:
@@ -62,10 +65,14 @@ Pipeline = Annotated[
 
 
 class JobRequest(Strict):
-    """What a requester wants, with sane defaults; the validated content of a JobRequested."""
+    """The validated content of a JobRequested, with defaults."""
 
-    job_id: Name = Field(description="Chosen by the requester; the same id with the same content is the same job.")
-    requester: str = Field(min_length=1, max_length=256, description="Who asks, for example the product's name.")
+    job_id: Name = Field(
+        description="Id of the job, chosen by the requester; the same id with the same content is the same job."
+    )
+    requester: str = Field(
+        min_length=1, max_length=256, description="Who requests the job, for example the product's name."
+    )
     pipeline: Pipeline = Field(default="sft", description="A preset, `sft` or `rlaif`, or an explicit list of steps.")
     base_model: str = Field(min_length=1, max_length=2048, description="Local folder, `s3://` URI or hub id.")
     dataset: DatasetSettings
@@ -76,7 +83,7 @@ class JobRequest(Strict):
     evaluation: EvaluationSettings = EvaluationSettings()
     register_as: Name = Field(description="Name of the model that gets the new version.")
     alias: Name | None = Field(default="candidate", description="Alias that moves to the new version; null for none.")
-    priority: Whole = Field(default=0, ge=-100, le=100, description="Higher runs earlier.")
+    priority: Whole = Field(default=0, ge=-100, le=100, description="Priority; a job with a higher number runs earlier.")
     deadline: Moment | None = Field(default=None, description="RFC 3339 time by which the job must have ended.")
 
     @field_validator("pipeline")
@@ -85,24 +92,26 @@ class JobRequest(Strict):
         if isinstance(pipeline, str) and pipeline not in PRESETS:
             raise ValueError(f"unknown pipeline {pipeline!r}; use {', '.join(PRESETS)}, or a list of steps")
         if not pipeline:
-            raise ValueError("the pipeline has no step; use a preset or list at least one step")
+            raise ValueError("the pipeline has no steps; use a preset or list at least one step")
         return pipeline
 
 
 class JobRequested(EventData):
-    """Somebody wants a model. `request` is kept as it came, so that a faulty one can be rejected with reasons.
+    """Somebody requests a model. `request` is kept as sent, so that a faulty one can be rejected with reasons.
 
     On the wire the fields of JobRequest are the event's data itself.
     """
 
-    job_id: str = Field(description="The job's id and the record's key.")
+    job_id: str = Field(description="The job's id; also the record's key.")
     request: dict[str, Any] = Field(description="The event's data as sent, not yet validated.")
-    faults: tuple[Reason, ...] = Field(default=(), description="What could not even be stored of it.")
+    faults: tuple[Reason, ...] = Field(default=(), description="Faults of parts that could not be stored.")
 
 
 class JobCancelRequested(EventData):
-    """Somebody no longer wants a job."""
+    """Somebody requests that a job is cancelled."""
 
-    job_id: str = Field(min_length=1, max_length=256, description="The job's id and the record's key.")
-    requester: Annotated[str, _shortened_to(256)] = Field(default="unknown", description="Who asks.")
-    reason: Annotated[str, _shortened_to(2000)] = Field(default="", max_length=2000, description="Why, in words.")
+    job_id: str = Field(min_length=1, max_length=256, description="The job's id; also the record's key.")
+    requester: Annotated[str, _shortened_to(256)] = Field(default="unknown", description="Who requests it.")
+    reason: Annotated[str, _shortened_to(2000)] = Field(
+        default="", max_length=2000, description="Why the job is cancelled."
+    )

@@ -16,12 +16,14 @@ RuleKind = Literal[
 class Rule(Strict):
     """One checkable statement about a text. Matching ignores case; `values` match on word boundaries."""
 
-    name: str = Field(min_length=1, max_length=128, description="What the rule is called in reports.")
-    kind: RuleKind = Field(description="Which check is made; it decides which of the other fields is read.")
+    name: str = Field(min_length=1, max_length=128, description="Name of the rule in reports.")
+    kind: RuleKind = Field(description="Kind of the check; it decides which of the other fields is used.")
     values: tuple[str, ...] = Field(default=(), description="Phrases, for contains_any and contains_none.")
     pattern: str | None = Field(default=None, max_length=1000, description="Python regex, for regex and not_regex.")
-    words: WholeOrNone = Field(default=None, ge=0, description="A number of words, for min_words and max_words.")
-    column: str | None = Field(default=None, description="Data-set column whose value must occur, for contains_field.")
+    words: WholeOrNone = Field(default=None, ge=0, description="Number of words, for min_words and max_words.")
+    column: str | None = Field(
+        default=None, description="Column of the data set whose value must occur in the text, for contains_field."
+    )
     rules: tuple["Rule", ...] = Field(default=(), description="Alternatives of which one must pass, for any_of.")
 
     @model_validator(mode="after")
@@ -36,7 +38,7 @@ class Rule(Strict):
             try:
                 re.compile(self.pattern)
             except (re.error, OverflowError, RecursionError) as error:
-                raise ValueError(f"pattern is no valid regular expression: {error}") from error
+                raise ValueError(f"pattern is not a valid regular expression: {error}") from error
         return self
 
 
@@ -45,7 +47,7 @@ def _contains(text: str, phrase: str) -> bool:
 
 
 def passes(rule: Rule, text: str, row: Mapping[str, str]) -> bool:
-    """Whether `text` keeps `rule`; `row` has the columns of the data set's row that the text answers."""
+    """Return whether `text` keeps `rule`; `row` has the columns of the data set's row that the text answers."""
     match rule.kind:
         case "contains_any":
             return any(_contains(text, value) for value in rule.values)
@@ -67,5 +69,5 @@ def passes(rule: Rule, text: str, row: Mapping[str, str]) -> bool:
 
 
 def failures(rules: Iterable[Rule], text: str, row: Mapping[str, str]) -> list[str]:
-    """The names of the rules that `text` breaks, in the order of the rules."""
+    """Return the names of the rules that `text` breaks, in the order of the rules."""
     return [rule.name for rule in rules if not passes(rule, text, row)]

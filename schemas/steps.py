@@ -53,16 +53,21 @@ OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
 
 
 class PrepareSettings(Strict):
-    """Snapshot the data with its digest, validate every row, check the base model."""
+    """Settings of a step that copies the data with its digest, validates every row and checks the base model."""
 
     kind: Literal["prepare"] = "prepare"
     base_model: str = Field(description="Reference of the base model: local folder, `s3://`, or hub id.")
     dataset: DatasetSettings
-    max_length: Whole = Field(default=512, ge=8, description="Tokens per row; a row must keep a supervised token within.")
+    max_length: Whole = Field(
+        default=512,
+        ge=8,
+        description="The most tokens per row; after the cut, a row must still contain a token of the answer.",
+    )
 
 
 class TrainSettings(Strict):
-    """Train an adapter: from rows (`training`) or from preference pairs (`preference`); one of the two is set."""
+    """Settings of a step that trains an adapter, from rows (`training`) or from preference pairs (`preference`); one of the
+    two is set."""
 
     kind: Literal["train"] = "train"
     base_model: str = Field(description="Reference of the base model.")
@@ -71,7 +76,7 @@ class TrainSettings(Strict):
 
 
 class SampleSettings(Strict):
-    """Sample candidates for feedback."""
+    """Settings of a step that samples candidates for feedback."""
 
     kind: Literal["sample"] = "sample"
     base_model: str = Field(description="Reference of the base model.")
@@ -79,15 +84,15 @@ class SampleSettings(Strict):
 
 
 class LabelSettings(Strict):
-    """Turn candidates into preference pairs."""
+    """Settings of a step that turns candidates into preference pairs."""
 
     kind: Literal["label"] = "label"
-    base_model: str = Field(description="Reference of the base model: the local judge's default.")
+    base_model: str = Field(description="Reference of the base model, which is the local judge's default.")
     feedback: FeedbackSettings = FeedbackSettings()
 
 
 class EvaluateSettings(Strict):
-    """Measure a model on the held-out split."""
+    """Settings of a step that measures a model on the held-out split."""
 
     kind: Literal["evaluate"] = "evaluate"
     base_model: str = Field(description="Reference of the base model.")
@@ -95,15 +100,15 @@ class EvaluateSettings(Strict):
 
 
 class ScoreSettings(Strict):
-    """Mean judge score of a predictions artifact."""
+    """Settings of a step that computes the mean judge score of a predictions artifact."""
 
     kind: Literal["score"] = "score"
-    base_model: str = Field(description="Reference of the base model: the local judge's default.")
+    base_model: str = Field(description="Reference of the base model, which is the local judge's default.")
     feedback: FeedbackSettings = FeedbackSettings()
 
 
 class RegisterSettings(Strict):
-    """Register an adapter as the next version of a model."""
+    """Settings of a step that registers an adapter as the next version of a model."""
 
     kind: Literal["register"] = "register"
     base_model: str = Field(description="Reference of the base model that the adapter belongs to.")
@@ -118,22 +123,34 @@ StepSettings = Annotated[
 
 
 class PlannedStep(Frozen):
-    """One node of a job's graph, fully resolved; what JobAccepted records."""
+    """One node of a job's graph, fully resolved, as JobAccepted records it."""
 
-    name: str = Field(description="Unique within the job.")
+    name: str = Field(description="Name of the step, unique within the job.")
     kind: str = Field(description="Kind of the step; decides who executes it.")
-    needs: tuple[str, ...] = Field(default=(), description="Steps that must be completed before, inputs' steps included.")
-    inputs: dict[str, str] = Field(default_factory=dict, description="Input name to `step.output`.")
-    settings: StepSettings = Field(description="Everything the executor needs besides the inputs.")
+    needs: tuple[str, ...] = Field(
+        default=(), description="Steps that must be completed before, including those of the inputs."
+    )
+    inputs: dict[str, str] = Field(default_factory=dict, description="Bindings of inputs: input name to `step.output`.")
+    settings: StepSettings = Field(description="Everything that the executor needs besides the inputs.")
 
 
 class Policy(Frozen):
-    """How often and how patiently a step is tried again; each cause is counted apart."""
+    """Retries and time-outs of steps; retries are counted separately for each cause."""
 
-    infrastructure_retries: int = Field(default=3, ge=0, description="Lost worker, storage or broker, bugs included.")
-    memory_retries: int = Field(default=2, ge=0, description="Out of memory; the executor shrinks its micro-batch.")
-    user_retries: int = Field(default=0, ge=0, description="Faults of the request or its data.")
-    backoff_seconds: float = Field(default=5.0, ge=0, description="Wait before the first retry; doubles with each.")
+    infrastructure_retries: int = Field(
+        default=3, ge=0, description="Retries after a lost worker, a fault of storage or broker, or a bug."
+    )
+    memory_retries: int = Field(
+        default=2, ge=0, description="Retries after running out of memory; the executor reduces its micro-batch."
+    )
+    user_retries: int = Field(default=0, ge=0, description="Retries after a fault of the request or its data.")
+    backoff_seconds: float = Field(
+        default=5.0, ge=0, description="Wait before the first retry; it doubles with each further one."
+    )
     backoff_limit_seconds: float = Field(default=300.0, ge=0, description="Longest wait before a retry.")
-    step_timeout_seconds: float = Field(default=86_400.0, gt=0, description="Deadline of one attempt after its request.")
-    cancel_grace_seconds: float = Field(default=60.0, ge=0, description="Wait for running steps to stop after a cancel.")
+    step_timeout_seconds: float = Field(
+        default=86_400.0, gt=0, description="Deadline of an attempt, counted from its request."
+    )
+    cancel_grace_seconds: float = Field(
+        default=60.0, ge=0, description="The longest wait for running steps to stop after a cancellation."
+    )

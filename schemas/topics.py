@@ -29,7 +29,7 @@ _DAY_MS = 24 * 60 * 60 * 1000
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic: what it holds, who writes it and how long it is kept."""
+    """One topic: its events, its writers and its retention."""
 
     name: str
     key: str
@@ -37,40 +37,40 @@ class Topic:
     writers: tuple[str, ...]
     partitions: int
     retention_ms: int | None
-    """Milliseconds a record is kept; None for ever."""
+    """How long a record is kept, in milliseconds; None for ever."""
     cleanup: Literal["delete", "compact"] = "delete"
     description: str = ""
 
 
 REQUESTS = Topic(
     "neuroweaver.requests", "job id", (JobRequested, JobCancelRequested), ("outside", "edge"), 6, None,
-    description="What outsiders want.",
+    description="Requests of products and operators.",
 )  # fmt: skip
 JOBS = Topic(
     "neuroweaver.jobs", "job id",
     (JobAccepted, JobRejected, StepRequested, StepStarted, StepCompleted, StepFailed, StepCancelRequested, StepCancelled,
      FeedbackRecorded, JobCompleted, JobFailed, JobCancelled),
-    SERVICES, 6, None, description="Every fact of a job, in one order.",
+    SERVICES, 6, None, description="All facts of jobs; those of one job are in one order.",
 )  # fmt: skip
 PROGRESS = Topic(
     "neuroweaver.progress", "job id", (StepProgressed,), ("trainer", "feedback"), 6, _DAY_MS,
-    description="How far running steps are; lossy.",
+    description="Progress of running steps; events may be lost.",
 )  # fmt: skip
 MODELS = Topic(
     "neuroweaver.models", "model name", (ModelRegistered, ModelPromoted), ("registry",), 6, None,
-    description="What happens to models.",
+    description="Facts about models.",
 )  # fmt: skip
 DISCARDS = Topic(
     "neuroweaver.discards", "service", (RecordDiscarded, RecordsSkipped, LogAccepted), SERVICES, 1, None,
-    description="What operators gave up or accepted of the log; replays honour it.",
+    description="Decisions of operators to discard, skip or accept a part of the log; replays follow them.",
 )  # fmt: skip
 
 
 def dead_letter_topic(service: str) -> Topic:
-    """The topic of what `service` could not process; records keep their bytes, headers say why."""
+    """Return the topic of the records that `service` could not process; records keep their bytes, and headers say why."""
     return Topic(
         f"neuroweaver.{service}.dlq", "original key", (), (service,), 1, 30 * _DAY_MS,
-        description=f"What {service} could not process, with why.",
+        description=f"Records that {service} could not process, with the reason.",
     )  # fmt: skip
 
 
@@ -87,5 +87,5 @@ _KEY_FIELDS = {"job id": "job_id", "model name": "model", "service": "service"}
 
 
 def aggregate_key(data: EventData) -> str:
-    """The record key of an event: the value of the field that its topic's `key` names."""
+    """Return the record key of an event: the value of the field that its topic's `key` names."""
     return str(getattr(data, _KEY_FIELDS[TOPIC_OF[data.type_name()].key]))

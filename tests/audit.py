@@ -32,13 +32,13 @@ START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def artifact(*path: str) -> ArtifactRef:
-    """The artifact of an output."""
+    """Return the artifact of an output."""
     name = "/".join(path)
     return ArtifactRef(uri=f"/artifacts/{name}", sha256=hashlib.sha256(name.encode()).hexdigest(), size=1)
 
 
 class MadeJob:
-    """The events of one job that made `model@version`, in an order in which they may lie on the log."""
+    """The events of one job that made `model@version`, in a possible order of the log."""
 
     def __init__(self, job_id: str, model: str, *, pipeline: str = "rlaif", version: str = "1.0.0") -> None:
         self.job_id, self.model, self.version = job_id, model, version
@@ -110,7 +110,7 @@ class MadeJob:
         return event
 
     def without(self, kind: type[EventData], step: str | None = None) -> list[Event]:
-        """All events but those of a type, or of a type and a step."""
+        """Return all events except those of a type, or of a type and a step."""
         return [
             event
             for event in self.events
@@ -119,7 +119,7 @@ class MadeJob:
 
 
 def located(events: list[Event]) -> list[Located]:
-    """As if each topic had one partition."""
+    """Return events with positions, as if each topic had one partition."""
     return [
         Located(event, (TOPIC_OF[event.type].name, 0, offset), START + timedelta(milliseconds=offset))
         for offset, event in enumerate(events)
@@ -127,7 +127,7 @@ def located(events: list[Event]) -> list[Located]:
 
 
 def changed(event: Event, data: EventData) -> Event:
-    """The same event saying something else."""
+    """Return the same event with other data."""
     return event._replace(data=data)
 
 
@@ -146,5 +146,5 @@ def record(
     value: bytes | None = b"{}", *headers: tuple[str, bytes | None], key: bytes | None = None, topic: str = "t",
     partition: int = 0, offset: int = 0, timestamp: int = 0,
 ) -> Any:  # fmt: skip
-    """A record as a consumer gives it."""
+    """Return a record as a consumer delivers it."""
     return ConsumerRecord(topic, partition, offset, timestamp, 1, key, value, None, 0, 0, headers)

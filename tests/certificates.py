@@ -15,7 +15,8 @@ _DAY = datetime.timedelta(days=1)
 
 
 def certificates(folder: Path) -> None:
-    """An authority, what it signs for the broker and for a client; and another authority, which signs nothing here."""
+    """Create an authority with certificates for the broker and for a client, and another authority that signs nothing
+    here."""
     authority, key = _signed("authority", None)
     _write(folder / "ca.pem", authority)
     _write(folder / "other-ca.pem", _signed("another authority", None)[0])

@@ -20,7 +20,7 @@ Made = StepResult | tuple[StepResult, Sequence[EventData]]
 
 
 def behave(context: Context) -> Made:
-    """Dispatch on the step's name."""
+    """Run the behaviour that the step's name selects."""
     made: Made = globals()[context.task.step](context)
     return made
 
@@ -43,7 +43,7 @@ def feedback(context: Context) -> Made:
 
 
 def checkpointing(context: Context) -> Made:
-    """Counts to `until` in a file, on from the highest count that any run before has left."""
+    """Count to `until` in a file, starting at the highest count that any earlier run wrote."""
     root = context.task.checkpoints
     count = max([0, *(int(path.read_text()) for path in root.rglob("count"))])
     first = count
@@ -64,7 +64,7 @@ def checkpointing(context: Context) -> Made:
 
 
 def bulky(context: Context) -> Made:
-    """Makes ten files of 400 kB, those that earlier runs have made left out; each gets its name when it is whole."""
+    """Make ten files of 400 kB, except those that earlier runs made; each gets its name when it is complete."""
     first = count = len(list(context.task.checkpoints.rglob("part-*")))
     own = context.task.own_checkpoints
     while count < 10:
@@ -80,13 +80,13 @@ def bulky(context: Context) -> Made:
 
 
 def reading(context: Context) -> Made:
-    """Counts the bytes of its input."""
+    """Count the bytes of its input."""
     folder = context.store.fetch(context.task.inputs["data"], context.task.cache)
     return StepResult(metrics={"bytes": float(len((folder / "data").read_bytes()))})
 
 
 def choking(context: Context) -> Made:
-    """Takes every byte there is, until somebody has seen to it, and dies without a word."""
+    """Fill the disk until somebody frees space, and end without a message."""
     root = context.task.checkpoints
     if not (root.parent.parent / "enough").exists():
         own = context.task.own_checkpoints
@@ -99,7 +99,7 @@ def choking(context: Context) -> Made:
 
 
 def deaf(context: Context) -> Made:
-    """Starts a process of its own and never looks whether it should stop."""
+    """Start a process and never check whether to stop."""
     other = subprocess.Popen(["sleep", "1000"])
     context.task.own_checkpoints.mkdir(parents=True)
     (context.task.own_checkpoints / "pids").write_text(f"{os.getpid()} {other.pid}")
@@ -108,7 +108,7 @@ def deaf(context: Context) -> Made:
 
 
 def lingering(context: Context) -> Made:
-    """Says that it is done but does not end."""
+    """Report the result but do not end."""
     threading.Thread(target=time.sleep, args=(1000,)).start()
     return StepResult(metrics={"n": 2.0})
 

@@ -13,7 +13,7 @@ from tests import warm
 
 @dataclass
 class Ended:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int | None
     out: str
@@ -31,7 +31,7 @@ async def run(address: str, *arguments: str, stdin: str = "", **environment: str
 
 
 def ended(arguments: Sequence[str], environment: Mapping[str, str], stdin: str = "") -> Ended:
-    """Run `neuroweaver` with these arguments in this environment alone."""
+    """Run `neuroweaver` with these arguments and only this environment."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin.encode())
         given.seek(0)

@@ -20,13 +20,14 @@ from services.devstack.stack import DevStack, running
 from tests import explored  # noqa: F401  # profiles have to be there before one is asked for
 
 _TOGETHER = ("tests/e2e/", "tests/integration/audit/")
-"""Folders whose tests share servers of their own."""
+"""Folders whose tests share their own servers."""
 _LONGEST = ("tests/faults/test_under_fire.py", "tests/e2e/", "tests/integration/audit/", "tests/simulation/")
-"""What takes longest, longest first."""
+"""The slowest tests, the slowest first."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Side by side, what takes longest is begun first, then all others in the order of their names, so that the processes end together."""
+    """In parallel runs start the slowest tests first, then all others in the order of their names, so that the processes
+    end at about the same time."""
     if hasattr(config, "workerinput"):
         items.sort(
             key=lambda item: next((n for n, part in enumerate(_LONGEST) if item.nodeid.startswith(part)), len(_LONGEST))
@@ -35,8 +36,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Side by side, files are given out in the order of their tests. pytest-xdist's own would begin with files of many tests, which
-    are quick."""
+    """In parallel runs distribute files in the order of their tests. pytest-xdist would start with files of many tests,
+    which are quick."""
     from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
     class ByServers(LoadFileScheduling):  # type: ignore[misc]
@@ -49,7 +50,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def dev_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
-    """The session's stack; real servers named in the environment are used instead."""
+    """Run the session's stack; real servers named in the environment are used instead."""
     settings = DevStackSettings(home=tmp_path_factory.mktemp("stack"))
     with running(settings) as stack:
         yield stack
@@ -57,20 +58,20 @@ def dev_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
 
 @pytest.fixture(scope="session")
 def kafka(dev_stack: DevStack) -> str:
-    """Bootstrap address of the session's broker; the topics of the catalogue exist."""
+    """Return the bootstrap address of the session's broker; the topics of the catalogue exist."""
     create_topics(dev_stack)
     return dev_stack.kafka_bootstrap
 
 
 @pytest.fixture(scope="session")
 def database_url(dev_stack: DevStack) -> str:
-    """URL of the session's PostgreSQL server; create databases of your own on it, see `unique`."""
+    """Return the URL of the session's PostgreSQL server; tests create their own databases on it, see `unique`."""
     return dev_stack.database_url
 
 
 @pytest.fixture(scope="session")
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
-    """A second stack whose `kafka` and `postgres` a test may stop, kill and start again; it must leave both running."""
+    """Run a second stack whose `kafka` and `postgres` a test may stop, kill and start again; it must leave both running."""
     settings = DevStackSettings(home=tmp_path_factory.mktemp("faults"), kafka_bootstrap=None, database_url=None)
     with running(settings) as stack:
         create_topics(stack)
@@ -78,26 +79,26 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevStack]:
 
 
 def create_topics(stack: DevStack) -> None:
-    """All topics of the catalogue, made in a thread of its own: this one may already run pytest-asyncio's loop."""
+    """Create all topics of the catalogue in another thread, because this one may already run pytest-asyncio's loop."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(lambda: asyncio.run(topics.apply(stack.cluster))).result()
 
 
 @pytest.fixture
 def unique() -> Callable[[str], str]:
-    """Makes names that no other test has: `unique("job")` gives `job-3f2a91c0`."""
+    """Return a function that makes names that no other test has: `unique("job")` gives `job-3f2a91c0`."""
     return lambda prefix: f"{prefix}-{uuid4().hex[:8]}"
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A fresh home for a service or stack."""
+    """Return a new home for a service or stack."""
     return tmp_path / "home"
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_surroundings() -> None:
-    """Tests see no settings of the person who runs them, but for real servers and the cache."""
+    """Hide the settings of the user who runs the tests, except real servers and the cache."""
     kept = {"NEUROWEAVER_KAFKA_BOOTSTRAP", "NEUROWEAVER_DATABASE_URL", "NEUROWEAVER_CACHE", "NEUROWEAVER_JAVA"}
     for name in [name for name in os.environ if name.startswith("NEUROWEAVER_") and name not in kept]:
         del os.environ[name]

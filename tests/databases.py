@@ -15,7 +15,7 @@ from services.chassis.migrations.migrate import migrate
 from services.chassis.settings import ServiceSettings
 
 _made: dict[tuple[str, str], "asyncio.Task[None]"] = {}
-"""Of each server, by its address: what makes the database of a service that is copied."""
+"""For each server, by its address, the SQL that creates a service's database as a copy."""
 
 
 class _At(ServiceSettings):
@@ -26,7 +26,7 @@ class _At(ServiceSettings):
 
 
 async def provide(settings: ServiceSettings, service: str) -> None:
-    """The service's database, migrated, where it does not exist yet; one that does is left as it is."""
+    """Create and migrate the service's database if it does not exist yet."""
     wanted = make_url(settings.database_url_for(service))
     original = f"to_copy_{service if service in SERVICES else 'toy'}_{os.getpid()}"
     server = wanted.set(database="postgres").render_as_string(hide_password=False)

@@ -33,7 +33,7 @@ from tests.steps import an_event
 
 
 class Progress:
-    """Stands where the publisher is: keeps what is published without a broker."""
+    """Replaces the publisher: stores published events without a broker."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -43,7 +43,7 @@ class Progress:
 
 
 class Script:
-    """A runner that does what the test says: it waits for `gate` or a stop, then gives `outcome`."""
+    """A runner that the test controls: it waits for `gate` or a stop, then returns `outcome`."""
 
     def __init__(self, outcome: Outcome | Callable[[Work, WorkContext], Awaitable[Outcome]] | None = None) -> None:
         self.outcome = outcome or Completed(StepResult(metrics={"n": 1.0}))
@@ -62,7 +62,7 @@ class Script:
 
 
 class Executor:
-    """A trainer with its own database."""
+    """A trainer service with its own database."""
 
     def __init__(self, database_url: str, home: Path, *, name: str | None = None, **settings: Any) -> None:
         self.database_url = database_url
@@ -76,7 +76,7 @@ class Executor:
         self._offset = 0
 
     def process(self, **settings: Any) -> Runtime:
-        """A runtime, as a process of this service has it."""
+        """Return a runtime like that of a process of this service."""
         runtime = Runtime(
             self.settings.model_copy(update=settings), self.name, self.domain, topics=(JOBS,), effects=WorkEffects()
         )  # fmt: skip
@@ -84,20 +84,20 @@ class Executor:
         return runtime
 
     async def create(self) -> None:
-        """Its database with all tables."""
+        """Create its database with all tables."""
         await provide(self.settings, self.name)
         async with self.runtime.engine.begin() as connection:
             await connection.run_sync(_create_tables)
         await self.empty()
 
     async def empty(self) -> None:
-        """Its database without any rows."""
+        """Delete all rows of its database."""
         async with self.runtime.engine.begin() as connection:
             await connection.execute(text("TRUNCATE attempt, work, inbox, outbox, position"))
             await connection.execute(INSERT_POSITION, {"topic": JOBS.name, "partition": 0})
 
     async def deliver(self, *data: EventData) -> None:
-        """Facts of the orchestrator arrive in one batch."""
+        """Apply events of the orchestrator in one batch."""
         await self.deliver_events(*(an_event(item, seconds=self._offset + number) for number, item in enumerate(data)))
 
     async def deliver_events(self, *events: Event) -> None:
@@ -112,9 +112,8 @@ class Executor:
 
     @asynccontextmanager
     async def working(self, runner: StepRunner, *, own: bool = False, **settings: Any) -> AsyncIterator[asyncio.Event]:
-        """A process whose workers work while the block runs; setting the event drains them. Leaving drains too.
-
-        `own`: it is `self.runtime`, whose health a test may look at.
+        """Run a process with workers during the block; setting the event, or leaving the block, drains them. `own`: use
+        `self.runtime`, whose health a test may read.
         """
         runtime, stop = self.runtime if own else self.process(**settings), asyncio.Event()
         end = asyncio.Event()
@@ -138,7 +137,7 @@ class Executor:
         return (await self.state(ref)).status
 
     async def said(self, ref: Ref) -> list[str]:
-        """Types of own events about an attempt, in order."""
+        """Return the types of own events about an attempt, in order."""
         return [str(row.ce_type).removeprefix("neuroweaver.") for row in await self.outbox(ref)]
 
     async def outbox(self, ref: Ref) -> list[Any]:
@@ -154,7 +153,7 @@ class Executor:
             await connection.execute(text(statement), parameters)
 
     async def lapse(self) -> None:
-        """Every lease runs out, as after a long silence of its holder."""
+        """Let every lease expire, as if its holder had not renewed it."""
         await self.execute("UPDATE work SET leased_until = clock_timestamp() WHERE lease IS NOT NULL")
 
     async def work(self) -> list[Any]:

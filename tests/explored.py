@@ -8,7 +8,10 @@ _USUAL = 100
 
 
 def examples(usual: int) -> int:
-    """So many in the profile that is in force, where `make test` tries `usual`. Ask while a module of tests is imported, or later."""
+    """Return the number of examples for the active profile; `make test` uses `usual`.
+
+    Call it when a test module is imported, or later.
+    """
     return round(usual * _TIMES[settings.get_current_profile_name()])
 
 

@@ -19,22 +19,22 @@ from tests.allowed import IN_TESTS
 
 
 def reply(text: str, queue: str = "billing") -> str:
-    """A JSON answer."""
+    """Return a JSON answer."""
     return json.dumps({"queue": queue, "reply": text})
 
 
 def row(*candidates: str, row_id: str = "train-1", **columns: str) -> Candidates:
-    """A prompt with candidates."""
+    """Return a prompt with candidates."""
     asked = (Message(role="user", content=f"help with {row_id}"),)
     return Candidates(id=row_id, messages=asked, completion="", columns=columns, candidates=candidates)
 
 
 def quiet(done: int, of: int) -> None:
-    """A tick that nobody listens to."""
+    """Ignore progress."""
 
 
 class Told:
-    """Scores a text by what it was told about it."""
+    """A judge with given scores by text."""
 
     name = "told"
 
@@ -48,7 +48,7 @@ class Told:
 
 
 class Comparing(Told):
-    """Compares by a function of the two texts, which is given them in the order in which they are shown."""
+    """A judge that compares with a function of the two texts, in the order in which they are shown."""
 
     def __init__(self, first_shown_is_better: Callable[[str, str], float | None]) -> None:
         super().__init__({})
@@ -63,7 +63,7 @@ class Comparing(Told):
 
 
 class Pipe:
-    """Stands where a child's pipe to its worker is."""
+    """Replaces a child's pipe to its worker."""
 
     def __init__(self) -> None:
         self.sent: list[ProgressMessage | FinalMessage] = []
@@ -73,14 +73,14 @@ class Pipe:
 
 
 class Step:
-    """One feedback step on a store of its own."""
+    """One feedback step with its own store."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.store = ArtifactStore(str(home / "artifacts"))
 
     def artifact(self, name: str, lines: Sequence[BaseModel]) -> ArtifactRef:
-        """An artifact with one file of JSON lines."""
+        """Store an artifact with one file of JSON lines."""
         folder = self.home / f"{name}-source"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.jsonl").write_text("".join(line.model_dump_json() + "\n" for line in lines))
@@ -89,7 +89,7 @@ class Step:
     def context(
         self, kind: str, lines: Sequence[BaseModel], feedback: dict[str, Any], base_model: str = "base", **task: Any
     ) -> Context:
-        """What a handler gets; `feedback` as a request would hold it."""
+        """Return the context of a handler; `feedback` has the form of a request."""
         settings = FeedbackSettings.model_validate(feedback)
         name = "candidates" if kind == "label" else "predictions"
         given: dict[str, Any] = {
@@ -111,11 +111,11 @@ class Step:
         return Context(ChildTask(**given), Pipe())  # type: ignore[arg-type]
 
     def lines(self, artifact: ArtifactRef, name: str) -> list[dict[str, Any]]:
-        """The lines of a file of an artifact."""
+        """Return the lines of a file of an artifact."""
         text = (self.store.fetch(artifact, self.home / "cache") / name).read_text()
         return [json.loads(line) for line in text.splitlines()]
 
     def report(self, artifact: ArtifactRef) -> dict[str, Any]:
-        """An artifact's `report.json`."""
+        """Return an artifact's `report.json`."""
         report: dict[str, Any] = json.loads((self.store.fetch(artifact, self.home / "cache") / "report.json").read_text())
         return report

@@ -13,7 +13,7 @@ from services.chassis.kafka.cluster import Cluster
 
 @asynccontextmanager
 async def limited(cluster: Cluster, topic: str, size: int) -> AsyncIterator[None]:
-    """The topic takes batches of so many bytes at most, for the block."""
+    """Limit the topic's batches to this size during the block."""
     known = {found.name: configuration(found) for found in CATALOGUE}.get(topic, {})
 
     async def alter(values: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ from services.chassis.kernel.records import event_in
 
 @dataclass(slots=True)
 class HeldRecord:
-    """A record as a consumer would get it, held without a broker."""
+    """A record as a consumer would receive it, made without a broker."""
 
     topic: str
     partition: int
@@ -26,7 +26,7 @@ class HeldRecord:
 
 
 async def read_all(kafka: str, topic: str) -> list[Any]:
-    """Every record of a topic at this moment."""
+    """Return every record of a topic at this time."""
     survive_any_batch()
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="earliest")
     await consumer.start()
@@ -47,12 +47,12 @@ async def read_all(kafka: str, topic: str) -> list[Any]:
 
 
 async def read_events(kafka: str, topic: str) -> list[Event]:
-    """Every event of a topic at this moment, in order per partition; what no one can read is left out."""
+    """Return every event of a topic at this time, in order per partition, without unreadable records."""
     return [event for record in await read_all(kafka, topic) if (event := event_of(record))]
 
 
 def event_of(record: Any) -> Event | None:
-    """The event in a record; None where the tests of dead letters put garbage, or for a type nobody knows."""
+    """Return the event in a record; None for garbage that tests of dead letters wrote, and for an unknown type."""
     try:
         event = event_in(record, EVENT_TYPES)
     except Unreadable:

@@ -46,13 +46,13 @@ SHORT = [
 
 
 class OwnJobs(JobDomain):
-    """The broker is shared by all tests, so jobs of others are none of its business, and its own events have a source apart."""
+    """A domain that ignores the jobs of other tests on the shared broker, and has its own source."""
 
     def __init__(self, settings: OrchestratorSettings, prefix: str, source: str) -> None:
         super().__init__(settings.policy)
         self.prefix, self.source = prefix, source
         self.poison: frozenset[str] = frozenset()
-        """Ids of jobs whose handling fails."""
+        """The ids of jobs whose handling fails."""
 
     def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
         if ref.key in self.poison:
@@ -64,7 +64,7 @@ class OwnJobs(JobDomain):
 
 
 class Orchestrator:
-    """One orchestrator with its own database, and the outside world around it."""
+    """One orchestrator with its own database, and the outsiders that use it."""
 
     def __init__(self, kafka: str, database_url: str, home: Path, **more: Any) -> None:
         name = f"orchestrator_{uuid4().hex[:8]}"
@@ -75,14 +75,14 @@ class Orchestrator:
             policy_backoff_seconds=0.2, policy_cancel_grace_seconds=5, **more,
         )  # fmt: skip
         self.poison: tuple[str, ...] = ()
-        """Names of jobs whose handling fails."""
+        """The names of jobs whose handling fails."""
         self.http = httpx2.AsyncClient()
         self.runtime: Runtime | None = None
         self._producer: AIOKafkaProducer | None = None
         self._numbers: dict[str, int] = {}
 
     def service(self) -> Service:
-        """As `app.build` makes it, but for the domain."""
+        """Build the service like `app.build`, with another domain."""
         domain = OwnJobs(self.settings, self.prefix, self.source)
         domain.poison = frozenset(self.prefix + name for name in self.poison)
         self.runtime = Runtime(
@@ -92,7 +92,7 @@ class Orchestrator:
 
     @asynccontextmanager
     async def running(self, *, ready: bool = True) -> AsyncIterator["Orchestrator"]:
-        """Served over HTTP, and ready unless told otherwise."""
+        """Run the service with HTTP until it is ready, unless the arguments say otherwise."""
         if ready:
             await provide(self.settings, "orchestrator")
         service = self.service()
@@ -114,16 +114,16 @@ class Orchestrator:
             await self.disconnect()
 
     def request(self, name: str, **fields: Any) -> dict[str, Any]:
-        """A small valid request."""
+        """Return a small valid request."""
         return {
             "job_id": self.prefix + name, "requester": "relaycore", "pipeline": SHORT, "base_model": "/models/base",
             "dataset": {"reference": "/data"}, "register_as": "router", **fields,
         }  # fmt: skip
 
-    # the outside world
+    # outsiders
 
     async def publish(self, *events: Event, partition: int | None = None) -> None:
-        """Append events to their topics, in order; to the partition of their key, or wherever another client puts it."""
+        """Append events to their topics, in order, to the partition of their key or of another client's partitioner."""
         if self._producer is None:
             self._producer = make_producer(self.settings.cluster, "outside")
             await self._producer.start()
@@ -134,20 +134,20 @@ class Orchestrator:
         await self._producer.flush()
 
     async def disconnect(self) -> None:
-        """The outside world's next event goes out over a new connection, which knows all partitions."""
+        """Send the next event over a new connection, which knows all partitions."""
         if self._producer is not None:
             await self._producer.stop()
             self._producer = None
 
     async def ask(self, request: dict[str, Any]) -> Event:
-        """A JobRequested, as RelayCore publishes it."""
+        """Publish a JobRequested as RelayCore does."""
         job_id = request["job_id"]
         event = outside_event("relaycore", JobRequested(job_id=job_id, request=request), correlation_id=job_id)
         await self.publish(event)
         return event
 
     async def say(self, event: type[Any], job_id: str, step: str, attempt: int = 1, **fields: Any) -> None:
-        """An event of the executor of the step."""
+        """Publish an event of the step's executor."""
         kind = step if step in EXECUTOR_OF else "train"
         data: EventData = event(job_id=job_id, step=step, attempt=attempt, kind=kind, **fields)
         subject = f"{job_id}/{step}/{attempt}"
@@ -175,16 +175,16 @@ class Orchestrator:
     async def stop(self, job_id: str, step: str, attempt: int = 1) -> None:
         await self.say(StepCancelled, job_id, step, attempt)
 
-    # what can be seen
+    # observations
 
     async def job(self, name_or_id: str) -> dict[str, Any]:
-        """The job over HTTP."""
+        """Return the job over HTTP."""
         job_id = name_or_id if name_or_id.startswith(self.prefix) else self.prefix + name_or_id
         answer = await self.http.get(f"/training/{job_id}")
         return answer.json() if answer.status_code == 200 else {"status": None, "steps": []}
 
     async def status(self, name: str, *wanted: str) -> dict[str, Any]:
-        """The job as soon as it has one of these statuses."""
+        """Return the job as soon as it has one of these statuses."""
 
         async def found() -> bool:
             return (await self.job(name))["status"] in wanted
@@ -193,18 +193,18 @@ class Orchestrator:
         return await self.job(name)
 
     async def asked(self, job_id: str, step: str, attempt: int = 1) -> bool:
-        """Whether an attempt was requested."""
+        """Wait until an attempt was requested."""
         steps = {found["name"]: found for found in (await self.job(job_id))["steps"]}
         return step in steps and len(steps[step]["attempts"]) >= attempt
 
     async def log(self, topic: str = JOBS.name) -> list[Event]:
-        """Events about its jobs, in order per partition."""
+        """Return the events about its jobs, in order per partition."""
         events = await read_events(self.settings.kafka_bootstrap, topic)
         return [event for event in events if event.data.job_id.startswith(self.prefix)]  # type: ignore[attr-defined]
 
 
 def sse(lines: Iterable[str]) -> dict[str, Any]:
-    """One server-sent event: fields by name, data parsed."""
+    """Parse one server-sent event: fields by name, data as JSON."""
     fields: dict[str, Any] = {}
     for line in lines:
         name, _, value = line.partition(": ")

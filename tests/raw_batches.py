@@ -15,7 +15,7 @@ CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
 
 class RawRecord(NamedTuple):
-    """A record of which every part is bytes."""
+    """A record whose parts are bytes."""
 
     value: bytes | None
     headers: Sequence[tuple[bytes, bytes | None]] = ()
@@ -23,7 +23,7 @@ class RawRecord(NamedTuple):
 
 
 def varint(number: int) -> bytes:
-    """Zigzag, as the message format has it."""
+    """Encode a number as zigzag varint, as the message format does."""
     value = (number << 1) ^ (number >> 63)
     out = bytearray()
     while value > 0x7F:
@@ -34,7 +34,7 @@ def varint(number: int) -> bytes:
 
 
 def encoded_record(record: RawRecord, number: int) -> bytes:
-    """A record with its length in front."""
+    """Encode a record with its length before it."""
 
     def field(raw: bytes | None) -> bytes:
         return varint(-1) if raw is None else varint(len(raw)) + raw
@@ -68,7 +68,7 @@ def batch_of(
     attributes: int = 0,
     last_delta: int | None = None,
 ) -> bytes:
-    """A whole batch; `payload` stands for what the records would become, `last_delta` for the number of its last offset."""
+    """Encode a whole batch; `payload` replaces the encoded records, and `last_delta` the delta of the last offset."""
     if payload is None:
         payload = b"".join(encoded_record(record, number) for number, record in enumerate(records))
     last = len(records) - 1 if last_delta is None else last_delta
@@ -80,7 +80,7 @@ def batch_of(
 
 
 class _Raw(BatchBuilder):  # type: ignore[misc]
-    """A batch that is ready, handed to aiokafka's producer as it is."""
+    """An encoded batch in the form of aiokafka's batches."""
 
     def __init__(self, raw: bytes, count: int) -> None:
         super().__init__(1, 0)
@@ -88,7 +88,7 @@ class _Raw(BatchBuilder):  # type: ignore[misc]
 
 
 async def hand_over(producer: AIOKafkaProducer, topic: str, partition: int, batch: bytes, count: int) -> int:
-    """Append a batch as it is; returns the offset of its first record. Raises KafkaError where the broker refuses it."""
+    """Append an encoded batch; returns the offset of its first record. Raises KafkaError if the broker refuses it."""
     await producer.client._wait_on_metadata(topic)
     sent = await producer.send_batch(_Raw(batch, count), topic, partition=partition)
     return int((await sent).offset)

@@ -16,7 +16,7 @@ from tests.toy import until
 
 @asynccontextmanager
 async def admin_of(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client for the block."""
+    """Open an admin client during the block."""
     admin = AIOKafkaAdminClient(**cluster.connection())
     await admin.start()
     try:
@@ -26,7 +26,7 @@ async def admin_of(cluster: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 async def recreate(cluster: Cluster, topic: Topic) -> None:
-    """Delete the topic and make it again, as the catalogue says."""
+    """Delete the topic and create it again as in the catalogue."""
     before = (await ask_once(cluster, [topic.name])).topics[topic.name]
 
     async def is_another() -> bool:
@@ -42,6 +42,6 @@ async def recreate(cluster: Cluster, topic: Topic) -> None:
 
 
 async def remove_below(cluster: Cluster, partition: Partition, offset: int) -> None:
-    """As `kafka-delete-records` does."""
+    """Remove records like `kafka-delete-records`."""
     async with admin_of(cluster) as admin:
         await admin.delete_records({TopicPartition(*partition): RecordsToDelete(before_offset=offset)})

@@ -40,7 +40,7 @@ OUTCOMES = ("StepCompleted", "StepFailed", "StepCancelled")
 
 
 class OwnSteps(RegistryDomain):
-    """The broker is shared by all tests, so steps of other jobs are none of its business, and its source is apart."""
+    """A domain that ignores the steps of other tests on the shared broker, and has its own source."""
 
     def __init__(self, prefix: str, source: str) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class OwnSteps(RegistryDomain):
 
 
 class Registry:
-    """One registry and the outside world around it."""
+    """One registry and the outsiders that use it."""
 
     def __init__(self, kafka: str, database_url: str, home: Path) -> None:
         name = f"registry_{uuid4().hex[:8]}"
@@ -64,24 +64,24 @@ class Registry:
         self.home = home
         self.http = httpx2.AsyncClient()
         self.said: list[Event] = []
-        """What it told the world since it runs, in order per partition."""
+        """The events that it published since it started, in order per partition."""
         self.mark = ""
         self.begin()
 
     def begin(self) -> None:
-        """From now on jobs, models and the requester are others than before: tests can share one registry."""
+        """Use other jobs, models and another requester from now on, so that tests can share one registry."""
         self.mark = uuid4().hex[:8]
 
     def name(self, model: str) -> str:
-        """The full name of a model of this test."""
+        """Return the full name of a model of this test."""
         return f"{model}-{self.mark}"
 
     def job(self, job: str) -> str:
-        """The id of a job of this test."""
+        """Return the id of a job of this test."""
         return f"{self.prefix}{self.mark}-{job}"
 
     def service(self) -> Service:
-        """As `app.build` makes it, but for the domain."""
+        """Build the service like `app.build`, with another domain."""
         runtime = Runtime(
             self.settings, "registry", OwnSteps(self.prefix, self.source), topics=(JOBS, MODELS), effects=WorkEffects()
         )
@@ -89,7 +89,7 @@ class Registry:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Registry"]:
-        """The registry behind real HTTP, ready."""
+        """Run the registry with HTTP until it is ready."""
         await provide(self.settings, "registry")
         service = self.service()
         config = server_config(application([service]), HttpSettings(), graceful_seconds=2)
@@ -118,7 +118,7 @@ class Registry:
                 self.said.append(event)
 
     def adapter(self, content: str = "weights", **files: str) -> ArtifactRef:
-        """An artifact that looks like an adapter; `files` are added, dots written as `__`."""
+        """Store an artifact that looks like an adapter, with additional `files`, whose names have `__` for dots."""
         folder = self.home / f"adapter-{uuid4().hex[:8]}"
         folder.mkdir(parents=True)
         known = {"adapter_config.json": "{}", "adapter_model.safetensors": content, "training.json": '{"rank": 8}'}
@@ -130,7 +130,7 @@ class Registry:
         self, job: str, model: str, adapter: ArtifactRef, *, attempt: int = 1, base: tuple[str, str] = ("base", "b" * 64),
         **fields: Any,
     ) -> StepRequested:  # fmt: skip
-        """The last step of a job; `base` is the base model's reference and digest."""
+        """Return the request of a job's last step; `base` is the base model's reference and digest."""
         evaluated = StepResult(
             outputs={"predictions": ArtifactRef(uri="/p", sha256="a" * 64, size=1)},
             metrics={"exact_match": 0.9},
@@ -148,7 +148,7 @@ class Registry:
         )  # fmt: skip
 
     async def ask(self, *steps: StepRequested) -> None:
-        """Publish StepRequested as the orchestrator does."""
+        """Publish a StepRequested as the orchestrator does."""
         producer = make_producer(self.settings.cluster, "orchestrator")
         await producer.start()
         for step in steps:
@@ -158,7 +158,7 @@ class Registry:
         await producer.stop()
 
     async def outcome(self, step: StepRequested) -> Event:
-        """How the attempt ended; waits for it."""
+        """Wait for the outcome of the attempt and return it."""
         subject = f"{step.job_id}/{step.step}/{step.attempt}"
 
         def ended() -> list[Event]:
@@ -168,7 +168,7 @@ class Registry:
         return ended()[0]
 
     async def about(self, model: str, count: int) -> list[Event]:
-        """What it said about a model of this test; waits until it is `count` events."""
+        """Wait until it published `count` events about a model of this test, and return them."""
 
         def told() -> list[Event]:
             return [event for event in self.said if event.subject == self.name(model)]
@@ -178,7 +178,7 @@ class Registry:
 
 
 async def tail(kafka: str, *topics: str) -> AIOKafkaConsumer:
-    """A consumer of what is appended from now on, in no group."""
+    """Return a consumer without a group that reads records appended from now on."""
     consumer = AIOKafkaConsumer(*topics, bootstrap_servers=kafka, enable_auto_commit=False)
     await consumer.start()
     await consumer.seek_to_end()

@@ -26,17 +26,18 @@ _LOGIN = "org.apache.kafka.common.security"
 
 @dataclass(frozen=True)
 class SecuredKafka:
-    """One running broker. Users `admin` and the services prove a password; `client.pem` is the certificate of `admin`."""
+    """One running broker. `admin` and the services authenticate with passwords; `client.pem` is the certificate of
+    `admin`."""
 
     plain: Cluster
-    """For its keeper: may do everything."""
+    """The listener of the test itself, which may do everything."""
     ports: dict[str, int]
     folder: Path
 
     def cluster(
         self, protocol: Protocol, mechanism: Mechanism = "PLAIN", user: str = "admin", **security: object
     ) -> Cluster:
-        """How the listener of `protocol` is reached; `security` replaces what would be right."""
+        """Return the cluster for the listener of `protocol`; `security` replaces correct settings."""
         right: dict[str, object] = {"protocol": protocol, "mechanism": mechanism}
         if protocol.startswith("SASL"):
             right |= {"username": user, "password": PASSWORD}
@@ -49,7 +50,7 @@ class SecuredKafka:
 
 @contextmanager
 def secured_kafka(folder: Path, users: tuple[str, ...]) -> Iterator[SecuredKafka]:
-    """A broker that knows `users` and lets nobody but its keeper and `admin` do anything that no rule allows."""
+    """Run a broker that knows `users` and lets only the test and `admin` do what no rule allows."""
     folder.mkdir(parents=True)
     certificates(folder)
     settings = DevStackSettings(home=folder, kafka_bootstrap=None)
@@ -92,7 +93,7 @@ def _properties(folder: Path, ports: dict[str, int], users: tuple[str, ...]) -> 
 
 
 async def allow(cluster: Cluster, user: str, resource: str, name: str, *operations: str) -> None:
-    """Let `user` do so with the topic or group `name`; a name that ends in `*` means all that begin so."""
+    """Allow `user` an operation on the topic or group `name`; a name that ends in `*` is a prefix."""
     admin = AIOKafkaAdminClient(**cluster.connection())
     await admin.start()
     try:

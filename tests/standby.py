@@ -12,7 +12,7 @@ from tests.toy import Toy
 
 @asynccontextmanager
 async def standby(toy: Toy) -> AsyncIterator[None]:
-    """For the block, new sessions of the database may only read, as those to a standby; nobody ends them afterwards."""
+    """Make new sessions of the database read-only during the block, as on a standby; they stay open afterwards."""
     server = store.connect(
         make_url(toy.settings.database_url_for(toy.name)).set(database="postgres").render_as_string(hide_password=False)
     )

@@ -14,7 +14,7 @@ ORCHESTRATOR = "neuroweaver/orchestrator"
 
 
 def request(job_id: str = "job-1", step: str = "evaluate", attempt: int = 1, **fields: Any) -> StepRequested:
-    """A request for an attempt of kind evaluate (the trainer's), unless told otherwise."""
+    """Return a request for an attempt, of kind evaluate (the trainer's) by default."""
     settings: StepSettings = EvaluateSettings(base_model="base")
     if fields.get("kind") == "label":
         settings = LabelSettings(base_model="base")
@@ -23,7 +23,7 @@ def request(job_id: str = "job-1", step: str = "evaluate", attempt: int = 1, **f
 
 
 def cancel(about: StepEventData, reason: str = "cancel") -> StepCancelRequested:
-    """The orchestrator closes an attempt."""
+    """Return the event by which the orchestrator closes an attempt."""
     return StepCancelRequested(
         job_id=about.job_id, step=about.step, attempt=about.attempt, kind=about.kind, reason=reason
     )  # fmt: skip
@@ -32,7 +32,7 @@ def cancel(about: StepEventData, reason: str = "cancel") -> StepCancelRequested:
 def an_event(
     data: EventData, source: str = ORCHESTRATOR, *, seconds: float = 0, sequence: int | None = None, subject: str = ""
 ) -> Event:
-    """`data` as an event, `seconds` after START."""
+    """Return `data` as an event, `seconds` after START."""
     event_id = new_id()
     return Event(
         id=event_id,

@@ -11,7 +11,7 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""ChatML, as SmolLM2 and many others speak it."""
+"""ChatML, the template of SmolLM2 and many other models."""
 
 
 def build(folder: Path, *, seed: int = 0, hidden: int = 32, layers: int = 2) -> Path:

@@ -38,12 +38,12 @@ _TABLES = (
 
 
 class ToyDomain(TallyDomain):
-    """The example's rules; a test may have events that cannot be handled. Its prefix lets tests share a broker."""
+    """The example's domain with events that cannot be handled. Its prefix lets tests share a broker."""
 
     def __init__(self, service: str, prefix: str, delay: timedelta | None = None) -> None:
         super().__init__(service, prefix, delay)
         self.poison: Callable[[Event], bool] = lambda event: False
-        """Which events cannot be handled."""
+        """Returns whether an event cannot be handled."""
 
     def evolve(self, ref: Ref, state: Tally, event: Event, logged: Logged | None) -> Tally:
         if self.poison(event):
@@ -52,12 +52,12 @@ class ToyDomain(TallyDomain):
 
 
 class Ledger:
-    """Effects: one row for each event folded, to see that effects happen exactly once."""
+    """Effects that write one row for each folded event, which shows that effects happen exactly once."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self.refused: str | None = None
-        """Id of an event that the database refuses, without a word about which record it came from."""
+        """Id of an event that the database refuses with an error that does not name the record."""
 
     async def __call__(self, connection: Session, events: Sequence[Event], states: States) -> Sequence[Notification]:
         mine = [{"id": event.id} for event in events if event.data.job_id.startswith(self._prefix)]  # type: ignore[attr-defined]
@@ -69,7 +69,7 @@ class Ledger:
 
 
 class Elsewhere(ServiceSettings):
-    """Another deployment: its services use other databases on the same server."""
+    """Another deployment, whose services use other databases on the same server."""
 
     def database_url_for(self, service: str) -> str:
         url = make_url(super().database_url_for(service))
@@ -104,7 +104,7 @@ class Toy:
         """What batches run in."""
 
     async def create(self) -> None:
-        """Its database with all tables."""
+        """Create its database with all tables."""
         await provide(self.settings, self.name)
         await create_tables(self.engine)
         async with self.engine.begin() as connection:
@@ -115,56 +115,56 @@ class Toy:
         await admin.close()
 
     def runtime(self) -> Runtime:
-        """A new runtime, as another process of this service would have it."""
+        """Return a new runtime, like that of another process of this service."""
         return runtime_of(self.settings, self.name, self.domain, self.ledger)
 
     def service(self) -> Service:
-        """A new service around a new runtime."""
+        """Return a new service with a new runtime."""
         return assemble(self.runtime(), router=APIRouter())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Service]:
-        """The service, ready."""
+        """Run the service until it is ready."""
         service = self.service()
         async with service.lifespan():
             await until(lambda: service.health.ready, what=lambda: service.health.missing)
             yield service
 
     async def tallies(self) -> dict[str, Tally]:
-        """Its projection, by job id without the prefix."""
+        """Return its projection, by job id without the prefix."""
         async with self.engine.connect() as connection:
             rows = await connection.execute(text("SELECT key, CAST(state AS text) FROM tally"))
             return {key.removeprefix(self.prefix): Tally.model_validate_json(state) for key, state in rows}
 
     async def scalar(self, sql: str) -> Any:
-        """One value out of its database."""
+        """Return one value of its database."""
         async with self.engine.connect() as connection:
             return await connection.scalar(text(sql))
 
     async def lose_database(self) -> None:
-        """As if its database were new: whatever it has applied, read or noted is gone."""
+        """Empty its database, so that nothing is left of what it applied or read."""
         async with self.engine.begin() as connection:
             for table in _TABLES:
                 await connection.execute(text(f"DELETE FROM {table}"))
 
     def requested(self, name: str, **fields: Any) -> Event:
-        """A JobRequested of an outsider."""
+        """Return a JobRequested of an outsider."""
         job_id = self.prefix + name
         return outside_event(
             "outside", JobRequested(job_id=job_id, request={"job_id": job_id, **fields}), correlation_id=job_id
         )
 
     def cancelled(self, name: str) -> Event:
-        """A JobCancelRequested of an outsider: a later fact of the same job."""
+        """Return a JobCancelRequested of an outsider, a later event of the same job."""
         job_id = self.prefix + name
         return outside_event("outside", JobCancelRequested(job_id=job_id), correlation_id=job_id)
 
     async def send(self, *events: Event) -> None:
-        """Publish as an outsider does, in order. Raises KafkaError when one was not acknowledged."""
+        """Publish events in order as an outsider does. Raises KafkaError if one is not acknowledged."""
         await publish(self.settings.cluster, *events)
 
     async def log(self, topic: str = JOBS.name) -> list[Any]:
-        """All records of a topic whose key is one of its jobs, in order per partition."""
+        """Return all records of a topic whose key is one of its jobs, in order per partition."""
         return [record for record in await read_all(self.settings.kafka_bootstrap, topic) if self.prefix in str(record.key)]
 
 

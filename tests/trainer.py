@@ -17,7 +17,7 @@ from tests.allowed import IN_TESTS
 
 
 class Reports(Channel):
-    """Keeps what a child would send to its worker; `stop_at` asks the run to end when so many units are done."""
+    """Stores what a child would send to its worker; at `stop_at` done units it asks the run to stop."""
 
     def __init__(self) -> None:
         self.progress: list[StepProgressed] = []
@@ -37,7 +37,7 @@ def task_of(
     memory_failures: int = 0,
     results: Mapping[str, StepResult] | None = None,
 ) -> ChildTask:
-    """A task whose files all lie below `home`; every call is a lease of its own."""
+    """Return a task whose files are all below `home`; every call has its own lease."""
     return ChildTask(
         job_id="job", step=step, attempt=attempt, kind=settings.kind, settings=settings, inputs=dict(inputs or {}),
         results=dict(results or {}), memory_failures=memory_failures, artifacts=str(home / "artifacts"),
@@ -46,12 +46,12 @@ def task_of(
 
 
 def context_of(home: Path, settings: StepSettings, inputs: Mapping[str, ArtifactRef] | None = None, **more: Any) -> Context:
-    """A context as `run_child` gives it to a handler."""
+    """Return a context as `run_child` passes it to a handler."""
     return Context(task_of(home, settings, inputs, **more), Reports())
 
 
 def put_lines(home: Path, **files: Sequence[Mapping[str, object]]) -> ArtifactRef:
-    """An artifact of JSON lines files, named without extension."""
+    """Store an artifact of JSON lines files, named without extension."""
     folder = home / f"made-{uuid4().hex}"
     folder.mkdir(parents=True)
     for name, lines in files.items():
@@ -60,11 +60,11 @@ def put_lines(home: Path, **files: Sequence[Mapping[str, object]]) -> ArtifactRe
 
 
 def row(number: int, prompt: str, completion: str, **columns: str) -> dict[str, object]:
-    """One line of a `dataset` artifact."""
+    """Return one line of a `dataset` artifact."""
     messages = [{"role": "user", "content": prompt}]
     return {"id": f"row-{number}", "messages": messages, "completion": completion, "columns": columns}
 
 
 def lines_of(ref: ArtifactRef, name: str) -> list[dict[str, Any]]:
-    """The JSON lines of a file in a local artifact."""
+    """Return the JSON lines of a file in a local artifact."""
     return [json.loads(line) for line in (Path(ref.uri) / name).read_text(encoding="utf-8").splitlines()]

@@ -22,15 +22,15 @@ import services.cli
 from schemas.steps import SERVICES
 
 _LATER = ("services.cli.trying", "services.cli.demo")
-"""These import torch."""
+"""Modules that import torch."""
 _TAKEN = b"."
 _TURN = threading.Lock()
-"""Held by whoever orders, until the order is taken."""
+"""Held by the sender of an order until the order is accepted."""
 
 
 @cache
 def _origin() -> socket.socket:
-    """Where commands are ordered; the process ends with this one."""
+    """Return the process that takes orders for commands; it ends with this process."""
     ours, theirs = socket.socketpair()
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.warm", str(theirs.fileno())],
@@ -57,7 +57,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], files: Sequenc
 
 
 def _main(orders: socket.socket) -> Callable[[], None] | None:
-    """Fork for each order until there are no more; what a fork is to do is returned in it."""
+    """Fork for each order until there are no more; returns the order in the fork."""
     while True:
         order, files, _, _ = socket.recv_fds(orders, 65536, 4)
         if not order:
@@ -74,7 +74,7 @@ def _main(orders: socket.socket) -> Callable[[], None] | None:
 
 
 def _tell(answer: int, standard: Sequence[int], arguments: list[str], environment: dict[str, str], folder: str) -> None:
-    """Wait for the command, which is a fork of this process, and tell how it ended."""
+    """Wait for the command, a fork of this process, and report how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if command := os.fork():
         _, status = os.waitpid(command, 0)
@@ -94,7 +94,7 @@ def _tell(answer: int, standard: Sequence[int], arguments: list[str], environmen
 
 
 def _import_all() -> None:
-    """Everything that commands import, but for what only a few need."""
+    """Import all modules that commands import, except those that only a few need."""
     for module in pkgutil.walk_packages(services.cli.__path__, "services.cli."):
         if not module.name.startswith(_LATER):
             importlib.import_module(module.name)
@@ -108,6 +108,6 @@ if __name__ == "__main__":
     _import_all()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.collect()
-    gc.freeze()  # a fork that ends would look at all of it
+    gc.freeze()  # otherwise the garbage collector of an ending fork would visit all of it
     if work := _main(socket.socket(fileno=int(sys.argv[1]))):
         work()

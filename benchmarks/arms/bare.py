@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 
 async def loop(bootstrap: str, url: str, topic: str, answers: str) -> None:
-    """Every request is a row and an answer with the same key and value."""
+    """Turn every request into a row and an answer with the same key and value."""
     connection = await asyncpg.connect(url)
     await connection.execute("CREATE TABLE IF NOT EXISTS bare (key text, value text)")
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, group_id=f"bare-{topic}", enable_auto_commit=False)
@@ -25,7 +25,7 @@ async def loop(bootstrap: str, url: str, topic: str, answers: str) -> None:
 
 
 async def main(*arguments: str) -> None:
-    """Run until standard input ends."""
+    """Run the arm until standard input ends."""
     running = asyncio.create_task(loop(*arguments))
     ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await asyncio.wait([running, asyncio.ensure_future(ended)], return_when=asyncio.FIRST_COMPLETED)

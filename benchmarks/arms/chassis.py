@@ -19,14 +19,14 @@ from services.chassis.settings import ServiceSettings
 
 
 def runtime(bootstrap: str, database_url: str, service: str, topic: str, own: str = "") -> Runtime:
-    """The service, whose requests lie on a topic of the benchmark's own; `own`: it reads its own events as well."""
+    """Return the service, which reads requests from the benchmark's topic and, if `own`, also its own events."""
     settings = ServiceSettings(kafka_bootstrap=bootstrap, database_url=database_url)
     requests = Topic(topic, "job id", (JobRequested,), ("outside",), PARTITIONS, None)
     return Runtime(settings, service, TallyDomain(service), topics=(requests, JOBS) if own else (requests,))
 
 
 async def prepare(bootstrap: str, database_url: str, service: str, topic: str) -> None:
-    """Its database."""
+    """Create its database."""
     made = runtime(bootstrap, database_url, service, topic)
     await create_database(made.settings, service)
     await migrate(made.settings, service)
@@ -38,7 +38,7 @@ async def prepare(bootstrap: str, database_url: str, service: str, topic: str) -
 
 
 async def main(*arguments: str) -> None:
-    """Run until standard input ends."""
+    """Run the service until standard input ends."""
     made = runtime(*arguments)
     async with made.run(()):
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

@@ -12,7 +12,7 @@ _CONNECT_SECONDS = 120
 
 @dataclass
 class Heard:
-    """What all listeners together got so far."""
+    """What all listeners have received so far."""
 
     listening: int = 0
     refused: int = 0
@@ -21,7 +21,7 @@ class Heard:
 
 
 async def listen(port: int, path: str, heard: Heard, opening: asyncio.Semaphore) -> None:
-    """One listener, until it is cancelled or the server ends the stream."""
+    """Listen until this is cancelled or the server ends the stream."""
     async with opening:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -49,7 +49,7 @@ async def listen(port: int, path: str, heard: Heard, opening: asyncio.Semaphore)
 
 
 async def main(port: int, paths: list[str]) -> None:
-    """Say what was heard at each line of standard input, as JSON; leave when it ends."""
+    """Print what was received as JSON for each line of standard input; end when that ends."""
     heard, opening = Heard(), asyncio.Semaphore(_AT_ONCE)
     listeners = [asyncio.create_task(listen(port, path, heard, opening)) for path in paths]
     while await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):

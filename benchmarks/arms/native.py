@@ -42,7 +42,7 @@ _REASONS = [{"field": "pipeline", "value": "none", "message": "there is no such 
 
 
 async def apply(connection: asyncpg.Connection, topic: str, batch: dict[TopicPartition, list[Any]]) -> None:
-    """One batch in one transaction."""
+    """Apply one batch in one transaction."""
     partitions = sorted(partition.partition for partition in batch)
     async with connection.transaction():
         locked = await connection.fetch(_LOCK, [topic] * len(partitions), partitions)
@@ -104,7 +104,7 @@ async def apply(connection: asyncpg.Connection, topic: str, batch: dict[TopicPar
 
 
 async def consume(bootstrap: str, url: str, topic: str, filled: asyncio.Event) -> None:
-    """Batch after batch."""
+    """Apply batches one after the other."""
     connection = await asyncpg.connect(url, server_settings={"search_path": "projection,operational"})
     consumer = AIOKafkaConsumer(
         topic,
@@ -128,7 +128,7 @@ async def consume(bootstrap: str, url: str, topic: str, filled: asyncio.Event) -
 
 
 async def relay(bootstrap: str, url: str, topic: str, filled: asyncio.Event) -> None:
-    """The outbox to Kafka, each row until it is acknowledged."""
+    """Send the outbox to Kafka; a row is removed when it is acknowledged."""
     connection = await asyncpg.connect(url, server_settings={"search_path": "projection,operational"})
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all", max_batch_size=262_144)
     await producer.start()
@@ -148,7 +148,7 @@ async def relay(bootstrap: str, url: str, topic: str, filled: asyncio.Event) -> 
 
 
 async def main(bootstrap: str, url: str, topic: str, answers: str) -> None:
-    """Run until standard input ends."""
+    """Run the arm until standard input ends."""
     filled = asyncio.Event()
     loops = [
         asyncio.create_task(consume(bootstrap, url, topic, filled)), asyncio.create_task(relay(bootstrap, url, answers, filled)),

@@ -9,7 +9,7 @@ from services.cli.serve import build, settings_of
 
 
 async def main(bootstrap: str, database_url: str) -> None:
-    """Run until standard input ends."""
+    """Run the orchestrator until standard input ends."""
     service = build("orchestrator", settings_of("orchestrator", kafka_bootstrap=bootstrap, database_url=database_url))
     async with service.lifespan():
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

@@ -28,14 +28,14 @@ _REASONS = [{"field": "pipeline", "value": "none", "message": "there is no such 
 
 
 class Request(BaseModel):
-    """A request, as its handler sees it."""
+    """A request, as the handler receives it."""
 
     job_id: str
     requester: str
 
 
 async def handle(session: AsyncSession, request: Request, headers: dict[str, str], record: Record) -> None:
-    """One message: inbox, row, outbox."""
+    """Handle one message: write inbox, row and outbox."""
     event_id, key = new_id(), request.job_id
     seen = {
         "source": headers["ce_source"], "id": headers["ce_id"], "topic": record.topic, "partition": record.partition,
@@ -69,14 +69,14 @@ async def handle(session: AsyncSession, request: Request, headers: dict[str, str
 
 
 class Rejected(BaseModel):
-    """The answer."""
+    """The answer to a request."""
 
     job_id: str
     reasons: list[dict[str, str]]
 
 
 async def publish(sessions: async_sessionmaker[AsyncSession], producer: AIOKafkaProducer, topic: str) -> None:
-    """The outbox, row by row."""
+    """Publish the outbox row by row."""
     async with sessions() as session, session.begin():
         rows = (await session.execute(select(_OUTBOX).order_by(_OUTBOX.c.position).limit(100))).mappings().all()
         for row in rows:
@@ -86,7 +86,7 @@ async def publish(sessions: async_sessionmaker[AsyncSession], producer: AIOKafka
 
 
 async def main(bootstrap: str, url: str, topic: str, answers: str) -> None:
-    """Run until standard input ends."""
+    """Run the arm until standard input ends."""
     engine = store.connect(url)
     sessions = async_sessionmaker(engine)
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all")

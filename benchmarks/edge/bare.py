@@ -16,7 +16,7 @@ _NEWEST = 2**62
 
 
 def application(database_url: str) -> FastAPI:
-    """Routes over tables of `key`, `at`, `body`, where `body` is what the service answers."""
+    """Return routes over tables of `key`, `at`, `body`, where `body` is the service's answer."""
     held: list[asyncpg.Pool[asyncpg.Record]] = []
 
     @asynccontextmanager
@@ -62,11 +62,11 @@ def application(database_url: str) -> FastAPI:
 
 
 async def _as_it_is(_connection: object) -> None:
-    """Else a pool resets each session that is given back: a second round trip for every answer."""
+    """Skip the reset of a released session, which would cost a second round trip for every answer."""
 
 
 async def main(port: str, database_url: str) -> None:
-    """Run until standard input ends."""
+    """Run the server until standard input ends."""
     server = uvicorn.Server(
         uvicorn.Config(application(database_url), port=int(port), log_level="warning", access_log=False)
     )

@@ -16,24 +16,24 @@ _PATIENCE_SECONDS = 30.0
 
 
 class Sent(NamedTuple):
-    """What one run of the generator saw."""
+    """The result of one run of the load generator."""
 
     good: int
-    """Answers that are as they must be."""
+    """Number of correct answers."""
     bad: int
     seconds: float
     bytes: int
-    """Of the last body."""
+    """Size of the last body."""
     first_bad: str = ""
 
     @property
     def per_second(self) -> float:
-        """Good answers a second."""
+        """Correct answers per second."""
         return self.good / self.seconds
 
 
 class _Asking(asyncio.Protocol):
-    """One connection: the next request leaves when the answer before it is whole."""
+    """One connection, which sends the next request when the previous answer is complete."""
 
     def __init__(self, requests: Iterator[bytes], is_good: Callable[[bytes, bytes], bool]) -> None:
         self._requests, self._is_good = requests, is_good
@@ -81,12 +81,12 @@ class _Asking(asyncio.Protocol):
 
 
 def _reads(host: str, paths: Sequence[str]) -> Iterator[bytes]:
-    """One path after the other, again and again: all connections together, so that two of them seldom ask for the same."""
+    """Yield the paths in turns, shared by all connections, so that two of them rarely request the same one."""
     return cycle([f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\n\r\n".encode() for path in paths])
 
 
 def _starts(host: str, path: str, body: str) -> Iterator[bytes]:
-    """Each with another id in the place of JOB_ID."""
+    """Yield bodies, each with another id in the place of JOB_ID."""
     run = time.time_ns()
     for number in count():
         sent = body.replace("JOB_ID", f"start-{run}-{number}").encode()
@@ -101,7 +101,7 @@ def _is_200(head: bytes, _body: bytes) -> bool:
 
 
 def _is_accepted(head: bytes, body: bytes) -> bool:
-    """Decided, not only heard."""
+    """Return whether the job was accepted, not only received."""
     return head.startswith(b"http/1.1 202") and b'"status":"running"' in body
 
 
@@ -132,7 +132,10 @@ async def _run(port: int, paths: Sequence[str], connections: int, seconds: float
 
 
 async def ask(port: int, paths: Sequence[str], *, connections: int, seconds: float, body: str | None = None) -> Sent:
-    """One run in a process of its own: GET `paths` in turns, or POST `body`. Raises RuntimeError where an answer is not good."""
+    """Run the generator in its own process: GET `paths` in turns, or POST `body`.
+
+    Raises RuntimeError for an incorrect answer.
+    """
     given = json.dumps([port, paths, connections, seconds, body])
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.edge.load", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE

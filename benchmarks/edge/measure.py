@@ -16,18 +16,18 @@ from schemas.generate.examples import REQUEST
 
 API = "/api/v1"
 _CYCLE = 200
-"""So many jobs, or pages, are asked for in turns: most of those that ask are told of rows that have not changed since."""
+"""Number of jobs, or pages, that are requested in turns, so that most requests find unchanged rows."""
 _LIMIT = 50
 _ROWS = _CYCLE + _LIMIT
 _MANY = 1_500
-"""More jobs than a service keeps answers about: asked for in turns, each answer is made anew."""
+"""More jobs than a service caches answers for, so that each answer is made again."""
 _READERS = 8
 _STARTERS = 16
 
 
 @dataclass(frozen=True)
 class Read:
-    """Answers that both arms give, asked for in turns: pairs of paths."""
+    """Pairs of paths with the same answers in both arms, requested in turns."""
 
     name: str
     service: str
@@ -46,14 +46,14 @@ class Read:
 
 @dataclass(frozen=True)
 class Listed:
-    """What a list of a service says, newest first."""
+    """The items of a service's list, newest first."""
 
     items: list[dict[str, Any]]
     pages: list[str]
-    """Queries of the pages that begin with each of the first items."""
+    """Queries of the pages that start at each of the first items."""
 
     def paths(self, path: str, bare: str) -> list[tuple[str, str]]:
-        """Of as many full pages as are asked for in turns; a bare row is known by its number, oldest first."""
+        """Return paths of the full pages that are requested in turns; the bare server numbers its rows, oldest first."""
         return [(path + query, f"{bare}?behind={len(self.items) - at}") for at, query in enumerate(self.pages[:_CYCLE])]
 
 
@@ -71,7 +71,8 @@ def _reads(job_ids: Sequence[str], jobs: Listed, models: Listed) -> tuple[Read, 
 
 
 async def measure(servers: Servers, *, rounds: int, seconds: float) -> dict[str, Any]:
-    """`reads` and `start_per_s`, and the requests a second of both arms that they come from, round by round."""
+    """Return `reads` and `start_per_s`, and the requests per second of both arms from which they are computed, round by
+    round."""
     url = servers.database_url
     async with (
         serving("orchestrator", servers.bootstrap, url) as jobs,
@@ -101,7 +102,7 @@ async def measure(servers: Servers, *, rounds: int, seconds: float) -> dict[str,
 async def _alternate(
     reads: tuple[Read, ...], ports: dict[str, int], bare: int, rounds: int, seconds: float
 ) -> dict[str, list[dict[str, float]]]:
-    """By read and round: requests a second of both arms, one right after the other, and their ratio."""
+    """Return by read and round the requests per second of both arms, measured one after the other, and their ratio."""
     found: dict[str, list[dict[str, float]]] = {read.name: [] for read in reads}
     for number in range(rounds):
         for read in reads:
@@ -115,7 +116,7 @@ async def _alternate(
 
 
 def _listed(port: int, resource: str) -> Listed:
-    """Item by item, each page behind the one before."""
+    """Read all items of a list, page by page."""
     items: list[dict[str, Any]] = []
     pages = [""]
     while len(items) < _ROWS:
@@ -127,7 +128,7 @@ def _listed(port: int, resource: str) -> Listed:
 
 
 def _answers(port: int, job_ids: Sequence[str], jobs: Listed, models: Listed) -> dict[str, dict[str, str]]:
-    """What the services answer, as rows for the bare server, oldest first: the same bytes."""
+    """Return the services' answers as rows for the bare server, oldest first and byte for byte the same."""
     return {
         "job": {job_id: _get(port, f"{API}/training/{job_id}") for job_id in job_ids},
         "progress": {job_id: _get(port, f"{API}/training/{job_id}/progress") for job_id in job_ids[-_CYCLE:]},
@@ -137,7 +138,7 @@ def _answers(port: int, job_ids: Sequence[str], jobs: Listed, models: Listed) ->
 
 
 def _require_same(reads: Sequence[Read], ports: Mapping[str, int], bare: int) -> None:
-    """Raises RuntimeError where the arms tell different things; who is ready, and the cursor of the next page, are the services' own."""
+    """Raises RuntimeError if the answers of the arms differ, except readiness and the cursor of the next page."""
     for read in reads:
         for ours, theirs in read.paths if read.name != "health" else ():
             told, expected = json.loads(_get(ports[read.service], ours)), json.loads(_get(bare, theirs))

@@ -44,7 +44,7 @@ def _artifact(digit: str) -> ArtifactRef:
 
 
 def _job(number: int) -> tuple[UnitOfWork, list[Event]]:
-    """A job that ran to its end, and its progress."""
+    """Return a completed job and its progress."""
     job_id, now = f"job-{number:06}", _START + timedelta(minutes=number)
     unit, offsets = _unit(JobDomain(Policy()), job_ref(job_id), now=now), count()
     progress: list[Event] = []

@@ -19,7 +19,7 @@ _ENDING_SECONDS = 40.0
 
 @asynccontextmanager
 async def serving(service: str, bootstrap: str, database_url: str) -> AsyncIterator[int]:
-    """One service, ready, at the port that it is told; its log is shown where it does not become ready."""
+    """Run one service at the given port until it is ready; its log is shown if it does not become ready."""
     port = free_port()
     with tempfile.TemporaryDirectory() as home:
         environment = {
@@ -37,7 +37,7 @@ async def serving(service: str, bootstrap: str, database_url: str) -> AsyncItera
 
 @asynccontextmanager
 async def serving_bare(database_url: str) -> AsyncIterator[int]:
-    """The bare server over the tables of `database_url`."""
+    """Run the bare server over the tables of `database_url`."""
     port = free_port()
     with tempfile.TemporaryDirectory() as home:
         arguments = ["-m", "benchmarks.edge.bare", str(port), database_url]
@@ -84,7 +84,7 @@ async def _until_answers(child: asyncio.subprocess.Process, address: str, log: P
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a port that is free now."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]
@@ -92,12 +92,12 @@ def free_port() -> int:
 
 
 def database_of(database_url: str, name: str) -> str:
-    """URL of another database on the same server."""
+    """Return the URL of another database on the same server."""
     return make_url(database_url).set(database=name).render_as_string(hide_password=False)
 
 
 async def bare_tables(database_url: str, name: str, tables: dict[str, dict[str, str]]) -> str:
-    """A new database with a table for each of `tables`, of rows with `key` and `body`, newest last; returns its URL."""
+    """Create a database with a table for each of `tables`, of rows with `key` and `body`, newest last; returns its URL."""
     connection = await asyncpg.connect(database_url)
     await connection.execute(f'CREATE DATABASE "{name}"')
     await connection.close()

@@ -37,13 +37,14 @@ _SETTLE_SECONDS = 5.0
 
 
 class Reading:
-    """One caller that asks for one job again and again, and one that asks whether the service is ready."""
+    """One caller that reads one job repeatedly, and one that checks whether the service is ready."""
 
     def __init__(self, port: int, job_id: str) -> None:
         self._port, self._job = port, f"{_API}/{job_id}"
 
     async def during(self, seconds: float) -> dict[str, float]:
-        """Milliseconds of a read at the median and the 99th percentile, and the share of looks that found the service ready."""
+        """Return the median and the 99th percentile of a read in milliseconds, and the share of checks that found the
+        service ready."""
         until = time.monotonic() + seconds
         looking = asyncio.create_task(self._ask_until(until, "/api/v1/health/ready", _READY_SECONDS))
         took, answered = await self._ask_until(until, self._job, _PAUSE_SECONDS)
@@ -54,7 +55,7 @@ class Reading:
         return {"p50_ms": float(p50), "p99_ms": float(p99), "ready": sum(ready) / len(ready)}
 
     async def _ask_until(self, until: float, path: str, pause: float) -> tuple[list[float], list[bool]]:
-        """Milliseconds of each answer, and whether it was 200; on one connection, which costs the caller next to nothing."""
+        """Return the milliseconds of each answer on one connection, and whether it was 200."""
         took: list[float] = []
         answered: list[bool] = []
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -72,7 +73,7 @@ class Reading:
 
 
 class Jobs:
-    """Jobs whose first step tells its progress, one after the other, at a steady rate."""
+    """Jobs whose first step reports progress at a steady rate."""
 
     def __init__(self, producer: AIOKafkaProducer, count: int) -> None:
         self._producer = producer
@@ -80,14 +81,14 @@ class Jobs:
         self._told = 0
 
     async def request(self) -> None:
-        """Ask for all of them."""
+        """Request all of them."""
         for job_id in self.ids:
             request = {**REQUEST, "job_id": job_id}
             await self._send(REQUESTS.name, JobRequested(job_id=job_id, request=request))
         await self._producer.flush()
 
     async def go_on(self, rate: float) -> None:
-        """Tell progress until cancelled."""
+        """Report progress until cancelled."""
         begun, number = time.perf_counter(), 0
         while True:
             await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))
@@ -105,20 +106,20 @@ class Jobs:
 
 
 class Listeners:
-    """The process of those that listen."""
+    """The process of the listeners."""
 
     def __init__(self, child: asyncio.subprocess.Process) -> None:
         self._child = child
 
     async def heard(self) -> dict[str, Any]:
-        """What they got so far."""
+        """Return what they have received so far."""
         assert self._child.stdin
         assert self._child.stdout
         self._child.stdin.write(b"\n")
         return dict(json.loads(await self._child.stdout.readline()))
 
     async def settled(self, count: int) -> float:
-        """Seconds until each of them got its first event, or nothing."""
+        """Return the seconds until each of them got its first event."""
         begun = time.monotonic()
         while (heard := await self.heard())["listening"] + heard["refused"] + heard["lost"] < count:
             if time.monotonic() > begun + _PATIENCE_SECONDS:
@@ -129,7 +130,7 @@ class Listeners:
 
 @asynccontextmanager
 async def listeners(port: int, job_ids: Sequence[str]) -> AsyncIterator[Listeners]:
-    """One listener to each of `job_ids`, while the block runs."""
+    """Run one listener for each of `job_ids` during the block."""
     paths = [f"{_API}/{job_id}/events" for job_id in job_ids]
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.arms.listeners", str(port), json.dumps(paths),
@@ -146,7 +147,8 @@ async def listeners(port: int, job_ids: Sequence[str]) -> AsyncIterator[Listener
 async def measure(
     servers: Servers, *, clients: int = 1000, jobs: int = 50, rate: float = 40, seconds: float = 15
 ) -> dict[str, Any]:
-    """`p50_ratio`: one job read with `clients` listeners on `jobs` jobs, against none; and what else was seen meanwhile."""
+    """Return `p50_ratio`, the time to read one job with `clients` listeners on `jobs` jobs compared with none, and the
+    other figures of the run."""
     producer = make_producer(Cluster(servers.bootstrap), "benchmark")
     await producer.start()
     going_on: asyncio.Task[None] | None = None

@@ -19,7 +19,7 @@ from services.chassis.serving.web.settings import HttpSettings
 
 
 async def prepare(settings: TallySettings) -> None:
-    """Create the service's database, its table and the topic of its dead letters where they are missing."""
+    """Create the service's database, its table and the topic of its dead letters if they are missing."""
     await ensure_migrated(settings, NAME)
     engine = store.connect(settings.database_url_for(NAME))
     try:

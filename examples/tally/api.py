@@ -14,7 +14,7 @@ def router(runtime: Runtime) -> APIRouter:
     """All routes under `/tallies`."""
     api = APIRouter(prefix="/tallies", tags=["tallies"])
 
-    @api.get("/{job_id}", summary="What was asked about a job", responses={404: {"model": ProblemDocument}})
+    @api.get("/{job_id}", summary="Show how often a job was requested", responses={404: {"model": ProblemDocument}})
     async def show(job_id: NameInPath) -> Tally:
         row = await runtime.reads.row(_TALLY, job_id)
         if row is None:

@@ -12,21 +12,21 @@ from services.chassis.settings import ServiceSettings
 
 NAME = "tally"
 PREFIX = "tally-"
-"""The service refuses jobs whose id begins so, and reads past all others."""
+"""The service refuses jobs whose id has this prefix, and ignores all others."""
 
 
 class TallySettings(ServiceSettings):
-    """What every service needs, on a port beside the one of `neuroweaver up`."""
+    """The settings of every service, with another port than that of `neuroweaver up`."""
 
     http_port: int = Field(default=8002, ge=0, le=65535, description="Port of the HTTP server.")
 
 
 def runtime_of(settings: ServiceSettings, service: str, domain: TallyDomain, effects: Effects | None = None) -> Runtime:
-    """What consumes, decides and publishes; it reads the topics that hold what the domain handles."""
+    """Return the runtime, which consumes the topics of the domain's events, decides and publishes."""
     return Runtime(settings, service, domain, topics=(REQUESTS, JOBS), effects=effects)
 
 
 def build(settings: TallySettings) -> Service:
-    """The tally service."""
+    """Build the tally service."""
     runtime = runtime_of(settings, NAME, TallyDomain(NAME, PREFIX))
     return assemble(runtime, router=router(runtime))

@@ -12,7 +12,7 @@ from services.chassis.kafka.publisher import make_producer, outside_event
 
 
 async def publish(cluster: Cluster, *events: Event) -> None:
-    """Publish in order and wait until all are acknowledged. Raises KafkaError when one was not."""
+    """Publish in order and wait until all are acknowledged. Raises KafkaError if one is not."""
     producer = make_producer(cluster, "outside")
     await producer.start()
     try:

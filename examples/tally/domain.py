@@ -16,21 +16,21 @@ TALLY = "tally"
 
 
 class Tally(State):
-    """What the service knows of one job.
+    """The state of one job.
 
-    It counts, so that an event that is applied twice shows. A state that must stay the same when an event is folded again
-    (rule 8 of docs/architecture.md) remembers what happened instead of how often.
+    It counts, so that an event that is applied twice becomes visible. A state that must stay the same when an event is folded again
+    (rule 8 of docs/architecture.md) stores what happened instead of how often.
     """
 
     requests: int = Field(default=0, description="JobRequested events that were applied.")
-    order: tuple[str, ...] = Field(default=(), description="Ids of the applied events of others, in their order.")
-    refused: int = Field(default=0, description="Own refusals that were applied: 1 when all goes well.")
-    due: datetime | None = Field(default=None, description="When the service says that time is up; null for never.")
-    reminded: bool = Field(default=False, description="Whether it has said so.")
+    order: tuple[str, ...] = Field(default=(), description="Ids of the applied events of other services, in their order.")
+    refused: int = Field(default=0, description="Number of own refusals that were applied; 1 if everything works.")
+    due: datetime | None = Field(default=None, description="When the service reports that time is up; null for never.")
+    reminded: bool = Field(default=False, description="Whether it has reported that.")
 
 
 class Tallies(AggregateType):
-    """How tallies are kept: the table in `tables.py`."""
+    """How tallies are stored: in the table of `tables.py`."""
 
     def __init__(self) -> None:
         super().__init__(TALLY, Tally)
@@ -50,7 +50,7 @@ class TallyDomain:
         self.aggregates = {TALLY: Tallies()}
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
-        """The tally of the event's job; none for a job of another prefix, and for what another service decided about a job."""
+        """Return the tally of the event's job; none for a job of another prefix, or for a decision of another service."""
         data = event.data
         if isinstance(data, JobRejected) and event.source != self.source:
             return ()
@@ -59,11 +59,11 @@ class TallyDomain:
         return ()
 
     def owner(self, event: Event) -> Ref:
-        """Every own event is numbered by its tally."""
+        """Return the tally, which numbers every own event."""
         return self.touches(event)[0]
 
     def evolve(self, ref: Ref, state: Tally, event: Event, logged: Logged | None) -> Tally:
-        """The tally after `event`; this alone runs when the service folds the log again."""
+        """Return the tally after `event`; a replay calls only this function."""
         match event.data:
             case JobRequested():
                 due = event.time + self.delay if self.delay else None
@@ -79,7 +79,10 @@ class TallyDomain:
         return state
 
     def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
-        """The next own event, as the state and the time want it; asked again until it is None, and never in a replay."""
+        """Return the next own event that the state and the time require.
+
+        The chassis calls it until it returns None, and never in a replay.
+        """
         state = states[ref]
         assert isinstance(state, Tally)
         if state.requests and not state.refused:

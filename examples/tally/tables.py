@@ -11,6 +11,6 @@ tally = aggregate_table(metadata, TALLY)
 
 
 async def create_tables(engine: AsyncEngine) -> None:
-    """Create the table where it is missing; the chassis' own tables and both schemas exist already."""
+    """Create the table if it is missing; the chassis' own tables and both schemas exist already."""
     async with engine.begin() as connection:
         await connection.run_sync(metadata.create_all)

@@ -38,7 +38,7 @@ class Change(NamedTuple):
 
 
 def incompatible(name: str, released: Schema, current: Schema) -> list[Change]:
-    """The changes that readers or writers of one of the two schemas of event type `name` cannot handle."""
+    """Return the changes that readers or writers of one of the two schemas of event type `name` cannot handle."""
     return list(_Comparison(name, released, current).compare("", released, current))
 
 
@@ -52,9 +52,9 @@ class _Comparison:
         return Change(self._name, path, detail)
 
     def compare(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
-        """Differences below `path`."""
+        """Yield the differences below `path`."""
         if "$ref" in old or "$ref" in new:
-            pair = (_text(old), _text(new))  # with the keywords beside the reference, which count, too
+            pair = (_text(old), _text(new))  # with the keywords next to the reference, which apply, too
             if pair in self._seen:
                 return
             self._seen.add(pair)
@@ -79,17 +79,17 @@ class _Comparison:
             where = f"{path}.{name}" if path else name
             if name not in after:
                 if name in needed_before:
-                    yield self._change(where, "the field was needed and is gone")
+                    yield self._change(where, "the field was required and is removed")
             elif name not in before:
                 if name in needed_after:
-                    yield self._change(where, "the field is new and needed")
+                    yield self._change(where, "the field is new and required")
             elif (name in needed_before) != (name in needed_after):
-                yield self._change(where, f"the field {'is no longer' if name in needed_before else 'has become'} needed")
+                yield self._change(where, f"the field {'is no longer' if name in needed_before else 'has become'} required")
             else:
                 yield from self.compare(where, before[name], after[name])
 
     def _inner(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
-        """Differences in the items of lists and maps."""
+        """Yield the differences in the items of lists and maps."""
         for keyword, sign in (("items", "[]"), ("additionalProperties", ".*"), ("propertyNames", ".*")):
             before, after = old.get(keyword), new.get(keyword)
             if isinstance(before, Mapping) and isinstance(after, Mapping):
@@ -98,7 +98,7 @@ class _Comparison:
                 yield self._change(path, f"`{keyword}` was {before!r} and is {after!r}")
         before, after = old.get("prefixItems", ()), new.get("prefixItems", ())
         if len(before) != len(after):
-            yield self._change(path, f"the list had {len(before)} places and has {len(after)}")
+            yield self._change(path, f"the tuple had {len(before)} items and has {len(after)}")
         for number, (one, other) in enumerate(zip(before, after, strict=False)):
             yield from self.compare(f"{path}[{number}]", one, other)
 
@@ -115,7 +115,7 @@ class _Comparison:
 
 
 def _resolved(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    """The node with its reference resolved; keywords beside the reference count, too."""
+    """Return the node with its reference resolved, together with the keywords next to the reference."""
     if "$ref" not in node:
         return node
     target = definitions[node["$ref"].rpartition("/")[2]]
@@ -123,7 +123,7 @@ def _resolved(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
 
 
 def _beside(node: Schema) -> Schema:
-    """The keywords that apply to all alternatives of a node; of a node without alternatives, only its default."""
+    """Return the keywords that apply to all alternatives of a node; for a node without alternatives, only its default."""
     if any(word in node for word in _ALTERNATIVES):
         return node
     return {word: value for word, value in node.items() if word == "default"}
@@ -135,7 +135,7 @@ def _all_of(node: Schema) -> list[Schema]:
 
 
 def _by_name(alternatives: list[Schema], definitions: Mapping[str, Schema]) -> dict[str, Schema]:
-    """Alternatives by their distinguishing name; those that share a name by their whole text."""
+    """Return alternatives by their distinguishing name, or by their whole text if they share a name."""
     names = [_named(one, definitions) for one in alternatives]
     shared = Counter(names)
     return {
@@ -145,12 +145,12 @@ def _by_name(alternatives: list[Schema], definitions: Mapping[str, Schema]) -> d
 
 
 def _text(node: Any) -> str:
-    """Text that is equal for equal JSON: the order of keys does not matter, and `true` is not 1."""
+    """Return text that is equal for equal JSON: the order of keys does not matter, and `true` is not 1."""
     return json.dumps(node, sort_keys=True)
 
 
 def _named(node: Schema, definitions: Mapping[str, Schema]) -> str:
-    """The distinguishing name of an alternative: the constant of its discriminating field, or its type."""
+    """Return the distinguishing name of an alternative: the constant of its discriminating field, or its type."""
     resolved = _resolved(node, definitions)
     for name, field in resolved.get("properties", {}).items():
         if "const" in field:

@@ -26,7 +26,7 @@ class AlreadyReleased(Exception):
 
 
 def contract() -> dict[str, dict[str, Any]]:
-    """The contract of every event type: its topic, its key, the schema of its data."""
+    """Return the contract of every event type: its topic, its key, the schema of its data."""
     return {
         name: {"topic": TOPIC_OF[name].name, "key": TOPIC_OF[name].key, "schema": event_schema(model)}
         for name, model in EVENT_TYPES.items()
@@ -34,7 +34,7 @@ def contract() -> dict[str, dict[str, Any]]:
 
 
 def releases(folder: Path = FOLDER) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
-    """Every released version with its contract."""
+    """Return every released version with its contract."""
     for path in sorted(folder.glob("*.json")):
         yield path.stem, json.loads(path.read_text())
 
@@ -45,7 +45,7 @@ def release(folder: Path = FOLDER, version: str | None = None) -> Path:
     path, text = folder / f"{version}.json", json.dumps(contract(), indent=1, ensure_ascii=False) + "\n"
     if path.exists() and path.read_text() != text:
         raise AlreadyReleased(
-            f"{version} is released, and its contract was another: raise the version in pyproject.toml, "
+            f"{version} is released with another contract: raise the version in pyproject.toml, "
             f"or delete {path.name} if nobody has {version} yet"
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def release(folder: Path = FOLDER, version: str | None = None) -> Path:
 
 
 def broken(released: dict[str, dict[str, Any]], current: dict[str, dict[str, Any]]) -> list[Change]:
-    """The changes by which the present contract breaks a released one."""
+    """Yield the changes by which the present contract breaks a released one."""
     changes = []
     for name, promise in released.items():
         if name not in current:
@@ -70,20 +70,20 @@ def broken(released: dict[str, dict[str, Any]], current: dict[str, dict[str, Any
 
 
 def _unread(name: str, current: Mapping[str, object]) -> list[Change]:
-    """Why events of a removed type cannot be read as another type."""
+    """Return why events of a removed type cannot be read as another type."""
     if name not in UPCASTERS:
-        return [Change(name, "", "the type is gone, and nothing reads what was written as it")]
+        return [Change(name, "", "the type is removed, and nothing reads its old events")]
     try:
         successor = newest(name)
     except ValueError as error:
         return [Change(name, "", str(error))]
-    return [] if successor in current else [Change(name, "", f"its upcasters lead to {successor}, which is no type")]
+    return [] if successor in current else [Change(name, "", f"its upcasters lead to {successor}, which is not a type")]
 
 
 def main() -> int:
     """Return exit code 1 if a released contract is broken, or a release would change."""
     parser = argparse.ArgumentParser(prog="python -m schemas.evolution.history", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="keep nothing; say what is not compatible")
+    parser.add_argument("--check", action="store_true", help="store nothing; report incompatible changes")
     if not parser.parse_args().check:
         try:
             sys.stdout.write(f"released: {release()}\n")

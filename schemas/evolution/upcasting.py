@@ -24,14 +24,16 @@ class Malformed(ValueError):
 
 
 def newest(name: str) -> str:
-    """The type as which events of type `name` are read. Raises ValueError if the upcasters form a cycle."""
+    """Return the type as which events of type `name` are read. Raises ValueError if the upcasters form a cycle."""
     if name not in UPCASTERS:
         return name
     seen = [name]
     while (step := UPCASTERS.get(name)) is not None:
         name = step.to
         if name in seen:
-            raise ValueError(f"upcasters go round: {' -> '.join([*seen, name])}; one of them must lead on to a newer type")
+            raise ValueError(
+                f"upcasters form a cycle: {' -> '.join([*seen, name])}; one of them must lead on to a newer type"
+            )
         seen.append(name)
     return name
 
@@ -42,6 +44,6 @@ def upcast(name: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
             body = step.upcast(body)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise Malformed(f"the data cannot be read as {name} ({error!r}); send what its schema asks for") from error
+            raise Malformed(f"the data cannot be read as {name} ({error!r}); send data that match its schema") from error
         name = step.to
     return body

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     """Return exit code 0 if all files are up to date (afterwards), 1 if `--check` found one that is not."""
     parser = argparse.ArgumentParser(prog="python -m schemas.generate", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where a file is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a file is out of date")
     check = parser.parse_args(arguments).check
     files = generated()
     differing = stale(root, files)

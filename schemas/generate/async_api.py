@@ -23,7 +23,7 @@ Object = dict[str, JsonValue]
 
 
 def async_api(version: str) -> Object:
-    """The document as JSON values; `version` is the distribution's."""
+    """Return the document as JSON values; `version` is that of the distribution."""
     messages: Object = {name: _message(model) for name, model in EVENT_TYPES.items()}
     return {
         "asyncapi": "3.0.0",
@@ -31,8 +31,8 @@ def async_api(version: str) -> Object:
         "info": {
             "title": "NeuroWeaver",
             "version": version,
-            "description": "Requests for language models in, facts about jobs and models out. "
-            "Operations are from NeuroWeaver's side: it receives requests and sends everything else.",
+            "description": "NeuroWeaver receives requests for language models and sends facts about jobs and models. "
+            "Operations are named from NeuroWeaver's side: it receives requests and sends everything else.",
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
         "defaultContentType": "application/json",
@@ -126,7 +126,7 @@ def _dead_letter() -> Object:
         "summary": "A record that could not be processed, byte for byte, with the reason in added headers.",
         "contentType": "application/octet-stream",
         "headers": {"type": "object", "properties": headers, "required": list(headers)},
-        "payload": {"description": "The record's value as it came."},
+        "payload": {"description": "The record's value, unchanged."},
         "bindings": {"kafka": {"key": _key("original key"), "bindingVersion": _BINDING}},
     }
 

@@ -55,7 +55,7 @@ REQUEST = {
     "evaluation": {"metrics": ["loss", "valid_json", "exact_match"], "exact_match_fields": ["queue", "priority"]},
     "register_as": MODEL,
 }
-"""It has no deadline, so that a reader can send it on any day."""
+"""An example request; it has no deadline, so that a reader can send it on any day."""
 
 _DATASET = ArtifactRef(uri=f"s3://neuroweaver/artifacts/{'5e' * 32}", sha256="5e" * 32, size=412_358)
 _ADAPTER = ArtifactRef(uri=f"s3://neuroweaver/artifacts/{'a7' * 32}", sha256="a7" * 32, size=9_803_264)
@@ -191,7 +191,7 @@ def _story() -> Iterator[_Told]:
         first_offset=118,
         next_offset=121,
         error="offsets 118 to 120 were removed from the log before they were read",
-        reason="Retention was one hour during the outage; the executors' outcomes were told by hand.",
+        reason="Retention was one hour during the outage; the executors' outcomes were sent by hand.",
         skipped_by="ada",
     )
     yield _Told(REGISTRY, "registry", None, skipped)
@@ -203,8 +203,9 @@ def _story() -> Iterator[_Told]:
         previous_cluster_id="MkU3OEVBNTcwNTJENDM2Qg",
         previous_topic_id="7d1e9b40-2f6c-4c8a-b0d2-9a51f3c7e610",
         partitions=(MovedPosition(partition=0, before=41, now=0), MovedPosition(partition=1, before=38, now=0)),
-        error="topic id 7d1e9b40-2f6c-4c8a-b0d2-9a51f3c7e610 was read and this is 0f0a1c2e-8f5b-4a57-9f0e-3c6d1b2a4e55",
-        reason="The topic was made again with six partitions; everything of the old one was read.",
+        error="the topic that was read has the id 7d1e9b40-2f6c-4c8a-b0d2-9a51f3c7e610, and this one has "
+        "0f0a1c2e-8f5b-4a57-9f0e-3c6d1b2a4e55",
+        reason="The topic was created again with six partitions; all records of the old one had been read.",
         accepted_by="ada",
     )
     yield _Told(REGISTRY, "registry", None, other_log)
@@ -231,4 +232,4 @@ def _events() -> Iterator[Event]:
 
 
 EXAMPLES: dict[str, Event] = {event.type: event for event in _events()}
-"""The examples by event name; they include events that exclude each other, such as JobCompleted and JobFailed."""
+"""One example for each event; they include events that exclude each other, such as JobCompleted and JobFailed."""

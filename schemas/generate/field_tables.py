@@ -13,13 +13,13 @@ _PATTERNS = {NAME_PATTERN: "name", SHA256_PATTERN: "SHA-256 in hex"}
 _REFERENCE = "#/$defs/"
 _ANY = "any JSON"
 _ANCHORS = {"JobRequest": "jobrequested"}
-"""Definitions that are shown in another place than under their own name."""
+"""Anchors of definitions that are not shown under their own name."""
 KINDS_ANCHOR = "kinds-of-steps"
-"""Anchor of the chapter that shows which settings belong to which kind of step."""
+"""The anchor of the chapter that shows which settings belong to which kind of step."""
 
 
 def field_table(schema: Schema, definitions: Schema) -> str:
-    """A Markdown table of the properties of `schema`; a name of `definitions` becomes a link to its own section."""
+    """Return a Markdown table of the properties of `schema`; a name of `definitions` becomes a link to its own section."""
     needed = schema.get("required")
     rows = ["| field | type | default | meaning |", "| --- | --- | --- | --- |"]
     for name, node in _object(schema.get("properties")).items():
@@ -31,12 +31,12 @@ def field_table(schema: Schema, definitions: Schema) -> str:
 
 
 def description(schema: Schema) -> str:
-    """The text of a schema as one paragraph per blank line."""
+    """Return the description of a schema, with one line for each paragraph."""
     return str(schema.get("description", ""))
 
 
 def references(node: JsonValue) -> Iterator[str]:
-    """Names of the definitions that a schema refers to, in its order, with repetitions."""
+    """Yield the names of the definitions that a schema refers to, in its order, with repetitions."""
     if isinstance(node, dict):
         for key, value in node.items():
             if key == "$ref" and isinstance(value, str):
@@ -79,7 +79,7 @@ def _default(field: Schema, definitions: Schema) -> str:
 
 
 def _difference(value: Schema, definition: Schema) -> str:
-    """A default object, shown by its differences from the defaults of its own fields."""
+    """Return a default object as its differences from the defaults of its own fields."""
     properties = _object(definition.get("properties"))
     other = {name: item for name, item in value.items() if item != _object(properties.get(name)).get("default")}
     return f"`{json.dumps(other, ensure_ascii=False)}`, else its own" if other else "its own"
@@ -94,7 +94,7 @@ def _without_defaults(item: JsonValue, field: Schema, definitions: Schema) -> Js
 
 
 def _type(node: Schema) -> str:
-    """A type in words."""
+    """Return a type in words."""
     if "$ref" in node:
         name = str(node["$ref"]).removeprefix(_REFERENCE)
         return _ANY if name == "JsonValue" else f"[{name}](#{_ANCHORS.get(name, name.lower())})"
@@ -138,7 +138,7 @@ def _length(node: Schema) -> str:
 
 
 def _range(node: Schema) -> str:
-    """Bounds of a number: a range if both ends are included, else comparisons."""
+    """Return the bounds of a number: a range if both ends are included, otherwise comparisons."""
     low, high = node.get("minimum"), node.get("maximum")
     if low is not None and high is not None:
         return f", {_number(low)} to {_number(high)}"
@@ -148,7 +148,7 @@ def _range(node: Schema) -> str:
 
 
 def _number(value: JsonValue) -> str:
-    """Digits of long integers in groups."""
+    """Return a number, with the digits of long integers in groups."""
     if isinstance(value, int) and abs(value) >= 10_000:
         return f"{value:,}".replace(",", " ")
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -20,14 +20,14 @@ PAGE = Path("docs/contract.md")
 
 
 def generated() -> dict[Path, str]:
-    """Text of every generated file by its path relative to the repository's root."""
+    """Return the text of every generated file by its path relative to the repository's root."""
     version = tomllib.loads(_PROJECT.read_text())["project"]["version"]
     schemas = {SCHEMAS / f"{name}.json": _json(event_schema(model)) for name, model in EVENT_TYPES.items()}
     return {**schemas, ASYNC_API: _json(async_api(version)), PAGE: contract_page()}
 
 
 def stale(root: Path, files: Mapping[Path, str]) -> list[Path]:
-    """Paths under `root` that are missing, differ, or are left over from a removed event; sorted."""
+    """Return the sorted paths under `root` that are missing, differ, or are left over from a removed event."""
     differing = {path for path, text in files.items() if not _holds(root / path, text)}
     return sorted(differing | _left_over(root, files))
 

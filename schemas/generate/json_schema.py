@@ -17,7 +17,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class _WithoutTitles(GenerateJsonSchema):
-    """Field names say what pydantic's titles would repeat."""
+    """A schema without pydantic's titles, which would repeat the field names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
@@ -28,12 +28,12 @@ class _WithoutTitles(GenerateJsonSchema):
 
 
 def wire_model(model: type[EventData]) -> type[BaseModel]:
-    """The model whose fields are the data of `model` on the wire."""
+    """Return the model whose fields are the data of `model` on the wire."""
     return JobRequest if model is JobRequested else model
 
 
 def event_schema(model: type[EventData]) -> dict[str, JsonValue]:
-    """JSON Schema (2020-12) of the data of an event; its `$id` is what `ce_dataschema` carries."""
+    """Return the JSON Schema (2020-12) of the data of an event; its `$id` is the value of `ce_dataschema`."""
     schema: dict[str, JsonValue] = wire_model(model).model_json_schema(schema_generator=_WithoutTitles)
     if model is not JobRequested:
         _allow_unknown_fields(schema)
@@ -55,7 +55,7 @@ def _allow_unknown_fields(node: JsonValue) -> None:
 
 
 def _drop_titles(schema: dict[str, JsonValue]) -> None:
-    """Names of models stand at `$defs` and in `title` of the root already."""
+    """Remove titles, because `$defs` and the root's `title` name the models already."""
     schema.pop("title", None)
     definitions = schema.get("$defs")
     for definition in definitions.values() if isinstance(definitions, dict) else ():

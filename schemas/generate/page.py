@@ -30,13 +30,13 @@ _SETTINGS = (
     "SamplingSettings", "FeedbackSettings", "JudgeSettings", "Rubric", "Rule", "PreferenceSettings", "PreferenceLoss",
     "EvaluationSettings",
 )  # fmt: skip
-"""The settings of a request, each part after the purpose that it belongs to."""
+"""The settings of a request; each part follows the purpose that it belongs to."""
 _STEP_SETTINGS = {kind: f"{kind.capitalize()}Settings" for kind in EXECUTOR_OF}
 _HOUR_MS = 60 * 60 * 1000
 
 
 def contract_page() -> str:
-    """The whole page. Raises KeyError if the template has a name that this module does not generate."""
+    """Return the whole page. Raises KeyError if the template has a name that this module does not generate."""
     parts: Mapping[str, Callable[[], str]] = {
         "attribute_limit": lambda: str(ATTRIBUTE_LIMIT),
         "subject_limit": lambda: str(SUBJECT_LIMIT),
@@ -68,7 +68,7 @@ def _binary(size: int) -> str:
 
 
 def _topics() -> str:
-    rows = ["| topic | key | events | written by | partitions | kept |", "| --- | --- | --- | --- | --- | --- |"]
+    rows = ["| topic | key | events | written by | partitions | kept for |", "| --- | --- | --- | --- | --- | --- |"]
     for topic in CATALOGUE:
         events = ", ".join(f"[{name}](#{_anchor(name)})" for name in map(_name, topic.events)) or topic.description
         writers = ", ".join(topic.writers)
@@ -77,7 +77,7 @@ def _topics() -> str:
 
 
 def _anchor(name: str) -> str:
-    """Where the heading `name` is linked to; the dot of a version is no part of it."""
+    """Return the anchor of the heading `name`, which has no dot."""
     return name.lower().replace(".", "")
 
 
@@ -91,7 +91,7 @@ def _kept(topic: Topic) -> str:
 
 
 def _headers() -> str:
-    rows = ["| header | we need it | we send it | meaning |", "| --- | --- | --- | --- |"]
+    rows = ["| header | required | sent by NeuroWeaver | meaning |", "| --- | --- | --- | --- |"]
     rows += [f"| `{h.name}` | {'yes' if h.needed else ''} | {h.sent} | {h.meaning} |" for h in HEADERS]
     return "\n".join(rows)
 
@@ -148,7 +148,7 @@ def _kinds() -> str:
 
 
 def _values() -> str:
-    """All definitions that no other chapter shows."""
+    """Return all definitions that no other chapter shows."""
     known = _all_definitions()
     shown = {*_SETTINGS, *_STEP_SETTINGS.values(), JobRequest.__name__, "JsonValue"}
     return "\n\n".join(_section(name, known) for name in known if name not in shown)
@@ -161,7 +161,7 @@ def _section(name: str, known: Schema) -> str:
 
 
 def _all_definitions() -> Schema:
-    """Definitions of all events by name, in the order in which the events refer to them."""
+    """Return the definitions of all events by name, in the order in which the events refer to them."""
     found: Schema = {}
     for model in EVENT_TYPES.values():
         schema = event_schema(model)

@@ -88,7 +88,7 @@ async def _fold(
     gone = {(item.topic, item.partition, item.offset) for item in await read_discards(cluster, domain.source)}
     found = StateAsOf(MemoryFold(Folding(domain), gone))
     found.remarks += [
-        f"{topic}:{number} begins at offset {begin}: what lay before was removed from the log"
+        f"{topic}:{number} begins at offset {begin}: earlier records were removed from the log"
         for (topic, number), (begin, _) in sorted(spans.items())
         if begin > 0
     ]
@@ -99,6 +99,7 @@ async def _fold(
         found.records += len(chunk)
     found.fold.finish()
     found.remarks += [
-        f"{ref.aggregate} {ref.key} went no further: {reason}" for ref, reason in sorted(found.fold.stopped.items())
+        f"{ref.aggregate} {ref.key} is shown in an earlier state: {reason}"
+        for ref, reason in sorted(found.fold.stopped.items())
     ]
     return found

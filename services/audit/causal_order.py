@@ -56,7 +56,7 @@ class EventGroup:
     lines: tuple[Line, ...]
 
 
-OUTSIDE, CIRCLE, REPEATED = "its cause is not among these records", "its causes go in a circle", "the same event again"
+OUTSIDE, CIRCLE, REPEATED = "its cause is not among these records", "its causes form a cycle", "the same event again"
 
 
 def causal_groups(records: Sequence[OrderedRecord]) -> list[EventGroup]:

@@ -45,7 +45,7 @@ def _strangers(folder: Path, manifest: ExportManifest, findings: Findings) -> No
     known |= {folder / MANIFEST, folder / PLAN}
     for path in sorted(folder.rglob("*")):
         if not path.is_dir() and path not in known:
-            findings.add(f"{path.relative_to(folder).as_posix()}: the file is no part of the export")
+            findings.add(f"{path.relative_to(folder).as_posix()}: the file is not part of the export")
 
 
 def _partition(
@@ -67,7 +67,7 @@ def _partition(
         except (FileDamaged, OSError) as error:
             findings.add(str(error))
         if tree.size - before != file.records:
-            findings.add(f"{file.path}: it holds {tree.size - before} records, the manifest says {file.records}")
+            findings.add(f"{file.path}: it has {tree.size - before} records, the manifest says {file.records}")
     root = tree.root().hex()
     wanted = {"the manifest": exported.root}
     if pin := pinned.get((exported.topic, exported.partition)):
@@ -97,14 +97,17 @@ def _faults(row: ExportRow, leaf: bytes, exported: ExportedPartition, expected: 
     record = row.record
     where = named((record.topic, record.partition, record.offset))
     if leaf != row.leaf_sha256:
-        yield f"{where}: the record was altered: its hash is not the one that was noted"
+        yield f"{where}: the record was changed: its hash is not the stored one"
     if (record.topic, record.partition) != (exported.topic, exported.partition):
         yield f"{where}: the record does not belong to {exported.name}"
     if row.number != expected:
-        yield f"{where}: record {row.number} of its partition stands where record {expected} was: some were dropped, added or moved"
+        yield (
+            f"{where}: record {row.number} of its partition is in the place of record {expected}: records were removed, "
+            "added or moved"
+        )
     if record.offset <= last:
-        yield f"{where}: it lies behind offset {last}: records were added or moved"
+        yield f"{where}: it follows offset {last}: records were added or moved"
     if record.offset >= exported.end:
         yield f"{where}: the export ends at offset {exported.end}: the record was added"
     if row.envelope != ExportRow.of(record, row.number).envelope:
-        yield f"{where}: the decoded columns are not what the record says"
+        yield f"{where}: the decoded columns differ from the record"

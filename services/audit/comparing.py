@@ -19,16 +19,20 @@ async def compare_with_log(cluster: Cluster, folder: Path, manifest: ExportManif
     """
     found = await log.cluster_id(cluster)
     if found != manifest.cluster_id:
-        raise Unusable(f"{folder} is of Kafka cluster {manifest.cluster_id} and this is {found}; name that one")
+        raise Unusable(
+            f"{folder} is of Kafka cluster {manifest.cluster_id} and this is {found}; use the cluster of the export"
+        )
     spans = await log.bounds(cluster, {item.topic for item in manifest.partitions})
     for topic, number in sorted(set(spans) - {(item.topic, item.partition) for item in manifest.partitions}):
-        findings.add(f"{topic}:{number}: the log has this partition and the export has not")
+        findings.add(f"{topic}:{number}: the log has this partition, and the export does not")
     for exported in manifest.partitions:
         begin, end = spans.get((exported.topic, exported.partition), (0, 0))
         if begin > exported.begin:
-            findings.add(f"{exported.name}: the log begins at offset {begin} now; what lay before cannot be compared")
+            findings.add(f"{exported.name}: the log begins at offset {begin} now; earlier records cannot be compared")
         if end < exported.end:
-            findings.add(f"{exported.name}: the log ends at offset {end} and the export at {exported.end}: another log")
+            findings.add(
+                f"{exported.name}: the log ends at offset {end} and the export at {exported.end}: it is another log"
+            )
         await _compare(cluster, folder, exported, (max(begin, exported.begin), min(end, exported.end)), findings)
 
 
@@ -39,7 +43,9 @@ async def _compare(
     row = next(rows, None)
 
     def only_exported(offset: int) -> None:
-        findings.add(f"{named((exported.topic, exported.partition, offset))}: the export has it and the log has not")
+        findings.add(
+            f"{named((exported.topic, exported.partition, offset))}: the export has this record, and the log does not"
+        )
 
     async for chunk in log.read(cluster, {(exported.topic, exported.partition): span}):
         for record in map(raw, chunk):
@@ -48,10 +54,10 @@ async def _compare(
                 row = next(rows, None)
             where = named((record.topic, record.partition, record.offset))
             if row is None or row.record.offset > record.offset:
-                findings.add(f"{where}: the log has it and the export has not")
+                findings.add(f"{where}: the log has this record, and the export does not")
                 continue
             if leaf_bytes(row.record) != leaf_bytes(record):
-                findings.add(f"{where}: the export says something else than the log")
+                findings.add(f"{where}: the export differs from the log")
             row = next(rows, None)
     while row is not None:
         only_exported(row.record.offset)

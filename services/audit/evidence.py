@@ -55,7 +55,7 @@ async def evidence(cluster: Cluster, target: str) -> Evidence:
         and (item.event.data.model, item.event.data.version) in made
     ]
     if not about:
-        raise Unknown(f"job {job_id!r}: the log does not know it{_meant(models, target)}")
+        raise Unknown(f"job {job_id!r} is not in the log{_meant(models, target)}")
     return Evidence(job_id, version, sorted(about, key=lambda item: item.record_id))
 
 
@@ -77,7 +77,7 @@ def _of_version(models: list[Located], target: str) -> tuple[str, str]:
     version = name if name in versions else aliases.get(name)
     if version not in versions:
         known = ", ".join([*versions, *aliases]) or "no version of it"
-        raise Unknown(f"{target}: the log does not know it; it knows {known}")
+        raise Unknown(f"{target} is not in the log, which has {known}")
     assert version is not None
     return versions[version], f"{model}@{version}"
 

@@ -130,13 +130,13 @@ class _Writer:
             try:
                 for row in parquet.read_rows(path):
                     if row != ExportRow.of(row.record, self._tree.size) or row.record.offset < self._next:
-                        raise FileDamaged(f"{path}: offset {row.record.offset} is not as it was written")
+                        raise FileDamaged(f"{path}: offset {row.record.offset} is not as it was exported")
                     if self._next == first and path.name != file_name(row.record.offset):
                         raise FileDamaged(f"{path}: it begins with offset {row.record.offset}")
                     self._tree.add(row.leaf_sha256)
                     first, self._next = first if self._next > first else row.record.offset, row.record.offset + 1
             except FileDamaged as error:
-                raise Unusable(f"{error}; remove the file and those behind it, and run the export again") from None
+                raise Unusable(f"{error}; remove this file and later ones, and run the export again") from None
             self._note(path, first)
 
     async def _still_there(self, cluster: Cluster) -> None:
@@ -144,8 +144,9 @@ class _Writer:
         begin, end = (await log.bounds(cluster, [partition[0]]))[partition]
         if begin > self._next or end < self._partition.end:
             raise Unusable(
-                f"{self._root}: {self._partition.name} holds offsets {begin} to {end} now and the export needs {self._next} to "
-                f"{self._partition.end}: what is missing was removed from the log; export anew into another folder"
+                f"{self._root}: {self._partition.name} holds offsets {begin} to {end} now and the export needs "
+                f"{self._next} to {self._partition.end}: the missing records were removed from the log; start a new "
+                "export in another folder"
             )
 
     def _add(self, record: RawRecord) -> None:
@@ -212,7 +213,7 @@ async def _begin(cluster: Cluster, folder: Path, topics: Sequence[str]) -> Expor
 
 def _require_empty(folder: Path) -> None:
     if others := sorted(path.name for path in folder.iterdir() if not path.name.endswith(".partial")):
-        raise Unusable(f"{folder} holds {others[0]!r} and no export; name a folder that is empty or not there yet")
+        raise Unusable(f"{folder} contains {others[0]!r} and no export; name a folder that is empty or does not exist yet")
 
 
 def _forget_plan(folder: Path) -> None:
@@ -223,15 +224,15 @@ def _same_topics(folder: Path, topics: Sequence[str], partitions: Sequence[Plann
     known = {partition.topic for partition in partitions}
     if known != set(topics):
         names = " ".join(f"--topic {name}" for name in sorted(known))
-        raise Unusable(f"{folder} holds an export of other topics; name another folder, or the same: {names}")
+        raise Unusable(f"{folder} contains an export of other topics; name another folder, or the same topics: {names}")
 
 
 async def _same_log(cluster: Cluster, folder: Path, plan: ExportPlan) -> None:
     found = await log.cluster_id(cluster)
     if found != plan.cluster_id:
         raise Unusable(
-            f"{folder} holds an unfinished export of Kafka cluster {plan.cluster_id}, and this is {found}; go on with that one, "
-            "or name another folder"
+            f"{folder} contains an unfinished export of Kafka cluster {plan.cluster_id}, and this is {found}; use that "
+            "cluster, or name another folder"
         )
 
 

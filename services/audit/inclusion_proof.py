@@ -22,12 +22,13 @@ class Proof(Frozen):
     topic: str
     partition: int
     offset: int
-    leaf_index: int = Field(description="Place among the partition's records, from 0.")
-    tree_size: int = Field(description="How many records the partition has in the export.")
+    leaf_index: int = Field(description="Index among the partition's records, from 0.")
+    tree_size: int = Field(description="Number of the partition's records in the export.")
     leaf: str = Field(description="The record as its leaf is encoded, Base64.")
     leaf_sha256: str = Field(description="SHA-256 of a zero byte and the leaf.")
     path: tuple[Sibling, ...] = Field(
-        description="From the leaf to the root; a node is SHA-256 of a one byte, left, right."
+        description="Path from the leaf to the root; a node is the SHA-256 of a byte with the value 1, the left hash and "
+        "the right hash."
     )
     root: str
 

@@ -27,13 +27,13 @@ class PlannedPartition(Strict):
 
     topic: str
     partition: int = Field(ge=0)
-    begin: int = Field(ge=0, description="First offset that the log held when the export began.")
+    begin: int = Field(ge=0, description="First offset of the log when the export began.")
     end: int = Field(ge=0, description="Offset after the last one that belongs to the export.")
 
     @model_validator(mode="after")
     def _topic_is_one_of_kafka(self) -> Self:
         if not _TOPIC.fullmatch(self.topic):
-            raise ValueError(f"topic {self.topic!r} is no name that Kafka takes")
+            raise ValueError(f"topic {self.topic!r} is not a valid name of a topic")
         return self
 
     @property
@@ -59,7 +59,7 @@ class ExportPlan(Strict):
 class ExportFile(Strict):
     """One Parquet file."""
 
-    path: str = Field(description="Within the export, with `/`.")
+    path: str = Field(description="Path within the export, with `/`.")
     sha256: str = Field(pattern=_SHA256, description="SHA-256 of the file, lower-case hex.")
     size: int = Field(ge=0, description="Bytes.")
     records: int = Field(ge=1)
@@ -72,7 +72,7 @@ class ExportedPartition(PlannedPartition):
 
     records: int = Field(ge=0)
     root: str = Field(pattern=_SHA256, description="Merkle tree hash (RFC 6962) of its records, lower-case hex.")
-    files: tuple[ExportFile, ...] = Field(description="In the order of their offsets.")
+    files: tuple[ExportFile, ...] = Field(description="Files in the order of their offsets.")
 
     @model_validator(mode="after")
     def _files_lie_where_they_belong(self) -> Self:
@@ -85,10 +85,10 @@ class ExportedPartition(PlannedPartition):
 class ExportManifest(Strict):
     """A complete export."""
 
-    format: int = Field(description="Of folder, columns and leaf encoding.")
-    software: str = Field(description="What wrote it.")
+    format: int = Field(description="Version of folder layout, columns and leaf encoding.")
+    software: str = Field(description="Program and version that wrote the export.")
     cluster_id: str
-    planned_at: AwareDatetime = Field(description="When it was fixed what belongs to the export.")
+    planned_at: AwareDatetime = Field(description="Time at which the range of the export was fixed.")
     completed_at: AwareDatetime
     partitions: tuple[ExportedPartition, ...]
 
@@ -126,7 +126,12 @@ def _read(path: Path, model: type[_Document]) -> _Document | None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "(whole)"
-        raise Unusable(f"{path}: this is no {path.stem} of an export: {where}: {first['msg']}; restore the file") from None
+        raise Unusable(
+            f"{path}: this is not the {path.stem} of an export: {where}: {first['msg']}; restore the file"
+        ) from None
     if document.format != FORMAT:
-        raise Unusable(f"{path}: format {document.format} is not known here, only {FORMAT}; use the version that wrote it")
+        raise Unusable(
+            f"{path}: format {document.format} is unknown to this version, which reads {FORMAT}; use the "
+            "version that wrote it"
+        )
     return document

@@ -56,7 +56,7 @@ class Tree:
 class Sibling(Frozen):
     """One hash on the way from a leaf to the root."""
 
-    side: Literal["left", "right"] = Field(description="On which side of the way it stands.")
+    side: Literal["left", "right"] = Field(description="Side of the path on which the hash is.")
     sha256: str = Field(description="Lower-case hex.")
 
 
@@ -66,7 +66,7 @@ def audit_path(leaves: Iterable[bytes], index: int, size: int) -> tuple[Sibling,
     `leaves` are the hashes of all leaves, in order. Raises ValueError if they are fewer or `index` is out of range.
     """
     if not 0 <= index < size:
-        raise ValueError(f"leaf {index} is none of {size}")
+        raise ValueError(f"leaf {index} does not exist among {size}")
     spans = list(_spans(index, 0, size))
     hashes = iter(leaves)
     found: dict[tuple[int, int], bytes] = {}

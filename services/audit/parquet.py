@@ -81,7 +81,7 @@ def read_rows(path: Path) -> Iterator[ExportRow]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if not file.schema_arrow.equals(_schema()):
-                raise FileDamaged(f"{path}: its columns are not those of an export")
+                raise FileDamaged(f"{path}: its columns differ from those of an export")
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                 yield from map(_row, batch.to_pylist())
     except FileNotFoundError:

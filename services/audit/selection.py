@@ -41,14 +41,14 @@ class Selection:
     def __post_init__(self) -> None:
         named = {"--partition": self.partition, "--from-offset": self.first, "--to-offset": self.last}
         if len(self.topics) != 1 and (given := [name for name, value in named.items() if value is not None]):
-            raise InvalidSelection(f"{given[0]}: an offset or a partition is one of a topic; name it with --topic, once")
+            raise InvalidSelection(f"{given[0]}: offsets and partitions need exactly one --topic")
         if self.begin and self.end and self.begin >= self.end:
             raise InvalidSelection(
-                f"--to {self.end.isoformat()}: it is not later than --from {self.begin.isoformat()}; nothing lies between"
+                f"--to {self.end.isoformat()}: it is not later than --from {self.begin.isoformat()}, so no record matches"
             )
         if self.first is not None and self.last is not None and self.first >= self.last:
             raise InvalidSelection(
-                f"--to-offset {self.last}: it is not higher than --from-offset {self.first}; nothing lies between"
+                f"--to-offset {self.last}: it is not higher than --from-offset {self.first}, so no record matches"
             )
 
     async def ranges(self, cluster: Cluster) -> dict[Partition, Range]:
@@ -105,12 +105,10 @@ def moment(text: str, name: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidTime(f"{name} {text!r} is no time; write it as 2026-01-31T12:00:00Z") from None
+        raise InvalidTime(f"{name} {text!r} is not a time; write it as 2026-01-31T12:00:00Z") from None
     if time.tzinfo is None:
-        raise InvalidTime(
-            f"{name} {text!r} has no zone, so it could be many moments; write {time.isoformat()}Z, or with +01:00"
-        )
+        raise InvalidTime(f"{name} {text!r} has no time zone; write {time.isoformat()}Z, or with +01:00")
     try:
         return time.astimezone(UTC)
     except OverflowError:
-        raise InvalidTime(f"{name} {text!r} lies outside the years 1 to 9999; correct it") from None
+        raise InvalidTime(f"{name} {text!r} is outside the years 1 to 9999; correct it") from None

@@ -68,19 +68,19 @@ def sentence(data: EventData, source: str) -> str:
             pipeline = request.get("pipeline", "sft")
             steps = f"{len(pipeline)} steps" if isinstance(pipeline, list) else pipeline
             return (
-                f"{request.get('requester', source)} asks for {steps} on {request.get('base_model')}, "
+                f"{request.get('requester', source)} requests {steps} on {request.get('base_model')}, "
                 f"to be registered as {request.get('register_as')}"
             )
         case JobCancelRequested(requester=requester, reason=reason):
-            return f"{requester} no longer wants it{_why(reason)}"
+            return f"{requester} cancels it{_why(reason)}"
         case JobAccepted(plan=plan):
             return f"accepted, {len(plan)} steps: {', '.join(step.name for step in plan)}"
         case JobRejected(reasons=reasons):
             return f"rejected: {'; '.join(map(str, reasons))}"
         case StepRequested(inputs=inputs) as step:
-            return f"{_attempt(step.step, step.attempt)} is wanted{_artifacts(inputs, ' from ')}"
+            return f"{_attempt(step.step, step.attempt)} is requested{_artifacts(inputs, ' from ')}"
         case StepStarted(worker=worker) as step:
-            return f"{_attempt(step.step, step.attempt)} begins on {worker}"
+            return f"{_attempt(step.step, step.attempt)} starts on {worker}"
         case StepProgressed(done=done, of=of, unit=unit) as step:
             return f"{_attempt(step.step, step.attempt)}: {done} of {of} {unit}"
         case StepCompleted(result=result) as step:
@@ -88,7 +88,7 @@ def sentence(data: EventData, source: str) -> str:
         case StepFailed(fault=fault) as step:
             return f"{_attempt(step.step, step.attempt)} failed ({fault.cause}): {fault.message}"
         case StepCancelRequested(reason=reason) as step:
-            return f"{_attempt(step.step, step.attempt)} is to stop{_why(reason)}"
+            return f"{_attempt(step.step, step.attempt)} must stop{_why(reason)}"
         case StepCancelled() as step:
             return f"{_attempt(step.step, step.attempt)} has stopped"
         case FeedbackRecorded() as batch:
@@ -106,10 +106,10 @@ def sentence(data: EventData, source: str) -> str:
             return f"{moved.model}@{moved.alias} is {moved.version} now{before}"
         case RecordDiscarded() as gone:
             place = f"{gone.topic}:{gone.partition}:{gone.offset}"
-            return f"{gone.discarded_by} gave up {place} for {gone.service}{_why(gone.reason)}"
+            return f"{gone.discarded_by} discarded {place} for {gone.service}{_why(gone.reason)}"
         case RecordsSkipped() as past:
             stretch = f"{past.topic}:{past.partition}, offsets {past.first_offset} to {past.next_offset - 1}"
-            return f"{past.skipped_by} let {past.service} go on behind {stretch}{_why(past.reason)}"
+            return f"{past.skipped_by} let {past.service} skip {stretch}{_why(past.reason)}"
         case LogAccepted() as other:
             return f"{other.accepted_by} let {other.service} read {other.topic} with topic id {other.topic_id}{_why(other.reason)}"
     return ""
@@ -117,7 +117,7 @@ def sentence(data: EventData, source: str) -> str:
 
 def feedback(batch: FeedbackRecorded) -> str:
     """Describe a label batch."""
-    agreement = "" if batch.agreement is None else f", {batch.agreement:.0%} as the rules say"
+    agreement = "" if batch.agreement is None else f", {batch.agreement:.0%} in agreement with the rules"
     return (
         f"{batch.pairs} preference pairs of {batch.comparisons} comparisons of {batch.candidates} candidates by {batch.judge}, "
         f"{batch.ties} ties, {batch.invalid} without a judgement{agreement}"

@@ -64,7 +64,7 @@ class Hop(Frozen):
     place: str = Field(description="topic:partition:offset.")
     at: datetime = Field(description="When the broker appended it.")
     source: str
-    step: str | None = Field(default=None, description="The step that it is about.")
+    step: str | None = Field(default=None, description="The step that the event is about.")
 
 
 class LabelBatch(Frozen):
@@ -81,14 +81,14 @@ class TracedStep(Frozen):
     name: str
     kind: str
     status: StepStatus
-    attempts: int = Field(description="How many were requested.")
-    worker: str | None = Field(default=None, description="Who did the attempt that counted, or the last one.")
-    settings: dict[str, Any] = Field(description="Its configuration, whole, seeds included.")
-    inputs: dict[str, str] = Field(default_factory=dict, description="SHA-256 of what it was given, by input name.")
-    outputs: dict[str, ArtifactRef] = Field(default_factory=dict, description="What it made, by output name.")
+    attempts: int = Field(description="Number of requested attempts.")
+    worker: str | None = Field(default=None, description="Worker of the attempt whose result was used, or of the last one.")
+    settings: dict[str, Any] = Field(description="The complete configuration, including seeds.")
+    inputs: dict[str, str] = Field(default_factory=dict, description="SHA-256 of its inputs, by name.")
+    outputs: dict[str, ArtifactRef] = Field(default_factory=dict, description="Its artifacts, by output name.")
     metrics: dict[str, float | None] = Field(default_factory=dict)
-    facts: dict[str, str] = Field(default_factory=dict, description="Digests and versions that it noted.")
-    batches: tuple[LabelBatch, ...] = Field(default=(), description="AI feedback of label steps, all attempts.")
+    facts: dict[str, str] = Field(default_factory=dict, description="Digests and versions that it recorded.")
+    batches: tuple[LabelBatch, ...] = Field(default=(), description="AI feedback of label steps, of all attempts.")
 
 
 class TracedVersion(Frozen):
@@ -100,25 +100,31 @@ class TracedVersion(Frozen):
     lineage: Lineage
     metrics: dict[str, float | None]
     registered: Hop
-    aliases: tuple[str, ...] = Field(default=(), description="Aliases that came to name it, in this order.")
-    chain: tuple[Hop, ...] = Field(description="From the first cause to ModelRegistered, each the cause of the next.")
+    aliases: tuple[str, ...] = Field(default=(), description="Aliases that were moved to it, in this order.")
+    chain: tuple[Hop, ...] = Field(
+        description="Events from the first cause to ModelRegistered; each is the cause of the next."
+    )
 
 
 class Trace(Frozen):
     """How a job made its models."""
 
     job_id: str
-    status: Status | None = Field(description="Null where nobody requested the job.")
+    status: Status | None = Field(description="Null if nobody requested the job.")
     requester: str | None
-    request: dict[str, Any] | None = Field(description="With defaults filled in; as it was sent where it was not accepted.")
-    policy: dict[str, Any] | None = Field(description="Retries and patience that held for the job.")
-    milestones: tuple[Hop, ...] = Field(description="JobRequested, JobAccepted or JobRejected, and how the job ended.")
+    request: dict[str, Any] | None = Field(
+        description="The request with its defaults, or as sent if the job was not accepted."
+    )
+    policy: dict[str, Any] | None = Field(description="Retries and time-outs of the job.")
+    milestones: tuple[Hop, ...] = Field(
+        description="JobRequested, JobAccepted or JobRejected, and the event that ended the job."
+    )
     fault: StepFault | None = Field(default=None, description="Why a failed job failed.")
     steps: tuple[TracedStep, ...]
     versions: tuple[TracedVersion, ...]
-    events: int = Field(description="Events about the job on the log.")
-    complete: bool = Field(description="Whether every link from JobRequested to the end of the chain is on the log.")
-    missing: tuple[str, ...] = Field(description="What is not, in words.")
+    events: int = Field(description="Number of events about the job in the log.")
+    complete: bool = Field(description="Whether every event from JobRequested to the end of the chain is in the log.")
+    missing: tuple[str, ...] = Field(description="The missing events, in words.")
 
 
 def trace(job_id: str, records: Sequence[Located], version: str | None = None) -> Trace:
@@ -264,7 +270,7 @@ def _gaps(records: Sequence[Located]) -> Iterator[str]:
     for (source, subject), found in sorted(numbers.items()):
         if holes := sorted(set(range(1, max(found))) - found):
             shown = ", ".join(map(str, holes[:10])) + (", …" if len(holes) > 10 else "")
-            yield f"what {source} said about {subject} under number {shown}"
+            yield f"the event of {source} about {subject} with number {shown}"
 
 
 def _missing_of_steps(
@@ -307,7 +313,7 @@ def _missing_of_steps(
                 yield f"the step that made {ref.sha256}, which {step.name} read as {name}"
             read = result.inputs.get(name, ref.sha256) if result else ref.sha256
             if read != ref.sha256:
-                yield f"why {step.name} says it read {read} as {name} when it was given {ref.sha256}"
+                yield f"why {step.name} reports that it read {read} as {name} although its input is {ref.sha256}"
 
 
 def _missing_of_versions(
@@ -323,7 +329,7 @@ def _missing_of_versions(
     for made in versions:
         name = f"{made.model}@{made.version}"
         if made.chain[0].id not in requested:
-            yield f"the cause of {made.chain[0].type} {made.chain[0].id}, on the way from JobRequested to {name}"
+            yield f"the cause of {made.chain[0].type} {made.chain[0].id}, in the chain from JobRequested to {name}"
         given = {
             request.inputs[ADAPTER].sha256
             for (step, _), request in asked.items()

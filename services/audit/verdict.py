@@ -24,11 +24,11 @@ class NoExport(LookupError):
 class ExportVerdict(Frozen):
     """The result of `audit verify-export`."""
 
-    complete: bool = Field(description="Whether the export was ended; a partial one proves nothing.")
-    holds: bool = Field(description="Whether it is complete and nothing was found.")
+    complete: bool = Field(description="Whether the export is complete; a partial one proves nothing.")
+    holds: bool = Field(description="Whether it is complete and has no findings.")
     manifest_sha256: str | None
     partitions: tuple[PartitionVerdict, ...] = ()
-    findings: int = Field(default=0, description="How many places are not as they were exported.")
+    findings: int = Field(default=0, description="Number of findings.")
     shown: tuple[str, ...] = Field(default=(), description=f"The first {SHOWN_FINDINGS} of them.")
     proof: Proof | None = None
 
@@ -48,8 +48,8 @@ def verify_export(
     manifest = read_manifest(folder)
     if manifest is None:
         if read_plan(folder) is None:
-            raise NoExport(f"{folder} holds no export; make one: neuroweaver audit export --to {folder}")
-        partial = f"the export is partial: it was interrupted; go on: neuroweaver audit export --to {folder}"
+            raise NoExport(f"{folder} contains no export; make one: neuroweaver audit export --to {folder}")
+        partial = f"the export is partial because it was interrupted; continue it: neuroweaver audit export --to {folder}"
         return ExportVerdict(complete=False, holds=False, manifest_sha256=None, findings=1, shown=(partial,))
     findings = Findings()
     found = file_sha256(folder / MANIFEST)
@@ -94,12 +94,12 @@ def _proof(
     if verdict is None:
         raise NoExport(f"{named(record)}: the export has no such partition; see {folder / MANIFEST}")
     if not verdict.holds:
-        findings.add(f"{named(record)}: there is no proof, since the records of its partition lead to another root")
+        findings.add(f"{named(record)}: there is no proof, because the records of its partition lead to another root")
         return None
     proof = prove(folder, manifest, record)
     if proof is None:
         raise NoExport(f"{named(record)}: the export has no record at this offset")
     if not leads_to_root(proof):
-        findings.add(f"{named(record)}: its proof does not lead to the root: a file changed while it was read")
+        findings.add(f"{named(record)}: its proof does not lead to the root, because a file changed while it was read")
         return None
     return proof

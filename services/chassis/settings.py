@@ -15,7 +15,7 @@ from services.chassis.storage.sources.settings import SourceSettings
 
 
 class ServiceSettings(KafkaSettings, CacheSettings):
-    """What every service needs to know of its surroundings. Everything binds to loopback unless told otherwise."""
+    """The settings of every service. Everything binds to loopback unless it is set otherwise."""
 
     kafka_bootstrap: Bootstrap = Field(default="127.0.0.1:9092", description="host:port list of the Kafka cluster.")
     database_url: ServerUrl = Field(
@@ -23,45 +23,55 @@ class ServiceSettings(KafkaSettings, CacheSettings):
         description="PostgreSQL server; each service uses its own database neuroweaver_<service> on it.",
     )
     orchestrator_database_url: DatabaseUrl | None = Field(
-        default=None, description="The orchestrator's database, set alone."
+        default=None, description="URL of the orchestrator's database, instead of the common server."
     )
-    trainer_database_url: DatabaseUrl | None = Field(default=None, description="The trainer's database, set alone.")
+    trainer_database_url: DatabaseUrl | None = Field(
+        default=None, description="URL of the trainer's database, instead of the common server."
+    )
     feedback_database_url: DatabaseUrl | None = Field(
-        default=None, description="The feedback service's database, set alone."
+        default=None, description="URL of the feedback service's database, instead of the common server."
     )
-    registry_database_url: DatabaseUrl | None = Field(default=None, description="The registry's database, set alone.")
+    registry_database_url: DatabaseUrl | None = Field(
+        default=None, description="URL of the registry's database, instead of the common server."
+    )
     home: Path = Field(default=Path("var/stack"), description="Folder for checkpoints, logs and local artifacts.")
     artifacts: str | None = Field(default=None, description="fsspec URI of the artifact store; null: <home>/artifacts.")
-    http_host: str = Field(default="127.0.0.1", description="Address the HTTP server binds to.")
+    http_host: str = Field(default="127.0.0.1", description="Address to which the HTTP server binds.")
     http_port: int = Field(default=8001, ge=0, le=65535, description="Port of the HTTP server.")
     instance: str | None = Field(
         default=None, description="Stable name of this process among its service's; gives static Kafka membership."
     )
-    batch_records: int = Field(default=500, ge=1, le=10_000, description="Records in one transaction at most.")
-    batch_timeout_ms: int = Field(default=5, ge=1, description="Pause after a poll that brought nothing, milliseconds.")
-    session_timeout_ms: int = Field(default=10_000, ge=1000, description="Kafka session time-out, milliseconds.")
+    batch_records: int = Field(default=500, ge=1, le=10_000, description="The most records in one transaction.")
+    batch_timeout_ms: int = Field(default=5, ge=1, description="Pause after an empty poll, in milliseconds.")
+    session_timeout_ms: int = Field(default=10_000, ge=1000, description="Kafka session time-out, in milliseconds.")
     database_seconds: float = Field(
-        default=30.0, gt=0, description="A statement that PostgreSQL does not answer for so long has failed."
+        default=30.0, gt=0, description="A statement fails if PostgreSQL does not answer for this time."
     )
-    dead_letter_run: int = Field(default=10, ge=2, description="So many records of a partition that fail in a row stop it.")
+    dead_letter_run: int = Field(default=10, ge=2, description="A partition stops when this many records in a row fail.")
     dead_letter_share: float = Field(
-        default=0.2, gt=0, le=1, description="This share of the last hundred records of a partition that fail stops it."
+        default=0.2, gt=0, le=1, description="A partition stops when this share of its last hundred records fails."
     )
-    drain_seconds: float = Field(default=20.0, gt=0, description="Grace for open work after SIGTERM.")
-    log_level: Level = Field(default="INFO", description="Least level that is logged.")
-    workers: int = Field(default=1, ge=0, le=64, description="Steps that an executor runs at once; 0 runs none.")
-    lease_seconds: float = Field(default=15.0, gt=0, description="A lease not renewed for so long is taken over.")
+    drain_seconds: float = Field(default=20.0, gt=0, description="Time for open work to end after SIGTERM.")
+    log_level: Level = Field(default="INFO", description="The lowest level that is logged.")
+    workers: int = Field(
+        default=1, ge=0, le=64, description="Number of steps that an executor runs at the same time; 0 runs none."
+    )
+    lease_seconds: float = Field(default=15.0, gt=0, description="A lease that is not renewed for this time is taken over.")
     disk_reserve_mb: int = Field(
-        default=256, ge=0, description="An executor begins no step while less is free (megabytes) where it writes."
+        default=256,
+        ge=0,
+        description="An executor starts no step while the disks that it writes to have less free space, in megabytes.",
     )
     retention: RetentionSettings = Field(
-        default_factory=RetentionSettings, description="What is kept for how long; read from NEUROWEAVER_RETENTION_*."
+        default_factory=RetentionSettings, description="The retention policy, read from NEUROWEAVER_RETENTION_*."
     )
     sources: SourceSettings = Field(
-        default_factory=SourceSettings, description="What jobs may name; read from NEUROWEAVER_SOURCES_*."
+        default_factory=SourceSettings, description="The sources that jobs may name, read from NEUROWEAVER_SOURCES_*."
     )
     policy_backoff_seconds: float = Field(default=5.0, ge=0, description="Wait before a step's first retry.")
-    policy_cancel_grace_seconds: float = Field(default=60.0, ge=0, description="Wait for running steps after a cancel.")
+    policy_cancel_grace_seconds: float = Field(
+        default=60.0, ge=0, description="The longest wait for running steps to stop after a cancellation."
+    )
 
     def database_url_for(self, service: str) -> str:
         """URL of the service's own database; see `services.chassis.postgres.urls`."""
@@ -70,7 +80,7 @@ class ServiceSettings(KafkaSettings, CacheSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must stand in nothing that is said."""
+        """The secrets that no output may contain."""
         urls = [getattr(self, name) for name in type(self).model_fields if name.endswith("database_url")]
         security = self.kafka_security
         known = [security.password, security.key_password, *(part for url in urls if url for part in secrets_in(url))]
@@ -78,10 +88,10 @@ class ServiceSettings(KafkaSettings, CacheSettings):
 
     @property
     def cluster(self) -> Cluster:
-        """How Kafka is reached."""
+        """The address and the security of the Kafka cluster."""
         return Cluster(self.kafka_bootstrap, self.kafka_security)
 
     @property
     def artifacts_uri(self) -> str:
-        """Where artifacts lie: the URI given, or a folder under `home`."""
+        """The URI of the artifact store: the one that is set, or a folder under `home`."""
         return self.artifacts or str(self.home.resolve() / "artifacts")

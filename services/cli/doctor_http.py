@@ -11,36 +11,37 @@ from services.cli.settings import CliSettings
 from services.devstack.ports import LOOPBACK, is_free
 
 _ANSWER_SECONDS = 8.0
-_BASE = "NEUROWEAVER_HTTP is the base address alone, such as http://127.0.0.1:8001"
+_BASE = "NEUROWEAVER_HTTP must be only the base address, such as http://127.0.0.1:8001"
 
 
 def http(settings: CliSettings, running: str | None) -> Finding:
-    """Whether the services answer where they should, or could; `running`: the address of the stack that runs."""
+    """Check whether the services answer at their address, or its port is free; `running` is the address of a running
+    stack."""
     address = settings.http or running
     if address is not None:
         return _asked(address.rstrip("/"))
     port = settings.http_port
     if not port or is_free(port):
         return Finding(check="HTTP", verdict="good", detail=f"port {port or '0 (any)'} is free")
-    remedy = "stop what listens there, or set NEUROWEAVER_HTTP_PORT (0 takes a free port)"
+    remedy = "stop the program that listens on it, or set NEUROWEAVER_HTTP_PORT (0 takes a free port)"
     try:
         conditions = _conditions(f"http://{LOOPBACK}:{port}")
     except (httpx2.HTTPError, ValueError):
         detail = f"port {port} is taken by another program"
         return Finding(check="HTTP", verdict="mend", detail=detail, remedy=remedy)
     said = _not_held(conditions)
-    detail = f"port {port} is taken by services of ours, which are {f'not ready: {said}' if said else 'ready'}"
-    remedy = f"name them in NEUROWEAVER_HTTP=http://{LOOPBACK}:{port}, or {remedy}"
+    detail = f"port {port} is taken by NeuroWeaver services, which are {f'not ready: {said}' if said else 'ready'}"
+    remedy = f"to use them, set NEUROWEAVER_HTTP=http://{LOOPBACK}:{port}, or {remedy}"
     return Finding(check="HTTP", verdict="mend" if said else "note", detail=detail, remedy=remedy)
 
 
 def _asked(address: str) -> Finding:
-    """Whether the services at an address are ready."""
+    """Check whether the services at an address are ready."""
     try:
         said = _not_held(_conditions(address))
     except httpx2.HTTPError as error:
         remedy = f"see `neuroweaver status` and the logs, or correct NEUROWEAVER_HTTP; {_BASE}"
-        detail = f"{address} does not answer as our services do: {described(error, 300)}"
+        detail = f"{address} does not answer as NeuroWeaver does: {described(error, 300)}"
         return Finding(check="HTTP", verdict="mend", detail=detail, remedy=remedy)
     except ValueError as error:
         return Finding(check="HTTP", verdict="mend", detail=str(error), remedy=f"correct NEUROWEAVER_HTTP; {_BASE}")
@@ -51,13 +52,16 @@ def _asked(address: str) -> Finding:
 
 
 def _conditions(address: str) -> list[tuple[str, dict[str, Any]]]:
-    """Every condition of every service at an address. Raises HTTPError, and ValueError for an answer that is not of ours."""
+    """Return all conditions of the services at an address.
+
+    Raises HTTPError, and ValueError for the answer of another program.
+    """
     place = f"{address}/api/v1/health/detailed"
     answer = httpx2.get(place, timeout=_ANSWER_SECONDS).raise_for_status()
     try:
         return [(service["name"], one) for service in answer.json()["services"] for one in service["conditions"]]
     except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{place} answers, but not as our services do") from error
+        raise ValueError(f"{place} answers, but not as NeuroWeaver does") from error
 
 
 def _not_held(conditions: list[tuple[str, dict[str, Any]]]) -> str:
@@ -65,7 +69,7 @@ def _not_held(conditions: list[tuple[str, dict[str, Any]]]) -> str:
 
 
 def dead_letters(address: str | None) -> Finding:
-    """Whether a service that answers could not process something, or stopped at it."""
+    """Check whether a service that answers has dead letters, or stopped at one."""
     counts: dict[str, int] = {}
     for service in SERVICES if address else ():
         place = f"{str(address).rstrip('/')}/api/v1/dead-letters/{service}"
@@ -73,10 +77,10 @@ def dead_letters(address: str | None) -> Finding:
             found = httpx2.get(place, params={"limit": 1}, timeout=_ANSWER_SECONDS).raise_for_status().json()["counts"]
             counts[service] = sum(number for state, number in found.items() if state != "discarded")
         except (httpx2.HTTPError, ValueError, LookupError, TypeError, AttributeError):
-            continue  # that it does not answer, or another program does, is what `http` says
+            continue  # the check `http` reports a service that does not answer, and another program
     waiting = ", ".join(f"{number} of {service}" for service, number in counts.items() if number)
     if waiting:
         remedy = "see `neuroweaver dlq list`; retry or discard them"
         return Finding(check="dead letters", verdict="mend", detail=waiting, remedy=remedy)
-    detail = "none" if counts else "no service answers that could have some"
+    detail = "none" if counts else "not known: no service answers"
     return Finding(check="dead letters", verdict="good", detail=detail)

@@ -20,21 +20,21 @@ _NOT_THERE_YET = ("3D000", "42P01")
 
 
 def partitions(cluster: Cluster | None, database_url: str | None, home: Path) -> Finding:
-    """Whether a service stands somewhere in the log, or would if it ran."""
+    """Check whether a service has stopped at a partition, or would if it were running."""
     if cluster is None or database_url is None:
-        return Finding(check="partitions", verdict="good", detail="no servers run that could hold some")
+        return Finding(check="partitions", verdict="good", detail="not known: no servers are running")
     stands, unknown = _standing(cluster, database_url, home)
     if stands:
         remedy = "see `neuroweaver partitions list`"
         return Finding(check="partitions", verdict="mend", detail="; ".join(stands), remedy=remedy)
     if unknown:
         detail = f"not known: {'; '.join(unknown)}"
-        return Finding(check="partitions", verdict="note", detail=detail, remedy="mend the servers first")
+        return Finding(check="partitions", verdict="note", detail=detail, remedy="repair the servers first")
     return Finding(check="partitions", verdict="good", detail="none stands")
 
 
 def _standing(cluster: Cluster, database_url: str, home: Path) -> tuple[list[str], list[str]]:
-    """What stands, in words by service, and of which services that cannot be told, with the reason."""
+    """Return the reasons of stopped partitions by service, and the services of which this is unknown, with the reason."""
     stands, unknown = [], []
     shared = {**overrides(cluster), "database_url": database_url, "home": home}
     for service in SERVICES:

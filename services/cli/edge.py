@@ -13,17 +13,17 @@ from services.cli.exits import Exit
 
 _TIMEOUT = httpx2.Timeout(20.0)
 _SILENCE_SECONDS = 45.0
-"""Streams say something every 15 s."""
+"""The longest silence of a stream, which sends a comment every 15 s."""
 _RESUME_SECONDS = 60.0
 _EVENT_BYTES = 16 * 1024 * 1024
 _PROBLEM = "application/problem+json"
 _AWAY = (502, 503, 504)
-"""What a proxy before the services answers while they are away."""
+"""Statuses that a proxy returns while the services behind it are away."""
 _T = TypeVar("_T")
 
 
 class RequestRefused(Exception):
-    """The edge refused, with a problem document (RFC 9457)."""
+    """The service refused the request with a problem document (RFC 9457)."""
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
         title, detail = problem.get("title", f"HTTP {status}"), problem.get("detail", "")
@@ -32,23 +32,23 @@ class RequestRefused(Exception):
 
     @property
     def exit(self) -> Exit:
-        """What the command's exit code says about it."""
+        """The exit code of the command."""
         return {404: Exit.NOT_FOUND, 503: Exit.UNREACHABLE}.get(self.status, Exit.FAILED)
 
 
 class NotOurs(RequestRefused):
-    """What answers is another program, or a version that this one does not understand."""
+    """Another program answered, or a version that this one does not understand."""
 
     def __init__(self, answer: httpx2.Response, said: str) -> None:
         detail = (
             f"{answer.request.url} answers, but not as NeuroWeaver does: {said}; see `neuroweaver doctor`, or correct "
-            "NEUROWEAVER_HTTP, which is the base address alone, such as http://127.0.0.1:8001"
+            "NEUROWEAVER_HTTP, which must be only the base address, such as http://127.0.0.1:8001"
         )
         super().__init__(answer.status_code, {"title": "Another program answers", "detail": detail})
 
     @property
     def exit(self) -> Exit:
-        """NeuroWeaver was not reached."""
+        """The exit code that says NeuroWeaver was not reached."""
         return Exit.UNREACHABLE
 
 
@@ -59,7 +59,7 @@ class StreamEvent:
     name: str
     data: Any
     id: str | None
-    """The last one that the stream has named."""
+    """The latest id that the stream sent."""
 
 
 class Edge:
@@ -75,16 +75,16 @@ class Edge:
         self._http.close()
 
     def get(self, view: type[_T], path: str, **query: object) -> _T:
-        """What a GET answers, as `view`; arguments that are None are left out."""
+        """Send a GET and return the answer as `view`; arguments that are None are not sent."""
         params = {name: str(value) for name, value in query.items() if value is not None}
         return _answer(view, self._http.get(path, params=params))
 
     def post(self, view: type[_T], path: str, body: object = None) -> _T:
-        """What a POST answers, as `view`."""
+        """Send a POST and return the answer as `view`."""
         return _answer(view, self._http.post(path, json=body))
 
     def stream(self, path: str) -> Iterator[StreamEvent]:
-        """Server-sent events until the one called `end`; a broken stream is taken up where it was, for a while."""
+        """Yield server-sent events until `end`; a broken stream is resumed after its last event, for a limited time."""
         last = ""
         patience = time.monotonic() + _RESUME_SECONDS
         while True:
@@ -111,7 +111,7 @@ class Edge:
 
     @contextmanager
     def _opened(self, path: str, last: str) -> Iterator[httpx2.EventSource]:
-        """A stream that the edge has granted, from behind the event with the id `last` on."""
+        """Open a stream that continues after the event with the id `last`."""
         headers = {"Last-Event-ID": last} if last else {}
         timeout = httpx2.Timeout(_TIMEOUT.connect, read=_SILENCE_SECONDS)
         with self._http.sse(path, headers=headers, timeout=timeout, max_event_size=_EVENT_BYTES) as events:
@@ -132,7 +132,8 @@ def _answer(view: type[_T], answer: httpx2.Response) -> _T:
 
 
 def _refusal(answer: httpx2.Response) -> RequestRefused:
-    """The edge's own words; what is no problem document comes from another program, or from a proxy before services that are away."""
+    """Return the refusal of the service; an answer that is not a problem document comes from another program, or from a
+    proxy whose services are away."""
     try:
         problem = answer.json()
     except ValueError:

@@ -1,4 +1,5 @@
-"""How the program ends, whatever happens: known failures in one sentence and their exit code, and no traceback but for a fault of ours."""
+"""How the program ends, whatever happens: known failures in one sentence and their exit code, and no traceback but for a
+fault of ours."""
 
 import os
 import sys
@@ -15,7 +16,7 @@ _COMPLETION = ("--install-completion", "--show-completion")
 
 
 def run_command(app: typer.Typer) -> None:
-    """Run what the command line asks for, and end the process. No secret that the process was given is printed."""
+    """Run the command of the command line and end the process. No secret of the process is printed."""
     redact_output()
     code = 1
     try:
@@ -26,20 +27,20 @@ def run_command(app: typer.Typer) -> None:
         sys.stdout.flush()
     except (BrokenPipeError, NobodyReads):
         code = Exit.NOBODY_READS
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discard what is still buffered
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
     raise SystemExit(int(code))
 
 
 def _ended(command: Any) -> int:
-    """The exit code of the command; other ends are raised as SystemExit, what cannot be explained as it is."""
+    """Return the exit code of the command. Raises SystemExit for other ends, and an unexplained error unchanged."""
     named = NAME if any(option in sys.argv for option in _COMPLETION) else program()
     try:
         code = command.main(prog_name=named, complete_var=f"_{NAME.upper()}_COMPLETE", standalone_mode=False)
         return code if isinstance(code, int) else Exit.OK
     except typer.Abort:
-        stop_with(Exit.FAILED, "nothing was done: the question was not answered with yes")
+        stop_with(Exit.FAILED, "nothing was changed: the answer was not yes")
     except NobodyReads:
         raise
     except Exception as error:
@@ -52,13 +53,13 @@ def _ended(command: Any) -> int:
             if wants_json():
                 from services.chassis.process.transient import described
 
-                print_error(Exit.FAILED, f"this is a fault of the program: {described(error)}")
+                print_error(Exit.FAILED, f"this is a bug of NeuroWeaver: {described(error)}")
             raise
         stop_with(*explained, error.problem if isinstance(error, RequestRefused) else None)
 
 
 def _usage(error: Any) -> None:
-    """End the program where the command line is wrong: Typer's errors show the usage and what is wrong with it."""
+    """End the program for an invalid command line, with the usage and the fault that Typer found."""
     if not (hasattr(error, "show") and hasattr(error, "exit_code")):
         return
     if wants_json():

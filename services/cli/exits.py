@@ -11,21 +11,21 @@ from services.cli.program import as_typed
 
 
 class Exit(IntEnum):
-    """What a command's exit code says. Scripts rely on them: none changes its meaning."""
+    """Exit codes of the commands. Scripts rely on them, so their meanings never change."""
 
     OK = 0
     FAILED = 1
-    """It was tried and did not work out: a failed job, a finding of `doctor`, a conflict."""
+    """The command ran and failed: a failed job, a finding of `doctor`, a conflict."""
     USAGE = 2
-    """The command or its input is not valid; nothing was tried."""
+    """The command or its input is not valid; nothing was done."""
     UNREACHABLE = 3
-    """A service, broker or database does not answer, or no stack runs."""
+    """A service, broker or database does not answer, or no stack is running."""
     NOT_FOUND = 4
-    """What was asked for by name does not exist."""
+    """The named thing does not exist."""
     INTERRUPTED = 130
-    """Ctrl-C, as shells have it."""
+    """Ctrl-C ended the command; the code is the shells' convention."""
     NOBODY_READS = 141
-    """Who read standard output has gone, as shells have it (SIGPIPE): `neuroweaver topics read TOPIC | head -1`."""
+    """The reader of standard output closed it (SIGPIPE in shells): `neuroweaver topics read TOPIC | head -1`."""
 
 
 _TITLES = {
@@ -38,7 +38,8 @@ _TITLES = {
 EXIT_CODES = "\n\n".join(
     (
         "Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 not reachable, 4 not found, 130 interrupted, "
-        "141 nobody reads the output any more. With --json, an error is one JSON object on standard output, with title, "
+        "141 the reader of the output has closed it. With --json, an error is one JSON object on standard output, with "
+        "title, "
         "detail and exit.",
         "Settings come from NEUROWEAVER_* variables; commands that need the development stack start it and stop it again.",
     )
@@ -46,14 +47,13 @@ EXIT_CODES = "\n\n".join(
 
 
 def wants_json() -> bool:
-    """Whether the command line asks for JSON, also where it is wrong otherwise."""
+    """Return whether the command line requests JSON, even if it is otherwise invalid."""
     return "--json" in sys.argv[1:]
 
 
 def stop_with(code: Exit, message: str, problem: Mapping[str, Any] | None = None) -> NoReturn:
-    """End the command: a sentence for a person on standard error, or, with --json, one object on standard output.
-
-    `problem` is what the services answered (RFC 9457); its members go into the object.
+    """End the command with a sentence on standard error or, with --json, with one object on standard output. The object
+    includes the members of `problem`, the problem document of a service (RFC 9457).
     """
     said = as_typed(message)
     if wants_json():
@@ -64,7 +64,7 @@ def stop_with(code: Exit, message: str, problem: Mapping[str, Any] | None = None
 
 
 def print_error(code: Exit, message: str, problem: Mapping[str, Any] | None = None) -> None:
-    """One line of JSON for programs: it may be the last of many."""
+    """Print one line of JSON, which may be the last of many."""
     said = {"title": _TITLES[code], "detail": message, **(problem or {}), "exit": int(code)}
     sys.stdout.write(json.dumps({name: as_typed(part) if isinstance(part, str) else part for name, part in said.items()}))
     sys.stdout.write("\n")

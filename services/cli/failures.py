@@ -53,15 +53,15 @@ _OWN = (
     NoPyarrow,
 )
 _REFUSED = ("28", "3D", "42501")
-"""SQLSTATE: who we are, which database we want, what we may."""
+"""SQLSTATEs of wrong credentials, unknown databases and missing privileges."""
 _NOT_MIGRATED = ("42P01", "42703", "3F000")
-"""SQLSTATE: a table, a column or a schema that is not there."""
+"""SQLSTATEs of a missing table, column or schema."""
 _SECRETS = ("password", "url")
 _NO_ANSWER = (ConnectionError, TimeoutError, socket.gaierror)
 
 
 def explain(error: Exception) -> tuple[Exit, str] | None:
-    """Exit code and sentence for a person; None for what nobody foresaw."""
+    """Return an exit code and a sentence for the user; None for an unforeseen error."""
     if isinstance(error, ValidationError) and error.title.endswith("Settings"):
         return Exit.USAGE, "; ".join(_of_setting(item) for item in error.errors())
     if isinstance(error, RequestRefused):
@@ -89,7 +89,7 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
 
 
 def _of_setting(fault: ErrorDetails) -> str:
-    """What is wrong with a setting, or with several together. A value that may hold a secret is not repeated."""
+    """Describe the fault of one setting, or of several together. A value that may contain a secret is not repeated."""
     message = fault["msg"].removeprefix("Value error, ")
     if not fault["loc"]:
         return message

@@ -8,9 +8,11 @@ from schemas.base import Frozen
 
 
 class Finding(Frozen):
-    """What one check found."""
+    """The result of one check."""
 
     check: str
-    verdict: Literal["good", "note", "mend"] = Field(description="good; note: works, but; mend: must be mended.")
+    verdict: Literal["good", "note", "mend"] = Field(
+        description="good; note: it works with a restriction; mend: it must be repaired."
+    )
     detail: str
-    remedy: str = Field(default="", description="What to do; empty where nothing is needed.")
+    remedy: str = Field(default="", description="What to do; empty if nothing is needed.")

@@ -11,11 +11,11 @@ from schemas.ids import new_id
 
 
 class NoRequest(ValueError):
-    """The text is no JSON and no YAML object."""
+    """The text is neither a JSON nor a YAML object."""
 
 
 class _JsonTypes(yaml.SafeLoader):
-    """YAML with the types of JSON: a time stays the text that was written."""
+    """A YAML loader with the types of JSON: a time stays the text as written."""
 
 
 _JsonTypes.yaml_implicit_resolvers = {
@@ -25,17 +25,21 @@ _JsonTypes.yaml_implicit_resolvers = {
 
 
 def read_request(file: Path) -> dict[str, Any]:
-    """The request in `file`, `-` for standard input; one without `job_id` gets one. Raises NoRequest, OSError."""
+    """Return the request in `file`, or of standard input for `-`, with a new `job_id` if it has none.
+
+    Raises NoRequest, OSError.
+    """
     text = sys.stdin.read() if str(file) == "-" else file.read_text()
     request = _parse(text)
     if not isinstance(request, dict):
         raise NoRequest(
-            f"{file}: a request is an object with fields such as base_model and dataset; docs/contract.md has all, README.md an example"
+            f"{file}: a request must be an object with fields such as base_model and dataset; docs/contract.md lists "
+            "them, README.md has an example"
         )
     try:
         wire: dict[str, Any] = json.loads(json.dumps(request, allow_nan=False))
     except (ValueError, TypeError, RecursionError) as error:
-        raise NoRequest(f"{file}: the request holds what JSON cannot: {error}") from None
+        raise NoRequest(f"{file}: the request contains a value that JSON cannot represent: {error}") from None
     return {"job_id": new_id(), **wire}
 
 

@@ -26,7 +26,7 @@ SIGNS: dict[StepStatus, tuple[str, str]] = {
 
 
 class Screen(Protocol):
-    """What a watched job is shown on."""
+    """The output of a watched job."""
 
     def __enter__(self) -> Self: ...
 
@@ -38,11 +38,11 @@ class Screen(Protocol):
         """The job changed."""
 
     def step(self, step: StepProgress) -> None:
-        """A step told its progress."""
+        """A step reported its progress."""
 
 
 class LiveScreen:
-    """One bar per step, drawn anew in place."""
+    """A screen with one bar per step, redrawn in place."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(
@@ -63,7 +63,7 @@ class LiveScreen:
         self._bars.stop()
 
     def job(self, job: JobView) -> None:
-        """Signs and retries; a completed step's bar is full."""
+        """Show signs and retries; a completed step's bar is full."""
         for step in job.steps:
             sign, style = SIGNS[step.status]
             if step.name not in self._tasks:
@@ -78,14 +78,14 @@ class LiveScreen:
             self._status[step.name] = step.status
 
     def step(self, step: StepProgress) -> None:
-        """The numbers of the latest attempt."""
+        """Show the numbers of the latest attempt."""
         task = self._tasks.get(step.step)
         if task is not None and self._status.get(step.step) != "completed":
             self._bars.update(task, total=step.of or 1, completed=step.done or 0, numbers=numbers(step))
 
 
 class PlainScreen:
-    """A line when a step changes its status, and one for each tenth of its way."""
+    """A screen that prints a line when a step changes its status, and one for each tenth of its work."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -99,7 +99,7 @@ class PlainScreen:
         pass
 
     def job(self, job: JobView) -> None:
-        """What changed since the last time."""
+        """Print what changed since the last call."""
         for step in job.steps:
             now = (step.status, len(step.attempts))
             if self._shown.get(step.name, ("waiting", 0)) != now:
@@ -108,7 +108,7 @@ class PlainScreen:
             self._shown[step.name] = now
 
     def step(self, step: StepProgress) -> None:
-        """Not every second of it."""
+        """Print progress once for each tenth."""
         if self._shown.get(step.step, ("waiting", 0))[0] == "completed":
             return
         tenth = 10 * (step.done or 0) // (step.of or 1)
@@ -121,7 +121,7 @@ class PlainScreen:
 
 
 class JsonScreen:
-    """One JSON object a line."""
+    """A screen that prints one JSON object on each line."""
 
     def __enter__(self) -> Self:
         return self
@@ -130,11 +130,11 @@ class JsonScreen:
         pass
 
     def job(self, job: JobView) -> None:
-        """The whole job."""
+        """Print the whole job."""
         self._write(f'{{"event":"job","data":{job.model_dump_json()}}}')
 
     def step(self, step: StepProgress) -> None:
-        """One step's progress."""
+        """Print one step's progress."""
         self._write(f'{{"event":"progress","data":{step.model_dump_json()}}}')
 
     def _write(self, line: str) -> None:
@@ -143,14 +143,14 @@ class JsonScreen:
 
 
 def screen(console: Console, json: bool) -> Screen:
-    """Whatever suits who reads it."""
+    """Return the screen that suits the output: JSON, a terminal or plain lines."""
     if json:
         return JsonScreen()
     return LiveScreen(console) if console.is_terminal else PlainScreen(console)
 
 
 def show(shown: Screen, event: StreamEvent) -> JobView | None:
-    """Put an event of the stream on the screen; answers the job where the event tells it."""
+    """Show an event of the stream and return the job if the event contains it."""
     if event.name == "job":
         job = JobView.model_validate(event.data)
         shown.job(job)
@@ -161,7 +161,7 @@ def show(shown: Screen, event: StreamEvent) -> JobView | None:
 
 
 def numbers(step: StepProgress) -> str:
-    """How far, how well, how fast, how long still."""
+    """Yield work done, loss, speed and remaining time."""
     parts = [f"{step.done}/{step.of} {step.unit}"] if step.done is not None else []
     if step.loss is not None:
         parts.append(f"loss {step.loss:.4g}")

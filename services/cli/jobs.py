@@ -33,13 +33,13 @@ JobId = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
 _PAGE = 200
 _NOT_CHECKED = (
     "whether job_id is free",
-    "whether base_model and dataset are there and may be read",
+    "whether base_model and dataset exist and may be read",
     "whether the rows have the named columns",
     "whether a judge answers",
     "whether memory and disk suffice",
 )
 _LEAST = ("requester", "pipeline", "requested", "model", "version", "steps")
-"""Columns that a narrow terminal does without, the least needed first."""
+"""Columns that a narrow terminal leaves out, the least needed first."""
 
 
 @app.command(example="neuroweaver jobs submit job.json --dry-run\nneuroweaver jobs submit job.json --watch")
@@ -48,7 +48,7 @@ def submit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only validate it and show its plan; nothing is started.")
     ] = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay until the job has ended.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the job's progress until it has ended.")] = False,
     json: Json = False,
 ) -> None:
     """Start a job. Exit code 1 when it is refused, or, with --watch, when it does not complete."""
@@ -64,9 +64,10 @@ def submit(
             job = edge.post(JobView, "/training/start", request)
         except RequestRefused as refusal:
             _refused(refusal, json)
-        if job.status in ENDED:  # nothing that was started now has ended already
+        if job.status in ENDED:  # a job that was started just now cannot have ended
             say(
-                f"job {job.job_id} was requested before with the same content and is {job.status}: nothing was started. To run it "
+                f"job {job.job_id} was requested before with the same content and is {job.status}: nothing was started. "
+                "To run it "
                 "again, give it another job_id, or leave job_id out"
             )
         if watch:
@@ -84,7 +85,7 @@ def list_jobs(
     status: Annotated[Status | None, typer.Option(help="Only jobs of this status.")] = None,
     requester: Annotated[str | None, typer.Option(help="Only jobs of this requester.")] = None,
     model: Annotated[str | None, typer.Option(help="Only jobs for this model.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="The most jobs to list.")] = 20,
     json: Json = False,
 ) -> None:
     """List jobs, the newest first."""
@@ -99,7 +100,7 @@ def list_jobs(
 
 @app.command("show", example="neuroweaver jobs show support-2026-11")
 def show_job(job_id: JobId, json: Json = False) -> None:
-    """Show a job with its steps. Exit code 4 when there is no such job."""
+    """Show a job with its steps. Exit code 4 when it does not exist."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
         job = edge.get(JobDetail, _path(job_id))
     if json:
@@ -110,7 +111,10 @@ def show_job(job_id: JobId, json: Json = False) -> None:
 
 @app.command(example="neuroweaver jobs watch support-2026-11")
 def watch(job_id: JobId, json: Json = False) -> None:
-    """Show a job's progress until it has ended. Exit code 0 when it completed, 1 when not, 4 when there is no such job."""
+    """Show a job's progress until it has ended.
+
+    Exit code 0 when it completed, 1 when it did not, 4 when it does not exist.
+    """
     with http_address(CliSettings()) as address, Edge(address) as edge:
         _watch(edge, job_id, json)
 
@@ -121,7 +125,7 @@ def logs(
     step: Annotated[str | None, typer.Option(help="Only this step.")] = None,
     json: Json = False,
 ) -> None:
-    """Show the last lines of attempts that failed. Exit code 4 when there is no such job or step."""
+    """Show the last log lines of failed attempts. Exit code 4 when the job or step does not exist."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
         job = edge.get(JobView, _path(job_id))
     if step is not None and step not in {known.name for known in job.steps}:
@@ -145,10 +149,10 @@ def logs(
 @app.command(example='neuroweaver jobs cancel support-2026-11 --reason "wrong data"')
 def cancel(
     job_id: JobId,
-    reason: Annotated[str, typer.Option(help="Why, in words.", metavar="TEXT")] = "",
+    reason: Annotated[str, typer.Option(help="Why the job is cancelled.", metavar="TEXT")] = "",
     json: Json = False,
 ) -> None:
-    """Cancel a job. Exit code 1 when it has ended already, 4 when there is no such job."""
+    """Cancel a job. Exit code 1 when it has ended already, 4 when it does not exist."""
     limit = next(m.max_length for m in JobCancelRequested.model_fields["reason"].metadata if hasattr(m, "max_length"))
     if len(reason) > limit:
         stop_with(Exit.USAGE, f"--reason has {len(reason)} characters; use at most {limit}")
@@ -199,7 +203,7 @@ def _dry_run(request: dict[str, Any], json: bool) -> None:
         least=("waits for",),
     )
     say("the request is valid; nothing was started")
-    say(f"Not checked, as the services do that when the job runs: {'; '.join(_NOT_CHECKED)}.")
+    say(f"Not checked, because the services check it when the job runs: {'; '.join(_NOT_CHECKED)}.")
 
 
 def _plan_row(step: PlannedStep) -> tuple[str, ...]:
@@ -210,7 +214,7 @@ def _plan_row(step: PlannedStep) -> tuple[str, ...]:
 
 
 def _refused(refusal: RequestRefused, json: bool) -> None:
-    """End the command with the reasons of the edge, each on a line of its own."""
+    """End the command with the service's reasons, one on each line."""
     reasons = [Reason.model_validate(reason) for reason in refusal.problem.get("reasons", ())]
     if json:
         print_json(dict(refusal.problem))
@@ -234,7 +238,7 @@ def _watch(edge: Edge, job_id: str, json: bool) -> None:
             for event in edge.stream(f"{_path(job_id)}/events"):
                 job = show(shown, event) or job
     except KeyboardInterrupt:
-        say(f"no longer watching; the job goes on: neuroweaver jobs watch {job_id}, neuroweaver jobs cancel {job_id}")
+        say(f"no longer watching; the job continues: neuroweaver jobs watch {job_id}, neuroweaver jobs cancel {job_id}")
         raise typer.Exit(int(Exit.INTERRUPTED)) from None
     assert job is not None
     if not json:

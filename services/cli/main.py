@@ -15,7 +15,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def _loaded_from(module: str) -> type[TyperGroup]:
-    """A group whose commands are those of `module.app`, imported when one of them is asked for."""
+    """Return a group with the commands of `module.app`, which is imported when one of them is used."""
 
     class Deferred(Group):
         def list_commands(self, ctx: Any) -> list[str]:
@@ -39,19 +39,19 @@ def _print_version(wanted: bool) -> None:
 
 
 app = Commands()
-topics_app = Commands("Bring topics to the catalogue; read what lies on them.")
+topics_app = Commands("Create topics as the catalogue lists them; read their records.")
 app.add_typer(topics_app, name="topics")
 for _name, _module, _help in (
-    ("jobs", "services.cli.jobs", "Submit jobs, watch, list and cancel them."),
+    ("jobs", "services.cli.jobs", "Submit, watch, list and cancel jobs."),
     ("models", "services.cli.models", "List, show, download and try models."),
     ("projections", "services.cli.projections", "Verify projections against the log, and rebuild them from it."),
-    ("dlq", "services.cli.dlq", "List, retry and discard what could not be processed."),
+    ("dlq", "services.cli.dlq", "List, retry and discard records that could not be processed."),
     (
         "partitions",
         "services.cli.partitions",
-        "Show how far services have read the log, and let a partition that stands go on.",
+        "Show how far services have read the log, and let a stopped partition continue.",
     ),
-    ("audit", "services.cli.audit.command", "Prove how each model came about."),
+    ("audit", "services.cli.audit.command", "Prove how each model was made."),
 ):
     app.add_typer(Commands(_help, cls=_loaded_from(_module)), name=_name)
 
@@ -68,11 +68,11 @@ def main(
 @app.command(example="neuroweaver up --detach")
 def up(
     detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Return when everything is ready; stop it with `down`.")
+        bool, typer.Option("--detach", "-d", help="Return when everything is ready; `down` stops it.")
     ] = False,
-    bound: Annotated[bool, typer.Option("--bound", hidden=True, help="End when standard input ends.")] = False,
+    bound: Annotated[bool, typer.Option("--bound", hidden=True, help="Stop when standard input ends.")] = False,
 ) -> None:
-    """Start Kafka, PostgreSQL and all four services on this machine; Ctrl-C drains and stops them, data stay."""
+    """Start Kafka, PostgreSQL and all four services on this machine; Ctrl-C drains and stops them, and the data remain."""
     from services.cli.settings import CliSettings
     from services.devstack import state
 
@@ -95,7 +95,7 @@ def up(
 
 @app.command(example="neuroweaver down")
 def down() -> None:
-    """Stop the stack of this home, whoever started it; jobs go on where they were at the next start."""
+    """Stop the stack of this home, whoever started it; the next start continues its jobs."""
     from services.cli.output import print_line
     from services.cli.settings import CliSettings
     from services.cli.stack import home_of, stop_stack
@@ -107,7 +107,7 @@ def down() -> None:
 
 @app.command(example="neuroweaver status --json")
 def status(json: Json = False) -> None:
-    """Say what runs, its addresses and whether it is ready. Exit code 0 ready, 1 not ready, 3 not running."""
+    """Show what is running, its addresses and whether it is ready. Exit code 0 ready, 1 not ready, 3 not running."""
     from services.cli.output import print_json
     from services.cli.settings import CliSettings
     from services.cli.status import print_status, read_status
@@ -124,7 +124,7 @@ def status(json: Json = False) -> None:
 def serve(
     service: Annotated[str, typer.Argument(help="orchestrator, trainer, feedback or registry.", metavar="SERVICE")],
 ) -> None:
-    """Run one service, as a deployment does: settings from NEUROWEAVER_*, JSON logs, SIGTERM drains."""
+    """Run one service, as a deployment does: with settings from NEUROWEAVER_* and JSON logs; SIGTERM drains it."""
     known([service])
     from services.cli.serve import run as run_service
 
@@ -137,7 +137,7 @@ def migrate(
         list[str] | None, typer.Argument(help="Services; all when none is named.", metavar="[SERVICE]...")
     ] = None,
 ) -> None:
-    """Bring the services' databases to the schema of this version. Services do it themselves when they start."""
+    """Migrate the services' databases to the schema of this version. Services also do this when they start."""
     known(services or ())
     from services.cli.migrating import migrate_all
     from services.cli.settings import CliSettings
@@ -150,13 +150,13 @@ def topics_plan(
     check: Annotated[bool, typer.Option("--check", help="Exit code 1 when anything differs, for scripts.")] = False,
     json: Json = False,
 ) -> None:
-    """Show what differs from the catalogue. Exit code 1 when a difference is for a person to decide."""
+    """Show how the topics differ from the catalogue. Exit code 1 when an operator must decide about a difference."""
     _topics("plan", json, check=check)
 
 
 @topics_app.command("apply", example="neuroweaver topics apply")
 def topics_apply(json: Json = False) -> None:
-    """Create missing topics and mend their settings, whatever else is set on them stays; never loses a record."""
+    """Create missing topics and correct their settings; other settings stay, and no record is lost."""
     _topics("apply", json)
 
 
@@ -164,10 +164,10 @@ def topics_apply(json: Json = False) -> None:
 def topics_read(
     topic: Annotated[str, typer.Argument(help="For example neuroweaver.jobs.", metavar="TOPIC")],
     key: Annotated[str | None, typer.Option(help="Only records of this key, such as a job's id.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the newest so many.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the newest N records.")] = None,
     json: Json = False,
 ) -> None:
-    """Print the records of a topic, oldest first, with their headers. Exit code 4 when there is no such topic."""
+    """Print the records of a topic, oldest first, with their headers. Exit code 4 when the topic does not exist."""
     from services.chassis.kernel.log import UnknownTopic
     from services.cli.settings import CliSettings
     from services.cli.topic_reader import as_json, as_text, read
@@ -185,10 +185,13 @@ def retention(
     services: Annotated[
         list[str] | None, typer.Argument(help="Services; all when none is named.", metavar="[SERVICE]...")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     json: Json = False,
 ) -> None:
-    """Remove what the retention policy (NEUROWEAVER_RETENTION_*) no longer keeps. Exit code 1 when a kind could not be looked through."""
+    """Remove what the retention policy (NEUROWEAVER_RETENTION_*) no longer keeps.
+
+    Exit code 1 when a kind could not be checked.
+    """
     known(services or ())
     from schemas.steps import SERVICES
     from services.cli.retention import run as apply_policy
@@ -202,7 +205,7 @@ def retention(
 
 @app.command(example="neuroweaver doctor")
 def doctor(json: Json = False) -> None:
-    """Look for what stands in the way and say what to do. Exit code 1 when something must be mended."""
+    """Check this machine and its servers and say what to do. Exit code 1 when something must be repaired."""
     from services.cli.doctor import examine
     from services.cli.output import print_json, print_table
     from services.cli.program import as_typed
@@ -228,7 +231,7 @@ def doctor(json: Json = False) -> None:
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
 def demo(context: typer.Context) -> None:
-    """Make a model from one event before your eyes, and report what each stage brought."""
+    """Make a model from one event while you watch, and report what each stage gained."""
     command = importlib.import_module("services.cli.demo.command").demo
     single = Commands(completion=False)
     single.command(example=_DEMO_EXAMPLE)(command)

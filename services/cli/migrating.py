@@ -13,7 +13,7 @@ from services.cli.stack import servers
 
 
 def migrate_all(settings: CliSettings, services: Sequence[str] | None) -> None:
-    """Migrate one after the other and print the revisions that each database is at."""
+    """Migrate the databases one after the other and print the revisions of each."""
     named = settings.database_url
     with nullcontext((None, named)) if named else servers(settings) as (_, url):
         rows = []

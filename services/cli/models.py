@@ -31,7 +31,7 @@ def list_models(
     name: Annotated[str | None, typer.Option(help="Only versions of this model.")] = None,
     alias: Annotated[str | None, typer.Option(help="Only versions that this alias names.")] = None,
     job: Annotated[str | None, typer.Option(help="Only versions that this job made.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="The most versions to list.")] = 20,
     json: Json = False,
 ) -> None:
     """List versions, the newest first."""
@@ -49,7 +49,7 @@ def list_models(
 
 @app.command(example="neuroweaver models show support-router@1.0.0")
 def show(model_id: ModelId, json: Json = False) -> None:
-    """Show a version with its lineage. Exit code 4 when there is no such version."""
+    """Show a version with its lineage. Exit code 4 when it does not exist."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
         version = _find(edge, model_id)
     if json:
@@ -61,12 +61,12 @@ def show(model_id: ModelId, json: Json = False) -> None:
 @app.command(example="neuroweaver models download support-router@1.0.0 ./support-router")
 def download(
     model_id: ModelId,
-    folder: Annotated[Path, typer.Argument(help="Where to put it; must not exist yet.", metavar="FOLDER")],
+    folder: Annotated[Path, typer.Argument(help="Target folder; it must not exist yet.", metavar="FOLDER")],
     json: Json = False,
 ) -> None:
-    """Copy a version's files into a folder, each compared with its digest. Exit code 4 when there is no such version."""
+    """Copy a version's files into a folder and check their digests. Exit code 4 when the version does not exist."""
     if folder.exists():
-        stop_with(Exit.USAGE, f"{folder} exists already; name a folder that does not")
+        stop_with(Exit.USAGE, f"{folder} exists already; name a new folder")
     settings = CliSettings()
     with http_address(settings) as address, Edge(address) as edge:
         version = _find(edge, model_id)
@@ -86,19 +86,19 @@ def download(
 @app.command("try", example='neuroweaver models try support-router "My laptop has not arrived."')
 def try_model(
     model_id: ModelId,
-    text: Annotated[str, typer.Argument(help="What to ask it; - reads standard input.", metavar="TEXT")],
+    text: Annotated[str, typer.Argument(help="The prompt; - reads standard input.", metavar="TEXT")],
     system: Annotated[
-        str | None, typer.Option(help="System prompt; default: the one that the job's data set names for all rows.")
+        str | None, typer.Option(help="System prompt; default: the one that the job's data set sets for all rows.")
     ] = None,
-    tokens: Annotated[int, typer.Option(min=1, max=4096, help="At most so many new tokens.")] = 128,
+    tokens: Annotated[int, typer.Option(min=1, max=4096, help="The most new tokens.")] = 128,
     json: Json = False,
 ) -> None:
-    """Answer a text with a registered version. Exit code 4 when there is no such version."""
+    """Answer a prompt with a registered version. Exit code 4 when the version does not exist."""
     from services.cli.trying import answer
 
     question = typer.get_text_stream("stdin").read() if text == "-" else text
     if not question.strip():
-        stop_with(Exit.USAGE, "TEXT is empty; give the model something to answer")
+        stop_with(Exit.USAGE, "TEXT is empty; give the model a prompt")
     settings = CliSettings()
     with http_address(settings) as address, Edge(address) as edge:
         version = _find(edge, model_id)
@@ -116,7 +116,7 @@ def _find(edge: Edge, model_id: str) -> VersionView:
 
 
 def _system_prompt(edge: Edge, version: VersionView) -> str | None:
-    """What the job that made the version told the model it is; None where it told nothing, or is not known here."""
+    """Return the system prompt of the job that made the version; None if it has none, or the job is unknown here."""
     try:
         job = edge.get(dict[str, Any], f"/training/{quote(version.lineage.job_id, safe='')}")
     except RequestRefused as refusal:
@@ -128,7 +128,7 @@ def _system_prompt(edge: Edge, version: VersionView) -> str | None:
 
 
 def _fetch(version: VersionView, settings: CliSettings) -> Path:
-    """The version's files, proved; ends the command where they are not what was registered."""
+    """Return the version's files after checking their digests; ends the command if they differ from what was registered."""
     try:
         return ArtifactStore(version.artifact.uri).fetch(version.artifact, settings.cache)
     except ArtifactCorrupt as error:
@@ -182,4 +182,4 @@ def _print_version(version: VersionView) -> None:
         (name, ", ".join(f"{output} {ref.sha256[:12]}" for output, ref in result.outputs.items()), _metrics(result.metrics))
         for name, result in lineage.results.items()
     ]
-    print_table(("step", "made", "metrics"), steps, title="\nHow it came about", least=("metrics",))
+    print_table(("step", "made", "metrics"), steps, title="\nHow it was made", least=("metrics",))

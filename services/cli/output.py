@@ -1,4 +1,5 @@
-"""Tables for people on a terminal, lines of cells in a pipe, JSON for programs, and never a mix of them on standard output."""
+"""Tables for people on a terminal, lines of cells in a pipe, JSON for programs, and never a mix of them on standard
+output."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,49 +16,49 @@ from services.cli.program import as_typed
 _ANY: TypeAdapter[object] = TypeAdapter(object)
 
 _FOLDED = 30
-"""The last column may be folded to so many characters."""
+"""The least width of the last column, in characters, to which it may be folded."""
 
 
 class _Console(Console):
-    """Rich's, but that a closed pipe is an error like any other: rich ends the process with exit code 1."""
+    """A Rich console that raises an error for a closed pipe; Rich itself would end the process with exit code 1."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 out = _Console(soft_wrap=not sys.stdout.isatty())
-"""Standard output: results for people; in a pipe no line is folded."""
+"""Standard output, for results; in a pipe no line is folded."""
 err = _Console(stderr=True)
-"""Standard error: progress and remarks."""
+"""Standard error, for progress and remarks."""
 
 
 def say(text: str) -> None:
-    """A line about what is being done, beside the result."""
+    """Print a line about progress to standard error."""
     err.print(f"[dim]{escape(printable(as_typed(text)))}[/dim]", highlight=False, soft_wrap=True)
 
 
 def hint(text: str) -> None:
-    """A line of the result that names commands, as they are called here."""
+    """Print a line of the result, with commands as they are called here."""
     print_line(as_typed(text))
 
 
 def print_text(text: str) -> None:
-    """Text of others, its lines kept."""
+    """Print text from events with its lines, escaped for the terminal."""
     out.print(printable_lines(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_line(text: str = "") -> None:
-    """A line that may hold text of others, never cut: a person may want to copy it."""
+    """Print a whole line that may contain text from events, so that it can be copied."""
     out.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: object) -> None:
-    """A result for programs: pydantic models, dataclasses and plain values alike."""
+    """Print a result for programs: pydantic models, dataclasses or plain values."""
     sys.stdout.write(_ANY.dump_json(value, indent=2).decode() + "\n")
 
 
 def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
-    """Names and values, one a line, never cut: a person may want to copy them."""
+    """Print names and values, one whole pair on each line, so that they can be copied."""
     known = [(name, value) for name, value in pairs if value is not None]
     width = max((len(name) for name, _ in known), default=0) + 2
     for name, value in known:
@@ -65,17 +66,17 @@ def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
 
 
 def brief(text: str, limit: int) -> str:
-    """The beginning on a terminal, with a sign where something is left out; all of it in a pipe."""
+    """Return the shortened text on a terminal, with a mark where it was cut, and the whole text in a pipe."""
     return text if len(text) <= limit or not out.is_terminal else text[:limit] + "…"
 
 
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, least: Sequence[str] = ()
 ) -> None:
-    """A table; cells are text, not markup, and never cut.
+    """Print a table; cells are text, not markup, and never cut.
 
-    In a pipe each row is one line of cells between tabs. On a terminal that is too narrow, the columns in `least` are left out, the
-    least needed first, which a remark says; where that does not help, each cell is a line.
+    In a pipe each row is one line of cells between tabs. On a terminal that is too narrow, the columns in `least` are left
+    out, the least needed first, and a remark names them; if the rest is still too wide, each cell becomes a line.
     """
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if not out.is_terminal:
@@ -83,7 +84,7 @@ def print_table(
             out.print(title, markup=False, highlight=False)
         for row in [list(columns), *cells]:
             line = "\t".join(printable(cell).replace("\t", "\\t") for cell in row)
-            out.file.write(line + "\n")  # rich would make blanks of the tabs
+            out.file.write(line + "\n")  # Rich would replace the tabs by blanks
         return
     shown = fitting(columns, cells, least, out.width)
     if shown is None:
@@ -101,16 +102,16 @@ def print_table(
         table.add_row(*(escape(printable_lines(row[number])) for number in shown))
     out.print(table, soft_wrap=False)
     if hidden := [name for number, name in enumerate(columns) if number not in shown and any(row[number] for row in cells)]:
-        say(f"Left out for want of width: {', '.join(hidden)}; a wider terminal, a pipe or --json has them.")
+        say(f"Left out because the terminal is narrow: {', '.join(hidden)}; a wider terminal, a pipe or --json shows them.")
 
 
 def fitting(
     columns: Sequence[str], rows: Sequence[Sequence[str]], least: Sequence[str], width: int
 ) -> tuple[int, ...] | None:
-    """Numbers of the columns that a terminal of `width` characters has room for; None where not even the needed ones have.
+    """Return the indexes of the columns that fit into `width` characters; None if even the needed ones do not fit.
 
-    Only the last column may be folded, and is left enough: an id that is folded cannot be copied. Of those in `least`, empty ones go
-    first, then in their order.
+    Only the last column may be folded, to a minimum width, because a folded id cannot be copied. Of the columns in `least`,
+    empty ones are left out first, then the others in their order.
     """
     shown = list(range(len(columns)))
     empty = [name for name in least if not any(row[columns.index(name)] for row in rows)]

@@ -34,7 +34,10 @@ def list_partitions(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show position, end and state of every partition, and what it stands at, why and since when. Exit code 1 when one stands."""
+    """Show position, end and state of every partition, and where, why and since when it is stopped.
+
+    Exit code 1 when one is stopped.
+    """
     with composed(known(services or SERVICES)) as built:
         found = {one.name: _on(one.reading, partial(listed, reading=one.reading)) for one in built}
     if json:
@@ -57,23 +60,26 @@ def list_partitions(
 @app.command("step-over", example='neuroweaver partitions step-over orchestrator requests:3 --reason "the record is lost"')
 def step(
     service: Annotated[str, typer.Argument(help="orchestrator, trainer, feedback or registry.", metavar="SERVICE")],
-    place: Annotated[str, typer.Argument(help="The partition that stands.", metavar="TOPIC:PARTITION")],
-    reason: Annotated[str, typer.Option(help="Why the service goes on; recorded on the log for ever.")],
-    by: Annotated[str | None, typer.Option(help="Who lets it go on; your user name when left out.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
+    place: Annotated[str, typer.Argument(help="The stopped partition.", metavar="TOPIC:PARTITION")],
+    reason: Annotated[str, typer.Option(help="Why the service may continue; recorded in the log for ever.")],
+    by: Annotated[str | None, typer.Option(help="Who decides this; default: your user name.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     json: Json = False,
 ) -> None:
-    """Let a partition go on behind what it stands at: a record, removed records, another log. Exit code 1 when it does not stand."""
+    """Let a stopped partition continue after the cause: a record, removed records or another log.
+
+    Exit code 1 when it is not stopped.
+    """
     partition, who = _partition(place), by or getpass.getuser()
     for name, said, most in (("--reason", reason, 2000), ("--by", who, 256)):
         if not 0 < len(said.strip()) <= most:
-            stop_with(Exit.USAGE, f"{name}={said[:50]!r}: 1 to {most} characters are needed; it is recorded for ever")
+            stop_with(Exit.USAGE, f"{name}={said[:50]!r}: 1 to {most} characters are needed; the text is recorded for ever")
     with composed(known([service])) as (built,):
         reading = built.reading
         for view in _on(reading, partial(listed, reading=reading)):
             if (view.topic, view.partition) == partition and view.state == "stands" and not yes:
-                hint(f"{service} stands: {view.reason}")
-                typer.confirm("Go on behind it for ever?", abort=True, err=True)
+                hint(f"{service} has stopped: {view.reason}")
+                typer.confirm("Skip this for ever?", abort=True, err=True)
         try:
             done = _on(
                 reading, partial(step_over, reading=reading, partition=partition, reason=reason.strip(), by=who.strip())
@@ -100,18 +106,18 @@ def _on(reading: Reading, act: Callable[[AsyncEngine], Awaitable[_T]]) -> _T:
 def _partition(said: str) -> Partition:
     topic, _, number = said.removeprefix(_PREFIX).partition(":")
     if not topic or not (number.isascii() and number.isdigit()):
-        stop_with(Exit.USAGE, f"{said!r}: a partition is named TOPIC:PARTITION, such as requests:3")
+        stop_with(Exit.USAGE, f"{said!r}: write a partition as TOPIC:PARTITION, such as requests:3")
     return _PREFIX + topic, int(number)
 
 
 def _row(service: str, view: PartitionView) -> tuple[object, ...]:
-    state = f"stands: {view.cause}" if view.cause else view.state
+    state = f"stopped: {view.cause}" if view.cause else view.state
     since = f"{view.since:%Y-%m-%d %H:%M:%S}" if view.since else ""
     return service, _place(view), state, view.position, view.begin, view.end, since
 
 
 def _by_reason(views: Iterable[PartitionView]) -> dict[str, str]:
-    """Places of those that stand, by what is said of them."""
+    """Return the stopped partitions by their reason."""
     places: dict[str, list[str]] = {}
     for view in views:
         if view.state == "stands":

@@ -2,10 +2,10 @@
 
 
 def printable(text: str) -> str:
-    """The text on one line, with every control character spelt out."""
+    """Return the text on one line, with every control character escaped."""
     return "".join(sign if sign.isprintable() or sign == "\t" else ascii(sign)[1:-1] for sign in text)
 
 
 def printable_lines(text: str) -> str:
-    """The same with its lines kept."""
+    """Return the text with its lines kept and every other control character escaped."""
     return "\n".join(map(printable, text.split("\n")))

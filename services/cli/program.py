@@ -26,11 +26,11 @@ _ROUTES = (
         rf"no model can be called '\1'; `{NAME} models list` lists those that are registered",
     ),
 )
-"""What services say to callers over HTTP, and the command that does the same."""
+"""HTTP routes in the services' messages, and the command that does the same."""
 
 
 def program() -> str:
-    """The command as typed: its name where the shell finds this very program by it, else the path that leads to it."""
+    """Return the command as the user types it: its name if the shell finds this program by it, otherwise its path."""
     called = sys.argv[0]
     if called == NAME:
         return NAME
@@ -45,7 +45,7 @@ def program() -> str:
 
 
 def as_typed(text: str) -> str:
-    """`text` for a person at this terminal: commands as they are called here, and commands where it names HTTP routes."""
+    """Return `text` for this terminal: commands as they are called here, and commands instead of HTTP routes."""
     for route, command in _ROUTES:
         text = route.sub(command, text)
     return _SAID.sub(lambda _: program(), text) if NAME in text else text

@@ -1,4 +1,5 @@
-"""`neuroweaver projections`: what a service says against what the log says, and how to make the first follow from the second."""
+"""`neuroweaver projections`: what a service says against what the log says, and how to make the first follow from the
+second."""
 
 import asyncio
 import getpass
@@ -29,14 +30,14 @@ app = Commands()
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ServiceName = Annotated[str, typer.Argument(help="orchestrator, trainer, feedback or registry.", metavar="SERVICE")]
 AcceptIncomplete = Annotated[
-    bool, typer.Option("--accept-incomplete", help="Go on although the log has lost its first records.")
+    bool, typer.Option("--accept-incomplete", help="Continue although the log has lost its first records.")
 ]
 _SHOWN_FIELDS = 8
 
 
 @contextmanager
 def projections(services: Iterable[str]) -> Iterator[list[Projection]]:
-    """The projections of `services`, on the servers that are meant."""
+    """Yield the projections of `services`, on the servers that the settings name."""
     with composed(services) as built:
         yield [service.projection for service in built]
 
@@ -48,7 +49,7 @@ def show_status(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show how far each projection has come in the log, and what replays found."""
+    """Show how far each projection has read the log, and what replays found."""
     with projections(known(services or SERVICES)) as wanted:
         found = [asyncio.run(status(projection)) for projection in wanted]
     if json:
@@ -61,7 +62,7 @@ def show_status(
         )
         for item in found:
             for reason in dict.fromkeys(partition.stands for partition in item.partitions if partition.stands):
-                hint(f"{item.service} stands: {reason}")
+                hint(f"{item.service} has stopped: {reason}")
 
 
 @app.command(example="neuroweaver projections verify orchestrator")
@@ -80,11 +81,11 @@ def verify(service: ServiceName, accept_incomplete: AcceptIncomplete = False, js
 def rebuild(
     service: ServiceName,
     key: Annotated[str | None, typer.Option(help="Only the row of this key, such as a job's id.")] = None,
-    table: Annotated[str | None, typer.Option(help="Table of that row; may be left out where there is only one.")] = None,
+    table: Annotated[str | None, typer.Option(help="Table of that row; optional if the projection has only one.")] = None,
     accept_incomplete: AcceptIncomplete = False,
     json: Json = False,
 ) -> None:
-    """Make a projection again from the log while it serves, and swap it in; Ctrl-C leaves everything as it is."""
+    """Rebuild a projection from the log while it serves, then swap it in; Ctrl-C changes nothing."""
     with projections(known([service])) as (projection,), bar(service) as on_progress:
         if key is not None:
             ref = row_ref(projection, key, table)
@@ -97,12 +98,12 @@ def rebuild(
         if json:
             print_json({"service": service, "table": ref.aggregate, "key": ref.key, "changed": changed})
         else:
-            out.print("The row was not what the log says; it is now." if changed else "The row was what the log says.")
+            out.print("The row differed from the log; it is corrected." if changed else "The row is as the log says.")
     elif json:
         print_json(found)
     else:
         print_comparison(found)
-        hint(f"The version before lies in schema {found.old_version} until `neuroweaver projections drop {service}`.")
+        hint(f"The previous version is in schema {found.old_version} until `neuroweaver projections drop {service}`.")
 
 
 @app.command("restore", example="neuroweaver projections restore registry")
@@ -112,13 +113,16 @@ def restore_lost(
         bool,
         typer.Option(
             "--accept-incomplete",
-            help="Go on although the log has lost records, or own events cannot be folded. Recorded with the run.",
+            help="Continue although the log has lost records, or own events cannot be folded. Recorded with the run.",
         ),
     ] = False,
-    by: Annotated[str | None, typer.Option(help="Who accepts it; your user name when left out.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who accepts it; default: your user name.")] = None,
     json: Json = False,
 ) -> None:
-    """Fill a lost, empty database from the log, as the service does when it starts. Exit code 1 where there is nothing to restore."""
+    """Fill an empty database from the log, as the service does when it starts.
+
+    Exit code 1 when there is nothing to restore.
+    """
     accepted = Acceptance(by or getpass.getuser()) if accept_incomplete else None
 
     async def act() -> bool:
@@ -130,26 +134,26 @@ def restore_lost(
     if json:
         print_json({"service": service, "restored": done})
     elif done:
-        hint(f"Restored; `neuroweaver projections status {service}` says what was left out.")
+        hint(f"Restored; `neuroweaver projections status {service}` shows what was skipped.")
     else:
-        out.print(f"Nothing to restore: {service} has applied records already, or has never spoken on this log.")
+        out.print(f"Nothing to restore: {service} has applied records already, or has never written to this log.")
     raise typer.Exit(int(Exit.OK if done else Exit.FAILED))
 
 
 @app.command(example="neuroweaver projections drop orchestrator")
 def drop(service: ServiceName, json: Json = False) -> None:
-    """Remove the versions of a projection that rebuilds left."""
+    """Remove the old versions of a projection that rebuilds left."""
     with projections(known([service])) as (projection,):
         names = asyncio.run(replay.drop_old(projection))
     if json:
         print_json({"service": service, "old_versions": names})
     else:
-        out.print(f"Removed {', '.join(names)}." if names else "There was none.")
+        out.print(f"Removed {', '.join(names)}." if names else "There is no old version.")
 
 
 @contextmanager
 def bar(service: str) -> Iterator[OnProgress]:
-    """A progress bar on standard error, with the time that is left."""
+    """Show a progress bar with the remaining time on standard error."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task(service, total=None)
@@ -159,7 +163,7 @@ def bar(service: str) -> Iterator[OnProgress]:
 
 
 def print_comparison(found: Verification) -> None:
-    """Tables with their digests, then what differs, for people."""
+    """Print the tables with their digests, then the differences."""
     rows = [
         (table.table, table.rows, table.live_digest[:16], table.replayed_digest[:16], table.differences)
         for table in found.tables

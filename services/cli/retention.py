@@ -1,4 +1,5 @@
-"""`neuroweaver retention`: what the policy no longer keeps, of every service and of this machine; removed, or only counted."""
+"""`neuroweaver retention`: what the policy no longer keeps, of every service and of this machine; removed, or only
+counted."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,19 +15,19 @@ from services.cli.settings import CliSettings
 from services.devstack import retention as stack_retention
 
 STACK = "stack"
-"""Stands where a service's name is, for what is kept for the commands and the development stack."""
+"""Used instead of a service's name for files of the commands and the development stack."""
 
 
 class Kept(Frozen):
-    """What goes of one kind."""
+    """What the policy removes of one kind."""
 
     service: str
     removal: Removal
 
 
 def run(settings: CliSettings, services: Sequence[str], *, dry: bool) -> list[Kept]:
-    """Apply the policy now. The services do the same by themselves, every `NEUROWEAVER_RETENTION_EVERY_SECONDS`."""
-    configure("ERROR")  # what the result says need not be logged too
+    """Apply the policy now. The services also apply it every `NEUROWEAVER_RETENTION_EVERY_SECONDS`."""
+    configure("ERROR")  # the result already says what the log would
     with composed(services) as built:
         return asyncio.run(_apply(settings, built, dry=dry))
 
@@ -45,7 +46,7 @@ async def _apply(settings: CliSettings, services: Sequence[Service], *, dry: boo
 
 
 def show(found: Sequence[Kept], *, dry: bool, json: bool) -> bool:
-    """Print it; whether every kind could be looked through."""
+    """Print the result and return whether every kind could be checked."""
     if json:
         print_json([{"service": one.service, **one.removal.model_dump()} for one in found])
     else:
@@ -57,5 +58,5 @@ def show(found: Sequence[Kept], *, dry: bool, json: bool) -> bool:
         if rows:
             print_table(("service", "kind", "would go" if dry else "removed", "bytes", "error"), rows, least=("bytes",))
         else:
-            out.print("Nothing is kept longer than the policy says.")
+            out.print("Nothing to remove: everything is within the policy.")
     return not any(one.removal.error for one in found)

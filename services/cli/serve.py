@@ -23,18 +23,18 @@ from services.cli.settings import CliSettings
 from services.cli.stack import servers
 
 _HTTP_GRACE_SECONDS = 3
-"""Open requests are ended after this, streams of events at once; the services drain afterwards."""
+"""Open requests are ended after this time, event streams at once; then the services drain."""
 
 
 def settings_of(service: str, **overrides: object) -> ServiceSettings:
-    """The settings object of one service, from the environment but for the overrides."""
+    """Return the settings of one service, from the environment except for the overrides."""
     module = importlib.import_module(f"services.{service}.settings")
     settings: ServiceSettings = getattr(module, f"{service.capitalize()}Settings")(**overrides)
     return settings
 
 
 def build(service: str, settings: ServiceSettings) -> Service:
-    """One service; nothing of it has done any I/O yet."""
+    """Build one service without doing any I/O."""
     hide(settings.secrets)
     built: Service = importlib.import_module(f"services.{service}.app").build(settings)
     return built
@@ -42,7 +42,8 @@ def build(service: str, settings: ServiceSettings) -> Service:
 
 @contextmanager
 def composed(services: Iterable[str]) -> Iterator[list[Service]]:
-    """Services, not running, on the servers that are meant: those named, the running stack's, or some started for this."""
+    """Yield the services, not running, on the servers that the settings name, the running stack's, or servers started for
+    this command."""
     settings = CliSettings()
     with servers(settings) as (cluster, url):
         shared = {**overrides(cluster), "database_url": url, "home": settings.home}
@@ -50,7 +51,7 @@ def composed(services: Iterable[str]) -> Iterator[list[Service]]:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that ends after a signal as after any good end, rather than by raising the signal again."""
+    """A uvicorn server that returns after a signal, instead of raising the signal again."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -70,7 +71,7 @@ async def serve(services: Sequence[Service], bound: socket.socket, settings: Htt
 
 
 def run(service: str) -> None:
-    """One service as a process of its own, with settings from the environment; logs go to standard error."""
+    """Run one service in this process, with settings from the environment and logs on standard error."""
     settings, door = settings_of(service), HttpSettings()
     configure(settings.log_level)
     with listen(settings.http_host, settings.http_port) as bound:

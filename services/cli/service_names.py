@@ -6,10 +6,10 @@ from services.cli.exits import Exit, stop_with
 
 
 def known(names: Sequence[str]) -> Sequence[str]:
-    """`names`, if there is such a service to each; ends the command at another name."""
+    """Return `names` if each is a service; ends the command at another name."""
     from schemas.steps import SERVICES  # pydantic would make every command slow to start
 
     for name in names:
         if name not in SERVICES:
-            stop_with(Exit.USAGE, f"SERVICE={name}: there is no such service; choose {', '.join(SERVICES)}")
+            stop_with(Exit.USAGE, f"SERVICE={name}: no such service; use {', '.join(SERVICES)}")
     return names

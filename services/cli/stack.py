@@ -20,10 +20,10 @@ from services.devstack.process import last_lines, open_log
 from services.devstack.stack import running
 from services.devstack.state import StackState
 
-HOW_LONG = "half a minute as a rule, some minutes the first time"
-"""What is said of a start; the first one fetches Kafka."""
+HOW_LONG = "usually half a minute, and some minutes the first time"
+"""How long a start takes, for messages; the first one downloads Kafka."""
 _START_SECONDS = 300.0
-"""The first start may have to fetch the broker's jars."""
+"""The longest wait for a start; the first one may download the broker's jars."""
 _STOP_SECONDS = 90.0
 
 
@@ -33,7 +33,7 @@ class StackFailure(Exception):
 
 @contextmanager
 def http_address(settings: CliSettings) -> Iterator[str]:
-    """Base address of the HTTP edge (no slash at the end): the one in NEUROWEAVER_HTTP, else the stack's."""
+    """Yield the base address of the services without a final slash: NEUROWEAVER_HTTP, otherwise the stack's."""
     if settings.http:
         yield settings.http.rstrip("/")
     else:
@@ -44,7 +44,10 @@ def http_address(settings: CliSettings) -> Iterator[str]:
 
 @contextmanager
 def whole_stack(settings: CliSettings) -> Iterator[StackState]:
-    """Servers and all four services, ready. What runs already is used and left alone. Raises StackFailure."""
+    """Run servers and all four services until they are ready; a running stack is used and left running.
+
+    Raises StackFailure.
+    """
     if state.owner(settings.home) is not None:
         yield wait_until_up(settings)
         return
@@ -61,7 +64,8 @@ def whole_stack(settings: CliSettings) -> Iterator[StackState]:
 
 @contextmanager
 def servers(settings: CliSettings) -> Iterator[tuple[Cluster, str]]:
-    """Cluster and database URL: the real ones named, the running stack's, or those of servers started for this."""
+    """Yield cluster and database URL: those that the settings name, the running stack's, or those of servers started for
+    this command."""
     named = settings.named_cluster
     if named and settings.database_url:
         yield named, settings.database_url
@@ -76,7 +80,8 @@ def servers(settings: CliSettings) -> Iterator[tuple[Cluster, str]]:
 
 @contextmanager
 def broker(settings: CliSettings) -> Iterator[Cluster]:
-    """The cluster alone, for whoever needs no database: the real one named, the running stack's, or one started for this."""
+    """Yield the cluster without a database: the one that the settings name, the running stack's, or one started for this
+    command."""
     if named := settings.named_cluster:
         yield named
     else:
@@ -85,18 +90,18 @@ def broker(settings: CliSettings) -> Iterator[Cluster]:
 
 
 def home_of(settings: CliSettings) -> str:
-    """The folder of the stack, for people: as a whole path, and with how to name another one where none was named."""
+    """Return the stack's folder for a message: the whole path, and the setting that names another one if it is not set."""
     named = "" if "home" in settings.model_fields_set else " (NEUROWEAVER_HOME is not set and would name another folder)"
     return f"{settings.home.resolve()}{named}"
 
 
 def log_of(settings: CliSettings) -> Path:
-    """Where a stack in the background logs."""
+    """Return the log file of a stack in the background."""
     return settings.home.resolve() / "logs" / "services.log"
 
 
 def spawn(settings: CliSettings, *options: str, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
-    """`neuroweaver up` in a session of its own. Raises PortTaken, which would else be said in its log only."""
+    """Start `neuroweaver up` in its own session. Raises PortTaken, which otherwise only its log would show."""
     listen(settings.http_host, settings.http_port).close()
     state.make_home(settings.home)
     with open_log(log_of(settings)) as out:
@@ -120,7 +125,7 @@ def wait_until_up(settings: CliSettings, starting: "subprocess.Popen[bytes] | No
         if ended and state.owner(settings.home) is None:
             raise StackFailure(f"the stack ended while it started.{last_lines(log_of(settings))}")
         if time.monotonic() > deadline:
-            raise StackFailure(f"the stack was not up within {_START_SECONDS:.0f} s.{last_lines(log_of(settings))}")
+            raise StackFailure(f"the stack was not ready within {_START_SECONDS:.0f} s.{last_lines(log_of(settings))}")
         time.sleep(0.1)
 
 

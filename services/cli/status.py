@@ -26,37 +26,37 @@ class ServiceStatus(Frozen):
 
     name: str
     ready: bool
-    missing: dict[str, str] = Field(description="What keeps it from being ready, with the reason.")
+    missing: dict[str, str] = Field(description="Conditions that do not hold, with the reason.")
 
 
 class Status(Frozen):
-    """What `status --json` prints."""
+    """The output of `status --json`."""
 
     status: Literal["ready", "not ready", "not running"]
     home: str | None = Field(default=None, exclude=True)
-    """Where the stack was looked for, for people."""
+    """The folder in which the stack was searched, for a message."""
     http: str | None = None
     kafka_bootstrap: str | None = None
     database_url: str | None = Field(
-        default=None, description="Without its password, which lies in the stack's folder, in postgres/password."
+        default=None, description="Without its password, which is in postgres/password in the stack's folder."
     )
     services: tuple[ServiceStatus, ...] = ()
     trouble: str | None = Field(
-        default=None, description="Why nothing is known of the services; null: they answer, or none run."
+        default=None, description="Why the state of the services is unknown; null: they answer, or none is running."
     )
-    pid: int | None = Field(default=None, description="Process of the development stack; null: it runs elsewhere.")
+    pid: int | None = Field(default=None, description="Process id of the development stack; null: it runs elsewhere.")
     started_at: datetime | None = None
-    servers: dict[str, int] = Field(default={}, description="Servers of the development stack with their pids.")
+    servers: dict[str, int] = Field(default={}, description="Servers of the development stack with their process ids.")
     logs: Path | None = None
 
     @property
     def exit(self) -> Exit:
-        """What the command's exit code says."""
+        """The exit code of the command."""
         return {"ready": Exit.OK, "not ready": Exit.FAILED, "not running": Exit.UNREACHABLE}[self.status]
 
 
 def read_status(settings: CliSettings) -> Status:
-    """Ask the stack's state file, then the services themselves."""
+    """Read the stack's state file, then ask the services."""
     stack = state.read_state(settings.home)
     http = settings.http or (stack.http if stack else None)
     services, trouble = _ask(http.rstrip("/")) if http else ((), None)
@@ -81,7 +81,7 @@ def read_status(settings: CliSettings) -> Status:
 
 
 def _ask(http: str) -> tuple[tuple[ServiceStatus, ...], str | None]:
-    """The services behind an address, and why nothing is known of them where that is so."""
+    """Return the services behind an address, or why their state is unknown."""
     try:
         answer = httpx2.get(f"{http}/api/v1/health/detailed", timeout=_TIMEOUT).raise_for_status()
     except httpx2.HTTPError as error:
@@ -101,7 +101,7 @@ def _ask(http: str) -> tuple[tuple[ServiceStatus, ...], str | None]:
 
 
 def print_status(status: Status) -> None:
-    """For people."""
+    """Print the status as text."""
     out.print(f"NeuroWeaver is {status.status}.", markup=False)
     _print_where(status.http, status.kafka_bootstrap, status.database_url, status.logs)
     if status.trouble:
@@ -118,12 +118,12 @@ def print_status(status: Status) -> None:
         ]
         print_table(("service", "condition"), rows)
     if status.status == "not running":
-        out.print(f"Looked for in {status.home}.", markup=False, highlight=False, soft_wrap=True)
-        hint("Start it with `neuroweaver up`; `neuroweaver doctor` looks for what stands in the way.")
+        out.print(f"Searched in {status.home}.", markup=False, highlight=False, soft_wrap=True)
+        hint("Start it with `neuroweaver up`; `neuroweaver doctor` checks what could prevent that.")
 
 
 def print_addresses(stack: StackState) -> None:
-    """Where a stack that has just come up is reached."""
+    """Print the addresses of a stack that has just started."""
     out.print("NeuroWeaver is ready.")
     _print_where(stack.http, stack.kafka_bootstrap, without_password(stack.database_url), stack.logs)
 

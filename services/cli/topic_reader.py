@@ -16,7 +16,10 @@ from services.cli.stack import broker
 
 
 def read(settings: CliSettings, topic: str, *, key: str | None, limit: int | None) -> list[ConsumerRecord]:
-    """Of the cluster that is named, the running stack's, or that of servers started for it. Raises UnknownTopic."""
+    """Read from the cluster that the settings name, the running stack's, or one started for this command.
+
+    Raises UnknownTopic.
+    """
     with broker(settings) as cluster:
         return asyncio.run(records_of(cluster, topic, key=key, limit=limit))
 
@@ -24,7 +27,10 @@ def read(settings: CliSettings, topic: str, *, key: str | None, limit: int | Non
 async def records_of(
     cluster: Cluster, topic: str, *, key: str | None = None, limit: int | None = None
 ) -> list[ConsumerRecord]:
-    """What the topic holds now, in the order of time: of all keys or one, at most the newest `limit`. Raises UnknownTopic."""
+    """Return the topic's records in the order of time, of all keys or one, at most the newest `limit`.
+
+    Raises UnknownTopic.
+    """
     found: list[ConsumerRecord] = []
     async for chunk in log.read(cluster, await log.bounds(cluster, [topic])):
         found += [record for record in chunk if key is None or record.key == key.encode(errors="surrogateescape")]
@@ -33,7 +39,7 @@ async def records_of(
 
 
 def as_json(record: ConsumerRecord) -> str:
-    """One record on one line, for programs."""
+    """Return one record as one line of JSON."""
     return json.dumps(
         {
             "topic": record.topic,
@@ -49,7 +55,7 @@ def as_json(record: ConsumerRecord) -> str:
 
 
 def as_text(record: ConsumerRecord) -> str:
-    """One record for people: where it lies, its headers, its value as indented JSON."""
+    """Return one record as text: its position, its headers, its value as indented JSON."""
     lines = [f"{record.topic} [{record.partition}] @ {record.offset}  {_time(record)}  key {_text(record.key)}"]
     lines += [f"  {name_shown(name)}: {_text(value)}" for name, value in record.headers]
     value = _value(record.value)
@@ -66,7 +72,7 @@ def _text(raw: bytes | None) -> str | None:
 
 
 def _value(raw: bytes | None) -> object:
-    """The JSON in `raw`, or its text where it is none that can be shown."""
+    """Return the JSON in `raw`, or its text if it is not JSON that can be shown."""
     faults: list[Reason] = []
     try:
         parsed = parse(b"null" if raw is None else raw)

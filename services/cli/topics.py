@@ -1,4 +1,5 @@
-"""Why: `topics plan` and `apply` against whichever cluster is meant: the one named, the running stack's, or one started for it."""
+"""Why: `topics plan` and `apply` against whichever cluster is meant: the one named, the running stack's, or one started for
+it."""
 
 import asyncio
 
@@ -9,7 +10,7 @@ from services.cli.stack import broker
 
 
 def compare(settings: CliSettings, *, apply: bool) -> list[Change]:
-    """The differences from the catalogue; mended first where `apply`."""
+    """Return the differences from the catalogue, after correcting them if `apply`."""
     act = topics.apply if apply else topics.plan
     with broker(settings) as cluster:
         return asyncio.run(act(cluster))

@@ -13,7 +13,7 @@ from services.registry.views import VersionView
 def answer(
     version: VersionView, adapter: Path, question: str, system: str | None, tokens: int, settings: CliSettings
 ) -> str:
-    """What `version`, whose files lie in `adapter`, says to `question`. Ends the command where that cannot be."""
+    """Return the answer of `version`, whose files are in `adapter`, to `question`. Ends the command if it cannot answer."""
     try:
         from schemas.lines import Message
         from services.trainer import answer as trainer

@@ -34,9 +34,9 @@ _WATCH_SECONDS = 1.0
 
 
 def run(settings: CliSettings, *, bound: bool) -> None:
-    """Run until SIGTERM or Ctrl-C, or, where `bound`, until standard input ends; then drain and stop everything."""
+    """Run until SIGTERM or Ctrl-C, or, if `bound`, until standard input ends; then drain and stop everything."""
     signal.signal(signal.SIGTERM, _interrupt)
-    os.umask(0o077)  # logs and artifacts hold what jobs read: they are their owner's
+    os.umask(0o077)  # logs and artifacts contain data of jobs, so only their owner may read them
     if bound:
         threading.Thread(target=_end_with_input, daemon=True).start()
     door = HttpSettings()
@@ -79,7 +79,7 @@ async def _run_services(stack: DevStack, listening: socket.socket, door: HttpSet
 
 
 async def _announce(stack: DevStack, services: Sequence[Service], address: str) -> None:
-    """Say where everything is as soon as every service is ready; say what is missing where that takes long."""
+    """Print the addresses when every service is ready, and what is missing if that takes long."""
     clock = asyncio.get_running_loop().time
     complain_at = clock() + _PATIENCE_SECONDS
     while not all(service.health.ready for service in services):
@@ -90,17 +90,18 @@ async def _announce(stack: DevStack, services: Sequence[Service], address: str) 
                     err.print(f"{service.name} is not ready: {words}", markup=False, soft_wrap=True)
         await asyncio.sleep(0.05)
     print_addresses(stack.announce(address))
-    say("Ctrl-C drains and stops everything; data stay")
+    say("Ctrl-C drains and stops everything; the data remain")
 
 
 def _missing(health: Health) -> list[str]:
-    """What keeps a service from being ready; what is not known yet waits for that, and is said only where nothing else is."""
+    """Return why services are not ready; conditions that are not yet known are included only if there are no others."""
     known = [f"{name}: {reason}" for name, reason in health.missing.items() if name in health.conditions]
     return known or ([] if health.ready else ["it is starting"])
 
 
 async def _watch(stack: DevStack, services: Sequence[Service]) -> None:
-    """Say in every service's health what became of the servers' data; without its home the stack ends, as nobody could stop it."""
+    """Report faults of the servers' data in every service's health; end the stack if its home is gone, because nobody could
+    stop it."""
     for service in services:
         service.health.require("stack")
     said = None
@@ -110,7 +111,7 @@ async def _watch(stack: DevStack, services: Sequence[Service]) -> None:
             service.health.report("stack", trouble is None, trouble or "")
         if trouble != said:
             said = trouble
-            err.print(trouble or "the servers are well again", markup=False, soft_wrap=True)
+            err.print(trouble or "the servers work again", markup=False, soft_wrap=True)
         if not stack.holds_home:
             os.kill(os.getpid(), signal.SIGTERM)
             return

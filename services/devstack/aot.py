@@ -31,7 +31,7 @@ def make(java: Path, found: Sequence[Path], heap_mb: int, say: jars.Say) -> Path
     cache = aot_cache(java, found)
     if cache.exists() or java_version(java) < _FIRST_VERSION:
         return cache if cache.exists() else None
-    say("preparing Java for a quicker start of Kafka (once, about 15 seconds)")
+    say("preparing Java for faster starts of Kafka (once, about 15 seconds)")
     with tempfile.TemporaryDirectory(prefix=".aot-", dir=cache.parent) as staging:
         known, made = Path(staging) / "kafka.aotconf", Path(staging) / cache.name
         server = KafkaServer(Path(staging) / "kafka", Path(staging) / "kafka.log", java, found, heap_mb=heap_mb)
@@ -60,7 +60,7 @@ def main() -> None:
     try:
         make(find_java(settings.java), found, settings.kafka_heap_mb, say)
     except (NoJava, ServerFailure, subprocess.SubprocessError, OSError) as error:
-        say(f"Kafka will start as ever, not quicker: {described(error)}")
+        say(f"Kafka starts without the cache, more slowly: {described(error)}")
 
 
 if __name__ == "__main__":

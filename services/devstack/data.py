@@ -19,7 +19,5 @@ class DataFolder:
         except OSError:
             same = False
         if not same:
-            return (
-                f"{self._path}, the data of {server.name}, was removed or replaced while it ran, and what it held is lost"
-            )
+            return f"{self._path}, the data of {server.name}, was removed or replaced while it ran, and its content is lost"
         return None if server.running else f"{server.name} has ended; see {server.log}"

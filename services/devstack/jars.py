@@ -58,7 +58,7 @@ def read_lock(path: Path = LOCK) -> Lock:
     """Read the committed lock. Raises JarFailure if it is not the lock of COORDINATES."""
     lock = Lock.model_validate_json(path.read_text())
     if lock.coordinates != COORDINATES:
-        raise JarFailure(f"{path.name} locks other coordinates than the code; run `python -m services.devstack.jars`")
+        raise JarFailure(f"{path.name} has other coordinates than the code; run `python -m services.devstack.jars`")
     return lock
 
 
@@ -87,8 +87,8 @@ def install(cache: Path, say: Say, lock: Lock | None = None) -> list[Path]:
             failures = [failure for failure in pool.map(lambda jar: _fetch(jar, folder), todo) if failure]
         if failures:
             raise JarFailure(
-                f"{len(failures)} of {len(todo)} jars could not be fetched, the others are kept: {failures[0]}. "
-                "Check the network (a mirror goes into jgo's configuration) and start again"
+                f"{len(failures)} of {len(todo)} jars could not be downloaded; the others are kept: {failures[0]}. Check "
+                "the network (a mirror belongs into jgo's configuration) and start again"
             )
     return [folder / jar.file for jar in lock.jars]
 

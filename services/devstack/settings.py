@@ -18,7 +18,8 @@ class DevStackSettings(KafkaSettings, CacheSettings):
     kafka_bootstrap: Bootstrap | None = Field(default=None, description="host:port list of a running Kafka cluster.")
     database_url: ServerUrl | None = Field(default=None, description="URL of a running PostgreSQL server.")
     java: Path | None = Field(
-        default=None, description="A Java 17 or later to run Kafka on: `java` itself or a JAVA_HOME; null: the bundled one."
+        default=None,
+        description="Java 17 or later that runs Kafka: the `java` executable or a JAVA_HOME; null: the bundled one.",
     )
     kafka_heap_mb: int = Field(default=256, ge=128, description="Largest heap of the Kafka process, MiB.")
 
@@ -27,7 +28,7 @@ class DevStackSettings(KafkaSettings, CacheSettings):
         if self.kafka_bootstrap is None and self.kafka_security_protocol != "PLAINTEXT":
             raise ValueError(
                 f"NEUROWEAVER_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} needs NEUROWEAVER_KAFKA_BOOTSTRAP: "
-                "the development broker on this machine speaks PLAINTEXT"
+                "the development broker on this machine uses PLAINTEXT"
             )
         return self
 

@@ -109,14 +109,14 @@ class DevStack:
     def trouble(self) -> str | None:
         """Why the running stack is no longer usable, if so: its data were removed, or a server has ended."""
         if not self.holds_home:
-            return f"{self.home} was removed or replaced while the stack ran in it, and what it held is lost"
+            return f"{self.home} was removed or replaced while the stack ran in it, and its content is lost"
         if self.kafka and (reason := self.kafka.trouble()):
             return (
-                f"{reason}; `neuroweaver down`, then `neuroweaver up`, where each service says how to accept an empty log; or "
-                f"remove {self.home} as a whole in between to begin anew"
+                f"{reason}; run `neuroweaver down`, then `neuroweaver up`, after which each service says how to accept an "
+                f"empty log; or also remove {self.home} in between to start from nothing"
             )
         if self.postgres and (reason := self.postgres.trouble()):
-            return f"{reason}; `neuroweaver down`, then `neuroweaver up`, which makes the projections again from the log"
+            return f"{reason}; run `neuroweaver down`, then `neuroweaver up`, which rebuilds the projections from the log"
         return None
 
     def stop(self) -> None:

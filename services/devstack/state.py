@@ -32,7 +32,7 @@ class HomeUnusable(Exception):
 
     def __init__(self, home: Path, error: OSError) -> None:
         super().__init__(
-            f"NEUROWEAVER_HOME={home} cannot be used as the folder of a stack: {error.strerror}; name another one"
+            f"NEUROWEAVER_HOME={home} cannot be used as the folder of a stack: {error.strerror}; name another folder"
         )
 
 
@@ -42,8 +42,8 @@ class UnreadableState(Exception):
     def __init__(self, home: Path, file: Path) -> None:
         remedy = "stop it with `neuroweaver down`" if file.name == _STATE else "end the `neuroweaver up` that runs it"
         super().__init__(
-            f"a stack of {home} runs, but {file} is not what this version writes: another one started it, or the file was "
-            f"changed; {remedy}"
+            f"a stack of {home} is running, but {file} cannot be read by this version: another version started it, or the "
+            f"file was changed; {remedy}"
         )
 
 
@@ -56,7 +56,7 @@ class StackState(Frozen):
     kafka_security: Security = Security()
     database_url: str
     http: str | None = Field(default=None, description="Base address of the HTTP edge, once all services answer.")
-    servers: dict[str, int] = Field(default={}, description="Servers that this stack started, with their pids.")
+    servers: dict[str, int] = Field(default={}, description="Servers that this stack started, with their process ids.")
     logs: Path = Field(description="Folder of all logs.")
 
     @property

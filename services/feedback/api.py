@@ -21,19 +21,19 @@ class FeedbackView(BaseModel):
     attempt: int
     kind: str = Field(description="label or score.")
     status: str | None = Field(description="queued, running, cancelling, completed, failed or cancelled.")
-    result: StepResult | None = Field(description="Of a completed attempt: the artifact, metrics, the judge.")
-    fault: StepFault | None = Field(description="Of a failed attempt.")
+    result: StepResult | None = Field(description="Result of a completed attempt: artifact, metrics and judge.")
+    fault: StepFault | None = Field(description="Fault of a failed attempt.")
 
 
 def router(runtime: Runtime) -> APIRouter:
     """All routes under `/feedback`."""
     api = APIRouter(prefix="/feedback", tags=["feedback"])
 
-    @api.get("/{job_id}", summary="What judges found for a job", responses={404: {"model": ProblemDocument}})
+    @api.get("/{job_id}", summary="Show the feedback of judges for a job", responses={404: {"model": ProblemDocument}})
     async def shown(
         job_id: Annotated[NameInPath, Path(description="The job's id.")],
     ) -> list[FeedbackView]:
-        """Every attempt at the job's label and score steps, the earliest first."""
+        """Returns every attempt at the job's label and score steps, the earliest first."""
         attempts = await attempts_of(runtime.engine, job_id)
         if not attempts:
             raise Problem(

@@ -17,9 +17,9 @@ from services.feedback.labelling import Labelled
 
 
 class Ties(Frozen):
-    """Why comparisons were ties."""
+    """The reasons of ties."""
 
-    below_margin: int = Field(description="Both texts were judged nearly or exactly alike.")
+    below_margin: int = Field(description="Both texts had nearly or exactly the same judgement.")
     inconsistent: int = Field(description="The verdict changed with the order in which the texts were shown.")
 
 
@@ -41,9 +41,11 @@ class RulesAgreement(Frozen):
 class Position(Frozen):
     """Position bias of a judge that was asked in both orders."""
 
-    consistency: float | None = Field(description="Share of comparisons with one verdict in both orders.")
-    shown_first_preferred: float | None = Field(description="Share of answers that prefer the text shown first; fair: 0.5.")
-    transitivity: float | None = Field(description="Share of decided triples of candidates that are no circle.")
+    consistency: float | None = Field(description="Share of comparisons with the same verdict in both orders.")
+    shown_first_preferred: float | None = Field(
+        description="Share of answers that prefer the text shown first; 0.5 without bias."
+    )
+    transitivity: float | None = Field(description="Share of decided triples of candidates that are transitive.")
 
 
 class Length(Frozen):
@@ -51,7 +53,7 @@ class Length(Frozen):
 
     longer_preferred: float | None = Field(description="Share of pairs whose chosen text is the longer one.")
     longer_preferred_by_rules: float | None = Field(
-        description="The same of the pairs that the rules decide, by their verdict; null without rules."
+        description="The same share for the pairs that the rules decide, by the rules' verdict; null without rules."
     )
     chosen_characters: float | None = Field(description="Mean length of chosen texts.")
     rejected_characters: float | None = Field(description="Mean length of rejected texts.")
@@ -74,8 +76,8 @@ class LabelReport(Frozen):
     pairs: int
     score_mean: float | None
     score_deviation: float | None
-    rules: RulesAgreement | None = Field(description="null without rules, or where the rules are the judge.")
-    position: Position | None = Field(description="null where texts were scored singly.")
+    rules: RulesAgreement | None = Field(description="Null without rules, or if the rules are the judge.")
+    position: Position | None = Field(description="Null if texts were scored singly.")
     length: Length
 
 
@@ -186,7 +188,8 @@ def without_pairs(report: LabelReport, labelled: Sequence[Labelled]) -> Reason:
             value=repr(field),
             message=f"none of the {counts} can be read"
             + (f" as a JSON object with {needed}" if needed else ": all are blank"),
-            remedy="train longer before sampling, give sampling.max_new_tokens room for a whole answer, or correct the field",
+            remedy="train longer before sampling, raise sampling.max_new_tokens so that a whole answer fits, or correct "
+            "the field",
         )
     if not report.comparisons:
         return Reason(
@@ -217,5 +220,5 @@ def without_pairs(report: LabelReport, labelled: Sequence[Labelled]) -> Reason:
         message=f"all {report.comparisons} comparisons are ties: {ties}; the widest consistent difference is {widest:.3g}",
         remedy="lower the margin below it"
         if widest
-        else "change feedback.rubric or feedback.judge: it tells no texts apart",
+        else "change feedback.rubric or feedback.judge: the judge does not distinguish the texts",
     )

@@ -22,12 +22,12 @@ class ScoreReport(Frozen):
     judge: str
     settings: FeedbackSettings
     rows: int
-    samples: int = Field(description="Sampled answers.")
-    unread: int = Field(description="Samples without a readable text.")
-    unjudged: int = Field(description="Readable samples that the judge gave no score.")
+    samples: int = Field(description="Number of sampled answers.")
+    unread: int = Field(description="Number of samples without a readable text.")
+    unjudged: int = Field(description="Number of readable samples without a score.")
     mean: float | None = Field(description="Mean over the samples that have a score; null without any.")
-    deviation: float | None = Field(description="Standard deviation over them.")
-    greedy: int = Field(description="Most likely answers.")
+    deviation: float | None = Field(description="Standard deviation over the same samples.")
+    greedy: int = Field(description="Number of most likely answers.")
     greedy_mean: float | None = Field(description="Mean over the most likely answers that have a score; null without any.")
 
     @property

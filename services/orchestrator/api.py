@@ -43,10 +43,10 @@ _BODY = {
 
 
 class CancelRequest(Strict):
-    """Why a job is no longer wanted; may be left out."""
+    """Who cancels the job, and why; optional."""
 
-    requester: Storable = Field(default="unknown", min_length=1, max_length=256, description="Who asks.")
-    reason: Storable = Field(default="", max_length=2000, description="Why, in words.")
+    requester: Storable = Field(default="unknown", min_length=1, max_length=256, description="Who cancels the job.")
+    reason: Storable = Field(default="", max_length=2000, description="Why the job is cancelled.")
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -90,11 +90,11 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         request: Request,
         traceparent: Annotated[str | None, Header(description="W3C trace context.")] = None,
     ) -> Response:
-        """Publishes the request as RelayCore would, and waits briefly for the decision.
+        """Publishes the request to Kafka, as RelayCore does, and waits briefly for the decision.
 
-        `job_id` may be left out; then one is made. The same request under the same id is the same job. 202 with status
-        `requested` means that no decision came in time: ask again at the address in `Location`. 422 says why a request was
-        refused; 409 that the id is taken by another request.
+        `job_id` is optional; a missing one is generated. The same request under the same id is the same job. 202 with
+        status `requested` means that no decision arrived in time: read the address in `Location` later. 422 says why the
+        request was refused; 409 says that another request has the id.
         """
         body = await request.body()
         data = await in_thread_if_large(len(body), job_requested, body)
@@ -106,7 +106,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
                 raise _taken(known)
             event = outside_event(EDGE, data, correlation_id=data.job_id, traceparent=traceparent, subject=data.job_id)
             with watching(runtime.notifications, jobs, data.job_id) as watch:
-                await publish(event, f"send it again with job_id {data.job_id!r}, which is harmless if it did arrive")
+                await publish(event, f"send it again with job_id {data.job_id!r}, which has no effect if it did arrive")
                 known = await watch.until(lambda row: row.status != "requested", settings.decision_wait_seconds)
         if known is None:
             return _answer(undecided_view(data.job_id, data.request))
@@ -124,25 +124,27 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         responses=_problems(422),
     )
     async def listed(request: Request) -> Response:
-        """Pages stay whole while jobs are added: a job is on one page only."""
+        """A job is on one page only, also when jobs are added meanwhile."""
         return page_answer(*await jobs.page(parse_query(request, newest)))
 
     @api.get(
         "/{job_id}",
-        summary="A job with its steps, its request and its policy",
+        summary="Show a job with its steps, its request and its policy",
         response_model=JobDetail,
         responses=_problems(404),
     )
     async def shown(job_id: JobId) -> Response:
-        """Everything the orchestrator knows of the job."""
+        """Returns everything that the orchestrator knows of the job."""
         stored = await jobs.stored(job_id)
         if stored is None:
             raise _unknown(job_id)
         return await answers.of(stored_detail, stored, size_of(stored.state))
 
-    @api.get("/{job_id}/progress", summary="How far a job is", response_model=JobProgress, responses=_problems(404))
+    @api.get(
+        "/{job_id}/progress", summary="Show the progress of a job", response_model=JobProgress, responses=_problems(404)
+    )
     async def progress(job_id: JobId) -> Response:
-        """The latest numbers of each step's latest attempt; whole curves are files in the steps' artifacts."""
+        """Returns the latest numbers of each step's latest attempt; whole curves are files in the steps' artifacts."""
         stored = await jobs.progress(job_id)
         if stored is None:
             raise _unknown(job_id)
@@ -156,12 +158,13 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
     )
     async def events(
         job_id: JobId,
-        last_event_id: Annotated[str | None, Header(description="Id of the last `job` event seen.")] = None,
+        last_event_id: Annotated[str | None, Header(description="Id of the last `job` event that was received.")] = None,
     ) -> EventStream:
-        """`job`: the job as `JobView`, at once and when it changed. `progress`: one step as `StepProgress`. `end`: close now.
+        """`job` is the job as `JobView`, sent at once and after each change. `progress` is one step as `StepProgress`.
+        `end` means: close the stream.
 
-        With Last-Event-ID the first `job` comes only if it differs from the one seen. What changes while a listener is slow is
-        told as it is when the listener is ready. A comment comes at least every 15 seconds.
+        With Last-Event-ID the first `job` is sent only if it differs from that one. A slow listener gets the state at the
+        time when it can read, without the changes between. A comment is sent at least every 15 seconds.
         """
         listener = await job_events.listen(job_id, last_event_id)
         if listener is None:
@@ -170,7 +173,10 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
 
     @api.post("/{job_id}/cancel", status_code=202, summary="Cancel a job", responses=_problems(404, 409, 503))
     async def cancel(job: Found, wish: CancelRequest | None = None) -> JobView:
-        """Publishes the wish and waits briefly until it is read. Running steps checkpoint and stop; what is completed stays."""
+        """Publishes the cancellation and waits briefly until it is read.
+
+        Running steps write a checkpoint and stop; completed steps stay.
+        """
         if job.status in ENDED:
             raise Problem(409, "The job has ended", f"job {job.job_id!r} is {job.status}; there is nothing left to cancel")
         if job.state.cancel is None:
@@ -215,7 +221,7 @@ def _rejected(title: str, reasons: Sequence[Reason]) -> Problem:
 
 def _taken(known: JobRow) -> Problem:
     detail = (
-        f"job {known.job_id!r} was requested before with other content and is {known.status}; "
+        f"job {known.job_id!r} was requested before with another content and is {known.status}; "
         "send this request under a new job_id, or leave job_id out"
     )
-    return Problem(409, "The job id is taken", detail, headers={"Location": _address(known.job_id)})
+    return Problem(409, "The job id is used already", detail, headers={"Location": _address(known.job_id)})

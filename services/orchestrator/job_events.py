@@ -143,7 +143,7 @@ class JobEvents:
                 await self._publish(change, due[change.job_id])
             self._failures.recovered()
         except Exception as error:
-            self._failures.failed("events: jobs not looked at", error, known=is_transient(error))
+            self._failures.failed("events: jobs could not be polled", error, known=is_transient(error))
             fault = error
         for watched in due.values():
             if not watched.polled:  # the job does not exist, or that is unknown
@@ -157,7 +157,7 @@ class JobEvents:
             watched.row, watched.stream = await in_thread_if_large(size, _render, change, watched.row, watched.stream)
             watched.versions = change.versions
         except Exception as error:
-            _log.exception("events: a job cannot be told", job_id=change.job_id)
+            _log.exception("events: a job cannot be serialised", job_id=change.job_id)
             watched.fault = error
         self._writing_seconds += time.perf_counter() - begun
         watched.polled = True

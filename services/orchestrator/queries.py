@@ -89,8 +89,10 @@ class JobsAsked(Frozen):
     status: Status | None = Field(default=None, description="Only jobs of this status.")
     requester: Text | None = Field(default=None, description="Only jobs of this requester.")
     model: Text | None = Field(default=None, description="Only jobs for this model.")
-    limit: int = Field(default=50, ge=1, le=200, description="Jobs on a page at most.")
-    cursor: Cursor | None = Field(default=None, description="`next` of the page before; with the same filters.")
+    limit: int = Field(default=50, ge=1, le=200, description="The most jobs on a page.")
+    cursor: Cursor | None = Field(
+        default=None, description="`next` of the previous page, which must have the same filters."
+    )
 
     @property
     def filters(self) -> dict[str, str | None]:

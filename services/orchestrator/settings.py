@@ -10,7 +10,9 @@ class OrchestratorSettings(ServiceSettings):
     """The settings of the orchestrator besides those of every service."""
 
     decision_wait_seconds: float = Field(
-        default=3.0, ge=0, description="How long an HTTP request that starts or cancels a job waits for the decision."
+        default=3.0,
+        ge=0,
+        description="The longest time, in seconds, that an HTTP request to start or cancel a job waits for the decision.",
     )
 
     @property

@@ -44,5 +44,5 @@ progress = Table(
     Column("data", JSONB, nullable=False, comment="StepProgressed."),
     Index("progress_job_id", "job_id"),
     schema=OPERATIONAL,
-    comment="The latest sign of life of each attempt. Lossy, and no projection.",
+    comment="The latest progress of each attempt; events may be lost, and this is no projection.",
 )

@@ -20,14 +20,16 @@ class JobSummary(BaseModel):
 
     job_id: str
     status: Status
-    requester: str | None = Field(description="Who asked; null where the request does not say.")
+    requester: str | None = Field(description="Who requested the job; null if the request does not say.")
     pipeline: str | None = Field(description="Name of the preset, or `explicit`.")
-    model: str | None = Field(description="Name of the model that gets the version.")
-    version: str | None = Field(description="The version registered; null before, and without a register step.")
-    steps: int | None = Field(description="Steps of the plan; null before the job is accepted.")
-    steps_done: int | None = Field(description="Steps completed.")
+    model: str | None = Field(description="Name of the model to which the version belongs.")
+    version: str | None = Field(
+        description="The registered version; null before the registration, and without a register step."
+    )
+    steps: int | None = Field(description="Number of steps of the plan; null before the job is accepted.")
+    steps_done: int | None = Field(description="Number of completed steps.")
     requested_at: datetime = Field(description="Time of the request.")
-    ended_at: datetime | None = Field(description="When it ended or was rejected.")
+    ended_at: datetime | None = Field(description="When the job ended or was rejected.")
     updated_at: datetime = Field(description="Time of the latest event about the job.")
     sequence: int = Field(description="Number of the orchestrator's latest event about the job (`ce_sequence`).")
 
@@ -36,7 +38,7 @@ class JobPage(BaseModel):
     """Jobs, the newest request first."""
 
     items: list[JobSummary]
-    next: str | None = Field(description="Pass it as `cursor` for the page behind; null at the end.")
+    next: str | None = Field(description="`cursor` for the next page; null at the end.")
 
 
 class AttemptView(BaseModel):
@@ -44,15 +46,15 @@ class AttemptView(BaseModel):
 
     attempt: int = Field(description="Number, from 1.")
     requested_at: datetime
-    not_before: datetime | None = Field(description="Earliest start of a retry.")
-    deadline: datetime = Field(description="It is closed when it has no outcome by then.")
-    started_at: datetime | None = Field(description="First start; null while it waits for a worker.")
-    starts: int = Field(description="How often a worker began or took over.")
-    worker: str | None = Field(description="The worker that began last.")
+    not_before: datetime | None = Field(description="Earliest start of the attempt, if it is a retry.")
+    deadline: datetime = Field(description="The attempt is closed if it has no outcome by then.")
+    started_at: datetime | None = Field(description="When a worker first started it; null while it waits for a worker.")
+    starts: int = Field(description="How often a worker started it or took it over.")
+    worker: str | None = Field(description="The worker that started it last.")
     closed: str | None = Field(description="Why the orchestrator closed it: cancel, deadline or failing.")
-    outcome: str | None = Field(description="completed, failed or cancelled, as the executor said.")
+    outcome: str | None = Field(description="completed, failed or cancelled, as the executor reported.")
     ended_at: datetime | None = Field(description="Time of the outcome.")
-    fault: StepFault | None = Field(description="Why it failed, with the last lines of its log.")
+    fault: StepFault | None = Field(description="Why the attempt failed, with the last lines of its log.")
 
 
 class StepView(BaseModel):
@@ -60,26 +62,27 @@ class StepView(BaseModel):
 
     name: str
     kind: str
-    needs: list[str] = Field(description="Steps that must be completed before.")
+    needs: list[str] = Field(description="Steps that must be completed before this one.")
     status: StepStatus = Field(
-        description="waiting: for other steps; queued: for a worker; stopping: closed, not yet stopped; skipped: the job ended."
+        description="waiting: for other steps; queued: for a worker; stopping: closed, not yet stopped; skipped: the job "
+        "ended first."
     )
     outputs: dict[str, ArtifactRef] = Field(description="Artifacts by name, when completed.")
     metrics: dict[str, float | None] = Field(description="Numbers by name, when completed; null: not measurable.")
     facts: dict[str, str] = Field(description="Digests, versions and other text by name, when completed.")
-    feedback: FeedbackRecorded | None = Field(description="What AI feedback amounted to; label steps only.")
-    attempts: list[AttemptView] = Field(description="Oldest first; empty while the step waits.")
+    feedback: FeedbackRecorded | None = Field(description="Statistics of the AI feedback; for label steps only.")
+    attempts: list[AttemptView] = Field(description="Attempts, oldest first; empty while the step waits.")
 
 
 class FailureView(BaseModel):
     """How a job failed."""
 
-    step: str | None = Field(description="The step that failed for good; null for the job's own deadline.")
+    step: str | None = Field(description="The step that failed finally; null if the job's own deadline passed.")
     fault: StepFault = Field(description="Cause, message, reasons to act on, and the last lines of the step's log.")
 
 
 class CancelView(BaseModel):
-    """A wish to cancel."""
+    """A request to cancel the job."""
 
     requested_at: datetime
     requester: str
@@ -87,60 +90,62 @@ class CancelView(BaseModel):
 
 
 class JobView(BaseModel):
-    """A job as its events tell it."""
+    """A job, as its events describe it."""
 
     job_id: str
     status: Status = Field(
         description="requested: not yet decided; running; cancelling: waits for running steps; completed; failed; cancelled; "
         "rejected."
     )
-    requester: str | None = Field(description="Who asked; null where the request does not say.")
+    requester: str | None = Field(description="Who requested the job; null if the request does not say.")
     pipeline: str | None = Field(description="Name of the preset, or `explicit`.")
-    model: str | None = Field(description="Name of the model that gets the version.")
-    version: str | None = Field(description="The version registered; null before, and without a register step.")
-    requested_at: datetime | None = Field(description="Time of the request; null while it is on its way.")
+    model: str | None = Field(description="Name of the model to which the version belongs.")
+    version: str | None = Field(
+        description="The registered version; null before the registration, and without a register step."
+    )
+    requested_at: datetime | None = Field(description="Time of the request; null until the orchestrator has read it.")
     accepted_at: datetime | None
-    ended_at: datetime | None = Field(description="When it ended or was rejected.")
+    ended_at: datetime | None = Field(description="When the job ended or was rejected.")
     updated_at: datetime | None = Field(description="Time of the latest event about the job.")
-    deadline: datetime | None = Field(description="By when it must have ended.")
+    deadline: datetime | None = Field(description="Time by which the job must have ended.")
     sequence: int = Field(description="Number of the orchestrator's latest event about the job (`ce_sequence`).")
     reasons: list[Reason] = Field(description="Why it was rejected; send the corrected request under a new id.")
     failure: FailureView | None = Field(description="Why the job failed.")
-    cancel: CancelView | None = Field(description="The wish to cancel, if there is one.")
+    cancel: CancelView | None = Field(description="The request to cancel, if there is one.")
     conflicts: list[str] = Field(
         description="Ids of later requests under this id with other content; they changed nothing."
     )
-    steps: list[StepView] = Field(description="The plan in its order; empty before the job is accepted.")
+    steps: list[StepView] = Field(description="Steps in the order of the plan; empty before the job is accepted.")
 
 
 class JobDetail(JobView):
-    """A job with all it was asked for."""
+    """A job with its whole request and its policy."""
 
     request: JobRequest | None = Field(description="The request with defaults filled in; null unless accepted.")
-    sent: dict[str, Any] | None = Field(description="The request as it came; null once accepted.")
-    policy: Policy | None = Field(description="Retries and patience that hold for the job.")
+    sent: dict[str, Any] | None = Field(description="The request as sent; null once the job is accepted.")
+    policy: Policy | None = Field(description="Retries and time-outs of the job.")
 
 
 class StepProgress(BaseModel):
-    """How far a step is. Numbers of the latest attempt; null where it has told nothing yet."""
+    """Progress of a step: the numbers of its latest attempt; null until it has reported them."""
 
     step: str
     kind: str
     status: StepStatus
     attempt: int = Field(description="The latest attempt; 0 before the first.")
     done: int | None = Field(default=None, description="Units done.")
-    of: int | None = Field(default=None, description="Units in all.")
-    unit: str | None = Field(default=None, description="What is counted: steps, prompts or rows.")
+    of: int | None = Field(default=None, description="Total number of units.")
+    unit: str | None = Field(default=None, description="The unit that is counted: steps, prompts or rows.")
     loss: float | None = Field(default=None, description="Training loss of the latest step.")
     learning_rate: float | None = None
     tokens_per_second: float | None = None
     memory_bytes: int | None = Field(default=None, description="Resident memory of the working process.")
     eta_seconds: float | None = Field(default=None, description="Estimated seconds until the step ends.")
-    at: datetime | None = Field(default=None, description="When the attempt last told its progress.")
+    at: datetime | None = Field(default=None, description="When the attempt last reported its progress.")
 
 
 class JobProgress(BaseModel):
-    """How far a job is."""
+    """Progress of a job."""
 
     job_id: str
     status: Status

@@ -61,20 +61,23 @@ def router(runtime: Runtime) -> APIRouter:
         responses=_problems(422),
     )
     async def listed(request: Request) -> Response:
-        """Pages stay whole while versions are added. An item is a summary; GET /models/{model_id} shows everything."""
+        """A version is on one page only, also when versions are added meanwhile.
+
+        An item is a summary; GET /models/{model_id} shows everything.
+        """
         return page_answer(*await models.page(parse_query(request, newest)))
 
     @api.get(
-        "/{model_id}", summary="One version with its lineage", response_model=VersionView, responses=_problems(404, 422)
+        "/{model_id}", summary="Show a version with its lineage", response_model=VersionView, responses=_problems(404, 422)
     )
     async def shown(model_id: ModelId) -> Response:
-        """By `name@version` or `name@alias`; by `name` alone it is the highest version."""
+        """Finds it by `name@version` or `name@alias`; `name` alone means the highest version."""
         found = await version(model_id)
         return await answers.of(stored_version, found, size_of(found.registered))
 
-    @api.get("/{name}/aliases", summary="A model's aliases and their history", responses=_problems(404, 422))
+    @api.get("/{name}/aliases", summary="Show a model's aliases and their history", responses=_problems(404, 422))
     async def aliases(name: NameInPath, response: Response) -> AliasesView:
-        """The ETag is what PUT takes as If-Match."""
+        """The ETag of the answer is the value for If-Match of PUT."""
         row = await model(name)
         response.headers["ETag"] = _etag(row.sequence)
         return AliasesView.of(row)
@@ -85,9 +88,15 @@ def router(runtime: Runtime) -> APIRouter:
         alias: NameInPath,
         target: AliasTarget,
         response: Response,
-        if_match: Annotated[str | None, Header(description="ETag of GET .../aliases: refuse if it changed since.")] = None,
+        if_match: Annotated[
+            str | None,
+            Header(description="ETag of GET .../aliases; the change is refused if the aliases have changed since."),
+        ] = None,
     ) -> AliasesView:
-        """Decided at once and announced as ModelPromoted. An alias that is there already stays, and nothing is announced."""
+        """Moves the alias at once and announces it as ModelPromoted.
+
+        If the alias names the version already, nothing changes and nothing is announced.
+        """
         await model(name)
         ref = model_ref(name)
         async with runtime.transact([ref]) as command:
@@ -96,7 +105,8 @@ def router(runtime: Runtime) -> APIRouter:
             assert isinstance(state, ModelState)
             if if_match is not None and if_match != _etag(row.sequence):
                 detail = (
-                    f"model {name!r} is at {_etag(row.sequence)}, not at {if_match}; read its aliases again and decide anew"
+                    f"model {name!r} is at {_etag(row.sequence)}, not at {if_match}; read its aliases again, then send "
+                    "the change again if it is still wanted"
                 )
                 raise Problem(412, "The model has changed", detail)
             if target.version not in state.versions:

@@ -58,11 +58,13 @@ class VersionsAsked(Frozen):
     name: Name | None = Field(default=None, description="Only versions of this model.")
     alias: Name | None = Field(default=None, description="Only versions that this alias names.")
     job_id: Text | None = Field(default=None, description="Only versions that this job made.")
-    requester: LongText | None = Field(default=None, description="Only versions whose job this requester asked for.")
+    requester: LongText | None = Field(default=None, description="Only versions of jobs of this requester.")
     base_model: LongText | None = Field(default=None, description="Only versions of this base model.")
     dataset_sha256: Text | None = Field(default=None, description="Only versions made from this data set.")
-    limit: int = Field(default=50, ge=1, le=200, description="Versions on a page at most.")
-    cursor: Cursor | None = Field(default=None, description="`next` of the page before; with the same filters.")
+    limit: int = Field(default=50, ge=1, le=200, description="The most versions on a page.")
+    cursor: Cursor | None = Field(
+        default=None, description="`next` of the previous page, which must have the same filters."
+    )
 
     @property
     def filters(self) -> dict[str, str | None]:

@@ -99,7 +99,7 @@ def _recipe(path: Path) -> dict[str, JsonValue]:
         )
     found = _object(path)
     if found is None:
-        raise RegistrationRefused(RECIPE, "it is no JSON object", "register the output of a train step")
+        raise RegistrationRefused(RECIPE, "it is not a JSON object", "register the output of a train step")
     return found
 
 
@@ -113,7 +113,7 @@ def check_configuration(path: str, content: Mapping[str, JsonValue] | None) -> N
     if content and content.get("auto_map"):
         raise RegistrationRefused(
             path,
-            "`auto_map` names code that a loader would fetch and run",
+            "`auto_map` names code that a loader would download and run",
             "use a base model whose architecture and tokenizer are part of the library",
         )
 
@@ -125,8 +125,9 @@ def check_files(manifest: Manifest) -> None:
         if PurePosixPath(path).suffix not in ALLOWED:
             raise RegistrationRefused(
                 path,
-                "a file of this type may not be in a model: it could run code where it is loaded, or does not belong there",
-                f"keep to {', '.join(sorted(ALLOWED))}",
+                "a file of this type may not be in a model: it could run code when it is loaded, or it is not part of an "
+                "adapter",
+                f"use only {', '.join(sorted(ALLOWED))}",
             )
     for path in REQUIRED:
         if path not in paths:
@@ -137,6 +138,6 @@ def _user_fault(error: Exception, adapter: ArtifactRef) -> StepFault:
     if isinstance(error, RegistrationRefused):
         reason = error.reason
     else:
-        remedy = "run the step that made it again, and look at who can write to the artifact store"
+        remedy = "run the step that made it again, and check who can write to the artifact store"
         reason = Reason(field="inputs.adapter", value=adapter.uri, message=str(error), remedy=remedy)
     return StepFault(cause="user", message=str(reason), reasons=(reason,))

@@ -13,9 +13,9 @@ from services.registry.queries import ModelRow, StoredVersion
 
 
 class _Named(Frozen):
-    """What every view of a version begins with."""
+    """The first fields of every view of a version."""
 
-    id: str = Field(description="`name@version`, as GET /models/{model_id} takes it.")
+    id: str = Field(description="Id of the version, `name@version`, as in GET /models/{model_id}.")
     name: str
     version: str = Field(description="Semantic version.")
     aliases: tuple[str, ...] = Field(description="Aliases that name this version now.")
@@ -23,7 +23,7 @@ class _Named(Frozen):
 
 
 class VersionView(_Named):
-    """One version of a model; nothing but its aliases ever changes."""
+    """One version of a model; only its aliases can change."""
 
     artifact: ArtifactRef
     metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of this version; null: not measurable.")
@@ -53,8 +53,8 @@ def stored_version(stored: StoredVersion) -> VersionView:
 class VersionSummary(_Named):
     """One version in a list; GET /models/{model_id} has its artifact and its lineage."""
 
-    job_id: str = Field(description="The job that made it.")
-    requester: str = Field(description="Who asked for the job.")
+    job_id: str = Field(description="The job that made the version.")
+    requester: str = Field(description="Who requested the job.")
     base_model: str = Field(description="Reference of the base model.")
     dataset_sha256: str | None = Field(description="Digest of the data-set snapshot.")
     metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of this version; null: not measurable.")
@@ -68,12 +68,12 @@ class VersionPage(Frozen):
 
 
 class AliasesView(Frozen):
-    """A model's aliases now, and how they came to be."""
+    """A model's aliases and their history."""
 
     name: str
-    sequence: int = Field(description="Number of the latest event about the model; the ETag.")
+    sequence: int = Field(description="Number of the latest event about the model, which is the ETag.")
     aliases: dict[str, str] = Field(description="Version by alias.")
-    moves: tuple[AliasMove, ...] = Field(description="How aliases moved, oldest first.")
+    moves: tuple[AliasMove, ...] = Field(description="Moves of aliases, oldest first.")
 
     @classmethod
     def of(cls, row: ModelRow) -> "AliasesView":
@@ -82,6 +82,6 @@ class AliasesView(Frozen):
 
 
 class AliasTarget(Strict):
-    """Where an alias is to point."""
+    """The version to which an alias is moved."""
 
     version: Name = Field(description="A version of the model.")

@@ -11,7 +11,7 @@ from services.trainer.modelling.generation import SamplingParams, generate
 
 
 def answer(base: Path, adapter: Path, messages: Sequence[Message], max_new_tokens: int) -> str:
-    """Return the greedy answer. Raises ChatFault, and ValueError if base and adapter do not fit."""
+    """Return the model's greedy answer. Raises ChatFault, and ValueError if base and adapter do not fit."""
     use_physical_cores()
     where = device()
     chat = Chat(adapter)

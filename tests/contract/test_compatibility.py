@@ -72,10 +72,10 @@ def test_optional_fields_come_and_go_and_words_may_change(edit: str) -> None:
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        ("p['new'] = {'type': 'string'}; s['required'].append('new')", "new: the field is new and needed"),
-        ("del p['id']; s['required'].remove('id')", "id: the field was needed and is gone"),
-        ("s['required'].append('note')", "note: the field has become needed"),
-        ("s['required'].remove('kind')", "kind: the field is no longer needed"),
+        ("p['new'] = {'type': 'string'}; s['required'].append('new')", "new: the field is new and required"),
+        ("del p['id']; s['required'].remove('id')", "id: the field was required and is removed"),
+        ("s['required'].append('note')", "note: the field has become required"),
+        ("s['required'].remove('kind')", "kind: the field is no longer required"),
         ("p['id']['type'] = 'integer'", "id: `type` was 'string' and is 'integer'"),
         ("p['id']['maxLength'] = 8", "id: `maxLength` was 9 and is 8"),
         ("p['id']['maxLength'] = 10", "id: `maxLength` was 9 and is 10"),
@@ -86,7 +86,7 @@ def test_optional_fields_come_and_go_and_words_may_change(edit: str) -> None:
         ("p['note']['anyOf'].append({'type': 'integer'})", "note: may now also be of type integer"),
         ("p['note'] = {'type': 'string', 'default': None}", "note: may no longer be of type null"),
         ("d['Part']['properties']['n']['minimum'] = 1", "parts[].n: `minimum` was 'nothing' and is 1"),
-        ("d['Part']['required'].append('of')", "parts[].of: the field has become needed"),
+        ("d['Part']['required'].append('of')", "parts[].of: the field has become required"),
         ("p['sizes']['additionalProperties']['minimum'] = 1", "sizes.*: `minimum` was 0 and is 1"),
         ("p['sizes']['additionalProperties'] = False", "sizes: `additionalProperties` was {'type': 'integer', 'minimum': 0} and is False"),
         ("s['additionalProperties'] = False", ": `additionalProperties` was None and is False"),
@@ -167,7 +167,7 @@ def test_a_type_may_go_when_upcasters_lead_to_one_that_exists(monkeypatch: pytes
     released = contract()
     current = {name: promise for name, promise in released.items() if name != "StepStarted"}
     monkeypatch.setitem(upcasting.UPCASTERS, "StepStarted", Upcaster("StepStarted.v2", dict))
-    assert ["lead to StepStarted.v2, which is no type" in str(one) for one in broken(released, current)] == [True]
+    assert ["lead to StepStarted.v2, which is not a type" in str(one) for one in broken(released, current)] == [True]
     assert broken(released, {**current, "StepStarted.v2": released["StepStarted"]}) == []
     monkeypatch.setitem(upcasting.UPCASTERS, "StepStarted.v2", Upcaster("StepStarted", dict))
     said = "StepStarted -> StepStarted.v2 -> StepStarted"
@@ -180,7 +180,7 @@ def test_a_type_that_is_gone_or_moved_is_found_and_the_remedy_is_told() -> None:
     current["JobCompleted"]["topic"] = "neuroweaver.endings"
     said = sorted(str(change) for change in broken(released, current))
     assert said[0].startswith("JobCompleted: its topic was 'neuroweaver.jobs'")
-    assert said[1].startswith("StepStarted: the type is gone")
+    assert said[1].startswith("StepStarted: the type is removed")
     assert all("make it a new type" in one and "upcaster" in one for one in said)
 
 
@@ -246,7 +246,7 @@ def test_data_that_an_upcaster_cannot_read_are_unreadable_and_no_concern_of_a_se
         (name, b"neuroweaver.StepBegan" if name == "ce_type" else held) for name, held in encode(EXAMPLES["StepStarted"])[1]
     ]
     with pytest.raises(
-        Unreadable, match=r"cannot be read as StepBegan \(KeyError\('who'\)\); send what its schema asks for"
+        Unreadable, match=r"cannot be read as StepBegan \(KeyError\('who'\)\); send data that match its schema"
     ):
         decode(b"{}", headers, {"StepStarted"}, at)
     with pytest.raises(Unreadable, match="must be a JSON object"):

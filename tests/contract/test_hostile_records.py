@@ -194,7 +194,7 @@ def test_a_job_requested_without_a_usable_id_is_a_dead_letter_that_names_the_fie
     ("value", "headers", "says"),
     [
         (None, headers_of("JobRequested"), "no value"),
-        (b"not json", headers_of("JobRequested"), "no JSON"),
+        (b"not json", headers_of("JobRequested"), "not JSON"),
         (b"{}", [], "binary mode"),
         (b"[]", [("content-type", STRUCTURED)], "JSON object"),
         (b"[]", headers_of("StepCompleted"), "JSON object"),

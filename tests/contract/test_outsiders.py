@@ -264,7 +264,7 @@ def test_of_very_many_faults_some_are_told() -> None:
         (structured(data=None, data_base64="***"), "Base64"),
         ((b"[]", [("content-type", b"application/cloudevents-batch+json")]), "one event per record"),
         (binary(json.dumps([REQUEST]).encode()), "must be a JSON object"),
-        ((b"", binary()[1]), "no JSON"),
+        ((b"", binary()[1]), "not JSON"),
         (binary(b'{"job_id": "\\u0000"}'), "job_id"),
         (binary(ce_type=None), "`type`"),
         (binary(b'{"job_id": "one", "job_id": "other"}'), "two ids"),

@@ -15,7 +15,7 @@ from tests.e2e.system import System, running_system
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Four processes, ready, and a tiny base model."""
+    """Run four ready service processes with a tiny base model."""
     home = tmp_path_factory.mktemp("system")
     subprocess.run([sys.executable, "-m", "tests.tiny_model", str(home / "tiny")], check=True)
     settings = DevStackSettings(home=home / "stack", kafka_bootstrap=None, database_url=None)
@@ -27,7 +27,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 @pytest.fixture(scope="session")
 async def requested(system: System) -> dict[str, Any]:
-    """A request that was published on Kafka."""
+    """Return a request that was published on Kafka."""
     request = system.request()
     await system.publish(request)
     return request
@@ -35,5 +35,5 @@ async def requested(system: System) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def finished(system: System, requested: dict[str, Any]) -> dict[str, Any]:
-    """Its job, which has made a version, for tests that only look at what became of it."""
+    """Return its completed job, for tests that only check the result."""
     return system.wait_job(requested["job_id"])

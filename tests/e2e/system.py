@@ -27,12 +27,13 @@ from tests.command import ended
 from tests.log import read_events
 
 _HTTP = httpx2.Client(limits=httpx2.Limits(max_keepalive_connections=0))
-"""What `httpx2.get` makes anew for each call costs more than the call; services that were killed leave no connection behind."""
+"""Creating a client for each call, as `httpx2.get` does, costs more than the call; it keeps no connections, since services
+are killed."""
 
 
 @dataclass
 class Process:
-    """One service process; may be killed and started again."""
+    """One service process, which may be killed and started again."""
 
     name: str
     port: int
@@ -41,23 +42,23 @@ class Process:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; returns at once."""
+        """Start the process and return at once."""
         with self.log.open("ab") as out:
             command = [sys.executable, "-m", "services.cli.main", "serve", self.name]
             self.process = subprocess.Popen(command, env=dict(self.env), stdout=out, stderr=out)
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         assert self.process is not None
         return self.process.pid
 
     def get(self, path: str) -> Any:
-        """JSON from its HTTP surface."""
+        """Return JSON of its HTTP API."""
         return _HTTP.get(f"http://127.0.0.1:{self.port}/api/v1{path}", timeout=60).raise_for_status().json()
 
     def wait_ready(self) -> None:
-        """Until it says that it is ready."""
+        """Wait until it reports that it is ready."""
         wait_for(lambda: self._is_ready(), lambda: f"{self.name}: {self.log.read_text()[-3000:]}")
 
     def _is_ready(self) -> bool:
@@ -69,17 +70,17 @@ class Process:
             return False
 
     def children(self) -> list[psutil.Process]:
-        """Processes that it started."""
+        """Return the processes that it started."""
         return psutil.Process(self.pid).children()
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill the process with SIGKILL."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
 
     def stop(self) -> int:
-        """SIGTERM and wait; its exit code."""
+        """Send SIGTERM, wait, and return the exit code."""
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -88,7 +89,7 @@ class Process:
 
 @dataclass
 class System:
-    """All four, with what a test wants to know of them."""
+    """All four services, with the queries that tests need."""
 
     stack: DevStack
     home: Path
@@ -96,11 +97,11 @@ class System:
     services: dict[str, Process] = field(default_factory=dict)
 
     def url(self, service: str, path: str) -> str:
-        """Address of a route."""
+        """Return the address of a route."""
         return f"http://127.0.0.1:{self.services[service].port}/api/v1{path}"
 
     def request(self, **changes: Any) -> dict[str, Any]:
-        """A small valid request: few steps of a tiny model; `changes` replace top-level fields."""
+        """Return a small valid request for few steps of a tiny model; `changes` replace top-level fields."""
         small = {"steps": 4, "batch_size": 4, "learning_rate": 0.01}
         return {
             "job_id": f"job-{uuid4().hex[:8]}",
@@ -118,13 +119,13 @@ class System:
         }
 
     def start_job(self, **changes: Any) -> str:
-        """POST a request; the accepted job's id."""
+        """POST a request and return the accepted job's id."""
         answer = httpx2.post(self.url("orchestrator", "/training/start"), json=self.request(**changes), timeout=60)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["job_id"])
 
     async def publish(self, request: dict[str, Any]) -> None:
-        """As RelayCore does: one event on the requests topic, not through our HTTP. Returns when the job can be asked for."""
+        """Publish one event on the requests topic, as RelayCore does, and return when the job can be read over HTTP."""
         job_id = request["job_id"]
         event = outside_event("relaycore", JobRequested(job_id=job_id, request=request), correlation_id=job_id)
         value, headers = encode(event)
@@ -138,12 +139,12 @@ class System:
         return _HTTP.get(self.url("orchestrator", f"/training/{job_id}"), timeout=60).status_code == 200
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """The orchestrator's view of a job."""
+        """Return the orchestrator's view of a job."""
         job: dict[str, Any] = self.services["orchestrator"].get(f"/training/{job_id}")
         return job
 
     def wait_job(self, job_id: str, status: str = "completed") -> dict[str, Any]:
-        """Until the job has ended, as `status`."""
+        """Wait until the job has ended with `status`."""
         ended = ("completed", "failed", "cancelled", "rejected")
         wait_for(lambda: self.job(job_id)["status"] in ended, lambda: json.dumps(self.job(job_id), indent=1))
         job = self.job(job_id)
@@ -151,7 +152,7 @@ class System:
         return job
 
     def made_at_once(self, jobs: int) -> list[str]:
-        """The version of one model that each of so many jobs makes, all begun at once."""
+        """Start jobs at the same time, and return the version of one model that each of them makes."""
         pipeline = [
             {"name": "prepare", "kind": "prepare"},
             {"name": "train", "kind": "train", "method": "sft", "inputs": {"dataset": "prepare.dataset"}},
@@ -161,19 +162,19 @@ class System:
         return [str(self.wait_job(job_id)["version"]) for job_id in begun]
 
     async def story(self, job_id: str, topic: str = JOBS.name) -> list[Event]:
-        """The job's events on a topic, in the order of the log."""
+        """Return the job's events on a topic, in the order of the log."""
         return [e for e in await read_events(self.stack.kafka_bootstrap, topic) if e.correlation_id == job_id]
 
 
 def neuroweaver(system: System, *arguments: str) -> tuple[int, Any]:
-    """Exit code and JSON of a command, as an operator beside the running services calls it."""
+    """Run a command as an operator does, and return its exit code and JSON."""
     done = ended([*arguments, "--json"], system.services["registry"].env)
     assert done.out, done.err
     return done.code or 0, done.json
 
 
 def wait_for(condition: Callable[[], bool], what: Callable[[], str], seconds: float = 600) -> None:
-    """Poll until it holds; fails with `what()`, long after any machine would have come so far."""
+    """Poll until the condition holds; fails with `what()` after a time that is long for any machine."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what()}"
@@ -182,7 +183,7 @@ def wait_for(condition: Callable[[], bool], what: Callable[[], str], seconds: fl
 
 @contextmanager
 def running_system(stack: DevStack, home: Path, base_model: Path) -> Iterator[System]:
-    """The four services, ready."""
+    """Run the four services until they are ready."""
     system = System(stack, home, base_model)
     write_data(home / "data")
     with ExitStack() as started:
@@ -210,7 +211,7 @@ def running_system(stack: DevStack, home: Path, base_model: Path) -> Iterator[Sy
 
 
 def write_data(folder: Path) -> None:
-    """Forty training rows and eight held-out ones."""
+    """Write forty training rows and eight held-out rows."""
     folder.mkdir(parents=True)
     for split, count in (("train", 40), ("test", 8)):
         rows = [{"prompt": f"{split} {number}?", "completion": f"yes {number % 5}"} for number in range(count)]
@@ -218,7 +219,7 @@ def write_data(folder: Path) -> None:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
+    """Return a port that was free just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -15,32 +15,35 @@ from tests.toy import until
 
 SIZE = "8m"
 _LEAST_BYTES, _MOST_BYTES = 1_500_000, 3_500_000
-"""Left of the disk: enough to begin a step, too little to finish it."""
+"""Free bytes of the disk: enough to start a step, too few to finish it."""
 
 
 @dataclass
 class FullDisk:
-    """What the rounds came to."""
+    """The result of the rounds."""
 
     rounds: int = 0
-    """One step each, which ended well."""
+    """Number of rounds whose step completed."""
     postponed: int = 0
-    """Runs that were given back."""
+    """Number of runs whose lease was released."""
     burnt: int = 0
-    """Attempts that ended otherwise than well."""
+    """Number of attempts that did not complete."""
     repeated: int = 0
-    """Checkpoints that were made again although they were whole."""
+    """Number of complete checkpoints that were written again."""
     half_written: int = 0
-    """Things that were left of runs that could not be written."""
+    """Number of incomplete files that runs left."""
 
     @property
     def well(self) -> bool:
-        """The disk was full in each round, and nothing was lost of it."""
+        """Whether the disk was full in each round and nothing was lost."""
         return 0 < self.rounds <= self.postponed and not (self.burnt or self.repeated or self.half_written)
 
 
 async def full_again_and_again(executor: Executor, disk: Path, rounds: int, seed: int = 0) -> FullDisk:
-    """`executor` has its home on `disk`. Raises AssertionError where a step is not given back, or not taken up again."""
+    """Fill `disk`, on which `executor` has its home, in each round.
+
+    Raises AssertionError if a step is not released or not resumed.
+    """
     chance, found = random.Random(seed), FullDisk()
     before = metrics.POSTPONED.labels(executor.name)._value.get()
     async with executor.working(SubprocessRunner("tests.child"), own=True):

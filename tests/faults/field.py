@@ -42,17 +42,17 @@ _SETTLE_SECONDS = 600
 
 @dataclass
 class Member:
-    """One process of the service."""
+    """A process of the service."""
 
     process: ForkServerProcess
     log: Path
-    """Where what it logs goes."""
+    """File of its log."""
     said: list[tuple[float, Standing]] = field(default_factory=list)
-    """What it said of itself, with the time of the loop."""
+    """Its reports, with the time of the loop."""
 
     @classmethod
     def born(cls, orders: Orders, log: Path) -> "Member":
-        """A new process, which a thread listens to."""
+        """Start a process; a thread reads its reports."""
         ear, mouth = _NURSERY.Pipe(duplex=False)
         member = cls(_NURSERY.Process(target=main, args=(orders, str(log), mouth), daemon=True), log)
         member.process.start()
@@ -67,7 +67,7 @@ class Member:
 
     @property
     def ready(self) -> bool:
-        """As it said last."""
+        """Whether its latest report says that it is ready."""
         return bool(self.said) and self.said[-1][1].ready
 
     @property
@@ -76,32 +76,32 @@ class Member:
         return self.process.exitcode is not None
 
     def send(self, number: signal.Signals) -> None:
-        """A signal, if it lives."""
+        """Send a signal if it is alive."""
         if not self.has_ended and self.process.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, number)
 
     async def ended(self, seconds: float) -> int:
-        """Its return code. Raises AssertionError."""
+        """Wait for its return code. Raises AssertionError."""
         await until(lambda: self.has_ended, seconds, what=lambda: f"{self.process} does not end: {self.said[-1:]}")
         return int(self.process.exitcode or 0)
 
 
 @dataclass
 class Field:
-    """One toy service on servers of its own."""
+    """One toy service on its own servers."""
 
     stack: DevStack
     toy: Toy
     facts: list[Fact] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
     joined: int = 0
-    """So many processes there have been."""
+    """Number of processes that were started."""
     sent: int = 0
     way_to_database: str | None = None
-    """URL by which members reach PostgreSQL, where it is not the server's own."""
+    """URL by which members reach PostgreSQL, if it is not the server's own."""
     database_seconds: float = 30.0
-    """The patience of members with PostgreSQL."""
+    """Statement time-out of members."""
 
     async def join(
         self,
@@ -113,7 +113,7 @@ class Field:
         elsewhere: bool = False,
         instance: str | None = None,
     ) -> Member:
-        """Another process; returns when it is ready, or has died at its point."""
+        """Start another process; returns when it is ready or has died at its fault point."""
         way = self.way_to_database or self.stack.database_url
         orders = Orders(
             self.stack.kafka_bootstrap, way, self.toy.name, point, times, mended, self.database_seconds, elsewhere, instance
@@ -126,18 +126,18 @@ class Field:
         return member
 
     async def leave(self, member: Member, number: signal.Signals) -> int:
-        """End it by a signal; returns its return code."""
+        """End it with a signal and return its return code."""
         member.send(number)
         return await self.dies(member, self.toy.settings.drain_seconds + 120)
 
     async def dies(self, member: Member, seconds: float = 300) -> int:
-        """Wait until it has ended. Raises AssertionError, and then `end` kills it."""
+        """Wait until it has ended. Raises AssertionError if it does not; `end` kills it later."""
         code = await member.ended(seconds)
         self.members.remove(member)
         return code
 
     async def end(self) -> None:
-        """Kill whatever still runs."""
+        """Kill all processes that are still running."""
         for member in list(self.members):
             await self.leave(member, signal.SIGKILL)
         await self.toy.engine.dispose()
@@ -146,7 +146,7 @@ class Field:
 
     @asynccontextmanager
     async def load(self, events: int, per_second: float, *, poison_every: int = 0) -> AsyncIterator[None]:
-        """Send `events` while the block runs, and the rest of them afterwards; every job has five, in order."""
+        """Send `events` during the block, and the rest of them afterwards; every job has five, in order."""
         sending = asyncio.create_task(self._send(events, per_second, poison_every))
         try:
             yield
@@ -193,7 +193,8 @@ class Field:
             yield Fact("sent", event.id, self.toy.prefix + name, number), *encode(event)
 
     async def lose(self, place: Partition, share: float) -> int:
-        """Remove this share of what a partition has, from its beginning; nobody may have read it. Returns where it begins then."""
+        """Remove this share of a partition's records from its beginning, whether read or not; returns its new first
+        offset."""
         begin, end = (await log.bounds(self.stack.cluster, [place[0]]))[place]
         cut = begin + max(1, round((end - begin) * share))
         sent = {fact.id: fact for fact in self.facts if fact.kind == "sent"}
@@ -204,14 +205,14 @@ class Field:
         await remove_below(self.stack.cluster, place, cut)
         return cut
 
-    # what came of it
+    # results
 
     async def applied(self) -> int:
-        """Jobs of which anything was applied."""
+        """Return the jobs of which any event was applied."""
         return int(await self.toy.scalar("SELECT count(*) FROM tally"))
 
     async def settled(self) -> None:
-        """Until everything on the log is applied and everything decided is on the log. Raises AssertionError."""
+        """Wait until all records are applied and all decisions are in the log. Raises AssertionError."""
         await until(self._is_settled, _SETTLE_SECONDS, what=lambda: "not everything was applied")
 
     async def _is_settled(self) -> bool:
@@ -222,7 +223,7 @@ class Field:
         return not waiting and all(positions.get(partition, 0) >= end for partition, (_, end) in spans.items() if end)
 
     async def history(self) -> list[Fact]:
-        """What was sent and acknowledged, what the projection says was applied, and every effect of it."""
+        """Return the acknowledged events, the events that the projection contains, and all effects."""
         sent = {fact.id: fact for fact in self.facts if fact.kind == "sent"}
         facts = list(self.facts)
 
@@ -240,9 +241,8 @@ class Field:
         return facts
 
     async def verdict(self, *, replayed: bool = True) -> Verdict:
-        """Settle, then check the history, the answers on the log, and, where `replayed`, the projection against a replay.
-
-        The replay begins where the log does: what was removed of it must never have been read.
+        """Settle, then check the history, the answers in the log, and, if `replayed`, the projection against a replay. The
+        replay starts at the beginning of the log, so removed records must never have been read.
         """
         await self.settled()
         found = check(await self.history())
@@ -252,7 +252,7 @@ class Field:
         return found
 
     async def _answered_wrongly(self) -> list[str]:
-        """Jobs whose one answer is not on the log just once, however often the relay sent the record."""
+        """Return the jobs whose answer is not in the log exactly once, not counting copies that the relay sent again."""
         answers: dict[str, set[str]] = {}
         spans = await log.bounds(self.stack.cluster, [JOBS.name])
         async for chunk in log.read(self.stack.cluster, spans):
@@ -268,7 +268,7 @@ class Field:
 
 @asynccontextmanager
 async def field_on(stack: DevStack, home: Path) -> AsyncIterator[Field]:
-    """A new toy service on these servers."""
+    """Create a toy service on these servers."""
     toy = Toy(stack.kafka_bootstrap, stack.database_url, home)
     await toy.create()
     made = Field(stack, toy)

@@ -12,11 +12,11 @@ from services.devstack.postgres import PostgresServer
 
 @contextmanager
 def frozen(server: KafkaServer | PostgresServer | None) -> Iterator[None]:
-    """For the block."""
+    """Freeze the process during the block."""
     assert server is not None
     assert server.process.pid is not None
     parent = psutil.Process(server.process.pid)
-    parent.send_signal(signal.SIGSTOP)  # it starts no child from now on
+    parent.send_signal(signal.SIGSTOP)  # from now on it starts no child
     processes = [parent, *parent.children(recursive=True)]
     try:
         for process in processes:

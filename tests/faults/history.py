@@ -19,18 +19,18 @@ FactKind = Literal["sent", "acknowledged", "removed", "applied", "effect"]
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something that happened to one event."""
+    """One observation about one event."""
 
     kind: FactKind
     id: str
     key: str
     number: int
-    """Place of the event among those of its key, from 0, in the order in which they were sent."""
+    """Index of the event among those of its key, from 0, in the order of sending."""
 
 
 @dataclass
 class Verdict:
-    """What is wrong with a history; everything empty is well. Lists hold ids."""
+    """The faults of a history, as lists of ids; all are empty if it is correct."""
 
     events: int = 0
     lost: list[str] = field(default_factory=list)
@@ -38,11 +38,11 @@ class Verdict:
     out_of_order: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
     differences: int = 0
-    """Rows of the projection that a replay of the log finds otherwise."""
+    """Rows of the projection that differ from a replay of the log."""
 
     @property
     def well(self) -> bool:
-        """Nothing is wrong, and something happened at all."""
+        """Whether there is no fault and at least one observation."""
         return self.events > 0 and not (self.lost or self.doubled or self.out_of_order or self.unseen or self.differences)
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ def check(history: Iterable[Fact]) -> Verdict:
     applied: dict[str, tuple[str, int]] = {}
     effects: Counter[str] = Counter()
     newest: dict[str, int] = {}
-    """By key, the highest number that was applied."""
+    """The highest applied number by key."""
     verdict, sent, removed = Verdict(), set[str](), set[str]()
     for fact in history:
         match fact.kind:
@@ -88,14 +88,14 @@ def check(history: Iterable[Fact]) -> Verdict:
 
 
 def write(history: Iterable[Fact], path: Path) -> None:
-    """Keep a history as JSON lines."""
+    """Write a history as JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         file.writelines(json.dumps(asdict(fact)) + "\n" for fact in history)
 
 
 def read(path: Path) -> Iterator[Fact]:
-    """A history that was kept."""
+    """Read a stored history."""
     with path.open() as file:
         for line in file:
             yield Fact(**json.loads(line))

@@ -38,38 +38,38 @@ POINTS = (
 
 @dataclass(frozen=True)
 class Orders:
-    """What a member is told."""
+    """The configuration of a member."""
 
     kafka: str
     database_url: str
     name: str
     point: str | None = None
     times: int = 1
-    """How often it passes the point before it dies there."""
+    """How often it passes the fault point before it dies there."""
     mended: bool = True
-    """Whether requests that are marked as poison can be handled."""
+    """Whether requests marked as poison can be handled."""
     database_seconds: float = 30.0
-    """The patience it has with PostgreSQL."""
+    """Its statement time-out."""
     elsewhere: bool = False
-    """Whether it belongs to another deployment, with a database of its own."""
+    """Whether it belongs to another deployment with its own database."""
     instance: str | None = None
-    """Its name in the group, if it has one."""
+    """Its static name in the group, if it has one."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What a member says of itself."""
+    """The report of a member about itself."""
 
     ready: bool
     refusals: int
-    """How often Kafka refused it for being of another generation."""
+    """How often Kafka refused a request because of its generation."""
     missing: dict[str, str]
     removed: int = 0
-    """Offsets that its metric says were removed unread."""
+    """Removed unread offsets, according to its metric."""
 
 
 def main(orders: Orders, log: str, told: "Connection[Standing, object]") -> None:
-    """Serve until SIGTERM, in a process of its own; what it logs goes to a file, its standing to whoever listens."""
+    """Serve until SIGTERM in this process; logs go to a file, reports to the parent."""
     sys.stderr = Path(log).open("w", buffering=1)  # noqa: SIM115 (open as long as the process lives)
     os.dup2(sys.stderr.fileno(), 2)
     configure("WARNING")
@@ -94,12 +94,12 @@ def main(orders: Orders, log: str, told: "Connection[Standing, object]") -> None
 
 
 def is_poison(event: Event) -> bool:
-    """Marked by its sender."""
+    """Return whether the sender marked the event as poison."""
     return isinstance(event.data, JobRequested) and event.data.request.get("requester") == "poison"
 
 
 class Refusals(logging.Handler):
-    """Counts what Kafka refuses a member of a group for being of another generation, as aiokafka says it."""
+    """Counts the requests that Kafka refuses because of the member's generation, from aiokafka's log."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -111,7 +111,7 @@ class Refusals(logging.Handler):
 
 
 async def serve(toy: Toy, refusals: Refusals, tell: Callable[[Standing], None]) -> None:
-    """The service, until it is told to end; it tells whenever its readiness changes, or what else is worth it."""
+    """Run the service until it must end, and report each change of its state."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     runtime = toy.runtime()
@@ -128,7 +128,7 @@ async def serve(toy: Toy, refusals: Refusals, tell: Callable[[Standing], None]) 
 
 
 def _heart(standing: Standing) -> tuple[object, ...]:
-    """What is worth being told when it changes."""
+    """Return the part of the state whose changes are reported."""
     return (
         standing.ready,
         standing.refusals,
@@ -143,7 +143,7 @@ def _removed() -> int:
 
 
 def plant(point: str, times: int) -> None:
-    """Die at `point`, when it is passed for the `times`th time with something at stake."""
+    """Make the process die at `point` when it passes it for the `times`th time with records in work."""
     passed = 0
 
     def here() -> None:

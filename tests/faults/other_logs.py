@@ -16,7 +16,8 @@ from tests.toy import until
 
 
 async def made_again(field: Field, scale: Scale) -> Verdict:
-    """The topic of requests is deleted and made again while a member runs; what comes to the new one waits until that is accepted."""
+    """Delete and create the topic of requests again while a member runs; records of the new topic wait until it is
+    accepted."""
     await field.join()
     for _ in range(scale.repetitions):
         async with field.load(scale.events // scale.repetitions // 2, PER_SECOND):
@@ -25,11 +26,11 @@ async def made_again(field: Field, scale: Scale) -> Verdict:
         await recreate(field.stack.cluster, REQUESTS)
         async with field.load(scale.events // scale.repetitions // 2, PER_SECOND):
             await until(lambda: _is_accepted(field))
-    return await field.verdict(replayed=False)  # what the first log said is gone with it
+    return await field.verdict(replayed=False)  # the events of the first log are lost with it
 
 
 async def _is_accepted(field: Field) -> bool:
-    """An operator accepts the new log, all of its partitions by one word."""
+    """Accept the new log with all of its partitions, as an operator does."""
     reading = field.toy.runtime().reading
     stands = [view for view in await listed(field.toy.engine, reading) if view.cause == "another log"]
     for view in stands[:1]:
@@ -38,10 +39,9 @@ async def _is_accepted(field: Field) -> bool:
 
 
 async def removed_unread(field: Field, scale: Scale) -> Verdict:
-    """Partitions, one for each repetition, lose records before anybody has read them, and more while they stand for it.
-
-    Each range is said in health, log and metric; the partitions that lost nothing go on; each that did goes on behind a word of the
-    operator, which is a fact.
+    """Remove unread records of one partition for each repetition, and more while it is stopped. Each range is reported in
+    health, log and metric; partitions that lost nothing continue; each other one continues after the operator's decision,
+    which is an event.
     """
     chance = random.Random(f"{scale.seed} removed unread")
     async with field.load(scale.events // 2, PER_SECOND):
@@ -65,7 +65,10 @@ async def removed_unread(field: Field, scale: Scale) -> Verdict:
 
 
 async def _all_said(member: Member, gone: dict[Partition, int]) -> None:
-    """Until the member says of exactly these partitions that all below an offset was removed. Raises AssertionError."""
+    """Wait until the member reports for exactly these partitions that all records below an offset were removed.
+
+    Raises AssertionError.
+    """
 
     def said() -> bool:
         now = member.said[-1][1] if member.said else None

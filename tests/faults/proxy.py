@@ -10,10 +10,10 @@ _CHUNK = 65536
 
 
 class Proxy:
-    """Forwards TCP connections on a port of its own."""
+    """Forwards TCP connections on its own port."""
 
     def __init__(self, host: str, port: int, *, passes_ends: bool = True) -> None:
-        """Without `passes_ends`, a client does not learn that the server closed its connection, only what it said last."""
+        """Without `passes_ends`, a client receives the server's last bytes but not the end of its connection."""
         self._target, self._passes_ends = (host, port), passes_ends
         self._way: Way = "open"
         self._delay = 0.0
@@ -24,14 +24,14 @@ class Proxy:
         self.port = 0
 
     async def start(self) -> None:
-        """Begin to listen; after the first time on the same port."""
+        """Start to listen; later starts use the same port."""
         self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         self._open.set()
 
     async def become(self, way: Way, *, delay: float = 0.0) -> None:
-        """What becomes of connections: `refused` ends all and takes none; a `black hole` keeps them, takes more, and forwards nothing
-        of any; `deaf` is a black hole that has ended those that were."""
+        """Set how connections are handled: `refused` ends all and accepts none; a `black hole` keeps and accepts them but
+        forwards nothing; `deaf` is a black hole that first ends the present ones."""
         before, self._way, self._delay = self._way, way, delay
         if way == "open":
             self._open.set()
@@ -44,11 +44,11 @@ class Proxy:
         if way == "deaf" or before in (
             "black hole",
             "deaf",
-        ):  # what was swallowed is lost: a network that comes back resets such connections
+        ):  # swallowed bytes are lost: a network that recovers resets such connections
             self._end_connections()
 
     async def stop(self) -> None:
-        """End everything."""
+        """End all connections and stop to listen."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -89,7 +89,7 @@ class Proxy:
 
 @asynccontextmanager
 async def proxy_to(host: str, port: int, *, passes_ends: bool = True) -> AsyncIterator[Proxy]:
-    """A proxy that is open, for the block."""
+    """Run an open proxy during the block."""
     proxy = Proxy(host, port, passes_ends=passes_ends)
     await proxy.start()
     try:

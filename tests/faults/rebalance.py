@@ -22,20 +22,20 @@ _CALM_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Stall:
-    """What one change of the membership cost."""
+    """The cost of one change of the membership."""
 
     change: str
     seconds: float
     """The longest that any request, to any partition, waited for its answer."""
     unready: float
-    """So long the members that were well said they were not ready, together."""
+    """Total seconds for which the healthy members were not ready."""
     refusals: int
-    """How often Kafka refused a member for being of another generation."""
+    """How often Kafka refused a request because of the member's generation."""
 
 
 @dataclass
 class Pulse:
-    """A request to every partition, again and again, and when each was answered."""
+    """Repeated requests to every partition, with the times of their answers."""
 
     on: Field
     asked: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Pulse:
     _number: int = 0
 
     async def ask(self, producer: AIOKafkaProducer) -> None:
-        """One request to each partition."""
+        """Send one request to each partition."""
         for partition in range(REQUESTS.partitions):
             name = self._name(partition)
             event = self.on.toy.requested(name)
@@ -61,14 +61,17 @@ class Pulse:
                 return name
 
     async def hear(self, consumer: AIOKafkaConsumer) -> None:
-        """Note answers for ever."""
+        """Record answers for ever."""
         while True:
             for records in (await consumer.getmany(timeout_ms=100)).values():
                 for record in records:
                     self.answered.setdefault((record.key or b"").decode(), asyncio.get_running_loop().time())
 
     async def longest(self, begun: float, ended: float) -> float:
-        """Seconds that the slowest answer took, of the requests sent in this time. Raises AssertionError where one is not answered."""
+        """Return the seconds of the slowest answer to a request sent in this time.
+
+        Raises AssertionError if one is not answered.
+        """
         sent = {key: at for key, (_, at) in self.asked.items() if begun <= at < ended}
         await until(lambda: sent.keys() <= self.answered.keys(), _PATIENCE_SECONDS, what=lambda: self._silent(sent))
         return max(self.answered[key] - at for key, at in sent.items())
@@ -79,7 +82,7 @@ class Pulse:
 
 @asynccontextmanager
 async def beating(field: Field) -> AsyncIterator[Pulse]:
-    """A pulse, for the block."""
+    """Send requests during the block."""
     pulse = Pulse(field)
     producer = make_producer(field.toy.settings.cluster, "pulse")
     consumer = AIOKafkaConsumer(bootstrap_servers=field.stack.kafka_bootstrap, group_id=None)
@@ -105,7 +108,7 @@ async def beating(field: Field) -> AsyncIterator[Pulse]:
 
 
 async def stalls(field: Field, changes: Sequence[str], rounds: int) -> list[Stall]:
-    """What each of these changes costs, so often one after the other."""
+    """Return the costs of these changes, repeated one after the other."""
     members = [await field.join(), await field.join()]
     async with beating(field) as pulse:
         return [await _measure(pulse, name, members, CHANGES[name]) for name in (*changes,) * rounds]
@@ -134,7 +137,7 @@ def _refusals(member: Member) -> int:
 
 
 def _unready(member: Member, since: float) -> float:
-    """Seconds since a moment that a member said it was not ready."""
+    """Return the seconds since a time in which a member reported that it was not ready."""
     seconds, last, ready = 0.0, since, True
     for at, standing in member.said:
         if at > since and not ready:
@@ -149,7 +152,7 @@ async def _kill_and_restart(field: Field, members: list[Member]) -> None:
 
 
 async def _kill(field: Field, members: list[Member]) -> None:
-    """Nobody takes its place."""
+    """Kill the member without a replacement."""
     await field.leave(members.pop(0), signal.SIGKILL)
     await asyncio.sleep(field.toy.settings.session_timeout_ms / 1000)
 
@@ -164,7 +167,7 @@ async def _leave(field: Field, members: list[Member]) -> None:
 
 
 async def _freeze(field: Field, members: list[Member]) -> None:
-    """Longer than its session, then it wakes up."""
+    """Freeze the member for longer than its session, then continue it."""
     member = members[0]
     member.send(signal.SIGSTOP)
     await asyncio.sleep(field.toy.settings.session_timeout_ms / 1000 + 3)
@@ -179,4 +182,4 @@ CHANGES: dict[str, Change] = {
     "leaves and is replaced": _leave,
     "freezes and wakes up": _freeze,
 }
-"""In this order two members become one, and two again."""
+"""The changes; in this order two members become one, and two again."""

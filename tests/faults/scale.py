@@ -7,16 +7,16 @@ from tests.faults.field import Field
 from tests.faults.history import Verdict
 
 PER_SECOND = 2500.0
-"""Events that are sent while it is done."""
+"""Events that are sent per second."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How long and how often."""
+    """Duration and number of repetitions."""
 
     repetitions: int
     events: int
-    """So many each scenario sends."""
+    """The number of events that each scenario sends."""
     seed: int = 0
 
 

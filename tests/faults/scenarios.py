@@ -29,16 +29,16 @@ _RELAYING = """SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 
 _GIVES_UP_SECONDS = 300
 _IMPATIENT_SECONDS = 2.0
 _HANG_SECONDS = 8.0
-"""Longer than members wait for an answer of PostgreSQL, and than their sessions with Kafka."""
+"""Longer than the members' statement time-out and their Kafka sessions."""
 _MORTAL = "mortal"
 _SLOW_SECONDS = 0.05
-"""Each way, for every packet."""
+"""Delay of every packet in each direction."""
 _CATCH_UP_SECONDS = 900.0
-"""Over so slow a way a backlog of tens of thousands takes minutes, and a member that lags is not ready."""
+"""Over such a slow connection a backlog of tens of thousands takes minutes, and a lagging member is not ready."""
 
 
 async def kill_at(field: Field, scale: Scale, point: str) -> Verdict:
-    """SIGKILL at one point, again and again, each time another process takes over."""
+    """Repeatedly kill the process at one fault point; each time another process takes over."""
     chance = random.Random(f"{scale.seed} {point}")
     async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
@@ -48,7 +48,7 @@ async def kill_at(field: Field, scale: Scale, point: str) -> Verdict:
 
 
 async def kill_at_each_point(field: Field, scale: Scale) -> Verdict:
-    """SIGKILL at one point after the other, at the first records that are at stake there."""
+    """Kill a process at each fault point in turn, at the first records in work there."""
     for _ in range(scale.repetitions):
         for point in POINTS:
             async with field.load(scale.events // scale.repetitions // len(POINTS), PER_SECOND):
@@ -58,14 +58,15 @@ async def kill_at_each_point(field: Field, scale: Scale) -> Verdict:
 
 
 async def _dies_at(field: Field, point: str, times: int) -> None:
-    """All members that die so have one name: the group gives the next one the partitions of the last, whose session lives on."""
+    """All members that die this way have the same name, so the group gives the next one the partitions of the last, whose
+    session is still alive."""
     member = await field.join(point=point, times=times, ready=False, instance=_MORTAL)
     if await field.dies(member) != -signal.SIGKILL:
         raise AssertionError(f"the member was to die {point}")
 
 
 async def bounce_consumer(field: Field, scale: Scale, *numbers: signal.Signals) -> Verdict:
-    """One of two members ends, cleanly or hard, and comes back."""
+    """Stop or kill one of two members, and start it again."""
     await field.join()
     async with field.load(scale.events, PER_SECOND):
         for number in numbers * scale.repetitions:
@@ -76,7 +77,7 @@ async def bounce_consumer(field: Field, scale: Scale, *numbers: signal.Signals) 
 
 
 async def bounce_relay(field: Field, scale: Scale, *numbers: signal.Signals) -> Verdict:
-    """The connection that relays ends: its process is told to, or the server cuts it."""
+    """End the connection that relays, by stopping its process or on the server."""
     member = await field.join()
     await field.join()
     async with field.load(scale.events, PER_SECOND):
@@ -100,12 +101,12 @@ def _clean(number: signal.Signals, code: int) -> None:
 
 
 async def bounce_broker(field: Field, scale: Scale, *numbers: signal.Signals) -> Verdict:
-    """The only broker ends, cleanly or hard, and starts again."""
+    """Stop or kill the only broker, and start it again."""
     return await _bounce_server(field, scale, field.stack.kafka, numbers)
 
 
 async def bounce_database(field: Field, scale: Scale, *numbers: signal.Signals) -> Verdict:
-    """PostgreSQL ends, cleanly or hard, and starts again."""
+    """Stop or kill PostgreSQL, and start it again."""
     return await _bounce_server(field, scale, field.stack.postgres, numbers)
 
 
@@ -125,7 +126,7 @@ async def _bounce_server(
 
 
 async def hang(field: Field, scale: Scale, server: KafkaServer | PostgresServer | None) -> Verdict:
-    """A server stands still for longer than anybody is patient with it, and then goes on as if nothing had been; members say so."""
+    """Freeze a server for longer than all time-outs, then continue it; members report it."""
     field.database_seconds = _IMPATIENT_SECONDS
     member = await field.join()
     async with field.load(scale.events, PER_SECOND):
@@ -140,7 +141,8 @@ async def hang(field: Field, scale: Scale, server: KafkaServer | PostgresServer 
 
 
 async def rough_way(field: Field, scale: Scale) -> Verdict:
-    """The way to PostgreSQL swallows everything, is cut, and is slow; members say so while nothing comes through."""
+    """Make the connection to PostgreSQL swallow everything, then cut it, then slow it down; members report it while nothing
+    gets through."""
     server = make_url(field.stack.database_url)
     field.database_seconds = _IMPATIENT_SECONDS
     async with proxy_to(server.host or "", server.port or 0) as proxy:
@@ -161,7 +163,7 @@ async def rough_way(field: Field, scale: Scale) -> Verdict:
 
 
 async def zombie(field: Field, scale: Scale) -> Verdict:
-    """A member is stopped in the middle of a backlog, past its session; another takes over; then it wakes up and goes on."""
+    """Freeze a member within a backlog for longer than its session, so that another takes over; then continue it."""
     for _ in range(scale.repetitions):
         async with field.load(scale.events // scale.repetitions, PER_SECOND):
             pass
@@ -181,7 +183,10 @@ async def zombie(field: Field, scale: Scale) -> Verdict:
 
 
 async def relay_frozen(field: Field, scale: Scale) -> Verdict:
-    """The process that relays is frozen; the lock leaves it and another relays. What it still sends when it wakes are duplicates."""
+    """Freeze the relaying process, so that it loses the lock and another one relays.
+
+    What it sends after it continues are duplicates.
+    """
     await field.join()
     async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
@@ -197,7 +202,7 @@ async def relay_frozen(field: Field, scale: Scale) -> Verdict:
 
 
 async def _relaying(field: Field) -> int | None:
-    """The session that holds the relay's lock."""
+    """Return the session that holds the relay's lock."""
     async with field.toy.engine.connect() as connection:
         pid: int | None = await connection.scalar(text(_RELAYING), {"lock": RELAY_LOCK})
         return pid
@@ -208,7 +213,7 @@ async def _relays_anew(field: Field, before: int | None) -> bool:
 
 
 async def second_deployment(field: Field, scale: Scale) -> Verdict:
-    """A process with a database of its own joins under load, again and again: it refuses and decides nothing."""
+    """Let a process with its own database join under load repeatedly: it refuses and decides nothing."""
     twin = Toy(
         field.stack.kafka_bootstrap, field.stack.database_url, field.toy.settings.home, name=field.toy.name, elsewhere=True
     )
@@ -231,7 +236,7 @@ def _refuses(member: Member) -> bool:
 
 
 async def read_only(field: Field, scale: Scale) -> Verdict:
-    """PostgreSQL only reads for a while, as after a failover, and nobody ends the sessions that began then."""
+    """Make PostgreSQL read-only for a while, as after a failover, and leave the sessions open that began then."""
     await field.join()
     async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
@@ -242,7 +247,7 @@ async def read_only(field: Field, scale: Scale) -> Verdict:
 
 
 async def coming_and_going(field: Field, scale: Scale) -> Verdict:
-    """Members join and leave every two seconds."""
+    """Let members join and leave every two seconds."""
     async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
             member = await field.join(ready=False)
@@ -255,7 +260,7 @@ async def coming_and_going(field: Field, scale: Scale) -> Verdict:
 
 
 async def poison(field: Field, scale: Scale) -> Verdict:
-    """Requests that cannot be handled lie everywhere; a mended version retries them, and their jobs' events are in order."""
+    """Send many requests that cannot be handled; a corrected version retries them, and their jobs' events are in order."""
     member = await field.join(mended=False)
     async with field.load(scale.events, PER_SECOND, poison_every=50):
         await asyncio.sleep(1)
@@ -273,7 +278,7 @@ async def poison(field: Field, scale: Scale) -> Verdict:
 
 
 async def drain(field: Field, scale: Scale) -> Verdict:
-    """SIGTERM under load: the member ends by itself, with 0, within its grace."""
+    """Send SIGTERM under load: the member ends with exit code 0 within its grace period."""
     async with field.load(scale.events, PER_SECOND):
         for _ in range(scale.repetitions):
             member = await field.join()
@@ -284,9 +289,8 @@ async def drain(field: Field, scale: Scale) -> Verdict:
 
 
 async def full_disk(field: Field, scale: Scale) -> Verdict:
-    """The broker's disk fills up until it gives up; when there is room again it starts, and everything goes on.
-
-    The broker's data lie on a small file system of their own.
+    """Fill the broker's disk until the broker ends; when there is space again it starts and everything continues. The
+    broker's data are on their own small file system.
     """
     kafka = field.stack.kafka
     assert kafka is not None
@@ -331,7 +335,7 @@ _DEATHS_IN_SHORT: dict[str, Scenario] = {
     "broker ends cleanly, and is killed": _bounce(bounce_broker, signal.SIGTERM, signal.SIGKILL),
     "PostgreSQL ends cleanly, and is killed": _bounce(bounce_database, signal.SIGTERM, signal.SIGKILL),
 }
-"""All of them, with fewer starts."""
+"""The same points with fewer starts."""
 _OTHERS: dict[str, Scenario] = {
     "PostgreSQL hangs": lambda field, scale: hang(field, scale, field.stack.postgres),
     "Kafka hangs": lambda field, scale: hang(field, scale, field.stack.kafka),
@@ -347,8 +351,8 @@ _OTHERS: dict[str, Scenario] = {
     "records are removed unread": removed_unread,
 }
 SCENARIOS = {**_DEATHS, **_OTHERS}
-"""What can be done, by name; each takes as long as its load, or its repetitions, whichever is longer."""
+"""The scenarios by name; each takes as long as its load or its repetitions, whichever is longer."""
 SHORT = {**_DEATHS_IN_SHORT, **_OTHERS}
-"""The same, for the tests."""
+"""The scenarios of the tests."""
 FULL_DISK = "the broker's disk is full"
-"""A scenario apart, since it needs a small file system: see `small_disk`."""
+"""A separate scenario, since it needs a small file system; see `small_disk`."""

@@ -18,14 +18,14 @@ _CAP_SYS_ADMIN = 21
 
 
 def why_not() -> str | None:
-    """Why a small file system cannot be made here; None where it can."""
+    """Return why a small file system cannot be made here; None if it can."""
     if sys.platform != "linux" or shutil.which("mount") is None or not _may_mount():
         return "only who may mount a small file system can fill one, and only on Linux"
     return None
 
 
 def _may_mount() -> bool:
-    """Whether this process has the capability: root in a container may lack it."""
+    """Return whether this process has the capability, which root in a container may lack."""
     lines = Path("/proc/self/status").read_text().splitlines()
     effective = next(line.split()[1] for line in lines if line.startswith("CapEff:"))
     return bool(int(effective, 16) >> _CAP_SYS_ADMIN & 1)
@@ -33,7 +33,7 @@ def _may_mount() -> bool:
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """`folder` on a file system of its own, in memory; `size` as mount(8) writes it."""
+    """Mount a file system in memory at `folder` during the block; `size` has the form of mount(8)."""
     folder.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
     try:
@@ -43,12 +43,12 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 def remount(folder: Path, how: str) -> None:
-    """`ro` or `rw`."""
+    """Mount it again as `ro` or `rw`."""
     subprocess.run(["mount", "-o", f"remount,{how}", folder], check=True)
 
 
 def fill(filler: Path, leave: int = 0) -> None:
-    """Take every byte of the file system but `leave`."""
+    """Fill the file system except for `leave` bytes."""
     with contextlib.suppress(OSError), filler.open("wb") as file:
         while shutil.disk_usage(filler.parent).free > leave:
             file.write(bytes(2**16))
@@ -57,7 +57,7 @@ def fill(filler: Path, leave: int = 0) -> None:
 
 @contextmanager
 def on_small_disk(home: Path) -> Iterator[DevStack]:
-    """Servers whose broker writes to a small file system, with all topics."""
+    """Run servers with all topics whose broker writes to a small file system."""
     with (
         small_disk(home / "kafka", _SIZE),
         running(DevStackSettings(home=home, kafka_bootstrap=None, database_url=None)) as stack,

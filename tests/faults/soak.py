@@ -43,12 +43,12 @@ _EXECUTOR_ROUNDS = 20
 AT_ONCE = "more jobs at once than workers"
 _JOBS, _JOB_ROUNDS = 5, 4
 _BEYOND_SESSION_SECONDS = 2.0
-"""So much longer than a session no request to any partition waits, whatever happens to a member: the promise itself."""
+"""The promise: whatever happens to a member, no request waits for longer than a session and this time."""
 
 
 @dataclass
 class Result:
-    """What one scenario came to."""
+    """The result of one scenario."""
 
     scenario: str
     repetitions: int
@@ -62,19 +62,19 @@ class Result:
 
     @property
     def well(self) -> bool:
-        """Something was sent, and nothing is wrong."""
+        """Whether events were sent and no fault was found."""
         return self.events > 0 and not (self.lost or self.doubled or self.out_of_order or self.unseen or self.differences)
 
 
 def main() -> int:
-    """Exit code 1 when a history has a fault."""
+    """Run the scenarios; return exit code 1 if a history has a fault."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000, help="so many in all")
     parser.add_argument("--repetitions", type=int, help="so often, instead of five or ten times")
     parser.add_argument("--only", help="only scenarios whose name contains this")
     parser.add_argument("--out", type=Path, default=Path("var/soak/faults.json"), help="where the result goes")
     arguments = parser.parse_args()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers that are away are the point
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # absent brokers are intended here
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     names = [name for name in (*SCENARIOS, FULL_DISK) if not arguments.only or arguments.only in name]
     full = FULL_DISK in names
@@ -98,7 +98,7 @@ def main() -> int:
 
 
 def _membership() -> bool:
-    """Print what changes of the group's members cost; returns whether every stall is within the promise."""
+    """Print the cost of changes of the group's members; returns whether every stall is within the promise."""
 
     async def measured(stack: DevStack, home: Path) -> tuple[list[Stall], float]:
         async with field_on(stack, home) as field:
@@ -116,7 +116,7 @@ def _membership() -> bool:
 
 
 def _executor() -> bool:
-    """Print what an executor's full disk costs; returns whether nothing was lost of any step."""
+    """Print the cost of an executor's full disk; returns whether nothing was lost of any step."""
     if reason := why_not():
         print(f"{EXECUTOR}: left out, {reason}", flush=True)
         return True
@@ -138,7 +138,7 @@ def _executor() -> bool:
 
 
 def _at_once() -> bool:
-    """Print what became of jobs that really train, begun at once; returns whether each has made a version of its own."""
+    """Print the results of jobs that really train and start at the same time; returns whether each made its own version."""
     begun, versions = time.monotonic(), list[str]()
     with tempfile.TemporaryDirectory() as name, _servers(AT_ONCE, Path(name)) as stack:
         home, base_model = Path(name), Path(name) / "tiny"
@@ -177,7 +177,7 @@ def _run(name: str, events: int, repetitions: int | None) -> Result:
 
 @contextmanager
 def _servers(name: str, home: Path) -> Iterator[DevStack]:
-    """Of its own for each scenario, so that none has to read the log of another."""
+    """Run new servers for each scenario, so that none must read the log of another."""
     if name == FULL_DISK:
         with on_small_disk(home / "stack") as stack:
             yield stack
@@ -193,7 +193,7 @@ async def _on(stack: DevStack, home: Path, scenario: Scenario, scale: Scale) -> 
 
 
 def row(result: Result) -> str:
-    """One line of the table."""
+    """Return one line of the table."""
     return (
         "| "
         + " | ".join(f"{value:,}" if isinstance(value, int) else str(value) for value in asdict(result).values())
@@ -202,7 +202,7 @@ def row(result: Result) -> str:
 
 
 def table(results: list[Result]) -> str:
-    """The whole as markdown, with date and machine."""
+    """Return the table as Markdown, with date and machine."""
     machine = f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}"
     events = sum(result.events for result in results)
     seconds = sum(result.seconds for result in results)

@@ -14,7 +14,7 @@ _TYPES = (
     "neuroweaver.JobRequested", '"neuroweaver.JobRequested"', "JobRequested", "neuroweaver.jobrequested",
     "neuroweaver.JobRequested ", "NEUROWEAVER.JOBREQUESTED",
 )  # fmt: skip
-"""All of them say JobRequested."""
+"""Spellings that all mean JobRequested."""
 _OTHER_TYPES = (
     "neuroweaver.JobCancelRequested", "neuroweaver.JobRequest", "neuroweaver.JobRequested.v9", "neuroweaver.JobCompleted",
     "com.example.Order", "", " ", "neuroweaver.", "\x00", "neuroweaver.StepRequested", "x" * 5000,
@@ -36,7 +36,7 @@ _NAMES = (
 
 @dataclass(frozen=True)
 class Sent:
-    """One record, with the job whose answer its sender may rely on; None where none can be relied on."""
+    """One record, with the job that must get an answer; None if none must."""
 
     record: RawRecord
     job_id: str | None
@@ -44,7 +44,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Batch:
-    """Records that travel together."""
+    """Records that are sent together."""
 
     sent: tuple[Sent, ...]
     partition: int
@@ -52,14 +52,14 @@ class Batch:
 
 
 class Fuzz:
-    """An endless source of batches; the same seed gives the same ones."""
+    """An endless source of batches; the same seed gives the same batches."""
 
     def __init__(self, seed: int, prefix: str, partitions: int) -> None:
         self._random, self._prefix, self._partitions = random.Random(seed), prefix, partitions
         self._jobs: list[str] = []
 
     def batch(self) -> Batch:
-        """The next batch. Damage leaves no answer to rely on."""
+        """Return the next batch. A damaged record need not get an answer."""
         chance = self._random
         sent = tuple(self._sent() for _ in range(chance.choice((1, 1, 2, 5))))
         codec = chance.choice(CODECS)
@@ -139,7 +139,7 @@ class Fuzz:
         return job_id, body
 
     def _value(self, body: dict[str, Any]) -> tuple[bytes | None, bool]:
-        """The body as bytes, and whether its job id can be read still."""
+        """Return the body as bytes, and whether its job id can still be read."""
         chance = self._random
         text = json.dumps(body, ensure_ascii=chance.random() < 0.5)
         raw = text.encode("utf-8", "surrogatepass")

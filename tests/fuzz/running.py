@@ -32,21 +32,21 @@ _LETTERS = text("SELECT state, count(*) FROM operational.dead_letter GROUP BY st
 
 @dataclass
 class Fuzzed:
-    """What a run came to."""
+    """The result of a run."""
 
     seed: int
     records: int = 0
     refused: int = 0
-    """Batches that the broker did not take."""
+    """Batches that the broker refused."""
     asked: set[str] = field(default_factory=set)
-    """Jobs whose sender may rely on an answer."""
+    """Jobs that must get an answer."""
     letters: Counter[str] = field(default_factory=Counter)
 
 
 async def fuzz(
     orchestrator: Orchestrator, folder: Path, seed: int, more: Callable[[Fuzzed], bool], check_every: int = 2000
 ) -> Fuzzed:
-    """Send batches while `more` says so, then look at everything. Raises AssertionError for what should not be."""
+    """Send batches while `more` returns True, then check everything. Raises AssertionError for a fault."""
     found = Fuzzed(seed)
     cluster = orchestrator.settings.cluster
     source = Fuzz(seed, orchestrator.prefix, REQUESTS.partitions)
@@ -96,7 +96,7 @@ async def _all_well(orchestrator: Orchestrator, found: Fuzzed) -> None:
 
 
 async def _about(orchestrator: Orchestrator, job_id: str) -> list[str]:
-    """Every record that speaks of a job, with what became of it."""
+    """Return every record about a job, with its result."""
     engine = orchestrator.runtime.engine if orchestrator.runtime else None
     assert engine is not None
     read_envelope = [job_id]

@@ -18,11 +18,11 @@ from tests.fuzz.running import Fuzzed, fuzz
 from tests.orchestrator import Orchestrator
 
 _ROUND_RECORDS = 20_000
-"""Then the log is begun anew: every look at everything costs as much as there is."""
+"""Records of a round, after which a new log begins, because each check reads the whole log."""
 
 
 def main() -> int:
-    """Exit code 1 with seed and reason where something stopped, failed, or was not answered."""
+    """Run rounds; return exit code 1, with seed and reason, if anything stopped, failed or got no answer."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.soak", description=__doc__)
     parser.add_argument("--hours", type=float, default=1.0, help="for so long")
     parser.add_argument("--seed", type=int, default=1, help="of the first round")

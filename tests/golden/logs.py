@@ -54,17 +54,17 @@ _HOSTILE = (
 
 
 def versions() -> list[str]:
-    """Released versions that have golden logs."""
+    """Return the released versions that have golden logs."""
     return sorted(path.name for path in FOLDER.iterdir() if path.is_dir() and (path / "states.json").exists())
 
 
 def stories(version: str) -> list[str]:
-    """Names of the logs of a version."""
+    """Return the names of the logs of a version."""
     return sorted(path.stem for path in (FOLDER / version).glob("*.jsonl"))
 
 
 def read(version: str, story: str) -> Iterator[HeldRecord]:
-    """The records of a log, in the order in which they were appended."""
+    """Return the records of a log, in the order in which they were appended."""
     for line in (FOLDER / version / f"{story}.jsonl").read_text().splitlines():
         kept = json.loads(line)
         headers = [(name, _raw(value)) for name, value in kept.pop("headers")]
@@ -72,13 +72,14 @@ def read(version: str, story: str) -> Iterator[HeldRecord]:
 
 
 def expected(version: str) -> dict[str, Any]:
-    """What the release made of its logs: per story and service each row; of the examples what was read."""
+    """Return the results that the release stored for its logs: each row by story and service, and the outcomes of the
+    examples."""
     found: dict[str, Any] = json.loads((FOLDER / version / "states.json").read_text())
     return found
 
 
 def states(records: Iterable[Record], service: str) -> dict[str, Any]:
-    """What a replay by the code of today makes of a log: each row with its state and number."""
+    """Return the result of a replay with the present code: each row with its state and number."""
     domain, topics = DOMAINS[service]
     folding = Folding(domain)
     unit = UnitOfWork(folding, {}, datetime.now(UTC), new_id)
@@ -97,7 +98,7 @@ def states(records: Iterable[Record], service: str) -> dict[str, Any]:
 
 
 def outcomes(records: Iterable[Record]) -> list[Any]:
-    """What reading each record gives: the data of the event, or why there is none."""
+    """Return the outcome of reading each record: the data of the event, or why there is none."""
     found: list[Any] = []
     for record in records:
         try:
@@ -137,7 +138,7 @@ def _line(record: Record) -> str:
 
 
 def main() -> int:
-    """Record; what a version has is never recorded again."""
+    """Record logs; existing logs of a version are never recorded again."""
     parser = argparse.ArgumentParser(prog="python -m tests.golden.logs", description=__doc__)
     parser.add_argument("--live", metavar="KAFKA", help="bootstrap server of a cluster: add the log that lies there")
     arguments = parser.parse_args()
@@ -162,7 +163,7 @@ def main() -> int:
 
 
 async def _live(bootstrap: str) -> list[Record]:
-    """Everything on a cluster that a projection is made of, in the order in which it was appended."""
+    """Return all records of a cluster that projections are folded from, in the order in which they were appended."""
     return _in_order([record for topic in (REQUESTS, JOBS, MODELS) for record in await read_all(bootstrap, topic.name)])
 
 
@@ -176,7 +177,7 @@ def _keep(path: Path, records: list[Record]) -> dict[str, Any]:
 
 
 def _telling_runs() -> Iterator[tuple[int, list[Record]]]:
-    """Runs, each of which tells of something that those before did not."""
+    """Yield runs, each of which contains something that earlier runs do not."""
     told: set[str] = set()
     for seed in range(_SEEDS):
         world = World(seed, poisonous=False)
@@ -189,7 +190,7 @@ def _telling_runs() -> Iterator[tuple[int, list[Record]]]:
 
 
 def _examples() -> Iterator[Record]:
-    """One record of every type, and some that nobody can read."""
+    """Return one record of every type, and some that cannot be read."""
     for number, event in enumerate(EXAMPLES.values()):
         value, headers = encode(event)
         at = round(event.time.timestamp() * 1000)

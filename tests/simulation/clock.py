@@ -6,12 +6,12 @@ _START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class Clock:
-    """The true time of a run, which is the broker's."""
+    """The true time of a run, which is the broker's time."""
 
     def __init__(self) -> None:
         self.now = _START
         self.seconds = 0.0
-        """Since the start."""
+        """Seconds since the start."""
 
     def pass_by(self, seconds: float) -> None:
         """Let time pass."""
@@ -24,16 +24,16 @@ class Clock:
 
 
 class WrongClock(Clock):
-    """A database's clock: so much ahead of the true time, or behind it."""
+    """A database's clock with a constant difference from the true time."""
 
     def __init__(self, true: Clock, ahead: timedelta) -> None:
         self._true, self.ahead = true, ahead
 
     @property
     def now(self) -> datetime:  # type: ignore[override]
-        """What this clock says."""
+        """The time of this clock."""
         return self._true.now + self.ahead
 
     def true(self, moment: datetime) -> datetime:
-        """The true time at which this clock says `moment`."""
+        """Return the true time at which this clock shows `moment`."""
         return moment - self.ahead

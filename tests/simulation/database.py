@@ -43,7 +43,7 @@ class ConnectionLost(ConnectionError):
 
 
 class Database:
-    """One service's committed rows, by table and key, and who holds what."""
+    """One service's committed rows, by table and key, and the locks on them."""
 
     def __init__(self, clock: Clock, rules: Rules = SOUND) -> None:
         self.clock, self.rules = clock, rules
@@ -51,22 +51,22 @@ class Database:
         self.holders: dict[Key, Connection] = {}
         self.writers: dict[str, set[Connection]] = {}
         self.ledger: list[str] = []
-        """What was applied, in the order of commits."""
+        """The applied events, in the order of commits."""
         self.serial = 0
         self.open: list[Connection] = []
-        """Transactions under way."""
+        """Open transactions."""
 
     def rows(self, table: str) -> dict[Key, Values]:
-        """Committed rows of `table`."""
+        """The committed rows of `table`."""
         return self.tables.setdefault(table, {})
 
     def connection(self) -> "Connection":
-        """A session that commits after each statement."""
+        """Return a session that commits after each statement."""
         return Connection(self, autocommit=True)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator["Connection"]:
-        """A transaction, as `AsyncEngine.begin`."""
+        """Open a transaction, like `AsyncEngine.begin`."""
         connection = Connection(self)
         self.open.append(connection)
         try:
@@ -84,12 +84,12 @@ class Database:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator["Connection"]:
-        """As `AsyncEngine.connect`, for reading."""
+        """Open a connection for reading, like `AsyncEngine.connect`."""
         yield self.connection()
 
 
 class Waiting(tuple[Any, ...]):
-    """A row of the outbox as the relay reads it: columns by place and by name."""
+    """A row of the outbox as the relay reads it: columns by index and by name."""
 
     NAMES = ("position", "aggregatetype", "aggregateid", "payload", *HEADER_COLUMNS)
     position = property(lambda self: self[0])
@@ -106,7 +106,7 @@ class Unsent(tuple[Any, ...]):
 
 
 class Result:
-    """What a statement answers."""
+    """The result of a statement."""
 
     def __init__(self, rows: Sequence[Any] = ()) -> None:
         self._rows = rows
@@ -137,16 +137,16 @@ class Connection:
         self.database, self.autocommit = database, autocommit
         self.lost = False
         self.hangs = False
-        """The next statement gets no answer: its time-out has no text."""
+        """Whether the next statement gets no answer; the text of its time-out is empty."""
         self.answer_lost = False
-        """What it commits is committed, and nobody is told: the time-out has no text."""
+        """Whether a commit succeeds without an answer; the text of its time-out is empty."""
         self._written: dict[tuple[str, Key], Values | None] = {}
         self._held: list[Key] = []
         self._ledger: list[str] = []
 
     # -- transaction ------------------------------------------------------------------------------------------------------
     def commit(self) -> None:
-        """Others see everything from here on."""
+        """Commit: from now on others see everything."""
         for (table, key), values in self._written.items():
             if values is None:
                 self.database.rows(table).pop(key, None)
@@ -156,7 +156,7 @@ class Connection:
         self.roll_back()
 
     def roll_back(self) -> None:
-        """Give up what is not committed, and every lock."""
+        """Drop uncommitted changes and release every lock."""
         self._written, self._ledger = {}, []
         for key in self._held:
             self.database.holders.pop(key, None)
@@ -165,7 +165,7 @@ class Connection:
             writers.discard(self)
 
     def note(self, ids: Iterable[str]) -> None:
-        """Keep what is applied, with this transaction."""
+        """Add applied events to the ledger when this transaction commits."""
         self._ledger += ids
 
     async def _hold(self, key: Key) -> None:
@@ -179,7 +179,7 @@ class Connection:
         self._held.append(key)
 
     async def _writes(self, table: str) -> None:
-        """Rows of `table` are about to be written: wait for whoever locked the table."""
+        """Wait until no other transaction has locked `table`, before its rows are written."""
         if self in self.database.writers.setdefault(table, set()):
             return
         lock = (_TABLE_LOCK, table)
@@ -189,7 +189,7 @@ class Connection:
         self.database.writers[table].add(self)
 
     async def lock_table(self, table: str) -> None:
-        """Wait until nobody else has written to `table` in an open transaction, and keep it so."""
+        """Wait until no other open transaction has written to `table`, then lock it."""
         await self._hold((_TABLE_LOCK, table))
         writers = self.database.writers.setdefault(table, set())
         await turn(lambda: not (writers - {self}))
@@ -243,11 +243,11 @@ class Connection:
         return Result(result)
 
     async def scalar(self, statement: Any, parameters: Any = None) -> Any:
-        """The first column of the first row."""
+        """Return the first column of the first row."""
         return (await self.execute(statement, parameters)).scalar_one_or_none()
 
     async def get_raw_connection(self) -> "Connection":
-        """Stands for the driver's connection, too."""
+        """Return this object, which also replaces the driver's connection."""
         return self
 
     @property
@@ -257,7 +257,7 @@ class Connection:
     async def copy_records_to_table(
         self, table: str, *, schema_name: str, columns: Sequence[str], records: Iterable[Sequence[Any]]
     ) -> None:
-        """As asyncpg: add rows."""
+        """Add rows, like asyncpg."""
         for record in records:
             values = dict(zip(columns, record, strict=True))
             key = (values.pop("key"),)
@@ -353,8 +353,8 @@ class Connection:
 
     # aggregates
     async def lock_rows(self, match: re.Match[str], given: Values) -> list[Any]:
-        """One snapshot: what others commit while it waits for them is not among its rows, unless it was there before; from a table
-        on that has such a row nothing is inserted and locked."""
+        """Read one snapshot: rows that others commit during its waits are missing unless they existed before; from the
+        first table with such a row on, nothing is inserted and locked."""
         tables = [
             (name, given[f"keys_{number}"])
             for number, name in re.findall(r"absent_(\d+) AS \(\s*INSERT INTO (\w+)", match[0])
@@ -417,7 +417,7 @@ class Connection:
         names = [name for name in given if name != "key"]
         for key, *values in zip(given["key"], *(given[name] for name in names), strict=True):
             row = dict(zip(names, values, strict=True))
-            if row["state"] is None:  # nothing but its offsets has changed
+            if row["state"] is None:  # only its offsets have changed
                 row = {**(self._row(table, (key,)) or {}), "offsets": row["offsets"]}
             self._write(table, (key,), row)
 
@@ -506,7 +506,8 @@ class Connection:
         return [] if await self._of_lease(given) is None else [(given["key"],)]
 
     def swap(self, shadow: Database, tables: Iterable[str]) -> None:
-        """As `replay.shadow.swap`: the shadow's rows take the place of the live ones; whose state changed is noted in `sweep`."""
+        """Replace the live rows by the shadow's, like `replay.shadow.swap`; rows whose state changed are added to
+        `sweep`."""
         for table in tables:
             old, new = self._all(table), shadow.rows(table)
             for key in sorted(old.keys() | new.keys()):
@@ -515,7 +516,7 @@ class Connection:
                 self._write(table, key, new.get(key))
 
     def adopt(self, shadow: Database, positions: Mapping[tuple[str, int], int]) -> None:
-        """Take over where a shadow was read to, and what it knows."""
+        """Take over the positions and the inbox of a shadow."""
         for key, values in shadow.rows("inbox").items():
             self._write("inbox", key, values)
         for partition, offset in positions.items():
@@ -524,14 +525,14 @@ class Connection:
 
 
 def claimable(row: Values, now: Any) -> bool:
-    """Whether a worker may lease this work now."""
+    """Return whether a worker may lease this work now."""
     return (row["not_before"] is None or row["not_before"] <= now) and (
         row["leased_until"] is None or row["leased_until"] <= now
     )
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Whether two texts say the same, as JSONB compares."""
+    """Return whether two texts are equal as JSONB."""
     return bool(one == other or json.loads(one) == json.loads(other))
 
 

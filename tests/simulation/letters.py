@@ -25,7 +25,7 @@ def _place(given: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _of_partition(connection: "Connection", given: Values) -> list[tuple[int, Values]]:
-    """The dead letters of a partition by their offsets, in order."""
+    """Return the dead letters of a partition by their offsets, in order."""
     here = given["topic"], given["partition"]
     return [(key[2], row) for key, row in sorted(connection._all(_TABLE).items()) if key[:2] == here]
 
@@ -45,7 +45,7 @@ async def _learn(connection: "Connection", given: Any) -> list[Any]:
 
 
 async def _add(connection: "Connection", row: Values) -> None:
-    """ON CONFLICT DO NOTHING."""
+    """Insert with ON CONFLICT DO NOTHING."""
     if connection._row(_TABLE, _place(row)) is None:
         await connection._hold((_TABLE, _place(row)))
         if connection._row(_TABLE, _place(row)) is None:
@@ -147,7 +147,8 @@ async def _unpublish(_connection: "Connection", _given: Values) -> list[Any]:
 
 
 async def _flag(connection: "Connection", given: Values) -> list[Any]:
-    """The letters are those of the statement's beginning; the position's row is waited for and is the newest."""
+    """Set the flag from the dead letters at the statement's start; wait for the position's row, and use its newest
+    version."""
     letters = _of_partition(connection, given)
     key = (given["topic"], given["partition"])
     await connection._hold(("position", key))
@@ -170,7 +171,7 @@ async def _recent(connection: "Connection", given: Values) -> list[Any]:
 
 
 async def _forget(connection: "Connection", _: Values) -> list[Any]:
-    """The inbox knows nothing of what a restore has set aside."""
+    """Remove the inbox entries of records that a restore has skipped."""
     places = {key for key, row in connection._all(_TABLE).items() if row["state"] in BLOCKED}
     for key, row in connection._all("inbox").items():
         if _place(row) in places:

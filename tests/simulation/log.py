@@ -16,19 +16,19 @@ from tests.log import HeldRecord
 from tests.simulation.clock import Clock
 
 TOPICS = (REQUESTS, JOBS, MODELS)
-"""What projections are made of."""
+"""The topics from which projections are folded."""
 LOGGED = (*TOPICS, DISCARDS)
 
 
 @cache
 def partition_of(key: bytes, count: int) -> int:
-    """Where Kafka's producers put the key, of so many partitions."""
+    """Return the partition, of `count`, to which Kafka's producers send the key."""
     number: int = DefaultPartitioner()(key, range(count), ())
     return number
 
 
 class MemoryLog:
-    """Records per partition, for ever."""
+    """Records per partition, which are kept for ever."""
 
     def __init__(self, clock: Clock, chance: random.Random) -> None:
         self._clock, self._chance = clock, chance
@@ -36,7 +36,7 @@ class MemoryLog:
             (topic.name, number): [] for topic in LOGGED for number in range(topic.partitions)
         }
         self.lying: dict[int, RecordId] = {}
-        """Where events lie that are being handled, by what tells these objects apart."""
+        """The positions of events that are being handled, by object identity."""
 
     def append(self, partition: Partition, key: bytes, value: bytes, headers: Iterable[tuple[str, bytes]]) -> None:
         """Add a record."""
@@ -45,7 +45,7 @@ class MemoryLog:
         records.append(HeldRecord(*partition, len(records), at, key, value, tuple(headers)))
 
     def publish(self, event: Event, *, anywhere: bool = False) -> None:
-        """Add an event where its key belongs, or where a client with another partitioner puts it."""
+        """Add an event to the partition of its key, or to that of a client with another partitioner."""
         value, headers = encode(event)
         topic, key = TOPIC_OF[event.type].name, aggregate_key(event.data).encode()
         count = self.count(topic)
@@ -53,38 +53,39 @@ class MemoryLog:
         self.append((topic, number), key, value, headers)
 
     def count(self, topic: str) -> int:
-        """Partitions of a topic."""
+        """Return the number of partitions of a topic."""
         return sum(name == topic for name, _ in self.partitions)
 
     def add_partitions(self, topic: str, number: int) -> None:
-        """An operator raises the partitions of a topic."""
+        """Raise the number of partitions of a topic."""
         count = self.count(topic)
         self.partitions |= {(topic, count + more): [] for more in range(number)}
 
     async def which(self, _consumer: object, topics: Iterable[str]) -> FoundLog:
-        """As `services.chassis.kernel.consuming.seeking.which_log`: always the same."""
+        """Return the log's identity, like `services.chassis.kernel.consuming.seeking.which_log`; it is always the same."""
         numbers = {topic: frozenset(number for name, number in self.partitions if name == topic) for topic in topics}
         return FoundLog("memory", {topic: FoundTopic(topic, found, 1, 1) for topic, found in numbers.items()})
 
     async def bounds(self, _cluster: Cluster, topics: Iterable[str]) -> dict[Partition, Range]:
-        """As `services.chassis.kernel.log.bounds`."""
+        """Return the bounds, like `services.chassis.kernel.log.bounds`."""
         return {partition: (0, end) for partition, end in self.ends(topics).items()}
 
     async def asked(self, _cluster: Cluster, topics: Iterable[str]) -> FoundLog:
-        """As `services.chassis.kafka.metadata.ask_once`."""
+        """Return the metadata, like `services.chassis.kafka.metadata.ask_once`."""
         return await self.which(None, topics)
 
     def garbage(self, topic: str, key: bytes) -> None:
-        """Add a record that nobody can read."""
+        """Add an unreadable record."""
         self.append((topic, self._chance.randrange(self.count(topic))), key, b"\xff no JSON", ())
 
     def ends(self, topics: Iterable[str]) -> dict[Partition, int]:
-        """The offset after the last, per partition of `topics`."""
+        """Return the offset after the last record, per partition of `topics`."""
         wanted = set(topics)
         return {partition: len(records) for partition, records in self.partitions.items() if partition[0] in wanted}
 
     async def read(self, _cluster: Cluster, ranges: Mapping[Partition, Range]) -> AsyncIterator[list[HeldRecord]]:
-        """As `services.chassis.kernel.log.read`: in order per partition; how partitions are interleaved is drawn."""
+        """Read the log, like `services.chassis.kernel.log.read`: in order per partition, with random interleaving of
+        partitions."""
         left = {partition: list(span) for partition, span in ranges.items() if span[0] < span[1]}
         while left:
             chunk: list[HeldRecord] = []

@@ -12,18 +12,18 @@ from tests.simulation.weather import Weather
 
 
 def letters(service: Service) -> list[tuple[RecordId, Values]]:
-    """What can be dealt with, in the order of the log."""
+    """Return the dead letters that can be handled, in the order of the log."""
     found = sorted(service.database.rows("dead_letter").items())
     return [(cast(RecordId, place), row) for place, row in found if row["state"] != "discarded"]
 
 
 def to_be_seen_to(service: Service) -> bool:
-    """Whether a patient person has something to do."""
+    """Return whether an operator has something to do."""
     return not service.away and bool(letters(service))
 
 
 async def meddle(service: Service, weather: Weather) -> None:
-    """Retry or discard one of them, whichever it is."""
+    """Retry or discard a random dead letter."""
     if not (found := letters(service)):
         return
     place, _ = weather.chance.choice(found)
@@ -34,7 +34,7 @@ async def meddle(service: Service, weather: Weather) -> None:
 
 
 async def clear(service: Service) -> None:
-    """Retry what is open, in order, and give up what fails even so; what is parked behind it goes on."""
+    """Retry open dead letters in order, and discard those that still fail, so that parked records are applied."""
     await handling.drain_free(service.engine, _handling(service))
     for place, row in letters(service):
         if row["state"] == "parked":
@@ -60,7 +60,7 @@ async def _discard(service: Service, place: RecordId) -> None:
 
 
 def expected(service: Service) -> None:
-    """Raises Broken where a dead letter has another reason than those that the run gives."""
+    """Raises Broken if a dead letter has a reason that the run does not cause."""
     for place, row in sorted(service.database.rows("dead_letter").items()):
         said = row["error"].partition(":")[0]
         if row["state"] == "failed" and said != "Poisoned":

@@ -12,41 +12,41 @@ from services.chassis.kernel.records import RecordId, named
 from tests.simulation.weather import Weather
 
 Step = Literal["open", "fold"]
-"""What fails of the handling: reading the event, so that only its key is known, or folding it."""
+"""The step of the handling that fails: reading the event, so that only its key is known, or folding it."""
 
 
 class Poisoned(Exception):
-    """The handling of a record fails for a fault of ours."""
+    """The handling of a record fails because of a bug."""
 
 
 @dataclass
 class Spell:
-    """What keeps a service from handling one record."""
+    """Why, and for how long, a service cannot handle one record."""
 
     step: Step
     until: float
-    """Seconds of the clock; infinite for what never works."""
+    """Time of the clock in seconds; infinite if it never works."""
     times: int
-    """So many attempts fail at most."""
+    """The most attempts that fail."""
 
 
 @dataclass
 class Poison:
-    """Of one run."""
+    """The poisoned records of one run."""
 
     weather: Weather
     share: float
-    """Of the records that a service meets; 0: every record can be handled."""
+    """Share of the records that cannot be handled; 0 for none."""
     _met: dict[tuple[str, RecordId], Spell | None] = field(default_factory=dict)
     _bad: dict[str, float] = field(default_factory=dict)
-    """Until when a service runs a bad release."""
+    """When each service's bad release ends."""
 
     def bad_release(self, service: str) -> None:
-        """Most of what the service meets from now on fails until a better version is installed."""
+        """Make most records of the service fail from now on, until a better version is installed."""
         self._bad[service] = self.weather.alarm(self.weather.chance.uniform(5, 25))
 
     def strike(self, service: str, place: RecordId, step: Step, *, own: bool, hopeless: bool = True) -> None:
-        """Raises Poisoned where the service cannot handle the record now."""
+        """Raises Poisoned if the service cannot handle the record now."""
         if not self.share:
             return
         if (service, place) not in self._met:
@@ -58,7 +58,7 @@ class Poison:
         raise Poisoned(f"{service} does not get along with {named(place)}")
 
     def meet_again(self, service: str, place: RecordId) -> None:
-        """The record is tried out of its dead letter: now and then it fails then, for the first time where it was parked."""
+        """Let a retry of a dead letter fail sometimes; for a parked record this is its first failure."""
         chance, met = self.weather.chance, (service, place)
         if self.share and self.weather.faulty and self._met.get(met) is None and chance.random() < 0.15:
             self._met[met] = Spell("fold", self.weather.alarm(chance.uniform(2, 40)), 1_000_000)
@@ -78,7 +78,7 @@ class Poison:
         return Spell(step, math.inf, 1_000_000)
 
     def calm(self) -> None:
-        """Every version is mended; what never works stays so."""
+        """Correct all versions; records that never work still fail."""
         self._bad = {}
         self._met = {
             met: spell if spell is not None and spell.until == math.inf and spell.times > 2 else None

@@ -45,14 +45,14 @@ class Broken(AssertionError):
 
 
 class Trapped(Folding):
-    """A domain in which `decide` is booby-trapped: a replay that decides again is found out."""
+    """A domain whose `decide` fails, which reveals a replay that decides again."""
 
     def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
         raise Broken(f"decide was called for {ref.aggregate} {ref.key} in a replay")
 
 
 def read(records: Iterable[Record]) -> Iterator[tuple[Record, Event]]:
-    """Every record that can be read, with its event."""
+    """Return every readable record with its event."""
     for record in records:
         try:
             event = event_in(record, EVENT_TYPES.keys())
@@ -67,7 +67,7 @@ def differences(
     live: Mapping[str, Mapping[Any, Values]],
     replayed: Mapping[str, Mapping[Any, Values]],
 ) -> list[str]:
-    """Rows and columns that are not the same, in words."""
+    """Return the rows and columns that differ, in words."""
     found = []
     for name in sorted(aggregates):
         one, other = live.get(name, {}), replayed.get(name, {})
@@ -87,7 +87,7 @@ def differences(
 
 
 def untouched(row: Values) -> bool:
-    """Whether nothing was ever folded into it: a worker locked the row and decided nothing."""
+    """Return whether nothing was ever folded into the row: a worker locked it and decided nothing."""
     return row["created_at"] is None
 
 
@@ -97,7 +97,7 @@ def shortened(value: object) -> str:
 
 
 def replay_differences(service: "Service", interleaved: Iterable[Record]) -> list[str]:
-    """The live rows against a fold of the whole log in memory, in the order given, without what was given up."""
+    """Compare the live rows with a fold in memory of the whole log, in the given order, without discarded records."""
     fold = MemoryFold(Folding(Trapped(service.domain)), given_up(service))
     for record in interleaved:
         fold.feed(record)
@@ -113,7 +113,7 @@ def replay_differences(service: "Service", interleaved: Iterable[Record]) -> lis
 
 
 def log_faults(partitions: Mapping[Any, list[Any]]) -> list[str]:
-    """What is wrong with the log alone: numbers, identities, doubled outcomes and versions."""
+    """Return the faults of the log alone: numbers, identities, doubled outcomes and versions."""
     found: list[str] = []
     seen: dict[str, bytes] = {}
     numbers: dict[tuple[str, str, str], set[int]] = defaultdict(set)
@@ -122,7 +122,7 @@ def log_faults(partitions: Mapping[Any, list[Any]]) -> list[str]:
     made, versions, asked = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[tuple[str, str, int]]()
     for partition in sorted(partitions):
         for record, event in read(partitions[partition]):
-            if event.sequence is None:  # outsiders use their ids as they like
+            if event.sequence is None:  # outsiders may reuse ids
                 continue
             if event.id in seen:
                 if seen[event.id] != record.value:
@@ -160,13 +160,13 @@ def log_faults(partitions: Mapping[Any, list[Any]]) -> list[str]:
 
 
 def given_up(service: "Service") -> Set[RecordId]:
-    """Records that the service leaves out for ever, as its database has them."""
+    """Return the records that the service has discarded, according to its database."""
     letters = service.database.rows("dead_letter")
     return {(str(key[0]), int(key[1]), int(key[2])) for key, row in letters.items() if row["state"] == "discarded"}
 
 
 def discard_faults(service: "Service", partitions: Mapping[Any, list[Any]]) -> list[str]:
-    """Whether what is left out and what the log says is left out are the same."""
+    """Compare the discarded records of the database with those of the log."""
     said = {
         (event.data.topic, event.data.partition, event.data.offset)
         for partition, records in partitions.items()
@@ -181,7 +181,8 @@ def discard_faults(service: "Service", partitions: Mapping[Any, list[Any]]) -> l
 
 
 def not_decided_on(orchestrator: "Service", partitions: Mapping[Any, list[Any]]) -> list[str]:
-    """Jobs whose row has another request than the one that was decided on, unless one of theirs was given up."""
+    """Return jobs whose row has another request than the one that was decided on, unless one of their records was
+    discarded."""
     found = []
     left_out = given_up(orchestrator)
     records = [(record, event) for partition in sorted(partitions) for record, event in read(partitions[partition])]
@@ -202,8 +203,8 @@ def not_decided_on(orchestrator: "Service", partitions: Mapping[Any, list[Any]])
 def to_apply(
     service: "Service", partitions: Mapping[Any, list[Any]], left_out: Set[RecordId]
 ) -> dict[str, list[tuple[str, int]]]:
-    """The records of others that this service has to apply, by place: per aggregate that each touches, its number in the order of
-    the partition. What touches none has the order of its key."""
+    """Return the records of others that this service must apply, by id: for each aggregate that a record touches, its
+    number in the order of the partition. A record that touches none has the order of its key."""
     places: dict[str, list[tuple[str, int]]] = {}
     numbers: Counter[str] = Counter()
     sightings = Sightings()
@@ -223,7 +224,8 @@ def to_apply(
 
 
 def history_of(service: "Service", partitions: Mapping[Any, list[Any]]) -> list[Fact]:
-    """What this service has to apply and has applied: each once, in the order of its partition and aggregate, its effect once."""
+    """Return the events that this service must apply and has applied: each once, in the order of its partition and
+    aggregate, with one effect."""
     places = to_apply(service, partitions, given_up(service))
     facts = [
         Fact(kind, f"{one} of {key}", key, number)
@@ -240,7 +242,7 @@ def history_of(service: "Service", partitions: Mapping[Any, list[Any]]) -> list[
 
 
 def effects_of(partitions: Mapping[Any, list[Any]], left_out: Mapping[str, Set[RecordId]]) -> list[Fact]:
-    """Jobs and attempts as whatever asked for them sees it: each is answered once, unless whoever was asked gave the request up."""
+    """Return jobs and attempts from the requesters' view: each gets one answer, unless its request was discarded."""
     facts: list[Fact] = []
     asked: set[str] = set()
     answered: Counter[str] = Counter()
@@ -269,6 +271,6 @@ def effects_of(partitions: Mapping[Any, list[Any]], left_out: Mapping[str, Set[R
 
 
 def unanswered(facts: list[Fact]) -> str | None:
-    """What the one checker says of a history; None when it is well or nothing was sent."""
+    """Return the checker's message about a history; None if it is correct or nothing was sent."""
     verdict = check(facts)
     return None if verdict.well or not facts else str(verdict)

@@ -9,7 +9,7 @@ class Unsound(AssertionError):
 
 
 def run(seed: int, variant: Variant = SOUND_VARIANT) -> Summary:
-    """The run of `seed`. Raises Unsound."""
+    """Run the simulation with `seed`. Raises Unsound."""
     with variant.in_force() as rules:
         world = World(seed, rules)
         try:

@@ -42,7 +42,8 @@ LEASE_SECONDS = 12.0
 
 
 class Ledger:
-    """The service's own effects, with a line for each fact of others that was applied: rolled back and lost with the rest."""
+    """The service's effects, with an additional line for each applied event of others, which is rolled back with the
+    transaction."""
 
     def __init__(self, domain: Domain, effects: Effects | None, lying: Mapping[int, RecordId]) -> None:
         self._domain, self._effects, self._lying = domain, effects, lying
@@ -58,7 +59,7 @@ class Ledger:
 
 @dataclass
 class Service:
-    """One of the four, with everything that outlives its processes."""
+    """One of the four services, with everything that outlives its processes."""
 
     name: str
     domain: Domain
@@ -69,13 +70,13 @@ class Service:
     weather: Weather
     executes: bool = False
     committed: dict[Partition, int] = field(default_factory=dict)
-    """What Kafka knows of the group: a hint."""
+    """The offsets committed to Kafka, which are only a hint."""
     relaying: "Process | None" = None
-    """Whose session holds the relay's lock."""
+    """The process whose session holds the relay's lock."""
     away: bool = False
     """Whether it waits for its database to be restored."""
     started: int = 0
-    """How many of its processes died and were replaced."""
+    """Number of its processes that died and were replaced."""
     _serial: int = 0
 
     def __post_init__(self) -> None:
@@ -86,7 +87,7 @@ class Service:
             self.processes[0].member.assign(partition, 0)
 
     def notice_partitions(self) -> None:
-        """Its clients ask for the partitions of the topics again: new ones are read and written to from now on."""
+        """Refresh its clients' metadata, so that they read from and write to new partitions."""
         self.counts = {topic: self.log.count(topic) for topic in self.counts}
         for partition in sorted(self.log.ends(self.topics)):
             if not any(process.member.has(partition) for process in self.processes):
@@ -94,24 +95,24 @@ class Service:
 
     @property
     def engine(self) -> AsyncEngine:
-        """The database as the chassis takes it."""
+        """Return the database in the form that the chassis needs."""
         return cast(AsyncEngine, self.database)
 
     def transact(self, refs: Iterable[Ref]) -> AbstractAsyncContextManager[Command]:
-        """As the runtime's."""
+        """Open a transaction, like the runtime's."""
         return transact(self.engine, self.domain, self.ledger, refs)
 
     def token(self) -> str:
-        """A new lease token."""
+        """Return a new lease token."""
         self._serial += 1
         return f"{self.name}-{self._serial}"
 
     def rebalance(self, partition: Partition, to: "Process") -> None:
-        """The group gives a partition to another member; the one who had it does not know yet."""
+        """Assign a partition to another member; its former owner does not know yet."""
         to.member.assign(partition, self.weather.chance.randint(0, self.committed.get(partition, 0)))
 
     def kill(self, process: "Process") -> None:
-        """End a process where it stands; another one takes its place, and its partitions, at once or later."""
+        """Kill a process at its present step; another one replaces it and takes its partitions, at once or later."""
         process.kill()
         self.started += 1
         new = Process(self, process.number)
@@ -121,7 +122,7 @@ class Service:
                 self.rebalance(partition, self.weather.chance.choice(self.processes))
 
     def lose_database(self) -> None:
-        """The database is empty again; its processes died with it."""
+        """Empty the database and kill its processes."""
         for process in list(self.processes):
             self.kill(process)
         self.database = Database(self.database.clock, self.database.rules)
@@ -131,7 +132,7 @@ class Service:
 
 
 class Member:
-    """aiokafka's consumer as the chassis uses it: what the group gave, and where the next fetch begins."""
+    """Replaces aiokafka's consumer: the assigned partitions, and the offsets of the next fetch."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -140,7 +141,7 @@ class Member:
         self.consumer: Consumer | None = None
 
     def assign(self, partition: Partition, offset: int) -> None:
-        """The group rebalances: it takes everything and gives it back, with this partition."""
+        """Rebalance: revoke all partitions and assign them again, with this one."""
         self.assigned[partition] = offset
         self._say()
 
@@ -165,7 +166,7 @@ class Member:
             self.assigned[tuple(partition)] = offset
 
     def pause(self, partition: TopicPartition) -> None:
-        """Nothing of it is fetched for a while."""
+        """Fetch nothing of the partition for a while."""
         self.paused.add(tuple(partition))
 
     def resume(self, partition: TopicPartition) -> None:
@@ -178,7 +179,7 @@ class Member:
         return {partition: len(self._service.log.partitions[tuple(partition)]) for partition in partitions}
 
     def behind(self) -> bool:
-        """Whether a fetch would find anything."""
+        """Return whether a fetch would find records."""
         partitions = self._service.log.partitions
         for partition, offset in self.assigned.items():
             if offset < len(partitions[partition]) and partition not in self.paused:
@@ -186,7 +187,7 @@ class Member:
         return False
 
     def fetch(self, weather: Weather) -> tuple[HeldRecord, ...]:
-        """Some of what lies beyond the positions, any mixture of partitions."""
+        """Return some records after the positions, in any mixture of partitions."""
         found: list[HeldRecord] = []
         for partition in weather.shuffled(self.assigned):
             records = self._service.log.partitions[partition]
@@ -201,14 +202,14 @@ class Member:
 
 
 class Sending(Relay):
-    """The chassis' relay; what is acknowledged is known when it was sent, since the log in memory is never away."""
+    """The chassis' relay; records are acknowledged when they are sent, since the log in memory is never absent."""
 
     async def _acknowledged(self, futures: Sequence[Any], stop: Any) -> list[object]:
         return [None for _ in futures]
 
 
 class Batch:
-    """aiokafka's batch as the relay fills it."""
+    """Replaces aiokafka's batch for the relay."""
 
     def __init__(self) -> None:
         self.records: list[tuple[bytes, bytes, Sequence[tuple[str, bytes]]]] = []
@@ -218,11 +219,11 @@ class Batch:
         return len(self.records)
 
     def close(self) -> None:
-        """Nothing is added after this."""
+        """Accept no more records."""
 
 
 class Producer:
-    """aiokafka's producer as the relay uses it."""
+    """Replaces aiokafka's producer for the relay."""
 
     def __init__(self, log: MemoryLog, counts: Mapping[str, int]) -> None:
         self._log, self._counts = log, counts
@@ -242,12 +243,15 @@ class Producer:
 
 
 async def _admitted() -> str:
-    """The simulation has one deployment."""
+    """Admit every process, because the simulation has one deployment."""
     return ""
 
 
 class Process:
-    """One process: a member of the group, a relay that may hold the lock, a ticker, a worker. Each does one thing at a time."""
+    """One process: a member of the group, a relay that may hold the lock, a ticker and a worker.
+
+    Each does one thing at a time.
+    """
 
     def __init__(self, service: Service, number: int) -> None:
         self.service, self.number = service, number
@@ -258,7 +262,7 @@ class Process:
         self.restart()
 
     def restart(self) -> None:
-        """Begin as after a start."""
+        """Set the state to that of a new process."""
         service = self.service
         settings = cast(Any, SimpleNamespace(dead_letter_run=4, dead_letter_share=0.2, lease_seconds=LEASE_SECONDS))
         self.consumer = Consumer(
@@ -294,7 +298,7 @@ class Process:
         self._worker._name = f"{service.name}:{self.number}"
 
     def kill(self) -> None:
-        """Nothing of it goes on."""
+        """End all of its tasks."""
         for task in self.tasks.values():
             if task is not None:
                 task.kill()
@@ -303,15 +307,15 @@ class Process:
             self.service.relaying = None
 
     def lose_session(self) -> None:
-        """The server ended the session that holds the relay's lock; the relay goes on until it notices."""
+        """End the session that holds the relay's lock; the relay continues until it notices."""
         if self._session is not None:
             self._session.lost = True
         if self.service.relaying is self:
             self.service.relaying = None
 
     def freeze(self, seconds: float) -> None:
-        """It stands still for a while, with whatever it holds; the server ends the session of its relay meanwhile, and the group
-        may give its partitions to another member, of which it hears nothing."""
+        """Freeze the process for a while with all that it holds; meanwhile the server ends its relay's session, and the
+        group may assign its partitions to another member without its knowledge."""
         self.frozen_until = self.service.weather.alarm(seconds)
         self.lose_session()
         others = [process for process in self.service.processes if process is not self]
@@ -321,7 +325,7 @@ class Process:
                     self.service.rebalance(partition, self.service.weather.chance.choice(others))
 
     def go_on(self, role: str) -> bool:
-        """One step of what `role` does; False where there is nothing to do now."""
+        """Run one step of `role`; False if there is nothing to do now."""
         if self.service.away or self.frozen_until > self.service.weather.clock.seconds:
             return False
         task = self.tasks.get(role)
@@ -332,15 +336,13 @@ class Process:
             task = self.tasks[role] = Task(f"{self.service.name}-{self.number} {role}", begin())
         if not task.ready():
             return False
-        with suppress(
-            ConnectionLost, TimeoutError
-        ):  # as the loops of the chassis: a fault of the surroundings, to be tried again
+        with suppress(ConnectionLost, TimeoutError):  # a transient error is retried, as in the loops of the chassis
             task.go_on()
         return True
 
     @property
     def busy(self) -> bool:
-        """Whether anything is under way."""
+        """Return whether any task is running."""
         return any(task is not None and not task.done for task in self.tasks.values())
 
     # -- consuming --------------------------------------------------------------------------------------------------------
@@ -353,7 +355,7 @@ class Process:
         await turn()
         if not records:
             return
-        if weather.faulty and weather.chance.random() < 0.3:  # what was fetched lies in the client while others seek
+        if weather.faulty and weather.chance.random() < 0.3:  # fetched records stay in the client while other tasks seek
             await weather.wait(weather.chance.uniform(0, 2))
         await self.consumer.handle(cast(Any, records))
         for partition, cursor in self.consumer._cursors.items():
@@ -361,7 +363,7 @@ class Process:
                 self.service.committed[partition] = cursor.next_offset
 
     def stops(self) -> list[float]:
-        """When partitions that stopped are tried again, in seconds of the clock."""
+        """Return when stopped partitions are tried again, in seconds of the clock."""
         cursors = self.consumer._cursors.values()
         return [cursor.trouble.until for cursor in cursors if cursor.state == "stopped" and cursor.trouble]
 
@@ -374,7 +376,8 @@ class Process:
         return False
 
     async def _upkeep(self) -> None:
-        """What `Consumer._upkeep` does for partitions that were not sought or whose stop is over; concurrent with a poll."""
+        """Do what `Consumer._upkeep` does for partitions that were not sought or whose stop is over, concurrently with a
+        poll."""
         consumer, now = self.consumer, self.service.weather.clock.seconds
         consumer._epoch += 1
         consumer._cursors = {p: cursor.due(now, consumer._epoch) for p, cursor in consumer._cursors.items()}
@@ -447,12 +450,12 @@ class Process:
             await release(service.engine, lease)
             return
         assert not isinstance(outcome, str)
-        if weather.faulty and weather.chance.random() < 0.1:  # it sleeps, and does not know that its lease has ended
+        if weather.faulty and weather.chance.random() < 0.1:  # it is frozen, and does not know that its lease has expired
             await weather.wait(weather.chance.uniform(0, 3 * LEASE_SECONDS))
         await self._worker._finish(held, outcome)
 
     async def _run(self, held: Held, lease: Lease) -> Outcome | str:
-        """As `Worker._do`: renew while the work lasts, stop when told or when the lease is lost."""
+        """Work like `Worker._do`: renew during the work, and stop on request or when the lease is lost."""
         weather = self.service.weather
         left = weather.chance.uniform(0.5, 20.0)
         while left > 0:

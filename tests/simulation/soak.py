@@ -10,7 +10,7 @@ from tests.simulation.variants import SOUND_VARIANT, VARIANTS
 
 
 def main() -> int:
-    """Exit code 1 when a run is unsound; its seed and the last of what happened are printed."""
+    """Run seeds; return exit code 1 if a run is unsound, after printing its seed and its last events."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.soak", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5000, help="so many runs")
     parser.add_argument("--first", type=int, default=0, help="the first seed")

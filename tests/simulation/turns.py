@@ -13,12 +13,12 @@ def _always() -> bool:
 
 @coroutine
 def turn(ready: Ready = _always) -> Generator[Ready, None, None]:
-    """Let others go on; come back when it is one's turn again and `ready` says so."""
+    """Let other tasks run; return when it is this task's turn again and `ready` returns True."""
     yield ready
 
 
 class Task:
-    """One coroutine under way."""
+    """One running coroutine."""
 
     def __init__(self, name: str, running: Coroutine[Any, Any, object]) -> None:
         self.name, self._running = name, running
@@ -26,7 +26,7 @@ class Task:
         self.done = False
 
     def go_on(self) -> None:
-        """One step, to the next `turn`. Raises what the coroutine raises."""
+        """Run one step, to the next `turn`. Raises the errors of the coroutine."""
         try:
             self.ready = self._running.send(None)
         except StopIteration:
@@ -36,6 +36,6 @@ class Task:
             raise
 
     def kill(self) -> None:
-        """End it where it stands: its transaction rolls back, nothing of it runs on."""
+        """End it at its present step: its transaction rolls back and nothing of it continues."""
         self.done = True
         self._running.close()

@@ -37,7 +37,7 @@ _LAST = datetime.max.replace(tzinfo=UTC)
 
 
 def _no_stamp(self: UnitOfWork, incoming: Incoming) -> None:
-    """`UnitOfWork.fold`, but an own event that is skipped leaves no offset."""
+    """`UnitOfWork.fold`, but without the offset of a skipped own event."""
     event, refs = incoming.event, self.domain.touches(incoming.event)
     skipped = self.skipped
     self._take(event, refs, incoming.logged)
@@ -86,7 +86,7 @@ def _newest_first() -> Callable[..., Awaitable[list[int]]]:
 
 
 def _late_facts_ignored() -> Callable[[Attempt, Event, StepEventData, Logged | None], dict[str, Any]]:
-    """`evolve` reads what another group has written: a fact that comes after the closing decision is dropped."""
+    """`evolve` reads fields of another group: it drops an event that comes after the closing decision."""
     of_attempt = evolving._of_attempt
 
     def ignoring(known: Attempt, event: Event, data: StepEventData, logged: Logged | None) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _id_alone(record: Record, event: Event) -> bytes:
 
 
 def _first_read(state: JobState, request: Heard) -> JobState:
-    """The log's order is not looked at: what is read later counts as later."""
+    """The order of the log is ignored: an event that is read later counts as later."""
     if state.wish is not None:
         request = request.model_copy(update={"logged": request.logged._replace(appended_at=_LAST)})
     return requests.heard(state, request)
@@ -128,7 +128,7 @@ async def _nothing_ahead(_self: Fold, _ends: Any, _waiting: Any) -> None:
 
 
 def _to_the_end() -> Callable[..., Any]:
-    """Folds past the positions that the live rows stand at."""
+    """Folds beyond the positions of the live rows."""
     up_to = Fold.up_to
 
     async def beyond(self: Fold, ends: Mapping[Any, int], *rest: Any) -> None:
@@ -171,18 +171,18 @@ def _licence_of_any_seek() -> Callable[..., PartitionCursor]:
 
 @dataclass(frozen=True)
 class Variant:
-    """What is left out: rules of the surroundings, or a place of the code that is replaced."""
+    """A fault that is put in: rules that do not hold, or code that is replaced."""
 
     rules: Rules = SOUND
     target: Any = None
     name: str = ""
     made: Callable[[], Any] | None = None
     first: int = 0
-    """The seed that showed it last, where that is a late one: the search begins there."""
+    """The seed at which the search starts, if the seed that last found it is a late one."""
 
     @contextmanager
     def in_force(self) -> Iterator[Rules]:
-        """For the block; gives the rules for the world in it."""
+        """Put the fault in during the block; yields the rules of the world."""
         if self.made is None:
             yield self.rules
             return

@@ -19,21 +19,22 @@ class Weather:
         self.clock = Clock()
         self.faulty = True
         self.alarms: list[float] = []
-        """Moments at which somebody goes on, in seconds of the clock."""
+        """Times at which a task continues, in seconds of the clock."""
 
     def shuffled(self, items: Iterable[_Item]) -> list[_Item]:
-        """In an order that is drawn."""
+        """Return the items in a random order."""
         found = list(items)
         self.chance.shuffle(found)
         return found
 
     def alarm(self, seconds: float) -> float:
-        """The moment so far ahead, at which somebody goes on: a whole millisecond, so that the clock can reach it."""
+        """Return the time after this many seconds, at which a task continues: a whole millisecond, so that the clock can
+        reach it."""
         until = math.ceil((self.clock.seconds + seconds) * 1000) / 1000
         self.alarms.append(until)
         return until
 
     async def wait(self, seconds: float) -> None:
-        """Until so much time has passed."""
+        """Wait until this much time has passed."""
         until = self.alarm(seconds)
         await turn(lambda: self.clock.seconds >= until)

@@ -91,27 +91,27 @@ LONG = [
 ]  # fmt: skip
 FAULTY_STEPS = 1500
 WINDOW = timedelta(seconds=25)
-"""How long a producer's duplicate is known as one: short, so that some are sent beyond it."""
+"""The window in which a producer's duplicate is recognised: short, so that some are sent after it."""
 STEPS_AT_MOST = 40_000
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What happened in a run that kept every promise."""
+    """The figures of a run that kept every promise."""
 
     events: int
     steps: int
     happened: dict[str, int]
     letters: Counter[str]
-    """How many records became dead letters, by their state, and what became of them."""
+    """Number of dead letters by state, and their results."""
     types: Counter[str]
-    """How many records on the log are events of each type."""
+    """Number of records in the log by event type."""
     digest: int
-    """Of the whole log: the same seed gives the same."""
+    """Digest of the whole log; the same seed gives the same digest."""
 
 
 class World:
-    """All that exists in a run."""
+    """Everything that exists in a run."""
 
     def __init__(self, seed: int, rules: Rules = SOUND, *, poisonous: bool = True) -> None:
         """`poisonous`: some records cannot be handled, or read."""
@@ -133,7 +133,7 @@ class World:
         self.jobs: dict[str, Event] = {}
         self.to_come = self.chance.randint(1, 3)
         self.operators: dict[str, Task] = {}
-        """Verify or rebuild under way, by service."""
+        """Running verifies and rebuilds by service."""
         self.poison = Poison(self.weather, 0.02 if poisonous else 0.0)
         self._started = -1
         self._roles: list[tuple[Process, str]] = []
@@ -141,20 +141,21 @@ class World:
         self.raises = self.chance.randint(0, 2)
 
     def service(self, name: str, domain: Any, topics: tuple[Any, ...], *, executes: bool = False) -> Service:
-        """A service with a database of its own, whose clock is as it is."""
+        """Create a service with its own database and clock."""
         ahead = timedelta(seconds=self.chance.choice((0, 0, -7200, -13, 13, 7200)))
         database = Database(WrongClock(self.clock, ahead), self.rules)
         names = tuple(topic.name for topic in topics)
         effects = WorkEffects() if executes else None
         return Service(name, domain, effects, names, database, self.log, self.weather, executes)
 
-    # -- what outsiders do ------------------------------------------------------------------------------------------------
+    # -- actions of outsiders
+    # ------------------------------------------------------------------------------------------------
     def new_id(self) -> str:
         self._ids += 1
         return f"e{self._ids:05d}"
 
     def outside(self, data: EventData, event_id: str | None = None) -> Event:
-        """A fact of an outsider, whose clock is not ours, and who may use an id again."""
+        """Return an event of an outsider, who has another clock and may reuse an id."""
         used = list(self.jobs.values())
         if event_id is None and used and self.chance.random() < 0.15:
             event_id = self.chance.choice(used).id
@@ -166,7 +167,7 @@ class World:
         )  # fmt: skip
 
     def request(self) -> None:
-        """A new job; now and then one that cannot be accepted."""
+        """Request a new job, sometimes one that cannot be accepted."""
         job_id = f"job-{len(self.jobs)}"
         steps = LONG if self.chance.random() < 0.35 else SHORT
         request: dict[str, Any] = {
@@ -185,11 +186,11 @@ class World:
         self.to_come -= 1
 
     def publish(self, event: Event) -> None:
-        """Most outsiders have the partitioner that we have."""
+        """Publish an event, mostly with the services' partitioner."""
         self.log.publish(event, anywhere=self.chance.random() < 0.35)
 
     def again(self) -> None:
-        """The same record, the same request under a new id, or another request under the old job id."""
+        """Send the same record, the same request under a new id, or another request under the old job id again."""
         known = self.chance.choice(list(self.jobs.values()))
         data = known.data
         assert isinstance(data, JobRequested)
@@ -203,23 +204,23 @@ class World:
             self.publish(self.outside(JobRequested(job_id=data.job_id, request=other)))
 
     def cancel(self) -> None:
-        """Somebody no longer wants a job, or one that nobody requested yet."""
+        """Cancel a job, or one that nobody requested yet."""
         job_id = f"job-{self.chance.randrange(len(self.jobs) + 1)}" if self.chance.random() < 0.1 else None
         data = JobCancelRequested(job_id=job_id or self.chance.choice(list(self.jobs)), requester="relaycore")
         self.publish(self.outside(data))
 
     def garbage(self) -> None:
-        """Somebody writes what nobody can read, under a key that is in use."""
+        """Write an unreadable record under a key that is in use."""
         self.log.garbage(self.chance.choice(TOPICS).name, self.chance.choice(list(self.jobs)).encode())
 
-    # -- what happens to services -----------------------------------------------------------------------------------------
+    # -- faults of services -----------------------------------------------------------------------------------------
     def kill(self) -> None:
-        """A process dies where it stands."""
+        """Kill a process at its present step."""
         service = self.chance.choice(self.services)
         service.kill(self.chance.choice(service.processes))
 
     def rebalance(self) -> None:
-        """A partition goes to the other member; the one who had it believes for a while that it still has it."""
+        """Move a partition to the other member; its former owner believes for a while that it still has it."""
         service = self.chance.choice(self.services)
         partition = self.chance.choice(sorted(self.log.ends(service.topics)))
         self.move(service, partition, self.chance.choice(service.processes))
@@ -229,7 +230,7 @@ class World:
             service.rebalance(partition, to)
 
     def notice(self) -> None:
-        """A member hears that it has lost a partition."""
+        """Tell a member that it has lost a partition."""
         service = self.chance.choice(self.services)
         for partition in sorted(self.log.ends(service.topics)):
             having = [process for process in service.processes if process.member.has(partition)]
@@ -237,7 +238,7 @@ class World:
                 self.chance.choice(having).member.revoke(partition)
 
     def lose_session(self) -> None:
-        """A session of the database ends, that of a relay or that of a transaction."""
+        """End a session of the database, that of a relay or that of a transaction."""
         service = self.chance.choice(self.services)
         if self.chance.random() < 0.5 and service.relaying is not None:
             service.relaying.lose_session()
@@ -245,51 +246,51 @@ class World:
             self.chance.choice(service.database.open).lost = True
 
     def lose_answer(self) -> None:
-        """A transaction is committed, and its process is not told."""
+        """Commit a transaction without an answer to its process."""
         service = self.chance.choice(self.services)
         if service.database.open and not service.away:
             self.chance.choice(service.database.open).answer_lost = True
 
     def bad_release(self) -> None:
-        """A service gets a version that can handle little."""
+        """Give a service a version that can handle few records."""
         self.poison.bad_release(self.chance.choice(self.services).name)
 
     def see_to_letters(self) -> None:
-        """An operator retries or discards a dead letter."""
+        """Retry or discard a dead letter, as an operator does."""
         service = self.chance.choice(self.services)
         if person.to_be_seen_to(service) and (name := f"letters of {service.name}") not in self.operators:
             self.operators[name] = Task(name, person.meddle(service, self.weather))
 
     def hang(self) -> None:
-        """A database does not answer a transaction any more."""
+        """Let a database stop answering a transaction."""
         service = self.chance.choice(self.services)
         if service.database.open and not service.away:
             self.chance.choice(service.database.open).hangs = True
 
     def freeze(self) -> None:
-        """A process stands still, past its leases, its session and what the group believes of it."""
+        """Freeze a process for longer than its leases, its session and its membership in the group."""
         service = self.chance.choice(self.services)
         self.chance.choice(service.processes).freeze(self.chance.uniform(1, 40))
 
     def raise_partitions(self) -> None:
-        """An operator raises the partitions of a topic; services notice it one after the other."""
+        """Raise the partitions of a topic, as an operator does; services notice it one after the other."""
         if self.raises:
             self.raises -= 1
             self.log.add_partitions(self.chance.choice(TOPICS).name, self.chance.randint(1, 3))
 
     def notice_partitions(self) -> None:
-        """A service's clients look at the topics again."""
+        """Refresh the metadata of a service's clients."""
         self.chance.choice(self.services).notice_partitions()
 
     def operate(self) -> None:
-        """An operator has a projection verified or rebuilt while it serves."""
+        """Verify or rebuild a projection while it serves, as an operator does."""
         service = self.chance.choice(self.services)
         if service.name not in self.operators and not service.away:
             rebuild = self.chance.random() < 0.5
             self.operators[service.name] = Task(f"replay of {service.name}", self.replay(service, swap=rebuild))
 
     def lose_database(self) -> None:
-        """A database is gone with its outbox and leases; the service starts with an empty one."""
+        """Lose a database with its outbox and leases; the service starts with an empty one."""
         if self.losses:
             self.losses -= 1
             leaving_out = [service for service in self.services if given_up(service)]
@@ -304,13 +305,13 @@ class World:
             self.operators[service.name] = Task(f"restore of {service.name}", self.restore(service))
 
     def now_and_here(self, steps: Any) -> None:
-        """Run to its end without a turn for others."""
+        """Run a coroutine to its end without turns of other tasks."""
         task = Task("alone", steps)
         while not task.done:
             task.go_on()
 
     def jump(self) -> None:
-        """Nothing happens for a while: leases end, deadlines pass."""
+        """Let time pass without events, so that leases expire and deadlines pass."""
         self.clock.pass_by(self.chance.choice((2, 5, 13, 30, 70)))
 
     # -- replays ----------------------------------------------------------------------------------------------------------
@@ -319,14 +320,15 @@ class World:
         return Fold(cast(Any, shadow), Folding(Trapped(service.domain)), Cluster("memory"), skipped=aside), shadow
 
     async def replay(self, service: Service, *, swap: bool) -> None:
-        """As `replay.rebuild`: catch up while the service goes on, then under the fence; compare, and swap in if told to."""
+        """Replay like `replay.rebuild`: catch up while the service runs, then under the fence; compare, and swap in if
+        requested."""
         fold, shadow = self.fold(service)
         async with service.database.connect() as reading:
             positions = await store.positions(cast(Any, reading))
             await fold.up_to(positions, await repository.record_ids(cast(Any, reading)))
         async with fence(service.engine, service.domain.aggregates) as still:
             withheld = await repository.record_ids(still.connection)
-            if fold.left_out - withheld:  # retried meanwhile: they are in the live rows and not in the shadow
+            if fold.left_out - withheld:  # retried meanwhile, so the live rows have them and the shadow does not
                 return
             await fold.up_to(still.positions, withheld)
             await fold.ahead(self.log.ends(service.topics), still.waiting)
@@ -335,15 +337,15 @@ class World:
                 cast(Connection, still.connection).swap(shadow, sorted(service.domain.aggregates))
 
     async def restore(self, service: Service) -> None:
-        """As the start of a service: what was given up is learned, and an empty database is filled from the log while others go on,
-        again where an own event cannot be folded yet; only then the service begins."""
+        """Start a service: learn the discards and fill an empty database from the log while others run, again if an own
+        event cannot be folded yet; only then the service begins."""
         await learn_discards(service.engine, Cluster("memory"), service.domain.source)
         while not await self.restored(service):
             await self.weather.wait(5)
         service.away = False
 
     async def restored(self, service: Service) -> bool:
-        """As `replay.restore`."""
+        """Restore, like `replay.restore`."""
         aside = SkippedRecords(Folding(Trapped(service.domain)))
         fold, shadow = self.fold(service, aside)
         withheld = given_up(service)
@@ -375,7 +377,7 @@ class World:
             raise Broken(f"{service.name}, {when}: {'; '.join(found[:3])}")
 
     def interleaved(self, service: Service) -> Iterator[HeldRecord]:
-        """The whole log of a service, in order per partition, partitions in any order."""
+        """Return the whole log of a service, in order per partition, with partitions in any order."""
         left = {partition: deque(self.log.partitions[partition]) for partition in self.log.ends(service.topics)}
         while left := {partition: records for partition, records in left.items() if records}:
             records = left[self.chance.choice(list(left))]
@@ -385,7 +387,7 @@ class World:
 
     # -- the run ----------------------------------------------------------------------------------------------------------
     def weigh(self) -> list[tuple[float, Any]]:
-        """What may happen now beside the services' own doing, with its weight."""
+        """Return the actions and faults that may happen now, with their weights."""
         if not self.jobs:
             return [(1, self.request)]
         return [
@@ -402,12 +404,12 @@ class World:
         return [(0.4, self.garbage), (0.3, self.bad_release), (3.0 if open_letters else 0, self.see_to_letters)]
 
     def grown(self) -> bool:
-        """Whether some service does not know all partitions."""
+        """Return whether some service does not know all partitions."""
         counts = {topic.name: self.log.count(topic.name) for topic in LOGGED}
         return any(service.counts != counts for service in self.services)
 
     def happen(self) -> None:
-        """One thing that nobody planned."""
+        """Let one random action or fault happen."""
         weights = self.weigh()
         (what,) = self.chance.choices([what for _, what in weights], [weight for weight, _ in weights])
         self.happened[what.__name__] = self.happened.get(what.__name__, 0) + 1
@@ -415,7 +417,7 @@ class World:
         what()
 
     def run(self) -> Summary:
-        """Faults for a while, then calm until nothing is left to do. Raises Broken."""
+        """Run with faults for a while, then without them until nothing is left to do. Raises Broken."""
         with self.surroundings():
             steps = FAULTY_STEPS
             for _ in range(FAULTY_STEPS):
@@ -444,7 +446,7 @@ class World:
         return Summary(records, steps, self.happened, self.letters, types, zlib.crc32(repr(content).encode()))
 
     def go_on(self) -> bool:
-        """One step of somebody who can go on; False when nobody was found at once."""
+        """Run one step of a random task that can continue; False if none was found at once."""
         roles, draw = self.roles(), self.chance.random
         for _ in range(8):
             if self.operators and draw() < 0.15:
@@ -456,7 +458,7 @@ class World:
         return False
 
     def anything_left(self) -> bool:
-        """One step of the first who can go on, looked for from a place that is drawn."""
+        """Run one step of the first task that can continue, in an order that starts at a random place."""
         roles = self.roles()
         first = int(self.chance.random() * len(roles))
         for number in range(first, first + len(roles)):
@@ -465,7 +467,7 @@ class World:
         return any(self._operate_on(name) for name in sorted(self.operators))
 
     def roles(self) -> list[tuple[Process, str]]:
-        """Everything that any process does."""
+        """Return the roles of all processes."""
         started = sum(service.started for service in self.services)
         if started != self._started:
             self._started = started
@@ -475,7 +477,7 @@ class World:
         return self._roles
 
     def clear_letters(self) -> bool:
-        """A patient operator deals with one dead letter after the other."""
+        """Handle one dead letter after the other, as a patient operator does."""
         service = next((service for service in self.services if person.to_be_seen_to(service)), None)
         if service is None:
             return False
@@ -500,7 +502,7 @@ class World:
         return True
 
     def to_next_moment(self) -> bool:
-        """Let time pass until somebody has a reason to go on; False when there is no such moment."""
+        """Let time pass until a task can continue; False if there is no such time."""
         now = self.clock.now
         moments = [
             self.clock.now + timedelta(seconds=at - self.clock.seconds)
@@ -528,7 +530,7 @@ class World:
         return True
 
     def calm(self) -> None:
-        """No faults any more: nobody is frozen, and every partition has one member that knows it."""
+        """End all faults: no process is frozen, and every partition has one member that knows it."""
         self.weather.faulty = False
         self.poison.calm()
         self.story.append(f"{self.clock.seconds:8.1f}  * calm")
@@ -551,7 +553,7 @@ class World:
         )
 
     def check(self) -> None:
-        """Everything that must hold at the end of a run."""
+        """Check everything that must hold at the end of a run."""
         found = log_faults(self.log.partitions) + not_decided_on(self.services[0], self.log.partitions)
         left_out = {service.name: given_up(service) for service in self.services}
         if said := unanswered(effects_of(self.log.partitions, left_out)):
@@ -579,14 +581,14 @@ class World:
             raise Broken("; ".join(found[:4]))
 
     def tell(self, event: Event, who: str) -> None:
-        """Keep the last of what was decided, for whoever reads a failure."""
+        """Keep the latest decisions, for the message of a failure."""
         number = "" if event.sequence is None else f" #{event.sequence}"
         about = event.subject or event.correlation_id
         self.story.append(f"{self.clock.seconds:8.1f}  {who}: {event.type}{number} {about} ({event.id})")
 
     @contextmanager
     def surroundings(self) -> Iterator[None]:
-        """The chassis without a clock, chance, or loop of its own."""
+        """Run the chassis with the simulation's clock, randomness and loop."""
         applied, written, taken = batch.apply_batch, commands.write_back, batch.fold_record
         insert, remove, discard = repository.insert, repository.remove, repository.discard
 
@@ -659,7 +661,10 @@ class World:
             yield
 
     def opening(self, *, again: bool = False) -> Callable[..., Any]:
-        """`event_in` for live services: some records cannot even be opened, for a fault of ours. `again`: out of dead letters."""
+        """Return an `event_in` for live services that fails for some records, as a bug would.
+
+        `again`: for retries of dead letters.
+        """
         domains = {id(service.domain.handles): service.domain for service in self.services}
 
         def opened(record: Any, handles: Any) -> Any:

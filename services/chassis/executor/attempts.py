@@ -36,12 +36,12 @@ OPEN = ("queued", "running", "cancelling")
 class AttemptState(State):
     """The state of an attempt; it has the whole request, so that after a lost database the work is queued again from here."""
 
-    requested: StepRequested | None = Field(default=None, description="What the orchestrator asked for.")
+    requested: StepRequested | None = Field(default=None, description="The orchestrator's request.")
     requested_at: datetime | None = Field(default=None, description="Time of the request.")
     cancel_requested: bool = Field(default=False, description="The orchestrator closed the attempt.")
     started_at: datetime | None = Field(default=None, description="Time of the first start.")
-    starts: int = Field(default=0, description="How often a worker began or took over.")
-    worker: str | None = Field(default=None, description="The worker that began last.")
+    starts: int = Field(default=0, description="How often a worker started it or took it over.")
+    worker: str | None = Field(default=None, description="The worker that started it last.")
     outcome: str | None = Field(default=None, description="completed, failed or cancelled; null while open.")
     result: StepResult | None = Field(default=None, description="Of a completed attempt.")
     fault: StepFault | None = Field(default=None, description="Of a failed attempt.")
@@ -118,13 +118,13 @@ class ExecutorDomain:
     def owner(self, event: Event) -> Ref:
         """The attempt: it numbers all own events about it, including extra ones such as FeedbackRecorded."""
         if not isinstance(event.data, StepEventData):
-            raise TypeError(f"{event.type} is no event of an attempt; the domain that emits it must name its owner")
+            raise TypeError(f"{event.type} is not an event of an attempt; the domain that emits it must name its owner")
         return ref_of(event.data)
 
     def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
         """The attempt after `event`; extra own events change no field."""
         if not isinstance(state, AttemptState):
-            raise TypeError(f"{ref.aggregate} {ref.key} is no attempt; the domain that keeps it must evolve it")
+            raise TypeError(f"{ref.aggregate} {ref.key} is not an attempt; the domain that keeps it must evolve it")
         match event.data:
             case StepRequested() if not _came_first(state, event):
                 return state

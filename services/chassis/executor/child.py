@@ -140,7 +140,7 @@ def run_child(handlers: Mapping[str, Handler]) -> NoReturn:
         logging.getLogger(talkative).setLevel(logging.WARNING)
     descriptor = os.environ.pop(CHANNEL_VARIABLE, None)
     if descriptor is None:
-        sys.exit(f"{CHANNEL_VARIABLE} is not set: this module is started by a worker, not by hand")
+        sys.exit(f"{CHANNEL_VARIABLE} is not set: a worker starts this module, it cannot be started by hand")
     channel = Channel(int(descriptor))
     _die_with_worker()
     task = ChildTask.model_validate_json(sys.stdin.buffer.readline())
@@ -157,7 +157,7 @@ def _final_message(handlers: Mapping[str, Handler], context: Context) -> FinalMe
     try:
         handler = handlers.get(context.task.kind)
         if handler is None:
-            raise LookupError(f"no handler for steps of kind {context.task.kind}; there are {', '.join(handlers)}")
+            raise LookupError(f"no handler for steps of kind {context.task.kind}; known are {', '.join(handlers)}")
         made = handler(context)
     except Stopping:
         return StoppedMessage()

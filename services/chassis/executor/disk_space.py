@@ -103,7 +103,7 @@ class Room:
         known = self._refused.get(key)
         self._refused[key] = Refusal(found, known.times + 1 if known else 1, self._clock())
         metrics.POSTPONED.labels(self._service).inc()
-        _log.warning("nothing can be written; the work was given back and waits for room", why=str(found))
+        _log.warning("nothing can be written; the attempt's lease was released until there is disk space", why=str(found))
         self._say()
 
     @property
@@ -121,7 +121,7 @@ class Room:
         reasons = [str(found) for found in self._short]
         reasons += [f"{key} waits: {known.found}" for key, known in list(self._refused.items())[:_SHOWN]]
         if self._health.report(CONDITION, not reasons, "; ".join(reasons)) and reasons:
-            _log.error("not enough room", service=self._service, why=reasons)
+            _log.error("not enough disk space", service=self._service, why=reasons)
 
 
 def _spaces(folders: Iterable[Path]) -> dict[Path, Space | Unwritable]:
@@ -135,7 +135,7 @@ def _spaces(folders: Iterable[Path]) -> dict[Path, Space | Unwritable]:
 
 
 def _distinct(found: Iterable[Unwritable | None]) -> tuple[Unwritable, ...]:
-    """One per reason and free space, since folders of one file system give the same answer."""
+    """Return one obstacle per reason and free space, since folders of one file system give the same answer."""
     kept: dict[tuple[str, int | None], Unwritable] = {}
     for one in found:
         if one is not None:

@@ -9,8 +9,8 @@ from services.chassis.storage.artifacts import ArtifactCorrupt
 from services.chassis.storage.stores import chain
 
 _REMEDY = (
-    "restore the artifact from a copy and send the job again, or send it again so that the step that made it runs anew; "
-    "and look at who can write to the artifact store"
+    "restore the artifact from a copy and send the job again, or send it again, so that the step that made it runs again; "
+    "and check who can write to the artifact store"
 )
 
 

@@ -33,14 +33,14 @@ class ChildTask(Frozen):
     settings: StepSettings
     inputs: dict[str, ArtifactRef]
     results: dict[str, StepResult] = Field(description="Results of the steps completed before, by step.")
-    memory_failures: int = Field(description="Earlier attempts that ran out of memory.")
+    memory_failures: int = Field(description="Number of earlier attempts that ran out of memory.")
     artifacts: str = Field(description="URI of the artifact store.")
     checkpoints: Path = Field(description="Root of all checkpoints of this step, of every attempt and lease.")
     lease: str = Field(description="Token of the lease under which this child works.")
-    cache: Path = Field(description="Folder for what can be fetched again.")
-    allowed: Allowed = Field(default=Allowed(), description="What the job may name; nothing where nothing is said.")
+    cache: Path = Field(description="Folder for files that can be downloaded again.")
+    allowed: Allowed = Field(default=Allowed(), description="Sources that the job may name; none by default.")
     lease_seconds: float | None = Field(
-        default=None, description="A child that hears nothing of its worker for so long ends; null: it waits for ever."
+        default=None, description="The child ends if its worker sends nothing for this time; null: it waits for ever."
     )
 
     @property
@@ -95,7 +95,7 @@ class FaultMessage(Frozen):
 
 
 class StoppedMessage(Frozen):
-    """The child ended early because it was asked to."""
+    """The child ended early on request."""
 
     message: Literal["stopped"] = "stopped"
 

@@ -85,7 +85,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The run ended early because it was asked to; another run can continue from its checkpoints."""
+    """The run ended early on request; another run can continue from its checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class SubprocessRunner:
         if context.stop.is_set() or child.returncode in (-signal.SIGTERM, LEASE_EXPIRED):
             return Stopped()
         if child.was_frozen:
-            message = f"somebody had stopped the process (SIGSTOP) for {_FROZEN_SECONDS:g} s; it was killed"
+            message = f"the process was stopped (SIGSTOP) for {_FROZEN_SECONDS:g} s, so it was killed"
             return Failed(StepFault(cause="infrastructure", message=message))
         fault = fault_of_exit(child.returncode, killed_before, oom_kills())
         if fault.cause != "memory" and (unwritable := await asyncio.to_thread(_why_unwritable, log, size_before, task)):
@@ -138,7 +138,7 @@ def _why_unwritable(log: Path, size_before: int, task: ChildTask) -> Unwritable 
     for folder in (log.parent, *task.folders):
         with contextlib.suppress(OSError):
             if found := obstacle(folder, space(folder), least=_LEAST_BYTES):
-                return found.model_copy(update={"wanted": None, "said": "the process ended without a word"})
+                return found.model_copy(update={"wanted": None, "said": "the process ended without a message"})
     return Unwritable(place=str(task.checkpoints), why=why, said="its log says so") if why else None
 
 
@@ -243,7 +243,7 @@ class Child:
                     return None
                 message = MESSAGE.validate_json(line)
             except (ValidationError, ValueError) as error:
-                _log.warning("a child wrote what is no message", error=str(error)[:500])
+                _log.warning("a child wrote a line that is not a message", error=str(error)[:500])
                 continue
             if not isinstance(message, ProgressMessage):
                 return message
@@ -280,7 +280,7 @@ class Child:
                 stopped = False
             if stopped and since is None:
                 _log.warning(
-                    "somebody has stopped the child; it is killed unless it goes on",
+                    "the child was stopped (SIGSTOP); it is killed unless it is continued",
                     pid=self._process.pid,
                     seconds=_FROZEN_SECONDS,
                 )

@@ -138,7 +138,7 @@ class Worker:
         async with self._host.transact([ref]) as command:
             state = command.unit.states[ref]
             if not isinstance(state, AttemptState):
-                raise TypeError(f"the domain of {self._host.service} keeps no attempts; extend ExecutorDomain")
+                raise TypeError(f"the domain of {self._host.service} has no attempts; extend ExecutorDomain")
             if not await holds(command.connection, lease):
                 return None
             if state.requested is None or state.outcome:
@@ -166,7 +166,7 @@ class Worker:
             await self._leave(keeping)
         if lost:
             metrics.LEASES_LOST.labels(self._host.service).inc()
-            _log.warning("lease lost; the run was given up")
+            _log.warning("lease lost; the run was abandoned")
         elif stopped:
             if isinstance(outcome, Postponed):
                 self._room.refuse(held.lease.key, outcome.unwritable)
@@ -219,7 +219,7 @@ class Worker:
                 try:
                     cancel = await renew(self._host.engine, held.lease, self._seconds)
                 except Exception as error:
-                    self._note("lease not renewed yet", error)
+                    self._note("the lease could not be renewed yet", error)
                     wait = backoff.next()
                     continue
                 if cancel is None:
@@ -234,7 +234,7 @@ class Worker:
                 backoff.reset()
                 wait = self._seconds / 3
         except Exception as error:  # the lease is not renewed from here on
-            self._note("the lease is not kept any more", error)
+            self._note("the lease is no longer renewed", error)
             context.request_stop(StopReason.LEASE_LOST)
         finally:
             fence.cancel()
@@ -260,7 +260,7 @@ class Worker:
                 concluded = await self._finish(held, outcome)
                 break
             except Exception as error:
-                self._note("outcome not recorded yet", error)
+                self._note("the outcome could not be recorded yet", error)
                 self._host.health.report(CONDITION, False, f"an outcome cannot be recorded: {described(error)}")
                 if not is_transient(error):
                     if isinstance(outcome, Failed):
@@ -340,7 +340,7 @@ def _announce(command: Command, held: Held, outcome: Outcome) -> str:
         case Failed(fault):
             command.unit.apply(decision(request, StepFailed, fault=fitting_fault(fault)), held.started)
             return "failed"
-    raise TypeError(f"{outcome} is no outcome of an attempt that was not cancelled")
+    raise TypeError(f"{outcome} is not a possible outcome of an attempt that was not cancelled")
 
 
 def _unexpected(error: BaseException) -> Failed:

@@ -69,14 +69,14 @@ def fits(name: str, known: str | None, wanted: str) -> bool:
 def _partitions(topic: Topic, number: int) -> list[Change]:
     if number < topic.partitions:
         detail = (
-            f"has {number} partitions, the catalogue says {topic.partitions}; adding some would move keys to other partitions: keep "
+            f"has {number} partitions, the catalogue requires {topic.partitions}; more partitions would move keys: keep "
             "the number, or move to a new cluster"
         )
         return [Change(topic.name, "conflict", detail)]
     if number > topic.partitions:
         detail = (
-            f"has {number} partitions, the catalogue says {topic.partitions}: keys written before lie elsewhere than those written "
-            "since; services read all of them, and partitions cannot be removed"
+            f"has {number} partitions, the catalogue requires {topic.partitions}: keys have moved between partitions; "
+            "services read all of them, and partitions cannot be removed"
         )
         return [Change(topic.name, "note", detail)]
     return []

@@ -31,7 +31,7 @@ class CatalogueWatch:
             try:
                 await self.look()
             except Exception as error:  # the broker's condition reports that it is away; the next check asks again
-                _log.warning("topics not compared with the catalogue", error=described(error))
+                _log.warning("topics could not be compared with the catalogue", error=described(error))
 
     async def look(self) -> list[Change]:
         """Report the present differences in health, log and metrics, and return them.

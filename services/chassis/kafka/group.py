@@ -68,21 +68,21 @@ class GroupMembers:
     others: tuple[Member, ...] = ()
     """Members that work for another database of the same service."""
     strangers: tuple[Member, ...] = ()
-    """Members of other programs."""
+    """Members that belong to other programs."""
 
     @property
     def fault(self) -> str:
         """What is wrong, and the remedy; empty if nothing is wrong."""
         if self.others:
             return (
-                f"another deployment is in group {self.group}: {_listed(self.others)}; this one is {self.client_id!r}, so two databases would "
-                "decide for one log. Stop one of them, or give both the same database URL"
+                f"another deployment is in group {self.group}: {_listed(self.others)}; this one is {self.client_id!r}, so "
+                "two databases would decide about one log. Stop one of them, or give both the same database URL"
             )
         if self.strangers:
             count = sum(len(member.partitions) for member in self.strangers)
             return (
-                f"another program is in group {self.group}, which is this service's own: {_listed(self.strangers)}; it takes {count} "
-                "partitions, whose records this service does not get. Stop it, or give it a group id of its own"
+                f"another program is in group {self.group}, which belongs to this service: {_listed(self.strangers)}; it "
+                f"has {count} partitions, whose records this service does not get. Stop it, or give it another group id"
             )
         return ""
 
@@ -155,7 +155,7 @@ class GroupWatch:
                         await self._look(admin)
             except Exception as error:
                 log = _log.warning if is_transient(error) else _log.exception
-                log("the consumer group cannot be described", service=self.service, error=described(error))
+                log("the consumer group could not be described", service=self.service, error=described(error))
                 if self.state == "unknown":
                     self.health.report(
                         "alone", False, f"group {group_of(self.service)} cannot be described: {described(error)}"
@@ -211,7 +211,9 @@ class GroupWatch:
             if database == self._database:
                 self._note(group_members(self.service, database, members))
             else:
-                self._move("refused", "the database was replaced by another one while this process ran; start it again")
+                self._move(
+                    "refused", "the database was replaced by another one while this process was running; start it again"
+                )
 
     def _note(self, seen: GroupMembers) -> None:
         counts = {"this deployment": seen.ours, "another deployment": seen.others, "another program": seen.strangers}

@@ -30,9 +30,9 @@ class FoundTopic:
     topic_id: str
     partitions: frozenset[int]
     replicas: int
-    """Of the partition that has the fewest."""
+    """Replicas of the partition that has the fewest."""
     in_sync: int
-    """Of the partition that has the fewest."""
+    """Replicas in sync of the partition that has the fewest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +60,15 @@ async def ask(client: AIOKafkaClient, topics: Iterable[str]) -> FoundLog:
     try:
         answer = await client.send(client.get_random_node(), _MetadataRequest(names))
     except (IncompatibleBrokerVersion, NotImplementedError) as error:
-        raise NoIdentity(f"the broker does not tell topic ids, Apache Kafka does since 2.8: {error}") from error
+        raise NoIdentity(f"the broker does not report topic ids; use Apache Kafka 2.8 or later: {error}") from error
     if not answer.cluster_id:
-        raise NoIdentity("the broker does not tell the cluster's id")
+        raise NoIdentity("the broker does not report the cluster's id")
     found = {}
     for code, name, topic_id, _internal, partitions, _operations, _tags in answer.topics:
         if for_code(code) is UnknownTopicOrPartitionError:
             continue
         if code or topic_id == _NO_ID:
-            raise NoIdentity(f"the broker does not tell the id of topic {name}: {for_code(code).__name__}")
+            raise NoIdentity(f"the broker does not report the id of topic {name}: {for_code(code).__name__}")
         found[name] = FoundTopic(
             str(topic_id),
             frozenset(partition[1] for partition in partitions),

@@ -52,7 +52,7 @@ async def obstacle(cluster: Cluster) -> str | None:
             return None
         names = ", ".join(f"{name}:{number}" for name, number in away)
         words.append(
-            f"{place} answers, but says that clients are to use {names}, which cannot be reached: see advertised.listeners"
+            f"{place} answers, but tells clients to use {names}, which cannot be reached: see advertised.listeners"
         )
     return "; ".join(words)
 
@@ -87,21 +87,21 @@ def _said(cluster: Cluster, host: str, place: str, error: Exception) -> str:
             )
             return f"{place} shows a certificate that is not trusted by {trusted}: {reason}"
         case ssl.SSLError():
-            return f"{place} does not agree on TLS; its listener must speak what {protocol} says ({described(error)})"
+            return f"{place} does not agree on TLS; its listener must use {protocol} ({described(error)})"
         case socket.gaierror():
             return f"the name {host} of {_SETTING}BOOTSTRAP is not known: {error.strerror}"
         case ConnectionRefusedError():
             return f"{place} refuses connections: no broker listens there; see {_SETTING}BOOTSTRAP"
         case errors.SaslAuthenticationFailed():
             user = f"{_SETTING}SASL_USERNAME={security.username} with {_SETTING}SASL_MECHANISM={security.mechanism}"
-            return f"{place} refuses {user} and the password that was given"
+            return f"{place} refuses {user} and its password"
         case errors.UnsupportedSaslMechanismError():
             return f"{place} does not offer {_SETTING}SASL_MECHANISM={security.mechanism} on this listener"
         case errors.IllegalSaslStateError() | errors.UnsupportedVersionError() if security.authenticated:
-            return f"{place} takes no SASL: its listener speaks something else than {protocol}"
+            return f"{place} does not use SASL: its listener does not use {protocol}"
         case TimeoutError():
-            return f"{place} does not answer within {_SECONDS:g} s; its listener must speak what {protocol} says"
+            return f"{place} does not answer within {_SECONDS:g} s; its listener must use {protocol}"
         case ConnectionError() | KafkaConnectionError():
-            client = "" if not security.encrypted or security.certfile else f", or it asks for {_SETTING}SSL_CERTFILE"
-            return f"{place} closes the connection: its listener speaks something else than {protocol}{client}"
+            client = "" if not security.encrypted or security.certfile else f", or it requires {_SETTING}SSL_CERTFILE"
+            return f"{place} closes the connection: its listener does not use {protocol}{client}"
     return f"{place}: {described(error)}"

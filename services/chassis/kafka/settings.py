@@ -18,7 +18,7 @@ _PLACE = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:,\[\]]+)(:\d{1,5})?")
 def _places(addresses: str) -> str:
     for place in addresses.split(","):
         if not _PLACE.fullmatch(place.strip()):
-            raise ValueError(f"{place.strip()!r} is no host:port; several of them are separated by commas")
+            raise ValueError(f"{place.strip()!r} is not host:port; separate several by commas")
     return addresses
 
 
@@ -31,16 +31,20 @@ class KafkaSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="NEUROWEAVER_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    kafka_security_protocol: Protocol = Field(default="PLAINTEXT", description="What the brokers' listener speaks.")
-    kafka_sasl_mechanism: Mechanism | None = Field(default=None, description="How SASL proves the password.")
+    kafka_security_protocol: Protocol = Field(default="PLAINTEXT", description="Protocol of the brokers' listener.")
+    kafka_sasl_mechanism: Mechanism | None = Field(default=None, description="SASL mechanism.")
     kafka_sasl_username: str | None = Field(default=None, description="SASL user of this service.")
-    kafka_sasl_password: SecretStr | None = Field(default=None, description="Its password.")
-    kafka_sasl_password_file: Path | None = Field(default=None, description="File with its password, in its place.")
+    kafka_sasl_password: SecretStr | None = Field(default=None, description="Password of that user.")
+    kafka_sasl_password_file: Path | None = Field(
+        default=None, description="File with that password, instead of the password itself."
+    )
     kafka_ssl_cafile: Path | None = Field(
         default=None, description="PEM of the authorities that may sign a broker's certificate; null: those of the machine."
     )
     kafka_ssl_certfile: Path | None = Field(default=None, description="PEM of the client's certificate chain.")
-    kafka_ssl_keyfile: Path | None = Field(default=None, description="PEM of its key; null: it lies with the certificate.")
+    kafka_ssl_keyfile: Path | None = Field(
+        default=None, description="PEM of the certificate's key; null: the certificate's file contains it."
+    )
     kafka_ssl_key_password: SecretStr | None = Field(default=None, description="Password of that key.")
 
     @model_validator(mode="after")
@@ -64,7 +68,8 @@ class KafkaSettings(BaseSettings):
             ]
             if (sasl["password"] is None) == (sasl["password_file"] is None):
                 reasons.append(
-                    f"{_PREFIX}SECURITY_PROTOCOL={protocol} needs {_PREFIX}SASL_PASSWORD or {_PREFIX}SASL_PASSWORD_FILE, one of both"
+                    f"{_PREFIX}SECURITY_PROTOCOL={protocol} needs {_PREFIX}SASL_PASSWORD or {_PREFIX}SASL_PASSWORD_FILE, "
+                    "exactly one of them"
                 )
         else:
             reasons += _idle("SASL", sasl, protocol, "SASL_SSL or SASL_PLAINTEXT")
@@ -91,7 +96,8 @@ class KafkaSettings(BaseSettings):
             self.kafka_security.context()
         except OSError as error:
             return [
-                f"{_PREFIX}SSL_CAFILE, _CERTFILE or _KEYFILE is no PEM that can be used, or the key's password is wrong: {error}"
+                f"{_PREFIX}SSL_CAFILE, _CERTFILE or _KEYFILE is not a usable PEM file, or the key's password is wrong: "
+                f"{error}"
             ]
         return []
 

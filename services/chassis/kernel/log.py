@@ -122,7 +122,7 @@ def _not_come(wanted: Mapping[TopicPartition, Range], reached: Mapping[TopicPart
         for partition, (_, end) in sorted(wanted.items())
     )
     return (
-        f"the log was to be read in {places}, and nothing came for {STALL_SECONDS:g} s: it ends there, so it is another log or a "
+        f"reading the log in {places} made no progress for {STALL_SECONDS:g} s: it ends there, so it is another log, or a "
         "transaction is open, or the broker does not answer; see `neuroweaver partitions list` and `neuroweaver doctor`"
     )
 
@@ -156,7 +156,8 @@ async def _partitions(cluster: Cluster, topics: list[str]) -> list[TopicPartitio
         if missing := [topic for topic in topics if topic not in known]:
             names = ", ".join(topic.name for topic in CATALOGUE)
             raise UnknownTopic(
-                f"no topic {', '.join(map(repr, missing))} here; the catalogue has {names}, and `neuroweaver topics apply` makes them"
+                f"no topic {', '.join(map(repr, missing))} exists; the catalogue has {names}, and `neuroweaver topics "
+                "apply` creates them"
             )
         described = await admin.describe_topics(topics)
         return [TopicPartition(topic["topic"], found["partition"]) for topic in described for found in topic["partitions"]]

@@ -77,10 +77,10 @@ class Elsewhere:
 def gap(owner: Ref, sequence: int, event: Event) -> SequenceGap:
     """The error that a live service raises for an early event."""
     return SequenceGap(
-        f"own event {event.type} {event.id} of {owner.aggregate} {owner.key} has number {event.sequence} after {sequence}: "
-        "where the topic's partitions were raised, the numbers between lie on another partition and this one goes on when they are "
-        "read; else this database is older than the log: stop the service, drop its database and start it, and it is made again "
-        "from the log"
+        f"own event {event.type} {event.id} of {owner.aggregate} {owner.key} has number {event.sequence} after "
+        f"{sequence}: if the topic got more partitions, the numbers between are on another partition, and this one "
+        "continues when they are read; otherwise this database is older than the log: stop the service, drop its database "
+        "and start it, and it is restored from the log"
     )
 
 
@@ -144,15 +144,16 @@ class Early:
         return (
             f"own events of {owner.aggregate} {owner.key} are not on the log: it has {waiting.event.type} {waiting.event.id} with "
             f"number {number}{_at(waiting.logged)}, but not {numbers}"
-            + (f"; the same is so of {others} other aggregates" if others else "")
+            + (f"; {others} other aggregates have gaps, too" if others else "")
         )
 
 
 def _another(owner: Ref, event: Event, logged: Logged | None, ours: str) -> OtherWriter:
     return OtherWriter(
-        f"own event {event.type} {event.id}{_at(logged)} has number {event.sequence} of {owner.aggregate} {owner.key}, which is that of "
-        f"another own event, {ours}: another deployment writes as {event.source}, or did; stop it or give it a cluster of its own, see "
-        "what it wrote with `neuroweaver audit replay`, and go on behind each event of its with `neuroweaver partitions step-over`"
+        f"own event {event.type} {event.id}{_at(logged)} has number {event.sequence} of {owner.aggregate} {owner.key}, "
+        f"which another own event has already, {ours}: another deployment writes as {event.source}, or did so before; "
+        "stop it or give it its own cluster, list its events with `neuroweaver audit replay`, and skip each of them with "
+        "`neuroweaver partitions step-over`"
     )
 
 

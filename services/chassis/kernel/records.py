@@ -62,7 +62,7 @@ def parse_record_id(said: str) -> RecordId:
         int(number) if number.isascii() and number.isdigit() and len(number) < 20 else -1 for number in (partition, offset)
     ]
     if not topic or "\x00" in topic or not (0 <= numbers[0] < 2**31 and 0 <= numbers[1] < 2**63):
-        raise ValueError(f"{said[:100]!r}: a record is named topic:partition:offset, such as neuroweaver.jobs:3:41207")
+        raise ValueError(f"{said[:100]!r}: write a record as topic:partition:offset, such as neuroweaver.jobs:3:41207")
     return topic, numbers[0], numbers[1]
 
 

@@ -88,10 +88,10 @@ class Ticker:
                     faulty[ref] = Undecided(clock() + (_AWAY_SECONDS if away else _RETRY_SECONDS), described(error))
                     if away:
                         raise
-                    _log.exception("a due decision failed; it waits", aggregate=ref.aggregate, key=ref.key)
+                    _log.exception("a due decision failed; it is retried later", aggregate=ref.aggregate, key=ref.key)
 
 
 def _said(faulty: Mapping[Ref, Undecided]) -> str:
-    shown = [f"{ref.aggregate} {ref.key} is due and cannot be decided: {failed.reason}" for ref, failed in faulty.items()]
+    shown = [f"{ref.aggregate} {ref.key} is due, but deciding failed: {failed.reason}" for ref, failed in faulty.items()]
     more = [f"and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
     return "; ".join(shown[:_SHOWN] + more)[:2000]

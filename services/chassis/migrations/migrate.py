@@ -99,8 +99,8 @@ def last_words(code: int, said: str) -> str:
     if words := said.strip():
         return words.splitlines()[-1]
     if code < 0:
-        return f"the process that migrates was ended by {signal.Signals(-code).name}; the next start takes the migration up"
-    return f"the process that migrates ended with exit code {code} and no word; its output is in the log"
+        return f"the process that migrates was ended by {signal.Signals(-code).name}; the next start repeats the migration"
+    return f"the process that migrates ended with exit code {code} without a message; the log has its output"
 
 
 async def migrate(settings: ServiceSettings, service: str) -> list[str]:

@@ -128,7 +128,8 @@ def _statement(database: Database) -> str:
 def _no_database(database: Database, reasons: Sequence[str]) -> NoDatabase:
     user = _quoted(database.user) if database.user else "CURRENT_USER"
     return NoDatabase(
-        f"{database} does not exist and cannot be created by this user ({'; '.join(reasons)}). Somebody who may creates it with: "
+        f"{database} does not exist and cannot be created by this user ({'; '.join(reasons)}). A user with this right "
+        "creates it with: "
         f"{_statement(database)} OWNER {user}"
     )
 

@@ -83,14 +83,14 @@ class Notifications:
             try:
                 connection = await self._database.connect(command_timeout=10)
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                failures.failed("signals: database away", error)
+                failures.failed("notifications: database unreachable", error)
                 await wait_or_stop(stop, backoff.next())
                 continue
             try:
                 await self._listen(connection, stop)
                 backoff.reset()
             except (OSError, TimeoutError, ReadsOnly, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                failures.failed("signals: connection lost", error)
+                failures.failed("notifications: connection lost", error)
                 await wait_or_stop(stop, backoff.next())
             finally:
                 connection.terminate()

@@ -30,12 +30,12 @@ WITHOUT_EFFECT: Mapping[str, Sequence[str]] = {
     "sslsni": ("1",),
 }
 """Options that are accepted only with these values, which describe what is done anyway."""
-_POOL = "how many connections a service has is its own matter: leave it out"
-_PREPARED = "what PgBouncer needs is in docs/deployment.md: leave it out"
-_SCHEMA = "NeuroWeaver has schemas of its own: leave it out"
-_GSS = "GSSAPI is not spoken: use a password or a client certificate, and leave it out"
-_CHECKED = "who the server is, is checked with sslmode=verify-full: leave it out"
-_SERVICE = "no file of services is read: write host, database and user into the URL"
+_POOL = "a service sets the number of its connections itself: leave it out"
+_PREPARED = "leave it out; docs/deployment.md says what PgBouncer needs"
+_SCHEMA = "NeuroWeaver has its own schemas: leave it out"
+_GSS = "GSSAPI is not supported: use a password or a client certificate, and leave it out"
+_CHECKED = "sslmode=verify-full checks the server: leave it out"
+_SERVICE = "service files are not read: write host, database and user into the URL"
 _REMEDIES = {
     "command_timeout": "set NEUROWEAVER_DATABASE_SECONDS instead",
     "connection_limit": _POOL,
@@ -129,14 +129,14 @@ def require_understood(options: Mapping[str, str]) -> None:
         if name in WITHOUT_EFFECT:
             if value not in WITHOUT_EFFECT[name]:
                 met = WITHOUT_EFFECT[name][-1]
-                raise BadUrl(f"its option {name}={value} cannot be met; leave it out, or set it to {met}")
+                raise BadUrl(f"its option {name}={value} is not supported; leave it out, or set it to {met}")
         elif name in _REMEDIES:
-            raise BadUrl(f"its option {name!r} is not understood; {_REMEDIES[name]}")
+            raise BadUrl(f"its option {name!r} is not supported; {_REMEDIES[name]}")
         elif name not in OPTIONS:
-            raise BadUrl(f"its option {name!r} is not understood; leave it out; understood are {', '.join(OPTIONS)}")
+            raise BadUrl(f"its option {name!r} is unknown; leave it out; known options are {', '.join(OPTIONS)}")
     for name, known in (("sslmode", TLS_MODES), ("target_session_attrs", ATTRIBUTES)):
         if options.get(name, known[0]) not in known:
-            raise BadUrl(f"its option {name}={options[name]} is not understood; understood are {', '.join(known)}")
+            raise BadUrl(f"its option {name}={options[name]} is not understood; known values are {', '.join(known)}")
     if "search_path" in options.get("options", ""):
         raise BadUrl("its option 'options' sets search_path, which is set to NeuroWeaver's own schemas: leave it out")
     if options.get("sslrootcert") == SYSTEM and options.get("sslmode") != "verify-full":

@@ -85,7 +85,7 @@ class Database:
                 connection: Connection = await asyncpg.connect(url, timeout=seconds, **arguments)
             except (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched) as error:
                 if isinstance(error, TimeoutError) and not str(error):  # asyncpg's own has no text
-                    error = TimeoutError(f"{server} opens no session in {self.name} within {seconds:g} s")
+                    error = TimeoutError(f"{server} opened no session in {self.name} within {seconds:g} s")
                 if len(self.servers) == 1 and not isinstance(error, asyncpg.TargetServerAttributeNotMatched):
                     raise error
                 reasons.append(f"{server}: {described(error)}")
@@ -166,15 +166,15 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url.strip())
     except ValueError as error:
-        raise BadUrl(f"it is no URL: {_ENCODE}") from error
+        raise BadUrl(f"it is not a URL: {_ENCODE}") from error
     if parts.scheme not in SCHEMES:
-        known = f"{parts.scheme}://" if "://" in url and parts.scheme.isalnum() else "what stands there"
-        raise BadUrl(f"{known} is no scheme of PostgreSQL: it begins with postgresql:// or postgres://")
+        known = f"{parts.scheme}://" if "://" in url and parts.scheme.isalnum() else "the text"
+        raise BadUrl(f"{known} is not a scheme of PostgreSQL; begin the URL with postgresql:// or postgres://")
     misplaced = "@" in parts.path or ("@" in parts.query and "@" not in parts.netloc)
     if parts.netloc.count("@") > 1 or parts.fragment or misplaced:
-        raise BadUrl(f"user, password and host cannot be told apart: {_ENCODE}")
+        raise BadUrl(f"user, password and host cannot be separated: {_ENCODE}")
     if not all(_HOST.fullmatch(host) for host in parts.netloc.rpartition("@")[2].split(",")):
-        raise BadUrl(f"a server is host or host:port, several of them are separated by commas; {_ENCODE}")
+        raise BadUrl(f"write a server as host or host:port, and separate several by commas; {_ENCODE}")
     return parts
 
 
@@ -187,7 +187,7 @@ def _pairs(query: str) -> list[tuple[str, str]]:
     try:
         return pairs(query)
     except ValueError as error:
-        raise BadUrl(f"what follows the ? is no list of option=value; {_ENCODE}") from error
+        raise BadUrl(f"the part after the ? is not a list of option=value; {_ENCODE}") from error
 
 
 def _servers(hosts: str, options: Mapping[str, str]) -> list[str]:
@@ -206,7 +206,7 @@ def _servers(hosts: str, options: Mapping[str, str]) -> list[str]:
 def _require_ports(ports: Iterable[str]) -> None:
     for port in ports:
         if port and not (port.isdecimal() and 0 < int(port) < 65536):
-            raise BadUrl(f"its port {port} is none: 1 to 65535")
+            raise BadUrl(f"its port {port} is not between 1 and 65535")
 
 
 def _set(session: Mapping[str, str]) -> str:

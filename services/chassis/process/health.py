@@ -20,7 +20,7 @@ LIVE_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One thing that must hold for the service to be ready."""
+    """A condition that must hold for the service to be ready."""
 
     holds: bool
     reason: str

@@ -29,7 +29,7 @@ class ReadsOnly(Exception):
     """The session is read-only, but a write is needed."""
 
     def __init__(self) -> None:
-        super().__init__("the database only reads: it is a standby, or default_transaction_read_only is on")
+        super().__init__("the database is read-only: it is a standby, or default_transaction_read_only is on")
 
 
 class OtherDeployment(Exception):

@@ -32,7 +32,7 @@ class Replays:
         caller is cancelled, the replay goes on.
         """
         if self._current is not None and not self._current.ended:
-            raise Busy("a replay of this service runs in this process; wait for it, or cancel it")
+            raise Busy("a replay of this service is running in this process; wait for it, or cancel it")
         self._current = running = _Running(replay, self.projection)
         await running.begin()
 
@@ -90,7 +90,7 @@ class _Running:
             asyncio.run(self._watched())
         except asyncio.CancelledError:
             _log.info("replay cancelled", service=service)
-            self._not_begun(Busy("the replay was cancelled before it had begun"))
+            self._not_begun(Busy("the replay was cancelled before it began"))
         except BaseException as error:
             if not self._not_begun(error):
                 _log.warning("replay failed", service=service, error=described(error))

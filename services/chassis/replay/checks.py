@@ -34,13 +34,13 @@ async def examine(projection: Projection, engine: AsyncEngine, *, accept_incompl
     await _same_schema(projection, engine)
     spans, stops = await spans_and_stops(projection, engine)
     if reasons := [why.reason for why in stops.values() if why.cause != "removed"]:
-        raise ReplayRefused(f"the projection was not made of this log: {'; '.join(reasons)}")
+        raise ReplayRefused(f"the projection was not folded from this log: {'; '.join(reasons)}")
     gone = {partition: begin for partition, (begin, _) in spans.items() if begin > 0}
     if gone and not accept_incomplete:
         where = ", ".join(f"{topic}:{number} from offset {begin}" for (topic, number), begin in sorted(gone.items()))
         raise ReplayRefused(
-            f"the log is complete only {where}: earlier records were removed, so what they said would be lost; "
-            "restore the topic, or accept it with --accept-incomplete"
+            f"the log is complete only {where}: earlier records were removed, so the projection would lack their events; "
+            "restore the topic, or accept this with --accept-incomplete"
         )
     await _enough_disk(engine)
     return {partition: begin for partition, (begin, _) in spans.items()}
@@ -88,6 +88,6 @@ async def _enough_disk(engine: AsyncEngine) -> None:
             return
     if free < size * _ROOM:
         raise ReplayRefused(
-            f"{free / 2**20:.0f} MiB are free where the database lies and a shadow of this projection needs about "
-            f"{size * _ROOM / 2**20:.0f}; make room, or drop old versions with `neuroweaver projections drop`"
+            f"{free / 2**20:.0f} MiB are free on the database's disk, and a shadow of this projection needs about "
+            f"{size * _ROOM / 2**20:.0f}; free disk space, or drop old versions with `neuroweaver projections drop`"
         )

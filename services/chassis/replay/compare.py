@@ -19,8 +19,8 @@ class FieldDifference(Frozen):
     """One field in which two versions of a row differ."""
 
     field: str = Field(description="Column, and for JSON the path in it, such as state.steps.train.status.")
-    live: Any = Field(default=None, description="What the live row says; null where it says nothing.")
-    replayed: Any = Field(default=None, description="What the log says.")
+    live: Any = Field(default=None, description="Value in the live row; null if it has none.")
+    replayed: Any = Field(default=None, description="Value according to the log.")
 
 
 class RowDifference(Frozen):
@@ -29,17 +29,17 @@ class RowDifference(Frozen):
     table: str
     key: str
     kind: str = Field(description="changed, missing (only in the log) or extra (not in the log).")
-    fields: tuple[FieldDifference, ...] = Field(default=(), description="What differs in a changed row.")
+    fields: tuple[FieldDifference, ...] = Field(default=(), description="The differing fields of a changed row.")
 
 
 class TableComparison(Frozen):
     """One table of a projection, live and replayed."""
 
     table: str
-    rows: int = Field(description="Rows of the live table.")
+    rows: int = Field(description="Number of rows of the live table.")
     live_digest: str = Field(description="Digest of all rows of the live table, whatever their order.")
-    replayed_digest: str = Field(description="The same of what the log says.")
-    differences: int = Field(description="Rows that differ.")
+    replayed_digest: str = Field(description="The same digest of the rows folded from the log.")
+    differences: int = Field(description="Number of rows that differ.")
     shown: tuple[RowDifference, ...] = Field(default=(), description=f"The first {SHOWN_ROWS} of them, by key.")
 
 

@@ -172,7 +172,7 @@ class Fold:
         """Raises ReplayRefused where an own event still waits for its predecessors, which are lost."""
         if missing := self.early.missing():
             raise ReplayRefused(
-                f"{missing}; bring the records back from a copy of the topic: what they said is lost without them"
+                f"{missing}; restore the records from a copy of the topic: without them their events are lost"
             )
 
 

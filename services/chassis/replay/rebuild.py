@@ -39,7 +39,7 @@ class Verification(Frozen):
     """The result of a verify: the live projection compared with the log, at one moment."""
 
     service: str
-    records: int = Field(description="Records of the log that were folded.")
+    records: int = Field(description="Number of records of the log that were folded.")
     tables: tuple[TableComparison, ...]
 
     @property
@@ -56,7 +56,7 @@ class Verification(Frozen):
 class Rebuilt(Verification):
     """The result of a rebuild; the differences are those of the previous version."""
 
-    old_version: str = Field(description="Schema in which the version before lies until it is dropped.")
+    old_version: str = Field(description="Schema of the previous version, until it is dropped.")
 
 
 async def verify(
@@ -158,7 +158,7 @@ async def _brought_up(
             await filling.dispose()
     await _drop(engine, progress)
     raise ReplayRefused(
-        f"dead letters were retried during each of {_ATTEMPTS} attempts; try again when nobody retries them"
+        f"dead letters were retried during each of {_ATTEMPTS} attempts; try again while nobody retries them"
     )
 
 

@@ -42,7 +42,8 @@ _FORGET = text(
 
 
 class NotRestored(Exception):
-    """The log cannot fill this database; an operator has to decide, and until then the service consumes and decides nothing."""
+    """The log cannot fill this database; an operator must decide, and until then the service consumes and decides
+    nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +70,18 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
         skipped = SkippedRecords(Folding(projection.domain), accepting=accepted is not None)
         lost = await _lost(projection)
         if lost and accepted is None:
-            raise NotRestored(f"the log has lost its first records: {lost}. What they said is lost; {_remedy(projection)}")
+            raise NotRestored(f"the log has lost its first records: {lost}. Their events are lost; {_remedy(projection)}")
         before = await ask_once(projection.cluster, projection.topics)
         try:
             ends = await _fill(projection, engine, progress, skipped)
         except RecordFailure as failure:
             raise NotRestored(
-                f"{failure}. A version that can fold it restores when it starts; {_remedy(projection)}"
+                f"{failure}. A version that can fold it restores the database when it starts; {_remedy(projection)}"
             ) from failure
         found = await ask_once(projection.cluster, projection.topics)
         if (found.cluster_id, ids_of(found)) != (before.cluster_id, ids_of(before)):
             raise ReplayRefused(
-                "a topic was deleted and made again while it was read; it is restored from the new one when it starts again"
+                "a topic was deleted and created again during the restore; the next start restores from the new topic"
             )
         async with engine.begin() as connection:
             await _still_new(connection)
@@ -115,8 +116,8 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
 
 def _remedy(projection: Projection) -> str:
     return (
-        f"`neuroweaver projections restore {projection.service} --accept-incomplete` goes on with what can be folded, which is "
-        "recorded. Until then nothing is consumed or decided here"
+        f"`neuroweaver projections restore {projection.service} --accept-incomplete` continues with the records that can "
+        "be folded, and records this. Until then this service consumes and decides nothing"
     )
 
 
@@ -125,8 +126,8 @@ async def _nobody_lives(projection: Projection) -> None:
     group = group_of(projection.service)
     if members := await members_of(projection.cluster, group):
         raise ReplayRefused(
-            f"a restore waits until nobody is in group {group}: {', '.join(map(str, members[:_SHOWN]))} still is. Stop it; what has died "
-            "leaves the group after its session time-out"
+            f"a restore waits until group {group} has no members: {', '.join(map(str, members[:_SHOWN]))} still in it. "
+            "Stop that process; a dead one leaves the group after its session time-out"
         )
 
 

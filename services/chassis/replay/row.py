@@ -120,7 +120,7 @@ async def _write(connection: AsyncConnection, projection: Projection, ref: Ref, 
     before = await connection.scalar(text(f"SELECT CAST(t AS text) {where}"), key)
     if not fold.records:
         if before is None:
-            raise ReplayRefused(f"{ref.aggregate} {ref.key!r}: neither the log nor the projection knows it; check the key")
+            raise ReplayRefused(f"{ref.aggregate} {ref.key!r}: neither the log nor the projection has it; check the key")
         await connection.execute(text(f"DELETE {where.replace(' t WHERE', ' WHERE')}"), key)
         return True
     await lock_rows(connection, projection.domain, [ref])
@@ -137,6 +137,6 @@ def row_ref(projection: Projection, key: str, table: str | None) -> Ref:
     if table is None and len(tables) == 1:
         (table,) = tables
     if table not in tables:
-        given = "is needed" if table is None else f"{table!r} is none of this projection"
-        raise ReplayRefused(f"table {given}; choose {', '.join(tables)}")
+        given = "is needed" if table is None else f"{table!r} is not a table of this projection"
+        raise ReplayRefused(f"table {given}; use {', '.join(tables)}")
     return Ref(table, key)

@@ -64,9 +64,9 @@ class Run(Frozen):
     id: str
     kind: Kind
     state: RunState
-    phase: str = Field(description="What it does now, or did last: reading the log, comparing, swapping.")
-    done: int = Field(description="Records that are folded.")
-    total: int = Field(description="Records to fold, as known now.")
+    phase: str = Field(description="Its present or last phase: reading the log, comparing, swapping.")
+    done: int = Field(description="Number of records folded so far.")
+    total: int = Field(description="Number of records to fold, as known now.")
     started_at: datetime
     ended_at: datetime | None = None
     error: str | None = None
@@ -95,7 +95,7 @@ class Progress:
     async def require(self, connection: AsyncConnection) -> None:
         """Check that the run is still open, at the end of each of its transactions. Raises Busy where another run began meanwhile."""
         if not await connection.scalar(_RUNS, {"id": self.run_id}):
-            raise Busy("this process stood still, and another verify or rebuild of this service began meanwhile")
+            raise Busy("this process was frozen, and another verify or rebuild of this service began meanwhile")
 
 
 class EngineOfRun(AsyncEngine):
@@ -118,7 +118,7 @@ async def running(engine: AsyncEngine, kind: Kind) -> AsyncIterator[tuple[Progre
     """Hold the lock and store the state of a run; the dict that the block fills is its result. Raises Busy."""
     async with exclusive(engine, _IDLE_SECONDS) as session:
         if not await session.take(_LOCK):
-            raise Busy("another verify or rebuild of this service runs; wait for it, or stop it")
+            raise Busy("another verify or rebuild of this service is running; wait for it, or stop it")
         run_id, result = new_id(), dict[str, Any]()
         await session.execute(_ABANDON)
         await session.execute(_OPEN, {"id": run_id, "kind": kind})
@@ -136,7 +136,7 @@ async def running(engine: AsyncEngine, kind: Kind) -> AsyncIterator[tuple[Progre
                 else:
                     await close("cancelled")
             except Exception as lost:  # the next run stores that this one ended
-                _log.warning("how a run ended could not be written down", kind=kind, error=described(lost))
+                _log.warning("the end of a run could not be stored", kind=kind, error=described(lost))
             raise
         await close("done")
 

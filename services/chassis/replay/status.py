@@ -20,17 +20,19 @@ class PartitionStatus(Frozen):
     topic: str
     partition: int
     next_offset: int = Field(description="First offset that is not applied.")
-    end_offset: int | None = Field(description="First offset that is not written; null: there is no such partition.")
-    complete_from: int | None = Field(description="First offset that the log still has; null: there is no such partition.")
-    stands: str | None = Field(description="Why it is not read on from there; null where it is.")
+    end_offset: int | None = Field(description="First offset that is not written; null: the partition does not exist.")
+    complete_from: int | None = Field(
+        description="First offset that the log still has; null: the partition does not exist."
+    )
+    stands: str | None = Field(description="Why the service has stopped reading it; null if it reads on.")
 
 
 class ProjectionStatus(Frozen):
     """The status of one service's projection."""
 
     service: str
-    tables: dict[str, int] = Field(description="Rows per table.")
-    updated_at: datetime | None = Field(description="Newest event of any row.")
+    tables: dict[str, int] = Field(description="Number of rows by table.")
+    updated_at: datetime | None = Field(description="Time of the newest event of any row.")
     partitions: tuple[PartitionStatus, ...]
     runs: tuple[Run, ...] = Field(description="The newest verifies and rebuilds, newest first.")
     old_versions: tuple[str, ...] = Field(description="Schemas that rebuilds left; `projections drop` removes them.")

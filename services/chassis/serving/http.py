@@ -44,7 +44,7 @@ def application(services: Sequence[Service], settings: HttpSettings | None = Non
 
     app = FastAPI(
         title="NeuroWeaver",
-        summary="Turns one event into a better language model, and proves how it came about.",
+        summary="Turns one event into a better language model, and proves how it was made.",
         version="1",
         lifespan=lifespan,
         docs_url=None,
@@ -99,7 +99,7 @@ async def _refused(request: Request, error: Exception) -> Response:
         allowed = (headers or {}).get("allow") or (headers or {}).get("Allow", "")
         if "GET" in allowed and "HEAD" not in allowed:
             allowed += ", HEAD"
-        detail = f"{asked} is no request that is answered; use {allowed}"
+        detail = f"{asked} is not answered; use {allowed}"
         problem = Problem(405, "Method not allowed", detail, headers={"Allow": allowed})
     else:
         problem = Problem(error.status_code, str(error.detail), str(error.detail), headers=headers)

@@ -21,7 +21,7 @@ _TEXT = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Page(NamedTuple):
-    """Items of a list as JSON, newest first, and the cursor of the next page; None at the end."""
+    """One page of a list: items as JSON, newest first, and the cursor of the next page; None at the end."""
 
     items: list[str]
     next: str | None
@@ -83,7 +83,7 @@ def read_cursor(cursor: str, query: Mapping[str, str | None], parts: Sequence[Ca
         digest, *last = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         key = [part(_plain(text)) for part, text in zip(parts, last, strict=True)]
     except (ValueError, TypeError, OverflowError):
-        raise _refused(cursor, "it is no cursor of this list", "pass `next` of the page before unchanged") from None
+        raise _refused(cursor, "it is not a cursor of this list", "pass `next` of the page before unchanged") from None
     if digest != _digest(query):
         raise _refused(cursor, "it belongs to a list with other filters", "start again without a cursor")
     return key
@@ -91,7 +91,7 @@ def read_cursor(cursor: str, query: Mapping[str, str | None], parts: Sequence[Ca
 
 def _plain(text: object) -> str:
     if not isinstance(text, str):
-        raise ValueError("no text")
+        raise ValueError("not a text")
     return storable(text)
 
 

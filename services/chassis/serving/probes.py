@@ -13,10 +13,10 @@ from services.chassis.process.metrics import REGISTRY
 
 
 class Summary(BaseModel):
-    """Whether this process can do its work."""
+    """Whether this process can work."""
 
     status: Literal["ready", "not ready"]
-    services: dict[str, Literal["ready", "not ready"]] = Field(description="Each service of this process.")
+    services: dict[str, Literal["ready", "not ready"]] = Field(description="State of each service of this process.")
 
 
 class ConditionView(BaseModel):
@@ -24,9 +24,9 @@ class ConditionView(BaseModel):
 
     name: str
     holds: bool
-    reason: str = Field(description="Why it does not hold, or what there is to say.")
-    since: datetime | None = Field(description="When it last changed sides; null: not yet known.")
-    changes_last_hour: int = Field(description="How often it changed sides in the last hour.")
+    reason: str = Field(description="Why it does not hold, or a remark.")
+    since: datetime | None = Field(description="When it last changed between holding and not holding; null: not yet known.")
+    changes_last_hour: int = Field(description="How often it changed in the last hour.")
 
 
 class ServiceView(BaseModel):
@@ -39,7 +39,7 @@ class ServiceView(BaseModel):
 
 
 class Detail(BaseModel):
-    """Everything that this process knows of its health."""
+    """All services of this process with their conditions."""
 
     status: Literal["ready", "not ready"]
     services: list[ServiceView]
@@ -59,32 +59,40 @@ def router(healths: Sequence[Health]) -> APIRouter:
     def answer(found: Summary, good: bool) -> Response:
         return Response(found.model_dump_json(), 200 if good else 503, media_type="application/json")
 
-    @api.get("/health", summary="Is it ready?", response_model=Summary)
+    @api.get("/health", summary="Show whether the process is ready", response_model=Summary)
     async def health() -> Response:
         """Always 200: the body says whether the process is ready."""
         return answer(summary(), True)
 
     @api.get(
-        "/health/live", summary="Does the event loop tick?", response_model=Summary, responses={503: {"model": Summary}}
+        "/health/live",
+        summary="Check whether the process is alive",
+        response_model=Summary,
+        responses={503: {"model": Summary}},
     )
     async def live() -> Response:
-        """503 when the process hangs and should be restarted. A database that is away does not count."""
+        """503 if the process hangs and should be restarted. An unreachable database does not change the answer."""
         return answer(summary(), all(health.live for health in healths))
 
-    @api.get("/health/ready", summary="Should it get traffic?", response_model=Summary, responses={503: {"model": Summary}})
+    @api.get(
+        "/health/ready",
+        summary="Check whether the process should get traffic",
+        response_model=Summary,
+        responses={503: {"model": Summary}},
+    )
     async def ready() -> Response:
-        """503 while a condition is missing; `/health/detailed` says which and why."""
+        """503 while a condition does not hold; `/health/detailed` says which and why."""
         found = summary()
         return answer(found, found.status == "ready")
 
-    @api.get("/health/detailed", summary="Every condition, with its reason")
+    @api.get("/health/detailed", summary="Show every condition with its reason")
     async def detailed() -> Detail:
         """Conditions are kept up to date by the services; none is computed for this answer."""
         return Detail(status=summary().status, services=[_view(health) for health in healths])
 
     @api.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def prometheus() -> Response:
-        """Text exposition format."""
+        """Metrics in Prometheus' text format."""
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
     return api

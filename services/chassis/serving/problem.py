@@ -18,17 +18,17 @@ _INSTANCE_BYTES = 512
 
 
 class ProblemDocument(BaseModel):
-    """What every refusal looks like (RFC 9457); for the `responses` of routes."""
+    """The body of every refusal (RFC 9457); for the `responses` of routes."""
 
-    type: str = Field(default="about:blank", description="Always about:blank: the status says the kind.")
-    title: str = Field(description="What is wrong, in few words.")
+    type: str = Field(default="about:blank", description="Always about:blank, because the status says the kind.")
+    title: str = Field(description="Short title of the fault.")
     status: int = Field(description="The HTTP status.")
-    detail: str = Field(description="What is wrong with this request, and what to do.")
-    instance: str = Field(description="The path that was asked for.")
+    detail: str = Field(description="The fault of this request, with a remedy.")
+    instance: str = Field(description="The path of the request.")
     reasons: list[Reason] = Field(
-        default=[], description="Field, value and remedy of each fault, where there are such; the first twenty."
+        default=[], description="Field, value and remedy of the first twenty faults; empty if no field is at fault."
     )
-    reasons_left_out: int = Field(default=0, description="So many more faults were found.")
+    reasons_left_out: int = Field(default=0, description="Number of further faults that were found.")
 
 
 class Problem(Exception):

@@ -34,7 +34,10 @@ class Reads:
         self._places = asyncio.Semaphore(sessions)
 
     async def rows(self, statement: str, *arguments: Any) -> Rows:
-        """The statement's rows. Raises the errors of database and connection, TimeoutError if all sessions are busy."""
+        """Return the statement's rows.
+
+        Raises the errors of database and connection, TimeoutError if all sessions are busy.
+        """
         if self._places.locked():
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await self._places.acquire()

@@ -96,32 +96,32 @@ class Runtime:
 
     @property
     def projection(self) -> Projection:
-        """What a replay needs to know of this service."""
+        """Return the projection of this service, for replays."""
         kept = tuple(topic.name for topic in self.topics if topic is not PROGRESS)
         url = self.settings.database_url_for(self.service)
         return Projection(self.service, self.domain, kept, self.settings.cluster, url)
 
     @property
     def handling(self) -> DeadLetterContext:
-        """What the handling of this service's dead letters needs."""
+        """Return the context for handling this service's dead letters."""
         return DeadLetterContext(self.service, self.domain, self.effects, self.settings.database_url_for(self.service))
 
     @property
     def reading(self) -> Reading:
-        """What this service reads, and where it stores its positions."""
+        """Return what this service reads, and where it stores its positions."""
         topics = tuple(topic.name for topic in self.topics)
         url = self.settings.database_url_for(self.service)
         return Reading(self.service, self.domain.source, topics, self.settings.cluster, url)
 
     @property
     def retention(self) -> Retention:
-        """The retention loop: what this service removes, and when."""
+        """Run the retention loop of this service."""
         policy = self.settings.retention
         removers = (*chassis_removers(self.engine, policy), *self._removers)
         return Retention(self.service, removers, policy.every_seconds, self.engine)
 
     def keep(self, removers: Sequence[Remover]) -> None:
-        """Apply the retention policy to these, too, besides what every service has."""
+        """Apply the retention policy also to these, in addition to those of every service."""
         self._removers = (*self._removers, *removers)
 
     def transact(self, refs: Iterable[Ref]) -> AbstractAsyncContextManager[Command]:
@@ -181,7 +181,7 @@ class Runtime:
         await asyncio.gather(*(self._spawn(name, loop, stop) for name, loop in loops))
 
     async def _prepared(self) -> None:
-        """Prepare and retry until it succeeds, also where an operator has to act first."""
+        """Prepare and retry until it succeeds, also if an operator must act first."""
         backoff, failures = Backoff(), FailureLog(_log)
         while True:
             try:
@@ -291,5 +291,5 @@ class Runtime:
             except Exception as error:
                 if not is_transient(error):
                     raise
-                failures.failed("dead letters not looked at", error, service=self.service)
+                failures.failed("dead letters could not be checked", error, service=self.service)
             await wait_or_stop(stop, _LETTERS_SECONDS)

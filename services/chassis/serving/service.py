@@ -22,7 +22,7 @@ from services.chassis.storage.retention.run import Retention
 
 @dataclass(frozen=True)
 class Service:
-    """What a service's `build(settings)` returns, before any I/O."""
+    """A service as its `build(settings)` returns it, before any I/O."""
 
     name: str
     lifespan: Callable[[], AbstractAsyncContextManager[None]]

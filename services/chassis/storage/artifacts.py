@@ -56,7 +56,7 @@ class StoreAway(OSError):
     """The store does not answer or does not exist; nothing is known about the artifact, and a retry may help."""
 
     def __init__(self, uri: str, why: str) -> None:
-        super().__init__(f"artifact store of {uri}: {why}; bring it back, or correct NEUROWEAVER_ARTIFACTS")
+        super().__init__(f"artifact store of {uri}: {why}; restore it, or correct NEUROWEAVER_ARTIFACTS")
 
 
 class ArtifactRefused(ValueError):
@@ -180,7 +180,7 @@ class ArtifactStore:
             ):
                 digest, _ = _digest(source, target)
             if digest != entry.sha256:
-                raise ArtifactRefused(f"{folder / entry.path} changed while it was stored; write it completely first")
+                raise ArtifactRefused(f"{folder / entry.path} changed while it was stored; finish writing it first")
         with _store_errors(self.uri):
             self._fs.pipe_file(f"{root}/{MANIFEST}", canonical(manifest))
         return ref
@@ -228,7 +228,7 @@ def safe_path(path: str) -> bool:
 def _files_of(folder: Path, reserved: tuple[str, ...] = (MANIFEST,)) -> list[str]:
     """Relative POSIX paths of all files, sorted. Links, devices and odd names are refused."""
     if not folder.is_dir():
-        raise ArtifactRefused(f"{folder} is no folder; put a folder")
+        raise ArtifactRefused(f"{folder} is not a folder; store a folder")
     paths: list[str] = []
     for directory, folders, files in os.walk(folder):
         for name in [*folders, *files]:
@@ -236,7 +236,7 @@ def _files_of(folder: Path, reserved: tuple[str, ...] = (MANIFEST,)) -> list[str
             path = full.relative_to(folder).as_posix()
             mode = full.lstat().st_mode
             if not safe_path(path):
-                raise ArtifactRefused(f"{path!r} is no plain name; rename it")
+                raise ArtifactRefused(f"{path!r} is not a plain name; rename it")
             if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
                 raise ArtifactRefused(f"{path} is a link or a device; replace it by a regular file")
             if stat.S_ISREG(mode):
@@ -245,7 +245,7 @@ def _files_of(folder: Path, reserved: tuple[str, ...] = (MANIFEST,)) -> list[str
         if path in paths:
             raise ArtifactRefused(f"{path} is the name of the manifest; rename the file")
     if not paths:
-        raise ArtifactRefused(f"{folder} holds no file; an artifact needs at least one")
+        raise ArtifactRefused(f"{folder} contains no file; an artifact needs at least one")
     return sorted(paths)
 
 

@@ -60,7 +60,7 @@ def resolve_model(reference: str, cache: Path, allowed: Allowed) -> Path:
     code."""
     path = resolve(reference, cache, allowed)
     if not path.is_dir():
-        raise ReferenceFault("this is a file", "name the folder that holds config.json, weights and tokenizer")
+        raise ReferenceFault("this is a file", "name the folder that contains config.json, weights and tokenizer")
     require_inside(path, cache, allowed)
     if refusal := model_refusal(path):
         raise ReferenceFault(*refusal)
@@ -112,7 +112,7 @@ def _local(path: str, allowed: Allowed) -> Path:
 
 
 def require_inside(path: Path, cache: Path, allowed: Allowed) -> None:
-    """Check that a file, or every file of a folder, links only to what jobs may name. Raises ReferenceFault.
+    """Check that a file, or every file of a folder, links only to files that jobs may name. Raises ReferenceFault.
 
     Files in `cache` were put there by the services. Pipes and devices are refused.
     """
@@ -127,7 +127,7 @@ def require_inside(path: Path, cache: Path, allowed: Allowed) -> None:
             special += 1
     if outside:
         what = f"{outside} of its files are links that lead out of the folders that jobs may name"
-        remedy = "replace them by files, or have the operator add where they lead to NEUROWEAVER_SOURCES_FOLDERS"
+        remedy = "replace them by files, or have the operator add their targets to NEUROWEAVER_SOURCES_FOLDERS"
         raise ReferenceFault(what, remedy)
     if special:
         raise ReferenceFault(f"{special} of its files are pipes or devices", "replace them by regular files")
@@ -154,7 +154,7 @@ def _from_url(url: str, scheme: str, cache: Path, allowed: Allowed) -> Path:
 def _from_file_url(url: str, allowed: Allowed) -> Path:
     host, _, path = url.partition("://")[2].partition("/")
     if host not in ("", "localhost"):
-        raise ReferenceFault("a file:// URL names no other host", "write file:///path")
+        raise ReferenceFault("a file:// URL cannot name another host", "write file:///path")
     return _local(unquote(f"/{path}"), allowed)
 
 

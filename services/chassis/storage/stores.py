@@ -45,12 +45,12 @@ _BY_TEXT = {
 
 
 class Unwritable(Frozen):
-    """What cannot be written, and what a person needs to know to correct it."""
+    """A failed write, with the facts that help to correct it."""
 
     place: str = Field(description="Folder, or URI of a store.")
     why: str
-    free: int | None = Field(default=None, description="Bytes that are free there; null where nothing tells.")
-    wanted: int | None = Field(default=None, description="Bytes that were to be written; null where that is not known.")
+    free: int | None = Field(default=None, description="Bytes that are free there; null if unknown.")
+    wanted: int | None = Field(default=None, description="Bytes that were to be written; null if unknown.")
     said: str = Field(default="", description="The error itself.")
 
     def __str__(self) -> str:

@@ -10,27 +10,27 @@ _DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 class InvalidArgument(ValueError):
-    """A text is not of the form that the option takes."""
+    """An option's value does not have the form that the option needs."""
 
 
 def record_id(text: str) -> RecordId:
-    """A record's place. Raises InvalidArgument."""
+    """Parse the id of a record. Raises InvalidArgument."""
     if match := _PLACE.fullmatch(text):
         return match[1], int(match[2]), int(match[3])
-    raise InvalidArgument(f"--record {text!r} is no place of a record; write it as neuroweaver.jobs:2:17")
+    raise InvalidArgument(f"--record {text!r} does not name a record; write it as neuroweaver.jobs:2:17")
 
 
 def root(text: str) -> tuple[tuple[str, int], str]:
-    """A partition with the root that was kept of it. Raises InvalidArgument."""
+    """Parse a partition together with its kept root. Raises InvalidArgument."""
     if match := _ROOT.fullmatch(text):
         return (match[1], int(match[2])), match[3].lower()
     raise InvalidArgument(
-        f"--root {text!r} is no root; write it as neuroweaver.jobs:2=HEX with the 64 digits that the export printed"
+        f"--root {text!r} is not a root; write it as neuroweaver.jobs:2=HEX with the 64 digits that the export printed"
     )
 
 
 def digest(text: str) -> str:
-    """The digest of a manifest. Raises InvalidArgument."""
+    """Parse the digest of a manifest. Raises InvalidArgument."""
     if _DIGEST.fullmatch(text):
         return text.lower()
-    raise InvalidArgument(f"--digest {text!r} is no SHA-256; give the 64 hex digits that the export printed")
+    raise InvalidArgument(f"--digest {text!r} is not a SHA-256; give the 64 hex digits that the export printed")

@@ -44,12 +44,12 @@ Topics = Annotated[
     list[str] | None, typer.Option("--topic", help="May be repeated; default: all topics that are kept for ever.")
 ]
 _HISTORY_RECORDS = 200_000
-"""A history is ordered in memory; nobody reads more than so many records."""
+"""The most records of a history, which is sorted in memory."""
 
 
 @app.callback()
 def audit() -> None:
-    """Prove how each model came about."""
+    """Prove how each model was made."""
 
 
 @app.command(example="neuroweaver audit verify")
@@ -75,9 +75,9 @@ def replay(
     key: Annotated[str | None, typer.Option(help="Only records of this key.")] = None,
     job: Annotated[str | None, typer.Option(help="Only records about this job, on whatever topic.")] = None,
     begin: Annotated[
-        str | None, typer.Option("--from", help="From this moment on, such as 2026-01-31T12:00:00Z.", metavar="TIME")
+        str | None, typer.Option("--from", help="From this time on, such as 2026-01-31T12:00:00Z.", metavar="TIME")
     ] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Before this moment.", metavar="TIME")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Before this time.", metavar="TIME")] = None,
     first: Annotated[
         int | None, typer.Option("--from-offset", min=0, help="From this offset on; needs one --topic.")
     ] = None,
@@ -85,9 +85,10 @@ def replay(
     partition: Annotated[int | None, typer.Option(min=0, help="Only this partition; needs one --topic.")] = None,
     json: Json = False,
 ) -> None:
-    """Tell what is on the log, causes before effects; or, with --json, one record a line as they lie there, however many.
+    """Print what the log contains, causes before effects; with --json, print one record a line in the order of the log,
+    without a limit.
 
-    Times are those of the broker. No consumer group and no offset is touched. Exit code 4 when there is no such topic.
+    Times are the broker's. The command changes no consumer group and no offset. Exit code 4 when the topic does not exist.
     """
     try:
         selection = Selection(
@@ -110,7 +111,7 @@ def replay(
         return
     for line in history_lines(causal_groups(found)):
         print_line(line)
-    say(f"{len(found)} records. {LEGEND}" if found else "No record lies in this window.")
+    say(f"{len(found)} records. {LEGEND}" if found else "No record matches these filters.")
 
 
 @app.command("trace", example="neuroweaver audit trace support-router@1.0.0")
@@ -118,9 +119,9 @@ def show_trace(
     target: Annotated[str, typer.Argument(help="A job's id, MODEL@VERSION or MODEL@ALIAS.", metavar="JOB|MODEL@VERSION")],
     json: Json = False,
 ) -> None:
-    """Show how a model came about: every step with its configuration, digests and AI feedback, and the chain of causes.
+    """Show how a model was made: every step with its configuration, digests and AI feedback, and the chain of causes.
 
-    Exit code 1 when a link of the chain is missing, which it then names; 4 when the log knows no such job or version.
+    Exit code 1 when a link of the chain is missing, and names it; 4 when the log has no such job or version.
     """
     try:
         with broker(CliSettings()) as cluster:
@@ -138,14 +139,14 @@ def show_trace(
 
 @app.command("as-of", example="neuroweaver audit as-of 2026-11-01T12:00:00Z models")
 def as_of(
-    time: Annotated[str, typer.Argument(help="With its zone, such as 2026-01-31T12:00:00Z.", metavar="TIME")],
+    time: Annotated[str, typer.Argument(help="Time with its zone, such as 2026-01-31T12:00:00Z.", metavar="TIME")],
     what: Annotated[Literal["jobs", "models"], typer.Argument(help="What to show.", metavar="jobs|models")],
     key: Annotated[str | None, typer.Option(help="Only this job, or the versions of this model.")] = None,
     json: Json = False,
 ) -> None:
-    """Show jobs or models as they were at a moment: every record that the broker had appended by then, folded anew.
+    """Show jobs or models as they were at a time: fold all records that the broker had appended by then.
 
-    Exit code 4 when the log did not know the KEY by then.
+    Exit code 4 when the log had no record of KEY by then.
     """
     try:
         at = moment(time, "TIME")
@@ -175,14 +176,16 @@ def as_of(
 @app.command("export", example="neuroweaver audit export --to export-2026-11")
 def export_log(
     to: Annotated[
-        Path, typer.Option("--to", help="Folder: empty, not there yet, or of an interrupted export.", metavar="DIR")
+        Path,
+        typer.Option(
+            "--to", help="A folder that is empty, does not exist yet, or has an interrupted export.", metavar="DIR"
+        ),
     ],
     topic: Topics = None,
     json: Json = False,
 ) -> None:
-    """Write the log to Parquet files, with a Merkle root per partition. Run again, an interrupted export goes on.
-
-    Keep the printed roots, or the digest of the manifest, where nobody who can write to DIR can change them.
+    """Write the log to Parquet files with a Merkle root for each partition. To continue an interrupted export, run the
+    command again. Keep the printed roots, or the digest of the manifest, where nobody who can write to DIR can change them.
     """
     try:
         with broker(CliSettings()) as cluster, _bar() as on_progress:
@@ -191,27 +194,28 @@ def export_log(
         stop_with(Exit.NOT_FOUND, str(error))
     print_export(to, manifest, json=json)
     if not ended:
-        say(f"{to} was complete already; name another folder for what the log has gained since")
+        say(f"{to} is complete already; name another folder to export newer records")
 
 
 @app.command("verify-export", example="neuroweaver audit verify-export export-2026-11 --against-log")
 def show_verdict(
-    folder: Annotated[Path, typer.Argument(help="An export.", metavar="DIR")],
+    folder: Annotated[Path, typer.Argument(help="Folder of an export.", metavar="DIR")],
     record: Annotated[
-        str | None, typer.Option(help="Prove that this record is in it.", metavar="TOPIC:PARTITION:OFFSET")
+        str | None, typer.Option(help="Prove that the export contains this record.", metavar="TOPIC:PARTITION:OFFSET")
     ] = None,
     roots: Annotated[
         list[str] | None,
         typer.Option("--root", help="A root that you kept; may be repeated.", metavar="TOPIC:PARTITION=HEX"),
     ] = None,
     digest: Annotated[str | None, typer.Option(help="The manifest's digest that you kept.", metavar="HEX")] = None,
-    against_log: Annotated[bool, typer.Option("--against-log", help="Compare it with the log as well.")] = False,
+    against_log: Annotated[bool, typer.Option("--against-log", help="Compare the export with the log as well.")] = False,
     json: Json = False,
 ) -> None:
-    """Find whatever was altered, dropped, added or moved in an export since it was made; prove that a record is in it.
+    """Find every record or file that was changed, removed, added or moved in an export since it was made; prove that it
+    contains a record.
 
-    Who can change files and manifest together can forge both, so give the roots or the digest that you kept. Exit code 1 when
-    something is found or the export is partial; 4 when DIR is no export or has no such record.
+    Somebody who can change files and manifest together can forge both, so give the roots or the digest that you kept. Exit
+    code 1 when something is found or the export is partial; 4 when DIR is not an export or does not contain the record.
     """
     try:
         wanted = record_id(record) if record is not None else None
@@ -230,13 +234,16 @@ def show_verdict(
 
 
 async def _replay(cluster: Cluster, selection: Selection, json: bool) -> list[OrderedRecord]:
-    """Records for a history; JSON lines are printed at once and kept nowhere."""
+    """Return the records for a history, or print JSON lines at once and keep nothing."""
     found: list[OrderedRecord] = []
     async for record in records(cluster, selection):
         if json:
             typer.echo(as_json(record))
         elif len(found) == _HISTORY_RECORDS:
-            stop_with(Exit.USAGE, f"more than {_HISTORY_RECORDS} records are no story; narrow the window, or take --json")
+            stop_with(
+                Exit.USAGE,
+                f"more than {_HISTORY_RECORDS} records are too many for a history; narrow the filters, or use --json",
+            )
         else:
             found.append(summarise(record))
     return found

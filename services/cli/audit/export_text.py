@@ -10,7 +10,7 @@ from services.cli.output import hint, print_json, print_line
 
 
 def print_export(folder: Path, manifest: ExportManifest, *, json: bool) -> None:
-    """What was exported, and what is to be kept elsewhere."""
+    """Print what was exported, and what the user should keep elsewhere."""
     digest = file_sha256(folder / MANIFEST)
     if json:
         print_json({"folder": str(folder), "manifest_sha256": digest, "manifest": manifest})
@@ -27,7 +27,7 @@ def print_export(folder: Path, manifest: ExportManifest, *, json: bool) -> None:
 
 
 def print_verdict(folder: Path, verdict: ExportVerdict, *, json: bool) -> None:
-    """What holds, and each place that does not."""
+    """Print the verdict with every finding."""
     if json:
         print_json(verdict)
         return
@@ -51,7 +51,8 @@ def print_verdict(folder: Path, verdict: ExportVerdict, *, json: bool) -> None:
 
 def _print_proof(proof: Proof) -> None:
     print_line(
-        f"{proof.topic}:{proof.partition}:{proof.offset} is in the export: leaf {proof.leaf_index} (from 0) of {proof.tree_size}"
+        f"{proof.topic}:{proof.partition}:{proof.offset} is in the export: leaf {proof.leaf_index} (from 0) of "
+        f"{proof.tree_size}"
     )
     print_line(f"  leaf   {proof.leaf_sha256}")
     for sibling in proof.path:

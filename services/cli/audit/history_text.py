@@ -5,16 +5,16 @@ from datetime import UTC, datetime, timedelta
 
 from services.audit.causal_order import EventGroup, Line, Order
 
-LEGEND = "Columns: number, ← number of its cause, time in the log (UTC), event, what it says, [where it lies]."
+LEGEND = "Columns: number, ← number of its cause, time in the log (UTC), event, summary, [record]."
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TYPE_WIDTH = 19
 
 
 def history_lines(groups: Sequence[EventGroup]) -> Iterator[str]:
-    """Each group of events under a heading. Text of others: not yet safe for a terminal."""
+    """Yield each group of events under a heading. The text comes from events and is not yet escaped for a terminal."""
     width = len(str(sum(len(group.lines) for group in groups)))
     for group in groups:
-        yield f"— {', '.join(group.about) or 'about nothing that it names'} —"
+        yield f"— {', '.join(group.about) or 'no aggregate named'} —"
         for line in group.lines:
             yield _line(line, width)
         yield ""

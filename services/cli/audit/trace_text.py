@@ -1,4 +1,5 @@
-"""A trace as pages that a person reads from top to bottom: the verdict, each version with its chain, each step with all of it."""
+"""A trace as pages that a person reads from top to bottom: the verdict, each version with its chain, each step with all of
+it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,8 +12,10 @@ _NAME_WIDTH = 16
 
 
 def trace_lines(trace: Trace) -> Iterator[str]:
-    """Text of others: not yet safe for a terminal."""
-    yield f"job {trace.job_id}, asked for by {trace.requester or 'nobody that is named'}: {trace.status or 'never requested'}"
+    """Yield the lines of a trace. The text comes from events and is not yet escaped for a terminal."""
+    yield (
+        f"job {trace.job_id}, requested by {trace.requester or 'an unnamed requester'}: {trace.status or 'never requested'}"
+    )
     if trace.complete:
         yield f"The chain is complete: {trace.events} events, every link is on the log."
     else:
@@ -58,7 +61,7 @@ def _step(step: TracedStep) -> Iterator[str]:
     yield from _pairs({f"made {name}": f"{ref.sha256}  {ref.uri}" for name, ref in step.outputs.items()})
     yield from _pairs({"metrics": _metrics(step.metrics), "facts": ", ".join(f"{k}={v}" for k, v in step.facts.items())})
     for batch in step.batches:
-        unused = "" if batch.counted else " (of an attempt that did not count)"
+        unused = "" if batch.counted else " (of an attempt whose result was not used)"
         yield f"  {'feedback':<{_NAME_WIDTH}} {feedback(batch.recorded)}{unused} [{batch.hop.place}]"
 
 
@@ -80,7 +83,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """What is set, by dotted path; what is null or empty is left out."""
+    """Return all settings by dotted path, without those that are null or empty."""
     if isinstance(value, Mapping):
         for name, item in value.items():
             yield from _flat(f"{path}.{name}" if path else str(name), item)

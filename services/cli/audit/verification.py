@@ -12,26 +12,26 @@ from services.cli.projections import bar
 
 
 class ServiceVerdict(Frozen):
-    """What a verify of one service found."""
+    """The result of verifying one service."""
 
     tables: int = Field(description="Tables that were compared.")
     rows: int = Field(description="Live rows in them.")
-    differences: int = Field(description="Rows that are not what the log says.")
+    differences: int = Field(description="Rows that differ from the log.")
 
 
 class AuditVerdict(Frozen):
-    """What `audit verify` found."""
+    """The result of `audit verify`."""
 
     services: dict[str, ServiceVerdict]
 
     @property
     def differences(self) -> int:
-        """Of all services."""
+        """The number of differing rows of all services."""
         return sum(verdict.differences for verdict in self.services.values())
 
 
 def verify_all(projections: Sequence[Projection], *, accept_incomplete: bool) -> list[Verification]:
-    """Verify one service after the other. Raises what `verify` raises."""
+    """Verify the services one after the other. Raises the errors of `verify`."""
     found = []
     for projection in projections:
         with bar(projection.service) as on_progress:
@@ -40,7 +40,7 @@ def verify_all(projections: Sequence[Projection], *, accept_incomplete: bool) ->
 
 
 def verdict_of(found: Sequence[Verification]) -> AuditVerdict:
-    """The short answer for programs."""
+    """Summarise a verification for programs."""
     return AuditVerdict(
         services={
             item.service: ServiceVerdict(tables=len(item.tables), rows=item.rows, differences=item.differences)

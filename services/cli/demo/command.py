@@ -1,4 +1,5 @@
-"""Why: `neuroweaver demo`: one event goes in, a better model comes out, and every number of it is measured before your eyes."""
+"""Why: `neuroweaver demo`: one event goes in, a better model comes out, and every number of it is measured before your
+eyes."""
 
 import asyncio
 import os
@@ -38,15 +39,17 @@ _FOLDER = Path("var/demo")
 def demo(
     pipeline: Annotated[
         Pipeline,
-        typer.Option(help="rlaif: supervised fine-tuning, then AI feedback. sft: only the first, for the impatient."),
+        typer.Option(help="rlaif: supervised fine-tuning, then AI feedback. sft: only the first, which is faster."),
     ] = "rlaif",
     json: Annotated[
         bool, typer.Option("--json", help="Print the report as JSON; progress goes to standard error.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the data of the JobRequested, and do nothing.")] = False,
-    folder: Annotated[Path, typer.Option(help="Where report.html and report.json are written.")] = _FOLDER,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the data of the JobRequested and start nothing.")
+    ] = False,
+    folder: Annotated[Path, typer.Option(help="Folder for report.html and report.json.")] = _FOLDER,
 ) -> None:
-    """Make a model from one event before your eyes, and report what each stage brought."""
+    """Make a model from one event while you watch, and report what each stage gained."""
     settings = CliSettings()
     job_id = f"demo-{pipeline}-{new_id()}"
     request = job_request(pipeline, job_id=job_id, base_model=str(demo_base_model(settings.cache.resolve())))
@@ -82,7 +85,7 @@ async def _run(settings: CliSettings, stack: StackState, request: JobRequest, co
     def trouble() -> str | None:
         if state.owner(settings.home) == stack.pid:
             return None
-        return f"the stack ended while the job ran; its log is {log_of(settings)}"
+        return f"the stack ended while the job was running; its log is {log_of(settings)}"
 
     async with Outsider(stack.cluster, request.job_id) as outsider:
         with screen(console) as shown:
@@ -90,13 +93,13 @@ async def _run(settings: CliSettings, stack: StackState, request: JobRequest, co
 
 
 def _install_base_model(settings: CliSettings) -> None:
-    """In a process of its own: it loads torch, and its memory is to be gone afterwards."""
+    """Install in another process, which loads torch and returns its memory when it ends."""
     if demo_base_model(settings.cache.resolve()).exists():
         return
     say("preparing the base model")
     answer = subprocess.run([sys.executable, "-m", "services.demo.base_model"], stdout=sys.stderr)
     if answer.returncode != 0:
-        stop_with(Exit.FAILED, "the base model could not be prepared; its reason stands above")
+        stop_with(Exit.FAILED, "the base model could not be prepared; the reason is printed above")
 
 
 def _fetch(settings: CliSettings) -> Fetch:

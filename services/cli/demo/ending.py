@@ -17,7 +17,7 @@ from services.demo.screen import closing_table
 
 
 def write_report(job: ObservedJob, pipeline: Pipeline, fetch: Fetch, *, peak_memory_bytes: int, folder: Path) -> Report:
-    """`report.json` and `report.html` in `folder`. Raises Unfinished."""
+    """Write `report.json` and `report.html` to `folder`. Raises Unfinished."""
     found = findings(job, pipeline, fetch)
     made = report(job, pipeline, rows=found.rows, peak_memory_bytes=peak_memory_bytes)
     folder.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def write_report(job: ObservedJob, pipeline: Pipeline, fetch: Fetch, *, peak_mem
 
 
 def print_success(console: Console, job: ObservedJob, made: Report, folder: Path) -> None:
-    """The table, the model, the audit trail, and what one can do next."""
+    """Print the table, the model, the audit trail, and the next commands to try."""
     alias = f" · alias {job.promoted.alias}" if job.promoted else ""
     console.print()
     console.print(closing_table(made))
@@ -43,7 +43,7 @@ def print_success(console: Console, job: ObservedJob, made: Report, folder: Path
             Text(as_typed(f"  {count:>5} {'event ' if count == 1 else 'events'} on {topic:<21} {command}")), soft_wrap=True
         )
     console.print(
-        Text(as_typed(f"  How it came about: neuroweaver audit trace {made.model.name}@{made.model.version}")),
+        Text(as_typed(f"  How it was made: neuroweaver audit trace {made.model.name}@{made.model.version}")),
         soft_wrap=True,
     )
     console.print()
@@ -55,14 +55,14 @@ def print_success(console: Console, job: ObservedJob, made: Report, folder: Path
 
 
 def print_failure(console: Console, job: ObservedJob) -> None:
-    """Why there is no model, with the failing step's last lines."""
+    """Print why there is no model, with the last lines of the failed step's log."""
     console.print()
     for line in failure_lines(job):
         console.print(Text(line), soft_wrap=True)
 
 
 def failure_lines(job: ObservedJob) -> Iterator[str]:
-    """What went wrong, in words: the outcome, the step and its cause, reasons with remedies, the log's tail."""
+    """Yield the outcome, the failed step and its cause, reasons with remedies, and the last lines of its log."""
     match job.outcome:
         case "rejected":
             yield f"The job {job.job_id} was rejected:"

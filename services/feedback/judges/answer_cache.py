@@ -18,7 +18,7 @@ _FILE = "answers.jsonl"
 
 
 class Answer(Frozen):
-    """What a chat endpoint answered."""
+    """The answer of a chat endpoint."""
 
     text: str
     positions: tuple[dict[str, float], ...] = Field(

@@ -50,8 +50,9 @@ def _endpoint(settings: JudgeSettings, rubric: Rubric, task: ChildTask) -> Judge
         from services.feedback.judges.openai import OpenAIJudge
     except ImportError as error:
         raise _fault(
-            "feedback.judge.kind", settings.kind, f"the feedback service cannot ask a judge at an endpoint: {error}",
-            'install what it needs with pip install "neuroweaver[feedback]", or choose the judge local or rules',
+            "feedback.judge.kind", settings.kind, "the feedback service lacks a package for judges at an endpoint: "
+                f"{error}",
+            'install it with pip install "neuroweaver[feedback]", or choose the judge local or rules',
         ) from error  # fmt: skip
     return OpenAIJudge(settings, rubric, task.allowed, partial(AnswerCache, task.checkpoints, task.own_checkpoints))
 

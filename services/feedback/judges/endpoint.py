@@ -128,7 +128,7 @@ class Endpoint:
                     raise judge_fault("endpoint", self._settings.endpoint, f"the judge cannot be reached: {self.last_failure}",
                                       "start it, or correct the URL (it ends in /v1 with most servers)") from None  # fmt: skip
                 if none.status not in _OF_THIS_TEXT:
-                    raise JudgeAway(f"the judge does not work at present: {self.last_failure}") from None
+                    raise JudgeAway(f"the judge fails at present: {self.last_failure}") from None
                 continue
             if answer is None:
                 raise judge_fault("endpoint", self._settings.endpoint, self.last_failure,
@@ -189,7 +189,7 @@ class Endpoint:
         try:
             completion = _Completion.model_validate_json(content)
         except ValidationError:
-            self.last_failure = f"the answer ({len(content)} bytes) is no chat completion"
+            self.last_failure = f"the answer ({len(content)} bytes) is not a chat completion"
             return None
         choice = completion.choices[0]
         tokens = (choice.logprobs.content if choice.logprobs else None) or []

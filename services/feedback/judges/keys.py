@@ -38,7 +38,7 @@ def key_for(settings: JudgeSettings, allowed: Allowed, environment: Mapping[str,
         raise judge_fault(
             "api_key_env",
             variable,
-            "the feedback service has no such environment variable, or it holds nothing that can be a key",
+            "the feedback service has no such environment variable, or its value cannot be a key",
             "set it for the feedback service, or name another one",
         )
     return key

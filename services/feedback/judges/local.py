@@ -49,7 +49,7 @@ class LocalModel:
             self._tokenizer = load_tokenizer(folder)
             self._model = load_causal(folder, compute_dtype("auto", self._device))
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-            why = "it needs code of its own, which is never run" if brings_code(folder) else type(error).__name__
+            why = "it needs its own code, which is never run" if brings_code(folder) else type(error).__name__
             raise ModelUnfit(f"no causal language model can be loaded from it ({why})") from error
         self._model.to(self._device).eval()
         self._batch_size = batch_size
@@ -147,7 +147,7 @@ class LocalModel:
         ids = torch.tensor([list(prompt)], device=self._device)
         cache = self._model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
         if not isinstance(cache, Cache):
-            raise ModelUnfit(f"it keeps {type(cache).__name__} instead of keys and values; name an attention model")
+            raise ModelUnfit(f"its cache is {type(cache).__name__} instead of keys and values; name an attention model")
         return cache
 
     def _batches(self, rows: Sequence[Sequence[int]], before: int, *, every_position: bool) -> Iterator[list[int]]:

@@ -132,7 +132,7 @@ class _Run:
                     value=shown(self._model),
                     message=f"{self._reading.failed} of {self._reading.asked} answers are not {wanted}; "
                     f"the last one has {len(self._last_unread)} characters",
-                    remedy="name a model that does as it is told, or another judge",
+                    remedy="name a model that follows instructions, or another judge",
                 )
             )
 

@@ -33,7 +33,7 @@ class JudgeTransport(httpx2.AsyncBaseTransport):
                 finally:
                     await response.aclose()
         except TimeoutError:
-            raise httpx2.ReadTimeout(f"no whole answer within {self._seconds:g} s") from None
+            raise httpx2.ReadTimeout(f"no complete answer within {self._seconds:g} s") from None
         return httpx2.Response(response.status_code, headers=_listed(response.headers, _RECEIVED), content=content)
 
     def _sent(self, request: httpx2.Request) -> httpx2.Request:
@@ -46,7 +46,7 @@ class JudgeTransport(httpx2.AsyncBaseTransport):
 
     async def _content(self, response: httpx2.Response) -> bytes:
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise AnswerRefused("it is compressed, which was not asked for")
+            raise AnswerRefused("it is compressed, although the request does not allow it")
         read = bytearray()
         async for block in response.aiter_raw():
             read += block

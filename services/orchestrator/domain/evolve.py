@@ -72,7 +72,7 @@ def evolve(state: JobState, event: Event, logged: Logged | None) -> JobState:
 
 def _request(event: Event, data: JobRequested, logged: Logged | None) -> Heard:
     if logged is None:
-        raise ValueError(f"JobRequested {event.id} lies nowhere in the log; fold it with its place")
+        raise ValueError(f"JobRequested {event.id} has no position in the log; fold it with its position")
     content = content_digest(data.request, data.faults)
     wish = Request(
         at=event.time, event_id=event.id, job_id=data.job_id, content=content, request=data.request, faults=data.faults,

@@ -104,7 +104,7 @@ class JobDomain:
         """The next decision about the job."""
         state = states[ref]
         if not isinstance(state, JobState):
-            raise TypeError(f"{ref.aggregate} {ref.key} is no job")
+            raise TypeError(f"{ref.aggregate} {ref.key} is not a job")
         data = deciding.decide(state, self.policy, now)
         return None if data is None else Decision(ref, ref.key, data)
 

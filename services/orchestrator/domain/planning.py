@@ -27,7 +27,7 @@ STEPS_AT_MOST = 100
 
 
 class PlanFault(Exception):
-    """The pipeline is not a graph that can run."""
+    """The pipeline is not a graph that can be executed."""
 
     def __init__(self, reasons: list[Reason]) -> None:
         super().__init__("; ".join(str(reason) for reason in reasons))
@@ -119,7 +119,7 @@ def _graph(steps: tuple[PipelineStep, ...]) -> _Graph:
             Reason(
                 field="pipeline",
                 value=shown(" → ".join(circle)),
-                message="steps wait for each other in a circle",
+                message="steps wait for each other in a cycle",
                 remedy="remove one of these `needs` or inputs",
             )
         )
@@ -193,7 +193,7 @@ def _faults_of_inputs(index: int, step: PipelineStep, known: Mapping[str, Pipeli
             yield Reason(
                 field=field,
                 value=shown(binding),
-                message=f"{producer} ({known[producer].kind}) leaves no {shown(output)} behind",
+                message=f"{producer} ({known[producer].kind}) has no output {shown(output)}",
                 remedy=f"bind {offered}" if offered else "bind another step",
             )
         elif output != name:
@@ -201,7 +201,7 @@ def _faults_of_inputs(index: int, step: PipelineStep, known: Mapping[str, Pipeli
                 field=field,
                 value=shown(binding),
                 message=f"the input {name} cannot take a {output}",
-                remedy=f"bind the {name} of a step that leaves one behind",
+                remedy=f"bind the {name} of a step that has this output",
             )
     missing = [name for name, required in accepted.items() if required and name not in step.inputs]
     if missing:

@@ -163,7 +163,9 @@ class Attempt(Frozen):
             return _overdue(self.asked) if self.closed.reason == "deadline" else None
         if self.outcome is None or self.outcome.kind == "completed":
             return None
-        return self.outcome.fault or StepFault(cause="infrastructure", message="the executor stopped the attempt unasked")
+        return self.outcome.fault or StepFault(
+            cause="infrastructure", message="the executor stopped the attempt without a request"
+        )
 
 
 def _overdue(asked: Requested | None) -> StepFault:

@@ -59,7 +59,7 @@ def _parse(request: dict[str, Any]) -> JobRequest | RejectedRequest:
         return RejectedRequest(reasons_of(error))
     except Exception as error:  # input that breaks a validator is the sender's fault and must not stop the service
         message = f"the request cannot be read: {type(error).__name__}: {error}"
-        remedy = "simplify the field that the message speaks of"
+        remedy = "simplify the field that the message names"
         return RejectedRequest((Reason(field="(request)", value=None, message=message, remedy=remedy),))
 
 
@@ -68,7 +68,7 @@ def _faults_of_names(request: JobRequest) -> list[Reason]:
     steps = request.pipeline if isinstance(request.pipeline, tuple) else ()
     names = {"job_id": request.job_id, "register_as": request.register_as, "alias": request.alias}
     names |= {f"pipeline.{number}.name": step.name for number, step in enumerate(steps)}
-    message = "the name cannot be part of an address: it would mean a folder"
+    message = "the name cannot be part of a URL, where it would mean a folder"
     return [
         Reason(field=field, value=shown(name), message=message, remedy="use a name with a letter or a digit")
         for field, name in names.items()

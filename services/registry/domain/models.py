@@ -31,7 +31,7 @@ class AliasMove(Frozen):
 
     alias: str
     version: str
-    previous: str | None = Field(description="The version it named before; null if it was new.")
+    previous: str | None = Field(description="The version that it named before; null if it was new.")
     at: datetime
 
 

@@ -25,16 +25,19 @@ def read_hub(settings: DatasetSettings, path: Path, cache: Path) -> dict[Split, 
     import datasets
 
     if not path.is_dir():
-        what, remedy = "format hub reads a folder as the hub lays it out, this is a file", "use the format of the file"
+        what, remedy = (
+            "format hub needs a folder with the layout of the hub, and this is a file",
+            "use the format of the file",
+        )
         raise UserFault(fault_of("format", settings.format, what, remedy))
     datasets.disable_progress_bars()
     try:
-        outside = "its card names files outside the data set", "name files of the data set alone in its card"
+        outside = "its card names files outside the data set", "name only files of the data set in its card"
         if not all(_stays(name) for name in _named_files(path)):
             raise UserFault(fault_of("reference", settings.reference, *outside))
         builder = datasets.load_dataset_builder(str(path), cache_dir=str(cache / "datasets"))
         if _format_of(builder) not in _FORMATS:
-            what, remedy = f"it is none of {', '.join(_FORMATS)}", "name a data set of such files"
+            what, remedy = f"its format is not one of {', '.join(_FORMATS)}", "name a data set with such files"
             raise UserFault(fault_of("reference", settings.reference, what, remedy))
         if not all(Path(file).is_relative_to(path) for files in builder.config.data_files.values() for file in files):
             raise UserFault(fault_of("reference", settings.reference, *outside))

@@ -12,7 +12,7 @@ _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "ass
 
 
 class RowFault(Exception):
-    """A row cannot be used; rows with equal faults are reported together."""
+    """A row cannot be used. Rows with equal faults are reported together."""
 
     def __init__(self, field: str, message: str, remedy: str) -> None:
         super().__init__(f"{field}: {message}; {remedy}")
@@ -52,7 +52,7 @@ def _text(values: Mapping[str, object], field: str, column: str) -> str:
         what = "null" if value is None else f"a {type(value).__name__}"
         raise RowFault(
             f"dataset.columns.{field}",
-            f"column {column!r} holds {what}, not text",
+            f"column {column!r} contains {what}, not text",
             "name a column of text, or store the text of the value",
         )
     if not value.strip():
@@ -65,7 +65,7 @@ def _system(values: Mapping[str, object], columns: ColumnMapping) -> str | None:
         return None
     value = _value(values, "system", columns.system)
     if value is not None and not isinstance(value, str):
-        what = f"column {columns.system!r} holds a {type(value).__name__}, not text"
+        what = f"column {columns.system!r} contains a {type(value).__name__}, not text"
         raise RowFault("dataset.columns.system", what, "name a column of text")
     return value if value and value.strip() else None
 
@@ -78,15 +78,15 @@ def _chat(values: Mapping[str, object], column: str) -> tuple[tuple[Message, ...
         try:
             value = json.loads(value)
         except ValueError:
-            raise RowFault(field, f"column {column!r} holds text that is no JSON", "store a list of turns") from None
+            raise RowFault(field, f"column {column!r} contains text that is not JSON", "store a list of turns") from None
     if not isinstance(value, list):
-        raise RowFault(field, f"column {column!r} holds no list of turns", "name the column with the chat")
+        raise RowFault(field, f"column {column!r} does not contain a list of turns", "name the column with the chat")
     turns = tuple(_turn(turn, column) for turn in value)
     if len(turns) < 2 or turns[-1].role != "assistant":
-        what = f"the chat in {column!r} does not end with an assistant's answer to somebody"
+        what = f"the chat in {column!r} does not end with an assistant's answer to another turn"
         raise RowFault(field, what, "cut it after the last answer or remove the row")
     if any(turn.role == "system" for turn in turns[1:]):
-        what = f"the chat in {column!r} has a system turn that is not its first"
+        what = f"the chat in {column!r} has a system turn that is not the first turn"
         raise RowFault(field, what, "move it to the front or remove it")
     return turns[:-1], turns[-1].content
 

@@ -122,12 +122,12 @@ def _read_csv(path: Path) -> Iterator[RawRow]:
             for values in reader:
                 place = f"{path.name} line {reader.line_num}"
                 if None in values or None in values.values():
-                    what = f"the header has {len(reader.fieldnames or ())} fields, this line has not"
-                    raise UserFault(_unreadable(place, what, "quote fields that hold commas or line breaks"))
+                    what = f"the header has {len(reader.fieldnames or ())} fields, this line does not"
+                    raise UserFault(_unreadable(place, what, "quote fields that contain commas or line breaks"))
                 yield RawRow(place, values)
         except (csv.Error, UnicodeDecodeError) as error:
             place = f"{path.name} after line {reader.line_num}"
-            what = "this is no CSV" if isinstance(error, csv.Error) else _no_utf_8(error)
+            what = "this is not CSV" if isinstance(error, csv.Error) else _no_utf_8(error)
             raise UserFault(_unreadable(place, what, "write UTF-8 with quoted fields")) from error
 
 
@@ -138,7 +138,7 @@ def _read_parquet(path: Path) -> Iterator[RawRow]:
     try:
         rows = parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        what = f"this is no Parquet that can be read ({type(error).__name__})"
+        what = f"this is not a readable Parquet file ({type(error).__name__})"
         raise UserFault(_unreadable(path.name, what, "correct dataset.format")) from error
     for number, values in enumerate(rows, 1):
         yield RawRow(f"{path.name} row {number}", values)
@@ -148,14 +148,14 @@ def _no_json(error: Exception) -> str:
     """The position at which JSON parsing fails, without the content there."""
     match error:
         case UnicodeDecodeError():
-            return f"this is no JSON: {_no_utf_8(error)}"
+            return f"this is not JSON: {_no_utf_8(error)}"
         case json.JSONDecodeError():
-            return f"this is no JSON: {error.msg[:1].lower()}{error.msg[1:]}, column {error.colno}"
-    return f"this is no JSON that can be read ({type(error).__name__})"
+            return f"this is not JSON: {error.msg[:1].lower()}{error.msg[1:]}, column {error.colno}"
+    return f"this is not readable JSON ({type(error).__name__})"
 
 
 def _no_utf_8(error: UnicodeDecodeError) -> str:
-    return f"byte {error.start} is no UTF-8"
+    return f"byte {error.start} is not UTF-8"
 
 
 def _unreadable(place: str, message: str, remedy: str) -> Reason:

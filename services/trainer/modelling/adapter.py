@@ -53,7 +53,7 @@ def read_weights(adapted: Any, folder: Path) -> None:
     missing = [key for key in result.missing_keys if "lora_" in key]
     if missing or result.unexpected_keys:
         raise ValueError(
-            f"adapter {folder} does not fit its base model: {len(missing)} weights missing, for example {missing[:1]}, "
+            f"adapter {folder} does not fit its base model: {len(missing)} weights are missing, for example {missing[:1]}, "
             f"{len(result.unexpected_keys)} unknown, for example {list(result.unexpected_keys)[:1]}"
         )
 

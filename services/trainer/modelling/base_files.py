@@ -27,5 +27,5 @@ def base_digest(folder: Path, context: Context) -> str:
     for step, result in context.task.results.items():
         if result.facts.get(BASE_MODEL_SHA256, digest) != digest:
             what = f"its files are not those that step {step} checked (sha256 {result.facts[BASE_MODEL_SHA256]})"
-            raise base_fault(str(folder), what, "send the job again, and leave the files alone while it runs")
+            raise base_fault(str(folder), what, "send the job again, and do not change the files while it runs")
     return digest

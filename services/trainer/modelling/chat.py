@@ -17,7 +17,7 @@ _BATCH = 1000
 
 
 class ChatFault(Exception):
-    """The tokenizer or its template cannot be used for chats."""
+    """The tokenizer or its chat template cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Chat:
         if not isinstance(self.tokenizer.chat_template, str):
             raise ChatFault("its tokenizer has no chat template")
         if self.tokenizer.eos_token_id is None:
-            raise ChatFault("its tokenizer names no token that ends a text (eos_token)")
+            raise ChatFault("its tokenizer has no token that ends a text (eos_token)")
         self._folder = folder
 
     @property

@@ -150,11 +150,11 @@ def _faults(rows: Sequence[Row], settings: EvaluationSettings) -> list[Reason]:
         faults.append(
             Reason(
                 field="dataset.split.test",
-                message="there is no held-out row to evaluate on",
+                message="there is no held-out row for the evaluation",
                 remedy="name a test split, give a test_fraction, or leave evaluation out of the pipeline",
             )
         )
     if "rules" in settings.metrics and not settings.rules:
-        message, remedy = "metric rules is asked for, but there is no rule", "add rules, or remove the metric"
+        message, remedy = "the metric rules is requested, but there is no rule", "add rules, or remove the metric"
         faults.append(Reason(field="evaluation.rules", message=message, remedy=remedy))
     return faults

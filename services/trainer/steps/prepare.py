@@ -72,12 +72,12 @@ def _checked(base: Path, settings: PrepareSettings) -> tuple[Chat, int | None]:
     except Exception as error:  # the library raises whatever its parsers raise
         if brings_code(base):
             raise fault(
-                "it needs code of its own, which is never run", "name a model that transformers itself knows"
+                "it needs its own code, which is never run", "name a model whose architecture is part of transformers"
             ) from error
         what = f"its config.json cannot be read ({type(error).__name__})"
         raise fault(what, "name a folder that transformers can load") from error
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise fault("a model of its type does not generate text", "name a causal language model")
+        raise fault("models of its type do not generate text", "name a causal language model")
     if not any(base.glob("*.safetensors")):
         raise fault("it has no weights in safetensors", "convert it: other formats can run code when they are loaded")
     try:
@@ -188,7 +188,9 @@ def _count_tokens(context: Context, rows: Rows, chat: Chat, max_length: int) -> 
                 cut += len(tokens) > max_length
                 longest = max(longest, len(tokens))
                 if not kept:
-                    message = f"no token of the answer lies within max_length ({max_length} tokens): the prompt fills it"
+                    message = (
+                        f"no token of the answer is within max_length ({max_length} tokens), because the prompt fills it"
+                    )
                     remedy = "raise training.max_length, shorten the prompt or remove the row"
                     faults.note(RawRow(place, {}), RowFault("training.max_length", message, remedy))
             done += len(batch)

@@ -103,8 +103,8 @@ def _preferences(
 ) -> tuple[PreferencePairs, Mapping[str, float]]:
     read = read_lines(fetched(context, PREFERENCES) / Preference.FILE, Preference)
     if not read:
-        message = "there is no preference pair to learn from"
-        remedy = "sample more prompts or candidates, lower feedback.margin, or look at the report of the label step"
+        message = "there is no preference pair for the training"
+        remedy = "sample more prompts or candidates, lower feedback.margin, or read the report of the label step"
         raise UserFault(Reason(field="feedback", value="0 pairs", message=message, remedy=remedy))
     sides = [[(pair.messages, pair.chosen) for pair in read], [(pair.messages, pair.rejected) for pair in read]]
     chosen, rejected = ([tokens.cut(settings.max_length) for tokens in loaded.chat.encode(side)] for side in sides)
@@ -126,7 +126,8 @@ def _refuse_unsupervised(sides: Sequence[Sequence[Tokens]], field: str, max_leng
             Reason(
                 field=f"{field}.max_length",
                 value=str(max_length),
-                message=f"{len(without)} examples keep no token of an answer, the first is number {without[0]}",
+                message=f"{len(without)} examples contain no token of an answer after the cut; the first is number "
+                f"{without[0]}",
                 remedy=f"raise {field}.max_length, shorten the prompts or remove the rows",
             )
         )

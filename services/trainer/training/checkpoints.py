@@ -37,7 +37,7 @@ CurvePoint = Mapping[str, float]
 class _Manifest(Frozen):
     recipe: str = Field(description="Digest of the recipe that the run followed.")
     step: int = Field(description="Optimiser steps done.")
-    files: tuple[ManifestEntry, ...] = Field(description="Every other file.")
+    files: tuple[ManifestEntry, ...] = Field(description="All other files.")
 
 
 @dataclass(frozen=True)
@@ -100,20 +100,20 @@ class Checkpoints:
             try:
                 found = self._read(folder)
             except (OSError, ValueError) as error:
-                _log.warning("checkpoint %s is not used: %s", folder, error)
+                _log.warning("checkpoint %s is skipped: %s", folder, error)
             else:
-                _log.info("going on from checkpoint %s", folder)
+                _log.info("continuing from checkpoint %s", folder)
                 return found
         return None
 
     def _read(self, folder: Path) -> Checkpoint:
         manifest = _Manifest.model_validate_json((folder / _MANIFEST).read_bytes())
         if manifest.recipe != self.recipe:
-            raise ValueError("its data, base model, seed or settings were others")
+            raise ValueError("its data, base model, seed or settings were different")
         for entry in manifest.files:
             path = folder / entry.path
             if path.stat().st_size != entry.size or file_sha256(path) != entry.sha256:
-                raise ValueError(f"{entry.path} is not what the manifest says")
+                raise ValueError(f"{entry.path} differs from the manifest")
         names = [entry.path for entry in manifest.files if entry.path.endswith(".safetensors")]
         tensors = {name.removesuffix(".safetensors"): load_file(folder / name) for name in names}
         curve = [json.loads(line) for line in (folder / _CURVE).read_text(encoding="utf-8").splitlines()]

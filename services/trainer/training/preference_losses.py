@@ -38,7 +38,7 @@ def pair_losses(kind: str, pairs: Pairs, beta: float) -> torch.Tensor:
         case "robust":  # Chowdhury et al. 2024
             kept, flipped = -logsigmoid(beta * margin), -logsigmoid(-beta * margin)
             return ((1 - ROBUST_SMOOTHING) * kept - ROBUST_SMOOTHING * flipped) / (1 - 2 * ROBUST_SMOOTHING)
-    raise ValueError(f"{kind} is no loss of a pair")
+    raise ValueError(f"{kind} is not a loss of pairs")
 
 
 def sft_loss(pairs: Pairs, chosen_tokens_of_batch: int) -> torch.Tensor:

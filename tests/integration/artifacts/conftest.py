@@ -11,7 +11,7 @@ from moto.server import ThreadedMotoServer
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
-    """A bucket URI; s3fs finds server and keys in the environment, as in a deployment."""
+    """Return the URI of a bucket; s3fs finds server and keys in the environment, as in a deployment."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -27,7 +27,7 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture(params=["local", "file", "memory", "s3"])
 def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URI of an empty store."""
+    """Return the URI of an empty store."""
     match request.param:
         case "local":
             return str(tmp_path / "store")

@@ -282,8 +282,8 @@ def test_a_redirect_to_what_is_not_listed_is_never_followed(
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("loop", "a redirect that leads nowhere"), ("gzip", "compresses its answer"), ("huge", "larger than a download may be"),
-     ("endless", "larger than a download may be"), ("404", "no such file (HTTP 404)"), ("401", "refuses access (HTTP 401)"),
+    [("loop", "an invalid redirect"), ("gzip", "compresses its answer"), ("huge", "too large for a download"),
+     ("endless", "too large for a download"), ("404", "no such file (HTTP 404)"), ("401", "refuses access (HTTP 401)"),
      ("204", "no such file (HTTP 204)")],
 )  # fmt: skip
 def test_an_answer_that_cannot_be_used_is_a_fault_that_does_not_repeat_it(

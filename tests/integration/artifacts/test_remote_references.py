@@ -55,7 +55,7 @@ def test_a_single_file_keeps_its_name(bucket: str, tmp_path: Path) -> None:
 
 
 def test_nothing_there_is_a_fault_with_a_remedy(bucket: str, tmp_path: Path) -> None:
-    with pytest.raises(ReferenceFault, match="nothing is there; check bucket and path"):
+    with pytest.raises(ReferenceFault, match="it contains no files; check bucket and path"):
         resolve(f"{bucket}-missing/x", tmp_path)
 
 
@@ -163,7 +163,7 @@ def test_a_hub_id_becomes_a_folder_without_pickles_and_code(hub: str, tmp_path: 
         ("org/missing", "no model org/missing on the Hugging Face hub; correct the path or the id"),
         ("org/tiny@v9", "has no revision v9; name a branch, tag or commit that exists"),
         ("org/gated", "is gated; accept its licence there and set HF_TOKEN"),
-        ("org/ti--ny", "no hub id"),
+        ("org/ti--ny", "not a hub id"),
     ],
 )
 def test_what_the_hub_refuses_is_said_with_a_remedy(hub: str, tmp_path: Path, reference: str, words: str) -> None:

@@ -11,7 +11,7 @@ from tests.conftest import create_topics
 
 @pytest.fixture(scope="package")
 def kafka(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[str]:
-    """Bootstrap address of a broker that no service speaks to; the topics of the catalogue exist."""
+    """Return the bootstrap address of a broker that no service uses; the topics of the catalogue exist."""
     settings = DevStackSettings(home=tmp_path_factory.mktemp("told"), kafka_bootstrap=None, database_url=database_url)
     with running(settings) as stack:
         create_topics(stack)

@@ -176,15 +176,15 @@ def moved_with_notes(rows: list[ExportRow]) -> list[ExportRow]:
 
 
 TAMPERINGS = [
-    (altered, ":12: the record was altered"),
+    (altered, ":12: the record was changed"),
     (altered_with_its_notes, "the records lead to root"),
-    (header_altered, ":10: the record was altered"),
+    (header_altered, ":10: the record was changed"),
     (time_altered, "the records lead to root"),
-    (column_altered, ":10: the decoded columns are not what the record says"),
-    (dropped, "stands where record 14 was"),
-    (last_dropped, "stands where record 19 was"),
-    (added, "it lies behind offset 19"),
-    (moved, "it lies behind offset 11"),
+    (column_altered, ":10: the decoded columns differ from the record"),
+    (dropped, "is in the place of record 14"),
+    (last_dropped, "is in the place of record 19"),
+    (added, "it follows offset 19"),
+    (moved, "it follows offset 11"),
     (moved_with_notes, "the records lead to root"),
 ]
 
@@ -237,7 +237,7 @@ async def test_files_that_are_missing_foreign_damaged_or_exchanged_are_found(exp
         files(folder)[0].write_bytes(bytes(content))
 
     assert any("missing" in text for text in findings_after(lambda folder: files(folder)[2].unlink()))
-    assert any("no part of the export" in text for text in findings_after(lambda f: (f / "more.parquet").write_bytes(b"")))
+    assert any("not part of the export" in text for text in findings_after(lambda f: (f / "more.parquet").write_bytes(b"")))
     assert any("SHA-256" in text for text in findings_after(damage))
     assert any("SHA-256" in text for text in findings_after(exchange))
     assert any("cannot be read" in text for text in findings_after(lambda folder: files(folder)[0].write_bytes(b"PAR1")))
@@ -264,8 +264,8 @@ async def test_a_forged_export_differs_from_the_log(kafka: str, exported: Path) 
     rewrite(files(exported)[1], altered_with_its_notes)
     rewrite(files(exported)[2], dropped)
     found = (await against_log(Cluster(kafka), exported, verify_export(exported))).shown
-    assert any(":12: the export says something else than the log" in finding for finding in found)
-    assert any(":24: the log has it and the export has not" in finding for finding in found)
+    assert any(":12: the export differs from the log" in finding for finding in found)
+    assert any(":24: the log has this record, and the export does not" in finding for finding in found)
 
 
 async def test_a_partition_that_was_taken_out_of_the_manifest_is_missed_by_the_log(kafka: str, exported: Path) -> None:
@@ -276,14 +276,14 @@ async def test_a_partition_that_was_taken_out_of_the_manifest_is_missed_by_the_l
     verdict = verify_export(exported)
     assert verdict.holds
     (finding,) = (await against_log(Cluster(kafka), exported, verdict)).shown
-    assert ":1: the log has this partition and the export has not" in finding
+    assert ":1: the log has this partition, and the export does not" in finding
 
 
 async def test_a_manifest_that_is_none_is_refused_and_names_the_field(exported: Path) -> None:
     path = exported / MANIFEST
     text = json.loads(path.read_text())
     for change, says in (
-        ({"format": 99}, "format 99 is not known here"),
+        ({"format": 99}, "format 99 is unknown to this version"),
         ({"cluster_id": None}, "cluster_id"),
         ({"surprise": 1}, "surprise"),
     ):
@@ -331,7 +331,7 @@ async def test_the_commands_say_it_and_end_with_their_codes(kafka: str, topic: s
     assert again.code == 0
     assert digest in again.out
     assert root in again.out
-    assert "was complete already" in again.err
+    assert "is complete already" in again.err
     good = await audit(
         kafka, "verify-export", folder, "--root", f"{topic}:0={root}", "--digest", digest, "--record", f"{topic}:0:7"
     )
@@ -340,10 +340,10 @@ async def test_the_commands_say_it_and_end_with_their_codes(kafka: str, topic: s
     assert f"root   {root}" in good.out
     for arguments, code, says in (
         (("verify-export", folder, "--record", f"{topic}:0:900"), 4, "no record at this offset"),
-        (("verify-export", folder, "--record", "nonsense"), 2, "is no place of a record"),
-        (("verify-export", folder, "--root", "nonsense"), 2, "is no root"),
-        (("verify-export", folder, "--digest", "nonsense"), 2, "is no SHA-256"),
-        (("verify-export", str(tmp_path / "nowhere")), 4, "holds no export"),
+        (("verify-export", folder, "--record", "nonsense"), 2, "does not name a record"),
+        (("verify-export", folder, "--root", "nonsense"), 2, "is not a root"),
+        (("verify-export", folder, "--digest", "nonsense"), 2, "is not a SHA-256"),
+        (("verify-export", str(tmp_path / "nowhere")), 4, "contains no export"),
         (("export", "--to", folder, "--topic", "neuroweaver.jobs"), 1, "an export of other topics"),
         (("export", "--to", str(tmp_path / "x"), "--topic", "nowhere"), 4, "no topic 'nowhere'"),
     ):
@@ -358,7 +358,7 @@ async def test_the_commands_say_it_and_end_with_their_codes(kafka: str, topic: s
     bad = await audit(kafka, "verify-export", folder)
     assert bad.code == 1
     assert "is NOT as it was exported" in bad.out
-    assert f"! {topic}:0:2: the record was altered" in bad.out
+    assert f"! {topic}:0:2: the record was changed" in bad.out
 
 
 _DIES_AFTER_TWO_CHUNKS = """
@@ -413,7 +413,7 @@ async def test_a_chunk_changed_between_two_runs_is_not_taken_up(kafka: str, topi
     folder = tmp_path / "export"
     await interrupted(kafka, folder, topic)
     rewrite(files(folder)[1], altered)
-    with pytest.raises(Unusable, match="offset 12 is not as it was written; remove the file and those behind it"):
+    with pytest.raises(Unusable, match="offset 12 is not as it was exported; remove this file and later ones"):
         await export(Cluster(kafka), folder, [topic], limit=SMALL)
 
 

@@ -68,7 +68,7 @@ async def test_a_job_is_told_as_a_story_with_causes_before_effects(kafka: str, j
     assert len(told) == len(job.events)
     numbers = {event.id: n for n, event in enumerate(job.events, 1)}
     assert "JobRequested" in told[0]
-    assert "relaycore asks for rlaif on /models/base" in told[0]
+    assert "relaycore requests rlaif on /models/base" in told[0]
     for line in told[1:]:
         number, because = line.split()[:2]
         assert int(because.removeprefix("←")) < int(number)
@@ -105,7 +105,7 @@ async def test_windows_of_offsets_and_of_time_are_half_open(kafka: str, unique: 
     assert await found(key="3") == [3]
     nothing = await audit(kafka, "replay", "--topic", topic, "--from", "2999-01-01T00:00:00Z")
     assert (nothing.code, nothing.out) == (0, "")
-    assert "No record lies in this window" in nothing.err
+    assert "No record matches these filters" in nothing.err
 
 
 async def test_records_that_are_no_events_are_told_and_cannot_steer_the_terminal(kafka: str, unique: Unique) -> None:
@@ -122,16 +122,16 @@ async def test_records_that_are_no_events_are_told_and_cannot_steer_the_terminal
     ("arguments", "code", "says"),
     [
         (("as-of", "9999-12-31T23:59:59.999999Z", "jobs", "--key", "\udcff"), 4, "the log knew no such job at 9999"),
-        (("replay", "--key", "\udcff"), 0, "No record lies in this window"),
-        (("replay", "--from", "2026-01-01"), 2, "--from '2026-01-01' has no zone"),
-        (("replay", "--to", "soon"), 2, "--to 'soon' is no time"),
-        (("replay", "--partition", "0"), 2, "name it with --topic, once"),
+        (("replay", "--key", "\udcff"), 0, "No record matches these filters"),
+        (("replay", "--from", "2026-01-01"), 2, "--from '2026-01-01' has no time zone"),
+        (("replay", "--to", "soon"), 2, "--to 'soon' is not a time"),
+        (("replay", "--partition", "0"), 2, "need exactly one --topic"),
         (("replay", "--topic", "neuroweaver.jobs", "--partition", "77"), 2, "has partitions 0 to 5"),
-        (("replay", "--topic", "nowhere"), 4, "no topic 'nowhere' here"),
+        (("replay", "--topic", "nowhere"), 4, "no topic 'nowhere' exists"),
         (("as-of", "2026-01-01T00:00:00", "jobs"), 2, "write 2026-01-01T00:00:00Z"),
-        (("as-of", "x", "models"), 2, "TIME 'x' is no time"),
-        (("trace", "job-that-nobody-asked-for"), 4, "the log does not know it"),
-        (("trace", "model-of-nobody@1.0.0"), 4, "it knows no version of it"),
+        (("as-of", "x", "models"), 2, "TIME 'x' is not a time"),
+        (("trace", "job-that-nobody-asked-for"), 4, "is not in the log"),
+        (("trace", "model-of-nobody@1.0.0"), 4, "which has no version of it"),
     ],
 )
 async def test_what_cannot_be_meant_is_refused_with_a_remedy(

@@ -11,7 +11,8 @@ from tests.toy import Toy
 
 @pytest.fixture
 def servers(kafka: str, dev_stack: DevStack) -> DevStack:
-    """Where the toy runs; a module whose tests do something to the servers or their topics says `own_stack` here."""
+    """Return the servers of the toy service; a module whose tests change the servers or their topics overrides this with
+    `own_stack`."""
     assert kafka == dev_stack.kafka_bootstrap
     return dev_stack
 

@@ -116,7 +116,7 @@ async def test_a_topic_that_was_made_again_while_a_service_was_stopped_is_not_re
     async with service.lifespan():
         assert "is another log" in await stands(service, "log")
         assert await known(toy, 5)
-        with pytest.raises(ReplayRefused, match=r"was not made of this log.*is another log"):
+        with pytest.raises(ReplayRefused, match=r"was not folded from this log.*is another log"):
             await replay.verify(service.projection)
         await goes_on(toy)
         await until(lambda: known(toy, 13))
@@ -226,7 +226,7 @@ async def acknowledged(toy: Toy, service: Service, position: int) -> None:
     await until(lambda: known(toy, 2))
     await until(lambda: service.health.ready, what=lambda: service.health.missing)
     assert REGISTRY.get_sample_value("neuroweaver_unread_removed", labels) is None
-    with pytest.raises(NotStopped, match="does not stand, so there is nothing to step over"):
+    with pytest.raises(NotStopped, match="has not stopped, so there is nothing to step over"):
         await goes_on(toy)
 
 
@@ -287,10 +287,10 @@ async def test_a_partition_that_is_read_on_while_it_is_examined_does_not_stand_a
     async with toy.running():
         monkeypatch.setattr(log, "bounds", traffic)
         assert (await view(toy)).state != "stands"
-        with pytest.raises(NotStopped, match="does not stand"):
+        with pytest.raises(NotStopped, match="has not stopped"):
             await goes_on(toy)
         monkeypatch.setattr(log, "bounds", seen_too_short)
-        with pytest.raises(NotStopped, match="does not stand"):
+        with pytest.raises(NotStopped, match="has not stopped"):
             await goes_on(toy)
         assert (await view(toy)).state == "at its end"
 
@@ -308,7 +308,7 @@ async def test_the_broker_is_not_asked_while_the_positions_are_locked(toy: Toy, 
         await until(lambda: known(toy, 1))
     await execute(toy, f"UPDATE position SET next_offset = 1000000 WHERE topic = '{PLACE[0]}' AND partition = {PLACE[1]}")
     monkeypatch.setattr(log, "bounds", noted)
-    assert "go on at offsets 3: " in (await goes_on(toy)).said
+    assert "continue at offsets 3: " in (await goes_on(toy)).said
     assert free
     assert all(free)
 

@@ -177,7 +177,7 @@ async def test_a_discard_is_a_fact_that_a_replay_and_a_service_with_an_empty_dat
         can_handle_all(toy)
         assert await differences(toy) == 0
         await until(lambda: toy.scalar("SELECT count(*) = 0 FROM outbox"))
-        with pytest.raises(NotNow, match="stays out for ever"):
+        with pytest.raises(NotNow, match="cannot be undone"):
             await retry(toy, letter.record_id)
     log = await read_all(toy.settings.kafka_bootstrap, DISCARDS.name)
     (fact,) = [record for record in log if record.key == toy.name.encode()]
@@ -214,7 +214,7 @@ async def test_a_retried_record_in_whose_place_a_repetition_counts_is_given_up_a
         await toy.send(event)
         await until(lambda: decided(toy, 1))
         (letter,) = await letters(toy)
-        with pytest.raises(NotNow, match="was given up: the same event was sent again"):
+        with pytest.raises(NotNow, match="was discarded: the same event was sent again"):
             await retry(toy, letter.record_id)
         assert await differences(toy) == 0
         assert await toy.scalar("SELECT state FROM dead_letter") == "discarded"

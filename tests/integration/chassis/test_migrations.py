@@ -148,7 +148,7 @@ async def test_a_migration_that_is_killed_half_way_is_taken_up_by_the_next_start
         child for child in psutil.Process().children() if "services.chassis.migrations.migrate" in child.cmdline()
     ]
     migrating.kill()
-    with pytest.raises(MigrationFailed, match="ended by SIGKILL; the next start takes the migration up"):
+    with pytest.raises(MigrationFailed, match="ended by SIGKILL; the next start repeats the migration"):
         await starting
     await making.rollback()
     for connection in (holder, observer):
@@ -162,7 +162,7 @@ async def test_a_migration_that_is_killed_half_way_is_taken_up_by_the_next_start
     [
         (1, "something before\nDuplicateTableError: relation\n\n", "DuplicateTableError: relation"),
         (-9, "", "ended by SIGKILL"),
-        (3, " \n", "exit code 3 and no word"),
+        (3, " \n", "exit code 3 without a message"),
     ],
 )
 def test_a_migration_always_has_a_last_word(code: int, said: str, words: str) -> None:

@@ -66,7 +66,7 @@ async def test_an_error_that_cannot_even_be_said_loses_nothing(toy: Toy, monkeyp
             monkeypatch.setattr(consuming, "apply_batch", failing(3, TimeoutError))
             monkeypatch.setattr(Consumer, "_failed", broken)
             await sends_and_sees_all(toy)
-    assert [entry["event"] for entry in logs].count("handling of a poll failed; it is read again") == 3
+    assert [entry["event"] for entry in logs].count("a poll could not be handled; it is read again") == 3
 
 
 async def test_a_position_of_a_partition_that_does_not_exist_troubles_nobody(toy: Toy) -> None:

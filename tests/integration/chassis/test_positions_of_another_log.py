@@ -32,7 +32,7 @@ NOT_OF_THIS_LOG = {
         r"neuroweaver\.requests:99 is read up to offset 7 and does not exist: neuroweaver\.requests has partitions 0 to 5"
     ),
     "UPDATE position SET next_offset = 900000000": "is read up to offset 900000000 but ends at .* this is another log",
-    IDENTITIES: "neuroweaver.requests lies in another log: cluster other was read and this is cluster",
+    IDENTITIES: "neuroweaver.requests is in another log: cluster other was read and this is cluster",
 }
 
 

@@ -186,9 +186,9 @@ async def test_one_row_is_healed_alone(toy: Toy) -> None:
     assert not await rebuild_row(projection, row_ref(projection, toy.prefix + "001", None))
     (table,) = (await replay.verify(projection)).tables
     assert [row.key for row in table.shown] == [toy.prefix + "002"]
-    with pytest.raises(ReplayRefused, match="neither the log nor the projection knows it"):
+    with pytest.raises(ReplayRefused, match="neither the log nor the projection has it"):
         await rebuild_row(projection, row_ref(projection, "no-such-job", None))
-    with pytest.raises(ReplayRefused, match="'jobs' is none of this projection; choose tally"):
+    with pytest.raises(ReplayRefused, match="'jobs' is not a table of this projection; use tally"):
         row_ref(projection, "x", "jobs")
 
 
@@ -365,7 +365,7 @@ async def test_what_a_replay_that_was_overtaken_wrote_is_not_committed(toy: Toy,
             async with runs.running(toy.engine, "rebuild") as (other, _):
                 async with toy.engine.begin() as connection:
                     await other.require(connection)
-                with pytest.raises(Busy, match="stood still"):  # noqa: PT012 (so that it is not committed)
+                with pytest.raises(Busy, match="was frozen"):  # noqa: PT012 (so that it is not committed)
                     async with toy.engine.begin() as connection:
                         await connection.execute(text("INSERT INTO operational.ledger VALUES ('late')"))
                         await progress.require(connection)

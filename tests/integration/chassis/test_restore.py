@@ -178,7 +178,7 @@ async def test_a_restore_beside_a_living_process_of_the_service_is_refused(toy: 
         await until(lambda: toy.scalar("SELECT count(*) = 0 FROM outbox"))
         await toy.lose_database()
         with pytest.raises(
-            ReplayRefused, match=f"until nobody is in group neuroweaver-{toy.name}: client 'neuroweaver-{toy.name}"
+            ReplayRefused, match=f"until group neuroweaver-{toy.name} has no members: client 'neuroweaver-{toy.name}"
         ):
             await restore(toy.runtime().projection, toy.engine)
         assert await toy.tallies() == {}

@@ -29,7 +29,7 @@ async def test_a_due_decision_that_keeps_failing_is_a_condition_with_its_job_and
     async with toy.running() as service:
         await toy.send(toy.requested("stuck"), toy.requested("well"))
         await until(lambda: "deciding" in service.health.missing)
-        said = f"tally {toy.prefix}stuck is due and cannot be decided: ValueError: this cannot be counted"
+        said = f"tally {toy.prefix}stuck is due, but deciding failed: ValueError: this cannot be counted"
         assert service.health.missing["deciding"] == said  # and "handling", where its own event comes back when it is due
         await until(lambda: toy.scalar("SELECT count(*) = 1 FROM tally WHERE state->>'reminded' = 'true'"))
         stuck.clear()

@@ -22,12 +22,12 @@ from tests.toy import until
 
 @dataclass
 class Said:
-    """Texts by where they came from."""
+    """Texts by their origin."""
 
     texts: dict[str, str] = field(default_factory=dict)
 
     def places_of(self, secrets: Mapping[str, str]) -> list[tuple[str, str]]:
-        """Where which of the secrets stands, in whichever form."""
+        """Return the places of each secret, in any form."""
         return [
             (place, name)
             for place, text in self.texts.items()
@@ -39,7 +39,8 @@ class Said:
 async def whole_run(
     environment: Mapping[str, str], home: Path, plain_kafka: str, databases: Mapping[str, str], request: dict[str, Any]
 ) -> Said:
-    """Up, a job that fails, status, doctor, a page of each answer, down; then what lies in files, topics and tables."""
+    """Run up, a failing job, status, doctor, a page of each answer, and down; then return the content of files, topics and
+    tables."""
     said = Said()
 
     async def command(*arguments: str) -> str:

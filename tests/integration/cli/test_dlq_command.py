@@ -65,7 +65,7 @@ async def test_what_failed_is_listed_shown_retried_and_discarded(orchestrator: O
     gone = await dlq(orchestrator, "discard", "orchestrator", place_of(worse), "--reason", "a test", "--by", "ada")
     assert gone.code == 0, gone.err
     assert (await dlq(orchestrator, "retry", "orchestrator", place_of(worse))).code == 1
-    assert "stays out for ever" in (await dlq(orchestrator, "retry", "orchestrator", place_of(worse))).err
+    assert "cannot be undone" in (await dlq(orchestrator, "retry", "orchestrator", place_of(worse))).err
     (discarded,) = (await dlq(orchestrator, "list", "--state", "discarded", "orchestrator", "--json")).json["orchestrator"]
     assert (discarded["reason"], discarded["discarded_by"]) == ("a test", "ada")
     assert (await orchestrator.job("worse"))["status"] is None

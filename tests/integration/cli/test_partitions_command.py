@@ -48,7 +48,7 @@ async def test_what_stands_is_listed_and_goes_on_after_a_yes_and_not_without(orc
     assert f"requests:{PARTITION}" in listed.out
     place = f"requests:{PARTITION}"
     idle = await partitions(orchestrator, "step-over", "orchestrator", place, "--reason", "a test")
-    assert (idle.code, "does not stand" in idle.err) == (1, True), idle.err
+    assert (idle.code, "has not stopped" in idle.err) == (1, True), idle.err
     await execute(
         orchestrator,
         f"UPDATE position SET next_offset = {end + 7} WHERE topic = '{REQUESTS.name}' AND partition = {PARTITION}",
@@ -58,13 +58,13 @@ async def test_what_stands_is_listed_and_goes_on_after_a_yes_and_not_without(orc
     assert f"is read up to offset {end + 7} but ends at {end}" in listed.out
     assert ((found := await here(orchestrator))["state"], found["cause"]) == ("stands", "beyond the end")
     no = await partitions(orchestrator, "step-over", "orchestrator", place, "--reason", "a test", stdin="n\n")
-    assert (no.code, "Go on behind it for ever?" in no.err) == (1, True)
+    assert (no.code, "Skip this for ever?" in no.err) == (1, True)
     assert (await here(orchestrator))["state"] == "stands"
     yes = await partitions(
         orchestrator, "step-over", "orchestrator", place, "--reason", "a test", "--by", "ada", stdin="y\n"
     )
     assert yes.code == 0, yes.err
-    assert f"its partitions go on at offsets {PARTITION}: {end}" in yes.out
+    assert f"its partitions continue at offsets {PARTITION}: {end}" in yes.out
     assert (await here(orchestrator))["position"] == end
 
 

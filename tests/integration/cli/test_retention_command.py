@@ -66,7 +66,7 @@ async def test_a_dry_run_says_what_would_go_and_the_next_run_removes_it(settings
     assert "progress" in for_people.out
     assert counts(await retention(settings, "orchestrator", "--json")) == wanted
     assert not (settings.home / "logs" / "kafka.old.log").exists()
-    assert "Nothing is kept longer" in (await retention(settings, "orchestrator")).out
+    assert "Nothing to remove" in (await retention(settings, "orchestrator")).out
 
 
 async def test_the_policy_is_read_from_the_environment_and_an_unknown_service_is_wrong_usage(

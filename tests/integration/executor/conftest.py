@@ -10,7 +10,7 @@ from tests.executor import Executor
 
 @pytest.fixture(scope="session")
 async def prepared(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Name of an executor whose database has all tables."""
+    """Return the name of an executor whose database has all tables."""
     executor = Executor(database_url, tmp_path_factory.mktemp("executor"))
     await executor.create()
     await executor.runtime.engine.dispose()

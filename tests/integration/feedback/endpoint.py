@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass
 class Reply:
-    """What the endpoint answers to one request."""
+    """The endpoint's answer to one request."""
 
     body: Any = None
     status: int = 200
@@ -23,7 +23,7 @@ class Reply:
 
 
 def says(text: str, *alternatives: Mapping[str, float], **fields: Any) -> Reply:
-    """A chat completion; `alternatives` are the log-probabilities at each token."""
+    """Return a chat completion; `alternatives` are the log-probabilities at each token."""
     choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     if alternatives:
         content = []
@@ -36,7 +36,7 @@ def says(text: str, *alternatives: Mapping[str, float], **fields: Any) -> Reply:
 
 @dataclass
 class Chat:
-    """The running endpoint and what it was asked."""
+    """The running endpoint and the requests that it received."""
 
     url: str = ""
     answer: Callable[[dict[str, Any]], Reply] = lambda body: says("A")
@@ -49,7 +49,7 @@ class Chat:
 
 @contextmanager
 def chat_endpoint() -> Iterator[Chat]:
-    """Serves POST /v1/chat/completions while the block runs."""
+    """Serve POST /v1/chat/completions during the block."""
     chat, lock = Chat(), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -87,7 +87,7 @@ def chat_endpoint() -> Iterator[Chat]:
         daemon_threads = True
 
         def handle_error(self, *_: object) -> None:
-            pass  # a client that timed out is gone
+            pass  # a client that timed out has disconnected
 
     server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

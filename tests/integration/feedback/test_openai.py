@@ -205,7 +205,7 @@ def test_a_web_page_instead_of_an_api_is_a_fault_of_the_request(judge: Make, cha
     chat.answer = lambda _: Reply(b"<html>Welcome</html>")
     found = reason(judge())
     assert found.field == "feedback.judge.endpoint"
-    assert "the answer (20 bytes) is no chat completion" in found.message
+    assert "the answer (20 bytes) is not a chat completion" in found.message
 
 
 def test_an_unknown_path_or_model_is_a_fault_of_the_request(judge: Make, chat: Chat) -> None:

@@ -12,12 +12,12 @@ from tests.trainer import put_lines, row
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model's folder."""
+    """Return a base model's folder."""
     return build(tmp_path_factory.mktemp("base") / "model")
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> ArtifactRef:
-    """A `dataset` artifact: prompts of various lengths, answers that follow from them."""
+    """Return a `dataset` artifact with prompts of various lengths and answers that follow from them."""
     rows = [row(number, f"{'colour ' * (number % 4)}{number}?", "red." if number % 2 else "blue.") for number in range(24)]
     return put_lines(tmp_path, train=rows, validation=rows[:3], test=rows[3:9])

@@ -104,8 +104,8 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     weights.write_bytes(damaged)
     with caplog.at_level("INFO"):
         result = whole(tmp_path, base, dataset)
-    assert f"{newest} is not used: weights.safetensors is not what the manifest says" in caplog.text
-    assert f"going on from checkpoint {older}" in caplog.text
+    assert f"{newest} is skipped: weights.safetensors differs from the manifest" in caplog.text
+    assert f"continuing from checkpoint {older}" in caplog.text
     assert losses(result) == losses(expected)
 
 
@@ -153,7 +153,7 @@ def test_a_killed_child_is_followed_by_one_that_goes_on(
     second = _Child(task_of(tmp_path, settings(base), {"dataset": dataset}, attempt=2))
     result = second.result()
     assert losses(result) == pytest.approx(losses(expected), rel=1e-5)
-    assert "going on from checkpoint" in second.log.read_text()
+    assert "continuing from checkpoint" in second.log.read_text()
 
 
 class _Child:

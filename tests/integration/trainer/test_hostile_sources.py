@@ -49,7 +49,7 @@ def test_code_that_a_base_model_brings_is_never_run(model: Path, tmp_path: Path,
     assert reason.field == "base_model"
     assert not mark.exists()
     if file == "config.json":
-        assert "it needs code of its own, which is never run" in reason.message
+        assert "it needs its own code, which is never run" in reason.message
 
 
 def test_weights_in_pickles_alone_are_refused(model: Path, tmp_path: Path) -> None:

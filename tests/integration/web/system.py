@@ -26,7 +26,7 @@ from tests.toy import until
 
 @dataclass(frozen=True)
 class System:
-    """Where it answers, and what there is."""
+    """The system's address and content."""
 
     address: str
     job_id: str
@@ -35,7 +35,7 @@ class System:
 
 @contextmanager
 def running_system(kafka: str, database_url: str, home: Path) -> Iterator[System]:
-    """The system while the block runs. Its tests block, so it has a loop of its own."""
+    """Run the system during the block, on its own event loop because the tests block theirs."""
     ready, found, stop = threading.Event(), list[System | BaseException](), threading.Event()
 
     async def work() -> None:
@@ -106,7 +106,7 @@ async def _beat(service: Service) -> None:
 
 
 def _at_rest(name: str, kafka: str, database_url: str, home: Path) -> Service:
-    """A service that answers from its database and does nothing else: what others of this session left on the log is not its."""
+    """Build a service that only answers from its database, and ignores what other tests left in the log."""
     url = make_url(database_url).set(database=f"{name}_{uuid4().hex[:8]}").render_as_string(hide_password=False)
     settings: ServiceSettings = settings_of(name, kafka_bootstrap=kafka, home=home, **{f"{name}_database_url": url})
     service = build(name, settings)

@@ -49,7 +49,7 @@ def test_a_device_is_refused(folder: Path, store: ArtifactStore) -> None:
 @pytest.mark.parametrize("name", ["a\\b", "a:b", "a\nb", b"\xff".decode(errors="surrogateescape")])
 def test_names_that_are_not_plain_are_refused(folder: Path, store: ArtifactStore, name: str) -> None:
     (folder / name).write_text("")
-    with pytest.raises(ArtifactRefused, match="no plain name"):
+    with pytest.raises(ArtifactRefused, match="not a plain name"):
         store.put(folder)
 
 
@@ -61,9 +61,9 @@ def test_a_file_named_like_the_manifest_is_refused(folder: Path, store: Artifact
 
 def test_an_empty_folder_and_no_folder_are_refused(tmp_path: Path, store: ArtifactStore) -> None:
     (tmp_path / "empty" / "inner").mkdir(parents=True)
-    with pytest.raises(ArtifactRefused, match="holds no file"):
+    with pytest.raises(ArtifactRefused, match="contains no file"):
         store.put(tmp_path / "empty")
-    with pytest.raises(ArtifactRefused, match="is no folder"):
+    with pytest.raises(ArtifactRefused, match="is not a folder"):
         store.put(tmp_path / "missing")
 
 

@@ -72,14 +72,14 @@ def test_each_event_that_was_removed_is_named(job: MadeJob, kind: type[EventData
 
 def test_a_hole_in_the_numbers_is_named(job: MadeJob) -> None:
     found = traced(job.without(FeedbackRecorded))
-    assert "what neuroweaver/feedback said about job-1/label/1 under number 2" in found.missing
+    assert "the event of neuroweaver/feedback about job-1/label/1 with number 2" in found.missing
 
 
 def test_a_chain_of_causes_that_is_torn_is_named(job: MadeJob) -> None:
     started = next(e for e in job.events if isinstance(e.data, StepStarted) and e.data.step == "register")
     found = traced([event for event in job.events if event is not started])
     registered = next(event for event in job.events if isinstance(event.data, ModelRegistered))
-    assert f"the cause of ModelRegistered {registered.id}, on the way from JobRequested to router@1.0.0" in found.missing
+    assert f"the cause of ModelRegistered {registered.id}, in the chain from JobRequested to router@1.0.0" in found.missing
 
 
 def test_an_artifact_that_no_step_made_and_one_that_is_not_what_was_read_are_named(job: MadeJob) -> None:
@@ -96,7 +96,7 @@ def test_an_artifact_that_no_step_made_and_one_that_is_not_what_was_read_are_nam
     found = traced([forged(event) for event in job.events])
     assert f"the step that made {'e' * 64}, which align read as adapter" in found.missing
     read = artifact("job-1", "train", "adapter").sha256
-    assert f"why align says it read {read} as adapter when it was given {'e' * 64}" in found.missing
+    assert f"why align reports that it read {read} as adapter although its input is {'e' * 64}" in found.missing
     assert f"the request that gave {'e' * 64}, the artifact of router@1.0.0, to register" in found.missing
 
 

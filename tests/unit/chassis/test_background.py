@@ -54,7 +54,7 @@ async def test_a_replay_that_has_begun_can_be_cancelled_once_and_then_another_ca
 async def test_a_second_start_is_refused_and_the_first_can_still_be_cancelled(replays: Replays) -> None:
     first, second = Long(), Long()
     await replays.start(first)
-    with pytest.raises(Busy, match="runs in this process"):
+    with pytest.raises(Busy, match="is running in this process"):
         await replays.start(second)
     assert not second.began.is_set()
     assert replays.cancel()
@@ -69,7 +69,7 @@ async def test_a_cancel_before_it_has_begun_ends_it_and_whoever_started_it_is_to
     starting = asyncio.create_task(replays.start(Long()))
     await until(lambda: replays._current is not None)
     assert replays.cancel()
-    with pytest.raises(Busy, match="cancelled before it had begun"):
+    with pytest.raises(Busy, match="cancelled before it began"):
         await asyncio.wait_for(starting, 30)
     await ended(replays)
     assert not replays.cancel()

@@ -68,25 +68,28 @@ def test_a_password_that_is_not_encoded_is_refused_without_repeating_it(password
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("colour=red", "its option 'colour' is not understood; leave it out; understood are sslmode"),
-        ("pgbouncer=true", "its option 'pgbouncer' is not understood; what PgBouncer needs is in docs/deployment.md"),
-        ("hostaddr=10.0.0.1", "'hostaddr' is not understood; write the address in the place of the host"),
-        ("service=prod", "no file of services is read: write host, database and user"),
+        ("colour=red", "its option 'colour' is unknown; leave it out; known options are sslmode"),
+        (
+            "pgbouncer=true",
+            "its option 'pgbouncer' is not supported; leave it out; docs/deployment.md says what PgBouncer needs",
+        ),
+        ("hostaddr=10.0.0.1", "'hostaddr' is not supported; write the address in the place of the host"),
+        ("service=prod", "service files are not read: write host, database and user"),
         ("ssl=true", "write sslmode=require"),
-        ("currentSchema=public", "NeuroWeaver has schemas of its own"),
-        ("client_encoding=latin1", "client_encoding=latin1 cannot be met; leave it out, or set it to UTF-8"),
-        ("load_balance_hosts=random", "cannot be met; leave it out, or set it to disable"),
-        ("sslcompression=1", "cannot be met; leave it out, or set it to 0"),
+        ("currentSchema=public", "NeuroWeaver has its own schemas"),
+        ("client_encoding=latin1", "client_encoding=latin1 is not supported; leave it out, or set it to UTF-8"),
+        ("load_balance_hosts=random", "is not supported; leave it out, or set it to disable"),
+        ("sslcompression=1", "is not supported; leave it out, or set it to 0"),
         ("keepalives=on", "keepalives=on is not a whole number, 0 or more"),
         ("tcp_user_timeout=-1", "tcp_user_timeout=-1 is not a whole number, 0 or more"),
-        ("sslmode=on", "its option sslmode=on is not understood; understood are disable, allow, prefer, require"),
-        ("target_session_attrs=master", "understood are any, primary"),
+        ("sslmode=on", "its option sslmode=on is not understood; known values are disable, allow, prefer, require"),
+        ("target_session_attrs=master", "known values are any, primary"),
         ("connect_timeout=soon", "connect_timeout=soon is not a whole number of seconds"),
         ("sslrootcert=/no/such.pem", "sslrootcert=/no/such.pem cannot be read: No such file"),
         ("sslrootcert=system", "needs sslmode=verify-full"),
-        ("channel_binding=require", "channel_binding=require cannot be met"),
+        ("channel_binding=require", "channel_binding=require is not supported"),
         ("options=-c%20search_path%3Dpublic", "sets search_path"),
-        ("sslmode", "no list of option=value"),
+        ("sslmode", "not a list of option=value"),
     ],
 )
 def test_an_option_that_is_not_understood_is_refused_by_its_name(option: str, words: str) -> None:
@@ -98,7 +101,7 @@ def test_an_option_that_is_not_understood_is_refused_by_its_name(option: str, wo
     "url", ["postgresql://u@h:99999/d", "postgresql://u@h1:1,[::1]:0/d", "postgresql:///d?host=h&port=65536&user=u"]
 )
 def test_a_port_that_cannot_be_is_refused_by_its_number(url: str) -> None:
-    with pytest.raises(BadUrl, match=r"its port (99999|0|65536) is none"):
+    with pytest.raises(BadUrl, match=r"its port (99999|0|65536) is not between 1 and 65535"):
         parse(url)
 
 

@@ -175,7 +175,7 @@ def test_what_cannot_be_decompressed_is_said(codec: str) -> None:
 
 def test_a_codec_that_does_not_exist_is_said() -> None:
     found, _ = fetched(batch_of([RawRecord(b"one")], attributes=6))
-    assert "no compression of number 6" in said(found[0])
+    assert "its compression 6 is unknown" in said(found[0])
 
 
 @pytest.mark.parametrize("codec", CODECS[1:])
@@ -219,7 +219,7 @@ def test_gzip_may_have_several_members_and_snappy_several_blocks() -> None:
 def test_a_batch_of_very_many_records_that_cannot_be_read_does_not_become_as_many_dead_letters() -> None:
     found, end = fetched(batch_of([RawRecord(b"")] * 5000, payload=b"garbage", attributes=1))
     assert ([record.offset for record in found], end) == (list(range(UNREAD_RECORDS)), 5000)
-    assert f"stands for {5000 - UNREAD_RECORDS} more" in said(found[-1])
+    assert f"replaces the next {5000 - UNREAD_RECORDS}" in said(found[-1])
 
 
 def test_a_batch_of_more_records_than_the_bound_is_not_opened() -> None:

@@ -89,7 +89,7 @@ def a_watch() -> LagWatch:
 
 async def test_a_partition_that_does_not_move_although_it_has_records_is_reported(clock: Clock) -> None:
     health = await after(clock, a_watch(), Client(read=5, stable=9), STUCK_SECONDS + 1, position=5)
-    assert health.missing == {"moving": "requests:3 stands at offset 5, 4 before its end"}
+    assert health.missing == {"moving": "requests:3 makes no progress at offset 5, 4 before its end"}
 
 
 async def test_a_partition_at_its_end_may_stand_as_long_as_it_likes(clock: Clock) -> None:
@@ -106,13 +106,13 @@ async def test_a_marker_or_aborted_records_at_the_end_of_a_partition_are_nothing
 async def test_records_that_the_client_handed_over_and_nobody_applies_are_reported(clock: Clock) -> None:
     client, waiting = Client(read=9, stable=9), {PARTITION: clock.now}
     health = await after(clock, a_watch(), client, STUCK_SECONDS + 1, position=5, waiting=waiting)
-    assert health.missing == {"moving": "requests:3 stands at offset 5, 4 before its end"}
+    assert health.missing == {"moving": "requests:3 makes no progress at offset 5, 4 before its end"}
 
 
 async def test_another_programs_transaction_that_stays_open_is_reported_with_its_place(clock: Clock) -> None:
     health = await after(clock, a_watch(), Client(read=6, stable=6, end=9), STUCK_SECONDS + 1, position=5)
     assert (
-        "requests:3 stands at offset 5, 4 before its end: another program's transaction is open from offset 6"
+        "requests:3 makes no progress at offset 5, 4 before its end: another program's transaction is open from offset 6"
         in (health.missing["moving"])
     )
 
@@ -182,9 +182,7 @@ async def test_while_the_broker_does_not_say_where_a_partition_ends_its_lag_is_n
     labels = {"service": "toy", "topic": "requests", "partition": "3"}
     watch, client = a_watch(), Silent(read=5, stable=5)
     await watch.look(client, {PARTITION: 5}, {}, ())
-    assert watch.health.missing == {
-        "moving": "it is not known how far the partitions go: the broker does not say where they end"
-    }
+    assert watch.health.missing == {"moving": "the lag is unknown: the broker does not report the ends of the partitions"}
     assert math.isnan(REGISTRY.get_sample_value("neuroweaver_lag_seconds", labels) or 0)
     assert (await after(clock, watch, Client(read=5, stable=5), 1 + lag._LOOK_SECONDS, position=5)).ready
     assert REGISTRY.get_sample_value("neuroweaver_lag_seconds", labels) == 0
@@ -198,4 +196,4 @@ async def test_ends_that_the_broker_said_a_short_while_ago_are_known(clock: Cloc
     labels = {"service": "toy", "topic": "requests", "partition": "3"}
     assert REGISTRY.get_sample_value("neuroweaver_lag_seconds", labels) == lag.KNOWN_SECONDS
     await watch.look(Silent(read=5, stable=5), {PARTITION: 5}, {}, ())
-    assert "not known" in health.missing["moving"]
+    assert "unknown" in health.missing["moving"]

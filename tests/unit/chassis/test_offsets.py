@@ -60,7 +60,7 @@ async def test_a_commit_that_fails_is_said_once_and_tried_again() -> None:
         group.failure = None
         await commit(offsets, group, p0=5)
         await commit(offsets, group, p0=5)
-    assert [entry["event"] for entry in logs] == ["offsets not committed; positions are in the database"]
+    assert [entry["event"] for entry in logs] == ["offsets could not be committed; the database has the positions"]
     assert len(group.commits) == 3
 
 

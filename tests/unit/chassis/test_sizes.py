@@ -84,7 +84,7 @@ LARGEST: dict[str, dict[str, Any]] = {
 
 def test_faults_beyond_the_fiftieth_are_counted() -> None:
     assert len(REASONS) == 50
-    assert REASONS[-1].message == "11 more faults were found and are not named"
+    assert REASONS[-1].message == "11 more faults were found and are not listed"
 
 
 @pytest.mark.parametrize("name", EVENT_TYPES)

@@ -119,7 +119,7 @@ NOT_READY = (
 def test_an_address_that_is_more_than_the_base_is_said_with_what_it_should_be(behind: str) -> None:
     with answering({"/api/v1/health/detailed": NOT_READY}) as port:
         found = http(CliSettings(http=f"http://127.0.0.1:{port}{behind}"), None)
-        assert (found.verdict, "404" in found.detail, "the base address alone" in found.remedy) == ("mend", True, True)
+        assert (found.verdict, "404" in found.detail, "only the base address" in found.remedy) == ("mend", True, True)
         assert "relay: no broker" in http(CliSettings(http=f"http://127.0.0.1:{port}/"), None).detail
 
 
@@ -127,12 +127,12 @@ def test_an_address_that_is_more_than_the_base_is_said_with_what_it_should_be(be
 def test_another_program_that_answers_is_told_apart_from_services_that_are_not_ready(said: str) -> None:
     with answering({"/api/v1/health/detailed": said, "/api/v1/dead-letters/trainer": said}) as port:
         address = f"http://127.0.0.1:{port}"
-        assert "not as our services do" in http(CliSettings(http=address), None).detail
+        assert "not as NeuroWeaver does" in http(CliSettings(http=address), None).detail
         assert "another program" in http(CliSettings(http=None, http_port=port), None).detail
         assert dead_letters(address).verdict == "good"
     with answering({"/api/v1/health/detailed": NOT_READY}) as port:
         found = http(CliSettings(http=None, http_port=port), None)
-    assert "by services of ours, which are not ready: trainer: relay: no broker" in found.detail
+    assert "by NeuroWeaver services, which are not ready: trainer: relay: no broker" in found.detail
 
 
 def test_a_check_that_fails_is_a_finding_and_the_others_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

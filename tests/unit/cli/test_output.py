@@ -95,7 +95,7 @@ def test_a_narrow_terminal_leaves_the_least_needed_columns_out_and_keeps_ids_who
     assert tuple(head.split()) == shown
     assert row.startswith("support-routing-2026-11-0001  completed  ")
     left_out = [name for name in JOBS if name not in shown]
-    assert ("Left out for want of width" in capsys.readouterr().err) == bool(left_out)
+    assert ("Left out because the terminal is narrow" in capsys.readouterr().err) == bool(left_out)
 
 
 @pytest.mark.parametrize("printed", [None], indirect=True)

@@ -171,7 +171,7 @@ def test_a_broken_state_file_is_said_with_its_remedy(written: bytes, runs: bool,
     assert "Traceback" not in done.err
     if runs:
         assert done.code == Exit.FAILED
-        assert "stack.json is not what this version writes" in done.err
+        assert "stack.json cannot be read by this version" in done.err
         assert "neuroweaver down" in done.err
     else:
         assert done.code == Exit.UNREACHABLE
@@ -184,7 +184,7 @@ def test_a_lock_that_names_no_process_is_said_with_its_remedy(tmp_path: Path) ->
         fcntl.flock(held, fcntl.LOCK_EX)
         done = neuroweaver("down", NEUROWEAVER_HOME=str(tmp_path))
     assert done.code == Exit.FAILED
-    assert "stack.lock is not what this version writes" in done.err
+    assert "stack.lock cannot be read by this version" in done.err
 
 
 @pytest.mark.parametrize("arguments", [("status", "--json"), ("demo", "--dry-run"), ("status",)], ids=" ".join)
@@ -212,7 +212,7 @@ def test_a_dry_run_says_what_it_did_not_check(tmp_path: Path) -> None:
     done = neuroweaver("jobs", "submit", str(tmp_path / "job.json"), "--dry-run")
     assert done.code == Exit.OK, done
     assert "Not checked" in done.err
-    assert "whether base_model and dataset are there" in done.err
+    assert "whether base_model and dataset exist" in done.err
     assert neuroweaver("jobs", "submit", str(tmp_path / "job.json"), "--dry-run", "--json").json["not_checked"]
 
 

@@ -41,7 +41,7 @@ def artifact(folder: Path) -> ArtifactRef:
 
 
 def finished(pipeline: Pipeline, folder: Path, *, hostile: str = "") -> ObservedJob:
-    """A completed job with artifacts under `folder`; `hostile` is put into every foreign text."""
+    """Return a completed job with artifacts under `folder`; `hostile` is put into every foreign text."""
     time, steps = START, {}
     for name, seconds in _STEPS[pipeline].items():
         place = folder / name

@@ -135,5 +135,5 @@ def test_what_is_missing_in_the_end_is_said_in_one_sentence(around: Surroundings
     around.ending = Stranded("the stack ended") if missing == "stack" else replace(done, registered=None)
     code, _, remarks = run("--pipeline", "sft")
     assert code == 1
-    assert ("the stack ended" if missing == "stack" else "ModelRegistered was not seen") in " ".join(remarks.split())
+    assert ("the stack ended" if missing == "stack" else "ModelRegistered was not read") in " ".join(remarks.split())
     assert "Traceback" not in remarks

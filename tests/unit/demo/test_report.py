@@ -89,7 +89,7 @@ def test_the_closing_table_has_a_line_per_stage(tmp_path: Path) -> None:
 
 
 def test_a_report_is_refused_while_the_registry_has_not_spoken(tmp_path: Path) -> None:
-    with pytest.raises(Unfinished, match="ModelRegistered was not seen"):
+    with pytest.raises(Unfinished, match="ModelRegistered was not read"):
         report(replace(finished("sft", tmp_path), registered=None), "sft", rows=1, peak_memory_bytes=1)
 
 

@@ -39,5 +39,5 @@ def test_a_preparation_that_fails_is_said_and_keeps_nothing_from_starting(
     monkeypatch.setattr(jars, "install", lambda *_: [tmp_path / "a.jar"])
     monkeypatch.setenv("NEUROWEAVER_JAVA", str(java(tmp_path, 25)))
     aot.main()
-    assert "Kafka will start as ever" in capsys.readouterr().out
+    assert "Kafka starts without the cache" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"java-25"}

@@ -27,7 +27,7 @@ def test_a_running_stack_of_another_version_is_told_apart_from_none(tmp_path: Pa
     (tmp_path / "stack.json").write_text('{"process": 1}')
 
     with pytest.raises(
-        state.UnreadableState, match="another one started it, or the file was changed; stop it with `neuroweaver down`"
+        state.UnreadableState, match="another version started it, or the file was changed; stop it with `neuroweaver down`"
     ):
         state.read_state(tmp_path)
     os.close(lock)

@@ -37,7 +37,7 @@ FACTS = {"register": {"model": "router", "version": "1.0.0"}}
 
 
 def a_request(job_id: str = "job-1", **fields: Any) -> dict[str, Any]:
-    """A request with nothing but what is required; an sft pipeline follows from it."""
+    """Return a request with only the required fields, which gives an sft pipeline."""
     return {
         "job_id": job_id, "requester": "relaycore", "base_model": "/models/base", "dataset": {"reference": "/data"},
         "register_as": "router", **fields,
@@ -45,7 +45,7 @@ def a_request(job_id: str = "job-1", **fields: Any) -> dict[str, Any]:
 
 
 class JobScenario:
-    """One job, told step by step. What the domain decides is in `log`, and what each call decided is its answer."""
+    """The events of one job, step by step. `log` has all decisions of the domain, and each call returns its own."""
 
     def __init__(self, job_id: str = "job-1", policy: Policy = POLICY) -> None:
         self.job_id, self.ref = job_id, job_ref(job_id)
@@ -53,15 +53,15 @@ class JobScenario:
         domain = JobDomain(policy)
         self.unit = UnitOfWork(domain, {self.ref: AggregateRow(JobState())}, START, lambda: f"own-{next(numbers)}")
         self.facts: list[Event] = []
-        """What others said, in the order told."""
+        """The events of other services, in the order in which they were folded."""
         self.lying: dict[str, Logged] = {}
-        """Where each of them lies."""
+        """The position of each of them."""
         self._ids = (f"fact-{number}" for number in count(1))
         self._numbers: Counter[tuple[str, int]] = Counter()
 
     @property
     def state(self) -> JobState:
-        """The job as it is now."""
+        """The present state of the job."""
         state = self.unit.rows[self.ref].state
         assert isinstance(state, JobState)
         return state
@@ -71,14 +71,14 @@ class JobScenario:
         return self.unit.now
 
     def event(self, source: str, data: EventData, sequence: int | None = None, event_id: str | None = None) -> Event:
-        """A fact of another service, made now."""
+        """Return an event of another service with the present time."""
         return Event(
             id=event_id or next(self._ids), source=source, subject=self.job_id, time=self.now, data=data, sequence=sequence,
             correlation_id=self.job_id, causation_id=None, traceparent=f"00-{'a' * 32}-{'b' * 16}-01",
         )  # fmt: skip
 
     def tell(self, event: Event) -> list[EventData]:
-        """Fold a fact; answers what was decided on it."""
+        """Fold an event and return the decisions on it."""
         before = len(self.unit.emitted)
         self.facts.append(event)
         self.lying[event.id] = Logged(self.now, "topic", 0, len(self.facts))
@@ -86,7 +86,7 @@ class JobScenario:
         return [own.data for own in self.unit.emitted[before:]]
 
     def after(self, seconds: float) -> list[EventData]:
-        """Let time pass and the ticker look."""
+        """Let time pass, then run the ticker."""
         self.unit.now += timedelta(seconds=seconds)
         before = len(self.unit.emitted)
         self.unit.settle(self.ref)
@@ -119,7 +119,7 @@ class JobScenario:
         return self._executor(StepCancelled, step, attempt)
 
     def run(self, *steps: str) -> list[EventData]:
-        """Complete steps one after the other; answers what followed from the last."""
+        """Complete steps one after the other and return the decisions on the last."""
         decided: list[EventData] = []
         for step in steps:
             decided = self.completed(step)
@@ -137,7 +137,7 @@ class JobScenario:
 
 
 def names(decided: list[EventData]) -> list[str]:
-    """Decisions as short words: `StepRequested train/1`."""
+    """Return decisions as short texts such as `StepRequested train/1`."""
     words = []
     for data in decided:
         step = f" {data.step}/{data.attempt}" if hasattr(data, "attempt") and hasattr(data, "step") else ""
@@ -146,7 +146,7 @@ def names(decided: list[EventData]) -> list[str]:
 
 
 def one_request(decided: list[EventData]) -> StepRequested:
-    """The only decision, which must be a StepRequested."""
+    """Return the only decision, which must be a StepRequested."""
     (data,) = decided
     assert isinstance(data, StepRequested)
     return data

@@ -93,7 +93,7 @@ def test_an_input_that_the_kind_does_not_read_is_refused_with_those_it_reads() -
     [
         ("nowhere.dataset", "no step is called 'nowhere'"),
         ("dataset", "no step is called ''"),
-        ("prepare.adapter", "leaves no 'adapter' behind; bind prepare.dataset"),
+        ("prepare.adapter", "has no output 'adapter'; bind prepare.dataset"),
     ],
 )
 def test_a_binding_that_leads_nowhere_is_refused(binding: str, words: str) -> None:
@@ -119,11 +119,11 @@ def test_a_need_that_is_no_step_is_refused() -> None:
 
 def test_a_circle_is_refused_and_shown() -> None:
     reasons = refused({**PREPARE, "needs": ["train"]}, TRAIN)
-    assert "in a circle" in reasons["pipeline"]
+    assert "in a cycle" in reasons["pipeline"]
 
 
 def test_a_step_that_needs_itself_is_a_circle() -> None:
-    assert "in a circle" in refused({**PREPARE, "needs": ["prepare"]})["pipeline"]
+    assert "in a cycle" in refused({**PREPARE, "needs": ["prepare"]})["pipeline"]
 
 
 def test_every_fault_of_a_pipeline_is_named_at_once() -> None:

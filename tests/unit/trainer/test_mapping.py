@@ -79,8 +79,8 @@ def test_what_is_no_text_is_refused(values: dict[str, object], field: str, words
 @pytest.mark.parametrize(
     ("chat", "words"),
     [
-        ("no json", "no JSON"),
-        ("{}", "no list of turns"),
+        ("no json", "not JSON"),
+        ("{}", "not contain a list of turns"),
         ([], "does not end with"),
         ([{"role": "assistant", "content": "to nobody"}], "does not end with"),
         ([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}], "does not end with"),
@@ -89,7 +89,7 @@ def test_what_is_no_text_is_refused(values: dict[str, object], field: str, words
         (["a", "b"], "a turn in 'chat' is a str"),
         (
             [{"role": "user", "content": "a"}, {"role": "system", "content": "s"}, {"role": "assistant", "content": "b"}],
-            "not its first",
+            "not the first turn",
         ),
     ],
 )

@@ -46,7 +46,7 @@ def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", f'{json.dumps(ROW)}\n{{"prompt": \n')
     reason = fault(path, "jsonl")
     assert (reason.field, reason.value) == ("dataset.reference", "rows.jsonl line 2")
-    assert "no JSON" in reason.message
+    assert "not JSON" in reason.message
 
 
 def test_an_array_where_lines_are_expected_names_the_format_for_arrays(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_parquet_is_read(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
-    assert "no Parquet" in fault(write(tmp_path / "rows.parquet", "text"), "parquet").message
+    assert "not a readable Parquet" in fault(write(tmp_path / "rows.parquet", "text"), "parquet").message
 
 
 def test_a_folder_is_read_by_the_names_of_its_splits(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ JSON = {"content-type": "application/json"}
 
 @cache
 def all_services(**settings: Any) -> FastAPI:
-    """With databases that seem migrated, so that requests come as far as they can."""
+    """Build all services with databases that seem migrated, so that requests reach the routes."""
     services = [build(name, settings_of(name, **NOWHERE)) for name in SERVICES]
     for service in services:
         service.health.report("migrated", True)
@@ -39,14 +39,14 @@ async def ask(
     app: FastAPI | None = None,
     below: str = API,
 ) -> httpx2.Response:
-    """The answer to a request of a program on this machine."""
+    """Return the answer to a request of a program on this machine."""
     transport = httpx2.ASGITransport(app or all_services())
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001") as client:
         return await client.request(method, below + path, content=content, headers=headers)
 
 
 def problem(answer: httpx2.Response, status: int) -> dict[str, Any]:
-    """The problem document of a refusal."""
+    """Return the problem document of a refusal."""
     assert answer.status_code == status, answer.text[:1000]
     assert answer.headers["content-type"] == "application/problem+json"
     document: dict[str, Any] = answer.json()

@@ -93,7 +93,7 @@ async def test_headers_that_do_not_come_end_the_connection(said: bytes) -> None:
             caller[1].write(b"GET /api")
         closed = await over(caller)
         assert closed.startswith(b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+json")
-        assert b"headers were not whole in time" in closed
+        assert b"headers did not arrive in time" in closed
 
 
 @pytest.mark.parametrize(

@@ -119,11 +119,11 @@ class Batch:
     def __iter__(self) -> Iterator[Any]:
         """The records, at increasing offsets within the batch's range, or their replacements. Never raises."""
         if not self._counted:
-            return self._unread("its head is damaged, and how many records it has is not known", most=1)
+            return self._unread("its head is damaged, so its number of records is unknown", most=1)
         if not self._intact:
             return self._unread("the checksum of its batch is wrong")
         if not 0 <= self._head.records <= BATCH_RECORDS:
-            return self._unread(f"its batch has {self._head.records} records, and up to {BATCH_RECORDS} are read")
+            return self._unread(f"its batch has {self._head.records} records, and at most {BATCH_RECORDS} are read")
         try:
             payload = _decompressed(self._head, self._raw[HEAD_SIZE:])
         except ValueError as error:
@@ -167,7 +167,7 @@ class Batch:
         last = min(self.next_offset, self.base_offset + most) - 1
         behind = self.next_offset - 1 - last
         for offset in range(self.base_offset, last + 1):
-            more = f"{said}; this stands for {behind} more behind it" if behind and offset == last else said
+            more = f"{said}; this record also replaces the next {behind}" if behind and offset == last else said
             yield unread(self._head, offset, more, value=self._raw if offset == self.base_offset else None)
 
 
@@ -191,7 +191,7 @@ def _decompressed(head: Head, payload: memoryview) -> memoryview:
     if not head.codec:
         return payload
     if head.codec not in CODECS:
-        raise ValueError(f"there is no compression of number {head.codec}")
+        raise ValueError(f"its compression {head.codec} is unknown")
     name, decompress = CODECS[head.codec]
     try:
         return memoryview(decompress(payload, BATCH_BYTES))
@@ -225,7 +225,7 @@ class _Legacy:
     def __iter__(self) -> Iterator[Any]:
         """The record or its replacement. Never raises."""
         if self._raw[_LEGACY_HEAD] & _CODEC_MASK:
-            return iter([self._unread("it is compressed in a message format that nobody writes any more")])
+            return iter([self._unread("it is compressed in an obsolete message format")])
         try:
             batch = LegacyRecordBatch(self._raw, self._raw[_MAGIC_AT])
             if not batch.validate_crc():

@@ -52,7 +52,7 @@ _REBALANCE_SECONDS = 2.0
 
 @dataclass
 class Consumer:
-    """The consumer of a service's process; `run` consumes until `stop` is set."""
+    """The consumer in a service's process; `run` consumes until `stop` is set."""
 
     settings: ServiceSettings
     service: str
@@ -288,7 +288,7 @@ class Consumer:
                 continue
             if why := believed.get(partition):
                 self._stop(consumer, partition, why)
-            elif partition not in stops:  # else it stays unsought, and is looked at again
+            elif partition not in stops:  # otherwise it stays unsought and is checked again
                 self._seek_to(consumer, partition, found[partition].position, by_poller=by_poller)
 
     def _seek_to(self, consumer: AIOKafkaConsumer, partition: Partition, offset: int, *, by_poller: bool) -> None:
@@ -314,7 +314,7 @@ class Consumer:
         known = cursor.trouble is not None and cursor.trouble.why.reason == why.reason
         log = _log.debug if known else _log.error  # health and metrics repeat it
         log(
-            "a partition stopped; it waits",
+            "a partition stopped and is retried later",
             partition=partition,
             retry_seconds=round(wait, 1),
             cause=why.cause,
@@ -373,7 +373,7 @@ class Consumer:
             self._revoked_at is not None and now - self._revoked_at < self._session_seconds + _REBALANCE_SECONDS
         ):
             return ""
-        return "the group has not given partitions yet"
+        return "the group has not assigned partitions yet"
 
     @property
     def _session_seconds(self) -> float:

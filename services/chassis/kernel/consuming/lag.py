@@ -76,10 +76,13 @@ def stuck(partition: Partition, reach: Reach, seen: Seen, now: float) -> str | N
     """The message about a partition that has made no progress for too long; None for any other."""
     if seen.behind_since is None or now - seen.behind_since <= (LOSSY_SECONDS if partition[0] in _LOSSY else STUCK_SECONDS):
         return None
-    said = f"{partition[0]}:{partition[1]} stands at offset {reach.position}, {reach.end - reach.position} before its end"
+    said = (
+        f"{partition[0]}:{partition[1]} makes no progress at offset {reach.position}, {reach.end - reach.position} "
+        "before its end"
+    )
     if not reach.waits and reach.read >= reach.stable and reach.stable < reach.end:
         return (
-            f"{said}: another program's transaction is open from offset {reach.stable}, and nothing behind it can be read"
+            f"{said}: another program's transaction is open from offset {reach.stable}, and no record after it can be read"
         )
     return said
 
@@ -103,13 +106,14 @@ class LagWatch:
         waiting: Mapping[Partition, float],
         held: Collection[Partition],
     ) -> None:
-        """Measure. `positions`: next offset by partition; `waiting`: time of the oldest record known to wait, seconds since
-        1970; `held`: stopped partitions, which are reported elsewhere. While the broker does not report end offsets, the lag of
-        partitions that may be at their end is unknown: the metric is NaN, and the condition `moving` is false."""
+        """Measure the lag. `positions`: next offset by partition; `waiting`: time of the oldest record known to wait,
+        seconds since 1970; `held`: stopped partitions, which are reported elsewhere. While the broker does not report end
+        offsets, the lag of partitions that may be at their end is unknown: the metric is NaN, and the condition `moving` is
+        false."""
         await self._read_ends(consumer, positions)
         now = time.monotonic()
         known = not positions or now - self._known_at <= KNOWN_SECONDS
-        said = [] if known else ["it is not known how far the partitions go: the broker does not say where they end"]
+        said = [] if known else ["the lag is unknown: the broker does not report the ends of the partitions"]
         for partition, position in positions.items():
             reach = await self._reach(consumer, partition, position, partition in waiting)
             if reach is None:

@@ -43,7 +43,7 @@ class Offsets:
             self._failing = False
         except (TimeoutError, KafkaError, IllegalStateError, OSError) as error:
             if not self._failing:
-                _log.warning("offsets not committed; positions are in the database", error=described(error))
+                _log.warning("offsets could not be committed; the database has the positions", error=described(error))
             self._failing = True
         finally:
             self._under_way.cancel()

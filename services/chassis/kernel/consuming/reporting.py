@@ -28,7 +28,7 @@ def note(service: str, done: Applied) -> None:
         )  # fmt: skip
     if len(done.emitted) > _LOGGED_DECISIONS:
         kinds = Counter(event.type for event in done.emitted)
-        _log.info("decided much", decisions=len(done.emitted), types=dict(kinds))
+        _log.info("many decisions", decisions=len(done.emitted), types=dict(kinds))
         return
     for event in done.emitted:
         _log.info(

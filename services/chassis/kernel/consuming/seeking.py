@@ -65,13 +65,14 @@ async def starting_points(
     for _ in range(_TRIES):
         if (found := await _starting_points(engine, service, consumer, partitions)) is not None:
             return found
-    raise MovedByOthers(f"positions moved {_TRIES} times while it was looked where they may go on; it is looked again")
+    raise MovedByOthers(f"other processes moved the positions during {_TRIES} checks; they are checked again")
 
 
 async def _starting_points(
     engine: AsyncEngine, service: str, consumer: AIOKafkaConsumer, partitions: Collection[Partition]
 ) -> dict[Partition, StartingPoint] | None:
-    """None where another process moved positions meanwhile, so that it has to be done again."""
+    """Return the starting points, or None if another process moved positions meanwhile, so that the caller must try
+    again."""
     topics = {topic for topic, _ in partitions}
     found = await which_log(consumer, topics)
     async with engine.begin() as connection:
@@ -107,7 +108,7 @@ async def _goes_on(
         done = await start_over(connection, found, moved, positions)
     if done:
         _log.warning(
-            "a topic that is not kept for ever goes on by itself", cause=why.cause, reason=why.reason, at=str(moved)
+            "a topic with limited retention continues by itself", cause=why.cause, reason=why.reason, at=str(moved)
         )
     return done
 
@@ -130,7 +131,7 @@ async def own_gaps(consumer: AIOKafkaConsumer, jumps: Mapping[Partition, int]) -
     for partition, offset in jumps.items():
         if begins[partition] > offset and partition[0] in LOSSY:
             _log.warning(
-                "records of a topic that is not kept for ever were removed unread", partition=partition, first=offset,
+                "unread records of a topic with limited retention were removed", partition=partition, first=offset,
                 next=begins[partition],
             )  # fmt: skip
     return {partition for partition, offset in jumps.items() if not removed(partition, offset, begins[partition])}

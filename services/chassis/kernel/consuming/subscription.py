@@ -95,7 +95,7 @@ def subscribe(
         try:
             await subscribed.handle(records)
         except Exception:  # FastStream would swallow it; the next poll finds a gap and seeks again
-            _log.exception("handling of a poll failed; it is read again", records=len(records))
+            _log.exception("a poll could not be handled; it is read again", records=len(records))
             await asyncio.sleep(_PAUSE_SECONDS)
 
     return broker, subscriber

@@ -121,7 +121,7 @@ class Copies:
                     await wait_or_stop(stop, _POLL_SECONDS)
             except Exception as error:
                 failures.failed(
-                    "dead letters are not copied to their topic yet", error, service=self.service, topic=self.topic
+                    "dead letters could not be copied to their topic yet", error, service=self.service, topic=self.topic
                 )
                 self.health.report(
                     "copying", False, f"{self.topic} cannot be written: {described(error)}; {self._remedy()}"
@@ -176,7 +176,7 @@ class Copies:
                     await producer.send_and_wait(self.topic, copy.value, copy.key, headers=copy.headers)
                 return None
             except MessageSizeTooLargeError:
-                reason = f"{self.topic} does not take {copy.size} bytes (max.message.bytes)"
+                reason = f"{self.topic} refuses {copy.size} bytes (max.message.bytes)"
             except KafkaError as error:
                 if error.retriable or isinstance(error, KafkaTimeoutError):  # the topic or the broker, not this copy
                     raise
@@ -194,5 +194,6 @@ class Copies:
 
     def _remedy(self) -> str:
         return (
-            f"they are kept, see `neuroweaver dlq list {self.service}`; `neuroweaver topics plan` says what {self.topic} is"
+            f"they are kept, see `neuroweaver dlq list {self.service}`; `neuroweaver topics plan` shows the state of "
+            f"{self.topic}"
         )

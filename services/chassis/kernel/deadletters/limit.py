@@ -43,8 +43,8 @@ class DeadLetterLimit:
             return None
         topic, number = partition
         return LimitReached(
-            f"{topic}:{number} stops at offset {offset}: {reason}, so the fault is ours rather than theirs; install a version "
-            "that handles them, or see `neuroweaver dlq list` and retry or discard what lies there"
+            f"{topic}:{number} stops at offset {offset}: {reason}, so the service is probably at fault; install a version "
+            "that handles them, or see `neuroweaver dlq list` and retry or discard these records"
         )
 
 

@@ -18,19 +18,21 @@ class LetterFilter(Frozen):
     """Selects dead letters; all conditions must hold."""
 
     state: LetterState | None = Field(
-        default=None, description="unreadable, failed, parked or discarded; all but discarded."
+        default=None, description="unreadable, failed, parked or discarded; default: all but discarded."
     )
-    type: Storable | None = Field(default=None, max_length=256, description="Type of the event in it.")
-    error: Storable | None = Field(default=None, max_length=2000, description="Text that the error contains, in any case.")
+    type: Storable | None = Field(default=None, max_length=256, description="Type of the record's event.")
+    error: Storable | None = Field(
+        default=None, max_length=2000, description="Text that the error contains; upper and lower case are equal."
+    )
     key: Storable | None = Field(default=None, max_length=2000, description="The record's key.")
     since: Moment | None = Field(default=None, description="Appended to the log at this time or later.")
     until: Moment | None = Field(default=None, description="Appended to the log before this time.")
     after: str | None = Field(
         default=None,
         max_length=300,
-        description="Go on behind this record, topic:partition:offset: `next` of the page before.",
+        description="Continue after this record, topic:partition:offset: `next` of the previous page.",
     )
-    limit: int = Field(default=100, ge=1, le=MOST, description="At most so many.")
+    limit: int = Field(default=100, ge=1, le=MOST, description="The most dead letters on a page.")
 
     @field_validator("after")
     @classmethod
@@ -43,7 +45,7 @@ class LetterFilter(Frozen):
 class ListedLetter(Summary):
     """A dead letter with the records parked behind it, all without their bytes."""
 
-    parked: tuple[Summary, ...] = Field(default=(), description="Parked behind it, in order.")
+    parked: tuple[Summary, ...] = Field(default=(), description="Records that are parked behind it, in order.")
 
 
 @dataclass(frozen=True)

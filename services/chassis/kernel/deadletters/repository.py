@@ -41,12 +41,12 @@ class Summary(Frozen):
     offset: int
     state: LetterState = Field(description="unreadable, failed, parked or discarded.")
     key: str | None = Field(description="The record's key as text; of a long one the beginning.")
-    value_bytes: int | None = Field(description="Length of the record's value; null: it has none.")
-    event_type: str | None = Field(description="Type of the event in it; null where it could not be read.")
+    value_bytes: int | None = Field(description="Length of the record's value in bytes; null: it has none.")
+    event_type: str | None = Field(description="Type of the record's event; null if it could not be read.")
     event_id: str | None
-    job_id: str | None = Field(description="The job it belongs to, where that is known.")
+    job_id: str | None = Field(description="The job that it belongs to, if known.")
     error: str = Field(description="Why it was not applied.")
-    attempts: int = Field(description="How often it was tried.")
+    attempts: int = Field(description="How often the service tried to handle it.")
     blocked_by: int | None = Field(description="Offset, in the same partition, of the record that a parked one waits for.")
     reason: str | None = Field(description="Why it was discarded.")
     discarded_by: str | None
@@ -62,7 +62,7 @@ class Summary(Frozen):
 class DeadLetter(Summary):
     """A dead letter with its bytes and stack trace."""
 
-    stack: str | None = Field(description="Where in the code it failed.")
+    stack: str | None = Field(description="Stack trace of the failure.")
     value: str | None = Field(description="The record's value as text.")
     headers: tuple[tuple[str, str], ...] = Field(description="The record's headers as text.")
 

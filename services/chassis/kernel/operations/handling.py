@@ -46,9 +46,9 @@ class Behind(NotNow):
 class Retried(Frozen):
     """The outcome of a retry."""
 
-    applied: tuple[str, ...] = Field(description="Records that are applied now, as topic:partition:offset, in order.")
+    applied: tuple[str, ...] = Field(description="Records that were applied, as topic:partition:offset, in order.")
     failed: DeadLetter | None = Field(description="The record whose handling failed again; null: none.")
-    parked: int = Field(description="Records of the partition that still wait.")
+    parked: int = Field(description="Number of parked records of the partition that still wait.")
 
 
 @dataclass(frozen=True)
@@ -203,9 +203,9 @@ async def _try(
             if later is None:
                 await repository.remove(connection, record_id)
                 return None
-            reason = f"the same event was sent again and counts since it was applied at offset {later}"
+            reason = f"the same event was sent again and has been applied at offset {later}"
             await _discard(connection, context, letter, reason, context.domain.source)
-        raise NotNow(f"{named(record_id)} was given up: {reason}")
+        raise NotNow(f"{named(record_id)} was discarded: {reason}")
     except (NoSuchLetter, NotNow):
         raise
     except Unreadable as error:
@@ -251,5 +251,5 @@ async def _locked(engine: AsyncEngine, record_id: RecordId) -> AsyncIterator[tup
         if letter is None:
             raise NoSuchLetter(f"{named(record_id)}: there is no dead letter; see `neuroweaver dlq list`")
         if letter.state == "discarded":
-            raise NotNow(f"{named(record_id)} was discarded, and what was discarded stays out for ever")
+            raise NotNow(f"{named(record_id)} was discarded, which cannot be undone")
         yield connection, letter

@@ -30,7 +30,7 @@ class TooLarge(Exception):
 
     def __init__(self, topic: str, size: int, limit: int) -> None:
         whose = "the limit of this version" if limit == RECORD_BYTES else f"max.message.bytes of {topic}"
-        super().__init__(f"the event has {size} bytes; a record may have {limit}, {whose}")
+        super().__init__(f"the event has {size} bytes; a record may have at most {limit}, {whose}")
 
 
 @dataclass

@@ -272,7 +272,9 @@ class Relay:
     def _block(self, blocked: dict[str, str], key: str, error: TooLarge) -> None:
         blocked[key] = str(error)
         if self.blocked.get(key) != blocked[key]:
-            _log.error("an event cannot be sent; its key waits", service=self.service, key=key, error=blocked[key])
+            _log.error(
+                "an event cannot be sent; later events of its key wait", service=self.service, key=key, error=blocked[key]
+            )
 
     async def _learn_limit(self, batch: Batch) -> None:
         """Send smaller batches after one was refused: of the topic's limit or, where that is unknown, of half the size."""

@@ -75,7 +75,9 @@ class UnitOfWork(FoldedRows):
                 del asking[ref]
                 continue
             if (decisions := decisions + 1) > MAX_DECISIONS:
-                raise EndlessDecisions(f"decide gave {MAX_DECISIONS} decisions on {ref.aggregate} {ref.key} without rest")
+                raise EndlessDecisions(
+                    f"decide returned {MAX_DECISIONS} decisions on {ref.aggregate} {ref.key} in a row and did not stop"
+                )
             asking |= dict.fromkeys(self.domain.touches(self.apply(decision, cause)))
 
     def apply(self, decision: Decision, cause: Event | None = None) -> Event:

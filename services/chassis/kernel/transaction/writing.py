@@ -112,8 +112,8 @@ def _payload(event: Event) -> str:
     payload = wire_data(event.data)
     if len(payload) > _SURELY_FITS and (size := len(payload.encode())) > RECORD_BYTES - HEADER_BYTES:
         raise EventTooLarge(
-            f"{event.type} of {event.subject} has {size} bytes and a record holds {RECORD_BYTES - HEADER_BYTES}: what it was made of "
-            "must be bounded (schemas/bounds.py)"
+            f"{event.type} of {event.subject} has {size} bytes and a record may have {RECORD_BYTES - HEADER_BYTES}: limit "
+            "its content in schemas/bounds.py"
         )
     return payload
 

@@ -17,19 +17,21 @@ from services.chassis.serving.web.parameters import OffsetInPath, PartitionInPat
 
 
 class LetterList(Strict):
-    """Dead letters of one service."""
+    """A page of the dead letters of one service."""
 
     service: str
-    counts: dict[LetterState, int] = Field(description="All of them, by state.")
-    dead_letters: tuple[ListedLetter, ...] = Field(description="Those that were asked for, in the order of the log.")
-    next: str | None = Field(description="`after` of the next page; null: there is no more.")
+    counts: dict[LetterState, int] = Field(description="Number of dead letters by state.")
+    dead_letters: tuple[ListedLetter, ...] = Field(
+        description="Dead letters that match the query, in the order of the log."
+    )
+    next: str | None = Field(description="`after` for the next page; null at the end.")
 
 
 class DiscardRequest(Strict):
-    """Why, and who says so."""
+    """The reason and the person who gives it."""
 
-    reason: Storable = Field(min_length=1, max_length=2000, description="Why it is given up; recorded for ever.")
-    discarded_by: Storable = Field(min_length=1, max_length=256, description="Who gives it up.")
+    reason: Storable = Field(min_length=1, max_length=2000, description="Why it is discarded; recorded for ever.")
+    discarded_by: Storable = Field(min_length=1, max_length=256, description="Who discards it.")
 
 
 def dead_letter_router(engine: AsyncEngine, handling: DeadLetterContext) -> APIRouter:
@@ -39,14 +41,14 @@ def dead_letter_router(engine: AsyncEngine, handling: DeadLetterContext) -> APIR
     router = APIRouter(prefix=f"/dead-letters/{service}", tags=["dead letters"])
     path = "/{topic}/{partition}/{offset}"
 
-    @router.get("", summary=f"What {service} could not process")
+    @router.get("", summary=f"List records that {service} could not process")
     async def show_all(wanted: Annotated[LetterFilter, Query()]) -> LetterList:
         async with engine.connect() as connection:
             found = await page(connection, wanted)
             counts = await repository.count(connection)
         return LetterList(service=service, counts=counts, dead_letters=tuple(found.letters), next=found.next)
 
-    @router.get(path, responses={404: refusals[404]}, summary="One dead letter, with its bytes and where it failed")
+    @router.get(path, responses={404: refusals[404]}, summary="Show one dead letter, with its bytes and where it failed")
     async def show_one(topic: TopicInPath, partition: PartitionInPath, offset: OffsetInPath) -> DeadLetter:
         place = (topic, partition, offset)
         async with engine.connect() as connection:
@@ -55,7 +57,11 @@ def dead_letter_router(engine: AsyncEngine, handling: DeadLetterContext) -> APIR
             raise _missing(place)
         return found
 
-    @router.post(path + "/retry", responses=refusals, summary="Handle it again, then what is parked behind it, in order")
+    @router.post(
+        path + "/retry",
+        responses=refusals,
+        summary="Handle a dead letter again, then the records parked behind it, in order",
+    )
     async def try_again(topic: TopicInPath, partition: PartitionInPath, offset: OffsetInPath) -> Retried:
         place = (topic, partition, offset)
         try:
@@ -65,7 +71,11 @@ def dead_letter_router(engine: AsyncEngine, handling: DeadLetterContext) -> APIR
         except NotNow as error:
             raise Problem(409, "Not now", str(error)) from error
 
-    @router.post(path + "/discard", responses=refusals, summary="Give it up for ever; what is parked behind it goes on")
+    @router.post(
+        path + "/discard",
+        responses=refusals,
+        summary="Discard a dead letter for ever; the records parked behind it are then processed",
+    )
     async def give_up(
         topic: TopicInPath, partition: PartitionInPath, offset: OffsetInPath, request: DiscardRequest
     ) -> Retried:

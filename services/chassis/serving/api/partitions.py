@@ -20,17 +20,17 @@ from services.chassis.serving.web.parameters import PartitionInPath, TopicInPath
 
 
 class PartitionList(Strict):
-    """The partitions that one service reads."""
+    """All partitions that one service reads."""
 
     service: str
     partitions: tuple[PartitionView, ...]
 
 
 class StepOverRequest(Strict):
-    """Why, and who says so."""
+    """The reason and the person who gives it."""
 
-    reason: Storable = Field(min_length=1, max_length=2000, description="Why the service goes on; recorded for ever.")
-    by: Storable = Field(min_length=1, max_length=256, description="Who lets it go on.")
+    reason: Storable = Field(min_length=1, max_length=2000, description="Why the service may continue; recorded for ever.")
+    by: Storable = Field(min_length=1, max_length=256, description="Who decides this.")
 
 
 def partition_router(engine: AsyncEngine, reading: Reading) -> APIRouter:
@@ -39,18 +39,20 @@ def partition_router(engine: AsyncEngine, reading: Reading) -> APIRouter:
     refusals: dict[int | str, dict[str, Any]] = {409: {"model": ProblemDocument}}
     router = APIRouter(prefix=f"/partitions/{service}", tags=["partitions"])
 
-    @router.get("", summary=f"How far {service} has read each partition, and what stands")
+    @router.get("", summary=f"Show how far {service} has read each partition, and which have stopped")
     async def show() -> PartitionList:
         return PartitionList(service=service, partitions=tuple(await listed(engine, reading)))
 
-    @router.post("/{topic}/{partition}/step-over", responses=refusals, summary="Go on behind what a partition stands at")
+    @router.post(
+        "/{topic}/{partition}/step-over", responses=refusals, summary="Let a stopped partition continue after the cause"
+    )
     async def step(topic: TopicInPath, partition: PartitionInPath, request: StepOverRequest) -> SteppedOver:
-        """The reason is a fact on `neuroweaver.discards`, which every replay honours."""
+        """The reason is recorded as an event on `neuroweaver.discards`, which every replay follows."""
         try:
             return await step_over(engine, reading, (topic, partition), request.reason, request.by)
         except NotStopped as error:
             raise Problem(409, "Nothing to step over", str(error)) from error
         except CannotStepOver as error:
-            raise Problem(409, "This is no remedy", str(error)) from error
+            raise Problem(409, "This is not a remedy", str(error)) from error
 
     return router

@@ -17,24 +17,26 @@ from services.chassis.serving.problem import Problem, ProblemDocument
 
 
 class ReplayRequest(Strict):
-    """What to verify or rebuild."""
+    """Options of a verify or rebuild."""
 
-    accept_incomplete: StrictBool = Field(default=False, description="Go on although the log has lost its first records.")
+    accept_incomplete: StrictBool = Field(
+        default=False, description="Continue although the log has lost its first records."
+    )
 
 
 class RebuildRequest(ReplayRequest):
-    """A whole projection, or one row of it."""
+    """Options of a rebuild of a whole projection or of one row."""
 
     key: Storable | None = Field(
         default=None, min_length=1, max_length=2000, description="Only the row of this key, such as a job's id."
     )
     table: Storable | None = Field(
-        default=None, max_length=128, description="Table of that row; may be left out where there is only one."
+        default=None, max_length=128, description="Table of that row; optional if the projection has only one."
     )
 
 
 class Dropped(Frozen):
-    """What was removed."""
+    """Names of the removed versions."""
 
     old_versions: tuple[str, ...]
 
@@ -52,16 +54,18 @@ def projection_router(replays: Replays) -> APIRouter:
             raise Problem(409, "Not now", str(refusal)) from refusal
         return await status(projection)
 
-    @router.get("", summary=f"How the projection of {service} stands")
+    @router.get("", summary=f"Show how far the projection of {service} has read the log, and its last replay")
     async def show() -> ProjectionStatus:
         return await status(projection)
 
-    @router.post("/verify", status_code=202, responses=refusals, summary="Compare it with the log, row by row")
+    @router.post("/verify", status_code=202, responses=refusals, summary="Compare the projection with the log, row by row")
     async def start_verify(request: ReplayRequest | None = None) -> ProjectionStatus:
         wanted = request or ReplayRequest()
         return await begin(partial(verify, accept_incomplete=wanted.accept_incomplete))
 
-    @router.post("/rebuild", status_code=202, responses=refusals, summary="Make it, or one row, again from the log")
+    @router.post(
+        "/rebuild", status_code=202, responses=refusals, summary="Rebuild the projection, or one row, from the log"
+    )
     async def start_rebuild(request: RebuildRequest | None = None) -> ProjectionStatus:
         wanted = request or RebuildRequest()
         if wanted.key is None:
@@ -72,13 +76,13 @@ def projection_router(replays: Replays) -> APIRouter:
             raise Problem(422, "The request is not valid", str(refusal)) from refusal
         return await begin(partial(rebuild_row, ref=ref, accept_incomplete=wanted.accept_incomplete))
 
-    @router.post("/cancel", status_code=202, responses=refusals, summary="End the replay that this process runs")
+    @router.post("/cancel", status_code=202, responses=refusals, summary="Cancel the replay that this process runs")
     async def cancel() -> ProjectionStatus:
         if not replays.cancel():
             raise Problem(409, "Nothing to cancel", f"no replay of {service} runs in this process")
         return await status(projection)
 
-    @router.delete("/old-versions", summary="Remove the versions that rebuilds left")
+    @router.delete("/old-versions", summary="Remove the old versions that rebuilds left")
     async def drop() -> Dropped:
         return Dropped(old_versions=tuple(await drop_old(projection)))
 

@@ -64,10 +64,10 @@ def _of_host(headers: Headers, own_address: str, allowed: Allowed) -> Problem | 
     if ANY in allowed.hosts or host in allowed.hosts or host == own_address or _is_loopback(host):
         return None
     detail = (
-        f"{host[:_SHOWN]!r} is no name of this service; call it by its address or localhost, "
-        f"or add the name to NEUROWEAVER_HTTP_HOSTS"
+        f"{host[:_SHOWN]!r} is not a name of this service; call it by its address or localhost, or add the name to "
+        "NEUROWEAVER_HTTP_HOSTS"
     )
-    return Problem(421, "Another host was meant", detail)
+    return Problem(421, "The host is not this service", detail)
 
 
 def _is_loopback(host: str) -> bool:

@@ -8,17 +8,17 @@ from services.chassis.serving.problem import PROBLEM_JSON, ProblemDocument
 _SCHEMA = ProblemDocument.__name__
 _REF = {"$ref": f"#/components/schemas/{_SCHEMA}"}
 _OF_ALL: Mapping[str, str] = {
-    "400": "The request names no host, or is no HTTP.",
-    "421": "The host is no name of this service.",
+    "400": "The request names no host, or is not valid HTTP.",
+    "421": "The host is not a name of this service.",
     "422": "The request is not valid.",
-    "500": "A fault of the service.",
-    "503": "The service starts, or its database or broker is away.",
+    "500": "The service has a bug; its log has the details.",
+    "503": "The service is starting, or its database or broker is unreachable.",
 }
 _OF_WRITES: Mapping[str, str] = {
-    "403": "A web page of another origin asks.",
-    "408": "The request did not come in time.",
+    "403": "A web page of another origin sent the request.",
+    "408": "The request did not arrive in time.",
     "413": "The body is too large.",
-    "415": "The body is no JSON.",
+    "415": "The body is not JSON.",
 }
 _READS = ("get", "head")
 

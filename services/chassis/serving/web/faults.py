@@ -41,4 +41,4 @@ def _problem(error: Exception) -> Problem:
     if is_transient(error):
         detail = "the database or the broker does not answer; try again shortly"
         return Problem(503, "Unavailable", detail, headers={"Retry-After": "2"})
-    return Problem(500, "Internal error", "this is a fault of the service; its log has the details")
+    return Problem(500, "Internal error", "this is a bug of the service; its log has the details")

@@ -50,8 +50,11 @@ class Gate:
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        """Raise a 503 Problem for a service that is starting, or a 422 Problem that names the unknown and the known
-        parameters."""
+        """Check the service and the query.
+
+        Raises a 503 Problem for a service that is starting, or a 422 Problem that names the unknown and the known
+        parameters.
+        """
         method, path = scope["method"], scope["path"]
         route = next((one for one in self._routes if method in one.parameters and one.pattern.fullmatch(path)), None)
         if route is None:

@@ -14,12 +14,12 @@ _PACKAGE = ("fastapi_swagger", "resources")
 
 
 class Index(BaseModel):
-    """What answers here, and where what is."""
+    """The release, the services of this process and the paths of its pages."""
 
     name: str
-    version: str = Field(description="The release.")
+    version: str = Field(description="The release of NeuroWeaver.")
     services: list[str] = Field(description="The services of this process.")
-    links: dict[str, str] = Field(description="Paths by what is there.")
+    links: dict[str, str] = Field(description="Paths by the name of the page.")
 
 
 def add_pages(app: FastAPI, api: str, services: Sequence[str]) -> None:

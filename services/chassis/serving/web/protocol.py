@@ -180,7 +180,9 @@ class _HealthOnly:
         if scope["type"] == "http" and scope["path"].startswith(self._health):
             await self._app(scope, receive, once)
         else:
-            detail = "as many callers are connected as this process takes; try again, or see NEUROWEAVER_HTTP_CONNECTIONS"
+            detail = (
+                "this process has reached its limit of connections; try again later, or raise NEUROWEAVER_HTTP_CONNECTIONS"
+            )
             busy = Problem(503, "Too many connections", detail, headers={"Retry-After": "2"})
             await busy.response(scope["path"])(scope, receive, once)
 
@@ -188,6 +190,6 @@ class _HealthOnly:
 def _timeout_response(cause: Cause) -> bytes:
     part = "headers" if cause == "slow header" else "body"
     body = (
-        Problem(408, "The request came too slowly", f"its {part} were not whole in time; send it again").response("").body
+        Problem(408, "The request came too slowly", f"its {part} did not arrive in time; send it again").response("").body
     )
     return _TOO_LATE % (len(body), bytes(body))

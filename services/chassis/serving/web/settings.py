@@ -18,16 +18,14 @@ def _names(given: object) -> object:
 def _hosts(given: tuple[str, ...]) -> tuple[str, ...]:
     for host in given:
         if host != ANY and not _HOST.fullmatch(host):
-            raise ValueError(
-                f"{host!r} is no host's name alone, such as models.example.org; several are separated by commas"
-            )
+            raise ValueError(f"{host!r} is not the name of a host, such as models.example.org; separate several by commas")
     return given
 
 
 def _origins(given: tuple[str, ...]) -> tuple[str, ...]:
     for origin in given:
         if not _ORIGIN.fullmatch(origin):
-            raise ValueError(f"{origin!r} is no origin, such as https://ops.example.org; several are separated by commas")
+            raise ValueError(f"{origin!r} is not an origin, such as https://ops.example.org; separate several by commas")
     return given
 
 
@@ -38,20 +36,25 @@ class HttpSettings(BaseSettings):
 
     http_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_hosts)] = Field(
         default=(),
-        description="Names by which callers reach this process, besides loopback's and its own address; * for any.",
+        description="Names by which callers reach this process, in addition to loopback names and its own address; * for "
+        "any.",
     )
     http_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_origins)] = Field(
-        default=(), description="Origins of other web pages that may change something, such as https://ops.example.org."
+        default=(), description="Origins of other web pages that may send changes, such as https://ops.example.org."
     )
     http_connections: int = Field(
-        default=2000, ge=16, description="Connections at most; fewer where the process may not open so many files."
+        default=2000, ge=16, description="The most connections; fewer if the process may not open so many files."
     )
     http_streams: int = Field(
-        default=1500, ge=1, description="Of these at most so many are streams of events; never more than three quarters."
+        default=1500,
+        ge=1,
+        description="The most connections that are event streams; never more than three quarters of all.",
     )
-    http_header_seconds: float = Field(default=10.0, gt=0, description="A request's headers must have come within this.")
-    http_body_seconds: float = Field(default=30.0, gt=0, description="Its body must have come within this.")
-    http_idle_seconds: int = Field(default=15, ge=1, description="A connection without a request is closed after this.")
+    http_header_seconds: float = Field(default=10.0, gt=0, description="A request's headers must arrive within this time.")
+    http_body_seconds: float = Field(default=30.0, gt=0, description="A request's body must arrive within this time.")
+    http_idle_seconds: int = Field(
+        default=15, ge=1, description="A connection without a request is closed after this time."
+    )
     http_unread_seconds: float = Field(
-        default=60.0, gt=0, description="A caller that takes nothing of its answer for so long is given up."
+        default=60.0, gt=0, description="A connection is closed if the caller reads nothing of its answer for this time."
     )

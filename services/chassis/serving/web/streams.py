@@ -18,7 +18,7 @@ EXTENSION = "neuroweaver.streams"
 ALIVE_SECONDS = 15.0
 """The longest time without output; a silent stream then sends a keep-alive comment."""
 DOCUMENTED: Mapping[str, Any] = {
-    "description": "Events, as they come.",
+    "description": "Server-sent events.",
     "content": {
         "text/event-stream": {
             "itemSchema": {
@@ -125,7 +125,7 @@ async def _disconnected(receive: Receive) -> None:
 
 def _full(limit: int) -> Problem:
     detail = (
-        f"as many streams are read as this process serves, {limit}; ask for what it tells without /events, come back later, "
-        "or see NEUROWEAVER_HTTP_STREAMS"
+        f"this process has reached its limit of {limit} streams; read the same state without /events, try again later, or "
+        "raise NEUROWEAVER_HTTP_STREAMS"
     )
     return Problem(503, "Too many streams", detail, headers={"Retry-After": "5"})

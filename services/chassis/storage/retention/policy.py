@@ -29,30 +29,32 @@ class RetentionSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="NEUROWEAVER_RETENTION_", extra="ignore", frozen=True)
 
-    every_seconds: float = Field(default=3600.0, gt=0, description="How often the services look.")
+    every_seconds: float = Field(default=3600.0, gt=0, description="How often the services apply the policy.")
     checkpoints_days: float = Field(default=7, ge=0, description="Checkpoints of a step, after its last attempt ended.")
     unknown_checkpoints_days: float = Field(
         default=30,
         ge=1,
-        description="Checkpoints of steps that this service's database does not know, after the last write.",
+        description="Checkpoints of steps that are unknown to this service's database, after the last write.",
     )
     step_logs_days: float = Field(default=30, ge=0, description="Logs of attempts that ended, after the last line.")
     step_logs_mb: float = Field(default=1000, ge=0, description="All logs of attempts of one service, in megabytes.")
-    temporary_days: float = Field(default=1, ge=0, description="What runs that are gone wrote for the time being.")
-    cache_days: float = Field(default=30, ge=0, description="Downloads that can be fetched again, after their last use.")
+    temporary_days: float = Field(default=1, ge=0, description="Temporary files of runs that have ended.")
+    cache_days: float = Field(default=30, ge=0, description="Downloads, which can be repeated, after their last use.")
     cache_gb: float = Field(
-        default=50, ge=0, description="All downloads, in gigabytes; none used in the last two days goes."
+        default=50, ge=0, description="All downloads, in gigabytes; those used in the last two days are kept."
     )
     discarded_days: float = Field(
-        default=90, ge=0, description="The bytes of discarded dead letters; that they were discarded is kept for ever."
+        default=90,
+        ge=0,
+        description="The bytes of discarded dead letters; the fact that they were discarded is kept for ever.",
     )
     progress_days: float = Field(default=7, ge=0, description="The latest progress of steps of jobs that ended.")
-    replays_days: float = Field(default=90, ge=0, description="What verifies and rebuilds found.")
-    replays_count: int = Field(default=100, ge=1, description="So many of them at most; the newest are kept.")
+    replays_days: float = Field(default=90, ge=0, description="Results of verifies and rebuilds.")
+    replays_count: int = Field(default=100, ge=1, description="The most results; the newest are kept.")
     projections_days: float = Field(default=14, ge=0, description="Versions of a projection that a rebuild replaced.")
     stack_logs_days: float = Field(default=30, ge=0, description="Old log files of the development stack.")
     stack_logs_mb: float = Field(
-        default=50, ge=0, description="A log file of the development stack; then a new one begins."
+        default=50, ge=0, description="Size of a log file of the development stack, after which a new one begins."
     )
 
     @property

@@ -22,12 +22,12 @@ class Removal(Frozen):
     kind: str
     count: int = 0
     size: int = Field(default=0, description="Bytes.")
-    error: str | None = Field(default=None, description="Why not all of it was looked at or removed.")
+    error: str | None = Field(default=None, description="Why not all of it was checked or removed.")
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """How much of a kind is removed."""
+    """The amount that is removed of a kind."""
 
     count: int
     size: int
@@ -52,7 +52,9 @@ async def retain(service: str, removers: Sequence[Remover], *, dry: bool = False
             gone = await remover.apply(dry=dry)
         except Exception as error:
             metrics.FAILURES.labels(service, remover.kind).inc()
-            _log.warning("retention failed; it is tried again", service=service, kind=remover.kind, error=described(error))
+            _log.warning(
+                "retention failed; it is retried later", service=service, kind=remover.kind, error=described(error)
+            )
             removals.append(Removal(kind=remover.kind, error=described(error)))
             continue
         removals.append(Removal(kind=remover.kind, count=gone.count, size=gone.size))

@@ -29,7 +29,7 @@ class Refusal(NamedTuple):
     remedy: str
 
 
-CREDENTIALS = Refusal("it holds credentials, and requests are kept for ever", "leave them out, and change them")
+CREDENTIALS = Refusal("it contains credentials, and requests are kept for ever", "leave them out, and change them")
 
 
 class Allowed(Frozen):
@@ -39,9 +39,9 @@ class Allowed(Frozen):
     closed: tuple[Path, ...] = Field(
         default=(), description="Real paths; what lies below one is read only if a folder within it is listed."
     )
-    schemes: tuple[str, ...] = Field(default=(), description="Schemes of URLs, besides file.")
-    hosts: tuple[str, ...] = Field(default=(), description="host or host:port that is reached whatever its address is.")
-    public_hosts: bool = Field(default=False, description="Whether every host with a public address is reached.")
+    schemes: tuple[str, ...] = Field(default=(), description="Schemes of URLs in addition to file.")
+    hosts: tuple[str, ...] = Field(default=(), description="host or host:port that may be reached whatever its address is.")
+    public_hosts: bool = Field(default=False, description="Whether every host with a public address may be reached.")
     hub: bool = Field(default=False, description="Whether ids of the Hugging Face hub are looked up.")
     download_bytes: int = Field(default=0, description="One download at most.")
     download_seconds: float = Field(default=0.0, description="One download at most.")
@@ -53,7 +53,7 @@ def path_refusal(path: Path, allowed: Allowed) -> Refusal | None:
     if root is None or (fence is not None and len(fence.parts) >= len(root.parts)):
         listed = ", ".join(map(str, allowed.folders)) or "none"
         return Refusal(
-            f"it lies outside the folders that jobs may name ({listed})",
+            f"it is outside the folders that jobs may name ({listed})",
             f"move it there, or have the operator add its folder to {_SETTING}FOLDERS",
         )
     if any(part.startswith(".") for part in path.relative_to(root).parts):
@@ -86,7 +86,7 @@ def host_refusal(host: str, port: int, addresses: Sequence[str], allowed: Allowe
     A host without addresses is refused like one whose address is not public, so that refusals do not reveal the network.
     """
     if is_listed(host, port, allowed):
-        return None if addresses else Refusal("no such host is known here", "correct the host")
+        return None if addresses else Refusal("the host is unknown", "correct the host")
     if not allowed.public_hosts:
         return not_listed(host, port)
     if not addresses or not all(is_public(address) for address in addresses):

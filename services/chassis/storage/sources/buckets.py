@@ -18,7 +18,7 @@ from services.chassis.storage.sources.reaching import SourceRefused
 from services.chassis.storage.stores import writing
 
 FILES_AT_MOST = 20_000
-TOO_MANY = Refusal(f"it holds more than {FILES_AT_MOST} files", "name the folder of the model or data alone")
+TOO_MANY = Refusal(f"it contains more than {FILES_AT_MOST} files", "name only the folder of the model or data")
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError")
 """Error names of botocore, which is installed only where s3:// is used."""
 _BLOCK = 1024 * 1024
@@ -31,7 +31,7 @@ def from_bucket(url: str, scheme: str, cache: Path, allowed: Allowed) -> Path:
     try:
         fs, root = fsspec.url_to_fs(url)
     except ImportError as error:
-        remedy = f'install what serves {scheme}:// (for s3: pip install "neuroweaver[s3]")'
+        remedy = f'install the package for {scheme}:// (for s3: pip install "neuroweaver[s3]")'
         raise SourceRefused(Refusal(f"{scheme}:// needs a package that is missing", remedy)) from error
     except ValueError as error:
         raise SourceRefused(Refusal(f"no package serves {scheme}://", "use a path, s3:// or a hub id")) from error
@@ -52,7 +52,9 @@ def _download(fs: fsspec.AbstractFileSystem, root: str, cache: Path, allowed: Al
         remedy = "give this service credentials that may read it, or correct the name"
         raise SourceRefused(Refusal(f"access denied ({type(error).__name__})", remedy)) from error
     if not details:
-        raise SourceRefused(Refusal("nothing is there", "check bucket and path; a folder must hold at least one file"))
+        raise SourceRefused(
+            Refusal("it contains no files", "check bucket and path; a folder must contain at least one file")
+        )
     single = set(details) == {root}
     names = {path: path.rpartition("/")[2] if single else path.removeprefix(f"{root}/") for path in details}
     if odd := sum(not safe_path(name) for name in names.values()):

@@ -43,9 +43,7 @@ def download(url: str, cache: Path, allowed: Allowed, *, resolve: Resolve = reso
             if not target.exists():
                 place_first(scratch, target)
         except (httpx2.InvalidURL, httpx2.TooManyRedirects):
-            raise SourceRefused(
-                Refusal("the server answers with a redirect that leads nowhere", "give the final URL")
-            ) from None
+            raise SourceRefused(Refusal("the server answers with an invalid redirect", "give the final URL")) from None
         except TimeoutError:
             raise SourceRefused(too_slow(allowed)) from None
         except httpx2.RequestError as error:
@@ -71,7 +69,7 @@ async def _fetch(url: httpx2.URL, out: BinaryIO, allowed: Allowed, resolve: Reso
         _require_success(response.status_code)
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise SourceRefused(
-                Refusal("the server compresses its answer, which was not asked for", "serve the plain file")
+                Refusal("the server compresses its answer, although the request does not allow it", "serve the plain file")
             )
         announced = response.headers.get("Content-Length", "")
         if announced.isdecimal() and int(announced) > allowed.download_bytes:
@@ -100,7 +98,7 @@ def too_large(size: int | None, allowed: Allowed) -> Refusal:
     """The refusal of a download with more bytes than the operator allows."""
     more = "more" if size is None else amount(size)
     return Refusal(
-        f"it is larger than a download may be: {more}, where {amount(allowed.download_bytes)} are allowed",
+        f"it is too large for a download: {more}, and {amount(allowed.download_bytes)} are allowed",
         "name something smaller, or have the operator raise NEUROWEAVER_SOURCES_DOWNLOAD_MB",
     )
 

@@ -54,7 +54,9 @@ def from_hub(repo: str, revision: str | None, cache: Path, allowed: Allowed, rep
         remedy = "name a branch, tag or commit that exists"
         raise SourceRefused(Refusal(f"{what} has no revision {revision}", remedy)) from error
     except errors.HFValidationError as error:
-        raise SourceRefused(Refusal("no such file or folder, and no hub id", "give a path, a URL or owner/name")) from error
+        raise SourceRefused(
+            Refusal("no such file or folder, and not a hub id", "give a path, a URL or owner/name")
+        ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         remedy = (
             "give a path that this service can read, or let it reach the hub (HF_ENDPOINT, HTTPS_PROXY, HF_HUB_OFFLINE=0)"

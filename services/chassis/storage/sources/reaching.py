@@ -57,9 +57,9 @@ def url_of(text: str, allowed: Allowed) -> httpx2.URL:
     try:
         url = httpx2.URL(text.strip())
     except httpx2.InvalidURL:
-        raise SourceRefused(Refusal("it is no URL", "write it as https://host/path")) from None
+        raise SourceRefused(Refusal("it is not a URL", "write it as https://host/path")) from None
     if url.scheme not in HTTP_PORTS or not url.host:
-        raise SourceRefused(Refusal("it is no http or https URL", "write it as https://host/path"))
+        raise SourceRefused(Refusal("it is not an http or https URL", "write it as https://host/path"))
     if refusal := scheme_refusal(url.scheme, allowed):
         raise SourceRefused(refusal)
     if url.userinfo:

@@ -30,7 +30,7 @@ class SourceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="NEUROWEAVER_SOURCES_", extra="ignore", frozen=True)
 
     folders: Folders = Field(
-        default=(Path(), _PACKAGE), description="Folders of data sets and base models; the user's cache is one, too."
+        default=(Path(), _PACKAGE), description="Folders of data sets and base models; the user's cache is always added."
     )
     schemes: Names = Field(default=("http", "https", "s3"), description="Schemes of the URLs that jobs may name.")
     hosts: Names = Field(
@@ -38,8 +38,8 @@ class SourceSettings(BaseSettings):
     )
     public_hosts: bool = Field(default=True, description="Whether jobs may name any host that has a public address.")
     hub: bool = Field(default=True, description="Whether jobs may name ids of the Hugging Face hub.")
-    download_mb: float = Field(default=50_000, gt=0, description="One download at most, in megabytes.")
-    download_seconds: float = Field(default=3600, gt=0, description="One download at most.")
+    download_mb: float = Field(default=50_000, gt=0, description="The largest download, in megabytes.")
+    download_seconds: float = Field(default=3600, gt=0, description="The longest download, in seconds.")
 
     def allowed(self, home: Path, cache: Path) -> Allowed:
         """The value for the steps: `home` holds passwords and other jobs' artifacts, so only listed folders in it are

@@ -55,15 +55,15 @@ def another_log(topic: str, kept: KeptLog | None, found: FoundLog) -> tuple[Caus
     now = found.topics.get(topic)
     if kept is not None and found.cluster_id != kept.cluster_id:
         return "another log", (
-            f"{topic} lies in another log: cluster {kept.cluster_id} was read and this is cluster {found.cluster_id}; "
-            "point NEUROWEAVER_KAFKA_BOOTSTRAP at the cluster that was read"
+            f"{topic} is in another log: cluster {kept.cluster_id} was read and this is cluster {found.cluster_id}; point "
+            "NEUROWEAVER_KAFKA_BOOTSTRAP at the cluster that was read"
         )
     if now is None:
         return "gone", f"{topic} does not exist any more"
     if kept is not None and now.topic_id != kept.topic_id:
         return "another log", (
-            f"{topic} is another log: topic id {kept.topic_id} was read and this is {now.topic_id}, so it was deleted and made again; "
-            "what was not read of the first is lost with it"
+            f"{topic} is another log: topic id {kept.topic_id} was read and this is {now.topic_id}, so it was deleted and "
+            "created again; records of the first one that were not read are lost"
         )
     return None
 
@@ -96,7 +96,7 @@ def stop_of(
         return PartitionStop(
             "beyond the end", position, None,
             f"{name} is read up to offset {position} but ends at {span.end}: this is another log, or it lost its end; restore it, "
-            f"or accept that it goes on from offset {span.end} with {accept}",
+            f"or accept that it continues from offset {span.end} with {accept}",
         )  # fmt: skip
     if position < span.begin:
         return PartitionStop(
@@ -109,7 +109,7 @@ def stop_of(
 
 def unknown(position: int, why: str) -> PartitionStop:
     """The stop of a partition whose log cannot be identified."""
-    return PartitionStop("unknown", position, None, f"it is not known which log this is, so it is not read: {why}")
+    return PartitionStop("unknown", position, None, f"the identity of the log is unknown, so it is not read: {why}")
 
 
 def stops_of(

@@ -66,7 +66,7 @@ class LogGuard:
     """Partitions for which the metric of removed records is set."""
 
     async def look(self, consumer: AIOKafkaConsumer, cursors: Mapping[Partition, PartitionCursor]) -> Found:
-        """Check, if it is time to. Raises the database's errors; a broker that does not answer is reported elsewhere."""
+        """Check the log if a check is due. Raises the database's errors; an absent broker is reported elsewhere."""
         if time.monotonic() - self._looked_at < LOOK_SECONDS:
             return NOTHING
         self._looked_at = time.monotonic()
@@ -109,10 +109,10 @@ class LogGuard:
 
     @property
     def doubt(self) -> str:
-        """The stops that are not certain yet, as a message; empty where there are none."""
+        """Return a message about the stops that are not certain yet; empty if there are none."""
         now = time.monotonic()
         return "; ".join(
-            f"{topic}:{number} seems to end below what was read of it; it is looked at again"
+            f"{topic}:{number} seems to end below the position; it is checked again"
             for (topic, number), since in sorted(self._beyond.items())
             if now - since < _SURE_SECONDS
         )

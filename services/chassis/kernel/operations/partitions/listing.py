@@ -21,19 +21,24 @@ class PartitionView(Frozen):
 
     topic: str
     partition: int
-    state: State = Field(description="at its end; behind: something is left to be read; stands: it is not read on.")
+    state: State = Field(
+        description="at its end; behind: records are left to read; stands: the service has stopped reading it."
+    )
     position: int = Field(description="First offset that is not applied.")
-    begin: int | None = Field(description="First offset that the log still has; null: there is no such partition.")
+    begin: int | None = Field(description="First offset that the log still has; null: the partition does not exist.")
     end: int | None = Field(
-        description="First offset that is not readable yet, a transaction's marker counted; null: there is no such partition."
+        description="First offset that is not readable yet, counting markers of transactions; null: the partition does "
+        "not exist."
     )
     cause: Cause | None = Field(
         description="record: its handling stops the partition. gap: the database is older than the log. removed: unread records are "
-        "gone. another log, beyond the end, gone: it is not the log that was read. unknown: the cluster does not say. Null: reads on."
+        "gone. another log, beyond the end, gone: it is not the log that was read. unknown: the cluster does not say. "
+        "Null: it is read."
     )
-    reason: str | None = Field(description="What it stands at, why, and the remedy.")
+    reason: str | None = Field(description="Where and why it has stopped, and the remedy.")
     since: datetime | None = Field(
-        description="Since when, as the service said; null: it has not noticed yet, or reads on."
+        description="Since when it has stopped, as the service stored it; null: the service has not noticed it yet, or "
+        "reads on."
     )
 
 

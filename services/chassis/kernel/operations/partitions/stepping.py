@@ -46,8 +46,8 @@ class SteppedOver(Frozen):
 
     topic: str
     partition: int
-    fact: str = Field(description="Type of the event that says so on `neuroweaver.discards`.")
-    said: str = Field(description="What the service goes on behind, and from where.")
+    fact: str = Field(description="Type of the event that records this on `neuroweaver.discards`.")
+    said: str = Field(description="What the service skips, and the offset from which it continues.")
 
 
 async def step_over(engine: AsyncEngine, reading: Reading, partition: Partition, reason: str, by: str) -> SteppedOver:
@@ -63,14 +63,14 @@ async def step_over(engine: AsyncEngine, reading: Reading, partition: Partition,
         found = compared(reading, await stored_positions(connection, reading), now)
         stop = _stop_of(reading, partition, found)
         if (stop.cause, stop.offset) != (seen.cause, seen.offset):
-            raise NotStopped(f"{_name(partition)} has moved meanwhile; look again with `neuroweaver partitions list`")
+            raise NotStopped(f"{_name(partition)} has moved meanwhile; check again with `neuroweaver partitions list`")
         match stop.cause:
             case "removed":
                 fact = _skipped(reading, partition, stop, reason, by)
                 await store.move_positions(connection, {partition: fact.next_offset})
             case "record":
                 if record is None:
-                    raise CannotStepOver(f"{_name(partition)}: no record can be read there now; {stop.reason}")
+                    raise CannotStepOver(f"{_name(partition)}: no record can be read at its position now; {stop.reason}")
                 fact = _discarded(reading, record, stop, reason, by)
                 await store.move_positions(connection, {partition: record.offset + 1})
                 await letters.learn(connection, [fact.model_dump()])
@@ -93,18 +93,19 @@ def _stop_of(reading: Reading, partition: Partition, found: ComparedPositions) -
             known = ", ".join(sorted({_name(partition) for partition in found.positions}))
             raise NotStopped(f"{reading.service} does not read {_name(partition)}; it reads {known or 'nothing yet'}")
         raise NotStopped(
-            f"{_name(partition)} does not stand, so there is nothing to step over; see `neuroweaver partitions list`"
+            f"{_name(partition)} has not stopped, so there is nothing to step over; see `neuroweaver partitions list`"
         )
     if stop.cause == "gap":
         raise CannotStepOver(
-            f"{_name(partition)} stands at an own event whose predecessors this database has not seen, so the database is older than "
+            f"{_name(partition)} has stopped at an own event whose predecessors this database has not seen, so the "
+            "database is older than "
             f"the log: stop {reading.service}, drop its database and start it; it is restored from the log. {stop.reason}"
         )
     if stop.cause == "unknown":
         raise CannotStepOver(f"{_name(partition)}: {stop.reason}")
     if stop.cause == "gone" and partition[0] not in now.found.topics:
         raise CannotStepOver(
-            f"{stop.reason}, or make it with `neuroweaver topics apply` and then accept it with this command"
+            f"{stop.reason}, or create it with `neuroweaver topics apply` and then accept it with this command"
         )
     return stop
 
@@ -197,7 +198,8 @@ async def _leave_no_letters(connection: AsyncConnection, partition: Partition, f
     """Delete discarded dead letters from `first` on: the accepted log has other records there. Raises CannotStepOver for open ones."""
     if waiting := await letters.open_from(connection, partition, first):
         raise CannotStepOver(
-            f"{waiting} dead letters of {_name(partition)} are records of the log before; retry or discard them first, see "
+            f"{waiting} dead letters of {_name(partition)} are records of the previous log; retry or discard them first, "
+            "see "
             "`neuroweaver dlq list`"
         )
     await letters.delete_discarded_from(connection, partition, first)
@@ -207,16 +209,16 @@ def summary_of(fact: EventData) -> str:
     """A sentence that tells an operator what the event records."""
     match fact:
         case RecordDiscarded():
-            return f"{named((fact.topic, fact.partition, fact.offset))} is given up; the partition goes on behind it"
+            return f"{named((fact.topic, fact.partition, fact.offset))} is discarded; the partition continues after it"
         case RecordsSkipped():
             return (
-                f"{fact.topic}:{fact.partition}: offsets {fact.first_offset} to {fact.next_offset - 1} are gone; the partition goes on "
-                f"at offset {fact.next_offset}"
+                f"{fact.topic}:{fact.partition}: offsets {fact.first_offset} to {fact.next_offset - 1} are lost; the "
+                f"partition continues at offset {fact.next_offset}"
             )
         case LogAccepted():
             places = ", ".join(f"{one.partition}: {'gone' if one.now is None else one.now}" for one in fact.partitions)
-            return f"{fact.topic} with topic id {fact.topic_id} is accepted; its partitions go on at offsets {places}"
-    raise TypeError(f"{fact.type_name()} does not say how a partition goes on")
+            return f"{fact.topic} with topic id {fact.topic_id} is accepted; its partitions continue at offsets {places}"
+    raise TypeError(f"{fact.type_name()} does not say where a partition continues")
 
 
 def _name(partition: Partition) -> str:
