@@ -24,7 +24,7 @@ def in_calendar(time: datetime) -> datetime:
     except OverflowError:
         year = 0
     if not FIRST_YEAR <= year <= LAST_YEAR:
-        raise ValueError(f"the time lies outside the years {FIRST_YEAR} to {LAST_YEAR}")
+        raise ValueError(f"the time is outside the years {FIRST_YEAR} to {LAST_YEAR}")
     return time
 
 

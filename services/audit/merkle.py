@@ -72,7 +72,7 @@ def audit_path(leaves: Iterable[bytes], index: int, size: int) -> tuple[Sibling,
     found: dict[tuple[int, int], bytes] = {}
     at = 0
     for start, end in sorted(spans):
-        if start > at:  # the leaf itself lies between
+        if start > at:  # the leaf itself is between them
             next(hashes, None)
         tree = Tree()
         while tree.size < end - start:

@@ -30,7 +30,7 @@ def partitions(cluster: Cluster | None, database_url: str | None, home: Path) ->
     if unknown:
         detail = f"not known: {'; '.join(unknown)}"
         return Finding(check="partitions", verdict="note", detail=detail, remedy="repair the servers first")
-    return Finding(check="partitions", verdict="good", detail="none stands")
+    return Finding(check="partitions", verdict="good", detail="none has stopped")
 
 
 def _standing(cluster: Cluster, database_url: str, home: Path) -> tuple[list[str], list[str]]:

@@ -62,7 +62,7 @@ def main(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """NeuroWeaver: turns one event into a better language model, and proves how it came about."""
+    """NeuroWeaver: turns one event into a better language model, and proves how it was made."""
 
 
 @app.command(example="neuroweaver up --detach")

@@ -37,7 +37,7 @@ Outcome = Literal["completed", "failed", "rejected", "cancelled"]
 
 @dataclass(frozen=True)
 class StepView:
-    """One step as far as it is known."""
+    """One step, according to the events that were read."""
 
     name: str
     kind: str
@@ -58,7 +58,7 @@ class StepView:
 
 @dataclass(frozen=True)
 class ObservedJob:
-    """One job as far as it is known."""
+    """One job, according to the events that were read."""
 
     job_id: str
     steps: Mapping[str, StepView] = field(default_factory=dict)

@@ -110,7 +110,7 @@ def _fetch(jar: Jar, folder: Path) -> str | None:
             if _sound(jar, fetched):
                 fetched.replace(folder / jar.file)
                 return None
-            error = f"{jar.coordinate}: sha256 is {file_sha256(fetched)}, the lock says {jar.sha256}"
+            error = f"{jar.coordinate}: sha256 is {file_sha256(fetched)}, the lock has {jar.sha256}"
     return error
 
 

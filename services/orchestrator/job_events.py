@@ -136,7 +136,7 @@ class JobEvents:
             self._task = None
 
     async def _poll(self, due: Mapping[str, _Watched]) -> None:
-        """Send the changes of `due`. While the database is away listeners wait; new listeners get the error."""
+        """Send the changes of `due`. While the database is unreachable listeners wait; new listeners get the error."""
         fault: Exception | None = None
         try:
             async for change in self._poller.changed({job_id: watched.versions for job_id, watched in due.items()}):

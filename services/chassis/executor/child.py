@@ -53,7 +53,7 @@ _OOM_SCORE = 500
 
 
 class UserFault(Exception):
-    """The request or its data are at fault; nothing is retried until a person acts on the reasons."""
+    """The request or its data are at fault; the step fails without a retry until somebody corrects the reasons."""
 
     def __init__(self, *reasons: Reason) -> None:
         super().__init__("; ".join(str(reason) for reason in reasons))
@@ -238,7 +238,7 @@ def _die_with_worker() -> None:
 
 
 def _watch_worker(seconds: float | None) -> None:
-    """End the child when its worker is gone or has not renewed the lease for `seconds`; None waits for ever.
+    """End the child when its worker has ended or has not renewed the lease for `seconds`; None waits for ever.
 
     The worker keeps our standard input open while it lives, and writes to it whenever it has renewed the lease. A frozen worker
     cannot renew it: then another worker has the step, or soon will.

@@ -79,7 +79,10 @@ class Room:
             await wait_or_stop(stop, _LOOK_SECONDS)
 
     async def look(self) -> tuple[str, ...]:
-        """Measure the space; returns the keys of attempts not to claim here now. `short` says whether others may be claimed."""
+        """Measure the space; returns the keys of attempts that may not be claimed here now.
+
+        `short` says whether others may be claimed.
+        """
         spaces = await asyncio.to_thread(_spaces, folders_of(self._settings))
         self._short = _distinct(
             found if isinstance(found, Unwritable) else obstacle(folder, found, self._reserve)

@@ -14,8 +14,10 @@ OUTCOMES = Counter("neuroweaver_step_outcomes", "Attempts concluded.", ["service
 outcome is stored; one that is cancelled before a worker begins it does not count. The share of `failed` shows a release or a data set
 that does not work."""
 
-LEASES_LOST = Counter("neuroweaver_leases_lost", "Runs given up for a lost lease.", ["service"], registry=REGISTRY)
-"""Another worker does the attempt. A rise means that the database was away, or the machine stalled, for longer than
+LEASES_LOST = Counter(
+    "neuroweaver_leases_lost", "Runs abandoned because their lease was lost.", ["service"], registry=REGISTRY
+)
+"""Another worker does the attempt. A rise means that the database was unreachable, or the machine stalled, for longer than
 `NEUROWEAVER_LEASE_SECONDS`."""
 
 ERRORS = Counter("neuroweaver_worker_errors", "Unexpected errors of workers.", ["service"], registry=REGISTRY)

@@ -39,7 +39,7 @@ _EMPTY = Rule(timedelta(hours=1))
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What this service's database says about a step."""
+    """The state of a step in this service's database."""
 
     open: bool
     """Whether an attempt at it has no outcome yet."""

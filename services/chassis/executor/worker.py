@@ -251,7 +251,7 @@ class Worker:
             waiting.cancel()
 
     async def _conclude(self, held: Held, outcome: Outcome, stop: asyncio.Event) -> None:
-        """Record the outcome, and retry as long as the database is away; only a drain limits the time."""
+        """Record the outcome, and retry while the database is unreachable; only a drain limits the time."""
         loop = asyncio.get_running_loop()
         backoff = Backoff()
         give_up: float | None = None

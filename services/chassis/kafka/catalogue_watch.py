@@ -30,7 +30,7 @@ class CatalogueWatch:
         while not await wait_or_stop(stop, LOOK_SECONDS):
             try:
                 await self.look()
-            except Exception as error:  # the broker's condition reports that it is away; the next check asks again
+            except Exception as error:  # the broker's condition reports that it is unreachable; the next check tries again
                 _log.warning("topics could not be compared with the catalogue", error=described(error))
 
     async def look(self) -> list[Change]:

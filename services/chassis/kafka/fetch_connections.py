@@ -12,7 +12,7 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.protocol.fetch import FetchRequest
 
 _FETCHES = "fetches"
-"""Identifies the fetch connections beside aiokafka's own connection groups."""
+"""Identifies the fetch connections among aiokafka's connection groups."""
 
 
 def fetch_apart(client: AIOKafkaClient) -> None:

@@ -31,7 +31,8 @@ _log = get_logger(__name__)
 _LOOK_SECONDS = 3.0
 _RETURN_SECONDS = 1.0
 _NEWCOMER_SECONDS = 5.0
-"""A process that has not worked yet retries later than one that has, with jitter: of two that start together one goes on."""
+"""A process that has not worked yet retries later than one that has, with jitter: of two that start together one
+continues."""
 _POLL_SECONDS = 0.25
 _ANSWER_SECONDS = 10.0
 _SHOWN = 5
@@ -111,7 +112,7 @@ def group_members(service: str, database: str, members: Iterable[Member]) -> Gro
 
 
 async def database_of(engine: AsyncEngine) -> str:
-    """What tells one database from every other: its server's identity and its own number there.
+    """Return the identity of a database: its server's identity and its own number there.
 
     A copy of its rows is another database, a standby that took over is the same. Raises the database's errors.
     """

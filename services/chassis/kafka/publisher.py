@@ -98,7 +98,7 @@ class Publisher:
             except (KafkaError, OSError) as error:
                 await producer.stop()
                 self.trouble = described(error)
-                failures.failed("publisher: broker away", error)
+                failures.failed("publisher: the broker is unreachable", error)
                 await wait_or_stop(stop, backoff.next())
                 continue
             self._producer, self._spoiled = producer, False
@@ -134,7 +134,7 @@ class Publisher:
         self.last_contact = time.monotonic()
 
     def publish_lossy(self, event: Event) -> None:
-        """Send without waiting; the event is dropped if the broker is away or too many are already waiting."""
+        """Send without waiting; the event is dropped if the broker is unreachable or too many are already waiting."""
         if self._producer is None or self._lossy >= _LOSSY_IN_FLIGHT:
             return
         self._lossy += 1

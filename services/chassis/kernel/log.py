@@ -30,7 +30,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class LogReadStalled(TimeoutError):
-    """A read makes no progress towards the offset it shall reach: that offset does not exist, or the broker is away."""
+    """A read makes no progress towards its end: that offset does not exist, or the broker is unreachable."""
 
 
 class UnknownTopic(ValueError):

@@ -11,14 +11,19 @@ from services.chassis.process.metrics import REGISTRY
 # Reading
 
 CONSUMED = Counter("neuroweaver_consumed", "Records read from Kafka.", ["service"], registry=REGISTRY)
-"""Also counts records that are read again after a seek or a rebalance. A rate of 0 while the lag grows: the consumer stands still."""
+"""Also counts records that are read again after a seek or a rebalance.
+
+A rate of 0 while the lag grows means that the consumer makes no progress.
+"""
 
 LAG_SECONDS = Gauge(
     "neuroweaver_lag_seconds", "Age of the oldest record not yet applied.", ["service", "topic", "partition"],
     registry=REGISTRY,
 )  # fmt: skip
-"""0 at the end of a partition; NaN while the broker does not say where that is. The first metric to look at when a job is slow, and the
-one to alert on."""
+"""0 at the end of a partition; NaN while the broker does not report the end.
+
+Check this metric first when a job is slow, and alert on it.
+"""
 
 STOPPED = Gauge(
     "neuroweaver_stopped_partitions",

@@ -38,7 +38,7 @@ class Undecided(NamedTuple):
 class Ticker:
     """Calls `decide` for due rows, each in a transaction of its own, so that one faulty row delays no other.
 
-    The service is not ready while a faulty row waits: its job does not go on, and nothing else would report that.
+    The service is not ready while a faulty row waits: its job makes no progress, and nothing else would report that.
     """
 
     engine: AsyncEngine

@@ -24,7 +24,7 @@ class DatabaseRefused(Exception):
 
 
 class Unsuitable(DatabaseRefused):
-    """The database cannot serve a service as it is; the message has the reason and the remedy."""
+    """A service cannot use the database; the message has the reason and the remedy."""
 
 
 class Facts(NamedTuple):
@@ -68,8 +68,9 @@ def refusal(database: str, facts: Facts) -> str | None:
         return f"{database} is PostgreSQL {facts.version}; {LEAST_VERSION} or later is needed: upgrade the server"
     if facts.encoding != _ENCODING:
         return (
-            f"{database} has the encoding {facts.encoding}, which cannot hold every text: {_ENCODING} is needed. Create it anew with "
-            f"ENCODING '{_ENCODING}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C', or dump it and restore it into such a one"
+            f"{database} has the encoding {facts.encoding}, which cannot hold every text: {_ENCODING} is needed. Create "
+            f"it again with ENCODING '{_ENCODING}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C', or dump it and restore "
+            "it into such a one"
         )
     return None
 
@@ -84,7 +85,7 @@ async def _is_pooled(database: Database, ours: Connection) -> bool:
         return False
     if await _shared(database, ours, backend):
         raise Unsuitable(
-            f"the pooler before {database} gives each transaction another session; services need sessions of their own, for "
+            f"the pooler before {database} gives each transaction another session; services need their own sessions, for "
             "LISTEN, advisory locks, search_path and prepared statements: set pool_mode=session, or name the server itself"
         )
     return True

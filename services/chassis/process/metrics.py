@@ -18,5 +18,8 @@ CONDITION = Gauge(
 CONDITION_CHANGES = Counter(
     "neuroweaver_condition_changes", "Times that a condition changed sides.", ["service", "condition"], registry=REGISTRY
 )
-"""`condition`: as above. The first report of a condition does not count. A rate above a few an hour means that the service comes and goes: look at
-the broker's, the database's and the network's logs of that time."""
+"""`condition`: as above.
+
+The first report of a condition does not count. A rate above a few per hour means that the service is unstable: check the
+broker's, the database's and the network's logs of that time.
+"""

@@ -19,7 +19,7 @@ _SESSION_STATES = ("25006", "26000", "42P05")
 _STALE_PLANS = ("cached plan must not change result type", "cached statement plan is invalid")
 """A table changed after the session prepared its statements; the texts are PostgreSQL's and asyncpg's."""
 _BROKEN_PROTOCOL = "cannot switch to state"
-"""asyncpg's text where the server has said why it ends the session, and the end itself has not arrived yet."""
+"""asyncpg's text if the server has sent its reason to end the session, and the end itself has not arrived yet."""
 
 Loop = Callable[[asyncio.Event], Awaitable[None]]
 """A long loop that returns soon after the event is set; restarted with backoff when it raises."""
@@ -49,7 +49,7 @@ def ends_session(error: BaseException) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether `error` says that the database or the broker is away or busy, so that a retry can succeed."""
+    """Return whether `error` means that the database or the broker is unreachable or busy, so that a retry can succeed."""
     if isinstance(
         error, (OSError, asyncio.TimeoutError, KafkaError, PoolTimeoutError, DisconnectionError, OtherDeployment)
     ):

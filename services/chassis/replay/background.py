@@ -28,8 +28,8 @@ class Replays:
     async def start(self, replay: Replay) -> None:
         """Start a replay; returns when it holds the lock and has a row in the table of runs.
 
-        Raises Busy if one runs here or this one was cancelled at once, and any error with which it fails before it has begun. If the
-        caller is cancelled, the replay goes on.
+        Raises Busy if one runs here or this one was cancelled at once, and any error with which it fails before it has
+        begun. If the caller is cancelled, the replay continues.
         """
         if self._current is not None and not self._current.ended:
             raise Busy("a replay of this service is running in this process; wait for it, or cancel it")

@@ -17,7 +17,7 @@ async def in_parts(items: Sequence[_Item]) -> AsyncGenerator[Sequence[_Item], No
 
 
 async def give_way() -> None:
-    """Let whatever else waits for the event loop go on: the heartbeats of the run, of consumers, and looks at health."""
+    """Let other tasks of the event loop run: the heartbeats of the run and of consumers, and health checks."""
     await asyncio.sleep(0)
 
 

@@ -165,7 +165,7 @@ async def _brought_up(
 async def _catch_up(
     projection: Projection, fold: Fold, engine: AsyncEngine, progress: Progress, on_progress: OnProgress
 ) -> None:
-    """Fold until at most `_NEAR_RECORDS` are left, while the live service goes on."""
+    """Fold until at most `_NEAR_RECORDS` are left, while the live service runs."""
     begins = dict(fold.next)
     progress.done = 0
 

@@ -70,7 +70,7 @@ class OldProjections:
     kind: str = "projections"
 
     async def apply(self, *, dry: bool) -> Gone:
-        """Drop each schema in a transaction of its own."""
+        """Drop each schema in its own transaction."""
         async with self.engine.connect() as connection:
             names = await shadow.old_versions(connection)
             now = await connection.scalar(text("SELECT now()"))

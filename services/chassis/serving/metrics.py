@@ -16,5 +16,8 @@ HTTP_STREAMS = Gauge("neuroweaver_http_streams", "Streams of events that are rea
 HTTP_GIVEN_UP = Counter(
     "neuroweaver_http_given_up", "Connections that were closed before their caller was done.", ["why"], registry=REGISTRY
 )
-"""`why`: `slow header`, `slow body`, `unread answer`, `made room`, `no room`, see `web.connections.Cause`. The first three are callers that
-are slow or gone; the last two mean that the places of the server are taken: look at who connects, then at `NEUROWEAVER_HTTP_CONNECTIONS`."""
+"""`why`: `slow header`, `slow body`, `unread answer`, `made room`, `no room`, see `web.connections.Cause`.
+
+The first three are callers that are slow or have disconnected; the last two mean that the places of the server are taken:
+check who connects, then `NEUROWEAVER_HTTP_CONNECTIONS`.
+"""

@@ -161,7 +161,8 @@ class Runtime:
         ]
 
     async def _boot(self, stop: asyncio.Event, tasks: Sequence[Loop]) -> None:
-        """Migrate and find the topics, retrying while database or broker are away, then run the loops that need both."""
+        """Migrate and find the topics, retrying while database or broker are unreachable, then run the loops that need
+        both."""
         await until_stopped(self._prepared(), stop)
         if stop.is_set():
             return
@@ -189,7 +190,7 @@ class Runtime:
                 return
             except NotRestored as error:
                 _log.error(
-                    "not restored from the log; nothing is consumed or decided",
+                    "the database is not restored from the log; the service consumes and decides nothing",
                     service=self.service,
                     error=described(error),
                 )

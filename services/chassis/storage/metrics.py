@@ -19,8 +19,8 @@ REMOVED_BYTES = Counter(
 
 FAILURES = Counter(
     "neuroweaver_retention_failures",
-    "Times that a kind could not be looked through.",
+    "Times that a kind could not be checked.",
     ["service", "kind"],
     registry=REGISTRY,
 )
-"""The next run tries again, an hour later. Where it goes on rising, the log says why, and that kind fills its disk or table."""
+"""The next run tries again, an hour later. If it keeps rising, the log says why, and that kind fills its disk or table."""

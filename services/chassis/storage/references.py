@@ -103,7 +103,7 @@ def _local(path: str, allowed: Allowed) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, a NUL, an unknown home
         why = getattr(error, "strerror", None) or type(error).__name__
         remedy = "give a path that this service can read"
-        raise SourceRefused(Refusal(f"no such file or folder: the path cannot be looked up ({why})", remedy)) from None
+        raise SourceRefused(Refusal(f"no such file or folder: the path cannot be resolved ({why})", remedy)) from None
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
         raise SourceRefused(_IRREGULAR)
     if not readable:

@@ -132,7 +132,7 @@ def writing(place: Path | str, wanted: int | None = None) -> Iterator[None]:
 
 
 def unwritable(error: BaseException, own: Sequence[Path]) -> Unwritable | None:
-    """What `error`, or one of its causes, says about storage; None if it is no storage error.
+    """Return the storage failure that `error` or one of its causes means; None if it is no storage error.
 
     `own` are the folders that this process writes to: only there a permission error is a storage error. If the error names
     no file, the folder with the least free space is reported.

@@ -167,7 +167,7 @@ def _faults_of_names(steps: tuple[PipelineStep, ...]) -> Iterator[Reason]:
                 field=f"pipeline.{index}.name",
                 value=shown(step.name),
                 message=f"step {first[step.name]} has this name already",
-                remedy="give every step a name of its own",
+                remedy="give every step a unique name",
             )
 
 

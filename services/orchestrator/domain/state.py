@@ -32,7 +32,7 @@ class Request(Frozen):
     request: dict[str, Any] = Field(description="As sent, not validated.")
     faults: tuple[Reason, ...] = ()
     traceparent: str | None = None
-    logged: Logged | None = Field(default=None, description="Where it lies; null in a row of an earlier release.")
+    logged: Logged | None = Field(default=None, description="Its position in the log; null in a row of an earlier release.")
 
 
 class Heard(Frozen):
@@ -41,7 +41,7 @@ class Heard(Frozen):
     logged: Logged
     event_id: str
     content: str
-    wish: Request | None = Field(default=None, description="All that it says, while it may be the one that counts.")
+    wish: Request | None = Field(default=None, description="The whole request, while it may be the one that counts.")
 
 
 class DecidedOn(Frozen):
@@ -58,7 +58,7 @@ class CancelRequest(Frozen):
     event_id: str
     requester: str
     reason: str
-    logged: Logged | None = Field(default=None, description="Where it lies; null in a row of an earlier release.")
+    logged: Logged | None = Field(default=None, description="Its position in the log; null in a row of an earlier release.")
 
 
 class Accepted(Frozen):
@@ -139,7 +139,7 @@ class Attempt(Frozen):
     started: Started | None = None
     outcome: Outcome | None = None
     feedback: FeedbackRecorded | None = None
-    feedback_origin: Origin | None = Field(default=None, description="The event that said it.")
+    feedback_origin: Origin | None = Field(default=None, description="The event of that decision.")
 
     @property
     def open(self) -> bool:
@@ -179,7 +179,7 @@ class JobState(State):
     wish: Request | None = Field(default=None, description="The request that counts.")
     others: tuple[Heard, ...] = Field(default=(), description="Further requests, in the order of the log; see `requests`.")
     conflicts: tuple[str, ...] = Field(default=(), description="Ids of those with other content.")
-    cancel: CancelRequest | None = Field(default=None, description="The earliest wish to cancel.")
+    cancel: CancelRequest | None = Field(default=None, description="The earliest request to cancel.")
     accepted: Accepted | None = Field(default=None, description="Own decision.")
     rejected: Rejected | None = Field(default=None, description="Own decision.")
     decided_on: DecidedOn | None = Field(default=None, description="Of either.")

@@ -31,7 +31,7 @@ from services.chassis.kafka.fetch.parse import (
 )
 
 UNREAD_RECORDS = 1000
-"""The most records that replace those of an unreadable batch; the last one stands for all after it."""
+"""The most records that replace those of an unreadable batch; the last one replaces all after it."""
 _AT_ONCE_BYTES = 2**20
 """A payload of up to this many bytes is parsed at once, which takes at most tens of megabytes and milliseconds. The records
 of a larger one are parsed one by one as they are consumed."""

@@ -180,7 +180,7 @@ def _record(head: Head, offset: int, raw: memoryview) -> FetchedRecord:
         held, at = _field(raw, at)
         headers.append((str(raw[name], "utf-8", "surrogateescape"), _taken(raw, held)))
     if at != len(raw):
-        raise Malformed(f"{len(raw) - at} bytes behind the last header")
+        raise Malformed(f"{len(raw) - at} bytes after the last header")
     key, value = _taken(raw, shape.key), _taken(raw, shape.value)
     return FetchedRecord(offset, timestamp, head.timestamp_type, key, value, headers)
 

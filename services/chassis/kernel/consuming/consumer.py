@@ -114,7 +114,7 @@ class Consumer:
             try:
                 await start(broker, self.settings.cluster)
             except (KafkaError, OSError) as error:
-                self.health.report("consuming", False, f"broker away: {described(error)}")
+                self.health.report("consuming", False, f"the broker is unreachable: {described(error)}")
                 await self._leave(broker)
                 await wait_or_stop(stop, backoff.next())
                 continue

@@ -51,7 +51,7 @@ class Reach:
     waits: bool
     """Whether records that the client returned are still to be applied."""
     stable: int
-    """The last stable offset: the first that nobody can read yet."""
+    """The last stable offset: the first that cannot be read yet."""
     end: int
     """First offset that is not written."""
 

@@ -73,7 +73,8 @@ async def retry(engine: AsyncEngine, context: DeadLetterContext, record_id: Reco
 async def discard(
     engine: AsyncEngine, context: DeadLetterContext, record_id: RecordId, reason: str, discarded_by: str
 ) -> Retried:
-    """Discard one dead letter permanently, by an event on the log that every replay honours, and drain what is parked behind it.
+    """Discard one dead letter permanently, by an event in the log that every replay follows, and apply the records parked
+    behind it.
 
     Raises as `retry` does.
     """

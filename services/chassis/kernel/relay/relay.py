@@ -54,7 +54,8 @@ class Waiting:
     """Age of the oldest row, by the database's clock."""
 
     def overdue(self, before: "Waiting | None") -> str | None:
-        """The message that nobody seems to relay, if the oldest row is old and was the oldest `before` too; otherwise None."""
+        """Return the message that no process seems to relay, if the oldest row is old and was the oldest `before` too;
+        otherwise None."""
         if before is None or self.first is None or self.first != before.first or self.seconds < _OLD_SECONDS:
             return None
         return f"another process relays, but {self.rows} events wait in the outbox, the oldest for {self.seconds:.0f} s"
@@ -64,7 +65,7 @@ class Waiting:
 class Window:
     """Decides where to read the outbox from, since scanning over removed rows costs more with each row until PostgreSQL vacuums.
 
-    Once a second the whole outbox is read, in between only rows behind a floor. Rows get their positions when they are
+    Once a second the whole outbox is read, in between only rows after a floor. Rows get their positions when they are
     inserted and become visible when their transaction commits, so the floor only rises over positions whose transactions have
     all ended: otherwise a later event of a key would be seen, and sent, before an earlier one.
     """
@@ -97,7 +98,10 @@ class Window:
         return self._floor if self._left_after is None else min(self._floor, self._left_after)
 
     def seen(self, position: int, *, more: bool = False) -> None:
-        """Rows were read up to `position`; they are sent and removed, or their keys are blocked. `more`: there are rows behind it."""
+        """Rows were read up to `position`; they are sent and removed, or their keys are blocked.
+
+        `more`: there are rows after it.
+        """
         self._highest = max(self._highest, position)
         self._left_after = position if more else None
 

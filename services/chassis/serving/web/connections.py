@@ -115,7 +115,9 @@ class Connections:
             self._pending_log = asyncio.get_running_loop().call_later(_LOG_SECONDS, self._log_closed)
 
     def _log_closed(self) -> None:
-        _log.warning("http connections given up", open=len(self._open), limit=self.limit, **self._closed_by_cause())
+        _log.warning(
+            "http connections were closed early", open=len(self._open), limit=self.limit, **self._closed_by_cause()
+        )
         self._given_up.clear()
         self._pending_log = None
 

@@ -10,7 +10,7 @@ _log = get_logger(__name__)
 
 
 class Faults:
-    """Middleware that answers 503 if database or broker are away, and 500 for a bug."""
+    """Middleware that answers 503 if database or broker are unreachable, and 500 for a bug."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -4,7 +4,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadRequests:
-    """Middleware that routes HEAD as GET and ends the response after its headers, so that no stream goes on unread."""
+    """Middleware that routes HEAD as GET and ends the response after its headers, so that no stream continues unread."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -37,12 +37,12 @@ class Allowed(Frozen):
 
     folders: tuple[Path, ...] = Field(default=(), description="Real paths; a file or folder below one of them is read.")
     closed: tuple[Path, ...] = Field(
-        default=(), description="Real paths; what lies below one is read only if a folder within it is listed."
+        default=(), description="Real paths; a file below one is read only if a folder within it is listed."
     )
     schemes: tuple[str, ...] = Field(default=(), description="Schemes of URLs in addition to file.")
     hosts: tuple[str, ...] = Field(default=(), description="host or host:port that may be reached whatever its address is.")
     public_hosts: bool = Field(default=False, description="Whether every host with a public address may be reached.")
-    hub: bool = Field(default=False, description="Whether ids of the Hugging Face hub are looked up.")
+    hub: bool = Field(default=False, description="Whether ids of the Hugging Face hub are allowed.")
     download_bytes: int = Field(default=0, description="One download at most.")
     download_seconds: float = Field(default=0.0, description="One download at most.")
 

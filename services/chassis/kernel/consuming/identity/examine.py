@@ -34,7 +34,7 @@ class Span:
 
     begin: int
     end: int
-    """First offset that nobody can read yet: the end of the partition, or the start of an open transaction."""
+    """First offset that cannot be read yet: the end of the partition, or the start of an open transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class PartitionStop:
     offset: int
     """The position at which it is stopped."""
     next_offset: int | None
-    """The first readable offset behind the removed records; None for a cause without such a range."""
+    """The first readable offset after the removed records; None for a cause without such a range."""
     reason: str
     """Partition and offset, what was found, and the remedy."""
 

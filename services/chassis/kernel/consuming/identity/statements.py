@@ -26,13 +26,16 @@ STAND = text(
        ON CONFLICT (topic, partition) DO UPDATE SET cause = :cause, "offset" = :offset, next_offset = :next_offset, reason = :reason,
            since = CASE WHEN standing.cause = :cause AND standing."offset" = :offset THEN standing.since ELSE now() END"""
 )
-"""Keeps why a partition is not read on. `since` stays where cause and offset are the same, so that it tells how long it stands."""
+"""Stores why a partition has stopped.
+
+`since` stays if cause and offset are the same, so that it shows how long the partition has been stopped.
+"""
 
 GO_ON = text("DELETE FROM standing WHERE topic = :topic AND partition = :partition")
-"""Removes the note that a partition stands."""
+"""Deletes the stop of a partition."""
 
 STANDING = text(
     """SELECT topic, partition, cause, "offset", standing.next_offset, reason, since FROM standing
        JOIN position USING (topic, partition) WHERE "offset" = position.next_offset ORDER BY topic, partition"""
 )
-"""Finds the partitions that stand at their present position. A note about another position is old and says nothing any more."""
+"""Finds the partitions that have stopped at their present position. A row with another position is outdated."""

@@ -32,7 +32,8 @@ class PartitionView(Frozen):
     )
     cause: Cause | None = Field(
         description="record: its handling stops the partition. gap: the database is older than the log. removed: unread records are "
-        "gone. another log, beyond the end, gone: it is not the log that was read. unknown: the cluster does not say. "
+        "gone. another log, beyond the end, gone: it is not the log that was read. unknown: the cluster does not report "
+        "its identity. "
         "Null: it is read."
     )
     reason: str | None = Field(description="Where and why it has stopped, and the remedy.")

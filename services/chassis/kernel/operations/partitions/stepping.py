@@ -51,7 +51,10 @@ class SteppedOver(Frozen):
 
 
 async def step_over(engine: AsyncEngine, reading: Reading, partition: Partition, reason: str, by: str) -> SteppedOver:
-    """Let the service continue behind what stops the partition. Raises NotStopped, CannotStepOver and the servers' errors."""
+    """Let the service continue after the cause that stops the partition.
+
+    Raises NotStopped, CannotStepOver and the servers' errors.
+    """
     async with engine.connect() as connection:
         before = await compared_positions(connection, reading)
     seen = _stop_of(reading, partition, before)
@@ -206,7 +209,7 @@ async def _leave_no_letters(connection: AsyncConnection, partition: Partition, f
 
 
 def summary_of(fact: EventData) -> str:
-    """A sentence that tells an operator what the event records."""
+    """Return a sentence about the recorded event for the operator."""
     match fact:
         case RecordDiscarded():
             return f"{named((fact.topic, fact.partition, fact.offset))} is discarded; the partition continues after it"
