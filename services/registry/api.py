@@ -63,7 +63,7 @@ def router(runtime: Runtime) -> APIRouter:
     async def listed(request: Request) -> Response:
         """A version is on one page only, also when versions are added meanwhile.
 
-        An item is a summary; GET /models/{model_id} shows everything.
+        An item is a summary; `/models/{model_id}` has everything.
         """
         return page_answer(*await models.page(parse_query(request, newest)))
 
