@@ -2,12 +2,11 @@
 
 from fastapi import APIRouter
 
+from examples.tally import statements
 from examples.tally.domain import Tally
 from services.chassis.serving.problem import Problem, ProblemDocument
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.web.parameters import NameInPath
-
-_TALLY = "SELECT CAST(state AS text) FROM tally WHERE key = $1"
 
 
 def router(runtime: Runtime) -> APIRouter:
@@ -16,7 +15,7 @@ def router(runtime: Runtime) -> APIRouter:
 
     @api.get("/{job_id}", summary="Show how often a job was requested", responses={404: {"model": ProblemDocument}})
     async def show(job_id: NameInPath) -> Tally:
-        row = await runtime.reads.row(_TALLY, job_id)
+        row = await runtime.reads.row(statements.TALLY, job_id)
         if row is None:
             raise Problem(
                 404, "Not found", f"no job {job_id!r} was requested; ask for one with `python -m examples.tally.ask`"

@@ -2,26 +2,17 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import text
-
 from schemas.attributes import ATTRIBUTE_LIMIT
 from schemas.envelope import Event
 from schemas.progress import StepProgressed
 from services.chassis.kernel.aggregate import States
 from services.chassis.kernel.effects import Notification
 from services.chassis.postgres.transactions import Session
+from services.orchestrator import statements
 from services.orchestrator.domain.job import JobEvent
 
 CHANNEL = "jobs"
 """NOTIFY channel; payloads are ids of jobs whose row or progress changed."""
-
-_KEEP_LATEST = text(
-    """INSERT INTO progress (key, job_id, at, data)
-       SELECT key, job_id, at, CAST(data AS jsonb)
-       FROM unnest(CAST(:keys AS text[]), CAST(:job_ids AS text[]), CAST(:at AS timestamptz[]), CAST(:data AS text[]))
-            AS new(key, job_id, at, data)
-       ON CONFLICT (key) DO UPDATE SET at = EXCLUDED.at, data = EXCLUDED.data WHERE progress.at < EXCLUDED.at"""
-)
 
 
 class JobEffects:
@@ -43,7 +34,7 @@ class JobEffects:
         if latest:
             newest = sorted(latest.items())
             await connection.execute(
-                _KEEP_LATEST,
+                statements.KEEP_LATEST,
                 {
                     "keys": [key for key, _ in newest],
                     "job_ids": [data.job_id for _, (_, data) in newest],

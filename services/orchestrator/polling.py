@@ -6,21 +6,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 from services.chassis.serving.reads import Reads
+from services.orchestrator import statements
 from services.orchestrator.queries import JobRow, ProgressRow, Stored, progress_rows
 
 POLL_ROWS = 50
 """The most jobs that are held in memory at once."""
-_CHANGED = """SELECT known.id, CAST(job.xmin AS text), told.mark, told.at, told.data,
-       CASE WHEN CAST(job.xmin AS text) <> known.job THEN CAST(job.state AS text) END, job.sequence, job.updated_at
-       FROM unnest($1::text[], $2::text[], $3::text[]) AS known(id, job, told)
-       JOIN job ON job.key = known.id AND job.status IS NOT NULL
-       CROSS JOIN LATERAL (
-           SELECT coalesce(string_agg(CAST(xmin AS text), ',' ORDER BY key), '') AS mark,
-                  array_agg(at ORDER BY key) AS at, array_agg(CAST(data AS text) ORDER BY key) AS data
-           FROM progress WHERE job_id = known.id
-       ) AS told
-       WHERE CAST(job.xmin AS text) <> known.job OR told.mark <> known.told
-       LIMIT $4"""
 
 
 class RowVersions(NamedTuple):
@@ -77,7 +67,7 @@ class JobPoller:
 
     async def _next(self, seen: Mapping[str, RowVersions]) -> list[JobChange]:
         found = await self.reads.rows(
-            _CHANGED,
+            statements.CHANGED,
             list(seen),
             [versions.job for versions in seen.values()],
             [versions.progress for versions in seen.values()],

@@ -1,4 +1,4 @@
-"""Contains all database reads for HTTP: one statement per response; they see committed rows and take no locks."""
+"""Reads jobs for HTTP: one statement per response; it sees committed rows and takes no locks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,18 +12,10 @@ from schemas.progress import StepProgressed
 from services.chassis.serving.paging import Listing, Page
 from services.chassis.serving.reads import Reads
 from services.chassis.serving.web.parameters import Cursor, Text
+from services.orchestrator import statements
 from services.orchestrator.domain.state import JobState, Status
 
-_STORED = "CAST(state AS text) AS state, sequence, updated_at"
-_IS_JOB = "key = $1 AND status IS NOT NULL"
-"""Excludes rows that exist only because of facts about an unknown job."""
-_FIND = f"SELECT {_STORED} FROM job WHERE {_IS_JOB}"
-_FIND_NOW = f"SELECT clock_timestamp() AS now, {_STORED} FROM (SELECT) AS always LEFT JOIN job ON {_IS_JOB}"
-_FIND_PROGRESS = f"""SELECT {_STORED}, ARRAY(SELECT at FROM progress WHERE job_id = $1 ORDER BY key) AS at,
-       ARRAY(SELECT CAST(data AS text) FROM progress WHERE job_id = $1 ORDER BY key) AS data
-       FROM job WHERE {_IS_JOB}"""
-_FILTERS = {name: f"{name} = {{}}" for name in ("status", "requester", "model")}
-_LISTING = Listing("summary", "job", "requested_at", "key", _FILTERS)
+_LISTING = Listing(statements.ITEM, statements.ROWS, statements.TIME, statements.KEY, statements.FILTERS)
 
 
 class Stored(NamedTuple):
@@ -108,7 +100,7 @@ class JobQueries:
 
     async def stored(self, job_id: str) -> Stored | None:
         """The job, not decoded; None if it was neither requested nor decided on."""
-        row = await self.reads.row(_FIND, job_id)
+        row = await self.reads.row(statements.FIND, job_id)
         return Stored(job_id, *row) if row else None
 
     async def find(self, job_id: str) -> JobRow | None:
@@ -118,14 +110,14 @@ class JobQueries:
 
     async def find_now(self, job_id: str) -> tuple[JobRow | None, datetime]:
         """The same, and the time of the clock that decisions about jobs use."""
-        row = await self.reads.row(_FIND_NOW, job_id)
+        row = await self.reads.row(statements.FIND_NOW, job_id)
         assert row is not None
         now, *stored = row
         return (Stored(job_id, *stored).row if stored[0] is not None else None), now.astimezone(UTC)
 
     async def progress(self, job_id: str) -> StoredProgress | None:
         """The job and its progress; None if the job does not exist."""
-        row = await self.reads.row(_FIND_PROGRESS, job_id)
+        row = await self.reads.row(statements.FIND_PROGRESS, job_id)
         if row is None:
             return None
         *stored, at, data = row

@@ -7,12 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.chassis.replay.retention import delete
 from services.chassis.storage.retention.policy import RetentionSettings
 from services.chassis.storage.retention.run import Remover
-from services.orchestrator.domain.state import ENDED
-
-_OLD = f"""at < now() - make_interval(secs => :seconds) AND NOT EXISTS (
-           SELECT FROM job WHERE job.key = progress.job_id AND job.status NOT IN ({", ".join(repr(status) for status in ENDED)}))"""
+from services.orchestrator import statements
 
 
 def removers(engine: AsyncEngine, policy: RetentionSettings) -> Sequence[Remover]:
     """The remover of progress of jobs that have ended."""
-    return (delete("progress", engine, "progress", _OLD, {"seconds": policy.progress_days * 86_400}),)
+    return (delete("progress", engine, "progress", statements.OLD_PROGRESS, {"seconds": policy.progress_days * 86_400}),)

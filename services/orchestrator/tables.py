@@ -28,7 +28,7 @@ job = aggregate_table(
     Column("steps_done", Integer),
     Column("requested_at", DateTime(timezone=True)),
     Column("ended_at", DateTime(timezone=True)),
-    Column("summary", Text, Computed(object_of(SUMMARY), persisted=True), comment="JobSummary."),
+    Column("summary", Text, Computed(object_of(SUMMARY), persisted=True), comment="JobSummary as JSON."),
 )
 Index("job_newest", job.c.requested_at.desc(), job.c.key.desc())
 Index("job_status", job.c.status, job.c.requested_at.desc(), job.c.key.desc())

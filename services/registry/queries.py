@@ -1,4 +1,4 @@
-"""Contains all database reads for HTTP: one statement per response; they see committed rows and take no locks."""
+"""Reads models and versions for HTTP: one statement per response; it sees committed rows and takes no locks."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,27 +10,10 @@ from schemas.base import Frozen, Name
 from services.chassis.serving.paging import Listing, Page
 from services.chassis.serving.reads import Reads
 from services.chassis.serving.web.parameters import Cursor, LongText, Text
+from services.registry import statements
 from services.registry.domain.models import ModelState
 
-_ALIASES = "coalesce((SELECT CAST(named -> r.version AS text) FROM model WHERE key = r.model), '[]')"
-"""Joins the model only to the versions of the response."""
-_FOUND = f"SELECT CAST(r.state -> 'registered' AS text), r.registered_at, {_ALIASES} FROM registration r"
-_HIGHEST = f"""{_FOUND} WHERE r.model = $1 AND r.registered_at IS NOT NULL
-       ORDER BY CAST(string_to_array(r.version, '.') AS numeric[]) DESC LIMIT 1"""
-_NAMED = f"""{_FOUND} WHERE r.model = $1 AND r.version = coalesce(
-       (SELECT version FROM registration WHERE model = $1 AND version = $2),
-       (SELECT aliases->>CAST($2 AS text) FROM model WHERE key = $1))"""
-_MODEL = "SELECT CAST(state AS text), sequence FROM model WHERE key = $1"
-_ITEM = f"""concat(r.summary, ',"aliases":', {_ALIASES}, '}}')"""
-_FILTERS = {
-    "name": "r.model = {}",
-    "alias": "(r.model, r.version) IN (SELECT key, aliases->>CAST({} AS text) FROM model)",
-    "job_id": "r.job_id = {}",
-    "requester": "r.requester = {}",
-    "base_model": "r.base_model = {}",
-    "dataset_sha256": "r.dataset_sha256 = {}",
-}
-_LISTING = Listing(_ITEM, "registration r", "r.registered_at", "r.key", _FILTERS)
+_LISTING = Listing(statements.ITEM, statements.ROWS, statements.TIME, statements.KEY, statements.FILTERS)
 
 
 class StoredVersion(NamedTuple):
@@ -69,7 +52,7 @@ class VersionsAsked(Frozen):
     @property
     def filters(self) -> dict[str, str | None]:
         """The filters that a cursor of this list is bound to."""
-        return {name: getattr(self, name) for name in _FILTERS}
+        return {name: getattr(self, name) for name in statements.FILTERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +63,7 @@ class ModelQueries:
 
     async def model(self, name: str) -> ModelRow | None:
         """The model; None if it has no version."""
-        row = await self.reads.row(_MODEL, name)
+        row = await self.reads.row(statements.MODEL, name)
         if row is None:
             return None
         state = ModelState.stored(row[0])
@@ -91,7 +74,11 @@ class ModelQueries:
 
         A version takes precedence over an alias of the same name.
         """
-        row = await (self.reads.row(_NAMED, name, wanted) if wanted else self.reads.row(_HIGHEST, name))
+        row = await (
+            self.reads.row(statements.NAMED_VERSION, name, wanted)
+            if wanted
+            else self.reads.row(statements.HIGHEST_VERSION, name)
+        )
         return StoredVersion(*row) if row else None
 
     async def page(self, asked: VersionsAsked) -> Page:

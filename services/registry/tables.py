@@ -42,7 +42,7 @@ registration = aggregate_table(
         "summary",
         Text,
         Computed(beginning_of(SUMMARY), persisted=True),
-        comment="VersionSummary but for aliases and brace.",
+        comment="VersionSummary as JSON, without its aliases and the closing brace.",
     ),
 )
 Index("registration_newest", registration.c.registered_at.desc(), registration.c.key.desc())

@@ -5,8 +5,8 @@ insert into a unique key wait for whoever holds the row and then see what was co
 lock waits for everyone who has written to the table; identity values are given at insert, not at commit. Each statement
 is a point where others may go on and where a process may die. A statement that is not known here fails the run.
 
-Statements: of `kernel` all but `PRUNE_INBOX`, of `kernel.transaction` all, of `kernel.relay` `READ`, `REMOVE` and `REMOVE_AND_READ`, `executor.work` (all),
-`replay.fence` (all), `replay.shadow.swap` (as `Connection.swap`), `orchestrator.effects`; those of dead letters are in `letters`.
+Statements: of `kernel` all but `PRUNE_INBOX`, of `kernel.transaction` all, of `kernel.relay` `READ`, `REMOVE` and `REMOVE_AND_READ`, of `executor` all about leases,
+of `replay` the fence, `replay.shadow.swap` (as `Connection.swap`), the orchestrator's `KEEP_LATEST`; those of dead letters are in `letters`.
 """
 
 import json
@@ -16,14 +16,14 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from services.chassis.executor import work
+from services.chassis.executor import statements as executor
 from services.chassis.executor.attempts import OPEN
 from services.chassis.kernel import statements as kernel
 from services.chassis.kernel.consuming.identity import statements as identity
 from services.chassis.kernel.relay import statements as relay
 from services.chassis.kernel.tables import HEADER_COLUMNS
 from services.chassis.kernel.transaction import statements as transaction
-from services.chassis.replay import fence
+from services.chassis.replay import statements as replay
 from tests.simulation import letters
 from tests.simulation.clock import Clock
 from tests.simulation.rules import SOUND, Rules
@@ -553,15 +553,15 @@ _STATEMENTS: dict[str, _Handler] = {
     identity.NOTE.text: Connection.nothing,
     kernel.READ_SWEEP.text: Connection.read_sweep,
     kernel.DELETE_SWEEP.text: Connection.swept,
-    fence._POSITIONS.text: Connection.lock_all_positions,
-    work._ENQUEUE.text: Connection.enqueue,
-    work._REMOVE.text: Connection.remove_work,
-    work._WAKE.text: Connection.nothing,
-    work._REQUEUE_OPEN.text: Connection.take_up,
-    work._CLAIM.text: Connection.claim,
-    work._RENEW.text: Connection.renew,
-    work._RELEASE.text: Connection.release,
-    work._HOLDS.text: Connection.holds,
+    replay.LOCK_ALL_POSITIONS.text: Connection.lock_all_positions,
+    executor.ENQUEUE.text: Connection.enqueue,
+    executor.REMOVE.text: Connection.remove_work,
+    executor.WAKE.text: Connection.nothing,
+    executor.REQUEUE_OPEN.text: Connection.take_up,
+    executor.CLAIM.text: Connection.claim,
+    executor.RENEW.text: Connection.renew,
+    executor.RELEASE.text: Connection.release,
+    executor.HOLDS.text: Connection.holds,
     **letters.STATEMENTS,
 }
 

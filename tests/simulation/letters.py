@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from services.chassis.kernel.deadletters import statements
-from services.chassis.replay import restore
+from services.chassis.replay import statements as replay
 
 if TYPE_CHECKING:
     from tests.simulation.database import Connection
@@ -198,5 +198,5 @@ STATEMENTS = {
     statements.UNPUBLISH.text: _unpublish,
     statements.FLAG.text: _flag,
     statements.RECENT.text: _recent,
-    restore._FORGET.text: _forget,
+    replay.FORGET_DEAD_LETTERS.text: _forget,
 }

@@ -11,27 +11,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.chassis.executor.attempts import OPEN
+from services.chassis.executor import statements
 from services.chassis.executor.folders import cache_of
 from services.chassis.settings import ServiceSettings
 from services.chassis.storage.retention.decision import Found
 from services.chassis.storage.retention.files import Files, is_empty, measured, subfolders
 from services.chassis.storage.retention.policy import Rule
 from services.chassis.storage.retention.run import Remover
-
-_STEPS = text(
-    f"""SELECT job_id, step, bool_or(status IN ({", ".join(repr(status) for status in OPEN)})) AS open,
-               max(CAST(state ->> 'ended_at' AS timestamptz)) AS ended_at
-        FROM attempt WHERE job_id = ANY(CAST(:jobs AS text[])) GROUP BY job_id, step"""
-)
-_LEASES = text("SELECT lease FROM work WHERE lease IS NOT NULL")
-_SINCE = text(
-    f"""SELECT min(CAST(state ->> 'started_at' AS timestamptz)) FROM attempt
-        WHERE status IN ({", ".join(repr(status) for status in OPEN)})"""
-)
 
 _EMPTY = Rule(timedelta(hours=1))
 """Empty folders are removed after this time; no process takes as long between creating a folder and a file in it."""
@@ -58,7 +46,7 @@ def removers(engine: AsyncEngine, settings: ServiceSettings, service: str) -> Se
     async def known(paths: Iterable[Path]) -> Steps:
         jobs = sorted({unquote(path.name) for path in paths})
         async with engine.connect() as connection:
-            rows = await connection.execute(_STEPS, {"jobs": jobs})
+            rows = await connection.execute(statements.STEPS, {"jobs": jobs})
             return {(row.job_id, row.step): Step(row.open, row.ended_at) for row in rows}
 
     async def checkpoints_found(*, ours: bool) -> Sequence[Found]:
@@ -75,12 +63,12 @@ def removers(engine: AsyncEngine, settings: ServiceSettings, service: str) -> Se
     async def temporary_found() -> Sequence[Found]:
         folders = await asyncio.to_thread(subfolders, temporary)  # before the leases: a run has its lease first
         async with engine.connect() as connection:
-            leases = (await connection.execute(_LEASES)).scalars().all()
+            leases = (await connection.execute(statements.LEASES)).scalars().all()
         return await asyncio.to_thread(_temporary, folders, leases)
 
     async def cache_found() -> Sequence[Found]:
         async with engine.connect() as connection:
-            since: datetime | None = await connection.scalar(_SINCE)
+            since: datetime | None = await connection.scalar(statements.OLDEST_START)
         return await asyncio.to_thread(downloads, cache, since)
 
     return (

@@ -9,56 +9,15 @@ of two times on the orchestrator's clock, added to this database's clock: the tw
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.envelope import Event
 from schemas.jobs import StepCancelled, StepCancelRequested, StepCompleted, StepFailed, StepRequested
-from services.chassis.executor.attempts import OPEN, AttemptState, ref_of
+from services.chassis.executor import statements
+from services.chassis.executor.attempts import AttemptState, ref_of
 from services.chassis.kernel.aggregate import States
 from services.chassis.kernel.effects import Notification
 from services.chassis.postgres.transactions import Session
-
-CHANNEL = "work"
-"""NOTIFY channel; payloads are keys of attempts that were requested, cancelled or released."""
-
-_ENQUEUE = text(
-    """INSERT INTO work (key, priority, requested_at, not_before, cancel)
-       SELECT key, priority, requested_at, clock_timestamp() + make_interval(secs => wait), cancel
-       FROM unnest(CAST(:keys AS text[]), CAST(:priorities AS int[]), CAST(:requested_at AS timestamptz[]),
-                   CAST(:waits AS double precision[]), CAST(:cancel AS boolean[])) AS new(key, priority, requested_at, wait, cancel)
-       ON CONFLICT (key) DO UPDATE SET cancel = work.cancel OR EXCLUDED.cancel"""
-)
-_REMOVE = text("DELETE FROM work WHERE key = ANY(CAST(:keys AS text[]))")
-_WAKE = text(f"SELECT pg_notify('{CHANNEL}', key) FROM unnest(CAST(:keys AS text[])) AS key")
-_REQUEUE_OPEN = text(
-    f"""INSERT INTO work (key, priority, requested_at, not_before, cancel)
-        SELECT key, priority, requested_at, clock_timestamp() + (not_before - requested_at), status = 'cancelling' FROM attempt
-        WHERE status IN ({", ".join(repr(status) for status in OPEN)}) ORDER BY key
-        ON CONFLICT DO NOTHING"""
-)
-_CLAIM = text(
-    """WITH next AS MATERIALIZED (
-           SELECT key FROM work
-           WHERE (not_before IS NULL OR not_before <= clock_timestamp())
-             AND (leased_until IS NULL OR leased_until <= clock_timestamp())
-             AND (cancel OR NOT (:only_cancelled OR key = ANY(CAST(:without AS text[]))))
-           ORDER BY priority DESC, requested_at, key LIMIT 1 FOR UPDATE SKIP LOCKED)
-       UPDATE work SET lease = :lease, leases = leases + 1,
-                       leased_until = clock_timestamp() + make_interval(secs => :seconds)
-       FROM next WHERE work.key = next.key RETURNING work.key"""
-)
-_RENEW = text(
-    """UPDATE work SET leased_until = clock_timestamp() + make_interval(secs => :seconds)
-       WHERE key = :key AND lease = :lease RETURNING cancel"""
-)
-_RELEASE = text("UPDATE work SET lease = NULL, leased_until = NULL WHERE key = :key AND lease = :lease RETURNING key")
-_HOLDS = text("SELECT key FROM work WHERE key = :key AND lease = :lease FOR UPDATE")
-
-_UNLEASED = text(
-    """SELECT key FROM work
-       WHERE key = ANY(CAST(:keys AS text[])) AND (leased_until IS NULL OR leased_until <= clock_timestamp())"""
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +44,10 @@ class WorkEffects:
             else:
                 queued.append((ref.key, state, state.requested))
         if ended:
-            await connection.execute(_REMOVE, {"keys": ended})
+            await connection.execute(statements.REMOVE, {"keys": ended})
         if queued:
             await connection.execute(
-                _ENQUEUE,
+                statements.ENQUEUE,
                 {
                     "keys": [key for key, _, _ in queued],
                     "priorities": [asked.priority for _, _, asked in queued],
@@ -97,7 +56,7 @@ class WorkEffects:
                     "cancel": [state.cancel_requested for _, state, _ in queued],
                 },
             )
-        return [(CHANNEL, key) for key, _, _ in queued]
+        return [(statements.CHANNEL, key) for key, _, _ in queued]
 
 
 def _wait(state: AttemptState, asked: StepRequested) -> float | None:
@@ -113,7 +72,7 @@ _RELEVANT = (StepRequested, StepCancelRequested, StepCompleted, StepFailed, Step
 async def requeue_open(engine: AsyncEngine) -> None:
     """Queue every open attempt that has no work row, as after a lost database (rule 5); harmless at any time."""
     async with engine.begin() as connection:
-        await connection.execute(_REQUEUE_OPEN)
+        await connection.execute(statements.REQUEUE_OPEN)
 
 
 async def claim(
@@ -126,20 +85,20 @@ async def claim(
     """
     given = {"lease": token, "seconds": seconds, "without": list(without), "only_cancelled": only_cancelled}
     async with engine.begin() as connection:
-        key = (await connection.execute(_CLAIM, given)).scalar_one_or_none()
+        key = (await connection.execute(statements.CLAIM, given)).scalar_one_or_none()
     return None if key is None else Lease(key, token)
 
 
 async def unleased(engine: AsyncEngine, keys: Sequence[str]) -> set[str]:
     """Those of `keys` that still wait for a worker."""
     async with engine.connect() as connection:
-        return set((await connection.execute(_UNLEASED, {"keys": list(keys)})).scalars())
+        return set((await connection.execute(statements.UNLEASED, {"keys": list(keys)})).scalars())
 
 
 async def renew(engine: AsyncEngine, lease: Lease, seconds: float) -> bool | None:
     """Renew the lease; returns whether a cancel was requested, None where the lease is lost."""
     async with engine.begin() as connection:
-        renewed = await connection.execute(_RENEW, {"key": lease.key, "lease": lease.token, "seconds": seconds})
+        renewed = await connection.execute(statements.RENEW, {"key": lease.key, "lease": lease.token, "seconds": seconds})
         cancel: bool | None = renewed.scalar_one_or_none()
     return cancel
 
@@ -147,15 +106,15 @@ async def renew(engine: AsyncEngine, lease: Lease, seconds: float) -> bool | Non
 async def release(engine: AsyncEngine, lease: Lease) -> None:
     """Release the lease, so that another worker can claim the attempt at once; does nothing where the lease is lost."""
     async with engine.begin() as connection:
-        if (await connection.execute(_RELEASE, {"key": lease.key, "lease": lease.token})).first():
-            await connection.execute(_WAKE, {"keys": [lease.key]})
+        if (await connection.execute(statements.RELEASE, {"key": lease.key, "lease": lease.token})).first():
+            await connection.execute(statements.WAKE, {"keys": [lease.key]})
 
 
 async def holds(connection: AsyncConnection, lease: Lease) -> bool:
     """Whether the lease is still held; locks the work row, so the answer holds until the transaction ends."""
-    return (await connection.execute(_HOLDS, {"key": lease.key, "lease": lease.token})).first() is not None
+    return (await connection.execute(statements.HOLDS, {"key": lease.key, "lease": lease.token})).first() is not None
 
 
 async def drop(connection: AsyncConnection, lease: Lease) -> None:
     """Delete the work row of an attempt that needs no worker any more."""
-    await connection.execute(_REMOVE, {"keys": [lease.key]})
+    await connection.execute(statements.REMOVE, {"keys": [lease.key]})

@@ -37,8 +37,9 @@ from services.chassis.executor.runner import (
     Work,
     WorkContext,
 )
+from services.chassis.executor.statements import CHANNEL
 from services.chassis.executor.text import storable
-from services.chassis.executor.work import CHANNEL, Lease, claim, drop, holds, release, renew, requeue_open, unleased
+from services.chassis.executor.work import Lease, claim, drop, holds, release, renew, requeue_open, unleased
 from services.chassis.kafka.publisher import outside_event
 from services.chassis.kernel.transaction.commands import Command
 from services.chassis.postgres.notifications import Subscription

@@ -17,10 +17,9 @@ from typing import Literal
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import NoError, for_code
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.chassis.kafka import metrics
+from services.chassis.kafka import metrics, statements
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kafka.reach import start
 from services.chassis.process.health import Health
@@ -38,11 +37,6 @@ _ANSWER_SECONDS = 10.0
 _SHOWN = 5
 
 Loop = Callable[[asyncio.Event], Awaitable[None]]
-
-_DATABASE = text(
-    """SELECT (SELECT system_identifier FROM pg_control_system()) AS server,
-              (SELECT oid FROM pg_database WHERE datname = current_database()) AS number"""
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +111,7 @@ async def database_of(engine: AsyncEngine) -> str:
     A copy of its rows is another database, a standby that took over is the same. Raises the database's errors.
     """
     async with engine.connect() as connection:
-        found = (await connection.execute(_DATABASE)).mappings().one()
+        found = (await connection.execute(statements.DATABASE_IDENTITY)).mappings().one()
     return hashlib.sha256(f"{found['server']}/{found['number']}".encode()).hexdigest()[:12]
 
 

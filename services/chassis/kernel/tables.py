@@ -69,7 +69,7 @@ def operational_tables(metadata: MetaData) -> None:
             Boolean,
             nullable=False,
             server_default=text("false"),
-            comment="Whether dead letters of this partition must be asked before its records are applied.",
+            comment="Whether the dead letters of the partition must be read before its records are applied.",
         ),
         PrimaryKeyConstraint("topic", "partition"),
         schema=OPERATIONAL,
@@ -91,14 +91,14 @@ def operational_tables(metadata: MetaData) -> None:
         metadata,
         Column("topic", Text, nullable=False),
         Column("partition", Integer, nullable=False),
-        Column("cause", Text, nullable=False, comment="See identity.examine."),
-        Column("offset", BigInteger, nullable=False, comment="The position at which the partition stands."),
-        Column("next_offset", BigInteger, comment="First offset behind what it stands at; null where that is no stretch."),
+        Column("cause", Text, nullable=False, comment="One of `Cause` in consuming.identity.examine."),
+        Column("offset", BigInteger, nullable=False, comment="The position at which the partition is stopped."),
+        Column("next_offset", BigInteger, comment="First readable offset after removed records; null for other causes."),
         Column("reason", Text, nullable=False),
         Column("since", DateTime(timezone=True), nullable=False, server_default=func.now()),
         PrimaryKeyConstraint("topic", "partition"),
         schema=OPERATIONAL,
-        comment="Partitions that are not read on, and why; a row whose offset is not the position says nothing any more.",
+        comment="Partitions that are stopped, and why; a row whose offset is not the position is out of date.",
     )
     Table(
         "inbox",
@@ -112,7 +112,7 @@ def operational_tables(metadata: MetaData) -> None:
         Column("appended_at", DateTime(timezone=True), nullable=False, comment="Of the record, by the broker."),
         PrimaryKeyConstraint("source", "id", "identity"),
         schema=OPERATIONAL,
-        comment="Events of others and the records that count for them: a producer's duplicate is skipped.",
+        comment="Events of others and the record that counts for each: a later one is a producer's duplicate.",
     )
     Table(
         "outbox",
@@ -140,13 +140,19 @@ def operational_tables(metadata: MetaData) -> None:
         Column("appended_at", DateTime(timezone=True), nullable=False),
         Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
         Column("published", Boolean, nullable=False, server_default=text("false")),
-        Column("state", Text, nullable=False, server_default=text("'unreadable'"), comment="See deadletters.rows."),
+        Column("state", Text, nullable=False, server_default=text("'unreadable'"), comment="See deadletters.repository."),
         Column("attempts", Integer, nullable=False, server_default=text("1")),
         Column("stack", Text),
         Column("event_type", Text),
         Column("event_id", Text),
         Column("correlation_id", Text),
-        Column("names", ARRAY(Text), nullable=False, server_default=text("'{}'"), comment="What it holds up."),
+        Column(
+            "names",
+            ARRAY(Text),
+            nullable=False,
+            server_default=text("'{}'"),
+            comment="What it blocks, see deadletters.parking.",
+        ),
         Column("blocked_by", BigInteger, comment="Offset of the record that a parked one waits for."),
         Column("reason", Text, comment="Why it was discarded."),
         Column("discarded_by", Text),
@@ -157,7 +163,7 @@ def operational_tables(metadata: MetaData) -> None:
             "dead_letter_withheld", "topic", "partition", "offset", postgresql_where=text("state IN ('failed', 'parked')")
         ),
         schema=OPERATIONAL,
-        comment="Records that are not applied though the position is past them, with their bytes and why.",
+        comment="Records that are not applied although the position is past them, with their bytes and the reason.",
     )
     Table(
         "replay",
@@ -173,7 +179,7 @@ def operational_tables(metadata: MetaData) -> None:
         Column("error", Text),
         Column("result", JSONB),
         schema=OPERATIONAL,
-        comment="What verifies and rebuilds of the projection do and found.",
+        comment="Verifies, rebuilds and restores of the projection: how far each is, and what it found.",
     )
     Table(
         "sweep",
@@ -182,5 +188,5 @@ def operational_tables(metadata: MetaData) -> None:
         Column("key", Text, nullable=False),
         PrimaryKeyConstraint("aggregate", "key"),
         schema=OPERATIONAL,
-        comment="Rows that a rebuild changed: the ticker asks about them once, since decisions may follow.",
+        comment="Rows that a replay changed: the ticker calls `decide` for each of them once.",
     )

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
+from services.chassis.migrations import statements
 from services.chassis.migrations.provision import create_database
 from services.chassis.migrations.revisions import missing, unknown, version_folders
 from services.chassis.postgres.requirements import DatabaseRefused
@@ -37,7 +38,6 @@ _LOCK = 7_253_001
 _LOCK_SECONDS = 60
 _one_at_a_time = threading.Lock()
 """Alembic keeps the running migration in globals of the process: two at once, even of different databases, would mix."""
-_TABLE = text("SELECT to_regclass('operational.alembic_version') IS NOT NULL")
 
 
 class MigrationFailed(DatabaseRefused):
@@ -115,7 +115,7 @@ async def migrate(settings: ServiceSettings, service: str) -> list[str]:
             await _lock(connection, database)
             _require_known(database, service, await _applied(engine))
             for schema in ("projection", "operational"):
-                await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {schema}"))
+                await connection.execute(statements.create_schema(schema))
             await connection.commit()
             async with _alone():
                 await connection.run_sync(_upgrade, service)
@@ -127,14 +127,14 @@ async def migrate(settings: ServiceSettings, service: str) -> list[str]:
 
 async def _lock(connection: AsyncConnection, database: Database) -> None:
     """Take the lock that lets one process migrate at a time; a long wait is an error instead of endless."""
-    await connection.execute(text("SELECT set_config('lock_timeout', :wait, false)"), {"wait": f"{_LOCK_SECONDS}s"})
+    await connection.execute(statements.SET_LOCK_TIMEOUT, {"wait": f"{_LOCK_SECONDS}s"})
     try:
-        await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+        await connection.execute(statements.LOCK, {"lock": _LOCK})
     except DBAPIError as error:
         if isinstance(error.orig.__cause__ if error.orig else None, asyncpg.LockNotAvailableError):
             raise TimeoutError(f"another process has been migrating {database} for more than {_LOCK_SECONDS} s") from error
         raise
-    await connection.execute(text("SELECT set_config('lock_timeout', '0', false)"))
+    await connection.execute(statements.RESET_LOCK_TIMEOUT)
     await connection.commit()
 
 
@@ -159,7 +159,7 @@ def _require_known(database: Database, service: str, found: Sequence[str]) -> No
 async def _applied(engine: AsyncEngine) -> list[str]:
     """The revisions that a database is at; none if it is empty."""
     async with engine.connect() as connection:
-        if not await connection.scalar(_TABLE):
+        if not await connection.scalar(statements.IS_MIGRATED):
             return []
     return await revisions(engine)
 
@@ -185,7 +185,7 @@ def _upgrade(connection: Connection, service: str) -> None:
 async def revisions(engine: AsyncEngine) -> list[str]:
     """The Alembic revisions that a database is at."""
     async with engine.connect() as connection:
-        rows = await connection.execute(text("SELECT version_num FROM operational.alembic_version ORDER BY 1"))
+        rows = await connection.execute(statements.REVISIONS)
         return [row[0] for row in rows]
 
 

@@ -9,13 +9,13 @@ from contextlib import suppress
 
 import asyncpg
 
+from services.chassis.migrations import statements
 from services.chassis.postgres.requirements import ANSWER_SECONDS, DatabaseRefused, Facts, examine, require_sessions
 from services.chassis.postgres.urls import Database, name_of, parse, with_name
 from services.chassis.process.transient import described
 from services.chassis.settings import ServiceSettings
 
 _MISSING = re.compile("does not exist|no such database")
-_MAY_CREATE = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
 
 
 class NoDatabase(DatabaseRefused):
@@ -67,7 +67,7 @@ async def _is_absent(database: Database, through: Sequence[Database]) -> bool:
             await require_sessions(maintenance)
             connection = await maintenance.connect(command_timeout=ANSWER_SECONDS)
             try:
-                return not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database.name)
+                return not await connection.fetchval(statements.EXISTS, database.name)
             finally:
                 connection.terminate()
     return False
@@ -84,7 +84,7 @@ async def _creator(settings: ServiceSettings, service: str) -> Database:
             reasons.append(f"through {maintenance.name}: {described(error)}")
             continue
         try:
-            if await connection.fetchval(_MAY_CREATE):
+            if await connection.fetchval(statements.MAY_CREATE):
                 return maintenance
         finally:
             connection.terminate()
@@ -112,7 +112,7 @@ def _maintenance(settings: ServiceSettings, service: str) -> list[Database]:
 async def _create(database: Database, through: Database) -> None:
     connection = await through.connect()
     try:
-        await connection.execute(_statement(database))
+        await connection.execute(statements.create_database(database.name))
     except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):  # another process created it just now
         pass
     except asyncpg.PostgresError as error:
@@ -121,18 +121,10 @@ async def _create(database: Database, through: Database) -> None:
         connection.terminate()
 
 
-def _statement(database: Database) -> str:
-    return f"CREATE DATABASE {_quoted(database.name)} ENCODING 'UTF8' TEMPLATE template0"
-
-
 def _no_database(database: Database, reasons: Sequence[str]) -> NoDatabase:
-    user = _quoted(database.user) if database.user else "CURRENT_USER"
+    user = statements.quoted(database.user) if database.user else "CURRENT_USER"
     return NoDatabase(
         f"{database} does not exist and cannot be created by this user ({'; '.join(reasons)}). A user with this right "
         "creates it with: "
-        f"{_statement(database)} OWNER {user}"
+        f"{statements.create_database(database.name)} OWNER {user}"
     )
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import CursorResult, Executable, text
+from sqlalchemy import CursorResult, Executable
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.chassis.postgres import statements
 from services.chassis.process.transient import ReadsOnly
 
 IDLE_SECONDS = 6
@@ -21,16 +22,6 @@ IDLE_SECONDS = 6
 BEAT_SECONDS = 1.0
 _ANSWER_SECONDS = 10.0
 """A statement without a response for this long ends the session: the server or the network hangs."""
-
-_SETTINGS = text(
-    """SELECT set_config('idle_session_timeout', :idle, false),
-               set_config('tcp_user_timeout', :idle, false), -- rows that the other side does not take
-               set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false),
-               set_config('tcp_keepalives_count', '3', false)"""
-)
-_TAKE = text("SELECT pg_try_advisory_lock(:lock)")
-READS_ONLY = text("SELECT current_setting('transaction_read_only') = 'on'")
-"""SQL that tells whether the session is read-only."""
 
 
 @dataclass
@@ -44,7 +35,7 @@ class Exclusive:
 
     async def take(self, lock: int) -> bool:
         """Take the lock, unless another session has it; it is held until this session ends."""
-        return bool((await self.execute(_TAKE, {"lock": lock})).scalar())
+        return bool((await self.execute(statements.TAKE_LOCK, {"lock": lock})).scalar())
 
     async def execute(self, statement: Executable, values: Mapping[str, Any] | None = None) -> CursorResult[Any]:
         """Execute one statement. Raises the database's errors and TimeoutError; after one of them the session is lost for good."""
@@ -68,7 +59,7 @@ class Exclusive:
                 await asyncio.sleep(BEAT_SECONDS - quiet)
                 continue
             try:
-                if (await self.execute(READS_ONLY)).scalar():
+                if (await self.execute(statements.READS_ONLY)).scalar():
                     self._lost = ReadsOnly()
             except Exception:  # noqa: S110 (kept for the next who executes)
                 pass
@@ -82,7 +73,7 @@ async def exclusive(engine: AsyncEngine, idle_seconds: float = IDLE_SECONDS) -> 
         session = Exclusive(await pooled.execution_options(isolation_level="AUTOCOMMIT"))
         beating: asyncio.Task[None] | None = None
         try:
-            await session.execute(_SETTINGS, {"idle": f"{round(idle_seconds * 1000)}ms"})
+            await session.execute(statements.END_WHEN_SILENT, {"idle": f"{round(idle_seconds * 1000)}ms"})
             beating = asyncio.create_task(session.beat())
             yield session
         finally:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import asyncpg
 
+from services.chassis.postgres import statements
 from services.chassis.postgres.urls import parse
 from services.chassis.process.logging import get_logger
 from services.chassis.process.repeated_failures import FailureLog
@@ -110,7 +111,7 @@ class Notifications:
                 changed = asyncio.ensure_future(self._changed.wait())
                 await asyncio.wait((stopping, changed), timeout=_CHECK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
-                if await connection.fetchval("SELECT current_setting('transaction_read_only')", timeout=10) == "on":
+                if await connection.fetchval(statements.READ_ONLY_SETTING, timeout=10) == "on":
                     raise ReadsOnly
         finally:
             stopping.cancel()

@@ -6,6 +6,7 @@ transaction on a different session (PgBouncer's transaction mode) breaks all fou
 
 from typing import NamedTuple
 
+from services.chassis.postgres import statements
 from services.chassis.postgres.urls import Connection, Database
 
 LEAST_VERSION = 14
@@ -14,9 +15,6 @@ ANSWER_SECONDS = 10.0
 _ENCODING = "UTF8"
 _OTHER_SESSIONS = 4
 """Number of other sessions that check whether they share ours: a pooler assigns the last used backend, or each in turn."""
-_FACTS = (
-    "SELECT current_setting('server_version_num')::int / 10000 AS version, current_setting('server_encoding') AS encoding"
-)
 
 
 class DatabaseRefused(Exception):
@@ -41,7 +39,7 @@ async def examine(database: Database) -> Facts:
     connection = await database.connect(command_timeout=ANSWER_SECONDS, statement_cache_size=0)
     try:
         async with connection.transaction():
-            version, encoding = await connection.fetchrow(_FACTS) or (0, "")
+            version, encoding = await connection.fetchrow(statements.FACTS) or (0, "")
         facts = Facts(version, encoding, await _is_pooled(database, connection))
     finally:
         connection.terminate()
@@ -93,7 +91,7 @@ async def _is_pooled(database: Database, ours: Connection) -> bool:
 
 async def _backend(connection: Connection) -> int:
     async with connection.transaction():
-        return int(await connection.fetchval("SELECT pg_backend_pid()"))
+        return int(await connection.fetchval(statements.BACKEND))
 
 
 async def _shared(database: Database, ours: Connection, backend: int) -> bool:
@@ -103,8 +101,8 @@ async def _shared(database: Database, ours: Connection, backend: int) -> bool:
         for _ in range(_OTHER_SESSIONS):
             other = await database.connect(command_timeout=ANSWER_SECONDS, statement_cache_size=0)
             others.append(other)
-            await other.execute("BEGIN")
-            if await other.fetchval("SELECT pg_backend_pid()") == backend or await _backend(ours) != backend:
+            await other.execute("BEGIN")  # it stays open, so that no other session gets its backend meanwhile
+            if await other.fetchval(statements.BACKEND) == backend or await _backend(ours) != backend:
                 return True
         return False
     finally:

@@ -15,6 +15,7 @@ import asyncpg
 from pydantic import AfterValidator
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from services.chassis.postgres import statements
 from services.chassis.postgres.options import (
     SYSTEM,
     BadUrl,
@@ -69,7 +70,7 @@ class Database:
         connection = await self._first(seconds, {"command_timeout": command_timeout, **arguments})
         if session:
             try:
-                await connection.execute(_set(session), timeout=seconds)
+                await connection.execute(statements.set_session(session), timeout=seconds)
             except BaseException:
                 connection.terminate()
                 raise
@@ -207,12 +208,6 @@ def _require_ports(ports: Iterable[str]) -> None:
     for port in ports:
         if port and not (port.isdecimal() and 0 < int(port) < 65536):
             raise BadUrl(f"its port {port} is not between 1 and 65535")
-
-
-def _set(session: Mapping[str, str]) -> str:
-    """One statement that sets all settings; it has no arguments, so no prepared statement is needed."""
-    quoted = ((name, value.replace("'", "''")) for name, value in session.items())
-    return "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in quoted)
 
 
 def _understood(url: str) -> str:

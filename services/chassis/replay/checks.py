@@ -3,7 +3,6 @@
 import shutil
 from pathlib import Path
 
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -14,15 +13,12 @@ from services.chassis.kernel.consuming.identity.examine import PartitionStop, Sp
 from services.chassis.kernel.records import Partition
 from services.chassis.kernel.tables import PROJECTION
 from services.chassis.migrations.revisions import missing, unknown
+from services.chassis.migrations.statements import REVISIONS
+from services.chassis.replay import statements
 from services.chassis.replay.projection import Projection
 
 _ROOM = 1.5
 """Disk space that a shadow needs, as a multiple of the projection's size; it allows for indexes that grow unevenly."""
-_SIZE = text(
-    """SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-       WHERE nspname = :schema AND relkind = 'r'"""
-)
-_REVISIONS = text("SELECT version_num FROM operational.alembic_version")
 
 
 class ReplayRefused(Exception):
@@ -65,7 +61,7 @@ async def spans_and_stops(
 
 async def _same_schema(projection: Projection, engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
-        found = [revision for (revision,) in await connection.execute(_REVISIONS)]
+        found = [revision for (revision,) in await connection.execute(REVISIONS)]
     if newer := unknown(projection.service, found):
         raise ReplayRefused(
             f"the database of {projection.service} is at revision {', '.join(sorted(newer))}, which this version does not "
@@ -80,9 +76,9 @@ async def _same_schema(projection: Projection, engine: AsyncEngine) -> None:
 async def _enough_disk(engine: AsyncEngine) -> None:
     """Check the free disk space if the database's files are on this machine; elsewhere a full disk ends the replay harmlessly."""
     async with engine.connect() as connection:
-        size = int(await connection.scalar(_SIZE, {"schema": PROJECTION}) or 0)
+        size = int(await connection.scalar(statements.SCHEMA_BYTES, {"schema": PROJECTION}) or 0)
         try:
-            folder = Path(str(await connection.scalar(text("SHOW data_directory"))))
+            folder = Path(str(await connection.scalar(statements.DATA_DIRECTORY)))
             free = shutil.disk_usage(folder).free
         except (DBAPIError, OSError):
             return

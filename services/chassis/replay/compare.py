@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.base import Frozen
 from services.chassis.kernel.aggregate import AggregateType
 from services.chassis.kernel.transaction.statements import ROW_COLUMNS
+from services.chassis.replay import statements
 
 SHOWN_ROWS = 20
 
@@ -68,27 +68,16 @@ async def compare(
     return tuple(found)
 
 
-def _rows(schema: str, table: str, columns: Sequence[str]) -> str:
-    return f"(SELECT {', '.join(columns)} FROM {schema}.{table} WHERE created_at IS NOT NULL)"
-
-
 async def _digest(connection: AsyncConnection, schema: str, table: str, columns: Sequence[str]) -> tuple[int, str]:
     """Number of rows, and a digest of their multiset: the sums of two 64-bit hashes."""
-    sums = ", ".join(f"coalesce(sum(hashtextextended(CAST(t AS text), {seed})), 0)" for seed in (0, 1))
-    row = (await connection.execute(text(f"SELECT count(*), {sums} FROM {_rows(schema, table, columns)} t"))).one()
+    row = (await connection.execute(statements.digest(schema, table, columns))).one()
     return row[0], f"{int(row[1]) % 2**64:016x}{int(row[2]) % 2**64:016x}"
 
 
 async def _differences(
     connection: AsyncConnection, live: str, replayed: str, table: str, columns: Sequence[str]
 ) -> tuple[int, tuple[RowDifference, ...]]:
-    rows = await connection.execute(
-        text(
-            f"""SELECT count(*) OVER (), coalesce(l.key, r.key) AS key, CAST(to_jsonb(l) AS text), CAST(to_jsonb(r) AS text)
-                FROM {_rows(live, table, columns)} l FULL JOIN {_rows(replayed, table, columns)} r ON l.key = r.key
-                WHERE to_jsonb(l) IS DISTINCT FROM to_jsonb(r) ORDER BY coalesce(l.key, r.key) COLLATE "C" LIMIT {SHOWN_ROWS}"""
-        )
-    )
+    rows = await connection.execute(statements.differences(live, replayed, table, columns, SHOWN_ROWS))
     count, shown = 0, []
     for total, key, left, right in rows:
         count = total

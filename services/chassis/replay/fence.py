@@ -8,15 +8,11 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.chassis.kernel import store
 from services.chassis.kernel.records import Partition
-from services.chassis.kernel.tables import PROJECTION
-
-_LOCK_TIMEOUT = "20s"
-_POSITIONS = text("SELECT topic, partition, next_offset FROM position ORDER BY topic, partition FOR UPDATE")
+from services.chassis.replay import statements
 
 
 @dataclass(frozen=True)
@@ -37,8 +33,8 @@ async def fence(engine: AsyncEngine, tables: Iterable[str]) -> AsyncIterator[Fen
     Raises the database's error when a unit of work holds its rows for longer than the lock time-out.
     """
     async with engine.begin() as connection:
-        await connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
-        positions = {(topic, partition): offset for topic, partition, offset in await connection.execute(_POSITIONS)}
-        names = ", ".join(f"{PROJECTION}.{table}" for table in sorted(tables))
-        await connection.execute(text(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE"))
+        await connection.execute(statements.SET_LOCK_TIMEOUT)
+        locked = await connection.execute(statements.LOCK_ALL_POSITIONS)
+        positions = {(topic, partition): offset for topic, partition, offset in locked}
+        await connection.execute(statements.lock_tables(tables))
         yield Fenced(connection, positions, await store.read_outbox(connection))

@@ -27,8 +27,8 @@ from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.kernel.transaction.writing import copy_rows, write
 from services.chassis.replay.checks import ReplayRefused
 from services.chassis.replay.reading import in_parts, read_ahead
-from services.chassis.replay.shadow import SHADOW
 from services.chassis.replay.skipped import SkippedRecords
+from services.chassis.replay.statements import SHADOW
 
 Note = Callable[[int], Awaitable[None]]
 _HELD_BYTES = 8 * 2**20

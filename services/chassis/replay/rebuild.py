@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 from pydantic import Field
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.base import Frozen
@@ -17,7 +16,7 @@ from services.chassis.kernel import log, store
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.records import Partition, RecordId
 from services.chassis.kernel.tables import PROJECTION
-from services.chassis.replay import runs, shadow
+from services.chassis.replay import runs, shadow, statements
 from services.chassis.replay.checks import ReplayRefused, examine
 from services.chassis.replay.compare import TableComparison, compare
 from services.chassis.replay.fence import Fenced, fence
@@ -68,9 +67,9 @@ async def verify(
         async with runs.running(engine, "verify") as (progress, result):
             async with _snapshot(engine) as snapshot:
                 async with _brought_up(projection, engine, begins, progress, on_progress):
-                    await snapshot.execute(text("SELECT 1"))
+                    await snapshot.execute(statements.START_SNAPSHOT)
                 await _phase(progress, on_progress, "comparing")
-                tables = await compare(snapshot, projection.domain.aggregates, PROJECTION, shadow.SHADOW)
+                tables = await compare(snapshot, projection.domain.aggregates, PROJECTION, statements.SHADOW)
             found = Verification(service=projection.service, records=progress.done, tables=tables)
             await _drop(engine, progress)
             result |= {"differences": found.differences, "rows": found.rows}
@@ -86,7 +85,7 @@ async def rebuild(
         async with runs.running(engine, "rebuild") as (progress, result):
             async with _snapshot(engine) as snapshot:
                 async with _brought_up(projection, engine, begins, progress, on_progress) as still:
-                    await snapshot.execute(text("SELECT 1"))
+                    await snapshot.execute(statements.START_SNAPSHOT)
                     await _phase(progress, on_progress, "swapping")
                     old = await shadow.swap(still.connection, sorted(projection.domain.aggregates), datetime.now(UTC))
                     await progress.require(still.connection)
@@ -102,7 +101,7 @@ async def drop_old(projection: Projection) -> list[str]:
     async with engine_of(projection) as engine, engine.begin() as connection:
         names = await shadow.old_versions(connection)
         for name in names:
-            await connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
+            await connection.execute(statements.drop_schema(name))
     return names
 
 
@@ -134,7 +133,7 @@ async def _brought_up(
             await shadow.create(connection, sorted(projection.domain.aggregates))
             await progress.require(connection)
         filling = store.connect(
-            projection.database_url, projection=shadow.SHADOW, pool_size=2, statement_seconds=store.MAINTENANCE_SECONDS
+            projection.database_url, projection=statements.SHADOW, pool_size=2, statement_seconds=store.MAINTENANCE_SECONDS
         )
         fold = Fold(EngineOfRun(filling, progress), Folding(projection.domain), projection.cluster, dict(begins))
         try:
@@ -189,7 +188,7 @@ async def _catch_up(
             break
     async with fold.engine.begin() as connection:
         for table in fold.domain.aggregates:
-            await connection.execute(text(f"ANALYZE {shadow.SHADOW}.{table}"))
+            await connection.execute(statements.analyze(table))
     await _phase(progress, on_progress, "catching up under the fence")
 
 

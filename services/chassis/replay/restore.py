@@ -8,7 +8,6 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.chassis.kafka.group import group_of, members_of
@@ -18,11 +17,10 @@ from services.chassis.kernel.consuming.identity import rows as identity
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.records import Partition, is_of
 from services.chassis.kernel.statements import INSERT_POSITION
-from services.chassis.kernel.tables import OPERATIONAL
 from services.chassis.kernel.transaction.batch import RecordFailure
 from services.chassis.process.logging import get_logger
 from services.chassis.process.transient import is_transient
-from services.chassis.replay import runs, shadow
+from services.chassis.replay import runs, shadow, statements
 from services.chassis.replay.checks import ReplayRefused
 from services.chassis.replay.fold import Fold
 from services.chassis.replay.projection import Folding, Projection
@@ -33,12 +31,6 @@ _log = get_logger(__name__)
 _NEAR_RECORDS = 1000
 _SHOWN = 20
 _LOOK_SECONDS = 2.0
-_LOCK_POSITIONS = text("LOCK TABLE position IN EXCLUSIVE MODE")
-_FORGET = text(
-    f"""DELETE FROM {OPERATIONAL}.inbox USING {OPERATIONAL}.dead_letter letter
-        WHERE letter.state IN ('failed', 'parked') AND (inbox.topic, inbox.partition, inbox."offset")
-                                                       = (letter.topic, letter.partition, letter."offset")"""
-)
 
 
 class NotRestored(Exception):
@@ -85,9 +77,7 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
             )
         async with engine.begin() as connection:
             await _still_new(connection)
-            await connection.execute(
-                text(f"INSERT INTO {OPERATIONAL}.inbox SELECT * FROM {shadow.SHADOW}.inbox ON CONFLICT DO NOTHING")
-            )
+            await connection.execute(statements.ADD_INBOX)
             values = [{"topic": topic, "partition": number} for topic, number in sorted(ends)]
             await connection.execute(INSERT_POSITION, values)
             await store.move_positions(connection, ends)
@@ -96,7 +86,7 @@ async def restore(projection: Projection, engine: AsyncEngine, accepted: Accepta
             for partition in ends:
                 await repository.flag(connection, partition)
             empty = await shadow.swap(connection, sorted(projection.domain.aggregates), datetime.now(UTC))
-            await connection.execute(text(f"DROP SCHEMA {empty} CASCADE"))
+            await connection.execute(statements.drop_schema(empty))
             await progress.require(connection)
         result |= {"records": progress.done, "set_aside": len(skipped.letters)}
         if accepted is not None:
@@ -140,7 +130,7 @@ async def _lost(projection: Projection) -> str:
 
 async def _still_new(connection: AsyncConnection) -> None:
     """Raises Busy if another process restored the database while this one was frozen."""
-    await connection.execute(_LOCK_POSITIONS)
+    await connection.execute(statements.LOCK_POSITIONS_TABLE)
     if any((await store.positions(connection)).values()):
         raise Busy("another process has restored this database meanwhile")
 
@@ -176,7 +166,7 @@ async def _keep(connection: AsyncConnection, skipped: SkippedRecords) -> None:
     if not skipped.letters:
         return
     await repository.insert(connection, skipped.letters)
-    await connection.execute(_FORGET)
+    await connection.execute(statements.FORGET_DEAD_LETTERS)
 
 
 async def _fill(
@@ -189,7 +179,7 @@ async def _fill(
         dead_letters = await repository.record_ids(connection)
     spans = await log.bounds(projection.cluster, projection.topics)
     filling = store.connect(
-        projection.database_url, projection=shadow.SHADOW, pool_size=2, statement_seconds=store.MAINTENANCE_SECONDS
+        projection.database_url, projection=statements.SHADOW, pool_size=2, statement_seconds=store.MAINTENANCE_SECONDS
     )
     begins = {partition: begin for partition, (begin, _) in spans.items()}
     fold = Fold(EngineOfRun(filling, progress), Folding(projection.domain), projection.cluster, begins, skipped=skipped)

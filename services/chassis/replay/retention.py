@@ -4,24 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.chassis.kernel.statements import PRUNE_INBOX
-from services.chassis.replay import shadow
+from services.chassis.replay import shadow, statements
 from services.chassis.storage.retention.policy import RetentionSettings
 from services.chassis.storage.retention.run import Gone, Remover
-
-_LETTERS = """state = 'discarded' AND published AND (value IS NOT NULL OR stack IS NOT NULL OR headers <> '[]')
-              AND recorded_at < now() - make_interval(secs => :seconds)"""
-"""Every later replay has to skip a discarded record, so its row stays and only its content is removed; the dlq topic has a copy."""
-_LETTER_BYTES = "coalesce(octet_length(value), 0) + octet_length(CAST(headers AS text)) + coalesce(octet_length(stack), 0)"
-_REPLAYS = """state <> 'running' AND (ended_at < now() - make_interval(secs => :seconds) OR id IN
-              (SELECT id FROM replay ORDER BY started_at DESC OFFSET :count))"""
-_SCHEMA_BYTES = text(
-    """SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-       WHERE n.nspname = :name AND c.relkind = 'r'"""
-)
 
 
 @dataclass(frozen=True)
@@ -73,16 +62,16 @@ class OldProjections:
         """Drop each schema in its own transaction."""
         async with self.engine.connect() as connection:
             names = await shadow.old_versions(connection)
-            now = await connection.scalar(text("SELECT now()"))
+            now = await connection.scalar(statements.NOW)
         count = size = 0
         for name in names:
             made = made_at(name)
             if made is None or (now - made).total_seconds() <= self.days * 86_400:
                 continue
             async with self.engine.begin() as connection:
-                size += int(await connection.scalar(_SCHEMA_BYTES, {"name": name}) or 0)
+                size += int(await connection.scalar(statements.SCHEMA_BYTES, {"schema": name}) or 0)
                 if not dry:
-                    await connection.execute(text(f'DROP SCHEMA IF EXISTS "{name}" CASCADE'))
+                    await connection.execute(statements.drop_old_version(name))
             count += 1
         return Gone(count, size)
 
@@ -97,12 +86,7 @@ def made_at(schema: str) -> datetime | None:
 
 def delete(kind: str, engine: AsyncEngine, table: str, where: str, values: Mapping[str, object]) -> Rows:
     """A remover that deletes the rows of `table` that meet `where`."""
-    return Rows(
-        kind, engine,
-        count=text(f"SELECT count(*), coalesce(sum(pg_column_size({table}.*)), 0) FROM {table} WHERE {where}"),
-        remove=text(f"DELETE FROM {table} WHERE {where} RETURNING pg_column_size({table}.*)"),
-        values=values,
-    )  # fmt: skip
+    return Rows(kind, engine, statements.count_rows(table, where), statements.delete_rows(table, where), values)
 
 
 def chassis_removers(engine: AsyncEngine, policy: RetentionSettings) -> Sequence[Remover]:
@@ -111,18 +95,7 @@ def chassis_removers(engine: AsyncEngine, policy: RetentionSettings) -> Sequence
     replays = {"seconds": policy.replays_days * 86_400, "count": policy.replays_count}
     return (
         Inbox(engine),
-        Rows(
-            "discarded", engine,
-            count=text(f"SELECT count(*), coalesce(sum({_LETTER_BYTES}), 0) FROM dead_letter WHERE {_LETTERS}"),
-            remove=text(
-                f"""WITH going AS (SELECT topic, partition, "offset", {_LETTER_BYTES} AS size FROM dead_letter WHERE {_LETTERS}
-                                   FOR UPDATE SKIP LOCKED)
-                    UPDATE dead_letter l SET value = NULL, headers = '[]', stack = NULL FROM going
-                    WHERE l.topic = going.topic AND l.partition = going.partition AND l."offset" = going."offset"
-                    RETURNING going.size"""
-            ),
-            values=letters,
-        ),
-        delete("replays", engine, "replay", _REPLAYS, replays),
+        Rows("discarded", engine, statements.COUNT_DISCARDED, statements.EMPTY_DISCARDED, letters),
+        delete("replays", engine, "replay", statements.OLD_RUNS, replays),
         OldProjections(engine, policy.projections_days),
-    )  # fmt: skip
+    )

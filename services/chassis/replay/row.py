@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.envelope import Event
@@ -11,14 +10,13 @@ from services.chassis.kernel.aggregate import Domain, Ref
 from services.chassis.kernel.numbering import Early, Elsewhere
 from services.chassis.kernel.records import Partition, Record, RecordId, logged, record_id_of
 from services.chassis.kernel.statements import INSERT_SWEEP
-from services.chassis.kernel.tables import PROJECTION
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.batch import RecordFailure
 from services.chassis.kernel.transaction.folding import FoldedRows, Incoming
 from services.chassis.kernel.transaction.inbox import Sightings, exempt
 from services.chassis.kernel.transaction.loading import lock_rows
 from services.chassis.kernel.transaction.writing import write
-from services.chassis.replay import runs
+from services.chassis.replay import runs, statements
 from services.chassis.replay.checks import ReplayRefused, examine
 from services.chassis.replay.fence import fence
 from services.chassis.replay.fold import opened, own_events
@@ -116,16 +114,16 @@ async def rebuild_row(
 
 
 async def _write(connection: AsyncConnection, projection: Projection, ref: Ref, fold: RowFold) -> bool:
-    where, key = f"FROM {PROJECTION}.{ref.aggregate} t WHERE key = :key", {"key": ref.key}
-    before = await connection.scalar(text(f"SELECT CAST(t AS text) {where}"), key)
+    read, key = statements.row_as_text(ref.aggregate), {"key": ref.key}
+    before = await connection.scalar(read, key)
     if not fold.records:
         if before is None:
             raise ReplayRefused(f"{ref.aggregate} {ref.key!r}: neither the log nor the projection has it; check the key")
-        await connection.execute(text(f"DELETE {where.replace(' t WHERE', ' WHERE')}"), key)
+        await connection.execute(statements.delete_row(ref.aggregate), key)
         return True
     await lock_rows(connection, projection.domain, [ref])
     await write(connection, projection.domain, {ref: fold.row})
-    changed = bool(before != await connection.scalar(text(f"SELECT CAST(t AS text) {where}"), key))
+    changed = bool(before != await connection.scalar(read, key))
     if changed:
         await connection.execute(INSERT_SWEEP, {"aggregate": ref.aggregate, "key": ref.key})
     return changed

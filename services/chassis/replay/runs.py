@@ -15,7 +15,6 @@ from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.base import Frozen
@@ -23,6 +22,7 @@ from schemas.ids import new_id
 from services.chassis.postgres.exclusive import Exclusive, exclusive
 from services.chassis.process.logging import get_logger
 from services.chassis.process.transient import described
+from services.chassis.replay import statements
 
 _log = get_logger(__name__)
 _LOCK = 7_253_003
@@ -32,26 +32,6 @@ _NOTE_SECONDS = 0.5
 
 Kind = Literal["verify", "rebuild", "restore"]
 RunState = Literal["running", "done", "failed", "cancelled"]
-
-_OPEN = text(
-    """INSERT INTO replay (id, kind, state, phase, done, total) VALUES (:id, :kind, 'running', 'starting', 0, 0)"""
-)
-_ABANDON = text(
-    """UPDATE replay SET state = 'failed', ended_at = now(), error = 'its process ended before it did' WHERE state = 'running'"""
-)
-_NOTE = text("UPDATE replay SET phase = :phase, done = :done, total = :total WHERE id = :id")
-_CLOSE = text(
-    """UPDATE replay SET state = :state, ended_at = now(), error = :error, result = CAST(:result AS jsonb) WHERE id = :id"""
-)
-_READ = text(
-    """SELECT id, kind, state, phase, done, total, started_at, ended_at, error, result FROM replay
-       ORDER BY started_at DESC LIMIT :limit"""
-)
-_RUNS = text("SELECT state = 'running' FROM replay WHERE id = :id")
-_HELD = text(
-    """SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = :lock AND granted
-       AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
-)
 
 
 class Busy(Exception):
@@ -89,12 +69,12 @@ class Progress:
         if force or time.monotonic() - self._noted >= _NOTE_SECONDS:
             self._noted = time.monotonic()
             await self.session.execute(
-                _NOTE, {"id": self.run_id, "phase": self.phase, "done": self.done, "total": self.total}
+                statements.NOTE_PROGRESS, {"id": self.run_id, "phase": self.phase, "done": self.done, "total": self.total}
             )
 
     async def require(self, connection: AsyncConnection) -> None:
         """Check that the run is still open, at the end of each of its transactions. Raises Busy where another run began meanwhile."""
-        if not await connection.scalar(_RUNS, {"id": self.run_id}):
+        if not await connection.scalar(statements.IS_RUNNING, {"id": self.run_id}):
             raise Busy("this process was frozen, and another verify or rebuild of this service began meanwhile")
 
 
@@ -120,12 +100,12 @@ async def running(engine: AsyncEngine, kind: Kind) -> AsyncIterator[tuple[Progre
         if not await session.take(_LOCK):
             raise Busy("another verify or rebuild of this service is running; wait for it, or stop it")
         run_id, result = new_id(), dict[str, Any]()
-        await session.execute(_ABANDON)
-        await session.execute(_OPEN, {"id": run_id, "kind": kind})
+        await session.execute(statements.ABANDON_RUNS)
+        await session.execute(statements.OPEN_RUN, {"id": run_id, "kind": kind})
 
         async def close(state: RunState, error: str | None = None) -> None:
             values = {"id": run_id, "state": state, "error": error, "result": json.dumps(result)}
-            await session.execute(_CLOSE, values)
+            await session.execute(statements.CLOSE_RUN, values)
 
         try:
             yield Progress(run_id, session), result
@@ -143,9 +123,9 @@ async def running(engine: AsyncEngine, kind: Kind) -> AsyncIterator[tuple[Progre
 
 async def last_runs(connection: AsyncConnection, limit: int = 5) -> list[Run]:
     """The newest runs first; one that is stored as running while nobody holds the lock was killed, and counts as failed."""
-    held = await connection.scalar(_HELD, {"lock": _LOCK})
+    held = await connection.scalar(statements.IS_LOCKED, {"lock": _LOCK})
     found = []
-    for row in (await connection.execute(_READ, {"limit": limit})).mappings():
+    for row in (await connection.execute(statements.READ_RUNS, {"limit": limit})).mappings():
         values = dict(row)
         if values["state"] == "running" and not held:
             values |= {"state": "failed", "error": "its process ended before it did"}

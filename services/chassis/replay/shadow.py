@@ -7,45 +7,32 @@ schemas. A shadow that exists when a replay starts was left by one that was kill
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.kernel.tables import OPERATIONAL, PROJECTION
+from services.chassis.replay import statements
 
-SHADOW = "shadow"
 BOOKKEEPING = ("position", "inbox", "dead_letter")
-
-_INDEXES = text(
-    """SELECT indexname, indexdef, indisprimary FROM pg_indexes
-       JOIN pg_class c ON c.relname = indexname JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = schemaname
-       JOIN pg_index ON indexrelid = c.oid
-       WHERE schemaname = :schema AND tablename = :table ORDER BY indexname"""
-)
-_PRIMARY = text(
-    """SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
-       WHERE contype = 'p' AND conrelid = CAST(:table AS regclass)"""
-)
-_OLD = text("SELECT nspname FROM pg_namespace WHERE nspname LIKE :pattern ORDER BY nspname")
 
 
 async def create(connection: AsyncConnection, tables: Iterable[str]) -> None:
     """Create an empty shadow of `tables`, with the same columns, keys and index names."""
     await drop(connection)
-    await connection.execute(text(f"CREATE SCHEMA {SHADOW}"))
+    await connection.execute(statements.CREATE_SHADOW)
     for source, table in [(PROJECTION, name) for name in tables] + [(OPERATIONAL, name) for name in BOOKKEEPING]:
-        await connection.execute(
-            text(f"CREATE TABLE {SHADOW}.{table} (LIKE {source}.{table} INCLUDING ALL EXCLUDING INDEXES)")
-        )
-        for name, definition in (await connection.execute(_PRIMARY, {"table": f"{source}.{table}"})).all():
-            await connection.execute(text(f"ALTER TABLE {SHADOW}.{table} ADD CONSTRAINT {name} {definition}"))
-        for _, statement, primary in (await connection.execute(_INDEXES, {"schema": source, "table": table})).all():
+        await connection.execute(statements.table_in_shadow(source, table))
+        keys = await connection.execute(statements.PRIMARY_KEY, {"table": f"{source}.{table}"})
+        for name, definition in keys.all():
+            await connection.execute(statements.add_constraint(table, name, definition))
+        indexes = await connection.execute(statements.INDEXES, {"schema": source, "table": table})
+        for _, definition, primary in indexes.all():
             if not primary:
-                await connection.execute(text(statement.replace(f" ON {source}.", f" ON {SHADOW}.", 1)))
+                await connection.execute(statements.index_in_shadow(source, definition))
 
 
 async def drop(connection: AsyncConnection) -> None:
     """Drop the shadow, if there is one."""
-    await connection.execute(text(f"DROP SCHEMA IF EXISTS {SHADOW} CASCADE"))
+    await connection.execute(statements.DROP_SHADOW)
 
 
 async def swap(connection: AsyncConnection, tables: Iterable[str], now: datetime) -> str:
@@ -55,21 +42,15 @@ async def swap(connection: AsyncConnection, tables: Iterable[str], now: datetime
     """
     old = f"{PROJECTION}_{now:%Y%m%d_%H%M%S_%f}"
     for table in tables:
-        await connection.execute(
-            text(
-                f"""INSERT INTO sweep (aggregate, key)
-                    SELECT '{table}', new.key FROM {SHADOW}.{table} new LEFT JOIN {PROJECTION}.{table} old USING (key)
-                    WHERE old.state IS DISTINCT FROM new.state ON CONFLICT DO NOTHING"""
-            )
-        )
+        await connection.execute(statements.sweep_changed(table))
     for table in BOOKKEEPING:
-        await connection.execute(text(f"DROP TABLE {SHADOW}.{table}"))
-    await connection.execute(text(f"ALTER SCHEMA {PROJECTION} RENAME TO {old}"))
-    await connection.execute(text(f"ALTER SCHEMA {SHADOW} RENAME TO {PROJECTION}"))
+        await connection.execute(statements.drop_shadow_table(table))
+    await connection.execute(statements.keep_projection_as(old))
+    await connection.execute(statements.SHADOW_TO_PROJECTION)
     return old
 
 
 async def old_versions(connection: AsyncConnection) -> list[str]:
     """Schemas of earlier projections that swaps left, oldest first."""
-    rows = await connection.execute(_OLD, {"pattern": f"{PROJECTION}\\_%"})
+    rows = await connection.execute(statements.OLD_VERSIONS, {"pattern": f"{PROJECTION}\\_%"})
     return [name for (name,) in rows]

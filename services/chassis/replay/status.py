@@ -3,11 +3,10 @@
 from datetime import datetime
 
 from pydantic import Field
-from sqlalchemy import text
 
 from schemas.base import Frozen
 from services.chassis.kernel import store
-from services.chassis.replay import runs, shadow
+from services.chassis.replay import runs, shadow, statements
 from services.chassis.replay.checks import spans_and_stops
 from services.chassis.replay.projection import Projection
 from services.chassis.replay.rebuild import engine_of, of_topics
@@ -50,7 +49,7 @@ async def status(projection: Projection) -> ProjectionStatus:
         positions = of_topics(projection, await store.positions(connection))
         tables, newest = {}, []
         for name in sorted(projection.domain.aggregates):
-            row = (await connection.execute(text(f"SELECT count(*), max(updated_at) FROM {name}"))).one()
+            row = (await connection.execute(statements.measure_table(name))).one()
             tables[name] = row[0]
             newest += [row[1]] if row[1] else []
         return ProjectionStatus(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from schemas.base import in_calendar, storable
 from schemas.reasons import Reason, shown
+from services.chassis.serving import statements
 from services.chassis.serving.problem import Problem
 from services.chassis.serving.reads import Reads
 
@@ -47,25 +48,11 @@ class Listing(NamedTuple):
         filters = {name: value for name, value in query.items() if value is not None}
         behind = read_cursor(cursor, query, (moment, str)) if cursor is not None else []
         conditions = tuple(self.filters[name] for name in filters)
-        row = await reads.row(_page(self[:4], conditions, bool(behind), limit), *filters.values(), *behind)
+        statement = statements.page(self[:4], conditions, bool(behind), limit)
+        row = await reads.row(statement, *filters.values(), *behind)
         assert row is not None
         items, at, key, more = row
         return Page(items[:limit], make_cursor(query, [at.isoformat(), key]) if more else None)
-
-
-@lru_cache(256)
-def _page(listing: tuple[str, str, str, str], filters: tuple[str, ...], behind: bool, limit: int) -> str:
-    """SQL for one row: at most `limit` items plus one, time and key of the item at the limit, and whether another follows.
-
-    The limit is part of the text, so that PostgreSQL plans the statement once and the plan reads no further.
-    """
-    item, rows, time, key = listing
-    conditions = [f"{time} IS NOT NULL", *(condition.format(f"${at}") for at, condition in enumerate(filters, 1))]
-    if behind:
-        conditions.append(f"({time}, {key}) < (${len(filters) + 1}, ${len(filters) + 2})")
-    return f"""SELECT coalesce(array_agg(item), '{{}}'), (array_agg(at))[{limit}], (array_agg(key))[{limit}], count(*) > {limit}
-               FROM (SELECT {item} AS item, {time} AS at, {key} AS key FROM {rows} WHERE {" AND ".join(conditions)}
-                     ORDER BY {time} DESC, {key} DESC LIMIT {limit + 1}) AS page"""
 
 
 def make_cursor(query: Mapping[str, str | None], last: Sequence[str]) -> str:

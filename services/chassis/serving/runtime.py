@@ -22,9 +22,9 @@ from services.chassis.kernel.relay.relay import Relay
 from services.chassis.kernel.ticker import Ticker
 from services.chassis.kernel.transaction.commands import Command, transact
 from services.chassis.migrations.migrate import ensure_migrated
-from services.chassis.postgres.exclusive import READS_ONLY
 from services.chassis.postgres.notifications import Notifications
 from services.chassis.postgres.requirements import DatabaseRefused
+from services.chassis.postgres.statements import READS_ONLY
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
 from services.chassis.process.repeated_failures import FailureLog

@@ -12,8 +12,9 @@ from sqlalchemy import Connection, MetaData, NullPool
 
 from schemas.jobs import StepFailed, StepFault, StepRequested, StepStarted
 from services.chassis.executor.attempts import attempt_ref, decision
+from services.chassis.executor.statements import CHANNEL
 from services.chassis.executor.tables import attempt_table, work_table
-from services.chassis.executor.work import CHANNEL, claim, holds, release, renew, requeue_open
+from services.chassis.executor.work import claim, holds, release, renew, requeue_open
 from services.chassis.kernel.tables import operational_tables
 from services.chassis.postgres.urls import parse
 from tests.executor import Executor

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.progress import StepProgressed
 from services.chassis.serving.reads import Rows
-from services.orchestrator import job_events, polling
+from services.orchestrator import job_events, polling, statements
 from services.orchestrator.effects import CHANNEL
 from tests.orchestrator import Orchestrator
 from tests.toy import until
@@ -55,7 +55,7 @@ def asked(orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> list[i
     rows = orchestrator.runtime.reads.rows
 
     async def noted(statement: str, *arguments: Any) -> Rows:
-        if statement == polling._CHANGED:
+        if statement == statements.CHANGED:
             found.append(len(arguments[0]))
         return await rows(statement, *arguments)
 

@@ -3,18 +3,14 @@
 import pytest
 from sqlalchemy import Table
 
-from services.orchestrator import queries as jobs
+from services.orchestrator import statements as jobs
 from services.orchestrator.tables import job
-from services.registry import queries as versions
+from services.registry import statements as versions
 from services.registry.tables import registration
 
 OF_A_COLUMN = [
-    *((job, name, "requested_at") for name in jobs._FILTERS),
-    *(
-        (registration, "model" if name == "name" else name, "registered_at")
-        for name in versions._FILTERS
-        if name != "alias"
-    ),
+    *((job, name, "requested_at") for name in jobs.FILTERS),
+    *((registration, "model" if name == "name" else name, "registered_at") for name in versions.FILTERS if name != "alias"),
 ]
 
 
@@ -27,5 +23,5 @@ def test_a_filter_has_an_index_in_the_order_of_the_list(table: Table, column: st
 
 
 def test_an_alias_finds_its_version_by_model_and_version() -> None:
-    assert versions._FILTERS["alias"].startswith("(r.model, r.version) IN (")
+    assert versions.FILTERS["alias"].startswith("(r.model, r.version) IN (")
     assert ["model", "version"] in [[str(column.name) for column in index.columns] for index in registration.indexes]

@@ -14,6 +14,8 @@ COPIES_PAGE = 100
 """At most this many records that wait for their copy are read at once."""
 
 BLOCKED = "state IN ('failed', 'parked')"
+"""The condition for records that block later ones of what they touch."""
+
 _AT = 'topic = :topic AND partition = :partition AND "offset" = :offset'
 
 _COLUMNS = """topic, partition, "offset", state, key, value, CAST(headers AS text) AS headers, event_type, event_id, correlation_id,
@@ -147,8 +149,14 @@ RECORD_IDS = text('SELECT topic, partition, "offset" FROM dead_letter')
 """Reads the ids of all dead letters, whose records a replay leaves out as long as the service does."""
 
 NOT_DISCARDED = "state <> 'discarded'"
+"""The condition of a list that asks for no state: an operator is done with what was discarded."""
+
 BEHIND = '(topic, partition, "offset") > (:after_topic, :after_partition, :after_offset)'
+"""The condition for records that come after the last one of the page before."""
+
 PARKED_HERE = "state = 'parked' AND topic = :topic AND partition = :partition"
+"""The condition for the parked records of a partition, which are shown behind the failed one."""
+
 FILTERS = {
     "state": "state = :state",
     "type": "event_type = :type",

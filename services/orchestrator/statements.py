@@ -1,0 +1,57 @@
+"""Holds the SQL of the orchestrator: what HTTP reads of jobs, and the latest progress of attempts, which lies beside the projection."""
+
+from sqlalchemy import text
+
+from services.orchestrator.domain.state import ENDED
+
+# What HTTP reads: one statement per response, without locks. Answers show the row of a job only where it was requested or decided on.
+
+_STORED = "CAST(state AS text) AS state, sequence, updated_at"
+_IS_JOB = "key = $1 AND status IS NOT NULL"
+"""Excludes rows that exist only because of facts about an unknown job."""
+
+FIND = f"SELECT {_STORED} FROM job WHERE {_IS_JOB}"
+"""Reads one job."""
+
+FIND_NOW = f"SELECT clock_timestamp() AS now, {_STORED} FROM (SELECT) AS always LEFT JOIN job ON {_IS_JOB}"
+"""Reads the database's clock, by which jobs are decided on, and one job; one row also where there is no such job."""
+
+FIND_PROGRESS = f"""SELECT {_STORED}, ARRAY(SELECT at FROM progress WHERE job_id = $1 ORDER BY key) AS at,
+       ARRAY(SELECT CAST(data AS text) FROM progress WHERE job_id = $1 ORDER BY key) AS data
+       FROM job WHERE {_IS_JOB}"""
+"""Reads one job with the latest progress of each of its attempts."""
+
+FILTERS = {name: f"{name} = {{}}" for name in ("status", "requester", "model")}
+"""The condition of each filter of the list of jobs, with {} for the value."""
+ITEM, ROWS, TIME, KEY = "summary", "job", "requested_at", "key"
+"""What the list of jobs shows of which rows, and its order; `serving.statements.page` composes the statement."""
+
+CHANGED = """SELECT known.id, CAST(job.xmin AS text), told.mark, told.at, told.data,
+       CASE WHEN CAST(job.xmin AS text) <> known.job THEN CAST(job.state AS text) END, job.sequence, job.updated_at
+       FROM unnest($1::text[], $2::text[], $3::text[]) AS known(id, job, told)
+       JOIN job ON job.key = known.id AND job.status IS NOT NULL
+       CROSS JOIN LATERAL (
+           SELECT coalesce(string_agg(CAST(xmin AS text), ',' ORDER BY key), '') AS mark,
+                  array_agg(at ORDER BY key) AS at, array_agg(CAST(data AS text) ORDER BY key) AS data
+           FROM progress WHERE job_id = known.id
+       ) AS told
+       WHERE CAST(job.xmin AS text) <> known.job OR told.mark <> known.told
+       LIMIT $4"""
+"""Reads those of the watched jobs that changed since they were seen. Whether a row changed is told by the transaction that wrote it
+(`xmin`); the state is left out where only progress changed, because it is long."""
+
+# Progress
+
+KEEP_LATEST = text(
+    """INSERT INTO progress (key, job_id, at, data)
+       SELECT key, job_id, at, CAST(data AS jsonb)
+       FROM unnest(CAST(:keys AS text[]), CAST(:job_ids AS text[]), CAST(:at AS timestamptz[]), CAST(:data AS text[]))
+            AS new(key, job_id, at, data)
+       ON CONFLICT (key) DO UPDATE SET at = EXCLUDED.at, data = EXCLUDED.data WHERE progress.at < EXCLUDED.at"""
+)
+"""Keeps the newest progress of each attempt, since progress comes in any order. The keys are sorted, so that two transactions lock the
+rows in one order."""
+
+OLD_PROGRESS = f"""at < now() - make_interval(secs => :seconds) AND NOT EXISTS (
+           SELECT FROM job WHERE job.key = progress.job_id AND job.status NOT IN ({", ".join(repr(status) for status in ENDED)}))"""
+"""The condition for old progress of jobs that have ended, or that nobody knows."""

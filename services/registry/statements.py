@@ -1,0 +1,31 @@
+"""Holds the SQL of what HTTP reads of models and versions: one statement per response, without locks."""
+
+_ALIASES = "coalesce((SELECT CAST(named -> r.version AS text) FROM model WHERE key = r.model), '[]')"
+"""Joins the model only to the versions of the response."""
+_FOUND = f"SELECT CAST(r.state -> 'registered' AS text), r.registered_at, {_ALIASES} FROM registration r"
+
+HIGHEST_VERSION = f"""{_FOUND} WHERE r.model = $1 AND r.registered_at IS NOT NULL
+       ORDER BY CAST(string_to_array(r.version, '.') AS numeric[]) DESC LIMIT 1"""
+"""Reads the highest version of a model with its aliases; versions are compared as numbers, so that 1.10.0 is above 1.9.0."""
+
+NAMED_VERSION = f"""{_FOUND} WHERE r.model = $1 AND r.version = coalesce(
+       (SELECT version FROM registration WHERE model = $1 AND version = $2),
+       (SELECT aliases->>CAST($2 AS text) FROM model WHERE key = $1))"""
+"""Reads the version of a model that $2 names, as a version or else as an alias."""
+
+MODEL = "SELECT CAST(state AS text), sequence FROM model WHERE key = $1"
+"""Reads one model."""
+
+FILTERS = {
+    "name": "r.model = {}",
+    "alias": "(r.model, r.version) IN (SELECT key, aliases->>CAST({} AS text) FROM model)",
+    "job_id": "r.job_id = {}",
+    "requester": "r.requester = {}",
+    "base_model": "r.base_model = {}",
+    "dataset_sha256": "r.dataset_sha256 = {}",
+}
+"""The condition of each filter of the list of versions, with {} for the value."""
+ITEM, ROWS, TIME, KEY = (
+    f"""concat(r.summary, ',"aliases":', {_ALIASES}, '}}')""", "registration r", "r.registered_at", "r.key"
+)  # fmt: skip
+"""What the list of versions shows of which rows, and its order; `serving.statements.page` composes the statement."""
