@@ -1,5 +1,5 @@
-# From a bare clone: `make demo` shows a model being made, `make test` proves the promises. Both do all set-up they need, say what
-# they are doing, resume where they were interrupted, and start at once the second time.
+# In a fresh clone `make demo` makes a model, and `make test` runs all tests. Both install what they need, report what they do,
+# continue after an interruption, and start at once the second time.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -12,23 +12,23 @@ RUN := $(VENV)/bin/python
 EXTRAS := trainer,feedback,audit,local-judge,s3,dev-stack,dev
 KEY := $(shell cat pyproject.toml constraints.txt | (sha256sum 2>/dev/null || shasum -a 256) | cut -c1-16)
 INSTALLED := $(VENV)/.installed-$(KEY)
-# So many processes share the files of tests, each with servers of its own. Tests with servers mostly wait: two processes left a third
-# of two cores idle. Tests without servers compute.
+# The number after this is how many processes share the test files, each with servers of its own. Tests with servers mostly wait, so
+# two processes leave a third of two cores idle; tests without servers compute.
 SIDE_BY_SIDE := --dist loadfile --numprocesses
-# What Python and pytest compile is kept in __pycache__, whatever the surroundings say: each process of tests would compile all of it again.
+# Python and pytest keep compiled files in __pycache__ even if the environment forbids it; otherwise each test process would compile them again.
 export PYTHONDONTWRITEBYTECODE :=
 SAY := @printf '\033[1m==> %s\033[0m\n'
 
 help:
-	@echo "make demo        one job from its request to a registered model, on real Kafka and PostgreSQL"
-	@echo "make test        all tests, with real Kafka and PostgreSQL"
-	@echo "make test-quick  the tests that need no servers: units and the contract"
-	@echo "make soak        the tests of reliability in their long form: a million events, any bytes for an hour, servers that die (about two hours)"
-	@echo "make bench       how fast the chassis is, as ratios, measured on this machine (about a quarter of an hour)"
-	@echo "make bench BENCH=edge  the same of answers over HTTP (some minutes)"
-	@echo "make lint        style, types, import rules, compatibility"
-	@echo "make format      mend the style"
-	@echo "make setup       only the set-up: $(VENV) with all packages"
+	@echo "make demo        run one job from its request to a registered model, on real Kafka and PostgreSQL"
+	@echo "make test        run all tests, with real Kafka and PostgreSQL"
+	@echo "make test-quick  run the tests that need no servers: units and the contract"
+	@echo "make soak        run the reliability tests in their long form: a million events, random bytes for an hour, killed servers (about two hours)"
+	@echo "make bench       measure the speed of the chassis on this machine, as ratios (about a quarter of an hour)"
+	@echo "make bench BENCH=edge  measure the responses over HTTP (some minutes)"
+	@echo "make lint        check style, types, import rules and compatibility"
+	@echo "make format      correct the style"
+	@echo "make setup       only install: $(VENV) with all packages"
 	@echo "make clean       remove what runs left behind (var/, caches); $(VENV) and the user's cache stay"
 
 setup: $(INSTALLED)
@@ -37,7 +37,7 @@ $(INSTALLED):
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later found: install one, or name it: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; }
 	$(SAY) "virtual environment $(VENV) ($$($(PYTHON) --version))"
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(SAY) "packages, as pinned in constraints.txt (the first time several GB and minutes, in silence: torch)"
+	$(SAY) "packages, as pinned in constraints.txt (the first time several GB and minutes without output, for torch)"
 	@$(RUN) -m pip install --quiet --progress-bar off --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@rm -f $(VENV)/.installed-* && touch $@
 
@@ -78,7 +78,7 @@ lint: setup
 	@$(VENV)/bin/mypy
 	$(SAY) "import rules"
 	@$(VENV)/bin/lint-imports
-	$(SAY) "compatibility with what was released"
+	$(SAY) "compatibility with released contracts"
 	@$(RUN) -m schemas.evolution.history --check && echo "compatible"
 
 format: setup
