@@ -28,7 +28,7 @@ from schemas.attributes import (
 )
 from schemas.base import EventData
 from schemas.bounds import SETTINGS_BYTES
-from schemas.evolution.upcasting import Malformed, newest, upcast
+from schemas.evolution.upcasting import MalformedData, newest, upcast
 from schemas.ids import root_traceparent, trace_id
 from schemas.json_text import DEPTH_LIMIT, UNSTORABLE, NoJson, Parsed, parse, parse_plain, storable
 from schemas.reasons import Reason, reasons_of
@@ -210,7 +210,7 @@ def _with_care(
             return _unhandled(found.given, name, handled)
         faults = _lenient(found, name, value or b"") if name in _OF_OUTSIDERS else _strict(found)
         data = _data(name, written, found, value or b"", faults)
-    except (NoEvent, NoJson, Malformed) as error:
+    except (NoEvent, NoJson, MalformedData) as error:
         raise Unreadable(str(error)) from error
     attributes = found.given
     return Event(
@@ -338,7 +338,7 @@ def _upcast_request(written: str, body: dict[str, Any], faults: list[Reason]) ->
     """Upcast a request of an older type; one that its upcaster cannot read is answered like any other faulty request."""
     try:
         return upcast(written, body)
-    except Malformed as error:
+    except MalformedData as error:
         remedy = f"send {PREFIX}{newest(written)}"
         faults.append(Reason(field="(request)", value=None, message=str(error)[:ATTRIBUTE_LIMIT], remedy=remedy))
         return body

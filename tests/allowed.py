@@ -4,11 +4,11 @@ import os
 import tempfile
 from pathlib import Path
 
-from services.chassis.storage.sources.allowed import Allowed
+from services.chassis.storage.sources.allowed import AllowedSources
 
 TEMPORARY = Path(os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir()).resolve()
 
-IN_TESTS = Allowed(
+IN_TESTS = AllowedSources(
     folders=(TEMPORARY,),
     schemes=("http", "https", "s3", "memory"),
     hosts=("127.0.0.1",),

@@ -21,7 +21,7 @@ _WALKED = frozenset(
 _NOTHING = "nothing"
 
 
-class Change(NamedTuple):
+class SchemaChange(NamedTuple):
     """One incompatible difference."""
 
     type: str
@@ -37,7 +37,7 @@ class Change(NamedTuple):
         )
 
 
-def incompatible(name: str, released: Schema, current: Schema) -> list[Change]:
+def incompatible(name: str, released: Schema, current: Schema) -> list[SchemaChange]:
     """Return the changes that readers or writers of one of the two schemas of event type `name` cannot handle."""
     return list(_Comparison(name, released, current).compare("", released, current))
 
@@ -48,10 +48,10 @@ class _Comparison:
         self._released, self._current = released.get("$defs", {}), current.get("$defs", {})
         self._seen: set[tuple[str, str]] = set()
 
-    def _change(self, path: str, detail: str) -> Change:
-        return Change(self._name, path, detail)
+    def _change(self, path: str, detail: str) -> SchemaChange:
+        return SchemaChange(self._name, path, detail)
 
-    def compare(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
+    def compare(self, path: str, old: Schema, new: Schema) -> Iterator[SchemaChange]:
         """Yield the differences below `path`."""
         if "$ref" in old or "$ref" in new:
             pair = (_text(old), _text(new))  # with the keywords next to the reference, which apply, too
@@ -66,13 +66,13 @@ class _Comparison:
         yield from self._fields(path, old, new)
         yield from self._inner(path, old, new)
 
-    def _bounds(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
+    def _bounds(self, path: str, old: Schema, new: Schema) -> Iterator[SchemaChange]:
         for bound in sorted({*old, *new} - _WORDS_FOR_PEOPLE - _WALKED):
             before, after = old.get(bound, _NOTHING), new.get(bound, _NOTHING)
             if _text(before) != _text(after):
                 yield self._change(path, f"`{bound}` was {before!r} and is {after!r}")
 
-    def _fields(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
+    def _fields(self, path: str, old: Schema, new: Schema) -> Iterator[SchemaChange]:
         before, after = old.get("properties", {}), new.get("properties", {})
         needed_before, needed_after = set(old.get("required", ())), set(new.get("required", ()))
         for name in sorted({*before, *after}):
@@ -88,7 +88,7 @@ class _Comparison:
             else:
                 yield from self.compare(where, before[name], after[name])
 
-    def _inner(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
+    def _inner(self, path: str, old: Schema, new: Schema) -> Iterator[SchemaChange]:
         """Yield the differences in the items of lists and maps."""
         for keyword, sign in (("items", "[]"), ("additionalProperties", ".*"), ("propertyNames", ".*")):
             before, after = old.get(keyword), new.get(keyword)
@@ -102,7 +102,7 @@ class _Comparison:
         for number, (one, other) in enumerate(zip(before, after, strict=False)):
             yield from self.compare(f"{path}[{number}]", one, other)
 
-    def _alternatives(self, path: str, old: Schema, new: Schema) -> Iterator[Change]:
+    def _alternatives(self, path: str, old: Schema, new: Schema) -> Iterator[SchemaChange]:
         yield from self._bounds(path, _beside(old), _beside(new))
         before, after = _by_name(_all_of(old), self._released), _by_name(_all_of(new), self._current)
         for name in sorted({*before, *after}):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from schemas.evolution.compatibility import Change, incompatible
+from schemas.evolution.compatibility import SchemaChange, incompatible
 from schemas.evolution.upcasting import UPCASTERS, newest
 from schemas.generate.json_schema import event_schema
 from schemas.topics import EVENT_TYPES, TOPIC_OF
@@ -53,7 +53,7 @@ def release(folder: Path = FOLDER, version: str | None = None) -> Path:
     return path
 
 
-def broken(released: dict[str, dict[str, Any]], current: dict[str, dict[str, Any]]) -> list[Change]:
+def broken(released: dict[str, dict[str, Any]], current: dict[str, dict[str, Any]]) -> list[SchemaChange]:
     """Yield the changes by which the present contract breaks a released one."""
     changes = []
     for name, promise in released.items():
@@ -61,7 +61,7 @@ def broken(released: dict[str, dict[str, Any]], current: dict[str, dict[str, Any
             changes += _unread(name, current)
             continue
         changes += [
-            Change(name, "", f"its {word} was {promise[word]!r} and is {current[name][word]!r}")
+            SchemaChange(name, "", f"its {word} was {promise[word]!r} and is {current[name][word]!r}")
             for word in ("topic", "key")
             if promise[word] != current[name][word]
         ]
@@ -69,15 +69,17 @@ def broken(released: dict[str, dict[str, Any]], current: dict[str, dict[str, Any
     return changes
 
 
-def _unread(name: str, current: Mapping[str, object]) -> list[Change]:
+def _unread(name: str, current: Mapping[str, object]) -> list[SchemaChange]:
     """Return why events of a removed type cannot be read as another type."""
     if name not in UPCASTERS:
-        return [Change(name, "", "the type is removed, and nothing reads its old events")]
+        return [SchemaChange(name, "", "the type is removed, and nothing reads its old events")]
     try:
         successor = newest(name)
     except ValueError as error:
-        return [Change(name, "", str(error))]
-    return [] if successor in current else [Change(name, "", f"its upcasters lead to {successor}, which is not a type")]
+        return [SchemaChange(name, "", str(error))]
+    return (
+        [] if successor in current else [SchemaChange(name, "", f"its upcasters lead to {successor}, which is not a type")]
+    )
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ UPCASTERS: dict[str, Upcaster] = {}
 """Upcasters by the name of the old type. An entry stays as long as the log may contain the old type, which is for ever."""
 
 
-class Malformed(ValueError):
+class MalformedData(ValueError):
     """The data do not have the old type's shape."""
 
 
@@ -39,11 +39,13 @@ def newest(name: str) -> str:
 
 
 def upcast(name: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Convert data of the type `name` to its newest type. Raises Malformed if they lack what the old type had."""
+    """Convert data of the type `name` to its newest type. Raises MalformedData if they lack what the old type had."""
     while (step := UPCASTERS.get(name)) is not None:
         try:
             body = step.upcast(body)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise Malformed(f"the data cannot be read as {name} ({error!r}); send data that match its schema") from error
+            raise MalformedData(
+                f"the data cannot be read as {name} ({error!r}); send data that match its schema"
+            ) from error
         name = step.to
     return body

@@ -109,7 +109,7 @@ _PLAN = (
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Example:
     """One example: its source, its subject, and its sequence number."""
 
     source: str
@@ -118,13 +118,13 @@ class _Told:
     data: EventData
 
 
-def _story() -> Iterator[_Told]:
-    def job(number: int, data: EventData) -> _Told:
-        return _Told(ORCHESTRATOR, JOB, number, data)
+def _story() -> Iterator[_Example]:
+    def job(number: int, data: EventData) -> _Example:
+        return _Example(ORCHESTRATOR, JOB, number, data)
 
     train = {"job_id": JOB, "step": "train", "attempt": 1, "kind": "train"}
     label = {"job_id": JOB, "step": "label", "attempt": 1, "kind": "label"}
-    yield _Told(OUTSIDE, JOB, None, JobRequested(job_id=JOB, request=dict(REQUEST)))
+    yield _Example(OUTSIDE, JOB, None, JobRequested(job_id=JOB, request=dict(REQUEST)))
     accepted = JobAccepted(job_id=JOB, request=JobRequest.model_validate(REQUEST), plan=_PLAN, policy=Policy())
     yield job(1, accepted)
     yield job(1, JobRejected(job_id=JOB, reasons=(_REJECTED_FIELD,)))
@@ -140,18 +140,18 @@ def _story() -> Iterator[_Told]:
         }),
     )  # fmt: skip
     about_train, about_label = f"{JOB}/train/1", f"{JOB}/label/1"
-    yield _Told(TRAINER, about_train, 1, StepStarted.model_validate({**train, "worker": "trainer-0/4711"}))
+    yield _Example(TRAINER, about_train, 1, StepStarted.model_validate({**train, "worker": "trainer-0/4711"}))
     progressed = {"done": 61, "of": 110, "loss": 0.62, "learning_rate": 0.0006, "tokens_per_second": 148.8}
     rest = {"memory_bytes": 1_911_250_944, "eta_seconds": 210.7}
-    yield _Told(TRAINER, about_train, None, StepProgressed.model_validate({**train, **progressed, **rest}))
-    yield _Told(TRAINER, about_train, 2, StepCompleted.model_validate({**train, "result": _TRAINED}))
-    yield _Told(TRAINER, about_train, 2, StepFailed.model_validate({**train, "fault": _KILLED}))
+    yield _Example(TRAINER, about_train, None, StepProgressed.model_validate({**train, **progressed, **rest}))
+    yield _Example(TRAINER, about_train, 2, StepCompleted.model_validate({**train, "result": _TRAINED}))
+    yield _Example(TRAINER, about_train, 2, StepFailed.model_validate({**train, "fault": _KILLED}))
     yield job(4, StepCancelRequested.model_validate({**train, "reason": "cancel"}))
-    yield _Told(TRAINER, about_train, 2, StepCancelled.model_validate(train))
+    yield _Example(TRAINER, about_train, 2, StepCancelled.model_validate(train))
     counts = {"candidates": 448, "comparisons": 112, "pairs": 97, "ties": 15, "invalid": 3}
     shares = {"agreement": 0.94, "position_consistency": None, "longer_preferred": 0.61}
     judged = {**label, "judge": "local/likelihood:SmolLM2-135M-Instruct", **counts, **shares}
-    yield _Told(FEEDBACK, about_label, 2, FeedbackRecorded.model_validate(judged))
+    yield _Example(FEEDBACK, about_label, 2, FeedbackRecorded.model_validate(judged))
     lineage = Lineage(
         job_id=JOB,
         step="register",
@@ -164,12 +164,12 @@ def _story() -> Iterator[_Told]:
     )
     metrics = {"loss": 0.44, "valid_json": 1.0, "exact_match": 0.93}
     registered = ModelRegistered(model=MODEL, version="1.0.0", artifact=_ADAPTER, lineage=lineage, metrics=metrics)
-    yield _Told(REGISTRY, MODEL, 1, registered)
-    yield _Told(REGISTRY, MODEL, 2, ModelPromoted(model=MODEL, alias="candidate", version="1.0.0", previous=None))
+    yield _Example(REGISTRY, MODEL, 1, registered)
+    yield _Example(REGISTRY, MODEL, 2, ModelPromoted(model=MODEL, alias="candidate", version="1.0.0", previous=None))
     yield job(6, JobCompleted(job_id=JOB, model=MODEL, version="1.0.0"))
     yield job(6, JobFailed(job_id=JOB, step="label", fault=_UNREACHABLE))
     wish = JobCancelRequested(job_id=JOB, requester="relaycore", reason="The data set was the wrong one.")
-    yield _Told(OUTSIDE, JOB, None, wish)
+    yield _Example(OUTSIDE, JOB, None, wish)
     yield job(6, JobCancelled(job_id=JOB, reason=wish.reason))
     discarded = RecordDiscarded(
         service="registry",
@@ -183,7 +183,7 @@ def _story() -> Iterator[_Told]:
         reason="Registered by hand as 1.0.1 while the fault was open.",
         discarded_by="ada",
     )
-    yield _Told(REGISTRY, "registry", None, discarded)
+    yield _Example(REGISTRY, "registry", None, discarded)
     skipped = RecordsSkipped(
         service="registry",
         topic="neuroweaver.jobs",
@@ -194,7 +194,7 @@ def _story() -> Iterator[_Told]:
         reason="Retention was one hour during the outage; the executors' outcomes were sent by hand.",
         skipped_by="ada",
     )
-    yield _Told(REGISTRY, "registry", None, skipped)
+    yield _Example(REGISTRY, "registry", None, skipped)
     other_log = LogAccepted(
         service="registry",
         topic="neuroweaver.jobs",
@@ -208,7 +208,7 @@ def _story() -> Iterator[_Told]:
         reason="The topic was created again with six partitions; all records of the old one had been read.",
         accepted_by="ada",
     )
-    yield _Told(REGISTRY, "registry", None, other_log)
+    yield _Example(REGISTRY, "registry", None, other_log)
 
 
 def _events() -> Iterator[Event]:

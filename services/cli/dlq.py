@@ -15,10 +15,10 @@ from schemas.reasons import reasons_of
 from schemas.steps import SERVICES
 from services.chassis.kernel import store
 from services.chassis.kernel.deadletters import repository
-from services.chassis.kernel.deadletters.listing import MOST, LetterFilter, ListedLetter, Page, page
+from services.chassis.kernel.deadletters.listing import MOST, LetterFilter, LetterPage, ListedLetter, page
 from services.chassis.kernel.deadletters.repository import DeadLetter
 from services.chassis.kernel.operations import handling as acting
-from services.chassis.kernel.operations.handling import DeadLetterContext, NoSuchLetter, NotNow, Retried
+from services.chassis.kernel.operations.handling import DeadLetterContext, NoSuchLetter, NotPossibleNow, Retried
 from services.chassis.kernel.records import RecordId, named
 from services.cli.commands import Commands
 from services.cli.exits import Exit, stop_with
@@ -71,7 +71,7 @@ def list_letters(
         state=state, type=type_, error=error, key=key, since=since, until=until, after=behind, limit=limit
     )  # fmt: skip
 
-    async def read(engine: AsyncEngine) -> Page:
+    async def read(engine: AsyncEngine) -> LetterPage:
         async with engine.connect() as connection:
             return await page(connection, wanted)
 
@@ -206,7 +206,7 @@ def _refusals() -> Iterator[None]:
         yield
     except NoSuchLetter as error:
         stop_with(Exit.NOT_FOUND, str(error))
-    except NotNow as error:
+    except NotPossibleNow as error:
         stop_with(Exit.FAILED, str(error))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from services.chassis.kafka import topics
-from services.chassis.kafka.catalogue import Change
+from services.chassis.kafka.catalogue import TopicChange
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kafka.reach import obstacle
 from services.chassis.process.transient import described
@@ -142,7 +142,7 @@ def broker(cluster: Cluster | None) -> Finding:
     if cluster is None:
         return Finding(check="broker", verdict="good", detail="none runs; `neuroweaver up` starts one")
 
-    async def differences() -> list[Change]:
+    async def differences() -> list[TopicChange]:
         async with asyncio.timeout(_ANSWER_SECONDS):
             return await topics.plan(cluster)
 

@@ -4,12 +4,12 @@ it."""
 import asyncio
 
 from services.chassis.kafka import topics
-from services.chassis.kafka.catalogue import Change
+from services.chassis.kafka.catalogue import TopicChange
 from services.cli.settings import CliSettings
 from services.cli.stack import broker
 
 
-def compare(settings: CliSettings, *, apply: bool) -> list[Change]:
+def compare(settings: CliSettings, *, apply: bool) -> list[TopicChange]:
     """Return the differences from the catalogue, after correcting them if `apply`."""
     act = topics.apply if apply else topics.plan
     with broker(settings) as cluster:

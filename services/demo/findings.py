@@ -29,7 +29,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SampledAnswer:
     """One sampled answer of one stage, with the result of the rules."""
 
     stage: str
@@ -43,26 +43,26 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Example:
+class HeldOutExample:
     """A held-out request with the answers of every stage."""
 
     request: str
     queue: str
     priority: str
-    answers: tuple[Answer, ...]
+    answers: tuple[SampledAnswer, ...]
 
 
 @dataclass(frozen=True)
-class Findings:
+class ArtifactFindings:
     """What the artifacts of a job contain for the report."""
 
     rows: int
     """Number of held-out rows that were evaluated."""
     curves: tuple[Curve, ...]
-    examples: tuple[Example, ...]
+    examples: tuple[HeldOutExample, ...]
 
 
-def findings(job: ObservedJob, pipeline: Pipeline, fetch: Fetch, examples: int = 6) -> Findings:
+def findings(job: ObservedJob, pipeline: Pipeline, fetch: Fetch, examples: int = 6) -> ArtifactFindings:
     """Read the artifacts of a completed job; the examples are the first held-out rows, not selected ones."""
     predictions = {}
     for stage, (step, _) in STAGES[pipeline].items():
@@ -73,7 +73,7 @@ def findings(job: ObservedJob, pipeline: Pipeline, fetch: Fetch, examples: int =
     curves = [
         _curve(step, title, folder) for step, title in TRAINING.items() if (folder := _output(job, step, ADAPTER, fetch))
     ]
-    return Findings(rows, tuple(curves), tuple(_example(row, predictions) for row in first))
+    return ArtifactFindings(rows, tuple(curves), tuple(_example(row, predictions) for row in first))
 
 
 def _output(job: ObservedJob, step: str, name: str, fetch: Fetch) -> Path | None:
@@ -96,7 +96,7 @@ def _curve(step: str, title: str, folder: Path) -> Curve:
     return Curve(step, title, tuple(points))
 
 
-def _example(row: dict[str, object], predictions: dict[str, list[dict[str, object]]]) -> Example:
+def _example(row: dict[str, object], predictions: dict[str, list[dict[str, object]]]) -> HeldOutExample:
     columns = _columns(row)
     answers = [
         _answer(stage, text, columns)
@@ -104,7 +104,7 @@ def _example(row: dict[str, object], predictions: dict[str, list[dict[str, objec
         for same in found
         if same["id"] == row["id"] and (text := _sample(same)) is not None
     ]
-    return Example(columns.get("request", ""), columns.get("queue", ""), columns.get("priority", ""), tuple(answers))
+    return HeldOutExample(columns.get("request", ""), columns.get("queue", ""), columns.get("priority", ""), tuple(answers))
 
 
 def _columns(row: dict[str, object]) -> dict[str, str]:
@@ -120,7 +120,7 @@ def _sample(row: dict[str, object]) -> str | None:
     return None if greedy is None else str(greedy)
 
 
-def _answer(stage: str, text: str, columns: dict[str, str]) -> Answer:
+def _answer(stage: str, text: str, columns: dict[str, str]) -> SampledAnswer:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -128,6 +128,6 @@ def _answer(stage: str, text: str, columns: dict[str, str]) -> Answer:
     answer = found if isinstance(found, dict) else {}
     reply = answer.get("reply")
     if not isinstance(reply, str):
-        return Answer(stage, text, None, routed=False, broken=())
+        return SampledAnswer(stage, text, None, routed=False, broken=())
     routed = all(answer.get(name) == columns.get(name) for name in ("queue", "priority"))
-    return Answer(stage, text, reply, routed, tuple(failures(RULES, reply, columns)))
+    return SampledAnswer(stage, text, reply, routed, tuple(failures(RULES, reply, columns)))

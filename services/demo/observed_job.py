@@ -36,7 +36,7 @@ Outcome = Literal["completed", "failed", "rejected", "cancelled"]
 
 
 @dataclass(frozen=True)
-class StepView:
+class ObservedStep:
     """One step, according to the events that were read."""
 
     name: str
@@ -61,7 +61,7 @@ class ObservedJob:
     """One job, according to the events that were read."""
 
     job_id: str
-    steps: Mapping[str, StepView] = field(default_factory=dict)
+    steps: Mapping[str, ObservedStep] = field(default_factory=dict)
     """In the order of the plan."""
     requested: datetime | None = None
     ended: datetime | None = None
@@ -107,7 +107,7 @@ def fold(job: ObservedJob, topic: str, event: Event) -> ObservedJob:
         case JobRequested():
             return replace(job, requested=job.requested or event.time)
         case JobAccepted(plan=plan, request=request):
-            steps = {step.name: StepView(step.name, step.kind) for step in plan}
+            steps = {step.name: ObservedStep(step.name, step.kind) for step in plan}
             return replace(job, steps={**steps, **job.steps}, alias=request.alias)
         case JobRejected(reasons=reasons):
             return replace(job, outcome="rejected", reasons=reasons, ended=event.time)
@@ -124,12 +124,12 @@ def fold(job: ObservedJob, topic: str, event: Event) -> ObservedJob:
         case FeedbackRecorded() as feedback:
             return replace(job, feedback=feedback)
         case StepEventData() as data:
-            view = _step(job.steps.get(data.step) or StepView(data.step, data.kind), data, event.time)
+            view = _step(job.steps.get(data.step) or ObservedStep(data.step, data.kind), data, event.time)
             return replace(job, steps={**job.steps, data.step: view})
     return job
 
 
-def _step(view: StepView, data: StepEventData, time: datetime) -> StepView:
+def _step(view: ObservedStep, data: StepEventData, time: datetime) -> ObservedStep:
     if data.attempt < view.attempt:  # an event of an attempt that was replaced
         return view
     if data.attempt > view.attempt:

@@ -7,7 +7,7 @@ from string import Template
 
 from schemas.jobs import FeedbackRecorded
 from services.demo.chart import loss_chart
-from services.demo.findings import Answer, Curve, Example, Findings
+from services.demo.findings import ArtifactFindings, Curve, HeldOutExample, SampledAnswer
 from services.demo.observed_job import ObservedJob
 from services.demo.report import COLUMNS, STAGE_TITLES, Report, duration, percent, table
 
@@ -15,7 +15,7 @@ _TEMPLATE = Path(__file__).with_name("page.html")
 _TEXT_LIMIT = 180
 
 
-def page(found: Report, job: ObservedJob, artifacts: Findings) -> str:
+def page(found: Report, job: ObservedJob, artifacts: ArtifactFindings) -> str:
     """The HTML text of the report."""
     name = f"{found.model.name} {found.model.version}"
     sections = (
@@ -110,14 +110,14 @@ def _feedback(feedback: FeedbackRecorded | None) -> str:
     )
 
 
-def _examples(examples: Sequence[Example]) -> str:
+def _examples(examples: Sequence[HeldOutExample]) -> str:
     if not examples:
         return ""
     note = f"<p>The first {len(examples)} held-out requests, without any selection, each with one sampled answer.</p>"
     return _section("examples", "Before and after, in words", note + "\n".join(map(_example, examples)))
 
 
-def _example(example: Example) -> str:
+def _example(example: HeldOutExample) -> str:
     answers = "\n".join(map(_answer, example.answers))
     return (
         f'<article class="example"><blockquote>{escape(example.request)}</blockquote>'
@@ -126,7 +126,7 @@ def _example(example: Example) -> str:
     )
 
 
-def _answer(answer: Answer) -> str:
+def _answer(answer: SampledAnswer) -> str:
     text = answer.text if answer.reply is None else answer.reply
     shown = escape(text if len(text) <= _TEXT_LIMIT else text[:_TEXT_LIMIT].rstrip() + " …")
     if answer.reply is None:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from schemas.progress import StepProgressed
 from schemas.steps import EXECUTOR_OF
-from services.demo.observed_job import ObservedJob, StepState, StepView
+from services.demo.observed_job import ObservedJob, ObservedStep, StepState
 from services.demo.report import COLUMNS, Report, duration, table
 
 _SIGNS: dict[StepState, tuple[str, str]] = {
@@ -29,7 +29,7 @@ _QUIET_SECONDS = 20.0
 """Interval of the lines about a running step if there is no terminal."""
 
 
-class Screen(Protocol):
+class DemoScreen(Protocol):
     """Displays the demo's progress."""
 
     def __enter__(self) -> Self: ...
@@ -42,14 +42,16 @@ class Screen(Protocol):
         """Show the job's present state."""
 
 
-def screen(console: Console) -> Screen:
+def screen(console: Console) -> DemoScreen:
     """Return live bars for a terminal, plain lines for anything else."""
     return (
-        LiveScreen(console) if console.is_terminal else PlainScreen(lambda text: console.print(Text(text), soft_wrap=True))
+        LiveDemoScreen(console)
+        if console.is_terminal
+        else PlainDemoScreen(lambda text: console.print(Text(text), soft_wrap=True))
     )
 
 
-class LiveScreen:
+class LiveDemoScreen:
     """One table that is redrawn in place."""
 
     def __init__(self, console: Console) -> None:
@@ -66,7 +68,7 @@ class LiveScreen:
         self._live.update(picture(job, now))
 
 
-class PlainScreen:
+class PlainDemoScreen:
     """Prints a line when a step changes its state, and at intervals while one runs."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
@@ -90,7 +92,7 @@ class PlainScreen:
             self._write(line(step, now))
             self._shown[step.name], self._last = (step.state, step.attempt), now
 
-    def _is_news(self, step: StepView) -> bool:
+    def _is_news(self, step: ObservedStep) -> bool:
         return self._shown.get(step.name) != (step.state, step.attempt)
 
 
@@ -113,13 +115,13 @@ def picture(job: ObservedJob, now: datetime) -> RenderableType:
     return Group(grid, Text(f"{passed}, {events}".lstrip(", "), style="dim"))
 
 
-def line(step: StepView, now: datetime) -> str:
+def line(step: ObservedStep, now: datetime) -> str:
     """One step on one line of plain text."""
     sign, _ = _SIGNS[step.state]
     return "  ".join(part for part in (sign, f"{step.name:<14}", step.state, _time(step, now), detail(step)) if part)
 
 
-def detail(step: StepView) -> str:
+def detail(step: ObservedStep) -> str:
     """The details that are shown about a step in its state."""
     parts = [f"attempt {step.attempt}"] if step.attempt > 1 else []
     if step.state == "queued":
@@ -159,7 +161,7 @@ def _progress(progress: StepProgressed) -> list[str]:
     return parts
 
 
-def _bar(step: StepView) -> RenderableType:
+def _bar(step: ObservedStep) -> RenderableType:
     match step.state, step.progress:
         case "running", StepProgressed(done=done, of=of) if of:
             return ProgressBar(total=of, completed=min(done, of), width=_BAR)
@@ -170,7 +172,7 @@ def _bar(step: StepView) -> RenderableType:
     return Text("")
 
 
-def _time(step: StepView, now: datetime) -> str:
+def _time(step: ObservedStep, now: datetime) -> str:
     if step.started is None:
         return ""
     return _clock(((step.ended or now) - step.started).total_seconds())

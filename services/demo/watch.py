@@ -9,7 +9,7 @@ from typing import Protocol
 from schemas.envelope import Event
 from schemas.requests import JobRequest
 from services.demo.observed_job import ObservedJob, fold
-from services.demo.screen import Screen
+from services.demo.screen import DemoScreen
 
 _POLL_SECONDS = 0.5
 _LAST_WORDS_SECONDS = 20.0
@@ -31,7 +31,7 @@ class Stranded(Exception):
     """The job cannot continue, because the stack or a service has ended."""
 
 
-async def watch(bus: Bus, request: JobRequest, screen: Screen, *, trouble: Callable[[], str | None]) -> ObservedJob:
+async def watch(bus: Bus, request: JobRequest, screen: DemoScreen, *, trouble: Callable[[], str | None]) -> ObservedJob:
     """Publish `request` and return its job when all of its events have been read.
 
     Cancelling the task that runs this (Ctrl-C) cancels the job and waits briefly for its end. `trouble` returns what failed
@@ -55,14 +55,14 @@ async def watch(bus: Bus, request: JobRequest, screen: Screen, *, trouble: Calla
     return job
 
 
-async def _listen(bus: Bus, job: ObservedJob, screen: Screen) -> ObservedJob:
+async def _listen(bus: Bus, job: ObservedJob, screen: DemoScreen) -> ObservedJob:
     for topic, event in await bus.read(_POLL_SECONDS):
         job = fold(job, topic, event)
     screen.show(job, datetime.now(UTC))
     return job
 
 
-async def _cancelled(bus: Bus, job: ObservedJob, screen: Screen, trouble: Callable[[], str | None]) -> None:
+async def _cancelled(bus: Bus, job: ObservedJob, screen: DemoScreen, trouble: Callable[[], str | None]) -> None:
     if job.outcome is None:
         await bus.cancel("stopped at the terminal")
         while job.outcome is None and trouble() is None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.chassis.executor.retention import downloads
-from services.chassis.storage.retention.decision import Found
+from services.chassis.storage.retention.decision import RemovalCandidate
 from services.chassis.storage.retention.files import Files, measured
 from services.chassis.storage.retention.policy import RetentionSettings
-from services.chassis.storage.retention.run import Gone, Remover
+from services.chassis.storage.retention.run import RemovedAmount, Remover
 
 _OLD = ".old.log"
 
@@ -19,10 +19,10 @@ def removers(home: Path, cache: Path, policy: RetentionSettings) -> Sequence[Rem
     """The removers for the stack of `home` and for the user's cache, except jars and the demo's base model."""
     logs, fetched_to = home.resolve() / "logs", cache.resolve()
 
-    async def old_logs() -> Sequence[Found]:
+    async def old_logs() -> Sequence[RemovalCandidate]:
         return await asyncio.to_thread(_old_logs, logs)
 
-    async def fetched() -> Sequence[Found]:
+    async def fetched() -> Sequence[RemovalCandidate]:
         return await asyncio.to_thread(downloads, fetched_to, None)
 
     return (
@@ -32,7 +32,7 @@ def removers(home: Path, cache: Path, policy: RetentionSettings) -> Sequence[Rem
     )
 
 
-def _old_logs(folder: Path) -> list[Found]:
+def _old_logs(folder: Path) -> list[RemovalCandidate]:
     found = (measured(path) for path in sorted(folder.glob(f"*{_OLD}")))
     return [one for one in found if one is not None]
 
@@ -46,11 +46,11 @@ class LongLogs:
     """Bytes."""
     kind: str = "long-stack-logs"
 
-    async def apply(self, *, dry: bool) -> Gone:
+    async def apply(self, *, dry: bool) -> RemovedAmount:
         """Copy and truncate. Lines written in between are lost; if the copy fails, the log is left unchanged."""
         return await asyncio.to_thread(self._cut, dry)
 
-    def _cut(self, dry: bool) -> Gone:
+    def _cut(self, dry: bool) -> RemovedAmount:
         count = size = 0
         for path in sorted(self.folder.glob("*.log")):
             if path.name.endswith(_OLD) or path.is_symlink() or (length := path.stat().st_size) <= self.most:
@@ -66,4 +66,4 @@ class LongLogs:
                 with path.open("r+b") as file:
                     file.truncate(0)
             count, size = count + 1, size + length
-        return Gone(count, size)
+        return RemovedAmount(count, size)

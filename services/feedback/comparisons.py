@@ -20,7 +20,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two candidates of one prompt, by their indexes in `Group.candidates`; `first` is the smaller index."""
+    """Two candidates of one prompt, by their indexes in `CandidateGroup.candidates`; `first` is the smaller index."""
 
     first: int
     second: int

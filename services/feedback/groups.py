@@ -20,7 +20,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class CandidateGroup:
     """One prompt with its candidates."""
 
     row: Candidates
@@ -39,7 +39,7 @@ class Group:
         return len(self.row.candidates) - len(self.candidates) - len(self.equal_to)
 
 
-def group(row: Candidates, judged_field: str | None, equal_fields: Iterable[str]) -> Group:
+def group(row: Candidates, judged_field: str | None, equal_fields: Iterable[str]) -> CandidateGroup:
     """Group a row's candidates into distinct, repeated and unreadable ones.
 
     An answer is unreadable if it is not a JSON object, has no text in the judged field, or lacks a field that a pair keeps
@@ -54,4 +54,4 @@ def group(row: Candidates, judged_field: str | None, equal_fields: Iterable[str]
         known = first.setdefault(text, Candidate(index, answer, text))
         if known.index != index:
             equal_to[index] = known.index
-    return Group(row, tuple(first.values()), equal_to)
+    return CandidateGroup(row, tuple(first.values()), equal_to)

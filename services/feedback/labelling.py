@@ -7,7 +7,7 @@ from schemas.lines import Label, Preference
 from schemas.recipes import FeedbackSettings
 from services.feedback import pairs
 from services.feedback.comparisons import Comparison, every_two, from_orders, from_scores, mean_preferences
-from services.feedback.groups import Group
+from services.feedback.groups import CandidateGroup
 from services.feedback.judges.judge import ComparingJudge, Judge, Tick
 from services.feedback.pairs import Choice
 
@@ -16,13 +16,13 @@ from services.feedback.pairs import Choice
 class Labelled:
     """One prompt after judging; `scores` are in the order of `group.candidates`."""
 
-    group: Group
+    group: CandidateGroup
     scores: Sequence[float | None]
     comparisons: Sequence[Comparison]
     choices: Sequence[Choice]
 
 
-def label_groups(groups: Sequence[Group], judge: Judge, settings: FeedbackSettings, tick: Tick) -> list[Labelled]:
+def label_groups(groups: Sequence[CandidateGroup], judge: Judge, settings: FeedbackSettings, tick: Tick) -> list[Labelled]:
     """Ask the judge about all prompts in one call, so that it can batch, and choose each prompt's pairs."""
     judged = _compared(groups, judge, tick) if isinstance(judge, ComparingJudge) else _scored(groups, judge, tick)
     return [
@@ -31,17 +31,17 @@ def label_groups(groups: Sequence[Group], judge: Judge, settings: FeedbackSettin
     ]
 
 
-_Judgements = Iterator[tuple[Group, Sequence[float | None], Sequence[Comparison]]]
+_Judgements = Iterator[tuple[CandidateGroup, Sequence[float | None], Sequence[Comparison]]]
 
 
-def _scored(groups: Sequence[Group], judge: Judge, tick: Tick) -> _Judgements:
+def _scored(groups: Sequence[CandidateGroup], judge: Judge, tick: Tick) -> _Judgements:
     scores = iter(judge.score([text for group in groups for text in group.judged()], tick))
     for group in groups:
         own = [next(scores) for _ in group.candidates]
         yield group, own, from_scores(own)
 
 
-def _compared(groups: Sequence[Group], judge: ComparingJudge, tick: Tick) -> _Judgements:
+def _compared(groups: Sequence[CandidateGroup], judge: ComparingJudge, tick: Tick) -> _Judgements:
     """Compare every two candidates of a prompt: n candidates take n (n - 1) questions."""
     asked = []
     for group in groups:

@@ -20,7 +20,7 @@ _STYLES: tuple[tuple[tuple[str, str], int | None], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Two candidates of one prompt, by their indexes in `Group.candidates`."""
+    """Two candidates of one prompt, by their indexes in `CandidateGroup.candidates`."""
 
     chosen: int
     rejected: int

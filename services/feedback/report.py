@@ -38,7 +38,7 @@ class RulesAgreement(Frozen):
     comparisons: int = Field(description="Comparisons that kappa counts.")
 
 
-class Position(Frozen):
+class PositionBias(Frozen):
     """Position bias of a judge that was asked in both orders."""
 
     consistency: float | None = Field(description="Share of comparisons with the same verdict in both orders.")
@@ -48,7 +48,7 @@ class Position(Frozen):
     transitivity: float | None = Field(description="Share of decided triples of candidates that are transitive.")
 
 
-class Length(Frozen):
+class LengthBias(Frozen):
     """Length bias: how often the judge prefers the longer text, compared with how often the rules do."""
 
     longer_preferred: float | None = Field(description="Share of pairs whose chosen text is the longer one.")
@@ -77,8 +77,8 @@ class LabelReport(Frozen):
     score_mean: float | None
     score_deviation: float | None
     rules: RulesAgreement | None = Field(description="Null without rules, or if the rules are the judge.")
-    position: Position | None = Field(description="Null if texts were scored singly.")
-    length: Length
+    position: PositionBias | None = Field(description="Null if texts were scored singly.")
+    length: LengthBias
 
 
 def label_report(judge: str, settings: FeedbackSettings, labelled: Sequence[Labelled]) -> LabelReport:
@@ -142,21 +142,21 @@ def _rules_agreement(labelled: Sequence[Labelled], settings: FeedbackSettings) -
     )
 
 
-def _position(labelled: Sequence[Labelled], margin: float) -> Position | None:
+def _position(labelled: Sequence[Labelled], margin: float) -> PositionBias | None:
     asked = [comparison for one in labelled for comparison in one.comparisons if comparison.orders is not None]
     if not asked:
         return None
     orders = [comparison.orders for comparison in asked if comparison.orders is not None]
     shown_first = [value for order in orders if (value := order.forward)]
     shown_first += [-value for order in orders if (value := order.backward)]
-    return Position(
+    return PositionBias(
         consistency=agreement.share(found for comparison in asked if (found := comparison.consistent) is not None),
         shown_first_preferred=agreement.share(value > 0 for value in shown_first),
         transitivity=agreement.transitivity((one.comparisons, margin) for one in labelled),
     )
 
 
-def _length(labelled: Sequence[Labelled], settings: FeedbackSettings) -> Length:
+def _length(labelled: Sequence[Labelled], settings: FeedbackSettings) -> LengthBias:
     chosen: list[int] = []
     rejected: list[int] = []
     by_rules: list[bool] = []
@@ -169,7 +169,7 @@ def _length(labelled: Sequence[Labelled], settings: FeedbackSettings) -> Length:
             longer = sign(len(texts[choice.chosen]) - len(texts[choice.rejected]))
             if by := sign(kept[choice.chosen] - kept[choice.rejected]):
                 by_rules.append(by == longer)
-    return Length(
+    return LengthBias(
         longer_preferred=agreement.share(one > other for one, other in zip(chosen, rejected, strict=True)),
         longer_preferred_by_rules=agreement.share(by_rules),
         chosen_characters=fmean(chosen) if chosen else None,

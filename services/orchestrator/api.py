@@ -16,10 +16,10 @@ from services.chassis.kafka.publisher import BrokerAway, outside_event
 from services.chassis.serving.http import API
 from services.chassis.serving.problem import Problem, ProblemDocument
 from services.chassis.serving.runtime import Runtime
-from services.chassis.serving.web.answers import JSON, Answers, page_answer, size_of
 from services.chassis.serving.web.offloading import in_thread_if_large
 from services.chassis.serving.web.parameters import Text, no_folder
 from services.chassis.serving.web.query import parse_query, query_parameters
+from services.chassis.serving.web.response_cache import JSON, ResponseCache, page_answer, size_of
 from services.chassis.serving.web.streams import DOCUMENTED, EventStream
 from services.orchestrator.domain.content import content_digest
 from services.orchestrator.domain.state import ENDED
@@ -57,7 +57,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
     """All routes under `/training`."""
     api = APIRouter(prefix="/training", tags=["training"])
-    jobs, answers, newest = JobQueries(runtime.reads), Answers(), JobsAsked()
+    jobs, answers, newest = JobQueries(runtime.reads), ResponseCache(), JobsAsked()
     job_events = JobEvents(runtime.notifications, JobPoller(runtime.reads))
     JobId = Annotated[Text, Path(description="The job's id."), AfterValidator(no_folder)]  # noqa: N806 (a type)
 
@@ -67,7 +67,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
             raise _unknown(job_id)
         return row
 
-    Found = Annotated[JobRow, Depends(find)]  # noqa: N806 (a type)
+    RemovalCandidate = Annotated[JobRow, Depends(find)]  # noqa: N806 (a type)
 
     async def publish(event: Event, again: str) -> None:
         if reason := runtime.health.reason("log"):  # no service would read it
@@ -172,7 +172,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         return EventStream(listener)
 
     @api.post("/{job_id}/cancel", status_code=202, summary="Cancel a job", responses=_problems(404, 409, 503))
-    async def cancel(job: Found, wish: CancelRequest | None = None) -> JobView:
+    async def cancel(job: RemovalCandidate, wish: CancelRequest | None = None) -> JobView:
         """Publishes the cancellation and waits briefly until it is read.
 
         Running steps write a checkpoint and stop; completed steps stay.

@@ -8,9 +8,9 @@ from pydantic import AfterValidator
 from schemas.reasons import Reason
 from services.chassis.serving.problem import Problem, ProblemDocument
 from services.chassis.serving.runtime import Runtime
-from services.chassis.serving.web.answers import Answers, page_answer, size_of
 from services.chassis.serving.web.parameters import NameInPath, no_folder
 from services.chassis.serving.web.query import parse_query, query_parameters
+from services.chassis.serving.web.response_cache import ResponseCache, page_answer, size_of
 from services.registry.domain.models import ModelState, model_ref, promote
 from services.registry.queries import ModelQueries, ModelRow, StoredVersion, VersionsAsked
 from services.registry.views import AliasesView, AliasTarget, VersionPage, VersionView, stored_version
@@ -36,7 +36,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, object]]:
 def router(runtime: Runtime) -> APIRouter:
     """All routes under `/models`."""
     api = APIRouter(prefix="/models", tags=["models"])
-    models, answers, newest = ModelQueries(runtime.reads), Answers(), VersionsAsked()
+    models, answers, newest = ModelQueries(runtime.reads), ResponseCache(), VersionsAsked()
 
     async def model(name: str) -> ModelRow:
         row = await models.model(name)

@@ -62,15 +62,15 @@ def is_(executor: Executor, status: str) -> Any:
 async def looks(executor: Executor) -> None:
     """Wait until the workers have looked for work some times."""
     seen = 0
-    real = disk_space.Room.look
+    real = disk_space.DiskSpace.look
 
-    async def counted(self: disk_space.Room) -> tuple[str, ...]:
+    async def counted(self: disk_space.DiskSpace) -> tuple[str, ...]:
         nonlocal seen
         seen += 1
         return await real(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(disk_space.Room, "look", counted)
+        patch.setattr(disk_space.DiskSpace, "look", counted)
         await until(lambda: seen > LOOKS)
 
 

@@ -88,7 +88,7 @@ class Database:
         yield self.connection()
 
 
-class Waiting(tuple[Any, ...]):
+class OutboxRow(tuple[Any, ...]):
     """A row of the outbox as the relay reads it: columns by index and by name."""
 
     NAMES = ("position", "aggregatetype", "aggregateid", "payload", *HEADER_COLUMNS)
@@ -324,7 +324,7 @@ class Connection:
 
     async def read_waiting(self, _: Values) -> list[Any]:
         return [
-            Waiting((key[0], *(values[name] for name in Waiting.NAMES[1:])))
+            OutboxRow((key[0], *(values[name] for name in OutboxRow.NAMES[1:])))
             for key, values in sorted(self._all("outbox").items())
         ]
 

@@ -3,7 +3,7 @@
 from typing import cast
 
 from services.chassis.kernel.operations import handling
-from services.chassis.kernel.operations.handling import DeadLetterContext, NoSuchLetter, NotNow
+from services.chassis.kernel.operations.handling import DeadLetterContext, NoSuchLetter, NotPossibleNow
 from services.chassis.kernel.records import RecordId
 from tests.simulation.database import Values
 from tests.simulation.promises import Broken
@@ -47,7 +47,7 @@ async def clear(service: Service) -> None:
 async def _retry(service: Service, place: RecordId) -> bool:
     try:
         done = await handling.retry(service.engine, _handling(service), place)
-    except (NoSuchLetter, NotNow):
+    except (NoSuchLetter, NotPossibleNow):
         return True
     return done.failed is None or done.failed.record_id != place
 
@@ -55,7 +55,7 @@ async def _retry(service: Service, place: RecordId) -> bool:
 async def _discard(service: Service, place: RecordId) -> None:
     try:
         await handling.discard(service.engine, _handling(service), place, "it is hopeless", "a person")
-    except (NoSuchLetter, NotNow):
+    except (NoSuchLetter, NotPossibleNow):
         return
 
 

@@ -16,7 +16,7 @@ from services.chassis.executor import worker
 from services.chassis.kernel.aggregate import Decision, Ref, States
 from services.chassis.kernel.consuming.cursor import PartitionCursor
 from services.chassis.kernel.deadletters import parking, repository
-from services.chassis.kernel.numbering import Early, Numbered, gap
+from services.chassis.kernel.numbering import EarlyEvents, Numbered, gap
 from services.chassis.kernel.operations import handling
 from services.chassis.kernel.records import Logged, Record, record_id_of
 from services.chassis.kernel.relay import statements
@@ -59,8 +59,8 @@ def _last_time() -> Callable[[UnitOfWork, Event, Any, Any, Any], None]:
     return last
 
 
-def _no_inbox(_domain: Any, _decoded: Any) -> inbox.Entering:
-    return inbox.Entering()
+def _no_inbox(_domain: Any, _decoded: Any) -> inbox.InboxEntries:
+    return inbox.InboxEntries()
 
 
 def _decides(self: Folding, ref: Ref, states: States, now: datetime) -> Decision | None:
@@ -115,7 +115,7 @@ def _undecided(state: JobState, _on: DecidedOn) -> JobState:
     return state
 
 
-def _no_waiting(_self: Early, owner: Ref, sequence: int, event: Event, _logged: object) -> None:
+def _no_waiting(_self: EarlyEvents, owner: Ref, sequence: int, event: Event, _logged: object) -> None:
     raise gap(owner, sequence, event)
 
 
@@ -203,7 +203,7 @@ VARIANTS: dict[str, Variant] = {
     "inbox_forgets_by_its_own_clock": Variant(Rules(window_of_the_log=False), first=5),
     "first_read_counts": _at(evolving, "heard", lambda: _first_read),
     "decision_names_no_request": _at(evolving, "decided", lambda: _undecided, 177),
-    "own_events_not_merged": _at(Early, "hold", lambda: _no_waiting, 19),
+    "own_events_not_merged": _at(EarlyEvents, "hold", lambda: _no_waiting, 19),
     "starts_counted_as_read": _at(evolving, "_start", lambda: _counted, 32),
     "not_before_by_another_clock": Variant(Rules(waits_from_receipt=False)),
     "no_inbox": _at(batch, "entering", lambda: _no_inbox),

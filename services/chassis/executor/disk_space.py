@@ -29,7 +29,7 @@ _MB = 10**6
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedAttempt:
     """An attempt whose files could not be written here."""
 
     found: Unwritable
@@ -39,7 +39,7 @@ class Refusal:
     """Monotonic time of the last one, in seconds."""
 
 
-def may_try(refusal: Refusal, now: float, free: int | None, reserve: int) -> bool:
+def may_try(refusal: RefusedAttempt, now: float, free: int | None, reserve: int) -> bool:
     """Whether the attempt may be claimed again: there is enough room, and either more than before or a pause has passed."""
     wanted, then = refusal.found.wanted, refusal.found.free
     if free is not None and wanted is not None and free < wanted:
@@ -55,7 +55,7 @@ def folders_of(settings: ServiceSettings) -> tuple[Path, ...]:
     return (home, home / "checkpoints", home / "logs", home / "tmp", cache_of(home), *local)
 
 
-class Room:
+class DiskSpace:
     """Disk space and refused attempts, shared by the workers of one process."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Room:
     ) -> None:
         self._settings, self._service, self._health, self._clock = settings, service, health, clock
         self._reserve = settings.disk_reserve_mb * _MB
-        self._refused: dict[str, Refusal] = {}
+        self._refused: dict[str, RefusedAttempt] = {}
         self._short: tuple[Unwritable, ...] = ()
         health.requires = (*health.requires, CONDITION)
 
@@ -104,7 +104,7 @@ class Room:
     def refuse(self, key: str, found: Unwritable) -> None:
         """Store that this attempt's files could not be written."""
         known = self._refused.get(key)
-        self._refused[key] = Refusal(found, known.times + 1 if known else 1, self._clock())
+        self._refused[key] = RefusedAttempt(found, known.times + 1 if known else 1, self._clock())
         metrics.POSTPONED.labels(self._service).inc()
         _log.warning("nothing can be written; the attempt's lease was released until there is disk space", why=str(found))
         self._say()

@@ -14,7 +14,7 @@ from schemas.progress import StepProgressed
 from schemas.steps import StepSettings
 from schemas.topics import EVENT_TYPES
 from services.chassis.executor.folders import folder_name
-from services.chassis.storage.sources.allowed import Allowed
+from services.chassis.storage.sources.allowed import AllowedSources
 from services.chassis.storage.stores import Unwritable
 
 LEASE_EXPIRED = os.EX_TEMPFAIL
@@ -38,7 +38,7 @@ class ChildTask(Frozen):
     checkpoints: Path = Field(description="Root of all checkpoints of this step, of every attempt and lease.")
     lease: str = Field(description="Token of the lease under which this child works.")
     cache: Path = Field(description="Folder for files that can be downloaded again.")
-    allowed: Allowed = Field(default=Allowed(), description="Sources that the job may name; none by default.")
+    allowed: AllowedSources = Field(default=AllowedSources(), description="Sources that the job may name; none by default.")
     lease_seconds: float | None = Field(
         default=None, description="The child ends if its worker sends nothing for this time; null: it waits for ever."
     )

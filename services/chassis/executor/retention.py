@@ -16,12 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.chassis.executor import statements
 from services.chassis.executor.folders import cache_of
 from services.chassis.settings import ServiceSettings
-from services.chassis.storage.retention.decision import Found
+from services.chassis.storage.retention.decision import RemovalCandidate
 from services.chassis.storage.retention.files import Files, is_empty, measured, subfolders
-from services.chassis.storage.retention.policy import Rule
+from services.chassis.storage.retention.policy import RetentionRule
 from services.chassis.storage.retention.run import Remover
 
-_EMPTY = Rule(timedelta(hours=1))
+_EMPTY = RetentionRule(timedelta(hours=1))
 """Empty folders are removed after this time; no process takes as long between creating a folder and a file in it."""
 
 
@@ -49,24 +49,24 @@ def removers(engine: AsyncEngine, settings: ServiceSettings, service: str) -> Se
             rows = await connection.execute(statements.STEPS, {"jobs": jobs})
             return {(row.job_id, row.step): Step(row.open, row.ended_at) for row in rows}
 
-    async def checkpoints_found(*, ours: bool) -> Sequence[Found]:
+    async def checkpoints_found(*, ours: bool) -> Sequence[RemovalCandidate]:
         jobs = await asyncio.to_thread(subfolders, checkpoints)
         return await asyncio.to_thread(_attempts, jobs, await known(jobs), ours)
 
-    async def logs_found() -> Sequence[Found]:
+    async def logs_found() -> Sequence[RemovalCandidate]:
         jobs = await asyncio.to_thread(subfolders, logs)
         return await asyncio.to_thread(_logs, jobs, await known(jobs))
 
-    async def empty_found() -> Sequence[Found]:
+    async def empty_found() -> Sequence[RemovalCandidate]:
         return await asyncio.to_thread(_empty, [*subfolders(checkpoints), *subfolders(logs)])
 
-    async def temporary_found() -> Sequence[Found]:
+    async def temporary_found() -> Sequence[RemovalCandidate]:
         folders = await asyncio.to_thread(subfolders, temporary)  # before the leases: a run has its lease first
         async with engine.connect() as connection:
             leases = (await connection.execute(statements.LEASES)).scalars().all()
         return await asyncio.to_thread(_temporary, folders, leases)
 
-    async def cache_found() -> Sequence[Found]:
+    async def cache_found() -> Sequence[RemovalCandidate]:
         async with engine.connect() as connection:
             since: datetime | None = await connection.scalar(statements.OLDEST_START)
         return await asyncio.to_thread(downloads, cache, since)
@@ -81,7 +81,7 @@ def removers(engine: AsyncEngine, settings: ServiceSettings, service: str) -> Se
     )
 
 
-def _attempts(jobs: Sequence[Path], steps: Steps, ours: bool) -> list[Found]:
+def _attempts(jobs: Sequence[Path], steps: Steps, ours: bool) -> list[RemovalCandidate]:
     """Folders of attempts. Those of a step with an open attempt are referenced, since it may continue from any of them."""
     found = []
     for job in jobs:
@@ -94,7 +94,7 @@ def _attempts(jobs: Sequence[Path], steps: Steps, ours: bool) -> list[Found]:
     return [one for one in found if one is not None]
 
 
-def _logs(jobs: Sequence[Path], steps: Steps) -> list[Found]:
+def _logs(jobs: Sequence[Path], steps: Steps) -> list[RemovalCandidate]:
     found = []
     for job in jobs:
         for folder in subfolders(job):
@@ -103,18 +103,18 @@ def _logs(jobs: Sequence[Path], steps: Steps) -> list[Found]:
     return [one for one in found if one is not None]
 
 
-def _empty(jobs: Sequence[Path]) -> list[Found]:
+def _empty(jobs: Sequence[Path]) -> list[RemovalCandidate]:
     """Empty folders of jobs and steps."""
     found = [measured(folder) for job in jobs for folder in (*subfolders(job), job) if is_empty(folder)]
     return [one for one in found if one is not None]
 
 
-def _temporary(folders: Sequence[Path], leases: Collection[str]) -> list[Found]:
+def _temporary(folders: Sequence[Path], leases: Collection[str]) -> list[RemovalCandidate]:
     found = (measured(one, referenced=any(lease.startswith(one.name) for lease in leases)) for one in folders)
     return [one for one in found if one is not None]
 
 
-def downloads(cache: Path, since: datetime | None) -> list[Found]:
+def downloads(cache: Path, since: datetime | None) -> list[RemovalCandidate]:
     """Downloads with the time of their last use; those used after `since`, when the oldest running step began, are referenced.
 
     They include unfinished downloads that nobody has written to for a while.
@@ -127,4 +127,4 @@ def downloads(cache: Path, since: datetime | None) -> list[Found]:
     entries += sorted((cache / "digests").glob("*"))
     used = (measured(one) for one in entries)
     needed = datetime.max.replace(tzinfo=UTC) if since is None else since
-    return [Found(one.path, one.at, one.size, one.at >= needed) for one in used if one is not None]
+    return [RemovalCandidate(one.path, one.at, one.size, one.at >= needed) for one in used if one is not None]

@@ -21,7 +21,7 @@ from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, St
 from schemas.progress import StepProgressed
 from services.chassis.executor import metrics
 from services.chassis.executor.attempts import AttemptState, attempt_ref, decision
-from services.chassis.executor.disk_space import Room, folders_of
+from services.chassis.executor.disk_space import DiskSpace, folders_of
 from services.chassis.executor.folders import checkpoints_of
 from services.chassis.executor.host import Host
 from services.chassis.executor.retention import removers
@@ -66,7 +66,7 @@ def worker_tasks(host: Host, runner: StepRunner) -> list[Loop]:
     if not host.settings.workers:
         return []
     host.health.requires = (*host.health.requires, CONDITION)
-    room = Room(host.settings, host.service, host.health)
+    room = DiskSpace(host.settings, host.service, host.health)
     return [room.run, *(Worker(host, runner, room).run for _ in range(host.settings.workers))]
 
 
@@ -85,7 +85,7 @@ class Held:
 class Worker:
     """Does one attempt at a time."""
 
-    def __init__(self, host: Host, runner: StepRunner, room: Room) -> None:
+    def __init__(self, host: Host, runner: StepRunner, room: DiskSpace) -> None:
         self._host, self._runner, self._room = host, runner, room
         self._seconds = host.settings.lease_seconds
         self._name = f"{socket.gethostname()}:{os.getpid()}"

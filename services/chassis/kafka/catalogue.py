@@ -19,7 +19,7 @@ _COPIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TopicChange:
     """One difference between the cluster and the catalogue."""
 
     topic: str
@@ -43,19 +43,19 @@ def configuration(topic: Topic) -> Mapping[str, str]:
     return wanted | ({"retention.bytes": "-1"} if topic.retention_ms is None else {})
 
 
-def differences(topic: Topic, found: FoundTopic | None, known: Mapping[str, str], brokers: int) -> list[Change]:
+def differences(topic: Topic, found: FoundTopic | None, known: Mapping[str, str], brokers: int) -> list[TopicChange]:
     """All differences; `known` are the settings in effect, `brokers` is the cluster's number of brokers."""
     wanted = configuration(topic)
     if found is None:
         settings = ", ".join(f"{name}={value}" for name, value in wanted.items())
-        return [Change(topic.name, "create", f"{topic.partitions} partitions, {settings}", loses=True)]
+        return [TopicChange(topic.name, "create", f"{topic.partitions} partitions, {settings}", loses=True)]
     changes = [*_partitions(topic, len(found.partitions)), *_copies(topic, found, known, brokers)]
     differing = {name: value for name, value in wanted.items() if not fits(name, known.get(name), value)}
     if differing:
         detail = ", ".join(f"{name}: {known.get(name)} → {value}" for name, value in differing.items())
         kept = topic.retention_ms is None
         loses = kept and bool(differing.keys() & {"cleanup.policy", "retention.ms", "retention.bytes"})
-        changes.append(Change(topic.name, "configure", detail, loses))
+        changes.append(TopicChange(topic.name, "configure", detail, loses))
     return changes
 
 
@@ -66,23 +66,23 @@ def fits(name: str, known: str | None, wanted: str) -> bool:
     return known == wanted
 
 
-def _partitions(topic: Topic, number: int) -> list[Change]:
+def _partitions(topic: Topic, number: int) -> list[TopicChange]:
     if number < topic.partitions:
         detail = (
             f"has {number} partitions, the catalogue requires {topic.partitions}; more partitions would move keys: keep "
             "the number, or move to a new cluster"
         )
-        return [Change(topic.name, "conflict", detail)]
+        return [TopicChange(topic.name, "conflict", detail)]
     if number > topic.partitions:
         detail = (
             f"has {number} partitions, the catalogue requires {topic.partitions}: keys have moved between partitions; "
             "services read all of them, and partitions cannot be removed"
         )
-        return [Change(topic.name, "note", detail)]
+        return [TopicChange(topic.name, "note", detail)]
     return []
 
 
-def _copies(topic: Topic, found: FoundTopic, known: Mapping[str, str], brokers: int) -> list[Change]:
+def _copies(topic: Topic, found: FoundTopic, known: Mapping[str, str], brokers: int) -> list[TopicChange]:
     least = int(known.get("min.insync.replicas", "1"))
     wanted = min(_COPIES, brokers)
     if found.replicas < least:
@@ -90,17 +90,17 @@ def _copies(topic: Topic, found: FoundTopic, known: Mapping[str, str], brokers: 
             f"has {found.replicas} copies and min.insync.replicas={least}: no event can be written; add copies with "
             "kafka-reassign-partitions, or lower min.insync.replicas"
         )
-        return [Change(topic.name, "conflict", detail)]
+        return [TopicChange(topic.name, "conflict", detail)]
     if found.in_sync < least:
         detail = f"has {found.in_sync} copies in sync and needs {least} (min.insync.replicas): events wait until brokers are back"
-        return [Change(topic.name, "conflict", detail)]
+        return [TopicChange(topic.name, "conflict", detail)]
     if found.replicas < wanted:
         detail = f"has {found.replicas} copies of {wanted} on {brokers} brokers: add some with kafka-reassign-partitions"
-        return [Change(topic.name, "note", detail)]
+        return [TopicChange(topic.name, "note", detail)]
     if found.replicas >= _COPIES and least < _COPIES - 1:
         detail = (
             f"has min.insync.replicas={least} with {found.replicas} copies: an event that one broker alone has acknowledged is lost "
             f"with it; set {_COPIES - 1}"
         )
-        return [Change(topic.name, "note", detail)]
+        return [TopicChange(topic.name, "note", detail)]
     return []

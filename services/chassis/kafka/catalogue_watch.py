@@ -7,7 +7,7 @@ records.
 import asyncio
 
 from services.chassis.kafka import metrics, topics
-from services.chassis.kafka.catalogue import Change
+from services.chassis.kafka.catalogue import TopicChange
 from services.chassis.kafka.cluster import Cluster, Security
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
@@ -23,7 +23,7 @@ class CatalogueWatch:
 
     def __init__(self, cluster: Cluster, health: Health) -> None:
         self._cluster, self._health = cluster, health
-        self._known: list[Change] = []
+        self._known: list[TopicChange] = []
 
     async def run(self, stop: asyncio.Event) -> None:
         """Check once a minute until `stop`; the last result stays while the broker does not answer."""
@@ -33,7 +33,7 @@ class CatalogueWatch:
             except Exception as error:  # the broker's condition reports that it is unreachable; the next check tries again
                 _log.warning("topics could not be compared with the catalogue", error=described(error))
 
-    async def look(self) -> list[Change]:
+    async def look(self) -> list[TopicChange]:
         """Report the present differences in health, log and metrics, and return them.
 
         Raises NoIdentity and the broker's errors.
@@ -53,7 +53,7 @@ class CatalogueWatch:
         return found
 
 
-def _said(found: list[Change], security: Security) -> str:
+def _said(found: list[TopicChange], security: Security) -> str:
     missing = ", ".join(change.topic for change in found if change.action == "create")
     others = [f"{change.topic} {change.detail}" for change in found if change.action != "create"]
     user = security.username or security.certfile

@@ -9,7 +9,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 
 from schemas.topics import CATALOGUE, Topic
-from services.chassis.kafka.catalogue import Change, configuration, differences, fits
+from services.chassis.kafka.catalogue import TopicChange, configuration, differences, fits
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kafka.metadata import ask
 from services.chassis.kafka.reach import start
@@ -31,13 +31,13 @@ class _Setting(NamedTuple):
     """Whether it is set on the topic itself."""
 
 
-async def plan(cluster: Cluster) -> list[Change]:
+async def plan(cluster: Cluster) -> list[TopicChange]:
     """The changes that `apply` would make, in the order of the catalogue; empty if nothing differs."""
     async with _admin(cluster) as admin:
         return await _differences(admin, CATALOGUE)
 
 
-async def apply(cluster: Cluster, catalogue: Sequence[Topic] = CATALOGUE) -> list[Change]:
+async def apply(cluster: Cluster, catalogue: Sequence[Topic] = CATALOGUE) -> list[TopicChange]:
     """Create missing topics and set configurations; return the changes made and the remaining conflicts."""
     topics = {topic.name: topic for topic in catalogue}
     async with _admin(cluster) as admin:
@@ -92,7 +92,7 @@ def _new(topic: Topic) -> NewTopic:
     return new
 
 
-async def _differences(admin: AIOKafkaAdminClient, catalogue: Sequence[Topic]) -> list[Change]:
+async def _differences(admin: AIOKafkaAdminClient, catalogue: Sequence[Topic]) -> list[TopicChange]:
     found = await ask(admin._client, [topic.name for topic in catalogue])
     settings = await _configurations(admin, sorted(found.topics))
     changes = []

@@ -84,16 +84,16 @@ def gap(owner: Ref, sequence: int, event: Event) -> SequenceGap:
     )
 
 
-class _Waiting(NamedTuple):
+class _EarlyEvent(NamedTuple):
     event: Event
     logged: Logged | None
 
 
 @dataclass
-class Early:
+class EarlyEvents:
     """Own events that a replay read before their predecessors. Only aggregates whose key changed partition have any."""
 
-    _waiting: dict[Ref, dict[int, _Waiting]] = field(default_factory=dict)
+    _waiting: dict[Ref, dict[int, _EarlyEvent]] = field(default_factory=dict)
     _sequences: dict[Ref, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -103,11 +103,11 @@ class Early:
         """Hold `event`; `sequence` is the sequence number of its row. Raises OtherWriter."""
         assert event.sequence is not None
         self._sequences[owner] = sequence
-        known = self._waiting.setdefault(owner, {}).setdefault(event.sequence, _Waiting(event, logged))
+        known = self._waiting.setdefault(owner, {}).setdefault(event.sequence, _EarlyEvent(event, logged))
         if known.event.id != event.id:
             raise _another(owner, event, logged, f"{known.event.id}{_at(known.logged)}")
 
-    def after(self, owner: Ref, sequence: int) -> _Waiting | None:
+    def after(self, owner: Ref, sequence: int) -> _EarlyEvent | None:
         """Removes and returns the event that follows `sequence`; None where it is not held."""
         if owner not in self._waiting:
             return None

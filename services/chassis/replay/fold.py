@@ -17,7 +17,7 @@ from services.chassis.kafka.cluster import Cluster
 from services.chassis.kernel import log
 from services.chassis.kernel.aggregate import Domain, Ref, is_own
 from services.chassis.kernel.log import Range
-from services.chassis.kernel.numbering import Early, OtherWriter
+from services.chassis.kernel.numbering import EarlyEvents, OtherWriter
 from services.chassis.kernel.records import Partition, Record, RecordId, appended_at, event_in, named, record_id_of
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.batch import RecordFailure, fold_record
@@ -53,7 +53,7 @@ class Fold:
     """Records that were skipped because they were dead letters at that time."""
     skipped: SkippedRecords | None = None
     """Collects records that cannot be folded; without it the first of them ends the fold."""
-    early: Early = field(default_factory=Early)
+    early: EarlyEvents = field(default_factory=EarlyEvents)
     """Own events whose predecessors are on a partition that is not read that far yet."""
     _rows: dict[Ref, AggregateRow] = field(default_factory=dict)
     """Rows that changed and are not in the shadow yet."""

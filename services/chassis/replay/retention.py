@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.chassis.kernel.statements import PRUNE_INBOX
 from services.chassis.replay import shadow, statements
 from services.chassis.storage.retention.policy import RetentionSettings
-from services.chassis.storage.retention.run import Gone, Remover
+from services.chassis.storage.retention.run import RemovedAmount, Remover
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Rows:
     """Removes them; returns the bytes of each."""
     values: Mapping[str, object] = field(default_factory=dict)
 
-    async def apply(self, *, dry: bool) -> Gone:
+    async def apply(self, *, dry: bool) -> RemovedAmount:
         """Remove or, if `dry`, count the rows, in one transaction."""
         async with self.engine.begin() as connection:
             if dry:
                 number, size = (await connection.execute(self.count, self.values)).one()
-                return Gone(number, int(size))
+                return RemovedAmount(number, int(size))
             sizes = (await connection.execute(self.remove, self.values)).scalars().all()
-        return Gone(len(sizes), sum(sizes))
+        return RemovedAmount(len(sizes), sum(sizes))
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Inbox:
     engine: AsyncEngine
     kind: str = "inbox"
 
-    async def apply(self, *, dry: bool) -> Gone:
+    async def apply(self, *, dry: bool) -> RemovedAmount:
         """Remove the rows; the window uses the log's timestamps. If `dry`, the removal is rolled back."""
         async with self.engine.connect() as connection:
             removed = await connection.execute(PRUNE_INBOX)
             await (connection.rollback() if dry else connection.commit())
-        return Gone(removed.rowcount, 0)
+        return RemovedAmount(removed.rowcount, 0)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class OldProjections:
     days: float
     kind: str = "projections"
 
-    async def apply(self, *, dry: bool) -> Gone:
+    async def apply(self, *, dry: bool) -> RemovedAmount:
         """Drop each schema in its own transaction."""
         async with self.engine.connect() as connection:
             names = await shadow.old_versions(connection)
@@ -73,7 +73,7 @@ class OldProjections:
                 if not dry:
                     await connection.execute(statements.drop_old_version(name))
             count += 1
-        return Gone(count, size)
+        return RemovedAmount(count, size)
 
 
 def made_at(schema: str) -> datetime | None:

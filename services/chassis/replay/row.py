@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schemas.envelope import Event
 from services.chassis.kernel import log, store
 from services.chassis.kernel.aggregate import Domain, Ref
-from services.chassis.kernel.numbering import Early, Elsewhere
+from services.chassis.kernel.numbering import EarlyEvents, Elsewhere
 from services.chassis.kernel.records import Partition, Record, RecordId, logged, record_id_of
 from services.chassis.kernel.statements import INSERT_SWEEP
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
@@ -33,7 +33,7 @@ class RowFold:
     ref: Ref
     records: int = 0
     """Number of records that touch the row."""
-    early: Early = field(default_factory=Early)
+    early: EarlyEvents = field(default_factory=EarlyEvents)
     """Own events whose predecessors were not passed yet."""
     _sightings: Sightings = field(default_factory=Sightings)
     _rows: FoldedRows = field(init=False)

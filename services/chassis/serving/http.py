@@ -15,20 +15,20 @@ from schemas.reasons import reason_of_error
 from services.chassis.serving import probes
 from services.chassis.serving.problem import REASONS_SHOWN, Problem
 from services.chassis.serving.service import Service
-from services.chassis.serving.web.body import Bodies
-from services.chassis.serving.web.callers import Allowed, Callers
+from services.chassis.serving.web.body import RequestBodies
+from services.chassis.serving.web.callers import AllowedCallers, CallerCheck
 from services.chassis.serving.web.document import complete
-from services.chassis.serving.web.faults import Faults
+from services.chassis.serving.web.error_responses import ErrorResponses
 from services.chassis.serving.web.gate import Gate
 from services.chassis.serving.web.head_requests import HeadRequests
-from services.chassis.serving.web.measure import Measure
 from services.chassis.serving.web.pages import add_pages
+from services.chassis.serving.web.request_metrics import RequestMetrics
 from services.chassis.serving.web.settings import HttpSettings
 
 API = "/api/v1"
 _SHOWN = 200
 _NONE = TelemetryConfig(tracing=False, metrics=False, logs=False)
-"""Disables FastAPI's check for telemetry on each request; `Measure` counts requests instead."""
+"""Disables FastAPI's check for telemetry on each request; `RequestMetrics` counts requests instead."""
 
 
 def application(services: Sequence[Service], settings: HttpSettings | None = None) -> FastAPI:
@@ -60,11 +60,11 @@ def application(services: Sequence[Service], settings: HttpSettings | None = Non
     owners = {API + path: service.health for service in services for path in service.paths}
     app.openapi = _documented(app)  # type: ignore[method-assign]
     app.add_middleware(Gate, document=app.openapi, prefix=API, owners=owners)
-    app.add_middleware(Bodies, limits=limits)
+    app.add_middleware(RequestBodies, limits=limits)
     app.add_middleware(HeadRequests)
-    app.add_middleware(Callers, allowed=Allowed(frozenset(door.http_hosts), frozenset(door.http_origins)))
-    app.add_middleware(Faults)
-    app.add_middleware(Measure)  # the last one added runs first
+    app.add_middleware(CallerCheck, allowed=AllowedCallers(frozenset(door.http_hosts), frozenset(door.http_origins)))
+    app.add_middleware(ErrorResponses)
+    app.add_middleware(RequestMetrics)  # the last one added runs first
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)

@@ -2,7 +2,7 @@
 
 A reference is a local path or `file://`; a URL of a scheme that jobs may name, such as `s3://bucket/folder`; or an id on
 the Hugging Face hub, `name` or `owner/name`, with an optional `@revision`. Downloads are complete or absent, and bounded in
-size and time. References come from jobs: only what `Allowed` permits is read, and no message repeats what was found there.
+size and time. References come from jobs: only what `AllowedSources` permits is read, and no message repeats what was found there.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from urllib.parse import unquote
 from schemas.artifacts import Manifest
 from services.chassis.storage.artifacts import canonical
 from services.chassis.storage.digests import entry_of
-from services.chassis.storage.sources.allowed import HTTP_PORTS, Allowed, Refusal, path_refusal, scheme_refusal
+from services.chassis.storage.sources.allowed import HTTP_PORTS, AllowedSources, Refusal, path_refusal, scheme_refusal
 from services.chassis.storage.sources.buckets import FILES_AT_MOST, TOO_MANY, from_bucket
 from services.chassis.storage.sources.download import download
 from services.chassis.storage.sources.hub import Repository, from_hub
@@ -44,7 +44,7 @@ class ReferenceFault(Exception):
         self.reason, self.remedy = reason, remedy
 
 
-def resolve(reference: str, cache: Path, allowed: Allowed, repository: Repository = "model") -> Path:
+def resolve(reference: str, cache: Path, allowed: AllowedSources, repository: Repository = "model") -> Path:
     """Return the local file or folder for `reference`; downloads are stored under `cache` and must not be written to.
 
     Raises ReferenceFault, and SourceAway and the storage's own errors where a retry may help.
@@ -55,7 +55,7 @@ def resolve(reference: str, cache: Path, allowed: Allowed, repository: Repositor
         raise ReferenceFault(*refused.refusal) from None
 
 
-def resolve_model(reference: str, cache: Path, allowed: Allowed) -> Path:
+def resolve_model(reference: str, cache: Path, allowed: AllowedSources) -> Path:
     """Return the folder of the base model for `reference`, checked so that loading it reads no other files and runs no
     code."""
     path = resolve(reference, cache, allowed)
@@ -67,7 +67,7 @@ def resolve_model(reference: str, cache: Path, allowed: Allowed) -> Path:
     return path
 
 
-def _resolve(reference: str, cache: Path, allowed: Allowed, repository: Repository) -> Path:
+def _resolve(reference: str, cache: Path, allowed: AllowedSources, repository: Repository) -> Path:
     if not reference.strip():
         raise ReferenceFault("no such file or folder: the reference is empty", "give a path, a URL or a hub id")
     url = _URL.match(reference)
@@ -87,7 +87,7 @@ def _resolve(reference: str, cache: Path, allowed: Allowed, repository: Reposito
     return from_hub(hub["id"], hub["revision"], cache, allowed, repository)
 
 
-def _local(path: str, allowed: Allowed) -> Path:
+def _local(path: str, allowed: AllowedSources) -> Path:
     """The real path of a file or folder.
 
     Raises ReferenceFault, worded alike for closed folders and for what is missing in them.
@@ -111,7 +111,7 @@ def _local(path: str, allowed: Allowed) -> Path:
     return real
 
 
-def require_inside(path: Path, cache: Path, allowed: Allowed) -> None:
+def require_inside(path: Path, cache: Path, allowed: AllowedSources) -> None:
     """Check that a file, or every file of a folder, links only to files that jobs may name. Raises ReferenceFault.
 
     Files in `cache` were put there by the services. Pipes and devices are refused.
@@ -141,7 +141,7 @@ def _entries(path: Path) -> Iterator[Path]:
         yield from (Path(directory) / name for name in (*folders, *sorted(files)) if not name.startswith("."))
 
 
-def _from_url(url: str, scheme: str, cache: Path, allowed: Allowed) -> Path:
+def _from_url(url: str, scheme: str, cache: Path, allowed: AllowedSources) -> Path:
     if scheme in ("file", "local"):
         return _from_file_url(url, allowed)
     if refusal := scheme_refusal(scheme, allowed):
@@ -151,7 +151,7 @@ def _from_url(url: str, scheme: str, cache: Path, allowed: Allowed) -> Path:
     return from_bucket(url, scheme, cache, allowed)
 
 
-def _from_file_url(url: str, allowed: Allowed) -> Path:
+def _from_file_url(url: str, allowed: AllowedSources) -> Path:
     host, _, path = url.partition("://")[2].partition("/")
     if host not in ("", "localhost"):
         raise ReferenceFault("a file:// URL cannot name another host", "write file:///path")

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from schemas.lines import Message
 from schemas.recipes import JudgeSettings
 from services.chassis.executor.child import UserFault
-from services.chassis.storage.sources.allowed import Allowed
+from services.chassis.storage.sources.allowed import AllowedSources
 from services.chassis.storage.sources.reaching import Guarded, SourceRefused
 from services.feedback.judges.answer_cache import Answer
 from services.feedback.judges.keys import endpoint_fault, endpoint_url, judge_fault
@@ -93,7 +93,7 @@ class _Completion(_Lenient):
 class Endpoint:
     """One model behind one base URL; `async with` opens and closes its connections."""
 
-    def __init__(self, settings: JudgeSettings, key: str | None, allowed: Allowed) -> None:
+    def __init__(self, settings: JudgeSettings, key: str | None, allowed: AllowedSources) -> None:
         self._settings = settings
         seconds = settings.timeout_seconds
         timeout = httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))

@@ -9,13 +9,13 @@ from schemas.reasons import Reason, shown
 from schemas.recipes import JudgeSettings
 from services.chassis.executor.child import UserFault
 from services.chassis.process.redaction import JUDGE_KEYS
-from services.chassis.storage.sources.allowed import Allowed, Refusal, key_refusal
+from services.chassis.storage.sources.allowed import AllowedSources, Refusal, key_refusal
 from services.chassis.storage.sources.reaching import SourceRefused, port_of, url_of
 
 _NAME = re.compile(rf"{JUDGE_KEYS}[A-Za-z0-9_]{{1,100}}")
 
 
-def key_for(settings: JudgeSettings, allowed: Allowed, environment: Mapping[str, str]) -> str | None:
+def key_for(settings: JudgeSettings, allowed: AllowedSources, environment: Mapping[str, str]) -> str | None:
     """The key for `settings.endpoint`, or None for no key.
 
     Raises UserFault. Only variables reserved for judges are read.
@@ -44,7 +44,7 @@ def key_for(settings: JudgeSettings, allowed: Allowed, environment: Mapping[str,
     return key
 
 
-def endpoint_url(settings: JudgeSettings, allowed: Allowed) -> httpx2.URL:
+def endpoint_url(settings: JudgeSettings, allowed: AllowedSources) -> httpx2.URL:
     """The base URL of the judge's endpoint. Raises UserFault."""
     try:
         return url_of(str(settings.endpoint), allowed)

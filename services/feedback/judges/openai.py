@@ -14,7 +14,7 @@ from schemas.lines import Message
 from schemas.reasons import Reason, shown
 from schemas.recipes import JudgeSettings, Rubric
 from services.chassis.executor.child import UserFault
-from services.chassis.storage.sources.allowed import Allowed
+from services.chassis.storage.sources.allowed import AllowedSources
 from services.feedback.judges import prompts
 from services.feedback.judges.answer_cache import Answer, AnswerCache
 from services.feedback.judges.endpoint import Endpoint, JudgeAway
@@ -32,7 +32,7 @@ class OpenAIJudge:
     """Compares by letters and scores by grades; it uses token probabilities if the endpoint returns them."""
 
     def __init__(
-        self, settings: JudgeSettings, rubric: Rubric, allowed: Allowed, open_cache: Callable[[], AnswerCache]
+        self, settings: JudgeSettings, rubric: Rubric, allowed: AllowedSources, open_cache: Callable[[], AnswerCache]
     ) -> None:
         """Raises UserFault if a job may not name the endpoint or the key's variable, or if the key is not set."""
         self.name = f"openai:{settings.model}"

@@ -30,7 +30,7 @@ from services.orchestrator.domain.requests import BEFORE_ALL, decided, heard
 from services.orchestrator.domain.state import (
     Accepted,
     Attempt,
-    CancelRequest,
+    CancelRequested,
     Closed,
     DecidedOn,
     Heard,
@@ -86,16 +86,16 @@ def _decided_on(event: Event, data: JobAccepted | JobRejected) -> DecidedOn:
 
 
 def _cancel_requested(state: JobState, event: Event, data: JobCancelRequested, logged: Logged | None) -> JobState:
-    wish = CancelRequest(at=event.time, event_id=event.id, requester=data.requester, reason=data.reason, logged=logged)
+    wish = CancelRequested(at=event.time, event_id=event.id, requester=data.requester, reason=data.reason, logged=logged)
     return state if _comes_first(state.cancel, wish) else state.model_copy(update={"cancel": wish})
 
 
-def _comes_first(known: CancelRequest | Outcome | Origin | None, new: CancelRequest | Outcome | Origin) -> bool:
+def _comes_first(known: CancelRequested | Outcome | Origin | None, new: CancelRequested | Outcome | Origin) -> bool:
     """Of two facts that exclude each other the earlier counts, in any reading order: by time, id, then log position."""
     return known is not None and _precedence(known) <= _precedence(new)
 
 
-def _precedence(fact: CancelRequest | Outcome | Origin) -> tuple[datetime, str, Logged]:
+def _precedence(fact: CancelRequested | Outcome | Origin) -> tuple[datetime, str, Logged]:
     return fact.at, fact.event_id or "", fact.logged or BEFORE_ALL
 
 

@@ -51,7 +51,7 @@ class DecidedOn(Frozen):
     event_id: str | None = Field(description="The event that led to the decision.")
 
 
-class CancelRequest(Frozen):
+class CancelRequested(Frozen):
     """The earliest JobCancelRequested; a fact of topic `requests`."""
 
     at: AwareDatetime
@@ -179,7 +179,7 @@ class JobState(State):
     wish: Request | None = Field(default=None, description="The request that counts.")
     others: tuple[Heard, ...] = Field(default=(), description="Further requests, in the order of the log; see `requests`.")
     conflicts: tuple[str, ...] = Field(default=(), description="Ids of those with other content.")
-    cancel: CancelRequest | None = Field(default=None, description="The earliest request to cancel.")
+    cancel: CancelRequested | None = Field(default=None, description="The earliest request to cancel.")
     accepted: Accepted | None = Field(default=None, description="Own decision.")
     rejected: Rejected | None = Field(default=None, description="Own decision.")
     decided_on: DecidedOn | None = Field(default=None, description="Of either.")

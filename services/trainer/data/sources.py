@@ -11,7 +11,7 @@ from schemas.reasons import Reason
 from schemas.recipes import DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.chassis.storage.references import ReferenceFault, require_inside, resolve
-from services.chassis.storage.sources.allowed import Allowed
+from services.chassis.storage.sources.allowed import AllowedSources
 from services.trainer.data.hub import read_hub
 from services.trainer.data.raw import RawRow, fault_of, kind_of, named
 
@@ -24,7 +24,7 @@ _EXTENSIONS: Mapping[str, tuple[str, ...]] = {
 _FAULTS_AT_MOST = 5
 
 
-def read(settings: DatasetSettings, cache: Path, allowed: Allowed) -> list[RawRow] | dict[Split, list[RawRow]]:
+def read(settings: DatasetSettings, cache: Path, allowed: AllowedSources) -> list[RawRow] | dict[Split, list[RawRow]]:
     """Read all rows of the one file that the reference names, or the rows of each split that the settings name.
 
     Raises UserFault if the data set or a split is missing, or a file cannot be parsed as its format. Messages name

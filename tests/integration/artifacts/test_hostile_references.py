@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from services.chassis.storage.references import ReferenceFault, require_inside, resolve, resolve_model
-from services.chassis.storage.sources.allowed import Allowed
+from services.chassis.storage.sources.allowed import AllowedSources
 from services.chassis.storage.sources.download import SourceAway, download
 from services.chassis.storage.sources.reaching import SourceRefused
 from tests.certificates import certificates
@@ -30,14 +30,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def allowed(place: Path, **changes: object) -> Allowed:
+def allowed(place: Path, **changes: object) -> AllowedSources:
     given = {
         "folders": (place / "work",),
         "schemes": ("http", "https"),
         "download_bytes": 100_000,
         "download_seconds": 30.0,
     }
-    return Allowed.model_validate({**given, **changes})
+    return AllowedSources.model_validate({**given, **changes})
 
 
 def fault(reference: str, place: Path, **changes: object) -> str:
@@ -191,13 +191,13 @@ def servers() -> Iterator[tuple[Server, Server]]:
 
 
 @pytest.fixture
-def ours(servers: tuple[Server, Server], place: Path) -> tuple[str, Allowed]:
+def ours(servers: tuple[Server, Server], place: Path) -> tuple[str, AllowedSources]:
     """Base URL of the listed server, and what lists it."""
     host = f"127.0.0.1:{servers[0].server_port}"
     return f"http://{host}", allowed(place, hosts=(host,))
 
 
-def test_a_file_of_a_listed_host_is_downloaded_whole_and_once(ours: tuple[str, Allowed], place: Path) -> None:
+def test_a_file_of_a_listed_host_is_downloaded_whole_and_once(ours: tuple[str, AllowedSources], place: Path) -> None:
     url, listed = ours
     file = resolve(f"{url}/rows.jsonl", place / "cache", listed, "dataset")
     assert (file.name, file.read_text()) == ("rows.jsonl", SECRET)
@@ -258,14 +258,14 @@ def test_tls_proves_the_name_and_not_the_address_that_is_connected_to(
         server.server_close()
 
 
-def test_headers_that_trickle_end_with_the_time_for_a_download(ours: tuple[str, Allowed], place: Path) -> None:
+def test_headers_that_trickle_end_with_the_time_for_a_download(ours: tuple[str, AllowedSources], place: Path) -> None:
     url, listed = ours
     with pytest.raises(SourceRefused, match=r"longer than 0\.2 s"):
         download(f"{url}/headers", place / "cache", listed.model_copy(update={"download_seconds": 0.2}))
 
 
 def test_a_redirect_to_what_is_not_listed_is_never_followed(
-    ours: tuple[str, Allowed], servers: tuple[Server, Server], place: Path
+    ours: tuple[str, AllowedSources], servers: tuple[Server, Server], place: Path
 ) -> None:
     url, listed = ours
     open_to_all = listed.model_copy(update={"public_hosts": True})
@@ -287,7 +287,7 @@ def test_a_redirect_to_what_is_not_listed_is_never_followed(
      ("204", "no such file (HTTP 204)")],
 )  # fmt: skip
 def test_an_answer_that_cannot_be_used_is_a_fault_that_does_not_repeat_it(
-    ours: tuple[str, Allowed], place: Path, path: str, words: str
+    ours: tuple[str, AllowedSources], place: Path, path: str, words: str
 ) -> None:
     url, listed = ours
     with pytest.raises(ReferenceFault) as raised:
@@ -297,14 +297,16 @@ def test_an_answer_that_cannot_be_used_is_a_fault_that_does_not_repeat_it(
     assert not list((place / "cache" / "tmp").iterdir())
 
 
-def test_a_body_that_trickles_ends_with_the_time_for_a_download(ours: tuple[str, Allowed], place: Path) -> None:
+def test_a_body_that_trickles_ends_with_the_time_for_a_download(ours: tuple[str, AllowedSources], place: Path) -> None:
     url, listed = ours
     with pytest.raises(SourceRefused, match=r"longer than 0\.2 s"):
         download(f"{url}/slow", place / "cache", listed.model_copy(update={"download_seconds": 0.2}))
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])
-def test_a_server_that_is_out_of_order_may_be_asked_again(ours: tuple[str, Allowed], place: Path, status: int) -> None:
+def test_a_server_that_is_out_of_order_may_be_asked_again(
+    ours: tuple[str, AllowedSources], place: Path, status: int
+) -> None:
     url, listed = ours
     with pytest.raises(SourceAway) as raised:
         resolve(f"{url}/{status}", place / "cache", listed, "dataset")

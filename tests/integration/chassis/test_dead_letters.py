@@ -17,7 +17,7 @@ from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.deadletters.listing import LetterFilter, ListedLetter, find, page
 from services.chassis.kernel.deadletters.repository import Fault, LetterState
 from services.chassis.kernel.operations import handling
-from services.chassis.kernel.operations.handling import NoSuchLetter, NotNow, Retried, drain_free
+from services.chassis.kernel.operations.handling import NoSuchLetter, NotPossibleNow, Retried, drain_free
 from services.chassis.kernel.records import Record, RecordId, event_in
 from services.chassis.kernel.statements import INSERT_POSITION
 from services.chassis.kernel.transaction.batch import Decider, Poll, apply_batch
@@ -144,7 +144,7 @@ async def test_a_parked_record_that_fails_holds_up_those_behind_it(toy: Toy) -> 
 
 async def test_a_parked_record_is_not_tried_before_the_one_it_waits_for(toy: Toy) -> None:
     async with one_failed_and_two_parked(toy) as (_, letter, _):
-        with pytest.raises(NotNow, match=rf"waits for .*:{letter.offset}; retry or discard that one"):
+        with pytest.raises(NotPossibleNow, match=rf"waits for .*:{letter.offset}; retry or discard that one"):
             await retry(toy, letter.parked[1].record_id)
         with pytest.raises(NoSuchLetter, match="no dead letter"):
             await retry(toy, (letter.topic, letter.partition, 10**9))
@@ -177,7 +177,7 @@ async def test_a_discard_is_a_fact_that_a_replay_and_a_service_with_an_empty_dat
         can_handle_all(toy)
         assert await differences(toy) == 0
         await until(lambda: toy.scalar("SELECT count(*) = 0 FROM outbox"))
-        with pytest.raises(NotNow, match="cannot be undone"):
+        with pytest.raises(NotPossibleNow, match="cannot be undone"):
             await retry(toy, letter.record_id)
     log = await read_all(toy.settings.kafka_bootstrap, DISCARDS.name)
     (fact,) = [record for record in log if record.key == toy.name.encode()]
@@ -214,7 +214,7 @@ async def test_a_retried_record_in_whose_place_a_repetition_counts_is_given_up_a
         await toy.send(event)
         await until(lambda: decided(toy, 1))
         (letter,) = await letters(toy)
-        with pytest.raises(NotNow, match="was discarded: the same event was sent again"):
+        with pytest.raises(NotPossibleNow, match="was discarded: the same event was sent again"):
             await retry(toy, letter.record_id)
         assert await differences(toy) == 0
         assert await toy.scalar("SELECT state FROM dead_letter") == "discarded"
@@ -316,7 +316,9 @@ async def test_a_failed_record_does_not_overtake_an_earlier_one_of_what_it_turns
     async with toy.engine.begin() as connection:
         await connection.execute(INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
         await repository.insert(connection, letters)
-    with pytest.raises(NotNow, match=f"{REQUESTS.name}:0:1 waits for {REQUESTS.name}:0:0; retry or discard that one"):
+    with pytest.raises(
+        NotPossibleNow, match=f"{REQUESTS.name}:0:1 waits for {REQUESTS.name}:0:0; retry or discard that one"
+    ):
         await retry(toy, (REQUESTS.name, 0, 1))
     for offset in (0, 1):
         await retry(toy, (REQUESTS.name, 0, offset))

@@ -12,7 +12,7 @@ from schemas.topics import JOBS
 from services.chassis.kafka.publisher import BrokerAway, Publisher
 from services.chassis.kernel import metrics
 from services.chassis.kernel.relay import relay as relaying
-from services.chassis.kernel.relay.relay import RELAY_LOCK, Waiting
+from services.chassis.kernel.relay.relay import RELAY_LOCK, OutboxBacklog
 from services.chassis.postgres.exclusive import exclusive
 from tests.integration.chassis.test_relay import holds, refusal, sent, to_send
 from tests.limited import limited
@@ -82,12 +82,12 @@ async def test_a_standby_exports_the_outbox_and_is_not_ready_when_its_oldest_eve
 
 
 def test_an_outbox_is_overdue_when_its_oldest_row_is_old_and_stays() -> None:
-    old = Waiting(rows=3, first=7, seconds=40.0)
-    assert "3 events wait" in str(old.overdue(Waiting(2, 7, 39.0)))
-    assert old.overdue(Waiting(2, 5, 39.0)) is None  # it moves
+    old = OutboxBacklog(rows=3, first=7, seconds=40.0)
+    assert "3 events wait" in str(old.overdue(OutboxBacklog(2, 7, 39.0)))
+    assert old.overdue(OutboxBacklog(2, 5, 39.0)) is None  # it moves
     assert old.overdue(None) is None
-    assert Waiting(1, 7, 1.0).overdue(Waiting(1, 7, 0.5)) is None
-    assert Waiting(0, None, 0.0).overdue(Waiting(0, None, 0.0)) is None
+    assert OutboxBacklog(1, 7, 1.0).overdue(OutboxBacklog(1, 7, 0.5)) is None
+    assert OutboxBacklog(0, None, 0.0).overdue(OutboxBacklog(0, None, 0.0)) is None
 
 
 async def test_a_request_that_the_broker_refuses_for_good_costs_no_later_one_of_its_partition(toy: Toy) -> None:

@@ -11,7 +11,7 @@ from schemas.jobs import FeedbackRecorded, StepFault, StepResult, StepStarted
 from schemas.progress import StepProgressed
 from services.chassis.executor import metrics, worker
 from services.chassis.executor.attempts import attempt_ref, decision
-from services.chassis.executor.disk_space import Room
+from services.chassis.executor.disk_space import DiskSpace
 from services.chassis.executor.folders import checkpoints_of
 from services.chassis.executor.runner import Completed, Failed, Outcome, StopReason, UnderLocks, Work, WorkContext
 from services.chassis.executor.work import claim
@@ -30,7 +30,7 @@ FEEDBACK = FeedbackRecorded(
 
 def lone(executor: Executor, script: Script) -> worker.Worker:
     runtime = executor.runtime
-    return worker.Worker(runtime, script, Room(runtime.settings, runtime.service, runtime.health))
+    return worker.Worker(runtime, script, DiskSpace(runtime.settings, runtime.service, runtime.health))
 
 
 def ended(executor: Executor, status: str) -> Any:

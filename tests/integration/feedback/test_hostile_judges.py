@@ -13,7 +13,7 @@ import pytest
 from schemas.reasons import Reason
 from schemas.recipes import JudgeSettings, Rubric
 from services.chassis.executor.child import UserFault
-from services.chassis.storage.sources.allowed import Allowed
+from services.chassis.storage.sources.allowed import AllowedSources
 from services.feedback.judges.answer_cache import AnswerCache
 from services.feedback.judges.judge import Judged
 from services.feedback.judges.openai import OpenAIJudge
@@ -25,12 +25,12 @@ ECHO = "what only we can reach has said this"
 UNLISTED = IN_TESTS.model_copy(update={"hosts": (), "public_hosts": True})
 
 
-def made(place: Path, allowed: Allowed = IN_TESTS, **settings: Any) -> OpenAIJudge:
+def made(place: Path, allowed: AllowedSources = IN_TESTS, **settings: Any) -> OpenAIJudge:
     given = JudgeSettings.model_validate({"kind": "openai", "model": "judge", "timeout_seconds": 5.0, **settings})
     return OpenAIJudge(given, Rubric(), allowed, lambda: AnswerCache(place, place / "own"))
 
 
-def fault(place: Path, allowed: Allowed = IN_TESTS, **settings: Any) -> Reason:
+def fault(place: Path, allowed: AllowedSources = IN_TESTS, **settings: Any) -> Reason:
     """Why such a judge is refused."""
     with pytest.raises(UserFault) as raised:
         made(place, allowed, **settings).score([Judged((), {}, "Thank you.")], quiet)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from schemas.topics import PROGRESS, REQUESTS, Topic
-from services.chassis.kafka.catalogue import Change, configuration, differences
+from services.chassis.kafka.catalogue import TopicChange, configuration, differences
 from services.chassis.kafka.metadata import FoundTopic
 
 
@@ -15,7 +15,7 @@ def found(partitions: int = 6, replicas: int = 3, in_sync: int = 3) -> FoundTopi
 
 def differing(
     topic: FoundTopic | None = None, settings: Mapping[str, str] = {}, *, of: Topic = REQUESTS, brokers: int = 3
-) -> list[Change]:
+) -> list[TopicChange]:
     known = {**configuration(of), "min.insync.replicas": "2", **settings}
     return differences(of, topic or found(), known, brokers)
 

@@ -16,11 +16,11 @@ from schemas.requests import JobCancelRequested, JobRequested
 from schemas.topics import JOBS, REQUESTS
 from services.chassis.kafka.publisher import outside_event
 from services.chassis.kernel.aggregate import Ref
-from services.chassis.kernel.consuming.isolation import Attempt, Isolation
+from services.chassis.kernel.consuming.isolation import BatchAttempt, Isolation
 from services.chassis.kernel.deadletters.limit import WINDOW, DeadLetterLimit
 from services.chassis.kernel.deadletters.listing import arranged
 from services.chassis.kernel.deadletters.parking import Division, Opened, divide, key_name
-from services.chassis.kernel.deadletters.repository import DeadLetter, Fault, Waiting
+from services.chassis.kernel.deadletters.repository import BlockedBy, DeadLetter, Fault
 from services.chassis.kernel.numbering import SequenceGap
 from services.chassis.kernel.operations.handling import Queue
 from services.chassis.kernel.records import Partition, Record, named, parse_record_id, record_id_of
@@ -118,11 +118,11 @@ def test_per_aggregate_everything_before_the_first_failure_is_kept_and_everythin
     assert len(division.rows) + len(division.kept) == len(jobs)
 
 
-def letter(offset: int, state: str, *names: str) -> Waiting:
-    return Waiting(offset, state, frozenset(names), b"k", None)  # type: ignore[arg-type]
+def letter(offset: int, state: str, *names: str) -> BlockedBy:
+    return BlockedBy(offset, state, frozenset(names), b"k", None)  # type: ignore[arg-type]
 
 
-def waits(*letters: Waiting) -> dict[int, int]:
+def waits(*letters: BlockedBy) -> dict[int, int]:
     """What each parked record waits for, where none of them can be applied."""
     queue, found = Queue(), {}
     for one in letters:
@@ -208,7 +208,7 @@ class Bench:
             else:
                 isolation.applied(set())
 
-    def apply(self, attempt: Attempt) -> None:
+    def apply(self, attempt: BatchAttempt) -> None:
         self.transactions += 1
         records = [
             record for group in attempt.records.values() for record in group if record_id_of(record) not in attempt.failed
@@ -253,7 +253,7 @@ def test_an_own_event_is_never_set_aside_and_stops_its_partition_alone() -> None
 
 def test_a_database_older_than_the_log_stops_the_partition() -> None:
     class Old(Bench):
-        def apply(self, attempt: Attempt) -> None:
+        def apply(self, attempt: BatchAttempt) -> None:
             for group in attempt.records.values():
                 for record in group:
                     raise RecordFailure(record, SequenceGap("number 3 after 1"))
@@ -265,7 +265,7 @@ def test_a_database_older_than_the_log_stops_the_partition() -> None:
 
 def test_what_fails_once_and_then_works_is_no_dead_letter() -> None:
     class Moody(Bench):
-        def apply(self, attempt: Attempt) -> None:
+        def apply(self, attempt: BatchAttempt) -> None:
             if self.transactions >= 2:
                 self.named = frozenset()
             super().apply(attempt)
@@ -277,7 +277,7 @@ def test_what_fails_once_and_then_works_is_no_dead_letter() -> None:
 
 def test_a_fault_of_the_surroundings_is_no_poison() -> None:
     class Away(Bench):
-        def apply(self, attempt: Attempt) -> None:
+        def apply(self, attempt: BatchAttempt) -> None:
             raise ConnectionResetError("database away")
 
     with pytest.raises(ConnectionResetError):

@@ -14,7 +14,7 @@ from schemas.envelope import Event
 from schemas.jobs import JobRejected
 from schemas.reasons import Reason
 from services.chassis.kernel.aggregate import Decision, Ref
-from services.chassis.kernel.numbering import Early, OtherWriter, SequenceGap
+from services.chassis.kernel.numbering import EarlyEvents, OtherWriter, SequenceGap
 from services.chassis.kernel.records import Logged
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.folding import Incoming
@@ -41,9 +41,13 @@ def lying(event: Event, partition: int = 0) -> Incoming:
     return Incoming(event, Logged(NOW, "jobs", partition, event.sequence or 0))
 
 
-def a_replay(early: Early | None = None) -> UnitOfWork:
+def a_replay(early: EarlyEvents | None = None) -> UnitOfWork:
     return UnitOfWork(
-        Folding(DOMAIN), {REF: AggregateRow(Tally())}, NOW, lambda: "none", early=early if early is not None else Early()
+        Folding(DOMAIN),
+        {REF: AggregateRow(Tally())},
+        NOW,
+        lambda: "none",
+        early=early if early is not None else EarlyEvents(),
     )
 
 
@@ -56,7 +60,7 @@ def test_a_replay_merges_own_events_by_number_in_whatever_order_partitions_are_r
     live = a_replay()
     for event, number in zip(events, places, strict=True):
         live.fold(lying(event, number))
-    early = Early()
+    early = EarlyEvents()
     unit = a_replay(early)
     while left := [number for number, here in partitions.items() if here]:
         number = chance.choice(left)
@@ -67,7 +71,7 @@ def test_a_replay_merges_own_events_by_number_in_whatever_order_partitions_are_r
 
 
 def test_what_is_missing_at_the_end_is_said_with_numbers_and_place() -> None:
-    events, early = own_events(6), Early()
+    events, early = own_events(6), EarlyEvents()
     unit = a_replay(early)
     for event in (events[0], events[4], events[5]):
         unit.fold(lying(event, 7))
@@ -125,7 +129,7 @@ def test_only_the_last_numbers_are_known_by_their_ids() -> None:
 
 def test_a_row_of_an_earlier_release_knows_no_ids_and_learns_them() -> None:
     events = own_events(4)
-    unit = UnitOfWork(Folding(DOMAIN), {REF: AggregateRow(Tally(), sequence=2)}, NOW, lambda: "none", early=Early())
+    unit = UnitOfWork(Folding(DOMAIN), {REF: AggregateRow(Tally(), sequence=2)}, NOW, lambda: "none", early=EarlyEvents())
     unit.fold(lying(events[1]._replace(id="any-other")))
     unit.fold(lying(events[2]))
     with pytest.raises(OtherWriter):

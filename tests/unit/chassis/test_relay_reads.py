@@ -14,18 +14,18 @@ from services.chassis.kernel.relay import statements
 from services.chassis.kernel.relay.relay import Relay
 from services.chassis.kernel.tables import HEADER_COLUMNS
 from services.chassis.process.health import Health
-from tests.simulation.database import Waiting
+from tests.simulation.database import OutboxRow
 
 
 class Outbox:
     """A session whose database holds nothing but an outbox, which nobody else writes to."""
 
     def __init__(self) -> None:
-        self.rows: dict[int, Waiting] = {}
+        self.rows: dict[int, OutboxRow] = {}
 
     def put(self, key: str, payload: str) -> None:
         position = max(self.rows, default=0) + 1
-        self.rows[position] = Waiting((position, JOBS.name, key, payload, *(None for _ in HEADER_COLUMNS)))
+        self.rows[position] = OutboxRow((position, JOBS.name, key, payload, *(None for _ in HEADER_COLUMNS)))
 
     async def execute(self, statement: Any, values: Mapping[str, Any] | None = None) -> Any:
         if statement is statements.SNAPSHOT:
@@ -75,7 +75,7 @@ async def test_an_event_that_cannot_be_sent_is_not_overtaken_where_more_such_wai
 
     async def drain() -> None:
         """As a second later, when all keys are tried again."""
-        one._window._whole_at = 0.0
+        one._cursor._whole_at = 0.0
         await one._drain(cast(Any, outbox), cast(Any, sent), asyncio.Event())
 
     for _ in range(3):  # the floor rises over what waits
@@ -85,4 +85,4 @@ async def test_an_event_that_cannot_be_sent_is_not_overtaken_where_more_such_wai
     await drain()
     assert sent.keys == []
     assert sorted(one.blocked) == keys
-    assert one._window._floor >= len(keys), "else this test is about nothing"
+    assert one._cursor._floor >= len(keys), "else this test is about nothing"

@@ -3,16 +3,16 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.chassis.kernel.relay.relay import Window
+from services.chassis.kernel.relay.relay import OutboxCursor
 
 
 def test_the_first_look_is_at_everything() -> None:
-    assert Window().is_due(0.0)
-    assert Window().floor == 0
+    assert OutboxCursor().is_due(0.0)
+    assert OutboxCursor().floor == 0
 
 
 def test_the_floor_rises_when_every_transaction_of_then_has_ended() -> None:
-    window = Window()
+    window = OutboxCursor()
     window.seen(500)
     window.start_whole(0.0, xmin=10, xmax=20)
     assert not window.is_due(0.5)
@@ -36,7 +36,7 @@ _HALF_SEEN = [
 @given(st.lists(st.tuples(st.sampled_from(["insert", "commit", "read", "look"]), st.integers(0, 4)), max_size=60))
 def test_a_row_is_never_read_after_a_later_row_of_its_key(steps: list[Step]) -> None:
     """Five keys; a key's next row is inserted when the transaction of the one before has ended, as its aggregate's lock has it."""
-    window, now = Window(), 0.0
+    window, now = OutboxCursor(), 0.0
     position, transaction = 0, 0
     open_rows: dict[int, tuple[int, int]] = {}
     shown: dict[int, int] = {}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chassis.executor.disk_space import Refusal, may_try
+from services.chassis.executor.disk_space import RefusedAttempt, may_try
 from services.chassis.storage.durable import place, sync
 from services.chassis.storage.stores import (
     DENIED,
@@ -110,7 +110,7 @@ def test_an_obstacle_is_what_would_stop_the_next_write() -> None:
 def test_nothing_is_tried_that_surely_fails_and_nothing_waits_for_ever_where_it_may_succeed(
     wanted: int | None, then: int | None, free: int | None, times: int, waited: float
 ) -> None:
-    refusal = Refusal(Unwritable(place="/x", why=FULL, free=then, wanted=wanted), times, at=50.0)
+    refusal = RefusedAttempt(Unwritable(place="/x", why=FULL, free=then, wanted=wanted), times, at=50.0)
     tried = may_try(refusal, 50.0 + waited, free, reserve=1000)
     if wanted is not None and free is not None and free < wanted:
         assert not tried

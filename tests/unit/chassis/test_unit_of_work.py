@@ -20,7 +20,7 @@ from services.chassis.kernel import ticker
 from services.chassis.kernel.aggregate import Decision, Ref, State
 from services.chassis.kernel.numbering import SequenceGap, with_id
 from services.chassis.kernel.records import Logged
-from services.chassis.kernel.transaction.aggregate_row import AggregateRow, Unread
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow, UnparsedState
 from services.chassis.kernel.transaction.commands import transact
 from services.chassis.kernel.transaction.folding import Incoming
 from services.chassis.kernel.transaction.unit_of_work import EndlessDecisions, UnitOfWork
@@ -129,7 +129,7 @@ def test_an_own_event_that_comes_back_costs_neither_its_row_nor_its_state_anythi
     before.fold(asked())
     (own,) = before.emitted
     unit = a_unit(
-        AggregateRow(Unread(Tally, "is not even looked at"), sequence=1, own_ids=with_id("", own.id), changed=False)
+        AggregateRow(UnparsedState(Tally, "is not even looked at"), sequence=1, own_ids=with_id("", own.id), changed=False)
     )
     unit.fold(came_back(own, offset=41))
     assert (unit.skipped, unit.rows[REF].changed, unit.rows[REF].offsets) == (1, False, {"jobs:3": 41})
@@ -140,7 +140,7 @@ def test_an_own_event_that_comes_back_costs_neither_its_row_nor_its_state_anythi
 
 
 def test_a_state_is_read_when_it_is_asked_for_and_written_whole_when_it_has_changed() -> None:
-    unit = a_unit(AggregateRow(Unread(Tally, '{"refused": 7}'), changed=False))
+    unit = a_unit(AggregateRow(UnparsedState(Tally, '{"refused": 7}'), changed=False))
     unit.fold(asked())
     assert unit.rows[REF].changed
     assert unit.states[REF] == Tally(requests=1, refused=7, order=unit.states[REF].order)  # type: ignore[attr-defined]

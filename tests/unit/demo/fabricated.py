@@ -10,7 +10,7 @@ from schemas.artifacts import ArtifactRef
 from schemas.jobs import FeedbackRecorded, JobCompleted, StepResult
 from schemas.models import Lineage, ModelPromoted, ModelRegistered
 from services.demo.dataset import splits
-from services.demo.observed_job import ObservedJob, StepView
+from services.demo.observed_job import ObservedJob, ObservedStep
 from services.demo.recipe import Pipeline
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -55,7 +55,7 @@ def finished(pipeline: Pipeline, folder: Path, *, hostile: str = "") -> Observed
             _curve(place, 110 if name == "train" else 14)
         result = StepResult(outputs=outputs, metrics=_METRICS.get(name, {}))
         begun, time = time, time + timedelta(seconds=seconds)
-        steps[name] = StepView(name, name.split("-")[0], "done", 1, begun, time, None, result)
+        steps[name] = ObservedStep(name, name.split("-")[0], "done", 1, begun, time, None, result)
     lineage = Lineage(
         job_id="demo-1",
         step="register",

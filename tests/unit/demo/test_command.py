@@ -20,7 +20,7 @@ from services.cli.main import app
 from services.cli.settings import CliSettings
 from services.demo.base_model import demo_base_model
 from services.demo.observed_job import ObservedJob
-from services.demo.screen import Screen
+from services.demo.screen import DemoScreen
 from services.demo.watch import Stranded
 from services.devstack.state import StackState
 from tests.unit.demo.fabricated import finished
@@ -60,7 +60,7 @@ class Surroundings:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    async def watch(self, bus: object, job: JobRequest, shown: Screen, *, trouble: object) -> ObservedJob:
+    async def watch(self, bus: object, job: JobRequest, shown: DemoScreen, *, trouble: object) -> ObservedJob:
         self.asked.append(job)
         if isinstance(self.ending, BaseException):
             raise self.ending

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.demo.chart import loss_chart
-from services.demo.findings import Curve, Findings, findings
+from services.demo.findings import ArtifactFindings, Curve, findings
 from services.demo.observed_job import ObservedJob
 from services.demo.page import page, read_commands
 from services.demo.recipe import Pipeline
@@ -19,7 +19,7 @@ from tests.unit.demo.fabricated import finished
 HOSTILE = "</p><script src=\"https://evil.example/x.js\">alert('&')</script><img src=x onerror=alert(1)>"
 
 
-def made(pipeline: Pipeline, folder: Path, hostile: str = "") -> tuple[Report, ObservedJob, Findings]:
+def made(pipeline: Pipeline, folder: Path, hostile: str = "") -> tuple[Report, ObservedJob, ArtifactFindings]:
     job = finished(pipeline, folder, hostile=hostile)
     found = findings(job, pipeline, lambda ref: Path(ref.uri))
     return report(job, pipeline, rows=found.rows, peak_memory_bytes=3_210_000_000), job, found
@@ -127,7 +127,7 @@ def test_no_foreign_text_becomes_markup(tmp_path: Path) -> None:
 
 def test_the_page_can_be_made_without_curves_examples_and_feedback(tmp_path: Path) -> None:
     found, job, _ = made("sft", tmp_path)
-    reader = _Reader(page(found, job, Findings(rows=0, curves=(), examples=())))
+    reader = _Reader(page(found, job, ArtifactFindings(rows=0, curves=(), examples=())))
     assert reader.open == []
     assert "svg" not in reader.tags
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from services.demo.observed_job import ObservedJob
 from services.demo.report import report
-from services.demo.screen import LiveScreen, PlainScreen, closing_table, line, picture, screen
+from services.demo.screen import LiveDemoScreen, PlainDemoScreen, closing_table, line, picture, screen
 from tests.unit.demo.fabricated import finished
 from tests.unit.demo.test_observed_job import (
     ACCEPTED,
@@ -52,7 +52,7 @@ def test_before_the_answer_of_the_orchestrator_the_screen_says_what_it_waits_for
 
 def test_where_there_is_no_terminal_a_line_comes_on_news_and_every_twenty_seconds() -> None:
     lines: list[str] = []
-    plain = PlainScreen(lines.append)
+    plain = PlainDemoScreen(lines.append)
     job = observed(ACCEPTED, started(), progressed(1))
     for second in range(60):
         plain.show(job, START + timedelta(seconds=second))
@@ -66,7 +66,7 @@ def test_where_there_is_no_terminal_a_line_comes_on_news_and_every_twenty_second
 
 def test_a_step_that_no_service_takes_up_is_said_where_nothing_else_happens() -> None:
     lines: list[str] = []
-    plain = PlainScreen(lines.append)
+    plain = PlainDemoScreen(lines.append)
     job = observed(ACCEPTED, REQUESTED)
     for second in range(30):
         plain.show(job, START + timedelta(seconds=second))
@@ -84,7 +84,7 @@ def test_a_retry_and_its_cause_are_said() -> None:
 def test_foreign_text_is_not_read_as_markup() -> None:
     out = io.StringIO()
     shown = screen(Console(file=out, width=200))
-    assert isinstance(shown, PlainScreen)
+    assert isinstance(shown, PlainDemoScreen)
     job = observed(ACCEPTED, started(), failed())
     view = job.steps["prepare"]
     assert view.fault
@@ -96,7 +96,7 @@ def test_foreign_text_is_not_read_as_markup() -> None:
 def test_a_terminal_gets_bars_in_place() -> None:
     out = io.StringIO()
     shown = screen(Console(file=out, width=100, force_terminal=True))
-    assert isinstance(shown, LiveScreen)
+    assert isinstance(shown, LiveDemoScreen)
     with shown:
         shown.show(observed(ASKED, ACCEPTED, started(), progressed(5)), START)
     assert "prepare" in out.getvalue()

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from services.chassis.executor.retention import downloads
-from services.chassis.storage.retention.decision import Found, expired
+from services.chassis.storage.retention.decision import RemovalCandidate, expired
 from services.chassis.storage.retention.files import Files, measured, subfolders
-from services.chassis.storage.retention.policy import Rule
-from services.chassis.storage.retention.run import Gone
+from services.chassis.storage.retention.policy import RetentionRule
+from services.chassis.storage.retention.run import RemovedAmount
 from services.devstack.retention import LongLogs
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -35,10 +35,10 @@ def there(folder: Path) -> list[str]:
 
 
 def remover(root: Path) -> Files:
-    async def find() -> Sequence[Found]:
+    async def find() -> Sequence[RemovalCandidate]:
         return [one for name in there(root) if (one := measured(root / name))]
 
-    return Files("things", Rule(timedelta(days=1)), find)
+    return Files("things", RetentionRule(timedelta(days=1)), find)
 
 
 async def test_an_old_folder_goes_with_all_that_is_in_it_and_a_young_one_stays(tmp_path: Path) -> None:
@@ -46,9 +46,9 @@ async def test_an_old_folder_goes_with_all_that_is_in_it_and_a_young_one_stays(t
     folder(tmp_path / "young")
     (tmp_path / "young" / "more").touch()
     age(tmp_path / "old")
-    assert await remover(tmp_path).apply(dry=True) == Gone(1, 10)
+    assert await remover(tmp_path).apply(dry=True) == RemovedAmount(1, 10)
     assert (tmp_path / "old").exists(), "a dry run removes nothing"
-    assert await remover(tmp_path).apply(dry=False) == Gone(1, 10)
+    assert await remover(tmp_path).apply(dry=False) == RemovedAmount(1, 10)
     assert there(tmp_path) == ["young"]
 
 
@@ -69,26 +69,26 @@ async def test_a_link_goes_and_what_it_leads_to_stays(tmp_path: Path) -> None:
 async def test_what_was_used_since_it_was_found_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     used = folder(tmp_path / "used")
 
-    def used_meanwhile(*arguments: object) -> list[Found]:
+    def used_meanwhile(*arguments: object) -> list[RemovalCandidate]:
         gone = expired(*arguments)  # type: ignore[arg-type]
         os.utime(used)
         return gone
 
     monkeypatch.setattr("services.chassis.storage.retention.files.expired", used_meanwhile)
-    assert await remover(tmp_path).apply(dry=False) == Gone(0, 0)
+    assert await remover(tmp_path).apply(dry=False) == RemovedAmount(0, 0)
     assert (used / "data").exists()
 
 
 async def test_what_somebody_else_removed_meanwhile_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = folder(tmp_path / "gone")
 
-    def removed_meanwhile(*arguments: object) -> list[Found]:
+    def removed_meanwhile(*arguments: object) -> list[RemovalCandidate]:
         found = expired(*arguments)  # type: ignore[arg-type]
         gone.rename(tmp_path / "by somebody else")
         return found
 
     monkeypatch.setattr("services.chassis.storage.retention.files.expired", removed_meanwhile)
-    assert await remover(tmp_path).apply(dry=False) == Gone(0, 0)
+    assert await remover(tmp_path).apply(dry=False) == RemovedAmount(0, 0)
 
 
 def test_downloads_are_known_one_by_one_and_what_a_running_step_may_use_is_referenced(tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ async def test_a_long_log_is_put_aside_while_its_server_goes_on_writing(tmp_path
     with log.open("a") as server:
         server.write("x" * 100)
         server.flush()
-        assert await LongLogs(tmp_path, 50).apply(dry=True) == Gone(1, 100)
-        assert await LongLogs(tmp_path, 50).apply(dry=False) == Gone(1, 100)
+        assert await LongLogs(tmp_path, 50).apply(dry=True) == RemovedAmount(1, 100)
+        assert await LongLogs(tmp_path, 50).apply(dry=False) == RemovedAmount(1, 100)
         server.write("y")
     assert log.read_text() == "y"
     assert (tmp_path / "kafka.old.log").read_text() == "x" * 100
-    assert await LongLogs(tmp_path, 50).apply(dry=False) == Gone(0, 0)
+    assert await LongLogs(tmp_path, 50).apply(dry=False) == RemovedAmount(0, 0)

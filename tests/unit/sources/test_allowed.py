@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.chassis.storage.sources.allowed import (
-    Allowed,
+    AllowedSources,
     host_refusal,
     is_public,
     key_refusal,
@@ -20,7 +20,7 @@ from services.chassis.storage.sources.allowed import (
 from services.chassis.storage.sources.reaching import SourceRefused, addresses_of, pinned, url_of
 from services.chassis.storage.sources.settings import SourceSettings
 
-ALLOWED = Allowed(
+ALLOWED = AllowedSources(
     folders=(Path("/srv/data"), Path("/home/me/project")),
     closed=(Path("/proc"), Path("/home/me/project/var/stack")),
     schemes=("https", "http", "s3"),
@@ -52,7 +52,7 @@ def test_a_folder_that_is_listed_within_a_closed_one_is_read() -> None:
 
 @given(st.lists(_NAME, max_size=5), st.lists(st.lists(_NAME, min_size=1, max_size=4), max_size=3))
 def test_what_is_read_lies_below_an_allowed_folder(parts: list[str], roots: list[list[str]]) -> None:
-    allowed = Allowed(folders=tuple(Path("/", *root) for root in roots))
+    allowed = AllowedSources(folders=tuple(Path("/", *root) for root in roots))
     path = Path("/", *parts)
     assert (path_refusal(path, allowed) is None) == any(
         PurePosixPath(path).is_relative_to(root) for root in allowed.folders

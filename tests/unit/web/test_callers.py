@@ -6,15 +6,15 @@ import pytest
 from pydantic import ValidationError
 from starlette.datastructures import Headers
 
-from services.chassis.serving.web.callers import Allowed, refusal
+from services.chassis.serving.web.callers import AllowedCallers, refusal
 from services.chassis.serving.web.settings import HttpSettings
 from tests.unit.web.asking import JSON, all_services, ask, problem
 
-NAMED = Allowed(hosts=frozenset({"models.example.org"}), origins=frozenset({"https://ops.example.org"}))
+NAMED = AllowedCallers(hosts=frozenset({"models.example.org"}), origins=frozenset({"https://ops.example.org"}))
 WRITE = {"host": "127.0.0.1:8001", "content-type": "application/json", "content-length": "2"}
 
 
-def status(method: str, headers: dict[str, str], allowed: Allowed = NAMED) -> int | None:
+def status(method: str, headers: dict[str, str], allowed: AllowedCallers = NAMED) -> int | None:
     found = refusal(method, Headers(headers), "10.1.2.3", allowed)
     return found.status if found else None
 

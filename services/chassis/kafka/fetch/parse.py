@@ -23,7 +23,7 @@ _KEPT_KEY = 1024
 _LOG_APPEND_TIME = 0x08
 
 
-class Malformed(ValueError):
+class MalformedRecord(ValueError):
     """The bytes are not a record."""
 
 
@@ -80,11 +80,11 @@ def deltas_of(head: Head, payload: memoryview) -> list[int]:
         for raw, _ in _raw_records(head, payload):
             try:
                 delta = _shape_of(raw).offset_delta
-            except Malformed:
+            except MalformedRecord:
                 delta = behind
             deltas.append(delta)
             behind = delta + 1
-    except Malformed:
+    except MalformedRecord:
         deltas += range(behind, behind + head.records - len(deltas))
     return deltas
 
@@ -97,9 +97,9 @@ def records_of(head: Head, payload: memoryview, deltas: Sequence[int]) -> Iterat
             offset, at = head.base_offset + deltas[number - 1], end
             try:
                 yield _record(head, offset, raw)
-            except Malformed as error:
+            except MalformedRecord as error:
                 yield unread(head, offset, described(f"the record is damaged: {error}", raw), value=raw)
-    except Malformed as error:
+    except MalformedRecord as error:
         said = described(f"its batch is damaged: {error}", payload[at:])
         yield from (unread(head, head.base_offset + delta, said) for delta in deltas[number:])
 
@@ -141,13 +141,13 @@ class _Shape(NamedTuple):
 
 
 def _raw_records(head: Head, payload: memoryview) -> Iterator[tuple[memoryview, int]]:
-    """Each record without its length, and the start of the next one. Raises Malformed if that is unknown."""
+    """Each record without its length, and the start of the next one. Raises MalformedRecord if that is unknown."""
     at = 0
     for _ in range(head.records):
         length, start = _varint(payload, at)
         at = start + length
         if length < 0 or at > len(payload):
-            raise Malformed(f"a record of {length} bytes where {len(payload) - start} are left")
+            raise MalformedRecord(f"a record of {length} bytes where {len(payload) - start} are left")
         yield payload[start:at], at
 
 
@@ -159,7 +159,7 @@ def _shape_of(raw: memoryview) -> _Shape:
     value, at = _field(raw, at)
     headers, at = _varint(raw, at)
     if headers < 0:
-        raise Malformed(f"{headers} headers")
+        raise MalformedRecord(f"{headers} headers")
     return _Shape(timestamp_delta, offset_delta, key, value, headers, at)
 
 
@@ -176,11 +176,11 @@ def _record(head: Head, offset: int, raw: memoryview) -> FetchedRecord:
     for _ in range(shape.headers):
         name, at = _field(raw, at)
         if name is None:
-            raise Malformed("a header without a name")
+            raise MalformedRecord("a header without a name")
         held, at = _field(raw, at)
         headers.append((str(raw[name], "utf-8", "surrogateescape"), _taken(raw, held)))
     if at != len(raw):
-        raise Malformed(f"{len(raw) - at} bytes after the last header")
+        raise MalformedRecord(f"{len(raw) - at} bytes after the last header")
     key, value = _taken(raw, shape.key), _taken(raw, shape.value)
     return FetchedRecord(offset, timestamp, head.timestamp_type, key, value, headers)
 
@@ -201,7 +201,7 @@ def _field(raw: memoryview, at: int) -> tuple[slice | None, int]:
     if length < 0:
         return None, at
     if at + length > len(raw):
-        raise Malformed(f"a field of {length} bytes where {len(raw) - at} are left")
+        raise MalformedRecord(f"a field of {length} bytes where {len(raw) - at} are left")
     return slice(at, at + length), at + length
 
 
@@ -210,7 +210,7 @@ def _varint(raw: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         if at >= len(raw):
-            raise Malformed("the bytes end within a number")
+            raise MalformedRecord("the bytes end within a number")
         byte = raw[at]
         value |= (byte & 0x7F) << shift
         at += 1
@@ -218,4 +218,4 @@ def _varint(raw: memoryview, at: int) -> tuple[int, int]:
             return (value >> 1) ^ -(value & 1), at
         shift += 7
         if shift > 63:
-            raise Malformed("a number of more than 64 bits")
+            raise MalformedRecord("a number of more than 64 bits")

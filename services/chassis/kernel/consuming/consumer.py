@@ -25,7 +25,7 @@ from services.chassis.kernel.aggregate import Domain
 from services.chassis.kernel.consuming.cursor import PartitionCursor
 from services.chassis.kernel.consuming.identity.examine import PartitionStop
 from services.chassis.kernel.consuming.identity.guard import LogGuard
-from services.chassis.kernel.consuming.isolation import Attempt, Isolation, Stopped, cause_of
+from services.chassis.kernel.consuming.isolation import BatchAttempt, Isolation, StoppedPartition, cause_of
 from services.chassis.kernel.consuming.lag import LagWatch
 from services.chassis.kernel.consuming.offsets import Offsets
 from services.chassis.kernel.consuming.reporting import note
@@ -231,7 +231,9 @@ class Consumer:
         self._backoff.reset()
         self._failures.recovered()
 
-    async def _transaction(self, consumer: AIOKafkaConsumer, attempt: Attempt, epochs: Mapping[Partition, int]) -> None:
+    async def _transaction(
+        self, consumer: AIOKafkaConsumer, attempt: BatchAttempt, epochs: Mapping[Partition, int]
+    ) -> None:
         """Apply records in one transaction, without those of partitions that were sought again meanwhile."""
         records = {p: group for p, group in attempt.records.items() if self._epoch_of(p) == epochs[p]}
         if not records:
@@ -251,7 +253,7 @@ class Consumer:
                 self._cursors[partition] = self._cursors[partition].applied(group[-1].offset + 1)
         self._report()
 
-    def _hold(self, consumer: AIOKafkaConsumer, stopped: Stopped) -> None:
+    def _hold(self, consumer: AIOKafkaConsumer, stopped: StoppedPartition) -> None:
         """Stop the partition at its position because a record cannot be handled."""
         cursor, failure = self._cursors.get(stopped.partition), stopped.failure
         if cursor is not None and cursor.next_offset is not None:

@@ -29,7 +29,7 @@ _STACK_CHARACTERS = 8000
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class BatchAttempt:
     """Records to try next, in one transaction."""
 
     records: Records
@@ -45,7 +45,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
+class StoppedPartition:
     """A partition that stays at its position, to be retried later."""
 
     partition: Partition
@@ -57,10 +57,10 @@ class Isolation:
 
     def __init__(self, domain: Domain, records: Records) -> None:
         self._domain = domain
-        self._pending = [Attempt(records)]
+        self._pending = [BatchAttempt(records)]
         self._left: set[Partition] = set()
 
-    def next(self) -> Attempt | None:
+    def next(self) -> BatchAttempt | None:
         """The next attempt; None when all records are done."""
         while self._pending:
             attempt = self._pending.pop()
@@ -73,7 +73,7 @@ class Isolation:
         """An attempt succeeded; the partitions in `left` are skipped from now on, since they will be read again."""
         self._left |= left
 
-    def failed(self, attempt: Attempt, failure: Exception) -> Stopped | None:
+    def failed(self, attempt: BatchAttempt, failure: Exception) -> StoppedPartition | None:
         """An attempt failed; returns the partition that stops there, if one does. Raises `failure` if it is a transient error."""
         if is_transient(failure):
             raise failure
@@ -81,12 +81,12 @@ class Isolation:
             parts = (
                 split(attempt.records, failure.record) if isinstance(failure, RecordFailure) else halves(attempt.records)
             )
-            self._pending += [Attempt(part) for part in reversed(parts)]
+            self._pending += [BatchAttempt(part) for part in reversed(parts)]
             return None
         ((partition, (record,)),) = attempt.records.items()
         if attempt.failed or self._stops(record, failure):  # not even a dead letter can be made of it, or none may
             self._left.add(partition)
-            return Stopped(partition, failure)
+            return StoppedPartition(partition, failure)
         if attempt.number < ATTEMPTS:
             self._pending.append(replace(attempt, number=attempt.number + 1))
         else:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.base import Frozen, Moment, Storable
 from services.chassis.kernel.deadletters import repository, statements
-from services.chassis.kernel.deadletters.repository import LetterState, Summary
+from services.chassis.kernel.deadletters.repository import DeadLetterSummary, LetterState
 from services.chassis.kernel.records import RecordId, named, parse_record_id
 
 MOST = 1000
@@ -42,14 +42,14 @@ class LetterFilter(Frozen):
         return said
 
 
-class ListedLetter(Summary):
+class ListedLetter(DeadLetterSummary):
     """A dead letter with the records parked behind it, all without their bytes."""
 
-    parked: tuple[Summary, ...] = Field(default=(), description="Records that are parked behind it, in order.")
+    parked: tuple[DeadLetterSummary, ...] = Field(default=(), description="Records that are parked behind it, in order.")
 
 
 @dataclass(frozen=True)
-class Page:
+class LetterPage:
     """One page of the selected dead letters."""
 
     letters: list[ListedLetter]
@@ -62,7 +62,7 @@ async def find(connection: AsyncConnection, wanted: LetterFilter) -> list[Listed
     return (await page(connection, wanted)).letters
 
 
-async def page(connection: AsyncConnection, wanted: LetterFilter) -> Page:
+async def page(connection: AsyncConnection, wanted: LetterFilter) -> LetterPage:
     """The selected dead letters, in the order of the log; a failed one comes with the records parked behind it in its partition,
     up to `MOST`. Of a record's bytes only the beginning of its key is read."""
     given = wanted.model_dump(exclude_none=True, exclude={"limit", "after"})
@@ -77,20 +77,20 @@ async def page(connection: AsyncConnection, wanted: LetterFilter) -> Page:
     found = await repository.search(connection, " AND ".join(conditions), given, wanted.limit)
     following = named(found[-1].record_id) if len(found) == wanted.limit else None
     known = {letter.record_id for letter in found}
-    behind: list[Summary] = []
+    behind: list[DeadLetterSummary] = []
     for topic, partition in sorted({letter.record_id[:2] for letter in found if letter.state == "failed"}):
         here = {"topic": topic, "partition": partition}
         parked = await repository.search(connection, statements.PARKED_HERE, here, MOST - len(behind))
         waiting = {letter.record_id: letter for letter in parked}
         behind += [letter for letter in parked if letter.record_id not in known and _root(letter, waiting) in known]
-    return Page(arranged([*found, *behind]), following)
+    return LetterPage(arranged([*found, *behind]), following)
 
 
-def arranged(letters: Sequence[Summary]) -> list[ListedLetter]:
+def arranged(letters: Sequence[DeadLetterSummary]) -> list[ListedLetter]:
     """Arranges parked letters under the one that they wait for, where that is among `letters`."""
     parked = {letter.record_id: letter for letter in letters if letter.state == "parked"}
     unparked = {letter.record_id for letter in letters if letter.state != "parked"}
-    behind: dict[RecordId, list[Summary]] = {}
+    behind: dict[RecordId, list[DeadLetterSummary]] = {}
     first = []
     for letter in sorted(letters, key=lambda one: one.record_id):
         root = _root(letter, parked)
@@ -101,7 +101,7 @@ def arranged(letters: Sequence[Summary]) -> list[ListedLetter]:
     return [ListedLetter(**dict(letter), parked=tuple(behind.get(letter.record_id, ()))) for letter in first]
 
 
-def _root(letter: Summary, parked: Mapping[RecordId, Summary]) -> RecordId:
+def _root(letter: DeadLetterSummary, parked: Mapping[RecordId, DeadLetterSummary]) -> RecordId:
     """The id of the first record in the chain of records that `letter` waits for."""
     record_id = letter.record_id
     while (one := parked.get(record_id)) is not None and one.blocked_by is not None and one.blocked_by < record_id[2]:

@@ -33,7 +33,7 @@ STATES: tuple[LetterState, ...] = ("unreadable", "failed", "parked", "discarded"
 _SAID_CHARACTERS = 8000
 
 
-class Summary(Frozen):
+class DeadLetterSummary(Frozen):
     """A record that a service has not applied although its position is past it, without the record's bytes."""
 
     topic: str
@@ -59,7 +59,7 @@ class Summary(Frozen):
         return self.topic, self.partition, self.offset
 
 
-class DeadLetter(Summary):
+class DeadLetter(DeadLetterSummary):
     """A dead letter with its bytes and stack trace."""
 
     stack: str | None = Field(description="Stack trace of the failure.")
@@ -68,7 +68,7 @@ class DeadLetter(Summary):
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class BlockedBy:
     """What a failed or parked record blocks and waits for."""
 
     offset: int
@@ -166,12 +166,12 @@ async def discarded(connection: Session, partition: Partition, first: int) -> se
     return {(topic, number, offset) for topic, number, offset in rows}
 
 
-async def blocked(connection: AsyncConnection, partition: Partition, after: int = -1) -> list[Waiting]:
+async def blocked(connection: AsyncConnection, partition: Partition, after: int = -1) -> list[BlockedBy]:
     """The first failed and parked records of a partition behind offset `after`, in order, without their bytes; `statements.PAGE` at most."""
     rows = await connection.execute(
         statements.READ_BLOCKED, {"topic": partition[0], "partition": partition[1], "after": after}
     )
-    return [Waiting(offset, state, frozenset(names), key, blocked) for offset, state, key, names, blocked in rows]
+    return [BlockedBy(offset, state, frozenset(names), key, blocked) for offset, state, key, names, blocked in rows]
 
 
 async def partitions_freed(connection: AsyncConnection) -> list[Partition]:
@@ -201,7 +201,9 @@ async def show(connection: AsyncConnection, record_id: RecordId) -> DeadLetter |
     return None if row is None else _view(row)
 
 
-async def search(connection: AsyncConnection, conditions: str, values: Mapping[str, object], limit: int) -> list[Summary]:
+async def search(
+    connection: AsyncConnection, conditions: str, values: Mapping[str, object], limit: int
+) -> list[DeadLetterSummary]:
     """The first dead letters that meet `conditions`, in the order of the log, without their bytes."""
     rows = await connection.execute(
         statements.search(conditions),
@@ -313,9 +315,9 @@ def _letter(row: Mapping[Any, Any]) -> Letter:
     )
 
 
-def _summary(row: Mapping[Any, Any]) -> Summary:
-    known = {name: row[name] for name in Summary.model_fields if name in row}
-    return Summary(**{**known, "key": _text(row["key"]), "job_id": row["correlation_id"]})
+def _summary(row: Mapping[Any, Any]) -> DeadLetterSummary:
+    known = {name: row[name] for name in DeadLetterSummary.model_fields if name in row}
+    return DeadLetterSummary(**{**known, "key": _text(row["key"]), "job_id": row["correlation_id"]})
 
 
 def _view(row: Mapping[Any, Any]) -> DeadLetter:

@@ -20,7 +20,7 @@ from services.chassis.kernel.aggregate import Domain
 from services.chassis.kernel.consuming.isolation import fault_of
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.deadletters.parking import key_name, waits_for
-from services.chassis.kernel.deadletters.repository import DeadLetter, Letter, Waiting
+from services.chassis.kernel.deadletters.repository import BlockedBy, DeadLetter, Letter
 from services.chassis.kernel.deadletters.statements import PAGE
 from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.records import Partition, RecordId, event_in, named, record_id_of
@@ -35,11 +35,11 @@ class NoSuchLetter(Exception):
     """There is no dead letter with this record id."""
 
 
-class NotNow(Exception):
+class NotPossibleNow(Exception):
     """The request is not possible in the present state of the dead letter."""
 
 
-class Behind(NotNow):
+class BlockedByEarlierRecord(NotPossibleNow):
     """An earlier failed or parked record blocks what this one touches."""
 
 
@@ -64,7 +64,7 @@ class DeadLetterContext:
 async def retry(engine: AsyncEngine, context: DeadLetterContext, record_id: RecordId) -> Retried:
     """Handle one dead letter again; if that succeeds, also the records parked behind it, in order, up to the next that fails.
 
-    Raises NoSuchLetter, NotNow and transient errors; a failure of the handling is part of the result.
+    Raises NoSuchLetter, NotPossibleNow and transient errors; a failure of the handling is part of the result.
     """
     failed = await _try(engine, context, record_id)
     return await _outcome(engine, context, record_id[:2], [] if failed else [record_id], failed)
@@ -159,9 +159,9 @@ async def _drain(
                 failed = failed or record_id
             except NoSuchLetter:  # another operator was faster
                 continue
-            except Behind:  # it could not be decoded until now, so the aggregates it touches were unknown
+            except BlockedByEarlierRecord:  # it could not be decoded until now, so the aggregates it touches were unknown
                 pass
-            except NotNow:  # it was discarded meanwhile
+            except NotPossibleNow:  # it was discarded meanwhile
                 continue
             queue.hold(letter)
         async with engine.begin() as connection:
@@ -179,14 +179,14 @@ class Queue:
 
     _holders: dict[str, int] = field(default_factory=dict)
 
-    def waits_for(self, letter: Waiting) -> int | None:
+    def waits_for(self, letter: BlockedBy) -> int | None:
         """The offset of the first record that a parked one waits for; None where nothing blocks it."""
         if letter.state != "parked":
             return None
         names = letter.names | key_name(letter)
         return min((self._holders[name] for name in names if name in self._holders), default=None)
 
-    def hold(self, letter: Waiting) -> None:
+    def hold(self, letter: BlockedBy) -> None:
         """Keep a record blocked: later records of what it touches wait for it."""
         for name in letter.names:
             self._holders.setdefault(name, letter.offset)
@@ -206,8 +206,8 @@ async def _try(
                 return None
             reason = f"the same event was sent again and has been applied at offset {later}"
             await _discard(connection, context, letter, reason, context.domain.source)
-        raise NotNow(f"{named(record_id)} was discarded: {reason}")
-    except (NoSuchLetter, NotNow):
+        raise NotPossibleNow(f"{named(record_id)} was discarded: {reason}")
+    except (NoSuchLetter, NotPossibleNow):
         raise
     except Unreadable as error:
         async with engine.begin() as connection:
@@ -236,11 +236,13 @@ async def _apply(connection: AsyncConnection, context: DeadLetterContext, letter
 
 
 async def _in_turn(connection: AsyncConnection, letter: Letter, names: frozenset[str]) -> None:
-    """Raises Behind where an earlier failed or parked record blocks one of `names`."""
+    """Raises BlockedByEarlierRecord where an earlier failed or parked record blocks one of `names`."""
     record_id = record_id_of(letter)
     holding = await repository.blocking(connection, record_id[:2], names)
     if (behind := min(holding.values(), default=letter.offset)) < letter.offset:
-        raise Behind(f"{named(record_id)} waits for {named((*record_id[:2], behind))}; retry or discard that one")
+        raise BlockedByEarlierRecord(
+            f"{named(record_id)} waits for {named((*record_id[:2], behind))}; retry or discard that one"
+        )
 
 
 @asynccontextmanager
@@ -252,5 +254,5 @@ async def _locked(engine: AsyncEngine, record_id: RecordId) -> AsyncIterator[tup
         if letter is None:
             raise NoSuchLetter(f"{named(record_id)}: there is no dead letter; see `neuroweaver dlq list`")
         if letter.state == "discarded":
-            raise NotNow(f"{named(record_id)} was discarded, which cannot be undone")
+            raise NotPossibleNow(f"{named(record_id)} was discarded, which cannot be undone")
         yield connection, letter

@@ -25,7 +25,7 @@ _OVERHEAD_BYTES = 32
 _partition_of = DefaultPartitioner()
 
 
-class TooLarge(Exception):
+class RecordTooLarge(Exception):
     """An event is larger than a record on its topic may be."""
 
     def __init__(self, topic: str, size: int, limit: int) -> None:
@@ -34,7 +34,7 @@ class TooLarge(Exception):
 
 
 @dataclass
-class Batch:
+class OutgoingBatch:
     """Outbox rows that are sent together."""
 
     topic: str
@@ -50,30 +50,30 @@ class Outgoing:
     producer: AIOKafkaProducer
     limits: Mapping[str, int] = field(default_factory=dict)
     """Largest batch in bytes, by topic, where it is known to be less than ours."""
-    batches: list[tuple[Batch, Awaitable[object]]] = field(default_factory=list)
+    batches: list[tuple[OutgoingBatch, Awaitable[object]]] = field(default_factory=list)
     """Batches passed to the producer, each with the awaitable of its acknowledgement."""
-    _open: dict[Partition, tuple[BatchBuilder, Batch]] = field(default_factory=dict)
+    _open: dict[Partition, tuple[BatchBuilder, OutgoingBatch]] = field(default_factory=dict)
     _full: set[Partition] = field(default_factory=set)
     _partitions: dict[str, list[int]] = field(default_factory=dict)
 
     async def add(self, row: Row[Any]) -> bool:
         """Add `row` to its partition's batch; False if that is full: then later rows of its key must wait too.
 
-        Raises TooLarge and the broker's errors.
+        Raises RecordTooLarge and the broker's errors.
         """
         topic, key, value, headers = row.aggregatetype, row.aggregateid.encode(), row.payload.encode(), record_headers(row)
         size = len(key) + len(value) + sum(len(name) + len(held) for name, held in headers)
         size += _OVERHEAD_BYTES * (1 + len(headers))
         limit = self.limits.get(topic, RECORD_BYTES)
         if size + _HEADER_BYTES > limit:
-            raise TooLarge(topic, size + _HEADER_BYTES, limit)
+            raise RecordTooLarge(topic, size + _HEADER_BYTES, limit)
         if topic not in self._partitions:
             self._partitions[topic] = sorted(await self.producer.partitions_for(topic))
         partition = topic, _partition_of(key, self._partitions[topic], ())
         if partition in self._full:
             return False
         if partition not in self._open:
-            self._open[partition] = self._builder(topic), Batch(topic, [])
+            self._open[partition] = self._builder(topic), OutgoingBatch(topic, [])
         builder, batch = self._open[partition]
         if builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
             self._full.add(partition)

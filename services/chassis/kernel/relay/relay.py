@@ -24,7 +24,7 @@ from services.chassis.kafka.topics import largest_record
 from services.chassis.kernel import metrics, store
 from services.chassis.kernel.deadletters.copies import Copies
 from services.chassis.kernel.relay import statements
-from services.chassis.kernel.relay.outgoing import Batch, Outgoing, TooLarge
+from services.chassis.kernel.relay.outgoing import Outgoing, OutgoingBatch, RecordTooLarge
 from services.chassis.postgres.exclusive import Exclusive, exclusive
 from services.chassis.postgres.notifications import Notifications, Subscription
 from services.chassis.process.health import Health
@@ -44,7 +44,7 @@ _OLD_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class OutboxBacklog:
     """Number and age of the rows in the outbox."""
 
     rows: int
@@ -53,7 +53,7 @@ class Waiting:
     seconds: float
     """Age of the oldest row, by the database's clock."""
 
-    def overdue(self, before: "Waiting | None") -> str | None:
+    def overdue(self, before: "OutboxBacklog | None") -> str | None:
         """Return the message that no process seems to relay, if the oldest row is old and was the oldest `before` too;
         otherwise None."""
         if before is None or self.first is None or self.first != before.first or self.seconds < _OLD_SECONDS:
@@ -62,7 +62,7 @@ class Waiting:
 
 
 @dataclass
-class Window:
+class OutboxCursor:
     """Decides where to read the outbox from, since scanning over removed rows costs more with each row until PostgreSQL vacuums.
 
     Once a second the whole outbox is read, in between only rows after a floor. Rows get their positions when they are
@@ -121,7 +121,7 @@ class Relay:
     """Largest batch in bytes, by topic, where the broker's limit is smaller than ours."""
     _limits_after: float = 0.0
     _upkeep_after: float = 0.0
-    _window: Window = field(default_factory=Window)
+    _cursor: OutboxCursor = field(default_factory=OutboxCursor)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop`; rows committed by then are still sent, as long as the broker answers."""
@@ -140,7 +140,7 @@ class Relay:
 
     async def _await_turn(self, session: Exclusive, stop: asyncio.Event) -> bool:
         """Wait for the lock, and report meanwhile whether its holder relays; False if `stop` is set first."""
-        before: Waiting | None = None
+        before: OutboxBacklog | None = None
         while not await session.take(RELAY_LOCK):
             waiting = await self._measure(session)
             reason = waiting.overdue(before)
@@ -165,13 +165,13 @@ class Relay:
     async def _relay_with_producer(self, session: Exclusive, stop: asyncio.Event, woken: Subscription) -> bool:
         """Relay until `stop`; False if a batch was too large for its topic, so that a new producer must send smaller ones."""
         producer = make_producer(self.cluster, f"neuroweaver-{self.service}-relay")
-        self._window = Window()
+        self._cursor = OutboxCursor()
         try:
             await start(producer, self.cluster)
             self.health.report("relaying", True)
             while True:
                 if last := stop.is_set():
-                    self._window = Window()  # all that is committed by now
+                    self._cursor = OutboxCursor()  # all that is committed by now
                 await self._drain(session, producer, stop)
                 if last:
                     return True
@@ -189,8 +189,8 @@ class Relay:
         rows = (await session.execute(statements.READ, {"after": after, "blocked": list(blocked)})).all()
         while rows:
             sent = await self._send_rows(session, producer, rows, blocked, stop)
-            self._window.seen(rows[-1].position, more=len(rows) == statements.ROWS)
-            if len(rows) < statements.ROWS and self._window.is_due(clock()):
+            self._cursor.seen(rows[-1].position, more=len(rows) == statements.ROWS)
+            if len(rows) < statements.ROWS and self._cursor.is_due(clock()):
                 await session.execute(statements.REMOVE, {"positions": sent})
                 break  # what was committed meanwhile wakes the relay again
             after = await self._start(session)
@@ -207,14 +207,14 @@ class Relay:
     async def _start(self, session: Exclusive) -> int:
         """The position after which to read now."""
         now = asyncio.get_running_loop().time()
-        if not self._window.is_due(now):
-            return self._window.floor
+        if not self._cursor.is_due(now):
+            return self._cursor.floor
         snapshot = (await session.execute(statements.SNAPSHOT)).one()
-        return self._window.start_whole(now, snapshot.xmin, snapshot.xmax)
+        return self._cursor.start_whole(now, snapshot.xmin, snapshot.xmax)
 
-    async def _measure(self, session: Exclusive) -> Waiting:
+    async def _measure(self, session: Exclusive) -> OutboxBacklog:
         found = (await session.execute(statements.WAITING)).mappings().one()
-        waiting = Waiting(found["rows"], found["first"], max(0.0, float(found["seconds"] or 0.0)))
+        waiting = OutboxBacklog(found["rows"], found["first"], max(0.0, float(found["seconds"] or 0.0)))
         metrics.OUTBOX_ROWS.labels(self.service).set(waiting.rows)
         metrics.OUTBOX_SECONDS.labels(self.service).set(waiting.seconds)
         return waiting
@@ -238,7 +238,7 @@ class Relay:
                     try:
                         if not await outgoing.add(row):
                             left.append(row)
-                    except TooLarge as error:
+                    except RecordTooLarge as error:
                         self._block(blocked, row.aggregateid, error)
                 await outgoing.finish()
                 await self._conclude(outgoing, sent, stop)
@@ -273,14 +273,14 @@ class Relay:
                 raise TimeoutError("Kafka did not acknowledge before the end")
         return list(results.result())
 
-    def _block(self, blocked: dict[str, str], key: str, error: TooLarge) -> None:
+    def _block(self, blocked: dict[str, str], key: str, error: RecordTooLarge) -> None:
         blocked[key] = str(error)
         if self.blocked.get(key) != blocked[key]:
             _log.error(
                 "an event cannot be sent; later events of its key wait", service=self.service, key=key, error=blocked[key]
             )
 
-    async def _learn_limit(self, batch: Batch) -> None:
+    async def _learn_limit(self, batch: OutgoingBatch) -> None:
         """Send smaller batches after one was refused: of the topic's limit or, where that is unknown, of half the size."""
         topic, refused = batch.topic, batch.bytes
         known = await largest_record(self.cluster, topic)

@@ -10,7 +10,7 @@ from services.chassis.kernel.numbering import with_id
 from services.chassis.kernel.records import Logged
 
 
-class Unread(NamedTuple):
+class UnparsedState(NamedTuple):
     """A state as the JSON text of its row; it is parsed only on use, since many rows are loaded only to stamp an offset."""
 
     type: type[State]
@@ -21,7 +21,7 @@ class Unread(NamedTuple):
 class AggregateRow:
     """A loaded aggregate: its state and the chassis' own columns."""
 
-    _state: State | Unread
+    _state: State | UnparsedState
     sequence: int = 0
     created_at: datetime | None = None
     updated_at: datetime | None = None
@@ -40,7 +40,7 @@ class AggregateRow:
     @property
     def state(self) -> State:
         """The state; it is parsed on first use."""
-        if isinstance(self._state, Unread):
+        if isinstance(self._state, UnparsedState):
             self._state = self._state.type.stored(self._state.text)
         return self._state
 

@@ -113,7 +113,7 @@ async def apply_batch(decider: Decider, poll: Poll) -> Applied:
 
 
 @dataclass
-class Accepted:
+class AcceptedRecords:
     """Records that follow what was already applied."""
 
     records: list[Record] = field(default_factory=list)
@@ -126,10 +126,10 @@ class Accepted:
     """Records that were already applied."""
 
 
-async def accept(connection: Session, poll: Poll) -> Accepted:
+async def accept(connection: Session, poll: Poll) -> AcceptedRecords:
     """Lock the positions, and return the records at or behind them."""
     locked = await store.lock_positions(connection, sorted(poll.records))
-    accepted = Accepted()
+    accepted = AcceptedRecords()
     for partition in sorted(poll.records):
         position, blocked = locked[partition]
         if position < poll.starts[partition]:
@@ -148,7 +148,7 @@ async def accept(connection: Session, poll: Poll) -> Accepted:
 
 
 @dataclass
-class Opening:
+class DecodedRecords:
     """Decoded records."""
 
     opened: list[Opened] = field(default_factory=list)
@@ -157,9 +157,9 @@ class Opening:
     """Events that this service does not handle."""
 
 
-def open_all(records: Iterable[Record], domain: Domain, failed: Mapping[RecordId, Fault]) -> Opening:
+def open_all(records: Iterable[Record], domain: Domain, failed: Mapping[RecordId, Fault]) -> DecodedRecords:
     """Decode records. Raises RecordFailure for an unexpected error, unless the record already is to become a dead letter."""
-    opening = Opening()
+    opening = DecodedRecords()
     for record in records:
         try:
             event = event_in(record, domain.handles)
@@ -180,7 +180,9 @@ def open_all(records: Iterable[Record], domain: Domain, failed: Mapping[RecordId
 # dead letters: how many there may be, what becomes one, and how they are kept
 
 
-async def require_within_limit(connection: Session, limit: DeadLetterLimit | None, poll: Poll, opening: Opening) -> None:
+async def require_within_limit(
+    connection: Session, limit: DeadLetterLimit | None, poll: Poll, opening: DecodedRecords
+) -> None:
     """Raises RecordFailure for an unreadable record that exceeds its partition's limit, LimitReached for a failed one."""
     if limit is None:
         return
@@ -194,7 +196,11 @@ async def require_within_limit(connection: Session, limit: DeadLetterLimit | Non
 
 
 async def separate_dead_letters(
-    connection: Session, domain: Domain, opening: Opening, accepted: Accepted, failed: Mapping[RecordId, Fault]
+    connection: Session,
+    domain: Domain,
+    opening: DecodedRecords,
+    accepted: AcceptedRecords,
+    failed: Mapping[RecordId, Fault],
 ) -> Division:
     """Divide the records into those to fold and those that become dead letters: failed ones, and parked ones behind them."""
     if not failed and not accepted.flagged:
@@ -211,7 +217,11 @@ async def separate_dead_letters(
 
 
 async def store_dead_letters(
-    connection: Session, accepted: Accepted, opening: Opening, division: Division, failed: Mapping[RecordId, Fault]
+    connection: Session,
+    accepted: AcceptedRecords,
+    opening: DecodedRecords,
+    division: Division,
+    failed: Mapping[RecordId, Fault],
 ) -> None:
     """Store the dead letters, wake the relay to copy them, and flag the partitions that have blocked records."""
     unreadable = [repository.row_of(record, "unreadable", Fault(str(error))) for record, error in opening.unreadable]
@@ -224,7 +234,7 @@ async def store_dead_letters(
         await repository.flag(connection, partition)
 
 
-def _said(division: Division, opening: Opening) -> tuple[str, ...]:
+def _said(division: Division, opening: DecodedRecords) -> tuple[str, ...]:
     """Record id and error of each dead letter."""
     kept = [f"{row['topic']}:{row['partition']}:{row['offset']}: {row['error']}" for row in division.rows]
     return (*kept, *(f"{named(record_id_of(record))}: {error}" for record, error in opening.unreadable))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from schemas.envelope import Event
 from services.chassis.kernel.aggregate import Domain, Ref, is_own
-from services.chassis.kernel.numbering import Early, Elsewhere, Numbered, gap, numbered
+from services.chassis.kernel.numbering import EarlyEvents, Elsewhere, Numbered, gap, numbered
 from services.chassis.kernel.records import Logged
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 
@@ -31,7 +31,7 @@ class FoldedRows:
     domain: Domain
     rows: dict[Ref, AggregateRow]
     _: KW_ONLY
-    early: Early | None = None
+    early: EarlyEvents | None = None
     """Where a replay holds own events until their predecessors are read; None in a live service, which raises SequenceGap."""
     elsewhere: Elsewhere | None = None
     """The sequences of aggregates that are not in `rows`, for a fold of some rows only. None: `rows` holds every row that may be touched."""

@@ -55,7 +55,7 @@ class Sightings:
 
 
 @dataclass
-class Entering:
+class InboxEntries:
     """Records to enter in the inbox. The first of each identity is entered; the record that counts for it decides about the others."""
 
     pending: dict[bytes, Sequence[Entry]] = field(default_factory=dict)
@@ -85,9 +85,9 @@ class Entering:
         return self.duplicates
 
 
-def entering(domain: Domain, decoded: Iterable[tuple[Record, Event]]) -> Entering:
+def entering(domain: Domain, decoded: Iterable[tuple[Record, Event]]) -> InboxEntries:
     """The records of `decoded` that are checked for duplicates."""
-    found = Entering()
+    found = InboxEntries()
     for record, event in decoded:
         if not exempt(domain, event):
             found.add(record, event)

@@ -12,11 +12,11 @@ from services.chassis.kernel import store
 from services.chassis.kernel.aggregate import AggregateType, Domain, Ref
 from services.chassis.kernel.store import Entry, Sighting
 from services.chassis.kernel.transaction import statements
-from services.chassis.kernel.transaction.aggregate_row import AggregateRow, Unread
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow, UnparsedState
 from services.chassis.postgres.transactions import Session
 
 
-class Locked(NamedTuple):
+class LockedRows(NamedTuple):
     """Rows that are locked until the transaction ends."""
 
     rows: dict[Ref, AggregateRow]
@@ -26,7 +26,7 @@ class Locked(NamedTuple):
     """The record that counts for each identity of the entries: an earlier one, or the one entered."""
 
 
-async def lock_rows(connection: Session, domain: Domain, refs: Iterable[Ref], entries: Sequence[Entry] = ()) -> Locked:
+async def lock_rows(connection: Session, domain: Domain, refs: Iterable[Ref], entries: Sequence[Entry] = ()) -> LockedRows:
     """The rows of `refs`, inserted where absent, locked in order until the transaction ends; before them `entries`, one of each
     identity, are entered in the inbox."""
     rows: dict[Ref, AggregateRow] = {}
@@ -47,7 +47,7 @@ async def lock_rows(connection: Session, domain: Domain, refs: Iterable[Ref], en
             rows[Ref(table, key)] = AggregateRow(aggregate.state()) if columns[1] is None else _row(aggregate, *columns)
         missing -= rows.keys()
         entries = ()
-    return Locked(rows, now.astimezone(UTC), counts)
+    return LockedRows(rows, now.astimezone(UTC), counts)
 
 
 async def read_rows(connection: AsyncConnection, domain: Domain, refs: Iterable[Ref]) -> dict[Ref, AggregateRow]:
@@ -67,7 +67,7 @@ def _row(
     aggregate: AggregateType, sequence: int, state: str, created: Any, updated: Any, offsets: str, own: str | None, ids: str
 ) -> AggregateRow:
     return AggregateRow(
-        Unread(aggregate.state, state),
+        UnparsedState(aggregate.state, state),
         sequence=sequence,
         created_at=created,
         updated_at=updated,

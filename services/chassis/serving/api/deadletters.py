@@ -10,7 +10,14 @@ from schemas.base import Storable, Strict
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.deadletters.listing import LetterFilter, ListedLetter, page
 from services.chassis.kernel.deadletters.repository import DeadLetter, LetterState
-from services.chassis.kernel.operations.handling import DeadLetterContext, NoSuchLetter, NotNow, Retried, discard, retry
+from services.chassis.kernel.operations.handling import (
+    DeadLetterContext,
+    NoSuchLetter,
+    NotPossibleNow,
+    Retried,
+    discard,
+    retry,
+)
 from services.chassis.kernel.records import RecordId, named
 from services.chassis.serving.problem import Problem, ProblemDocument
 from services.chassis.serving.web.parameters import OffsetInPath, PartitionInPath, TopicInPath
@@ -68,7 +75,7 @@ def dead_letter_router(engine: AsyncEngine, handling: DeadLetterContext) -> APIR
             return await retry(engine, handling, place)
         except NoSuchLetter as error:
             raise _missing(place) from error
-        except NotNow as error:
+        except NotPossibleNow as error:
             raise Problem(409, "Not now", str(error)) from error
 
     @router.post(
@@ -84,7 +91,7 @@ def dead_letter_router(engine: AsyncEngine, handling: DeadLetterContext) -> APIR
             return await discard(engine, handling, place, request.reason, request.discarded_by)
         except NoSuchLetter as error:
             raise _missing(place) from error
-        except NotNow as error:
+        except NotPossibleNow as error:
             raise Problem(409, "Not now", str(error)) from error
 
     return router

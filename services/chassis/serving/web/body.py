@@ -15,7 +15,7 @@ BODY_BYTES = 32 * 1024
 _INVALID = "The request is not valid"
 
 
-class Bodies:
+class RequestBodies:
     """Middleware that reads bodies of at most `otherwise` bytes, or of the limit that `limits` has for the path."""
 
     def __init__(self, app: ASGIApp, limits: Mapping[str, int], otherwise: int = BODY_BYTES) -> None:
@@ -31,7 +31,7 @@ class Bodies:
                 await in_thread_if_large(len(body), check, body)
         except Problem as problem:
             await problem.response(scope["path"])(scope, receive, send)
-        except _Gone:
+        except _Disconnected:
             return
         else:
             await self._app(scope, _replayed(body, receive), send)
@@ -45,7 +45,7 @@ class Bodies:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise _Gone
+                raise _Disconnected
             body += message.get("body", b"")
             if len(body) > limit:
                 raise _too_large(scope["path"], limit)
@@ -53,7 +53,7 @@ class Bodies:
                 return bytes(body)
 
 
-class _Gone(Exception):
+class _Disconnected(Exception):
     """The caller disconnected before its request was complete."""
 
 

@@ -24,17 +24,17 @@ _SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
+class AllowedCallers:
     """Which hosts and origins may call, besides programs on this machine."""
 
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
 
 
-class Callers:
+class CallerCheck:
     """Middleware that refuses callers that are not allowed, before it reads their body."""
 
-    def __init__(self, app: ASGIApp, allowed: Allowed) -> None:
+    def __init__(self, app: ASGIApp, allowed: AllowedCallers) -> None:
         self._app, self._allowed = app, allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,14 +47,14 @@ class Callers:
         await self._app(scope, receive, send)
 
 
-def refusal(method: str, headers: Headers, own_address: str, allowed: Allowed) -> Problem | None:
+def refusal(method: str, headers: Headers, own_address: str, allowed: AllowedCallers) -> Problem | None:
     """Why a request is refused; None if it is not. `own_address` is the address that the connection was made to."""
     if (problem := _of_host(headers, own_address, allowed)) or method in _READS:
         return problem
     return _of_origin(headers, allowed) or _of_media_type(headers)
 
 
-def _of_host(headers: Headers, own_address: str, allowed: Allowed) -> Problem | None:
+def _of_host(headers: Headers, own_address: str, allowed: AllowedCallers) -> Problem | None:
     given = headers.getlist("host")
     match = _HOST.fullmatch(given[0]) if len(given) == 1 else None
     if match is None:
@@ -79,7 +79,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _of_origin(headers: Headers, allowed: Allowed) -> Problem | None:
+def _of_origin(headers: Headers, allowed: AllowedCallers) -> Problem | None:
     origin, near = headers.get("origin"), headers.get("sec-fetch-site")
     if origin is not None and origin.lower() in allowed.origins:
         return None

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from services.chassis.storage.retention.policy import Rule
+from services.chassis.storage.retention.policy import RetentionRule
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RemovalCandidate:
     """A candidate for removal: a file, or a folder with its content."""
 
     path: Path
@@ -21,7 +21,7 @@ class Found:
     """Whether it is still needed, so that it is kept."""
 
 
-def expired(rule: Rule, now: datetime, found: Iterable[Found]) -> list[Found]:
+def expired(rule: RetentionRule, now: datetime, found: Iterable[RemovalCandidate]) -> list[RemovalCandidate]:
     """What is to be removed, oldest first: nothing referenced, and to free space nothing younger than `rule.least`."""
     known = sorted(found, key=lambda one: (one.at, str(one.path)))
     size, count = sum(one.size for one in known), len(known)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.chassis.storage.retention.decision import Found, expired
-from services.chassis.storage.retention.policy import Rule
-from services.chassis.storage.retention.run import Gone
+from services.chassis.storage.retention.decision import RemovalCandidate, expired
+from services.chassis.storage.retention.policy import RetentionRule
+from services.chassis.storage.retention.run import RemovedAmount
 
 
-def measured(path: Path, *, referenced: bool = False, at: datetime | None = None) -> Found | None:
+def measured(path: Path, *, referenced: bool = False, at: datetime | None = None) -> RemovalCandidate | None:
     """A file or folder with its bytes and the time of its newest change, or `at` if that is later; None if it is gone.
 
     A link is measured itself; its target is not.
@@ -31,7 +31,7 @@ def measured(path: Path, *, referenced: bool = False, at: datetime | None = None
     except FileNotFoundError:
         return None
     changed_at = datetime.fromtimestamp(newest, UTC)
-    return Found(path, changed_at if at is None else max(at, changed_at), size, referenced)
+    return RemovalCandidate(path, changed_at if at is None else max(at, changed_at), size, referenced)
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -68,19 +68,19 @@ class Files:
     """Removes files or folders of one kind."""
 
     kind: str
-    rule: Rule
-    find: Callable[[], Awaitable[Sequence[Found]]]
+    rule: RetentionRule
+    find: Callable[[], Awaitable[Sequence[RemovalCandidate]]]
     """Finds everything of the kind, including what is referenced."""
 
-    async def apply(self, *, dry: bool) -> Gone:
+    async def apply(self, *, dry: bool) -> RemovedAmount:
         """Remove what is no longer kept. What was used after it was found is kept."""
         going = expired(self.rule, datetime.now(UTC), await self.find())
         if not dry:
             going = [one for one in going if await asyncio.to_thread(_remove, one)]
-        return Gone(len(going), sum(one.size for one in going))
+        return RemovedAmount(len(going), sum(one.size for one in going))
 
 
-def _remove(found: Found) -> bool:
+def _remove(found: RemovalCandidate) -> bool:
     """Remove it and return whether that happened. It is renamed first, so that a reader sees all of it or nothing."""
     path = found.path
     hidden = path.with_name(f".removed-{uuid.uuid4().hex}{path.suffix}")

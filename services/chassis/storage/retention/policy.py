@@ -11,7 +11,7 @@ _A_RETRY_COMES = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RetentionRule:
     """What is kept of one kind. Anything referenced is always kept."""
 
     age: timedelta
@@ -58,25 +58,25 @@ class RetentionSettings(BaseSettings):
     )
 
     @property
-    def checkpoints(self) -> Rule:
-        return Rule(max(timedelta(days=self.checkpoints_days), _A_RETRY_COMES))
+    def checkpoints(self) -> RetentionRule:
+        return RetentionRule(max(timedelta(days=self.checkpoints_days), _A_RETRY_COMES))
 
     @property
-    def unknown_checkpoints(self) -> Rule:
-        return Rule(timedelta(days=self.unknown_checkpoints_days))
+    def unknown_checkpoints(self) -> RetentionRule:
+        return RetentionRule(timedelta(days=self.unknown_checkpoints_days))
 
     @property
-    def step_logs(self) -> Rule:
-        return Rule(timedelta(days=self.step_logs_days), size=round(self.step_logs_mb * 10**6))
+    def step_logs(self) -> RetentionRule:
+        return RetentionRule(timedelta(days=self.step_logs_days), size=round(self.step_logs_mb * 10**6))
 
     @property
-    def temporary(self) -> Rule:
-        return Rule(timedelta(days=self.temporary_days))
+    def temporary(self) -> RetentionRule:
+        return RetentionRule(timedelta(days=self.temporary_days))
 
     @property
-    def cache(self) -> Rule:
-        return Rule(timedelta(days=self.cache_days), size=round(self.cache_gb * 10**9), least=timedelta(days=2))
+    def cache(self) -> RetentionRule:
+        return RetentionRule(timedelta(days=self.cache_days), size=round(self.cache_gb * 10**9), least=timedelta(days=2))
 
     @property
-    def stack_logs(self) -> Rule:
-        return Rule(timedelta(days=self.stack_logs_days))
+    def stack_logs(self) -> RetentionRule:
+        return RetentionRule(timedelta(days=self.stack_logs_days))

@@ -26,7 +26,7 @@ class Removal(Frozen):
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class RemovedAmount:
     """The amount that is removed of a kind."""
 
     count: int
@@ -40,7 +40,7 @@ class Remover(Protocol):
     def kind(self) -> str:
         """Name of the kind, as metrics and the command show it."""
 
-    async def apply(self, *, dry: bool) -> Gone:
+    async def apply(self, *, dry: bool) -> RemovedAmount:
         """Remove what is no longer kept; only count it if `dry`. May raise; the next run removes what is left."""
 
 

@@ -32,7 +32,7 @@ class Refusal(NamedTuple):
 CREDENTIALS = Refusal("it contains credentials, and requests are kept for ever", "leave them out, and change them")
 
 
-class Allowed(Frozen):
+class AllowedSources(Frozen):
     """What jobs may name; `SourceSettings` builds it and has the defaults."""
 
     folders: tuple[Path, ...] = Field(default=(), description="Real paths; a file or folder below one of them is read.")
@@ -47,7 +47,7 @@ class Allowed(Frozen):
     download_seconds: float = Field(default=0.0, description="One download at most.")
 
 
-def path_refusal(path: Path, allowed: Allowed) -> Refusal | None:
+def path_refusal(path: Path, allowed: AllowedSources) -> Refusal | None:
     """Why `path`, a real path without links in it, may not be read; None if it may."""
     root, fence = _nearest(path, allowed.folders), _nearest(path, allowed.closed)
     if root is None or (fence is not None and len(fence.parts) >= len(root.parts)):
@@ -69,7 +69,7 @@ def _nearest(path: Path, folders: Iterable[Path]) -> Path | None:
     return max(above, key=lambda folder: len(folder.parts), default=None)
 
 
-def scheme_refusal(scheme: str, allowed: Allowed) -> Refusal | None:
+def scheme_refusal(scheme: str, allowed: AllowedSources) -> Refusal | None:
     """Why URLs of this scheme may not be read; None if they may."""
     if scheme in allowed.schemes:
         return None
@@ -80,7 +80,7 @@ def scheme_refusal(scheme: str, allowed: Allowed) -> Refusal | None:
     )
 
 
-def host_refusal(host: str, port: int, addresses: Sequence[str], allowed: Allowed) -> Refusal | None:
+def host_refusal(host: str, port: int, addresses: Sequence[str], allowed: AllowedSources) -> Refusal | None:
     """Why `host`, which has these addresses, may not be connected to; None if it may.
 
     A host without addresses is refused like one whose address is not public, so that refusals do not reveal the network.
@@ -101,7 +101,7 @@ def not_listed(host: str, port: int) -> Refusal:
     return Refusal("the host is not among those that jobs may name", _listing(host, port))
 
 
-def key_refusal(host: str, port: int, allowed: Allowed) -> Refusal | None:
+def key_refusal(host: str, port: int, allowed: AllowedSources) -> Refusal | None:
     """Why no key of a judge is sent to `host`; None if one is.
 
     Keys go only to hosts that the operator names, not the job.
@@ -114,7 +114,7 @@ def key_refusal(host: str, port: int, allowed: Allowed) -> Refusal | None:
     )
 
 
-def is_listed(host: str, port: int, allowed: Allowed) -> bool:
+def is_listed(host: str, port: int, allowed: AllowedSources) -> bool:
     """Whether the operator has listed the host with this port or without a port."""
     name = _plain(host)
     bare = f"[{name}]" if ":" in name else name

@@ -12,7 +12,7 @@ import fsspec
 
 from services.chassis.storage.artifacts import safe_path
 from services.chassis.storage.durable import mark_used, place_first
-from services.chassis.storage.sources.allowed import CREDENTIALS, Allowed, Refusal
+from services.chassis.storage.sources.allowed import CREDENTIALS, AllowedSources, Refusal
 from services.chassis.storage.sources.download import too_large, too_slow
 from services.chassis.storage.sources.reaching import SourceRefused
 from services.chassis.storage.stores import writing
@@ -24,7 +24,7 @@ _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialR
 _BLOCK = 1024 * 1024
 
 
-def from_bucket(url: str, scheme: str, cache: Path, allowed: Allowed) -> Path:
+def from_bucket(url: str, scheme: str, cache: Path, allowed: AllowedSources) -> Path:
     """Return a copy below `cache`. Raises SourceRefused, and the storage's own errors where a retry may help."""
     if "@" in url.partition("://")[2].partition("/")[0]:
         raise SourceRefused(CREDENTIALS)
@@ -38,7 +38,7 @@ def from_bucket(url: str, scheme: str, cache: Path, allowed: Allowed) -> Path:
     return _download(fs, str(root).rstrip("/"), cache, allowed)
 
 
-def _download(fs: fsspec.AbstractFileSystem, root: str, cache: Path, allowed: Allowed) -> Path:
+def _download(fs: fsspec.AbstractFileSystem, root: str, cache: Path, allowed: AllowedSources) -> Path:
     """Copy a remote file or folder into the cache, keyed by the digest of its names, sizes and versions."""
     ends_at = time.monotonic() + allowed.download_seconds
     fs.invalidate_cache()
@@ -83,7 +83,7 @@ def _download(fs: fsspec.AbstractFileSystem, root: str, cache: Path, allowed: Al
     return target / names[root] if single else target
 
 
-def _copy(fs: fsspec.AbstractFileSystem, path: str, local: Path, allowed: Allowed, ends_at: float) -> None:
+def _copy(fs: fsspec.AbstractFileSystem, path: str, local: Path, allowed: AllowedSources, ends_at: float) -> None:
     """Copy one file block by block and count its bytes, since the size that a store reports may be wrong."""
     written = 0
     with fs.open(path, "rb") as source, local.open("xb") as target:

@@ -13,7 +13,7 @@ import httpx2
 
 from services.chassis.storage.artifacts import safe_path
 from services.chassis.storage.durable import mark_used, place_first
-from services.chassis.storage.sources.allowed import Allowed, Refusal
+from services.chassis.storage.sources.allowed import AllowedSources, Refusal
 from services.chassis.storage.sources.reaching import Guarded, Resolve, SourceRefused, resolved, url_of
 from services.chassis.storage.stores import amount, writing
 
@@ -27,7 +27,7 @@ class SourceAway(OSError):
     """The server does not answer properly at present; a retry may help."""
 
 
-def download(url: str, cache: Path, allowed: Allowed, *, resolve: Resolve = resolved) -> Path:
+def download(url: str, cache: Path, allowed: AllowedSources, *, resolve: Resolve = resolved) -> Path:
     """Return the file of `url` below `cache`, which must not be written to. Raises SourceRefused and SourceAway; neither
     quotes the response."""
     wanted = url_of(url, allowed)
@@ -55,7 +55,7 @@ def download(url: str, cache: Path, allowed: Allowed, *, resolve: Resolve = reso
     return file
 
 
-async def _fetch(url: httpx2.URL, out: BinaryIO, allowed: Allowed, resolve: Resolve) -> str:
+async def _fetch(url: httpx2.URL, out: BinaryIO, allowed: AllowedSources, resolve: Resolve) -> str:
     """Write the body to `out` and return its SHA-256.
 
     Raises TimeoutError when the time limit of the download has passed.
@@ -94,7 +94,7 @@ def _require_success(status: int) -> None:
         raise SourceRefused(Refusal(f"the server has no such file (HTTP {status})", "correct the URL"))
 
 
-def too_large(size: int | None, allowed: Allowed) -> Refusal:
+def too_large(size: int | None, allowed: AllowedSources) -> Refusal:
     """The refusal of a download with more bytes than the operator allows."""
     more = "more" if size is None else amount(size)
     return Refusal(
@@ -103,7 +103,7 @@ def too_large(size: int | None, allowed: Allowed) -> Refusal:
     )
 
 
-def too_slow(allowed: Allowed) -> Refusal:
+def too_slow(allowed: AllowedSources) -> Refusal:
     """The refusal of a download that takes longer than the operator allows."""
     return Refusal(
         f"the download takes longer than {allowed.download_seconds:g} s",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from services.chassis.storage.durable import mark_used
-from services.chassis.storage.sources.allowed import Allowed, Refusal
+from services.chassis.storage.sources.allowed import AllowedSources, Refusal
 from services.chassis.storage.sources.download import too_large, too_slow
 from services.chassis.storage.sources.reaching import SourceRefused
 from services.chassis.storage.stores import writing
@@ -17,7 +17,7 @@ _CODE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.msgpack", "
 """Files that are not fetched: pickles and code can run anything, and other formats of the weights are not needed."""
 
 
-def from_hub(repo: str, revision: str | None, cache: Path, allowed: Allowed, repository: Repository) -> Path:
+def from_hub(repo: str, revision: str | None, cache: Path, allowed: AllowedSources, repository: Repository) -> Path:
     """Return the snapshot's folder below `cache`. Raises SourceRefused.
 
     Only HF_TOKEN gives access to what is not public; a job may not use the login of the person who started the service.
@@ -67,7 +67,7 @@ def from_hub(repo: str, revision: str | None, cache: Path, allowed: Allowed, rep
     return Path(folder)
 
 
-def _require_room(arguments: dict[str, Any], allowed: Allowed) -> None:
+def _require_room(arguments: dict[str, Any], allowed: AllowedSources) -> None:
     """Ask how much would be downloaded. If the hub does not answer, the cached files are used and nothing is downloaded."""
     from huggingface_hub import errors, snapshot_download
 
@@ -80,7 +80,7 @@ def _require_room(arguments: dict[str, Any], allowed: Allowed) -> None:
         raise SourceRefused(too_large(size, allowed))
 
 
-def _until(ends_at: float, allowed: Allowed) -> Any:
+def _until(ends_at: float, allowed: AllowedSources) -> Any:
     """A progress bar that aborts the download when its time limit has passed."""
     from huggingface_hub.utils.tqdm import tqdm
 

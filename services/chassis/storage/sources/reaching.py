@@ -15,7 +15,7 @@ import httpx2
 from services.chassis.storage.sources.allowed import (
     CREDENTIALS,
     HTTP_PORTS,
-    Allowed,
+    AllowedSources,
     Refusal,
     host_refusal,
     is_listed,
@@ -52,7 +52,7 @@ def port_of(url: httpx2.URL) -> int:
     return url.port or HTTP_PORTS.get(url.scheme, 0)
 
 
-def url_of(text: str, allowed: Allowed) -> httpx2.URL:
+def url_of(text: str, allowed: AllowedSources) -> httpx2.URL:
     """Parse an http or https URL without parts that are not allowed, such as a password. Raises SourceRefused."""
     try:
         url = httpx2.URL(text.strip())
@@ -67,7 +67,7 @@ def url_of(text: str, allowed: Allowed) -> httpx2.URL:
     return url
 
 
-def addresses_of(url: httpx2.URL, allowed: Allowed, resolve: Resolve) -> list[str]:
+def addresses_of(url: httpx2.URL, allowed: AllowedSources, resolve: Resolve) -> list[str]:
     """The addresses to connect to for `url`. Raises SourceRefused, and httpx2.ConnectError if no name server answers."""
     try:
         addresses = resolve(url.host, port_of(url))
@@ -89,7 +89,7 @@ def pinned(request: httpx2.Request, address: str) -> httpx2.Request:
     )
 
 
-def _proxy(url: httpx2.URL, allowed: Allowed, proxies: Mapping[str, str]) -> str | None:
+def _proxy(url: httpx2.URL, allowed: AllowedSources, proxies: Mapping[str, str]) -> str | None:
     """The operator's proxy for `url`, if any. Raises SourceRefused if only the proxy would know the address."""
     proxy = proxies.get(url.scheme) or proxies.get("all")
     if proxy is None or proxy_bypass(url.host):
@@ -102,7 +102,7 @@ def _proxy(url: httpx2.URL, allowed: Allowed, proxies: Mapping[str, str]) -> str
 class Guarded(httpx2.AsyncBaseTransport):
     """An HTTP transport that connects to checked addresses only; it uses the first address that accepts the connection."""
 
-    def __init__(self, allowed: Allowed, resolve: Resolve = resolved, *, kept: int = 20) -> None:
+    def __init__(self, allowed: AllowedSources, resolve: Resolve = resolved, *, kept: int = 20) -> None:
         """`kept`: idle connections to keep; use 0 for several names, since a connection for one would serve another."""
         self._allowed, self._resolve = allowed, resolve
         self._limits = httpx2.Limits(max_keepalive_connections=kept)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from services.chassis.storage.sources.allowed import Allowed
+from services.chassis.storage.sources.allowed import AllowedSources
 
 _PACKAGE = Path(__file__).resolve().parents[3]
 """Files that are shipped with the services, such as the demo's data."""
@@ -41,11 +41,11 @@ class SourceSettings(BaseSettings):
     download_mb: float = Field(default=50_000, gt=0, description="The largest download, in megabytes.")
     download_seconds: float = Field(default=3600, gt=0, description="The longest download, in seconds.")
 
-    def allowed(self, home: Path, cache: Path) -> Allowed:
+    def allowed(self, home: Path, cache: Path) -> AllowedSources:
         """The value for the steps: `home` holds passwords and other jobs' artifacts, so only listed folders in it are
         open."""
         named = [(folder, folder.expanduser().resolve()) for folder in (*self.folders, cache)]
-        return Allowed(
+        return AllowedSources(
             folders=tuple(real for folder, real in named if folder.is_absolute() or real != _ROOT),
             closed=tuple(folder.resolve() for folder in (*_SYSTEM, home)),
             schemes=tuple(scheme.lower() for scheme in self.schemes),

@@ -33,7 +33,7 @@ _OTHER_LOGS: frozenset[Cause] = frozenset({"another log", "beyond the end", "gon
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LogCheck:
     """The result of a check of the partitions of one consumer."""
 
     stops: Mapping[Partition, PartitionStop]
@@ -42,7 +42,7 @@ class Found:
     """Partitions to seek again: their stop has ended, or their topic has limited retention and continues by itself."""
 
 
-NOTHING = Found({}, frozenset())
+NOTHING = LogCheck({}, frozenset())
 
 
 @dataclass
@@ -65,7 +65,7 @@ class LogGuard:
     _lost: set[Partition] = field(default_factory=set)
     """Partitions for which the metric of removed records is set."""
 
-    async def look(self, consumer: AIOKafkaConsumer, cursors: Mapping[Partition, PartitionCursor]) -> Found:
+    async def look(self, consumer: AIOKafkaConsumer, cursors: Mapping[Partition, PartitionCursor]) -> LogCheck:
         """Check the log if a check is due. Raises the database's errors; an absent broker is reported elsewhere."""
         if time.monotonic() - self._looked_at < LOOK_SECONDS:
             return NOTHING
@@ -93,7 +93,7 @@ class LogGuard:
             del self._beyond[gone]
         stops = self.believed(now, stops)
         lossy = frozenset(partition for partition in stops if partition[0] in LOSSY)
-        return Found({partition: why for partition, why in stops.items() if partition not in lossy}, mended | lossy)
+        return LogCheck({partition: why for partition, why in stops.items() if partition not in lossy}, mended | lossy)
 
     def believed(
         self, looked_at: Collection[Partition], stops: Mapping[Partition, PartitionStop]

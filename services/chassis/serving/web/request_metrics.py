@@ -10,7 +10,7 @@ _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"
 _OTHER = "other"
 
 
-class Measure:
+class RequestMetrics:
     """Middleware that measures by method, route template (raw paths would create a time series for each guess) and
     status."""
 

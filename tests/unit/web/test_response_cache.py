@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from services.chassis.serving.web.answers import Answers, page_answer, size_of
+from services.chassis.serving.web.response_cache import ResponseCache, page_answer, size_of
 from services.orchestrator.queries import Stored
 
 
@@ -28,7 +28,7 @@ class Counted:
 
 
 async def test_what_says_the_same_is_made_once_and_what_says_something_else_anew() -> None:
-    answers, counted = Answers(), Counted()
+    answers, counted = ResponseCache(), Counted()
     make = counted.make
     for said in ("a", "a", "b", "a"):
         answer = await answers.of(make, said, 1)
@@ -38,14 +38,14 @@ async def test_what_says_the_same_is_made_once_and_what_says_something_else_anew
 
 
 async def test_another_view_of_the_same_rows_is_another_answer() -> None:
-    answers, one, other = Answers(), Counted(), Counted()
+    answers, one, other = ResponseCache(), Counted(), Counted()
     await answers.of(one.make, "a", 1)
     await answers.of(other.make, "a", 1)
     assert (one.made, other.made) == (["a"], ["a"])
 
 
 async def test_what_was_not_asked_for_longest_goes_first() -> None:
-    answers, counted = Answers(limit=2200), Counted()
+    answers, counted = ResponseCache(limit=2200), Counted()
     make = counted.make
     for said in ("a", "b", "a", "c", "a", "b"):
         await answers.of(make, said, 30)
@@ -53,7 +53,7 @@ async def test_what_was_not_asked_for_longest_goes_first() -> None:
 
 
 async def test_what_is_larger_than_all_that_is_kept_is_answered_and_not_kept() -> None:
-    answers, counted = Answers(limit=2000), Counted()
+    answers, counted = ResponseCache(limit=2000), Counted()
     make = counted.make
     for said in ("small", "large", "small"):
         await answers.of(make, said, 990 if said == "large" else 10)
@@ -75,7 +75,7 @@ def _length(said: Stored) -> View:
 )
 async def test_what_is_kept_takes_no_more_memory_than_it_may_whatever_letters_rows_have(text: str) -> None:
     limit = 2**20
-    answers = Answers(limit)
+    answers = ResponseCache(limit)
     await answers.of(_length, Stored("job", text, 1, datetime.now(UTC)), size_of(text))
     tracemalloc.start()
     try:

@@ -9,7 +9,7 @@ from services.chassis.serving.problem import Problem
 _log = get_logger(__name__)
 
 
-class Faults:
+class ErrorResponses:
     """Middleware that answers 503 if database or broker are unreachable, and 500 for a bug."""
 
     def __init__(self, app: ASGIApp) -> None:

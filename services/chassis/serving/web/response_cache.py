@@ -36,7 +36,7 @@ def size_of(*texts: str) -> int:
     return sum(map(getsizeof, texts))
 
 
-class Answers:
+class ResponseCache:
     """An LRU cache of one service's responses, limited to `limit` bytes including what they were made from."""
 
     def __init__(self, limit: int = _KEPT_BYTES) -> None:
