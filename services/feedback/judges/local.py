@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from jinja2 import TemplateError
 from torch.nn.functional import cross_entropy
 from transformers import Cache
 
@@ -23,12 +22,16 @@ from schemas.recipes import Rubric
 from services.chassis.storage.sources.models import brings_code
 from services.feedback.judges import prompts
 from services.feedback.judges.judge import Judged, Orders, Tick
+from services.language_models.chats import render, token_ids
 from services.language_models.loading import load_causal, load_tokenizer
+from services.language_models.padding import pad_rows
 from services.language_models.precision import compute_dtype, device
 
 _TURN = "Write the reply."
 """The user turn before the judged text, which is the model's answer to it. Instruction-tuned models hardly ever see answers
 without a question: without this turn the same principles distinguish good from bad replies less often."""
+_PAD = 0
+"""The padding token; what a model computes for it is never read."""
 _LOGIT_BYTES = 512 * 1024 * 1024
 """The most bytes of one batch's logits, which exceed the model's size with a large vocabulary and long texts."""
 _BYTES_PER_LOGIT = 10
@@ -58,26 +61,13 @@ class LocalModel:
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The tokens of a chat up to where the assistant's answer begins.
 
-        If the template accepts no system turn, its text is put before the first other turn; without a template the turns
-        become paragraphs.
+        A template that takes no system turn gets all turns as one; without a template they become paragraphs.
         """
-        turns = [turn.model_dump() for turn in messages]
-        if self._tokenizer.chat_template is None:
-            return self.tokens(["".join(f"{turn['content']}\n\n" for turn in turns)])[0]
-        try:
-            text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        except TemplateError:
-            merged = "\n\n".join(turn["content"] for turn in turns)
-            turns = [{"role": "user", "content": merged}]
-            text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return self.tokens([text])[0]
+        return self.tokens([render(self._tokenizer, messages, fallback="one turn")])[0]
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each text, without special ones; an empty list for no texts, which the library does not accept."""
-        if not texts:
-            return []
-        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-        return ids
+        """The tokens of each text, without special ones."""
+        return token_ids(self._tokenizer, texts)
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text as a complete answer: with the end token, so that stopping early counts, too."""
@@ -103,16 +93,13 @@ class LocalModel:
         found: list[float | None] = [None] * len(texts)
         for indexes in self._batches(texts, len(prompt), every_position=True):
             step(len(indexes))
-            width = max(len(texts[index]) for index in indexes)
-            rows = torch.zeros((len(indexes), 1 + width), dtype=torch.long)
-            for row, index in enumerate(indexes):
-                rows[row, : 1 + len(texts[index])] = torch.tensor([prompt[-1], *texts[index]])
-            rows = rows.to(self._device)  # padded at the end: causal attention hides it from the text
+            batch = pad_rows([[prompt[-1], *texts[index]] for index in indexes], _PAD, "right", self._device)
+            rows = batch.ids  # without the mask: causal attention hides padding at the end from the text
             cache = copy.deepcopy(read)
             if cache is not None:
                 cache.batch_repeat_interleave(len(indexes))
             logits = self._model(input_ids=rows[:, :-1], past_key_values=cache, use_cache=True).logits.float()
-            losses = cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none").view(len(indexes), width)
+            losses = cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none").view(len(indexes), -1)
             for row, index in enumerate(indexes):
                 found[index] = -float(losses[row, : len(texts[index])].mean())
         return found
@@ -125,16 +112,9 @@ class LocalModel:
         found: list[list[float] | None] = [None] * len(prompts)
         for indexes in self._batches(prompts, 0, every_position=False):
             step(len(indexes))
-            width = max(len(prompts[index]) for index in indexes)
-            rows = torch.zeros((len(indexes), width), dtype=torch.long)
-            mask = torch.zeros_like(rows)
-            for row, index in enumerate(indexes):
-                rows[row, width - len(prompts[index]) :] = torch.tensor(prompts[index])
-                mask[row, width - len(prompts[index]) :] = 1
-            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-            given = {"input_ids": rows, "attention_mask": mask, "position_ids": positions}
-            inputs = {name: tensor.to(self._device) for name, tensor in given.items()}
-            logits = self._model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1].float()
+            batch = pad_rows([prompts[index] for index in indexes], _PAD, "left", self._device)
+            given = {"input_ids": batch.ids, "attention_mask": batch.mask, "position_ids": batch.positions}
+            logits = self._model(**given, use_cache=False, logits_to_keep=1).logits[:, -1].float()
             probabilities = logits.softmax(-1)
             for row, index in enumerate(indexes):
                 found[index] = [float(probabilities[row, ids].sum()) for ids in tokens]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from schemas.lines import Message
+from services.language_models.chats import render, token_ids
 from services.language_models.loading import load_tokenizer
 
 _GENERATION = "generation_config.json"
-_BATCH = 1000
 
 
 class ChatFault(Exception):
@@ -74,7 +74,7 @@ class Chat:
 
     def prompts(self, chats: Iterable[Sequence[Message]]) -> list[list[int]]:
         """The tokens of each chat up to where the assistant's answer begins."""
-        return self._ids([self._render(chat, answered=False) for chat in chats])
+        return token_ids(self.tokenizer, [self._render(chat, answered=False) for chat in chats])
 
     def encode(self, chats: Sequence[tuple[Sequence[Message], str]]) -> list[Tokens]:
         """The tokens of chats with their answers. Raises ChatFault if the template rejects a chat.
@@ -91,7 +91,7 @@ class Chat:
                 )
             prompts.append(prompt)
             answers.append(whole[len(prompt) :])
-        pairs = zip(self._ids(prompts), self._ids(answers), strict=True)
+        pairs = zip(token_ids(self.tokenizer, prompts), token_ids(self.tokenizer, answers), strict=True)
         return [Tokens(prompt, self._ended(answer)) for prompt, answer in pairs]
 
     def text(self, ids: Sequence[int]) -> str:
@@ -107,19 +107,10 @@ class Chat:
     def _render(self, messages: Sequence[Message], *, answered: bool) -> str:
         from jinja2 import TemplateError
 
-        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
         try:
-            rendered = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=not answered)
+            return render(self.tokenizer, messages, answered=answered)
         except TemplateError as error:
             raise ChatFault(f"the base model's chat template refuses it ({type(error).__name__})") from error
-        return str(rendered)
-
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        ids: list[list[int]] = []
-        for start in range(0, len(texts), _BATCH):
-            batch = list(texts[start : start + _BATCH])
-            ids += self.tokenizer(batch, add_special_tokens=False)["input_ids"]
-        return ids
 
     def _ended(self, ids: list[int]) -> list[int]:
         """The tokens up to the last one that ends an answer; what the template writes after it is never generated."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from services.language_models.padding import pad_rows
 from services.trainer.modelling.head import head_reads
 
 _COMPACT_BELOW = 0.8
@@ -165,20 +166,16 @@ def _prefill(model: Any, prompts: Sequence[Sequence[int]], num_samples: int, pad
     """Run the prompts once, padded on the left, and repeat the cache for each answer of a prompt."""
     from transformers import DynamicCache
 
-    width = max(map(len, prompts))
-    ids = torch.full((len(prompts), width), pad_id)
-    mask = torch.zeros_like(ids)
-    for index, prompt in enumerate(prompts):
-        ids[index, width - len(prompt) :] = torch.tensor(prompt)
-        mask[index, width - len(prompt) :] = 1
-    ids, mask = ids.to(model.device), mask.to(model.device)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    batch = pad_rows(prompts, pad_id, "left", model.device)
+    positions = batch.positions
     cache = DynamicCache(config=model.config)
-    output = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
+    output = model(
+        input_ids=batch.ids, attention_mask=batch.mask, position_ids=positions, past_key_values=cache, use_cache=True
+    )
     cache.batch_repeat_interleave(num_samples)
     return _State(
         cache=cache,
-        mask=mask.repeat_interleave(num_samples, dim=0),
+        mask=batch.mask.repeat_interleave(num_samples, dim=0),
         positions=positions[:, -1:].repeat_interleave(num_samples, dim=0),
         logits=output.logits[0].repeat_interleave(num_samples, dim=0),
         open=torch.ones(len(prompts) * num_samples, dtype=torch.bool, device=model.device),

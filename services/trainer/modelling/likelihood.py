@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from services.language_models.padding import pad_rows
 from services.trainer.modelling.chat import Tokens
 from services.trainer.modelling.head import head_reads
 
@@ -24,16 +25,9 @@ class Padded:
 
 def pad(rows: Sequence[Tokens], pad_id: int, device: torch.device) -> Padded:
     """Pad `rows` into one batch; labels are -100 except on completions."""
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad_id)
-    mask = torch.zeros_like(ids)
-    labels = torch.full_like(ids, _UNSUPERVISED)
-    for index, row in enumerate(rows):
-        completion = torch.tensor(row.completion, dtype=torch.long)
-        ids[index, : len(row)] = torch.tensor([*row.prompt, *row.completion])
-        mask[index, : len(row)] = 1
-        labels[index, len(row.prompt) : len(row)] = completion
-    return Padded(ids.to(device), mask.to(device), labels.to(device))
+    batch = pad_rows([[*row.prompt, *row.completion] for row in rows], pad_id, "right", device)
+    labels = [[_UNSUPERVISED] * len(row.prompt) + [*row.completion] for row in rows]
+    return Padded(*batch, pad_rows(labels, _UNSUPERVISED, "right", device).ids)
 
 
 def log_probabilities(model: Any, batch: Padded) -> tuple[torch.Tensor, torch.Tensor]:

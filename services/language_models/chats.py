@@ -1,0 +1,45 @@
+"""Applies a tokenizer's chat template, and turns the text into tokens without adding special ones: the template has them."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from schemas.lines import Message
+
+Fallback = Literal["none", "one turn"]
+"""What becomes of a chat that the template does not take as it is; many templates refuse a system turn, and some models have no template.
+
+none: the error goes to the caller. A model is trained, evaluated and served on one format, so a chat in another would teach the wrong one.
+one turn: all contents become one user turn, or paragraphs without a template. A judge only reads the model, and any format will do that
+is the same for all texts.
+"""
+_BATCH = 1000
+
+
+def render(tokenizer: Any, chat: Sequence[Message], *, answered: bool = False, fallback: Fallback = "none") -> str:
+    """The text of a chat: whole if it is `answered`, else up to where the assistant's answer begins.
+
+    Raises jinja2.TemplateError where the template refuses the chat, with a fallback where it refuses that, too.
+    """
+    from jinja2 import TemplateError
+
+    if tokenizer.chat_template is None and fallback == "one turn":
+        return "".join(f"{turn.content}\n\n" for turn in chat)
+    try:
+        return _applied(tokenizer, chat, answered)
+    except TemplateError:
+        if fallback == "none":
+            raise
+        return _applied(tokenizer, [Message(role="user", content="\n\n".join(turn.content for turn in chat))], answered)
+
+
+def _applied(tokenizer: Any, chat: Sequence[Message], answered: bool) -> str:
+    turns = [{"role": turn.role, "content": turn.content} for turn in chat]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=not answered))
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each text, without special ones; an empty list for no texts, which the library does not accept."""
+    ids: list[list[int]] = []
+    for start in range(0, len(texts), _BATCH):
+        ids += tokenizer(list(texts[start : start + _BATCH]), add_special_tokens=False)["input_ids"]
+    return ids
