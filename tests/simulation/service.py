@@ -15,9 +15,10 @@ from schemas.envelope import Event
 from schemas.jobs import FeedbackRecorded, StepFault, StepRequested, StepResult
 from schemas.steps import OUTPUTS_OF, RegisterSettings
 from services.chassis.executor.attempts import decision
+from services.chassis.executor.host import Host
 from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLocks
+from services.chassis.executor.transactions import Held, begin, finish
 from services.chassis.executor.work import Lease, claim, release, renew, requeue_open
-from services.chassis.executor.worker import Held, Worker
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kernel.aggregate import Domain, Ref, States
 from services.chassis.kernel.consuming.consumer import Consumer
@@ -291,11 +292,8 @@ class Process:
         self._taken_up = not service.executes
         self._sending = Sending(Cluster("memory"), service.name, service.engine, cast(Any, None), Health(service.name, ()))
         self._session: Connection | None = None
-        surroundings = SimpleNamespace(
-            service=service.name, settings=settings, engine=service.engine, transact=service.transact
-        )
-        self._worker = Worker(cast(Any, surroundings), cast(Any, None), cast(Any, None))
-        self._worker._name = f"{service.name}:{self.number}"
+        self._host = cast(Host, SimpleNamespace(service=service.name, transact=service.transact))
+        self._name = f"{service.name}:{self.number}"
 
     def kill(self) -> None:
         """End all of its tasks."""
@@ -440,7 +438,7 @@ class Process:
         lease = await claim(service.engine, service.token(), LEASE_SECONDS)
         if lease is None:
             return
-        held = await self._worker._begin(lease, 0.0)
+        held = await begin(self._host, self._name, lease, 0.0)
         if held is None:
             return
         outcome = await self._run(held, lease)
@@ -452,7 +450,7 @@ class Process:
         assert not isinstance(outcome, str)
         if weather.faulty and weather.chance.random() < 0.1:  # it is frozen, and does not know that its lease has expired
             await weather.wait(weather.chance.uniform(0, 3 * LEASE_SECONDS))
-        await self._worker._finish(held, outcome)
+        await finish(self._host, held, outcome)
 
     async def _run(self, held: Held, lease: Lease) -> Outcome | str:
         """Work like `Worker._do`: renew during the work, and stop on request or when the lease is lost."""

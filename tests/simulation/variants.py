@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 from schemas.envelope import Event
 from schemas.jobs import StepEventData
-from services.chassis.executor import worker
+from services.chassis.executor import transactions
 from services.chassis.kernel.aggregate import Decision, Ref, States
 from services.chassis.kernel.consuming.cursor import PartitionCursor
 from services.chassis.kernel.deadletters import parking, repository
@@ -212,7 +212,7 @@ VARIANTS: dict[str, Variant] = {
     "replay_beyond_positions": _at(Fold, "up_to", _to_the_end),
     "removed_before_sent": _at(Sending, "_send_rows", lambda: _removed_first, 33),
     "sent_newest_first": _at(Sending, "_send_rows", _newest_first),
-    "no_lease_token": _at(worker, "holds", lambda: _any_lease),
+    "no_lease_token": _at(transactions, "holds", lambda: _any_lease),
     "no_row_locks": Variant(Rules(row_locks=False)),
     "no_position_locks": Variant(Rules(position_locks=False)),
     "lost_without_restore": Variant(Rules(restores=False), first=7),

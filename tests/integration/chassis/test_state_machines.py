@@ -323,7 +323,7 @@ class Leases(RuleBasedStateMachine):
         return self.current.get(lease.key, ("", False))[0] == lease.token
 
     async def _conclude(self, lease: Lease) -> bool:
-        """As `Worker._finish`."""
+        """As `transactions.finish`."""
         ref, executor = Ref("attempt", lease.key), self.executor
         async with transact(executor.runtime.engine, executor.domain, WorkEffects(), [ref]) as command:
             state = command.unit.states[ref]

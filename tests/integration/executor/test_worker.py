@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from schemas.jobs import FeedbackRecorded, StepFault, StepResult, StepStarted
 from schemas.progress import StepProgressed
-from services.chassis.executor import metrics, worker
+from services.chassis.executor import lease_keeper, metrics, transactions, worker
 from services.chassis.executor.attempts import attempt_ref, decision
 from services.chassis.executor.disk_space import DiskSpace
 from services.chassis.executor.folders import checkpoints_of
@@ -215,13 +215,11 @@ async def test_a_result_that_comes_after_the_cancel_does_not_count_and_nor_do_it
 
 
 async def test_a_cancel_between_claim_and_start_leaves_the_worker_with_nothing(executor: Executor) -> None:
-    script = Script()
     await executor.deliver(ASKED)
-    loop = lone(executor, script)
     lease = await claim(executor.runtime.engine, "token", 60)
     assert lease is not None
     await executor.deliver(cancel(ASKED))
-    assert await loop._begin(lease, 0) is None
+    assert await transactions.begin(executor.runtime, "worker", lease, 0) is None
     assert await executor.said(REF) == ["StepCancelled"]
 
 
@@ -230,7 +228,7 @@ async def test_a_lease_lost_between_claim_and_start_begins_nothing(executor: Exe
     lease = await claim(executor.runtime.engine, "slow", 60)
     assert lease is not None
     await executor.execute("UPDATE work SET lease = 'other'")
-    assert await lone(executor, Script())._begin(lease, 0) is None
+    assert await transactions.begin(executor.runtime, "worker", lease, 0) is None
     assert await executor.said(REF) == []
 
 
@@ -339,7 +337,7 @@ async def test_a_run_whose_lease_is_no_longer_kept_for_a_fault_of_ours_is_told_t
         raise RuntimeError("waiting for a signal is broken")
 
     script = Script()
-    monkeypatch.setattr(worker.Worker, "_notified", broken)
+    monkeypatch.setattr(lease_keeper.LeaseKeeper, "_notified", broken)
     await executor.deliver(ASKED)
     async with executor.working(script, lease_seconds=60.0):
         await until(began(script))
@@ -351,14 +349,14 @@ async def test_a_run_whose_lease_is_no_longer_kept_for_a_fault_of_ours_is_told_t
 
 async def test_an_outcome_waits_for_a_database_that_is_away(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     failures = [OperationalError("x", {}, ConnectionRefusedError("away")), ConnectionResetError("away")]
-    finish = worker.Worker._finish
+    finish = transactions.finish
 
-    async def sometimes(self: worker.Worker, *arguments: Any) -> str | None:
+    async def sometimes(*arguments: Any) -> str | None:
         if failures:
             raise failures.pop()
-        return await finish(self, *arguments)
+        return await finish(*arguments)
 
-    monkeypatch.setattr(worker.Worker, "_finish", sometimes)
+    monkeypatch.setattr(worker, "finish", sometimes)
     script = Script()
     script.gate.set()
     await executor.deliver(ASKED)
@@ -389,15 +387,15 @@ async def test_a_worker_survives_errors_of_its_own(executor: Executor, monkeypat
 async def test_a_worker_that_works_is_well_and_one_that_cannot_claim_or_conclude_says_why(
     executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    health, finish = executor.runtime.health, worker.Worker._finish
+    health, finish = executor.runtime.health, transactions.finish
     full = True
 
-    async def disk_full(self: worker.Worker, *arguments: Any) -> str | None:
+    async def disk_full(*arguments: Any) -> str | None:
         if full:
             raise OperationalError("x", {}, OSError("could not extend file: No space left on device"))
-        return await finish(self, *arguments)
+        return await finish(*arguments)
 
-    monkeypatch.setattr(worker.Worker, "_finish", disk_full)
+    monkeypatch.setattr(worker, "finish", disk_full)
     script = Script()
     await executor.deliver(ASKED)
     async with executor.working(script, own=True):

@@ -1,0 +1,83 @@
+"""The two transactions of an attempt under its lease: StepStarted when a worker begins it, and its outcome when it has ended.
+
+Each locks the attempt first and then checks the lease, so that a worker that has lost it changes nothing.
+"""
+
+from dataclasses import dataclass
+
+from schemas.bounds import fitting_fault, fitting_result
+from schemas.envelope import Event
+from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepStarted
+from services.chassis.executor.attempts import AttemptState, attempt_ref, decision
+from services.chassis.executor.host import Host
+from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLocks, Work
+from services.chassis.executor.work import Lease, drop, holds
+from services.chassis.kernel.transaction.commands import Command
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An attempt that this worker has begun."""
+
+    work: Work
+    lease: Lease
+    started: Event
+    """The StepStarted of this run: the cause of its progress and of what is decided when it has ended."""
+    until: float
+    """Time on the event loop's clock by which the lease has expired unless it is renewed."""
+
+
+async def begin(host: Host, worker: str, lease: Lease, until: float) -> Held | None:
+    """Emit StepStarted of `worker` under the lease, which ends at `until`; None where the attempt needs no worker any more."""
+    ref = attempt_ref(*_parts(lease.key))
+    async with host.transact([ref]) as command:
+        state = command.unit.states[ref]
+        if not isinstance(state, AttemptState):
+            raise TypeError(f"the domain of {host.service} has no attempts; extend ExecutorDomain")
+        if not await holds(command.connection, lease):
+            return None
+        if state.requested is None or state.outcome:
+            await drop(command.connection, lease)
+            return None
+        if state.cancel_requested:
+            command.unit.apply(decision(state.requested, StepCancelled))
+            return None
+        started = command.unit.apply(decision(state.requested, StepStarted, worker=worker))
+    return Held(Work(state.requested, lease.token), lease, started, until)
+
+
+async def finish(host: Host, held: Held, outcome: Outcome) -> str | None:
+    """Check the lease, emit extra events and the outcome, in one transaction; None where the lease is lost."""
+    ref = held.work.ref
+    extra = outcome.refs if isinstance(outcome, UnderLocks) else ()
+    async with host.transact([ref, *extra]) as command:
+        state = command.unit.states[ref]
+        if not isinstance(state, AttemptState) or not await holds(command.connection, held.lease):
+            return None
+        if state.cancel_requested:
+            command.unit.apply(decision(held.work.request, StepCancelled))
+            return "cancelled"
+        return _announce(command, held, outcome)
+
+
+def _announce(command: Command, held: Held, outcome: Outcome) -> str:
+    request = held.work.request
+    if isinstance(outcome, UnderLocks):
+        outcome = outcome.decide(command.unit.states, command.unit.now)
+    match outcome:
+        case Completed(result, decisions):
+            inputs = {name: ref.sha256 for name, ref in request.inputs.items()}
+            result = fitting_result(result.model_copy(update={"inputs": inputs}))
+            for extra in decisions:
+                command.unit.apply(extra, held.started)
+            command.unit.apply(decision(request, StepCompleted, result=result), held.started)
+            return "completed"
+        case Failed(fault):
+            command.unit.apply(decision(request, StepFailed, fault=fitting_fault(fault)), held.started)
+            return "failed"
+    raise TypeError(f"{outcome} is not a possible outcome of an attempt that was not cancelled")
+
+
+def _parts(key: str) -> tuple[str, str, int]:
+    job_id, step, attempt = key.rsplit("/", 2)
+    return job_id, step, int(attempt)
