@@ -13,7 +13,7 @@ from schemas.recipes import FeedbackSettings
 from schemas.steps import LabelSettings, ScoreSettings
 from services.chassis.executor.child import Context
 from services.chassis.executor.messages import ChildTask, FinalMessage, ProgressMessage
-from services.chassis.storage.artifacts import ArtifactStore
+from services.chassis.storage.artifacts.store import ArtifactStore
 from services.feedback.judges.judge import Judged, Orders, Tick
 from tests.allowed import IN_TESTS
 

@@ -26,7 +26,7 @@ from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.service import Service, assemble
 from services.chassis.serving.web.server import server_config
 from services.chassis.serving.web.settings import HttpSettings
-from services.chassis.storage.artifacts import ArtifactStore
+from services.chassis.storage.artifacts.store import ArtifactStore
 from services.registry.api import router
 from services.registry.domain.models import RegistryDomain
 from services.registry.register import Registrar

@@ -12,7 +12,7 @@ from schemas.progress import StepProgressed
 from schemas.steps import StepSettings
 from services.chassis.executor.child import Channel, Context
 from services.chassis.executor.messages import ChildTask, FinalMessage, ProgressMessage
-from services.chassis.storage.artifacts import ArtifactStore
+from services.chassis.storage.artifacts.store import ArtifactStore
 from tests.allowed import IN_TESTS
 
 

@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import typer
 
-from services.chassis.storage.artifacts import ArtifactCorrupt, ArtifactStore
+from services.chassis.storage.artifacts.errors import ArtifactCorrupt
+from services.chassis.storage.artifacts.store import ArtifactStore
 from services.cli.commands import Commands
 from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with

@@ -19,7 +19,8 @@ from schemas.steps import RegisterSettings
 from services.chassis.executor.folders import cache_of
 from services.chassis.executor.inputs import corrupt_input
 from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLocks, Work, WorkContext
-from services.chassis.storage.artifacts import MANIFEST, ArtifactCorrupt, ArtifactRefused, ArtifactStore
+from services.chassis.storage.artifacts.errors import MANIFEST, ArtifactCorrupt, ArtifactRefused
+from services.chassis.storage.artifacts.store import ArtifactStore
 from services.registry.domain.lineage import lineage_of, metrics_of
 from services.registry.domain.models import model_ref, register, registration_ref
 

@@ -13,7 +13,7 @@ from schemas.jobs import JobCompleted, StepCompleted, StepFailed, StepStarted
 from schemas.models import ModelRegistered
 from schemas.progress import StepProgressed
 from schemas.topics import JOBS, MODELS, PROGRESS, REQUESTS
-from services.chassis.storage.artifacts import ArtifactStore
+from services.chassis.storage.artifacts.store import ArtifactStore
 from tests.e2e.system import System, neuroweaver, wait_for
 from tests.log import read_all
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.numpy import save_file
 
 from services.chassis.executor.child import UserFault
-from services.chassis.storage.artifacts import ArtifactStore
+from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.references import folder_digest, resolve
 from services.chassis.storage.stores import FULL, StorageFailure, unwritable
 from services.trainer.training.checkpoints import Checkpoints

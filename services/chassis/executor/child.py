@@ -41,7 +41,7 @@ from services.chassis.executor.messages import (
 )
 from services.chassis.executor.text import storable
 from services.chassis.process.redaction import redact_output
-from services.chassis.storage.artifacts import ArtifactStore
+from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.stores import Unwritable, unwritable
 
 __all__ = ("ChildTask", "Context", "MemoryFault", "Stopping", "UserFault", "run_child")

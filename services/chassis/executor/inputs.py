@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepFault
 from schemas.reasons import Reason
-from services.chassis.storage.artifacts import ArtifactCorrupt
+from services.chassis.storage.artifacts.errors import ArtifactCorrupt
 from services.chassis.storage.stores import chain
 
 _REMEDY = (

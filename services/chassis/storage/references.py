@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from schemas.artifacts import Manifest
-from services.chassis.storage.artifacts import canonical
+from services.chassis.storage.artifacts.manifest import canonical
 from services.chassis.storage.digests import entry_of
 from services.chassis.storage.sources.allowed import HTTP_PORTS, AllowedSources, Refusal, path_refusal, scheme_refusal
 from services.chassis.storage.sources.buckets import FILES_AT_MOST, TOO_MANY, from_bucket

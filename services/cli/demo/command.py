@@ -15,7 +15,7 @@ from rich.text import Text
 
 from schemas.ids import new_id
 from schemas.requests import JobRequest
-from services.chassis.storage.artifacts import ArtifactStore
+from services.chassis.storage.artifacts.store import ArtifactStore
 from services.cli.demo.ending import print_failure, print_success, write_report
 from services.cli.exits import Exit, stop_with
 from services.cli.output import err, out, print_json, say

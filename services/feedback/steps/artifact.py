@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from schemas.artifacts import ArtifactRef
 from services.chassis.executor.child import Context, Stopping
-from services.chassis.storage.artifacts import ArtifactStore
+from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.json_lines import write_lines
 from services.feedback.judges.judge import Tick
 

@@ -9,7 +9,8 @@ import fsspec
 import pytest
 
 from schemas.artifacts import ArtifactRef, Manifest
-from services.chassis.storage.artifacts import ArtifactCorrupt, ArtifactRefused, ArtifactStore
+from services.chassis.storage.artifacts.errors import ArtifactCorrupt, ArtifactRefused
+from services.chassis.storage.artifacts.store import ArtifactStore
 
 
 def a_folder(root: Path, **files: str) -> Path:

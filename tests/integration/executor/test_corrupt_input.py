@@ -9,7 +9,7 @@ from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepFault
 from services.chassis.executor.attempts import attempt_ref
 from services.chassis.executor.supervise import SubprocessRunner
-from services.chassis.storage.artifacts import ArtifactStore
+from services.chassis.storage.artifacts.store import ArtifactStore
 from tests.executor import Executor
 from tests.steps import request
 from tests.toy import until

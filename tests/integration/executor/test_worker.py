@@ -11,7 +11,6 @@ from schemas.jobs import FeedbackRecorded, StepFault, StepResult, StepStarted
 from schemas.progress import StepProgressed
 from services.chassis.executor import lease_keeper, metrics, transactions, worker
 from services.chassis.executor.attempts import attempt_ref, decision
-from services.chassis.executor.disk_space import DiskSpace
 from services.chassis.executor.folders import checkpoints_of
 from services.chassis.executor.runner import Completed, Failed, Outcome, StopReason, UnderLocks, Work, WorkContext
 from services.chassis.executor.work import claim
@@ -26,11 +25,6 @@ FEEDBACK = FeedbackRecorded(
     **ABOUT, judge="rules", candidates=4, comparisons=2, pairs=1, ties=1, invalid=0,
     agreement=None, position_consistency=None, longer_preferred=None,
 )  # fmt: skip
-
-
-def lone(executor: Executor, script: Script) -> worker.Worker:
-    runtime = executor.runtime
-    return worker.Worker(runtime, script, DiskSpace(runtime.settings, runtime.service, runtime.health))
 
 
 def ended(executor: Executor, status: str) -> Any:

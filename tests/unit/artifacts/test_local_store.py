@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from services.chassis.storage import artifacts
-from services.chassis.storage.artifacts import ArtifactCorrupt, ArtifactRefused, ArtifactStore
+from services.chassis.storage.artifacts import files
+from services.chassis.storage.artifacts.errors import ArtifactCorrupt, ArtifactRefused
+from services.chassis.storage.artifacts.store import ArtifactStore
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_an_interrupted_put_leaves_no_artifact(folder: Path, store: ArtifactStor
     def power_cut(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(artifacts, "sync", power_cut)
+    monkeypatch.setattr("services.chassis.storage.artifacts.store.sync", power_cut)
     with pytest.raises(KeyboardInterrupt):
         store.put(folder)
     assert not Path(store.uri, "sha256").exists()
@@ -136,13 +137,13 @@ def test_a_relative_store_gives_absolute_references(folder: Path, tmp_path: Path
 def test_a_file_that_changes_while_it_is_stored_is_digested_as_it_was_stored(
     folder: Path, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = artifacts._digest
+    real = files.digest_and_size
 
     def grow(source: Any, target: Any = None) -> tuple[str, int]:
         (folder / "a.json").write_text("[1, 2]")
         return real(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(artifacts, "_digest", grow)
+        patch.setattr(files, "digest_and_size", grow)
         ref = store.put(folder)
     store.verify(ref)

@@ -8,7 +8,8 @@ import fsspec
 import pytest
 
 from schemas.artifacts import ArtifactRef
-from services.chassis.storage.artifacts import ArtifactCorrupt, ArtifactMissing, ArtifactStore, StoreAway
+from services.chassis.storage.artifacts.errors import ArtifactCorrupt, ArtifactMissing, StoreAway
+from services.chassis.storage.artifacts.store import ArtifactStore
 
 
 class EndpointConnectionError(Exception):

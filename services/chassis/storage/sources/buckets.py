@@ -10,7 +10,7 @@ from pathlib import Path
 
 import fsspec
 
-from services.chassis.storage.artifacts import safe_path
+from services.chassis.storage.artifacts.manifest import safe_path
 from services.chassis.storage.durable import mark_used, place_first
 from services.chassis.storage.sources.allowed import CREDENTIALS, AllowedSources, Refusal
 from services.chassis.storage.sources.download import too_large, too_slow

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import httpx2
 
-from services.chassis.storage.artifacts import safe_path
+from services.chassis.storage.artifacts.manifest import safe_path
 from services.chassis.storage.durable import mark_used, place_first
 from services.chassis.storage.sources.allowed import AllowedSources, Refusal
 from services.chassis.storage.sources.reaching import Guarded, Resolve, SourceRefused, resolved, url_of

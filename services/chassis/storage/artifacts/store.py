@@ -1,0 +1,178 @@
+"""Puts artifacts into a store, fetches and verifies them. A store is a local folder or anything that fsspec knows."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from schemas.artifacts import ArtifactRef, Manifest, ManifestEntry
+from services.chassis.storage.artifacts.errors import (
+    MANIFEST,
+    ArtifactCorrupt,
+    ArtifactMissing,
+    ArtifactRefused,
+    StoreAway,
+    missing_file_errors,
+    store_errors,
+)
+from services.chassis.storage.artifacts.files import (
+    copy_file,
+    digest_and_size,
+    files_of,
+    move,
+    open_file,
+    remove_leftovers,
+    verify_folder,
+    write_file,
+)
+from services.chassis.storage.artifacts.manifest import canonical, parse, require_same_content, require_same_names
+from services.chassis.storage.durable import mark_used, sync
+from services.chassis.storage.stores import writing
+
+
+class ArtifactStore:
+    """The artifacts under one fsspec URI: an absolute path, `file://`, `s3://` or any other that fsspec knows."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._fs, root = fsspec.url_to_fs(uri)
+        self._root = str(root).rstrip("/")
+        self._local = isinstance(self._fs, LocalFileSystem)
+
+    def put(self, folder: Path) -> ArtifactRef:
+        """Store the files of `folder` durably and return the reference.
+
+        Raises ArtifactRefused for links and odd names, StorageFailure where the store has no room; partial files are
+        removed.
+        """
+        paths = files_of(folder)
+        size = sum((folder / path).stat().st_size for path in paths)
+        with writing(Path(self._root) if self._local else self.uri, size):
+            return self._put_local(folder, paths) if self._local else self._put_remote(folder, paths)
+
+    def fetch(self, ref: ArtifactRef, cache: Path) -> Path:
+        """Return a verified local folder with the artifact's files, which must not be written to.
+
+        Of a local store it is the stored folder itself, else a copy in the cache. A complete cached copy is reused; a
+        download that arrives altered is fetched once more. Raises ArtifactCorrupt, StoreAway, and StorageFailure where the
+        cache has no room.
+        """
+        fs, root = fsspec.url_to_fs(ref.uri)
+        if isinstance(fs, LocalFileSystem):
+            verify_folder(Path(root), ref)
+            return Path(root)
+        target = cache / "artifacts" / ref.sha256[:2] / ref.sha256
+        if target.exists():
+            try:
+                verify_folder(target, ref)
+            except ArtifactCorrupt:
+                shutil.rmtree(target)
+            else:
+                mark_used(target)
+                return target
+        temporary = cache / "tmp" / uuid.uuid4().hex
+        with writing(cache, ref.size):
+            try:
+                try:
+                    self._download(fs, str(root), ref, temporary)
+                except ArtifactMissing:
+                    raise
+                except ArtifactCorrupt:
+                    shutil.rmtree(temporary, ignore_errors=True)
+                    self._download(fs, str(root), ref, temporary)
+                move(temporary, target, ref)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        return target
+
+    def verify(self, ref: ArtifactRef) -> Manifest:
+        """Read and compare every file, then return the manifest. Raises ArtifactCorrupt."""
+        fs, root = fsspec.url_to_fs(ref.uri)
+        if isinstance(fs, LocalFileSystem):
+            return verify_folder(Path(root), ref)
+        with store_errors(ref.uri), missing_file_errors(ref.uri, MANIFEST):
+            manifest = parse(ref, fs.cat_file(f"{root}/{MANIFEST}"))
+        fs.invalidate_cache()
+        with store_errors(ref.uri):
+            found = {str(path).removeprefix(f"{root}/") for path in fs.find(root)}
+        require_same_names(ref, manifest, found)
+        for entry in manifest.files:
+            with _reading(fs, root, ref, entry) as file:
+                digests = digest_and_size(file)
+            require_same_content(ref, entry, *digests)
+        return manifest
+
+    def _ref(self, manifest: Manifest) -> ArtifactRef:
+        digest = hashlib.sha256(canonical(manifest)).hexdigest()
+        path = self._path(digest)
+        size = sum(entry.size for entry in manifest.files)
+        return ArtifactRef(uri=path if self._local else self._fs.unstrip_protocol(path), sha256=digest, size=size)
+
+    def _path(self, digest: str) -> str:
+        return f"{self._root}/sha256/{digest[:2]}/{digest}"
+
+    def _put_local(self, folder: Path, paths: list[str]) -> ArtifactRef:
+        scratch = Path(self._root) / "tmp"
+        remove_leftovers(scratch)
+        temporary = scratch / uuid.uuid4().hex
+        try:
+            entries = [copy_file(folder / path, temporary / path, path) for path in paths]
+            manifest = Manifest(files=tuple(entries))
+            write_file(temporary / MANIFEST, canonical(manifest))
+            for directory, _, _ in os.walk(temporary):
+                sync(Path(directory))
+            ref = self._ref(manifest)
+            move(temporary, Path(ref.uri), ref)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return ref
+
+    def _put_remote(self, folder: Path, paths: list[str]) -> ArtifactRef:
+        entries = []
+        for path in paths:
+            with open_file(folder / path) as file:
+                digest, size = digest_and_size(file)
+            entries.append(ManifestEntry(path=path, size=size, sha256=digest))
+        manifest = Manifest(files=tuple(entries))
+        ref = self._ref(manifest)
+        with contextlib.suppress(ArtifactCorrupt, StoreAway):  # the first artifact creates the store
+            self.verify(ref)
+            return ref
+        root = self._path(ref.sha256)
+        for entry in manifest.files:
+            with (
+                store_errors(self.uri),
+                open_file(folder / entry.path) as source,
+                self._fs.open(f"{root}/{entry.path}", "wb") as target,
+            ):
+                digest, _ = digest_and_size(source, target)
+            if digest != entry.sha256:
+                raise ArtifactRefused(f"{folder / entry.path} changed while it was stored; finish writing it first")
+        with store_errors(self.uri):
+            self._fs.pipe_file(f"{root}/{MANIFEST}", canonical(manifest))
+        return ref
+
+    def _download(self, fs: fsspec.AbstractFileSystem, root: str, ref: ArtifactRef, temporary: Path) -> None:
+        with store_errors(ref.uri), missing_file_errors(ref.uri, MANIFEST):
+            raw = fs.cat_file(f"{root}/{MANIFEST}")
+        manifest = parse(ref, raw)
+        for entry in manifest.files:
+            path = temporary / entry.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _reading(fs, root, ref, entry) as source, path.open("xb") as target:
+                found = digest_and_size(source, target)
+            require_same_content(ref, entry, *found)
+        write_file(temporary / MANIFEST, raw)
+
+
+@contextlib.contextmanager
+def _reading(fs: fsspec.AbstractFileSystem, root: str, ref: ArtifactRef, entry: ManifestEntry) -> Iterator[BinaryIO]:
+    with store_errors(ref.uri), missing_file_errors(ref.uri, entry.path), fs.open(f"{root}/{entry.path}", "rb") as file:
+        yield file
