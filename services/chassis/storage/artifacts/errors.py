@@ -45,6 +45,7 @@ class ArtifactRefused(ValueError):
 
 @contextlib.contextmanager
 def missing_file_errors(uri: str, file: str) -> Iterator[None]:
+    """Turn the error of a missing file into StoreAway, ArtifactMissing or ArtifactCorrupt, and that of a link into ArtifactCorrupt."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -80,6 +80,7 @@ def digest_and_size(source: BinaryIO, target: BinaryIO | None = None) -> tuple[s
 
 
 def copy_file(source: Path, target: Path, path: str) -> ManifestEntry:
+    """Copy a file durably, and return its entry under `path`, as it was read."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with open_file(source) as reading, target.open("xb") as writing:
         digest, size = digest_and_size(reading, writing)
@@ -88,6 +89,7 @@ def copy_file(source: Path, target: Path, path: str) -> ManifestEntry:
 
 
 def write_file(path: Path, content: bytes) -> None:
+    """Write a new file durably."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         file.write(content)

@@ -19,6 +19,7 @@ def canonical(manifest: Manifest) -> bytes:
 
 
 def parse(ref: ArtifactRef, raw: bytes) -> Manifest:
+    """The manifest in `raw`. Raises ArtifactCorrupt where it is not the one that `ref` promises."""
     digest = hashlib.sha256(raw).hexdigest()
     if digest != ref.sha256:
         raise ArtifactCorrupt(ref.uri, MANIFEST, f"sha256 {ref.sha256}", f"sha256 {digest}")
@@ -36,6 +37,7 @@ def parse(ref: ArtifactRef, raw: bytes) -> Manifest:
 
 
 def require_same_names(ref: ArtifactRef, manifest: Manifest, found: set[str]) -> None:
+    """Raises ArtifactCorrupt unless `found` has the files of the manifest, the manifest and nothing else."""
     expected = {entry.path for entry in manifest.files} | {MANIFEST}
     for path in sorted(expected - found):
         raise ArtifactCorrupt(ref.uri, path, "a file", "nothing")
@@ -44,6 +46,7 @@ def require_same_names(ref: ArtifactRef, manifest: Manifest, found: set[str]) ->
 
 
 def require_same_content(ref: ArtifactRef, entry: ManifestEntry, digest: str, size: int) -> None:
+    """Raises ArtifactCorrupt unless a file has the digest and size of its entry."""
     if (digest, size) != (entry.sha256, entry.size):
         found = f"sha256 {digest} of {size} bytes"
         raise ArtifactCorrupt(ref.uri, entry.path, f"sha256 {entry.sha256} of {entry.size} bytes", found)
