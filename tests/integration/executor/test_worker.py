@@ -295,7 +295,7 @@ async def test_a_worker_that_cannot_renew_stops_its_run_when_the_lease_has_surel
     async def away(*_: Any) -> None:
         raise OperationalError("renew", {}, ConnectionRefusedError("database away"))
 
-    monkeypatch.setattr(worker, "renew", away)
+    monkeypatch.setattr(lease_keeper, "renew", away)
     script = Script()
     await executor.deliver(ASKED)
     async with executor.working(script, lease_seconds=1):
@@ -314,7 +314,7 @@ async def test_a_renewal_that_hangs_does_not_keep_the_run_alive(
     async def hang(*_: Any) -> None:
         await hangs.wait()
 
-    monkeypatch.setattr(worker, "renew", hang)
+    monkeypatch.setattr(lease_keeper, "renew", hang)
     monkeypatch.setattr(worker, "_CANCEL_SECONDS", 0.2)
     script = Script()
     await executor.deliver(ASKED)
