@@ -316,6 +316,7 @@ async def test_a_renewal_that_hangs_does_not_keep_the_run_alive(
 
     monkeypatch.setattr(lease_keeper, "renew", hang)
     monkeypatch.setattr(worker, "_CANCEL_SECONDS", 0.2)
+    monkeypatch.setattr(lease_keeper, "_LEAVE_SECONDS", 0.2)
     script = Script()
     await executor.deliver(ASKED)
     async with executor.working(script, lease_seconds=0.6):
