@@ -1,6 +1,6 @@
 """Defines the registry of a process, which `GET /metrics` shows, and the metrics of its health.
 
-Each room of the chassis defines its metrics in a `metrics.py` of its own, all in this registry. The label `service` names the
+Each package of the chassis defines its metrics in a `metrics.py` of its own, all in this registry. The label `service` names the
 service, of which a process may run several. A label has a closed set of values, so that no request and no record makes a time
 series.
 """

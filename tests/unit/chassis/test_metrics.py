@@ -1,4 +1,4 @@
-"""Metrics are created in files named metrics.py only, one for each room, and each is explained there."""
+"""Metrics are created in files named metrics.py only, one for each package, and each is explained there."""
 
 import ast
 from collections.abc import Iterator
