@@ -19,8 +19,8 @@ ENQUEUE = text(
                    CAST(:waits AS double precision[]), CAST(:cancel AS boolean[])) AS new(key, priority, requested_at, wait, cancel)
        ON CONFLICT (key) DO UPDATE SET cancel = work.cancel OR EXCLUDED.cancel"""
 )
-"""Queues attempts. Of one that is queued already only the cancel is taken over, which never goes back; the wait before a retry is a
-duration of the orchestrator's clock that is added to this clock, so that the two are never compared."""
+"""Queues attempts. If one is queued already, only its cancel flag changes, and only to true. The wait before a retry is a duration by the
+orchestrator's clock and is added to the time of this clock, so that the two clocks are never compared."""
 
 REMOVE = text("DELETE FROM work WHERE key = ANY(CAST(:keys AS text[]))")
 """Removes attempts that have an outcome, in the transaction that has it; a lease on them ends with the row."""
@@ -34,7 +34,7 @@ REQUEUE_OPEN = text(
         WHERE status IN ({_OPEN}) ORDER BY key
         ON CONFLICT DO NOTHING"""
 )
-"""Queues every open attempt that is not queued, as after a lost database (rule 5). What is queued stays as it is, leases too."""
+"""Queues every open attempt that is not queued, as after a lost database (rule 5). Rows that exist, and their leases, do not change."""
 
 CLAIM = text(
     """WITH next AS MATERIALIZED (
@@ -57,7 +57,7 @@ RENEW = text(
 """Prolongs a lease and tells whether a cancel was requested; no row where the lease was taken over or the attempt has ended."""
 
 RELEASE = text("UPDATE work SET lease = NULL, leased_until = NULL WHERE key = :key AND lease = :lease RETURNING key")
-"""Gives a lease back, so that another worker can claim the attempt at once; no row where it is lost."""
+"""Releases a lease, so that another worker can claim the attempt at once; no row where the lease is lost."""
 
 HOLDS = text("SELECT key FROM work WHERE key = :key AND lease = :lease FOR UPDATE")
 """Asks whether a lease is still held, and locks the row, so that nobody takes it over before the transaction ends."""

@@ -17,20 +17,20 @@ SHADOW = "shadow"
 OPEN_RUN = text(
     """INSERT INTO replay (id, kind, state, phase, done, total) VALUES (:id, :kind, 'running', 'starting', 0, 0)"""
 )
-"""Notes that a run begins."""
+"""Stores that a run begins."""
 
 ABANDON_RUNS = text(
     """UPDATE replay SET state = 'failed', ended_at = now(), error = 'its process ended before it did' WHERE state = 'running'"""
 )
-"""Notes that all earlier runs have ended, since this one has the lock: a frozen one finds it when it wakes and changes nothing."""
+"""Stores that all earlier runs have ended, since this one has the lock. A run that was frozen reads that and changes nothing."""
 
 NOTE_PROGRESS = text("UPDATE replay SET phase = :phase, done = :done, total = :total WHERE id = :id")
-"""Notes how far a run is."""
+"""Stores the progress of a run."""
 
 CLOSE_RUN = text(
     """UPDATE replay SET state = :state, ended_at = now(), error = :error, result = CAST(:result AS jsonb) WHERE id = :id"""
 )
-"""Notes how a run ended."""
+"""Stores the outcome of a run."""
 
 READ_RUNS = text(
     """SELECT id, kind, state, phase, done, total, started_at, ended_at, error, result FROM replay
@@ -50,7 +50,7 @@ IS_LOCKED = text(
 # The fence: for a moment nothing is written.
 
 SET_LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '20s'")
-"""Has the fence give up on a unit of work that holds its rows for long, since all others wait behind it meanwhile."""
+"""Ends the fence with an error where a unit of work holds its rows for long, since all others wait for the fence."""
 
 LOCK_ALL_POSITIONS = text("SELECT topic, partition, next_offset FROM position ORDER BY topic, partition FOR UPDATE")
 """Reads and locks all positions, in the order of `LOCK_POSITIONS`: batches wait from here on."""
@@ -106,7 +106,7 @@ def analyze(table: str) -> TextClause:
 
 
 ADD_INBOX = text(f"INSERT INTO {OPERATIONAL}.inbox SELECT * FROM {SHADOW}.inbox ON CONFLICT DO NOTHING")
-"""Takes the inbox that a restore filled, so that duplicates of what the log has are known as before."""
+"""Copies the inbox that a restore filled, so that duplicates of the records in the log are recognised."""
 
 FORGET_DEAD_LETTERS = text(
     f"""DELETE FROM {OPERATIONAL}.inbox USING {OPERATIONAL}.dead_letter letter

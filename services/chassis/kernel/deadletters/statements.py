@@ -32,8 +32,8 @@ INSERT = text(
                :correlation_id, :error, :stack, :attempts, :names, :blocked_by, :appended_at, :state = 'parked')
        ON CONFLICT DO NOTHING"""
 )
-"""Keeps a record with its bytes and the reason. A parked one counts as published, because only failures are copied to Kafka; a record
-that is known already, such as one that was discarded, stays as it is."""
+"""Stores a record with its bytes and the reason. A parked record counts as published, because only failures are copied to Kafka. A row
+that exists already, such as that of a discarded record, does not change."""
 
 LEARN = text(
     """INSERT INTO dead_letter (topic, partition, "offset", state, headers, event_type, event_id, error, reason, discarded_by,
@@ -42,7 +42,7 @@ LEARN = text(
                :appended_at, true)
        ON CONFLICT DO NOTHING"""
 )
-"""Keeps a discard that was read from the log, without bytes: its record is never applied, so that nobody needs them."""
+"""Stores a discard that was read from the log, without the bytes of its record, which is never applied."""
 
 # What a batch asks about its partition.
 
@@ -81,7 +81,7 @@ FIND = text(f"SELECT {_COLUMNS} FROM dead_letter WHERE {_AT}")
 """Reads one dead letter with its bytes, to show it; without a lock."""
 
 FIND_LOCKED = text(f"SELECT {_COLUMNS} FROM dead_letter WHERE {_AT} FOR UPDATE")
-"""Reads one dead letter and locks it until the transaction ends, so that it is not retried and discarded at once."""
+"""Reads one dead letter and locks it until the transaction ends, so that nobody retries it while another discards it."""
 
 READ_BLOCKED = text(
     f"""SELECT "offset", state, key, names, blocked_by FROM dead_letter
@@ -102,16 +102,16 @@ COUNT_PARKED = text("SELECT count(*) FROM dead_letter WHERE state = 'parked' AND
 FAIL_AGAIN = text(
     f"UPDATE dead_letter SET state = 'failed', attempts = attempts + 1, error = :error, stack = :stack WHERE {_AT}"
 )
-"""Keeps another failure of a record; a parked one is failed from now on and blocks its aggregates itself."""
+"""Stores another failure of a record. A parked record becomes failed and blocks its aggregates itself."""
 
 STILL_UNREADABLE = text(f"UPDATE dead_letter SET attempts = attempts + 1, error = :error WHERE {_AT}")
-"""Keeps another failure to read a record; it blocks nothing, as before."""
+"""Stores another failure to read a record, which blocks nothing."""
 
 DISCARD = text(
     f"""UPDATE dead_letter SET state = 'discarded', reason = :reason, discarded_by = :discarded_by, blocked_by = NULL, names = '{{}}'
         WHERE {_AT}"""
 )
-"""Gives a record up for good. It blocks nothing and waits for nothing any more; the row stays, so that a replay leaves it out."""
+"""Marks a record as discarded. It blocks nothing and waits for nothing any more. The row remains, so that a replay leaves the record out."""
 
 WAIT_FOR = text(
     """UPDATE dead_letter SET blocked_by = now.blocked_by
@@ -121,7 +121,7 @@ WAIT_FOR = text(
 """Sets which record each parked one waits for, after the one before was applied or discarded."""
 
 REMOVE = text(f"DELETE FROM dead_letter WHERE {_AT}")
-"""Removes a record that a retry has applied, in the transaction that applies it."""
+"""Deletes the row of a record that a retry applies, in the same transaction."""
 
 # Offsets that belong to other records now, after the log was cut or made anew.
 
@@ -135,10 +135,10 @@ DELETE_DISCARDED_FROM = text(
     """DELETE FROM dead_letter
        WHERE topic = :topic AND partition = :partition AND "offset" >= :first AND state = 'discarded'"""
 )
-"""Forgets the discards from an offset on, so that other records at these offsets are not left out."""
+"""Deletes the discards from an offset on, so that other records at these offsets are not left out."""
 
 DELETE_FROM = text('DELETE FROM dead_letter WHERE topic = :topic AND partition = :partition AND "offset" >= :first')
-"""Forgets all dead letters from an offset on."""
+"""Deletes all dead letters from an offset on."""
 
 # What operators and metrics read, without a lock.
 

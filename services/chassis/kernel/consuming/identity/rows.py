@@ -22,19 +22,22 @@ class StoredStop:
 
 async def kept(connection: AsyncConnection) -> dict[str, KeptLog]:
     """The stored identity of each topic's log, from when it was first read."""
-    return {topic: KeptLog(cluster, topic_id) for topic, cluster, topic_id in await connection.execute(statements.KEPT)}
+    return {
+        topic: KeptLog(cluster, topic_id)
+        for topic, cluster, topic_id in await connection.execute(statements.READ_IDENTITIES)
+    }
 
 
 async def note(connection: AsyncConnection, found: FoundLog, topics: Iterable[str]) -> None:
     """Store the identity of those `topics` of which none is stored."""
     if values := _values(found, topics):
-        await connection.execute(statements.NOTE, values)
+        await connection.execute(statements.NOTE_IDENTITY, values)
 
 
 async def replace(connection: AsyncConnection, found: FoundLog, topics: Iterable[str]) -> None:
     """Store the identity of `topics`, in place of what was stored before."""
     if values := _values(found, topics):
-        await connection.execute(statements.REPLACE, values)
+        await connection.execute(statements.REPLACE_IDENTITY, values)
 
 
 def _values(found: FoundLog, topics: Iterable[str]) -> list[dict[str, str]]:
@@ -48,14 +51,14 @@ def _values(found: FoundLog, topics: Iterable[str]) -> list[dict[str, str]]:
 async def remove_positions(connection: AsyncConnection, partitions: Iterable[Partition]) -> None:
     """Delete the positions of partitions that do not exist any more."""
     for topic, partition in sorted(partitions):
-        await connection.execute(statements.REMOVE_POSITION, {"topic": topic, "partition": partition})
+        await connection.execute(statements.DELETE_POSITION, {"topic": topic, "partition": partition})
 
 
 async def store_stops(connection: AsyncConnection, stops: Mapping[Partition, PartitionStop]) -> None:
     """Store that these partitions are stopped; `since` stays where cause and offset are unchanged."""
     for (topic, partition), why in sorted(stops.items()):
         await connection.execute(
-            statements.STAND,
+            statements.STORE_STOP,
             {
                 "topic": topic, "partition": partition, "cause": why.cause, "offset": why.offset,
                 "next_offset": why.next_offset, "reason": why.reason.replace("\x00", "\\0"),
@@ -66,14 +69,14 @@ async def store_stops(connection: AsyncConnection, stops: Mapping[Partition, Par
 async def delete_stops(connection: AsyncConnection, partitions: Iterable[Partition]) -> None:
     """Delete the stops of these partitions."""
     for topic, partition in sorted(partitions):
-        await connection.execute(statements.GO_ON, {"topic": topic, "partition": partition})
+        await connection.execute(statements.DELETE_STOP, {"topic": topic, "partition": partition})
 
 
 async def stored_stops(connection: AsyncConnection) -> dict[Partition, StoredStop]:
     """Every stopped partition whose stop is at its current position."""
     return {
         (topic, partition): StoredStop(PartitionStop(_cause(cause), offset, next_offset, reason), since)
-        for topic, partition, cause, offset, next_offset, reason, since in await connection.execute(statements.STANDING)
+        for topic, partition, cause, offset, next_offset, reason, since in await connection.execute(statements.READ_STOPS)
     }
 
 
