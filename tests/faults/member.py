@@ -17,7 +17,7 @@ from typing import Any
 from schemas.envelope import Event
 from schemas.requests import JobRequested
 from services.chassis.kernel import metrics
-from services.chassis.kernel.consuming import consumer
+from services.chassis.kernel.consuming import polls
 from services.chassis.kernel.consuming.consumer import Consumer
 from services.chassis.kernel.relay.relay import Relay
 from services.chassis.kernel.transaction import commands
@@ -158,7 +158,7 @@ def plant(point: str, times: int) -> None:
         case "inside the transaction":
             _after(commands, "write", here)
         case "after commit":
-            _after(consumer, "apply_batch", here)
+            _after(polls, "apply_batch", here)
         case "after the relay's send":
             _before(Relay, "_acknowledged", here)
         case "before the row's removal":

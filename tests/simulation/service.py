@@ -356,17 +356,17 @@ class Process:
         if weather.faulty and weather.chance.random() < 0.3:  # fetched records stay in the client while other tasks seek
             await weather.wait(weather.chance.uniform(0, 2))
         await self.consumer.handle(cast(Any, records))
-        for partition, cursor in self.consumer._cursors.items():
+        for partition, cursor in self.consumer.assignment.cursors.items():
             if cursor.next_offset is not None:
                 self.service.committed[partition] = cursor.next_offset
 
     def stops(self) -> list[float]:
         """Return when stopped partitions are tried again, in seconds of the clock."""
-        cursors = self.consumer._cursors.values()
+        cursors = self.consumer.assignment.cursors.values()
         return [cursor.trouble.until for cursor in cursors if cursor.state == "stopped" and cursor.trouble]
 
     def _upkeep_wanted(self) -> bool:
-        for cursor in self.consumer._cursors.values():
+        for cursor in self.consumer.assignment.cursors.values():
             if cursor.state == "unsought":
                 return True
             if cursor.state == "stopped" and cursor.trouble and cursor.trouble.until <= self.service.weather.clock.seconds:
@@ -376,9 +376,7 @@ class Process:
     async def _upkeep(self) -> None:
         """Do what `Consumer._upkeep` does for partitions that were not sought or whose stop is over, concurrently with a
         poll."""
-        consumer, now = self.consumer, self.service.weather.clock.seconds
-        consumer._epoch += 1
-        consumer._cursors = {p: cursor.due(now, consumer._epoch) for p, cursor in consumer._cursors.items()}
+        self.consumer.assignment.end_stops(self.service.weather.clock.seconds)
         await self.consumer.seek(cast(Any, self.member), self.consumer.unsought(), by_poller=False)
 
     # -- relaying ---------------------------------------------------------------------------------------------------------

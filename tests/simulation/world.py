@@ -26,7 +26,7 @@ from services.chassis.kafka import publisher
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kernel import statements, store, ticker
 from services.chassis.kernel.aggregate import is_own
-from services.chassis.kernel.consuming import consumer, reporting, seeking
+from services.chassis.kernel.consuming import consumer, polls, positioning, reporting, seeking
 from services.chassis.kernel.consuming.identity import guard
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.deadletters.limit import LimitReached
@@ -647,10 +647,10 @@ class World:
                 (ids, "_RANDOM", random.Random(self.seed + 2)), (batch, "new_id", self.new_id), (commands, "new_id", self.new_id),
                 (publisher, "new_id", self.new_id), (publisher, "datetime", SimpleNamespace(now=lambda _zone: self.clock.now)),
                 (transient, "random", random.Random(self.seed + 3)),
-                (consumer, "time", clock), (guard, "time", clock),
-                (consumer, "asyncio", asyncio), (ticker, "asyncio", asyncio),
-                (FailureLog, "failed", _say_nothing), (consumer, "_log", silent), (reporting, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
-                (consumer, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back), (handling, "write_back", write_back),
+                (consumer, "time", clock), (positioning, "time", clock), (guard, "time", clock),
+                (polls, "asyncio", asyncio), (ticker, "asyncio", asyncio),
+                (FailureLog, "failed", _say_nothing), (consumer, "_log", silent), (positioning, "_log", silent), (reporting, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
+                (polls, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back), (handling, "write_back", write_back),
                 (folding, "log", self.log), (folding, "read_ahead", lambda chunks: chunks), (reading_ahead, "give_way", no_pause), (seeking, "which_log", self.log.which), (batch, "fold_record", fold_record),
                 (skipping, "fold_record", set_aside), (batch, "event_in", self.opening()), (handling, "event_in", self.opening(again=True)),
                 (repository, "insert", inserted), (repository, "remove", removed), (repository, "discard", given),

@@ -8,8 +8,7 @@ from aiokafka import AIOKafkaProducer
 from schemas.topics import JOBS
 from services.chassis.kafka.publisher import make_producer
 from services.chassis.kernel import store
-from services.chassis.kernel.consuming import consumer as consuming
-from services.chassis.kernel.consuming import holding
+from services.chassis.kernel.consuming import holding, polls
 from services.chassis.kernel.records import is_of
 from services.chassis.kernel.transaction.batch import Applied, Decider, Poll, apply_batch
 from tests.log import read_all
@@ -22,7 +21,7 @@ class Batches:
     def __init__(self, toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
         self._toy = toy
         self.seen: list[list[Any]] = []
-        monkeypatch.setattr(consuming, "apply_batch", self._apply)
+        monkeypatch.setattr(polls, "apply_batch", self._apply)
 
     async def _apply(self, decider: Decider, poll: Poll) -> Applied:
         done = await apply_batch(decider, poll)

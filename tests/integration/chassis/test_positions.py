@@ -11,8 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from sqlalchemy import text
 
 from schemas.topics import REQUESTS, Topic, dead_letter_topic
-from services.chassis.kernel.consuming import consumer as consuming
-from services.chassis.kernel.consuming import subscription
+from services.chassis.kernel.consuming import polls, subscription
 from services.chassis.kernel.consuming.consumer import Consumer
 from services.chassis.kernel.statements import INSERT_POSITION
 from services.chassis.kernel.transaction.batch import Poll, apply_batch
@@ -52,7 +51,7 @@ async def sends_and_sees_all(toy: Toy, jobs: int = 30) -> None:
 async def test_an_error_without_a_text_loses_nothing(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     """asyncpg's time-outs have none."""
     async with toy.running() as service:
-        monkeypatch.setattr(consuming, "apply_batch", failing(3, TimeoutError))
+        monkeypatch.setattr(polls, "apply_batch", failing(3, TimeoutError))
         await sends_and_sees_all(toy)
         await until(lambda: service.health.ready, what=lambda: service.health.missing)
 
@@ -63,7 +62,7 @@ async def test_an_error_that_cannot_even_be_said_loses_nothing(toy: Toy, monkeyp
 
     with structlog.testing.capture_logs() as logs:
         async with toy.running():
-            monkeypatch.setattr(consuming, "apply_batch", failing(3, TimeoutError))
+            monkeypatch.setattr(polls, "apply_batch", failing(3, TimeoutError))
             monkeypatch.setattr(Consumer, "_failed", broken)
             await sends_and_sees_all(toy)
     assert [entry["event"] for entry in logs].count("a poll could not be handled; it is read again") == 3
@@ -90,9 +89,11 @@ async def test_partitions_that_are_added_are_read_without_a_restart(toy: Toy, mo
     stop = asyncio.Event()
     running = asyncio.ensure_future(consumer.run(stop))
     try:
-        await until(lambda: consumer._cursors.keys() == {(topic.name, 0)} and not consumer.unsought())
+        await until(lambda: consumer.assignment.cursors.keys() == {(topic.name, 0)} and not consumer.unsought())
         await _add_a_partition(toy, topic)
-        await until(lambda: consumer._cursors.keys() == {(topic.name, 0), (topic.name, 1)} and not consumer.unsought(), 90)
+        await until(
+            lambda: consumer.assignment.cursors.keys() == {(topic.name, 0), (topic.name, 1)} and not consumer.unsought(), 90
+        )
     finally:
         stop.set()
         await running

@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CorruptRecordException, KafkaTimeoutError
 
 from schemas.topics import JOBS
-from services.chassis.kernel.consuming import consumer as consuming
+from services.chassis.kernel.consuming import polls, positioning
 from services.chassis.kernel.consuming.client import Client
-from services.chassis.kernel.consuming.consumer import Consumer
+from services.chassis.kernel.consuming.consumer import Consumer, _Subscription
 from services.chassis.kernel.consuming.seeking import StartingPoint
 from services.chassis.kernel.consuming.subscription import subscribe
 from services.chassis.kernel.records import Partition
@@ -31,8 +31,8 @@ class Played:
         self.positions = {ONE: 10, OTHER: 0}
         self.applied: list[tuple[Partition, int]] = []
         self.broker_away = self.database_away = False
-        monkeypatch.setattr(consuming, "apply_batch", self.apply_batch)
-        monkeypatch.setattr(consuming, "starting_points", self.starting_points)
+        monkeypatch.setattr(polls, "apply_batch", self.apply_batch)
+        monkeypatch.setattr(positioning, "starting_points", self.starting_points)
         settings = SimpleNamespace(dead_letter_run=10, dead_letter_share=0.2, session_timeout_ms=10_000, drain_seconds=1)
         self.consumer = Consumer(
             cast(Any, settings),
@@ -46,7 +46,7 @@ class Played:
             self.admit,
         )
         self.consumer._subscriber = cast(Any, SimpleNamespace(consumer=self))
-        self.consumer._backoff = cast(Any, SimpleNamespace(next=lambda: 0.0, reset=lambda: None))
+        self.consumer.polls.backoff = cast(Any, SimpleNamespace(next=lambda: 0.0, reset=lambda: None))
         self.consumer.assigned(self.positions)
 
     async def admit(self) -> str:
@@ -166,11 +166,11 @@ async def test_the_client_that_says_so_is_the_one_that_consumes_after_faststream
 
 
 async def test_a_subscription_that_ended_late_has_no_say(played: Played) -> None:
-    old = consuming._Subscription(played.consumer, 0)
+    old = _Subscription(played.consumer, 0)
     played.consumer._subscription += 1
     await played.sought(by_poller=True)
     await old.on_partitions_revoked(())
     await old.on_partitions_assigned([TopicPartition(*ONE)])
     old.lost()
     await old.handle((HeldRecord(*OTHER, 0, 0, b"k", b"v", ()),))
-    assert (played.consumer.unsought(), len(played.consumer._cursors), played.applied) == ([], 2, [])
+    assert (played.consumer.unsought(), len(played.consumer.assignment.cursors), played.applied) == ([], 2, [])

@@ -1,9 +1,11 @@
-"""Records in metrics and in the log what a batch's transaction did."""
+"""Reports a consumer's work: in metrics and the log what a transaction did, in metrics and health what is not handled."""
 
 from collections import Counter
 
 from services.chassis.kernel import metrics
+from services.chassis.kernel.consuming.assignment import Assignment
 from services.chassis.kernel.transaction.batch import Applied
+from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
 
 _log = get_logger(__name__)
@@ -35,3 +37,12 @@ def note(service: str, done: Applied) -> None:
             "decided", type=event.type, event_id=event.id, job_id=event.correlation_id, subject=event.subject,
             sequence=event.sequence, causation_id=event.causation_id, trace_id=event.traceparent.split("-")[1],
         )  # fmt: skip
+
+
+def report_handling(service: str, health: Health, assignment: Assignment) -> None:
+    """Say whether records are handled: which partitions are stopped, and why the last poll was not applied."""
+    stopped = [cursor.trouble.why for cursor in assignment.cursors.values() if cursor.trouble]
+    faults = [assignment.fault] if assignment.fault else []
+    faults += [why.reason for why in stopped if why.cause in ("record", "gap")]
+    health.report("handling", not faults, "; ".join(faults)[:500])
+    metrics.STOPPED.labels(service).set(len(stopped))
