@@ -13,7 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict, TypeVar
 
-from services.demo.parts import ACTIONS, DEV, OPENINGS, PRIORITIES, QUEUES, REPLIES, TEST, TRAIN, Parts
+from services.demo.parts.held_out import DEV, TEST
+from services.demo.parts.replies import ACTIONS, OPENINGS, REPLIES
+from services.demo.parts.split import PRIORITIES, QUEUES, Parts
+from services.demo.parts.training import TRAIN
 
 DATA = Path(__file__).parent / "data"
 MIXED = ("good", "good", "curt", "vague", "over-promising")

@@ -10,7 +10,10 @@ import pytest
 from schemas.rules import Rule, failures
 from services.demo.constitution import RULES
 from services.demo.dataset import DATA, Example, lines, splits
-from services.demo.parts import ACTIONS, DEV, OPENINGS, PRIORITIES, QUALITIES, QUEUES, REPLIES, TEST, TRAIN, Parts
+from services.demo.parts.held_out import DEV, TEST
+from services.demo.parts.replies import ACTIONS, OPENINGS, REPLIES
+from services.demo.parts.split import PRIORITIES, QUALITIES, QUEUES, Parts
+from services.demo.parts.training import TRAIN
 
 SPLITS = splits()
 PARTS = {"train": TRAIN, "dev": DEV, "test": TEST}
