@@ -16,7 +16,7 @@ from schemas.steps import SERVICES
 from services.chassis.kernel import store
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.deadletters.listing import MOST, LetterFilter, LetterPage, ListedLetter, page
-from services.chassis.kernel.deadletters.repository import DeadLetter
+from services.chassis.kernel.deadletters.models import DeadLetter
 from services.chassis.kernel.operations import handling as acting
 from services.chassis.kernel.operations.handling import DeadLetterContext, NoSuchLetter, NotPossibleNow, Retried
 from services.chassis.kernel.records import RecordId, named

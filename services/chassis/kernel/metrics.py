@@ -69,8 +69,8 @@ PARKED = Counter("neuroweaver_parked", "Records that wait behind one of these.",
 """Counts records that were parked because an earlier record of the same aggregate is a dead letter."""
 
 DEAD_LETTERS = Gauge("neuroweaver_dead_letters", "Dead letters that are kept.", ["service", "state"], registry=REGISTRY)
-"""`state`: `unreadable`, `failed`, `parked`, `discarded`, see `repository.LetterState`. Alert on `failed` and `unreadable`;
-docs/how-to/handle-a-dead-letter.md says what to do."""
+"""`state`: `unreadable`, `failed`, `parked`, `discarded`, see `deadletters.models.LetterState`. Alert on `failed` and
+`unreadable`; docs/how-to/handle-a-dead-letter.md says what to do."""
 
 DEAD_LETTERS_NOT_COPIED = Gauge(
     "neuroweaver_dead_letters_not_copied", "Dead letters whose copy is not on their topic yet.", ["service"],

@@ -13,7 +13,7 @@ from services.audit.export import export
 from services.audit.verdict import verify_export
 from services.chassis.kafka.fetch.parse import KEPT_BYTES
 from services.chassis.kernel.deadletters import repository
-from services.chassis.kernel.deadletters.repository import DeadLetter
+from services.chassis.kernel.deadletters.models import DeadLetter
 from services.chassis.kernel.records import name_bytes
 from services.chassis.replay import rebuild as replay
 from services.devstack.stack import DevStack

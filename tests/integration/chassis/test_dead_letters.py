@@ -14,8 +14,9 @@ from schemas.envelope import Event, Unreadable, encode
 from schemas.topics import DISCARDS, REQUESTS
 from services.chassis.kernel import metrics, store
 from services.chassis.kernel.deadletters import repository
+from services.chassis.kernel.deadletters.conversion import row_of
 from services.chassis.kernel.deadletters.listing import LetterFilter, ListedLetter, find, page
-from services.chassis.kernel.deadletters.repository import Fault, LetterState
+from services.chassis.kernel.deadletters.models import Fault, LetterState
 from services.chassis.kernel.operations import handling
 from services.chassis.kernel.operations.handling import NoSuchLetter, NotPossibleNow, Retried, drain_free
 from services.chassis.kernel.records import Record, RecordId, event_in
@@ -289,7 +290,7 @@ def held(event: Event, offset: int) -> Any:
 async def test_an_operator_who_ends_a_drain_does_not_take_back_what_a_batch_withholds_meanwhile(toy: Toy) -> None:
     partition, known = (REQUESTS.name, 0), toy.runtime().handling
     event = toy.requested("bad")
-    failed = repository.row_of(held(event, 0), "failed", Fault("no"), names=["tally/bad"], event=event)
+    failed = row_of(held(event, 0), "failed", Fault("no"), names=["tally/bad"], event=event)
     async with toy.engine.begin() as connection:
         await connection.execute(INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
     async with toy.engine.begin() as batch:
@@ -310,8 +311,8 @@ async def test_a_failed_record_does_not_overtake_an_earlier_one_of_what_it_turns
     """The later one could not even be opened, so that only its key was known."""
     first, second = toy.requested("bad"), toy.cancelled("bad")
     letters = [
-        repository.row_of(held(first, 0), "failed", Fault("no"), names=[f"tally/{first.correlation_id}"], event=first),
-        repository.row_of(held(second, 1), "failed", Fault("no"), names=[f"/{second.correlation_id}"]),
+        row_of(held(first, 0), "failed", Fault("no"), names=[f"tally/{first.correlation_id}"], event=first),
+        row_of(held(second, 1), "failed", Fault("no"), names=[f"/{second.correlation_id}"]),
     ]
     async with toy.engine.begin() as connection:
         await connection.execute(INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
@@ -369,7 +370,7 @@ async def test_thousands_of_parked_records_are_listed_and_drained_with_a_few_sta
         state: LetterState = "failed" if offset < 2 else "parked"
         behind = None if offset < 2 else head
         names = [f"tally/{event.correlation_id}"]
-        parked_rows.append(repository.row_of(record, state, Fault("no"), names=names, blocked_by=behind, event=event))
+        parked_rows.append(row_of(record, state, Fault("no"), names=names, blocked_by=behind, event=event))
     async with toy.engine.begin() as connection:
         await connection.execute(INSERT_POSITION, [{"topic": REQUESTS.name, "partition": 0}])
         for row in parked_rows:

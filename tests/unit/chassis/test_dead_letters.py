@@ -19,8 +19,8 @@ from services.chassis.kernel.aggregate import Ref
 from services.chassis.kernel.consuming.isolation import BatchAttempt, Isolation
 from services.chassis.kernel.deadletters.limit import WINDOW, DeadLetterLimit
 from services.chassis.kernel.deadletters.listing import arranged
+from services.chassis.kernel.deadletters.models import BlockedBy, DeadLetter, Fault
 from services.chassis.kernel.deadletters.parking import Division, Opened, divide, key_name
-from services.chassis.kernel.deadletters.repository import BlockedBy, DeadLetter, Fault
 from services.chassis.kernel.numbering import SequenceGap
 from services.chassis.kernel.operations.handling import Queue
 from services.chassis.kernel.records import Partition, Record, named, parse_record_id, record_id_of

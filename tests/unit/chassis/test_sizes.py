@@ -27,7 +27,8 @@ from schemas.jobs import StepFault, StepResult
 from schemas.reasons import Reason
 from schemas.topics import EVENT_TYPES
 from services.chassis.kafka.publisher import outside_event
-from services.chassis.kernel.deadletters.repository import Fault, row_of
+from services.chassis.kernel.deadletters.conversion import row_of
+from services.chassis.kernel.deadletters.models import Fault
 from services.chassis.kernel.transaction.writing import EventTooLarge, fill_outbox
 from tests.log import HeldRecord
 

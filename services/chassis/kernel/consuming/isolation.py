@@ -15,7 +15,7 @@ from schemas.envelope import Event, UnknownVersion
 from services.chassis.kernel.aggregate import Domain, is_own
 from services.chassis.kernel.consuming.identity.examine import Cause
 from services.chassis.kernel.deadletters.limit import LimitReached
-from services.chassis.kernel.deadletters.repository import Fault
+from services.chassis.kernel.deadletters.models import Fault
 from services.chassis.kernel.numbering import SequenceGap
 from services.chassis.kernel.records import Partition, Record, RecordId, event_in, record_id_of
 from services.chassis.kernel.transaction.batch import RecordFailure, Records

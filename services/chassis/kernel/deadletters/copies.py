@@ -22,7 +22,7 @@ from services.chassis.kafka.publisher import make_producer, stop_quietly
 from services.chassis.kafka.reach import start
 from services.chassis.kernel import metrics
 from services.chassis.kernel.deadletters import statements
-from services.chassis.kernel.deadletters.repository import headers_of
+from services.chassis.kernel.deadletters.conversion import headers_of
 from services.chassis.kernel.records import RecordId, name_shown, named
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.base import Frozen, Moment, Storable
 from services.chassis.kernel.deadletters import repository, statements
-from services.chassis.kernel.deadletters.repository import DeadLetterSummary, LetterState
+from services.chassis.kernel.deadletters.models import DeadLetterSummary, LetterState
 from services.chassis.kernel.records import RecordId, named, parse_record_id
 
 MOST = 1000

@@ -13,7 +13,8 @@ from typing import Protocol
 from schemas.envelope import Event
 from schemas.topics import PROGRESS, TOPIC_OF
 from services.chassis.kernel.aggregate import Domain, is_own
-from services.chassis.kernel.deadletters.repository import Fault, row_of
+from services.chassis.kernel.deadletters.conversion import row_of
+from services.chassis.kernel.deadletters.models import Fault
 from services.chassis.kernel.records import Partition, Record, RecordId, named, record_id_of
 
 _NAME_BYTES = 256

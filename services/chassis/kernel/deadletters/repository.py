@@ -1,144 +1,22 @@
-"""Reads and writes dead letters, and defines the models in which they are returned.
+"""Reads and writes the rows of dead letters. A row is deleted when a retry succeeds."""
 
-A dead letter is *unreadable* (it is no valid event), *failed* (its handling kept failing), *parked* (it is a later record of an
-aggregate that a failed one blocks) or *discarded* (by an operator). The row is deleted when a retry succeeds.
-"""
-
-import base64
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal
 
-from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schemas.base import Frozen
-from schemas.envelope import Event
 from services.chassis.kernel.deadletters import statements
-from services.chassis.kernel.records import (
-    Partition,
-    Record,
-    RecordId,
-    appended_at,
-    name_kept,
-    name_of_kept,
-    name_shown,
+from services.chassis.kernel.deadletters.conversion import letter_of, storable_text, summary_of, view_of
+from services.chassis.kernel.deadletters.models import (
+    STATES,
+    BlockedBy,
+    DeadLetter,
+    DeadLetterSummary,
+    Fault,
+    Letter,
+    LetterState,
 )
+from services.chassis.kernel.records import Partition, RecordId
 from services.chassis.postgres.transactions import Session
-
-LetterState = Literal["unreadable", "failed", "parked", "discarded"]
-STATES: tuple[LetterState, ...] = ("unreadable", "failed", "parked", "discarded")
-_SAID_CHARACTERS = 8000
-
-
-class DeadLetterSummary(Frozen):
-    """A record that a service has not applied although its position is past it, without the record's bytes."""
-
-    topic: str
-    partition: int
-    offset: int
-    state: LetterState = Field(description="unreadable, failed, parked or discarded.")
-    key: str | None = Field(description="The record's key as text; of a long one the beginning.")
-    value_bytes: int | None = Field(description="Length of the record's value in bytes; null: it has none.")
-    event_type: str | None = Field(description="Type of the record's event; null if it could not be read.")
-    event_id: str | None
-    job_id: str | None = Field(description="The job that it belongs to, if known.")
-    error: str = Field(description="Why it was not applied.")
-    attempts: int = Field(description="How often the service tried to handle it.")
-    blocked_by: int | None = Field(description="Offset, in the same partition, of the record that a parked one waits for.")
-    reason: str | None = Field(description="Why it was discarded.")
-    discarded_by: str | None
-    appended_at: datetime = Field(description="Time of the record in the log.")
-    recorded_at: datetime = Field(description="When it became a dead letter.")
-
-    @property
-    def record_id(self) -> RecordId:
-        """The id of the record."""
-        return self.topic, self.partition, self.offset
-
-
-class DeadLetter(DeadLetterSummary):
-    """A dead letter with its bytes and stack trace."""
-
-    stack: str | None = Field(description="Stack trace of the failure.")
-    value: str | None = Field(description="The record's value as text.")
-    headers: tuple[tuple[str, str], ...] = Field(description="The record's headers as text.")
-
-
-@dataclass(frozen=True, slots=True)
-class BlockedBy:
-    """What a failed or parked record blocks and waits for."""
-
-    offset: int
-    state: LetterState
-    names: frozenset[str]
-    key: bytes | None
-    blocked_by: int | None
-
-
-@dataclass(slots=True)
-class Letter:
-    """A stored dead letter: the record, and the names that it blocks."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
-    state: LetterState
-    names: frozenset[str]
-    event_type: str | None
-    event_id: str | None
-    correlation_id: str | None
-    error: str
-    attempts: int
-    appended_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why a record is not applied."""
-
-    error: str
-    stack: str | None = None
-    attempts: int = 1
-
-
-def row_of(
-    record: Record,
-    state: LetterState,
-    fault: Fault,
-    *,
-    names: Iterable[str] = (),
-    blocked_by: int | None = None,
-    event: Event | None = None,
-) -> dict[str, object]:
-    """The row that stores `record`."""
-    headers = [
-        [name_kept(name), None if value is None else base64.b64encode(value).decode()] for name, value in record.headers
-    ]
-    return {
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "state": state,
-        "key": record.key,
-        "value": record.value,
-        "headers": json.dumps(headers),
-        "event_type": event.type if event else None,
-        "event_id": event.id if event else None,
-        "correlation_id": event.correlation_id if event else None,
-        "error": _storable(fault.error),
-        "stack": fault.stack and _storable(fault.stack),
-        "attempts": fault.attempts,
-        "names": sorted(names),
-        "blocked_by": blocked_by,
-        "appended_at": appended_at(record),
-    }
 
 
 async def insert(connection: Session, rows: Sequence[Mapping[str, object]]) -> None:
@@ -192,13 +70,13 @@ async def record_ids(connection: AsyncConnection) -> set[RecordId]:
 async def find_locked(connection: AsyncConnection, record_id: RecordId) -> Letter | None:
     """One dead letter, locked until the transaction ends."""
     row = (await connection.execute(statements.FIND_LOCKED, _at(record_id))).mappings().one_or_none()
-    return None if row is None else _letter(row)
+    return None if row is None else letter_of(row)
 
 
 async def show(connection: AsyncConnection, record_id: RecordId) -> DeadLetter | None:
     """One dead letter, with its bytes as text."""
     row = (await connection.execute(statements.FIND, _at(record_id))).mappings().one_or_none()
-    return None if row is None else _view(row)
+    return None if row is None else view_of(row)
 
 
 async def search(
@@ -209,14 +87,14 @@ async def search(
         statements.search(conditions),
         {**values, "limit": limit},
     )
-    return [_summary(row) for row in rows.mappings()]
+    return [summary_of(row) for row in rows.mappings()]
 
 
 async def failed_again(connection: AsyncConnection, record_id: RecordId, fault: Fault) -> None:
     """Store another failed attempt; a parked record becomes failed, blocks others itself, and is copied to the topic."""
     await connection.execute(
         statements.FAIL_AGAIN,
-        {**_at(record_id), "error": _storable(fault.error), "stack": fault.stack and _storable(fault.stack)},
+        {**_at(record_id), "error": storable_text(fault.error), "stack": fault.stack and storable_text(fault.stack)},
     )
     await connection.execute(statements.UNPUBLISH, _at(record_id))
 
@@ -230,7 +108,7 @@ async def wait_for(connection: AsyncConnection, partition: Partition, behind: Ma
 
 async def still_unreadable(connection: AsyncConnection, record_id: RecordId, error: str) -> None:
     """Store another failed attempt to read it."""
-    await connection.execute(statements.STILL_UNREADABLE, {**_at(record_id), "error": _storable(error)})
+    await connection.execute(statements.STILL_UNREADABLE, {**_at(record_id), "error": storable_text(error)})
 
 
 async def remove(connection: AsyncConnection, record_id: RecordId) -> None:
@@ -281,52 +159,3 @@ async def count(connection: AsyncConnection) -> dict[LetterState, int]:
 
 def _at(record_id: RecordId) -> dict[str, object]:
     return dict(zip(("topic", "partition", "offset"), record_id, strict=True))
-
-
-def _storable(said: str) -> str:
-    """Text as PostgreSQL can store it, cut to a maximum length."""
-    return said[:_SAID_CHARACTERS].replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
-
-
-def headers_of(encoded: str) -> tuple[tuple[str, bytes | None], ...]:
-    """Decodes the headers of a stored record."""
-    return tuple(
-        (name_of_kept(name), None if value is None else base64.b64decode(value)) for name, value in json.loads(encoded)
-    )
-
-
-def _letter(row: Mapping[Any, Any]) -> Letter:
-    return Letter(
-        topic=row["topic"],
-        partition=row["partition"],
-        offset=row["offset"],
-        timestamp=round(row["appended_at"].timestamp() * 1000),
-        key=row["key"],
-        value=row["value"],
-        headers=headers_of(row["headers"]),
-        state=row["state"],
-        names=frozenset(row["names"]),
-        event_type=row["event_type"],
-        event_id=row["event_id"],
-        correlation_id=row["correlation_id"],
-        error=row["error"],
-        attempts=row["attempts"],
-        appended_at=row["appended_at"],
-    )
-
-
-def _summary(row: Mapping[Any, Any]) -> DeadLetterSummary:
-    known = {name: row[name] for name in DeadLetterSummary.model_fields if name in row}
-    return DeadLetterSummary(**{**known, "key": _text(row["key"]), "job_id": row["correlation_id"]})
-
-
-def _view(row: Mapping[Any, Any]) -> DeadLetter:
-    known = {name: row[name] for name in DeadLetter.model_fields if name in row}
-    known["value_bytes"] = None if row["value"] is None else len(row["value"])
-    known["key"], known["value"] = _text(row["key"]), _text(row["value"])
-    known["headers"] = tuple((name_shown(name), _text(value) or "") for name, value in headers_of(row["headers"]))
-    return DeadLetter(**known, job_id=row["correlation_id"])
-
-
-def _text(raw: bytes | None) -> str | None:
-    return None if raw is None else raw.decode("utf-8", "backslashreplace")

@@ -19,8 +19,8 @@ from services.chassis.kernel import store
 from services.chassis.kernel.aggregate import Domain
 from services.chassis.kernel.consuming.isolation import fault_of
 from services.chassis.kernel.deadletters import repository
+from services.chassis.kernel.deadletters.models import BlockedBy, DeadLetter, Letter
 from services.chassis.kernel.deadletters.parking import key_name, waits_for
-from services.chassis.kernel.deadletters.repository import BlockedBy, DeadLetter, Letter
 from services.chassis.kernel.deadletters.statements import PAGE
 from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.records import Partition, RecordId, event_in, named, record_id_of

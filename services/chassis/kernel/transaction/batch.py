@@ -13,9 +13,10 @@ from services.chassis.kernel import store
 from services.chassis.kernel.aggregate import Domain, Ref
 from services.chassis.kernel.deadletters import limit as limits
 from services.chassis.kernel.deadletters import parking, repository
+from services.chassis.kernel.deadletters.conversion import row_of
 from services.chassis.kernel.deadletters.limit import DeadLetterLimit
+from services.chassis.kernel.deadletters.models import Fault
 from services.chassis.kernel.deadletters.parking import Division, Opened
-from services.chassis.kernel.deadletters.repository import Fault
 from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.records import Partition, Record, RecordId, event_in, logged, named, record_id_of
 from services.chassis.kernel.statements import NOTIFY
@@ -224,7 +225,7 @@ async def store_dead_letters(
     failed: Mapping[RecordId, Fault],
 ) -> None:
     """Store the dead letters, wake the relay to copy them, and flag the partitions that have blocked records."""
-    unreadable = [repository.row_of(record, "unreadable", Fault(str(error))) for record, error in opening.unreadable]
+    unreadable = [row_of(record, "unreadable", Fault(str(error))) for record, error in opening.unreadable]
     if letters := [*division.rows, *unreadable]:
         await repository.insert(connection, letters)
     if unreadable or failed:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.base import Storable, Strict
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.deadletters.listing import LetterFilter, ListedLetter, page
-from services.chassis.kernel.deadletters.repository import DeadLetter, LetterState
+from services.chassis.kernel.deadletters.models import DeadLetter, LetterState
 from services.chassis.kernel.operations.handling import (
     DeadLetterContext,
     NoSuchLetter,
