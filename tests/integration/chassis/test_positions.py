@@ -13,6 +13,7 @@ from sqlalchemy import text
 from schemas.topics import REQUESTS, Topic, dead_letter_topic
 from services.chassis.kernel.consuming import polls, subscription
 from services.chassis.kernel.consuming.consumer import Consumer
+from services.chassis.kernel.consuming.polls import PollHandler
 from services.chassis.kernel.statements import INSERT_POSITION
 from services.chassis.kernel.transaction.batch import Poll, apply_batch
 from services.chassis.process.health import Health
@@ -63,7 +64,7 @@ async def test_an_error_that_cannot_even_be_said_loses_nothing(toy: Toy, monkeyp
     with structlog.testing.capture_logs() as logs:
         async with toy.running():
             monkeypatch.setattr(polls, "apply_batch", failing(3, TimeoutError))
-            monkeypatch.setattr(Consumer, "_failed", broken)
+            monkeypatch.setattr(PollHandler, "_failed", broken)
             await sends_and_sees_all(toy)
     assert [entry["event"] for entry in logs].count("a poll could not be handled; it is read again") == 3
 
