@@ -41,7 +41,8 @@ class StateAsOf:
 
 
 async def jobs_at(cluster: Cluster, moment: datetime, key: str | None = None) -> tuple[list[JobView], StateAsOf]:
-    """Every job requested by `moment`, or only job `key`, in its state of then, newest first; all are held in memory.
+    """Return every job requested by `moment`, or only job `key`, in its state of then, newest first; all are held in
+    memory.
 
     Raises UnknownTopic and the broker's errors.
     """
@@ -60,7 +61,7 @@ async def jobs_at(cluster: Cluster, moment: datetime, key: str | None = None) ->
 
 
 async def versions_at(cluster: Cluster, moment: datetime, key: str | None = None) -> tuple[list[VersionView], StateAsOf]:
-    """Every version registered by `moment`, or those of model `key`, newest first, with the aliases of then.
+    """Return every version registered by `moment`, or those of model `key`, newest first, with the aliases of then.
 
     Raises as `jobs_at` does.
     """

@@ -82,7 +82,7 @@ def _partition(
 
 
 def _same_bytes(folder: Path, file: ExportFile, findings: Findings) -> bool:
-    """Whether the file exists and can be read; changed bytes become a finding, but the file is still read."""
+    """Return whether the file exists and can be read; changed bytes become a finding, but the file is still read."""
     try:
         found = file_sha256(folder / file.path)
     except OSError as error:

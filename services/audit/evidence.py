@@ -64,7 +64,7 @@ def _is_the_registrys(event: Event) -> bool:
 
 
 def _of_version(models: list[Located], target: str) -> tuple[str, str]:
-    """The job that made a version, and the version as `model@number`."""
+    """Return the job that made a version, and the version as `model@number`."""
     model, _, name = target.partition("@")
     versions: dict[str, str] = {}
     aliases: dict[str, str] = {}

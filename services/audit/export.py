@@ -188,7 +188,7 @@ def _report_total(on_progress: OnProgress, before: int, total: int, records: int
 
 
 def raw(record: ConsumerRecord) -> RawRecord:
-    """The stored parts of a Kafka record."""
+    """Return the stored parts of a Kafka record."""
     return RawRecord(
         record.topic, record.partition, record.offset, record.timestamp, record.key, record.value, tuple(record.headers)
     )

@@ -60,7 +60,7 @@ def prove(folder: Path, manifest: ExportManifest, record_id: RecordId) -> Proof 
 
 
 def _find(folder: Path, exported: ExportedPartition, offset: int) -> tuple[int, ExportRow | None]:
-    """The record at this offset and the number of records before it; only the file that may contain it is read."""
+    """Return the record at this offset and the number of records before it; only the file that may contain it is read."""
     number = 0
     for file in exported.files:
         if file.last_offset < offset:
@@ -75,12 +75,12 @@ def _find(folder: Path, exported: ExportedPartition, offset: int) -> tuple[int, 
 
 
 def leads_to_root(proof: Proof) -> bool:
-    """Whether the path of a proof ends at its root; anybody can compute this."""
+    """Return whether the path of a proof ends at its root; anybody can compute this."""
     leaf = hashlib.sha256(b"\x00" + base64.b64decode(proof.leaf)).digest()
     return leaf.hex() == proof.leaf_sha256 and root_of_path(leaf, proof.path).hex() == proof.root
 
 
 def rows_of(folder: Path, exported: ExportedPartition) -> Iterator[ExportRow]:
-    """All rows of a partition, in the order of its files. Raises FileDamaged and OSError."""
+    """Yield all rows of a partition, in the order of its files. Raises FileDamaged and OSError."""
     for file in exported.files:
         yield from parquet.read_rows(folder / file.path)

@@ -107,12 +107,12 @@ def file_name(first_offset: int) -> str:
 
 
 def read_plan(folder: Path) -> ExportPlan | None:
-    """The plan of an unfinished export; None if there is none. Raises Unusable."""
+    """Return the plan of an unfinished export; None if there is none. Raises Unusable."""
     return _read(folder / PLAN, ExportPlan)
 
 
 def read_manifest(folder: Path) -> ExportManifest | None:
-    """The manifest; None if the export is not complete. Raises Unusable."""
+    """Return the manifest; None if the export is not complete. Raises Unusable."""
     return _read(folder / MANIFEST, ExportManifest)
 
 

@@ -61,7 +61,7 @@ class Sibling(Frozen):
 
 
 def audit_path(leaves: Iterable[bytes], index: int, size: int) -> tuple[Sibling, ...]:
-    """The sibling hashes from leaf `index` up to the root of the first `size` leaves, lowest first.
+    """Return the sibling hashes from leaf `index` up to the root of the first `size` leaves, lowest first.
 
     `leaves` are the hashes of all leaves, in order. Raises ValueError if they are fewer or `index` is out of range.
     """
@@ -88,7 +88,7 @@ def audit_path(leaves: Iterable[bytes], index: int, size: int) -> tuple[Sibling,
 
 
 def _spans(index: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The ranges of leaves whose roots form the path of `index`, lowest first."""
+    """Yield the ranges of leaves whose roots form the path of `index`, lowest first."""
     if end - start == 1:
         return
     middle = start + (1 << (end - start - 1).bit_length() - 1)
@@ -101,7 +101,7 @@ def _spans(index: int, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def root_of_path(leaf: bytes, path: Sequence[Sibling]) -> bytes:
-    """The root that results from a leaf's hash and `path`."""
+    """Return the root that results from a leaf's hash and `path`."""
     at = leaf
     for sibling in path:
         other = bytes.fromhex(sibling.sha256)

@@ -52,7 +52,7 @@ class Selection:
             )
 
     async def ranges(self, cluster: Cluster) -> dict[Partition, Range]:
-        """The selected offsets of each partition. Raises UnknownTopic, InvalidSelection and the broker's errors."""
+        """Return the selected offsets of each partition. Raises UnknownTopic, InvalidSelection and the broker's errors."""
         spans = await log.bounds(cluster, self.topics)
         if self.partition is not None:
             chosen = {partition: span for partition, span in spans.items() if partition[1] == self.partition}
@@ -72,19 +72,19 @@ class Selection:
         }
 
     def holds(self, record: ConsumerRecord) -> bool:
-        """Whether a record has the selected key and job."""
+        """Return whether a record has the selected key and job."""
         if self.key is not None and record.key != raw_key(self.key):
             return False
         return self.job is None or is_of_job(record, self.job)
 
 
 def raw_key(text: str) -> bytes:
-    """The bytes of a key as the shell passed them, even if they are not UTF-8."""
+    """Return the bytes of a key as the shell passed them, even if they are not UTF-8."""
     return text.encode(errors="surrogateescape")
 
 
 def is_of_job(record: ConsumerRecord, job: str) -> bool:
-    """Whether the record is about the job: by its key, its correlation id or the job id in its data."""
+    """Return whether the record is about the job: by its key, its correlation id or the job id in its data."""
     name = raw_key(job)
     if record.key == name:
         return True

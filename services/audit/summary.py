@@ -62,7 +62,7 @@ def _sentence(record: ConsumerRecord) -> str:
 
 
 def sentence(data: EventData, source: str) -> str:
-    """The sentence for an event that `source` sent."""
+    """Return the sentence for an event that `source` sent."""
     match data:
         case JobRequested(request=request):
             pipeline = request.get("pipeline", "sft")

@@ -199,7 +199,7 @@ def _versions(records: Sequence[Located]) -> Iterator[TracedVersion]:
 
 
 def _chain(end: Located, by_id: Mapping[str, Located]) -> list[Hop]:
-    """The chain from the first cause that the log has; it stops where a cycle closes."""
+    """Return the chain from the first cause that the log has; it stops where a cycle closes."""
     hops = [_hop(end)]
     at, passed = end, {end.event.id}
     while (cause := by_id.get(at.event.causation_id or "")) and cause.event.id not in passed:
@@ -236,7 +236,7 @@ def _step(
 
 
 def counted_attempt(state: JobState, step: str) -> int | None:
-    """The attempt whose result the job used."""
+    """Return the attempt whose result the job used."""
     return next((n for n, known in sorted(state.attempts.get(step, {}).items()) if known.result is not None), None)
 
 
@@ -280,7 +280,7 @@ def _missing_of_steps(
     versions: Sequence[TracedVersion],
     asked: Mapping[tuple[str, int], StepRequested],
 ) -> Iterator[str]:
-    """What is missing of the steps that lead to the versions, or of all steps if there is no version."""
+    """Yield what is missing of the steps that lead to the versions, or of all steps if there is no version."""
     ends = {made.lineage.step for made in versions} or {step.name for step in plan}
     wanted = {name for end in ends for name in (end, *ancestors(plan, end))}
     made_here = {

@@ -40,7 +40,7 @@ class BaseModelFailure(Exception):
 
 
 def demo_base_model(cache: Path) -> Path:
-    """The model's folder, which exists after `install`."""
+    """Return the model's folder, which exists after `install`."""
     return cache / "base-models" / NAME
 
 

@@ -11,7 +11,10 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 8, 10, 28
 
 
 def loss_chart(curve: Curve) -> str:
-    """An SVG element with the curve and its moving mean; the y axis starts at 0. `curve` must have at least one point."""
+    """Return an SVG element with the curve and its moving mean; the y axis starts at 0.
+
+    `curve` must have at least one point.
+    """
     steps = [step for step, _ in curve.points]
     losses = [loss if math.isfinite(loss) else 0.0 for _, loss in curve.points]
     top = _ticks(max(losses))[-1]
@@ -58,6 +61,6 @@ def _ticks(highest: float) -> list[float]:
 
 
 def _moving_mean(values: Sequence[float], window: int) -> list[float]:
-    """The mean over up to `window` values on each side."""
+    """Return the mean over up to `window` values on each side."""
     spans = [values[max(0, place - window) : place + window + 1] for place in range(len(values))]
     return [sum(span) / len(span) for span in spans]

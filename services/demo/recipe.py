@@ -37,7 +37,7 @@ _ANSWER = 50
 
 
 def job_request(pipeline: Pipeline, *, job_id: str, base_model: str) -> JobRequest:
-    """The demo's request; `base_model` is a reference that the trainer can resolve."""
+    """Return the demo's request; `base_model` is a reference that the trainer can resolve."""
     return JobRequest(
         job_id=job_id,
         requester=REQUESTER,

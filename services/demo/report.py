@@ -49,7 +49,7 @@ class StageScores(Frozen):
     rlaif: Scores | None
 
     def of(self, stage: str) -> Scores | None:
-        """The scores of a stage by its key in STAGES."""
+        """Return the scores of a stage by its key in STAGES."""
         return {"base": self.base, "sft": self.sft, "rlaif": self.rlaif}[stage]
 
 
@@ -118,17 +118,17 @@ def _metric(result: StepResult, name: str) -> float | None:
 
 
 def percent(share: float | None) -> str:
-    """A share as text for people."""
+    """Return a share as text for people."""
     return "–" if share is None else f"{share:.0%}"
 
 
 def score(value: float | None) -> str:
-    """A judge score as text for people."""
+    """Return a judge score as text for people."""
     return "–" if value is None else f"{value:+.2f}"
 
 
 def duration(seconds: float) -> str:
-    """A duration as text for people."""
+    """Return a duration as text for people."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
@@ -137,7 +137,7 @@ COLUMNS = ("model", "valid JSON", "exact queue and priority", "good replies", "j
 
 
 def table(found: Report) -> list[tuple[str, str, str, str, str]]:
-    """The rows of the closing table under COLUMNS, one per measured stage."""
+    """Return the rows of the closing table under COLUMNS, one per measured stage."""
     lines = []
     for stage, title in STAGE_TITLES.items():
         scores = found.scores.of(stage)

@@ -13,7 +13,7 @@ class DataFolder:
         self._path, self._began = path, path.stat()
 
     def trouble(self, server: ServerProcess) -> str | None:
-        """Why the server is no longer usable, if so."""
+        """Return why the server is no longer usable, if so."""
         try:
             same = os.path.samestat(self._began, self._path.stat())
         except OSError:

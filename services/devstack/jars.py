@@ -63,7 +63,7 @@ def read_lock(path: Path = LOCK) -> Lock:
 
 
 def jar_folder(cache: Path) -> Path:
-    """The folder of the jars in the cache."""
+    """Return the folder of the jars in the cache."""
     return cache / f"kafka-{KAFKA_VERSION}"
 
 
@@ -123,7 +123,7 @@ def _artifact(coordinate: str, repository: Path) -> "Artifact":
 
 
 def _repositories() -> Mapping[str, str]:
-    """The user's repositories in jgo's configuration first (such as a mirror), then jgo's default."""
+    """Return the user's repositories in jgo's configuration first (such as a mirror), then jgo's default."""
     from jgo.config import GlobalSettings
     from jgo.constants import MAVEN_CENTRAL_URL
 

@@ -33,7 +33,7 @@ def find_java(configured: Path | None) -> Path:
 
 
 def java_version(java: Path) -> int:
-    """The major version that `java -version` reports. Raises NoJava if it cannot be run."""
+    """Return the major version that `java -version` reports. Raises NoJava if it cannot be run."""
     try:
         answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError) as error:

@@ -67,7 +67,7 @@ class KafkaServer:
         self._data = DataFolder(self.folder / "data")
 
     def trouble(self) -> str | None:
-        """Why the broker is no longer usable, if so."""
+        """Return why the broker is no longer usable, if so."""
         return self._data.trouble(self.process) if self._data else None
 
     def stop(self) -> None:
@@ -114,7 +114,7 @@ class KafkaServer:
         )
 
     def java_command(self) -> list[str | Path]:
-        """The Java command, with the options in a file because the class path has ninety entries."""
+        """Return the Java command, with the options in a file because the class path has ninety entries."""
         cache = aot_cache(self._java, self._jars)
         options = (
             *([f'"-XX:AOTCache={cache}"'] if cache.exists() else []),
@@ -150,7 +150,7 @@ class KafkaServer:
         done.write_text(cluster)
 
     def _answers(self) -> bool:
-        """Whether the broker answers a request; it accepts connections before it does."""
+        """Return whether the broker answers a request; it accepts connections before it does."""
         try:
             with socket.create_connection((LOOPBACK, self._ports["broker"]), timeout=1.0) as connection:
                 connection.sendall(_API_VERSIONS_REQUEST)

@@ -9,7 +9,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def is_free(port: int) -> bool:
-    """Whether a server can listen on the port now."""
+    """Return whether a server can listen on the port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port in TIME_WAIT is free
         try:
@@ -20,7 +20,7 @@ def is_free(port: int) -> bool:
 
 
 def keep_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
-    """A free port for each name: the one stored in `file` if it is still free, else a new one, which is stored."""
+    """Return a free port for each name: the one stored in `file` if it is still free, else a new one, which is stored."""
     noted = json.loads(file.read_text()) if file.exists() else {}
     ports: dict[str, int] = {}
     probes: list[socket.socket] = []

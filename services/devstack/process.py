@@ -26,7 +26,7 @@ def open_log(path: Path) -> TextIO:
 
 
 def last_lines(log: Path) -> str:
-    """The end of a log, for an error message."""
+    """Return the end of a log, for an error message."""
     lines = log.read_text(errors="replace").splitlines()[-_TAIL_LINES:] if log.exists() else []
     return "\n".join([f" The last lines of {log}:", *lines])
 

@@ -107,7 +107,7 @@ class DevStack:
         return self._lock is not None and state.holds_lock(self.home, self._lock)
 
     def trouble(self) -> str | None:
-        """Why the running stack is no longer usable, if so: its data were removed, or a server has ended."""
+        """Return why the running stack is no longer usable, if so: its data were removed, or a server has ended."""
         if not self.holds_home:
             return f"{self.home} was removed or replaced while the stack ran in it, and its content is lost"
         if self.kafka and (reason := self.kafka.trouble()):
@@ -134,7 +134,7 @@ class DevStack:
 
 @contextmanager
 def running(settings: DevStackSettings, say: Say = lambda _: None) -> Iterator[DevStack]:
-    """A stack that is up while the block runs."""
+    """Yield a stack that is up while the block runs."""
     stack = DevStack(settings, say)
     stack.start()
     try:

@@ -101,7 +101,8 @@ def take_lock(home: Path, wait: float) -> int:
 
 
 def holds_lock(home: Path, descriptor: int) -> bool:
-    """Whether the locked file is still the one that others would lock: the folder may have been removed or replaced."""
+    """Return whether the locked file is still the one that others would lock: the folder may have been removed or
+    replaced."""
     try:
         return os.path.samestat(os.fstat(descriptor), (home / _LOCK).stat())
     except OSError:
@@ -109,7 +110,7 @@ def holds_lock(home: Path, descriptor: int) -> bool:
 
 
 def owner(home: Path) -> int | None:
-    """The process that starts, runs or stops the stack of this home; None if none does."""
+    """Return the process that starts, runs or stops the stack of this home; None if none does."""
     if not is_locked(home):
         return None
     noted = (home / _LOCK).read_text(errors="replace").strip()
@@ -133,7 +134,10 @@ def remove_state(home: Path) -> None:
 
 
 def read_state(home: Path) -> StackState | None:
-    """The running stack of this home; None if none runs, even if a crash left a file behind. Raises UnreadableState."""
+    """Return the running stack of this home; None if none runs, even if a crash left a file behind.
+
+    Raises UnreadableState.
+    """
     try:
         state = StackState.model_validate_json((home / _STATE).read_text())
     except (FileNotFoundError, NotADirectoryError):
@@ -147,7 +151,7 @@ def read_state(home: Path) -> StackState | None:
 
 
 def is_locked(home: Path) -> bool:
-    """Whether a stack of this home runs, starts or stops."""
+    """Return whether a stack of this home runs, starts or stops."""
     try:
         descriptor = os.open(home / _LOCK, os.O_RDWR)
     except (FileNotFoundError, NotADirectoryError):

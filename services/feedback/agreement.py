@@ -60,7 +60,7 @@ def _kappa(ratings: Ratings) -> float | None:
 
 
 def transitivity(prompts: Iterable[tuple[Sequence[Comparison], float]]) -> float | None:
-    """Share of decided triples (three candidates, three verdicts, no tie) that are transitive; None without any.
+    """Return the share of decided triples (three candidates, three verdicts, no tie) that are transitive; None without any.
 
     Each item has one prompt's comparisons and the margin.
     """
@@ -82,6 +82,6 @@ def transitivity(prompts: Iterable[tuple[Sequence[Comparison], float]]) -> float
 
 
 def share(flags: Iterable[bool]) -> float | None:
-    """Share of True; None without any."""
+    """Return the share of True; None without any."""
     counted = Counter(flags)
     return None if not counted else counted[True] / counted.total()

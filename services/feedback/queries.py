@@ -7,7 +7,7 @@ from services.feedback import statements
 
 
 async def attempts_of(engine: AsyncEngine, job_id: str) -> list[AttemptState]:
-    """The job's attempts at feedback steps, earliest first."""
+    """Return the job's attempts at feedback steps, earliest first."""
     async with engine.connect() as connection:
         rows = await connection.scalars(statements.ATTEMPTS_OF_JOB, {"job_id": job_id})
         return [AttemptState.stored(row) for row in rows]

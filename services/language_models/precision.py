@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def device() -> "torch.device":
-    """A CUDA device if there is one, else the CPU."""
+    """Return a CUDA device if there is one, else the CPU."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def computes_in_bf16(device: "torch.device") -> bool:
-    """Whether the hardware has bfloat16 multiplication. Without it, bf16 is slower than fp32 on a CPU."""
+    """Return whether the hardware has bfloat16 multiplication. Without it, bf16 is slower than fp32 on a CPU."""
     import torch
 
     if device.type == "cuda":
@@ -29,7 +29,7 @@ def computes_in_bf16(device: "torch.device") -> bool:
 
 
 def compute_dtype(precision: Precision, device: "torch.device") -> "torch.dtype":
-    """The dtype for a precision; `auto` is bf16 if the hardware computes in it, else fp32."""
+    """Return the dtype for a precision; `auto` is bf16 if the hardware computes in it, else fp32."""
     import torch
 
     bf16 = precision == "bf16" or (precision == "auto" and computes_in_bf16(device))

@@ -38,7 +38,7 @@ class JobStream:
 
 
 def next_stream(before: JobStream | None, view: JobView, progress: JobProgress) -> JobStream:
-    """The stream after a poll that found the job in this state."""
+    """Return the stream after a poll that found the job in this state."""
     revision = before.revision + 1 if before else 1
     data = view.model_dump_json()
     version = hashlib.sha256(data.encode()).hexdigest()[:16]
@@ -58,7 +58,7 @@ def _step(before: StreamItem | None, revision: int, step: StepProgress, at: date
 
 
 def since(stream: JobStream, revision: int, seen: str | None = None) -> bytes:
-    """What changed after `revision` (0: everything).
+    """Return what changed after `revision` (0: everything).
 
     A job whose version is `seen` is sent again only if it changed since.
     """

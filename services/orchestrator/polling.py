@@ -37,7 +37,7 @@ class JobChange:
     """Time and JSON text of each attempt's latest progress."""
 
     def row(self, before: JobRow | None) -> JobRow:
-        """The job; `before` is the result of an earlier poll."""
+        """Return the job; `before` is the result of an earlier poll."""
         if self.state is None and before is not None:
             return before
         return Stored(self.job_id, self.state or "", self.sequence, self.updated_at).row

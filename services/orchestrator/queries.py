@@ -99,24 +99,24 @@ class JobQueries:
     reads: Reads
 
     async def stored(self, job_id: str) -> Stored | None:
-        """The job, not decoded; None if it was neither requested nor decided on."""
+        """Return the job, not decoded; None if it was neither requested nor decided on."""
         row = await self.reads.row(statements.FIND, job_id)
         return Stored(job_id, *row) if row else None
 
     async def find(self, job_id: str) -> JobRow | None:
-        """The same, read."""
+        """Return the job, decoded; None as for `stored`."""
         stored = await self.stored(job_id)
         return stored.row if stored else None
 
     async def find_now(self, job_id: str) -> tuple[JobRow | None, datetime]:
-        """The same, and the time of the clock that decisions about jobs use."""
+        """Return the job, decoded, and the time of the clock that decisions about jobs use."""
         row = await self.reads.row(statements.FIND_NOW, job_id)
         assert row is not None
         now, *stored = row
         return (Stored(job_id, *stored).row if stored[0] is not None else None), now.astimezone(UTC)
 
     async def progress(self, job_id: str) -> StoredProgress | None:
-        """The job and its progress; None if the job does not exist."""
+        """Return the job and its progress; None if the job does not exist."""
         row = await self.reads.row(statements.FIND_PROGRESS, job_id)
         if row is None:
             return None

@@ -22,12 +22,12 @@ from services.orchestrator.views import (
 
 
 def job_view(row: JobRow) -> JobView:
-    """A job without its request."""
+    """Return a job without its request."""
     return JobView(**_fields(row))
 
 
 def job_detail(row: JobRow) -> JobDetail:
-    """A job with everything."""
+    """Return a job with everything."""
     accepted, wish = row.state.accepted, row.state.wish
     return JobDetail(
         **_fields(row),
@@ -38,12 +38,12 @@ def job_detail(row: JobRow) -> JobDetail:
 
 
 def stored_detail(stored: Stored) -> JobDetail:
-    """The same, from an undecoded row."""
+    """Return the same, from an undecoded row."""
     return job_detail(stored.row)
 
 
 def undecided_view(job_id: str, request: Mapping[str, Any]) -> JobView:
-    """A job whose request was published but has not been read yet."""
+    """Return a job whose request was published but has not been read yet."""
     return JobView(
         job_id=job_id, status="requested", requester=request.get("requester"), pipeline=None,
         model=request.get("register_as"), version=None, requested_at=None, accepted_at=None, ended_at=None, updated_at=None,
@@ -52,7 +52,7 @@ def undecided_view(job_id: str, request: Mapping[str, Any]) -> JobView:
 
 
 def job_progress(row: JobRow, progress: Iterable[ProgressRow]) -> JobProgress:
-    """The progress of each step of the plan."""
+    """Return the progress of each step of the plan."""
     by_attempt = {(item.data.step, item.data.attempt): item for item in progress}
     plan = row.state.accepted.plan if row.state.accepted else ()
     return JobProgress(
@@ -65,7 +65,7 @@ def job_progress(row: JobRow, progress: Iterable[ProgressRow]) -> JobProgress:
 
 
 def stored_progress(stored: StoredProgress) -> JobProgress:
-    """The same, from undecoded rows."""
+    """Return the same, from undecoded rows."""
     return job_progress(stored.job.row, stored.rows)
 
 
@@ -131,7 +131,7 @@ def _attempt(number: int, attempt: Attempt, asked: Requested) -> AttemptView:
 
 
 def step_status(state: JobState, step: str) -> StepStatus:
-    """The status of a step, from its attempts and from whether the job has ended."""
+    """Return the status of a step, from its attempts and from whether the job has ended."""
     ended = state.status in ENDED
     attempt = state.attempts.get(step, {}).get(state.latest(step))
     if state.completed(step):

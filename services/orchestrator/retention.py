@@ -11,5 +11,5 @@ from services.orchestrator import statements
 
 
 def removers(engine: AsyncEngine, policy: RetentionSettings) -> Sequence[Remover]:
-    """The remover of progress of jobs that have ended."""
+    """Return the remover of progress of jobs that have ended."""
     return (delete("progress", engine, "progress", statements.OLD_PROGRESS, {"seconds": policy.progress_days * 86_400}),)

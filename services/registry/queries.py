@@ -62,7 +62,7 @@ class ModelQueries:
     reads: Reads
 
     async def model(self, name: str) -> ModelRow | None:
-        """The model; None if it has no version."""
+        """Return the model; None if it has no version."""
         row = await self.reads.row(statements.MODEL, name)
         if row is None:
             return None
@@ -70,7 +70,7 @@ class ModelQueries:
         return ModelRow(name, state, row[1]) if state.versions else None
 
     async def version(self, name: str, wanted: str) -> StoredVersion | None:
-        """The version of a model that `wanted` names, as a version or an alias; the highest version if it is empty.
+        """Return the version of a model that `wanted` names, as a version or an alias; the highest version if it is empty.
 
         A version takes precedence over an alias of the same name.
         """

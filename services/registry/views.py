@@ -31,7 +31,7 @@ class VersionView(_Named):
 
     @classmethod
     def of(cls, made: ModelRegistered, registered_at: datetime, aliases: tuple[str, ...]) -> "VersionView":
-        """The view of a version that `aliases` name."""
+        """Return the view of a version that `aliases` name."""
         return cls(
             id=f"{made.model}@{made.version}",
             name=made.model,
@@ -45,7 +45,7 @@ class VersionView(_Named):
 
 
 def stored_version(stored: StoredVersion) -> VersionView:
-    """The view of what the rows have."""
+    """Return the view of what the rows have."""
     made = ModelRegistered.model_validate_json(stored.registered)
     return VersionView.of(made, stored.registered_at, tuple(json.loads(stored.aliases)))
 
@@ -77,7 +77,7 @@ class AliasesView(Frozen):
 
     @classmethod
     def of(cls, row: ModelRow) -> "AliasesView":
-        """The view of a model's row."""
+        """Return the view of a model's row."""
         return cls(name=row.name, sequence=row.sequence, aliases=row.state.aliases, moves=row.state.moves)
 
 

@@ -68,7 +68,7 @@ class Attempts(AggregateType):
         super().__init__(ATTEMPT, AttemptState, columns)
 
     def values(self, state: AttemptState) -> Mapping[str, Any]:
-        """Values of the query columns: a pure function of the state."""
+        """Return the values of the query columns: a pure function of the state."""
         asked = state.requested
         return {
             "job_id": asked and asked.job_id,
@@ -83,12 +83,12 @@ class Attempts(AggregateType):
 
 
 def attempt_ref(job_id: str, step: str, attempt: int) -> Ref:
-    """The ref of one attempt; its key is also the CloudEvents subject of the executor's events about it."""
+    """Return the ref of one attempt; its key is also the CloudEvents subject of the executor's events about it."""
     return Ref(ATTEMPT, f"{job_id}/{step}/{attempt}")
 
 
 def ref_of(data: StepEventData) -> Ref:
-    """The attempt that an event is about."""
+    """Return the attempt that an event is about."""
     return attempt_ref(data.job_id, data.step, data.attempt)
 
 
@@ -106,7 +106,7 @@ class ExecutorDomain:
         self.handles = frozenset(event.type_name() for event in JOBS.events if issubclass(event, StepEventData))
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
-        """The event's attempt, if this service executes it."""
+        """Return the event's attempt, if this service executes it."""
         data = event.data
         if not isinstance(data, StepEventData):
             return ()
@@ -116,13 +116,13 @@ class ExecutorDomain:
         return (ref_of(data),) if ours else ()
 
     def owner(self, event: Event) -> Ref:
-        """The attempt: it numbers all own events about it, including extra ones such as FeedbackRecorded."""
+        """Return the attempt: it numbers all own events about it, including extra ones such as FeedbackRecorded."""
         if not isinstance(event.data, StepEventData):
             raise TypeError(f"{event.type} is not an event of an attempt; the domain that emits it must name its owner")
         return ref_of(event.data)
 
     def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
-        """The attempt after `event`; extra own events change no field."""
+        """Return the attempt after `event`; extra own events change no field."""
         if not isinstance(state, AttemptState):
             raise TypeError(f"{ref.aggregate} {ref.key} is not an attempt; the domain that keeps it must evolve it")
         match event.data:
@@ -162,13 +162,13 @@ class ExecutorDomain:
 
 
 def _came_first(state: AttemptState, event: Event) -> bool:
-    """Whether `event` is the request that counts: the earliest written one, in whatever order they are read."""
+    """Return whether `event` is the request that counts: the earliest written one, in whatever order they are read."""
     known = state.requested_at and state.opened_by and (state.requested_at, state.opened_by)
     return not known or (event.time, event.id) < known
 
 
 def decision(about: StepEventData, event: type[StepEventData], **fields: object) -> Decision:
-    """An own event about the attempt that `about` names."""
+    """Return an own event about the attempt that `about` names."""
     ref = ref_of(about)
     data = event(job_id=about.job_id, step=about.step, attempt=about.attempt, kind=about.kind, **fields)
     return Decision(ref, ref.key, data)

@@ -19,12 +19,13 @@ def checkpoints_of(home: Path, job_id: str, step: str) -> Path:
 
 
 def temporary_of(home: Path, service: str, lease: str) -> Path:
-    """The folder for temporary files of one run (its TMPDIR); the name is short because paths of sockets must be short."""
+    """Return the folder for temporary files of one run (its TMPDIR); the name is short because paths of sockets must be
+    short."""
     return home.resolve() / "tmp" / service / folder_name(lease)[:12]
 
 
 def log_of(home: Path, service: str, job_id: str, step: str, attempt: int) -> Path:
-    """The log of one attempt; a later run of it on the same machine appends to it."""
+    """Return the log of one attempt; a later run of it on the same machine appends to it."""
     return home.resolve() / "logs" / service / folder_name(job_id) / folder_name(step) / f"{attempt}.log"
 
 
@@ -38,5 +39,5 @@ def remove_empty(folder: Path, levels: int) -> None:
 
 
 def cache_of(home: Path) -> Path:
-    """The folder of files that can be downloaded again."""
+    """Return the folder of files that can be downloaded again."""
     return home.resolve() / "cache"

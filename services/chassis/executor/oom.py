@@ -7,7 +7,8 @@ _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 def oom_kills(root: Path = Path("/")) -> int | None:
-    """How many processes of this control group the kernel has killed for lack of memory; None where no counter exists.
+    """Return how many processes of this control group the kernel has killed for lack of memory; None where no counter
+    exists.
 
     Reads cgroup v2, then v1, then the counter of the whole machine. `root` is the parent of /proc and /sys.
     """
@@ -22,7 +23,8 @@ def oom_kills(root: Path = Path("/")) -> int | None:
 
 
 def _counters(root: Path) -> list[Path]:
-    """Files that may have the counter, the most specific first; a container often sees its own group as the root."""
+    """Return the files that may have the counter, the most specific first; a container often sees its own group as the
+    root."""
     groups = root / "sys/fs/cgroup"
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()

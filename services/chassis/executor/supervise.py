@@ -114,7 +114,8 @@ def _task(work: Work, settings: ServiceSettings) -> ChildTask:
 
 
 def _needed(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without the variables that give access to broker and database, so that nothing in the child has them."""
+    """Return the environment without the variables that give access to broker and database, so that nothing in the child
+    has them."""
     return {name: value for name, value in environment.items() if not name.endswith(("DATABASE_URL", "PASSWORD"))}
 
 
@@ -133,7 +134,8 @@ def _size(log: Path) -> int:
 
 
 def _why_unwritable(log: Path, size_before: int, task: ChildTask) -> Unwritable | None:
-    """Why nothing could be written, if that is why a child sent no final message: its log says so, or the disk is full."""
+    """Return why nothing could be written, if that is why a child sent no final message: its log says so, or the disk is
+    full."""
     why = reason_in("\n".join(tail(log, since=size_before)))
     for folder in (log.parent, *task.folders):
         with contextlib.suppress(OSError):
@@ -143,7 +145,7 @@ def _why_unwritable(log: Path, size_before: int, task: ChildTask) -> Unwritable 
 
 
 def fault_of_exit(returncode: int | None, killed_before: int | None, killed_after: int | None) -> StepFault:
-    """The fault of a child that ended without a final message."""
+    """Return the fault of a child that ended without a final message."""
     if returncode is None or returncode >= 0:
         return StepFault(cause="infrastructure", message=f"the process ended with exit code {returncode} and no result")
     try:

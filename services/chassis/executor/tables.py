@@ -9,7 +9,7 @@ WORK = "work"
 
 
 def attempt_table(metadata: MetaData) -> Table:
-    """The aggregate table `attempt` with its query columns; the index `attempt_open` serves `work.requeue_open`."""
+    """Return the aggregate table `attempt` with its query columns; the index `attempt_open` serves `work.requeue_open`."""
     table = aggregate_table(
         metadata,
         ATTEMPT,

@@ -17,7 +17,7 @@ def storable(text: str) -> str:
 
 
 def tail(path: Path, lines: int = 50, width: int = 500, *, since: int = 0) -> tuple[str, ...]:
-    """The last lines of a log, oldest first; of a line that a progress bar rewrote only its last state.
+    """Return the last lines of a log, oldest first; of a line that a progress bar rewrote only its last state.
 
     `since`: read only what was written after this many bytes.
     """

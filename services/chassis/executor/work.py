@@ -60,7 +60,7 @@ class WorkEffects:
 
 
 def _wait(state: AttemptState, asked: StepRequested) -> float | None:
-    """Seconds to wait between the orchestrator's request and the start; None for no wait."""
+    """Return the seconds to wait between the orchestrator's request and the start; None for no wait."""
     if asked.not_before is None or state.requested_at is None:
         return None
     return (asked.not_before - state.requested_at).total_seconds()
@@ -90,7 +90,7 @@ async def claim(
 
 
 async def unleased(engine: AsyncEngine, keys: Sequence[str]) -> set[str]:
-    """Those of `keys` that still wait for a worker."""
+    """Return those of `keys` that still wait for a worker."""
     async with engine.connect() as connection:
         return set((await connection.execute(statements.UNLEASED, {"keys": list(keys)})).scalars())
 
@@ -111,7 +111,7 @@ async def release(engine: AsyncEngine, lease: Lease) -> None:
 
 
 async def holds(connection: AsyncConnection, lease: Lease) -> bool:
-    """Whether the lease is still held; locks the work row, so the answer holds until the transaction ends."""
+    """Return whether the lease is still held; locks the work row, so the answer holds until the transaction ends."""
     return (await connection.execute(statements.HOLDS, {"key": lease.key, "lease": lease.token})).first() is not None
 
 

@@ -44,7 +44,10 @@ class Security(Frozen):
         return self.protocol.startswith("SASL")
 
     def context(self) -> ssl.SSLContext | None:
-        """The TLS context, which verifies the broker's name and certificate chain. Raises OSError for unusable files."""
+        """Return the TLS context, which verifies the broker's name and certificate chain.
+
+        Raises OSError for unusable files.
+        """
         if not self.encrypted:
             return None
         made = ssl.create_default_context(cafile=self.cafile)

@@ -83,12 +83,12 @@ class GroupMembers:
 
 
 def group_of(service: str) -> str:
-    """The consumer group of a service."""
+    """Return the consumer group of a service."""
     return f"neuroweaver-{service}"
 
 
 def client_id_of(service: str, database: str) -> str:
-    """The client id of a member of that group."""
+    """Return the client id of a member of that group."""
     return f"{group_of(service)}.{database}"
 
 
@@ -116,7 +116,7 @@ async def database_of(engine: AsyncEngine) -> str:
 
 
 async def members_of(cluster: Cluster, group: str) -> list[Member]:
-    """The members of a group. Raises the broker's errors."""
+    """Return the members of a group. Raises the broker's errors."""
     async with _admin(cluster) as admin:
         return await _members(admin, group)
 
@@ -241,7 +241,8 @@ async def _members(admin: AIOKafkaAdminClient, group: str) -> list[Member]:
 
 
 def _partitions(assignment: bytes) -> tuple[tuple[str, int], ...]:
-    """A member's assigned partitions; none while the group rebalances, or if its program encodes them differently."""
+    """Return a member's assigned partitions; none while the group rebalances, or if its program encodes them
+    differently."""
     try:
         decoded = ConsumerProtocol.ASSIGNMENT.decode(assignment) if assignment else None
     except Exception:  # a foreign program may write anything there

@@ -46,7 +46,7 @@ class FoundLog:
 
 
 def ids_of(found: FoundLog) -> dict[str, str]:
-    """The id of each topic."""
+    """Return the id of each topic."""
     return {name: topic.topic_id for name, topic in found.topics.items()}
 
 
@@ -79,7 +79,7 @@ async def ask(client: AIOKafkaClient, topics: Iterable[str]) -> FoundLog:
 
 
 async def ask_once(cluster: Cluster, topics: Iterable[str]) -> FoundLog:
-    """The same over a separate connection. Raises as `ask` does."""
+    """Return the same over a separate connection. Raises as `ask` does."""
     admin = AIOKafkaAdminClient(**cluster.connection(), client_id="neuroweaver-identity", request_timeout_ms=15_000)
     try:
         await start(admin, cluster)

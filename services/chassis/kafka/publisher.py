@@ -55,7 +55,8 @@ def outside_event(
 
 
 def make_producer(cluster: Cluster, client_id: str, *, idempotent: bool = True) -> AIOKafkaProducer:
-    """A producer with acks=all that retries with pauses; an idempotent one keeps order per partition and awaits the broker.
+    """Return a producer with acks=all that retries with pauses; an idempotent one keeps order per partition and awaits the
+    broker.
 
     After a record that the broker refuses for good, its sequence numbers have a gap, and it cannot be used for that
     partition.

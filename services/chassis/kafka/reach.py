@@ -37,7 +37,7 @@ async def start(client: _Client, cluster: Cluster) -> None:
 
 
 async def obstacle(cluster: Cluster) -> str | None:
-    """Why no broker in the address can be used; None as soon as one answers and can be used."""
+    """Return why no broker in the address can be used; None as soon as one answers and can be used."""
     words = []
     for host, port, _ in collect_hosts(cluster.address, randomize=False):
         place = f"Kafka at {host}:{port}"

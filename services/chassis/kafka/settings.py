@@ -120,7 +120,7 @@ class KafkaSettings(BaseSettings):
 
 
 def overrides(cluster: Cluster) -> dict[str, Any]:
-    """The settings that name `cluster`, whatever the environment contains."""
+    """Return the settings that name `cluster`, whatever the environment contains."""
     security = cluster.security
     return {
         "kafka_bootstrap": cluster.address,

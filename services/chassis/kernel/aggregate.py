@@ -38,7 +38,7 @@ class State(Frozen):
 
     @classmethod
     def stored(cls, text: str) -> Self:
-        """The state stored in a row. An earlier release may have written it: unknown fields are ignored."""
+        """Return the state stored in a row. An earlier release may have written it: unknown fields are ignored."""
         return cls.model_validate_json(text, extra="ignore")
 
 
@@ -69,11 +69,11 @@ class AggregateType:
     """Extra query column to its PostgreSQL type, for example {"status": "text"}."""
 
     def due(self, state: Any) -> datetime | None:
-        """When `decide` must be called again without an event; None for never."""
+        """Return when `decide` must be called again without an event; None for never."""
         return None
 
     def values(self, state: Any) -> Mapping[str, Any]:
-        """Values of the extra query columns."""
+        """Return the values of the extra query columns."""
         return {}
 
 
@@ -93,22 +93,26 @@ class Domain(Protocol):
         """Names of the event types that `touches` may return aggregates for, or that the service keeps in operational tables."""
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
-        """The aggregates into whose rows `event` is folded; empty for events that do not concern this service."""
+        """Return the aggregates into whose rows `event` is folded; empty for events that do not concern this service."""
 
     def owner(self, event: Event) -> Ref:
         """For an own numbered event: the aggregate whose sequence it belongs to (one of `touches`)."""
 
     def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
-        """The state after `event`; `logged` says where its record is, None for an own event that is not in the log yet.
+        """Return the state after `event`; `logged` says where its record is, None for an own event that is not in the log
+        yet.
 
         Fields commute (rule 2), and an event that is folded again, from another partition or after a long time, changes
         nothing (rule 8). The chassis maintains `updated_at`.
         """
 
     def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
-        """The next decision about `ref`; called again after each decision until it returns None. A replay never calls it."""
+        """Return the next decision about `ref`; called again after each decision until it returns None.
+
+        A replay never calls it.
+        """
 
 
 def is_own(domain: Domain, event: Event) -> bool:
-    """Whether the service numbered this event itself."""
+    """Return whether the service numbered this event itself."""
     return event.sequence is not None and event.source == domain.source

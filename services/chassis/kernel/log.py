@@ -38,7 +38,7 @@ class UnknownTopic(ValueError):
 
 
 async def bounds(cluster: Cluster, topics: Iterable[str]) -> dict[Partition, Range]:
-    """The range of offsets that every partition of `topics` has now. Raises UnknownTopic and the broker's errors."""
+    """Return the range of offsets that every partition of `topics` has now. Raises UnknownTopic and the broker's errors."""
     partitions = await _partitions(cluster, sorted(set(topics)))
     async with _consumer(cluster, partitions) as consumer:
         begins, ends = await asyncio.gather(consumer.beginning_offsets(partitions), consumer.end_offsets(partitions))
@@ -46,7 +46,7 @@ async def bounds(cluster: Cluster, topics: Iterable[str]) -> dict[Partition, Ran
 
 
 async def first_at(cluster: Cluster, spans: Mapping[Partition, Range], moment: datetime) -> dict[Partition, int]:
-    """Per partition of `spans` the first offset whose record time is `moment` or later; its end where there is none.
+    """Return per partition of `spans` the first offset whose record time is `moment` or later; its end where there is none.
 
     Raises the broker's errors.
     """
@@ -59,7 +59,7 @@ async def first_at(cluster: Cluster, spans: Mapping[Partition, Range], moment: d
 
 
 async def cluster_id(cluster: Cluster) -> str:
-    """The cluster id that the broker reports. Raises the broker's errors."""
+    """Return the cluster id that the broker reports. Raises the broker's errors."""
     admin = AIOKafkaAdminClient(**cluster.connection(), client_id="neuroweaver-log")
     try:
         await start(admin, cluster)
@@ -69,8 +69,8 @@ async def cluster_id(cluster: Cluster) -> str:
 
 
 async def passed(cluster: Cluster, ranges: Mapping[Partition, Range]) -> dict[Partition, int]:
-    """The first readable offset of each range, or its end where the range has no readable record (transaction markers and aborted
-    records are not readable). Raises LogReadStalled and the broker's errors."""
+    """Return the first readable offset of each range, or its end where the range has no readable record (transaction
+    markers and aborted records are not readable). Raises LogReadStalled and the broker's errors."""
     reached = {partition: end for partition, (_, end) in ranges.items()}
     async for chunk in read(cluster, ranges, first_only=True):
         reached |= {(record.topic, record.partition): record.offset for record in chunk}
@@ -129,7 +129,8 @@ def _not_come(wanted: Mapping[TopicPartition, Range], reached: Mapping[TopicPart
 
 @asynccontextmanager
 async def _consumer(cluster: Cluster, about: Collection[TopicPartition]) -> AsyncIterator[AIOKafkaConsumer]:
-    """A started consumer that has fetched the leaders of these partitions; otherwise its first request is retried 0.1 s later."""
+    """Yield a started consumer that has fetched the leaders of these partitions; otherwise its first request is retried 0.1
+    s later."""
     survive_any_batch()
     consumer = AIOKafkaConsumer(
         **cluster.connection(),

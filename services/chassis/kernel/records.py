@@ -41,17 +41,17 @@ class Record(Protocol):
 
 
 def record_id_of(record: Record) -> RecordId:
-    """The id of a record: its topic, partition and offset."""
+    """Return the id of a record: its topic, partition and offset."""
     return record.topic, record.partition, record.offset
 
 
 def logged(record: Record) -> Logged:
-    """When and where a record was appended."""
+    """Return when and where a record was appended."""
     return Logged(appended_at(record), record.topic, record.partition, record.offset)
 
 
 def named(record_id: RecordId) -> str:
-    """A record id as text: topic:partition:offset."""
+    """Return a record id as text: topic:partition:offset."""
     return ":".join(map(str, record_id))
 
 
@@ -67,12 +67,12 @@ def parse_record_id(said: str) -> RecordId:
 
 
 def is_of(record: Record, source: str) -> bool:
-    """Whether the record's headers say that `source` wrote it."""
+    """Return whether the record's headers say that `source` wrote it."""
     return ("ce_source", source.encode()) in record.headers
 
 
 def is_numbered(record: Record) -> bool:
-    """Whether the record's headers carry a sequence number."""
+    """Return whether the record's headers carry a sequence number."""
     return any(name == "ce_sequence" for name, _ in record.headers)
 
 
@@ -82,7 +82,7 @@ def event_in(record: Record, handled: Collection[str]) -> Event | Unhandled:
 
 
 def name_bytes(name: str) -> bytes:
-    """A header's name as the bytes in the log; bytes that are not UTF-8 are lone surrogates in `name` (PEP 383)."""
+    """Return a header's name as the bytes in the log; bytes that are not UTF-8 are lone surrogates in `name` (PEP 383)."""
     return name.encode("utf-8", "surrogateescape")
 
 
@@ -92,7 +92,7 @@ def name_shown(name: str) -> str:
 
 
 def name_kept(name: str) -> str:
-    """A header's name as text that any database or file can store; `name_of_kept` restores it exactly."""
+    """Return a header's name as text that any database or file can store; `name_of_kept` restores it exactly."""
     if name.isascii() and "\x00" not in name:
         return name
     raw = name_bytes(name)
@@ -110,7 +110,8 @@ def name_of_kept(kept: str) -> str:
 
 
 def appended_at(record: Record) -> datetime:
-    """The record's timestamp; one out of the range that can be stored (a producer may write any) becomes the nearest in it."""
+    """Return the record's timestamp; one out of the range that can be stored (a producer may write any) becomes the nearest
+    in it."""
     milliseconds = record.timestamp
     if not 0 <= milliseconds <= _LAST_MILLISECOND:
         milliseconds = 0 if milliseconds < 0 else _LAST_MILLISECOND

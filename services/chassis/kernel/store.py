@@ -56,7 +56,7 @@ def connect(
 def transactions(
     url: str, *, idle_in_transaction_seconds: float = 60.0, statement_seconds: float = STATEMENT_SECONDS
 ) -> Transactions:
-    """The same for the transactions of batches, on asyncpg alone; the caller retries after any error."""
+    """Return the same for the transactions of batches, on asyncpg alone; the caller retries after any error."""
     settings = _settings(PROJECTION, idle_in_transaction_seconds)
     return Transactions(url, settings, statement_seconds=statement_seconds)
 
@@ -74,12 +74,13 @@ def _replace_session(context: ExceptionContext) -> None:
 
 
 async def positions(connection: AsyncConnection) -> dict[tuple[str, int], int]:
-    """Every position, without a lock."""
+    """Return every position, without a lock."""
     return {(topic, partition): offset for topic, partition, offset in await connection.execute(statements.READ_POSITIONS)}
 
 
 async def lock_positions(connection: Session, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], Position]:
-    """The positions of `partitions`, locked until the transaction ends; this lock is the fence against other writers."""
+    """Return the positions of `partitions`, locked until the transaction ends; this lock is the fence against other
+    writers."""
     rows = await connection.execute(
         statements.LOCK_POSITIONS,
         {"topics": [topic for topic, _ in partitions], "partitions": [number for _, number in partitions]},
@@ -93,7 +94,7 @@ async def move_positions(connection: Session, moved: Mapping[tuple[str, int], in
 
 
 def position_values(moved: Mapping[tuple[str, int], int]) -> dict[str, list[Any]]:
-    """The parameters of `MOVE_POSITIONS`."""
+    """Return the parameters of `MOVE_POSITIONS`."""
     topics, partitions = zip(*moved, strict=True)
     return {"topics": list(topics), "partitions": list(partitions), "offsets": list(moved.values())}
 
@@ -128,7 +129,7 @@ async def enter_inbox(connection: Session, entries: Sequence[Entry]) -> dict[byt
 
 
 def inbox_values(entries: Sequence[Entry]) -> dict[str, list[Any]]:
-    """The parameters of `ENTER_INBOX`."""
+    """Return the parameters of `ENTER_INBOX`."""
     sources, ids, identities, places, times = zip(*entries, strict=True)
     topics, partitions, offsets = zip(*places, strict=True)
     return {
@@ -143,7 +144,7 @@ async def read_outbox(connection: AsyncConnection) -> list[tuple[bytes, list[tup
 
 
 def record_headers(row: Any) -> list[tuple[str, bytes]]:
-    """The Kafka headers of an outbox row, whose last columns are `HEADER_COLUMNS`."""
+    """Return the Kafka headers of an outbox row, whose last columns are `HEADER_COLUMNS`."""
     headers = [
         (name, value.encode()) for name, value in zip(HEADER_COLUMNS, row[-len(HEADER_COLUMNS) :], strict=True) if value
     ]

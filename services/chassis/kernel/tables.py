@@ -35,7 +35,7 @@ HEADER_COLUMNS = (
 
 
 def aggregate_table(metadata: MetaData, name: str, *extra: Column[object], schema: str = PROJECTION) -> Table:
-    """The table of one aggregate type; `extra` are its query columns."""
+    """Return the table of one aggregate type; `extra` are its query columns."""
     return Table(
         name,
         metadata,

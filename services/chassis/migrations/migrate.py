@@ -49,7 +49,7 @@ class NewerDatabase(DatabaseRefused):
 
 
 def alembic_config(service: str) -> "Config":
-    """The Alembic configuration of one service: chassis and service versions as two branches."""
+    """Return the Alembic configuration of one service: chassis and service versions as two branches."""
     from alembic.config import Config
 
     config = Config()
@@ -95,7 +95,7 @@ async def _migrate_apart(settings: ServiceSettings, service: str) -> None:
 
 
 def last_words(code: int, said: str) -> str:
-    """Why the process that migrates ended: what it printed, or the signal that ended it."""
+    """Return why the process that migrates ended: what it printed, or the signal that ended it."""
     if words := said.strip():
         return words.splitlines()[-1]
     if code < 0:
@@ -157,7 +157,7 @@ def _require_known(database: Database, service: str, found: Sequence[str]) -> No
 
 
 async def _applied(engine: AsyncEngine) -> list[str]:
-    """The revisions that a database is at; none if it is empty."""
+    """Return the revisions that a database is at; none if it is empty."""
     async with engine.connect() as connection:
         if not await connection.scalar(statements.IS_MIGRATED):
             return []
@@ -183,7 +183,7 @@ def _upgrade(connection: Connection, service: str) -> None:
 
 
 async def revisions(engine: AsyncEngine) -> list[str]:
-    """The Alembic revisions that a database is at."""
+    """Return the Alembic revisions that a database is at."""
     async with engine.connect() as connection:
         rows = await connection.execute(statements.REVISIONS)
         return [row[0] for row in rows]
@@ -201,7 +201,7 @@ def main(service: str) -> int:
 
 
 def cause(error: BaseException) -> BaseException:
-    """The server's own error if SQLAlchemy wraps one, without statement and hints."""
+    """Return the server's own error if SQLAlchemy wraps one, without statement and hints."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         return error.orig.__cause__ or error.orig
     return error

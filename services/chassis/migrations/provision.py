@@ -35,7 +35,7 @@ async def create_database(settings: ServiceSettings, service: str) -> Database:
 
 
 async def look(settings: ServiceSettings, service: str) -> Facts | None:
-    """The facts of the service's database; None if it is missing and the first start creates it. Changes nothing.
+    """Return the facts of the service's database; None if it is missing and the first start creates it. Changes nothing.
 
     Raises Unsuitable, NoDatabase and its errors.
     """
@@ -46,7 +46,7 @@ async def look(settings: ServiceSettings, service: str) -> Facts | None:
 
 
 async def _facts(settings: ServiceSettings, service: str) -> Facts | None:
-    """The facts of the database; None if it is missing."""
+    """Return the facts of the database; None if it is missing."""
     database = parse(settings.database_url_for(service))
     try:
         return await examine(database)
@@ -61,7 +61,7 @@ async def _facts(settings: ServiceSettings, service: str) -> Facts | None:
 
 
 async def _is_absent(database: Database, through: Sequence[Database]) -> bool:
-    """Whether the server itself reports that the database is missing; False if it cannot be asked."""
+    """Return whether the server itself reports that the database is missing; False if it cannot be asked."""
     for maintenance in through:
         with suppress(OSError, asyncpg.PostgresError):
             await require_sessions(maintenance)
@@ -74,7 +74,7 @@ async def _is_absent(database: Database, through: Sequence[Database]) -> bool:
 
 
 async def _creator(settings: ServiceSettings, service: str) -> Database:
-    """The database through which the missing one can be created. Raises Unsuitable and NoDatabase."""
+    """Return the database through which the missing one can be created. Raises Unsuitable and NoDatabase."""
     reasons = []
     for maintenance in _maintenance(settings, service):
         try:
@@ -93,7 +93,7 @@ async def _creator(settings: ServiceSettings, service: str) -> Database:
 
 
 def _says_missing(error: asyncpg.PostgresError) -> bool:
-    """Whether the error means a missing database: PostgreSQL has an SQLSTATE for that, a pooler only a message."""
+    """Return whether the error means a missing database: PostgreSQL has an SQLSTATE for that, a pooler only a message."""
     return isinstance(error, asyncpg.InvalidCatalogNameError) or (
         isinstance(error, asyncpg.ProtocolViolationError) and bool(_MISSING.search(str(error)))
     )

@@ -15,12 +15,12 @@ _PARENTS = ("down_revision", "depends_on")
 
 
 def version_folders(service: str) -> list[Path]:
-    """The folders with the revisions of a service's database: the chassis' and the service's."""
+    """Return the folders with the revisions of a service's database: the chassis' and the service's."""
     return [_SERVICES / name / "migrations" / "versions" for name in ("chassis", service)]
 
 
 def known(service: str) -> dict[str, set[str]]:
-    """Every revision of this code with its parents. Raises ValueError if a file states them in another form."""
+    """Return every revision of this code with its parents. Raises ValueError if a file states them in another form."""
     files = [file for folder in version_folders(service) for file in sorted(folder.glob("[!_]*.py"))]
     said = [_assigned(file) for file in files]
     return {name: {parent for key in _PARENTS for parent in one.get(key, ())} for one in said for name in one[_NAME]}
@@ -28,7 +28,7 @@ def known(service: str) -> dict[str, set[str]]:
 
 @cache
 def _assigned(file: Path) -> dict[str, tuple[str, ...]]:
-    """The revision's values of the variables that Alembic reads."""
+    """Return the revision's values of the variables that Alembic reads."""
     found: dict[str, tuple[str, ...]] = {}
     for line in ast.parse(file.read_text(encoding="utf-8"), file.name).body:
         match line:

@@ -67,8 +67,8 @@ class Exclusive:
 
 @asynccontextmanager
 async def exclusive(engine: AsyncEngine, idle_seconds: float = IDLE_SECONDS) -> AsyncIterator[Exclusive]:
-    """A session with a heartbeat for the block; its locks end with it, at the latest after this process was silent for
-    `idle_seconds`. Raises the database's errors."""
+    """Yield a session with a heartbeat for the block; its locks end with it, at the latest after this process was silent
+    for `idle_seconds`. Raises the database's errors."""
     async with engine.connect() as pooled:
         session = Exclusive(await pooled.execution_options(isolation_level="AUTOCOMMIT"))
         beating: asyncio.Task[None] | None = None

@@ -101,7 +101,7 @@ class Keepalive:
 
 
 def keepalive(options: Mapping[str, str]) -> Keepalive:
-    """The keepalive settings of the options. Raises BadUrl."""
+    """Return the keepalive settings of the options. Raises BadUrl."""
     if not any(name in options for name in _SOCKET):
         return Keepalive()
     given = {name: _number(name, options[name], "whole number") for name in _SOCKET if name in options}
@@ -110,7 +110,7 @@ def keepalive(options: Mapping[str, str]) -> Keepalive:
 
 
 def connect_seconds(options: Mapping[str, str]) -> float:
-    """Seconds that connecting to a server may take. Raises BadUrl."""
+    """Return the seconds that connecting to a server may take. Raises BadUrl."""
     given = options.get("connect_timeout")
     return _CONNECT_SECONDS if given is None else float(_number("connect_timeout", given, "whole number of seconds", 1))
 
@@ -147,7 +147,7 @@ def require_understood(options: Mapping[str, str]) -> None:
 
 
 def passed_on(options: Mapping[str, str]) -> dict[str, str]:
-    """The options that are passed to asyncpg; the others are applied here."""
+    """Return the options that are passed to asyncpg; the others are applied here."""
     met = ("dbname", "connect_timeout", "host", "port", "fallback_application_name", *_SOCKET, *WITHOUT_EFFECT)
     named = {"application_name": options.get("fallback_application_name", "neuroweaver")}
     return named | {key: value for key, value in options.items() if key not in met}

@@ -61,7 +61,7 @@ async def require_sessions(database: Database) -> None:
 
 
 def refusal(database: str, facts: Facts) -> str | None:
-    """Why a database with these facts is refused; None if it is not."""
+    """Return why a database with these facts is refused; None if it is not."""
     if facts.version < LEAST_VERSION:
         return f"{database} is PostgreSQL {facts.version}; {LEAST_VERSION} or later is needed: upgrade the server"
     if facts.encoding != _ENCODING:
@@ -74,7 +74,7 @@ def refusal(database: str, facts: Facts) -> str | None:
 
 
 async def _is_pooled(database: Database, ours: Connection) -> bool:
-    """Whether a pooler answers in the server's place. Raises Unsuitable if it shares sessions.
+    """Return whether a pooler answers in the server's place. Raises Unsuitable if it shares sessions.
 
     A pooler invents the process id that it reports to a client; a query to the server returns the true one.
     """
@@ -95,7 +95,7 @@ async def _backend(connection: Connection) -> int:
 
 
 async def _shared(database: Database, ours: Connection, backend: int) -> bool:
-    """Whether another session gets our backend while our session is open, or our session gets a different one."""
+    """Return whether another session gets our backend while our session is open, or our session gets a different one."""
     others: list[Connection] = []
     try:
         for _ in range(_OTHER_SESSIONS):

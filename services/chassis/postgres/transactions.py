@@ -30,7 +30,7 @@ class Transactional(Protocol):
     """What opens transactions: `Transactions`, or an engine of SQLAlchemy."""
 
     def begin(self) -> AbstractAsyncContextManager[Session]:
-        """A transaction that is committed when the block ends, and rolled back if the block raises."""
+        """Return a transaction that is committed when the block ends, and rolled back if the block raises."""
 
 
 class RolledBack(Exception):
@@ -50,7 +50,7 @@ class Transactions:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Session]:
-        """A transaction that is committed when the block ends, and rolled back if the block raises.
+        """Yield a transaction that is committed when the block ends, and rolled back if the block raises.
 
         Raises the errors of connection and database, and RolledBack.
         """
@@ -102,7 +102,7 @@ class _Session(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _prepared(statement: TextClause) -> tuple[str, Sequence[str]]:
-    """The statement with numbered parameters, as SQLAlchemy sends it, and their names in order."""
+    """Return the statement with numbered parameters, as SQLAlchemy sends it, and their names in order."""
     compiled = statement.compile(dialect=_DIALECT)
     return str(compiled), compiled.positiontup or ()
 

@@ -99,7 +99,7 @@ class Database:
     def engine(
         self, session: Mapping[str, str] | None = None, statement_seconds: float | None = None, **arguments: Any
     ) -> AsyncEngine:
-        """A SQLAlchemy engine with such connections; the arguments are those of `create_async_engine`."""
+        """Return a SQLAlchemy engine with such connections; the arguments are those of `create_async_engine`."""
 
         async def connect() -> Connection:
             return await self.connect(session, command_timeout=statement_seconds)
@@ -133,26 +133,26 @@ def parse(url: str) -> Database:
 
 
 def _url(account: str, server: str, name: str, options: Mapping[str, str]) -> str:
-    """The URL of one server for asyncpg."""
+    """Return the URL of one server for asyncpg."""
     server = (f"{account}@" if account else "") + quote(server, safe=":[]")
     return _joined("postgresql", server, name, options)
 
 
 def with_name(url: str, name: str) -> str:
-    """The URL of another database on the same server. Raises BadUrl."""
+    """Return the URL of another database on the same server. Raises BadUrl."""
     parts = _split(url)
     kept = {key: value for key, value in _pairs(parts.query) if key != "dbname"}
     return _joined(parts.scheme, parts.netloc, name, kept)
 
 
 def name_of(url: str) -> str | None:
-    """The database that the URL names, if any. Raises BadUrl."""
+    """Return the database that the URL names, if any. Raises BadUrl."""
     parts = _split(url)
     return unquote(parts.path.removeprefix("/")) or dict(_pairs(parts.query)).get("dbname")
 
 
 def without_password(url: str) -> str:
-    """The URL without its password, for display."""
+    """Return the URL without its password, for display."""
     try:
         parts = _split(url)
         shown = {key: value for key, value in _pairs(parts.query) if "password" not in key}
@@ -192,7 +192,8 @@ def _pairs(query: str) -> list[tuple[str, str]]:
 
 
 def _servers(hosts: str, options: Mapping[str, str]) -> list[str]:
-    """Each server as host:port, or its folder of sockets; by libpq's rule, options name one port or one for each host."""
+    """Return each server as host:port, or its folder of sockets; by libpq's rule, options name one port or one for each
+    host."""
     if hosts:
         _require_ports(server.rpartition("]")[2].partition(":")[2] for server in hosts.split(","))
         return [unquote(host) for host in hosts.split(",")]

@@ -59,12 +59,12 @@ class Health:
         return changed
 
     def changes(self, name: str) -> int:
-        """How often a condition started or ceased to hold in the last hour; its first report does not count."""
+        """Return how often a condition started or ceased to hold in the last hour; its first report does not count."""
         earliest = datetime.now(UTC) - _RECENT
         return sum(at > earliest for at in self._changes.get(name, ()))
 
     def reason(self, name: str) -> str | None:
-        """Why a condition does not hold; None where it holds or was not reported yet."""
+        """Return why a condition does not hold; None where it holds or was not reported yet."""
         known = self.conditions.get(name)
         return None if known is None or known.holds else known.reason
 

@@ -76,7 +76,7 @@ def redacted(text: str) -> str:
 
 
 def forms_of(secret: str) -> frozenset[str]:
-    """All forms in which a secret may be written in a text."""
+    """Return all forms in which a secret may be written in a text."""
     quoted = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
     lower = {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in quoted}
     plain = {secret, *quoted, *lower}
@@ -98,7 +98,7 @@ def secrets_of(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def secrets_in(url: str) -> Iterator[str]:
-    """The password of a URL, decoded and as written there, and the secrets among its options."""
+    """Yield the password of a URL, decoded and as written there, and the secrets among its options."""
     account, at, _ = url.partition("://")[2].rpartition("@")
     _, colon, password = account.partition(":")
     if at and colon:

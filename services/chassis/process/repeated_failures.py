@@ -21,7 +21,8 @@ class Repeats:
     """When each message was last logged, and how often it occurred since."""
 
     def times(self, sentence: str, now: float) -> int | None:
-        """How often it occurred, this time included, if it must be logged now; None if it was logged a short while ago."""
+        """Return how often it occurred, this time included, if it must be logged now; None if it was logged a short while
+        ago."""
         logged_at, suppressed = self._logged.get(sentence, (float("-inf"), 0))
         if now - logged_at < REPEAT_SECONDS:
             self._logged[sentence] = logged_at, suppressed + 1

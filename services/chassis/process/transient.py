@@ -38,7 +38,8 @@ class OtherDeployment(Exception):
 
 
 def ends_session(error: BaseException) -> bool:
-    """Whether the session causes `error`, so that a retry on a new connection succeeds: the connection must be replaced."""
+    """Return whether the session causes `error`, so that a retry on a new connection succeeds: the connection must be
+    replaced."""
     if isinstance(error, DBAPIError):
         error = error.orig or error
     if isinstance(error, ReadsOnly | TimeoutError):
@@ -91,13 +92,13 @@ class Backoff:
         self._tries = 0
 
     def next(self) -> float:
-        """The next wait, in seconds."""
+        """Return the next wait, in seconds."""
         self._tries += 1
         return pause_before(self._tries, self._first, self._limit)
 
 
 def pause_before(attempt: int, first: float, limit: float) -> float:
-    """Seconds to wait before retry number `attempt`, from 1; see Backoff."""
+    """Return the seconds to wait before retry number `attempt`, from 1; see Backoff."""
     longest = min(limit, first * float(2 ** min(attempt - 1, 30)))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 (jitter, no secret)
 

@@ -26,7 +26,7 @@ class ReplayRefused(Exception):
 
 
 async def examine(projection: Projection, engine: AsyncEngine, *, accept_incomplete: bool) -> dict[Partition, int]:
-    """The first offset of each partition of the projection's topics. Raises ReplayRefused and UnknownTopic."""
+    """Return the first offset of each partition of the projection's topics. Raises ReplayRefused and UnknownTopic."""
     await _same_schema(projection, engine)
     spans, stops = await spans_and_stops(projection, engine)
     if reasons := [why.reason for why in stops.values() if why.cause != "removed"]:
@@ -45,7 +45,8 @@ async def examine(projection: Projection, engine: AsyncEngine, *, accept_incompl
 async def spans_and_stops(
     projection: Projection, engine: AsyncEngine
 ) -> tuple[dict[Partition, log.Range], dict[Partition, PartitionStop]]:
-    """First and end offsets of each partition of the projection's topics, and the reasons for those that must not be read on.
+    """Return the first and end offsets of each partition of the projection's topics, and the reasons for those that must
+    not be read on.
 
     Positions are read before ends, and both only grow: so a position beyond its end is an error, not a race.
     """

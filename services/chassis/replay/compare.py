@@ -69,7 +69,7 @@ async def compare(
 
 
 async def _digest(connection: AsyncConnection, schema: str, table: str, columns: Sequence[str]) -> tuple[int, str]:
-    """Number of rows, and a digest of their multiset: the sums of two 64-bit hashes."""
+    """Return the number of rows, and a digest of their multiset: the sums of two 64-bit hashes."""
     row = (await connection.execute(statements.digest(schema, table, columns))).one()
     return row[0], f"{int(row[1]) % 2**64:016x}{int(row[2]) % 2**64:016x}"
 

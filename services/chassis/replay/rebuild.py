@@ -107,7 +107,7 @@ async def drop_old(projection: Projection) -> list[str]:
 
 @asynccontextmanager
 async def engine_of(projection: Projection) -> AsyncIterator[AsyncEngine]:
-    """An engine on the live database, disposed of when the block ends."""
+    """Yield an engine on the live database, disposed of when the block ends."""
     engine = store.connect(projection.database_url, pool_size=4, statement_seconds=store.MAINTENANCE_SECONDS)
     try:
         yield engine
@@ -117,7 +117,7 @@ async def engine_of(projection: Projection) -> AsyncIterator[AsyncEngine]:
 
 @asynccontextmanager
 async def _snapshot(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection whose first statement fixes its snapshot."""
+    """Yield a connection whose first statement fixes its snapshot."""
     async with engine.connect() as connection:
         yield await connection.execution_options(isolation_level=_ISOLATION)
         await connection.rollback()
@@ -193,12 +193,12 @@ async def _catch_up(
 
 
 def of_topics(projection: Projection, positions: dict[Partition, int]) -> dict[Partition, int]:
-    """The positions in the topics of the projection, without those in topics of limited retention."""
+    """Return the positions in the topics of the projection, without those in topics of limited retention."""
     return {partition: offset for partition, offset in positions.items() if partition[0] in projection.topics}
 
 
 async def dead_letters_now(connection: AsyncConnection) -> set[RecordId]:
-    """The ids of the live service's dead letters."""
+    """Return the ids of the live service's dead letters."""
     return await repository.record_ids(connection)
 
 

@@ -122,7 +122,7 @@ async def _nobody_lives(projection: Projection) -> None:
 
 
 async def _lost(projection: Projection) -> str:
-    """A message that names the partitions whose first records were removed; empty where there are none."""
+    """Return a message that names the partitions whose first records were removed; empty where there are none."""
     spans = await log.bounds(projection.cluster, projection.topics)
     gone = [f"{topic}:{number} begins at offset {begin}" for (topic, number), (begin, _) in sorted(spans.items()) if begin]
     return ", ".join(gone)
@@ -136,7 +136,10 @@ async def _still_new(connection: AsyncConnection) -> None:
 
 
 async def is_new(engine: AsyncEngine) -> bool:
-    """Whether a database has applied nothing. After an operator accepted another log positions are 0 too, but identities are stored."""
+    """Return whether a database has applied nothing.
+
+    After an operator accepted another log positions are 0 too, but identities are stored.
+    """
     async with engine.connect() as connection:
         return not any((await store.positions(connection)).values()) and not await identity.kept(connection)
 
@@ -154,7 +157,8 @@ async def until_restored(engine: AsyncEngine) -> None:
 
 
 async def _has_spoken(projection: Projection) -> bool:
-    """Whether the log has an event of this service; the search begins at the start, where the first one usually is."""
+    """Return whether the log has an event of this service; the search begins at the start, where the first one usually
+    is."""
     async for chunk in log.read(projection.cluster, await log.bounds(projection.cluster, projection.topics)):
         if any(is_of(record, projection.domain.source) for record in chunk):
             return True

@@ -122,7 +122,8 @@ async def running(engine: AsyncEngine, kind: Kind) -> AsyncIterator[tuple[Progre
 
 
 async def last_runs(connection: AsyncConnection, limit: int = 5) -> list[Run]:
-    """The newest runs first; one that is stored as running while nobody holds the lock was killed, and counts as failed."""
+    """Return the newest runs first; one that is stored as running while nobody holds the lock was killed, and counts as
+    failed."""
     held = await connection.scalar(statements.IS_LOCKED, {"lock": _LOCK})
     found = []
     for row in (await connection.execute(statements.READ_RUNS, {"limit": limit})).mappings():

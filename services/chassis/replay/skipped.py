@@ -71,11 +71,11 @@ class SkippedRecords:
                 unit.rows[owner].number(event)
 
     def _rows_of(self, unit: UnitOfWork, event: Event) -> dict[Ref, AggregateRow]:
-        """The rows that `event` touches, as they are now."""
+        """Return the rows that `event` touches, as they are now."""
         return {ref: replace(unit.rows[ref], offsets=dict(unit.rows[ref].offsets)) for ref in self.domain.touches(event)}
 
     def _take(self, record: Record, event: Event, failure: RecordFailure | None = None) -> bool:
-        """Whether the record is skipped: it failed, or it waits for one that was skipped."""
+        """Return whether the record is skipped: it failed, or it waits for one that was skipped."""
         partition = record_id_of(record)[:2]
         failed = {record_id_of(record): fault_of(failure, 1)} if failure is not None else {}
         division = divide(self.domain, [(record, event)], failed, self._holds, frozenset())

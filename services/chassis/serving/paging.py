@@ -83,7 +83,7 @@ def _plain(text: object) -> str:
 
 
 def moment(text: str) -> datetime:
-    """The time in a sort key. Raises ValueError if a database cannot store it."""
+    """Return the time in a sort key. Raises ValueError if a database cannot store it."""
     return in_calendar(datetime.fromisoformat(text).astimezone(UTC))
 
 

@@ -50,7 +50,7 @@ class Problem(Exception):
 
     @classmethod
     def of(cls, status: int, title: str, reasons: Sequence[Reason], left_out: int = 0) -> Self:
-        """A refusal for these reasons; `left_out` is the number of further reasons that are not listed."""
+        """Return a refusal for these reasons; `left_out` is the number of further reasons that are not listed."""
         shown = [fitting_reason(reason) for reason in reasons[:REASONS_SHOWN]]
         more = left_out + len(reasons) - len(shown)
         detail = cut("; ".join(map(str, shown)), _DETAIL_BYTES - 100) + (f"; and {more} more" if more else "")
@@ -59,7 +59,7 @@ class Problem(Exception):
         return problem
 
     def response(self, instance: str) -> Response:
-        """The response with the problem document, of bounded size whatever the request contains."""
+        """Return the response with the problem document, of bounded size whatever the request contains."""
         body: dict[str, object] = {
             "type": "about:blank",
             "title": cut(self.title, _TITLE_BYTES),

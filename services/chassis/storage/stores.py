@@ -82,7 +82,7 @@ class Space:
 
 
 def amount(size: int) -> str:
-    """A number of bytes, rounded and exact: `12.6 MB (12582912 bytes)`."""
+    """Return a number of bytes, rounded and exact: `12.6 MB (12582912 bytes)`."""
     for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if size >= unit:
             return f"{size / unit:.1f} {name} ({size} bytes)"
@@ -90,7 +90,10 @@ def amount(size: int) -> str:
 
 
 def space(folder: Path) -> Space:
-    """The space of the file system on which `folder` is, or would be created. Raises OSError if it does not answer."""
+    """Return the space of the file system on which `folder` is, or would be created.
+
+    Raises OSError if it does not answer.
+    """
     there = _nearest(folder)
     found = os.statvfs(there)
     return Space(
@@ -102,7 +105,7 @@ def space(folder: Path) -> Space:
 
 
 def obstacle(folder: Path, known: Space, least: int) -> Unwritable | None:
-    """Why work that writes to `folder` must not begin; None if `least` bytes are free and the folder is writable."""
+    """Return why work that writes to `folder` must not begin; None if `least` bytes are free and the folder is writable."""
     if known.read_only:
         return Unwritable(place=str(folder), why=READ_ONLY)
     if known.denied:
@@ -148,17 +151,17 @@ def unwritable(error: BaseException, own: Sequence[Path]) -> Unwritable | None:
 
 
 def measured(found: Unwritable) -> Unwritable:
-    """The same, with the space that is free now: more, once partial files have been removed."""
+    """Return the same, with the space that is free now: more, once partial files have been removed."""
     return found if found.free is None else found.model_copy(update={"free": _free(Path(found.place))})
 
 
 def reason(error: BaseException, own: Sequence[Path]) -> str | None:
-    """The reason of a storage error; None for any other error."""
+    """Return the reason of a storage error; None for any other error."""
     return next((why for cause in chain(error) if (why := _why(cause, own)) is not None), None)
 
 
 def reason_in(text: str) -> str | None:
-    """The storage error, if any, in the last output of a program."""
+    """Return the storage error, if any, in the last output of a program."""
     return next((why for sign, why in _BY_TEXT.items() if sign in text), None)
 
 
@@ -172,20 +175,20 @@ def _why(error: BaseException, own: Sequence[Path]) -> str | None:
 
 
 def _has_library_text(error: BaseException) -> bool:
-    """Whether the error's text comes from a library: that of a ValueError, or of this project's errors, may quote user
-    data."""
+    """Return whether the error's text comes from a library: that of a ValueError, or of this project's errors, may quote
+    user data."""
     if isinstance(error, ValueError | LookupError | TypeError):
         return False
     return isinstance(error, OSError | RuntimeError) or type(error) is Exception or foreign(type(error))
 
 
 def foreign(kind: type) -> bool:
-    """Whether an error type belongs to a library."""
+    """Return whether an error type belongs to a library."""
     return kind.__module__.partition(".")[0] not in ("builtins", "services", "schemas")
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and its causes, as a traceback shows them."""
+    """Yield the error and its causes, as a traceback shows them."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -200,13 +203,13 @@ def _file_of(error: BaseException) -> Path | None:
 
 
 def _folder_of(error: BaseException) -> Path | None:
-    """The folder, or its nearest existing parent, of the file that the error names."""
+    """Return the folder, or its nearest existing parent, of the file that the error names."""
     named = _file_of(error)
     return None if named is None else _nearest(named.parent)
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or its nearest existing parent."""
+    """Return the folder, or its nearest existing parent."""
     return next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
 
 

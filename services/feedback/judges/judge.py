@@ -46,7 +46,7 @@ class Judge(Protocol):
         """Kind and model, for reports."""
 
     def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
-        """One score per text, in order."""
+        """Return one score per text, in order."""
 
 
 @runtime_checkable
@@ -54,4 +54,4 @@ class ComparingJudge(Judge, Protocol):
     """A judge that compares two texts more reliably than it scores one."""
 
     def compare(self, pairs: Sequence[tuple[Judged, Judged]], tick: Tick) -> list[Orders]:
-        """One judgement per pair, in order; both texts of a pair answer the same prompt."""
+        """Return one judgement per pair, in order; both texts of a pair answer the same prompt."""

@@ -19,31 +19,31 @@ _ONLY = re.compile(r"^[\s*_\"'`(\[]*([A-B1-5])[\s*_\"'`)\].:]*$")
 
 
 def comparison(rubric: Rubric, first: Judged, second: str) -> tuple[Message, ...]:
-    """The prompt that asks which of two texts is better: A, the text of `first`, or B."""
+    """Return the prompt that asks which of two texts is better: A, the text of `first`, or B."""
     task = "Which text comes closer to what is wanted? Answer with the letter A or B and nothing else."
     texts = f"<text A>\n{first.text}\n</text A>\n\n<text B>\n{second}\n</text B>"
     return _question("You compare two texts.", rubric, first.prompt, texts, task)
 
 
 def both_orders(rubric: Rubric, pairs: Iterable[tuple[Judged, Judged]]) -> list[tuple[Message, ...]]:
-    """Two prompts for each pair: with the first text shown first, then with the second."""
+    """Return two prompts for each pair: with the first text shown first, then with the second."""
     return [comparison(rubric, one, other.text) for pair in pairs for one, other in (pair, (pair[1], pair[0]))]
 
 
 def orders(preferences: Sequence[float | None]) -> list[Orders]:
-    """The judgements from the answers to `both_orders`, each parsed by `preference`."""
+    """Return the judgements from the answers to `both_orders`, each parsed by `preference`."""
     backward = [None if value is None else -value for value in preferences[1::2]]
     return [Orders(*both) for both in zip(preferences[::2], backward, strict=True)]
 
 
 def grading(rubric: Rubric, judged: Judged) -> tuple[Message, ...]:
-    """The prompt that asks for a grade from 1 to 5."""
+    """Return the prompt that asks for a grade from 1 to 5."""
     task = "Grade the text from 1 (what is not wanted) to 5 (what is wanted). Answer with one digit and nothing else."
     return _question("You grade a text.", rubric, judged.prompt, f"<text>\n{judged.text}\n</text>", task)
 
 
 def _question(role: str, rubric: Rubric, prompt: Iterable[Message], texts: str, task: str) -> tuple[Message, ...]:
-    """The prompt without system turns: these instruct the answering model, and would instruct the judge."""
+    """Return the prompt without system turns: these instruct the answering model, and would instruct the judge."""
     turns = "\n".join(f"{turn.role}: {turn.content}" for turn in prompt if turn.role != "system")
     asked = f"<conversation>\n{turns}\n</conversation>\n\n" if turns else ""
     wanted = f"Wanted: {rubric.principle}\nNot wanted: {rubric.opposite}"
@@ -55,13 +55,13 @@ def _question(role: str, rubric: Rubric, prompt: Iterable[Message], texts: str, 
 
 
 def preference(probabilities: Mapping[str, float]) -> float | None:
-    """How much A is preferred to B, -1 to 1, from the probabilities of the letters; None if both are zero."""
+    """Return how much A is preferred to B, -1 to 1, from the probabilities of the letters; None if both are zero."""
     total = sum(probabilities.get(letter, 0.0) for letter in LETTERS)
     return None if total <= 0 else (probabilities.get("A", 0.0) - probabilities.get("B", 0.0)) / total
 
 
 def expected_grade(probabilities: Mapping[str, float]) -> float | None:
-    """The mean grade, 1 to 5, under the probabilities of the digits; None if all are zero."""
+    """Return the mean grade, 1 to 5, under the probabilities of the digits; None if all are zero."""
     total = sum(probabilities.get(grade, 0.0) for grade in GRADES)
     return None if total <= 0 else sum(int(grade) * probabilities.get(grade, 0.0) for grade in GRADES) / total
 

@@ -7,7 +7,7 @@ from services.feedback.judges.judge import Judged, Tick
 
 
 def kept_share(rules: Sequence[Rule], text: str, columns: Mapping[str, str]) -> float:
-    """Share of the rules that `text` keeps, 0 to 1; with n rules, each contributes 1 / n."""
+    """Return the share of the rules that `text` keeps, 0 to 1; with n rules, each contributes 1 / n."""
     return 1 - len(failures(rules, text, columns)) / len(rules)
 
 

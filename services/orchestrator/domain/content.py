@@ -9,7 +9,8 @@ from schemas.reasons import Reason
 
 
 def content_digest(request: dict[str, Any], faults: Sequence[Reason]) -> str:
-    """SHA-256 of a request as sent; the order of keys and the spelling of whole numbers (1, 1.0) make no difference.
+    """Return the SHA-256 of a request as sent; the order of keys and the spelling of whole numbers (1, 1.0) make no
+    difference.
 
     Only the fields of `faults` count, since their wording may change with a release.
     """

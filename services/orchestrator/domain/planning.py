@@ -133,7 +133,7 @@ def producer_of(binding: str) -> tuple[str, str]:
 
 
 def ancestors(steps: tuple[PlannedStep, ...], name: str) -> frozenset[str]:
-    """Every step that must be completed before `name`, however far back."""
+    """Return every step that must be completed before `name`, however far back."""
     needs = {step.name: step.needs for step in steps}
     found: set[str] = set()
     waiting = list(needs.get(name, ()))
@@ -251,7 +251,7 @@ def _faults_of_settings(steps: tuple[PipelineStep, ...], request: JobRequest) ->
 
 
 def _ordered(needs: Mapping[str, tuple[str, ...]]) -> tuple[list[str], list[str]]:
-    """A topological order that keeps the given order where possible (Kahn 1962), and a cycle if there is one."""
+    """Return a topological order that keeps the given order where possible (Kahn 1962), and a cycle if there is one."""
     waiting, order = dict(needs), list[str]()
     while ready := next((name for name, before in waiting.items() if not any(b in waiting for b in before)), None):
         order.append(ready)

@@ -24,12 +24,12 @@ BEFORE_ALL = Logged(datetime(1970, 1, 1, tzinfo=UTC), "", -1, -1)
 
 
 def heard(state: JobState, request: Heard) -> JobState:
-    """The job after one more request, which may be known already."""
+    """Return the job after one more request, which may be known already."""
     return _weighed(state, [*_all(state), request], state.decided_on)
 
 
 def decided(state: JobState, on: DecidedOn) -> JobState:
-    """The job after the decision about a request."""
+    """Return the job after the decision about a request."""
     return _weighed(state, _all(state), on)
 
 
@@ -40,7 +40,7 @@ def _all(state: JobState) -> Iterator[Heard]:
 
 
 def _weighed(state: JobState, requests: Iterable[Heard], on: DecidedOn | None) -> JobState:
-    """The job with the fields that follow from its requests and the decision."""
+    """Return the job with the fields that follow from its requests and the decision."""
     kept = _first_of_each_partition(requests, on)
     counts = _counting(kept, on)
     content = counts.content if counts else on and on.content
@@ -60,7 +60,7 @@ def _weighed(state: JobState, requests: Iterable[Heard], on: DecidedOn | None) -
 
 
 def _first_of_each_partition(requests: Iterable[Heard], on: DecidedOn | None) -> list[Heard]:
-    """The first events of each partition, each at its earliest record, in the order of the log."""
+    """Return the first events of each partition, each at its earliest record, in the order of the log."""
     known: dict[tuple[str, int, str, str], Heard] = {}
     for request in sorted(requests, key=_place):
         known.setdefault((*_partition(request), request.event_id, request.content), request)
@@ -76,9 +76,11 @@ def _first_of_each_partition(requests: Iterable[Heard], on: DecidedOn | None) ->
 
 
 def _counting(requests: list[Heard], on: DecidedOn | None) -> Heard | None:
-    """Of `requests`, in log order, the first with the content that was decided on; without a decision, the first.
+    """Return the first of `requests`, in log order, with the content that was decided on; without a decision, the first of
+    all.
 
-    A decision of an earlier release names its content by the event that led to it, which may be a repetition, or another event.
+    A decision of an earlier release names its content by the event that led to it, which may be a repetition, or another
+    event.
     """
     if on is None:
         return _kept_whole(requests)
@@ -90,7 +92,7 @@ def _counting(requests: list[Heard], on: DecidedOn | None) -> Heard | None:
 
 
 def _kept_whole(requests: list[Heard]) -> Heard | None:
-    """The first request that is kept in full (later ones with the same content are not), or the first if none is."""
+    """Return the first request that is kept in full (later ones with the same content are not), or the first if none is."""
     return next((request for request in requests if request.wish is not None), requests[0] if requests else None)
 
 

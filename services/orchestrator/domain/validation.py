@@ -103,7 +103,8 @@ def _faults_of_size(request: JobRequest, steps: tuple[PlannedStep, ...]) -> list
 
 
 def size_at_most(request: JobRequest, steps: tuple[PlannedStep, ...]) -> int:
-    """Upper bound of the bytes of request and plan together: a step repeats a part of the request, and its names twice.
+    """Return an upper bound of the bytes of request and plan together: a step repeats a part of the request, and its names
+    twice.
 
     Computing it costs a quarter of serialising them.
     """

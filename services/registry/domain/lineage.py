@@ -12,7 +12,7 @@ from schemas.steps import RegisterSettings
 
 
 def lineage_of(request: StepRequested, settings: RegisterSettings, configuration: Mapping[str, JsonValue]) -> Lineage:
-    """The lineage of the version that `request` asks to register."""
+    """Return the lineage of the version that `request` asks to register."""
     return Lineage(
         job_id=request.job_id,
         step=request.step,
@@ -26,7 +26,7 @@ def lineage_of(request: StepRequested, settings: RegisterSettings, configuration
 
 
 def metrics_of(adapter: ArtifactRef, results: Mapping[str, StepResult]) -> dict[str, float | None]:
-    """The metrics of the evaluations of `adapter`, and of the judges' scores of their predictions."""
+    """Return the metrics of the evaluations of `adapter`, and of the judges' scores of their predictions."""
     made = [result for result in results.values() if result.inputs.get(ADAPTER) == adapter.sha256]
     evaluations = [result for result in made if PREDICTIONS in result.outputs]
     predictions = {result.outputs[PREDICTIONS].sha256 for result in evaluations}

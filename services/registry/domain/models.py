@@ -81,7 +81,7 @@ class Registrations(AggregateType):
         super().__init__(REGISTRATION, RegistrationState, columns)
 
     def values(self, state: RegistrationState) -> Mapping[str, Any]:
-        """Values of the query columns: a pure function of the state."""
+        """Return the values of the query columns: a pure function of the state."""
         made = state.registered
         return {
             "model": made and made.model,
@@ -95,12 +95,12 @@ class Registrations(AggregateType):
 
 
 def model_ref(name: str) -> Ref:
-    """The reference to a model."""
+    """Return the reference to a model."""
     return Ref(MODEL, name)
 
 
 def registration_ref(job_id: str, step: str) -> Ref:
-    """The reference to the version that a job's step registers; a job id has no slash, so the key is unambiguous."""
+    """Return the reference to the version that a job's step registers; a job id has no slash, so the key is unambiguous."""
     return Ref(REGISTRATION, f"{job_id}/{step}")
 
 
@@ -117,7 +117,7 @@ class RegistryDomain(ExecutorDomain):
         self.handles |= {ModelRegistered.type_name(), ModelPromoted.type_name()}
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
-        """A model and the version registered; only the registry's own events count."""
+        """Return a model and the version registered; only the registry's own events count."""
         match event.data:
             case ModelRegistered() | ModelPromoted() if event.source != self.source:
                 return ()
@@ -128,13 +128,13 @@ class RegistryDomain(ExecutorDomain):
         return super().touches(event)
 
     def owner(self, event: Event) -> Ref:
-        """The model, which numbers its events."""
+        """Return the model, which numbers its events."""
         if isinstance(event.data, ModelRegistered | ModelPromoted):
             return model_ref(event.data.model)
         return super().owner(event)
 
     def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
-        """The row after `event`."""
+        """Return the row after `event`."""
         match state, event.data:
             case RegistrationState(), ModelRegistered() as made:
                 return state.model_copy(update={"registered": made, "registered_at": event.time, **_opened(state, event)})

@@ -26,7 +26,7 @@ FIRST = Version(1, 0, 0)
 
 
 def next_version(latest: Version, before: Lineage, now: Lineage) -> Version:
-    """The number after `latest`.
+    """Return the number after `latest`.
 
     A different base model is a new MAJOR, because the adapter does not fit the old base. Different data or a different
     recipe is a new MINOR. The same again (another seed, a repeated job) is a new PATCH.
@@ -39,5 +39,5 @@ def next_version(latest: Version, before: Lineage, now: Lineage) -> Version:
 
 
 def base_of(lineage: Lineage) -> str:
-    """The identity of the base model: the digest of its content if known, else its name."""
+    """Return the identity of the base model: the digest of its content if known, else its name."""
     return lineage.base_model_sha256 or lineage.base_model

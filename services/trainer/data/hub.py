@@ -64,7 +64,7 @@ def _format_of(builder: Any) -> str:
 
 
 def _named_files(folder: Path) -> Iterator[object]:
-    """Every file and folder that the data set's card names."""
+    """Yield every file and folder that the data set's card names."""
     import yaml
     from huggingface_hub import DatasetCardData, RepoCard
 
@@ -82,7 +82,8 @@ def _named_files(folder: Path) -> Iterator[object]:
 
 
 def _names(given: Any) -> Iterator[object]:
-    """All names in a value of the card: a name, a list of names, or splits with names, nested; split names count, too."""
+    """Yield all names in a value of the card: a name, a list of names, or splits with names, nested; split names count,
+    too."""
     match given:
         case None:
             return
@@ -97,7 +98,7 @@ def _names(given: Any) -> Iterator[object]:
 
 
 def _stays(name: object) -> bool:
-    """Whether a name or pattern stays below the data set's folder."""
+    """Return whether a name or pattern stays below the data set's folder."""
     return (
         isinstance(name, str)
         and not name.startswith(("/", "~"))

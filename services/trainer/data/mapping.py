@@ -71,7 +71,7 @@ def _system(values: Mapping[str, object], columns: ColumnMapping) -> str | None:
 
 
 def _chat(values: Mapping[str, object], column: str) -> tuple[tuple[Message, ...], str]:
-    """The turns before the last answer, and that answer. Earlier answers are context and are not trained on."""
+    """Return the turns before the last answer, and that answer. Earlier answers are context and are not trained on."""
     field = "dataset.columns.messages"
     value = _value(values, "messages", column)
     if isinstance(value, str):

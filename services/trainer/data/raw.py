@@ -18,7 +18,7 @@ class RawRow:
 
 
 def named(settings: DatasetSettings) -> Iterator[tuple[Split, str]]:
-    """The splits that the settings request, with their names."""
+    """Yield the splits that the settings request, with their names."""
     for split in SPLITS:
         name: str | None = getattr(settings.split, split)
         if name is not None:
@@ -31,6 +31,6 @@ def fault_of(field: str, value: str, message: str, remedy: str) -> Reason:
 
 
 def kind_of(value: object) -> str:
-    """The kind of a JSON value, without the value."""
+    """Return the kind of a JSON value, without the value."""
     kinds = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
     return kinds.get(type(value), "a number")

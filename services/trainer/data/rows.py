@@ -7,6 +7,6 @@ from services.chassis.storage.json_lines import read_lines
 
 
 def rows_of(folder: Path, split: Split) -> list[Row]:
-    """The rows of a split of a `dataset` artifact; none if it has no such split."""
+    """Return the rows of a split of a `dataset` artifact; none if it has no such split."""
     file = folder / split_file(split)
     return read_lines(file, Row) if file.exists() else []

@@ -8,12 +8,13 @@ from schemas.recipes import SplitSettings
 
 
 def prompt_key(row: Row) -> str:
-    """The key of a prompt: the turns before the answer. Equal keys mean equal prompts."""
+    """Return the key of a prompt: the turns before the answer. Equal keys mean equal prompts."""
     return json.dumps([[turn.role, turn.content] for turn in row.messages], ensure_ascii=False)
 
 
 def split_of(row: Row, settings: SplitSettings) -> Split:
-    """The split of a row of a single file, by the hash of its prompt; a split without a name or a share gets no rows."""
+    """Return the split of a row of a single file, by the hash of its prompt; a split without a name or a share gets no
+    rows."""
     digest = hashlib.sha256(prompt_key(row).encode()).digest()
     position = int.from_bytes(digest[:8], "big") / 2**64
     test = settings.test_fraction if settings.test is not None else 0.0

@@ -22,7 +22,10 @@ def base_folder(reference: str, task: ChildTask) -> Path:
 
 
 def base_digest(folder: Path, context: Context) -> str:
-    """Digest of the model's files. Raises UserFault if it differs from the one that this job's prepare step recorded."""
+    """Return the digest of the model's files.
+
+    Raises UserFault if it differs from the one that this job's prepare step recorded.
+    """
     digest = folder_digest(folder, context.task.cache)
     for step, result in context.task.results.items():
         if result.facts.get(BASE_MODEL_SHA256, digest) != digest:

@@ -78,7 +78,7 @@ class _Work:
 
     @torch.inference_mode()
     def losses(self) -> list[float | None]:
-        """Mean negative log-likelihood of each reference's tokens; None if the loss was not requested."""
+        """Return the mean negative log-likelihood of each reference's tokens; None if the loss was not requested."""
         losses: list[float | None] = [None] * len(self.rows)
         if "loss" not in self.settings.metrics:
             return losses
@@ -119,7 +119,7 @@ class _Work:
         return [[self.chat.text(ids) for ids in made] for made in answers]
 
     def metrics(self, predictions: Sequence[Prediction]) -> dict[str, float | None]:
-        """The requested metrics, by name."""
+        """Return the requested metrics, by name."""
         metrics: dict[str, float | None] = {"rows": float(len(predictions))}
         for metric in self.settings.metrics:
             match metric:
@@ -136,7 +136,7 @@ class _Work:
         return metrics
 
     def latency_ms(self) -> float:
-        """Median milliseconds per token when answers are generated one at a time, as for a single user."""
+        """Return the median milliseconds per token when answers are generated one at a time, as for a single user."""
         times: list[float] = []
         decoding = SamplingParams(frozenset(), self.chat.pad_id, _TIMED_TOKENS)
         prompts = self.chat.prompts([self.rows[0].messages])

@@ -29,7 +29,7 @@ class LoadedModel:
     device: torch.device
 
     def model(self) -> Any:
-        """The model for inference: the base with the adapter merged."""
+        """Return the model for inference: the base with the adapter merged."""
         return load_for_inference(self.base, self.adapter, self.dtype, self.device)
 
 

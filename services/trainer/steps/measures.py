@@ -8,12 +8,12 @@ from schemas.rules import Rule, failures
 
 
 def valid_json(predictions: Sequence[Prediction]) -> float:
-    """Share of greedy answers that are one JSON object and nothing else."""
+    """Return the share of greedy answers that are one JSON object and nothing else."""
     return _share(json_object(row.greedy) is not None for row in predictions)
 
 
 def exact_match(predictions: Sequence[Prediction], fields: Sequence[str]) -> float | None:
-    """Share of greedy answers that equal the reference in all `fields`, or as a whole if no field is named.
+    """Return the share of greedy answers that equal the reference in all `fields`, or as a whole if no field is named.
 
     A row whose reference lacks one of the fields does not count; None if no row counts.
     """
@@ -33,7 +33,8 @@ def _agrees(answer: str, reference: Mapping[str, object], fields: Sequence[str])
 
 
 def good_reply(predictions: Sequence[Prediction], rules: Sequence[Rule], field: str | None) -> float | None:
-    """Share of sampled answers whose `field` keeps all rules; an answer without a readable field counts as not good."""
+    """Return the share of sampled answers whose `field` keeps all rules; an answer without a readable field counts as not
+    good."""
     return _share(_keeps(answer, rules, field, row.columns) for row in predictions for answer in row.samples)
 
 

@@ -60,7 +60,7 @@ def prepare(context: Context) -> StepResult:
 
 
 def _checked(base: Path, settings: PrepareSettings) -> tuple[Chat, int | None]:
-    """The base model's chat format and context length in tokens. Raises UserFault if the model cannot be trained."""
+    """Return the base model's chat format and context length in tokens. Raises UserFault if the model cannot be trained."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -98,7 +98,7 @@ def _checked(base: Path, settings: PrepareSettings) -> tuple[Chat, int | None]:
 
 
 def _rows(settings: DatasetSettings, task: ChildTask) -> Rows:
-    """All rows as `Row` values, by split. Raises UserFault."""
+    """Return all rows as `Row` values, by split. Raises UserFault."""
     source = read(settings, task.cache, task.allowed)
     faults = _Faults()
     rows: dict[Split, list[tuple[str, Row]]] = {}
@@ -135,7 +135,7 @@ class _Faults:
 
 
 def places_of(places: Sequence[str]) -> str:
-    """The first positions, and the number of further ones."""
+    """Return the first positions, and the number of further ones."""
     more = f" and {len(places) - _PLACES_AT_MOST} more" if len(places) > _PLACES_AT_MOST else ""
     return ", ".join(places[:_PLACES_AT_MOST]) + more
 
@@ -218,7 +218,8 @@ def _batches(placed: Sequence[tuple[str, Row]]) -> Iterable[Sequence[tuple[str, 
 
 
 def _metrics(rows: Rows) -> dict[str, float]:
-    """Rows per split, and how many held-out prompts occur in the training split, since those only measure memorisation."""
+    """Return the rows per split, and how many held-out prompts occur in the training split, since those only measure
+    memorisation."""
     learnt = {prompt_key(row) for _, row in rows["train"]}
     counts = {f"rows_{split}": float(len(placed)) for split, placed in rows.items()}
     seen = sum(prompt_key(row) in learnt for _, row in rows.get("test", ()))

@@ -58,7 +58,7 @@ def sample(context: Context) -> StepResult:
 
 
 def chosen(rows: list[Row], count: int, seed: int) -> list[Row]:
-    """At most `count` rows with different prompts, chosen by the seed, in the order of the data set."""
+    """Return at most `count` rows with different prompts, chosen by the seed, in the order of the data set."""
     distinct: dict[tuple[Message, ...], Row] = {}
     for row in rows:
         distinct.setdefault(row.messages, row)

@@ -73,7 +73,8 @@ def train(context: Context) -> StepResult:
 
 
 def settled(curve: Sequence[CurvePoint]) -> dict[str, float]:
-    """Each metric at the end of the curve: the mean of the last tenth, or the last value if not measured at each step."""
+    """Return each metric at the end of the curve: the mean of the last tenth, or the last value if not measured at each
+    step."""
     last = curve[-max(1, round(len(curve) * _SETTLED)) :]
     figures = {
         name: sum(point[name] for point in last) / len(last)
@@ -134,7 +135,7 @@ def _refuse_unsupervised(sides: Sequence[Sequence[Tokens]], field: str, max_leng
 
 
 def _adapted(loaded: LoadedModel, settings: TrainingSettings | PreferenceSettings, longest: int) -> Any:
-    """The model with the adapter to train: the input adapter or a new one."""
+    """Return the model with the adapter to train: the input adapter or a new one."""
     model = load_base(loaded.base, loaded.dtype, loaded.device, quantization=settings.quantization, trained_length=longest)
     if loaded.adapter is not None:
         return read_adapter(model, loaded.adapter, trainable=True)

@@ -95,7 +95,7 @@ class Checkpoints:
         sync(folder)
 
     def newest(self) -> Checkpoint | None:
-        """The complete checkpoint of this recipe with the most steps; the log says why others are skipped."""
+        """Return the complete checkpoint of this recipe with the most steps; the log says why others are skipped."""
         for folder in sorted(self.root.glob(f"*/*/{_PREFIX}*"), key=lambda path: path.name, reverse=True):
             try:
                 found = self._read(folder)

@@ -41,7 +41,7 @@ class PreferencePairs:
             self._reference.update(zip(part, self._sums(model, part).unbind(dim=1), strict=True))
 
     def loss(self, model: Any, examples: Sequence[int], batch: Sequence[int]) -> tuple[torch.Tensor, Mapping[str, float]]:
-        """The examples' part of the loss.
+        """Return the examples' part of the loss.
 
         Metrics are means over the batch: reward margin, share of pairs ordered correctly.
         """
@@ -70,7 +70,7 @@ class PreferencePairs:
         return {}
 
     def _sums(self, model: Any, examples: Sequence[int]) -> torch.Tensor:
-        """Summed log-probability of the answers, [chosen and rejected, examples]."""
+        """Return the summed log-probability of the answers, [chosen and rejected, examples]."""
         answers = [self._pairs[example][side] for side in (0, 1) for example in examples]
         values, rows = log_probabilities(model, pad(answers, self._pad_id, self._device))
         return torch.zeros(len(answers), device=self._device).index_add(0, rows, values).view(2, -1)

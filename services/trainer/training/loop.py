@@ -40,7 +40,7 @@ class TrainingPlan:
     device: torch.device
 
     def arithmetic(self) -> torch.autocast:
-        """The context in which forward passes compute in `dtype`."""
+        """Return the context in which forward passes compute in `dtype`."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
 
@@ -151,7 +151,7 @@ class _Trained:
             raise RuntimeError("the gradient of every trainable weight is zero: the loss does not depend on the adapter")
 
     def state(self) -> dict[str, Tensors]:
-        """The tensors that a checkpoint must contain."""
+        """Return the tensors that a checkpoint must contain."""
         moments = {
             moment: {name: self._optimiser.state[weight][moment] for name, weight in self._weights.items()}
             for moment in _MOMENTS

@@ -20,7 +20,7 @@ class Objective(Protocol):
         """
 
     def loss(self, model: Any, examples: Sequence[int], batch: Sequence[int]) -> tuple[torch.Tensor, Mapping[str, float]]:
-        """The contribution of `examples` to the mean loss of `batch`, and to each metric for the curve.
+        """Return the contribution of `examples` to the mean loss of `batch`, and to each metric for the curve.
 
         Over any partition of the batch the contributions sum to the values of the batch.
         """

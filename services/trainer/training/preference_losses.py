@@ -25,7 +25,7 @@ class Pairs:
 
 
 def pair_losses(kind: str, pairs: Pairs, beta: float) -> torch.Tensor:
-    """The loss of each pair, [pairs]. For `sft`, whose mean is over tokens, see `sft_loss`."""
+    """Return the loss of each pair, [pairs]. For `sft`, whose mean is over tokens, see `sft_loss`."""
     margin = pairs.chosen - pairs.rejected
     match kind:
         case "sigmoid":  # Rafailov et al. 2023
@@ -42,5 +42,6 @@ def pair_losses(kind: str, pairs: Pairs, beta: float) -> torch.Tensor:
 
 
 def sft_loss(pairs: Pairs, chosen_tokens_of_batch: int) -> torch.Tensor:
-    """The contribution of these pairs to the mean cross-entropy of a batch's chosen answers, which keeps them likely."""
+    """Return the contribution of these pairs to the mean cross-entropy of a batch's chosen answers, which keeps them
+    likely."""
     return -pairs.chosen_log_probability.sum() / chosen_tokens_of_batch

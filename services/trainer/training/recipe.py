@@ -13,7 +13,7 @@ from schemas.recipes import PreferenceSettings, TrainingSettings
 def recipe_of(
     settings: TrainingSettings | PreferenceSettings, base_sha256: str, inputs: Mapping[str, ArtifactRef]
 ) -> dict[str, JsonValue]:
-    """The recipe of a run as plain values: its settings, the digests of the base model and of all inputs.
+    """Return the recipe of a run as plain values: its settings, the digests of the base model and of all inputs.
 
     Micro-batch size and checkpoint settings are left out, since they do not change the effective batch.
     """
@@ -24,5 +24,5 @@ def recipe_of(
 
 
 def digest(recipe: Mapping[str, JsonValue]) -> str:
-    """SHA-256 of a recipe in canonical JSON."""
+    """Return the SHA-256 of a recipe in canonical JSON."""
     return hashlib.sha256(json.dumps(recipe, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -9,12 +9,12 @@ from schemas.recipes import OptimiserSettings
 
 
 def steps_of(settings: OptimiserSettings, examples: int) -> int:
-    """Total number of optimiser steps."""
+    """Return the total number of optimiser steps."""
     return settings.steps or max(1, math.ceil(settings.epochs * examples / settings.batch_size))
 
 
 def learning_rate(settings: OptimiserSettings, step: int, steps: int) -> float:
-    """The rate of optimiser step `step`, counted from 0: a linear warm-up to the peak, then the schedule's decay.
+    """Return the rate of optimiser step `step`, counted from 0: a linear warm-up to the peak, then the schedule's decay.
 
     The schedule would reach 0 one step after the last, so every step has a positive rate.
     """
@@ -32,7 +32,8 @@ def learning_rate(settings: OptimiserSettings, step: int, steps: int) -> float:
 
 
 def batch_of(step: int, batch_size: int, examples: int, seed: int) -> list[int]:
-    """The examples of step `step`, counted from 0: every example once per epoch, each epoch shuffled anew by the seed.
+    """Return the examples of step `step`, counted from 0: every example once per epoch, each epoch shuffled anew by the
+    seed.
 
     A batch may span two epochs; no batch is left out or shortened.
     """

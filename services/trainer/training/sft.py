@@ -25,13 +25,13 @@ class SupervisedRows:
         """Do nothing: there is nothing to prepare."""
 
     def loss(self, model: Any, examples: Sequence[int], batch: Sequence[int]) -> tuple[torch.Tensor, Mapping[str, float]]:
-        """The examples' summed loss divided by the number of supervised tokens of the whole batch."""
+        """Return the examples' summed loss divided by the number of supervised tokens of the whole batch."""
         supervised = sum(len(self._rows[example].completion) for example in batch)
         padded = pad([self._rows[example] for example in examples], self._pad_id, self._device)
         return -log_probabilities(model, padded)[0].sum() / supervised, {}
 
     def validate(self, model: Any) -> Mapping[str, float]:
-        """Mean loss per supervised token of the validation rows."""
+        """Return the mean loss per supervised token of the validation rows."""
         if not self._validation:
             return {}
         total, tokens = 0.0, 0

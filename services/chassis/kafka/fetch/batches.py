@@ -56,15 +56,15 @@ class Batches:
         self._handed_on = 0
 
     def size_in_bytes(self) -> int:
-        """Bytes of the response."""
+        """Return the bytes of the response."""
         return len(self._raw)
 
     def has_next(self) -> bool:
-        """Whether there is another complete batch. After BATCH_BYTES the rest is left for the next fetch."""
+        """Return whether there is another complete batch. After BATCH_BYTES the rest is left for the next fetch."""
         return self._handed_on < BATCH_BYTES and self._end() is not None
 
     def next_batch(self) -> "Batch | _Legacy | None":
-        """The next complete batch; None after the last. Never raises."""
+        """Return the next complete batch; None after the last. Never raises."""
         end = self._end()
         if end is None:
             return None
@@ -113,11 +113,11 @@ class Batch:
         return True
 
     def __next__(self) -> Any:
-        """The first record of a control batch: the marker of a transaction."""
+        """Return the first record of a control batch: the marker of a transaction."""
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
-        """The records, at increasing offsets within the batch's range, or their replacements. Never raises."""
+        """Return the records, at increasing offsets within the batch's range, or their replacements. Never raises."""
         if not self._counted:
             return self._unread("its head is damaged, so its number of records is unknown", most=1)
         if not self._intact:
@@ -139,7 +139,8 @@ class Batch:
         return self._noted(records_of(self._head, payload, deltas))
 
     def _at_once(self, payload: memoryview) -> list[Any] | None:
-        """All records as aiokafka's C parser reads them; None if it fails, or if it may not be used for all of them."""
+        """Return all records as aiokafka's C parser reads them; None if it fails, or if it may not be used for all of
+        them."""
         batch = self._batch if not self._head.codec else DefaultRecordBatch(_as_if_plain(self._raw, payload))
         try:
             records = list(batch)
@@ -172,14 +173,15 @@ class Batch:
 
 
 def _at_least(head: Head, following: int | None) -> int:
-    """The number of offsets of a batch with a damaged head: up to the next batch, or few enough to skip no other's."""
+    """Return the number of offsets of a batch with a damaged head: up to the next batch, or few enough to skip no
+    other's."""
     if following is not None and following > head.base_offset:
         return following - head.base_offset
     return min((count for count in (head.records, head.last_offset_delta + 1) if count > 0), default=1)
 
 
 def _rise(deltas: Sequence[int], head: Head) -> bool:
-    """Whether offsets increase strictly within a batch.
+    """Return whether offsets increase strictly within a batch.
 
     Brokers do not check uncompressed batches; a compacted log has gaps.
     """
@@ -200,7 +202,7 @@ def _decompressed(head: Head, payload: memoryview) -> memoryview:
 
 
 def _as_if_plain(raw: memoryview, payload: memoryview) -> bytearray:
-    """The batch as if it had never been compressed, which aiokafka's parser requires."""
+    """Return the batch as if it had never been compressed, which aiokafka's parser requires."""
     plain = bytearray(raw[:HEAD_SIZE])
     plain[ATTRIBUTES_AT + 1] &= ~_CODEC_MASK & 0xFF
     return plain + payload
@@ -223,7 +225,7 @@ class _Legacy:
         return True
 
     def __iter__(self) -> Iterator[Any]:
-        """The record or its replacement. Never raises."""
+        """Return the record or its replacement. Never raises."""
         if self._raw[_LEGACY_HEAD] & _CODEC_MASK:
             return iter([self._unread("it is compressed in an obsolete message format")])
         try:

@@ -92,7 +92,7 @@ class Client(AIOKafkaConsumer):  # type: ignore[misc]
         super().pause(*partitions)
 
     async def position(self, partition: TopicPartition) -> int:
-        """The first offset that was not returned by a poll."""
+        """Return the first offset that was not returned by a poll."""
         held = self._holding.first(partition)
         offset: int = await super().position(partition) if held is None else held
         return offset

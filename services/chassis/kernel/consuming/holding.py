@@ -42,7 +42,7 @@ class Holding:
         return self._until if self._held else None
 
     def first(self, partition: TopicPartition) -> int | None:
-        """The lowest held offset of a partition; None where none is held."""
+        """Return the lowest held offset of a partition; None where none is held."""
         held = self._held.get(partition)
         return held[0].offset if held else None
 

@@ -62,7 +62,7 @@ class Reach:
 
 
 def look_at(seen: Seen | None, reach: Reach, now: float) -> Seen:
-    """The progress of a partition after another look: the time restarts when it has moved, or was at its end."""
+    """Return the progress of a partition after another look: the time restarts when it has moved, or was at its end."""
     if seen is None or reach.position < seen.position:  # new, or another log begins
         seen = Seen(reach.position, reach.position, None)
     reached = max(seen.reached, reach.read, reach.position)  # what is read again after a seek is no progress
@@ -73,7 +73,7 @@ def look_at(seen: Seen | None, reach: Reach, now: float) -> Seen:
 
 
 def stuck(partition: Partition, reach: Reach, seen: Seen, now: float) -> str | None:
-    """The message about a partition that has made no progress for too long; None for any other."""
+    """Return the message about a partition that has made no progress for too long; None for any other."""
     if seen.behind_since is None or now - seen.behind_since <= (LOSSY_SECONDS if partition[0] in _LOSSY else STUCK_SECONDS):
         return None
     said = (

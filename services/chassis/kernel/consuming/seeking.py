@@ -38,12 +38,12 @@ class StartingPoint(NamedTuple):
 
 
 async def which_log(consumer: AIOKafkaConsumer, topics: Collection[str]) -> FoundLog:
-    """The identity of the log that the consumer's broker has now. Raises NoIdentity and the broker's errors."""
+    """Return the identity of the log that the consumer's broker has now. Raises NoIdentity and the broker's errors."""
     return await metadata.ask(consumer._client, topics)
 
 
 async def spans_of(consumer: AIOKafkaConsumer, found: FoundLog, partitions: Collection[Partition]) -> dict[Partition, Span]:
-    """First and end offsets of those `partitions` that exist. Raises the broker's errors."""
+    """Return the first and end offsets of those `partitions` that exist. Raises the broker's errors."""
     there = [
         TopicPartition(topic, number)
         for topic, number in sorted(partitions)
@@ -58,7 +58,8 @@ async def spans_of(consumer: AIOKafkaConsumer, found: FoundLog, partitions: Coll
 async def starting_points(
     engine: AsyncEngine, service: str, consumer: AIOKafkaConsumer, partitions: Collection[Partition]
 ) -> dict[Partition, StartingPoint]:
-    """The starting point of each of `partitions`; one without a position begins at 0. The log's identity is stored if it was unknown.
+    """Return the starting point of each of `partitions`; one without a position begins at 0. The log's identity is stored
+    if it was unknown.
 
     Raises NoIdentity, MovedByOthers and the database's and the broker's errors.
     """
@@ -114,12 +115,12 @@ async def _goes_on(
 
 
 def removed(partition: Partition, position: int, begin: int) -> bool:
-    """Whether unread records were removed from a topic that is kept for ever."""
+    """Return whether unread records were removed from a topic that is kept for ever."""
     return begin > position and partition[0] not in LOSSY
 
 
 async def own_gaps(consumer: AIOKafkaConsumer, jumps: Mapping[Partition, int]) -> set[Partition]:
-    """Those of `jumps` (partition to the offset where the jump begins) in which the log has nothing readable.
+    """Return those of `jumps` (partition to the offset where the jump begins) in which the log has nothing readable.
 
     When the records of a fetch from an offset begin higher, nothing readable lies between, unless the log itself begins higher:
     then the client silently begins there. Raises the broker's errors.

@@ -114,7 +114,7 @@ def _build_own(broker: KafkaBroker, source: str, lost: Callable[[], None]) -> No
 
 
 def _security(security: Security) -> BaseSecurity:
-    """The security settings as FastStream's objects."""
+    """Return the security settings as FastStream's objects."""
     context, encrypted = security.context(), security.encrypted
     if not security.authenticated:
         return BaseSecurity(context, encrypted)

@@ -59,13 +59,15 @@ class Copy:
 
 
 def forms_of(row: Row[Any]) -> list[Copy]:
-    """The copies that may be sent of a row, the most complete first; only the last may exceed the size of a record."""
+    """Return the copies that may be sent of a row, the most complete first; only the last may exceed the size of a
+    record."""
     forms = [copy for left_out in range(len(_FORMS)) if (copy := _form(row, left_out)) is not None]
     return [copy for copy in forms[:-1] if copy.size <= RECORD_BYTES] + forms[-1:]
 
 
 def _form(row: Row[Any], left_out: int) -> Copy | None:
-    """The copy without the first `left_out` of value, headers and key; None where a part that it needs was too large to be read."""
+    """Return the copy without the first `left_out` of value, headers and key; None where a part that it needs was too large
+    to be read."""
     parts = ("value", "headers", "key")
     if any(getattr(row, part) is None and getattr(row, f"{part}_bytes") is not None for part in parts[left_out:]):
         return None

@@ -32,7 +32,10 @@ class DeadLetterLimit:
     """This share of failures among the last hundred records stops it."""
 
     def reached(self, partition: Partition, failed: Sequence[int], offset: int) -> LimitReached | None:
-        """The error if a further failure at `offset` exceeds the limit. `failed`: offsets of earlier failures in the window before it."""
+        """Return the error if a further failure at `offset` exceeds the limit.
+
+        `failed`: offsets of earlier failures in the window before it.
+        """
         recent = {earlier for earlier in failed if offset - WINDOW < earlier < offset}
         reason = None
         if all(earlier in recent for earlier in range(offset - self.run + 1, offset)):
@@ -56,7 +59,7 @@ async def look(
     *,
     unreadable: bool = False,
 ) -> tuple[int, LimitReached] | None:
-    """The first of the offsets `failing`, in order, that exceeds the limit, with the error.
+    """Return the first of the offsets `failing`, in order, that exceeds the limit, with the error.
 
     `unreadable`: the records are unreadable, which counts only on topics that no other program may write to.
     """

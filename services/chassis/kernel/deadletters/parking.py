@@ -35,7 +35,7 @@ class Division:
 
 
 def held_up(domain: Domain, record: Record, event: Event | None) -> frozenset[str]:
-    """Names of what `record` blocks while it is failed or parked."""
+    """Return the names of what `record` blocks while it is failed or parked."""
     if event is not None and TOPIC_OF[event.type] is PROGRESS:
         return frozenset()
     try:
@@ -46,7 +46,7 @@ def held_up(domain: Domain, record: Record, event: Event | None) -> frozenset[st
 
 
 def waits_for(domain: Domain, record: Record, event: Event | None) -> frozenset[str]:
-    """Names that `record` waits for when one of them is blocked."""
+    """Return the names that `record` waits for when one of them is blocked."""
     if event is not None and (is_own(domain, event) or TOPIC_OF[event.type] is PROGRESS):
         return frozenset()
     return held_up(domain, record, event) | key_name(record)
@@ -60,7 +60,7 @@ class Keyed(Protocol):
 
 
 def key_name(record: Keyed) -> frozenset[str]:
-    """The name that stands for all records of one key, as text that the database can store and index."""
+    """Return the name that stands for all records of one key, as text that the database can store and index."""
     if record.key is None:
         return frozenset()
     name = record.key[:_NAME_BYTES].decode("utf-8", "backslashreplace").replace("\x00", "\\x00")

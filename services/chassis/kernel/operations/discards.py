@@ -14,7 +14,7 @@ from services.chassis.kernel.statements import INSERT_POSITION
 
 
 async def read_discards(cluster: Cluster, source: str) -> list[RecordDiscarded]:
-    """Every record that `source` discarded, according to the log, except those in logs that are no longer read."""
+    """Return every record that `source` discarded, according to the log, except those in logs that are no longer read."""
     found: list[RecordDiscarded] = []
     kinds = {RecordDiscarded.type_name(), LogAccepted.type_name()}
     async for chunk in log.read(cluster, await log.bounds(cluster, [DISCARDS.name])):
@@ -33,7 +33,7 @@ async def read_discards(cluster: Cluster, source: str) -> list[RecordDiscarded]:
 
 
 def _belongs_to_the_log_before(known: RecordDiscarded, accepted: LogAccepted) -> bool:
-    """Whether another record may have the id of one that was discarded before `accepted`."""
+    """Return whether another record may have the id of one that was discarded before `accepted`."""
     same = accepted.topic_id == accepted.previous_topic_id  # the topic lost its end; the rest is unchanged
     return known.topic == accepted.topic and any(
         moved.partition == known.partition and (not same or known.offset >= (moved.now or 0))

@@ -48,7 +48,7 @@ class Connections:
         self._pending_log: asyncio.TimerHandle | None = None
 
     def admit(self, connection: Connection) -> Literal["all", "health only", "nothing"]:
-        """What a new connection may request; one that waits for its caller may be closed for it."""
+        """Return what a new connection may request; one that waits for its caller may be closed for it."""
         if len(self._open) >= self.limit and self._waiting:
             oldest = next(iter(self._waiting))
             self.gone(oldest)
@@ -72,7 +72,7 @@ class Connections:
         self._waiting.pop(connection, None)
 
     def stream(self, connection: Connection, end: Callable[[], None]) -> bool:
-        """Whether the response may be a stream; `end` is called to end it when the server shuts down."""
+        """Return whether the response may be a stream; `end` is called to end it when the server shuts down."""
         if len(self._streaming) >= self.streams:
             return False
         if connection in self._open:

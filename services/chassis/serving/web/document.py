@@ -48,6 +48,6 @@ def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, An
 
 
 def _is_own(answer: Mapping[str, Any]) -> bool:
-    """Whether a route returns its own document with a status of 400 or more, as readiness does."""
+    """Return whether a route returns its own document with a status of 400 or more, as readiness does."""
     schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
     return schema.get("$ref", "").rpartition("/")[2] not in ("", _SCHEMA, "HTTPValidationError")

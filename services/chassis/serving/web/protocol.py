@@ -97,7 +97,7 @@ class PatientProtocol(H11Protocol):
         return self.places.streams
 
     def take(self, end: Callable[[], None]) -> bool:
-        """Whether the response may be a stream."""
+        """Return whether the response may be a stream."""
         return self.places.stream(self, end)
 
     def give_up(self) -> None:
@@ -149,7 +149,7 @@ class PatientProtocol(H11Protocol):
 
 
 def protocol_of(settings: HttpSettings, places: Connections, health: tuple[str, ...]) -> type[H11Protocol]:
-    """The protocol of one server with `places`; paths that start with one of `health` are answered even when all are
+    """Return the protocol of one server with `places`; paths that start with one of `health` are answered even when all are
     taken."""
     return type("Protocol", (PatientProtocol,), {"settings": settings, "places": places, "health": health})
 

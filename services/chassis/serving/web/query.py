@@ -13,7 +13,7 @@ _Query = TypeVar("_Query", bound=BaseModel)
 
 
 def query_parameters(query: type[BaseModel]) -> dict[str, Any]:
-    """The value for a route's `openapi_extra`: the fields of `query` as its parameters, all of them optional."""
+    """Return the value for a route's `openapi_extra`: the fields of `query` as its parameters, all of them optional."""
     parameters = []
     for name, schema in query.model_json_schema()["properties"].items():
         if schema["default"] is None:

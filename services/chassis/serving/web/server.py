@@ -26,7 +26,7 @@ _ALWAYS = ("/api/v1/health", "/api/v1/metrics")
 
 
 def server_config(app: FastAPI, settings: HttpSettings, *, graceful_seconds: int) -> uvicorn.Config:
-    """The configuration for `uvicorn.Server`. Raises the process' soft limit of open files as far as allowed."""
+    """Return the configuration for `uvicorn.Server`. Raises the process' soft limit of open files as far as allowed."""
     return uvicorn.Config(
         app,
         http=protocol_of(settings, places(settings, _files()), _ALWAYS),

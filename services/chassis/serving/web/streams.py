@@ -42,7 +42,7 @@ class StreamSlot(Protocol):
         """The most streams that the server allows."""
 
     def take(self, end: Callable[[], None]) -> bool:
-        """Whether the response may be a stream; `end` is called when the server shuts down."""
+        """Return whether the response may be a stream; `end` is called when the server shuts down."""
 
 
 class Source(Protocol):

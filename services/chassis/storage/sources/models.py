@@ -10,7 +10,7 @@ _SIZE_LIMIT = 256 * 1024 * 1024
 
 
 def model_refusal(folder: Path) -> Refusal | None:
-    """Why no model may be loaded from `folder`; None if its loader reads only its files.
+    """Return why no model may be loaded from `folder`; None if its loader reads only its files.
 
     An adapter names the path of its base, and an index names the files of the weights: both could point anywhere.
     """
@@ -26,7 +26,7 @@ def model_refusal(folder: Path) -> Refusal | None:
 
 
 def brings_code(folder: Path) -> bool:
-    """Whether the model requires its own code to be run, which is never done."""
+    """Return whether the model requires its own code to be run, which is never done."""
     return any("auto_map" in _parsed(folder / name) for name in _CONFIGS)
 
 
@@ -35,7 +35,7 @@ def _plain(name: object) -> bool:
 
 
 def _parsed(file: Path) -> dict[str, object]:
-    """The JSON object in a file; empty if there is none, which the loader reports."""
+    """Return the JSON object in a file; empty if there is none, which the loader reports."""
     try:
         found = json.loads(file.read_bytes()) if file.stat().st_size <= _SIZE_LIMIT else None
     except (OSError, ValueError, RecursionError):

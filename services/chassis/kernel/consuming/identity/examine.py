@@ -51,7 +51,7 @@ class PartitionStop:
 
 
 def another_log(topic: str, kept: KeptLog | None, found: FoundLog) -> tuple[Cause, str] | None:
-    """Why `topic` is not the log that was read before; None where it is, or where none was read before."""
+    """Return why `topic` is not the log that was read before; None where it is, or where none was read before."""
     now = found.topics.get(topic)
     if kept is not None and found.cluster_id != kept.cluster_id:
         return "another log", (
@@ -71,7 +71,7 @@ def another_log(topic: str, kept: KeptLog | None, found: FoundLog) -> tuple[Caus
 def stop_of(
     service: str, partition: Partition, position: int, kept: KeptLog | None, found: FoundLog, span: Span | None
 ) -> PartitionStop | None:
-    """Why the partition must not be read from `position`; None where it may.
+    """Return why the partition must not be read from `position`; None where it may.
 
     `span` is None where it is not known; then only the identity of the log is compared.
     """
@@ -108,7 +108,7 @@ def stop_of(
 
 
 def unknown(position: int, why: str) -> PartitionStop:
-    """The stop of a partition whose log cannot be identified."""
+    """Return the stop of a partition whose log cannot be identified."""
     return PartitionStop("unknown", position, None, f"the identity of the log is unknown, so it is not read: {why}")
 
 
@@ -119,7 +119,7 @@ def stops_of(
     found: FoundLog,
     spans: Mapping[Partition, Span],
 ) -> dict[Partition, PartitionStop]:
-    """The stops of those `positions` that must not be read, in order."""
+    """Return the stops of those `positions` that must not be read, in order."""
     examined = {
         partition: stop_of(service, partition, position, kept.get(partition[0]), found, spans.get(partition))
         for partition, position in sorted(positions.items())

@@ -21,7 +21,8 @@ Moves = Mapping[Partition, int | None]
 def moves(
     partition: Partition, why: PartitionStop, positions: Mapping[Partition, int], spans: Mapping[Partition, Span]
 ) -> Moves:
-    """Where the partition continues; when the log is another, all partitions of the topic that have a position begin at its start."""
+    """Return where the partition continues; when the log is another, all partitions of the topic that have a position begin
+    at its start."""
     if why.cause == "removed":
         return {partition: why.next_offset}
     if why.cause == "another log":

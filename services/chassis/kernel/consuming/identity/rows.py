@@ -21,7 +21,7 @@ class StoredStop:
 
 
 async def kept(connection: AsyncConnection) -> dict[str, KeptLog]:
-    """The stored identity of each topic's log, from when it was first read."""
+    """Return the stored identity of each topic's log, from when it was first read."""
     return {
         topic: KeptLog(cluster, topic_id)
         for topic, cluster, topic_id in await connection.execute(statements.READ_IDENTITIES)

@@ -56,7 +56,7 @@ async def _behind(reading: Reading, found: ComparedPositions) -> set[Partition]:
 
 
 async def listed(engine: AsyncEngine, reading: Reading) -> list[PartitionView]:
-    """All partitions that the service reads, in order. Raises NoIdentity and the servers' errors."""
+    """Return all partitions that the service reads, in order. Raises NoIdentity and the servers' errors."""
     async with engine.connect() as connection:
         found = await compared_positions(connection, reading)
     now, views = found.now, []

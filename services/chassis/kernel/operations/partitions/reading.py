@@ -91,5 +91,5 @@ def compared(reading: Reading, stored: StoredPositions, now: LogNow) -> Compared
 
 
 def engine_of(reading: Reading) -> AsyncEngine:
-    """An engine on the service's database; the caller disposes of it."""
+    """Return an engine on the service's database; the caller disposes of it."""
     return store.connect(reading.database_url, pool_size=2)

@@ -89,7 +89,7 @@ async def step_over(engine: AsyncEngine, reading: Reading, partition: Partition,
 
 
 def _stop_of(reading: Reading, partition: Partition, found: ComparedPositions) -> PartitionStop:
-    """The partition's stop, which can be stepped over. Raises NotStopped and CannotStepOver."""
+    """Return the partition's stop, which can be stepped over. Raises NotStopped and CannotStepOver."""
     now, stop = found.now, found.stops.get(partition)
     if stop is None:
         if partition not in found.positions and partition not in now.spans:
@@ -114,7 +114,7 @@ def _stop_of(reading: Reading, partition: Partition, found: ComparedPositions) -
 
 
 async def _record_at(reading: Reading, partition: Partition, stop: PartitionStop, now: LogNow) -> Record | None:
-    """The record that stops the partition; None where another cause does, or where no record can be read."""
+    """Return the record that stops the partition; None where another cause does, or where no record can be read."""
     span = now.spans.get(partition)
     if stop.cause != "record" or span is None:
         return None
