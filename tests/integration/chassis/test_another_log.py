@@ -222,7 +222,7 @@ async def acknowledged(toy: Toy, service: Service, position: int) -> None:
     assert await known(toy, 1)
     assert "log" not in service.health.missing
     done = await goes_on(toy)
-    assert (done.fact, f"offsets {position} to {position + 3} are gone" in done.said) == ("RecordsSkipped", True)
+    assert (done.fact, f"offsets {position} to {position + 3} are lost" in done.said) == ("RecordsSkipped", True)
     await until(lambda: known(toy, 2))
     await until(lambda: service.health.ready, what=lambda: service.health.missing)
     assert REGISTRY.get_sample_value("neuroweaver_unread_removed", labels) is None

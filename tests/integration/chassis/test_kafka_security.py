@@ -109,8 +109,11 @@ async def test_a_service_consumes_and_publishes_through_each_kind_of_listener(
         ),
         (lambda to: to.cluster("SASL_SSL", cafile=None), "not trusted by the machine; see NEUROWEAVER_KAFKA_SSL_CAFILE"),
         (lambda to: to.cluster("SSL", certfile=None), "or it requires NEUROWEAVER_KAFKA_SSL_CERTFILE"),
-        (lambda to: Cluster(to.cluster("SASL_SSL").address), "than NEUROWEAVER_KAFKA_SECURITY_PROTOCOL=PLAINTEXT"),
-        (lambda to: Cluster(to.cluster("SASL_PLAINTEXT").address), "than NEUROWEAVER_KAFKA_SECURITY_PROTOCOL=PLAINTEXT"),
+        (lambda to: Cluster(to.cluster("SASL_SSL").address), "does not use NEUROWEAVER_KAFKA_SECURITY_PROTOCOL=PLAINTEXT"),
+        (
+            lambda to: Cluster(to.cluster("SASL_PLAINTEXT").address),
+            "does not use NEUROWEAVER_KAFKA_SECURITY_PROTOCOL=PLAINTEXT",
+        ),
         (
             lambda to: Cluster(to.plain.address, to.cluster("SASL_SSL").security),
             "NEUROWEAVER_KAFKA_SECURITY_PROTOCOL=SASL_SSL",

@@ -74,7 +74,7 @@ async def test_what_failed_is_listed_shown_retried_and_discarded(orchestrator: O
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("show", "orchestrator", "requests:0:999999"), 4, "no dead letter"),
+        (("show", "orchestrator", "requests:0:999999"), 4, "no such dead letter"),
         (("retry", "orchestrator", "requests:0:999999"), 4, "no dead letter"),
         (("retry", "orchestrator", "requests"), 2, "TOPIC:PARTITION:OFFSET, such as jobs:3:41207"),
         (("retry", "orchestrator"), 2, "--all or a filter"),
