@@ -103,13 +103,13 @@ async def test_hundreds_who_listen_to_a_job_cost_one_statement_a_change_and_all_
         await told(orchestrator, watched, done)
         await until(lambda done=done: all(listener.told["progress"] == done for listener in listeners))
         assert asked == [1] * done
-    assert names("stories") == 1
+    assert names("job-events") == 1
     await orchestrator.complete(watched, "prepare", "train", "register")
     await asyncio.wait_for(asyncio.gather(*hearing), 120)
     assert {listener.told["end"] for listener in listeners} == {1}
     assert orchestrator.runtime
     subscribed = orchestrator.runtime.notifications._subscriptions[CHANNEL]
-    await until(lambda: not names("stories") and not subscribed)
+    await until(lambda: not names("job-events") and not subscribed)
     await until(lambda: len(asyncio.all_tasks()) <= tasks, what=lambda: [task.get_name() for task in asyncio.all_tasks()])
 
 
@@ -131,7 +131,7 @@ async def test_listeners_that_come_and_go_leave_no_task_no_subscription_and_no_s
                 listener.writer.transport.abort()
             else:
                 listener.writer.close()
-    await until(lambda: not names("stories") and not subscribed)
+    await until(lambda: not names("job-events") and not subscribed)
     await until(lambda: len(asyncio.all_tasks()) <= tasks, what=lambda: [task.get_name() for task in asyncio.all_tasks()])
     await until(lambda: places._value == free)
 
