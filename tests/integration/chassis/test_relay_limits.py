@@ -11,8 +11,10 @@ from schemas.envelope import Event
 from schemas.topics import JOBS
 from services.chassis.kafka.publisher import BrokerAway, Publisher
 from services.chassis.kernel import metrics
+from services.chassis.kernel.relay import outbox
 from services.chassis.kernel.relay import relay as relaying
-from services.chassis.kernel.relay.relay import RELAY_LOCK, OutboxBacklog
+from services.chassis.kernel.relay.outbox import OutboxBacklog
+from services.chassis.kernel.relay.relay import RELAY_LOCK
 from services.chassis.postgres.exclusive import exclusive
 from tests.integration.chassis.test_relay import holds, refusal, sent, to_send
 from tests.limited import limited
@@ -70,7 +72,7 @@ async def test_a_session_that_says_nothing_loses_its_lock_though_its_connection_
 async def test_a_standby_exports_the_outbox_and_is_not_ready_when_its_oldest_event_is_old(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relaying, "_OLD_SECONDS", 0.5)
+    monkeypatch.setattr(outbox, "_OLD_SECONDS", 0.5)
     async with exclusive(toy.engine) as somebody:
         assert await somebody.take(RELAY_LOCK)
         await to_send(toy, refusal(toy, "a"), refusal(toy, "b"))

@@ -24,6 +24,7 @@ from services.chassis.kafka.topics import largest_record
 from services.chassis.kernel import metrics, store
 from services.chassis.kernel.deadletters.copies import Copies
 from services.chassis.kernel.relay import statements
+from services.chassis.kernel.relay.outbox import OutboxBacklog, OutboxCursor
 from services.chassis.kernel.relay.outgoing import Outgoing, OutgoingBatch, RecordTooLarge
 from services.chassis.postgres.exclusive import Exclusive, exclusive
 from services.chassis.postgres.notifications import Notifications, Subscription
@@ -39,71 +40,6 @@ _STANDBY_SECONDS = 1.0
 _ACKNOWLEDGE_SECONDS = 5.0
 _LIMIT_SECONDS = 30.0
 """How often the limit of a topic that is smaller than ours is read again."""
-_OLD_SECONDS = 30.0
-"""Age of the oldest outbox row from which a standby reports that the active relay does not send."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxBacklog:
-    """Number and age of the rows in the outbox."""
-
-    rows: int
-    first: int | None
-    """Position of the oldest row."""
-    seconds: float
-    """Age of the oldest row, by the database's clock."""
-
-    def overdue(self, before: "OutboxBacklog | None") -> str | None:
-        """Return the message that no process seems to relay, if the oldest row is old and was the oldest `before` too;
-        otherwise None."""
-        if before is None or self.first is None or self.first != before.first or self.seconds < _OLD_SECONDS:
-            return None
-        return f"another process relays, but {self.rows} events wait in the outbox, the oldest for {self.seconds:.0f} s"
-
-
-@dataclass
-class OutboxCursor:
-    """Decides where to read the outbox from, since scanning over removed rows costs more with each row until PostgreSQL vacuums.
-
-    Once a second the whole outbox is read, in between only rows after a floor. Rows get their positions when they are
-    inserted and become visible when their transaction commits, so the floor only rises over positions whose transactions have
-    all ended: otherwise a later event of a key would be seen, and sent, before an earlier one.
-    """
-
-    _whole_at: float = 0.0
-    _floor: int = 0
-    _highest: int = 0
-    _next: tuple[int, int] | None = None
-    """The next floor, and the first transaction id that was not assigned when rows up to it had been read."""
-    _left_after: int | None = None
-    """Where the latest read ended, if it reached its row limit: some rows may lie below the floor that rose before it."""
-
-    def is_due(self, now: float) -> bool:
-        """Whether the whole outbox is to be read at `now`, seconds."""
-        return now >= self._whole_at
-
-    def start_whole(self, now: float, xmin: int, xmax: int) -> int:
-        """The position after which to read: 0, for all. `xmin`, `xmax`: the lowest transaction id still active, and the first not
-        assigned, by a snapshot of now (https://www.postgresql.org/docs/current/functions-info.html)."""
-        self._whole_at = now + _POLL_SECONDS
-        if self._next is not None and xmin >= self._next[1]:
-            self._floor, self._next = self._next[0], None
-        if self._next is None:
-            self._next = self._highest, xmax
-        return 0
-
-    @property
-    def floor(self) -> int:
-        """The position after which to read between two whole reads."""
-        return self._floor if self._left_after is None else min(self._floor, self._left_after)
-
-    def seen(self, position: int, *, more: bool = False) -> None:
-        """Rows were read up to `position`; they are sent and removed, or their keys are blocked.
-
-        `more`: there are rows after it.
-        """
-        self._highest = max(self._highest, position)
-        self._left_after = position if more else None
 
 
 @dataclass
@@ -121,7 +57,7 @@ class Relay:
     """Largest batch in bytes, by topic, where the broker's limit is smaller than ours."""
     _limits_after: float = 0.0
     _upkeep_after: float = 0.0
-    _cursor: OutboxCursor = field(default_factory=OutboxCursor)
+    _cursor: OutboxCursor = field(default_factory=lambda: OutboxCursor(_POLL_SECONDS))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop`; rows committed by then are still sent, as long as the broker answers."""
@@ -165,13 +101,13 @@ class Relay:
     async def _relay_with_producer(self, session: Exclusive, stop: asyncio.Event, woken: Subscription) -> bool:
         """Relay until `stop`; False if a batch was too large for its topic, so that a new producer must send smaller ones."""
         producer = make_producer(self.cluster, f"neuroweaver-{self.service}-relay")
-        self._cursor = OutboxCursor()
+        self._cursor = OutboxCursor(_POLL_SECONDS)
         try:
             await start(producer, self.cluster)
             self.health.report("relaying", True)
             while True:
                 if last := stop.is_set():
-                    self._cursor = OutboxCursor()  # all that is committed by now
+                    self._cursor = OutboxCursor(_POLL_SECONDS)  # all that is committed by now
                 await self._drain(session, producer, stop)
                 if last:
                     return True

@@ -3,7 +3,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.chassis.kernel.relay.relay import OutboxCursor
+from services.chassis.kernel.relay.outbox import OutboxCursor
 
 
 def test_the_first_look_is_at_everything() -> None:
