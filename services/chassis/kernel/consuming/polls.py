@@ -21,6 +21,7 @@ from services.chassis.kernel.deadletters.limit import DeadLetterLimit
 from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.records import Partition, Record
 from services.chassis.kernel.transaction.batch import Decider, Poll, Records, apply_batch
+from services.chassis.kernel.transaction.own_events import OwnEvents
 from services.chassis.postgres.transactions import Transactional
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
@@ -44,6 +45,7 @@ class PollHandler:
     assignment: Assignment
     positioner: Positioner
     backoff: Backoff = field(default_factory=Backoff)
+    _own: OwnEvents = field(default_factory=OwnEvents)
     _failures: FailureLog = field(default_factory=lambda: FailureLog(_log))
 
     async def handle(self, consumer: AIOKafkaConsumer, records: tuple[Record, ...]) -> None:
@@ -116,7 +118,7 @@ class PollHandler:
         if not records:
             return
         starts = {partition: assignment.cursors[partition].next_offset or 0 for partition in records}
-        decider = Decider(self.batches, self.domain, self.effects, self.limit)
+        decider = Decider(self.batches, self.domain, self.effects, self.limit, self._own)
         with metrics.BATCH_SECONDS.labels(self.service).time():
             done = await apply_batch(decider, Poll(records, starts, attempt.failed))
         note(self.service, done)

@@ -24,6 +24,7 @@ from services.chassis.kernel.transaction.commands import write_back
 from services.chassis.kernel.transaction.folding import Incoming
 from services.chassis.kernel.transaction.inbox import entering
 from services.chassis.kernel.transaction.loading import lock_rows
+from services.chassis.kernel.transaction.own_events import OwnEvents
 from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.postgres.transactions import Session, Transactional
 from services.chassis.process.transient import described
@@ -49,6 +50,8 @@ class Decider:
     effects: Effects | None = None
     limit: DeadLetterLimit | None = None
     """How many records of a partition may become dead letters; None for any number."""
+    own: OwnEvents = field(default_factory=OwnEvents)
+    """Own events that may come back; lasts as long as the process."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +93,15 @@ async def apply_batch(decider: Decider, poll: Poll) -> Applied:
     domain = decider.domain
     async with decider.database.begin() as connection:
         accepted = await accept(connection, poll)
-        opening = open_all(accepted.records, domain, poll.failed)
+        opening = open_all(accepted.records, domain, poll.failed, decider.own)
         await require_within_limit(connection, decider.limit, poll, opening)
         division = await separate_dead_letters(connection, domain, opening, accepted, poll.failed)
         unit, repeated = await lock(connection, domain, division.kept)
         seen = fold(unit, division.kept, repeated)
         await write_back(connection, unit, decider.effects, seen, accepted.positions)
         await store_dead_letters(connection, accepted, opening, division, poll.failed)
+    if unit.emitted:
+        decider.own.add(unit.emitted, unit.outbox)
     return Applied(
         positions=accepted.positions,
         behind=accepted.behind,
@@ -158,12 +163,12 @@ class DecodedRecords:
     """Events that this service does not handle."""
 
 
-def open_all(records: Iterable[Record], domain: Domain, failed: Mapping[RecordId, Fault]) -> DecodedRecords:
+def open_all(records: Iterable[Record], domain: Domain, failed: Mapping[RecordId, Fault], own: OwnEvents) -> DecodedRecords:
     """Decode records. Raises RecordFailure for an unexpected error, unless the record already is to become a dead letter."""
     opening = DecodedRecords()
     for record in records:
         try:
-            event = event_in(record, domain.handles)
+            event = own.take(record, domain.handles) or event_in(record, domain.handles)
         except Unreadable as error:
             opening.unreadable.append((record, error))
         except Exception as error:

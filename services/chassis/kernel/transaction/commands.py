@@ -54,4 +54,4 @@ async def write_back(
 ) -> None:
     """Ends a unit of work: runs the effects on operational tables, then writes rows, outbox and the positions `moved`."""
     notifications = await effects(connection, seen, unit.states) if effects is not None and seen else ()
-    await write(connection, unit.domain, unit.rows, unit.emitted, moved, notifications)
+    unit.outbox = await write(connection, unit.domain, unit.rows, unit.emitted, moved, notifications)

@@ -48,6 +48,8 @@ class UnitOfWork(FoldedRows):
     """Own events decided here, numbered, in order; they go to the outbox."""
     folded: list[Event] = field(default_factory=list)
     """Every event that was folded here, in order."""
+    outbox: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    """The columns of the outbox rows of `emitted`, once they are written."""
 
     @property
     def states(self) -> Mapping[Ref, State]:

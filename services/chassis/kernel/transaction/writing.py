@@ -39,10 +39,11 @@ async def write(
     events: Sequence[Event] = (),
     moved: Mapping[Partition, int] = NONE_MOVED,
     notifications: Sequence[Notification] = (),
-) -> None:
+) -> Values:
     """Write `rows`, queue own `events` for the relay in order, set positions to the next offset to apply, and send
-    `notifications` at commit. States are written with all fields, so that a changed default does not alter them. Raises EventTooLarge."""
-    await _execute(connection, list(row_columns(domain, rows)), events, moved, notifications)
+    `notifications` at commit. States are written with all fields, so that a changed default does not alter them. Returns the columns of the
+    outbox rows. Raises EventTooLarge."""
+    return await _execute(connection, list(row_columns(domain, rows)), events, moved, notifications)
 
 
 async def fill_outbox(connection: Session, events: Sequence[Event]) -> None:
@@ -56,12 +57,13 @@ async def _execute(
     events: Sequence[Event],
     moved: Mapping[Partition, int],
     notifications: Sequence[Notification],
-) -> None:
+) -> Values:
+    outbox = outbox_columns(events) if events else {}
     values: Values = {
         f"{name}_{number}": column for number, (_, columns) in enumerate(saved) for name, column in columns.items()
     }
     if events:
-        values |= _outbox_columns(events)
+        values |= outbox
         notifications = [*notifications, (store.OUTBOX_CHANNEL, "")]
     if moved:
         values |= store.position_values(moved)
@@ -73,6 +75,7 @@ async def _execute(
     if values:
         tables = tuple((aggregate.name, tuple(aggregate.columns.items())) for aggregate, _ in saved)
         await connection.execute(statements.write(tables, bool(events), bool(moved), bool(notifications)), values)
+    return outbox
 
 
 async def copy_rows(connection: AsyncConnection, domain: Domain, rows: Mapping[Ref, AggregateRow], schema: str) -> None:
@@ -118,7 +121,8 @@ def _payload(event: Event) -> str:
     return payload
 
 
-def _outbox_columns(events: Sequence[Event]) -> Values:
+def outbox_columns(events: Sequence[Event]) -> Values:
+    """The columns of the outbox rows of own events, in order. Raises EventTooLarge."""
     columns: Values = {name: [] for name in statements.OUTBOX_COLUMNS}
     for event in events:
         known = wire_attributes(event)
