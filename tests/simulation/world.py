@@ -32,9 +32,10 @@ from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.deadletters.limit import LimitReached
 from services.chassis.kernel.operations import discards, handling
 from services.chassis.kernel.operations.discards import learn_discards
-from services.chassis.kernel.records import event_in, record_id_of
+from services.chassis.kernel.records import event_in, named, record_id_of
 from services.chassis.kernel.transaction import batch, commands, inbox
 from services.chassis.kernel.transaction.batch import RecordFailure
+from services.chassis.kernel.transaction.own_events import OwnEvents
 from services.chassis.process import transient
 from services.chassis.process.repeated_failures import FailureLog
 from services.chassis.replay import fold as folding
@@ -652,7 +653,7 @@ class World:
                 (FailureLog, "failed", _say_nothing), (consumer, "_log", silent), (positioning, "_log", silent), (reporting, "_log", silent), (ticker, "_log", silent), (worker, "_log", silent),
                 (polls, "apply_batch", apply), (commands, "write_back", write_back), (batch, "write_back", write_back), (handling, "write_back", write_back),
                 (folding, "log", self.log), (folding, "read_ahead", lambda chunks: chunks), (reading_ahead, "give_way", no_pause), (seeking, "which_log", self.log.which), (batch, "fold_record", fold_record),
-                (skipping, "fold_record", set_aside), (batch, "event_in", self.opening()), (handling, "event_in", self.opening(again=True)),
+                (skipping, "fold_record", set_aside), (batch, "event_in", self.opening()), (OwnEvents, "take", self.taking()), (handling, "event_in", self.opening(again=True)),
                 (repository, "insert", inserted), (repository, "remove", removed), (repository, "discard", given),
                 (discards, "log", self.log), (discards, "ask_once", self.log.asked),
                 (inbox, "INBOX_WINDOW", WINDOW), (statements, "INBOX_WINDOW", WINDOW),
@@ -677,6 +678,18 @@ class World:
             return event
 
         return opened
+
+    def taking(self) -> Callable[..., Any]:
+        """`OwnEvents.take`: what it recognises must be what decoding gives."""
+        taken, opened = OwnEvents.take, self.opening()
+
+        def take(own: OwnEvents, record: Any, handles: Any) -> Any:
+            event = taken(own, record, handles)
+            if event is not None and (decoded := opened(record, handles)) != event:
+                raise Broken(f"{named(record_id_of(record))} was taken for {event}, and is {decoded}")
+            return event
+
+        return take
 
 
 def _as_the_policy_says(wait: timedelta) -> bool:
