@@ -5,7 +5,7 @@ it does. `decide` takes the first whose time has come, and `due` returns the tim
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -21,6 +21,7 @@ from schemas.jobs import (
     StepCancelRequested,
     StepFault,
     StepRequested,
+    StepResult,
 )
 from schemas.reasons import Reason
 from schemas.results import MODEL_NAME, MODEL_VERSION
@@ -30,6 +31,8 @@ from services.orchestrator.domain.state import Accepted, Attempt, JobState, Requ
 from services.orchestrator.domain.validation import RejectedRequest, examine
 
 IMMEDIATELY = datetime(1970, 1, 1, tzinfo=UTC)
+Results = Mapping[str, StepResult]
+"""Results of the completed steps, by name."""
 _DOUBLINGS = 60
 """A larger exponent would exceed the range of a double; the limit of the wait is reached long before."""
 
@@ -74,19 +77,20 @@ def wants(state: JobState) -> Iterator[Want]:
     job = state.accepted
     if job is None or state.ending or state.rejected:
         return
+    results = state.results
     if state.cancel:
         yield from _cancelling(state, job)
-    elif all(state.completed(step.name) for step in job.plan):
+    elif all(step.name in results for step in job.plan):
         yield Want(IMMEDIATELY, lambda now: _completed(state, job))
-    elif lost := _lost(state, job):
+    elif lost := _lost(state, job, results):
         yield Want(IMMEDIATELY, lambda now: _stop_one(state, job, "failing") or _failed(job, *lost))
     else:
         if deadline := job.request.deadline:
             fault = _fault_of_deadline(deadline)
             yield Want(deadline, lambda now: _stop_one(state, job, "failing") or _failed(job, None, fault))
         for step in job.plan:
-            if not state.completed(step.name):
-                yield from _advance(state, job, step)
+            if step.name not in results:
+                yield from _advance(state, job, step, results)
 
 
 def _cancelling(state: JobState, job: Accepted) -> Iterator[Want]:
@@ -99,11 +103,11 @@ def _cancelling(state: JobState, job: Accepted) -> Iterator[Want]:
     yield Want(max(closed) + grace if closed else IMMEDIATELY, lambda now: _cancelled(state, job))
 
 
-def _advance(state: JobState, job: Accepted, step: PlannedStep) -> Iterator[Want]:
+def _advance(state: JobState, job: Accepted, step: PlannedStep, results: Results) -> Iterator[Want]:
     """Request the first attempt when all needed steps are completed, the next when one ended; close it at its deadline."""
     number = state.latest(step.name)
     if not number:
-        if all(state.completed(need) for need in step.needs):
+        if all(need in results for need in step.needs):
             yield Want(IMMEDIATELY, lambda now: _request(state, job, step, 1, now))
         return
     attempt = state.attempts[step.name][number]
@@ -147,13 +151,13 @@ def _backoff(policy: Policy, number: int) -> timedelta:
     return timedelta(seconds=min(policy.backoff_limit_seconds, doubled))
 
 
-def _lost(state: JobState, job: Accepted) -> tuple[str, StepFault] | None:
+def _lost(state: JobState, job: Accepted, results: Results) -> tuple[str, StepFault] | None:
     """The first step, in the plan's order, that can no longer be completed, and why."""
     for step in job.plan:
-        if state.completed(step.name):
+        if step.name in results:
             continue
-        for producer, output in _bindings(step).values():
-            result = state.result(producer)
+        for producer, output in map(producer_of, step.inputs.values()):
+            result = results.get(producer)
             if result and output not in result.outputs:
                 message = f"the step was completed without its output {output!r}, which {step.name} reads"
                 return producer, StepFault(cause="infrastructure", message=message)
@@ -164,7 +168,9 @@ def _lost(state: JobState, job: Accepted) -> tuple[str, StepFault] | None:
 
 
 def _latest_fault(state: JobState, step: PlannedStep) -> StepFault | None:
-    attempt = state.attempts.get(step.name, {}).get(state.latest(step.name))
+    if step.name not in state.attempts:
+        return None
+    attempt = state.attempts[step.name].get(state.latest(step.name))
     return attempt.fault if attempt else None
 
 

@@ -55,7 +55,7 @@ class Jobs(AggregateType):
     def values(self, state: JobState) -> Mapping[str, Any]:
         """Values of the query columns; for an invalid request, whatever can be read of it."""
         sent = state.sent
-        plan = state.accepted.plan if state.accepted else ()
+        plan, results = state.accepted.plan if state.accepted else (), state.results
         return {
             "status": state.status,
             "requester": _text(sent.get("requester")),
@@ -63,7 +63,7 @@ class Jobs(AggregateType):
             "model": _text(sent.get("register_as")),
             "version": state.ending.version if state.ending else None,
             "steps": len(plan) if plan else None,
-            "steps_done": sum(state.completed(step.name) for step in plan) if plan else None,
+            "steps_done": sum(step.name in results for step in plan) if plan else None,
             "requested_at": state.requested_at,
             "ended_at": state.ended_at,
         }

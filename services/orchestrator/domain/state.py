@@ -224,7 +224,9 @@ class JobState(State):
 
     def latest(self, step: str) -> int:
         """Number of the latest requested attempt; 0 for none."""
-        return max((number for number, attempt in self.attempts.get(step, {}).items() if attempt.asked), default=0)
+        if step not in self.attempts:
+            return 0
+        return max((number for number, attempt in self.attempts[step].items() if attempt.asked), default=0)
 
     def completed(self, step: str) -> bool:
         """Whether an attempt was completed before it was closed."""
@@ -232,10 +234,18 @@ class JobState(State):
 
     def result(self, step: str) -> StepResult | None:
         """The result of a step; None while it is not completed."""
-        for _, attempt in sorted(self.attempts.get(step, {}).items()):
+        if step not in self.attempts:
+            return None
+        for _, attempt in sorted(self.attempts[step].items()):
             if attempt.result is not None:
                 return attempt.result
         return None
+
+    @property
+    def results(self) -> Mapping[str, StepResult]:
+        """The results of all completed steps."""
+        found = ((step, self.result(step)) for step in self.attempts)
+        return {step: result for step, result in found if result is not None}
 
     def asked_attempts(self) -> Iterator[tuple[str, int, Attempt]]:
         """Step, number and attempt of all requested attempts, in a fixed order."""
