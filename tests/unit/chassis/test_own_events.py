@@ -20,8 +20,10 @@ from services.chassis.kafka.publisher import outside_event
 from services.chassis.kernel.aggregate import Decision, Ref
 from services.chassis.kernel.records import Logged, event_in
 from services.chassis.kernel.transaction import own_events
+from services.chassis.kernel.transaction.aggregate_row import AggregateRow
+from services.chassis.kernel.transaction.folding import Incoming
 from services.chassis.kernel.transaction.own_events import OwnEvents
-from services.chassis.kernel.transaction.unit_of_work import AggregateRow, Incoming, UnitOfWork
+from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.kernel.transaction.writing import outbox_columns
 from services.orchestrator.domain.job import JobDomain
 from services.orchestrator.domain.state import JobState
