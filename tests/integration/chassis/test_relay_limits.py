@@ -35,7 +35,7 @@ async def test_a_topic_that_takes_less_than_our_batches_gets_smaller_ones_and_on
         await until(lambda: not service.health.ready)
         reason = service.health.conditions["relaying"].reason
         assert toy.prefix + "large" in reason
-        assert f"a record may have 16384, max.message.bytes of {JOBS.name}" in reason
+        assert f"a record may have at most 16384, max.message.bytes of {JOBS.name}" in reason
     async with toy.running() as service:
         await until(lambda: holds(toy, 0))
         await until(lambda: service.health.ready, what=lambda: service.health.missing)
