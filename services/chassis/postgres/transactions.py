@@ -8,11 +8,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
+import asyncpg
 from sqlalchemy import TextClause
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
+from services.chassis.postgres.closing import close
 from services.chassis.postgres.urls import Connection, parse
-from services.chassis.process.transient import is_transient
+from services.chassis.process.transient import described, is_transient
 
 Values = Mapping[str, Any]
 
@@ -47,6 +49,7 @@ class Transactions:
     def __init__(self, url: str, settings: Mapping[str, str], *, statement_seconds: float) -> None:
         self._database, self._settings, self._seconds = parse(url), settings, statement_seconds
         self._idle: Connection | None = None
+        self._closed = False
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Session]:
@@ -68,22 +71,26 @@ class Transactions:
             if done != "COMMIT":
                 raise RolledBack("PostgreSQL answered COMMIT with ROLLBACK: a statement of the transaction had failed")
         finally:
-            if ended and self._idle is None:
+            if ended and self._idle is None and not self._closed:
                 self._idle = connection
             else:
-                connection.terminate()
+                await close(connection)
 
-    def close(self) -> None:
-        """Close the idle session; a later transaction opens a new one."""
+    async def close(self) -> None:
+        """Close the idle session; a session in use is closed when its transaction has ended."""
+        self._closed = True
         if self._idle is not None:
-            self._idle.terminate()
-            self._idle = None
+            idle, self._idle = self._idle, None
+            await close(idle)
 
     async def _take(self) -> Connection:
         connection, self._idle = self._idle, None
         if connection is not None and not connection.is_closed():
             return connection
-        return await self._database.connect(self._settings, command_timeout=self._seconds)
+        try:
+            return await self._database.connect(self._settings, command_timeout=self._seconds)
+        except asyncpg.PostgresError as error:  # no record causes it, so it must not look like a fault of a record
+            raise ConnectionError(f"{self._database} opens no session: {described(error)}") from error
 
 
 class _Session(NamedTuple):
@@ -94,7 +101,8 @@ class _Session(NamedTuple):
     ) -> Iterable[Sequence[Any]]:
         sql, names = _prepared(statement)
         if values is None or isinstance(values, Mapping):
-            rows: Sequence[Any] = await self.connection.fetch(sql, *(values[name] for name in names) if values else ())
+            given = values or {}
+            rows: Sequence[Any] = await self.connection.fetch(sql, *(given[name] for name in names))
             return rows
         await self.connection.executemany(sql, [[one[name] for name in names] for one in values])
         return ()

@@ -67,7 +67,9 @@ class Database:
         parameters, which a pooler refuses.
         """
         seconds = min(self.connect_seconds, command_timeout or self.connect_seconds)
-        connection = await self._first(seconds, {"command_timeout": command_timeout, **arguments})
+        # asyncpg closes prepared statements that are older than this without any time-out, in the midst of other statements
+        kept = {"max_cached_statement_lifetime": 0}
+        connection = await self._first(seconds, {"command_timeout": command_timeout, **kept, **arguments})
         if session:
             try:
                 await connection.execute(statements.set_session(session), timeout=seconds)

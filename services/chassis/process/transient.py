@@ -44,9 +44,12 @@ def ends_session(error: BaseException) -> bool:
         error = error.orig or error
     if isinstance(error, ReadsOnly | TimeoutError):
         return True
-    return str(getattr(error, "sqlstate", None) or "") in _SESSION_STATES or any(
-        words in str(error) for words in (*_STALE_PLANS, _BROKEN_PROTOCOL)
-    )
+    if str(getattr(error, "sqlstate", None) or "") in _SESSION_STATES:
+        return True
+    kind, words = (type(error.__cause__ or error), str(error.args[0]) if error.args else "")
+    if issubclass(kind, asyncpg.FeatureNotSupportedError):
+        return any(plan in words for plan in _STALE_PLANS)
+    return issubclass(kind, asyncpg.InternalClientError) and _BROKEN_PROTOCOL in words
 
 
 def is_transient(error: BaseException) -> bool:

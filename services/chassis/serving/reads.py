@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from services.chassis.kernel.tables import OPERATIONAL, PROJECTION
+from services.chassis.postgres.closing import close
 from services.chassis.postgres.urls import STATEMENT_SECONDS, Connection, parse
 from services.chassis.process.transient import is_transient
 
@@ -82,5 +83,5 @@ class Reads:
             if whole and renewals == self._renewals:
                 self._idle.append(connection)
             else:
-                connection.terminate()
+                await close(connection)
         return rows

@@ -146,7 +146,7 @@ class Runtime:
             self.reads.close()
             await self.engine.dispose()
             await self._positions.dispose()
-            self._batches.close()
+            await self._batches.close()
             _log.info("stopped", service=self.service)
 
     def _support(self) -> list[tuple[str, Loop]]:

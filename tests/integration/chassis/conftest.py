@@ -22,5 +22,5 @@ async def toy(servers: DevStack, tmp_path: Path) -> AsyncIterator[Toy]:
     toy = Toy(servers.kafka_bootstrap, servers.database_url, tmp_path)
     await toy.create()
     yield toy
-    toy.transactions.close()
+    await toy.transactions.close()
     await toy.engine.dispose()

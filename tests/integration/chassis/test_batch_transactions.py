@@ -18,7 +18,7 @@ from tests.toy import Toy, until
 
 REFUSED = "SELECT CAST('no number' AS int)"
 KEEP = text("INSERT INTO ledger (id) VALUES (:id)")
-UNFINISHED = "SELECT count(*) FROM pg_stat_activity WHERE pid = {} AND state LIKE 'idle in transaction%'"
+SESSION = "SELECT coalesce((SELECT state FROM pg_stat_activity WHERE pid = {}), 'ended')"
 
 
 class Other(Exception):
@@ -29,7 +29,7 @@ class Other(Exception):
 async def transactions(toy: Toy) -> AsyncIterator[Transactions]:
     opened = store.transactions(toy.settings.database_url_for(toy.name), statement_seconds=0.5)
     yield opened
-    opened.close()
+    await opened.close()
 
 
 async def scalar(session: Session, sql: str, **values: Any) -> Any:
@@ -115,7 +115,7 @@ async def test_a_statement_without_an_answer_ends_its_session(toy: Toy, transact
         await keep_and(transactions, "SELECT pg_sleep(60)")
     assert is_transient(caught.value)
     assert await session_of(transactions) != first
-    await until(lambda: _ended(toy, first))
+    await until(lambda: _is(toy, first, "ended"))
     assert await kept(toy) == ""
 
 
@@ -130,11 +130,12 @@ async def test_a_block_that_is_cancelled_ends_its_session(toy: Toy, transactions
 
     task = asyncio.create_task(work())
     await inside.wait()
+    await until(lambda: _is(toy, first, "active"))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await session_of(transactions) != first
-    await until(lambda: _ended(toy, first))
+    await until(lambda: _is(toy, first, "ended"))
     assert await kept(toy) == ""
 
 
@@ -168,7 +169,7 @@ async def test_a_session_that_the_server_has_ended_in_words_only_fails_once(toy:
             await session_of(transactions)
         assert is_transient(caught.value)
         assert await session_of(transactions) != first
-        transactions.close()
+        await transactions.close()
 
 
 async def test_transactions_at_the_same_time_see_nothing_of_each_other(toy: Toy, transactions: Transactions) -> None:
@@ -179,5 +180,53 @@ async def test_transactions_at_the_same_time_see_nothing_of_each_other(toy: Toy,
     assert await kept(toy) == "a"
 
 
-async def _ended(toy: Toy, session: int) -> bool:
-    return bool(await toy.scalar(UNFINISHED.format(session)) == 0)
+async def test_a_transaction_that_waits_in_vain_for_a_lock_gives_its_own_locks_back(
+    toy: Toy, transactions: Transactions
+) -> None:
+    """A server process that waits for a lock does not notice that its client is gone: it must be told."""
+    async with transactions.begin() as session:
+        await session.execute(KEEP, [{"id": "a"}, {"id": "b"}])
+    async with toy.engine.begin() as other:
+        await other.execute(text("SELECT id FROM ledger WHERE id = 'b' FOR UPDATE"))
+        first = await session_of(transactions)
+        with pytest.raises(TimeoutError):
+            await keep_from(transactions, "a", "b")
+        await until(lambda: _is(toy, first, "ended"))
+        assert await toy.scalar("SELECT count(*) FROM (SELECT FROM ledger WHERE id = 'a' FOR UPDATE NOWAIT) AS free") == 1
+
+
+async def keep_from(transactions: Transactions, *names: str) -> None:
+    async with transactions.begin() as session:
+        for name in names:
+            await session.execute(text("SELECT id FROM ledger WHERE id = :id FOR UPDATE"), {"id": name})
+
+
+async def test_a_database_that_refuses_sessions_is_no_fault_of_a_record(toy: Toy, database_url: str) -> None:
+    url = toy.settings.database_url_for(toy.name)
+    server, refused = await asyncpg.connect(database_url), store.transactions(url)
+    allow = f'ALTER DATABASE "{make_url(url).database}" ALLOW_CONNECTIONS {{}}'
+    await server.execute(allow.format("false"))
+    with pytest.raises(ConnectionError, match="not currently accepting connections") as caught:
+        await session_of(refused)
+    await server.execute(allow.format("true"))
+    assert is_transient(caught.value)
+    await session_of(refused)
+    await refused.close()
+    await server.close()
+
+
+async def test_a_statement_whose_values_are_missing_is_a_fault_of_the_program(transactions: Transactions) -> None:
+    with pytest.raises(KeyError):
+        async with transactions.begin() as session:
+            await session.execute(KEEP, {})
+
+
+async def test_a_session_in_use_is_closed_when_its_transaction_has_ended(toy: Toy, transactions: Transactions) -> None:
+    async with transactions.begin() as session:
+        first = await scalar(session, "SELECT pg_backend_pid()")
+        await transactions.close()
+    await until(lambda: _is(toy, first, "ended"))
+
+
+async def _is(toy: Toy, session: int, state: str) -> bool:
+    return bool(await toy.scalar(SESSION.format(session)) == state)

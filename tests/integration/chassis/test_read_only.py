@@ -17,7 +17,7 @@ async def test_a_service_whose_database_only_reads_is_not_ready_and_heals_withou
         await toy.send(toy.requested("before"))
         await until(lambda: decided(toy, 1))
         async with standby(toy):
-            await until(lambda: "only reads" in service.health.missing.get("database", ""))
+            await until(lambda: "read-only" in service.health.missing.get("database", ""))
             await toy.send(*(toy.requested(f"{number}") for number in range(6)))
             await until(lambda: "handling" in service.health.missing or "consuming" in service.health.missing)
         await until(lambda: decided(toy, 7), seconds=60, what=lambda: service.health.missing)
@@ -116,6 +116,8 @@ def test_an_error_of_the_statement_is_not() -> None:
     for error in (
         asyncpg.UniqueViolationError("duplicate key"),
         asyncpg.FeatureNotSupportedError("not here"),
+        asyncpg.InvalidTextRepresentationError('invalid input syntax: "cannot switch to state"'),
+        asyncpg.CheckViolationError("cached plan must not change result type"),
         ValueError("no"),
     ):
         assert not ends_session(error)

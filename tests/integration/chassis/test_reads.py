@@ -10,6 +10,7 @@ from sqlalchemy import make_url
 from services.chassis.postgres.urls import Connection
 from services.chassis.serving.reads import Reads, Rows
 from tests.faults.proxy import proxy_to
+from tests.toy import until
 
 
 @pytest.fixture
@@ -62,3 +63,17 @@ async def test_a_read_that_the_database_ended_is_not_sent_again(reads: Reads, mo
     with pytest.raises(asyncpg.QueryCanceledError):
         await reads.rows("SELECT pg_sleep(60)")
     assert sent == ["SELECT pg_sleep(60)"]
+
+
+async def test_a_read_that_takes_too_long_ends_on_the_server_too(database_url: str) -> None:
+    slow, other = Reads(database_url, statement_seconds=0.5), Reads(database_url)
+    session = await _one(slow, "SELECT pg_backend_pid()")
+    with pytest.raises(TimeoutError):
+        await slow.rows("SELECT pg_sleep(60)")
+    await until(lambda: _gone(other, session))
+    slow.close()
+    other.close()
+
+
+async def _gone(reads: Reads, session: object) -> bool:
+    return await _one(reads, f"SELECT count(*) FROM pg_stat_activity WHERE pid = {session}") == 0

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import asyncpg
 from sqlalchemy.exc import DBAPIError
 
 from schemas.envelope import Event, UnknownVersion
@@ -114,8 +115,10 @@ def fault_of(failure: Exception, attempts: int) -> Fault:
     """Error, stack and attempts of a failure, as a dead letter stores them."""
     cause = failure.error if isinstance(failure, RecordFailure) else failure
     said = cause.orig if isinstance(cause, DBAPIError) and cause.orig is not None else cause
+    # the text of asyncpg's errors goes on with the content of the row
+    words = said.args[0] if isinstance(said, asyncpg.PostgresError) and said.args else said
     stack = redacted("".join(traceback.format_exception(cause)))[-_STACK_CHARACTERS:]
-    return Fault(redacted(f"{type(said).__name__}: {said}")[:2000], stack, attempts)
+    return Fault(redacted(f"{type(said).__name__}: {words}")[:2000], stack, attempts)
 
 
 def halves(groups: Records) -> tuple[Records, Records]:
