@@ -90,7 +90,7 @@ async def _all_said(member: Member, gone: dict[Partition, int]) -> None:
 
 async def _acknowledged(field: Field, place: Partition, end: int) -> None:
     done = await step_over(field.toy.engine, field.toy.runtime().reading, place, "removed by the scenario", "ada")
-    if f"offsets 0 to {end - 1} are gone" not in done.said:
+    if f"offsets 0 to {end - 1} are lost" not in done.said:
         raise AssertionError(f"what is acknowledged is what was said, up to {end}: {done.said}")
 
 

@@ -89,7 +89,7 @@ async def test_a_member_of_another_program_is_named_with_what_it_takes_and_all_i
     async with toy.running() as service:
         await stranger.start()
         await until(lambda: "client 'console' at 127.0.0.1" in service.health.missing.get("alone", ""))
-        await until(lambda: "takes 3 partitions" in service.health.missing.get("alone", ""))
+        await until(lambda: "has 3 partitions" in service.health.missing.get("alone", ""))
         await toy.send(*(toy.requested(f"{number}") for number in range(30)))
         await stranger.stop()
         await until(lambda: service.health.ready, seconds=60, what=lambda: service.health.missing)
