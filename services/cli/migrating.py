@@ -1,4 +1,4 @@
-"""Why: `migrate` brings databases to the schema of this version without starting a service."""
+"""`neuroweaver migrate`: brings databases to the schema of this version without starting a service."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
-"""Why: `topics plan` and `apply` against whichever cluster is meant: the one named, the running stack's, or one started for
-it."""
+"""`neuroweaver topics plan` and `apply`: compares a cluster with the catalogue of topics.
+
+The cluster is the one that settings name, else that of the running development stack, else one that is started for the command.
+"""
 
 import asyncio
 

@@ -1,5 +1,4 @@
-"""Why: `neuroweaver demo`: one event goes in, a better model comes out, and every number of it is measured before your
-eyes."""
+"""`neuroweaver demo`: runs one job from its request to a registered model, and shows what it measures while it runs."""
 
 import asyncio
 import os

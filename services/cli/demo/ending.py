@@ -75,7 +75,7 @@ def failure_lines(job: ObservedJob) -> Iterator[str]:
             yield from _fault_lines(job.fault)
         case _:
             yield f"The job {job.job_id} has no outcome on the topics."
-    yield as_typed(f"Its story: neuroweaver audit replay --job {job.job_id}")
+    yield as_typed(f"Its history: neuroweaver audit replay --job {job.job_id}")
 
 
 def _fault_lines(fault: StepFault) -> Iterator[str]:
