@@ -1,5 +1,6 @@
 """`neuroweaver jobs`: whatever can be done with a job over HTTP, for people and, with --json, for programs."""
 
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ app = Commands()
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JobId = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
 _PAGE = 200
+_LOOK_SECONDS = 0.5
 _NOT_CHECKED = (
     "whether job_id is free",
     "whether base_model and dataset exist and may be read",
@@ -71,6 +73,7 @@ def submit(
                 "again, give it another job_id, or leave job_id out"
             )
         if watch:
+            wait_until_read(edge, job.job_id)
             _watch(edge, job.job_id, json)
         elif json:
             print_json(job)
@@ -229,6 +232,24 @@ def _refused(refusal: RequestRefused, json: bool) -> None:
 def _print_reasons(reasons: Iterable[Reason]) -> None:
     for reason in reasons:
         err.print(printable(str(reason)), markup=False, highlight=False, soft_wrap=True)
+
+
+def wait_until_read(edge: Edge, job_id: str) -> None:
+    """Wait until the orchestrator has read a request that it has just published: until then it knows no such job."""
+    waiting = False
+    while True:
+        try:
+            edge.get(JobView, _path(job_id))
+            return
+        except RequestRefused as refusal:
+            if refusal.exit != Exit.NOT_FOUND:
+                raise
+        if not waiting:
+            say(
+                f"the request is published; waiting until the orchestrator has read it. Later: neuroweaver jobs watch {job_id}"
+            )
+        waiting = True
+        time.sleep(_LOOK_SECONDS)
 
 
 def _watch(edge: Edge, job_id: str, json: bool) -> None:

@@ -72,7 +72,7 @@ def another_program(answer: tuple[int, str, bytes] | None) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-def test_another_http_server_is_told_from_neuroweaver(answer: tuple[int, str, bytes]) -> None:
+def test_another_http_server_is_told_from_neuroweaver(answer: tuple[int, str, bytes], tmp_path: Path) -> None:
     with another_program(answer) as address:
         for command in (
             ("jobs", "list"),
@@ -86,7 +86,7 @@ def test_another_http_server_is_told_from_neuroweaver(answer: tuple[int, str, by
             assert "not as NeuroWeaver does" in said, (command, done)
             assert "correct NEUROWEAVER_HTTP" in said
             assert "Traceback" not in done.err
-        status = neuroweaver("status", NEUROWEAVER_HTTP=address)
+        status = neuroweaver("status", NEUROWEAVER_HTTP=address, NEUROWEAVER_HOME=str(tmp_path))
         assert (status.code, "Traceback" in status.err) == (Exit.UNREACHABLE, False)
         assert "another program answers" in status.out or "does not answer as NeuroWeaver does" in status.out
 
