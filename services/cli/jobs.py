@@ -73,8 +73,7 @@ def submit(
                 "again, give it another job_id, or leave job_id out"
             )
         if watch:
-            wait_until_read(edge, job.job_id)
-            _watch(edge, job.job_id, json)
+            _watch(edge, wait_until_read(edge, job.job_id), json)
         elif json:
             print_json(job)
         else:
@@ -119,7 +118,7 @@ def watch(job_id: JobId, json: Json = False) -> None:
     Exit code 0 when it completed, 1 when it did not, 4 when it does not exist.
     """
     with http_address(CliSettings()) as address, Edge(address) as edge:
-        _watch(edge, job_id, json)
+        _watch(edge, edge.get(JobView, _path(job_id)), json)
 
 
 @app.command(example="neuroweaver jobs logs support-2026-11 --step train")
@@ -234,13 +233,12 @@ def _print_reasons(reasons: Iterable[Reason]) -> None:
         err.print(printable(str(reason)), markup=False, highlight=False, soft_wrap=True)
 
 
-def wait_until_read(edge: Edge, job_id: str) -> None:
-    """Wait until the orchestrator has read a request that it has just published: until then it knows no such job."""
+def wait_until_read(edge: Edge, job_id: str) -> JobView:
+    """Wait until the orchestrator has read a request that it has just published, and return the job; until then it knows none."""
     waiting = False
     while True:
         try:
-            edge.get(JobView, _path(job_id))
-            return
+            return edge.get(JobView, _path(job_id))
         except RequestRefused as refusal:
             if refusal.exit != Exit.NOT_FOUND:
                 raise
@@ -252,16 +250,17 @@ def wait_until_read(edge: Edge, job_id: str) -> None:
         time.sleep(_LOOK_SECONDS)
 
 
-def _watch(edge: Edge, job_id: str, json: bool) -> None:
-    job: JobView | None = edge.get(JobView, _path(job_id))  # another program's stream would never end
+def _watch(edge: Edge, job: JobView, json: bool) -> None:
+    """Show the events of `job`, which `edge` has just returned: the stream of another program would never end."""
     try:
         with screen(out, json) as shown:
-            for event in edge.stream(f"{_path(job_id)}/events"):
+            for event in edge.stream(f"{_path(job.job_id)}/events"):
                 job = show(shown, event) or job
     except KeyboardInterrupt:
-        say(f"no longer watching; the job continues: neuroweaver jobs watch {job_id}, neuroweaver jobs cancel {job_id}")
+        say(
+            f"no longer watching; the job continues: neuroweaver jobs watch {job.job_id}, neuroweaver jobs cancel {job.job_id}"
+        )
         raise typer.Exit(int(Exit.INTERRUPTED)) from None
-    assert job is not None
     if not json:
         _print_end(job)
     raise typer.Exit(int(Exit.OK if job.status == "completed" else Exit.FAILED))

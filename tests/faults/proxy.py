@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Literal
 
+from sqlalchemy import make_url
+
 Way = Literal["open", "refused", "black hole", "deaf"]
 _CHUNK = 65536
 
@@ -88,11 +90,12 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxy_to(host: str, port: int, *, passes_ends: bool = True) -> AsyncIterator[Proxy]:
-    """Run an open proxy during the block."""
-    proxy = Proxy(host, port, passes_ends=passes_ends)
+async def proxy_to_database(url: str, *, passes_ends: bool = True) -> AsyncIterator[tuple[Proxy, str]]:
+    """A proxy to a database's server that is open, for the block, and the database's URL through it."""
+    server = make_url(url)
+    proxy = Proxy(server.host or "", server.port or 0, passes_ends=passes_ends)
     await proxy.start()
     try:
-        yield proxy
+        yield proxy, server.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
     finally:
         await proxy.stop()

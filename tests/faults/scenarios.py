@@ -6,7 +6,6 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy import text
-from sqlalchemy.engine import make_url
 
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.operations import handling
@@ -18,7 +17,7 @@ from tests.faults.frozen import frozen
 from tests.faults.history import Verdict
 from tests.faults.member import POINTS
 from tests.faults.other_logs import made_again, removed_unread
-from tests.faults.proxy import Way, proxy_to
+from tests.faults.proxy import Way, proxy_to_database
 from tests.faults.scale import PER_SECOND, Scale, Scenario
 from tests.faults.small_disk import fill
 from tests.standby import standby
@@ -143,10 +142,9 @@ async def hang(field: Field, scale: Scale, server: KafkaServer | PostgresServer 
 async def rough_way(field: Field, scale: Scale) -> Verdict:
     """Make the connection to PostgreSQL swallow everything, then cut it, then slow it down; members report it while nothing
     gets through."""
-    server = make_url(field.stack.database_url)
     field.database_seconds = _IMPATIENT_SECONDS
-    async with proxy_to(server.host or "", server.port or 0) as proxy:
-        field.way_to_database = server.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
+    async with proxy_to_database(field.stack.database_url) as (proxy, through):
+        field.way_to_database = through
         member = await field.join()
         ways: dict[Way, float] = {"black hole": 0.0, "deaf": 2 * _IMPATIENT_SECONDS, "refused": 0.0}
         async with field.load(scale.events, PER_SECOND):

@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from services.chassis.kernel import store
 from services.chassis.postgres.transactions import RolledBack, Session, Transactions
 from services.chassis.process.transient import is_transient
-from tests.faults.proxy import proxy_to
+from tests.faults.proxy import proxy_to_database
 from tests.toy import Toy, until
 
 REFUSED = "SELECT CAST('no number' AS int)"
@@ -159,10 +159,9 @@ async def test_a_session_that_the_server_has_ended_fails_once_at_most(toy: Toy, 
 
 
 async def test_a_session_that_the_server_has_ended_in_words_only_fails_once(toy: Toy) -> None:
-    url = make_url(toy.settings.database_url_for(toy.name))
-    async with proxy_to(url.host or "", url.port or 0, passes_ends=False) as way:
-        there = url.set(host="127.0.0.1", port=way.port).render_as_string(hide_password=False)
-        transactions = store.transactions(there)
+    url = toy.settings.database_url_for(toy.name)
+    async with proxy_to_database(url, passes_ends=False) as (_, through):
+        transactions = store.transactions(through)
         first = await session_of(transactions)
         assert await toy.scalar(f"SELECT pg_terminate_backend({first}, 10000)")
         with pytest.raises(Exception) as caught:

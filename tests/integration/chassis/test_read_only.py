@@ -2,12 +2,12 @@
 
 import asyncpg
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from services.chassis.kernel import store
 from services.chassis.process.transient import ReadsOnly, ends_session, is_transient
-from tests.faults.proxy import proxy_to
+from tests.faults.proxy import proxy_to_database
 from tests.standby import standby
 from tests.toy import Toy, until
 
@@ -67,9 +67,9 @@ async def test_a_session_that_may_only_read_fails_once_and_then_the_whole_pool_i
 
 async def test_a_session_that_the_server_has_ended_in_words_only_is_replaced_too(toy: Toy) -> None:
     """The end itself comes later; until then asyncpg cannot use that session, and does not know it closed."""
-    url = make_url(toy.settings.database_url_for(toy.name))
-    async with proxy_to(url.host or "", url.port or 0, passes_ends=False) as way:
-        engine = store.connect(url.set(host="127.0.0.1", port=way.port).render_as_string(hide_password=False), probe=False)
+    url = toy.settings.database_url_for(toy.name)
+    async with proxy_to_database(url, passes_ends=False) as (_, through):
+        engine = store.connect(through, probe=False)
         async with engine.connect() as connection:
             lost = await connection.scalar(text("SELECT pg_backend_pid()"))
         assert await toy.scalar(f"SELECT pg_terminate_backend({lost}, 10000)")

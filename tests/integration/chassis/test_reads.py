@@ -5,11 +5,10 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import make_url
 
 from services.chassis.postgres.urls import Connection
 from services.chassis.serving.reads import Reads, Rows
-from tests.faults.proxy import proxy_to
+from tests.faults.proxy import proxy_to_database
 from tests.toy import until
 
 
@@ -40,9 +39,8 @@ async def test_a_read_on_a_session_that_was_lost_is_sent_again_on_a_new_one(read
 
 async def test_a_read_on_a_session_that_the_server_has_ended_in_words_only_is_sent_again(database_url: str) -> None:
     """The server says first why it ends a session; until the end itself arrives, asyncpg cannot use that session."""
-    server = make_url(database_url)
-    async with proxy_to(server.host or "", server.port or 0, passes_ends=False) as way:
-        reads = Reads(server.set(host="127.0.0.1", port=way.port).render_as_string(hide_password=False))
+    async with proxy_to_database(database_url, passes_ends=False) as (_, through):
+        reads = Reads(through)
         lost = await _one(reads, "SELECT pg_backend_pid()")
         await _end(database_url, lost)
         assert await _one(reads, "SELECT pg_backend_pid()") != lost

@@ -6,8 +6,9 @@ Most records of a busy service are its own events: it has folded them already an
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from schemas.envelope import CONTENT_TYPE, Event
+from schemas.envelope import Event
 from services.chassis.kernel.records import Record
+from services.chassis.kernel.store import record_headers
 from services.chassis.kernel.tables import HEADER_COLUMNS
 
 MOST_EVENTS = 2000
@@ -61,9 +62,8 @@ class OwnEvents:
 
 
 def _is(record: Record, written: _Written) -> bool:
-    sent = [(name, str(value).encode()) for name, value in zip(HEADER_COLUMNS, written.attributes, strict=True) if value]
     return (
         record.topic == written.topic
-        and list(record.headers) == [*sent, CONTENT_TYPE]
+        and list(record.headers) == record_headers(written.attributes)
         and record.value == written.payload.encode()
     )
