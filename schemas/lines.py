@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from schemas.base import Frozen
 
@@ -20,15 +20,35 @@ class Message(Frozen):
 
     role: str
     content: str
+    tool_calls: tuple[dict[str, JsonValue], ...] = Field(
+        default=(), description="Tool calls of an assistant's turn, in OpenAI's form, with the arguments as an object."
+    )
+    reasoning: str | None = Field(default=None, description="What an assistant thought before its answer.")
+    weight: Literal[0, 1] = Field(default=1, description="0: an assistant's turn that is context and is not learnt.")
 
 
 class Row(Frozen):
     """One line of a split in a `dataset` artifact."""
 
     id: str = Field(description="Split and number of the row; unique within the data set.")
-    messages: tuple[Message, ...] = Field(description="The chat up to the answer.")
-    completion: str = Field(description="The reference answer.")
+    messages: tuple[Message, ...] = Field(description="The chat up to its last answer.")
+    completion: str = Field(description="The text of the last answer, which is the reference answer.")
+    tool_calls: tuple[dict[str, JsonValue], ...] = Field(default=(), description="Tool calls of the last answer.")
+    reasoning: str | None = Field(default=None, description="What the assistant thought before the last answer.")
+    weight: Literal[0, 1] = Field(default=1, description="0: the last answer is not learnt.")
+    tools: tuple[dict[str, JsonValue], ...] = Field(default=(), description="Tools that the assistant may call.")
     columns: dict[str, str] = Field(description="All columns of the source as text.")
+
+    @property
+    def answer(self) -> Message:
+        """The last answer as a turn of the chat."""
+        return Message(
+            role="assistant",
+            content=self.completion,
+            tool_calls=self.tool_calls,
+            reasoning=self.reasoning,
+            weight=self.weight,
+        )
 
 
 class Candidates(Row):

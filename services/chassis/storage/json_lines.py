@@ -16,6 +16,6 @@ def read_lines(path: Path, model: type[_Line]) -> list[_Line]:
 
 
 def write_lines(path: Path, lines: Iterable[BaseModel]) -> None:
-    """Write each value as one line, in UTF-8."""
+    """Write each value as one line, in UTF-8, without the fields that have their default."""
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(line.model_dump_json() + "\n" for line in lines)
+        file.writelines(line.model_dump_json(exclude_defaults=True) + "\n" for line in lines)
