@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from schemas.lines import Message
+from schemas.lines import Message, Row
 from services.language_models.chats import render, token_ids
 from services.language_models.loading import load_tokenizer
 
@@ -22,19 +22,43 @@ class ChatFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A chat with its answer as token ids."""
+    """A whole chat as token ids, and which of them are supervised; several answers may be."""
 
-    prompt: Sequence[int]
-    """The tokens up to where the assistant's answer begins."""
-    completion: Sequence[int]
-    """The supervised tokens: the answer and the token that ends it."""
+    ids: Sequence[int]
+    learnt: Sequence[bool]
+    """As many as `ids`: true for the tokens of answers that are learnt, with the token that ends each."""
+
+    @classmethod
+    def of(cls, prompt: Sequence[int], completion: Sequence[int]) -> "Tokens":
+        """A chat of which one answer, at its end, is learnt."""
+        return cls([*prompt, *completion], [False] * len(prompt) + [True] * len(completion))
+
+    @property
+    def prompt(self) -> list[int]:
+        """The tokens before the first supervised one."""
+        first = next((place for place, learnt in enumerate(self.learnt) if learnt), len(self.ids))
+        return list(self.ids[:first])
+
+    @property
+    def completion(self) -> list[int]:
+        """The supervised tokens of all learnt answers."""
+        return [token for token, learnt in zip(self.ids, self.learnt, strict=True) if learnt]
+
+    @property
+    def supervised(self) -> int:
+        """The number of supervised tokens."""
+        return sum(self.learnt)
 
     def cut(self, length: int) -> "Tokens":
         """The first `length` tokens."""
-        return Tokens(self.prompt[:length], self.completion[: max(0, length - len(self.prompt))])
+        return Tokens(self.ids[:length], self.learnt[:length])
 
     def __len__(self) -> int:
-        return len(self.prompt) + len(self.completion)
+        return len(self.ids)
+
+
+Answered = Row | tuple[Sequence[Message], str]
+"""A chat with its last answer: a row, or the turns and the answer's text."""
 
 
 class Chat:
@@ -76,15 +100,16 @@ class Chat:
         """The tokens of each chat up to where the assistant's answer begins."""
         return token_ids(self.tokenizer, [self._render(chat, answered=False) for chat in chats])
 
-    def encode(self, chats: Sequence[tuple[Sequence[Message], str]]) -> list[Tokens]:
+    def encode(self, chats: Sequence[Answered]) -> list[Tokens]:
         """The tokens of chats with their answers. Raises ChatFault if the template rejects a chat.
 
         Prompt and answer are tokenized separately, since they also are at generation.
         """
         prompts, answers = [], []
-        for messages, completion in chats:
+        for chat in chats:
+            messages, answer = _turns(chat)
             prompt = self._render(messages, answered=False)
-            whole = self._render([*messages, Message(role="assistant", content=completion)], answered=True)
+            whole = self._render([*messages, answer], answered=True)
             if not whole.startswith(prompt):
                 raise ChatFault(
                     "its chat template changes earlier turns when an answer follows, so no answer can be learnt"
@@ -92,7 +117,7 @@ class Chat:
             prompts.append(prompt)
             answers.append(whole[len(prompt) :])
         pairs = zip(token_ids(self.tokenizer, prompts), token_ids(self.tokenizer, answers), strict=True)
-        return [Tokens(prompt, self._ended(answer)) for prompt, answer in pairs]
+        return [Tokens.of(prompt, self._ended(answer)) for prompt, answer in pairs]
 
     def text(self, ids: Sequence[int]) -> str:
         """Decode an answer, without special tokens and surrounding white space."""
@@ -116,3 +141,10 @@ class Chat:
         """The tokens up to the last one that ends an answer; what the template writes after it is never generated."""
         last = next((index for index in range(len(ids) - 1, -1, -1) if ids[index] in self.stop_ids), None)
         return [*ids, self.tokenizer.eos_token_id] if last is None else ids[: last + 1]
+
+
+def _turns(chat: Answered) -> tuple[Sequence[Message], Message]:
+    if isinstance(chat, Row):
+        return chat.messages, chat.answer
+    messages, completion = chat
+    return messages, Message(role="assistant", content=completion)

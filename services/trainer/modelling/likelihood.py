@@ -24,9 +24,11 @@ class Padded:
 
 
 def pad(rows: Sequence[Tokens], pad_id: int, device: torch.device) -> Padded:
-    """Pad `rows` into one batch; labels are -100 except on completions."""
-    batch = pad_rows([[*row.prompt, *row.completion] for row in rows], pad_id, "right", device)
-    labels = [[_UNSUPERVISED] * len(row.prompt) + [*row.completion] for row in rows]
+    """Pad `rows` into one batch; labels are -100 except on supervised tokens."""
+    batch = pad_rows([row.ids for row in rows], pad_id, "right", device)
+    labels = [
+        [token if learnt else _UNSUPERVISED for token, learnt in zip(row.ids, row.learnt, strict=True)] for row in rows
+    ]
     return Padded(*batch, pad_rows(labels, _UNSUPERVISED, "right", device).ids)
 
 

@@ -82,7 +82,7 @@ class _Work:
         losses: list[float | None] = [None] * len(self.rows)
         if "loss" not in self.settings.metrics:
             return losses
-        encoded = self.chat.encode([(row.messages, row.completion) for row in self.rows])
+        encoded = self.chat.encode(self.rows)
         order = sorted(range(len(encoded)), key=lambda number: len(encoded[number]))
         size = max(1, self.settings.batch_size >> self.context.task.memory_failures)
         for first in range(0, len(order), size):
@@ -93,7 +93,7 @@ class _Work:
             logps, owner = log_probabilities(self.model, padded)
             sums = torch.zeros(len(batch), device=logps.device).index_add(0, owner, logps).tolist()
             for number, total in zip(batch, sums, strict=True):
-                count = len(encoded[number].completion)
+                count = encoded[number].supervised
                 losses[number] = -total / count
                 self._nll, self._supervised = self._nll - total, self._supervised + count
             self.context.progress(first + len(batch), len(self.rows), "references")

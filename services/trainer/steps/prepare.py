@@ -183,7 +183,7 @@ def _count_tokens(context: Context, rows: Rows, chat: Chat, max_length: int) -> 
             if context.stopping:
                 raise Stopping
             for place, tokens in _encoded(batch, chat, faults):
-                kept = len(tokens.cut(max_length).completion)
+                kept = tokens.cut(max_length).supervised
                 supervised[f"supervised_tokens_{split}"] += kept
                 cut += len(tokens) > max_length
                 longest = max(longest, len(tokens))
@@ -201,7 +201,7 @@ def _count_tokens(context: Context, rows: Rows, chat: Chat, max_length: int) -> 
 
 def _encoded(batch: Sequence[tuple[str, Row]], chat: Chat, faults: _Faults) -> Iterator[tuple[str, Tokens]]:
     try:
-        encoded = chat.encode([(row.messages, row.completion) for _, row in batch])
+        encoded = chat.encode([row for _, row in batch])
     except ChatFault as fault:
         if len(batch) > 1:
             for placed in batch:

@@ -90,9 +90,7 @@ def _supervised(
     folder = fetched(context, DATASET)
 
     def tokens_of(split: Split) -> list[Tokens]:
-        rows = rows_of(folder, split)
-        encoded = loaded.chat.encode([(row.messages, row.completion) for row in rows])
-        return [tokens.cut(settings.max_length) for tokens in encoded]
+        return [tokens.cut(settings.max_length) for tokens in loaded.chat.encode(rows_of(folder, split))]
 
     learnt, held_out = tokens_of("train"), tokens_of("validation")
     _refuse_unsupervised([learnt, held_out], "training", settings.max_length)
@@ -115,13 +113,13 @@ def _preferences(
     used = sorted({pair for step in steps for pair in batch_of(step, optimiser.batch_size, len(read), settings.seed)})
     pairs = list(zip(chosen, rejected, strict=True))
     size = micro_batch_size(optimiser, context.task.memory_failures)
-    longer = sum(len(better.completion) > len(worse.completion) for better, worse in pairs) / len(pairs)
+    longer = sum(better.supervised > worse.supervised for better, worse in pairs) / len(pairs)
     counts = {"examples": float(len(pairs)), "examples_used": float(len(used)), "chosen_longer": longer}
     return PreferencePairs(pairs, used, settings, size, loaded.chat.pad_id, loaded.device), counts
 
 
 def _refuse_unsupervised(sides: Sequence[Sequence[Tokens]], field: str, max_length: int) -> None:
-    without = [number for side in sides for number, tokens in enumerate(side, 1) if not tokens.completion]
+    without = [number for side in sides for number, tokens in enumerate(side, 1) if not tokens.supervised]
     if without:
         raise UserFault(
             Reason(

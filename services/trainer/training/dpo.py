@@ -48,10 +48,10 @@ class PreferencePairs:
         settings = self._settings
         policy = self._sums(model, examples)
         ratios = policy - torch.stack([self._reference[example] for example in examples], dim=1)
-        tokens = [[len(answer.completion) for answer in self._pairs[example]] for example in examples]
+        tokens = [[answer.supervised for answer in self._pairs[example]] for example in examples]
         lengths = torch.tensor(tokens, device=self._device)
         pairs = Pairs(ratios[0], ratios[1], lengths[:, 0], lengths[:, 1], policy[0])
-        chosen_tokens = sum(len(self._pairs[example][0].completion) for example in batch)
+        chosen_tokens = sum(self._pairs[example][0].supervised for example in batch)
         total = torch.zeros((), device=self._device)
         for term in settings.losses:
             if term.kind == "sft":

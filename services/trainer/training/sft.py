@@ -26,7 +26,7 @@ class SupervisedRows:
 
     def loss(self, model: Any, examples: Sequence[int], batch: Sequence[int]) -> tuple[torch.Tensor, Mapping[str, float]]:
         """Return the examples' summed loss divided by the number of supervised tokens of the whole batch."""
-        supervised = sum(len(self._rows[example].completion) for example in batch)
+        supervised = sum(self._rows[example].supervised for example in batch)
         padded = pad([self._rows[example] for example in examples], self._pad_id, self._device)
         return -log_probabilities(model, padded)[0].sum() / supervised, {}
 

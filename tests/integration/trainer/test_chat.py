@@ -44,6 +44,6 @@ def test_the_saved_format_is_the_same_format(base: Path, tmp_path: Path) -> None
 
 
 def test_a_cut_row_keeps_its_beginning() -> None:
-    tokens = Tokens([1, 2, 3], [4, 5])
-    assert tokens.cut(4) == Tokens([1, 2, 3], [4])
-    assert tokens.cut(2) == Tokens([1, 2], [])
+    tokens = Tokens.of([1, 2, 3], [4, 5])
+    assert tokens.cut(4) == Tokens.of([1, 2, 3], [4])
+    assert tokens.cut(2) == Tokens.of([1, 2], [])

@@ -22,8 +22,8 @@ from tests.trainer import context_of, lines_of, put_lines
 
 CPU = torch.device("cpu")
 PAIRS = [
-    (Tokens([5, 6, 7], [8, 9, 10, 2]), Tokens([5, 6, 7], [11, 12, 2])),
-    (Tokens([20, 21], [22, 2]), Tokens([20, 21], [23, 24, 25, 26, 2])),
+    (Tokens.of([5, 6, 7], [8, 9, 10, 2]), Tokens.of([5, 6, 7], [11, 12, 2])),
+    (Tokens.of([20, 21], [22, 2]), Tokens.of([20, 21], [23, 24, 25, 26, 2])),
 ]
 
 

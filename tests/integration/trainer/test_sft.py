@@ -90,7 +90,7 @@ def test_less_memory_changes_the_cut_and_not_the_learning(tmp_path: Path, base: 
 
 def test_only_the_answer_is_learnt(base: Path) -> None:
     model = load_base(base, torch.float32, CPU)
-    rows = [Tokens([5, 6, 7, 8], [9, 10]), Tokens([11], [12, 13, 14])]
+    rows = [Tokens.of([5, 6, 7, 8], [9, 10]), Tokens.of([11], [12, 13, 14])]
     values, owners = log_probabilities(model, pad(rows, 0, CPU))
     assert owners.tolist() == [0, 0, 1, 1, 1]
     for number, row in enumerate(rows):
