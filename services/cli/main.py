@@ -120,6 +120,17 @@ def status(json: Json = False) -> None:
     raise typer.Exit(int(found.exit))
 
 
+@app.command(example="neuroweaver queue --limit 20")
+def queue(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The most attempts of each executor in a list.")] = 200,
+    json: Json = False,
+) -> None:
+    """Show which steps run, and which wait for a worker: in which order, and when each is expected to start."""
+    from services.cli.queue import show_queue
+
+    show_queue(limit, json)
+
+
 @app.command(example="NEUROWEAVER_HTTP_PORT=8011 neuroweaver serve orchestrator")
 def serve(
     service: Annotated[str, typer.Argument(help="orchestrator, trainer, feedback or registry.", metavar="SERVICE")],

@@ -28,6 +28,7 @@ from services.orchestrator.intake import EDGE, job_requested
 from services.orchestrator.job_events import JobEvents
 from services.orchestrator.polling import JobPoller
 from services.orchestrator.queries import JobQueries, JobRow, JobsAsked
+from services.orchestrator.queue_api import queue_router
 from services.orchestrator.rendering import job_view, stored_detail, stored_progress, undecided_view
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.views import JobDetail, JobPage, JobProgress, JobView
@@ -55,7 +56,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
-    """All routes under `/training`."""
+    """All routes under `/training`, and `/queue`."""
     api = APIRouter(prefix="/training", tags=["training"])
     jobs, answers, newest = JobQueries(runtime.reads), ResponseCache(), JobsAsked()
     job_events = JobEvents(runtime.notifications, JobPoller(runtime.reads))
@@ -190,7 +191,10 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
                 job = await watch.until(lambda row: row.state.cancel is not None, settings.decision_wait_seconds) or job
         return job_view(job)
 
-    return api
+    routes = APIRouter()
+    routes.include_router(api)
+    routes.include_router(queue_router(runtime.reads))
+    return routes
 
 
 def _address(job_id: str) -> str:

@@ -40,6 +40,46 @@ CHANGED = """SELECT known.id, CAST(job.xmin AS text), told.mark, told.at, told.d
 """Reads those of the watched jobs that changed since they were seen. Whether a row changed is told by the transaction that wrote it
 (`xmin`); the state is left out where only progress changed, because it is long."""
 
+# The queue
+
+OPEN_ATTEMPTS = """SELECT job.key AS job_id, step.key AS step, CAST(attempt.key AS int) AS attempt, planned.kind, planned.base_model,
+       coalesce(job.requester, 'unknown') AS requester,
+       coalesce(CAST(job.state #>> '{accepted,request,priority}' AS int), 0) AS priority,
+       CAST(job.state #>> '{accepted,at}' AS timestamptz) AS accepted_at,
+       CAST(attempt.value #>> '{asked,at}' AS timestamptz) AS requested_at,
+       CAST(attempt.value #>> '{asked,not_before}' AS timestamptz) AS not_before,
+       CAST(attempt.value #>> '{started,at}' AS timestamptz) AS started_at, attempt.value #>> '{started,worker}' AS worker,
+       attempt.key <> '1' OR (SELECT count(*) FROM jsonb_object_keys(job.state -> 'attempts')) > 1 AS begun,
+       CAST(progress.data ->> 'eta_seconds' AS double precision) AS eta_seconds, progress.at AS eta_at
+       FROM job
+       CROSS JOIN LATERAL jsonb_each(job.state -> 'attempts') AS step
+       CROSS JOIN LATERAL jsonb_each(step.value) AS attempt
+       CROSS JOIN LATERAL (
+           SELECT plan ->> 'kind' AS kind, plan #>> '{settings,base_model}' AS base_model
+           FROM jsonb_array_elements(job.state #> '{accepted,plan}') AS plan WHERE plan ->> 'name' = step.key
+       ) AS planned
+       LEFT JOIN progress ON progress.key = job.key || '/' || step.key || '/' || attempt.key
+       WHERE job.status = 'running' AND attempt.value ->> 'asked' IS NOT NULL AND attempt.value ->> 'closed' IS NULL
+         AND attempt.value ->> 'outcome' IS NULL"""
+"""Reads every attempt of a running job that was requested and has no outcome."""
+
+DURATIONS = """SELECT planned.kind, planned.base_model,
+       extract(epoch FROM CAST(attempt.value #>> '{outcome,at}' AS timestamptz)
+                          - CAST(attempt.value #>> '{started,at}' AS timestamptz))::double precision AS seconds
+       FROM ((SELECT state FROM job WHERE status = 'completed' ORDER BY requested_at DESC, key DESC LIMIT $1)
+             UNION ALL (SELECT state FROM job WHERE status = 'running' ORDER BY requested_at DESC, key DESC LIMIT $1)) AS recent
+       CROSS JOIN LATERAL jsonb_each(recent.state -> 'attempts') AS step
+       CROSS JOIN LATERAL jsonb_each(step.value) AS attempt
+       CROSS JOIN LATERAL (
+           SELECT plan ->> 'kind' AS kind, plan #>> '{settings,base_model}' AS base_model
+           FROM jsonb_array_elements(recent.state #> '{accepted,plan}') AS plan WHERE plan ->> 'name' = step.key
+       ) AS planned
+       WHERE attempt.value #>> '{outcome,kind}' = 'completed' AND attempt.value ->> 'started' IS NOT NULL"""
+"""Reads how long each completed step of the latest jobs took, from its first start to its outcome."""
+
+NOW = "SELECT clock_timestamp()"
+"""Reads the database's clock."""
+
 # Progress
 
 KEEP_LATEST = text(
