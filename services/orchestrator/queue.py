@@ -1,7 +1,7 @@
 """Orders the attempts that wait for a worker and computes when each is expected to start; pure.
 
 The order is that in which an executor claims work (`services.chassis.executor.statements`): by priority, then the requesters take
-turns, then the older job comes first. A step of a job that has begun does not wait for another turn of its requester.
+turns, then the older attempt comes first. A step of a job that has begun does not wait for another turn of its requester.
 """
 
 from collections import Counter, defaultdict
@@ -38,7 +38,6 @@ class OpenAttempt:
     base_model: str | None
     requester: str
     priority: int
-    accepted_at: datetime
     requested_at: datetime
     not_before: datetime | None
     started_at: datetime | None
@@ -145,8 +144,8 @@ def _unmeasured(one: OpenAttempt) -> str:
     return f"no {one.kind} step was completed before"
 
 
-def _age(one: OpenAttempt) -> tuple[datetime, datetime, str, str, int]:
-    return one.accepted_at, one.requested_at, one.job_id, one.step, one.attempt
+def _age(one: OpenAttempt) -> tuple[datetime, str, str, int]:
+    return one.requested_at, *_key(one)
 
 
 def _key(one: OpenAttempt) -> tuple[str, str, int]:

@@ -23,7 +23,7 @@ def queue_router(reads: Reads) -> APIRouter:
     async def queue(
         limit: Annotated[int, Query(ge=1, le=1000, description="The most attempts of each executor in a list.")] = 200,
     ) -> QueueView:
-        """Each executor has a queue: by priority, then requesters take turns, then the older job comes first.
+        """Each executor has a queue: by priority, then requesters take turns, then the older attempt comes first.
 
         The expected start follows from measured durations; where nothing was measured it is null, with the reason.
         """

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from tests.command import Ended, run
 from tests.orchestrator import Orchestrator
@@ -19,10 +20,13 @@ async def test_the_queue_shows_what_runs_and_who_waits_in_which_order(
         empty = await queue(orchestrator)
         assert (empty.code, empty.out) == (0, "No step runs and none waits for a worker.\n")
 
-        for name, fields in {"done": {}, "a0": {}, "a1": {}, "b0": {"requester": "b"}, "urgent": {"priority": 5}}.items():
+        jobs: dict[str, dict[str, Any]] = {
+            "done": {}, "a0": {}, "a1": {}, "b0": {"requester": "b"}, "urgent": {"priority": 5}
+        }  # fmt: skip
+        for name, fields in jobs.items():
             await orchestrator.ask(orchestrator.request(name, **fields))
             await orchestrator.status(name, "running")
-        job_ids = {name: orchestrator.prefix + name for name in ("done", "a0", "a1", "b0", "urgent")}
+        job_ids = {name: orchestrator.prefix + name for name in jobs}
         await orchestrator.start(job_ids["done"], "prepare")
         await orchestrator.complete(job_ids["done"], "prepare", "train", "register")
         await orchestrator.status("done", "completed")

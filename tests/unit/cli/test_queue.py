@@ -17,7 +17,7 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 def attempt(job_id: str, waited: float, *, started: bool = False) -> OpenAttempt:
     at = NOW - timedelta(seconds=waited)
     return OpenAttempt(
-        job_id, "evaluate-base", 1, "evaluate", "/m", "relaycore", 0, at, at, None, at if started else None, None, False, None,
+        job_id, "evaluate-base", 1, "evaluate", "/m", "relaycore", 0, at, None, at if started else None, None, False, None,
         None,
     )  # fmt: skip
 

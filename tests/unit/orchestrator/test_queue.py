@@ -13,8 +13,8 @@ def attempt(job_id: str, *, age: float = 0, **fields: Any) -> OpenAttempt:
     """An attempt that has waited for `age` seconds."""
     at = NOW - timedelta(seconds=age)
     given: dict[str, Any] = {
-        "step": "train", "attempt": 1, "kind": "train", "base_model": "/m", "requester": "a", "priority": 0, "accepted_at": at,
-        "requested_at": at, "not_before": None, "started_at": None, "worker": None, "begun": False, "eta_seconds": None,
+        "step": "train", "attempt": 1, "kind": "train", "base_model": "/m", "requester": "a", "priority": 0, "requested_at": at,
+        "not_before": None, "started_at": None, "worker": None, "begun": False, "eta_seconds": None,
         "eta_at": None,
     }  # fmt: skip
     return OpenAttempt(job_id=job_id, **(given | fields))
