@@ -69,8 +69,29 @@ class _Comparison:
     def _bounds(self, path: str, old: Schema, new: Schema) -> Iterator[SchemaChange]:
         for bound in sorted({*old, *new} - _WORDS_FOR_PEOPLE - _WALKED):
             before, after = old.get(bound, _NOTHING), new.get(bound, _NOTHING)
+            if bound == "default" and self._same_default(before, after, old, new):
+                continue
             if _text(before) != _text(after):
                 yield self._change(path, f"`{bound}` was {before!r} and is {after!r}")
+
+    def _same_default(self, before: Any, after: Any, old: Schema, new: Schema) -> bool:
+        """Return whether two defaults mean the same: a field that only one release knows has its own default in it."""
+        old, new = _resolved(old, self._released), _resolved(new, self._current)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            fields, others = old.get("properties", {}), new.get("properties", {})
+            gone, come = {*before} - {*after}, {*after} - {*before}
+            return (
+                all(name not in others and _text(before[name]) == _text(_default(fields.get(name))) for name in gone)
+                and all(name not in fields and _text(after[name]) == _text(_default(others.get(name))) for name in come)
+                and all(
+                    self._same_default(before[name], after[name], fields.get(name, {}), others.get(name, {}))
+                    for name in {*before} & {*after}
+                )
+            )
+        if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+            items = (old.get("items", {}), new.get("items", {}))
+            return all(self._same_default(one, other, *items) for one, other in zip(before, after, strict=True))
+        return _text(before) == _text(after)
 
     def _fields(self, path: str, old: Schema, new: Schema) -> Iterator[SchemaChange]:
         before, after = old.get("properties", {}), new.get("properties", {})
@@ -120,6 +141,10 @@ def _resolved(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
         return node
     target = definitions[node["$ref"].rpartition("/")[2]]
     return {**target, **{word: value for word, value in node.items() if word != "$ref"}}
+
+
+def _default(field: Schema | None) -> Any:
+    return _NOTHING if field is None else field.get("default", _NOTHING)
 
 
 def _beside(node: Schema) -> Schema:

@@ -17,6 +17,7 @@ from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
 from services.cli.job_file import NoRequest, read_request
 from services.cli.job_screen import SIGNS, screen, show
+from services.cli.metric_text import metrics_line
 from services.cli.output import err, out, print_json, print_pairs, print_table, say
 from services.cli.printable import printable
 from services.cli.program import as_typed
@@ -311,7 +312,7 @@ def _step_row(job: JobDetail, number: int) -> tuple[object, ...]:
     seconds = ""
     if last and last.started_at and last.ended_at:
         seconds = f"{(last.ended_at - last.started_at).total_seconds():.1f}"
-    metrics = ", ".join(f"{name} {value:.4g}" for name, value in step.metrics.items() if value is not None)
+    metrics = metrics_line({name: value for name, value in step.metrics.items() if value is not None})
     return SIGNS[step.status][0], step.name, step.kind, step.status, len(step.attempts) or "", seconds, printable(metrics)
 
 

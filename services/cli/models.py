@@ -13,6 +13,7 @@ from services.chassis.storage.artifacts.store import ArtifactStore
 from services.cli.commands import Commands
 from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
+from services.cli.metric_text import metric_texts, metrics_line
 from services.cli.output import print_json, print_pairs, print_table, print_text, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
@@ -150,15 +151,7 @@ def _pages(edge: Edge, limit: int, **filters: str | None) -> list[VersionSummary
 
 def _row(version: VersionSummary) -> tuple[object, ...]:
     at = f"{version.registered_at.astimezone():%Y-%m-%d %H:%M:%S}"
-    return version.id, ", ".join(version.aliases), at, version.job_id, _metrics(version.metrics)
-
-
-def _metrics(metrics: dict[str, float | None]) -> str:
-    return ", ".join(f"{name} {_number(value)}" for name, value in metrics.items())
-
-
-def _number(value: float | None) -> str:
-    return "not measurable" if value is None else f"{value:.4g}"
+    return version.id, ", ".join(version.aliases), at, version.job_id, metrics_line(version.metrics)
 
 
 def _print_version(version: VersionView) -> None:
@@ -178,9 +171,13 @@ def _print_version(version: VersionView) -> None:
             ("data sha256", lineage.dataset_sha256),
         )
     )
-    print_table(("metric", "value"), [(name, _number(value)) for name, value in version.metrics.items()], title="\nMetrics")
+    print_table(("metric", "value"), metric_texts(version.metrics), title="\nMetrics")
     steps: list[tuple[Any, ...]] = [
-        (name, ", ".join(f"{output} {ref.sha256[:12]}" for output, ref in result.outputs.items()), _metrics(result.metrics))
+        (
+            name,
+            ", ".join(f"{output} {ref.sha256[:12]}" for output, ref in result.outputs.items()),
+            metrics_line(result.metrics),
+        )
         for name, result in lineage.results.items()
     ]
     print_table(("step", "made", "metrics"), steps, title="\nHow it was made", least=("metrics",))

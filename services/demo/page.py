@@ -73,7 +73,7 @@ def _scores(found: Report) -> str:
     note = (
         f"<p>Measured on {found.rows} held-out requests. Queue and priority are compared in the most likely answer. Replies are"
         " sampled at temperature 1 and checked by rules that no judge sees: kind, names the item, promises nothing absolute,"
-        " definite, neither short nor long. The judge score is a log-likelihood ratio; above 0 means closer to the "
+        " definite, neither short nor long. In brackets is the 95 % confidence interval. The judge score is a log-likelihood ratio; above 0 means closer to the "
         "principle.</p>"
     )
     return _section(

@@ -41,6 +41,13 @@ class Scores(Frozen):
     judge: float | None
 
 
+class Bounds(Frozen):
+    """A 95 % confidence interval."""
+
+    low: float
+    high: float
+
+
 class StageScores(Frozen):
     """The three stages; `rlaif` is null for the pipeline without it."""
 
@@ -60,6 +67,8 @@ class Report(Frozen):
     model: ModelFound
     rows: int
     scores: StageScores
+    intervals: dict[str, dict[str, Bounds]]
+    """By stage and score, where the evaluation measured one."""
     seconds: dict[str, float]
     """`total` from the request to the end of the job, and each step from its start to its end."""
     events: dict[str, int]
@@ -86,6 +95,7 @@ def report(job: ObservedJob, pipeline: Pipeline, *, rows: int, peak_memory_bytes
         raise Unfinished("the begin or end of the job")
     stages = STAGES[pipeline]
     measured = {stage: _scores(job, *stages[stage]) if stage in stages else None for stage in STAGE_TITLES}
+    intervals = {stage: found for stage, (evaluation, _) in stages.items() if (found := _intervals(job, evaluation))}
     spent = {step.name: round(step.seconds, 1) for step in job.steps.values() if step.seconds is not None}
     registered = job.registered
     return Report(
@@ -93,6 +103,7 @@ def report(job: ObservedJob, pipeline: Pipeline, *, rows: int, peak_memory_bytes
         model=ModelFound(name=registered.model, version=registered.version, digest=registered.artifact.sha256),
         rows=rows,
         scores=StageScores(**measured),
+        intervals=intervals,
         seconds={"total": round(job.seconds, 1), **spent},
         events=dict(sorted(job.counts.items())),
         peak_memory_bytes=peak_memory_bytes,
@@ -112,6 +123,14 @@ def _scores(job: ObservedJob, evaluation: str, scoring: str | None) -> Scores | 
     )
 
 
+def _intervals(job: ObservedJob, evaluation: str) -> dict[str, Bounds]:
+    measured = job.result(evaluation)
+    if measured is None:
+        return {}
+    found = {name: (_metric(measured, f"{name}_low"), _metric(measured, f"{name}_high")) for name in Scores.model_fields}
+    return {name: Bounds(low=low, high=high) for name, (low, high) in found.items() if low is not None and high is not None}
+
+
 def _metric(result: StepResult, name: str) -> float | None:
     value = result.metrics.get(name)
     return None if value is None else round(value, 4)
@@ -120,6 +139,13 @@ def _metric(result: StepResult, name: str) -> float | None:
 def percent(share: float | None) -> str:
     """Return a share as text for people."""
     return "–" if share is None else f"{share:.0%}"
+
+
+def share(value: float | None, bounds: Bounds | None) -> str:
+    """Return a share with its confidence interval, if it has one, as text for people."""
+    if value is None or bounds is None:
+        return percent(value)
+    return f"{value:.0%} ({bounds.low:.0%} to {bounds.high:.0%})"
 
 
 def score(value: float | None) -> str:
@@ -142,6 +168,14 @@ def table(found: Report) -> list[tuple[str, str, str, str, str]]:
     for stage, title in STAGE_TITLES.items():
         scores = found.scores.of(stage)
         if scores is not None:
-            shares = (percent(scores.valid_json), percent(scores.exact_match), percent(scores.good_reply))
-            lines.append((title, *shares, score(scores.judge)))
+            bounds = found.intervals.get(stage, {})
+            json, exact, good = (
+                share(value, bounds.get(name))
+                for name, value in (
+                    ("valid_json", scores.valid_json),
+                    ("exact_match", scores.exact_match),
+                    ("good_reply", scores.good_reply),
+                )
+            )
+            lines.append((title, json, exact, good, score(scores.judge)))
     return lines

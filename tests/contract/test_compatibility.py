@@ -103,6 +103,31 @@ def test_every_other_change_is_found(edit: str, says: str) -> None:
     assert says in changed(edit)
 
 
+SETTINGS = {"type": "object", "properties": {"n": {"type": "integer", "default": 1}}}
+GROWN = {"type": "object", "properties": {**SETTINGS["properties"], "m": {"type": "integer", "default": 2}}}
+
+
+def in_a_default(settings: Any, default: dict[str, int]) -> dict[str, Any]:
+    """A schema with settings that may be left out, alone or in a list."""
+    one, many = (
+        {"$ref": "#/$defs/S", "default": default},
+        {"type": "array", "items": {"$ref": "#/$defs/S"}, "default": [default]},
+    )
+    return {"properties": {"one": one, "many": many}, "$defs": {"S": settings}}
+
+
+def test_settings_that_may_be_left_out_grow_by_a_field_whose_default_they_have() -> None:
+    before, after = in_a_default(SETTINGS, {"n": 1}), in_a_default(GROWN, {"n": 1, "m": 2})
+    assert incompatible("X", before, after) == incompatible("X", after, before) == []
+
+
+@pytest.mark.parametrize("default", [{"n": 1, "m": 3}, {"n": 2, "m": 2}, {"n": 1, "k": 2}, {"m": 2}])
+def test_settings_that_are_left_out_keep_their_values_when_they_grow(default: dict[str, int]) -> None:
+    before, after = in_a_default(SETTINGS, {"n": 1}), in_a_default(GROWN, default)
+    assert {change.field for change in incompatible("X", before, after)} == {"one", "many"}
+    assert {change.field for change in incompatible("X", after, before)} == {"one", "many"}
+
+
 REF = {"$ref": "#/$defs/S"}
 TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
 

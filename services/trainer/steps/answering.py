@@ -35,8 +35,14 @@ def answers_of(
     )  # fmt: skip
 
 
+def context_length(model: Any) -> int | None:
+    """Return the most tokens that the model reads; None if its configuration names no limit."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
 def _refuse_too_long(model: Any, prompts: Sequence[Sequence[int]], decoding: SamplingParams) -> None:
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = context_length(model)
     longest = max(map(len, prompts))
     if limit is not None and longest + decoding.max_new_tokens > limit:
         raise UserFault(

@@ -1,38 +1,44 @@
 """Step `evaluate`: measures base model and adapters in the same way on the held-out split, and keeps every answer."""
 
 import json
+import logging
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from schemas.jobs import StepResult
 from schemas.lines import Prediction, Row
 from schemas.reasons import Reason
 from schemas.recipes import EvaluationSettings
-from schemas.results import DATASET, PREDICTIONS
+from schemas.results import DATASET, PREDICTIONS, ROWS_LEFT_OUT
 from schemas.steps import EvaluateSettings
-from services.chassis.executor.child import Context, Stopping, UserFault
+from services.chassis.executor.child import Context, UserFault
 from services.chassis.storage.json_lines import write_lines
 from services.trainer.data.rows import rows_of
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.generation import SamplingParams, generate, rng
-from services.trainer.modelling.likelihood import log_probabilities, pad
-from services.trainer.steps.answering import answers_of
+from services.trainer.steps.answering import answers_of, context_length
 from services.trainer.steps.loading import fetched, load
-from services.trainer.steps.measures import exact_match, good_reply, valid_json
+from services.trainer.steps.metrics import answer_metrics, loss_metrics
+from services.trainer.steps.references import reference_losses
 
+_log = logging.getLogger(__name__)
 _TIMED_TOKENS = 24
+_LEAST_TIMED_TOKENS = 4
+_NAMED = 5
+"""The most rows that are named as left out."""
 
 
 def evaluate(context: Context) -> StepResult:
-    """Make the `predictions` artifact and its metrics."""
+    """Make the `predictions` artifact and its metrics.
+
+    Rows whose prompt leaves no room for an answer within the model's context length are left out, counted and named in the
+    facts; a reference beyond it is cut and counted.
+    """
     step = context.task.settings
     if not isinstance(step, EvaluateSettings):
         raise TypeError(f"settings of kind {step.kind} do not evaluate")
@@ -41,107 +47,101 @@ def evaluate(context: Context) -> StepResult:
     if faults := _faults(rows, settings):
         raise UserFault(*faults)
     loaded = load(context, step.base_model, settings.precision)
-    work = _Work(context, loaded.chat, loaded.model(), settings, rows)
-    losses = work.losses()
-    answers = work.answers()
+    chat, model = loaded.chat, loaded.model()
+    limit = context_length(model)
+    read, left_out = _readable(chat, rows, limit, settings.max_new_tokens)
+    metrics: dict[str, float | None] = {"rows": float(len(read)), "rows_left_out": float(len(left_out))}
+    losses = None
+    if "loss" in settings.metrics:
+        losses = reference_losses(context, chat, model, read, limit, settings.batch_size)
+        metrics |= loss_metrics(losses, settings.seed)
+        metrics["references_cut"] = float(sum(loss.cut for loss in losses))
+    answers = _answers(context, chat, model, read, settings)
+    metrics["answers"] = float(sum(map(len, answers)))
+    metrics["answers_cut"] = float(sum(len(ids) >= settings.max_new_tokens for made in answers for ids in made))
     predictions = [
         Prediction(
             id=row.id,
             messages=row.messages,
             columns=row.columns,
             reference=row.completion,
-            greedy=made[0],
-            samples=tuple(made[1:]),
-            nll=loss,
+            greedy=chat.text(made[0]),
+            samples=tuple(chat.text(ids) for ids in made[1:]),
+            nll=losses[number].mean if losses else None,
         )
-        for row, made, loss in zip(rows, answers, losses, strict=True)
+        for number, (row, made) in enumerate(zip(read, answers, strict=True))
     ]
-    metrics = work.metrics(predictions)
+    metrics |= answer_metrics(settings, predictions)
+    if "latency" in settings.metrics:
+        metrics["latency_ms_per_token"] = _latency_ms(chat, model, read[0], limit)
     with tempfile.TemporaryDirectory() as name:
         write_lines(Path(name) / Prediction.FILE, predictions)
         (Path(name) / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
         artifact = context.store.put(Path(name))
-    return StepResult(outputs={PREDICTIONS: artifact}, metrics=metrics)
+    facts = {ROWS_LEFT_OUT: _in_words(left_out, len(rows), limit)} if left_out else {}
+    return StepResult(outputs={PREDICTIONS: artifact}, metrics=metrics, facts=facts)
 
 
-@dataclass
-class _Work:
-    """One evaluation, with progress counted in rows: first their losses, then their answers."""
+def _readable(chat: Chat, rows: Sequence[Row], limit: int | None, answer: int) -> tuple[list[Row], list[Row]]:
+    """Return the rows whose prompt leaves room for an answer of `answer` tokens, and those left out. Raises UserFault if none is."""
+    lengths = [len(ids) for ids in chat.prompts(row.messages for row in rows)]
+    fits = [limit is None or length + answer <= limit for length in lengths]
+    read = [row for row, fit in zip(rows, fits, strict=True) if fit]
+    left_out = [row for row, fit in zip(rows, fits, strict=True) if not fit]
+    if not read:
+        raise UserFault(
+            Reason(
+                field="evaluation.max_new_tokens",
+                value=str(answer),
+                message=f"no held-out prompt leaves room for it: the model reads {limit} tokens, and the shortest prompt has "
+                f"{min(lengths)}",
+                remedy="lower max_new_tokens, or shorten the prompts",
+            )
+        )
+    if left_out:
+        _log.warning("%s", _in_words(left_out, len(rows), limit))
+    return read, left_out
 
-    context: Context
-    chat: Chat
-    model: Any
-    settings: EvaluationSettings
-    rows: Sequence[Row]
-    _supervised: int = field(default=0, init=False)
-    _nll: float = field(default=0.0, init=False)
 
-    @torch.inference_mode()
-    def losses(self) -> list[float | None]:
-        """Return the mean negative log-likelihood of each reference's tokens; None if the loss was not requested."""
-        losses: list[float | None] = [None] * len(self.rows)
-        if "loss" not in self.settings.metrics:
-            return losses
-        encoded = self.chat.encode(self.rows)
-        order = sorted(range(len(encoded)), key=lambda number: len(encoded[number]))
-        size = max(1, self.settings.batch_size >> self.context.task.memory_failures)
-        for first in range(0, len(order), size):
-            if self.context.stopping:
-                raise Stopping
-            batch = order[first : first + size]
-            padded = pad([encoded[number] for number in batch], self.chat.pad_id, self.model.device)
-            logps, owner = log_probabilities(self.model, padded)
-            sums = torch.zeros(len(batch), device=logps.device).index_add(0, owner, logps).tolist()
-            for number, total in zip(batch, sums, strict=True):
-                count = encoded[number].supervised
-                losses[number] = -total / count
-                self._nll, self._supervised = self._nll - total, self._supervised + count
-            self.context.progress(first + len(batch), len(self.rows), "references")
-        return losses
+def _in_words(left_out: Sequence[Row], of: int, limit: int | None) -> str:
+    named = ", ".join(row.id for row in left_out[:_NAMED])
+    more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+    return f"{len(left_out)} of {of} held-out rows leave no room for an answer in the {limit} tokens that the model reads: {named}{more}"
 
-    def answers(self) -> list[list[str]]:
-        """For each row the greedy answer, then the sampled ones, from a single prefill."""
-        wanted = self.settings
-        started, done, tokens = time.monotonic(), 0, 0
 
-        def on_batch(answered: int, made: int) -> None:
-            nonlocal done, tokens
-            done, tokens = done + answered, tokens + made
-            rate = tokens / max(time.monotonic() - started, 1e-9)
-            self.context.progress(done, len(self.rows), "rows", tokens_per_second=rate)
+def _answers(
+    context: Context, chat: Chat, model: Any, rows: Sequence[Row], wanted: EvaluationSettings
+) -> list[list[list[int]]]:
+    """Return for each row the tokens of the greedy answer, then of the sampled ones, from a single prefill."""
+    started, done, tokens = time.monotonic(), 0, 0
 
-        decoding = SamplingParams(self.chat.stop_ids, self.chat.pad_id, wanted.max_new_tokens, wanted.temperature)
-        answers = answers_of(
-            self.context, self.model, self.chat.prompts(row.messages for row in self.rows),
-            lambda number: [None, *(rng(wanted.seed, number, way) for way in range(wanted.samples))],
-            decoding, wanted.batch_size, on_batch=on_batch,
-        )  # fmt: skip
-        return [[self.chat.text(ids) for ids in made] for made in answers]
+    def on_batch(answered: int, made: int) -> None:
+        nonlocal done, tokens
+        done, tokens = done + answered, tokens + made
+        rate = tokens / max(time.monotonic() - started, 1e-9)
+        context.progress(done, len(rows), "rows", tokens_per_second=rate)
 
-    def metrics(self, predictions: Sequence[Prediction]) -> dict[str, float | None]:
-        """Return the requested metrics, by name."""
-        metrics: dict[str, float | None] = {"rows": float(len(predictions))}
-        for metric in self.settings.metrics:
-            match metric:
-                case "loss":
-                    metrics["loss"] = self._nll / self._supervised
-                case "valid_json":
-                    metrics["valid_json"] = valid_json(predictions)
-                case "exact_match":
-                    metrics["exact_match"] = exact_match(predictions, self.settings.exact_match_fields)
-                case "rules":
-                    metrics["good_reply"] = good_reply(predictions, self.settings.rules, self.settings.rules_field)
-                case "latency":
-                    metrics["latency_ms_per_token"] = self.latency_ms()
-        return metrics
+    decoding = SamplingParams(chat.stop_ids, chat.pad_id, wanted.max_new_tokens, wanted.temperature)
+    return answers_of(
+        context, model, chat.prompts(row.messages for row in rows),
+        lambda number: [None, *(rng(wanted.seed, number, way) for way in range(wanted.samples))],
+        decoding, wanted.batch_size, on_batch=on_batch,
+    )  # fmt: skip
 
-    def latency_ms(self) -> float:
-        """Return the median milliseconds per token when answers are generated one at a time, as for a single user."""
-        times: list[float] = []
-        decoding = SamplingParams(frozenset(), self.chat.pad_id, _TIMED_TOKENS)
-        prompts = self.chat.prompts([self.rows[0].messages])
-        generate(self.model, prompts, [[None]], decoding, on_token=lambda: times.append(time.perf_counter()))
-        return statistics.median(later - earlier for earlier, later in pairwise(times[1:])) * 1000
+
+def _latency_ms(chat: Chat, model: Any, row: Row, limit: int | None) -> float | None:
+    """Return the median milliseconds per token when answers are generated one at a time, as for a single user.
+
+    None if the prompt leaves room for too few tokens to measure.
+    """
+    times: list[float] = []
+    (prompt,) = chat.prompts([row.messages])
+    room = _TIMED_TOKENS if limit is None else min(_TIMED_TOKENS, limit - len(prompt))
+    if room < _LEAST_TIMED_TOKENS:
+        return None
+    decoding = SamplingParams(frozenset(), chat.pad_id, room)
+    generate(model, [prompt], [[None]], decoding, on_token=lambda: times.append(time.perf_counter()))
+    return statistics.median(later - earlier for earlier, later in pairwise(times[1:])) * 1000
 
 
 def _faults(rows: Sequence[Row], settings: EvaluationSettings) -> list[Reason]:

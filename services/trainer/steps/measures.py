@@ -1,48 +1,75 @@
-"""Computes the evaluation metrics of answers, as pure functions of texts: valid JSON, exact match, rules kept."""
+"""Checks answers, as pure functions of texts: valid JSON, exact match, equal number, rules kept; and computes pass@k."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 
 from schemas.answers import field_text, json_object
 from schemas.lines import Prediction
 from schemas.rules import Rule, failures
+from services.trainer.steps.numbers import final_number
+
+Check = Callable[[str, Prediction], bool | None]
+"""Whether an answer to a row passes; None if the row does not count, whatever the answer."""
 
 
-def valid_json(predictions: Sequence[Prediction]) -> float:
-    """Return the share of greedy answers that are one JSON object and nothing else."""
-    return _share(json_object(row.greedy) is not None for row in predictions)
+def valid_json(answer: str, row: Prediction) -> bool:
+    """Whether the answer is one JSON object and nothing else."""
+    return json_object(answer) is not None
 
 
-def exact_match(predictions: Sequence[Prediction], fields: Sequence[str]) -> float | None:
-    """Return the share of greedy answers that equal the reference in all `fields`, or as a whole if no field is named.
+def exact_match(fields: Sequence[str]) -> Check:
+    """Whether the answer equals the reference in all `fields`, or as a whole if no field is named.
 
-    A row whose reference lacks one of the fields does not count; None if no row counts.
+    A row whose reference lacks one of the fields does not count.
     """
-    if not fields:
-        return _share(row.greedy.strip() == row.reference.strip() for row in predictions)
-    wanted = [
-        (row, known) for row in predictions if (known := json_object(row.reference)) and all(f in known for f in fields)
-    ]
-    if not wanted:
-        return None
-    return _share(_agrees(row.greedy, known, fields) for row, known in wanted)
+
+    def check(answer: str, row: Prediction) -> bool | None:
+        if not fields:
+            return answer.strip() == row.reference.strip()
+        known = json_object(row.reference)
+        if known is None or any(name not in known for name in fields):
+            return None
+        found = json_object(answer)
+        return found is not None and all(name in found and found[name] == known[name] for name in fields)
+
+    return check
 
 
-def _agrees(answer: str, reference: Mapping[str, object], fields: Sequence[str]) -> bool:
-    found = json_object(answer)
-    return found is not None and all(name in found and found[name] == reference[name] for name in fields)
+def number_match(answer: str, row: Prediction) -> bool | None:
+    """Whether the answer's final number equals the reference's. A row whose reference has no number does not count."""
+    known = final_number(row.reference)
+    return None if known is None else final_number(answer) == known
 
 
-def good_reply(predictions: Sequence[Prediction], rules: Sequence[Rule], field: str | None) -> float | None:
-    """Return the share of sampled answers whose `field` keeps all rules; an answer without a readable field counts as not
-    good."""
-    return _share(_keeps(answer, rules, field, row.columns) for row in predictions for answer in row.samples)
+def keeps_rules(rules: Sequence[Rule], field: str | None) -> Check:
+    """Whether the answer's `field` keeps all rules; an answer without a readable field does not pass."""
+
+    def check(answer: str, row: Prediction) -> bool:
+        text = field_text(answer, field)
+        return text is not None and not failures(rules, text, row.columns)
+
+    return check
 
 
-def _keeps(answer: str, rules: Sequence[Rule], field: str | None, columns: Mapping[str, str]) -> bool:
-    text = field_text(answer, field)
-    return text is not None and not failures(rules, text, columns)
+def greedy_shares(check: Check, rows: Sequence[Prediction]) -> list[float]:
+    """Return 1 or 0 for each row that counts: whether its greedy answer passes."""
+    return [float(passed) for row in rows if (passed := check(row.greedy, row)) is not None]
 
 
-def _share(verdicts: Iterable[bool]) -> float:
-    known = list(verdicts)
-    return sum(known) / len(known) if known else 0.0
+def sampled_shares(check: Check, rows: Sequence[Prediction]) -> list[float]:
+    """Return for each row that counts the share of its sampled answers that pass."""
+    return [sum(passed) / len(passed) for passed in _sampled(check, rows)]
+
+
+def pass_at(k: int, check: Check, rows: Sequence[Prediction]) -> list[float]:
+    """Return for each row that counts the probability that one of `k` of its sampled answers passes.
+
+    The unbiased estimator of Chen et al. 2021 (Evaluating Large Language Models Trained on Code), section 2.1:
+    1 - C(n - c, k) / C(n, k) for c of n answers that pass.
+    """
+    return [1 - math.comb(len(passed) - sum(passed), k) / math.comb(len(passed), k) for passed in _sampled(check, rows)]
+
+
+def _sampled(check: Check, rows: Sequence[Prediction]) -> list[list[bool]]:
+    verdicts = ([check(answer, row) for answer in row.samples] for row in rows)
+    return [counted for of_row in verdicts if (counted := [passed for passed in of_row if passed is not None])]

@@ -1,18 +1,23 @@
 """Base and adapter are measured in the same way, on numbers that can be checked by other means."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
+from transformers import OPTConfig, OPTForCausalLM
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
+from schemas.lines import Message
 from schemas.recipes import EvaluationSettings, LoraSettings
 from schemas.rules import Rule
 from schemas.steps import EvaluateSettings
 from services.chassis.executor.child import UserFault
+from services.language_models.loading import load_tokenizer
 from services.trainer.modelling.adapter import new_adapter, write_adapter
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.chat import Chat
@@ -61,7 +66,10 @@ def test_only_what_is_asked_for_is_measured(tmp_path: Path, base: Path, dataset:
     asked: dict[str, Any] = {"metrics": ["valid_json", "exact_match", "rules", "latency"], "rules": [RULE], "samples": 1}
     result = run(tmp_path, base, dataset, **asked)
     metrics = dict(result.metrics)
-    assert set(metrics) == {"rows", "valid_json", "exact_match", "good_reply", "latency_ms_per_token"}
+    counts = {"rows", "rows_left_out", "answers", "answers_cut"}
+    measured = {"valid_json", "exact_match", "exact_match_pass_at_1", "good_reply", "good_reply_pass_at_1"}
+    bounds = {f"{name}_{side}" for name in measured for side in ("low", "high")}
+    assert set(metrics) == counts | measured | bounds | {"latency_ms_per_token"}
     assert metrics["valid_json"] == metrics["exact_match"] == 0.0
     assert 0 < (metrics["latency_ms_per_token"] or 0) < 1000
     written = json.loads((Path(result.outputs["predictions"].uri) / "metrics.json").read_text())
@@ -69,6 +77,82 @@ def test_only_what_is_asked_for_is_measured(tmp_path: Path, base: Path, dataset:
     lines = lines_of(result.outputs["predictions"], "predictions.jsonl")
     good = [0 < len(answer.split()) <= 3 for line in lines for answer in line["samples"]]
     assert metrics["good_reply"] == pytest.approx(sum(good) / len(good))
+
+
+def test_the_loss_has_an_interval_and_so_has_the_perplexity(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    metrics = {name: value or 0.0 for name, value in run(tmp_path, base, dataset, metrics=["loss"]).metrics.items()}
+    assert metrics["loss_low"] < metrics["loss"] < metrics["loss_high"]
+    for name in ("", "_low", "_high"):
+        assert metrics[f"perplexity{name}"] == pytest.approx(math.exp(metrics[f"loss{name}"]))
+    again = run(tmp_path, base, dataset, metrics=["loss"]).metrics
+    assert again == metrics
+
+
+def test_numbers_are_compared_and_each_asked_k_has_its_pass_at_k(tmp_path: Path, base: Path) -> None:
+    data = put_lines(tmp_path, test=[row(1, "2 + 2?", "2 + 2 = 4\n#### 4"), row(2, "3 + 4?", "#### 7")])
+    metrics = run(tmp_path, base, data, metrics=["loss"], number_match=True, samples=4, pass_at=[1, 4]).metrics
+    assert {"number_match", "number_match_pass_at_1", "number_match_pass_at_4"} < set(metrics)
+
+
+def test_a_pass_at_k_of_more_answers_than_are_sampled_is_refused() -> None:
+    with pytest.raises(ValidationError, match="pass_at 3 is not between 1 and the 2 sampled answers per prompt"):
+        EvaluationSettings(samples=2, pass_at=(1, 3))
+
+
+def test_answers_that_the_limit_cut_are_counted(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    metrics = run(tmp_path, base, dataset, metrics=["loss"], max_new_tokens=1, samples=1).metrics
+    assert metrics["answers"] == 12
+    assert metrics["answers_cut"] == 12
+
+
+@pytest.fixture
+def short(tmp_path: Path, base: Path) -> Path:
+    """A base model with 128 learnt positions: reading more is an error."""
+    config = OPTConfig(
+        vocab_size=300, hidden_size=32, word_embed_proj_dim=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=64,
+        max_position_embeddings=128, bos_token_id=2, eos_token_id=2, pad_token_id=1,
+    )  # fmt: skip
+    folder = tmp_path / "short"
+    OPTForCausalLM(config).save_pretrained(folder)
+    load_tokenizer(base).save_pretrained(folder)
+    return folder
+
+
+def test_a_reference_longer_than_the_model_reads_is_cut_and_counted(tmp_path: Path, short: Path) -> None:
+    data = put_lines(tmp_path, test=[row(2, "a", "word " * 200), row(3, "c", "d")])
+    metrics = run(tmp_path, short, data, metrics=["loss", "latency"]).metrics
+    assert (metrics["rows"], metrics["rows_left_out"], metrics["references_cut"]) == (2, 0, 1)
+
+
+def test_a_reference_that_is_context_only_has_no_loss(tmp_path: Path, base: Path) -> None:
+    data = put_lines(tmp_path, test=[{**row(1, "a", "b"), "weight": 0}, row(2, "c", "d")])
+    result = run(tmp_path, base, data, metrics=["loss"])
+    losses = [line["nll"] for line in lines_of(result.outputs["predictions"], "predictions.jsonl")]
+    assert result.metrics["loss"] is not None
+    assert losses in ([None, result.metrics["loss"]], losses)
+
+
+def test_a_prompt_that_leaves_no_room_for_an_answer_is_left_out_in_words(tmp_path: Path, short: Path) -> None:
+    data = put_lines(tmp_path, test=[row(number, "a" * (number * 60), "b") for number in range(4)])
+    result = run(tmp_path, short, data, metrics=["loss", "latency"])
+    assert (result.metrics["rows"], result.metrics["rows_left_out"]) == (2, 2)
+    assert result.facts["rows_left_out"].startswith("2 of 4 held-out rows leave no room for an answer in the 128 tokens")
+    assert result.facts["rows_left_out"].endswith("row-2, row-3")
+    assert [line["id"] for line in lines_of(result.outputs["predictions"], "predictions.jsonl")] == ["row-0", "row-1"]
+
+
+def test_a_prompt_that_fills_what_the_model_reads_leaves_the_latency_unmeasured(tmp_path: Path, short: Path) -> None:
+    chat = Chat(short)
+    (frame,) = chat.prompts([(Message(role="user", content=""),)])
+    data = put_lines(tmp_path, test=[row(1, "a" * (126 - len(frame)), "b")])
+    assert run(tmp_path, short, data, metrics=["latency"], max_new_tokens=2).metrics["latency_ms_per_token"] is None
+
+
+def test_if_no_prompt_leaves_room_the_evaluation_is_refused(tmp_path: Path, short: Path) -> None:
+    data = put_lines(tmp_path, test=[row(1, "a" * 200, "b")])
+    with pytest.raises(UserFault, match="no held-out prompt leaves room") as raised:
+        run(tmp_path, short, data, metrics=["loss"])
+    assert raised.value.reasons[0].field == "evaluation.max_new_tokens"
 
 
 def test_an_adapter_changes_what_is_measured(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:

@@ -26,9 +26,11 @@ _METRICS = {
     "score-base": {"judge": None},
     "evaluate-sft": {"valid_json": 1.0, "exact_match": 0.93333333, "good_reply": 0.3944},
     "score-sft": {"judge": -0.2214},
-    "evaluate": {"valid_json": 1.0, "exact_match": 0.9222, "good_reply": 0.8611},
+    "evaluate": {
+        "valid_json": 1.0, "exact_match": 0.9222, "good_reply": 0.8611, "good_reply_low": 0.8, "good_reply_high": 0.91111,
+    },
     "score": {"judge": 0.1309},
-}
+}  # fmt: skip
 _REPLIES = {
     "evaluate-base": "Dear customer, I am a language model and it is my pleasure. " * 12,
     "evaluate-sft": "Someone may look at it at some point.",

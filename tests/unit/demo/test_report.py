@@ -62,6 +62,7 @@ def test_the_json_report_has_exactly_the_agreed_shape(tmp_path: Path) -> None:
             "sft": {"valid_json": 1.0, "exact_match": 0.9333, "good_reply": 0.3944, "judge": -0.2214},
             "rlaif": {"valid_json": 1.0, "exact_match": 0.9222, "good_reply": 0.8611, "judge": 0.1309},
         },
+        "intervals": {"rlaif": {"good_reply": {"low": 0.8, "high": 0.9111}}},
         "seconds": {
             "total": 894.0, "prepare": 6.0, "evaluate-base": 95.0, "score-base": 9.0, "train": 340.0, "evaluate-sft": 60.0,
             "score-sft": 8.0, "sample": 110.0, "label": 31.0, "align": 160.0, "evaluate": 61.0, "score": 9.0, "register": 2.0,
@@ -84,7 +85,7 @@ def test_the_closing_table_has_a_line_per_stage(tmp_path: Path) -> None:
     assert table(found) == [
         ("base", "1%", "0%", "0%", "–"),
         ("after SFT", "100%", "93%", "39%", "-0.22"),
-        ("after RLAIF", "100%", "92%", "86%", "+0.13"),
+        ("after RLAIF", "100%", "92%", "86% (80% to 91%)", "+0.13"),
     ]
 
 

@@ -1,0 +1,55 @@
+"""Measures how likely a model finds the reference answers of rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from schemas.lines import Row
+from services.chassis.executor.child import Context, Stopping
+from services.trainer.modelling.chat import Chat
+from services.trainer.modelling.likelihood import log_probabilities, pad
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceLoss:
+    """The loss of one reference answer."""
+
+    nll: float
+    """Negative log-likelihood, summed over its supervised tokens."""
+    tokens: int
+    cut: bool
+    """Whether tokens beyond the model's context length were left out."""
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over the tokens; None if none is supervised, as in a chat whose answers are all context."""
+        return self.nll / self.tokens if self.tokens else None
+
+
+@torch.inference_mode()
+def reference_losses(
+    context: Context, chat: Chat, model: Any, rows: Sequence[Row], limit: int | None, batch_size: int
+) -> list[ReferenceLoss]:
+    """Return the loss of each row's reference, whose tokens beyond `limit` are left out. Raises Stopping between two batches.
+
+    Each prompt must be shorter than `limit`.
+    """
+    whole = chat.encode(rows)
+    read = whole if limit is None else [tokens.cut(limit) for tokens in whole]
+    losses: list[ReferenceLoss | None] = [None] * len(rows)
+    order = sorted(range(len(read)), key=lambda number: len(read[number]))
+    size = max(1, batch_size >> context.task.memory_failures)
+    for first in range(0, len(order), size):
+        if context.stopping:
+            raise Stopping
+        batch = order[first : first + size]
+        padded = pad([read[number] for number in batch], chat.pad_id, model.device)
+        logps, owner = log_probabilities(model, padded)
+        sums = torch.zeros(len(batch), device=logps.device).index_add(0, owner, logps).tolist()
+        for number, total in zip(batch, sums, strict=True):
+            tokens, of = read[number], whole[number]
+            losses[number] = ReferenceLoss(-total, tokens.supervised, len(tokens) < len(of))
+        context.progress(first + len(batch), len(rows), "references")
+    return [loss for loss in losses if loss is not None]
