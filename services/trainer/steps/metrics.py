@@ -60,7 +60,8 @@ def _pass_at(name: str, check: Check, rows: Sequence[Prediction], settings: Eval
 
 def _with_interval(name: str, values: Sequence[float], seed: int, weights: Sequence[float] | None = None) -> Metrics:
     found = interval(values, weights, seed=seed)
-    return {name: mean(values, weights), f"{name}_low": found and found.low, f"{name}_high": found and found.high}
+    low, high = (found.low, found.high) if found else (None, None)
+    return {name: mean(values, weights), f"{name}_low": low, f"{name}_high": high}
 
 
 def _exponential(value: float | None) -> float | None:

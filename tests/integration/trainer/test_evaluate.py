@@ -124,14 +124,6 @@ def test_a_reference_longer_than_the_model_reads_is_cut_and_counted(tmp_path: Pa
     assert (metrics["rows"], metrics["rows_left_out"], metrics["references_cut"]) == (2, 0, 1)
 
 
-def test_a_reference_that_is_context_only_has_no_loss(tmp_path: Path, base: Path) -> None:
-    data = put_lines(tmp_path, test=[{**row(1, "a", "b"), "weight": 0}, row(2, "c", "d")])
-    result = run(tmp_path, base, data, metrics=["loss"])
-    losses = [line["nll"] for line in lines_of(result.outputs["predictions"], "predictions.jsonl")]
-    assert result.metrics["loss"] is not None
-    assert losses in ([None, result.metrics["loss"]], losses)
-
-
 def test_a_prompt_that_leaves_no_room_for_an_answer_is_left_out_in_words(tmp_path: Path, short: Path) -> None:
     data = put_lines(tmp_path, test=[row(number, "a" * (number * 60), "b") for number in range(4)])
     result = run(tmp_path, short, data, metrics=["loss", "latency"])
