@@ -103,8 +103,8 @@ def test_every_other_change_is_found(edit: str, says: str) -> None:
     assert says in changed(edit)
 
 
-SETTINGS = {"type": "object", "properties": {"n": {"type": "integer", "default": 1}}}
-GROWN = {"type": "object", "properties": {**SETTINGS["properties"], "m": {"type": "integer", "default": 2}}}
+SETTINGS: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer", "default": 1}}}
+GROWN: dict[str, Any] = {"type": "object", "properties": {**SETTINGS["properties"], "m": {"type": "integer", "default": 2}}}
 
 
 def in_a_default(settings: Any, default: dict[str, int]) -> dict[str, Any]:
