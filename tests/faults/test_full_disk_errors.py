@@ -18,7 +18,7 @@ from services.chassis.executor.child import UserFault
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.references import folder_digest, resolve
 from services.chassis.storage.stores import FULL, StorageFailure, unwritable
-from services.trainer.training.checkpoints import Checkpoints
+from services.trainer.engine.checkpoints import Checkpoints
 from tests.allowed import IN_TESTS
 from tests.faults.small_disk import fill, small_disk, why_not
 

@@ -2,31 +2,26 @@
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from schemas.jobs import StepResult
-from schemas.lines import Preference, Split
-from schemas.reasons import Reason
 from schemas.recipes import LoraSettings, PreferenceSettings, TrainingSettings
-from schemas.results import ADAPTER, BASE_MODEL_SHA256, CHAT_TEMPLATE_SHA256, DATASET, PRECISION, PREFERENCES, RECIPE_SHA256
+from schemas.results import ADAPTER, BASE_MODEL_SHA256, CHAT_TEMPLATE_SHA256, PRECISION, RECIPE_SHA256
 from schemas.steps import TrainSettings
-from services.chassis.executor.child import Context, UserFault
-from services.chassis.storage.json_lines import read_lines
-from services.trainer.data.rows import rows_of
+from services.chassis.executor.child import Context
+from services.trainer.engine import training as engine
+from services.trainer.engine.checkpoints import Checkpoints, CurvePoint, write_curve
+from services.trainer.engine.method import Method
+from services.trainer.engine.recipe import digest, recipe_of
+from services.trainer.engine.training import Plan
+from services.trainer.methods.dpo import dpo
+from services.trainer.methods.sft import sft
 from services.trainer.modelling.adapter import new_adapter, read_adapter, write_adapter
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.base_files import base_digest
-from services.trainer.modelling.chat import Tokens
-from services.trainer.steps.loading import LoadedModel, fetched, load
-from services.trainer.training import loop
-from services.trainer.training.checkpoints import Checkpoints, CurvePoint, write_curve
-from services.trainer.training.dpo import PreferencePairs
-from services.trainer.training.objective import Objective
-from services.trainer.training.recipe import digest, recipe_of
-from services.trainer.training.schedule import batch_of, micro_batch_size, steps_of
-from services.trainer.training.sft import SupervisedRows
+from services.trainer.steps.loading import LoadedModel, load
 
 _SETTLED = 0.1
 """Share of the curve, at its end, whose mean is reported as the final value of a metric."""
@@ -40,20 +35,10 @@ def train(context: Context) -> StepResult:
         raise TypeError("settings of kind train with `training` or `preference` are needed")
     loaded = load(context, step.base_model, settings.precision)
     recipe = recipe_of(settings, base_digest(loaded.base, context), task.inputs)
-    objective: Objective
-    if isinstance(settings, TrainingSettings):
-        objective, counts = _supervised(context, loaded, settings)
-        field = "training.optimiser"
-    else:
-        objective, counts = _preferences(context, loaded, settings)
-        field = "preference.optimiser"
-    model = _adapted(loaded, settings, max(objective.lengths))
-    plan = loop.TrainingPlan(
-        settings.optimiser, field, settings.checkpoint_steps, settings.seed, loaded.dtype, loaded.device
-    )
+    method = _method(context, loaded, settings)
     checkpoints = Checkpoints(task.checkpoints, task.own_checkpoints, digest(recipe))
-    curve = loop.train(context, model, objective, plan, checkpoints)
-    trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    plan = Plan(settings.seed, settings.checkpoint_steps, loaded.dtype, loaded.device, checkpoints)
+    trained = engine.train(context, method, plan, lambda: _adapted(loaded, settings, method.longest))
     facts = {
         BASE_MODEL_SHA256: base_digest(loaded.base, context),
         RECIPE_SHA256: digest(recipe),
@@ -62,13 +47,19 @@ def train(context: Context) -> StepResult:
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_adapter(model, folder, step.base_model)
+        write_adapter(trained.model, folder, step.base_model)
         loaded.chat.save(folder)
         described = {"method": settings.method, "base_model": step.base_model, **recipe, **facts}
         (folder / "training.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        write_curve(folder, curve)
+        write_curve(folder, trained.curve)
         artifact = context.store.put(folder)
-    metrics = {**settled(curve), "steps": float(len(curve)), "trainable_parameters": float(trainable), **counts}
+    metrics = {
+        **settled(trained.curve),
+        "steps": float(len(trained.curve)),
+        "trainable_parameters": float(trained.parameters),
+        **({"rate_factor": trained.rate_factor} if trained.rate_factor < 1 else {}),
+        **method.counts,
+    }
     return StepResult(outputs={ADAPTER: artifact}, metrics=metrics, facts=facts)
 
 
@@ -84,52 +75,10 @@ def settled(curve: Sequence[CurvePoint]) -> dict[str, float]:
     return {**figures, **{name: value for name, value in last[-1].items() if name == "validation_loss"}}
 
 
-def _supervised(
-    context: Context, loaded: LoadedModel, settings: TrainingSettings
-) -> tuple[SupervisedRows, Mapping[str, float]]:
-    folder = fetched(context, DATASET)
-
-    def tokens_of(split: Split) -> list[Tokens]:
-        return [tokens.cut(settings.max_length) for tokens in loaded.chat.encode(rows_of(folder, split))]
-
-    learnt, held_out = tokens_of("train"), tokens_of("validation")
-    _refuse_unsupervised([learnt, held_out], "training", settings.max_length)
-    return SupervisedRows(learnt, held_out, loaded.chat.pad_id, loaded.device), {"examples": float(len(learnt))}
-
-
-def _preferences(
-    context: Context, loaded: LoadedModel, settings: PreferenceSettings
-) -> tuple[PreferencePairs, Mapping[str, float]]:
-    read = read_lines(fetched(context, PREFERENCES) / Preference.FILE, Preference)
-    if not read:
-        message = "there is no preference pair for the training"
-        remedy = "sample more prompts or candidates, lower feedback.margin, or read the report of the label step"
-        raise UserFault(Reason(field="feedback", value="0 pairs", message=message, remedy=remedy))
-    sides = [[(pair.messages, pair.chosen) for pair in read], [(pair.messages, pair.rejected) for pair in read]]
-    chosen, rejected = ([tokens.cut(settings.max_length) for tokens in loaded.chat.encode(side)] for side in sides)
-    _refuse_unsupervised([chosen, rejected], "preference", settings.max_length)
-    optimiser = settings.optimiser
-    steps = range(steps_of(optimiser, len(read)))
-    used = sorted({pair for step in steps for pair in batch_of(step, optimiser.batch_size, len(read), settings.seed)})
-    pairs = list(zip(chosen, rejected, strict=True))
-    size = micro_batch_size(optimiser, context.task.memory_failures)
-    longer = sum(better.supervised > worse.supervised for better, worse in pairs) / len(pairs)
-    counts = {"examples": float(len(pairs)), "examples_used": float(len(used)), "chosen_longer": longer}
-    return PreferencePairs(pairs, used, settings, size, loaded.chat.pad_id, loaded.device), counts
-
-
-def _refuse_unsupervised(sides: Sequence[Sequence[Tokens]], field: str, max_length: int) -> None:
-    without = [number for side in sides for number, tokens in enumerate(side, 1) if not tokens.supervised]
-    if without:
-        raise UserFault(
-            Reason(
-                field=f"{field}.max_length",
-                value=str(max_length),
-                message=f"{len(without)} examples contain no token of an answer after the cut; the first is number "
-                f"{without[0]}",
-                remedy=f"raise {field}.max_length, shorten the prompts or remove the rows",
-            )
-        )
+def _method(context: Context, loaded: LoadedModel, settings: TrainingSettings | PreferenceSettings) -> Method:
+    if isinstance(settings, TrainingSettings):
+        return sft(context, loaded, settings)
+    return dpo(context, loaded, settings)
 
 
 def _adapted(loaded: LoadedModel, settings: TrainingSettings | PreferenceSettings, longest: int) -> Any:

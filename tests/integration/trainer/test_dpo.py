@@ -6,18 +6,23 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
+from torch.nn.functional import logsigmoid
+from trl import DPOConfig
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
 from schemas.recipes import LoraSettings, OptimiserSettings, PreferenceSettings
 from schemas.steps import TrainSettings
-from services.chassis.executor.child import UserFault
+from services.chassis.executor.child import Context, Stopping, UserFault
+from services.trainer.engine.lean_head import put_lean_head
+from services.trainer.engine.pairs import PairTrainer
+from services.trainer.methods.dpo import _side
 from services.trainer.modelling.adapter import new_adapter
 from services.trainer.modelling.base import load_base
-from services.trainer.modelling.chat import Tokens
+from services.trainer.modelling.chat import Chat, Tokens
+from services.trainer.modelling.likelihood import log_probabilities, pad
 from services.trainer.steps.train import train
-from services.trainer.training.dpo import PreferencePairs
-from services.trainer.training.preference_losses import ROBUST_SMOOTHING
 from tests.trainer import context_of, lines_of, put_lines
 
 CPU = torch.device("cpu")
@@ -78,6 +83,31 @@ def test_less_memory_changes_the_cut_and_not_the_learning(tmp_path: Path, base: 
         assert [point[name] for point in curve(cut)] == expected
 
 
+@pytest.mark.parametrize("steps", [0, 2, 3])
+def test_a_run_that_is_stopped_makes_the_same_adapter(tmp_path: Path, base: Path, pairs: ArtifactRef, steps: int) -> None:
+    losses = [{"kind": "sigmoid"}, {"kind": "sft", "weight": 0.5}]
+    changes = {"losses": losses, "checkpoint_steps": 2}
+    first = align(tmp_path / "first", base, pairs)
+    whole = align(tmp_path / "whole", base, pairs, first.outputs["adapter"], **changes)
+    inputs = {"preferences": pairs, "adapter": first.outputs["adapter"]}
+    stop_within_step(context_of(tmp_path, settings(base, **changes), inputs, step="align"), steps)
+    resumed = align(tmp_path, base, pairs, first.outputs["adapter"], **changes)
+    assert curve(resumed) == curve(whole)
+    assert resumed.outputs["adapter"].sha256 == whole.outputs["adapter"].sha256
+
+
+def stop_within_step(context: Context, steps: int) -> None:
+    """Ask the run to end once it has reported so many steps."""
+
+    def progress(done: int, *_: Any, **__: Any) -> None:
+        if done >= steps:
+            context.stop()
+
+    context.progress = progress  # type: ignore[method-assign]
+    with pytest.raises(Stopping):
+        train(context)
+
+
 def test_without_a_pair_there_is_nothing_to_learn(tmp_path: Path, base: Path) -> None:
     with pytest.raises(UserFault) as raised:
         align(tmp_path, base, put_lines(tmp_path, preferences=[]))
@@ -90,57 +120,61 @@ def test_a_pair_whose_answer_does_not_fit_is_refused(tmp_path: Path, base: Path,
     assert raised.value.reasons[0].field == "preference.max_length"
 
 
-@pytest.fixture(scope="module")
-def policies(base: Path) -> tuple[Any, Any]:
-    """A policy and its reference, which are not the same."""
-    made = []
-    for seed in (0, 1):
-        adapted = new_adapter(load_base(base, torch.float32, CPU), LoraSettings(rank=4), seed)
-        generator = torch.Generator().manual_seed(seed)
-        for name, weight in adapted.named_parameters():
-            if "lora_B" in name:
-                weight.data = torch.randn(weight.shape, generator=generator) * 0.1
-        made.append(adapted.merge_and_unload().eval())
-    return made[0], made[1]
+def adapted(base: Path, seed: int) -> Any:
+    """A model whose adapter changes what it computes."""
+    model = new_adapter(load_base(base, torch.float32, CPU), LoraSettings(rank=4), seed)
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data = torch.randn(weight.shape, generator=generator) * 0.1
+    return model.eval()
 
 
-@pytest.fixture(scope="module")
-def trl(base: Path, policies: tuple[Any, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """TRL's trainer for the same policies; what it trains on here is given to it batch by batch."""
-    from datasets import Dataset
-    from transformers import AutoTokenizer
-    from trl import DPOConfig, DPOTrainer
-
-    config = DPOConfig(
-        output_dir=str(tmp_path_factory.mktemp("trl")), use_cpu=True, bf16=False, beta=0.3, loss_type=["sigmoid"],
-        label_smoothing=ROBUST_SMOOTHING, report_to=[], gradient_checkpointing=False, disable_tqdm=True,
-    )  # fmt: skip
-    rows = Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}])
-    policy, reference = policies
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    return DPOTrainer(model=policy, ref_model=reference, args=config, train_dataset=rows, processing_class=tokenizer)
+def sums(model: Any) -> torch.Tensor:
+    """Return the log-probability of each answer, [chosen and rejected, pairs], one forward pass each."""
+    answers = [pair[side] for side in (0, 1) for pair in PAIRS]
+    with torch.no_grad():
+        values = [log_probabilities(model, pad([answer], 0, CPU))[0].sum() for answer in answers]
+    return torch.stack(values).view(2, -1)
 
 
+def expected_loss(kind: str, policy: torch.Tensor, reference: torch.Tensor, beta: float) -> float:
+    """The loss as its paper defines it."""
+    chosen, rejected = policy - reference
+    margin = beta * (chosen - rejected)
+    lengths = torch.tensor([[len(pair[side].completion) for pair in PAIRS] for side in (0, 1)])
+    match kind:
+        case "sigmoid":
+            losses = -logsigmoid(margin)
+        case "hinge":
+            losses = torch.relu(1 - margin)
+        case "ipo":
+            losses = (chosen / lengths[0] - rejected / lengths[1] - 1 / (2 * beta)) ** 2
+        case "robust":
+            losses = -(0.9 * logsigmoid(margin) - 0.1 * logsigmoid(-margin)) / (1 - 2 * 0.1)
+        case _:
+            losses = -policy[0].sum() / lengths[0].sum()
+    return float(losses.mean())
+
+
+@pytest.mark.parametrize("size", [2, 1])
 @pytest.mark.parametrize("kinds", [["sigmoid"], ["ipo"], ["hinge"], ["robust"], ["sft"], ["sigmoid", "sft"]])
-def test_the_losses_are_trls(policies: tuple[Any, Any], trl: Any, kinds: Sequence[str]) -> None:
-    policy, reference = policies
-    weights = [1.0, 0.5][: len(kinds)]
-    losses = [{"kind": kind, "weight": weight} for kind, weight in zip(kinds, weights, strict=True)]
-    preference = PreferenceSettings.model_validate({"beta": 0.3, "losses": losses})
-    objective = PreferencePairs(PAIRS, [0, 1], preference, 2, 0, CPU)
-    with torch.no_grad():
-        objective.begin(reference, lambda: None)
-        ours, _ = objective.loss(policy, [0, 1], [0, 1])
-    trl.loss_types, trl.loss_weights = list(kinds), weights
-    answers = [answer for side in (0, 1) for answer in (PAIRS[0][side], PAIRS[1][side])]
-    width = max(map(len, answers))
-    inputs = {
-        "input_ids": torch.tensor([[*row.prompt, *row.completion] + [0] * (width - len(row)) for row in answers]),
-        "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in answers]),
-        "completion_mask": torch.tensor(
-            [[0] * len(row.prompt) + [1] * len(row.completion) + [0] * (width - len(row)) for row in answers]
-        ),
-    }
-    with torch.no_grad():
-        theirs = trl.compute_loss(policy, inputs)
-    assert ours.item() == pytest.approx(theirs.item(), rel=1e-4)
+def test_the_losses_are_those_of_the_papers_however_the_batch_is_cut(
+    tmp_path: Path, base: Path, kinds: Sequence[str], size: int
+) -> None:
+    policy, reference = adapted(base, 0), adapted(base, 1)
+    losses = dict(zip(kinds, [1.0, 0.5], strict=False))
+    config = DPOConfig(
+        output_dir=str(tmp_path), use_cpu=True, bf16=False, beta=0.3, label_smoothing=0.1, max_length=None, max_steps=1,
+        per_device_train_batch_size=size, gradient_accumulation_steps=2 // size, learning_rate=0.0, logging_steps=1,
+        remove_unused_columns=False, precompute_ref_log_probs=True, precompute_ref_batch_size=size, report_to=[],
+        activation_checkpointing=False, disable_tqdm=True,
+    )  # fmt: skip
+    rows = Dataset.from_list([{**_side("chosen", better), **_side("rejected", worse)} for better, worse in PAIRS])
+    trainer = PairTrainer(reference, config, rows, Chat(base), losses, lambda: None)
+    put_lean_head(trainer.model)
+    trainer.model.load_state_dict(policy.state_dict(), strict=True)
+    trainer.train()
+    terms = {kind: expected_loss(kind, sums(policy), sums(adapted(base, 1)), 0.3) for kind in losses}
+    expected = sum(weight * terms[kind] for kind, weight in losses.items())
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(expected, rel=1e-4)

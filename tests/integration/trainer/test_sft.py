@@ -12,12 +12,13 @@ from schemas.jobs import StepResult
 from schemas.recipes import LoraSettings, OptimiserSettings, TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import UserFault
+from services.trainer.engine.schedule import learning_rate
+from services.trainer.engine.trained import TrainedState
 from services.trainer.modelling.adapter import load_for_inference, new_adapter
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.chat import Chat, Tokens
 from services.trainer.modelling.likelihood import log_probabilities, pad
 from services.trainer.steps.train import train
-from services.trainer.training.loop import _Trained
 from tests.trainer import Reports, context_of, lines_of
 
 CPU = torch.device("cpu")
@@ -48,6 +49,22 @@ def test_the_loss_falls_and_the_curve_tells_it(tmp_path: Path, base: Path, datas
     reports: Any = context._channel
     assert isinstance(reports, Reports)
     assert reports.progress[0].of == 8
+
+
+def test_every_step_has_the_rate_of_the_schedule_and_none_is_zero(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    optimiser = settings(base).training.optimiser  # type: ignore[union-attr]
+    curve = lines_of(run(tmp_path, base, dataset).outputs["adapter"], "curve.jsonl")
+    rates = [point["learning_rate"] for point in curve]
+    assert rates == pytest.approx([learning_rate(optimiser, step, 8) for step in range(8)])
+    assert min(rates) > 0
+
+
+def test_the_tokenizer_leaves_as_it_came(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    result = run(tmp_path, base, dataset)
+    saved = {path.name for path in base.glob("token*")}
+    assert saved
+    for name in saved:
+        assert json.loads((Path(result.outputs["adapter"].uri) / name).read_text()) == json.loads((base / name).read_text())
 
 
 def test_the_adapter_carries_all_that_serving_and_audit_need(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
@@ -114,13 +131,13 @@ def test_training_that_diverges_is_the_learning_rates_fault(tmp_path: Path, base
 
 def test_an_adapter_without_a_gradient_is_an_error(base: Path) -> None:
     adapted = new_adapter(load_base(base, torch.float32, CPU), LoraSettings(), seed=0)
-    trained = _Trained(adapted, OptimiserSettings())
+    trained = TrainedState(adapted, None)
     with pytest.raises(RuntimeError, match="got no gradient"):
         trained.check_gradients()
     for weight in adapted.parameters():
         weight.requires_grad_(False)
     with pytest.raises(RuntimeError, match="no trainable parameters"):
-        _Trained(adapted, OptimiserSettings())
+        TrainedState(adapted, None)
 
 
 def test_training_goes_on_from_an_adapter_that_is_given(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from schemas.artifacts import ArtifactRef
 from schemas.recipes import LoraSettings, OptimiserSettings, TrainingSettings
-from services.trainer.training.recipe import digest, recipe_of
+from services.trainer.engine.recipe import digest, recipe_of
 
 DATA = ArtifactRef(uri="/data", sha256="a" * 64, size=1)
 OPTIMISER = OptimiserSettings(batch_size=8)

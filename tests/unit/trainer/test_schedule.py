@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from schemas.recipes import OptimiserSettings
-from services.trainer.training.schedule import batch_of, learning_rate, micro_batch_size, micro_batches, steps_of
+from services.trainer.engine.schedule import batch_of, by_length, learning_rate, micro_batch_size, steps_of, used_examples
 
 
 def test_steps_follow_from_epochs_where_they_are_not_given() -> None:
@@ -51,6 +51,16 @@ def test_the_micro_batch_is_halved_for_every_lack_of_memory_and_never_vanishes()
     assert micro_batch_size(OptimiserSettings(batch_size=12, micro_batch_size=4), 1) == 2
 
 
-def test_parts_of_a_batch_hold_each_example_once_and_like_lengths_together() -> None:
-    lengths = [5, 50, 6, 49, 51]
-    assert micro_batches([0, 1, 2, 3, 4], lengths, 2) == [[4, 1], [3, 2], [0]]
+def test_parts_of_a_batch_are_equal_in_size() -> None:
+    settings = OptimiserSettings(batch_size=10)
+    assert [micro_batch_size(settings, failures) for failures in range(5)] == [10, 5, 2, 1, 1]
+    assert micro_batch_size(OptimiserSettings(batch_size=7), 1) == 1
+
+
+def test_examples_of_like_length_share_a_part() -> None:
+    assert by_length([0, 1, 2, 3, 4], [5, 50, 6, 49, 51]) == [4, 1, 3, 2, 0]
+
+
+def test_an_example_that_no_step_uses_is_left_out() -> None:
+    settings = OptimiserSettings(steps=1, batch_size=2)
+    assert sorted(used_examples(settings, [1, 2, 3, 4, 5], seed=0)) == sorted(batch_of(0, 2, 5, seed=0))

@@ -37,6 +37,7 @@ CurvePoint = Mapping[str, float]
 class _Manifest(Frozen):
     recipe: str = Field(description="Digest of the recipe that the run followed.")
     step: int = Field(description="Optimiser steps done.")
+    rate_factor: float = Field(default=1.0, description="Factor of the learning rate, less than 1 after a divergence.")
     files: tuple[ManifestEntry, ...] = Field(description="All other files.")
 
 
@@ -50,6 +51,8 @@ class Checkpoint:
     """Named groups of tensors, as saved."""
     curve: Sequence[CurvePoint]
     """One point per completed step."""
+    rate_factor: float = 1.0
+    """Factor of the learning rate, less than 1 if the run once diverged."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Checkpoints:
     recipe: str
     """Digest of the recipe; a checkpoint of another recipe cannot be resumed."""
 
-    def save(self, step: int, groups: Mapping[str, Tensors], curve: Sequence[CurvePoint]) -> None:
+    def save(self, step: int, groups: Mapping[str, Tensors], curve: Sequence[CurvePoint], rate_factor: float = 1.0) -> None:
         """Save the state after `step` steps durably, and remove older checkpoints of this run.
 
         Raises StorageFailure if there is no room; the incomplete checkpoint is then removed, and earlier ones are kept.
@@ -72,7 +75,7 @@ class Checkpoints:
         size = sum(tensor.numel() * tensor.element_size() for tensors in groups.values() for tensor in tensors.values())
         with writing(self.own, size):
             try:
-                self._write(temporary, step, groups, curve)
+                self._write(temporary, Checkpoint(step, groups, curve, rate_factor))
                 shutil.rmtree(target, ignore_errors=True)
                 temporary.rename(target)
                 sync(self.own)
@@ -81,15 +84,15 @@ class Checkpoints:
         for old in sorted(self.own.glob(f"{_PREFIX}*"))[:-_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def _write(self, folder: Path, step: int, groups: Mapping[str, Tensors], curve: Sequence[CurvePoint]) -> None:
+    def _write(self, folder: Path, state: Checkpoint) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        for name, tensors in groups.items():
+        for name, tensors in state.tensors.items():
             flat = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
             save_file(flat, folder / f"{name}.safetensors")
-        write_curve(folder, curve)
+        write_curve(folder, state.curve)
         entries = tuple(_entry(path) for path in sorted(folder.iterdir()))
-        manifest = _Manifest(recipe=self.recipe, step=step, files=entries)
+        manifest = _Manifest(recipe=self.recipe, step=state.step, rate_factor=state.rate_factor, files=entries)
         (folder / _MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
         sync(folder / _MANIFEST)
         sync(folder)
@@ -117,7 +120,7 @@ class Checkpoints:
         names = [entry.path for entry in manifest.files if entry.path.endswith(".safetensors")]
         tensors = {name.removesuffix(".safetensors"): load_file(folder / name) for name in names}
         curve = [json.loads(line) for line in (folder / _CURVE).read_text(encoding="utf-8").splitlines()]
-        return Checkpoint(manifest.step, tensors, curve)
+        return Checkpoint(manifest.step, tensors, curve, manifest.rate_factor)
 
 
 def write_curve(folder: Path, points: Sequence[CurvePoint]) -> None:

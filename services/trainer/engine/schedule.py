@@ -49,11 +49,21 @@ def _shuffled(examples: int, seed: int, number: int) -> Sequence[int]:
 
 
 def micro_batch_size(settings: OptimiserSettings, memory_failures: int) -> int:
-    """Examples per forward pass: halved for each attempt that ran out of memory; the effective batch does not change."""
-    return max(1, (settings.micro_batch_size or settings.batch_size) >> memory_failures)
+    """Examples per forward pass: halved for each attempt that ran out of memory, and rounded down to a divisor of the batch.
+
+    All parts of a batch are equal in size, so the mean over parts is the mean over the batch, which does not change.
+    """
+    most = max(1, (settings.micro_batch_size or settings.batch_size) >> memory_failures)
+    return next(size for size in range(most, 0, -1) if settings.batch_size % size == 0)
 
 
-def micro_batches(batch: Sequence[int], lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Split `batch` into parts of `size`, grouped by length, since each part is padded to its longest example."""
-    ordered = sorted(batch, key=lambda example: -lengths[example])
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+def used_examples(settings: OptimiserSettings, lengths: Sequence[int], seed: int) -> list[int]:
+    """Return the examples that any step uses, the longest first."""
+    steps = range(steps_of(settings, len(lengths)))
+    used = {example for step in steps for example in batch_of(step, settings.batch_size, len(lengths), seed)}
+    return by_length(sorted(used), lengths)
+
+
+def by_length(examples: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    """Order the examples by length, the longest first: consecutive ones share a forward pass, padded to its longest."""
+    return sorted(examples, key=lambda example: -lengths[example])

@@ -1,0 +1,33 @@
+"""Defines what a method gives to the engine: its examples as rows of a data set, and how TRL's trainer for them is built."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.recipes import OptimiserSettings
+
+Figures = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One run of a method, before its model is loaded."""
+
+    field: str
+    """The request's field with the method's settings, for messages."""
+    optimiser: OptimiserSettings
+    rows: Sequence[Mapping[str, Any]]
+    """The examples, with the columns that the trainer reads."""
+    lengths: Sequence[int]
+    """Tokens of each example, by which examples of like length share a forward pass."""
+    longest: int
+    """Tokens of the longest sequence that the model reads."""
+    build: Callable[[Any, Mapping[str, Any], Any, Callable[[], None]], Any]
+    """Makes the trainer from the model, the arguments that all methods share, the data set and a function to call between the
+    parts of what the trainer computes before its first step; that function reports that the run is alive and may end it."""
+    figures: Mapping[str, str] = field(default_factory=dict)
+    """The trainer's metrics that go into the curve, and their names there."""
+    validate: Callable[[Any], Figures] = lambda _: {}
+    """Measures the model on held-out examples, at every checkpoint and at the end."""
+    counts: Figures = field(default_factory=dict)
+    """Metrics of the examples."""

@@ -1,0 +1,121 @@
+"""Watches a trainer of TRL step by step: seeds each step, reports it, saves checkpoints, stops within a step, sees divergence."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from services.chassis.executor.child import Context, Stopping
+from services.trainer.engine.checkpoints import Checkpoints, CurvePoint
+from services.trainer.engine.trained import TrainedState
+
+_log = logging.getLogger(__name__)
+_STEPS_OF_A_SEED = 32
+
+
+class Diverged(Exception):
+    """A step's loss or the norm of its gradient is not a finite number; the weights are of no use."""
+
+    def __init__(self, step: int, loss: float, norm: float) -> None:
+        super().__init__(f"at step {step} the loss is {loss} and the gradient's norm {norm}")
+
+
+@dataclass
+class Run:
+    """The steps of one run: those done by earlier runs, then those of the trainer, which counts from 0."""
+
+    steps: int
+    """Optimiser steps in all."""
+    seed: int
+    checkpoint_steps: int
+    checkpoints: Checkpoints
+    tokens: Callable[[int], int]
+    """Tokens of the batch of a step."""
+    curve: list[CurvePoint] = field(default_factory=list)
+    """One point for each step that is done."""
+    rate_factor: float = 1.0
+
+
+class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    """The callback of one trainer. It raises Stopping when the run must end early, after saving all steps done so far, and
+    Diverged when training has no use any more."""
+
+    def __init__(
+        self,
+        context: Context,
+        run: Run,
+        state: TrainedState,
+        figures: Mapping[str, str],
+        validate: Callable[[], CurvePoint],
+    ) -> None:
+        self._context, self._run, self._state, self._figures, self._validate = context, run, state, figures, validate
+        self._begun = self._saved = len(run.curve)
+        self._since = 0.0
+
+    def on_step_begin(self, args: Any, *_: Any, **__: Any) -> None:
+        """Seed what is random within the step, so that a resumed run has the dropout of one that was never interrupted."""
+        self._stop_if_asked()
+        torch.manual_seed((self._run.seed << _STEPS_OF_A_SEED) + len(self._run.curve))
+        self._since = time.monotonic()
+
+    def on_substep_end(self, *_: Any, **__: Any) -> None:
+        """Stop between two parts of a step; what the step has computed is dropped."""
+        self._stop_if_asked()
+
+    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+        """Check at the first step that there are gradients."""
+        if len(self._run.curve) == self._begun:
+            self._state.check_gradients()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
+        """Note a step that is done: its point of the curve, its progress and, when due, its checkpoint."""
+        if "loss" not in logs:
+            return  # the summary of the whole run
+        run, step = self._run, len(self._run.curve) + 1
+        loss, norm, rate = logs["loss"], float(logs["grad_norm"]), logs["learning_rate"]
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise Diverged(step, loss, norm)
+        figures = {name: logs[theirs] for theirs, name in self._figures.items() if theirs in logs}
+        point: dict[str, float] = {"step": step, "loss": loss, **figures, "learning_rate": rate, "gradient_norm": norm}
+        run.curve.append(point)
+        speed = run.tokens(step - 1) / (time.monotonic() - self._since)
+        self._context.progress(step, run.steps, loss=loss, learning_rate=rate, tokens_per_second=speed)
+        if step == run.steps or step % run.checkpoint_steps == 0:
+            point |= self._validate()
+            _log.info("step %d of %d: %s", step, run.steps, point)
+            if step < run.steps:
+                self._save()
+        state.log_history.clear()  # the curve has it
+
+    def _stop_if_asked(self) -> None:
+        if not self._context.stopping:
+            return
+        if len(self._run.curve) > self._saved:
+            self._save()
+        raise Stopping
+
+    def _save(self) -> None:
+        run = self._run
+        run.checkpoints.save(len(run.curve), self._state.groups(), run.curve, run.rate_factor)
+        self._saved = len(run.curve)
+
+
+def reporter(context: Context, steps: int) -> Callable[[], None]:
+    """Return what the trainer calls between parts of its work before the first step."""
+
+    def on_part() -> None:
+        if context.stopping:
+            raise Stopping
+        context.progress(0, steps)
+
+    return on_part
+
+
+def tokens_of(batches: Callable[[int], Sequence[int]], lengths: Sequence[int]) -> Callable[[int], int]:
+    """Return a function that counts the tokens of a step's batch."""
+    return lambda step: sum(lengths[example] for example in batches(step))

@@ -1,0 +1,69 @@
+"""Everything that a training step changes: the adapter's weights and the optimiser's state, as named tensors for a checkpoint."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from services.trainer.engine.checkpoints import Tensors
+
+_WEIGHTS = "weights"
+
+
+class TrainedState:
+    """The trainable weights of a model and the state that an optimiser keeps of each."""
+
+    def __init__(self, model: Any, optimiser: Any) -> None:
+        self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        if not self._weights:
+            raise RuntimeError("the adapter has no trainable parameters")
+        self._optimiser = optimiser
+
+    @property
+    def count(self) -> int:
+        """The number of trainable parameters."""
+        return sum(weight.numel() for weight in self._weights.values())
+
+    def check_gradients(self) -> None:
+        """Raise at the first step if there are no gradients: a frozen or detached adapter trains without effect."""
+        without = [name for name, weight in self._weights.items() if weight.grad is None]
+        if without:
+            raise RuntimeError(f"{len(without)} trainable weights got no gradient, for example {without[0]}")
+        if not any(bool(weight.grad.any()) for weight in self._weights.values() if weight.grad is not None):
+            raise RuntimeError("the gradient of every trainable weight is zero: the loss does not depend on the adapter")
+
+    def groups(self) -> dict[str, Tensors]:
+        """The tensors that a checkpoint must contain: the weights, and one group for each kind of state of the optimiser.
+
+        A whole number becomes an int64 without dimensions, which no optimiser uses for a tensor.
+        """
+        groups: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+        for name, weight in self._weights.items():
+            groups[_WEIGHTS][name] = weight
+            for kind, value in self._optimiser.state[weight].items():
+                groups[kind][name] = value if isinstance(value, torch.Tensor) else _number(kind, value)
+        return dict(groups)
+
+    @torch.no_grad()
+    def restore(self, groups: Mapping[str, Tensors]) -> None:
+        """Load what `groups` returned. Raises KeyError if a weight is missing."""
+        for name, weight in self._weights.items():
+            weight.copy_(groups[_WEIGHTS][name])
+            self._optimiser.state[weight] = {
+                kind: self._restored(tensors[name], weight.device)
+                for kind, tensors in groups.items()
+                if kind != _WEIGHTS and name in tensors
+            }
+
+    def _restored(self, value: torch.Tensor, device: torch.device) -> torch.Tensor | int:
+        """A counter of steps stays on the CPU unless the optimiser's fused kernel reads it."""
+        if value.dtype == torch.int64 and value.dim() == 0:
+            return int(value)
+        return value.to(device) if value.dim() or self._optimiser.defaults.get("fused") else value
+
+
+def _number(kind: str, value: object) -> torch.Tensor:
+    if not isinstance(value, int):
+        raise TypeError(f"the optimiser keeps {kind} as {type(value).__name__}, which a checkpoint cannot hold")
+    return torch.tensor(value)

@@ -1,0 +1,171 @@
+"""Trains an adapter with TRL's trainer of a method, so that a run can be killed, stopped or short of memory and ends the same.
+
+The trainer only ever sees the steps that are left: its examples in the order of our schedule, the optimiser's state and the
+rate of each step are set before it starts. So a resume needs nothing of the trainer's own, whose checkpoints are pickles that
+nothing verifies.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from schemas.reasons import Reason
+from services.chassis.executor.child import Context, UserFault
+from services.trainer.engine.checkpoints import Checkpoints, CurvePoint
+from services.trainer.engine.lean_head import put_lean_head
+from services.trainer.engine.method import Method
+from services.trainer.engine.schedule import batch_of, by_length, learning_rate, micro_batch_size, steps_of, used_examples
+from services.trainer.engine.supervision import Diverged, Run, Supervision, reporter, tokens_of
+from services.trainer.engine.trained import TrainedState
+
+_log = logging.getLogger(__name__)
+_LOWER = 0.5
+"""Factor of the learning rate for the one retry after a divergence."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one run trains."""
+
+    seed: int
+    checkpoint_steps: int
+    dtype: torch.dtype
+    """The dtype of matrix multiplications; the adapter's weights and the optimiser are fp32."""
+    device: torch.device
+    checkpoints: Checkpoints
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run has made."""
+
+    model: Any
+    curve: list[CurvePoint]
+    parameters: int
+    """The number of trainable parameters."""
+    rate_factor: float
+    """Factor of the learning rate, less than 1 if the run once diverged."""
+
+
+def train(context: Context, method: Method, plan: Plan, load: Callable[[], Any]) -> Trained:
+    """Train the adapter of the model that `load` returns, to the end of the plan.
+
+    If training diverges, it goes back to the last checkpoint, and once more with a lower rate. Raises Stopping, after saving
+    all steps done so far, if the run must end early; UserFault if training diverges again.
+    """
+    try:
+        return _run(context, method, plan, load, 1.0)
+    except Diverged as first:
+        _log.warning("training diverged: %s; once more from the last checkpoint, at %s of the rate", first, _LOWER)
+    try:
+        return _run(context, method, plan, load, _LOWER)
+    except Diverged as again:
+        raise _fault(method, again) from again
+
+
+def _run(context: Context, method: Method, plan: Plan, load: Callable[[], Any], rate_factor: float) -> Trained:
+    settings, lengths = method.optimiser, method.lengths
+    steps = steps_of(settings, len(lengths))
+
+    def batch(step: int) -> list[int]:
+        return by_length(batch_of(step, settings.batch_size, len(lengths), plan.seed), lengths)
+
+    found = plan.checkpoints.newest()
+    factor = min(rate_factor, found.rate_factor if found else 1.0)
+    curve = list(found.curve) if found else []
+    run = Run(steps, plan.seed, plan.checkpoint_steps, plan.checkpoints, tokens_of(batch, lengths), curve, factor)
+    trainer = _trainer(context, method, plan, load(), len(curve), batch)
+    state = TrainedState(trainer.model, trainer.create_optimizer())
+    if found is not None:
+        state.restore(found.tensors)
+    _schedule(trainer, method, factor, len(curve), steps)
+
+    def validate() -> CurvePoint:
+        model = trainer.model.eval()
+        with torch.no_grad(), trainer.accelerator.autocast():
+            return method.validate(model)
+
+    trainer.add_callback(Supervision(context, run, state, method.figures, validate))
+    if len(curve) < steps:
+        trainer.train()
+    return Trained(trainer.model, run.curve, state.count, factor)
+
+
+def _trainer(
+    context: Context, method: Method, plan: Plan, model: Any, begun: int, batch: Callable[[int], list[int]]
+) -> Any:
+    """Return TRL's trainer for the steps from `begun` on."""
+    from datasets import Dataset, disable_progress_bars
+    from transformers import PrinterCallback
+
+    disable_progress_bars()
+    settings, steps = method.optimiser, steps_of(method.optimiser, len(method.lengths))
+    context.progress(0, steps)
+    used = used_examples(settings, method.lengths, plan.seed)
+    rows = Dataset.from_list([dict(method.rows[example]) for example in used])
+    weights = {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}
+    arguments = _arguments(context, method, plan, max(1, steps - begun))
+    trainer = method.build(model, arguments, rows, reporter(context, steps))
+    trainer.remove_callback(PrinterCallback)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name in weights:
+                weight.data = weights[name]  # TRL rounds those of a quantised model to bf16
+    if plan.device.type == "cpu":
+        put_lean_head(trainer.model)
+    place = {example: number for number, example in enumerate(used)}
+    order = [place[example] for step in range(begun, steps) for example in batch(step)]
+    trainer.train_dataset = trainer.train_dataset.select(order)
+    return trainer
+
+
+def _arguments(context: Context, method: Method, plan: Plan, steps: int) -> Mapping[str, Any]:
+    """The arguments of transformers' Trainer that do not depend on the method."""
+    settings = method.optimiser
+    size = micro_batch_size(settings, context.task.memory_failures)
+    return {
+        "output_dir": str(context.task.own_checkpoints),
+        "per_device_train_batch_size": size,
+        "gradient_accumulation_steps": settings.batch_size // size,
+        "max_steps": steps,
+        "learning_rate": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "optim": "adamw_torch_fused",
+        "seed": plan.seed,
+        "data_seed": plan.seed,
+        "train_sampling_strategy": "sequential",  # the rows are in the order of our schedule
+        "use_cpu": plan.device.type == "cpu",
+        "bf16": plan.dtype == torch.bfloat16,
+        "activation_checkpointing": False,
+        "dataloader_pin_memory": False,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would hide a divergence
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+    }
+
+
+def _schedule(trainer: Any, method: Method, factor: float, begun: int, steps: int) -> None:
+    """Set the rate of every step. The library's own warm-up starts at 0, which wastes the first step."""
+
+    def share(step: int) -> float:
+        rate = learning_rate(method.optimiser, min(begun + step, steps - 1), steps)
+        return factor * rate / method.optimiser.learning_rate
+
+    trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, share)
+
+
+def _fault(method: Method, diverged: Diverged) -> UserFault:
+    return UserFault(
+        Reason(
+            field=f"{method.field}.optimiser.learning_rate",
+            value=str(method.optimiser.learning_rate),
+            message=f"training diverged, and again from the last checkpoint at {_LOWER:.0%} of the rate: {diverged}",
+            remedy="lower the learning rate, lengthen the warm-up or lower max_grad_norm",
+        )
+    )

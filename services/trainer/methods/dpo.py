@@ -1,0 +1,72 @@
+"""Direct preference optimisation (Rafailov et al. 2023): trains on pairs; the reference is the adapter before training.
+
+The reference does not change, so its log-probabilities are computed once, before the first step, with the weights that
+training starts from.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from schemas.lines import Preference
+from schemas.reasons import Reason
+from schemas.recipes import PreferenceSettings
+from schemas.results import PREFERENCES
+from services.chassis.executor.child import Context, UserFault
+from services.chassis.storage.json_lines import read_lines
+from services.trainer.engine.method import Method
+from services.trainer.engine.schedule import used_examples
+from services.trainer.methods.lengths import refuse_unsupervised
+from services.trainer.modelling.chat import Tokens
+from services.trainer.steps.loading import LoadedModel, fetched
+
+_ROBUST_SMOOTHING = 0.1
+"""Expected share of pairs with a wrong label, for `robust`; with 0 it equals `sigmoid`."""
+
+
+def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> Method:
+    """The weighted sum of preference losses over pairs of answers, the same however a batch is cut into parts."""
+    read = read_lines(fetched(context, PREFERENCES) / Preference.FILE, Preference)
+    if not read:
+        message = "there is no preference pair for the training"
+        remedy = "sample more prompts or candidates, lower feedback.margin, or read the report of the label step"
+        raise UserFault(Reason(field="feedback", value="0 pairs", message=message, remedy=remedy))
+    sides = [[(pair.messages, pair.chosen) for pair in read], [(pair.messages, pair.rejected) for pair in read]]
+    chosen, rejected = ([tokens.cut(settings.max_length) for tokens in loaded.chat.encode(side)] for side in sides)
+    refuse_unsupervised([chosen, rejected], "preference", settings.max_length)
+    pairs = list(zip(chosen, rejected, strict=True))
+
+    def build(model: Any, arguments: Mapping[str, Any], rows: Any, on_part: Callable[[], None]) -> Any:
+        from trl import DPOConfig
+
+        from services.trainer.engine.pairs import PairTrainer
+
+        config = DPOConfig(
+            **arguments,
+            beta=settings.beta,
+            label_smoothing=_ROBUST_SMOOTHING,
+            max_length=None,
+            remove_unused_columns=False,
+            precompute_ref_log_probs=True,
+            precompute_ref_batch_size=arguments["per_device_train_batch_size"],
+            disable_dropout=False,
+        )
+        losses = {term.kind: term.weight for term in settings.losses}
+        return PairTrainer(model, config, rows, loaded.chat, losses, on_part)
+
+    lengths = [len(better) + len(worse) for better, worse in pairs]
+    longer = sum(better.supervised > worse.supervised for better, worse in pairs) / len(pairs)
+    used = used_examples(settings.optimiser, lengths, settings.seed)
+    return Method(
+        field="preference",
+        optimiser=settings.optimiser,
+        rows=[{**_side("chosen", better), **_side("rejected", worse)} for better, worse in pairs],
+        lengths=lengths,
+        longest=max(len(side) for pair in pairs for side in pair),
+        build=build,
+        figures={"rewards/margins": "reward_margin", "rewards/accuracies": "reward_accuracy"},
+        counts={"examples": float(len(pairs)), "examples_used": float(len(used)), "chosen_longer": longer},
+    )
+
+
+def _side(name: str, tokens: Tokens) -> dict[str, Sequence[int]]:
+    return {f"{name}_ids": tokens.ids, f"{name}_learnt": list(map(int, tokens.learnt))}

@@ -1,0 +1,68 @@
+"""Supervised fine-tuning: trains on the answers of the rows; prompts are context without loss."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from schemas.lines import Split
+from schemas.recipes import TrainingSettings
+from schemas.results import DATASET
+from services.chassis.executor.child import Context
+from services.trainer.data.rows import rows_of
+from services.trainer.engine.method import Figures, Method
+from services.trainer.methods.lengths import refuse_unsupervised
+from services.trainer.modelling.chat import Tokens
+from services.trainer.modelling.likelihood import log_probabilities, pad
+from services.trainer.steps.loading import LoadedModel, fetched
+
+_UNSUPERVISED = -100
+_VALIDATED_AT_MOST = 32
+"""The most rows of the validation split that are measured, so that validation takes little of the training time."""
+_VALIDATED_AT_ONCE = 8
+
+
+def sft(context: Context, loaded: LoadedModel, settings: TrainingSettings) -> Method:
+    """Mean cross-entropy over the supervised tokens of a batch, however it is cut into parts."""
+    folder = fetched(context, DATASET)
+
+    def tokens_of(split: Split) -> list[Tokens]:
+        return [tokens.cut(settings.max_length) for tokens in loaded.chat.encode(rows_of(folder, split))]
+
+    learnt, held_out = tokens_of("train"), tokens_of("validation")
+    refuse_unsupervised([learnt, held_out], "training", settings.max_length)
+
+    def build(model: Any, arguments: Mapping[str, Any], rows: Any, on_part: Callable[[], None]) -> Any:
+        from trl import SFTConfig, SFTTrainer
+
+        return SFTTrainer(
+            model=model,
+            args=SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}),
+            train_dataset=rows,
+            processing_class=loaded.chat.tokenizer,
+        )
+
+    def validate(model: Any) -> Figures:
+        """Mean loss per supervised token."""
+        total, measured = 0.0, 0
+        chosen = sorted(held_out[:_VALIDATED_AT_MOST], key=len)
+        for start in range(0, len(chosen), _VALIDATED_AT_ONCE):
+            padded = pad(chosen[start : start + _VALIDATED_AT_ONCE], loaded.chat.pad_id, loaded.device)
+            values = log_probabilities(model, padded)[0]
+            total, measured = total - values.sum().item(), measured + len(values)
+        return {"validation_loss": total / measured} if measured else {}
+
+    lengths = [len(tokens) for tokens in learnt]
+    return Method(
+        field="training",
+        optimiser=settings.optimiser,
+        rows=[_row(tokens) for tokens in learnt],
+        lengths=lengths,
+        longest=max(lengths),
+        build=build,
+        validate=validate,
+        counts={"examples": float(len(learnt))},
+    )
+
+
+def _row(tokens: Tokens) -> dict[str, Sequence[int]]:
+    labels = [token if learnt else _UNSUPERVISED for token, learnt in zip(tokens.ids, tokens.learnt, strict=True)]
+    return {"input_ids": tokens.ids, "labels": labels}

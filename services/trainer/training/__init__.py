@@ -1,1 +1,0 @@
-"""Trains adapters: one loop, an objective for each method, and checkpoints that are verified by digest."""

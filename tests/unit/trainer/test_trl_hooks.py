@@ -1,0 +1,66 @@
+"""The engine uses parts of TRL and transformers that they do not promise: a new version that changes one must fail here."""
+
+import inspect
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+import services.trainer.child  # noqa: F401  # it switches telemetry off before a library is imported
+
+
+def parameters(function: Any) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def test_trl_is_the_version_that_the_hooks_were_checked_with() -> None:
+    import trl
+
+    assert trl.__version__ == "1.16.0"
+
+
+def test_no_library_sends_telemetry() -> None:
+    from huggingface_hub import constants
+
+    assert constants.HF_HUB_DISABLE_TELEMETRY
+
+
+def test_the_head_returns_what_ours_returns() -> None:
+    from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
+
+    names = {field.name for field in fields(FusedCausalLMOutput)}
+    assert {"log_probs", "entropy", "mean_logits", "log_sum_sq_probs", "is_top1", "label_mask"} <= names
+    assert "fused_lm_head=False, labels=None" in inspect.getsource(add_fused_lm_head)
+
+
+@pytest.mark.parametrize(
+    ("hook", "expected"),
+    [
+        ("_prepare_dataset", ["self", "dataset", "processing_class", "args", "dataset_name"]),
+        ("compute_ref_log_probs", ["self", "model", "inputs"]),
+        ("get_batch_samples", ["self", "epoch_iterator", "num_batches", "device"]),
+        ("compute_loss", ["self", "model", "inputs", "return_outputs", "num_items_in_batch"]),
+        ("create_optimizer", ["self", "model"]),
+    ],
+)
+def test_what_the_trainer_of_pairs_overrides_or_calls_has_its_parameters(hook: str, expected: list[str]) -> None:
+    from trl import DPOTrainer
+
+    assert parameters(getattr(DPOTrainer, hook)) == expected
+
+
+def test_the_trainer_of_pairs_calls_the_model_once_for_its_loss_and_reads_the_terms_that_we_set() -> None:
+    from trl import DPOTrainer
+
+    source = inspect.getsource(DPOTrainer._compute_loss)
+    assert "outputs = model(**model_kwargs, labels=labels, fused_lm_head=True)" in source
+    assert "zip(self.loss_types, self.loss_weights, strict=True)" in source
+    assert "loss = 0.0" in source
+
+
+def test_the_trainer_keeps_an_optimiser_and_a_schedule_that_were_set_before() -> None:
+    from transformers import Trainer
+
+    assert "if self.optimizer is None:" in inspect.getsource(Trainer.create_optimizer)
+    assert "if self.lr_scheduler is None:" in inspect.getsource(Trainer.create_scheduler)
+    assert "if self._created_lr_scheduler:" in inspect.getsource(Trainer._prepare_for_training)
