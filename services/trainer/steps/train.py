@@ -21,6 +21,7 @@ from services.trainer.methods.sft import sft
 from services.trainer.modelling.adapter import new_adapter, read_adapter, write_adapter
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.base_files import base_digest
+from services.trainer.modelling.chat import Chat
 from services.trainer.steps.loading import LoadedModel, load
 
 _SETTLED = 0.1
@@ -48,7 +49,7 @@ def train(context: Context) -> StepResult:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_adapter(trained.model, folder, step.base_model)
-        loaded.chat.save(folder)
+        Chat(loaded.adapter or loaded.base).save(folder)  # read anew: trainers set tokens of the one that they are given
         described = {"method": settings.method, "base_model": step.base_model, **recipe, **facts}
         (folder / "training.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         write_curve(folder, trained.curve)
