@@ -76,7 +76,8 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]  # TRL has no types
             return loss
         chosen = heard.log_probs.chunk(2)[0].sum()
         scale = self.current_gradient_accumulation_steps * self.accelerator.num_processes
-        return loss - self._sft_weight * scale * chosen / self._chosen_tokens
+        share: torch.Tensor = self._sft_weight * scale * chosen / self._chosen_tokens
+        return loss - share
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ def _schedule(trainer: Any, method: Method, factor: float, begun: int, steps: in
 def _fault(method: Method, diverged: Diverged) -> UserFault:
     return UserFault(
         Reason(
-            field=f"{method.field}.optimiser.learning_rate",
+            field=f"{method.section}.optimiser.learning_rate",
             value=str(method.optimiser.learning_rate),
             message=f"training diverged, and again from the last checkpoint at {_LOWER:.0%} of the rate: {diverged}",
             remedy="lower the learning rate, lengthen the warm-up or lower max_grad_norm",

@@ -50,14 +50,14 @@ def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> 
             precompute_ref_batch_size=arguments["per_device_train_batch_size"],
             disable_dropout=False,
         )
-        losses = {term.kind: term.weight for term in settings.losses}
+        losses: dict[str, float] = {term.kind: term.weight for term in settings.losses}
         return PairTrainer(model, config, rows, loaded.chat, losses, on_part)
 
     lengths = [len(better) + len(worse) for better, worse in pairs]
     longer = sum(better.supervised > worse.supervised for better, worse in pairs) / len(pairs)
     used = used_examples(settings.optimiser, lengths, settings.seed)
     return Method(
-        field="preference",
+        section="preference",
         optimiser=settings.optimiser,
         rows=[{**_side("chosen", better), **_side("rejected", worse)} for better, worse in pairs],
         lengths=lengths,
