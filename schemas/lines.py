@@ -86,6 +86,17 @@ class Preference(Frozen):
     rejected_score: float | None = Field(default=None, description="The judge's score of the rejected one.")
 
 
+class Judged(Frozen):
+    """One line of the judged answers in a `preferences` artifact: an answer that is wanted or not (KTO's form)."""
+
+    FILE: ClassVar[str] = "judged.jsonl"
+
+    id: str = Field(description="The row of the answer; both answers of a pair have the id of the pair.")
+    messages: tuple[Message, ...] = Field(description="The chat up to the answer.")
+    completion: str = Field(description="The answer.")
+    label: bool = Field(description="Whether the answer is wanted.")
+
+
 class Label(Frozen):
     """One line of the labels in a `preferences` artifact: a candidate and how it was used."""
 

@@ -41,7 +41,7 @@ INPUTS_OF: Mapping[str, Mapping[str, bool]] = {
 """Input names per kind; True where the input is required. `train` needs `dataset` (sft) or `preferences` (dpo)."""
 
 OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
-    "prepare": (DATASET,),
+    "prepare": (DATASET, PREFERENCES),
     "train": (ADAPTER,),
     "sample": (CANDIDATES,),
     "evaluate": (PREDICTIONS,),
@@ -62,6 +62,11 @@ class PrepareSettings(Strict):
         default=512,
         ge=8,
         description="The most tokens per row; after the cut, a row must still contain a token of the answer.",
+    )
+    learns: Literal["answers", "pairs", "labels"] = Field(
+        default="answers",
+        description="What later steps learn from. pairs: `preferences` contains the pairs of the rows; labels: the answers with "
+        "their labels, or both answers of each pair. In both cases `dataset` contains the wanted answers.",
     )
 
 

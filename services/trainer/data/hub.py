@@ -11,13 +11,14 @@ from typing import Any
 from schemas.lines import Split
 from schemas.recipes import DatasetSettings
 from services.chassis.executor.child import UserFault
-from services.trainer.data.raw import RawRow, fault_of, named
+from services.trainer.data.raw import RawRow, StoredRows, fault_of, named
 
 _FORMATS = ("parquet", "json", "csv", "text", "arrow")
+_BATCH = 1000
 _CARDS = ("README.md", ".huggingface.yaml")
 
 
-def read_hub(settings: DatasetSettings, path: Path, cache: Path) -> dict[Split, list[RawRow]]:
+def read_hub(settings: DatasetSettings, path: Path, cache: Path) -> dict[Split, StoredRows]:
     """Return the rows of each split.
 
     Raises UserFault, which does not repeat the library's message, since that quotes data.
@@ -48,15 +49,23 @@ def read_hub(settings: DatasetSettings, path: Path, cache: Path) -> dict[Split, 
             raise
         what = f"the hub's reader cannot read it ({type(error).__name__})"
         raise UserFault(fault_of("reference", settings.reference, what, "name a data set of plain files")) from error
-    splits: dict[Split, list[RawRow]] = {}
+    splits: dict[Split, StoredRows] = {}
     for split, name in named(settings):
         if name not in loaded:
             what = f"none of the {len(loaded)} splits in {settings.reference} is named {name}"
             remedy = "name one of its splits, or set the split to null (not for train)"
             raise UserFault(fault_of(f"split.{split}", name, what, remedy))
-        stored: list[dict[str, object]] = loaded[name].data.to_pylist()
-        splits[split] = [RawRow(f"{name} row {number}", values) for number, values in enumerate(stored, 1)]
+        splits[split] = StoredRows(_rows(name, loaded[name].data), len(loaded[name]))
     return splits
+
+
+def _rows(name: str, table: Any) -> Iterator[RawRow]:
+    """Yield the rows of a memory-mapped Arrow table, of which one batch is in memory."""
+    number = 0
+    for batch in table.to_batches(max_chunksize=_BATCH):
+        for values in batch.to_pylist():
+            number += 1
+            yield RawRow(f"{name} row {number}", values)
 
 
 def _format_of(builder: Any) -> str:

@@ -1,108 +1,128 @@
 """Maps a stored row to a chat with its reference answer, or raises the reason why it cannot be used. Pure."""
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from schemas.lines import Message, Row
 from schemas.recipes import ColumnMapping, DatasetSettings
+from services.trainer.data.columns import RowFault, found, optional_text, refuse_unwritable, text_of, texts_of, value_of
+from services.trainer.data.layouts import Reading
+from services.trainer.data.pairs import pair_of
 from services.trainer.data.raw import RawRow
+from services.trainer.data.turns import tools_of, turns_of
 
-_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
-"""Other common names for the roles of a chat."""
-
-
-class RowFault(Exception):
-    """A row cannot be used. Rows with equal faults are reported together."""
-
-    def __init__(self, field: str, message: str, remedy: str) -> None:
-        super().__init__(f"{field}: {message}; {remedy}")
-        self.field, self.message, self.remedy = field, message, remedy
+_MESSAGES = "dataset.columns.messages"
 
 
-def row_of(raw: RawRow, row_id: str, settings: DatasetSettings) -> Row:
-    """Map a stored row to a `Row`. Raises RowFault."""
-    columns = settings.columns
-    if columns.messages is not None:
-        turns, completion = _chat(raw.values, columns.messages)
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What a stored row says."""
+
+    row: Row
+    """The chat with its answer; with the better answer of a pair."""
+    rejected: str | None = None
+    """The worse answer of a pair."""
+    label: bool | None = None
+    """Whether the answer is wanted; None without a label."""
+
+
+def example_of(raw: RawRow, row_id: str, settings: DatasetSettings, reading: Reading) -> Example:
+    """Map a stored row. Raises RowFault."""
+    if raw.fault is not None:
+        raise raw.fault
+    values, columns = raw.values, reading.columns
+    refuse_unwritable(values)
+    turns: tuple[Message, ...]
+    rejected, label = None, None
+    if reading.layout == "text":
+        turns = (Message(role="assistant", content=text_of(values, "text", columns.text or "text")),)
+    elif reading.layout == "preference":
+        turns, rejected = pair_of(values, columns, _before(values, columns))
+    elif columns.messages is not None:
+        turns = _answered(turns_of(value_of(values, "messages", columns.messages), _MESSAGES, columns.messages), columns)
     else:
-        turns = (Message(role="user", content=_text(raw.values, "prompt", columns.prompt)),)
-        completion = _text(raw.values, "completion", columns.completion)
-    system = _system(raw.values, columns) or settings.system_prompt
-    if system and turns[0].role != "system":
-        turns = (Message(role="system", content=system), *turns)
-    texts = {name: value if isinstance(value, str) else _json(value) for name, value in raw.values.items()}
-    return Row(id=row_id, messages=turns, completion=completion, columns=texts)
+        turns = _completed(_before(values, columns) or (), values, columns.completion)
+    if reading.layout == "kto":
+        label = _label(values, columns.label or "label")
+    if reading.layout != "text":
+        if len(turns) < 2:
+            what = "the row has no turn before its answer"
+            raise RowFault("dataset.columns.prompt", what, "add the prompt or remove the row")
+        turns = _with_system(turns, values, columns, settings)
+    tools: tuple[dict[str, Any], ...] = ()
+    if columns.tools is not None:
+        tools = tools_of(found(values, columns.tools)[1], "dataset.columns.tools", columns.tools)
+    last = turns[-1]
+    if reading.layout in ("preference", "kto") and (tools or last.tool_calls):
+        what = "the row has tools or calls one, and only texts can be preferred"
+        raise RowFault("dataset.columns.tools", what, "remove the row, or write the call as text")
+    row = Row(
+        id=row_id, messages=turns[:-1], completion=last.content, tool_calls=last.tool_calls, reasoning=last.reasoning,
+        weight=last.weight, tools=tools, columns=texts_of(values),
+    )  # fmt: skip
+    return Example(row, rejected, label)
 
 
-def _value(values: Mapping[str, object], field: str, column: str) -> object:
-    if column not in values:
-        raise RowFault(
-            f"dataset.columns.{field}",
-            f"none of the {len(values)} columns is named {column!r}",
-            f"name one of its columns in dataset.columns.{field}",
-        )
-    return values[column]
-
-
-def _text(values: Mapping[str, object], field: str, column: str) -> str:
-    value = _value(values, field, column)
-    if isinstance(value, bool | int | float):
-        value = json.dumps(value)
-    if not isinstance(value, str):
-        what = "null" if value is None else f"a {type(value).__name__}"
-        raise RowFault(
-            f"dataset.columns.{field}",
-            f"column {column!r} contains {what}, not text",
-            "name a column of text, or store the text of the value",
-        )
-    if not value.strip():
-        raise RowFault(f"dataset.columns.{field}", f"column {column!r} is empty", "fill it in or remove the row")
-    return value
-
-
-def _system(values: Mapping[str, object], columns: ColumnMapping) -> str | None:
-    if columns.system is None:
-        return None
-    value = _value(values, "system", columns.system)
-    if value is not None and not isinstance(value, str):
-        what = f"column {columns.system!r} contains a {type(value).__name__}, not text"
-        raise RowFault("dataset.columns.system", what, "name a column of text")
-    return value if value and value.strip() else None
-
-
-def _chat(values: Mapping[str, object], column: str) -> tuple[tuple[Message, ...], str]:
-    """Return the turns before the last answer, and that answer. Earlier answers are context and are not trained on."""
-    field = "dataset.columns.messages"
-    value = _value(values, "messages", column)
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise RowFault(field, f"column {column!r} contains text that is not JSON", "store a list of turns") from None
-    if not isinstance(value, list):
-        raise RowFault(field, f"column {column!r} does not contain a list of turns", "name the column with the chat")
-    turns = tuple(_turn(turn, column) for turn in value)
+def _answered(turns: tuple[Message, ...], columns: ColumnMapping) -> tuple[Message, ...]:
     if len(turns) < 2 or turns[-1].role != "assistant":
-        what = f"the chat in {column!r} does not end with an assistant's answer to another turn"
-        raise RowFault(field, what, "cut it after the last answer or remove the row")
-    if any(turn.role == "system" for turn in turns[1:]):
-        what = f"the chat in {column!r} has a system turn that is not the first turn"
-        raise RowFault(field, what, "move it to the front or remove it")
-    return turns[:-1], turns[-1].content
+        what = f"the chat in {columns.messages!r} does not end with an assistant's answer to another turn"
+        raise RowFault(_MESSAGES, what, "cut it after the last answer or remove the row")
+    return turns
 
 
-def _turn(turn: object, column: str) -> Message:
-    field = "dataset.columns.messages"
-    if not isinstance(turn, Mapping):
-        raise RowFault(field, f"a turn in {column!r} is a {type(turn).__name__}", "write turns as {role, content}")
-    role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-    if not isinstance(role, str) or not isinstance(content, str):
-        what = f"a turn in {column!r} has no text in role and content"
-        raise RowFault(field, what, "write turns as {role, content}")
-    if not content.strip():
-        raise RowFault(field, f"a turn in {column!r} is empty", "fill it in, or remove the turn or the row")
-    return Message(role=_ROLES.get(role, role), content=content)
+def _completed(before: tuple[Message, ...], values: Mapping[str, object], column: str) -> tuple[Message, ...]:
+    """Return the turns of a prompt with its completion, which is a text or a list of turns."""
+    field = "dataset.columns.completion"
+    if not isinstance(value := value_of(values, "completion", column), list | tuple):
+        return (*before, Message(role="assistant", content=text_of(values, "completion", column)))
+    turns = turns_of(value, field, column)
+    if not turns or turns[-1].role != "assistant":
+        raise RowFault(field, f"the turns in {column!r} do not end with an assistant's answer", "cut them after the answer")
+    return (*before, *turns)
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+def _before(values: Mapping[str, object], columns: ColumnMapping) -> tuple[Message, ...] | None:
+    """Return the turns up to the answer; None if the row has no prompt of its own, as pairs of whole chats have none."""
+    if columns.messages is not None:
+        return turns_of(value_of(values, "messages", columns.messages), _MESSAGES, columns.messages)
+    there, prompt = found(values, columns.prompt)
+    if columns.chosen is not None and (not there or prompt is None):
+        return None
+    if isinstance(prompt, list | tuple):
+        return turns_of(prompt, "dataset.columns.prompt", columns.prompt)
+    text = text_of(values, "prompt", columns.prompt)
+    if more := optional_text(values, "input", columns.input):
+        text = f"{text}\n{more}"
+    return (*_history(values, columns), Message(role="user", content=text))
+
+
+def _history(values: Mapping[str, object], columns: ColumnMapping) -> tuple[Message, ...]:
+    column, field = columns.history, "dataset.columns.history"
+    value = found(values, column)[1] if column is not None else None
+    if not value:
+        return ()
+    pairs = value if isinstance(value, list | tuple) else [None]
+    turns = list[Message]()
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(t, str) and t.strip() for t in pair):
+            what = f"column {column!r} is not a list of pairs of a question and its answer"
+            raise RowFault(field, what, "write it as [[question, answer], ...]")
+        turns += [Message(role="user", content=pair[0]), Message(role="assistant", content=pair[1])]
+    return tuple(turns)
+
+
+def _with_system(
+    turns: tuple[Message, ...], values: Mapping[str, object], columns: ColumnMapping, settings: DatasetSettings
+) -> tuple[Message, ...]:
+    system = optional_text(values, "system", columns.system) or settings.system_prompt
+    return (Message(role="system", content=system), *turns) if system and turns[0].role != "system" else turns
+
+
+def _label(values: Mapping[str, object], column: str) -> bool:
+    value = value_of(values, "label", column)
+    said = value.strip().lower() if isinstance(value, str) else value
+    if said in ("true", "false") or isinstance(said, bool) or said in (0, 1):
+        return said is True or said == "true" or said == 1
+    what = f"column {column!r} contains neither true nor false"
+    raise RowFault("dataset.columns.label", what, "write true for a wanted answer, false for an unwanted one")

@@ -6,15 +6,29 @@ from dataclasses import dataclass
 from schemas.lines import SPLITS, Split
 from schemas.reasons import Reason, shown
 from schemas.recipes import DatasetSettings
+from services.trainer.data.columns import RowFault
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """A row as it is stored."""
+    """A row as it is stored, or why it cannot be read."""
 
     place: str
     """File and line for a message, for example `train.jsonl line 3`."""
     values: Mapping[str, object]
+    fault: RowFault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRows:
+    """The rows of a file or split, to be read once."""
+
+    rows: Iterator[RawRow]
+    expected: int
+    """About how many there are, for progress; 0 if that is not known without reading them."""
+
+    def __iter__(self) -> Iterator[RawRow]:
+        return self.rows
 
 
 def named(settings: DatasetSettings) -> Iterator[tuple[Split, str]]:
@@ -28,9 +42,3 @@ def named(settings: DatasetSettings) -> Iterator[tuple[Split, str]]:
 def fault_of(field: str, value: str, message: str, remedy: str) -> Reason:
     """Make a fault of one of the data set's settings."""
     return Reason(field=f"dataset.{field}", value=shown(value), message=message, remedy=remedy)
-
-
-def kind_of(value: object) -> str:
-    """Return the kind of a JSON value, without the value."""
-    kinds = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number")

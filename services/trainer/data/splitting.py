@@ -8,8 +8,15 @@ from schemas.recipes import SplitSettings
 
 
 def prompt_key(row: Row) -> str:
-    """Return the key of a prompt: the turns before the answer. Equal keys mean equal prompts."""
-    return json.dumps([[turn.role, turn.content] for turn in row.messages], ensure_ascii=False)
+    """Return the key of a prompt: the turns before the answer and the tools; of a plain text the whole. Equal keys mean equal
+    prompts.
+    """
+    if not row.messages:
+        return json.dumps(["text", row.completion], ensure_ascii=False)
+    turns = [
+        [turn.role, turn.content, *([turn.tool_calls] if turn.tool_calls else [])] for turn in row.messages
+    ]  # fmt: skip
+    return json.dumps([*turns, *([{"tools": row.tools}] if row.tools else [])], ensure_ascii=False)
 
 
 def split_of(row: Row, settings: SplitSettings) -> Split:

@@ -158,7 +158,8 @@ def test_a_file_of_another_kind_is_not_repeated(tmp_path: Path, form: str) -> No
 def told(settings: DatasetSettings, cache: Path) -> str:
     """The fault of a data set, if any."""
     try:
-        read(settings, cache, IN_TESTS)
+        found = read(settings, cache, IN_TESTS)
+        assert not isinstance(found, dict)
+        return " ".join(str(raw.fault) for raw in found)
     except UserFault as fault:
         return str(fault)
-    return ""

@@ -52,7 +52,7 @@ def test_the_snapshot_holds_every_row_and_counts_what_will_be_supervised(tmp_pat
     assert result.metrics["supervised_tokens_train"] == 2 * len(
         "yes<"
     )  # one token a byte, and the one that ends the answer
-    assert set(result.facts) == {"base_model_sha256", "chat_template_sha256", "dataset_sha256"}
+    assert set(result.facts) == {"base_model_sha256", "chat_template_sha256", "dataset_sha256", "dataset_layout"}
 
 
 def test_the_same_data_have_the_same_digest_wherever_they_lie(tmp_path: Path, base: Path) -> None:
@@ -72,9 +72,10 @@ def test_one_file_is_divided_without_losing_a_row(tmp_path: Path, base: Path) ->
 
 def test_a_wrong_column_is_said_with_how_many_rows_lack_it_and_not_with_those_there_are(tmp_path: Path, base: Path) -> None:
     questions = [{"question": str(number), "answer": "x"} for number in range(7)]
-    (reason,) = reasons(tmp_path, base, write(tmp_path / "data", train=questions, test=questions))
+    data = write(tmp_path / "data", train=questions, test=questions)
+    (reason,) = reasons(tmp_path, base, data, columns={"prompt": "ask", "completion": "answer"})
     assert reason.field == "dataset.columns.prompt"
-    assert reason.message == "none of the 2 columns is named 'prompt'"
+    assert reason.message == "none of the 2 columns is named 'ask'"
     assert reason.value == "train.jsonl line 1, train.jsonl line 2, train.jsonl line 3 and 11 more"
 
 
@@ -96,12 +97,17 @@ def test_an_answer_that_is_cut_is_counted_not_refused(tmp_path: Path, base: Path
     assert run(tmp_path, base, data).metrics["rows_cut"] == 1
 
 
-def test_a_repeated_row_is_refused_and_the_same_prompt_with_another_answer_is_not(tmp_path: Path, base: Path) -> None:
+def test_repeated_rows_are_kept_and_counted_and_left_out_where_that_is_asked(tmp_path: Path, base: Path) -> None:
     data = write(tmp_path / "data", train=[*rows("a", "b"), *rows("a")], test=rows("c"))
-    (reason,) = reasons(tmp_path, base, data)
-    assert reason.value == "train.jsonl line 3 repeats train.jsonl line 1"
-    write(data, train=[*rows("a", "b"), *rows("a", completion="no")])
-    assert run(tmp_path, base, data).metrics["rows_train"] == 3
+    kept, removed = run(tmp_path, base, data).metrics, run(tmp_path, base, data, deduplicate=True).metrics
+    assert (kept["rows_train"], kept["rows_repeated"]) == (3, 1)
+    assert (removed["rows_train"], removed["rows_repeated"]) == (2, 1)
+
+
+def test_one_prompt_with_two_answers_is_counted_as_a_contradiction(tmp_path: Path, base: Path) -> None:
+    data = write(tmp_path / "data", train=[*rows("a", "b"), *rows("a", completion="no")], test=rows("c"))
+    metrics = run(tmp_path, base, data).metrics
+    assert (metrics["rows_contradicting"], metrics["rows_repeated"]) == (2, 0)
 
 
 def test_held_out_prompts_that_were_learnt_are_counted(tmp_path: Path, base: Path) -> None:
@@ -165,3 +171,77 @@ def test_a_template_that_refuses_a_chat_is_answered_with_the_row(tmp_path: Path,
     assert "chat template refuses it" in reason.message
     assert "no system turn" not in reason.message
     assert reason.value == "train.jsonl line 1, train.jsonl line 2, test.jsonl line 1"
+
+
+def test_a_bad_row_of_many_is_left_out_counted_and_said(tmp_path: Path, base: Path) -> None:
+    train = [*rows(*map(str, range(20))), {"prompt": "x", "completion": float("nan")}]
+    result = run(tmp_path, base, write(tmp_path / "data", train=train, test=rows("a")))
+    assert (result.metrics["rows_train"], result.metrics["rows_bad"]) == (20, 1)
+    described = json.loads((Path(result.outputs["dataset"].uri) / "dataset.json").read_text())
+    assert described["notes"] == [
+        "1 row is left out: column 'completion' contains NaN or an infinity, not text (train.jsonl line 21)"
+    ]
+    (reason,) = reasons(tmp_path, base, tmp_path / "data", on_bad_row="refuse")
+    assert reason.value == "train.jsonl line 21"
+
+
+def test_long_rows_are_cut_left_out_or_refused_as_asked(tmp_path: Path, base: Path) -> None:
+    train = [*rows("a", "b"), *rows("c", completion="long " * 20), *rows("long " * 20)]
+    data = write(tmp_path / "data", train=train[:3], test=rows("x"))
+    cut = run(tmp_path, base, data).metrics
+    assert (cut["rows_train"], cut["rows_cut"], cut["rows_too_long"]) == (3, 1, 0)
+    write(data, train=train)
+    skipped = run(tmp_path, base, data, on_long_row="skip").metrics
+    assert (skipped["rows_train"], skipped["rows_cut"], skipped["rows_too_long"], skipped["rows_bad"]) == (2, 0, 2, 0)
+    write(data, train=train[:3])
+    (reason,) = reasons(tmp_path, base, data, on_long_row="refuse")
+    assert (reason.field, reason.value) == ("dataset.on_long_row", "train.jsonl line 3")
+
+
+def test_a_split_whose_rows_are_all_left_out_is_refused(tmp_path: Path, base: Path) -> None:
+    data = write(tmp_path / "data", train=rows("a"), test=rows("long " * 20))
+    (reason,) = reasons(tmp_path, base, data, on_long_row="skip")
+    assert reason.field == "dataset.split.test"
+    (reason,) = reasons(tmp_path, base, data, bad_rows_limit=1.0)
+    assert "1 are bad" in reason.message
+
+
+PAIRS = [{"prompt": f"{number}?", "chosen": "yes", "rejected": "no"} for number in range(4)]
+
+
+def learnt(home: Path, base: Path, data: Path, learns: str) -> StepResult:
+    settings = {"base_model": str(base), "dataset": {"reference": str(data)}, "max_length": 64, "learns": learns}
+    return prepare(context_of(home, PrepareSettings.model_validate(settings)))
+
+
+def test_pairs_become_preferences_and_their_chosen_answers_a_data_set(tmp_path: Path, base: Path) -> None:
+    result = learnt(tmp_path, base, write(tmp_path / "data", train=PAIRS, test=PAIRS[:1]), "pairs")
+    first = lines_of(result.outputs["preferences"], "preferences.jsonl")[0]
+    assert first == {
+        "id": "train-1",
+        "messages": [{"role": "user", "content": "0?"}],
+        "chosen": "yes",
+        "rejected": "no",
+    }
+    assert lines_of(result.outputs["dataset"], "test.jsonl")[0]["completion"] == "yes"
+    assert result.metrics["pairs"] == 4
+    assert result.facts["dataset_layout"] == "preference pairs, in the columns prompt, chosen, rejected"
+
+
+def test_labelled_answers_and_pairs_become_judged_answers(tmp_path: Path, base: Path) -> None:
+    labelled = [{"prompt": "a", "completion": "b", "label": True}, {"prompt": "a", "completion": "c", "label": False}]
+    data = write(tmp_path / "data", train=labelled, test=labelled[:1])
+    result = learnt(tmp_path, base, data, "labels")
+    found = lines_of(result.outputs["preferences"], "judged.jsonl")
+    assert [(line["completion"], line["label"]) for line in found] == [("b", True), ("c", False)]
+    assert result.metrics["rows_train"] == 1
+    result = learnt(tmp_path, base, write(data, train=PAIRS[:1], test=PAIRS[1:]), "labels")
+    found = lines_of(result.outputs["preferences"], "judged.jsonl")
+    assert [(line["completion"], line["label"]) for line in found] == [("yes", True), ("no", False)]
+
+
+def test_a_pair_of_which_one_answer_is_cut_away_is_bad(tmp_path: Path, base: Path) -> None:
+    long = {"chosen": [{"role": "user", "content": "x " * 40}, {"role": "assistant", "content": "y"}]}
+    data = write(tmp_path / "data", train=[*PAIRS, {**long, "rejected": [*long["chosen"][:1], {"role": "assistant", "content": "n"}]}], test=PAIRS)  # fmt: skip
+    with pytest.raises(UserFault, match="no token of the answer"):
+        learnt(tmp_path, base, data, "pairs")

@@ -1,17 +1,22 @@
 """A row is used as its owner meant it, or refused with the column and what to do; never guessed."""
 
+import datetime
 from typing import Any
 
 import pytest
 
 from schemas.lines import Row
 from schemas.recipes import DatasetSettings
-from services.trainer.data.mapping import RowFault, row_of
+from services.trainer.data.columns import RowFault
+from services.trainer.data.layouts import reading_of
+from services.trainer.data.mapping import example_of
 from services.trainer.data.raw import RawRow
 
 
-def mapped(values: dict[str, object], **settings: Any) -> Row:
-    return row_of(RawRow("a place", values), "row-1", DatasetSettings.model_validate({"reference": "x", **settings}))
+def mapped(values: dict[str, object], **given: Any) -> Row:
+    settings = DatasetSettings.model_validate({"reference": "x", **given})
+    reading = reading_of(settings, [values], "answers")
+    return example_of(RawRow("a place", values), "row-1", settings, reading).row
 
 
 def turns(row: Row) -> list[tuple[str, str]]:
@@ -54,9 +59,9 @@ def test_a_chat_may_be_json_in_a_text_column() -> None:
 
 def test_a_missing_column_tells_how_many_columns_there_are_and_not_which() -> None:
     with pytest.raises(RowFault) as raised:
-        mapped({"question": "Why?", "answer": "So."})
+        mapped({"question": "Why?", "answer": "So."}, columns={"prompt": "ask", "completion": "answer"})
     assert raised.value.field == "dataset.columns.prompt"
-    assert raised.value.message == "none of the 2 columns is named 'prompt'"
+    assert raised.value.message == "none of the 2 columns is named 'ask'"
 
 
 @pytest.mark.parametrize(
@@ -65,8 +70,8 @@ def test_a_missing_column_tells_how_many_columns_there_are_and_not_which() -> No
         ({"prompt": " ", "completion": "x"}, "dataset.columns.prompt", "empty"),
         ({"prompt": "x", "completion": ""}, "dataset.columns.completion", "empty"),
         ({"prompt": "x", "completion": None}, "dataset.columns.completion", "null"),
-        ({"prompt": ["x"], "completion": "x"}, "dataset.columns.prompt", "a list"),
-        ({"prompt": {"x": 1}, "completion": "x"}, "dataset.columns.prompt", "a dict"),
+        ({"prompt": ["x"], "completion": "x"}, "dataset.columns.prompt", "is text"),
+        ({"prompt": {"x": 1}, "completion": "x"}, "dataset.columns.prompt", "an object"),
     ],
 )
 def test_what_is_no_text_is_refused(values: dict[str, object], field: str, words: str) -> None:
@@ -86,7 +91,7 @@ def test_what_is_no_text_is_refused(values: dict[str, object], field: str, words
         ([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}], "does not end with"),
         ([{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}], "empty"),
         ([{"who": "user", "text": "a"}, {"role": "assistant", "content": "b"}], "no text in role and content"),
-        (["a", "b"], "a turn in 'chat' is a str"),
+        (["a", "b"], "a turn in 'chat' is text"),
         (
             [{"role": "user", "content": "a"}, {"role": "system", "content": "s"}, {"role": "assistant", "content": "b"}],
             "not the first turn",
@@ -98,3 +103,124 @@ def test_what_is_no_chat_is_refused(chat: object, words: str) -> None:
         mapped({"chat": chat}, columns={"messages": "chat"})
     assert raised.value.field == "dataset.columns.messages"
     assert words in raised.value.message
+
+
+def test_alpaca_rows_have_their_input_after_the_instruction_and_their_history_before() -> None:
+    row = mapped({"instruction": "Which mood?", "input": "Late again.", "output": "bad", "history": [["Hi", "Hello"]]})
+    assert turns(row) == [("user", "Hi"), ("assistant", "Hello"), ("user", "Which mood?\nLate again.")]
+    assert turns(mapped({"instruction": "Which mood?", "input": " ", "output": "bad"})) == [("user", "Which mood?")]
+
+
+def test_a_dotted_path_leads_into_objects_and_lists() -> None:
+    columns = {"prompt": "instruction", "input": "instances.0.input", "completion": "instances.0.output"}
+    row = mapped({"instruction": "Add.", "instances": [{"input": "1, 2", "output": "3"}]}, columns=columns)
+    assert (turns(row), row.completion) == ([("user", "Add.\n1, 2")], "3")
+
+
+def test_content_in_parts_is_read_as_its_text_and_other_parts_are_refused() -> None:
+    part = {"type": "text", "text": "Open?"}
+    chat = [
+        {"role": "user", "content": [part]},
+        {"role": "assistant", "content": ["Un", {"type": "text", "text": "til six."}]},
+    ]
+    assert mapped({"messages": chat}).completion == "Until six."
+    chat[0] = {"role": "user", "content": [part, {"type": "image_url", "image_url": {"url": "x"}}]}
+    with pytest.raises(RowFault, match="a part that is not text"):
+        mapped({"messages": chat})
+
+
+def test_roles_in_capitals_and_under_other_names_are_understood() -> None:
+    chat = [{"from": "System", "value": "s"}, {"from": "Human", "value": "a"}, {"from": "ChatGPT", "value": "b"}]
+    row = mapped({"conversations": chat})
+    assert turns(row) == [("system", "s"), ("user", "a")]
+
+
+def test_a_blank_system_turn_is_left_out_and_the_data_sets_own_applies() -> None:
+    chat = [("system", " "), ("user", "a"), ("assistant", "b")]
+    values: dict[str, object] = {"messages": [{"role": role, "content": text} for role, text in chat]}
+    assert turns(mapped(values)) == [("user", "a")]
+    assert turns(mapped(values, system_prompt="Be kind."))[0] == ("system", "Be kind.")
+
+
+CALL = {"name": "stock", "arguments": {"item": "lamp"}}
+WRITTEN = {"type": "function", "function": CALL}
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "assistant", "content": None, "tool_calls": [WRITTEN]},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "stock", "arguments": '{"item": "lamp"}'}}]},
+        {"role": "assistant", "content": "", "function_call": {"name": "stock", "arguments": '{"item": "lamp"}'}},
+        {"from": "function_call", "value": '{"name": "stock", "arguments": {"item": "lamp"}}'},
+    ],
+)
+def test_tool_calls_in_every_usual_form_become_openais(turn: dict[str, Any]) -> None:
+    said = [
+        {"from": "human", "value": "Any?"},
+        turn,
+        {"from": "observation", "value": "4"},
+        {"from": "gpt", "value": "Four."},
+    ]
+    row = mapped({"conversations": said, "tools": '[{"name": "stock", "parameters": {}}]'})
+    assert row.messages[1].tool_calls == (WRITTEN,)
+    assert row.messages[2].role == "tool"
+    assert row.tools == ({"type": "function", "function": {"name": "stock", "parameters": {}}},)
+
+
+@pytest.mark.parametrize(
+    ("turn", "words"),
+    [
+        ({"from": "function_call", "value": "stock(lamp)"}, "function_call"),
+        ({"role": "assistant", "tool_calls": [{"function": {"arguments": {}}}]}, "without a name"),
+        ({"role": "assistant", "tool_calls": [{"function": {"name": "x", "arguments": "{"}}]}, "not JSON"),
+        ({"role": "assistant", "tool_calls": [{"function": {"name": "x", "arguments": {"n": float("nan")}}}]}, "NaN"),
+        ({"role": "user", "content": "x", "tool_calls": [WRITTEN]}, "only an assistant"),
+        ({"role": "assistant", "content": "x", "weight": 0.5}, "neither 0 nor 1"),
+    ],
+)
+def test_turns_that_would_lose_something_are_refused(turn: dict[str, Any], words: str) -> None:
+    with pytest.raises(RowFault, match=words):
+        mapped({"messages": [{"role": "user", "content": "a"}, turn, {"role": "assistant", "content": "b"}]})
+
+
+def test_a_turns_weight_and_thoughts_are_kept() -> None:
+    chat = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "weight": 0},
+        {"role": "user", "content": "c"},
+        {"role": "assistant", "content": "d", "reasoning_content": "Hm."},
+    ]
+    row = mapped({"messages": chat})
+    assert [turn.weight for turn in row.messages] == [1, 0, 1]
+    assert (row.weight, row.reasoning) == (1, "Hm.")
+
+
+def test_nulls_that_a_table_fills_in_are_absent() -> None:
+    chat = [
+        {"role": "user", "content": "a", "tool_calls": None, "from": None},
+        {"role": "assistant", "content": "b", "weight": None},
+    ]
+    assert mapped({"messages": chat}).completion == "b"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (float("nan"), "NaN or an infinity"),
+        (float("inf"), "NaN or an infinity"),
+        (b"text", "bytes"),
+        (datetime.date(2030, 1, 1), "a date or time"),
+        ("half \ud83d", "half of a character"),
+    ],
+)
+def test_values_that_are_no_text_are_named_by_their_kind(value: object, words: str) -> None:
+    with pytest.raises(RowFault, match=words):
+        mapped({"prompt": "a", "completion": value})
+
+
+def test_a_prompt_and_a_completion_may_be_lists_of_turns() -> None:
+    row = mapped(
+        {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}
+    )  # fmt: skip
+    assert (turns(row), row.completion) == ([("user", "a")], "b")

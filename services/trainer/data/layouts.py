@@ -1,0 +1,249 @@
+"""Recognises the layout of a data set's rows by the names of their columns, and says it in words. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas.recipes import ColumnMapping, DatasetSettings
+from services.chassis.executor.child import UserFault
+from services.trainer.data.columns import found
+from services.trainer.data.raw import fault_of
+
+Known = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text", "preference", "kto"]
+Learns = Literal["answers", "pairs", "labels"]
+
+_LOOKED_AT = 100
+"""Rows whose columns are looked at."""
+_CHATS = ("messages", "conversations", "conversation")
+_LABELS = ("label", "kto_tag")
+_TRUTHS = ("true", "false")
+_EXPECTED = (
+    "messages, or conversations, or instruction and output, or prompt and completion, or text; for pairs chosen and rejected, "
+    "or preferred_output and non_preferred_output; for labelled answers label"
+)
+_OPTIONAL = ("system", "input", "history", "tools")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How rows are read: their layout, and the columns by which it is read."""
+
+    layout: Known
+    columns: ColumnMapping
+    words: str
+    """The layout and its columns, for people."""
+    unread: tuple[str, ...] = ()
+    """Columns with usual names that are there and not read."""
+
+
+def reading_of(settings: DatasetSettings, rows: Iterable[Mapping[str, object]], learns: Learns) -> Reading:
+    """Return how rows like these are read for what later steps learn. Raises UserFault, which tells the columns that are
+    expected and never those that there are.
+    """
+    there = _Columns(rows)
+    given = settings.columns
+    if given != ColumnMapping():
+        layout = settings.layout if settings.layout != "auto" else _named_layout(given)
+    else:
+        layout = settings.layout if settings.layout != "auto" else _recognised(there, learns)
+        given = _usual_columns(layout, there)
+    _require_fitting(layout, learns)
+    for name in _OPTIONAL:
+        column = getattr(given, name)
+        if column is not None and there.rows and not there.anywhere(column):
+            what = f"none of the first rows has a column named {column!r}"
+            raise UserFault(fault_of(f"columns.{name}", column, what, "correct the name, or leave it out"))
+    read = {name for name in given.model_dump().values() if name}
+    unread = tuple(name for name in _OPTIONAL if there.filled(name) and name not in read)
+    return Reading(layout, given, _words(layout, given), unread)
+
+
+class _Columns:
+    """The columns of the first rows, with their kinds."""
+
+    def __init__(self, rows: Iterable[Mapping[str, object]]) -> None:
+        self._values: dict[str, list[object]] = {}
+        self.rows = [values for values, _ in zip(rows, range(_LOOKED_AT), strict=False)]
+        for values in self.rows:
+            for name, value in values.items():
+                self._values.setdefault(name, []).append(value)
+
+    @property
+    def number(self) -> int:
+        return len(self._values)
+
+    def has(self, *names: str) -> bool:
+        return all(name in self._values for name in names)
+
+    def filled(self, name: str) -> bool:
+        return any(value not in (None, "", "[]", []) for value in self._values.get(name, ()))
+
+    def first(self, names: Iterable[str]) -> str | None:
+        return next((name for name in names if name in self._values), None)
+
+    def anywhere(self, path: str) -> bool:
+        """Whether a row has the column, which may be a dotted path."""
+        return any(found(values, path)[0] for values in self.rows)
+
+    def labelled(self) -> str | None:
+        """The column whose values are all truth values, if it has the name of a label."""
+        return next((name for name in _LABELS if self.has(name) and all(map(_is_truth, self._values[name]))), None)
+
+
+def _is_truth(value: object) -> bool:
+    return isinstance(value, bool) or (isinstance(value, str) and value.strip().lower() in _TRUTHS)
+
+
+def _named_layout(columns: ColumnMapping) -> Known:
+    if columns.chosen is not None:
+        return "preference"
+    if columns.label is not None:
+        return "kto"
+    if columns.messages is not None:
+        return "messages"
+    return "text" if columns.text is not None else "prompt_completion"
+
+
+def _recognised(there: _Columns, learns: Learns) -> Known:
+    answers: list[Known] = []
+    if there.has("prompt", "completion"):
+        answers = ["prompt_completion"]
+    else:
+        if there.has("messages"):
+            answers.append("messages")
+        if there.first(("conversations", "conversation")):
+            answers.append("sharegpt")
+        if there.has("instruction", "output"):
+            answers.append("alpaca")
+        if not answers and there.has("text"):
+            answers.append("text")
+    pairs = there.has("chosen", "rejected") or there.has("preferred_output", "non_preferred_output")
+    labels = there.labelled() is not None and bool(answers) and answers != ["text"]
+    if learns != "answers":
+        if pairs:
+            return "preference"
+        if labels and learns == "labels":
+            return "kto"
+        raise _unknown(there) if not (labels or answers) else _unfit("kto" if labels else answers[0], learns)
+    if pairs and answers != ["prompt_completion"]:
+        return "preference"
+    if labels:
+        return "kto"
+    if len(answers) > 1:
+        raise UserFault(
+            fault_of(
+                "layout",
+                "auto",
+                f"the columns fit several layouts: {', '.join(answers)}",
+                "name one of them in dataset.layout",
+            )
+        )
+    if not answers:
+        raise _unknown(there)
+    return answers[0]
+
+
+def _unknown(there: _Columns) -> UserFault:
+    return UserFault(
+        fault_of(
+            "columns",
+            f"{there.number} columns",
+            f"the layout of the rows is not recognised; it is by the columns {_EXPECTED}",
+            "name the columns of your rows in dataset.columns, for example prompt and completion",
+        )
+    )
+
+
+def _unfit(layout: Known, learns: Learns) -> UserFault:
+    if learns == "answers":
+        what = {
+            "preference": "the rows are preference pairs (an answer chosen over one that was rejected), and the pipeline learns "
+            "from answers",
+            "kto": "the rows have labels that say which answers are wanted, and the pipeline learns all answers",
+        }[layout]
+        remedy = {
+            "preference": "request the pipeline dpo, or set dataset.layout and dataset.columns so that chosen is the completion",
+            "kto": "set dataset.layout to the layout without labels in order to learn all answers, or remove the unwanted ones",
+        }[layout]
+    else:
+        what = f"the rows are {_LAYOUTS[layout]}, and the pipeline learns from preference pairs"
+        remedy = "send rows with chosen and rejected answers, or request the pipeline sft"
+        if learns == "labels":
+            what = f"the rows are {_LAYOUTS[layout]}, and the pipeline learns from labelled answers"
+            remedy = (
+                "send rows with a label (true or false) or with chosen and rejected answers, or request the pipeline sft"
+            )
+    return UserFault(fault_of("layout", layout, what, remedy))
+
+
+def _require_fitting(layout: Known, learns: Learns) -> None:
+    if layout == "text":
+        what = "plain texts are not chats, and only chats are learnt"
+        raise UserFault(fault_of("layout", layout, what, "divide the texts into prompt and completion"))
+    fits: Mapping[Learns, bool] = {
+        "answers": layout not in ("preference", "kto"),
+        "pairs": layout == "preference",
+        "labels": layout in ("preference", "kto"),
+    }
+    if not fits[learns]:
+        raise _unfit(layout, learns)
+
+
+def _usual_columns(layout: Known, there: _Columns) -> ColumnMapping:
+    """Return the columns of a layout by their usual names."""
+    chat = there.first(_CHATS)
+    optional = {name: name for name in ("system", "tools") if there.has(name)}
+    if "tools" not in optional and there.has("functions"):
+        optional["tools"] = "functions"
+    alpaca: dict[str, str | None] = {
+        "prompt": "instruction", "completion": "output", "input": "input" if there.has("input") else None,
+        "history": "history" if there.has("history") else None, "system": optional.get("system"),
+    }  # fmt: skip
+    match layout:
+        case "messages" | "sharegpt":
+            names = ("messages",) if layout == "messages" else ("conversations", "conversation")
+            return ColumnMapping(messages=there.first(names) or names[0], **optional)
+        case "alpaca":
+            return ColumnMapping.model_validate(alpaca)
+        case "text":
+            return ColumnMapping(text="text")
+        case "kto":
+            label = there.labelled() or "label"
+            if there.has("prompt", "completion") or not (chat or there.has("instruction")):
+                return ColumnMapping(label=label)
+            if chat:
+                return ColumnMapping(messages=chat, label=label, **optional)
+            return ColumnMapping.model_validate({**alpaca, "label": label})
+        case "preference":
+            if there.has("preferred_output", "non_preferred_output"):
+                names_of = {"chosen": "preferred_output", "rejected": "non_preferred_output", "messages": "input.messages"}
+                tools = {"tools": "input.tools"} if there.anywhere("input.tools") else {}
+                return ColumnMapping(**names_of, **tools)
+            pair = {"chosen": "chosen", "rejected": "rejected"}
+            if there.has("instruction") and not there.has("prompt"):
+                return ColumnMapping.model_validate({**alpaca, "completion": "completion", **pair})
+            if chat and not there.has("prompt"):
+                return ColumnMapping(messages=chat, **pair, **optional)
+            return ColumnMapping(**pair, **optional)
+    return ColumnMapping()
+
+
+_LAYOUTS: Mapping[Known, str] = {
+    "messages": "chats as lists of role and content",
+    "sharegpt": "ShareGPT chats as lists of from and value",
+    "alpaca": "Alpaca instructions with their outputs",
+    "prompt_completion": "prompts with their completions",
+    "text": "plain texts",
+    "preference": "preference pairs",
+    "kto": "answers with labels",
+}
+
+
+def _words(layout: Known, columns: ColumnMapping) -> str:
+    read = {
+        "messages": ("messages",), "sharegpt": ("messages",), "text": ("text",),
+        "preference": ("messages" if columns.messages else "prompt", "chosen", "rejected"),
+        "kto": ("messages", "label") if columns.messages else ("prompt", "completion", "label"),
+    }.get(layout, ("prompt", "completion"))  # fmt: skip
+    names = [getattr(columns, name) for name in (*read, *_OPTIONAL)]
+    return f"{_LAYOUTS[layout]}, in the columns {', '.join(dict.fromkeys(name for name in names if name))}"

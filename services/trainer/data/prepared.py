@@ -1,0 +1,285 @@
+"""Makes the files of a `dataset` artifact, and of `preferences`, from stored rows, one batch of rows in memory at a time."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from schemas.base import Frozen
+from schemas.lines import Judged, Preference, Row, Split, split_file
+from schemas.reasons import Reason, shown
+from schemas.recipes import DatasetSettings
+from services.chassis.executor.child import UserFault
+from services.trainer.data.bad_rows import BadRows, Places
+from services.trainer.data.columns import RowFault
+from services.trainer.data.layouts import Learns, Reading, reading_of
+from services.trainer.data.mapping import Example, example_of
+from services.trainer.data.raw import RawRow
+from services.trainer.data.sameness import SeenRows
+from services.trainer.data.sources import Source
+from services.trainer.data.splitting import split_of
+from services.trainer.modelling.chat import Chat, ChatFault, Tokens
+
+_BATCH = 500
+_LOOKED_AT = 100
+_PAIRS: Mapping[Learns, str] = {"pairs": Preference.FILE, "labels": Judged.FILE}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What became of the rows."""
+
+    reading: Reading
+    metrics: Mapping[str, float]
+    notes: Sequence[str]
+    """What a person should know about the rows, one sentence each."""
+    splits: Sequence[Split]
+    """The splits that were written; each is a file of its name."""
+
+
+class Watch(Protocol):
+    """Hears after each batch how many rows of about how many are done; may raise to end the work."""
+
+    def __call__(self, done: int, of: int, /) -> None: ...
+
+
+def prepare_rows(
+    source: Source,
+    settings: DatasetSettings,
+    learns: Learns,
+    chat: Chat,
+    max_length: int,
+    folder: Path,
+    preferences: Path,
+    watch: Watch,
+) -> Prepared:
+    """Write the rows of each split to `folder`, and the pairs or labels of the training split to `preferences`.
+
+    Raises UserFault with every kind of fault if more rows are bad than the settings leave out, or a split has no rows.
+    """
+    expected = sum(rows.expected for rows in source.values()) if isinstance(source, dict) else source.expected
+    placed = _placed(source)
+    first = list(itertools.islice(placed, _LOOKED_AT))
+    reading = reading_of(settings, (raw.values for _, _, raw in first if raw.fault is None), learns)
+    work = _Work(settings, reading, learns, chat, max_length, source)
+    with ExitStack() as files:
+        work.open(folder, preferences, files)
+        rows = itertools.chain(first, placed)
+        while batch := list(itertools.islice(rows, _BATCH)):
+            work.add(batch)
+            watch(work.rows, max(expected, work.rows))
+    work.refuse()
+    return Prepared(reading, work.metrics(), work.notes(), work.splits)
+
+
+Placed = tuple[Split | None, int, RawRow]
+"""A split if the source names one, the number of a row in it, and the row."""
+
+
+def _placed(source: Source) -> Iterator[Placed]:
+    for split, rows in source.items() if isinstance(source, dict) else [(None, source)]:
+        for number, raw in enumerate(rows, 1):
+            yield split, number, raw
+
+
+@dataclass
+class _Example:
+    split: Split
+    place: str
+    example: Example
+    tokens: list[Tokens] = field(default_factory=list)
+    """Of the answer, and of the worse answer of a pair."""
+
+
+class _Work:
+    """The rows so far: files, counts and faults."""
+
+    def __init__(
+        self, settings: DatasetSettings, reading: Reading, learns: Learns, chat: Chat, max_length: int, source: Source
+    ) -> None:
+        self._settings, self._reading, self._learns = settings, reading, learns
+        self._chat, self._max_length = chat, max_length
+        self._bad, self._seen, self._long = BadRows(settings), SeenRows(leave_out=settings.deduplicate), Places()
+        self._counts: Counter[str] = Counter()
+        self._longest = 0
+        self.rows = 0
+        self.splits: list[Split] = list(source) if isinstance(source, dict) else []
+        self._files: dict[Split, TextIO] = {}
+        self._pairs: TextIO | None = None
+
+    def open(self, folder: Path, preferences: Path, files: ExitStack) -> None:
+        """Open the files that rows are written to."""
+        self._folder, self._open_files = folder, files
+        for split in self.splits:
+            self._files[split] = self._opened(folder / split_file(split))
+        if self._learns != "answers":
+            self._pairs = self._opened(preferences / _PAIRS[self._learns])
+
+    def _opened(self, path: Path) -> TextIO:
+        return self._open_files.enter_context(path.open("w", encoding="utf-8"))
+
+    def add(self, batch: Sequence[Placed]) -> None:
+        """Map, tokenise and write rows."""
+        self.rows += len(batch)
+        examples = [one for placed in batch if (one := self._mapped(*placed))]
+        for one in self._encoded(examples):
+            if self._fits(one):
+                self._write(one)
+
+    def _mapped(self, split: Split | None, number: int, raw: RawRow) -> _Example | None:
+        try:
+            example = example_of(raw, f"{split or 'row'}-{number}", self._settings, self._reading)
+            _refuse_tools(example.row)
+        except RowFault as fault:
+            self._bad.note(raw.place, fault)
+            return None
+        return _Example(split or split_of(example.row, self._settings.split), raw.place, example)
+
+    def _encoded(self, examples: Sequence[_Example]) -> Iterator[_Example]:
+        try:
+            sides = [one.example.row for one in examples]
+            worse = [
+                (one.example.row.messages, one.example.rejected) for one in examples if one.example.rejected is not None
+            ]
+            encoded = iter(self._chat.encode([*sides, *worse]))
+        except ChatFault as fault:
+            if len(examples) > 1:
+                for one in examples:
+                    yield from self._encoded([one])
+            else:
+                remedy = "correct the turns of the row, or name another base model"
+                self._bad.note(examples[0].place, RowFault("dataset.columns", str(fault), remedy))
+            return
+        for one in examples:
+            one.tokens.append(next(encoded))
+        for one in examples:
+            if one.example.rejected is not None:
+                one.tokens.append(next(encoded))
+        yield from examples
+
+    def _fits(self, one: _Example) -> bool:
+        """Whether the row is kept, by its length."""
+        longest = max(map(len, one.tokens))
+        self._longest = max(self._longest, longest)
+        if any(not tokens.cut(self._max_length).supervised for tokens in one.tokens):
+            what = f"no token of the answer is within max_length ({self._max_length} tokens), because the prompt fills it"
+            remedy = "raise training.max_length, shorten the prompt or remove the row"
+            if self._settings.on_long_row != "skip" or longest <= self._max_length:
+                self._bad.note(one.place, RowFault("training.max_length", what, remedy))
+                return False
+        if longest > self._max_length:
+            self._long.note(one.place)
+            return self._settings.on_long_row != "skip"
+        return True
+
+    def _write(self, one: _Example) -> None:
+        row, example = one.example.row, one.example
+        if self._seen.note(one.split, row, f"{example.rejected} {example.label}"):
+            return
+        kept = [tokens.cut(self._max_length).supervised for tokens in one.tokens]
+        if example.label is not False:
+            self._line(self._file(one.split), row)
+            self._counts[f"rows_{one.split}"] += 1
+            self._counts[f"supervised_tokens_{one.split}"] += kept[0]
+        if self._pairs is not None and one.split == "train":
+            for line in _lines_of(example, self._learns):
+                self._line(self._pairs, line)
+                self._counts[self._learns] += 1
+
+    def _file(self, split: Split) -> TextIO:
+        if split not in self._files:
+            self.splits.append(split)
+            self._files[split] = self._opened(self._folder / split_file(split))
+        return self._files[split]
+
+    def refuse(self) -> None:
+        """Raise UserFault if too many rows are bad, rows are longer than is wanted, or a split has no rows."""
+        self._bad.refuse_too_many(self.rows)
+        if self._long.number and self._settings.on_long_row == "refuse":
+            raise UserFault(
+                Reason(
+                    field="dataset.on_long_row", value=str(self._long),
+                    message=f"{self._long.number} rows are longer than max_length ({self._max_length} tokens)",
+                    remedy="raise training.max_length, shorten the rows, or set dataset.on_long_row to cut or skip",
+                )
+            )  # fmt: skip
+        if reasons := list(self._empty_splits()):
+            raise UserFault(*reasons)
+
+    def _empty_splits(self) -> Iterator[Reason]:
+        names = self._settings.split
+        for split in dict.fromkeys(("train", "test", *self.splits)):
+            name = getattr(names, split)
+            if name is not None and not self._counts[f"rows_{split}"]:
+                yield Reason(
+                    field=f"dataset.split.{split}",
+                    value=shown(name),
+                    message=f"split {split} of {self._settings.reference} has no rows"
+                    + (f" that can be learnt from: {self._bad.number} are bad" if self._bad.number else ""),
+                    remedy="add rows" if split == "train" else "add rows, or set the split to null",
+                )
+
+    def metrics(self) -> dict[str, float]:
+        """Return the counts of rows and tokens."""
+        same = self._seen.found()
+        cut = 0 if self._settings.on_long_row == "skip" else self._long.number
+        return {
+            **{name: float(number) for name, number in sorted(self._counts.items())},
+            "rows_bad": float(self._bad.number),
+            "rows_cut": float(cut),
+            "rows_too_long": float(self._long.number - cut),
+            "rows_repeated": float(same.repeated),
+            "rows_contradicting": float(same.contradicting),
+            "rows_test_seen_in_train": float(same.test_seen),
+            "tokens_longest_row": float(self._longest),
+        }
+
+    def notes(self) -> list[str]:
+        """Return what a person should know, one sentence each."""
+        same = self._seen.found()
+        notes = self._bad.notes()
+        if self._long.number:
+            done = "left out" if self._settings.on_long_row == "skip" else "cut"
+            notes.append(f"{_rows(self._long.number)} longer than {self._max_length} tokens and {done} ({self._long})")
+        if same.repeated:
+            done = "left out" if self._settings.deduplicate else "kept; dataset.deduplicate leaves them out"
+            notes.append(f"{_rows(same.repeated)} a repetition of an earlier row and {done}")
+        if same.contradicting:
+            notes.append(
+                f"{_rows(same.contradicting)} contradicted: the same prompt has another answer in the training split"
+            )
+        if same.test_seen:
+            notes.append(f"{_rows(same.test_seen)} in the test split although the prompt is learnt")
+        if self._reading.unread:
+            named = ", ".join(self._reading.unread)
+            notes.append(
+                f"there are columns named {named}, which are not read; name them in dataset.columns if they matter"
+            )
+        return notes
+
+    @staticmethod
+    def _line(file: TextIO, line: Frozen) -> None:
+        file.write(line.model_dump_json(exclude_defaults=True) + "\n")
+
+
+def _refuse_tools(row: Row) -> None:
+    if row.tools or any(turn.tool_calls for turn in (*row.messages, row.answer)):
+        what = "the chat has tools or tool_calls, which the base model's chat format is applied without"
+        raise RowFault("dataset.columns.messages", what, "remove the row, or write the call as text")
+
+
+def _lines_of(example: Example, learns: Learns) -> Iterator[Preference | Judged]:
+    row, rejected = example.row, example.rejected
+    if learns == "labels":
+        labelled = [(row.completion, example.label is not False), *([(rejected, False)] if rejected is not None else [])]
+        for answer, label in labelled:
+            yield Judged(id=row.id, messages=row.messages, completion=answer, label=label)
+    elif rejected is not None:
+        yield Preference(id=row.id, messages=row.messages, chosen=row.completion, rejected=rejected)
+
+
+def _rows(number: int) -> str:
+    return "1 row is" if number == 1 else f"{number} rows are"

@@ -1,0 +1,149 @@
+"""Reads the turns of a chat as the usual formats write them: OpenAI's messages, and ShareGPT's from and value. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from schemas.lines import Message
+from services.trainer.data.columns import RowFault, kind_of, parsed
+
+_ROLES = {
+    "human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "ai": "assistant",
+    "chatgpt": "assistant", "observation": "tool", "function": "tool", "function_response": "tool", "tool_response": "tool",
+    "function_call": "assistant", "tool_call": "assistant",
+}  # fmt: skip
+"""Other common names for the roles of a chat."""
+_KNOWN = {*_ROLES, *_ROLES.values(), "system", "developer"}
+_CALLS = ("function_call", "tool_call")
+_TEXT_PARTS = ("text", "input_text", "output_text")
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+_LEARNT = ("weight", "train", "loss")
+"""Fields of a turn that say whether it is learnt, as OpenAI, Axolotl and ms-swift name them."""
+
+
+def turns_of(value: object, field: str, column: str) -> tuple[Message, ...]:
+    """Return the turns of a chat, without blank system turns. Raises RowFault."""
+    value = parsed(value, field, f"column {column!r}")
+    if not isinstance(value, list | tuple):
+        raise RowFault(field, f"column {column!r} does not contain a list of turns", "name the column with the chat")
+    turns = tuple(turn_of(turn, field, column) for turn in value)
+    turns = tuple(turn for turn in turns if turn.role != "system" or turn.content.strip())
+    if any(turn.role == "system" for turn in turns[1:]):
+        what = f"the chat in {column!r} has a system turn that is not the first turn"
+        raise RowFault(field, what, "move it to the front or remove it")
+    return turns
+
+
+def turn_of(turn: object, field: str, column: str) -> Message:
+    """Return a turn of a chat. Raises RowFault if it is blank, or holds something that would be lost."""
+    where = f"a turn in {column!r}"
+    if not isinstance(turn, Mapping):
+        raise RowFault(field, f"{where} is {kind_of(turn)}", "write turns as {role, content}")
+    given = {name: value for name, value in turn.items() if value is not None}
+    said = given.get("role", given.get("from"))
+    if not isinstance(said, str):
+        raise RowFault(field, f"{where} has no text in role and content", "write turns as {role, content}")
+    name = said.strip().lower()
+    role = _ROLES.get(name, name if name in _KNOWN else said)
+    content, thought = _content(given.get("content", given.get("value")), field, where)
+    calls = _calls(given, field, where)
+    if name in _CALLS and not calls:
+        calls, content = calls_of(content, field, f"{where} of role {name}"), ""
+    thought = next((given[key] for key in _THOUGHTS if isinstance(given.get(key), str)), thought)
+    if content is None and not calls:
+        raise RowFault(field, f"{where} has no text in role and content", "write turns as {role, content}")
+    if not (content or "").strip() and not calls and role not in ("system", "tool"):
+        raise RowFault(field, f"{where} is empty", "fill it in, or remove the turn or the row")
+    if calls and role != "assistant":
+        raise RowFault(field, f"{where} has tool_calls, and only an assistant calls tools", "correct its role")
+    return Message(
+        role=role, content=content or "", tool_calls=calls, reasoning=thought or None, weight=_weight(given, field, where)
+    )
+
+
+def _content(value: object, field: str, where: str) -> tuple[str | None, str | None]:
+    """Return the text of a turn's content, and what was thought if that is one of its parts."""
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        if value is None or isinstance(value, str):
+            return value, None
+        raise RowFault(field, f"the content of {where} is {kind_of(value)}, not text", "write the content as text")
+    texts, thoughts = list[str](), list[str]()
+    for part in value:
+        kind = part.get("type", "text") if isinstance(part, Mapping) else None
+        text = part if isinstance(part, str) else part.get(kind if kind == "thinking" else "text") if kind else None
+        if not isinstance(text, str) or (kind and kind not in (*_TEXT_PARTS, "thinking")):
+            what = f"the content of {where} has a part that is not text"
+            raise RowFault(field, what, "only text is learnt: leave out rows with images, sound or files")
+        (thoughts if kind == "thinking" else texts).append(text)
+    return "".join(texts), "".join(thoughts) or None
+
+
+def _calls(given: Mapping[str, Any], field: str, where: str) -> tuple[dict[str, Any], ...]:
+    """Return the tool calls of a turn in OpenAI's present or former form."""
+    if (calls := parsed(given.get("tool_calls"), field, f"tool_calls of {where}")) is not None:
+        return calls_of(calls, field, where)
+    if (call := given.get("function_call")) is not None:
+        return calls_of([call], field, where)
+    return ()
+
+
+def calls_of(value: object, field: str, where: str) -> tuple[dict[str, Any], ...]:
+    """Return tool calls in OpenAI's form, with their arguments as objects. Raises RowFault."""
+    value = parsed(value, field, where)
+    calls = value if isinstance(value, list | tuple) else [value]
+    return tuple(_call(call, field, where) for call in calls)
+
+
+def _call(call: object, field: str, where: str) -> dict[str, Any]:
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(name := function.get("name"), str):
+        raise RowFault(field, f"{where} has a tool call without a name", "write tool_calls as OpenAI does")
+    arguments = parsed(function.get("arguments", {}) or {}, field, f"the arguments of a tool call in {where}")
+    if not isinstance(arguments, Mapping):
+        what = f"the arguments of a tool call in {where} are {kind_of(arguments)}"
+        raise RowFault(field, what, "write them as an object")
+    refuse_unlimited(arguments, field, where)
+    known = {"id": call["id"]} if isinstance(call, Mapping) and isinstance(call.get("id"), str) else {}
+    return {**known, "type": "function", "function": {"name": name, "arguments": dict(arguments)}}
+
+
+def tools_of(value: object, field: str, column: str) -> tuple[dict[str, Any], ...]:
+    """Return the tools of a row in OpenAI's form. Raises RowFault."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return ()
+    value = parsed(value, field, f"column {column!r}")
+    tools = value if isinstance(value, list | tuple) else [value]
+    return tuple(_tool(tool, field, column) for tool in tools)
+
+
+def _tool(tool: object, field: str, column: str) -> dict[str, Any]:
+    if isinstance(tool, str):
+        tool = parsed(tool, field, f"column {column!r}")
+    function = tool.get("function", tool) if isinstance(tool, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise RowFault(field, f"column {column!r} has a tool without a name", "write tools as OpenAI does")
+    refuse_unlimited(function, field, f"a tool in {column!r}")
+    return {"type": "function", "function": dict(function)}
+
+
+def refuse_unlimited(value: object, field: str, where: str) -> None:
+    """Raise RowFault if a number in the value is NaN or an infinity, which JSON cannot store."""
+    match value:
+        case float() if not math.isfinite(value):
+            raise RowFault(field, f"{where} contains NaN or an infinity", "write a number, or null")
+        case Mapping():
+            for part in value.values():
+                refuse_unlimited(part, field, where)
+        case list() | tuple():
+            for part in value:
+                refuse_unlimited(part, field, where)
+
+
+def _weight(given: Mapping[str, object], field: str, where: str) -> Literal[0, 1]:
+    weights: Sequence[object] = [given[name] for name in _LEARNT if name in given]
+    if any(not isinstance(weight, bool | int | float) or weight not in (0, 1) for weight in weights):
+        what = f"{where} has a weight that is neither 0 nor 1"
+        raise RowFault(field, what, "write weight 1 for turns that are learnt, 0 for others")
+    return 0 if any(weight == 0 for weight in weights) else 1

@@ -1,0 +1,109 @@
+"""A layout is recognised by the usual names of its columns; what fits none, or several, is refused with the names expected."""
+
+from typing import Any
+
+import pytest
+
+from schemas.recipes import DatasetSettings
+from services.chassis.executor.child import UserFault
+from services.trainer.data.layouts import Learns, Reading, reading_of
+
+CHAT = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+TALK = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+SECRET = "a name that is nobody's business"
+
+
+def reading(*rows: dict[str, Any], learns: Learns = "answers", **given: Any) -> Reading:
+    return reading_of(DatasetSettings.model_validate({"reference": "x", **given}), rows, learns)
+
+
+def refused(*rows: dict[str, Any], learns: Learns = "answers", **given: Any) -> str:
+    with pytest.raises(UserFault) as raised:
+        reading(*rows, learns=learns, **given)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "layout", "words"),
+    [
+        ({"messages": CHAT}, "messages", "in the columns messages"),
+        ({"conversations": TALK, "system": "s", "tools": "[]"}, "sharegpt", "in the columns conversations, system, tools"),
+        ({"instruction": "a", "input": "", "output": "b"}, "alpaca", "in the columns instruction, output, input"),
+        ({"prompt": "a", "completion": "b", "text": "ab"}, "prompt_completion", "in the columns prompt, completion"),
+    ],
+)
+def test_answers_are_recognised(row: dict[str, Any], layout: str, words: str) -> None:
+    found = reading(row)
+    assert found.layout == layout
+    assert words in found.words
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "a", "chosen": "b", "rejected": "c"},
+        {"chosen": CHAT, "rejected": CHAT},
+        {"conversations": TALK[:1], "chosen": TALK[1], "rejected": TALK[1]},
+        {"instruction": "a", "input": "", "chosen": "b", "rejected": "c"},
+        {"input": {"messages": CHAT[:1], "tools": []}, "preferred_output": CHAT[1:], "non_preferred_output": CHAT[1:]},
+    ],
+)
+def test_pairs_are_recognised_and_never_learnt_as_answers_without_a_word(row: dict[str, Any]) -> None:
+    assert reading(row, learns="pairs").layout == "preference"
+    assert reading(row, learns="labels").layout == "preference"
+    said = refused(row)
+    assert "preference pairs" in said
+    assert "rejected" in said
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "a", "completion": "b", "label": True},
+        {"messages": CHAT, "label": False},
+        {"instruction": "a", "output": "b", "kto_tag": "true"},
+    ],
+)
+def test_labelled_answers_are_recognised_and_never_all_learnt_without_a_word(row: dict[str, Any]) -> None:
+    assert reading(row, learns="labels").layout == "kto"
+    assert "labels" in refused(row)
+    assert "labels" in refused(row, layout="kto")
+
+
+def test_a_label_that_is_no_truth_value_is_a_column_like_any_other() -> None:
+    assert reading({"prompt": "a", "completion": "b", "label": "positive"}).layout == "prompt_completion"
+
+
+def test_several_layouts_are_refused_unless_one_is_named() -> None:
+    row = {"messages": CHAT, "instruction": "a", "output": "b", SECRET: 1}
+    said = refused(row)
+    assert "messages, alpaca" in said
+    assert SECRET not in said
+    assert reading(row, layout="alpaca").layout == "alpaca"
+
+
+def test_an_unknown_layout_is_refused_with_the_columns_that_would_be_known() -> None:
+    said = refused({SECRET: "a", "answer": "b"})
+    assert "instruction and output" in said
+    assert "chosen and rejected" in said
+    assert "2 columns" in said
+    assert SECRET not in said
+
+
+def test_named_columns_need_no_recognition() -> None:
+    assert reading({"q": 1, "a": 2}, columns={"prompt": "q", "completion": "a"}).layout == "prompt_completion"
+    assert reading({"w": 1}, columns={"chosen": "w", "rejected": "l"}, learns="pairs").layout == "preference"
+
+
+def test_a_column_that_may_be_absent_is_refused_where_no_row_has_it() -> None:
+    assert "none of the first rows" in refused({"prompt": "a", "completion": "b"}, columns={"system": "sistem"})
+
+
+def test_columns_with_usual_names_that_are_not_read_are_told() -> None:
+    row = {"instruction": "a", "input": "b", "output": "c"}
+    assert reading(row, columns={"prompt": "instruction", "completion": "output"}).unread == ("input",)
+    assert reading(row).unread == ()
+
+
+def test_rows_without_pairs_are_refused_by_a_pipeline_that_learns_from_pairs() -> None:
+    assert "chosen and rejected" in refused({"prompt": "a", "completion": "b"}, learns="pairs")
