@@ -19,3 +19,10 @@ class StepProgressed(StepEventData):
     tokens_per_second: float | None = Field(default=None, description="Tokens processed per second.")
     memory_bytes: int | None = Field(default=None, description="Resident memory of the working process.")
     eta_seconds: float | None = Field(default=None, description="Estimated seconds until the step ends.")
+    gradient_norm: float | None = Field(
+        default=None, description="Norm of the latest step's gradient, before it is clipped."
+    )
+    losses: tuple[float, ...] = Field(
+        default=(),
+        description="The losses since the process began, oldest first, as means over equal spans: at most 41.",
+    )

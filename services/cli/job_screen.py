@@ -1,28 +1,17 @@
 """A person sees what a job does: bars that stay in place on a terminal, a line per change elsewhere, JSON for programs."""
 
 import sys
-from datetime import timedelta
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from services.cli.edge import StreamEvent
 from services.cli.printable import printable
+from services.cli.step_lines import SIGNS, counted, numbers, screen_lines
 from services.orchestrator.views import JobView, StepProgress, StepStatus
-
-SIGNS: dict[StepStatus, tuple[str, str]] = {
-    "waiting": ("·", "dim"),
-    "queued": ("○", "dim"),
-    "running": ("●", "cyan"),
-    "stopping": ("◌", "yellow"),
-    "completed": ("✓", "green"),
-    "failed": ("✗", "red"),
-    "cancelled": ("–", "yellow"),
-    "skipped": ("–", "dim"),
-}
 
 
 class Screen(Protocol):
@@ -42,46 +31,33 @@ class Screen(Protocol):
 
 
 class LiveScreen:
-    """A screen with one bar per step, redrawn in place."""
+    """A screen with a bar for each step and the numbers of those that run, redrawn in place."""
 
     def __init__(self, console: Console) -> None:
-        self._bars = Progress(
-            TextColumn("{task.fields[sign]}"),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(24),
-            TextColumn("{task.fields[numbers]}", markup=False),
-            console=console,
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self._status: dict[str, StepStatus] = {}
+        self._live = Live(self, console=console, auto_refresh=False)
+        self._job: JobView | None = None
+        self._progress: dict[str, StepProgress] = {}
 
     def __enter__(self) -> Self:
-        self._bars.start()
+        self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bars.stop()
+        self._live.stop()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield what is shown now, as wide as the console is now."""
+        yield from screen_lines(self._job.steps if self._job else (), self._progress, options.max_width)
 
     def job(self, job: JobView) -> None:
-        """Show signs and retries; a completed step's bar is full."""
-        for step in job.steps:
-            sign, style = SIGNS[step.status]
-            if step.name not in self._tasks:
-                self._tasks[step.name] = self._bars.add_task(step.name, total=1, start=False, sign="", numbers="")
-            task = self._tasks[step.name]
-            self._bars.update(task, sign=f"[{style}]{sign}[/]")
-            if step.status == "completed":
-                total = self._bars.tasks[task].total or 1
-                self._bars.update(task, completed=total)
-            elif self._status.get(step.name) != step.status and len(step.attempts) > 1:
-                self._bars.update(task, numbers=f"attempt {len(step.attempts)}, {step.status}")
-            self._status[step.name] = step.status
+        """Show signs, retries and the time that completed steps took."""
+        self._job = job
+        self._live.refresh()
 
     def step(self, step: StepProgress) -> None:
         """Show the numbers of the latest attempt."""
-        task = self._tasks.get(step.step)
-        if task is not None and self._status.get(step.step) != "completed":
-            self._bars.update(task, total=step.of or 1, completed=step.done or 0, numbers=numbers(step))
+        self._progress[step.step] = step
+        self._live.refresh()
 
 
 class PlainScreen:
@@ -114,7 +90,7 @@ class PlainScreen:
         tenth = 10 * (step.done or 0) // (step.of or 1)
         if self._tenths.get(f"{step.step}/{step.attempt}", 0) != tenth:
             self._tenths[f"{step.step}/{step.attempt}"] = tenth
-            self._write(f"  {step.step}: {numbers(step)}")
+            self._write(f"  {step.step}: {', '.join((counted(step), *numbers(step)))}")
 
     def _write(self, line: str) -> None:
         self._console.print(escape(printable(line)), highlight=False, soft_wrap=True)
@@ -158,15 +134,3 @@ def show(shown: Screen, event: StreamEvent) -> JobView | None:
     if event.name == "progress":
         shown.step(StepProgress.model_validate(event.data))
     return None
-
-
-def numbers(step: StepProgress) -> str:
-    """Yield work done, loss, speed and remaining time."""
-    parts = [f"{step.done}/{step.of} {step.unit}"] if step.done is not None else []
-    if step.loss is not None:
-        parts.append(f"loss {step.loss:.4g}")
-    if step.tokens_per_second is not None:
-        parts.append(f"{step.tokens_per_second:.0f} tokens/s")
-    if step.eta_seconds is not None:
-        parts.append(f"{timedelta(seconds=round(step.eta_seconds))} left")
-    return ", ".join(parts)

@@ -16,13 +16,14 @@ from services.cli.commands import Commands
 from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
 from services.cli.job_file import NoRequest, read_request
-from services.cli.job_screen import SIGNS, screen, show
+from services.cli.job_screen import screen, show
 from services.cli.metric_text import metrics_line
 from services.cli.output import err, out, print_json, print_pairs, print_table, say
 from services.cli.printable import printable
 from services.cli.program import as_typed
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
+from services.cli.step_lines import SIGNS
 from services.orchestrator.domain.state import ENDED, Status
 from services.orchestrator.domain.validation import RejectedRequest as Invalid
 from services.orchestrator.domain.validation import examine

@@ -141,6 +141,12 @@ class StepProgress(BaseModel):
     tokens_per_second: float | None = None
     memory_bytes: int | None = Field(default=None, description="Resident memory of the working process.")
     eta_seconds: float | None = Field(default=None, description="Estimated seconds until the step ends.")
+    gradient_norm: float | None = Field(
+        default=None, description="Norm of the latest step's gradient, before it is clipped."
+    )
+    losses: tuple[float, ...] = Field(
+        default=(), description="The losses since the process began, oldest first, as means over equal spans."
+    )
     at: datetime | None = Field(default=None, description="When the attempt last reported its progress.")
 
 

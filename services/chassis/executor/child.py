@@ -28,6 +28,7 @@ from schemas.jobs import StepFault, StepResult
 from schemas.progress import StepProgressed
 from schemas.reasons import Reason
 from services.chassis.executor.inputs import corrupt_input
+from services.chassis.executor.loss_history import LossHistory
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
     LEASE_EXPIRED,
@@ -77,6 +78,7 @@ class Context:
         self._sent_at = 0.0
         self._began: tuple[float, int, int, str] | None = None
         """Time, units done, total units and unit of the phase's first report, from which the ETA is computed."""
+        self._losses = LossHistory()
         self._stop = threading.Event()
 
     @cached_property
@@ -102,8 +104,11 @@ class Context:
         loss: float | None = None,
         learning_rate: float | None = None,
         tokens_per_second: float | None = None,
+        gradient_norm: float | None = None,
     ) -> None:
-        """Report progress; it may be called often, since at most one report a second is sent."""
+        """Report progress; call it with every loss, since at most one report a second is sent."""
+        if loss is not None:
+            self._losses.add(loss)
         now = time.monotonic()
         if self._began is None or self._began[2:] != (of, unit) or done < self._began[1]:
             self._began = (now, done, of, unit)
@@ -125,6 +130,8 @@ class Context:
             tokens_per_second=tokens_per_second,
             memory_bytes=psutil.Process().memory_info().rss,
             eta_seconds=(now - began_at) / gained * max(0, of - done) if gained > 0 else None,
+            gradient_norm=gradient_norm,
+            losses=self._losses.means,
         )
         self._channel.send(ProgressMessage(progress=report))
 
