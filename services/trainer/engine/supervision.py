@@ -84,9 +84,7 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
         point: dict[str, float] = {"step": step, "loss": loss, **figures, "learning_rate": rate, "gradient_norm": norm}
         run.curve.append(point)
         speed = run.tokens(step - 1) / (time.monotonic() - self._since)
-        self._context.progress(
-            step, run.steps, loss=loss, learning_rate=rate, tokens_per_second=speed, gradient_norm=norm
-        )
+        self._context.progress(step, run.steps, loss=loss, learning_rate=rate, tokens_per_second=speed, gradient_norm=norm)
         if step == run.steps or step % run.checkpoint_steps == 0:
             point |= self._validate()
             _log.info("step %d of %d: %s", step, run.steps, point)
