@@ -269,12 +269,29 @@ class PreferenceSettings(Strict):
         min_length=1,
         description="Terms of the loss; their weighted sum is minimised.",
     )
+    apo: Literal["zero", "down"] | None = Field(
+        default=None,
+        description="Anchored preference optimisation (D'Oosterlinck et al. 2024) in place of the term `sigmoid`, with its "
+        "weight. zero: chosen answers become likelier and rejected ones less likely, for chosen answers that are better than "
+        "the model's own; down: both become less likely, rejected ones more so.",
+    )
+    label_smoothing: Real = Field(
+        default=0.1, ge=0, lt=0.5, description="Expected share of pairs with the wrong label; for the loss `robust`."
+    )
     optimiser: OptimiserSettings = OptimiserSettings(learning_rate=2e-4)
     precision: Precision = Field(default="auto", description="As in `training`.")
     quantization: Literal["none", "nf4"] = Field(default="none", description="As in `training`.")
     max_length: Whole = Field(default=512, ge=8, le=131_072, description="The most tokens of prompt and answer together.")
     checkpoint_steps: Whole = Field(default=5, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
     seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of the order of pairs.")
+
+    @model_validator(mode="after")
+    def _apo_has_a_term_to_replace(self) -> Self:
+        if self.apo and "sigmoid" not in {term.kind for term in self.losses}:
+            raise ValueError(
+                "`apo` takes the place of the term `sigmoid`, and `losses` has none; add it, or leave `apo` out"
+            )
+        return self
 
 
 Metric = Literal["loss", "valid_json", "exact_match", "rules", "latency"]

@@ -31,3 +31,5 @@ class Method:
     """Measures the model on held-out examples, at every checkpoint and at the end."""
     counts: Figures = field(default_factory=dict)
     """Metrics of the examples."""
+    left_out: str | None = None
+    """Which examples are left out and why, in words; None if none is."""

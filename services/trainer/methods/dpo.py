@@ -15,12 +15,9 @@ from services.chassis.executor.child import Context, UserFault
 from services.chassis.storage.json_lines import read_lines
 from services.trainer.engine.method import Method
 from services.trainer.engine.schedule import used_examples
-from services.trainer.methods.lengths import refuse_unsupervised
+from services.trainer.methods.fitting import fitting_pairs
 from services.trainer.modelling.chat import Tokens
 from services.trainer.steps.loading import LoadedModel, fetched
-
-_ROBUST_SMOOTHING = 0.1
-"""Expected share of pairs with a wrong label, for `robust`; with 0 it equals `sigmoid`."""
 
 
 def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> Method:
@@ -32,8 +29,9 @@ def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> 
         raise UserFault(Reason(field="feedback", value="0 pairs", message=message, remedy=remedy))
     sides = [[(pair.messages, pair.chosen) for pair in read], [(pair.messages, pair.rejected) for pair in read]]
     chosen, rejected = ([tokens.cut(settings.max_length) for tokens in loaded.chat.encode(side)] for side in sides)
-    refuse_unsupervised([chosen, rejected], "preference", settings.max_length)
-    pairs = list(zip(chosen, rejected, strict=True))
+    every = list(zip(chosen, rejected, strict=True))
+    fitting = fitting_pairs(every, [pair.id for pair in read], "preference", settings.max_length)
+    pairs = [every[place] for place in fitting.places]
 
     def build(model: Any, arguments: Mapping[str, Any], rows: Any, on_part: Callable[[], None]) -> Any:
         from trl import DPOConfig
@@ -43,14 +41,18 @@ def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> 
         config = DPOConfig(
             **arguments,
             beta=settings.beta,
-            label_smoothing=_ROBUST_SMOOTHING,
+            label_smoothing=settings.label_smoothing,
             max_length=None,
             remove_unused_columns=False,
             precompute_ref_log_probs=True,
             precompute_ref_batch_size=arguments["per_device_train_batch_size"],
             disable_dropout=False,
         )
-        losses: dict[str, float] = {term.kind: term.weight for term in settings.losses}
+        anchored = {"sigmoid": f"apo_{settings.apo}"} if settings.apo else {}
+        losses: dict[str, float] = {}
+        for term in settings.losses:
+            kind = anchored.get(term.kind, term.kind)
+            losses[kind] = losses.get(kind, 0.0) + term.weight
         return PairTrainer(model, config, rows, loaded.chat, losses, on_part)
 
     lengths = [len(better) + len(worse) for better, worse in pairs]
@@ -64,7 +66,13 @@ def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> 
         longest=max(len(side) for pair in pairs for side in pair),
         build=build,
         figures={"rewards/margins": "reward_margin", "rewards/accuracies": "reward_accuracy"},
-        counts={"examples": float(len(pairs)), "examples_used": float(len(used)), "chosen_longer": longer},
+        counts={
+            "examples": float(len(pairs)),
+            "examples_used": float(len(used)),
+            "chosen_longer": longer,
+            **fitting.counts,
+        },
+        left_out=fitting.words,
     )
 
 

@@ -9,7 +9,7 @@ from schemas.results import DATASET
 from services.chassis.executor.child import Context
 from services.trainer.data.rows import rows_of
 from services.trainer.engine.method import Figures, Method
-from services.trainer.methods.lengths import refuse_unsupervised
+from services.trainer.methods.fitting import refuse_unsupervised
 from services.trainer.modelling.chat import Tokens
 from services.trainer.modelling.likelihood import log_probabilities, pad
 from services.trainer.steps.loading import LoadedModel, fetched

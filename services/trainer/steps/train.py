@@ -1,6 +1,7 @@
 """Step `train`: trains an adapter on rows or pairs, and stores it with all that is needed to serve and audit it."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from schemas.jobs import StepResult
 from schemas.recipes import LoraSettings, PreferenceSettings, TrainingSettings
-from schemas.results import ADAPTER, BASE_MODEL_SHA256, CHAT_TEMPLATE_SHA256, PRECISION, RECIPE_SHA256
+from schemas.results import ADAPTER, BASE_MODEL_SHA256, CHAT_TEMPLATE_SHA256, PRECISION, RECIPE_SHA256, ROWS_LEFT_OUT
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context
 from services.trainer.engine import training as engine
@@ -24,6 +25,7 @@ from services.trainer.modelling.base_files import base_digest
 from services.trainer.modelling.chat import Chat
 from services.trainer.steps.loading import LoadedModel, load
 
+_log = logging.getLogger(__name__)
 _SETTLED = 0.1
 """Share of the curve, at its end, whose mean is reported as the final value of a metric."""
 
@@ -46,6 +48,9 @@ def train(context: Context) -> StepResult:
         PRECISION: str(loaded.dtype).removeprefix("torch."),
         CHAT_TEMPLATE_SHA256: loaded.chat.template_sha256,
     }
+    if method.left_out:
+        _log.warning("%s", method.left_out)
+        facts[ROWS_LEFT_OUT] = method.left_out
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_adapter(trained.model, folder, step.base_model)

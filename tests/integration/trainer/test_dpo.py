@@ -114,10 +114,30 @@ def test_without_a_pair_there_is_nothing_to_learn(tmp_path: Path, base: Path) ->
     assert raised.value.reasons[0].field == "feedback"
 
 
-def test_a_pair_whose_answer_does_not_fit_is_refused(tmp_path: Path, base: Path, pairs: ArtifactRef) -> None:
+def test_anchored_preference_optimisation_takes_the_place_of_the_sigmoid(
+    tmp_path: Path, base: Path, pairs: ArtifactRef
+) -> None:
+    losses = [{"kind": "sigmoid", "weight": 2.0}]
+    anchored = align(tmp_path, base, pairs, losses=losses, apo="zero")
+    assert curve(anchored)[0]["loss"] == pytest.approx(2.0), "both answers are as likely as under the reference"
+    with pytest.raises(ValueError, match="apo"):
+        settings(base, losses=[{"kind": "sft"}], apo="zero")
+
+
+def test_a_request_is_refused_when_no_pair_fits(tmp_path: Path, base: Path, pairs: ArtifactRef) -> None:
     with pytest.raises(UserFault) as raised:
         align(tmp_path, base, pairs, max_length=24)
     assert raised.value.reasons[0].field == "preference.max_length"
+
+
+def test_pairs_that_teach_nothing_once_cut_are_left_out_and_counted(tmp_path: Path, base: Path) -> None:
+    long = {**pair(1), "id": "long", "messages": [{"role": "user", "content": "Where? " * 50}]}
+    equal = pair(2, chosen="x" * 90 + "good", rejected="x" * 90 + "bad")
+    result = align(tmp_path, base, put_lines(tmp_path, preferences=[pair(0), long, equal, pair(3)]))
+    counted = [result.metrics[name] for name in ("examples", "examples_too_long", "examples_equal_once_cut")]
+    assert counted == [2, 1, 1]
+    assert "1 of 4 pairs have no token of an answer" in result.facts["rows_left_out"]
+    assert "max_length: 2" in result.facts["rows_left_out"]
 
 
 def adapted(base: Path, seed: int) -> Any:
@@ -152,13 +172,19 @@ def expected_loss(kind: str, policy: torch.Tensor, reference: torch.Tensor, beta
             losses = (chosen / lengths[0] - rejected / lengths[1] - 1 / (2 * beta)) ** 2
         case "robust":
             losses = -(0.9 * logsigmoid(margin) - 0.1 * logsigmoid(-margin)) / (1 - 2 * 0.1)
+        case "apo_zero":
+            losses = 1 - torch.sigmoid(beta * chosen) + torch.sigmoid(beta * rejected)
+        case "apo_down":
+            losses = torch.sigmoid(beta * chosen) + 1 - torch.sigmoid(margin)
         case _:
             losses = -policy[0].sum() / lengths[0].sum()
     return float(losses.mean())
 
 
 @pytest.mark.parametrize("size", [2, 1])
-@pytest.mark.parametrize("kinds", [["sigmoid"], ["ipo"], ["hinge"], ["robust"], ["sft"], ["sigmoid", "sft"]])
+@pytest.mark.parametrize(
+    "kinds", [["sigmoid"], ["ipo"], ["hinge"], ["robust"], ["apo_zero"], ["apo_down"], ["sft"], ["sigmoid", "sft"]]
+)
 def test_the_losses_are_those_of_the_papers_however_the_batch_is_cut(
     tmp_path: Path, base: Path, kinds: Sequence[str], size: int
 ) -> None:

@@ -1,6 +1,7 @@
 """An adapter learns what it is shown, leaves with all that serving needs, and does not depend on how a batch is cut."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from schemas.recipes import LoraSettings, OptimiserSettings, TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.engine.schedule import learning_rate
+from services.trainer.engine.supervision import Supervision
 from services.trainer.engine.trained import TrainedState
 from services.trainer.modelling.adapter import load_for_inference, new_adapter
 from services.trainer.modelling.base import load_base
@@ -130,6 +132,26 @@ def test_training_that_diverges_is_the_learning_rates_fault(tmp_path: Path, base
     with pytest.raises(UserFault) as raised:
         train(model_breaks)
     assert raised.value.reasons[0].field == "training.optimiser.learning_rate"
+
+
+def test_a_run_that_diverges_goes_back_to_its_last_checkpoint_and_once_more_at_half_the_rate(
+    tmp_path: Path, base: Path, dataset: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = lines_of(run(tmp_path / "1", base, dataset).outputs["adapter"], "curve.jsonl")
+    on_log = Supervision.on_log
+
+    def once_not_a_number(self: Any, args: Any, state: Any, control: Any, logs: Any, **more: Any) -> None:
+        broken = "loss" in logs and len(self._run.curve) == 5 and self._run.rate_factor == 1.0
+        on_log(self, args, state, control, logs | {"loss": math.nan} if broken else logs, **more)
+
+    monkeypatch.setattr(Supervision, "on_log", once_not_a_number)
+    result = run(tmp_path / "2", base, dataset)
+    curve = lines_of(result.outputs["adapter"], "curve.jsonl")
+    assert curve[:4] == expected[:4], "steps before the checkpoint"
+    rates = [point["learning_rate"] for point in curve]
+    assert rates == pytest.approx([point["learning_rate"] * (1 if point["step"] <= 4 else 0.5) for point in expected])
+    assert result.metrics["rate_factor"] == 0.5
+    assert "rate_factor" not in run(tmp_path / "3", base, dataset).metrics
 
 
 def test_an_adapter_without_a_gradient_is_an_error(base: Path) -> None:

@@ -1,0 +1,73 @@
+"""Chooses the examples that are left to learn from when all are cut to max_length, and says which are not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from schemas.reasons import Reason
+from services.chassis.executor.child import UserFault
+from services.trainer.modelling.chat import Tokens
+
+_NAMED = 3
+Pair = tuple[Tokens, Tokens]
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The examples that are learnt from, and those left out."""
+
+    places: Sequence[int]
+    """Numbers of the examples that are kept."""
+    counts: Mapping[str, float]
+    words: str | None
+    """What was left out, for people; None if nothing was."""
+
+
+def fitting_pairs(pairs: Sequence[Pair], names: Sequence[str], section: str, max_length: int) -> Fitting:
+    """Leave out pairs of which an answer has no token after the cut, and pairs whose answers are equal after it.
+
+    Raises UserFault if no pair is left.
+    """
+    long = [place for place, pair in enumerate(pairs) if not all(side.supervised for side in pair)]
+    equal = [place for place, pair in enumerate(pairs) if place not in set(long) and _same(*pair)]
+    left_out = {*long, *equal}
+    places = [place for place in range(len(pairs)) if place not in left_out]
+    said = [
+        f"{len(group)} of {len(pairs)} pairs {what} {max_length} tokens of {section}.max_length: {_named(group, names)}"
+        for group, what in ((long, "have no token of an answer within the"), (equal, "have equal answers within the"))
+        if group
+    ]
+    if not places:
+        raise UserFault(
+            Reason(
+                field=f"{section}.max_length",
+                value=str(max_length),
+                message=f"no pair is left to learn from: {'; '.join(said)}",
+                remedy=f"raise {section}.max_length, or shorten the prompts",
+            )
+        )
+    counts = {"examples_too_long": float(len(long)), "examples_equal_once_cut": float(len(equal))}
+    return Fitting(places, counts, "; ".join(said) or None)
+
+
+def refuse_unsupervised(sides: Sequence[Sequence[Tokens]], section: str, max_length: int) -> None:
+    """Raise UserFault if an example has no token of an answer."""
+    without = [number for side in sides for number, tokens in enumerate(side, 1) if not tokens.supervised]
+    if without:
+        raise UserFault(
+            Reason(
+                field=f"{section}.max_length",
+                value=str(max_length),
+                message=f"{len(without)} examples contain no token of an answer after the cut; the first is number "
+                f"{without[0]}",
+                remedy=f"raise {section}.max_length, shorten the prompts or remove the rows",
+            )
+        )
+
+
+def _same(chosen: Tokens, rejected: Tokens) -> bool:
+    return list(chosen.ids) == list(rejected.ids)
+
+
+def _named(places: Sequence[int], names: Sequence[str]) -> str:
+    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+    return ", ".join(names[place] for place in places[:_NAMED]) + more
