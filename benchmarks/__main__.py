@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import full_loop, growth, latency, rebuild, report
+from benchmarks import claims, full_loop, growth, latency, rebuild, report
 from benchmarks.edge import measure as edge
 from benchmarks.edge import sse
 from benchmarks.full_loop import Servers
@@ -17,14 +17,14 @@ from services.chassis.process.gc_tuning import spare_the_collector
 from services.devstack.settings import DevStackSettings
 from services.devstack.stack import DevStack, running
 
-PARTS = {"events": ("rebuild", "full_loop", "latency_ms", "growth"), "edge": ("http", "sse")}
+PARTS = {"events": ("rebuild", "full_loop", "latency_ms", "growth"), "edge": ("http", "sse"), "trainer": ("claims",)}
 
 
 def main() -> int:
     """Measure and return exit code 0, whatever the figures are."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "subject", nargs="?", choices=PARTS, default="events", help="events: the bus; edge: answers over HTTP"
+        "subject", nargs="?", choices=PARTS, default="events", help="events: the bus; edge: answers over HTTP; trainer"
     )
     parser.add_argument("--quick", action="store_true", help="few events and one round: to see that it runs")
     parts = [part for of in PARTS.values() for part in of]
@@ -55,6 +55,10 @@ async def _measure(part: str, stack: DevStack, quick: bool, figures: dict[str, A
     servers = Servers(stack.kafka_bootstrap, stack.database_url)
     if part == "http":
         figures |= await edge.measure(servers, rounds=1 if quick else 5, seconds=1 if quick else 3)
+    elif part == "claims":
+        figures["claim_growth_10_to_1000"] = await claims.growth(
+            servers, rounds=2 if quick else 5, claims=30 if quick else 200
+        )
     elif part == "sse":
         figures[part] = await sse.measure(servers, clients=100 if quick else 1000, seconds=3 if quick else 15)
     elif part == "full_loop":

@@ -27,6 +27,7 @@ GOALS: Sequence[tuple[str, str, str, str, float]] = (
     ("rebuild", "ratio_copy", "rebuild, of the speed of consume and COPY", "at least", 0.5),
     ("growth", "cost_per_event_10k_to_1m", "cost of an event, late against early", "at most", 1.2),
     *(("reads", name, f"{name} over HTTP, of a bare route's requests per second", "at least", 0.6) for name in READS),
+    ("", "claim_growth_10_to_1000", "cost of a claim with 1,000 attempts waiting, times that with 10", "at most", 1.2),
     ("", "start_per_s", "accepted starts a second", "at least", 200),
     ("sse", "p50_ratio", "one job read with 1,000 streams open, times the same without", "at most", 3),
 )

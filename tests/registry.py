@@ -18,8 +18,8 @@ from schemas.envelope import Event, encode
 from schemas.jobs import StepRequested, StepResult
 from schemas.steps import RegisterSettings
 from schemas.topics import JOBS, MODELS
+from services.chassis.executor.dispatcher import worker_tasks
 from services.chassis.executor.work import WorkEffects
-from services.chassis.executor.worker import worker_tasks
 from services.chassis.kafka.publisher import make_producer
 from services.chassis.serving.http import application
 from services.chassis.serving.runtime import Runtime

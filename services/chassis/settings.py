@@ -54,7 +54,23 @@ class ServiceSettings(KafkaSettings, CacheSettings):
     drain_seconds: float = Field(default=20.0, gt=0, description="Time for open work to end after SIGTERM.")
     log_level: Level = Field(default="INFO", description="The lowest level that is logged.")
     workers: int = Field(
-        default=1, ge=0, le=64, description="Number of steps that an executor runs at the same time; 0 runs none."
+        default=64, ge=0, le=64, description="The most steps that an executor runs at the same time; 0 runs none."
+    )
+    slot_cores: int | None = Field(
+        default=None, ge=1, description="Cores that the steps of an executor may use in all; null: those of the machine."
+    )
+    slot_memory_mb: int | None = Field(
+        default=None,
+        ge=256,
+        description="Main memory that the steps of an executor may use in all, in megabytes; null: that of the machine.",
+    )
+    step_cores: int | None = Field(
+        default=None, ge=1, description="Cores that a step of unknown need counts; null: all, so that it runs alone."
+    )
+    step_memory_mb: int | None = Field(
+        default=None,
+        ge=1,
+        description="Main memory that a step of unknown need counts, in megabytes; null: a quarter of all.",
     )
     lease_seconds: float = Field(default=15.0, gt=0, description="A lease that is not renewed for this time is taken over.")
     disk_reserve_mb: int = Field(

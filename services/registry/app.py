@@ -1,8 +1,8 @@
 """Builds the registry from its settings (composition root), without I/O."""
 
 from schemas.topics import JOBS, MODELS
+from services.chassis.executor.dispatcher import worker_tasks
 from services.chassis.executor.work import WorkEffects
-from services.chassis.executor.worker import worker_tasks
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.service import Service, assemble
 from services.registry.api import router

@@ -4,9 +4,9 @@ from fastapi import APIRouter
 
 from schemas.topics import JOBS
 from services.chassis.executor.attempts import ExecutorDomain
+from services.chassis.executor.dispatcher import worker_tasks
 from services.chassis.executor.supervise import SubprocessRunner
 from services.chassis.executor.work import WorkEffects
-from services.chassis.executor.worker import worker_tasks
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.service import Service, assemble
 from services.trainer.settings import TrainerSettings

@@ -475,7 +475,7 @@ class Connection:
                 await self._hold(("work", key))
                 until = now + timedelta(seconds=given["seconds"])
                 self._write("work", key, {**row, "lease": given["lease"], "leased_until": until})
-                return [key]
+                return [(*key, 0, 0, 0)]  # what it needs; every attempt fits here
         return []
 
     async def _of_lease(self, given: Values) -> Values | None:

@@ -7,7 +7,7 @@ from services.chassis.process.metrics import REGISTRY
 # Work
 
 RUNNING = Gauge("neuroweaver_steps_running", "Attempts being worked on.", ["service"], registry=REGISTRY)
-"""At most the number of workers of this process (`NEUROWEAVER_WORKERS`). Where it stays there, more workers shorten the queue."""
+"""As many as fit the slots of the machine (`NEUROWEAVER_SLOT_CORES`, `NEUROWEAVER_SLOT_MEMORY_MB`), at most `NEUROWEAVER_WORKERS`."""
 
 OUTCOMES = Counter("neuroweaver_step_outcomes", "Attempts concluded.", ["service", "kind", "outcome"], registry=REGISTRY)
 """`kind`: the kinds of steps that the service runs; `outcome`: `completed`, `failed`, `cancelled`. Each attempt counts once, after its

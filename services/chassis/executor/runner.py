@@ -38,10 +38,16 @@ class StopReason(StrEnum):
 
 
 class WorkContext:
-    """The context of a run. `stop` is set for any reason to end; `lost` only when the lease is lost."""
+    """The context of a run. `stop` is set for any reason to end; `lost` only when the lease is lost. `device`: number of its GPU."""
 
-    def __init__(self, settings: ServiceSettings, service: str, publish: Callable[[StepProgressed], None]) -> None:
-        self.settings, self.service = settings, service
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        service: str,
+        publish: Callable[[StepProgressed], None],
+        device: int | None = None,
+    ) -> None:
+        self.settings, self.service, self.device = settings, service, device
         self.stop, self.lost = asyncio.Event(), asyncio.Event()
         self.reason: StopReason | None = None
         self._publish = publish

@@ -19,6 +19,15 @@ class Operations(Protocol):
     def create_index(self, index_name: str | None, table_name: str, columns: list[Any], **kw: Any) -> None:
         """Create an index."""
 
+    def drop_index(self, index_name: str, table_name: str | None = None, **kw: Any) -> None:
+        """Drop an index."""
+
+    def add_column(self, table_name: str, column: "sa.Column[Any]", *, schema: str | None = None) -> None:
+        """Add a column."""
+
+    def drop_column(self, table_name: str, column_name: str, *, schema: str | None = None) -> None:
+        """Remove a column."""
+
     def drop_table(self, table_name: str, **kw: Any) -> None:
         """Drop a table."""
 
@@ -71,3 +80,33 @@ def drop_executor_tables(op: Operations) -> None:
     """Undo `create_executor_tables`."""
     op.drop_table("work", schema="operational")
     op.drop_table("attempt", schema="projection")
+
+
+_ORDER = ("work", [sa.text("priority DESC"), "turn", "requested_at", "key"])
+_SLOT_COLUMNS = (
+    ("requester", sa.Text, "'unknown'"), ("turn", sa.BigInteger, "0"), ("cores", sa.Integer, None),
+    ("memory_mb", sa.Integer, None), ("device_mb", sa.Integer, None), ("passed", sa.Integer, "0"),
+)  # fmt: skip
+
+
+def add_slots_to_executor_tables(op: Operations) -> None:
+    """Add to `work` the turn of its requester, what the attempt needs, and how often it was passed over."""
+    for name, kind, default in _SLOT_COLUMNS:
+        given = sa.text(default) if default else None
+        column = sa.Column(name, kind, nullable=default is None, server_default=given)
+        op.add_column("work", column, schema="operational")
+    op.drop_index("work_order", "work", schema="operational")
+    op.create_index("work_order", *_ORDER, schema="operational")
+    op.create_index("work_turns", "work", ["requester", "priority", "turn"], schema="operational")
+    op.create_index(
+        "work_leased", "work", ["priority", "turn"], schema="operational", postgresql_where=sa.text("lease IS NOT NULL")
+    )
+
+
+def drop_slots_from_executor_tables(op: Operations) -> None:
+    """Undo `add_slots_to_executor_tables`."""
+    for index in ("work_leased", "work_turns", "work_order"):
+        op.drop_index(index, "work", schema="operational")
+    op.create_index("work_order", "work", [sa.text("priority DESC"), "requested_at", "key"], schema="operational")
+    for name, _, _ in reversed(_SLOT_COLUMNS):
+        op.drop_column("work", name, schema="operational")

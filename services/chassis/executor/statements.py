@@ -13,14 +13,30 @@ CHANNEL = "work"
 _OPEN = ", ".join(repr(status) for status in OPEN)
 
 ENQUEUE = text(
-    """INSERT INTO work (key, priority, requested_at, not_before, cancel)
-       SELECT key, priority, requested_at, clock_timestamp() + make_interval(secs => wait), cancel
+    """INSERT INTO work (key, priority, requested_at, not_before, cancel, requester, cores, memory_mb, device_mb, turn)
+       SELECT new.key, new.priority, new.requested_at, clock_timestamp() + make_interval(secs => new.wait), new.cancel,
+              new.requester, new.cores, new.memory_mb, new.device_mb,
+              CASE WHEN new.begun THEN round.now
+                   ELSE greatest(round.now, (SELECT max(turn) + 1 FROM work
+                                             WHERE work.requester = new.requester AND work.priority = new.priority))
+                        + row_number() OVER (PARTITION BY new.requester, new.priority, new.begun
+                                             ORDER BY new.requested_at, new.key) - 1 END
        FROM unnest(CAST(:keys AS text[]), CAST(:priorities AS int[]), CAST(:requested_at AS timestamptz[]),
-                   CAST(:waits AS double precision[]), CAST(:cancel AS boolean[])) AS new(key, priority, requested_at, wait, cancel)
+                   CAST(:waits AS double precision[]), CAST(:cancel AS boolean[]), CAST(:requesters AS text[]),
+                   CAST(:begun AS boolean[]), CAST(:cores AS int[]), CAST(:memory_mb AS int[]), CAST(:device_mb AS int[]))
+            AS new(key, priority, requested_at, wait, cancel, requester, begun, cores, memory_mb, device_mb)
+       CROSS JOIN LATERAL (
+           SELECT coalesce((SELECT max(turn) FROM work WHERE work.priority = new.priority AND lease IS NOT NULL),
+                           (SELECT min(turn) FROM work WHERE work.priority = new.priority), 0) AS now
+       ) AS round
        ON CONFLICT (key) DO UPDATE SET cancel = work.cancel OR EXCLUDED.cancel"""
 )
 """Queues attempts. If one is queued already, only its cancel flag changes, and only to true. The wait before a retry is a duration by the
-orchestrator's clock and is added to the time of this clock, so that the two clocks are never compared."""
+orchestrator's clock and is added to the time of this clock, so that the two clocks are never compared.
+
+Turns make requesters take turns (start-time fair queueing, Goyal, Vin and Chen 1996, with every job of one size): a job gets the turn
+after the last one of its requester, but no earlier one than that which is being served. A job that has begun, here or elsewhere, needs
+no further turn."""
 
 REMOVE = text("DELETE FROM work WHERE key = ANY(CAST(:keys AS text[]))")
 """Removes attempts that have an outcome, in the transaction that has it; a lease on them ends with the row."""
@@ -29,26 +45,53 @@ WAKE = text(f"SELECT pg_notify('{CHANNEL}', key) FROM unnest(CAST(:keys AS text[
 """Wakes workers for these attempts when the transaction commits."""
 
 REQUEUE_OPEN = text(
-    f"""INSERT INTO work (key, priority, requested_at, not_before, cancel)
-        SELECT key, priority, requested_at, clock_timestamp() + (not_before - requested_at), status = 'cancelling' FROM attempt
+    f"""INSERT INTO work (key, priority, requested_at, not_before, cancel, requester, turn)
+        SELECT key, priority, requested_at, clock_timestamp() + (not_before - requested_at), status = 'cancelling',
+               coalesce(state #>> '{{requested,requester}}', 'unknown'),
+               row_number() OVER (PARTITION BY state #>> '{{requested,requester}}', priority ORDER BY requested_at, key) - 1
+        FROM attempt
         WHERE status IN ({_OPEN}) ORDER BY key
         ON CONFLICT DO NOTHING"""
 )
 """Queues every open attempt that is not queued, as after a lost database (rule 5). Rows that exist, and their leases, do not change."""
 
 CLAIM = text(
-    """WITH next AS MATERIALIZED (
-           SELECT key FROM work
+    """WITH due AS MATERIALIZED (
+           SELECT key, cancel, passed, priority, turn, requested_at,
+                  cancel OR (least(coalesce(cores, :step_cores), :all_cores) <= :cores
+                             AND least(coalesce(memory_mb, :step_memory_mb), :all_memory_mb) <= :memory_mb
+                             AND (CAST(:device_mb AS int) IS NULL
+                                  OR least(coalesce(device_mb, :all_device_mb), :all_device_mb) <= :device_mb)) AS fits
+           FROM work
            WHERE (not_before IS NULL OR not_before <= clock_timestamp())
              AND (leased_until IS NULL OR leased_until <= clock_timestamp())
              AND (cancel OR NOT (:only_cancelled OR key = ANY(CAST(:without AS text[]))))
-           ORDER BY priority DESC, requested_at, key LIMIT 1 FOR UPDATE SKIP LOCKED)
-       UPDATE work SET lease = :lease, leases = leases + 1,
+           ORDER BY priority DESC, turn, requested_at, key LIMIT :considered),
+       placed AS (
+           SELECT *, row_number() OVER (ORDER BY priority DESC, turn, requested_at, key) AS place FROM due),
+       head AS MATERIALIZED (SELECT key, place, passed FROM placed WHERE NOT fits ORDER BY place LIMIT 1),
+       next AS MATERIALIZED (
+           SELECT work.key FROM work
+           WHERE work.key = ANY(ARRAY(
+                     SELECT placed.key FROM placed WHERE placed.fits AND (placed.cancel OR NOT EXISTS (
+                         SELECT FROM head WHERE head.place < placed.place AND head.passed >= :passes))))
+             AND (work.leased_until IS NULL OR work.leased_until <= clock_timestamp())
+           ORDER BY priority DESC, turn, requested_at, key LIMIT 1 FOR UPDATE SKIP LOCKED),
+       passed_over AS MATERIALIZED (
+           SELECT work.key FROM work JOIN head ON head.key = work.key
+           WHERE head.place < (SELECT placed.place FROM placed JOIN next ON next.key = placed.key)
+           FOR UPDATE OF work SKIP LOCKED),
+       counted AS (UPDATE work SET passed = work.passed + 1 FROM passed_over WHERE work.key = passed_over.key)
+       UPDATE work SET lease = :lease, leases = leases + 1, passed = 0,
                        leased_until = clock_timestamp() + make_interval(secs => :seconds)
-       FROM next WHERE work.key = next.key RETURNING work.key"""
+       FROM next WHERE work.key = next.key RETURNING work.key, work.cores, work.memory_mb, work.device_mb"""
 )
-"""Leases the next attempt that is due and that nobody holds: highest priority first, then oldest. It passes over locked rows, so that
-workers neither wait for each other nor get the same attempt; MATERIALIZED has it look for exactly one."""
+"""Leases the next attempt that is due, that nobody holds and that fits what is free: highest priority first, then by turn, then the oldest.
+It passes over locked rows, so that workers neither wait for each other nor get the same attempt; MATERIALIZED has it look for exactly
+one. It considers only the first attempts in order, so its cost does not grow with the queue.
+
+A larger attempt is not starved by small ones: the first that does not fit is passed over a limited number of times; then nothing after it
+is leased until it fits. An attempt counts at most the whole machine, so it fits when nothing else runs."""
 
 RENEW = text(
     """UPDATE work SET leased_until = clock_timestamp() + make_interval(secs => :seconds)

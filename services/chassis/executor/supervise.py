@@ -63,7 +63,7 @@ class SubprocessRunner:
         task, temporary = _task(work, settings), temporary_of(settings.home, context.service, work.lease)
         killed_before, size_before = oom_kills(), _size(log)
         try:
-            child = await Child.start(self.module, task, log, temporary)
+            child = await Child.start(self.module, task, log, temporary, context.device)
             try:
                 final = await child.supervise(context, settings.drain_seconds * _DRAIN_SHARE)
             finally:
@@ -169,8 +169,9 @@ class Child:
         """Whether it was killed because it had been stopped (SIGSTOP)."""
 
     @classmethod
-    async def start(cls, module: str, task: ChildTask, log: Path, temporary: Path) -> "Child":
-        """Start the process and give it its task; `temporary` is its TMPDIR."""
+    async def start(cls, module: str, task: ChildTask, log: Path, temporary: Path, device: int | None = None) -> "Child":
+        """Start the process and give it its task; `temporary` is its TMPDIR, and `device` the only GPU that it sees."""
+        gpu = {} if device is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(device)}
         for folder in (log.parent, temporary):
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         reader = asyncio.StreamReader(limit=_LINE_LIMIT)
@@ -185,7 +186,7 @@ class Child:
                         sys.executable, "-m", module,
                         stdin=asyncio.subprocess.PIPE, stdout=output, stderr=output,
                         pass_fds=(childs,), start_new_session=True,
-                        env={**_needed(os.environ), CHANNEL_VARIABLE: str(childs), "TMPDIR": str(temporary)},
+                        env={**_needed(os.environ), CHANNEL_VARIABLE: str(childs), "TMPDIR": str(temporary), **gpu},
                     )  # fmt: skip
             except BaseException:
                 pipe.close()

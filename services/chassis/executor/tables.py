@@ -1,6 +1,6 @@
 """Describes the current tables of an executor; a test compares them with the result of the migrations."""
 
-from sqlalchemy import Boolean, Column, DateTime, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, MetaData, Table, Text, text
 
 from services.chassis.executor.attempts import ATTEMPT, OPEN
 from services.chassis.kernel.tables import OPERATIONAL, aggregate_table
@@ -40,7 +40,17 @@ def work_table(metadata: MetaData) -> Table:
         Column("lease", Text, comment="Token of the worker that holds it: the fence of everything it writes."),
         Column("leased_until", DateTime(timezone=True), comment="On the database's clock."),
         Column("leases", Integer, nullable=False, server_default=text("0"), comment="How often it was claimed."),
-        Index("work_order", text("priority DESC"), "requested_at", "key"),
+        Column("requester", Text, nullable=False, server_default=text("'unknown'")),
+        Column(
+            "turn", BigInteger, nullable=False, server_default=text("0"), comment="Of its requester; the lowest is next."
+        ),
+        Column("cores", Integer, comment="What the attempt needs (`needs.Need`); null: unknown."),
+        Column("memory_mb", Integer),
+        Column("device_mb", Integer),
+        Column("passed", Integer, nullable=False, server_default=text("0"), comment="How often a claim passed over it."),
+        Index("work_order", text("priority DESC"), "turn", "requested_at", "key"),
+        Index("work_turns", "requester", "priority", "turn"),
+        Index("work_leased", "priority", "turn", postgresql_where=text("lease IS NOT NULL")),
         schema=OPERATIONAL,
         comment="Work of this executor, claimed by lease.",
     )

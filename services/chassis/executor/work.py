@@ -8,6 +8,7 @@ of two times on the orchestrator's clock, added to this database's clock: the tw
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -15,6 +16,8 @@ from schemas.envelope import Event
 from schemas.jobs import StepCancelled, StepCancelRequested, StepCompleted, StepFailed, StepRequested
 from services.chassis.executor import statements
 from services.chassis.executor.attempts import AttemptState, ref_of
+from services.chassis.executor.needs import NOTHING, Need, need_of
+from services.chassis.executor.slots import Free, Machine
 from services.chassis.kernel.aggregate import States
 from services.chassis.kernel.effects import Notification
 from services.chassis.postgres.transactions import Session
@@ -26,6 +29,7 @@ class Lease:
 
     key: str
     token: str
+    need: Need = NOTHING
 
 
 class WorkEffects:
@@ -46,6 +50,7 @@ class WorkEffects:
         if ended:
             await connection.execute(statements.REMOVE, {"keys": ended})
         if queued:
+            needs = [need_of(asked) for _, _, asked in queued]
             await connection.execute(
                 statements.ENQUEUE,
                 {
@@ -54,6 +59,11 @@ class WorkEffects:
                     "requested_at": [state.requested_at for _, state, _ in queued],
                     "waits": [_wait(state, asked) for _, state, asked in queued],
                     "cancel": [state.cancel_requested for _, state, _ in queued],
+                    "requesters": [asked.requester for _, _, asked in queued],
+                    "begun": [bool(asked.results) or asked.attempt > 1 for _, _, asked in queued],
+                    "cores": [need.cores for need in needs],
+                    "memory_mb": [need.memory_mb for need in needs],
+                    "device_mb": [need.device_mb for need in needs],
                 },
             )
         return [(statements.CHANNEL, key) for key, _, _ in queued]
@@ -75,18 +85,53 @@ async def requeue_open(engine: AsyncEngine) -> None:
         await connection.execute(statements.REQUEUE_OPEN)
 
 
-async def claim(
-    engine: AsyncEngine, token: str, seconds: float, *, without: Sequence[str] = (), only_cancelled: bool = False
-) -> Lease | None:
-    """Lease the next attempt that is due: highest priority first, then oldest; None where none waits.
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a claim may use of a machine."""
 
-    `without`: keys not to lease. `only_cancelled`: lease only cancelled attempts. A cancelled attempt needs no disk space to be ended,
-    so `without` never excludes one.
+    machine: Machine
+    free: Free
+    device_mb: int = 0
+    """What a step of unknown need counts on a GPU."""
+
+
+WHOLE = Room(Machine(1, 1, 1, 1), Free(1, 1, None))
+"""An empty machine: every attempt fits it."""
+_CONSIDERED = 16
+"""The most attempts that one claim considers."""
+_PASSES = 8
+"""So often is an attempt that does not fit passed over; then nothing after it is leased before it."""
+
+
+async def claim(
+    engine: AsyncEngine,
+    token: str,
+    seconds: float,
+    *,
+    room: Room = WHOLE,
+    without: Sequence[str] = (),
+    only_cancelled: bool = False,
+) -> Lease | None:
+    """Lease the next attempt that is due and fits `room`; None where none does. See `statements.CLAIM` for the order.
+
+    `without`: keys not to lease. `only_cancelled`: lease only cancelled attempts. A cancelled attempt needs neither disk space nor a slot
+    to be ended, so nothing ever excludes one.
     """
-    given = {"lease": token, "seconds": seconds, "without": list(without), "only_cancelled": only_cancelled}
+    given = {**claim_values(token, seconds, room), "without": list(without), "only_cancelled": only_cancelled}
     async with engine.begin() as connection:
-        key = (await connection.execute(statements.CLAIM, given)).scalar_one_or_none()
-    return None if key is None else Lease(key, token)
+        row = (await connection.execute(statements.CLAIM, given)).first()
+    return None if row is None else Lease(row[0], token, Need(*row[1:]))
+
+
+def claim_values(token: str, seconds: float, room: Room) -> dict[str, Any]:
+    """Return the values of `statements.CLAIM` that say what is free, and the lease."""
+    machine, free = room.machine, room.free
+    return {
+        "lease": token, "seconds": seconds, "cores": free.cores, "memory_mb": free.memory_mb, "device_mb": free.device_mb,
+        "all_cores": machine.cores, "all_memory_mb": machine.memory_mb, "all_device_mb": room.device_mb,
+        "step_cores": machine.step_cores, "step_memory_mb": machine.step_memory_mb,
+        "considered": _CONSIDERED, "passes": _PASSES,
+    }  # fmt: skip
 
 
 async def unleased(engine: AsyncEngine, keys: Sequence[str]) -> set[str]:

@@ -1,13 +1,10 @@
-"""Claims attempts by lease, has a runner do them while the lease is kept, and announces the outcome once.
+"""Has a runner do an attempt while its lease is kept, and announces the outcome once.
 
-Claiming takes two transactions, so that locks are always taken in one order: the lease on the work row alone, then the
-attempt with its StepStarted, under the token. An unexpected error never ends a worker: it is logged, counted and retried. When
-a worker cannot keep its lease, the attempt belongs to another worker.
+A worker that cannot keep its lease has lost the attempt to another worker. `dispatcher.py` claims the leases.
 """
 
 import asyncio
 import os
-import secrets
 import shutil
 import socket
 
@@ -20,7 +17,6 @@ from services.chassis.executor.errors import note_error, unexpected
 from services.chassis.executor.folders import checkpoints_of
 from services.chassis.executor.host import Host
 from services.chassis.executor.lease_keeper import LeaseKeeper
-from services.chassis.executor.retention import removers
 from services.chassis.executor.runner import (
     Failed,
     Outcome,
@@ -34,11 +30,11 @@ from services.chassis.executor.runner import (
 from services.chassis.executor.statements import CHANNEL
 from services.chassis.executor.transactions import Held, begin, finish
 from services.chassis.executor.waiting import first_of
-from services.chassis.executor.work import claim, release, requeue_open, unleased
+from services.chassis.executor.work import Lease, release
 from services.chassis.kafka.publisher import outside_event
 from services.chassis.postgres.notifications import Subscription
 from services.chassis.process.logging import get_logger
-from services.chassis.process.transient import Backoff, Loop, described, is_transient, wait_or_stop
+from services.chassis.process.transient import Backoff, described, is_transient, wait_or_stop
 from services.chassis.storage.stores import unwritable
 
 _log = get_logger(__name__)
@@ -48,70 +44,30 @@ CONDITION = "working"
 """Name of the health condition: whether work can be claimed and its outcome stored."""
 
 
-def worker_tasks(host: Host, runner: StepRunner) -> list[Loop]:
-    """The loops of `settings.workers` workers, for `assemble(tasks=...)`; also registers the removers of their files."""
-    host.keep(removers(host.engine, host.settings, host.service))
-    if not host.settings.workers:
-        return []
-    host.health.requires = (*host.health.requires, CONDITION)
-    room = DiskSpace(host.settings, host.service, host.health)
-    return [room.run, *(Worker(host, runner, room).run for _ in range(host.settings.workers))]
-
-
 class Worker:
-    """Does one attempt at a time."""
+    """Does one attempt at a time, under a lease that a dispatcher has claimed."""
 
     def __init__(self, host: Host, runner: StepRunner, room: DiskSpace) -> None:
         self._host, self._runner, self._room = host, runner, room
-        self._seconds = host.settings.lease_seconds
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._keeper = LeaseKeeper(host)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop`; a running attempt is then asked to checkpoint, and its lease is released."""
-        backoff = Backoff()
-        requeued = False
-        with self._host.notifications.subscribe(CHANNEL) as woken:
-            while not stop.is_set():
-                try:
-                    if not requeued:
-                        await requeue_open(self._host.engine)
-                        requeued = True
-                    found = await self._look(stop, woken)
-                    backoff.reset()
-                except Exception as error:
-                    note_error(self._host.service, "worker interrupted", error)
-                    self._host.health.report(CONDITION, False, described(error))
-                    await wait_or_stop(stop, backoff.next())
-                else:
-                    if not found:
-                        await first_of(stop.wait(), woken.wait(_POLL_SECONDS))
-
-    async def _look(self, stop: asyncio.Event, woken: Subscription) -> bool:
-        """Claim and do one attempt; False where nothing waits."""
-        if refused := self._room.refused:
-            self._room.forget(set(refused) - await unleased(self._host.engine, refused))
-        without = await self._room.look()
-        claimed_at = asyncio.get_running_loop().time()
-        lease = await claim(
-            self._host.engine, secrets.token_hex(16), self._seconds, without=without, only_cancelled=self._room.short
-        )
-        self._host.health.report(CONDITION, True)
-        if lease is None:
-            return False
-        held = await begin(self._host, self._name, lease, claimed_at + self._seconds)
-        if held is not None:
+    async def work(self, lease: Lease, until: float, device: int | None, stop: asyncio.Event) -> None:
+        """Do the attempt of `lease`, which ends at `until`; at `stop` it is asked to checkpoint, and its lease is released."""
+        with self._host.notifications.subscribe(CHANNEL, ("", lease.key)) as woken:
+            held = await begin(self._host, self._name, lease, until)
+            if held is None:
+                return
             request = held.work.request
             with (
                 bound_contextvars(job=request.job_id, step=request.step, attempt=request.attempt),
                 metrics.RUNNING.labels(self._host.service).track_inprogress(),
             ):
-                await self._do(held, stop, woken)
-        return True
+                await self._do(held, device, stop, woken)
 
-    async def _do(self, held: Held, stop: asyncio.Event, woken: Subscription) -> None:
+    async def _do(self, held: Held, device: int | None, stop: asyncio.Event, woken: Subscription) -> None:
         """Run the work while the lease is renewed, then conclude."""
-        context = WorkContext(self._host.settings, self._host.service, lambda data: self._publish(held, data))
+        context = WorkContext(self._host.settings, self._host.service, lambda data: self._publish(held, data), device)
         async with self._keeper.kept(held, context, woken):
             outcome = await self._run(held.work, context, stop)
             lost = context.lost.is_set()

@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from schemas.jobs import FeedbackRecorded, StepFault, StepResult, StepStarted
 from schemas.progress import StepProgressed
-from services.chassis.executor import lease_keeper, metrics, transactions, worker
+from services.chassis.executor import dispatcher, lease_keeper, metrics, transactions, worker
 from services.chassis.executor.attempts import attempt_ref, decision
 from services.chassis.executor.folders import checkpoints_of
 from services.chassis.executor.runner import Completed, Failed, Outcome, StopReason, UnderLocks, Work, WorkContext
@@ -56,7 +56,7 @@ async def test_work_is_begun_done_and_announced_in_one_numbered_story(executor: 
 
 
 async def test_new_work_wakes_an_idle_worker_at_once(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_POLL_SECONDS", 3600.0)
+    monkeypatch.setattr(dispatcher, "_POLL_SECONDS", 3600.0)
     script = Script()
     async with executor.working(script):
         await asyncio.sleep(0.5)
@@ -73,7 +73,7 @@ async def test_a_worker_does_one_piece_of_work_at_a_time_and_two_do_two(executor
         await until(began(one))
         await asyncio.sleep(0.3)
         assert len(one.runs) == 1
-        async with executor.working(two, workers=2):
+        async with executor.working(two, workers=2, step_cores=1, slot_cores=2):
             await until(began(two, 2))
             await asyncio.sleep(0.3)
             assert len(two.runs) == 2
@@ -369,7 +369,7 @@ async def test_a_worker_survives_errors_of_its_own(executor: Executor, monkeypat
             raise failures.pop()
         return await real(*arguments, **more)
 
-    monkeypatch.setattr(worker, "claim", sometimes)
+    monkeypatch.setattr(dispatcher, "claim", sometimes)
     before = metrics.ERRORS.labels(executor.name)._value.get()
     script = Script()
     script.gate.set()

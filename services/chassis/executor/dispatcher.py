@@ -1,0 +1,108 @@
+"""Claims attempts by lease for one process, as many at once as fit its slots, and has a worker do each.
+
+Claiming takes two transactions, so that locks are always taken in one order: the lease on the work row alone, then the
+attempt with its StepStarted, under the token. An unexpected error never ends the dispatcher: it is logged, counted and retried.
+"""
+
+import asyncio
+import secrets
+
+from services.chassis.executor.disk_space import DiskSpace
+from services.chassis.executor.errors import note_error
+from services.chassis.executor.host import Host
+from services.chassis.executor.retention import removers
+from services.chassis.executor.runner import StepRunner
+from services.chassis.executor.slots import Machine, Slots, device_reader
+from services.chassis.executor.statements import CHANNEL
+from services.chassis.executor.waiting import first_of
+from services.chassis.executor.work import Lease, Room, claim, requeue_open, unleased
+from services.chassis.executor.worker import CONDITION, Worker
+from services.chassis.process.transient import Backoff, Loop, described, wait_or_stop
+
+_POLL_SECONDS = 1.0
+
+
+def worker_tasks(host: Host, runner: StepRunner) -> list[Loop]:
+    """The loops of an executor's workers, for `assemble(tasks=...)`; also registers the removers of their files."""
+    host.keep(removers(host.engine, host.settings, host.service))
+    if not host.settings.workers:
+        return []
+    host.health.requires = (*host.health.requires, CONDITION)
+    room = DiskSpace(host.settings, host.service, host.health)
+    slots = Slots(Machine.of(host.settings), device_reader())
+    return [room.run, Dispatcher(host, Worker(host, runner, room), room, slots).run]
+
+
+class Dispatcher:
+    """Claims attempts one after the other; `settings.workers` is the most that run at once, whatever fits."""
+
+    def __init__(self, host: Host, worker: Worker, room: DiskSpace, slots: Slots) -> None:
+        self._host, self._worker, self._room, self._slots = host, worker, room, slots
+        self._seconds = host.settings.lease_seconds
+        self._running: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+        """Set when an attempt has ended, so that its slots are free."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`; then wait until the running attempts have written their checkpoints and released their leases."""
+        backoff = Backoff()
+        requeued = False
+        with self._host.notifications.subscribe(CHANNEL) as woken:
+            while not stop.is_set():
+                self._ended.clear()
+                try:
+                    if not requeued:
+                        await requeue_open(self._host.engine)
+                        requeued = True
+                    found = await self._look(stop)
+                    backoff.reset()
+                except Exception as error:
+                    self._note(error)
+                    await wait_or_stop(stop, backoff.next())
+                else:
+                    if not found:
+                        await first_of(stop.wait(), self._ended.wait(), woken.wait(_POLL_SECONDS))
+        if self._running:
+            await asyncio.wait(self._running)
+
+    async def _look(self, stop: asyncio.Event) -> bool:
+        """Claim one attempt and begin it; False where none fits now."""
+        if len(self._running) >= self._host.settings.workers:
+            return False
+        if refused := self._room.refused:
+            self._room.forget(set(refused) - await unleased(self._host.engine, refused))
+        without = await self._room.look()
+        free = await self._slots.look()
+        claimed_at = asyncio.get_running_loop().time()
+        lease = await claim(
+            self._host.engine,
+            secrets.token_hex(16),
+            self._seconds,
+            room=Room(self._slots.machine, free, self._slots.device_mb),
+            without=without,
+            only_cancelled=self._room.short,
+        )
+        self._host.health.report(CONDITION, True)
+        if lease is None:
+            return False
+        doing = asyncio.create_task(self._do(lease, claimed_at + self._seconds, stop), name=f"attempt {lease.key}")
+        self._running.add(doing)
+        doing.add_done_callback(self._done)
+        await asyncio.sleep(0)  # it takes its slots before the next claim
+        return True
+
+    async def _do(self, lease: Lease, until: float, stop: asyncio.Event) -> None:
+        with self._slots.taken(lease.need) as device:
+            try:
+                await self._worker.work(lease, until, device, stop)
+            except Exception as error:
+                self._note(error)
+                await wait_or_stop(stop, _POLL_SECONDS)
+
+    def _done(self, doing: "asyncio.Task[None]") -> None:
+        self._running.discard(doing)
+        self._ended.set()
+
+    def _note(self, error: Exception) -> None:
+        note_error(self._host.service, "worker interrupted", error)
+        self._host.health.report(CONDITION, False, described(error))

@@ -1,0 +1,149 @@
+"""Counts what the attempts of one executor use of this machine, so that as many run at once as fit.
+
+An attempt counts at most the whole machine: one that needs more runs alone. Main memory and cores are those that running attempts
+need; a GPU's memory is also what its driver says, since other programs use GPUs too.
+"""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from services.chassis.executor.needs import Need
+from services.chassis.settings import ServiceSettings
+
+_MB = 1024 * 1024
+_SMI = ("--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits")
+_SMI_SECONDS = 10.0
+
+
+class Device(NamedTuple):
+    """The memory of a GPU."""
+
+    total_mb: int
+    free_mb: int
+    """What its driver says, with everything that runs on it."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the attempts of an executor may use in all, and what a step of unknown need counts."""
+
+    cores: int
+    memory_mb: int
+    step_cores: int
+    step_memory_mb: int
+
+    @classmethod
+    def of(cls, settings: ServiceSettings) -> "Machine":
+        """The machine of this process, or the part of it that the settings name."""
+        cores = settings.slot_cores or len(psutil.Process().cpu_affinity()) or 1
+        memory = settings.slot_memory_mb or _memory() // _MB
+        return cls(
+            cores=cores,
+            memory_mb=memory,
+            step_cores=min(cores, settings.step_cores or cores),
+            step_memory_mb=min(memory, settings.step_memory_mb or memory // 4),
+        )
+
+    def counted(self, need: Need) -> Need:
+        """Return what an attempt counts here: its need, or that of a step of unknown need, at most the whole machine."""
+        cores = self.step_cores if need.cores is None else need.cores
+        memory = self.step_memory_mb if need.memory_mb is None else need.memory_mb
+        return Need(min(self.cores, cores), min(self.memory_mb, memory), need.device_mb)
+
+
+class Free(NamedTuple):
+    """What a claim may use now; for GPUs the memory of the one with the most."""
+
+    cores: int
+    memory_mb: int
+    device_mb: int | None
+    """None on a machine without GPUs, where the need of a GPU does not count."""
+
+
+class Slots:
+    """What is used of one machine; `devices` reads its GPUs."""
+
+    def __init__(self, machine: Machine, devices: "Callable[[], Sequence[Device]]") -> None:
+        self.machine, self._read = machine, devices
+        self._devices: Sequence[Device] = ()
+        self._cores = self._memory = 0
+        self._on_device: dict[int, int] = {}
+
+    async def look(self) -> Free:
+        """Read the GPUs and return what is free now."""
+        self._devices = await asyncio.to_thread(self._read)
+        best = max(map(self._free_on, range(len(self._devices))), default=None)
+        return Free(self.machine.cores - self._cores, self.machine.memory_mb - self._memory, best)
+
+    @property
+    def device_mb(self) -> int:
+        """The memory of the largest GPU: what a step of unknown need counts on one; 0 without GPUs."""
+        return max((device.total_mb for device in self._devices), default=0)
+
+    @contextmanager
+    def taken(self, need: Need) -> Iterator[int | None]:
+        """Count an attempt during the block; yields the number of its GPU, None for a step without one."""
+        counted = self.machine.counted(need)
+        device, on_device = self._device(counted.device_mb)
+        self._count(counted, device, on_device)
+        try:
+            yield device
+        finally:
+            self._count(Need(-(counted.cores or 0), -(counted.memory_mb or 0), None), device, -on_device)
+
+    def _count(self, need: Need, device: int | None, on_device: int) -> None:
+        self._cores += need.cores or 0
+        self._memory += need.memory_mb or 0
+        if device is not None:
+            self._on_device[device] = self._on_device.get(device, 0) + on_device
+
+    def _device(self, wanted: int | None) -> tuple[int | None, int]:
+        """Choose the GPU with the most free memory and return it with what the attempt counts there."""
+        if wanted == 0 or not self._devices:
+            return None, 0
+        chosen = max(range(len(self._devices)), key=self._free_on)
+        total = self._devices[chosen].total_mb
+        return chosen, total if wanted is None else min(total, wanted)
+
+    def _free_on(self, number: int) -> int:
+        """The free memory of a GPU. Without attempts of this executor all of it counts as free, so that each step can run alone."""
+        device, used = self._devices[number], self._on_device.get(number, 0)
+        return min(device.free_mb, device.total_mb - used) if used else device.total_mb
+
+
+def no_devices() -> Sequence[Device]:
+    """The GPUs of a machine that has none."""
+    return ()
+
+
+def device_reader() -> Callable[[], Sequence[Device]]:
+    """Return the function that reads this machine's NVIDIA GPUs with the driver's own program; they are looked for once."""
+    program = shutil.which("nvidia-smi")
+    return (lambda: _devices(program)) if program and _devices(program) else no_devices
+
+
+def _devices(program: str) -> Sequence[Device]:
+    try:
+        said = subprocess.run([program, *_SMI], capture_output=True, text=True, timeout=_SMI_SECONDS, check=True).stdout
+        return [Device(*map(int, line.split(","))) for line in said.splitlines() if line.strip()]
+    except (OSError, ValueError, TypeError, subprocess.SubprocessError):
+        return ()
+
+
+def _memory(root: Path = Path("/")) -> int:
+    """Bytes of main memory that this process may use: the machine's, or its control group's where that has a limit."""
+    total = psutil.virtual_memory().total
+    for limit in ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            return min(total, int((root / limit).read_text()))
+        except (OSError, ValueError):  # there is no such group, or it has no limit
+            continue
+    return total

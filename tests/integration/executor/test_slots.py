@@ -1,0 +1,184 @@
+"""Who is next, and what runs at once: turns of requesters, slots, and a large attempt among small ones. Real PostgreSQL."""
+
+import asyncio
+from typing import Any
+
+from sqlalchemy import text
+
+from schemas.jobs import StepResult
+from schemas.recipes import FeedbackSettings, JudgeSettings
+from schemas.steps import LabelSettings
+from services.chassis.executor import work
+from services.chassis.executor.needs import NOTHING, Need, need_of
+from services.chassis.executor.slots import Device, Free, Machine, Slots
+from services.chassis.executor.statements import CLAIM
+from services.chassis.executor.work import Room, claim
+from tests.executor import Executor, Script
+from tests.steps import request
+from tests.toy import until
+
+MACHINE = Machine(cores=8, memory_mb=8000, step_cores=8, step_memory_mb=2000)
+
+
+def room(cores: int = 8, memory_mb: int = 8000, device_mb: int | None = None, all_device_mb: int = 0) -> Room:
+    return Room(MACHINE, Free(cores, memory_mb, device_mb), all_device_mb)
+
+
+async def claimed(executor: Executor, times: int = 100, **free: Any) -> str:
+    """Claim up to `times` attempts and return the names of their jobs in order."""
+    names = []
+    for number in range(times):
+        lease = await claim(executor.runtime.engine, f"lease-{number}", 60, room=room(**free))
+        if lease is None:
+            break
+        names.append(lease.key.partition("/")[0])
+    return " ".join(names)
+
+
+async def needs(executor: Executor, job: str, **columns: int) -> None:
+    for name, value in columns.items():
+        await executor.execute(f"UPDATE work SET {name} = :value WHERE key LIKE :key", value=value, key=f"{job}/%")
+
+
+async def small(executor: Executor, *jobs: str) -> None:
+    for job in jobs:
+        await needs(executor, job, cores=1, memory_mb=1000, device_mb=0)
+
+
+async def test_requesters_take_turns_and_each_has_its_oldest_job_first(executor: Executor) -> None:
+    await executor.deliver(*(request(f"a{number}", requester="a") for number in range(4)))
+    await executor.deliver(request("b0", requester="b"), request("b1", requester="b"), request("c0", requester="c"))
+    assert await claimed(executor) == "a0 b0 c0 a1 b1 a2 a3"
+
+
+async def test_a_requester_that_comes_later_does_not_catch_up_the_turns_it_did_not_ask_for(executor: Executor) -> None:
+    await executor.deliver(*(request(f"a{number}", requester="a") for number in range(6)))
+    assert await claimed(executor, 3) == "a0 a1 a2"
+    await executor.deliver(*(request(f"b{number}", requester="b") for number in range(3)))
+    assert await claimed(executor) == "b0 a3 b1 a4 b2 a5"
+
+
+async def test_priority_comes_before_every_turn(executor: Executor) -> None:
+    await executor.deliver(
+        request("a0", requester="a"), request("b0", requester="b"), request("a1", requester="a", priority=1)
+    )
+    assert await claimed(executor) == "a1 a0 b0"
+
+
+async def test_the_next_step_of_a_job_that_has_begun_needs_no_further_turn(executor: Executor) -> None:
+    await executor.deliver(*(request(f"a{number}", requester="a") for number in range(3)))
+    await executor.deliver(request("old", step="train", requester="a", results={"prepare": StepResult()}))
+    await executor.deliver(request("retried", attempt=2, requester="a"))
+    assert await claimed(executor) == "a0 old retried a1 a2"
+
+
+async def test_what_does_not_fit_waits_and_the_next_that_fits_is_claimed(executor: Executor) -> None:
+    await executor.deliver(request("large"), request("small"))
+    await small(executor, "small")
+    assert await claimed(executor, cores=4, memory_mb=4000) == "small"
+    assert await claimed(executor) == "large"
+
+
+async def test_main_memory_and_the_memory_of_a_gpu_count_like_cores(executor: Executor) -> None:
+    await executor.deliver(request("a"))
+    await small(executor, "a")
+    await needs(executor, "a", device_mb=3000)
+    assert await claimed(executor, memory_mb=999) == ""
+    assert await claimed(executor, device_mb=2000, all_device_mb=8000) == ""
+    assert await claimed(executor, device_mb=3000, all_device_mb=8000) == "a"
+
+
+async def test_more_than_the_whole_machine_runs_alone(executor: Executor) -> None:
+    await executor.deliver(request("huge"))
+    await needs(executor, "huge", cores=64, memory_mb=10**6)
+    assert await claimed(executor, cores=7) == ""
+    assert await claimed(executor) == "huge"
+
+
+async def test_a_large_attempt_is_passed_over_a_limited_number_of_times_and_then_the_slots_are_kept_for_it(
+    executor: Executor,
+) -> None:
+    names = [f"s{number}" for number in range(work._PASSES + 2)]
+    await executor.deliver(request("large"), *(request(name) for name in names))
+    await small(executor, *names)
+    for name in names[: work._PASSES]:
+        assert await claimed(executor, 1, cores=4) == name
+    assert await claimed(executor, 1, cores=4) == "", "small attempts are waiting, but the slots are kept"
+    assert await claimed(executor, 1) == "large"
+    assert await claimed(executor, 1, cores=4) == names[work._PASSES]
+
+
+async def test_a_cancelled_attempt_needs_no_slot_to_be_ended(executor: Executor) -> None:
+    await executor.deliver(request("a"))
+    await executor.execute("UPDATE work SET cancel = true")
+    assert await claimed(executor, cores=0, memory_mb=0) == "a"
+
+
+async def test_a_queue_filled_again_from_the_attempts_keeps_the_turns(executor: Executor) -> None:
+    await executor.deliver(*(request(f"a{number}", requester="a") for number in range(2)), request("b0", requester="b"))
+    await executor.execute("DELETE FROM work")
+    await work.requeue_open(executor.runtime.engine)
+    assert await claimed(executor) == "a0 b0 a1"
+
+
+async def test_five_small_attempts_run_at_once_and_one_of_unknown_need_runs_alone(executor: Executor) -> None:
+    script = Script()
+    await executor.deliver(*(request(f"s{number}") for number in range(5)), request("unknown"))
+    await small(executor, *(f"s{number}" for number in range(5)))
+    async with executor.working(script, slot_cores=5, slot_memory_mb=5000):
+        await until(lambda: len(script.runs) == 5)
+        await asyncio.sleep(0.3)
+        assert {found.request.job_id for found, _ in script.runs} == {f"s{number}" for number in range(5)}
+        script.gate.set()
+        await until(lambda: len(script.runs) == 6)
+
+
+async def test_the_number_of_workers_is_the_most_that_run_at_once(executor: Executor) -> None:
+    script = Script()
+    await executor.deliver(*(request(f"s{number}") for number in range(3)))
+    async with executor.working(script, workers=2, slot_cores=9, step_cores=1, step_memory_mb=1):
+        await until(lambda: len(script.runs) == 2)
+        await asyncio.sleep(0.3)
+        assert len(script.runs) == 2
+        script.gate.set()
+        await until(lambda: len(script.runs) == 3)
+
+
+async def test_slots_give_the_gpu_with_the_most_free_memory_and_count_what_runs_there() -> None:
+    devices = [Device(24_000, 10_000), Device(24_000, 24_000)]
+    slots = Slots(MACHINE, lambda: devices)
+    assert (await slots.look()).device_mb == 24_000
+    with slots.taken(Need(1, 1000, 8000)) as first, slots.taken(Need(1, 1000, 20_000)) as second:
+        assert {first, second} == {0, 1}
+        assert await slots.look() == Free(6, 6000, 10_000), "others use the first one, where 16,000 would be left"
+    with slots.taken(NOTHING) as none:
+        assert none is None
+    assert await slots.look() == Free(8, 8000, 24_000)
+
+
+def test_a_step_needs_what_its_kind_does_and_a_judge_elsewhere_needs_nothing_here() -> None:
+    assert need_of(request("a")) == Need(None, None, None)
+    assert need_of(request("a", step="label", kind="label")) == Need(None, None, None)
+    rules = LabelSettings(base_model="m", feedback=FeedbackSettings(judge=JudgeSettings(kind="rules")))
+    assert need_of(request("a", step="label", kind="label").model_copy(update={"settings": rules})).cores == 0
+
+
+async def test_a_claim_reads_as_many_rows_of_a_long_queue_as_of_a_short_one(executor: Executor) -> None:
+    async def rows_read() -> int:
+        given = {**work.claim_values("lease", 60, room()), "without": [], "only_cancelled": False}
+        async with executor.runtime.engine.connect() as connection:
+            found = await connection.execute(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {CLAIM.text}"), given)
+            plan = found.scalar_one()[0]["Plan"]
+            await connection.rollback()
+        return sum(_rows(plan))
+
+    def _rows(plan: dict[str, Any]) -> list[int]:
+        here = plan["Actual Rows"] * plan["Actual Loops"] if plan["Node Type"].endswith("Scan") else 0
+        return [here, *(rows for part in plan.get("Plans", ()) for rows in _rows(part))]
+
+    await executor.deliver(*(request(f"j{number}", requester=f"r{number % 7}") for number in range(40)))
+    await executor.execute("ANALYZE work")
+    few = await rows_read()
+    await executor.deliver(*(request(f"k{number}", requester=f"r{number % 7}") for number in range(960)))
+    await executor.execute("ANALYZE work")
+    assert await rows_read() <= few
