@@ -16,7 +16,7 @@ from schemas.recipes import (
 )
 from schemas.steps import EXECUTOR_OF
 
-PRESETS = ("sft", "rlaif")
+PRESETS = ("sft", "rlaif", "dpo")
 
 
 def _shortened_to(limit: int) -> BeforeValidator:
@@ -73,7 +73,9 @@ class JobRequest(Strict):
     requester: str = Field(
         min_length=1, max_length=256, description="Who requests the job, for example the product's name."
     )
-    pipeline: Pipeline = Field(default="sft", description="A preset, `sft` or `rlaif`, or an explicit list of steps.")
+    pipeline: Pipeline = Field(
+        default="sft", description="A preset, `sft`, `rlaif` or `dpo` (on pairs of the data set), or a list of steps."
+    )
     base_model: str = Field(min_length=1, max_length=2048, description="Local folder, `s3://` URI or hub id.")
     dataset: DatasetSettings
     training: TrainingSettings = TrainingSettings()

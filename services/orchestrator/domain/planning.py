@@ -4,8 +4,8 @@ A preset is only a list of steps defined here; both are planned in the same way,
 preset does.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 from schemas.reasons import Reason, shown
 from schemas.requests import JobRequest, PipelineStep
@@ -65,7 +65,17 @@ PRESETS: Mapping[str, tuple[PipelineStep, ...]] = {
             adapter="align.adapter",
         ),
     ),
+    "dpo": (
+        _step("prepare", "prepare"),
+        _step("evaluate-base", "evaluate", dataset=_DATA),
+        _step("train", "train", method="dpo", preferences="prepare.preferences"),
+        _step("evaluate", "evaluate", dataset=_DATA, adapter="train.adapter"),
+        _step("register", "register", "evaluate-base", "evaluate", adapter="train.adapter"),
+    ),
 }  # fmt: skip
+
+_LEARNT_FROM: Mapping[str, Literal["pairs", "labels"]] = {"dpo": "pairs", "reward": "pairs", "kto": "labels"}
+"""What the methods learn from that take the preferences of a data set."""
 
 _TRAIN_INPUTS: Mapping[str, Mapping[str, bool]] = {
     "sft": {"dataset": True, "adapter": False},
@@ -100,7 +110,7 @@ def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
     return tuple(
         PlannedStep(
             name=name, kind=known[name].kind, needs=graph.needs[name], inputs=known[name].inputs,
-            settings=_settings(known[name], request),
+            settings=_settings(known[name], request, known.values()),
         )
         for name in graph.order
     )  # fmt: skip
@@ -241,6 +251,14 @@ def _faults_of_settings(steps: tuple[PipelineStep, ...], request: JobRequest) ->
             message="the metric `rules` has no rule to measure",
             remedy="add rules, or leave `rules` out of evaluation.metrics",
         )
+    for index, step in enumerate(steps):
+        if step.kind == "prepare" and len({_LEARNT_FROM[method] for method in _learners(step.name, steps)}) > 1:
+            yield Reason(
+                field=f"pipeline.{index}",
+                value=shown(step.name),
+                message="of the steps that learn from its preferences, some need pairs and others labels",
+                remedy="bind them to two steps of kind prepare",
+            )
     if present & {"label", "score"} and request.feedback.judge.kind == "rules" and not request.feedback.rubric.rules:
         yield Reason(
             field="feedback.rubric.rules",
@@ -264,11 +282,31 @@ def _ordered(needs: Mapping[str, tuple[str, ...]]) -> tuple[list[str], list[str]
     return order, [*path[path.index(following) :], following]
 
 
-def _settings(step: PipelineStep, request: JobRequest) -> StepSettings:
+def _learners(prepare: str, steps: Iterable[PipelineStep]) -> tuple[str, ...]:
+    """Return the methods that learn from the preferences of a step of kind prepare."""
+    binding = f"{prepare}.preferences"
+    return tuple(step.method for step in steps if step.method and step.inputs.get("preferences") == binding)
+
+
+def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineStep]) -> PrepareSettings:
+    """Return the settings of a step of kind prepare: what later steps learn from its rows, and up to which length."""
+    learners = _learners(step.name, steps)
+    lengths = [request.preference.max_length] if learners else []
+    if not learners or any(one.method == "sft" for one in steps):
+        lengths.append(request.training.max_length)
+    return PrepareSettings(
+        base_model=request.base_model,
+        dataset=request.dataset,
+        max_length=min(lengths),
+        learns=_LEARNT_FROM[learners[0]] if learners else "answers",
+    )
+
+
+def _settings(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineStep]) -> StepSettings:
     base = request.base_model
     match step.kind, step.method:
         case "prepare", _:
-            return PrepareSettings(base_model=base, dataset=request.dataset, max_length=request.training.max_length)
+            return _prepare(step, request, steps)
         case "train", "sft":
             return TrainSettings(base_model=base, training=request.training)
         case "train", _:

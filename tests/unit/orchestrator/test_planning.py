@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from schemas.requests import PRESETS, JobRequest
-from schemas.steps import INPUTS_OF, PlannedStep, TrainSettings
+from schemas.steps import INPUTS_OF, PlannedStep, PrepareSettings, TrainSettings
 from services.orchestrator.domain.planning import PlanFault, ancestors, plan
 from tests.unit.orchestrator.scenario import a_request
 
@@ -48,6 +48,31 @@ def test_the_rlaif_preset_aligns_the_trained_adapter_on_labelled_samples_and_reg
     assert steps["align"].settings.training is None
     assert steps["evaluate"].inputs["adapter"] == steps["register"].inputs["adapter"] == "align.adapter"
     assert ancestors(tuple(steps.values()), "register") == set(steps) - {"register"}
+
+
+def test_the_dpo_preset_learns_from_the_pairs_of_the_data_set_without_a_judge() -> None:
+    steps = {step.name: step for step in planned(pipeline="dpo", preference={"max_length": 300})}
+    assert list(steps) == ["prepare", "evaluate-base", "train", "evaluate", "register"]
+    assert steps["train"].inputs == {"preferences": "prepare.preferences"}
+    settings = steps["prepare"].settings
+    assert isinstance(settings, PrepareSettings)
+    assert (settings.learns, settings.max_length) == ("pairs", 300)
+
+
+def test_a_data_set_whose_pairs_and_answers_are_learnt_is_prepared_for_the_shorter_of_both() -> None:
+    align = a_step(
+        "align", "train", method="dpo", inputs={"preferences": "prepare.preferences", "adapter": "train.adapter"}
+    )
+    steps = planned(pipeline=[PREPARE, TRAIN, align], preference={"max_length": 300}, training={"max_length": 200})
+    settings = steps[0].settings
+    assert isinstance(settings, PrepareSettings)
+    assert (settings.learns, settings.max_length) == ("pairs", 200)
+
+
+def test_without_a_step_that_binds_its_preferences_a_data_set_is_learnt_from_its_answers() -> None:
+    settings = planned(pipeline="rlaif")[0].settings
+    assert isinstance(settings, PrepareSettings)
+    assert settings.learns == "answers"
 
 
 def test_every_name_of_a_preset_can_be_planned() -> None:
@@ -93,7 +118,7 @@ def test_an_input_that_the_kind_does_not_read_is_refused_with_those_it_reads() -
     [
         ("nowhere.dataset", "no step is called 'nowhere'"),
         ("dataset", "no step is called ''"),
-        ("prepare.adapter", "has no output 'adapter'; bind prepare.dataset"),
+        ("prepare.adapter", "has no output 'adapter'; bind prepare.dataset, prepare.preferences"),
     ],
 )
 def test_a_binding_that_leads_nowhere_is_refused(binding: str, words: str) -> None:
