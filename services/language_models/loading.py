@@ -16,6 +16,13 @@ def load_tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(str(folder), **_GIVEN)
 
 
+def load_config(folder: Path) -> Any:
+    """Load a model's configuration. Raises the errors of the library's parsers."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(str(folder), **_GIVEN)
+
+
 def load_causal(folder: Path, dtype: "torch.dtype", **options: Any) -> Any:
     """Load a causal language model. Raises the library's errors."""
     from transformers import AutoModelForCausalLM

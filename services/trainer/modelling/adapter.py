@@ -8,6 +8,7 @@ import torch
 
 from schemas.recipes import LoraSettings
 from services.trainer.modelling.base import load_base
+from services.trainer.modelling.layers import all_linear
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -21,13 +22,11 @@ def new_adapter(model: Any, lora: LoraSettings, seed: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    head = model.get_output_embeddings()
-    linear = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear) and part is not head]
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=sorted({name.rpartition(".")[2] for name in linear}),
+        target_modules=all_linear(model),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config, autocast_adapter_dtype=True)

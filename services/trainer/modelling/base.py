@@ -1,5 +1,7 @@
 """Loads the frozen base model that an adapter is trained on or merged into, in the requested precision."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import torch
 from schemas.reasons import Reason
 from services.chassis.executor.child import UserFault
 from services.language_models.loading import load_causal
+from services.trainer.modelling.architecture import architecture_of
+from services.trainer.modelling.base_files import BaseFault, base_fault, is_fault_of_machine
 from services.trainer.modelling.four_bits import with_bitsandbytes
 
 _SHORT = 256
@@ -21,12 +25,17 @@ it then computes nonsense, and in every later training pass too. Without the fla
 def load_base(
     folder: Path, dtype: torch.dtype, device: torch.device, *, quantization: str = "none", trained_length: int | None = None
 ) -> Any:
-    """Load a frozen causal language model. `trained_length`: tokens of the longest row, if it is to be trained."""
+    """Load a frozen causal language model. `trained_length`: tokens of the longest row, if it is to be trained.
+
+    Raises UserFault if its files cannot be loaded.
+    """
     short = trained_length is not None and trained_length <= _SHORT and device.type == "cpu"
-    options: dict[str, Any] = {"attn_implementation": "eager" if short and dtype == torch.bfloat16 else "sdpa"}
-    if quantization == "nf4":
-        options |= {"quantization_config": _nf4(dtype), "device_map": {"": device}}
-    model = load_causal(folder, dtype, **options)
+    options: dict[str, Any] = (
+        {"quantization_config": _nf4(dtype), "device_map": {"": device}} if quantization == "nf4" else {}
+    )
+    with faults_of(folder):
+        attention = "eager" if short and dtype == torch.bfloat16 else architecture_of(folder).attention
+        model = load_causal(folder, dtype, attn_implementation=attention, **options)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     if quantization != "nf4":
@@ -35,6 +44,22 @@ def load_base(
         if hasattr(module, _REPACKING):
             setattr(module, _REPACKING, False)
     return model
+
+
+@contextmanager
+def faults_of(folder: Path) -> Iterator[None]:
+    """Turn what a library raises on the files of a base model into UserFault; faults of the machine stay what they are."""
+    try:
+        yield
+    except UserFault:
+        raise
+    except BaseFault as fault:
+        raise base_fault(str(folder), fault.message, fault.remedy) from fault
+    except Exception as error:  # the library raises whatever its parsers and layers raise
+        if is_fault_of_machine(error):
+            raise
+        what = f"it cannot be loaded ({type(error).__name__})"
+        raise base_fault(str(folder), what, "name a model that transformers loads from its folder alone") from error
 
 
 def _nf4(dtype: torch.dtype) -> Any:

@@ -1,11 +1,20 @@
 """Resolves the base model that a step names to a local folder, with the same checks and messages in every step."""
 
+from errno import ENOENT
 from pathlib import Path
 
 from schemas.reasons import Reason, shown
 from schemas.results import BASE_MODEL_SHA256
 from services.chassis.executor.child import ChildTask, Context, UserFault
 from services.chassis.storage.references import ReferenceFault, folder_digest, resolve_model
+
+
+class BaseFault(Exception):
+    """A base model's files cannot be used, whatever names them; whoever knows the request's reference adds it."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(f"{message}; {remedy}")
+        self.message, self.remedy = message, remedy
 
 
 def base_fault(reference: str, message: str, remedy: str) -> UserFault:
@@ -32,3 +41,19 @@ def base_digest(folder: Path, context: Context) -> str:
             what = f"its files are not those that step {step} checked (sha256 {result.facts[BASE_MODEL_SHA256]})"
             raise base_fault(str(folder), what, "send the job again, and do not change the files while it runs")
     return digest
+
+
+def is_fault_of_machine(error: BaseException | None) -> bool:
+    """Whether what a library raised while it read files comes from memory, disk, device or installation, not the files."""
+    while error is not None:
+        if isinstance(error, MemoryError | ImportError):
+            return True
+        if isinstance(error, OSError) and error.errno not in (None, ENOENT):
+            return True
+        if isinstance(error, RuntimeError) and any(mark in str(error) for mark in _OF_DEVICES):
+            return True
+        error = error.__cause__
+    return False
+
+
+_OF_DEVICES = ("CUDA", "out of memory", "can't allocate memory", "HIP error", "cuBLAS", "NCCL")

@@ -83,9 +83,11 @@ class Chat:
 
     @property
     def pad_id(self) -> int:
-        """The padding token, which is always masked."""
-        pad = self.tokenizer.pad_token_id
-        return int(self.tokenizer.eos_token_id if pad is None else pad)
+        """The token for padding, which is always masked: the one that ends a text.
+
+        A padding token that was added to the tokenizer often has no embedding in the model.
+        """
+        return int(self.tokenizer.eos_token_id)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:

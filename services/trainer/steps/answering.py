@@ -5,6 +5,7 @@ from typing import Any
 
 from schemas.reasons import Reason
 from services.chassis.executor.child import Context, Stopping, UserFault
+from services.trainer.modelling.architecture import context_length
 from services.trainer.modelling.generation import Rng, SamplingParams, generate
 
 
@@ -35,14 +36,8 @@ def answers_of(
     )  # fmt: skip
 
 
-def context_length(model: Any) -> int | None:
-    """Return the most tokens that the model reads; None if its configuration names no limit."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return limit if isinstance(limit, int) and limit > 0 else None
-
-
 def _refuse_too_long(model: Any, prompts: Sequence[Sequence[int]], decoding: SamplingParams) -> None:
-    limit = context_length(model)
+    limit = context_length(model.config)
     longest = max(map(len, prompts))
     if limit is not None and longest + decoding.max_new_tokens > limit:
         raise UserFault(

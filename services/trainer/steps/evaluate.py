@@ -19,9 +19,10 @@ from schemas.steps import EvaluateSettings
 from services.chassis.executor.child import Context, UserFault
 from services.chassis.storage.json_lines import write_lines
 from services.trainer.data.rows import rows_of
+from services.trainer.modelling.architecture import context_length
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.generation import SamplingParams, generate, rng
-from services.trainer.steps.answering import answers_of, context_length
+from services.trainer.steps.answering import answers_of
 from services.trainer.steps.loading import fetched, load
 from services.trainer.steps.metrics import answer_metrics, loss_metrics
 from services.trainer.steps.references import reference_losses
@@ -48,7 +49,7 @@ def evaluate(context: Context) -> StepResult:
         raise UserFault(*faults)
     loaded = load(context, step.base_model, settings.precision)
     chat, model = loaded.chat, loaded.model()
-    limit = context_length(model)
+    limit = context_length(model.config)
     read, left_out = _readable(chat, rows, limit, settings.max_new_tokens)
     metrics: dict[str, float | None] = {"rows": float(len(read)), "rows_left_out": float(len(left_out))}
     losses = None

@@ -1,0 +1,134 @@
+"""Reads from a base model's configuration which model it is, and builds it without weights, on the meta device.
+
+Every refusal is a BaseFault: the configuration comes with the request, so whatever the library raises on it is the request's fault.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from services.chassis.storage.sources.models import brings_code
+from services.language_models.loading import load_config
+from services.trainer.modelling.base_files import BaseFault
+
+_CAUSAL = "name a causal language model"
+_LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
+"""Names of the context length; each architecture has one of them, or none if its positions have no limit."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A causal language model of the library, with the configuration of one base model."""
+
+    config: Any
+    model_class: Any
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens that the model reads; None if it has no limit."""
+        return context_length(self.config)
+
+    @property
+    def attention(self) -> str:
+        """The attention that the library chooses if none is named: PyTorch's fused kernel where the architecture has it."""
+        return "sdpa" if self.model_class._supports_sdpa else "eager"
+
+    def empty(self) -> Any:
+        """Return the model on the meta device, with shapes and without weights. Raises BaseFault."""
+        try:
+            with torch.device("meta"):
+                return self.model_class(self.config)
+        except Exception as error:  # the library's models raise whatever their layers raise
+            raise _unbuildable(self.config, error) from error
+
+
+def context_length(config: Any) -> int | None:
+    """Return the most tokens that a model with this configuration reads; None if it has no limit."""
+    text = config.get_text_config()
+    lengths = (getattr(text, name, None) for name in _LENGTHS)
+    return next((length for length in lengths if isinstance(length, int) and length > 0), None)
+
+
+def architecture_of(folder: Path) -> Architecture:
+    """Read the configuration in `folder`. Raises BaseFault if it is none of a causal language model that can be trained."""
+    try:
+        config = load_config(folder)
+    except Exception as error:  # the library raises whatever its parsers raise
+        if brings_code(folder):
+            what = "it needs its own code, which is never run"
+            raise BaseFault(what, "name a model whose architecture is part of transformers") from error
+        what = f"its config.json cannot be read ({type(error).__name__})"
+        raise BaseFault(what, "name a folder that transformers can load") from error
+    _refuse_kind(config)
+    _refuse_quantised(config)
+    if getattr(config, "transformers_weights", None) is not None:
+        raise BaseFault("its config.json names the file of the weights (transformers_weights)", "remove that entry")
+    return Architecture(config, _class_of(config))
+
+
+def _refuse_kind(config: Any) -> None:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    known = config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        raise BaseFault("it is a model with encoder and decoder, whose answers are not the end of one text", _CAUSAL)
+    if known not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise BaseFault("models of its type do not generate text", _CAUSAL)
+    text = config.get_text_config()
+    if known in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+        raise BaseFault("it is an encoder, which reads the answer while it predicts it", _CAUSAL)
+    bidirectional = getattr(text, "use_bidirectional_attention", None) not in (None, False, "vision")
+    if bidirectional or getattr(text, "is_causal", True) is False:
+        raise BaseFault("its attention looks ahead: it reads the answer while it predicts it", _CAUSAL)
+
+
+def _refuse_quantised(config: Any) -> None:
+    found = getattr(config, "quantization_config", None) or getattr(config.get_text_config(), "quantization_config", None)
+    if not found:
+        return
+    method = found.get("quant_method") if isinstance(found, Mapping) else getattr(found, "quant_method", None)
+    how = _METHODS.get(str(getattr(method, "value", method)), "")
+    remedy = (
+        "name the unquantised base model, with quantization: nf4 if it does not fit into memory; if its weights are not "
+        "quantised, remove quantization_config from its config.json"
+    )
+    raise BaseFault(f"it is quantised already ({how}quantization_config in its config.json)", remedy)
+
+
+_METHODS = {
+    name: f"{shown}, "
+    for name, shown in (
+        ("bitsandbytes", "bitsandbytes"), ("gptq", "GPTQ"), ("awq", "AWQ"), ("fp8", "FP8"), ("fbgemm_fp8", "FP8"),
+        ("mxfp4", "MXFP4"), ("compressed-tensors", "compressed-tensors"), ("aqlm", "AQLM"), ("hqq", "HQQ"), ("eetq", "EETQ"),
+        ("quanto", "Quanto"), ("torchao", "torchao"), ("bitnet", "BitNet"), ("higgs", "HIGGS"), ("vptq", "VPTQ"),
+    )
+}  # fmt: skip
+
+
+def _class_of(config: Any) -> Any:
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    try:
+        found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    except (KeyError, ImportError) as error:
+        raise BaseFault("models of its type do not generate text", _CAUSAL) from error
+    if not isinstance(found, tuple):
+        return found
+    named = set(config.architectures or ())
+    return next((candidate for candidate in found if candidate.__name__ in named), found[0])
+
+
+def _unbuildable(config: Any, error: Exception) -> BaseFault:
+    text = config.get_text_config()
+    pad, size = getattr(text, "pad_token_id", None), getattr(text, "vocab_size", None)
+    if isinstance(pad, int) and isinstance(size, int) and not -size <= pad < size:
+        what = f"its config.json names the padding token {pad}, but its vocabulary has {size} tokens"
+        return BaseFault(what, "set pad_token_id in its config.json to a token below that number, or to null")
+    what = f"its config.json describes a model that cannot be built ({type(error).__name__})"
+    return BaseFault(what, "correct config.json, or take the one that belongs to the weights")

@@ -1,0 +1,98 @@
+"""Checks a base model in `prepare`, so that every later step can load it: its files, architecture, weights and tokenizer.
+
+It reads headers and configurations, no weights.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.lines import Message
+from schemas.reasons import Reason
+from schemas.steps import PrepareSettings
+from services.chassis.executor.child import UserFault
+from services.trainer.modelling.architecture import architecture_of
+from services.trainer.modelling.base_files import BaseFault, base_fault
+from services.trainer.modelling.chat import Answered, Chat, ChatFault, Tokens
+from services.trainer.modelling.fitting import fitted
+from services.trainer.modelling.weight_files import stored_tensors
+
+_NAME = 40
+"""The longest name of a token that is repeated in a message."""
+_PROBE = ([Message(role="user", content="Hi")], "Hi")
+
+
+@dataclass(frozen=True)
+class CheckedBase:
+    """What the checks found out about a base model."""
+
+    chat: Chat
+    context_length: int | None
+    """The most tokens that it reads; None if it has no limit."""
+
+
+def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
+    """Check the base model in `folder`. Raises UserFault, with cause and remedy, if a later step could not use it."""
+    try:
+        architecture = architecture_of(folder)
+        model = fitted(architecture, stored_tensors(folder))
+        embeddings = int(model.get_input_embeddings().num_embeddings)
+        chat = _chat(folder, embeddings)
+    except BaseFault as fault:
+        raise base_fault(settings.base_model, fault.message, fault.remedy) from fault
+    longest = architecture.context_length
+    if longest is not None and settings.max_length > longest:
+        raise UserFault(
+            Reason(
+                field="training.max_length",
+                value=str(settings.max_length),
+                message=f"the base model reads {longest} tokens at most",
+                remedy=f"set training.max_length to {longest} or less",
+            )
+        )
+    return CheckedBase(chat, longest)
+
+
+class _BeyondVocabulary(ChatFault):
+    """A chat has a token for which the model has no embedding."""
+
+
+class _ReadableChat(Chat):
+    """A chat format that refuses chats with tokens for which the model has no embedding."""
+
+    def __init__(self, folder: Path, embeddings: int) -> None:
+        super().__init__(folder)
+        self._embeddings = embeddings
+
+    def encode(self, chats: Sequence[Answered]) -> list[Tokens]:
+        """As of any chat format. Raises ChatFault also for a token beyond the embeddings."""
+        encoded = super().encode(chats)
+        beyond = next((token for tokens in encoded for token in tokens.ids if token >= self._embeddings), None)
+        if beyond is None:
+            return encoded
+        name = self.tokenizer.convert_ids_to_tokens(beyond)
+        named = f"{name} ({beyond})" if isinstance(name, str) and name.isprintable() and len(name) <= _NAME else str(beyond)
+        raise _BeyondVocabulary(
+            f"its tokenizer makes the token {named}, but the model has {self._embeddings} token embeddings"
+        )
+
+
+def _chat(folder: Path, embeddings: int) -> Chat:
+    try:
+        chat = _ReadableChat(folder, embeddings)
+    except ChatFault as error:
+        remedy = "name a model that was tuned for chats, or add a chat template to its tokenizer"
+        raise BaseFault(str(error), remedy) from error
+    try:
+        _ = chat.stop_ids
+    except Exception as error:  # whatever the parser raises
+        what = f"its generation_config.json cannot be read ({type(error).__name__})"
+        raise BaseFault(what, "correct the file or remove it") from error
+    try:
+        chat.encode([_PROBE])
+    except _BeyondVocabulary as error:
+        remedy = "take the tokenizer that belongs to the model, or resize the model's embeddings and save both"
+        raise BaseFault(str(error), remedy) from error
+    except ChatFault:
+        return chat  # a template may want other turns; rows that it refuses are named when they are read
+    return chat
