@@ -37,7 +37,6 @@ class StoredTensor:
 
 def stored_tensors(folder: Path) -> Mapping[str, StoredTensor]:
     """Return the tensors that loading the model would read, by name. Raises BaseFault."""
-    _refuse_pointers(folder)
     files, index = _files(folder)
     found: dict[str, StoredTensor] = {}
     for file in files:
@@ -58,7 +57,8 @@ def plain(name: str) -> str:
     return name if _PLAIN.fullmatch(name) else "(a name with odd characters)"
 
 
-def _refuse_pointers(folder: Path) -> None:
+def refuse_pointers(folder: Path) -> None:
+    """Raise BaseFault if a file of the model is a pointer to it, as a clone without git-lfs leaves."""
     for pattern in ("*.safetensors", *_TEXT_FILES):
         for file in sorted(folder.glob(pattern)):
             if _begins(file, _LFS):

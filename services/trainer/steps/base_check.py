@@ -15,7 +15,7 @@ from services.trainer.modelling.architecture import architecture_of
 from services.trainer.modelling.base_files import BaseFault, base_fault
 from services.trainer.modelling.chat import Answered, Chat, ChatFault, Tokens
 from services.trainer.modelling.fitting import fitted
-from services.trainer.modelling.weight_files import stored_tensors
+from services.trainer.modelling.weight_files import refuse_pointers, stored_tensors
 
 _NAME = 40
 """The longest name of a token that is repeated in a message."""
@@ -34,6 +34,7 @@ class CheckedBase:
 def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
     """Check the base model in `folder`. Raises UserFault, with cause and remedy, if a later step could not use it."""
     try:
+        refuse_pointers(folder)
         architecture = architecture_of(folder)
         model = fitted(architecture, stored_tensors(folder))
         embeddings = int(model.get_input_embeddings().num_embeddings)
