@@ -47,6 +47,7 @@ def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> 
             precompute_ref_log_probs=True,
             precompute_ref_batch_size=arguments["per_device_train_batch_size"],
             disable_dropout=False,
+            router_aux_loss_coef=0.0,  # the routers of a mixture of experts are frozen
         )
         anchored = {"sigmoid": f"apo_{settings.apo}"} if settings.apo else {}
         losses: dict[str, float] = {}

@@ -35,7 +35,12 @@ def sft(context: Context, loaded: LoadedModel, settings: TrainingSettings) -> Me
 
         return SFTTrainer(
             model=model,
-            args=SFTConfig(**arguments, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}),
+            args=SFTConfig(
+                **arguments,
+                max_length=None,
+                dataset_kwargs={"skip_prepare_dataset": True},
+                router_aux_loss_coef=0.0,  # the routers of a mixture of experts are frozen
+            ),
             train_dataset=rows,
             processing_class=loaded.chat.tokenizer,
         )

@@ -5,6 +5,7 @@ Every refusal is a BaseFault: the configuration comes with the request, so whate
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,10 @@ def architecture_of(folder: Path) -> Architecture:
     _refuse_quantised(config)
     if getattr(config, "transformers_weights", None) is not None:
         raise BaseFault("its config.json names the file of the weights (transformers_weights)", "remove that entry")
-    return Architecture(config, _class_of(config))
+    model_class = _class_of(config)
+    if "past_key_values" not in signature(model_class.forward).parameters:
+        raise BaseFault("its architecture keeps no cache of keys and values, so it cannot be sampled or evaluated", _CAUSAL)
+    return Architecture(config, model_class)
 
 
 def _refuse_kind(config: Any) -> None:

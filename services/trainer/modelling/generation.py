@@ -126,7 +126,7 @@ def _answer(
         left = int(open_rows.sum())
         if not left or step + 1 == decoding.max_new_tokens:
             break
-        if left < _COMPACT_BELOW * len(alive):
+        if left < _COMPACT_BELOW * len(alive) and state.shrinks:
             kept = open_rows.nonzero()[:, 0]
             alive, tokens = alive[kept], tokens[kept]
             state.keep(kept)
@@ -144,6 +144,11 @@ class _State:
     positions: torch.Tensor
     logits: torch.Tensor
     open: torch.Tensor
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether rows can be removed: the states of linear attention have no such operation."""
+        return all(hasattr(layer, "batch_select_indices") for layer in self.cache.layers)
 
     def keep(self, kept: torch.Tensor) -> None:
         self.cache.batch_select_indices(kept)
@@ -163,9 +168,14 @@ class _State:
 
 
 def _prefill(model: Any, prompts: Sequence[Sequence[int]], num_samples: int, pad_id: int) -> _State:
-    """Run the prompts once, padded on the left, and repeat the cache for each answer of a prompt."""
+    """Run the prompts once, padded on the left, and repeat the cache for each answer of a prompt.
+
+    A cache that cannot be repeated, as of linear attention, is made by running each prompt once for each answer.
+    """
     from transformers import DynamicCache
 
+    if not all(hasattr(layer, "batch_repeat_interleave") for layer in DynamicCache(config=model.config).layers):
+        prompts, num_samples = [prompt for prompt in prompts for _ in range(num_samples)], 1
     batch = pad_rows(prompts, pad_id, "left", model.device)
     positions = batch.positions
     cache = DynamicCache(config=model.config)

@@ -5,21 +5,25 @@ from typing import Any
 
 import torch
 
-_MAMBA_FUSED = frozenset({"out_proj", "conv1d"})
-"""Layers whose weights Mamba's fused kernel reads past the adapter; PEFT refuses them."""
+_PAST_ADAPTERS = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
+_READ_DIRECTLY = frozenset({"out_proj", "dt_proj"})
+"""Layers of these state-space models whose weights are read past an adapter: it would get no gradient, and PEFT refuses it."""
 
 
 def linear_layers(model: Any) -> list[str]:
     """Return the paths of all linear layers of the text decoder but the head: nn.Linear, and GPT-2's Conv1D."""
+    head = model.get_output_embeddings()
+    direct = _READ_DIRECTLY if model.config.get_text_config().model_type in _PAST_ADAPTERS else frozenset()
+    return [path for path, part in _of_decoder(model) if _is_linear(part) and part is not head and last(path) not in direct]
+
+
+def _is_linear(part: Any) -> bool:
+    """Whether a layer computes what its class says; some routers derive from nn.Linear and return several tensors."""
     from transformers.pytorch_utils import Conv1D
 
-    head = model.get_output_embeddings()
-    fused = _MAMBA_FUSED if "mamba" in str(model.config.model_type) else frozenset()
-    return [
-        path
-        for path, part in _of_decoder(model)
-        if isinstance(part, torch.nn.Linear | Conv1D) and part is not head and last(path) not in fused
-    ]
+    if isinstance(part, torch.nn.Linear):
+        return type(part).forward is torch.nn.Linear.forward or type(part).__module__.startswith("bitsandbytes.")
+    return isinstance(part, Conv1D)
 
 
 def all_linear(model: Any) -> list[str]:

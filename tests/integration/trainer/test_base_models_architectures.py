@@ -7,21 +7,27 @@ import pytest
 
 from tests.base_models import configured, dressed, random_model, refusal, run_job
 
-WITHOUT_SDPA = {
+WITHOUT_SDPA: dict[str, dict[str, Any]] = {
     "Gemma2": {"head_dim": 8}, "GPTJ": {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4, "n_positions": 512},
     "Bloom": {"n_layer": 2, "n_head": 4}, "Mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 512},
     "GPTNeo": {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]},
     "GptOss": {"head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1, "layer_types": ["full_attention"] * 2},
     "CodeGen": {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4, "n_positions": 512},
 }  # fmt: skip
-WITH_CONV1D = {
+WITH_CONV1D: dict[str, dict[str, Any]] = {
     "GPT2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512},
-    "OpenAIGPT": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512},
 }
-OTHERS = {
+OTHERS: dict[str, dict[str, Any]] = {
+    "Qwen3Next": {
+        "num_hidden_layers": 4,
+        "head_dim": 8,
+        "num_experts": 2,
+        "num_experts_per_tok": 1,
+        "moe_intermediate_size": 32,
+        "layer_types": ["linear_attention", "full_attention"] * 2,
+    },
     "Qwen2": {},
     "Mixtral": {"num_local_experts": 2},
-    "Mamba": {"state_size": 4},
     "OPT": {"ffn_dim": 64, "word_embed_proj_dim": 32},
 }
 KINDS: dict[str, dict[str, Any]] = {**WITHOUT_SDPA, **WITH_CONV1D, **OTHERS}
@@ -61,3 +67,8 @@ def test_a_model_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
     base = dressed(tmp_path / "base", random_model("Llama"))
     configured(base, model_type="of-its-own", auto_map={"AutoModelForCausalLM": "modeling.Own"})
     assert "own code, which is never run" in refusal(tmp_path, base).message
+
+
+def test_a_model_without_a_cache_of_keys_and_values_is_refused(tmp_path: Path) -> None:
+    base = dressed(tmp_path / "base", random_model("Mamba", state_size=4))
+    assert "keeps no cache" in refusal(tmp_path, base).message
