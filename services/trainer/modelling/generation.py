@@ -182,7 +182,8 @@ def _prefill(model: Any, prompts: Sequence[Sequence[int]], num_samples: int, pad
     output = model(
         input_ids=batch.ids, attention_mask=batch.mask, position_ids=positions, past_key_values=cache, use_cache=True
     )
-    cache.batch_repeat_interleave(num_samples)
+    if num_samples > 1:
+        cache.batch_repeat_interleave(num_samples)
     return _State(
         cache=cache,
         mask=batch.mask.repeat_interleave(num_samples, dim=0),
