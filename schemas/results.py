@@ -6,6 +6,8 @@ CANDIDATES = "candidates"
 PREDICTIONS = "predictions"
 PREFERENCES = "preferences"
 SCORES = "scores"
+REPORT = "report"
+"""A step's report for people, which no step reads."""
 
 BASE_MODEL_SHA256 = "base_model_sha256"
 """Digest of the base model's files; all steps of a job must have the same."""

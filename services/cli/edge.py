@@ -79,6 +79,13 @@ class Edge:
         params = {name: str(value) for name, value in query.items() if value is not None}
         return _answer(view, self._http.get(path, params=params))
 
+    def text(self, path: str) -> str:
+        """Send a GET and return the answer's text."""
+        answer = self._http.get(path)
+        if not answer.is_success:
+            raise _refusal(answer)
+        return answer.text
+
     def post(self, view: type[_T], path: str, body: object = None) -> _T:
         """Send a POST and return the answer as `view`."""
         return _answer(view, self._http.post(path, json=body))

@@ -11,7 +11,9 @@ import typer
 
 from schemas.reasons import Reason
 from schemas.requests import JobCancelRequested
+from schemas.results import REPORT
 from schemas.steps import PlannedStep
+from services.chassis.executor.folders import folder_name
 from services.cli.commands import Commands
 from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
@@ -148,6 +150,32 @@ def logs(
         _print_fault(entry)
     if not failed:
         out.print(f"No attempt of job {job_id} has failed; it is {job.status}.", markup=False, soft_wrap=True)
+
+
+@app.command(example="neuroweaver jobs report support-2026-11 --step train")
+def report(
+    job_id: JobId,
+    step: Annotated[str | None, typer.Option(help="Only this step.")] = None,
+    folder: Annotated[
+        Path, typer.Option(help="Folder for the files JOB-STEP.html; it must exist.", metavar="FOLDER")
+    ] = Path(),
+    json: Json = False,
+) -> None:
+    """Save the reports of completed steps as HTML files. Exit code 4 when there is none."""
+    if not folder.is_dir():
+        stop_with(Exit.USAGE, f"{folder} is not a folder; name one that exists")
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        job = edge.get(JobView, _path(job_id))
+        names = [known.name for known in job.steps if REPORT in known.outputs] if step is None else [step]
+        if not names:
+            stop_with(Exit.NOT_FOUND, f"no step of job {job_id} has left a report yet; the job is {job.status}")
+        saved = {name: folder / f"{folder_name(f'{job_id}-{name}')}.html" for name in names}
+        for name, file in saved.items():
+            file.write_text(edge.text(f"{_path(job_id)}/steps/{quote(name, safe='')}/report"), encoding="utf-8")
+    if json:
+        print_json({name: str(file.resolve()) for name, file in saved.items()})
+    else:
+        print_pairs((name, file.resolve()) for name, file in saved.items())
 
 
 @app.command(example='neuroweaver jobs cancel support-2026-11 --reason "wrong data"')

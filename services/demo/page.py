@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
-from string import Template
 
 from schemas.jobs import FeedbackRecorded
+from services.chassis.reports import elements
+from services.chassis.reports.elements import scroll, section
 from services.demo.chart import loss_chart
 from services.demo.findings import ArtifactFindings, Curve, HeldOutExample, SampledAnswer
 from services.demo.observed_job import ObservedJob
 from services.demo.report import COLUMNS, STAGE_TITLES, Report, duration, percent, table
 
-_TEMPLATE = Path(__file__).with_name("page.html")
 _TEXT_LIMIT = 180
 
 
@@ -26,12 +25,13 @@ def page(found: Report, job: ObservedJob, artifacts: ArtifactFindings) -> str:
         _times(found),
         _trail(found),
     )
-    return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=escape(f"{name} · NeuroWeaver demo"),
-        heading=escape(name),
-        lede=escape(_lede(found)),
-        sections="\n".join(section for section in sections if section),
-        footer=_footer(found, job),
+    return elements.page(
+        title=f"{name} · NeuroWeaver demo",
+        kicker="NeuroWeaver demo",
+        heading=name,
+        lede=_lede(found),
+        sections=sections,
+        footer=f"<p>{_footer(found, job)}</p>",
     )
 
 
@@ -52,45 +52,26 @@ def _lede(found: Report) -> str:
     return text
 
 
-def _section(name: str, title: str, body: str) -> str:
-    return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{escape(title)}</h2>\n{body}\n</section>'
-
-
-def _scroll(label: str, body: str) -> str:
-    return f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0">\n{body}\n</div>'
-
-
-def _cells(row: Sequence[str]) -> str:
-    return f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>"
-
-
-def _head(columns: Sequence[str]) -> str:
-    return "<thead><tr>" + "".join(f'<th scope="col">{escape(column)}</th>' for column in columns) + "</tr></thead>"
-
-
 def _scores(found: Report) -> str:
-    body = "\n".join(_cells(row) for row in table(found))
     note = (
         f"<p>Measured on {found.rows} held-out requests. Queue and priority are compared in the most likely answer. Replies are"
         " sampled at temperature 1 and checked by rules that no judge sees: kind, names the item, promises nothing absolute,"
         " definite, neither short nor long. In brackets is the 95 % confidence interval. The judge score is a log-likelihood ratio; above 0 means closer to the "
         "principle.</p>"
     )
-    return _section(
+    return section(
         "scores",
         "Before and after, in numbers",
-        note + _scroll("Scores", f"<table>{_head(COLUMNS)}<tbody>{body}</tbody></table>"),
+        note + scroll("Scores", elements.table(COLUMNS, table(found))),
     )
 
 
 def _curves(curves: Sequence[Curve]) -> str:
     charts = "\n".join(
-        f"<figure>{loss_chart(curve)}<figcaption>{escape(curve.title)}, step <code>{escape(curve.step)}</code></figcaption></figure>"
-        for curve in curves
-        if curve.points
+        elements.figure(loss_chart(curve), f"{curve.title}, step {curve.step}") for curve in curves if curve.points
     )
     note = '<p class="quiet">Training loss by optimiser step: thin as measured, bold as moving mean.</p>'
-    return _section("loss", "Training loss", f'{note}\n<div class="charts">{charts}</div>') if charts else ""
+    return section("loss", "Training loss", f'{note}\n<div class="charts">{charts}</div>') if charts else ""
 
 
 def _feedback(feedback: FeedbackRecorded | None) -> str:
@@ -105,7 +86,7 @@ def _feedback(feedback: FeedbackRecorded | None) -> str:
         ("longer reply preferred", percent(feedback.longer_preferred)),
     )
     items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
-    return _section(
+    return section(
         "feedback", "Results of the judge", f"<p>Judge: <code>{escape(feedback.judge)}</code></p>\n<dl>{items}</dl>"
     )
 
@@ -114,7 +95,7 @@ def _examples(examples: Sequence[HeldOutExample]) -> str:
     if not examples:
         return ""
     note = f"<p>The first {len(examples)} held-out requests, without any selection, each with one sampled answer.</p>"
-    return _section("examples", "Before and after, in words", note + "\n".join(map(_example, examples)))
+    return section("examples", "Before and after, in words", note + "\n".join(map(_example, examples)))
 
 
 def _example(example: HeldOutExample) -> str:
@@ -152,7 +133,7 @@ def _times(found: Report) -> str:
         for name, seconds in steps.items()
     )
     head = '<thead><tr><th scope="col">step</th><td></td><th scope="col">time</th></tr></thead>'
-    return _section(
+    return section(
         "times",
         "Time of each step",
         f"<p>{escape(duration(found.seconds['total']))} from the request to the end of the job; at most"
@@ -162,13 +143,13 @@ def _times(found: Report) -> str:
 
 
 def _trail(found: Report) -> str:
-    rows = "\n".join(_cells((topic, str(count))) for topic, count in found.events.items())
+    rows = [(topic, str(count)) for topic, count in found.events.items()]
     commands = "\n".join(read_commands(found))
-    return _section(
+    return section(
         "trail",
         "The audit trail",
         "<p>Every fact of the job is on Kafka as readable JSON.</p>\n"
-        + _scroll("Events", f"<table>{_head(('topic', 'events of this job'))}<tbody>{rows}</tbody></table>")
+        + scroll("Events", elements.table(("topic", "events of this job"), rows))
         + f"\n<pre>{escape(commands)}</pre>",
     )
 

@@ -30,6 +30,7 @@ from services.orchestrator.polling import JobPoller
 from services.orchestrator.queries import JobQueries, JobRow, JobsAsked
 from services.orchestrator.queue_api import queue_router
 from services.orchestrator.rendering import job_view, stored_detail, stored_progress, undecided_view
+from services.orchestrator.reports import add_reports
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.views import JobDetail, JobPage, JobProgress, JobView
 from services.orchestrator.watching import watching
@@ -171,6 +172,8 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         if listener is None:
             raise _unknown(job_id)
         return EventStream(listener)
+
+    add_reports(api, find, settings)
 
     @api.post("/{job_id}/cancel", status_code=202, summary="Cancel a job", responses=_problems(404, 409, 503))
     async def cancel(job: RemovalCandidate, wish: CancelRequest | None = None) -> JobView:

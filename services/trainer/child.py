@@ -10,6 +10,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 from schemas.jobs import StepResult  # noqa: E402  # torch must not be imported before the lines above
 from services.chassis.executor.child import Context, run_child  # noqa: E402
+from services.chassis.reports.reported import reported  # noqa: E402
 from services.trainer.malloc import keep_freed_memory  # noqa: E402
 from services.trainer.modelling.four_bits import without_bitsandbytes  # noqa: E402
 
@@ -45,4 +46,11 @@ def evaluate(context: Context) -> StepResult:
 if __name__ == "__main__":
     keep_freed_memory()
     without_bitsandbytes()
-    run_child({"prepare": prepare, "train": train, "sample": sample, "evaluate": evaluate})
+    run_child(
+        {
+            "prepare": reported(prepare),
+            "train": reported(train),
+            "sample": reported(sample),
+            "evaluate": reported(evaluate),
+        }
+    )

@@ -28,7 +28,6 @@ from schemas.jobs import StepFault, StepResult
 from schemas.progress import StepProgressed
 from schemas.reasons import Reason
 from services.chassis.executor.inputs import corrupt_input
-from services.chassis.executor.loss_history import LossHistory
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
     LEASE_EXPIRED,
@@ -40,6 +39,7 @@ from services.chassis.executor.messages import (
     StoppedMessage,
     UnwritableMessage,
 )
+from services.chassis.executor.series import Series, TimedSeries
 from services.chassis.executor.text import storable
 from services.chassis.process.redaction import redact_output
 from services.chassis.storage.artifacts.store import ArtifactStore
@@ -78,7 +78,12 @@ class Context:
         self._sent_at = 0.0
         self._began: tuple[float, int, int, str] | None = None
         """Time, units done, total units and unit of the phase's first report, from which the ETA is computed."""
-        self._losses = LossHistory()
+        self._losses = Series()
+        self._started_at = time.monotonic()
+        self.memory = TimedSeries()
+        """Resident memory of this process in bytes, whenever progress was reported."""
+        self.speed = TimedSeries()
+        """Tokens per second, alike."""
         self._stop = threading.Event()
 
     @cached_property
@@ -117,6 +122,10 @@ class Context:
         self._sent_at = now
         began_at, done_then, *_ = self._began
         gained = done - done_then
+        memory = psutil.Process().memory_info().rss
+        self.memory.add(now - self._started_at, memory)
+        if tokens_per_second is not None:
+            self.speed.add(now - self._started_at, tokens_per_second)
         report = StepProgressed(
             job_id=self.task.job_id,
             step=self.task.step,
@@ -128,7 +137,7 @@ class Context:
             loss=loss,
             learning_rate=learning_rate,
             tokens_per_second=tokens_per_second,
-            memory_bytes=psutil.Process().memory_info().rss,
+            memory_bytes=memory,
             eta_seconds=(now - began_at) / gained * max(0, of - done) if gained > 0 else None,
             gradient_norm=gradient_norm,
             losses=self._losses.means,

@@ -2,10 +2,15 @@
 
 import asyncio
 import json
+import shutil
+from pathlib import Path
 
+from schemas.jobs import StepCompleted, StepResult
 from schemas.progress import StepProgressed
+from services.chassis.storage.artifacts.store import ArtifactStore
 from tests.command import Ended, run
-from tests.orchestrator import Orchestrator
+from tests.orchestrator import ARTIFACT, Orchestrator
+from tests.toy import until
 
 
 async def jobs(orchestrator: Orchestrator, *arguments: str, stdin: str = "") -> Ended:
@@ -85,3 +90,34 @@ async def test_a_job_that_nobody_requested_ends_with_4(orchestrator: Orchestrato
         assert "GET " not in ended.err
     over_http = await orchestrator.http.get("training/nobody")
     assert "GET /api/v1/training lists" in over_http.json()["detail"]
+
+
+async def test_reports_of_completed_steps_are_saved_as_files(orchestrator: Orchestrator, tmp_path: Path) -> None:
+    job_id = orchestrator.prefix + "reported"
+    await orchestrator.ask(orchestrator.request("reported"))
+    await orchestrator.status("reported", "running")
+    none = await jobs(orchestrator, "report", job_id, "--folder", str(tmp_path))
+    assert none.code == 4
+    assert "no step of job" in none.err
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "report.html").write_text("<p>what prepare made</p>")
+    report = ArtifactStore(orchestrator.settings.artifacts_uri).put(folder)
+    result = StepResult(outputs={"dataset": ARTIFACT, "report": report})
+    await orchestrator.say(StepCompleted, job_id, "prepare", result=result)
+    await until(lambda: orchestrator.asked(job_id, "train"))
+    saved = await jobs(orchestrator, "report", job_id, "--folder", str(tmp_path), "--json")
+    assert saved.code == 0, saved.err
+    assert saved.json["prepare"] == str(tmp_path / f"{job_id}-prepare.html")
+    assert (tmp_path / f"{job_id}-prepare.html").read_text() == "<p>what prepare made</p>"
+    assert (await jobs(orchestrator, "report", job_id, "--folder", str(tmp_path / "absent"))).code == 2
+    assert (await jobs(orchestrator, "report", job_id, "--step", "ghost", "--folder", str(tmp_path))).code == 4
+
+    answer = await orchestrator.http.get(f"/training/{job_id}/steps/prepare/report")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    running = await orchestrator.http.get(f"/training/{job_id}/steps/train/report")
+    assert (running.status_code, "has not completed" in running.json()["detail"]) == (404, True)
+    shutil.rmtree(report.uri)
+    gone = await orchestrator.http.get(f"/training/{job_id}/steps/prepare/report")
+    assert (gone.status_code, "the artifact is missing" in gone.json()["detail"]) == (404, True)

@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from services.demo.observed_job import ObservedJob
 from services.demo.page import page, read_commands
 from services.demo.recipe import Pipeline
 from services.demo.report import Report, Unfinished, report, table
+from tests.page_reader import PageReader
 from tests.unit.demo.fabricated import finished
 
 HOSTILE = "</p><script src=\"https://evil.example/x.js\">alert('&')</script><img src=x onerror=alert(1)>"
@@ -23,32 +23,6 @@ def made(pipeline: Pipeline, folder: Path, hostile: str = "") -> tuple[Report, O
     job = finished(pipeline, folder, hostile=hostile)
     found = findings(job, pipeline, lambda ref: Path(ref.uri))
     return report(job, pipeline, rows=found.rows, peak_memory_bytes=3_210_000_000), job, found
-
-
-class _Reader(HTMLParser):
-    """Collects tags, attributes and unclosed elements."""
-
-    VOID = ("meta", "line", "polyline")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.open: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 def test_the_json_report_has_exactly_the_agreed_shape(tmp_path: Path) -> None:
@@ -97,7 +71,7 @@ def test_a_report_is_refused_while_the_registry_has_not_spoken(tmp_path: Path) -
 @pytest.mark.parametrize("pipeline", ["rlaif", "sft"])
 def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(pipeline: Pipeline, tmp_path: Path) -> None:
     text = page(*made(pipeline, tmp_path))
-    reader = _Reader(text)
+    reader = PageReader(text)
     assert reader.open == []
     assert not {"script", "link", "img", "iframe", "base", "object"} & set(reader.tags)
     assert not {"src", "href", "srcset", "action"} & {name for name, _ in reader.attributes}
@@ -122,13 +96,13 @@ def test_the_page_shows_what_changed(tmp_path: Path) -> None:
 def test_no_foreign_text_becomes_markup(tmp_path: Path) -> None:
     text = page(*made("rlaif", tmp_path, HOSTILE))
     assert "alert" in text
-    assert not {"script", "img"} & set(_Reader(text).tags)
-    assert not [name for name, _ in _Reader(text).attributes if name.startswith("on")]
+    assert not {"script", "img"} & set(PageReader(text).tags)
+    assert not [name for name, _ in PageReader(text).attributes if name.startswith("on")]
 
 
 def test_the_page_can_be_made_without_curves_examples_and_feedback(tmp_path: Path) -> None:
     found, job, _ = made("sft", tmp_path)
-    reader = _Reader(page(found, job, ArtifactFindings(rows=0, curves=(), examples=())))
+    reader = PageReader(page(found, job, ArtifactFindings(rows=0, curves=(), examples=())))
     assert reader.open == []
     assert "svg" not in reader.tags
 
