@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from pydantic import JsonValue
+
 from schemas.lines import Message
 
 Fallback = Literal["none", "one turn"]
@@ -12,10 +14,18 @@ none: the error goes to the caller. A model is trained, evaluated and served on 
 one turn: all contents become one user turn, or paragraphs without a template. A judge only reads the model, and any format will do that
 is the same for all texts.
 """
+Tools = Sequence[dict[str, JsonValue]]
 _BATCH = 1000
 
 
-def render(tokenizer: Any, chat: Sequence[Message], *, answered: bool = False, fallback: Fallback = "none") -> str:
+def render(
+    tokenizer: Any,
+    chat: Sequence[Message],
+    *,
+    answered: bool = False,
+    tools: Tools = (),
+    fallback: Fallback = "none",
+) -> str:
     """The text of a chat: whole if it is `answered`, else up to where the assistant's answer begins.
 
     Raises jinja2.TemplateError where the template refuses the chat, with a fallback where it refuses that, too.
@@ -25,16 +35,29 @@ def render(tokenizer: Any, chat: Sequence[Message], *, answered: bool = False, f
     if tokenizer.chat_template is None and fallback == "one turn":
         return "".join(f"{turn.content}\n\n" for turn in chat)
     try:
-        return _applied(tokenizer, chat, answered)
+        return _applied(tokenizer, chat, answered, tools)
     except TemplateError:
         if fallback == "none":
             raise
-        return _applied(tokenizer, [Message(role="user", content="\n\n".join(turn.content for turn in chat))], answered)
+        one = Message(role="user", content="\n\n".join(turn.content for turn in chat))
+        return _applied(tokenizer, [one], answered, tools)
 
 
-def _applied(tokenizer: Any, chat: Sequence[Message], answered: bool) -> str:
-    turns = [{"role": turn.role, "content": turn.content} for turn in chat]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=not answered))
+def _applied(tokenizer: Any, chat: Sequence[Message], answered: bool, tools: Tools) -> str:
+    turns = [_turn(turn) for turn in chat]
+    return str(
+        tokenizer.apply_chat_template(turns, tools=list(tools) or None, tokenize=False, add_generation_prompt=not answered)
+    )
+
+
+def _turn(turn: Message) -> dict[str, object]:
+    """A turn in the form that templates read; fields that it does not have are left out, since templates test for them."""
+    fields: dict[str, object] = {"role": turn.role, "content": turn.content}
+    if turn.tool_calls:
+        fields["tool_calls"] = list(turn.tool_calls)
+    if turn.reasoning:
+        fields["reasoning_content"] = turn.reasoning
+    return fields
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:

@@ -2,79 +2,75 @@
 
 import hashlib
 import json
+import re
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from schemas.lines import Message, Row
-from services.language_models.chats import render, token_ids
+from services.language_models.chats import Tools, render, token_ids
 from services.language_models.loading import load_tokenizer
+from services.trainer.modelling.served import Served, served
+from services.trainer.modelling.templates import ChatFault, served_template
+from services.trainer.modelling.tokens import Tokens
+from services.trainer.modelling.turns import (
+    THOUGHT_ENDS,
+    control_tokens,
+    left_out,
+    marked,
+    refuse_altered,
+    refuse_control_tokens,
+    refuse_left_out,
+)
+
+__all__ = ["Answered", "Chat", "ChatFault", "Tokens", "Turns"]
 
 _GENERATION = "generation_config.json"
-
-
-class ChatFault(Exception):
-    """The tokenizer or its chat template cannot be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """A whole chat as token ids, and which of them are supervised; several answers may be."""
-
-    ids: Sequence[int]
-    learnt: Sequence[bool]
-    """As many as `ids`: true for the tokens of answers that are learnt, with the token that ends each."""
-
-    @classmethod
-    def of(cls, prompt: Sequence[int], completion: Sequence[int]) -> "Tokens":
-        """A chat of which one answer, at its end, is learnt."""
-        return cls([*prompt, *completion], [False] * len(prompt) + [True] * len(completion))
-
-    @property
-    def prompt(self) -> list[int]:
-        """The tokens before the first supervised one."""
-        first = next((place for place, learnt in enumerate(self.learnt) if learnt), len(self.ids))
-        return list(self.ids[:first])
-
-    @property
-    def completion(self) -> list[int]:
-        """The supervised tokens of all learnt answers."""
-        return [token for token, learnt in zip(self.ids, self.learnt, strict=True) if learnt]
-
-    @property
-    def supervised(self) -> int:
-        """The number of supervised tokens."""
-        return sum(self.learnt)
-
-    def cut(self, length: int) -> "Tokens":
-        """The first `length` tokens."""
-        return Tokens(self.ids[:length], self.learnt[:length])
-
-    def __len__(self) -> int:
-        return len(self.ids)
+Turns = Literal["all", "last"]
+"""Which answers of a chat are learnt."""
 
 
 Answered = Row | tuple[Sequence[Message], str]
 """A chat with its last answer: a row, or the turns and the answer's text."""
+Asked = Row | Sequence[Message]
+"""A chat up to its last answer: a row, of which the answer is not read, or the turns."""
+
+
+class _Plan(NamedTuple):
+    """The texts of the answers of one chat that are learnt, in their order, and those of the last one."""
+
+    earlier: list[Served]
+    last: Served
+    last_is_learnt: bool
+    unlearnt: int
+
+
+class _Answer(NamedTuple):
+    """The tokens of a chat that ends with an answer, and where the answer is in them."""
+
+    ids: list[int]
+    start: int
+    end: int
+    """Behind the token that ends it, or, without one, behind its last token."""
+    ended: bool
 
 
 class Chat:
     """A tokenizer with its chat template."""
 
-    def __init__(self, folder: Path) -> None:
-        """Read both from the folder of a model or an adapter. Raises ChatFault."""
+    def __init__(self, folder: Path, template: str | None = None) -> None:
+        """Read both from the folder of a model or an adapter; a `template` replaces the folder's. Raises ChatFault."""
         try:
             self.tokenizer: Any = load_tokenizer(folder)
         except Exception as error:  # the library raises whatever its parsers raise
             raise ChatFault(f"its tokenizer cannot be loaded ({type(error).__name__})") from error
-        if not isinstance(self.tokenizer.chat_template, str):
-            raise ChatFault("its tokenizer has no chat template")
+        self.tokenizer.chat_template = served_template(self.tokenizer, template)
         if self.tokenizer.eos_token_id is None:
             raise ChatFault("its tokenizer has no token that ends a text (eos_token)")
         self._folder = folder
+        self._shapes: dict[str, str | None] = {}
 
     @property
     def template_sha256(self) -> str:
@@ -98,32 +94,31 @@ class Chat:
         ids.update([listed] if isinstance(listed, int) else listed or ())
         return frozenset(ids)
 
-    def prompts(self, chats: Iterable[Sequence[Message]]) -> list[list[int]]:
-        """The tokens of each chat up to where the assistant's answer begins."""
-        return token_ids(self.tokenizer, [self._render(chat, answered=False) for chat in chats])
-
-    def encode(self, chats: Sequence[Answered]) -> list[Tokens]:
-        """The tokens of chats with their answers. Raises ChatFault if the template rejects a chat.
-
-        Prompt and answer are tokenized separately, since they also are at generation.
-        """
-        prompts, answers = [], []
+    def prompts(self, chats: Iterable[Asked]) -> list[list[int]]:
+        """The tokens of each chat up to where the assistant's answer begins. Raises ChatFault."""
+        texts = []
         for chat in chats:
-            messages, answer = _turns(chat)
-            prompt = self._render(messages, answered=False)
-            whole = self._render([*messages, answer], answered=True)
-            if not whole.startswith(prompt):
-                raise ChatFault(
-                    "its chat template changes earlier turns when an answer follows, so no answer can be learnt"
-                )
-            prompts.append(prompt)
-            answers.append(whole[len(prompt) :])
-        pairs = zip(token_ids(self.tokenizer, prompts), token_ids(self.tokenizer, answers), strict=True)
-        return [Tokens.of(prompt, self._ended(answer)) for prompt, answer in pairs]
+            messages, tools = (chat.messages, chat.tools) if isinstance(chat, Row) else (chat, ())
+            self._refuse(messages, tools, answered=False)
+            text = self._render(messages, tools, answered=False)
+            refuse_altered(messages, text)
+            texts.append(text)
+        return token_ids(self.tokenizer, texts)
+
+    def encode(self, chats: Sequence[Answered], turns: Turns = "all") -> list[Tokens]:
+        """The tokens of chats, of which the answers of `turns` are learnt, except those of weight 0. Raises ChatFault.
+
+        A chat is tokenized as a whole. The tokens before each learnt answer are those of its prompt at generation; an
+        earlier answer that has other tokens in the history than as the last answer is not learnt, and counted.
+        """
+        plans = [self._planned(chat, turns) for chat in chats]
+        texts = [text for plan in plans for served in (*plan.earlier, plan.last) for text in served]
+        ids = iter(token_ids(self.tokenizer, texts))
+        return [self._tokens(plan, ids) for plan in plans]
 
     def text(self, ids: Sequence[int]) -> str:
-        """Decode an answer, without special tokens and surrounding white space."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        """Decode an answer, without special tokens, surrounding white space and what the template writes in front of it."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip().removeprefix(self._lead).strip()
 
     def save(self, folder: Path) -> None:
         """Save tokenizer, template and stop tokens, so that serving the adapter needs nothing else."""
@@ -131,22 +126,121 @@ class Chat:
         if (self._folder / _GENERATION).exists():
             shutil.copyfile(self._folder / _GENERATION, folder / _GENERATION)
 
-    def _render(self, messages: Sequence[Message], *, answered: bool) -> str:
-        from jinja2 import TemplateError
+    def _planned(self, chat: Answered, turns: Turns) -> _Plan:
+        messages, answer, tools = _parts_of(chat)
+        self._refuse([*messages, answer], tools, answered=True)
+        last = self._served(messages, answer, tools)
+        refuse_altered(messages, last.prompt)
+        earlier = [place for place, turn in enumerate(messages) if turn.role == "assistant"]
+        wanted = [place for place in earlier if turns == "all" and messages[place].weight]
+        found = []
+        for place in wanted:
+            try:
+                found.append(self._served(messages[:place], messages[place], tools))
+            except ChatFault:
+                continue  # it is counted as not learnt: alone it is no chat that the template takes
+        unlearnt = len(earlier) - len(found) + (answer.weight == 0)
+        return _Plan(found, last, bool(answer.weight), unlearnt)
 
+    def _tokens(self, plan: _Plan, ids: Iterator[list[int]]) -> Tokens:
+        earlier = [self._answer(next(ids), next(ids)) for _ in plan.earlier]
+        last = self._answer(next(ids), next(ids))
+        if last is None:
+            raise ChatFault(
+                "its tokenizer joins the end of the prompt with the beginning of the answer, so that the prompt has other "
+                "tokens in training than at generation",
+                "remove white space from the beginning of the answer, or set chat_template to one whose generation prompt "
+                "does not end in a space",
+            )
+        whole = last.ids[: last.end] if last.ended else [*last.ids[: last.end], self.tokenizer.eos_token_id]
+        learnt = [False] * len(whole)
+        unlearnt = plan.unlearnt
+        for answer in earlier:
+            if answer is None or whole[: answer.end] != answer.ids[: answer.end]:
+                unlearnt += 1
+            else:
+                learnt[answer.start : answer.end] = [True] * (answer.end - answer.start)
+        if plan.last_is_learnt:
+            learnt[last.start :] = [True] * (len(whole) - last.start)
+        return Tokens(whole, learnt, unlearnt)
+
+    def _answer(self, prompt: list[int], whole: list[int]) -> _Answer | None:
+        """Where the answer is in the tokens of a chat that ends with it; None if its prompt has other tokens alone.
+
+        It ends with the first token that ends a generation, or, where the template writes none, before white space.
+        """
+        if whole[: len(prompt)] != prompt:
+            return None
+        start = max(len(prompt), 1)
+        for place in range(start, len(whole)):
+            if whole[place] in self.stop_ids:
+                return _Answer(whole, start, place + 1, True)
+        end = len(whole)
+        while end > start and not self.tokenizer.decode([whole[end - 1]]).strip():
+            end -= 1
+        return _Answer(whole, start, end, False)
+
+    def _served(self, messages: Sequence[Message], answer: Message, tools: Tools) -> Served:
+        def rendered(chat: Sequence[Message], answered: bool) -> str:
+            return self._render(chat, tools, answered=answered)
+
+        return served(rendered, messages, answer, thinks=THOUGHT_ENDS in self.tokenizer.chat_template)
+
+    def _refuse(self, chat: Sequence[Message], tools: Tools, *, answered: bool) -> None:
+        """Raise ChatFault if a text spells a control token, or the template does not write a part of a chat of this shape."""
+        refuse_control_tokens(self._control_tokens, chat, tools)
+        turns, marked_tools, parts = marked(chat, tools)
+        shape = (
+            f"{answered} {[(turn.role, part) for turn in turns for part in (turn.content, len(turn.tool_calls))]} {parts}"
+        )
+        if shape not in self._shapes:
+            try:
+                missing = left_out(parts, self._render(turns, marked_tools, answered=answered))
+            except ChatFault:
+                missing = None  # the chat itself is refused, too, or its own texts are what the template needs
+            self._shapes[shape] = missing and missing.name
+        if name := self._shapes[shape]:
+            raise refuse_left_out(name)
+
+    @cached_property
+    def _control_tokens(self) -> re.Pattern[str]:
+        added = self.tokenizer.added_tokens_decoder
+        tokens = [(token.content, token.special or number in self.stop_ids) for number, token in added.items()]
+        return control_tokens(tokens, self.tokenizer.chat_template)
+
+    @cached_property
+    def _lead(self) -> str:
+        """What the template writes between the generation prompt and an answer's text, as `text` reads it."""
+        asked, sentinel = [Message(role="user", content="Zq0Question")], "Zq1Answer"
         try:
-            return render(self.tokenizer, messages, answered=answered)
-        except TemplateError as error:
+            prompt = self._render(asked, answered=False)
+            whole = self._render([*asked, Message(role="assistant", content=sentinel)], answered=True)
+        except ChatFault:
+            return ""
+        lead = whole[len(prompt) :].partition(sentinel)[0] if whole.startswith(prompt) else ""
+        (ids,) = token_ids(self.tokenizer, [lead])
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    def _render(self, messages: Sequence[Message], tools: Tools = (), *, answered: bool) -> str:
+        try:
+            return render(self.tokenizer, messages, answered=answered, tools=tools)
+        except Exception as error:  # a template raises what it likes, and the library what its templates make it raise
+            rest = [turn for turn in messages if turn.role != "system"]
+            if 0 < len(rest) < len(messages) and self._takes(rest, tools, answered):
+                remedy = "leave out the system prompt, put it into the first user turn, or name another base model"
+                raise ChatFault("the base model's chat template takes no system turn", remedy) from error
             raise ChatFault(f"the base model's chat template refuses it ({type(error).__name__})") from error
 
-    def _ended(self, ids: list[int]) -> list[int]:
-        """The tokens up to the last one that ends an answer; what the template writes after it is never generated."""
-        last = next((index for index in range(len(ids) - 1, -1, -1) if ids[index] in self.stop_ids), None)
-        return [*ids, self.tokenizer.eos_token_id] if last is None else ids[: last + 1]
+    def _takes(self, messages: Sequence[Message], tools: Tools, answered: bool) -> bool:
+        try:
+            render(self.tokenizer, messages, answered=answered, tools=tools)
+        except Exception:  # as above
+            return False
+        return True
 
 
-def _turns(chat: Answered) -> tuple[Sequence[Message], Message]:
+def _parts_of(chat: Answered) -> tuple[Sequence[Message], Message, Tools]:
     if isinstance(chat, Row):
-        return chat.messages, chat.answer
+        return chat.messages, chat.answer, chat.tools
     messages, completion = chat
-    return messages, Message(role="assistant", content=completion)
+    return messages, Message(role="assistant", content=completion), ()

@@ -46,4 +46,4 @@ def test_the_saved_format_is_the_same_format(base: Path, tmp_path: Path) -> None
 def test_a_cut_row_keeps_its_beginning() -> None:
     tokens = Tokens.of([1, 2, 3], [4, 5])
     assert tokens.cut(4) == Tokens.of([1, 2, 3], [4])
-    assert tokens.cut(2) == Tokens.of([1, 2], [])
+    assert tokens.cut(2) == Tokens([1, 2], [False, False], unlearnt=1)

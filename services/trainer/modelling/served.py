@@ -1,0 +1,84 @@
+"""Finds the text of an answer as a model is served it: the prompt, and behind it what has to be generated."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from schemas.lines import Message
+from schemas.reasons import shown
+from services.trainer.modelling.templates import ChatFault
+from services.trainer.modelling.turns import (
+    THOUGHT_ENDS,
+    called,
+    refuse_left_out,
+    says,
+    thought_of,
+    turn_named,
+    with_thought,
+)
+
+_SENTINEL = "Zq0Answer"
+Render = Callable[[Sequence[Message], bool], str]
+"""The text of a chat, whole if it is answered; raises ChatFault."""
+
+
+class Served(NamedTuple):
+    """The text of a chat with its last answer, and its beginning that is the prompt at generation."""
+
+    prompt: str
+    whole: str
+
+
+def served(render: Render, messages: Sequence[Message], answer: Message, *, thinks: bool) -> Served:
+    """Return the texts of a chat with its answer. Raises ChatFault if no rendering says both the prompt and the answer.
+
+    `thinks` says whether the template knows thoughts in tags.
+
+    If the template writes the answer differently from what is generated behind its generation prompt (it opens a thought
+    there, or leaves the thought out of what was answered), the text is put together from the prompt, the answer's own
+    text and the end that the template writes behind an answer, which a sentinel in its place finds.
+    """
+    prompt = render(messages, False)
+    whole = render([*messages, answer], True)
+    if whole.startswith(prompt) and says(whole[len(prompt) :], answer):
+        return Served(prompt, whole)
+    if answer.reasoning and not thinks:
+        raise refuse_left_out(f"reasoning_content of {turn_named(answer)}")
+    sentinel = render([*messages, Message(role="assistant", content=_SENTINEL)], True)
+    head, found, tail = sentinel.rpartition(_SENTINEL)
+    if not found:
+        raise refuse_left_out(turn_named(answer))
+    if prompt.startswith(head):
+        return Served(prompt, prompt + _continued(prompt[len(head) :], answer) + tail)
+    if not head.startswith(prompt):
+        raise ChatFault("its chat template changes earlier turns when an answer follows, so no answer can be learnt")
+    if THOUGHT_ENDS in with_thought(answer) and not answer.tool_calls:
+        return Served(prompt, prompt + with_thought(answer) + tail)
+    raise refuse_left_out(_missing(whole[len(prompt) :], answer))
+
+
+def _continued(opener: str, answer: Message) -> str:
+    """Return the answer's text behind a generation prompt that goes on with `opener`, which the answered chat lacks."""
+    text = with_thought(answer)
+    if answer.tool_calls:
+        raise refuse_left_out(f"tool_calls of {turn_named(answer)} behind its generation prompt")
+    if not opener.strip():
+        return text.lstrip() if opener else text
+    begun = text.lstrip()
+    if begun.startswith(opener.strip()):
+        rest = begun[len(opener.strip()) :]
+        return rest.lstrip("\n") if opener.endswith("\n") else rest
+    if THOUGHT_ENDS in text and not answer.reasoning and not begun.startswith("<"):
+        return text
+    raise ChatFault(
+        f"the generation prompt of its chat template opens a thought ({shown(opener.strip())}), and the answer has none",
+        "give the thought in reasoning_content or in front of the answer, or set chat_template to one that opens none",
+    )
+
+
+def _missing(text: str, answer: Message) -> str:
+    """Return the name of what the text does not say of the answer."""
+    if any(name not in text for name in called(answer)):
+        return f"tool_calls of {turn_named(answer)}"
+    if thought_of(answer)[0].strip() not in text:
+        return f"reasoning_content of {turn_named(answer)}"
+    return turn_named(answer)
