@@ -1,6 +1,6 @@
 """Defines the typed settings of a JobRequested, by purpose; steps receive them resolved."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -147,6 +147,9 @@ class OptimiserSettings(Strict):
 
 
 Precision = Literal["auto", "fp32", "bf16"]
+AssistantTurns = Literal["all", "last"]
+ChatTemplate = Annotated[str, Field(min_length=1, max_length=100_000)]
+"""A chat template, in Jinja."""
 
 
 class TrainingSettings(Strict):
@@ -161,6 +164,11 @@ class TrainingSettings(Strict):
     precision: Precision = Field(default="auto", description="auto: bf16 autocast if the hardware computes in bf16.")
     optimiser: OptimiserSettings = OptimiserSettings()
     max_length: Whole = Field(default=512, ge=8, le=131_072, description="Tokens per row; longer rows are cut at the end.")
+    assistant_turns: AssistantTurns = Field(
+        default="all",
+        description="The answers of a chat that are learnt, except those of weight 0: all, or the last one. A plan that was "
+        "stored without this field stays valid and learns all; the last one was the only choice then.",
+    )
     checkpoint_steps: Whole = Field(default=25, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
     seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of data order and initialisation.")
 

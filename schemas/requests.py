@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 from schemas.base import EventData, Moment, Name, Strict, Whole
 from schemas.reasons import UNION_TAG, Reason, shortened
 from schemas.recipes import (
+    ChatTemplate,
     DatasetSettings,
     EvaluationSettings,
     FeedbackSettings,
@@ -77,6 +78,11 @@ class JobRequest(Strict):
         default="sft", description="A preset, `sft`, `rlaif` or `dpo` (on pairs of the data set), or a list of steps."
     )
     base_model: str = Field(min_length=1, max_length=2048, description="Local folder, `s3://` URI or hub id.")
+    chat_template: ChatTemplate | None = Field(
+        default=None,
+        description="Chat template, in Jinja, in place of the base model's, or for a base model without one. Rows are learnt, "
+        "sampled and evaluated with it, and it is saved with the adapter.",
+    )
     dataset: DatasetSettings
     training: TrainingSettings = TrainingSettings()
     sampling: SamplingSettings = SamplingSettings()

@@ -7,6 +7,8 @@ from pydantic import Field
 
 from schemas.base import Frozen, Name, Strict, Whole
 from schemas.recipes import (
+    AssistantTurns,
+    ChatTemplate,
     DatasetSettings,
     EvaluationSettings,
     FeedbackSettings,
@@ -57,6 +59,7 @@ class PrepareSettings(Strict):
 
     kind: Literal["prepare"] = "prepare"
     base_model: str = Field(description="Reference of the base model: local folder, `s3://`, or hub id.")
+    chat_template: ChatTemplate | None = Field(default=None, description="The request's; null: the base model's own.")
     dataset: DatasetSettings
     max_length: Whole = Field(
         default=512,
@@ -68,6 +71,7 @@ class PrepareSettings(Strict):
         description="What later steps learn from. pairs: `preferences` contains the pairs of the rows; labels: the answers with "
         "their labels, or both answers of each pair. In both cases `dataset` contains the wanted answers.",
     )
+    assistant_turns: AssistantTurns = Field(default="all", description="As in `training`: the answers that are counted.")
 
 
 class TrainSettings(Strict):
@@ -76,6 +80,7 @@ class TrainSettings(Strict):
 
     kind: Literal["train"] = "train"
     base_model: str = Field(description="Reference of the base model.")
+    chat_template: ChatTemplate | None = Field(default=None, description="The request's; null: the base model's own.")
     training: TrainingSettings | None = Field(default=None, description="Set for method sft.")
     preference: PreferenceSettings | None = Field(default=None, description="Set for method dpo.")
 
@@ -85,6 +90,7 @@ class SampleSettings(Strict):
 
     kind: Literal["sample"] = "sample"
     base_model: str = Field(description="Reference of the base model.")
+    chat_template: ChatTemplate | None = Field(default=None, description="The request's; null: the base model's own.")
     sampling: SamplingSettings = SamplingSettings()
 
 
@@ -101,6 +107,7 @@ class EvaluateSettings(Strict):
 
     kind: Literal["evaluate"] = "evaluate"
     base_model: str = Field(description="Reference of the base model.")
+    chat_template: ChatTemplate | None = Field(default=None, description="The request's; null: the base model's own.")
     evaluation: EvaluationSettings = EvaluationSettings()
 
 

@@ -296,27 +296,29 @@ def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineSt
         lengths.append(request.training.max_length)
     return PrepareSettings(
         base_model=request.base_model,
+        chat_template=request.chat_template,
         dataset=request.dataset,
         max_length=min(lengths),
+        assistant_turns=request.training.assistant_turns,
         learns=_LEARNT_FROM[learners[0]] if learners else "answers",
     )
 
 
 def _settings(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineStep]) -> StepSettings:
-    base = request.base_model
+    base, template = request.base_model, request.chat_template
     match step.kind, step.method:
         case "prepare", _:
             return _prepare(step, request, steps)
         case "train", "sft":
-            return TrainSettings(base_model=base, training=request.training)
+            return TrainSettings(base_model=base, chat_template=template, training=request.training)
         case "train", _:
-            return TrainSettings(base_model=base, preference=request.preference)
+            return TrainSettings(base_model=base, chat_template=template, preference=request.preference)
         case "sample", _:
-            return SampleSettings(base_model=base, sampling=request.sampling)
+            return SampleSettings(base_model=base, chat_template=template, sampling=request.sampling)
         case "label", _:
             return LabelSettings(base_model=base, feedback=request.feedback)
         case "evaluate", _:
-            return EvaluateSettings(base_model=base, evaluation=request.evaluation)
+            return EvaluateSettings(base_model=base, chat_template=template, evaluation=request.evaluation)
         case "score", _:
             return ScoreSettings(base_model=base, feedback=request.feedback)
         case "register", _:

@@ -11,7 +11,7 @@ from typing import Protocol, TextIO
 from schemas.base import Frozen
 from schemas.lines import Judged, Preference, Row, Split, split_file
 from schemas.reasons import Reason, shown
-from schemas.recipes import DatasetSettings
+from schemas.recipes import AssistantTurns, DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.data.bad_rows import BadRows, Places
 from services.trainer.data.columns import RowFault
@@ -22,6 +22,7 @@ from services.trainer.data.sameness import SeenRows
 from services.trainer.data.sources import Source
 from services.trainer.data.splitting import split_of
 from services.trainer.modelling.chat import Chat, ChatFault, Tokens
+from services.trainer.modelling.tokens import answers_of
 
 _BATCH = 500
 _LOOKED_AT = 100
@@ -55,8 +56,12 @@ def prepare_rows(
     folder: Path,
     preferences: Path,
     watch: Watch,
+    *,
+    turns: AssistantTurns = "all",
 ) -> Prepared:
     """Write the rows of each split to `folder`, and the pairs or labels of the training split to `preferences`.
+
+    `turns` says which answers of a chat are learnt.
 
     Raises UserFault with every kind of fault if more rows are bad than the settings leave out, or a split has no rows.
     """
@@ -64,7 +69,7 @@ def prepare_rows(
     placed = _placed(source)
     first = list(itertools.islice(placed, _LOOKED_AT))
     reading = reading_of(settings, (raw.values for _, _, raw in first if raw.fault is None), learns)
-    work = _Work(settings, reading, learns, chat, max_length, source)
+    work = _Work(settings, reading, learns, chat, turns, max_length, source)
     with ExitStack() as files:
         work.open(folder, preferences, files)
         rows = itertools.chain(first, placed)
@@ -98,12 +103,19 @@ class _Work:
     """The rows so far: files, counts and faults."""
 
     def __init__(
-        self, settings: DatasetSettings, reading: Reading, learns: Learns, chat: Chat, max_length: int, source: Source
+        self,
+        settings: DatasetSettings,
+        reading: Reading,
+        learns: Learns,
+        chat: Chat,
+        turns: AssistantTurns,
+        max_length: int,
+        source: Source,
     ) -> None:
         self._settings, self._reading, self._learns = settings, reading, learns
-        self._chat, self._max_length = chat, max_length
+        self._chat, self._turns, self._max_length = chat, turns, max_length
         self._bad, self._seen, self._long = BadRows(settings), SeenRows(leave_out=settings.deduplicate), Places()
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter(dict.fromkeys(answers_of([]), 0))
         self._longest = 0
         self.rows = 0
         self.splits: list[Split] = list(source) if isinstance(source, dict) else []
@@ -132,7 +144,8 @@ class _Work:
     def _mapped(self, split: Split | None, number: int, raw: RawRow) -> _Example | None:
         try:
             example = example_of(raw, f"{split or 'row'}-{number}", self._settings, self._reading)
-            _refuse_tools(example.row)
+            if self._learns != "answers":
+                _refuse_tools(example.row)
         except RowFault as fault:
             self._bad.note(raw.place, fault)
             return None
@@ -144,14 +157,13 @@ class _Work:
             worse = [
                 (one.example.row.messages, one.example.rejected) for one in examples if one.example.rejected is not None
             ]
-            encoded = iter(self._chat.encode([*sides, *worse]))
+            encoded = iter(self._chat.encode([*sides, *worse], self._turns))
         except ChatFault as fault:
             if len(examples) > 1:
                 for one in examples:
                     yield from self._encoded([one])
             else:
-                remedy = "correct the turns of the row, or name another base model"
-                self._bad.note(examples[0].place, RowFault("dataset.columns", str(fault), remedy))
+                self._bad.note(examples[0].place, RowFault("dataset.columns", str(fault), fault.remedy))
             return
         for one in examples:
             one.tokens.append(next(encoded))
@@ -164,6 +176,10 @@ class _Work:
         """Whether the row is kept, by its length."""
         longest = max(map(len, one.tokens))
         self._longest = max(self._longest, longest)
+        if any(not tokens.supervised for tokens in one.tokens):
+            what, remedy = "no answer of the row is learnt, because all have weight 0", "remove the row"
+            self._bad.note(one.place, RowFault("dataset.columns", what, remedy))
+            return False
         if any(not tokens.cut(self._max_length).supervised for tokens in one.tokens):
             what = f"no token of the answer is within max_length ({self._max_length} tokens), because the prompt fills it"
             remedy = "raise training.max_length, shorten the prompt or remove the row"
@@ -184,6 +200,8 @@ class _Work:
             self._line(self._file(one.split), row)
             self._counts[f"rows_{one.split}"] += 1
             self._counts[f"supervised_tokens_{one.split}"] += kept[0]
+            if one.split == "train":
+                self._counts.update(answers_of([one.tokens[0].cut(self._max_length)]))
         if self._pairs is not None and one.split == "train":
             for line in _lines_of(example, self._learns):
                 self._line(self._pairs, line)
@@ -266,8 +284,8 @@ class _Work:
 
 
 def _refuse_tools(row: Row) -> None:
-    if row.tools or any(turn.tool_calls for turn in (*row.messages, row.answer)):
-        what = "the chat has tools or tool_calls, which the base model's chat format is applied without"
+    if row.tools or any(turn.tool_calls or turn.reasoning for turn in (*row.messages, row.answer)):
+        what = "the chat has tools, tool_calls or reasoning_content, which pairs and labels are learnt without"
         raise RowFault("dataset.columns.messages", what, "remove the row, or write the call as text")
 
 

@@ -11,16 +11,24 @@ from schemas.recipes import PreferenceSettings, TrainingSettings
 
 
 def recipe_of(
-    settings: TrainingSettings | PreferenceSettings, base_sha256: str, inputs: Mapping[str, ArtifactRef]
+    settings: TrainingSettings | PreferenceSettings,
+    base_sha256: str,
+    template_sha256: str,
+    inputs: Mapping[str, ArtifactRef],
 ) -> dict[str, JsonValue]:
-    """Return the recipe of a run as plain values: its settings, the digests of the base model and of all inputs.
+    """Return the recipe of a run as plain values: its settings, the digests of the base model, the chat template and all inputs.
 
     Micro-batch size and checkpoint settings are left out, since they do not change the effective batch.
     """
     decides = settings.model_dump(mode="json", exclude={"checkpoint_steps"})
     del decides["optimiser"]["micro_batch_size"]
     digests: dict[str, JsonValue] = {name: ref.sha256 for name, ref in inputs.items()}
-    return {"settings": decides, "base_model_sha256": base_sha256, "inputs": digests}
+    return {
+        "settings": decides,
+        "base_model_sha256": base_sha256,
+        "chat_template_sha256": template_sha256,
+        "inputs": digests,
+    }
 
 
 def digest(recipe: Mapping[str, JsonValue]) -> str:

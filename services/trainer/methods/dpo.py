@@ -28,7 +28,7 @@ def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> 
         remedy = "sample more prompts or candidates, lower feedback.margin, or read the report of the label step"
         raise UserFault(Reason(field="feedback", value="0 pairs", message=message, remedy=remedy))
     sides = [[(pair.messages, pair.chosen) for pair in read], [(pair.messages, pair.rejected) for pair in read]]
-    chosen, rejected = ([tokens.cut(settings.max_length) for tokens in loaded.chat.encode(side)] for side in sides)
+    chosen, rejected = ([tokens.cut(settings.max_length) for tokens in loaded.chat.encode(side, "last")] for side in sides)
     every = list(zip(chosen, rejected, strict=True))
     fitting = fitting_pairs(every, [pair.id for pair in read], "preference", settings.max_length)
     pairs = [every[place] for place in fitting.places]

@@ -12,6 +12,7 @@ from services.trainer.engine.method import Figures, Method
 from services.trainer.methods.fitting import refuse_unsupervised
 from services.trainer.modelling.chat import Tokens
 from services.trainer.modelling.likelihood import log_probabilities, pad
+from services.trainer.modelling.tokens import answers_of
 from services.trainer.steps.loading import LoadedModel, fetched
 
 _UNSUPERVISED = -100
@@ -25,7 +26,10 @@ def sft(context: Context, loaded: LoadedModel, settings: TrainingSettings) -> Me
     folder = fetched(context, DATASET)
 
     def tokens_of(split: Split) -> list[Tokens]:
-        return [tokens.cut(settings.max_length) for tokens in loaded.chat.encode(rows_of(folder, split))]
+        return [
+            tokens.cut(settings.max_length)
+            for tokens in loaded.chat.encode(rows_of(folder, split), settings.assistant_turns)
+        ]
 
     learnt, held_out = tokens_of("train"), tokens_of("validation")
     refuse_unsupervised([learnt, held_out], "training", settings.max_length)
@@ -64,7 +68,7 @@ def sft(context: Context, loaded: LoadedModel, settings: TrainingSettings) -> Me
         longest=max(lengths),
         build=build,
         validate=validate,
-        counts={"examples": float(len(learnt))},
+        counts={"examples": float(len(learnt)), **answers_of(learnt)},
     )
 
 

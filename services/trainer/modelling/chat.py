@@ -7,15 +7,16 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from schemas.lines import Message, Row
+from schemas.recipes import AssistantTurns
 from services.language_models.chats import Tools, render, token_ids
 from services.language_models.loading import load_tokenizer
 from services.trainer.modelling.served import Served, served
 from services.trainer.modelling.templates import ChatFault, served_template
 from services.trainer.modelling.tokens import Tokens
-from services.trainer.modelling.turns import (
+from services.trainer.modelling.written import (
     THOUGHT_ENDS,
     control_tokens,
     left_out,
@@ -25,13 +26,9 @@ from services.trainer.modelling.turns import (
     refuse_left_out,
 )
 
-__all__ = ["Answered", "Chat", "ChatFault", "Tokens", "Turns"]
+__all__ = ["Answered", "Chat", "ChatFault", "Tokens"]
 
 _GENERATION = "generation_config.json"
-Turns = Literal["all", "last"]
-"""Which answers of a chat are learnt."""
-
-
 Answered = Row | tuple[Sequence[Message], str]
 """A chat with its last answer: a row, or the turns and the answer's text."""
 Asked = Row | Sequence[Message]
@@ -105,7 +102,7 @@ class Chat:
             texts.append(text)
         return token_ids(self.tokenizer, texts)
 
-    def encode(self, chats: Sequence[Answered], turns: Turns = "all") -> list[Tokens]:
+    def encode(self, chats: Sequence[Answered], turns: AssistantTurns = "all") -> list[Tokens]:
         """The tokens of chats, of which the answers of `turns` are learnt, except those of weight 0. Raises ChatFault.
 
         A chat is tokenized as a whole. The tokens before each learnt answer are those of its prompt at generation; an
@@ -126,7 +123,7 @@ class Chat:
         if (self._folder / _GENERATION).exists():
             shutil.copyfile(self._folder / _GENERATION, folder / _GENERATION)
 
-    def _planned(self, chat: Answered, turns: Turns) -> _Plan:
+    def _planned(self, chat: Answered, turns: AssistantTurns) -> _Plan:
         messages, answer, tools = _parts_of(chat)
         self._refuse([*messages, answer], tools, answered=True)
         last = self._served(messages, answer, tools)

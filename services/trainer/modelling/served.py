@@ -6,7 +6,7 @@ from typing import NamedTuple
 from schemas.lines import Message
 from schemas.reasons import shown
 from services.trainer.modelling.templates import ChatFault
-from services.trainer.modelling.turns import (
+from services.trainer.modelling.written import (
     THOUGHT_ENDS,
     called,
     refuse_left_out,

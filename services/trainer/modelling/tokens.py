@@ -1,6 +1,6 @@
 """A chat as token ids, with a mask of those that are learnt."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 
@@ -49,3 +49,12 @@ class Tokens:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def answers_of(rows: Iterable[Tokens]) -> dict[str, float]:
+    """Return the metrics `answers_learnt` and `answers_not_learnt` of rows."""
+    counts = [(row.answers, row.unlearnt) for row in rows]
+    return {
+        "answers_learnt": float(sum(learnt for learnt, _ in counts)),
+        "answers_not_learnt": float(sum(unlearnt for _, unlearnt in counts)),
+    }

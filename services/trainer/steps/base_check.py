@@ -9,6 +9,7 @@ from pathlib import Path
 
 from schemas.lines import Message
 from schemas.reasons import Reason
+from schemas.recipes import AssistantTurns
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.modelling.architecture import architecture_of
@@ -38,7 +39,7 @@ def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
         architecture = architecture_of(folder)
         model = fitted(architecture, stored_tensors(folder))
         embeddings = int(model.get_input_embeddings().num_embeddings)
-        chat = _chat(folder, embeddings)
+        chat = _chat(folder, settings.chat_template, embeddings)
     except BaseFault as fault:
         raise base_fault(settings.base_model, fault.message, fault.remedy) from fault
     longest = architecture.context_length
@@ -61,13 +62,13 @@ class _BeyondVocabulary(ChatFault):
 class _ReadableChat(Chat):
     """A chat format that refuses chats with tokens for which the model has no embedding."""
 
-    def __init__(self, folder: Path, embeddings: int) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, template: str | None, embeddings: int) -> None:
+        super().__init__(folder, template)
         self._embeddings = embeddings
 
-    def encode(self, chats: Sequence[Answered]) -> list[Tokens]:
+    def encode(self, chats: Sequence[Answered], turns: AssistantTurns = "all") -> list[Tokens]:
         """As of any chat format. Raises ChatFault also for a token beyond the embeddings."""
-        encoded = super().encode(chats)
+        encoded = super().encode(chats, turns)
         beyond = next((token for tokens in encoded for token in tokens.ids if token >= self._embeddings), None)
         if beyond is None:
             return encoded
@@ -78,11 +79,14 @@ class _ReadableChat(Chat):
         )
 
 
-def _chat(folder: Path, embeddings: int) -> Chat:
+def _chat(folder: Path, template: str | None, embeddings: int) -> Chat:
     try:
-        chat = _ReadableChat(folder, embeddings)
+        chat = _ReadableChat(folder, template, embeddings)
     except ChatFault as error:
-        remedy = "name a model that was tuned for chats, or add a chat template to its tokenizer"
+        if template is not None:
+            remedy = "correct it, or leave it out if the base model has one"
+            raise UserFault(Reason(field="chat_template", message=str(error), remedy=remedy)) from error
+        remedy = "name a model that was tuned for chats, or give a chat_template in the request"
         raise BaseFault(str(error), remedy) from error
     try:
         _ = chat.stop_ids

@@ -22,6 +22,7 @@ from services.trainer.data.rows import rows_of
 from services.trainer.modelling.architecture import context_length
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.generation import SamplingParams, generate, rng
+from services.trainer.modelling.written import visible
 from services.trainer.steps.answering import answers_of
 from services.trainer.steps.loading import fetched, load
 from services.trainer.steps.metrics import answer_metrics, loss_metrics
@@ -38,7 +39,7 @@ def evaluate(context: Context) -> StepResult:
     """Make the `predictions` artifact and its metrics.
 
     Rows whose prompt leaves no room for an answer within the model's context length are left out, counted and named in the
-    facts; a reference beyond it is cut and counted.
+    facts; a reference beyond it is cut and counted. Answers and references are compared without the thoughts before them.
     """
     step = context.task.settings
     if not isinstance(step, EvaluateSettings):
@@ -47,7 +48,7 @@ def evaluate(context: Context) -> StepResult:
     rows = rows_of(fetched(context, DATASET), "test")[: settings.rows]
     if faults := _faults(rows, settings):
         raise UserFault(*faults)
-    loaded = load(context, step.base_model, settings.precision)
+    loaded = load(context, step.base_model, settings.precision, step.chat_template)
     chat, model = loaded.chat, loaded.model()
     limit = context_length(model.config)
     read, left_out = _readable(chat, rows, limit, settings.max_new_tokens)
@@ -65,9 +66,9 @@ def evaluate(context: Context) -> StepResult:
             id=row.id,
             messages=row.messages,
             columns=row.columns,
-            reference=row.completion,
-            greedy=chat.text(made[0]),
-            samples=tuple(chat.text(ids) for ids in made[1:]),
+            reference=visible(row.completion),
+            greedy=visible(chat.text(made[0])),
+            samples=tuple(visible(chat.text(ids)) for ids in made[1:]),
             nll=losses[number].mean if losses else None,
         )
         for number, (row, made) in enumerate(zip(read, answers, strict=True))
@@ -85,7 +86,7 @@ def evaluate(context: Context) -> StepResult:
 
 def _readable(chat: Chat, rows: Sequence[Row], limit: int | None, answer: int) -> tuple[list[Row], list[Row]]:
     """Return the rows whose prompt leaves room for an answer of `answer` tokens, and those left out. Raises UserFault if none is."""
-    lengths = [len(ids) for ids in chat.prompts(row.messages for row in rows)]
+    lengths = [len(ids) for ids in chat.prompts(rows)]
     fits = [limit is None or length + answer <= limit for length in lengths]
     read = [row for row, fit in zip(rows, fits, strict=True) if fit]
     left_out = [row for row, fit in zip(rows, fits, strict=True) if not fit]
@@ -124,7 +125,7 @@ def _answers(
 
     decoding = SamplingParams(chat.stop_ids, chat.pad_id, wanted.max_new_tokens, wanted.temperature)
     return answers_of(
-        context, model, chat.prompts(row.messages for row in rows),
+        context, model, chat.prompts(rows),
         lambda number: [None, *(rng(wanted.seed, number, way) for way in range(wanted.samples))],
         decoding, wanted.batch_size, on_batch=on_batch,
     )  # fmt: skip
@@ -136,7 +137,7 @@ def _latency_ms(chat: Chat, model: Any, row: Row, limit: int | None) -> float | 
     None if the prompt leaves room for too few tokens to measure.
     """
     times: list[float] = []
-    (prompt,) = chat.prompts([row.messages])
+    (prompt,) = chat.prompts([row])
     room = _TIMED_TOKENS if limit is None else min(_TIMED_TOKENS, limit - len(prompt))
     if room < _LEAST_TIMED_TOKENS:
         return None

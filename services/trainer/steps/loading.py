@@ -24,7 +24,8 @@ class LoadedModel:
     adapter: Path | None
     """The input adapter's folder."""
     chat: Chat
-    """The adapter's chat format if there is an adapter, else the base model's; they are equal unless files were altered."""
+    """The chat format with the request's template, else the adapter's, else the base model's; they are equal unless files
+    were altered."""
     dtype: torch.dtype
     device: torch.device
 
@@ -33,14 +34,14 @@ class LoadedModel:
         return load_for_inference(self.base, self.adapter, self.dtype, self.device)
 
 
-def load(context: Context, base_model: str, precision: Precision) -> LoadedModel:
+def load(context: Context, base_model: str, precision: Precision, chat_template: str | None) -> LoadedModel:
     """Load everything except weights. Raises UserFault if the base model is missing or has changed."""
     use_physical_cores()
     base = base_folder(base_model, context.task)
     base_digest(base, context)
     adapter = fetched(context, ADAPTER) if ADAPTER in context.task.inputs else None
     where = device()
-    return LoadedModel(base, adapter, Chat(adapter or base), compute_dtype(precision, where), where)
+    return LoadedModel(base, adapter, Chat(adapter or base, chat_template), compute_dtype(precision, where), where)
 
 
 def fetched(context: Context, name: str) -> Path:

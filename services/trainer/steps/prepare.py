@@ -46,7 +46,10 @@ def prepare(context: Context) -> StepResult:
                 raise Stopping
             context.progress(done, of, "rows")
 
-        made = prepare_rows(source, dataset, settings.learns, chat, settings.max_length, folder, preferences, watch)
+        made = prepare_rows(
+            source, dataset, settings.learns, chat, settings.max_length, folder, preferences, watch,
+            turns=settings.assistant_turns if settings.learns == "answers" else "last",
+        )  # fmt: skip
         digests = {split: file_sha256(folder / split_file(split)) for split in made.splits}
         facts[DATASET_SHA256] = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
         facts[DATASET_LAYOUT] = made.reading.words

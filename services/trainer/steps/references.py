@@ -36,7 +36,7 @@ def reference_losses(
 
     Each prompt must be shorter than `limit`.
     """
-    whole = chat.encode(rows)
+    whole = chat.encode(rows, "last")
     read = whole if limit is None else [tokens.cut(limit) for tokens in whole]
     losses: list[ReferenceLoss | None] = [None] * len(rows)
     order = sorted(range(len(read)), key=lambda number: len(read[number]))

@@ -23,7 +23,7 @@ def sample(context: Context) -> StepResult:
     if not isinstance(settings, SampleSettings):
         raise TypeError(f"settings of kind {settings.kind} do not sample")
     wanted = settings.sampling
-    loaded = load(context, settings.base_model, "auto")
+    loaded = load(context, settings.base_model, "auto", settings.chat_template)
     chat, model = loaded.chat, loaded.model()
     rows = chosen(rows_of(fetched(context, DATASET), "train"), wanted.prompts, wanted.seed)
     started, done, tokens = time.monotonic(), 0, 0
@@ -37,7 +37,7 @@ def sample(context: Context) -> StepResult:
     context.progress(0, len(rows), "prompts")
     decoding = SamplingParams(chat.stop_ids, chat.pad_id, wanted.max_new_tokens, wanted.temperature, wanted.top_p)
     answers = answers_of(
-        context, model, chat.prompts(row.messages for row in rows),
+        context, model, chat.prompts(rows),
         lambda number: [rng(wanted.seed, number, way) for way in range(wanted.n)],
         decoding, wanted.batch_size, on_batch=on_batch,
     )  # fmt: skip

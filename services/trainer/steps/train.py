@@ -36,8 +36,8 @@ def train(context: Context) -> StepResult:
     settings = step.training or step.preference if isinstance(step, TrainSettings) else None
     if not isinstance(step, TrainSettings) or settings is None:
         raise TypeError("settings of kind train with `training` or `preference` are needed")
-    loaded = load(context, step.base_model, settings.precision)
-    recipe = recipe_of(settings, base_digest(loaded.base, context), task.inputs)
+    loaded = load(context, step.base_model, settings.precision, step.chat_template)
+    recipe = recipe_of(settings, base_digest(loaded.base, context), loaded.chat.template_sha256, task.inputs)
     method = _method(context, loaded, settings)
     checkpoints = Checkpoints(task.checkpoints, task.own_checkpoints, digest(recipe))
     plan = Plan(settings.seed, settings.checkpoint_steps, loaded.dtype, loaded.device, checkpoints)
@@ -54,7 +54,9 @@ def train(context: Context) -> StepResult:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_adapter(trained.model, folder, step.base_model)
-        Chat(loaded.adapter or loaded.base).save(folder)  # read anew: trainers set tokens of the one that they are given
+        Chat(loaded.adapter or loaded.base, step.chat_template).save(
+            folder
+        )  # read anew: trainers set tokens of the one that they are given
         described = {"method": settings.method, "base_model": step.base_model, **recipe, **facts}
         (folder / "training.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         write_curve(folder, trained.curve)

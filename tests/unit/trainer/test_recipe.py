@@ -12,7 +12,7 @@ SETTINGS = TrainingSettings(optimiser=OPTIMISER)
 
 
 def of(settings: TrainingSettings = SETTINGS, base: str = "b" * 64, data: ArtifactRef = DATA) -> str:
-    return digest(recipe_of(settings, base, {"dataset": data}))
+    return digest(recipe_of(settings, base, "template", {"dataset": data}))
 
 
 @pytest.mark.parametrize(

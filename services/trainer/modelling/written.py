@@ -93,8 +93,13 @@ def _squeezed(text: str) -> str:
 
 
 def says(text: str, answer: Message) -> bool:
-    """Return whether the text contains all that the answer says: its thought, its content and its tool calls."""
+    """Return whether the text contains all that the answer says: its thought, its content and its tool calls.
+
+    A thought must not stand behind an empty one that the template adds.
+    """
     thought, content = thought_of(answer)
+    if thought.strip() and text.count(THOUGHT_ENDS) > with_thought(answer).count(THOUGHT_ENDS):
+        return False
     parts = [thought.strip(), content.strip(), *called(answer)]
     return all(part in text or _squeezed(part) in _squeezed(text) for part in parts)
 
@@ -114,7 +119,8 @@ def thought_of(answer: Message) -> tuple[str, str]:
 
 def visible(content: str) -> str:
     """Return the content without the thought at its beginning."""
-    return content.rpartition(THOUGHT_ENDS)[2]
+    before, ends, behind = content.rpartition(THOUGHT_ENDS)
+    return behind.strip() if ends else before + behind
 
 
 def with_thought(answer: Message) -> str:
