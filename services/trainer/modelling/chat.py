@@ -225,7 +225,7 @@ class Chat:
             rest = [turn for turn in messages if turn.role != "system"]
             if 0 < len(rest) < len(messages) and self._takes(rest, tools, answered):
                 remedy = "leave out the system prompt, put it into the first user turn, or name another base model"
-                raise ChatFault("the base model's chat template takes no system turn", remedy) from error
+                raise ChatFault("the base model's chat template refuses it: it takes no system prompt", remedy) from error
             raise ChatFault(f"the base model's chat template refuses it ({type(error).__name__})") from error
 
     def _takes(self, messages: Sequence[Message], tools: Tools, answered: bool) -> bool:
