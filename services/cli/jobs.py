@@ -18,7 +18,9 @@ from services.cli.commands import Commands
 from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
 from services.cli.job_file import NoRequest, read_request
+from services.cli.job_logs import JobLogs
 from services.cli.job_screen import screen, show
+from services.cli.log_screen import LogScreen
 from services.cli.metric_text import metrics_line
 from services.cli.output import err, out, print_json, print_pairs, print_table, say
 from services.cli.printable import printable
@@ -125,31 +127,34 @@ def watch(job_id: JobId, json: Json = False) -> None:
         _watch(edge, edge.get(JobView, _path(job_id)), json)
 
 
-@app.command(example="neuroweaver jobs logs support-2026-11 --step train")
+@app.command(example="neuroweaver jobs logs support-2026-11 --step train --follow")
 def logs(
     job_id: JobId,
     step: Annotated[str | None, typer.Option(help="Only this step.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show new lines until the job, or the step, has ended.")
+    ] = False,
+    lines: Annotated[int, typer.Option(min=1, help="The most lines of each log that are there already.")] = 50,
     json: Json = False,
 ) -> None:
-    """Show the last log lines of failed attempts. Exit code 4 when the job or step does not exist."""
+    """Show the last log lines of all attempts: running, completed and failed. Exit code 4 when the job or step does not exist.
+
+    With --follow and --json one JSON object per line.
+    """
     with http_address(CliSettings()) as address, Edge(address) as edge:
         job = edge.get(JobView, _path(job_id))
-    if step is not None and step not in {known.name for known in job.steps}:
-        stop_with(Exit.NOT_FOUND, f"job {job_id} has no step {step!r}; its steps: {', '.join(s.name for s in job.steps)}")
-    failed = [
-        {"step": known.name, "attempt": attempt.attempt, **attempt.fault.model_dump()}
-        for known in job.steps
-        if step in (None, known.name)
-        for attempt in known.attempts
-        if attempt.fault
-    ]
-    if json:
-        print_json(failed)
-        return
-    for entry in failed:
-        _print_fault(entry)
-    if not failed:
-        out.print(f"No attempt of job {job_id} has failed; it is {job.status}.", markup=False, soft_wrap=True)
+        if step is not None and step not in {known.name for known in job.steps}:
+            names = ", ".join(known.name for known in job.steps)
+            stop_with(Exit.NOT_FOUND, f"job {job_id} has no step {step!r}; its steps: {names}")
+        found = JobLogs(edge, job_id, step, lines)
+        shown = LogScreen(job, json=json, each=follow)
+        try:
+            for log in found.follow(job) if follow else found.news(job):
+                shown.show(log)
+        except KeyboardInterrupt:
+            say(f"no longer following; the job continues: neuroweaver jobs watch {job_id}")
+            raise typer.Exit(int(Exit.INTERRUPTED)) from None
+        shown.end()
 
 
 @app.command(example="neuroweaver jobs report support-2026-11 --step train")
@@ -343,13 +348,6 @@ def _step_row(job: JobDetail, number: int) -> tuple[object, ...]:
         seconds = f"{(last.ended_at - last.started_at).total_seconds():.1f}"
     metrics = metrics_line({name: value for name, value in step.metrics.items() if value is not None})
     return SIGNS[step.status][0], step.name, step.kind, step.status, len(step.attempts) or "", seconds, printable(metrics)
-
-
-def _print_fault(entry: dict[str, Any]) -> None:
-    title = f"{entry['step']}, attempt {entry['attempt']}: {entry['cause']}: {entry['message']}"
-    out.print(printable(title), style="bold", markup=False, highlight=False, soft_wrap=True)
-    for line in entry["log_tail"]:
-        out.print(f"  {printable(line)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _time(moment: datetime) -> str:

@@ -7,6 +7,7 @@ from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.executor.dispatcher import worker_tasks
 from services.chassis.executor.supervise import SubprocessRunner
 from services.chassis.executor.work import WorkEffects
+from services.chassis.serving.api.logs import log_router
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.service import Service, assemble
 from services.trainer.settings import TrainerSettings
@@ -16,4 +17,4 @@ def build(settings: TrainerSettings) -> Service:
     """Build the trainer. Every executor makes the same decisions, so its domain is the chassis' own."""
     runtime = Runtime(settings, "trainer", ExecutorDomain("trainer"), topics=(JOBS,), effects=WorkEffects())
     tasks = worker_tasks(runtime, SubprocessRunner("services.trainer.child"))
-    return assemble(runtime, router=APIRouter(), tasks=tasks)
+    return assemble(runtime, router=APIRouter(), tasks=tasks, more=(log_router(settings.home, "trainer"),))

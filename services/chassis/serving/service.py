@@ -51,14 +51,15 @@ class Service:
         return [route for router in self.routers for route in router.routes if isinstance(route, APIRoute)]
 
 
-def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Loop] = ()) -> Service:
-    """Make a service from its runtime, its routes and its own loops."""
+def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Loop] = (), more: Sequence[APIRouter] = ()) -> Service:
+    """Make a service from its runtime, its routes and its own loops; `more` are routes that are requested rarely."""
     replays = Replays(runtime.projection)
     routers = (
         router,
         projection_router(replays),
         dead_letter_router(runtime.engine, runtime.handling),
         partition_router(runtime.engine, runtime.reading),
+        *more,
     )
     return Service(
         name=runtime.service,
