@@ -12,12 +12,17 @@ from benchmarks import claims, full_loop, growth, latency, rebuild, report
 from benchmarks.edge import measure as edge
 from benchmarks.edge import sse
 from benchmarks.full_loop import Servers
+from benchmarks.trainer import measure as training
 from services.chassis.kafka import topics
 from services.chassis.process.gc_tuning import spare_the_collector
 from services.devstack.settings import DevStackSettings
 from services.devstack.stack import DevStack, running
 
-PARTS = {"events": ("rebuild", "full_loop", "latency_ms", "growth"), "edge": ("http", "sse"), "trainer": ("claims",)}
+PARTS = {
+    "events": ("rebuild", "full_loop", "latency_ms", "growth"),
+    "edge": ("http", "sse"),
+    "trainer": ("sft", "dpo", "claims"),
+}
 
 
 def main() -> int:
@@ -40,10 +45,15 @@ def main() -> int:
     rates: dict[str, list[float]] = {}
     for part in arguments.only or PARTS[arguments.subject]:
         print(f"==> {part}", flush=True)
+        if part in ("sft", "dpo"):
+            figures[part] = training.measure(part, pairs=1 if arguments.quick else 5, quick=arguments.quick)
+            continue
         with tempfile.TemporaryDirectory() as home:  # a separate log, because a rebuild reads all of it
             settings = DevStackSettings(home=Path(home), kafka_bootstrap=None, database_url=None)
             with running(settings) as stack:
                 asyncio.run(_measure(part, stack, arguments.quick, figures, rates))
+    if "sft" in figures:
+        figures["startup_seconds"] = figures["sft"].pop("startup_seconds")
     report.print_report(figures, rates)
     report.write({**figures, "rates": rates} if rates else figures, out)
     print(f"written: {out}")

@@ -28,6 +28,12 @@ GOALS: Sequence[tuple[str, str, str, str, float]] = (
     ("growth", "cost_per_event_10k_to_1m", "cost of an event, late against early", "at most", 1.2),
     *(("reads", name, f"{name} over HTTP, of a bare route's requests per second", "at least", 0.6) for name in READS),
     ("", "claim_growth_10_to_1000", "cost of a claim with 1,000 attempts waiting, times that with 10", "at most", 1.2),
+    *((name, "ratio_bare", f"{name}, of bare TRL's tokens per CPU second", "at least", 0.99) for name in ("sft", "dpo")),
+    *(
+        (name, "loss_difference", f"{name}, largest difference of a loss to bare TRL, fp32", "at most", 1e-5)
+        for name in ("sft", "dpo")
+    ),
+    ("", "startup_seconds", "start of a training beyond imports and loading, s", "at most", 2),
     ("", "start_per_s", "accepted starts a second", "at least", 200),
     ("sse", "p50_ratio", "one job read with 1,000 streams open, times the same without", "at most", 3),
 )
@@ -51,7 +57,12 @@ def print_report(figures: Mapping[str, Any], rates: Mapping[str, Sequence[float]
         if name in found:
             value = found[name]
             met = value >= goal if bound == "at least" else value <= goal
-            table.add_row(meaning, f"{value:.2f}", f"{bound} {goal:g}", "met" if met else "missed")
+            table.add_row(
+                meaning,
+                f"{value:.2f}" if value >= 0.005 else f"{value:.0e}",
+                f"{bound} {goal:g}",
+                "met" if met else "missed",
+            )
     for name in figures.get("reads", {}).keys() - set(READS):
         table.add_row(f"{name} over HTTP, the same", f"{figures['reads'][name]:.2f}", "", "")
     for rate, found in figures.get("latency_ms", {}).get("rates", {}).items():

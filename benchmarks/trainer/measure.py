@@ -33,7 +33,7 @@ def measure(method: str, pairs: int, quick: bool) -> dict[str, Any]:
         "ratio_bare": median(ratios),
         "ratios": ratios,
         "loss_difference": difference,
-        "startup_seconds": median(startups),
+        **({"startup_seconds": median(startups)} if method == "sft" else {}),
     }
 
 
@@ -44,5 +44,3 @@ def _run(who: str, method: str, steps: int, precision: str, base: Path) -> dict[
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     made: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return made
-
-

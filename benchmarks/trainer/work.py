@@ -79,5 +79,7 @@ def settings(method: str, base: Path, steps: int, precision: str) -> TrainSettin
     )
     shared = {"optimiser": optimiser, "precision": precision, "max_length": LENGTH, "checkpoint_steps": 1_000, "seed": SEED}
     if method == "sft":
-        return TrainSettings(base_model=str(base), training=TrainingSettings.model_validate({**shared, "lora": LoraSettings()}))
+        return TrainSettings(
+            base_model=str(base), training=TrainingSettings.model_validate({**shared, "lora": LoraSettings()})
+        )
     return TrainSettings(base_model=str(base), preference=PreferenceSettings.model_validate(shared))
