@@ -43,6 +43,7 @@ topics_app = Commands("Create topics as the catalogue lists them; read their rec
 app.add_typer(topics_app, name="topics")
 for _name, _module, _help in (
     ("jobs", "services.cli.jobs", "Submit, watch, list and cancel jobs."),
+    ("datasets", "services.cli.datasets", "Show what a job would learn from a data set."),
     ("models", "services.cli.models", "List, show, download and try models."),
     ("projections", "services.cli.projections", "Verify projections against the log, and rebuild them from it."),
     ("dlq", "services.cli.dlq", "List, retry and discard records that could not be processed."),

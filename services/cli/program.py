@@ -8,7 +8,7 @@ from pathlib import Path
 
 NAME = "neuroweaver"
 COMMANDS = (
-    "up", "down", "status", "serve", "migrate", "retention", "doctor", "demo", "topics", "jobs", "queue", "models", "projections",
+    "up", "down", "status", "serve", "migrate", "retention", "doctor", "demo", "topics", "jobs", "queue", "datasets", "models", "projections",
     "dlq", "partitions", "audit",
 )  # fmt: skip
 _MODULE = "services.cli.main"
