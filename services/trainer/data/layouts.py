@@ -177,9 +177,6 @@ def _unfit(layout: Known, learns: Learns) -> UserFault:
 
 
 def _require_fitting(layout: Known, learns: Learns) -> None:
-    if layout == "text":
-        what = "plain texts are not chats, and only chats are learnt"
-        raise UserFault(fault_of("layout", layout, what, "divide the texts into prompt and completion"))
     fits: Mapping[Learns, bool] = {
         "answers": layout not in ("preference", "kto"),
         "pairs": layout == "preference",

@@ -7,12 +7,13 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from schemas.lines import Message, Row
 from schemas.recipes import AssistantTurns
 from services.language_models.chats import Tools, render, token_ids
 from services.language_models.loading import load_tokenizer
+from services.trainer.modelling.plain import plain_start, plain_tokens
 from services.trainer.modelling.served import Served, served
 from services.trainer.modelling.templates import ChatFault, served_template
 from services.trainer.modelling.tokens import Tokens
@@ -92,22 +93,33 @@ class Chat:
         return frozenset(ids)
 
     def prompts(self, chats: Iterable[Asked]) -> list[list[int]]:
-        """The tokens of each chat up to where the assistant's answer begins. Raises ChatFault."""
-        texts = []
-        for chat in chats:
-            messages, tools = (chat.messages, chat.tools) if isinstance(chat, Row) else (chat, ())
-            self._refuse(messages, tools, answered=False)
-            text = self._render(messages, tools, answered=False)
-            refuse_altered(messages, text)
-            texts.append(text)
-        return token_ids(self.tokenizer, texts)
+        """The tokens of each chat up to where the assistant's answer begins; of a plain text its start. Raises ChatFault."""
+        prompts: list[list[int] | str] = [
+            plain_start(self.tokenizer) if _is_plain(chat) else self._prompt(chat) for chat in chats
+        ]
+        ids = iter(token_ids(self.tokenizer, [prompt for prompt in prompts if isinstance(prompt, str)]))
+        return [next(ids) if isinstance(prompt, str) else prompt for prompt in prompts]
+
+    def _prompt(self, chat: Asked) -> str:
+        messages, tools = (chat.messages, chat.tools) if isinstance(chat, Row) else (chat, ())
+        self._refuse(messages, tools, answered=False)
+        text = self._render(messages, tools, answered=False)
+        refuse_altered(messages, text)
+        return text
 
     def encode(self, chats: Sequence[Answered], turns: AssistantTurns = "all") -> list[Tokens]:
         """The tokens of chats, of which the answers of `turns` are learnt, except those of weight 0. Raises ChatFault.
 
         A chat is tokenized as a whole. The tokens before each learnt answer are those of its prompt at generation; an
-        earlier answer that has other tokens in the history than as the last answer is not learnt, and counted.
+        earlier answer that has other tokens in the history than as the last answer is not learnt, and counted. A row without
+        turns before its answer is a plain text, which is learnt as a whole.
         """
+        if any(map(_is_plain, chats)):
+            return [
+                tokens
+                for chat in chats
+                for tokens in ([self._plain(chat)] if _is_plain(chat) else self.encode([chat], turns))
+            ]
         plans = [self._planned(chat, turns) for chat in chats]
         texts = [text for plan in plans for served in (*plan.earlier, plan.last) for text in served]
         ids = iter(token_ids(self.tokenizer, texts))
@@ -122,6 +134,10 @@ class Chat:
         self.tokenizer.save_pretrained(str(folder))
         if (self._folder / _GENERATION).exists():
             shutil.copyfile(self._folder / _GENERATION, folder / _GENERATION)
+
+    def _plain(self, row: Row) -> Tokens:
+        refuse_control_tokens(self._control_tokens, [row.answer], ())
+        return plain_tokens(self.tokenizer, row.completion)
 
     def _planned(self, chat: Answered, turns: AssistantTurns) -> _Plan:
         messages, answer, tools = _parts_of(chat)
@@ -234,6 +250,10 @@ class Chat:
         except Exception:  # as above
             return False
         return True
+
+
+def _is_plain(chat: Answered | Asked) -> TypeGuard[Row]:
+    return isinstance(chat, Row) and not chat.messages
 
 
 def _parts_of(chat: Answered) -> tuple[Sequence[Message], Message, Tools]:

@@ -30,6 +30,7 @@ def refused(*rows: dict[str, Any], learns: Learns = "answers", **given: Any) -> 
         ({"conversations": TALK, "system": "s", "tools": "[]"}, "sharegpt", "in the columns conversations, system, tools"),
         ({"instruction": "a", "input": "", "output": "b"}, "alpaca", "in the columns instruction, output, input"),
         ({"prompt": "a", "completion": "b", "text": "ab"}, "prompt_completion", "in the columns prompt, completion"),
+        ({"text": "a"}, "text", "in the columns text"),
     ],
 )
 def test_answers_are_recognised(row: dict[str, Any], layout: str, words: str) -> None:
