@@ -24,9 +24,11 @@ def prepare(context: Context) -> StepResult:
 
 def train(context: Context) -> StepResult:
     """Run a step of kind `train`."""
+    from services.trainer.steps.event_files import event_files
     from services.trainer.steps.train import train
 
-    return train(context)
+    with event_files(context):
+        return train(context)
 
 
 def sample(context: Context) -> StepResult:

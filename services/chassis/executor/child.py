@@ -53,6 +53,10 @@ _MESSAGE_LIMIT = 4000
 _OOM_SCORE = 500
 
 
+Observer = Callable[[int, Mapping[str, float]], None]
+"""Is called with the number of a step and its measurements by name."""
+
+
 class UserFault(Exception):
     """The request or its data are at fault; the step fails without a retry until somebody corrects the reasons."""
 
@@ -84,6 +88,7 @@ class Context:
         """Resident memory of this process in bytes, whenever progress was reported."""
         self.speed = TimedSeries()
         """Tokens per second, alike."""
+        self._observers: list[Observer] = []
         self._stop = threading.Event()
 
     @cached_property
@@ -99,6 +104,15 @@ class Context:
     def stop(self) -> None:
         """Ask the handler to end."""
         self._stop.set()
+
+    def observe(self, observer: Observer) -> None:
+        """Let `observer` be called with the measurements of every step from now on."""
+        self._observers.append(observer)
+
+    def measured(self, step: int, values: Mapping[str, float]) -> None:
+        """Tell the observers what was measured at a step."""
+        for observer in self._observers:
+            observer(step, values)
 
     def progress(
         self,

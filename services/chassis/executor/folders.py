@@ -7,6 +7,10 @@ UNFINISHED = "tmp-"
 """Prefix of folders in which a checkpoint is being written; they are useless once the process has ended."""
 
 
+EVENT_FILES = "tensorboard"
+"""Name of the folder with TensorBoard event files, beside the logs of a step's attempts."""
+
+
 def folder_name(name: str) -> str:
     """`name` as a folder name that cannot leave its parent; different names give different folders."""
     quoted = quote(name, safe="")
@@ -27,6 +31,11 @@ def temporary_of(home: Path, service: str, lease: str) -> Path:
 def log_of(home: Path, service: str, job_id: str, step: str, attempt: int) -> Path:
     """Return the log of one attempt; a later run of it on the same machine appends to it."""
     return home.resolve() / "logs" / service / folder_name(job_id) / folder_name(step) / f"{attempt}.log"
+
+
+def event_files_of(log: Path) -> Path:
+    """Return the folder of a step's TensorBoard event files, beside the logs of its attempts."""
+    return log.parent / EVENT_FILES
 
 
 def remove_empty(folder: Path, levels: int) -> None:

@@ -39,6 +39,9 @@ class ChildTask(Frozen):
     lease: str = Field(description="Token of the lease under which this child works.")
     cache: Path = Field(description="Folder for files that can be downloaded again.")
     allowed: AllowedSources = Field(default=AllowedSources(), description="Sources that the job may name; none by default.")
+    event_files: Path | None = Field(
+        default=None, description="Folder beside the logs for TensorBoard event files of the step; null: none are written."
+    )
     lease_seconds: float | None = Field(
         default=None, description="The child ends if its worker sends nothing for this time; null: it waits for ever."
     )

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.chassis.executor import statements
-from services.chassis.executor.folders import cache_of
+from services.chassis.executor.folders import EVENT_FILES, cache_of
 from services.chassis.settings import ServiceSettings
 from services.chassis.storage.retention.decision import RemovalCandidate
 from services.chassis.storage.retention.files import Files, is_empty, measured, subfolders
@@ -99,8 +99,13 @@ def _logs(jobs: Sequence[Path], steps: Steps) -> list[RemovalCandidate]:
     for job in jobs:
         for folder in subfolders(job):
             step = steps.get((unquote(job.name), unquote(folder.name)))
-            found += [measured(log, referenced=step is not None and step.open) for log in sorted(folder.glob("*.log"))]
+            found += [measured(one, referenced=step is not None and step.open) for one in _logs_in(folder)]
     return [one for one in found if one is not None]
+
+
+def _logs_in(folder: Path) -> list[Path]:
+    """The logs of a step's attempts, and the folder of its event files."""
+    return [*sorted(folder.glob("*.log")), *(one for one in subfolders(folder) if one.name == EVENT_FILES)]
 
 
 def _empty(jobs: Sequence[Path]) -> list[RemovalCandidate]:

@@ -19,7 +19,15 @@ from pydantic import ValidationError
 
 from schemas.jobs import StepFault
 from schemas.progress import StepProgressed
-from services.chassis.executor.folders import UNFINISHED, cache_of, checkpoints_of, log_of, remove_empty, temporary_of
+from services.chassis.executor.folders import (
+    UNFINISHED,
+    cache_of,
+    checkpoints_of,
+    event_files_of,
+    log_of,
+    remove_empty,
+    temporary_of,
+)
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
     LEASE_EXPIRED,
@@ -60,7 +68,7 @@ class SubprocessRunner:
         """Supervise one child to its end. Whether this returns or raises, no process of the child is left."""
         settings = context.settings
         log = log_of(settings.home, context.service, work.request.job_id, work.request.step, work.request.attempt)
-        task, temporary = _task(work, settings), temporary_of(settings.home, context.service, work.lease)
+        task, temporary = _task(work, settings, log), temporary_of(settings.home, context.service, work.lease)
         killed_before, size_before = oom_kills(), _size(log)
         try:
             child = await Child.start(self.module, task, log, temporary, context.device)
@@ -93,7 +101,7 @@ class SubprocessRunner:
         return Failed(fault.model_copy(update={"log_tail": await asyncio.to_thread(tail, log)}))
 
 
-def _task(work: Work, settings: ServiceSettings) -> ChildTask:
+def _task(work: Work, settings: ServiceSettings, log: Path) -> ChildTask:
     asked = work.request
     return ChildTask(
         job_id=asked.job_id,
@@ -107,6 +115,7 @@ def _task(work: Work, settings: ServiceSettings) -> ChildTask:
         artifacts=settings.artifacts_uri,
         checkpoints=checkpoints_of(settings.home, asked.job_id, asked.step),
         lease=work.lease,
+        event_files=event_files_of(log),
         lease_seconds=settings.lease_seconds,
         cache=cache_of(settings.home),
         allowed=settings.sources.allowed(settings.home, settings.cache),

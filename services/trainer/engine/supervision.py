@@ -90,6 +90,7 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
             _log.info("step %d of %d: %s", step, run.steps, point)
             if step < run.steps:
                 self._save()
+        self._context.measured(step, {**point, "tokens_per_second": speed})
         state.log_history.clear()  # the curve has it
 
     def _stop_if_asked(self) -> None:

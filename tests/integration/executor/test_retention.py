@@ -9,7 +9,7 @@ import pytest
 
 from schemas.jobs import StepResult
 from services.chassis.executor.attempts import attempt_ref
-from services.chassis.executor.folders import checkpoints_of, log_of, temporary_of
+from services.chassis.executor.folders import checkpoints_of, event_files_of, log_of, temporary_of
 from services.chassis.executor.retention import removers
 from services.chassis.executor.runner import Completed
 from services.chassis.executor.work import claim
@@ -101,6 +101,15 @@ async def test_logs_go_by_age_and_by_size_but_not_those_of_open_attempts(ended: 
     age(home)
     assert (await removed(ended))["step-logs"].count == 1
     assert [gone.exists(), kept.exists(), others.exists()] == [False, True, True]
+
+
+async def test_event_files_go_with_the_logs_of_their_step(ended: Executor) -> None:
+    home = ended.settings.home
+    gone = old_file(event_files_of(log_of(home, ended.name, "ended", "a", 1)) / "events.out.tfevents.1")
+    kept = old_file(event_files_of(log_of(home, ended.name, "open", "a", 1)) / "events.out.tfevents.1")
+    age(home)
+    assert (await removed(ended))["step-logs"].count == 1
+    assert [gone.exists(), kept.exists()] == [False, True]
 
 
 async def test_scratch_files_go_when_their_lease_is_gone(ended: Executor) -> None:
