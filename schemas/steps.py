@@ -72,6 +72,12 @@ class PrepareSettings(Strict):
         "their labels, or both answers of each pair. In both cases `dataset` contains the wanted answers.",
     )
     assistant_turns: AssistantTurns = Field(default="all", description="As in `training`: the answers that are counted.")
+    training: TrainingSettings | None = Field(
+        default=None, description="The supervised training that follows, so that the base model is checked for it."
+    )
+    preference: PreferenceSettings | None = Field(
+        default=None, description="The training on preferences that follows, so that the base model is checked for it."
+    )
 
 
 class TrainSettings(Strict):

@@ -9,7 +9,12 @@ from schemas.artifacts import SHA256_PATTERN
 from schemas.base import NAME_PATTERN
 
 Schema = dict[str, JsonValue]
-_PATTERNS = {NAME_PATTERN: "name", SHA256_PATTERN: "SHA-256 in hex"}
+_PATTERNS = {
+    r"^[A-Za-z0-9_.*?]+$": "name or pattern of layers",
+    r"^[A-Za-z0-9_.]+$": "name of a layer",
+    NAME_PATTERN: "name",
+    SHA256_PATTERN: "SHA-256 in hex",
+}
 _REFERENCE = "#/$defs/"
 _ANY = "any JSON"
 _ANCHORS = {"JobRequest": "jobrequested"}

@@ -294,6 +294,7 @@ def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineSt
     lengths = [request.preference.max_length] if learners else []
     if not learners or any(one.method == "sft" for one in steps):
         lengths.append(request.training.max_length)
+    methods = {one.method for one in steps if one.kind == "train"}
     return PrepareSettings(
         base_model=request.base_model,
         chat_template=request.chat_template,
@@ -301,6 +302,8 @@ def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineSt
         max_length=min(lengths),
         assistant_turns=request.training.assistant_turns,
         learns=_LEARNT_FROM[learners[0]] if learners else "answers",
+        training=request.training if "sft" in methods else None,
+        preference=request.preference if methods - {"sft"} else None,
     )
 
 

@@ -6,73 +6,164 @@ from typing import Any
 
 import torch
 
+from schemas.reasons import Reason, shortened
 from schemas.recipes import LoraSettings
+from schemas.results import BASE_MODEL_SHA256
+from services.chassis.executor.child import UserFault
+from services.trainer.modelling import pissa
 from services.trainer.modelling.base import load_base
-from services.trainer.modelling.layers import all_linear
+from services.trainer.modelling.base_files import is_fault_of_machine
+from services.trainer.modelling.layers import saved_modules, target_names, targets_of
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+RECORD = "training.json"
+"""What a training step records beside the adapter: its recipe and the digest of its base model."""
+_SAID = 300
+_TRAINED = ("lora_", "modules_to_save", "token_adapter")
+"""Parts of the names of an adapter's weights."""
 
 
 def new_adapter(model: Any, lora: LoraSettings, seed: int) -> Any:
-    """`model` with a fresh LoRA adapter on all linear layers but the head; the same for the same seed.
+    """`model` with a fresh LoRA adapter; the same for the same seed. Raises UserFault if the model lacks a named layer.
 
     Its weights are fp32 whatever the base's dtype, because small updates are lost in bf16.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
+    config = lora_config(model, lora)
     torch.manual_seed(seed)
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=all_linear(model),
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(model, config, autocast_adapter_dtype=True)
-
-
-def read_adapter(model: Any, folder: Path, *, trainable: bool) -> Any:
-    """`model` with the adapter in `folder`. Raises ValueError if a weight is missing or unexpected."""
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig.from_pretrained(str(folder))
-    config.inference_mode = not trainable
-    adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
-    read_weights(adapted, folder)
+    try:
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
+    except (
+        ValueError,
+        TypeError,
+        NotImplementedError,
+    ) as error:  # PEFT's words for layers and options that it does not support
+        message = f"the adapter cannot be made for this base model: {shortened(str(error), _SAID)}"
+        remedy = "name other targets, or leave out the options of training.lora that it names"
+        raise UserFault(Reason(field="training.lora", message=message, remedy=remedy)) from error
+    for weight in adapted.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()  # PEFT leaves whole modules in the base's type
+    if lora.initialisation == "pissa":
+        pissa.keep_start(adapted)
     return adapted
 
 
+def check_lora(model: Any, lora: LoraSettings) -> None:
+    """Make the adapter for a model on the meta device, which it alters. Raises UserFault if it cannot be made."""
+    if lora.initialisation == "pissa":
+        pissa.check_rank(model, targets_of(model, lora), lora.rank)
+    new_adapter(model, lora.model_copy(update={"initialisation": "default"}), seed=0)
+
+
+def lora_config(model: Any, lora: LoraSettings) -> Any:
+    """Return PEFT's settings of an adapter for `model`. Raises UserFault if the model lacks a named layer."""
+    from peft import LoraConfig
+
+    saved = saved_modules(model, lora)
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=target_names(model, lora),
+        modules_to_save=saved or None,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        init_lora_weights="pissa" if lora.initialisation == "pissa" else True,
+        task_type="CAUSAL_LM",
+    )
+
+
+def read_adapter(model: Any, folder: Path, *, trainable: bool) -> Any:
+    """`model` with the adapter in `folder`. Raises UserFault if it is none, or belongs to another base model."""
+    from peft import LoraConfig, get_peft_model
+
+    try:
+        config = LoraConfig.from_pretrained(str(folder))
+        config.inference_mode = not trainable
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
+        read_weights(adapted, folder)
+    except UserFault:
+        raise
+    except Exception as error:  # the libraries raise whatever their parsers and layers raise
+        if is_fault_of_machine(error):
+            raise
+        raise _misfit(f"it cannot be read ({type(error).__name__})") from error
+    return adapted
+
+
+def refuse_other_base(folder: Path, digest: str) -> None:
+    """Raise UserFault if the adapter's record of its training names a base model with another digest."""
+    try:
+        trained_on = json.loads((folder / RECORD).read_bytes()).get(BASE_MODEL_SHA256, digest)
+    except FileNotFoundError:
+        return  # an adapter made elsewhere
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise _misfit(f"its {RECORD} cannot be read") from error
+    if trained_on != digest:
+        raise _misfit("it was trained on a base model with other files, as their digests tell")
+
+
 def read_weights(adapted: Any, folder: Path) -> None:
-    """Load the weights in `folder` into the adapter. Raises ValueError if a weight is missing or unexpected."""
+    """Load the weights in `folder` into the adapter. Raises UserFault if a weight is missing, unexpected or of another shape."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    result = set_peft_model_state_dict(adapted, load_file(folder / WEIGHTS))
-    missing = [key for key in result.missing_keys if "lora_" in key]
+    try:
+        result = set_peft_model_state_dict(adapted, load_file(folder / WEIGHTS))
+    except RuntimeError as error:
+        if is_fault_of_machine(error):
+            raise
+        raise _misfit("its weights have other shapes than the layers of the base model") from error
+    missing = [key for key in result.missing_keys if any(part in key for part in _TRAINED)]
     if missing or result.unexpected_keys:
-        raise ValueError(
-            f"adapter {folder} does not fit its base model: {len(missing)} weights are missing, for example {missing[:1]}, "
-            f"{len(result.unexpected_keys)} unknown, for example {list(result.unexpected_keys)[:1]}"
+        raise _misfit(
+            f"{len(missing)} weights are missing, for example {missing[:1]}, and {len(result.unexpected_keys)} belong to "
+            "layers that the base model does not have"
         )
+
+
+def _misfit(what: str) -> UserFault:
+    return UserFault(
+        Reason(
+            field="adapter",
+            message=f"the adapter does not fit the base model: {what}",
+            remedy="name the base model that the adapter was trained on, or train a new adapter",
+        )
+    )
 
 
 def write_weights(adapted: Any, folder: Path) -> None:
     """Write the adapter's weights; equal adapters give equal bytes."""
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    state = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    save_file({key: value.detach().cpu().contiguous() for key, value in sorted(state.items())}, folder / WEIGHTS)
+    _save(_state(adapted), folder)
 
 
 def write_adapter(adapted: Any, folder: Path, base_model: str) -> None:
-    """Write PEFT's two files. `base_model` is the reference that they record."""
-    write_weights(adapted, folder)
-    described = adapted.peft_config["default"].to_dict()
+    """Write PEFT's two files. `base_model` is the reference that they record.
+
+    An adapter that began with PiSSA is written as a plain one for the unchanged base model.
+    """
+    described, state = adapted.peft_config["default"].to_dict(), _state(adapted)
+    if pissa.began_with(adapted):
+        described, state = pissa.plain(adapted, described, state)
+    _save(state, folder)
     described |= {"base_model_name_or_path": base_model, "inference_mode": True}
     text = json.dumps(described, indent=2, sort_keys=True, default=sorted)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def _state(adapted: Any) -> dict[str, torch.Tensor]:
+    from peft import get_peft_model_state_dict
+
+    return dict(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+
+
+def _save(state: dict[str, torch.Tensor], folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({key: value.detach().cpu().contiguous() for key, value in sorted(state.items())}, folder / WEIGHTS)
 
 
 def load_for_inference(base: Path, adapter: Path | None, dtype: torch.dtype, device: torch.device) -> Any:

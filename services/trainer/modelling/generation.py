@@ -148,7 +148,7 @@ class _State:
     @property
     def shrinks(self) -> bool:
         """Whether rows can be removed: the states of linear attention have no such operation."""
-        return all(hasattr(layer, "batch_select_indices") for layer in self.cache.layers)
+        return _of_rows(self.cache)
 
     def keep(self, kept: torch.Tensor) -> None:
         self.cache.batch_select_indices(kept)
@@ -167,6 +167,13 @@ class _State:
         self.logits = output.logits[0]
 
 
+def _of_rows(cache: Any) -> bool:
+    """Whether rows of a cache can be repeated and removed; the library cannot do it for the states of linear attention."""
+    from transformers.cache_utils import LinearAttentionCacheLayerMixin
+
+    return not any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in cache.layers)
+
+
 def _prefill(model: Any, prompts: Sequence[Sequence[int]], num_samples: int, pad_id: int) -> _State:
     """Run the prompts once, padded on the left, and repeat the cache for each answer of a prompt.
 
@@ -174,7 +181,7 @@ def _prefill(model: Any, prompts: Sequence[Sequence[int]], num_samples: int, pad
     """
     from transformers import DynamicCache
 
-    if not all(hasattr(layer, "batch_repeat_interleave") for layer in DynamicCache(config=model.config).layers):
+    if not _of_rows(DynamicCache(config=model.config)):
         prompts, num_samples = [prompt for prompt in prompts for _ in range(num_samples)], 1
     batch = pad_rows(prompts, pad_id, "left", model.device)
     positions = batch.positions

@@ -12,6 +12,7 @@ from schemas.reasons import Reason
 from schemas.recipes import AssistantTurns
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import UserFault
+from services.trainer.modelling.adapter import check_lora
 from services.trainer.modelling.architecture import architecture_of
 from services.trainer.modelling.base_files import BaseFault, base_fault
 from services.trainer.modelling.chat import Answered, Chat, ChatFault, Tokens
@@ -52,6 +53,8 @@ def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
                 remedy=f"set training.max_length to {longest} or less",
             )
         )
+    if settings.training is not None:
+        check_lora(model, settings.training.lora)
     return CheckedBase(chat, longest)
 
 

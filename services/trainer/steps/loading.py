@@ -10,7 +10,7 @@ from schemas.recipes import Precision
 from schemas.results import ADAPTER
 from services.chassis.executor.child import Context
 from services.language_models.precision import compute_dtype, device, use_physical_cores
-from services.trainer.modelling.adapter import load_for_inference
+from services.trainer.modelling.adapter import load_for_inference, refuse_other_base
 from services.trainer.modelling.base_files import base_digest, base_folder
 from services.trainer.modelling.chat import Chat
 
@@ -38,8 +38,10 @@ def load(context: Context, base_model: str, precision: Precision, chat_template:
     """Load everything except weights. Raises UserFault if the base model is missing or has changed."""
     use_physical_cores()
     base = base_folder(base_model, context.task)
-    base_digest(base, context)
+    digest = base_digest(base, context)
     adapter = fetched(context, ADAPTER) if ADAPTER in context.task.inputs else None
+    if adapter is not None:
+        refuse_other_base(adapter, digest)
     where = device()
     return LoadedModel(base, adapter, Chat(adapter or base, chat_template), compute_dtype(precision, where), where)
 

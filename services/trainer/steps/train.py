@@ -19,7 +19,7 @@ from services.trainer.engine.recipe import digest, recipe_of
 from services.trainer.engine.training import Plan
 from services.trainer.methods.dpo import dpo
 from services.trainer.methods.sft import sft
-from services.trainer.modelling.adapter import new_adapter, read_adapter, write_adapter
+from services.trainer.modelling.adapter import RECORD, new_adapter, read_adapter, write_adapter
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.base_files import base_digest
 from services.trainer.modelling.chat import Chat
@@ -58,7 +58,7 @@ def train(context: Context) -> StepResult:
             folder
         )  # read anew: trainers set tokens of the one that they are given
         described = {"method": settings.method, "base_model": step.base_model, **recipe, **facts}
-        (folder / "training.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (folder / RECORD).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         write_curve(folder, trained.curve)
         artifact = context.store.put(folder)
     metrics = {

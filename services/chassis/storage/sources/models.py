@@ -15,7 +15,10 @@ def model_refusal(folder: Path) -> Refusal | None:
     An adapter names the path of its base, and an index names the files of the weights: both could point anywhere.
     """
     if (folder / "adapter_config.json").exists():
-        return Refusal("it contains an adapter, which names another model", "name the base model of that adapter")
+        return Refusal(
+            "it contains an adapter, which names another model",
+            "name the base model of that adapter; if the folder also has whole weights, remove adapter_config.json from it",
+        )
     for index in folder.glob("*.index.json"):
         weights = _parsed(index).get("weight_map")
         if isinstance(weights, dict) and not all(_plain(name) for name in weights.values()):
