@@ -75,6 +75,13 @@ def test_the_rlaif_pipeline_learns_from_feedback_and_registers_the_aligned_adapt
     assert (code, trace["missing"]) == (0, [])
     (label,) = [step for step in trace["steps"] if step["kind"] == "label"]
     assert [batch["recorded"]["pairs"] for batch in label["batches"]] == [steps["label"]["metrics"]["pairs"]]
+    for step in job["steps"]:
+        address = system.url("orchestrator", f"/training/{job_id}/steps/{step['name']}/report")
+        answer = httpx2.get(address, timeout=60)
+        assert answer.status_code == (404 if step["kind"] == "register" else 200), answer.text
+        assert step["name"] in answer.text
+    log = httpx2.get(system.url("trainer", f"/logs/trainer/{job_id}/train/1"), timeout=60).json()
+    assert any("step 4 of 4" in line for line in log["lines"])
 
 
 async def test_training_whose_process_and_then_whose_worker_is_killed_with_kill_9_resumes_and_the_loss_curve_continues(
