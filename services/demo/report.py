@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from schemas.base import Frozen
 from schemas.jobs import StepResult
+from schemas.metrics import paired
 from services.demo.observed_job import ObservedJob
 from services.demo.recipe import Pipeline
 
@@ -125,10 +126,12 @@ def _scores(job: ObservedJob, evaluation: str, scoring: str | None) -> Scores | 
 
 def _intervals(job: ObservedJob, evaluation: str) -> dict[str, Bounds]:
     measured = job.result(evaluation)
-    if measured is None:
-        return {}
-    found = {name: (_metric(measured, f"{name}_low"), _metric(measured, f"{name}_high")) for name in Scores.model_fields}
-    return {name: Bounds(low=low, high=high) for name, (low, high) in found.items() if low is not None and high is not None}
+    metrics = paired(measured.metrics) if measured else ()
+    return {
+        metric.name: Bounds(low=round(metric.bounds[0], 4), high=round(metric.bounds[1], 4))
+        for metric in metrics
+        if metric.name in Scores.model_fields and metric.bounds
+    }
 
 
 def _metric(result: StepResult, name: str) -> float | None:

@@ -10,7 +10,7 @@ import fsspec
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
-from schemas.lines import Candidates, Message, Prediction, Preference, Row, split_file
+from schemas.lines import Candidates, Judged, Message, Prediction, Preference, Row, split_file
 from services.chassis.reports.chart import Points
 
 CURVE = "curve.jsonl"
@@ -92,11 +92,17 @@ def _preference(line: Mapping[str, Any]) -> Sample:
     )
 
 
+def _judged(line: Mapping[str, Any]) -> Sample:
+    row = Judged.model_validate(line)
+    return Sample(_said(row.messages), [("wanted answer" if row.label else "unwanted answer", row.completion)])
+
+
 _SHOWN: Mapping[str, Callable[[Mapping[str, Any]], Sample]] = {
     split_file("train"): _row,
     Prediction.FILE: _prediction,
     Candidates.FILE: _candidates,
     Preference.FILE: _preference,
+    Judged.FILE: _judged,
 }
 """How a line of each file becomes a sample."""
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from schemas.jobs import StepResult
+from schemas.metrics import Metric, paired
 from schemas.results import ROWS_LEFT_OUT
 from services.chassis.executor.messages import ChildTask
 from services.chassis.reports.chart import Points, line_chart
@@ -71,26 +72,26 @@ def duration(seconds: float) -> str:
 
 
 def _results(result: StepResult) -> str:
-    bounds = {name + side for name in result.metrics for side in ("_low", "_high") if f"{name}_low" in result.metrics}
-    names = [name for name in result.metrics if name not in bounds]
-    if not names:
+    metrics = paired(result.metrics)
+    if not metrics:
         return ""
-    rows = [(name, _number(result.metrics[name]), *([_interval(name, result.metrics)] if bounds else [])) for name in names]
-    columns = ("metric", "value", "95 % confidence interval") if bounds else ("metric", "value")
-    note = "The intervals come from resampled rows. An interval without width does not mean certainty." if bounds else ""
-    said = paragraph(note, kind="quiet") if note else ""
-    return section("results", "Results", said + scroll("Results", table(columns, rows)))
+    if not any(metric.bounds for metric in metrics):
+        cells = [(metric.name, _number(metric.value)) for metric in metrics]
+        return section("results", "Results", scroll("Results", table(("metric", "value"), cells)))
+    rows = [(metric.name, _number(metric.value), _interval(metric)) for metric in metrics]
+    note = "The intervals come from resampled rows. An interval without width does not mean certainty."
+    shown = scroll("Results", table(("metric", "value", "95 % confidence interval"), rows))
+    return section("results", "Results", paragraph(note, kind="quiet") + shown)
 
 
-def _interval(name: str, metrics: Mapping[str, float | None]) -> str:
-    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-    return "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
+def _interval(metric: Metric) -> str:
+    return "{:.4g} to {:.4g}".format(*metric.bounds) if metric.bounds else ""
 
 
 def _number(value: float | None) -> str:
     if value is None:
         return "not measurable"
-    return f"{value:,.0f}" if value == round(value) and abs(value) >= 1 else f"{value:.4g}"
+    return f"{value:,.0f}" if value.is_integer() and abs(value) >= 1 else f"{value:.4g}"
 
 
 def _rows(result: StepResult, notes: Sequence[str]) -> str:

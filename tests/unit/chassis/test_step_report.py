@@ -39,7 +39,8 @@ def hostile_result(home: Path) -> StepResult:
     }  # fmt: skip
     preference = {"id": "1", "messages": MESSAGES, "chosen": HOSTILE, "rejected": "no", "chosen_score": 0.5}
     curve = [{"step": number, "loss": 3.0 - number / 10, HOSTILE: 1.0} for number in range(1, 20)]
-    made = put_lines(home, predictions=[prediction], preferences=[preference], curve=curve)
+    judged = {"id": "2", "messages": MESSAGES, "completion": HOSTILE, "label": False}
+    made = put_lines(home, predictions=[prediction], preferences=[preference], judged=[judged], curve=curve)
     return StepResult(
         outputs={"predictions": made},
         metrics={"rows": 1.0, "loss": 0.44, "loss_low": 0.4, "loss_high": 0.5, "judge": None, HOSTILE: 1.0},
@@ -73,7 +74,7 @@ def test_it_shows_results_rows_curves_samples_and_configuration(tmp_path: Path) 
     for part in (
         "evaluate-sft (evaluate)", "in attempt 2 ran for 1 min 15 s and used at most 2.34 GB", "0.4 to 0.5", "not measurable",
         "2 rows: ", "Training loss", "Memory of the process", "Tokens per second", "reference", "greedy answer", "empty",
-        "chosen, +0.50", "evaluation.max_new_tokens", "made predictions", "2030-01-01 00:00 UTC",
+        "chosen, +0.50", "unwanted answer", "evaluation.max_new_tokens", "made predictions", "2030-01-01 00:00 UTC",
     ):  # fmt: skip
         assert part in reader.said, part
     assert reader.tags.count("svg") == 4
@@ -81,6 +82,11 @@ def test_it_shows_results_rows_curves_samples_and_configuration(tmp_path: Path) 
 
 def test_a_step_without_any_numbers_has_a_report_too(tmp_path: Path) -> None:
     assert "Configuration" in PageReader(text_of(tmp_path, StepResult())).said
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1e300, 0.0])
+def test_any_number_can_be_shown(tmp_path: Path, value: float) -> None:
+    assert "odd" in text_of(tmp_path, StepResult(metrics={"odd": value, "odd_low": value, "odd_high": value}))
 
 
 def test_many_samples_are_not_selected_and_long_texts_are_shortened(tmp_path: Path) -> None:

@@ -12,6 +12,10 @@ def test_a_metric_whose_interval_is_not_measurable_is_shown_alone() -> None:
     assert metric_texts({"loss": 0.5, "loss_low": None, "loss_high": None}) == [("loss", "0.5")]
 
 
+def test_a_metric_that_is_not_measurable_has_no_interval() -> None:
+    assert metric_texts({"loss": None, "loss_low": None, "loss_high": None}) == [("loss", "not measurable")]
+
+
 def test_a_name_that_only_looks_like_a_bound_is_a_metric() -> None:
     assert metric_texts({"gpu_low": 1.0, "loss_high": 2.0, "loss": 3.0}) == [
         ("gpu_low", "1"), ("loss_high", "2"), ("loss", "3"),
