@@ -194,10 +194,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
                 job = await watch.until(lambda row: row.state.cancel is not None, settings.decision_wait_seconds) or job
         return job_view(job)
 
-    routes = APIRouter()
-    routes.include_router(api)
-    routes.include_router(queue_router(runtime.reads))
-    return routes
+    return APIRouter(routes=[*api.routes, *queue_router(runtime.reads).routes])  # nested, their limits would be unknown
 
 
 def _address(job_id: str) -> str:
