@@ -36,6 +36,7 @@ def sft(context: Context, loaded: LoadedModel, settings: TrainingSettings) -> Me
 
     def build(model: Any, arguments: Mapping[str, Any], rows: Any, on_part: Callable[[], None]) -> Any:
         from trl import SFTConfig, SFTTrainer
+        from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
         return SFTTrainer(
             model=model,
@@ -47,6 +48,7 @@ def sft(context: Context, loaded: LoadedModel, settings: TrainingSettings) -> Me
             ),
             train_dataset=rows,
             processing_class=loaded.chat.tokenizer,
+            data_collator=DataCollatorForLanguageModeling(pad_token_id=loaded.chat.pad_id),
         )
 
     def validate(model: Any) -> Figures:

@@ -72,6 +72,15 @@ def test_a_tokenizer_without_a_pad_token_leaves_as_it_came(tmp_path: Path, base:
     assert "pad_token" not in json.loads((Path(result.outputs["adapter"].uri) / "tokenizer_config.json").read_text())
 
 
+def test_a_pad_token_without_an_embedding_is_not_used(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder)
+    tokenizer = Chat(folder).tokenizer
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(str(folder))
+    assert losses(run(tmp_path, folder, dataset)) == losses(run(tmp_path, base, dataset)), "what is masked does not count"
+
+
 def test_the_adapter_carries_all_that_serving_and_audit_need(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
     result = run(tmp_path, base, dataset, lora=LoraSettings(rank=4, alpha=8))
     folder = Path(result.outputs["adapter"].uri)
