@@ -57,6 +57,10 @@ class Candidates(Row):
     FILE: ClassVar[str] = "candidates.jsonl"
 
     candidates: tuple[str, ...] = Field(description="Sampled answers.")
+    cut: tuple[bool, ...] = Field(
+        default=(),
+        description="For each candidate whether it reached max_new_tokens, so that it has no end; empty: none did.",
+    )
 
 
 class Prediction(Frozen):
@@ -84,6 +88,7 @@ class Preference(Frozen):
     rejected: str = Field(description="The worse answer.")
     chosen_score: float | None = Field(default=None, description="The judge's score of the chosen one.")
     rejected_score: float | None = Field(default=None, description="The judge's score of the rejected one.")
+    tools: tuple[dict[str, JsonValue], ...] = Field(default=(), description="Tools that the assistant may call.")
 
 
 class Judged(Frozen):
@@ -95,6 +100,7 @@ class Judged(Frozen):
     messages: tuple[Message, ...] = Field(description="The chat up to the answer.")
     completion: str = Field(description="The answer.")
     label: bool = Field(description="Whether the answer is wanted.")
+    tools: tuple[dict[str, JsonValue], ...] = Field(default=(), description="Tools that the assistant may call.")
 
 
 class Label(Frozen):
@@ -110,7 +116,7 @@ class Label(Frozen):
         description="The judge's score, or the mean preference of a judge that compares; null without a judgement."
     )
     verdict: str = Field(
-        description="chosen, rejected, both (in different pairs), unpaired, duplicate, unread or unjudged."
+        description="chosen, rejected, both (in different pairs), unpaired, duplicate, cut, unread or unjudged."
     )
 
 

@@ -34,20 +34,28 @@ class CandidateGroup:
         return [Judged(self.row.messages, self.row.columns, candidate.text) for candidate in self.candidates]
 
     @property
+    def cut(self) -> int:
+        """Number of candidates that have no end."""
+        return sum(self.row.cut)
+
+    @property
     def unread(self) -> int:
-        """Number of candidates that cannot be judged."""
-        return len(self.row.candidates) - len(self.candidates) - len(self.equal_to)
+        """Number of candidates with an end that cannot be judged."""
+        return len(self.row.candidates) - self.cut - len(self.candidates) - len(self.equal_to)
 
 
 def group(row: Candidates, judged_field: str | None, equal_fields: Iterable[str]) -> CandidateGroup:
-    """Group a row's candidates into distinct, repeated and unreadable ones.
+    """Group a row's candidates into distinct, repeated, cut and unreadable ones.
 
     An answer is unreadable if it is not a JSON object, has no text in the judged field, or lacks a field that a pair keeps
-    equal. Candidates with the same judged text are equal, since a judge could not distinguish them.
+    equal. Candidates with the same judged text are equal, since a judge could not distinguish them. Candidates that were cut
+    at max_new_tokens are left out: a pair would teach that an answer ends in the middle of a sentence.
     """
     first: dict[str, Candidate] = {}
     equal_to: dict[int, int] = {}
     for index, answer in enumerate(row.candidates):
+        if row.cut and row.cut[index]:
+            continue
         text = field_text(answer, judged_field)
         if text is None or not set(equal_fields) <= set(json_object(answer) or ()):
             continue

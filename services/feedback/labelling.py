@@ -63,6 +63,7 @@ def preferences(labelled: Labelled, equal_fields: Sequence[str]) -> list[Prefere
             Preference(
                 id=row.id,
                 messages=row.messages,
+                tools=row.tools,
                 chosen=chosen,
                 rejected=rejected,
                 chosen_score=labelled.scores[choice.chosen],
@@ -86,10 +87,16 @@ def labels(labelled: Labelled) -> list[Label]:
                 answer=answer,
                 judged=None if known is None else group.candidates[known].text,
                 score=None if known is None else labelled.scores[known],
-                verdict="duplicate" if index in group.equal_to else _verdict(labelled, known),
+                verdict=_left_out(group, index) or _verdict(labelled, known),
             )
         )
     return found
+
+
+def _left_out(group: CandidateGroup, index: int) -> str | None:
+    if group.row.cut and group.row.cut[index]:
+        return "cut"
+    return "duplicate" if index in group.equal_to else None
 
 
 def _verdict(labelled: Labelled, number: int | None) -> str:

@@ -67,6 +67,7 @@ class LabelReport(Frozen):
     prompts: int
     prompts_with_pair: int
     candidates: int
+    cut: int = Field(default=0, description="Candidates that reached max_new_tokens; they are left out.")
     unread: int = Field(description="Candidates without a readable text, or without a field that pairs keep equal.")
     duplicates: int = Field(description="Candidates whose judged text equals another one's of the same prompt.")
     unjudged: int = Field(description="Readable, different candidates that the judge gave no score.")
@@ -97,6 +98,7 @@ def label_report(judge: str, settings: FeedbackSettings, labelled: Sequence[Labe
         prompts=len(groups),
         prompts_with_pair=sum(bool(one.choices) for one in labelled),
         candidates=sum(len(group.row.candidates) for group in groups),
+        cut=sum(group.cut for group in groups),
         unread=sum(group.unread for group in groups),
         duplicates=sum(len(group.equal_to) for group in groups),
         unjudged=len(scores) - len(known),
@@ -180,7 +182,14 @@ def _length(labelled: Sequence[Labelled], settings: FeedbackSettings) -> LengthB
 def without_pairs(report: LabelReport, labelled: Sequence[Labelled]) -> Reason:
     """The reason why there is no pair at all, and the setting to change."""
     counts = f"{report.candidates} candidates of {report.prompts} prompts"
-    if report.unread == report.candidates:
+    if report.cut == report.candidates:
+        return Reason(
+            field="sampling.max_new_tokens",
+            value=None,
+            message=f"all {counts} reached max_new_tokens, so that none of them has an end",
+            remedy="raise sampling.max_new_tokens, or train longer before sampling",
+        )
+    if report.unread + report.cut == report.candidates:
         field = report.settings.judged_field
         needed = ", ".join(filter(None, (field, *report.settings.equal_fields)))
         return Reason(
@@ -195,9 +204,9 @@ def without_pairs(report: LabelReport, labelled: Sequence[Labelled]) -> Reason:
         return Reason(
             field="sampling.temperature",
             value=None,
-            message=f"no prompt has two different readable candidates: of the {counts}, {report.unread} cannot be read and "
-            f"{report.duplicates} repeat another one",
-            remedy="raise sampling.temperature or sampling.n",
+            message=f"no prompt has two different readable candidates: of the {counts}, {report.unread} cannot be read, "
+            f"{report.cut} were cut at max_new_tokens and {report.duplicates} repeat another one",
+            remedy="raise sampling.temperature or sampling.n" + (", or sampling.max_new_tokens" if report.cut else ""),
         )
     if report.comparisons_unjudged == report.comparisons:
         return Reason(

@@ -34,6 +34,7 @@ def label(context: Context) -> tuple[StepResult, list[FeedbackRecorded]]:
         "pairs": float(recorded.pairs),
         "ties": float(recorded.ties),
         "invalid": float(recorded.invalid),
+        "cut": float(report.cut),
         "agreement": recorded.agreement,
         "position_consistency": recorded.position_consistency,
         "longer_preferred": recorded.longer_preferred,

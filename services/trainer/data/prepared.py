@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from schemas.base import Frozen
-from schemas.lines import Judged, Preference, Row, Split, split_file
+from schemas.lines import Judged, Message, Preference, Split, split_file
 from schemas.reasons import Reason, shown
 from schemas.recipes import AssistantTurns, DatasetSettings
 from services.chassis.executor.child import UserFault
@@ -145,7 +145,7 @@ class _Work:
         try:
             example = example_of(raw, f"{split or 'row'}-{number}", self._settings, self._reading)
             if self._learns != "answers":
-                _refuse_tools(example.row)
+                _refuse_calls(example.row.answer)
         except RowFault as fault:
             self._bad.note(raw.place, fault)
             return None
@@ -155,7 +155,9 @@ class _Work:
         try:
             sides = [one.example.row for one in examples]
             worse = [
-                (one.example.row.messages, one.example.rejected) for one in examples if one.example.rejected is not None
+                (one.example.row.messages, one.example.rejected, one.example.row.tools)
+                for one in examples
+                if one.example.rejected is not None
             ]
             encoded = iter(self._chat.encode([*sides, *worse], self._turns))
         except ChatFault as fault:
@@ -283,10 +285,10 @@ class _Work:
         file.write(line.model_dump_json(exclude_defaults=True) + "\n")
 
 
-def _refuse_tools(row: Row) -> None:
-    if row.tools or any(turn.tool_calls or turn.reasoning for turn in (*row.messages, row.answer)):
-        what = "the chat has tools, tool_calls or reasoning_content, which pairs and labels are learnt without"
-        raise RowFault("dataset.columns.messages", what, "remove the row, or write the call as text")
+def _refuse_calls(answer: Message) -> None:
+    if answer.tool_calls or answer.reasoning:
+        what = "the answer has tool_calls or reasoning_content, and the answers of pairs and labels are learnt as text"
+        raise RowFault("dataset.columns.messages", what, "remove the row, or write the call or the thought as text")
 
 
 def _lines_of(example: Example, learns: Learns) -> Iterator[Preference | Judged]:
@@ -294,9 +296,9 @@ def _lines_of(example: Example, learns: Learns) -> Iterator[Preference | Judged]
     if learns == "labels":
         labelled = [(row.completion, example.label is not False), *([(rejected, False)] if rejected is not None else [])]
         for answer, label in labelled:
-            yield Judged(id=row.id, messages=row.messages, completion=answer, label=label)
+            yield Judged(id=row.id, messages=row.messages, completion=answer, label=label, tools=row.tools)
     elif rejected is not None:
-        yield Preference(id=row.id, messages=row.messages, chosen=row.completion, rejected=rejected)
+        yield Preference(id=row.id, messages=row.messages, chosen=row.completion, rejected=rejected, tools=row.tools)
 
 
 def _rows(number: int) -> str:

@@ -27,7 +27,10 @@ def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> 
         message = "there is no preference pair for the training"
         remedy = "sample more prompts or candidates, lower feedback.margin, or read the report of the label step"
         raise UserFault(Reason(field="feedback", value="0 pairs", message=message, remedy=remedy))
-    sides = [[(pair.messages, pair.chosen) for pair in read], [(pair.messages, pair.rejected) for pair in read]]
+    sides = (
+        [(pair.messages, pair.chosen, pair.tools) for pair in read],
+        [(pair.messages, pair.rejected, pair.tools) for pair in read],
+    )
     chosen, rejected = ([tokens.cut(settings.max_length) for tokens in loaded.chat.encode(side, "last")] for side in sides)
     every = list(zip(chosen, rejected, strict=True))
     fitting = fitting_pairs(every, [pair.id for pair in read], "preference", settings.max_length)

@@ -30,8 +30,8 @@ from services.trainer.modelling.written import (
 __all__ = ["Answered", "Chat", "ChatFault", "Tokens"]
 
 _GENERATION = "generation_config.json"
-Answered = Row | tuple[Sequence[Message], str]
-"""A chat with its last answer: a row, or the turns and the answer's text."""
+Answered = Row | tuple[Sequence[Message], str] | tuple[Sequence[Message], str, Tools]
+"""A chat with its last answer: a row, or the turns and the answer's text, and the tools if there are any."""
 Asked = Row | Sequence[Message]
 """A chat up to its last answer: a row, of which the answer is not read, or the turns."""
 
@@ -259,5 +259,5 @@ def _is_plain(chat: Answered | Asked) -> TypeGuard[Row]:
 def _parts_of(chat: Answered) -> tuple[Sequence[Message], Message, Tools]:
     if isinstance(chat, Row):
         return chat.messages, chat.answer, chat.tools
-    messages, completion = chat
-    return messages, Message(role="assistant", content=completion), ()
+    tools = chat[2] if len(chat) == 3 else ()
+    return chat[0], Message(role="assistant", content=chat[1]), tools

@@ -42,13 +42,17 @@ def sample(context: Context) -> StepResult:
         decoding, wanted.batch_size, on_batch=on_batch,
     )  # fmt: skip
     candidates = [
-        Candidates(**dict(row), candidates=tuple(chat.text(ids) for ids in made))
+        Candidates(
+            **dict(row),
+            candidates=tuple(chat.text(ids) for ids in made),
+            cut=tuple(len(ids) >= wanted.max_new_tokens for ids in made),
+        )
         for row, made in zip(rows, answers, strict=True)
     ]
     with tempfile.TemporaryDirectory() as name:
         write_lines(Path(name) / Candidates.FILE, candidates)
         artifact = context.store.put(Path(name))
-    cut = sum(len(ids) >= wanted.max_new_tokens for made in answers for ids in made)
+    cut = sum(sum(row.cut) for row in candidates)
     distinct = sum(len(set(row.candidates)) for row in candidates)
     metrics = {
         "prompts": float(len(rows)), "candidates": float(len(rows) * wanted.n), "distinct": float(distinct),
