@@ -15,7 +15,7 @@ from services.chassis.executor.child import Context, UserFault
 from services.chassis.storage.json_lines import read_lines
 from services.trainer.engine.method import Method
 from services.trainer.engine.schedule import used_examples
-from services.trainer.methods.fitting import fitting_pairs
+from services.trainer.methods.fitting import fitting_pairs, usable_pairs
 from services.trainer.modelling.chat import Tokens
 from services.trainer.steps.loading import LoadedModel, fetched
 
@@ -31,9 +31,9 @@ def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> 
         [(pair.messages, pair.chosen, pair.tools) for pair in read],
         [(pair.messages, pair.rejected, pair.tools) for pair in read],
     )
-    chosen, rejected = ([tokens.cut(settings.max_length) for tokens in loaded.chat.encode(side, "last")] for side in sides)
-    every = list(zip(chosen, rejected, strict=True))
-    fitting = fitting_pairs(every, [pair.id for pair in read], "preference", settings.max_length)
+    usable = usable_pairs(*(loaded.chat.try_encode(side, "last") for side in sides))
+    every = [(better.cut(settings.max_length), worse.cut(settings.max_length)) for _, (better, worse) in usable]
+    fitting = fitting_pairs(every, [read[place].id for place, _ in usable], "preference", settings.max_length)
     pairs = [every[place] for place in fitting.places]
 
     def build(model: Any, arguments: Mapping[str, Any], rows: Any, on_part: Callable[[], None]) -> Any:
@@ -75,6 +75,7 @@ def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> 
             "examples_used": float(len(used)),
             "chosen_longer": longer,
             **fitting.counts,
+            "examples_refused": float(len(read) - len(usable)),
         },
         left_out=fitting.words,
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from schemas.reasons import Reason
 from services.chassis.executor.child import UserFault
-from services.trainer.modelling.chat import Tokens
+from services.trainer.modelling.chat import ChatFault, Tokens
 
 _NAMED = 3
 Pair = tuple[Tokens, Tokens]
@@ -20,6 +20,25 @@ class Fitting:
     counts: Mapping[str, float]
     words: str | None
     """What was left out, for people; None if nothing was."""
+
+
+def usable_pairs(chosen: Sequence[Tokens | ChatFault], rejected: Sequence[Tokens | ChatFault]) -> list[tuple[int, Pair]]:
+    """Return the pairs that the chat template takes, with their numbers. Raises UserFault if it takes none.
+
+    Sampled answers may be what no template writes: a thought without an end, or a control token that is spelt out.
+    """
+    found = []
+    faults = []
+    for place, pair in enumerate(zip(chosen, rejected, strict=True)):
+        better, worse = pair
+        if isinstance(better, ChatFault) or isinstance(worse, ChatFault):
+            faults += [side for side in pair if isinstance(side, ChatFault)]
+        else:
+            found.append((place, (better, worse)))
+    if not found:
+        message = f"the chat template takes none of the {len(chosen)} pairs; of the first it says: {faults[0]}"
+        raise UserFault(Reason(field="preference", message=message, remedy=faults[0].remedy))
+    return found
 
 
 def fitting_pairs(pairs: Sequence[Pair], names: Sequence[str], section: str, max_length: int) -> Fitting:

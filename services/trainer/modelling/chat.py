@@ -125,9 +125,21 @@ class Chat:
         ids = iter(token_ids(self.tokenizer, texts))
         return [self._tokens(plan, ids) for plan in plans]
 
+    def try_encode(self, chats: Sequence[Answered], turns: AssistantTurns = "all") -> list[Tokens | ChatFault]:
+        """As `encode`, with the fault of each chat that is refused in its place."""
+        try:
+            return list(self.encode(chats, turns))
+        except ChatFault as fault:
+            if len(chats) == 1:
+                return [fault]
+        middle = len(chats) // 2
+        return self.try_encode(chats[:middle], turns) + self.try_encode(chats[middle:], turns)
+
     def text(self, ids: Sequence[int]) -> str:
-        """Decode an answer, without special tokens, surrounding white space and what the template writes in front of it."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip().removeprefix(self._lead).strip()
+        """Decode an answer, without special tokens, surrounding white space and what the template writes around it."""
+        lead, end = self._around
+        said = str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        return said.removeprefix(lead).removesuffix(end).strip()
 
     def save(self, folder: Path) -> None:
         """Save tokenizer, template and stop tokens, so that serving the adapter needs nothing else."""
@@ -222,17 +234,17 @@ class Chat:
         return control_tokens(tokens, self.tokenizer.chat_template)
 
     @cached_property
-    def _lead(self) -> str:
-        """What the template writes between the generation prompt and an answer's text, as `text` reads it."""
+    def _around(self) -> tuple[str, str]:
+        """What the template writes between the generation prompt and an answer's text, and behind it, as `text` reads it."""
         asked, sentinel = [Message(role="user", content="Zq0Question")], "Zq1Answer"
         try:
             prompt = self._render(asked, answered=False)
             whole = self._render([*asked, Message(role="assistant", content=sentinel)], answered=True)
         except ChatFault:
-            return ""
-        lead = whole[len(prompt) :].partition(sentinel)[0] if whole.startswith(prompt) else ""
-        (ids,) = token_ids(self.tokenizer, [lead])
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+            return "", ""
+        lead, _, end = whole[len(prompt) :].partition(sentinel) if whole.startswith(prompt) else ("", "", "")
+        read = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in token_ids(self.tokenizer, [lead, end])]
+        return str(read[0]).strip(), str(read[1]).strip()
 
     def _render(self, messages: Sequence[Message], tools: Tools = (), *, answered: bool) -> str:
         try:

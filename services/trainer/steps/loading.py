@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 
+from schemas.reasons import Reason
 from schemas.recipes import Precision
 from schemas.results import ADAPTER
-from services.chassis.executor.child import Context
+from services.chassis.executor.child import Context, UserFault
 from services.language_models.precision import compute_dtype, device, use_physical_cores
 from services.trainer.modelling.adapter import load_for_inference, refuse_other_base
 from services.trainer.modelling.base_files import base_digest, base_folder
-from services.trainer.modelling.chat import Chat
+from services.trainer.modelling.chat import Chat, ChatFault
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class LoadedModel:
 
 
 def load(context: Context, base_model: str, precision: Precision, chat_template: str | None) -> LoadedModel:
-    """Load everything except weights. Raises UserFault if the base model is missing or has changed."""
+    """Load everything except weights. Raises UserFault if the base model is missing or has changed, or has no chat format."""
     use_physical_cores()
     base = base_folder(base_model, context.task)
     digest = base_digest(base, context)
@@ -43,7 +44,12 @@ def load(context: Context, base_model: str, precision: Precision, chat_template:
     if adapter is not None:
         refuse_other_base(adapter, digest)
     where = device()
-    return LoadedModel(base, adapter, Chat(adapter or base, chat_template), compute_dtype(precision, where), where)
+    try:
+        chat = Chat(adapter or base, chat_template)
+    except ChatFault as error:
+        field = "base_model" if chat_template is None else "chat_template"
+        raise UserFault(Reason(field=field, message=str(error), remedy=error.remedy)) from error
+    return LoadedModel(base, adapter, chat, compute_dtype(precision, where), where)
 
 
 def fetched(context: Context, name: str) -> Path:
