@@ -6,12 +6,9 @@ Import it inside a test or fixture, or run `python -m tests.tiny_model FOLDER` w
 import sys
 from pathlib import Path
 
-END = "<|im_end|>"
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-"""ChatML, the template of SmolLM2 and many other models."""
+from tests.tiny_tokenizers import CHAT_TEMPLATE, END, SPECIAL, bytes_tokenizer
+
+__all__ = ["CHAT_TEMPLATE", "END", "build"]
 
 
 def build(folder: Path, *, seed: int = 0, hidden: int = 32, layers: int = 2) -> Path:
@@ -21,22 +18,13 @@ def build(folder: Path, *, seed: int = 0, hidden: int = 32, layers: int = 2) -> 
     are large enough that its next token is not evenly spread and that an adapter learns within a few steps.
     """
     import torch
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    special = ["<|pad|>", "<|im_start|>", END]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={sign: place for place, sign in enumerate([*special, *alphabet])}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=special[0])
-    wrapped.chat_template = CHAT_TEMPLATE
-    wrapped.save_pretrained(str(folder))
+    bytes_tokenizer(folder)
     config = LlamaConfig(
-        vocab_size=len(special) + len(alphabet), hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
+        vocab_size=len(SPECIAL) + 256, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024, tie_word_embeddings=True,
-        initializer_range=0.2, bos_token_id=None, eos_token_id=special.index(END), pad_token_id=0,
+        initializer_range=0.2, bos_token_id=None, eos_token_id=SPECIAL.index(END), pad_token_id=0,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
