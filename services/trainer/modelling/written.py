@@ -147,6 +147,7 @@ def refuse_control_tokens(pattern: "re.Pattern[str]", chat: Sequence[Message], t
     """Raise ChatFault if a text spells a control token: it could forge a turn, or end an answer in its middle."""
     for turn in chat:
         texts = [
+            turn.role,
             turn.content,
             turn.reasoning or "",
             json.dumps(turn.tool_calls, ensure_ascii=False) if turn.tool_calls else "",

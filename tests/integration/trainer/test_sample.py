@@ -63,3 +63,11 @@ def test_a_stop_ends_the_step_between_two_tokens(tmp_path: Path, base: Path, row
     context.stop()
     with pytest.raises(Stopping):
         sample(context)
+
+
+def test_candidates_that_reach_the_limit_are_marked_as_cut(tmp_path: Path, base: Path, rows: ArtifactRef) -> None:
+    context = context_of(tmp_path, settings(base, max_new_tokens=1), {"dataset": rows})
+    result = sample(context)
+    marks = [mark for line in lines_of(result.outputs["candidates"], "candidates.jsonl") for mark in line["cut"]]
+    assert len(marks) == 15
+    assert result.metrics["cut"] == sum(marks) > 0

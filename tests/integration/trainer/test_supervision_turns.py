@@ -102,7 +102,7 @@ def test_the_learnt_text_is_exactly_the_answers(formats: dict[str, Chat], chats:
         one
         for asked, said, wanted in chats
         for one in (Message(role="user", content=asked), Message(role="assistant", content=said, weight=int(wanted)))
-    ]  # type: ignore[arg-type]
+    ]
     for template, chat in formats.items():
         tokens = encoded(chat, row(*turns))
         before = " " if template == LLAMA2 else ""

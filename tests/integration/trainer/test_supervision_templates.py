@@ -1,0 +1,108 @@
+"""One template, the same bytes in training, evaluation and serving, today and tomorrow."""
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.trainer.modelling.chat import Chat, ChatFault
+from tests.chat_templates import CHATML, DATED, TOOLS
+from tests.supervised import answers, chat_of, encoded, prompt, row
+from tests.tiny_tokenizers import END, bytes_tokenizer
+
+HI = row("user: Hi", "assistant: Hello.")
+
+
+@pytest.fixture
+def in_2031(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the library believe that it is another day."""
+    import transformers.utils.chat_template_utils as library
+
+    class Later(datetime.datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Later":
+            return cls(2031, 1, 1, 8, 30)
+
+    monkeypatch.setattr(library, "datetime", Later)
+
+
+@pytest.mark.parametrize(
+    ("template", "written"),
+    [
+        (DATED, "Today: 26 Jul 2024\n"),
+        (DATED.replace("'%d %b %Y'", "'%B %d, %Y'"), "Today: July 26, 2024\n"),
+        (DATED.replace("'%d %b %Y'", '"%Y-%m-%d"'), "Today: 2024-07-26\n"),
+        (DATED.replace("'%d %b %Y'", "'%A %-d.%-m.%y, week %V'"), "Today: Friday 26.7.24, week 30\n"),
+        (DATED.replace("'%d %b %Y'", "'%H:%M:%S'"), "Today: 00:00:00\n"),
+        ("{% if not date_string is defined %}{% if strftime_now is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}{% endif %}Today Date: {{ date_string }}\n\n" + CHATML, "Today Date: 26 Jul 2024\n"),
+        ("{% macro system() %}Current date: {{ strftime_now('%Y-%m-%d') }}{% endmacro %}{{ system() }}\n" + CHATML, "Current date: 2024-07-26\n"),
+        ("{%- set day = strftime_now('%d') %}\n  {%- if day == '26' %}{{ 'Day ' + day }}\n{% endif %}" + CHATML, "Day 26\n"),
+        ("{% for m in messages %}{{ strftime_now('%Y') }} {{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}{{ strftime_now('%Y') }} assistant: {% endif %}", "2024 user: Hi"),
+        ("\n  {% if true %}Since {% endif %}{{ strftime_now('%Y') }}\n" + CHATML, "\nSince 2024\n"),
+    ],
+)  # fmt: skip
+def test_a_date_is_the_same_on_every_day(tmp_path: Path, in_2031: None, template: str, written: str) -> None:
+    chat = chat_of(tmp_path, template)
+    assert prompt(chat, encoded(chat, HI)).startswith(written)
+    assert answers(chat, HI)[0].endswith("Hello." + END)
+
+
+def test_the_served_template_writes_the_same_date(tmp_path: Path, in_2031: None) -> None:
+    from transformers import AutoTokenizer
+
+    chat = chat_of(tmp_path, DATED)
+    chat.save(tmp_path / "adapter")
+    served = AutoTokenizer.from_pretrained(tmp_path / "adapter")
+    text = served.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True)
+    assert text == prompt(chat, encoded(chat, HI))
+
+
+def test_a_template_without_a_date_is_left_as_it_is(tmp_path: Path) -> None:
+    assert chat_of(tmp_path, CHATML).tokenizer.chat_template == CHATML
+
+
+def test_of_named_templates_the_default_is_used(tmp_path: Path) -> None:
+    chat = chat_of(tmp_path, {"default": CHATML, "tool_use": TOOLS, "rag": TOOLS})
+    assert chat.template_sha256 == chat_of(tmp_path / "plain", CHATML).template_sha256
+    chat.save(tmp_path / "adapter")
+    assert Chat(tmp_path / "adapter").template_sha256 == chat.template_sha256
+
+
+def test_named_templates_without_a_default_are_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ChatFault, match="none of them is named default"):
+        chat_of(tmp_path, {"tool_use": TOOLS, "rag": CHATML})
+
+
+def test_a_list_of_named_templates_in_the_configuration_is_read(tmp_path: Path) -> None:
+    folder = bytes_tokenizer(tmp_path / "tokenizer", None)
+    known = json.loads((folder / "tokenizer_config.json").read_text())
+    named = [{"name": "default", "template": CHATML}, {"name": "tool_use", "template": TOOLS}]
+    (folder / "tokenizer_config.json").write_text(json.dumps(known | {"chat_template": named}))
+    assert answers(Chat(folder), HI) == ["Hello." + END]
+
+
+def test_a_base_without_a_template_takes_the_given_one_and_serves_it(tmp_path: Path) -> None:
+    with pytest.raises(ChatFault, match="no chat template"):
+        chat_of(tmp_path, None)
+    chat = chat_of(tmp_path, None, CHATML)
+    assert answers(chat, HI) == ["Hello." + END]
+    chat.save(tmp_path / "adapter")
+    assert Chat(tmp_path / "adapter").prompts([HI]) == chat.prompts([HI])
+
+
+def test_a_given_template_replaces_the_bases(tmp_path: Path) -> None:
+    chat = chat_of(tmp_path, CHATML, "{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}")
+    assert prompt(chat, encoded(chat, HI)) == f"[user] Hi{END}[assistant]"
+
+
+@pytest.mark.parametrize("template", ["{% for m in messages %}", "{{ messages | no_filter }}", "{% nonsense %}"])
+def test_a_template_that_is_not_jinja_is_refused(tmp_path: Path, template: str) -> None:
+    with pytest.raises(ChatFault, match="not valid Jinja"):
+        chat_of(tmp_path, CHATML, template)
+
+
+def test_a_given_template_that_loses_texts_is_refused_by_row(tmp_path: Path) -> None:
+    with pytest.raises(ChatFault, match="does not write"):
+        encoded(chat_of(tmp_path, CHATML, "{{ messages[-1].content }}"), HI)

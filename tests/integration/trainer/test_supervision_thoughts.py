@@ -1,0 +1,89 @@
+"""What is thought is learnt behind the prompt that opens a thought, or the row is refused by its cause."""
+
+from pathlib import Path
+
+import pytest
+
+from schemas.lines import Row
+from services.trainer.modelling.chat import ChatFault
+from services.trainer.modelling.written import visible
+from tests.chat_templates import CHATML, QWEN3, QWEN35, R1, R1_UNOPENED, TOOLS
+from tests.supervised import answers, call, chat_of, encoded, prompt, row, turn
+from tests.tiny_tokenizers import END
+
+WRITTEN = row("user: 2+2?", "assistant: <think>\ntwo twos\n</think>\n\n4")
+FIELD = row("user: 2+2?", turn("assistant: 4", reasoning="two twos"))
+GENERATED = row("user: 2+2?", "assistant: two twos\n</think>\n\n4")
+NONE = row("user: 2+2?", "assistant: 4")
+THOUGHT = "two twos\n</think>\n\n4" + END
+
+
+@pytest.mark.parametrize("one", [WRITTEN, FIELD, GENERATED])
+@pytest.mark.parametrize("template", [R1, QWEN35])
+def test_a_thought_is_learnt_behind_the_prompt_that_opens_it(tmp_path: Path, template: str, one: Row) -> None:
+    chat = chat_of(tmp_path, template)
+    tokens = encoded(chat, one)
+    assert prompt(chat, tokens).endswith("<think>\n")
+    assert answers(chat, one) == [THOUGHT]
+    assert chat.prompts([one]) == [tokens.prompt]
+
+
+@pytest.mark.parametrize("one", [WRITTEN, FIELD])
+def test_a_template_that_strips_the_thought_of_the_answer_itself_still_learns_it(tmp_path: Path, one: Row) -> None:
+    chat = chat_of(tmp_path, R1_UNOPENED)
+    assert prompt(chat, encoded(chat, one)).endswith("<A>")
+    assert answers(chat, one) == ["<think>\n" + THOUGHT]
+
+
+@pytest.mark.parametrize("one", [WRITTEN, FIELD])
+def test_a_thought_is_learnt_through_a_template_that_writes_it(tmp_path: Path, one: Row) -> None:
+    assert answers(chat_of(tmp_path, QWEN3), one) == ["<think>\n" + THOUGHT]
+
+
+def test_an_answer_without_a_thought_is_refused_where_the_prompt_opens_one_that_no_template_closes(tmp_path: Path) -> None:
+    with pytest.raises(ChatFault, match=r"generation prompt .*<think>.* the answer has none") as refused:
+        encoded(chat_of(tmp_path, R1), NONE)
+    assert "reasoning_content" in refused.value.remedy
+
+
+@pytest.mark.parametrize(("template", "said"), [(QWEN35, "\n</think>\n\n4"), (QWEN3, "<think>\n\n</think>\n\n4")])
+def test_an_empty_thought_that_the_template_writes_is_learnt(tmp_path: Path, template: str, said: str) -> None:
+    assert answers(chat_of(tmp_path, template), NONE) == [said + END]
+
+
+def test_an_empty_thought_is_no_part_of_the_answer_that_is_compared(tmp_path: Path) -> None:
+    chat = chat_of(tmp_path, QWEN3)
+    assert chat.text(encoded(chat, NONE).completion) == "4"
+
+
+@pytest.mark.parametrize("tag", ["<thought>\n", "<reasoning>", "[THINK]\n"])
+def test_other_openers_than_think_are_found_by_the_template(tmp_path: Path, tag: str) -> None:
+    closed = R1.replace("<think>\n", tag)
+    one = row("user: 2+2?", f"assistant: {tag}two twos</think>4")
+    assert answers(chat_of(tmp_path, closed), one) == ["two twos</think>4" + END]
+
+
+def test_a_tool_call_behind_an_opened_thought_is_refused_by_name(tmp_path: Path) -> None:
+    template = TOOLS.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
+    with pytest.raises(ChatFault, match="tool_calls"):
+        encoded(chat_of(tmp_path, template), row("user: Lamps?", turn("assistant: ", tool_calls=(call("stock"),))))
+
+
+def test_the_earlier_answers_of_a_chat_are_counted_where_their_thoughts_are_left_out(tmp_path: Path) -> None:
+    chat = chat_of(tmp_path, R1)
+    one = row("user: 1+1?", "assistant: <think>\none one\n</think>\n\n2", *WRITTEN.messages, WRITTEN.answer)
+    tokens = encoded(chat, one)
+    assert answers(chat, one) == [THOUGHT]
+    assert "<A>\n\n2" in prompt(chat, tokens)
+    assert tokens.unlearnt == 1
+
+
+def test_a_thought_in_a_plain_template_is_text_like_any_other(tmp_path: Path) -> None:
+    assert answers(chat_of(tmp_path, CHATML), WRITTEN) == ["<think>\n" + THOUGHT]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"), [("<think>\na\n</think>\n\n4", "4"), ("a</think> 4", "4"), ("4", "4"), (" a < b ", " a < b ")]
+)
+def test_what_is_compared_is_the_text_behind_the_thought(said: str, shown: str) -> None:
+    assert visible(said) == shown
