@@ -24,5 +24,5 @@ class StepProgressed(StepEventData):
     )
     losses: tuple[float, ...] = Field(
         default=(),
-        description="The losses since the process began, oldest first, as means over equal spans: at most 41.",
+        description="The losses of the run so far, oldest first, as means over equal spans: at most 41.",
     )

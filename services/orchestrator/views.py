@@ -145,7 +145,7 @@ class StepProgress(BaseModel):
         default=None, description="Norm of the latest step's gradient, before it is clipped."
     )
     losses: tuple[float, ...] = Field(
-        default=(), description="The losses since the process began, oldest first, as means over equal spans."
+        default=(), description="The losses of the run so far, oldest first, as means over equal spans."
     )
     at: datetime | None = Field(default=None, description="When the attempt last reported its progress.")
 

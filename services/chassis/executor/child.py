@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
@@ -113,6 +113,12 @@ class Context:
         """Tell the observers what was measured at a step."""
         for observer in self._observers:
             observer(step, values)
+
+    def resumed(self, losses: Iterable[float]) -> None:
+        """Begin the course of the loss again with the losses of the steps that are done already."""
+        self._losses = Series()
+        for loss in losses:
+            self._losses.add(loss)
 
     def progress(
         self,

@@ -77,6 +77,7 @@ def _run(context: Context, method: Method, plan: Plan, load: Callable[[], Any], 
     factor = min(rate_factor, found.rate_factor if found else 1.0)
     curve = list(found.curve) if found else []
     run = Run(steps, plan.seed, plan.checkpoint_steps, plan.checkpoints, tokens_of(batch, lengths), curve, factor)
+    context.resumed(point["loss"] for point in curve)
     trainer = _trainer(context, method, plan, load(), len(curve), batch)
     state = TrainedState(trainer.model, trainer.create_optimizer())
     if found is not None:

@@ -1,10 +1,14 @@
 """The course of a run is kept in bounded space, from its first step to its last."""
 
 import math
+from pathlib import Path
 
 import pytest
 
+from schemas.recipes import TrainingSettings
+from schemas.steps import TrainSettings
 from services.chassis.executor.series import LENGTH, Series, TimedSeries
+from tests.trainer import Reports, context_of
 
 
 def history(*values: float) -> tuple[float, ...]:
@@ -41,3 +45,13 @@ def test_numbers_are_kept_with_the_time_at_which_they_were_measured() -> None:
         series.add(float(second), 10.0 * second)
         series.add(second + 0.5, math.nan)
     assert series.points == ((0.5, 5.0), (2.5, 25.0), (4.5, 45.0))
+
+
+def test_the_course_of_a_resumed_run_begins_with_its_first_step(tmp_path: Path) -> None:
+    context = context_of(tmp_path, TrainSettings(base_model="x", training=TrainingSettings()))
+    context.resumed([3.0, 2.0])
+    context.progress(3, 9, loss=1.0)
+    assert isinstance(context._channel, Reports)
+    assert context._channel.progress[-1].losses == (3.0, 2.0, 1.0)
+    context.resumed([3.0])
+    assert context._losses.means == (3.0,)
