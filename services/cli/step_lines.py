@@ -37,7 +37,8 @@ def step_lines(step: StepView, progress: StepProgress | None, width: int, name_w
     """Yield the step's bar, and below it the numbers of a running step."""
     sign, style = SIGNS[step.status]
     running = step.status in ("running", "stopping")
-    current = progress if progress and progress.attempt == len(step.attempts) else None
+    latest = step.attempts[-1].attempt if step.attempts else 0
+    current = progress if progress and progress.attempt == latest else None
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append(sign, style).append(" ").append(_cell(step.name, name_width)).append(" ")
     bar = _BAR if width >= _WIDE else _NARROW_BAR

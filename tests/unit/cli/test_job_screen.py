@@ -2,7 +2,7 @@
 
 import io
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from rich.console import Console
@@ -10,11 +10,11 @@ from rich.console import Console
 from services.cli.edge import StreamEvent
 from services.cli.job_screen import LiveScreen, PlainScreen, screen, show
 from services.cli.printable import printable
-from services.cli.step_lines import counted, numbers, screen_lines
+from services.cli.step_lines import SIGNS, counted, numbers, screen_lines
 from services.orchestrator.domain.state import JobState
 from services.orchestrator.queries import JobRow
 from services.orchestrator.rendering import job_progress, job_view
-from services.orchestrator.views import StepProgress
+from services.orchestrator.views import StepProgress, StepStatus
 from tests.unit.orchestrator.scenario import JobScenario
 
 
@@ -141,6 +141,10 @@ def test_a_retry_begins_with_an_empty_bar_and_a_completed_step_says_how_long_it_
         show(shown, stream_event(scenario))
     assert "1/2 rows" not in written(console)
     assert "attempt 2, queued" in written(console)
+
+
+def test_every_status_has_a_sign() -> None:
+    assert set(SIGNS) == set(get_args(StepStatus))
 
 
 def test_nothing_that_others_wrote_steers_the_terminal() -> None:
