@@ -11,13 +11,14 @@ from schemas.recipes import (
     DatasetSettings,
     EvaluationSettings,
     FeedbackSettings,
+    KtoSettings,
     PreferenceSettings,
     SamplingSettings,
     TrainingSettings,
 )
 from schemas.steps import EXECUTOR_OF
 
-PRESETS = ("sft", "rlaif", "dpo")
+PRESETS = ("sft", "rlaif", "dpo", "kto")
 
 
 def _shortened_to(limit: int) -> BeforeValidator:
@@ -32,6 +33,9 @@ class PipelineStep(Strict):
     name: Name = Field(description="Name of the step, unique within the pipeline.")
     kind: str = Field(description="prepare, train, sample, label, evaluate, score or register.")
     method: Literal["sft", "dpo"] | None = Field(default=None, description="Training method; for kind train only.")
+    algorithm: Literal["kto"] | None = Field(
+        default=None, description="Training method that is none of `method`, in its place; for kind train only."
+    )
     needs: tuple[Name, ...] = Field(
         default=(), description="Steps that must be completed before, in addition to those bound as inputs."
     )
@@ -41,9 +45,16 @@ class PipelineStep(Strict):
     def _kind_is_known(self) -> Self:
         if self.kind not in EXECUTOR_OF:
             raise ValueError(f"unknown kind {self.kind!r}; use one of {', '.join(EXECUTOR_OF)}")
-        if (self.kind == "train") != (self.method is not None):
-            raise ValueError("`method` (sft or dpo) belongs to steps of kind train, and to them only")
+        if self.method and self.algorithm:
+            raise ValueError("`method` and `algorithm` exclude each other")
+        if (self.kind == "train") != (self.trained_by is not None):
+            raise ValueError("`method` (sft or dpo) or `algorithm` (kto) belongs to steps of kind train, and to them only")
         return self
+
+    @property
+    def trained_by(self) -> str | None:
+        """The training method of a step of kind train."""
+        return self.method or self.algorithm
 
 
 _PRESET, _STEPS = f"{UNION_TAG}preset", f"{UNION_TAG}steps"
@@ -75,7 +86,9 @@ class JobRequest(Strict):
         min_length=1, max_length=256, description="Who requests the job, for example the product's name."
     )
     pipeline: Pipeline = Field(
-        default="sft", description="A preset, `sft`, `rlaif` or `dpo` (on pairs of the data set), or a list of steps."
+        default="sft",
+        description="A preset, `sft`, `rlaif`, `dpo` (on pairs of the data set), `kto` (on its judged answers), or "
+        "a list of steps.",
     )
     base_model: str = Field(min_length=1, max_length=2048, description="Local folder, `s3://` URI or hub id.")
     chat_template: ChatTemplate | None = Field(
@@ -88,6 +101,7 @@ class JobRequest(Strict):
     sampling: SamplingSettings = SamplingSettings()
     feedback: FeedbackSettings = FeedbackSettings()
     preference: PreferenceSettings = PreferenceSettings()
+    kto: KtoSettings = KtoSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     register_as: Name = Field(description="Name of the model that gets the new version.")
     alias: Name | None = Field(default="candidate", description="Alias that moves to the new version; null for none.")

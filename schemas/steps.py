@@ -12,6 +12,7 @@ from schemas.recipes import (
     DatasetSettings,
     EvaluationSettings,
     FeedbackSettings,
+    KtoSettings,
     PreferenceSettings,
     SamplingSettings,
     TrainingSettings,
@@ -40,7 +41,7 @@ INPUTS_OF: Mapping[str, Mapping[str, bool]] = {
     "score": {PREDICTIONS: True},
     "register": {ADAPTER: True},
 }
-"""Input names per kind; True where the input is required. `train` needs `dataset` (sft) or `preferences` (dpo)."""
+"""Input names per kind; True where the input is required. `train` needs `dataset` (sft) or `preferences` (dpo, kto)."""
 
 OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
     "prepare": (DATASET, PREFERENCES),
@@ -81,14 +82,15 @@ class PrepareSettings(Strict):
 
 
 class TrainSettings(Strict):
-    """Settings of a step that trains an adapter, from rows (`training`) or from preference pairs (`preference`); one of the
-    two is set."""
+    """Settings of a step that trains an adapter: from rows (`training`), from preference pairs (`preference`) or from judged
+    answers (`kto`); one of them is set."""
 
     kind: Literal["train"] = "train"
     base_model: str = Field(description="Reference of the base model.")
     chat_template: ChatTemplate | None = Field(default=None, description="The request's; null: the base model's own.")
     training: TrainingSettings | None = Field(default=None, description="Set for method sft.")
     preference: PreferenceSettings | None = Field(default=None, description="Set for method dpo.")
+    kto: KtoSettings | None = Field(default=None, description="Set for method kto.")
 
 
 class SampleSettings(Strict):

@@ -35,7 +35,8 @@ class PlanFault(Exception):
 
 
 def _step(name: str, kind: str, *needs: str, method: str | None = None, **inputs: str) -> PipelineStep:
-    return PipelineStep.model_validate({"name": name, "kind": kind, "method": method, "needs": needs, "inputs": inputs})
+    chosen = {"algorithm" if method == "kto" else "method": method}
+    return PipelineStep.model_validate({"name": name, "kind": kind, **chosen, "needs": needs, "inputs": inputs})
 
 
 _DATA = "prepare.dataset"
@@ -72,6 +73,13 @@ PRESETS: Mapping[str, tuple[PipelineStep, ...]] = {
         _step("evaluate", "evaluate", dataset=_DATA, adapter="train.adapter"),
         _step("register", "register", "evaluate-base", "evaluate", adapter="train.adapter"),
     ),
+    "kto": (
+        _step("prepare", "prepare"),
+        _step("evaluate-base", "evaluate", dataset=_DATA),
+        _step("train", "train", method="kto", preferences="prepare.preferences"),
+        _step("evaluate", "evaluate", dataset=_DATA, adapter="train.adapter"),
+        _step("register", "register", "evaluate-base", "evaluate", adapter="train.adapter"),
+    ),
 }  # fmt: skip
 
 _LEARNT_FROM: Mapping[str, Literal["pairs", "labels"]] = {"dpo": "pairs", "reward": "pairs", "kto": "labels"}
@@ -80,6 +88,7 @@ _LEARNT_FROM: Mapping[str, Literal["pairs", "labels"]] = {"dpo": "pairs", "rewar
 _TRAIN_INPUTS: Mapping[str, Mapping[str, bool]] = {
     "sft": {"dataset": True, "adapter": False},
     "dpo": {"preferences": True, "adapter": False},
+    "kto": {"preferences": True, "adapter": False},
 }
 """The inputs of each training method; True if the input is required. Training continues from a bound adapter."""
 
@@ -182,8 +191,8 @@ def _faults_of_names(steps: tuple[PipelineStep, ...]) -> Iterator[Reason]:
 
 
 def _faults_of_inputs(index: int, step: PipelineStep, known: Mapping[str, PipelineStep]) -> Iterator[Reason]:
-    accepted = _TRAIN_INPUTS[step.method] if step.method else INPUTS_OF[step.kind]
-    doer = f"{step.kind} ({step.method})" if step.method else step.kind
+    accepted = _TRAIN_INPUTS[step.trained_by] if step.trained_by else INPUTS_OF[step.kind]
+    doer = f"{step.kind} ({step.trained_by})" if step.trained_by else step.kind
     for name, binding in step.inputs.items():
         field = f"pipeline.{index}.inputs.{name}"
         if name not in accepted:
@@ -285,13 +294,14 @@ def _ordered(needs: Mapping[str, tuple[str, ...]]) -> tuple[list[str], list[str]
 def _learners(prepare: str, steps: Iterable[PipelineStep]) -> tuple[str, ...]:
     """Return the methods that learn from the preferences of a step of kind prepare."""
     binding = f"{prepare}.preferences"
-    return tuple(step.method for step in steps if step.method and step.inputs.get("preferences") == binding)
+    return tuple(step.trained_by for step in steps if step.trained_by and step.inputs.get("preferences") == binding)
 
 
 def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineStep]) -> PrepareSettings:
     """Return the settings of a step of kind prepare: what later steps learn from its rows, and up to which length."""
     learners = _learners(step.name, steps)
-    lengths = [request.preference.max_length] if learners else []
+    limits = {"pairs": request.preference.max_length, "labels": request.kto.max_length}
+    lengths = [limits[_LEARNT_FROM[method]] for method in learners]
     if not learners or any(one.method == "sft" for one in steps):
         lengths.append(request.training.max_length)
     methods = {one.method for one in steps if one.kind == "train"}
@@ -309,11 +319,13 @@ def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineSt
 
 def _settings(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineStep]) -> StepSettings:
     base, template = request.base_model, request.chat_template
-    match step.kind, step.method:
+    match step.kind, step.trained_by:
         case "prepare", _:
             return _prepare(step, request, steps)
         case "train", "sft":
             return TrainSettings(base_model=base, chat_template=template, training=request.training)
+        case "train", "kto":
+            return TrainSettings(base_model=base, chat_template=template, kto=request.kto)
         case "train", _:
             return TrainSettings(base_model=base, chat_template=template, preference=request.preference)
         case "sample", _:

@@ -13,6 +13,7 @@ Figures = Mapping[str, float]
 class Method:
     """One run of a method, before its model is loaded."""
 
+    name: str
     section: str
     """The request's field with the method's settings, for messages."""
     optimiser: OptimiserSettings

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from trl import DPOTrainer
 
-from services.language_models.padding import pad_rows
+from services.trainer.engine.padded import padded
 from services.trainer.modelling.chat import Chat
 
 _SFT = "sft"
@@ -87,14 +87,11 @@ class _Padding:
     pad_id: int
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        cpu = torch.device("cpu")
         sides = [(example[f"{side}_ids"], example[f"{side}_learnt"]) for side in _SIDES for example in examples]
-        ids, mask = pad_rows([ids for ids, _ in sides], self.pad_id, "right", cpu)
-        learnt = pad_rows([learnt for _, learnt in sides], 0, "right", cpu).ids
         reference = {
             name: torch.tensor([example[name] for example in examples]) for name in _REFERENCES if name in examples[0]
         }
-        return {"input_ids": ids, "attention_mask": mask, "completion_mask": learnt, **reference}
+        return {**padded(sides, self.pad_id), **reference}
 
 
 class _Heard:

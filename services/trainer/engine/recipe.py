@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from schemas.artifacts import ArtifactRef
-from schemas.recipes import PreferenceSettings, TrainingSettings
+from schemas.recipes import MethodSettings
 
 
 def recipe_of(
-    settings: TrainingSettings | PreferenceSettings,
+    settings: MethodSettings,
     base_sha256: str,
     template_sha256: str,
     inputs: Mapping[str, ArtifactRef],

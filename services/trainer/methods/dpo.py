@@ -4,7 +4,7 @@ The reference does not change, so its log-probabilities are computed once, befor
 training starts from.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from schemas.lines import Preference
@@ -15,8 +15,7 @@ from services.chassis.executor.child import Context, UserFault
 from services.chassis.storage.json_lines import read_lines
 from services.trainer.engine.method import Method
 from services.trainer.engine.schedule import used_examples
-from services.trainer.methods.fitting import fitting_pairs, usable_pairs
-from services.trainer.modelling.chat import Tokens
+from services.trainer.methods.fitting import columns, fitting_pairs, usable_pairs
 from services.trainer.steps.loading import LoadedModel, fetched
 
 
@@ -63,9 +62,10 @@ def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> 
     longer = sum(better.supervised > worse.supervised for better, worse in pairs) / len(pairs)
     used = used_examples(settings.optimiser, lengths, settings.seed)
     return Method(
+        name="dpo",
         section="preference",
         optimiser=settings.optimiser,
-        rows=[{**_side("chosen", better), **_side("rejected", worse)} for better, worse in pairs],
+        rows=[{**columns("chosen", better), **columns("rejected", worse)} for better, worse in pairs],
         lengths=lengths,
         longest=max(len(side) for pair in pairs for side in pair),
         build=build,
@@ -79,7 +79,3 @@ def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> 
         },
         left_out=fitting.words,
     )
-
-
-def _side(name: str, tokens: Tokens) -> dict[str, Sequence[int]]:
-    return {f"{name}_ids": tokens.ids, f"{name}_learnt": list(map(int, tokens.learnt))}

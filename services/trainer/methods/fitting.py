@@ -41,6 +41,16 @@ def usable_pairs(chosen: Sequence[Tokens | ChatFault], rejected: Sequence[Tokens
     return found
 
 
+def usable_answers(answers: Sequence[Tokens | ChatFault]) -> list[tuple[int, Tokens]]:
+    """Return the answers that the chat template takes, with their numbers. Raises UserFault if it takes none."""
+    found = [(place, answer) for place, answer in enumerate(answers) if isinstance(answer, Tokens)]
+    faults = [answer for answer in answers if isinstance(answer, ChatFault)]
+    if not found:
+        message = f"the chat template takes none of the {len(answers)} answers; of the first it says: {faults[0]}"
+        raise UserFault(Reason(field="kto", message=message, remedy=faults[0].remedy))
+    return found
+
+
 def fitting_pairs(pairs: Sequence[Pair], names: Sequence[str], section: str, max_length: int) -> Fitting:
     """Leave out pairs of which an answer has no token after the cut, and pairs whose answers are equal after it.
 
@@ -56,16 +66,24 @@ def fitting_pairs(pairs: Sequence[Pair], names: Sequence[str], section: str, max
         if group
     ]
     if not places:
-        raise UserFault(
-            Reason(
-                field=f"{section}.max_length",
-                value=str(max_length),
-                message=f"no pair is left to learn from: {'; '.join(said)}",
-                remedy=f"raise {section}.max_length, or shorten the prompts",
-            )
-        )
+        raise _nothing_left("pair", "; ".join(said), section, max_length)
     counts = {"examples_too_long": float(len(long)), "examples_equal_once_cut": float(len(equal))}
     return Fitting(places, counts, "; ".join(said) or None)
+
+
+def fitting_answers(answers: Sequence[Tokens], names: Sequence[str], section: str, max_length: int) -> Fitting:
+    """Leave out answers that have no token after the cut. Raises UserFault if none is left."""
+    long = [place for place, tokens in enumerate(answers) if not tokens.supervised]
+    places = [place for place in range(len(answers)) if place not in set(long)]
+    said = f"{len(long)} of {len(answers)} answers have no token within the {max_length} tokens of {section}.max_length"
+    if not places:
+        raise _nothing_left("answer", said, section, max_length)
+    return Fitting(places, {"examples_too_long": float(len(long))}, f"{said}: {_named(long, names)}" if long else None)
+
+
+def columns(name: str, tokens: Tokens) -> dict[str, Sequence[int]]:
+    """Return the columns of one chat in a row: its tokens, and 1 for those of the answer."""
+    return {f"{name}_ids": tokens.ids, f"{name}_learnt": list(map(int, tokens.learnt))}
 
 
 def refuse_unsupervised(sides: Sequence[Sequence[Tokens]], section: str, max_length: int) -> None:
@@ -81,6 +99,17 @@ def refuse_unsupervised(sides: Sequence[Sequence[Tokens]], section: str, max_len
                 remedy=f"raise {section}.max_length, shorten the prompts or remove the rows",
             )
         )
+
+
+def _nothing_left(what: str, said: str, section: str, max_length: int) -> UserFault:
+    return UserFault(
+        Reason(
+            field=f"{section}.max_length",
+            value=str(max_length),
+            message=f"no {what} is left to learn from: {said}",
+            remedy=f"raise {section}.max_length, or shorten the prompts",
+        )
+    )
 
 
 def _same(chosen: Tokens, rejected: Tokens) -> bool:

@@ -63,6 +63,7 @@ def sft(context: Context, loaded: LoadedModel, settings: TrainingSettings) -> Me
 
     lengths = [len(tokens) for tokens in learnt]
     return Method(
+        name="sft",
         section="training",
         optimiser=settings.optimiser,
         rows=[_row(tokens) for tokens in learnt],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.jobs import StepResult
-from schemas.recipes import LoraSettings, PreferenceSettings, TrainingSettings
+from schemas.recipes import KtoSettings, LoraSettings, MethodSettings, PreferenceSettings, TrainingSettings
 from schemas.results import ADAPTER, BASE_MODEL_SHA256, CHAT_TEMPLATE_SHA256, PRECISION, RECIPE_SHA256, ROWS_LEFT_OUT
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context
@@ -18,6 +18,7 @@ from services.trainer.engine.method import Method
 from services.trainer.engine.recipe import digest, recipe_of
 from services.trainer.engine.training import Plan
 from services.trainer.methods.dpo import dpo
+from services.trainer.methods.kto import kto
 from services.trainer.methods.sft import sft
 from services.trainer.modelling.adapter import RECORD, new_adapter, read_adapter, write_adapter
 from services.trainer.modelling.base import load_base
@@ -33,9 +34,9 @@ _SETTLED = 0.1
 def train(context: Context) -> StepResult:
     """Make the `adapter` artifact; its metrics are those at the end of the curve."""
     step, task = context.task.settings, context.task
-    settings = step.training or step.preference if isinstance(step, TrainSettings) else None
+    settings = step.training or step.preference or step.kto if isinstance(step, TrainSettings) else None
     if not isinstance(step, TrainSettings) or settings is None:
-        raise TypeError("settings of kind train with `training` or `preference` are needed")
+        raise TypeError("settings of kind train with `training`, `preference` or `kto` are needed")
     loaded = load(context, step.base_model, settings.precision, step.chat_template)
     recipe = recipe_of(settings, base_digest(loaded.base, context), loaded.chat.template_sha256, task.inputs)
     method = _method(context, loaded, settings)
@@ -57,7 +58,7 @@ def train(context: Context) -> StepResult:
         Chat(loaded.adapter or loaded.base, step.chat_template).save(
             folder
         )  # read anew: trainers set tokens of the one that they are given
-        described = {"method": settings.method, "base_model": step.base_model, **recipe, **facts}
+        described = {"method": method.name, "base_model": step.base_model, **recipe, **facts}
         (folder / RECORD).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         write_curve(folder, trained.curve)
         artifact = context.store.put(folder)
@@ -83,16 +84,20 @@ def settled(curve: Sequence[CurvePoint]) -> dict[str, float]:
     return {**figures, **{name: value for name, value in last[-1].items() if name == "validation_loss"}}
 
 
-def _method(context: Context, loaded: LoadedModel, settings: TrainingSettings | PreferenceSettings) -> Method:
-    if isinstance(settings, TrainingSettings):
-        return sft(context, loaded, settings)
-    return dpo(context, loaded, settings)
+def _method(context: Context, loaded: LoadedModel, settings: MethodSettings) -> Method:
+    match settings:
+        case TrainingSettings():
+            return sft(context, loaded, settings)
+        case PreferenceSettings():
+            return dpo(context, loaded, settings)
+        case KtoSettings():
+            return kto(context, loaded, settings)
 
 
-def _adapted(loaded: LoadedModel, settings: TrainingSettings | PreferenceSettings, longest: int) -> Any:
+def _adapted(loaded: LoadedModel, settings: MethodSettings, longest: int) -> Any:
     """Return the model with the adapter to train: the input adapter or a new one."""
     model = load_base(loaded.base, loaded.dtype, loaded.device, quantization=settings.quantization, trained_length=longest)
     if loaded.adapter is not None:
         return read_adapter(model, loaded.adapter, trainable=True)
-    lora = settings.lora if isinstance(settings, TrainingSettings) else LoraSettings()
+    lora = LoraSettings() if isinstance(settings, PreferenceSettings) else settings.lora
     return new_adapter(model, lora, settings.seed)

@@ -17,7 +17,7 @@ from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context, Stopping, UserFault
 from services.trainer.engine.lean_head import put_lean_head
 from services.trainer.engine.pairs import PairTrainer
-from services.trainer.methods.dpo import _side
+from services.trainer.methods.fitting import columns
 from services.trainer.modelling.adapter import new_adapter
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.chat import Chat, Tokens
@@ -196,7 +196,7 @@ def test_the_losses_are_those_of_the_papers_however_the_batch_is_cut(
         remove_unused_columns=False, precompute_ref_log_probs=True, precompute_ref_batch_size=size, report_to=[],
         activation_checkpointing=False, disable_tqdm=True,
     )  # fmt: skip
-    rows = Dataset.from_list([{**_side("chosen", better), **_side("rejected", worse)} for better, worse in PAIRS])
+    rows = Dataset.from_list([{**columns("chosen", better), **columns("rejected", worse)} for better, worse in PAIRS])
     trainer = PairTrainer(reference, config, rows, Chat(base), losses, lambda: None)
     put_lean_head(trainer.model)
     trainer.model.load_state_dict(policy.state_dict(), strict=True)

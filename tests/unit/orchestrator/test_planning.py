@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from schemas.requests import PRESETS, JobRequest
+from schemas.requests import PRESETS, JobRequest, PipelineStep
 from schemas.steps import INPUTS_OF, PlannedStep, PrepareSettings, TrainSettings
 from services.orchestrator.domain.planning import PlanFault, ancestors, plan
 from tests.unit.orchestrator.scenario import a_request
@@ -73,6 +73,25 @@ def test_without_a_step_that_binds_its_preferences_a_data_set_is_learnt_from_its
     settings = planned(pipeline="rlaif")[0].settings
     assert isinstance(settings, PrepareSettings)
     assert settings.learns == "answers"
+
+
+def test_the_kto_preset_learns_from_the_judged_answers_of_the_data_set() -> None:
+    steps = {step.name: step for step in planned(pipeline="kto", kto={"max_length": 300, "beta": 0.2})}
+    prepare, train = steps["prepare"].settings, steps["train"].settings
+    assert isinstance(prepare, PrepareSettings)
+    assert (prepare.learns, prepare.max_length) == ("labels", 300)
+    assert isinstance(train, TrainSettings)
+    assert train.kto is not None
+    assert train.kto.beta == 0.2
+    assert train.training is train.preference is None
+
+
+def test_a_step_has_one_training_method() -> None:
+    for faulty in ({"method": "dpo", "algorithm": "kto"}, {}):
+        with pytest.raises(ValueError, match="algorithm"):
+            PipelineStep.model_validate({"name": "train", "kind": "train", **faulty})
+    with pytest.raises(ValueError, match="algorithm"):
+        PipelineStep.model_validate({"name": "prepare", "kind": "prepare", "algorithm": "kto"})
 
 
 def test_every_name_of_a_preset_can_be_planned() -> None:

@@ -58,6 +58,31 @@ def test_the_trainer_of_pairs_calls_the_model_once_for_its_loss_and_reads_the_te
     assert "loss = 0.0" in source
 
 
+@pytest.mark.parametrize(
+    ("hook", "expected"),
+    [
+        ("_prepare_dataset", ["self", "dataset", "processing_class", "args", "dataset_name"]),
+        ("compute_ref_log_probs", ["self", "model", "inputs"]),
+        ("_compute_kl_logps", ["self", "model", "batch"]),
+        ("get_batch_samples", ["self", "epoch_iterator", "num_batches", "device"]),
+    ],
+)
+def test_what_the_trainer_of_judged_answers_overrides_or_calls_has_its_parameters(hook: str, expected: list[str]) -> None:
+    from trl import KTOTrainer
+
+    assert parameters(getattr(KTOTrainer, hook)) == expected
+
+
+def test_the_trainer_of_judged_answers_takes_its_reference_point_from_what_we_override() -> None:
+    from transformers import Trainer
+    from trl import KTOTrainer
+
+    source = inspect.getsource(KTOTrainer._compute_loss)
+    assert "KL_logps = self._compute_kl_logps(model, batch)" in source
+    assert "kl = (KL_logps - ref_KL_logps).mean().detach()" in source
+    assert "self._train_batch_size = args.train_batch_size" in inspect.getsource(Trainer.__init__)
+
+
 def test_the_trainer_keeps_an_optimiser_and_a_schedule_that_were_set_before() -> None:
     from transformers import Trainer
 
