@@ -83,7 +83,8 @@ def test_the_kto_preset_learns_from_the_judged_answers_of_the_data_set() -> None
     assert isinstance(train, TrainSettings)
     assert train.kto is not None
     assert train.kto.beta == 0.2
-    assert train.training is train.preference is None
+    assert train.training is None
+    assert train.preference is None
 
 
 def test_a_step_has_one_training_method() -> None:
