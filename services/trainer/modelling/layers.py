@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -100,8 +101,22 @@ def _is_linear(part: Any) -> bool:
     from transformers.pytorch_utils import Conv1D
 
     if isinstance(part, torch.nn.Linear):
-        return type(part).forward is torch.nn.Linear.forward or type(part).__module__.startswith("bitsandbytes.")
+        kind = type(part)
+        plain = kind.forward is torch.nn.Linear.forward or kind.__module__.startswith("bitsandbytes.")
+        return plain or _computes_as_linear(kind)
     return isinstance(part, Conv1D)
+
+
+@lru_cache
+def _computes_as_linear(kind: type[torch.nn.Linear]) -> bool:
+    """Whether a class with a forward pass of its own, like that of Falcon's layers, computes the same as nn.Linear."""
+    inputs = torch.linspace(-1, 1, 6).reshape(1, 2, 3)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            layer = kind(3, 4, device="cpu", dtype=torch.float32)
+        return torch.allclose(layer(inputs), torch.nn.functional.linear(inputs, layer.weight, layer.bias))
+    except Exception:  # it takes other arguments, or returns something else
+        return False
 
 
 def _of_decoder(model: Any) -> Iterator[tuple[str, Any]]:

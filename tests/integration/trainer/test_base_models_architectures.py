@@ -26,6 +26,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "moe_intermediate_size": 32,
         "layer_types": ["linear_attention", "full_attention"] * 2,
     },
+    "Falcon": {},
     "Qwen2": {},
     "Mixtral": {"num_local_experts": 2},
     "OPT": {"ffn_dim": 64, "word_embed_proj_dim": 32},
