@@ -101,14 +101,14 @@ def _is_linear(part: Any) -> bool:
     from transformers.pytorch_utils import Conv1D
 
     if isinstance(part, torch.nn.Linear):
-        kind = type(part)
+        kind: Any = type(part)
         plain = kind.forward is torch.nn.Linear.forward or kind.__module__.startswith("bitsandbytes.")
         return plain or _computes_as_linear(kind)
     return isinstance(part, Conv1D)
 
 
 @lru_cache
-def _computes_as_linear(kind: type[torch.nn.Linear]) -> bool:
+def _computes_as_linear(kind: Any) -> bool:
     """Whether a class with a forward pass of its own, like that of Falcon's layers, computes the same as nn.Linear."""
     inputs = torch.linspace(-1, 1, 6).reshape(1, 2, 3)
     try:
