@@ -10,9 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 RESAMPLES = 2000
+_FEW = 64
+_DRAWN_AT_ONCE = 200_000
 CONFIDENCE = 0.95
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,28 @@ def interval(values: Sequence[float], weights: Sequence[float] | None = None, *,
     """Return the interval of the (weighted) mean of one value per row; None for fewer than two rows, or if it is not finite."""
     if len(values) < 2 or mean(values, weights) is None:
         return None
-    rng = np.random.default_rng(seed)
-    of_rows = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
-    weighted = np.asarray(values, dtype=np.float64) * of_rows
-    means = np.empty(RESAMPLES)
-    for number in range(RESAMPLES):
-        drawn = rng.integers(len(values), size=len(values))
-        means[number] = weighted[drawn].sum() / of_rows[drawn].sum()
+    means = _resampled(np.asarray(values, dtype=np.float64), weights, np.random.default_rng(seed))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means, (tail, 1 - tail))
     return Interval(float(low), float(high))
+
+
+def _resampled(values: Array, weights: Sequence[float] | None, rng: np.random.Generator) -> Array:
+    """Return the mean of each resample.
+
+    Of few different values, such as 0 and 1, only how often each is drawn is drawn, which has the same distribution.
+    """
+    count = len(values)
+    if weights is None:
+        distinct, occur = np.unique(values, return_counts=True)
+        if len(distinct) <= _FEW:
+            return np.asarray(rng.multinomial(count, occur / count, size=RESAMPLES) @ distinct / count)
+    of_rows = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
+    weighted = values * of_rows
+    means = np.empty(RESAMPLES)
+    at_once = max(1, _DRAWN_AT_ONCE // count)
+    for first in range(0, RESAMPLES, at_once):
+        chunk = means[first : first + at_once]
+        drawn = rng.integers(count, size=(len(chunk), count), dtype=np.int32)
+        chunk[:] = weighted[drawn].sum(axis=1) / of_rows[drawn].sum(axis=1)
+    return means

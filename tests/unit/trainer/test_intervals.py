@@ -24,6 +24,15 @@ def test_intervals_hold_the_true_mean_in_about_95_of_100_samples() -> None:
     assert held >= 52
 
 
+def test_many_different_values_have_the_interval_of_few_that_are_almost_the_same() -> None:
+    few = [1.0, 0.0, 0.5] * 60
+    many = [value + number * 1e-9 for number, value in enumerate(few)]
+    one, other = interval(few, seed=0), interval(many, seed=0)
+    assert one is not None
+    assert other is not None
+    assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=0.01)
+
+
 def test_the_same_seed_gives_the_same_interval() -> None:
     values = [number**0.5 for number in range(50)]
     assert interval(values, seed=3) == interval(values, seed=3) != interval(values, seed=4)
