@@ -1,5 +1,6 @@
 """Counts the rows that cannot be learnt from, by kind and with examples of their positions, and refuses too many of them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from services.trainer.data.columns import RowFault
 
 _REASONS_AT_MOST = 10
 _PLACES_AT_MOST = 3
+_NAMES = {"dataset.reference": "unreadable", "dataset.columns": "chat"}
 _ONE_OF = 10
 """Of more rows than this, one may be bad."""
 
@@ -57,9 +59,16 @@ class BadRows:
     def notes(self) -> list[str]:
         """Say in one sentence for each kind which rows are left out."""
         return [
-            f"{_rows(places.number)} left out: {message} ({places})"
+            f"{rows_are(places.number)} left out: {message} ({places})"
             for (_, message, _), places in list(self._kinds.items())[:_REASONS_AT_MOST]
         ]
+
+    def metrics(self) -> dict[str, float]:
+        """Return the number of bad rows by what is wrong: a column, the chat, the length, or that a row is unreadable."""
+        counts: Counter[str] = Counter()
+        for (where, _, _), places in self._kinds.items():
+            counts[f"rows_bad_{_NAMES.get(where, where.rpartition('.')[2])}"] += places.number
+        return {name: float(number) for name, number in sorted(counts.items())}
 
     def _allowed(self, rows: int) -> int:
         if self._settings.on_bad_row == "refuse" or not self._settings.bad_rows_limit:
@@ -82,5 +91,6 @@ class BadRows:
         return reasons
 
 
-def _rows(number: int) -> str:
+def rows_are(number: int) -> str:
+    """Return the beginning of a sentence about a number of rows."""
     return "1 row is" if number == 1 else f"{number} rows are"

@@ -54,9 +54,6 @@ def example_of(raw: RawRow, row_id: str, settings: DatasetSettings, reading: Rea
     if columns.tools is not None:
         tools = tools_of(found(values, columns.tools)[1], "dataset.columns.tools", columns.tools)
     last = turns[-1]
-    if reading.layout in ("preference", "kto") and (tools or last.tool_calls):
-        what = "the row has tools or calls one, and only texts can be preferred"
-        raise RowFault("dataset.columns.tools", what, "remove the row, or write the call as text")
     row = Row(
         id=row_id, messages=turns[:-1], completion=last.content, tool_calls=last.tool_calls, reasoning=last.reasoning,
         weight=last.weight, tools=tools, columns=texts_of(values),

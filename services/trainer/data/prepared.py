@@ -1,7 +1,7 @@
 """Makes the files of a `dataset` artifact, and of `preferences`, from stored rows, one batch of rows in memory at a time."""
 
 import itertools
-from collections import Counter
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -10,17 +10,14 @@ from typing import Protocol, TextIO
 
 from schemas.base import Frozen
 from schemas.lines import Judged, Message, Preference, Split, split_file
-from schemas.reasons import Reason, shown
 from schemas.recipes import AssistantTurns, DatasetSettings
-from services.chassis.executor.child import UserFault
-from services.trainer.data.bad_rows import BadRows, Places
 from services.trainer.data.columns import RowFault
+from services.trainer.data.findings import Findings
 from services.trainer.data.layouts import Learns, Reading, reading_of
 from services.trainer.data.mapping import Example, example_of
 from services.trainer.data.raw import RawRow
-from services.trainer.data.sameness import SeenRows
 from services.trainer.data.sources import Source
-from services.trainer.data.splitting import split_of
+from services.trainer.data.splitting import prompt_key, split_of
 from services.trainer.modelling.chat import Chat, ChatFault, Tokens
 from services.trainer.modelling.tokens import answers_of
 
@@ -75,9 +72,9 @@ def prepare_rows(
         rows = itertools.chain(first, placed)
         while batch := list(itertools.islice(rows, _BATCH)):
             work.add(batch)
-            watch(work.rows, max(expected, work.rows))
-    work.refuse()
-    return Prepared(reading, work.metrics(), work.notes(), work.splits)
+            watch(work.found.rows, max(expected, work.found.rows))
+    work.found.refuse(work.splits)
+    return Prepared(reading, work.found.metrics(), work.found.notes(reading), work.splits)
 
 
 Placed = tuple[Split | None, int, RawRow]
@@ -100,7 +97,7 @@ class _Example:
 
 
 class _Work:
-    """The rows so far: files, counts and faults."""
+    """Maps, tokenises and writes rows."""
 
     def __init__(
         self,
@@ -114,10 +111,7 @@ class _Work:
     ) -> None:
         self._settings, self._reading, self._learns = settings, reading, learns
         self._chat, self._turns, self._max_length = chat, turns, max_length
-        self._bad, self._seen, self._long = BadRows(settings), SeenRows(leave_out=settings.deduplicate), Places()
-        self._counts: Counter[str] = Counter(dict.fromkeys(answers_of([]), 0))
-        self._longest = 0
-        self.rows = 0
+        self.found = Findings(settings, max_length)
         self.splits: list[Split] = list(source) if isinstance(source, dict) else []
         self._files: dict[Split, TextIO] = {}
         self._pairs: TextIO | None = None
@@ -135,7 +129,7 @@ class _Work:
 
     def add(self, batch: Sequence[Placed]) -> None:
         """Map, tokenise and write rows."""
-        self.rows += len(batch)
+        self.found.rows += len(batch)
         examples = [one for placed in batch if (one := self._mapped(*placed))]
         for one in self._encoded(examples):
             if self._fits(one):
@@ -147,7 +141,7 @@ class _Work:
             if self._learns != "answers":
                 _refuse_calls(example.row.answer)
         except RowFault as fault:
-            self._bad.note(raw.place, fault)
+            self.found.bad.note(raw.place, fault)
             return None
         return _Example(split or split_of(example.row, self._settings.split), raw.place, example)
 
@@ -165,7 +159,7 @@ class _Work:
                 for one in examples:
                     yield from self._encoded([one])
             else:
-                self._bad.note(examples[0].place, RowFault("dataset.columns", str(fault), fault.remedy))
+                self.found.bad.note(examples[0].place, RowFault("dataset.columns", str(fault), fault.remedy))
             return
         for one in examples:
             one.tokens.append(next(encoded))
@@ -177,108 +171,43 @@ class _Work:
     def _fits(self, one: _Example) -> bool:
         """Whether the row is kept, by its length."""
         longest = max(map(len, one.tokens))
-        self._longest = max(self._longest, longest)
+        self.found.lengths.append(longest)
         if any(not tokens.supervised for tokens in one.tokens):
             what, remedy = "no answer of the row is learnt, because all have weight 0", "remove the row"
-            self._bad.note(one.place, RowFault("dataset.columns", what, remedy))
+            self.found.bad.note(one.place, RowFault("dataset.columns", what, remedy))
             return False
         if any(not tokens.cut(self._max_length).supervised for tokens in one.tokens):
             what = f"no token of the answer is within max_length ({self._max_length} tokens), because the prompt fills it"
             remedy = "raise training.max_length, shorten the prompt or remove the row"
             if self._settings.on_long_row != "skip" or longest <= self._max_length:
-                self._bad.note(one.place, RowFault("training.max_length", what, remedy))
+                self.found.bad.note(one.place, RowFault("training.max_length", what, remedy))
                 return False
         if longest > self._max_length:
-            self._long.note(one.place)
+            self.found.long.note(one.place)
             return self._settings.on_long_row != "skip"
         return True
 
     def _write(self, one: _Example) -> None:
         row, example = one.example.row, one.example
-        if self._seen.note(one.split, row, f"{example.rejected} {example.label}"):
+        if self.found.seen.note(one.split, row, *said(example)):
             return
         kept = [tokens.cut(self._max_length).supervised for tokens in one.tokens]
         if example.label is not False:
             self._line(self._file(one.split), row)
-            self._counts[f"rows_{one.split}"] += 1
-            self._counts[f"supervised_tokens_{one.split}"] += kept[0]
+            self.found.counts[f"rows_{one.split}"] += 1
+            self.found.counts[f"supervised_tokens_{one.split}"] += kept[0]
             if one.split == "train":
-                self._counts.update(answers_of([one.tokens[0].cut(self._max_length)]))
+                self.found.counts.update(answers_of([one.tokens[0].cut(self._max_length)]))
         if self._pairs is not None and one.split == "train":
             for line in _lines_of(example, self._learns):
                 self._line(self._pairs, line)
-                self._counts[self._learns] += 1
+                self.found.counts[self._learns] += 1
 
     def _file(self, split: Split) -> TextIO:
         if split not in self._files:
             self.splits.append(split)
             self._files[split] = self._opened(self._folder / split_file(split))
         return self._files[split]
-
-    def refuse(self) -> None:
-        """Raise UserFault if too many rows are bad, rows are longer than is wanted, or a split has no rows."""
-        self._bad.refuse_too_many(self.rows)
-        if self._long.number and self._settings.on_long_row == "refuse":
-            raise UserFault(
-                Reason(
-                    field="dataset.on_long_row", value=str(self._long),
-                    message=f"{self._long.number} rows are longer than max_length ({self._max_length} tokens)",
-                    remedy="raise training.max_length, shorten the rows, or set dataset.on_long_row to cut or skip",
-                )
-            )  # fmt: skip
-        if reasons := list(self._empty_splits()):
-            raise UserFault(*reasons)
-
-    def _empty_splits(self) -> Iterator[Reason]:
-        names = self._settings.split
-        for split in dict.fromkeys(("train", "test", *self.splits)):
-            name = getattr(names, split)
-            if name is not None and not self._counts[f"rows_{split}"]:
-                yield Reason(
-                    field=f"dataset.split.{split}",
-                    value=shown(name),
-                    message=f"split {split} of {self._settings.reference} has no rows"
-                    + (f" that can be learnt from: {self._bad.number} are bad" if self._bad.number else ""),
-                    remedy="add rows" if split == "train" else "add rows, or set the split to null",
-                )
-
-    def metrics(self) -> dict[str, float]:
-        """Return the counts of rows and tokens."""
-        same = self._seen.found()
-        cut = 0 if self._settings.on_long_row == "skip" else self._long.number
-        return {
-            **{name: float(number) for name, number in sorted(self._counts.items())},
-            "rows_bad": float(self._bad.number),
-            "rows_cut": float(cut),
-            "rows_too_long": float(self._long.number - cut),
-            "rows_repeated": float(same.repeated),
-            "rows_contradicting": float(same.contradicting),
-            "rows_test_seen_in_train": float(same.test_seen),
-            "tokens_longest_row": float(self._longest),
-        }
-
-    def notes(self) -> list[str]:
-        """Return what a person should know, one sentence each."""
-        same = self._seen.found()
-        notes = self._bad.notes()
-        if self._long.number:
-            done = "left out" if self._settings.on_long_row == "skip" else "cut"
-            notes.append(f"{_rows(self._long.number)} longer than {self._max_length} tokens and {done} ({self._long})")
-        if same.repeated:
-            done = "left out" if self._settings.deduplicate else "kept; dataset.deduplicate leaves them out"
-            notes.append(f"{_rows(same.repeated)} a repetition of an earlier row and {done}")
-        if same.contradicting:
-            notes.append(
-                f"{_rows(same.contradicting)} contradicted: the same prompt has another answer in the training split"
-            )
-        if same.test_seen:
-            notes.append(f"{_rows(same.test_seen)} in the test split although the prompt is learnt")
-        if self._reading.unread:
-            named = ", ".join(self._reading.unread)
-            notes.append(
-                f"there are columns named {named}, which are not read; name them in dataset.columns if they matter"
-            )
-        return notes
 
     @staticmethod
     def _line(file: TextIO, line: Frozen) -> None:
@@ -291,6 +220,15 @@ def _refuse_calls(answer: Message) -> None:
         raise RowFault("dataset.columns.messages", what, "remove the row, or write the call or the thought as text")
 
 
+def said(example: Example) -> tuple[str, str]:
+    """Return what a row speaks of and what it says about that: rows of one subject that say different things contradict."""
+    row, prompt = example.row, prompt_key(example.row)
+    if example.rejected is not None:
+        return json.dumps([prompt, *sorted((row.completion, example.rejected))]), row.completion
+    answer = json.dumps([row.completion, row.tool_calls])
+    return (prompt, answer) if example.label is None else (prompt + answer, str(example.label))
+
+
 def _lines_of(example: Example, learns: Learns) -> Iterator[Preference | Judged]:
     row, rejected = example.row, example.rejected
     if learns == "labels":
@@ -299,7 +237,3 @@ def _lines_of(example: Example, learns: Learns) -> Iterator[Preference | Judged]
             yield Judged(id=row.id, messages=row.messages, completion=answer, label=label, tools=row.tools)
     elif rejected is not None:
         yield Preference(id=row.id, messages=row.messages, chosen=row.completion, rejected=rejected, tools=row.tools)
-
-
-def _rows(number: int) -> str:
-    return "1 row is" if number == 1 else f"{number} rows are"

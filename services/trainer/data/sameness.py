@@ -1,4 +1,4 @@
-"""Finds repeated rows, contradicting answers and held-out prompts that are learnt, from 24 bytes for each row.
+"""Finds repeated rows, contradicting answers and held-out prompts that are learnt, from 32 bytes for each row.
 
 Rows are compared by hashes of 64 bits: among 10^6 rows, the chance that any two different ones have the same hash is below
 3 * 10^-8.
@@ -29,13 +29,14 @@ class Sameness:
     repeated: int
     """Rows that repeat an earlier row of their split, with all its columns."""
     contradicting: int
-    """Rows of the training split whose prompt has another answer in another row of it."""
+    """Rows of the training split of which another one says something else: gives another answer to the prompt, prefers the
+    other answer of the pair, or labels the same answer otherwise."""
     test_seen: int
     """Rows of the test split whose prompt is in the training split."""
 
 
 class SeenRows:
-    """The hashes of all rows: of prompt, answer and the whole row."""
+    """The hashes of all rows: of the prompt, of what they speak of and say, and of the whole row."""
 
     def __init__(self, *, leave_out: bool) -> None:
         """`leave_out`: whether repeated rows are left out, and so are not noted."""
@@ -43,35 +44,38 @@ class SeenRows:
         self._known: dict[Split, set[int]] | None = {} if leave_out else None
         self._left_out = 0
 
-    def note(self, split: Split, row: Row, rest: str = "") -> bool:
-        """Add a row, and return whether it is to be left out. `rest` is what distinguishes it besides the row."""
-        prompt, answer = _hash(prompt_key(row)), _hash(json.dumps([row.completion, row.tool_calls, rest]))
-        whole = _hash(f"{prompt} {answer} {json.dumps([row.columns, row.weight])}")
+    def note(self, split: Split, row: Row, subject: str, statement: str) -> bool:
+        """Add a row, and return whether it is to be left out. Rows that say different things of one subject contradict."""
+        about, says = _hash(subject), _hash(statement)
+        whole = _hash(f"{about} {says} {json.dumps([row.columns, row.weight])}")
         if self._known is not None:
             known = self._known.setdefault(split, set())
             if whole in known:
                 self._left_out += 1
                 return True
             known.add(whole)
-        self._rows.setdefault(split, array("Q")).extend((prompt, answer, whole))
+        self._rows.setdefault(split, array("Q")).extend((_hash(prompt_key(row)), about, says, whole))
         return False
 
     def found(self) -> Sameness:
         """Count what is said more than once."""
         train, test = self._columns("train"), self._columns("test")
-        wholes = [self._columns(split)[2] for split in self._rows]
+        wholes = [self._columns(split)[3] for split in self._rows]
         repeated = self._left_out + sum(len(whole) - len(numpy.unique(whole)) for whole in wholes)
         seen = int(numpy.isin(test[0], train[0]).sum())
-        return Sameness(repeated, _contradicting(train[0], train[1]), seen)
+        return Sameness(repeated, _contradicting(train[1], train[2]), seen)
 
     def _columns(self, split: Split) -> _Hashes:
-        return numpy.frombuffer(self._rows.get(split, array("Q")), dtype=numpy.uint64).reshape(-1, 3).T
+        return numpy.frombuffer(self._rows.get(split, array("Q")), dtype=numpy.uint64).reshape(-1, 4).T
 
 
-def _contradicting(prompts: _Hashes, answers: _Hashes) -> int:
-    """Count the rows whose prompt has several different answers."""
-    if not len(prompts):
+def _contradicting(subjects: _Hashes, statements: _Hashes) -> int:
+    """Count the rows whose subject has several different statements."""
+    if not len(subjects):
         return 0
-    different = numpy.unique(numpy.stack([prompts, answers]), axis=1)
-    names, answers_of = numpy.unique(different[0], return_counts=True)
-    return int(numpy.isin(prompts, names[answers_of > 1]).sum())
+    order = numpy.lexsort((statements, subjects))
+    subjects, statements = subjects[order], statements[order]
+    begins = numpy.flatnonzero(numpy.concatenate(([True], subjects[1:] != subjects[:-1])))
+    changes = numpy.concatenate(([False], (statements[1:] != statements[:-1]) & (subjects[1:] == subjects[:-1])))
+    sizes = numpy.diff(numpy.append(begins, len(subjects)))
+    return int(sizes[numpy.add.reduceat(changes, begins) > 0].sum())

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from schemas.jobs import StepResult
 from schemas.lines import split_file
+from schemas.reasons import shortened
 from schemas.results import (
     BASE_MODEL_SHA256,
     CHAT_TEMPLATE_SHA256,
     DATASET,
     DATASET_LAYOUT,
+    DATASET_NOTES,
     DATASET_SHA256,
     PREFERENCES,
 )
@@ -24,6 +26,7 @@ from services.trainer.data.sources import read
 from services.trainer.modelling.base_files import base_digest, base_folder
 from services.trainer.steps.base_check import checked_base
 
+_NOTES_LIMIT = 2000
 _LOG = logging.getLogger(__name__)
 
 
@@ -53,6 +56,8 @@ def prepare(context: Context) -> StepResult:
         digests = {split: file_sha256(folder / split_file(split)) for split in made.splits}
         facts[DATASET_SHA256] = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
         facts[DATASET_LAYOUT] = made.reading.words
+        if made.notes:
+            facts[DATASET_NOTES] = shortened("; ".join(made.notes), _NOTES_LIMIT)
         described = {
             "reference": dataset.reference, "sha256": digests, **facts, "max_length": settings.max_length,
             "context_length": checked.context_length, "notes": made.notes, **made.metrics,

@@ -176,7 +176,7 @@ def test_a_template_that_refuses_a_chat_is_answered_with_the_row(tmp_path: Path,
 def test_a_bad_row_of_many_is_left_out_counted_and_said(tmp_path: Path, base: Path) -> None:
     train = [*rows(*map(str, range(20))), {"prompt": "x", "completion": float("nan")}]
     result = run(tmp_path, base, write(tmp_path / "data", train=train, test=rows("a")))
-    assert (result.metrics["rows_train"], result.metrics["rows_bad"]) == (20, 1)
+    assert (result.metrics["rows_train"], result.metrics["rows_bad"], result.metrics["rows_bad_completion"]) == (20, 1, 1)
     described = json.loads((Path(result.outputs["dataset"].uri) / "dataset.json").read_text())
     assert described["notes"] == [
         "1 row is left out: column 'completion' contains NaN or an infinity, not text (train.jsonl line 21)"
@@ -203,7 +203,7 @@ def test_a_split_whose_rows_are_all_left_out_is_refused(tmp_path: Path, base: Pa
     (reason,) = reasons(tmp_path, base, data, on_long_row="skip")
     assert reason.field == "dataset.split.test"
     (reason,) = reasons(tmp_path, base, data, bad_rows_limit=1.0)
-    assert "1 are bad" in reason.message
+    assert "1 row is bad" in reason.message
 
 
 PAIRS = [{"prompt": f"{number}?", "chosen": "yes", "rejected": "no"} for number in range(4)]
