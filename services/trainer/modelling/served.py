@@ -40,6 +40,7 @@ def served(render: Render, messages: Sequence[Message], answer: Message, *, thin
     prompt = render(messages, False)
     whole = render([*messages, answer], True)
     if whole.startswith(prompt) and says(whole[len(prompt) :], answer):
+        _refuse_header(render, messages, answer, prompt, whole)
         return Served(prompt, whole)
     if answer.reasoning and not thinks:
         raise refuse_left_out(f"reasoning_content of {turn_named(answer)}")
@@ -54,6 +55,19 @@ def served(render: Render, messages: Sequence[Message], answer: Message, *, thin
     if THOUGHT_ENDS in with_thought(answer) and not answer.tool_calls:
         return Served(prompt, prompt + with_thought(answer) + tail)
     raise refuse_left_out(_missing(whole[len(prompt) :], answer))
+
+
+def _refuse_header(render: Render, messages: Sequence[Message], answer: Message, prompt: str, whole: str) -> None:
+    """Raise ChatFault if the header of the answer is no part of the prompt, since the template writes none after these turns."""
+    content = answer.content.strip()
+    if answer.tool_calls or (content and whole[len(prompt) :].lstrip().startswith(content)):
+        return
+    sentinel = render([*messages, Message(role="assistant", content=_SENTINEL)], True)
+    if sentinel[len(prompt) :].partition(_SENTINEL)[0].strip() and render(messages, True) == prompt:
+        raise ChatFault(
+            "its chat template writes no generation prompt after these turns, so the header of the answer would be learnt",
+            "correct the turns of the row, or set chat_template to one that writes it where add_generation_prompt is set",
+        )
 
 
 def _continued(opener: str, answer: Message) -> str:

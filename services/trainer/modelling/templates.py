@@ -84,12 +84,18 @@ def _with_generation_prompt(tokenizer: Any, template: str) -> str:
     word behind it.
     """
     tokenizer.chat_template = template
-    asked = [Message(role="user", content=_ASKED)]
-    try:
-        opened, closed = render(tokenizer, asked), render(tokenizer, asked, answered=True)
-        whole = render(tokenizer, [*asked, Message(role="assistant", content=_ANSWERED)], answered=True)
-    except Exception:  # a template raises what it likes about the probe; the rows will tell what it takes
-        return template
+    asked = Message(role="user", content=_ASKED)
+    for chat in ([asked], [Message(role="system", content="Zq2System"), asked]):
+        try:
+            opened, closed = render(tokenizer, chat), render(tokenizer, chat, answered=True)
+            whole = render(tokenizer, [*chat, Message(role="assistant", content=_ANSWERED)], answered=True)
+        except Exception:  # noqa: S112  # a template raises what it likes about turns that it does not want
+            continue
+        return _with_header(template, opened, closed, whole)
+    return template  # the rows will tell what it takes
+
+
+def _with_header(template: str, opened: str, closed: str, whole: str) -> str:
     header = whole[len(closed) :].partition(_ANSWERED)[0].rstrip(" ")
     if opened != closed or not whole.startswith(closed) or not header.strip():
         return template

@@ -127,3 +127,17 @@ def test_a_template_that_counts_its_turns_is_refused(tmp_path: Path) -> None:
     chat = chat_of(tmp_path, "{{ messages | length }}" + CHATML)
     with pytest.raises(ChatFault, match="changes earlier turns"):
         encoded(chat, row("user: Hi", "assistant: Hello."))
+
+
+def test_a_template_that_wants_a_system_turn_gets_its_header_too(tmp_path: Path) -> None:
+    wants = "{% if messages[0].role != 'system' %}{{ raise_exception('system first') }}{% endif %}"
+    chat = chat_of(tmp_path, wants + WITHOUT_PROMPT)
+    assert prompt(chat, encoded(chat, row("system: Be kind.", "user: Hi", "assistant: Hello."))).endswith("assistant\n")
+
+
+def test_turns_after_which_the_template_opens_no_answer_are_refused(tmp_path: Path) -> None:
+    chat = chat_of(
+        tmp_path, CHATML.replace("if add_generation_prompt", "if add_generation_prompt and messages[-1].role == 'user'")
+    )
+    with pytest.raises(ChatFault, match="no generation prompt after these turns"):
+        encoded(chat, row("user: Lamps?", "tool: 4 left", "assistant: Four."))
