@@ -4,15 +4,16 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 from schemas.lines import Message, Row
 from schemas.recipes import AssistantTurns
 from services.language_models.chats import Tools, render, token_ids
 from services.language_models.loading import load_tokenizer
+from services.trainer.modelling.alignment import Alignment, Plan
 from services.trainer.modelling.plain import plain_start, plain_tokens
 from services.trainer.modelling.served import Served, served
 from services.trainer.modelling.templates import ChatFault, served_template
@@ -34,25 +35,6 @@ Answered = Row | tuple[Sequence[Message], str] | tuple[Sequence[Message], str, T
 """A chat with its last answer: a row, or the turns and the answer's text, and the tools if there are any."""
 Asked = Row | Sequence[Message]
 """A chat up to its last answer: a row, of which the answer is not read, or the turns."""
-
-
-class _Plan(NamedTuple):
-    """The texts of the answers of one chat that are learnt, in their order, and those of the last one."""
-
-    earlier: list[Served]
-    last: Served
-    last_is_learnt: bool
-    unlearnt: int
-
-
-class _Answer(NamedTuple):
-    """The tokens of a chat that ends with an answer, and where the answer is in them."""
-
-    ids: list[int]
-    start: int
-    end: int
-    """Behind the token that ends it, or, without one, behind its last token."""
-    ended: bool
 
 
 class Chat:
@@ -121,9 +103,7 @@ class Chat:
                 for tokens in ([self._plain(chat)] if _is_plain(chat) else self.encode([chat], turns))
             ]
         plans = [self._planned(chat, turns) for chat in chats]
-        texts = [text for plan in plans for served in (*plan.earlier, plan.last) for text in served]
-        ids = iter(token_ids(self.tokenizer, texts))
-        return [self._tokens(plan, ids) for plan in plans]
+        return self._alignment.tokens(plans)
 
     def try_encode(self, chats: Sequence[Answered], turns: AssistantTurns = "all") -> list[Tokens | ChatFault]:
         """As `encode`, with the fault of each chat that is refused in its place."""
@@ -151,7 +131,7 @@ class Chat:
         refuse_control_tokens(self._control_tokens, [row.answer], ())
         return plain_tokens(self.tokenizer, row.completion)
 
-    def _planned(self, chat: Answered, turns: AssistantTurns) -> _Plan:
+    def _planned(self, chat: Answered, turns: AssistantTurns) -> Plan:
         messages, answer, tools = _parts_of(chat)
         self._refuse([*messages, answer], tools, answered=True)
         last = self._served(messages, answer, tools)
@@ -165,45 +145,7 @@ class Chat:
             except ChatFault:
                 continue  # it is counted as not learnt: alone it is no chat that the template takes
         unlearnt = len(earlier) - len(found) + (answer.weight == 0)
-        return _Plan(found, last, bool(answer.weight), unlearnt)
-
-    def _tokens(self, plan: _Plan, ids: Iterator[list[int]]) -> Tokens:
-        earlier = [self._answer(next(ids), next(ids)) for _ in plan.earlier]
-        last = self._answer(next(ids), next(ids))
-        if last is None:
-            raise ChatFault(
-                "its tokenizer joins the end of the prompt with the beginning of the answer, so that the prompt has other "
-                "tokens in training than at generation",
-                "remove white space from the beginning of the answer, or set chat_template to one whose generation prompt "
-                "does not end in a space",
-            )
-        whole = last.ids[: last.end] if last.ended else [*last.ids[: last.end], self.tokenizer.eos_token_id]
-        learnt = [False] * len(whole)
-        unlearnt = plan.unlearnt
-        for answer in earlier:
-            if answer is None or whole[: answer.end] != answer.ids[: answer.end]:
-                unlearnt += 1
-            else:
-                learnt[answer.start : answer.end] = [True] * (answer.end - answer.start)
-        if plan.last_is_learnt:
-            learnt[last.start :] = [True] * (len(whole) - last.start)
-        return Tokens(whole, learnt, unlearnt)
-
-    def _answer(self, prompt: list[int], whole: list[int]) -> _Answer | None:
-        """Where the answer is in the tokens of a chat that ends with it; None if its prompt has other tokens alone.
-
-        It ends with the first token that ends a generation, or, where the template writes none, before white space.
-        """
-        if whole[: len(prompt)] != prompt:
-            return None
-        start = max(len(prompt), 1)
-        for place in range(start, len(whole)):
-            if whole[place] in self.stop_ids:
-                return _Answer(whole, start, place + 1, True)
-        end = len(whole)
-        while end > start and not self.tokenizer.decode([whole[end - 1]]).strip():
-            end -= 1
-        return _Answer(whole, start, end, False)
+        return Plan(found, last, bool(answer.weight), unlearnt)
 
     def _served(self, messages: Sequence[Message], answer: Message, tools: Tools) -> Served:
         def rendered(chat: Sequence[Message], answered: bool) -> str:
@@ -226,6 +168,10 @@ class Chat:
             self._shapes[shape] = missing and missing.name
         if name := self._shapes[shape]:
             raise refuse_left_out(name)
+
+    @cached_property
+    def _alignment(self) -> Alignment:
+        return Alignment(self.tokenizer, self.stop_ids)
 
     @cached_property
     def _control_tokens(self) -> re.Pattern[str]:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.lines import Message
+from services.trainer.modelling.alignment import Alignment
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.tokens import answers_of
 from tests.chat_templates import ALWAYS_OPEN, CHATML, LAST_SYSTEM, LLAMA2, QWEN3, TOOLS, WITHOUT_END, WITHOUT_PROMPT
@@ -120,3 +121,15 @@ def test_the_prompt_in_training_is_the_prompt_at_generation(formats: dict[str, C
     for chat in formats.values():
         tokens = encoded(chat, row(*turns), "last")
         assert chat.prompts([turns[:-1]]) == [tokens.prompt]
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS), min_size=2, max_size=4))
+def test_offsets_find_the_answers_that_the_chats_as_served_have(
+    formats: dict[str, Chat], chats: list[tuple[str, str]]
+) -> None:
+    one = row(*[turn(f"{role}: {said}") for pair in chats for role, said in zip(("user", "assistant"), pair, strict=True)])
+    for chat in formats.values():
+        by_offsets = encoded(chat, one)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Alignment, "_in_history", lambda *_: None)
+            assert encoded(chat, one) == by_offsets
