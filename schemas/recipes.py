@@ -161,8 +161,13 @@ class LoraSettings(Strict):
 
 
 class OptimiserSettings(Strict):
-    """AdamW and its schedule. The length is `steps`, or `epochs` if `steps` is null."""
+    """The optimiser and its schedule. The length is `steps`, or `epochs` if `steps` is null."""
 
+    name: Literal["adamw", "adafactor"] = Field(
+        default="adamw",
+        description="adamw: AdamW (Loshchilov and Hutter 2019); adafactor: Adafactor (Shazeer and Stern 2018) at the given "
+        "rate, which keeps far less state for matrices.",
+    )
     learning_rate: Real = Field(default=1e-3, gt=0, le=1, description="Peak learning rate.")
     schedule: Literal["cosine", "linear", "constant"] = Field(
         default="cosine", description="Shape of the learning rate after the warm-up."
@@ -177,6 +182,11 @@ class OptimiserSettings(Strict):
     batch_size: Whole = Field(default=8, ge=1, le=65_536, description="Effective batch, rows (or pairs) per step.")
     micro_batch_size: WholeOrNone = Field(
         default=None, ge=1, le=65_536, description="Rows per forward pass; halved if memory runs out. Null: batch_size."
+    )
+    activation_checkpointing: bool = Field(
+        default=False,
+        description="Keep only the inputs of layers and compute the rest again in the backward pass: less memory, about a "
+        "third more time, the same result.",
     )
 
     @model_validator(mode="after")
@@ -210,6 +220,13 @@ class TrainingSettings(Strict):
         "stored without this field stays valid and learns all; the last one was the only choice then.",
     )
     checkpoint_steps: Whole = Field(default=25, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
+    neftune_alpha: Real | None = Field(
+        default=None,
+        gt=0,
+        le=100,
+        description="Strength of the noise on the embeddings of training rows (NEFTune, Jain et al. 2024; they use 5 to 15); "
+        "null: none.",
+    )
     seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of data order and initialisation.")
 
     @model_validator(mode="after")

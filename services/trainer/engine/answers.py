@@ -52,8 +52,9 @@ class AnswerTrainer(KTOTrainer):  # type: ignore[misc]  # TRL has no types
         """Also measure how far the model is from its reference, over the whole batch."""
         parts, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.calculate_KL and parts:
+            model = self.model.eval()  # dropout would depend on what was random before this step
             with self.accelerator.autocast():
-                found = [super(AnswerTrainer, self)._compute_kl_logps(self.model, part) for part in parts]
+                found = [super(AnswerTrainer, self)._compute_kl_logps(model, part) for part in parts]
             distances = [own - part["ref_KL_logps"] for own, part in zip(found, parts, strict=True)]
             self._distance = self.accelerator.gather(torch.cat(distances)).mean()
         return parts, items

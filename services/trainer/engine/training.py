@@ -24,6 +24,8 @@ from services.trainer.engine.trained import TrainedState
 _log = logging.getLogger(__name__)
 _LOWER = 0.5
 """Factor of the learning rate for the one retry after a divergence."""
+_OPTIMISERS = {"adamw": "adamw_torch_fused", "adafactor": "adafactor"}
+"""The library's names of the optimisers, all of whose state is in the checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -135,13 +137,13 @@ def _arguments(context: Context, method: Method, plan: Plan, steps: int) -> Mapp
         "learning_rate": settings.learning_rate,
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
-        "optim": "adamw_torch_fused",
+        "optim": _OPTIMISERS[settings.name],
         "seed": plan.seed,
         "data_seed": plan.seed,
         "train_sampling_strategy": "sequential",  # the rows are in the order of our schedule
         "use_cpu": plan.device.type == "cpu",
         "bf16": plan.dtype == torch.bfloat16,
-        "activation_checkpointing": False,
+        "activation_checkpointing": settings.activation_checkpointing,
         "dataloader_pin_memory": False,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # it would hide a divergence

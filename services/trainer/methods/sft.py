@@ -43,6 +43,7 @@ def sft(context: Context, loaded: LoadedModel, settings: TrainingSettings) -> Me
             args=SFTConfig(
                 **arguments,
                 max_length=None,
+                neftune_noise_alpha=settings.neftune_alpha,
                 dataset_kwargs={"skip_prepare_dataset": True},
                 router_aux_loss_coef=0.0,  # the routers of a mixture of experts are frozen
             ),

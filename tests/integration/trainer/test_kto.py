@@ -60,7 +60,7 @@ def test_less_memory_changes_the_cut_and_not_the_learning(
 
 
 def test_a_run_that_is_stopped_makes_the_same_adapter(tmp_path: Path, base: Path, judged: ArtifactRef) -> None:
-    first = align(tmp_path / "first", base, judged)
+    first = align(tmp_path / "first", base, judged, lora={"dropout": 0.1})
     whole = align(tmp_path / "whole", base, judged, first.outputs["adapter"])
     inputs = {"preferences": judged, "adapter": first.outputs["adapter"]}
     stop_within_step(context_of(tmp_path, settings(base), inputs, step="align"), 3)

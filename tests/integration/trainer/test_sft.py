@@ -13,7 +13,7 @@ from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
 from schemas.recipes import LoraSettings, OptimiserSettings, TrainingSettings
 from schemas.steps import TrainSettings
-from services.chassis.executor.child import UserFault
+from services.chassis.executor.child import Stopping, UserFault
 from services.trainer.engine.schedule import learning_rate
 from services.trainer.engine.supervision import Supervision
 from services.trainer.engine.trained import TrainedState
@@ -117,6 +117,34 @@ def test_equal_runs_give_equal_bytes(tmp_path: Path, base: Path, dataset: Artifa
 def test_less_memory_changes_the_cut_and_not_the_learning(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
     whole = losses(run(tmp_path / "1", base, dataset))
     assert losses(run(tmp_path / "2", base, dataset, memory_failures=2)) == pytest.approx(whole, rel=1e-4)
+
+
+def test_activation_checkpointing_changes_memory_and_not_the_learning(
+    tmp_path: Path, base: Path, dataset: ArtifactRef
+) -> None:
+    plain = losses(run(tmp_path / "1", base, dataset))
+    saving = losses(run(tmp_path / "2", base, dataset, optimiser={"activation_checkpointing": True}))
+    assert saving == pytest.approx(plain, rel=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"optimiser": {"name": "adafactor"}}, {"neftune_alpha": 5.0}])
+def test_a_run_that_is_stopped_makes_the_same_adapter_with_every_option(
+    tmp_path: Path, base: Path, dataset: ArtifactRef, changes: dict[str, Any]
+) -> None:
+    whole = run(tmp_path / "whole", base, dataset, **changes)
+    assert losses(whole)[1:] != losses(run(tmp_path / "plain", base, dataset))[1:]
+    context = context_of(tmp_path, settings(base, **changes), {"dataset": dataset})
+
+    def progress(done: int, *_: Any, **__: Any) -> None:
+        if done >= 5:
+            context.stop()
+
+    context.progress = progress  # type: ignore[method-assign]
+    with pytest.raises(Stopping):
+        train(context)
+    resumed = run(tmp_path, base, dataset, **changes)
+    assert losses(resumed) == losses(whole)
+    assert resumed.outputs["adapter"].sha256 == whole.outputs["adapter"].sha256
 
 
 def test_only_the_answer_is_learnt(base: Path) -> None:

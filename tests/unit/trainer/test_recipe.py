@@ -32,6 +32,6 @@ def test_whatever_decides_the_result_changes_the_digest(other: str) -> None:
 
 
 def test_what_does_not_decide_the_result_leaves_the_digest_alone() -> None:
-    cut = OptimiserSettings(batch_size=8, micro_batch_size=2)
+    cut = OptimiserSettings(batch_size=8, micro_batch_size=2, activation_checkpointing=True)
     assert of(SETTINGS.model_copy(update={"optimiser": cut, "checkpoint_steps": 3})) == of()
     assert of(data=DATA.model_copy(update={"uri": "s3://elsewhere"})) == of()
