@@ -10,7 +10,7 @@ from schemas.reasons import Reason
 from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, Policy, StepSettings
 
-CAUSES = ("infrastructure", "memory", "user")
+CAUSES = ("infrastructure", "memory", "hung", "user")
 """Why a step failed; retries are counted separately for each cause."""
 
 _DECIDED_ON = (
@@ -93,7 +93,7 @@ class StepCompleted(StepEventData):
 class StepFault(Frozen):
     """Why an attempt failed."""
 
-    cause: str = Field(description="infrastructure, memory or user.")
+    cause: str = Field(description="infrastructure, memory, hung or user.")
     message: str = Field(description="What went wrong.")
     reasons: tuple[Reason, ...] = Field(
         default=(), description="Field, value and remedy, if the user can correct the fault."
@@ -110,11 +110,21 @@ class StepFailed(StepEventData):
 class StepCancelRequested(StepEventData):
     """The orchestrator closed the attempt: its outcome no longer counts."""
 
-    reason: str = Field(description="cancel, deadline or failing.")
+    reason: str = Field(description="cancel, deadline, failing or pause.")
 
 
 class StepCancelled(StepEventData):
     """The executor stopped the attempt, or removed it from its queue."""
+
+
+class StepPriorityChanged(StepEventData):
+    """The priority of an attempt that has no outcome is another one from now on."""
+
+    priority: int = Field(description="Higher runs earlier.")
+
+
+class StepCheckpointRequested(StepEventData):
+    """A running attempt is asked to write a checkpoint now and to go on; kinds without checkpoints ignore it."""
 
 
 class FeedbackRecorded(StepEventData):
@@ -158,3 +168,38 @@ class JobCancelled(EventData):
 
     job_id: JobId
     reason: str = Field(description="Why it was cancelled.")
+
+
+class AttemptsSoFar(Frozen):
+    """How often a step was tried."""
+
+    step: str = Field(description="Name of the step.")
+    attempts: int = Field(ge=1, description="Number of its latest attempt.")
+
+
+class JobControlled(EventData):
+    """The orchestrator does what a JobControlRequested asks for.
+
+    After `retry` the job runs again: steps that are completed stay so, and every other step begins a new attempt.
+    """
+
+    job_id: JobId
+    control: str = Field(description="retry, pause, resume, priority or checkpoint.")
+    request_id: str = Field(description="Id of the JobControlRequested.")
+    requester: str = Field(default="unknown", description="Who requested it.")
+    reason: str = Field(default="", description="Why it was requested.")
+    priority: int | None = Field(default=None, description="The job's new priority; for `priority` only.")
+    attempts: tuple[AttemptsSoFar, ...] = Field(
+        default=(),
+        description="For `retry`: how often each step was tried so far; these attempts no longer count as retries. For "
+        "`checkpoint`: the running attempts, which are asked for one.",
+    )
+
+
+class JobControlRefused(EventData):
+    """The orchestrator refuses a JobControlRequested; it changed nothing."""
+
+    job_id: JobId
+    control: str = Field(description="What was requested.")
+    request_id: str = Field(description="Id of the JobControlRequested.")
+    reasons: tuple[Reason, ...] = Field(description="Why, and what to do.")

@@ -1,4 +1,4 @@
-"""Defines the two events that outsiders write: the request of a job, and the request to cancel it."""
+"""Defines the events that outsiders write: the request of a job, and the requests to cancel or control it."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -57,6 +57,7 @@ class PipelineStep(Strict):
         return self.method or self.algorithm
 
 
+PRIORITY_AT_MOST = 100
 _PRESET, _STEPS = f"{UNION_TAG}preset", f"{UNION_TAG}steps"
 
 
@@ -105,7 +106,20 @@ class JobRequest(Strict):
     evaluation: EvaluationSettings = EvaluationSettings()
     register_as: Name = Field(description="Name of the model that gets the new version.")
     alias: Name | None = Field(default="candidate", description="Alias that moves to the new version; null for none.")
-    priority: Whole = Field(default=0, ge=-100, le=100, description="Priority; a job with a higher number runs earlier.")
+    priority: Whole = Field(
+        default=0,
+        ge=-PRIORITY_AT_MOST,
+        le=PRIORITY_AT_MOST,
+        description="Priority; a job with a higher number runs earlier.",
+    )
+    max_duration: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        le=315_360_000,
+        description="The most seconds from the job's acceptance, or from its latest retry, to its end. Then its steps write "
+        "checkpoints and stop, and the job fails; a retry continues it.",
+    )
     deadline: Moment | None = Field(default=None, description="RFC 3339 time by which the job must have ended.")
 
     @field_validator("pipeline")
@@ -137,3 +151,23 @@ class JobCancelRequested(EventData):
     reason: Annotated[str, _shortened_to(2000)] = Field(
         default="", max_length=2000, description="Why the job is cancelled."
     )
+
+
+CONTROLS = ("retry", "pause", "resume", "priority", "checkpoint")
+"""What a JobControlRequested can ask for."""
+
+
+class JobControlRequested(EventData):
+    """Somebody requests a change of a job that was requested before. The orchestrator answers with JobControlled or JobControlRefused.
+
+    Of several requests of one kind that it reads together, the last on the log counts; pause and resume are of one kind.
+    """
+
+    job_id: str = Field(min_length=1, max_length=256, description="The job's id; also the record's key.")
+    control: Annotated[str, _shortened_to(32)] = Field(
+        description="retry: continue a failed job from its failed step; pause: write checkpoints and stop; resume: continue a "
+        "paused job; priority: change its priority; checkpoint: write checkpoints now and go on."
+    )
+    priority: int | None = Field(default=None, description="The new priority, from -100 to 100; for `priority` only.")
+    requester: Annotated[str, _shortened_to(256)] = Field(default="unknown", description="Who requests it.")
+    reason: Annotated[str, _shortened_to(2000)] = Field(default="", max_length=2000, description="Why it is requested.")

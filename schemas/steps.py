@@ -163,6 +163,9 @@ class Policy(Frozen):
     memory_retries: int = Field(
         default=2, ge=0, description="Retries after running out of memory; the executor reduces its micro-batch."
     )
+    hung_retries: int = Field(
+        default=2, ge=0, description="Retries after a process that reported no progress for too long and was ended."
+    )
     user_retries: int = Field(default=0, ge=0, description="Retries after a fault of the request or its data.")
     backoff_seconds: float = Field(
         default=5.0, ge=0, description="Wait before the first retry; it doubles with each further one."

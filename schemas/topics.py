@@ -10,18 +10,22 @@ from schemas.jobs import (
     JobAccepted,
     JobCancelled,
     JobCompleted,
+    JobControlled,
+    JobControlRefused,
     JobFailed,
     JobRejected,
     StepCancelled,
     StepCancelRequested,
+    StepCheckpointRequested,
     StepCompleted,
     StepFailed,
+    StepPriorityChanged,
     StepRequested,
     StepStarted,
 )
 from schemas.models import ModelPromoted, ModelRegistered
 from schemas.progress import StepProgressed
-from schemas.requests import JobCancelRequested, JobRequested
+from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
 from schemas.steps import SERVICES
 
 _DAY_MS = 24 * 60 * 60 * 1000
@@ -43,13 +47,13 @@ class Topic:
 
 
 REQUESTS = Topic(
-    "neuroweaver.requests", "job id", (JobRequested, JobCancelRequested), ("outside", "edge"), 6, None,
+    "neuroweaver.requests", "job id", (JobRequested, JobCancelRequested, JobControlRequested), ("outside", "edge"), 6, None,
     description="Requests of products and operators.",
 )  # fmt: skip
 JOBS = Topic(
     "neuroweaver.jobs", "job id",
     (JobAccepted, JobRejected, StepRequested, StepStarted, StepCompleted, StepFailed, StepCancelRequested, StepCancelled,
-     FeedbackRecorded, JobCompleted, JobFailed, JobCancelled),
+     StepPriorityChanged, StepCheckpointRequested, FeedbackRecorded, JobCompleted, JobFailed, JobCancelled, JobControlled, JobControlRefused),
     SERVICES, 6, None, description="All facts of jobs; those of one job are in one order.",
 )  # fmt: skip
 PROGRESS = Topic(

@@ -63,6 +63,21 @@ def checkpointing(context: Context) -> Made:
     return StepResult(metrics={"first": float(first), "last": float(count)})
 
 
+def silent(context: Context) -> Made:
+    """Work without ever reporting progress."""
+    context.progress(0, 1)
+    threading.Event().wait()
+    raise AssertionError
+
+
+def asked_for_checkpoint(context: Context) -> Made:
+    """Report progress until somebody asks for a checkpoint."""
+    while not context.checkpoint_due():
+        context.progress(0, 1)
+        time.sleep(0.02)
+    return StepResult()
+
+
 def bulky(context: Context) -> Made:
     """Make ten files of 400 kB, except those that earlier runs made; each gets its name when it is complete."""
     first = count = len(list(context.task.checkpoints.rglob("part-*")))

@@ -14,13 +14,17 @@ from schemas.jobs import (
     JobAccepted,
     JobCancelled,
     JobCompleted,
+    JobControlled,
+    JobControlRefused,
     JobFailed,
     JobRejected,
     StepCancelled,
     StepCancelRequested,
+    StepCheckpointRequested,
     StepCompleted,
     StepFailed,
     StepFault,
+    StepPriorityChanged,
     StepRequested,
     StepResult,
     StepStarted,
@@ -29,7 +33,7 @@ from schemas.models import Lineage, ModelPromoted, ModelRegistered
 from schemas.progress import StepProgressed
 from schemas.reasons import Reason
 from schemas.recipes import DatasetSettings
-from schemas.requests import JobCancelRequested, JobRequest, JobRequested
+from schemas.requests import JobCancelRequested, JobControlRequested, JobRequest, JobRequested
 from schemas.steps import PlannedStep, Policy, PrepareSettings, RegisterSettings, TrainSettings
 
 JOB = "support-2026-11"
@@ -171,6 +175,14 @@ def _story() -> Iterator[_Example]:
     wish = JobCancelRequested(job_id=JOB, requester="relaycore", reason="The data set was the wrong one.")
     yield _Example(OUTSIDE, JOB, None, wish)
     yield job(6, JobCancelled(job_id=JOB, reason=wish.reason))
+    asked = JobControlRequested(job_id=JOB, control="priority", priority=10, requester="relaycore", reason="It is urgent.")
+    yield _Example(OUTSIDE, JOB, None, asked)
+    given = {"job_id": JOB, "control": asked.control, "request_id": "019a4410-76c0-7000-8000-000000000007"}
+    yield job(7, JobControlled(**given, requester=asked.requester, reason=asked.reason, priority=asked.priority))
+    yield job(8, StepPriorityChanged(job_id=JOB, step="train", attempt=1, kind="train", priority=10))
+    yield job(8, StepCheckpointRequested(job_id=JOB, step="train", attempt=1, kind="train"))
+    refused = Reason(field="control", value="retry", message="the job is running", remedy="retry it when it has failed")
+    yield job(9, JobControlRefused(job_id=JOB, control="retry", request_id=given["request_id"], reasons=(refused,)))
     discarded = RecordDiscarded(
         service="registry",
         topic="neuroweaver.jobs",

@@ -14,18 +14,22 @@ from schemas.jobs import (
     JobAccepted,
     JobCancelled,
     JobCompleted,
+    JobControlled,
+    JobControlRefused,
     JobFailed,
     JobRejected,
     StepCancelled,
     StepCancelRequested,
+    StepCheckpointRequested,
     StepCompleted,
     StepFailed,
+    StepPriorityChanged,
     StepRequested,
     StepStarted,
 )
 from schemas.models import ModelPromoted, ModelRegistered
 from schemas.progress import StepProgressed
-from schemas.requests import JobCancelRequested, JobRequested
+from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
 from schemas.topics import EVENT_TYPES
 from services.audit.causal_order import Order, OrderedRecord
 from services.audit.raw_envelope import read_envelope
@@ -73,6 +77,16 @@ def sentence(data: EventData, source: str) -> str:
             )
         case JobCancelRequested(requester=requester, reason=reason):
             return f"{requester} cancels it{_why(reason)}"
+        case JobControlRequested(control=control, priority=priority, requester=requester, reason=reason):
+            return f"{requester} requests {control}{'' if priority is None else f' {priority}'}{_why(reason)}"
+        case JobControlled(control=control, priority=priority):
+            return f"{control}{'' if priority is None else f' {priority}'} as requested"
+        case JobControlRefused(control=control, reasons=reasons):
+            return f"{control} refused: {'; '.join(map(str, reasons))}"
+        case StepCheckpointRequested() as step:
+            return f"{_attempt(step.step, step.attempt)} is asked for a checkpoint"
+        case StepPriorityChanged(priority=priority) as step:
+            return f"{_attempt(step.step, step.attempt)} has priority {priority} now"
         case JobAccepted(plan=plan):
             return f"accepted, {len(plan)} steps: {', '.join(step.name for step in plan)}"
         case JobRejected(reasons=reasons):

@@ -19,6 +19,8 @@ from schemas.jobs import (
     JobAccepted,
     JobCancelled,
     JobCompleted,
+    JobControlled,
+    JobControlRefused,
     JobFailed,
     JobRejected,
     StepCompleted,
@@ -28,7 +30,7 @@ from schemas.jobs import (
     StepStarted,
 )
 from schemas.models import Lineage, ModelPromoted, ModelRegistered
-from schemas.requests import JobCancelRequested, JobRequested
+from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
 from schemas.results import ADAPTER
 from schemas.steps import PlannedStep
 from schemas.topics import MODELS, TOPIC_OF
@@ -42,7 +44,18 @@ from services.orchestrator.views import StepStatus
 _REGISTER = "register"
 _MILESTONES = frozenset(
     data.type_name()
-    for data in (JobRequested, JobCancelRequested, JobAccepted, JobRejected, JobCompleted, JobFailed, JobCancelled)
+    for data in (
+        JobRequested,
+        JobCancelRequested,
+        JobControlRequested,
+        JobAccepted,
+        JobRejected,
+        JobControlled,
+        JobControlRefused,
+        JobCompleted,
+        JobFailed,
+        JobCancelled,
+    )
 )
 
 

@@ -72,6 +72,12 @@ class ServiceSettings(KafkaSettings, CacheSettings):
         ge=1,
         description="Main memory that a step of unknown need counts, in megabytes; null: a quarter of all.",
     )
+    hung_seconds: float = Field(
+        default=3600.0,
+        gt=0,
+        description="A step's process that reports no progress for this time is ended after it has written where it stands to "
+        "the step's log, and the step is tried again.",
+    )
     lease_seconds: float = Field(default=15.0, gt=0, description="A lease that is not renewed for this time is taken over.")
     disk_reserve_mb: int = Field(
         default=256,

@@ -1,7 +1,6 @@
 """`neuroweaver jobs`: whatever can be done with a job over HTTP, for people and, with --json, for programs."""
 
 import time
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,16 +8,19 @@ from urllib.parse import quote
 
 import typer
 
-from schemas.reasons import Reason
 from schemas.requests import JobCancelRequested
 from schemas.results import REPORT
 from schemas.steps import PlannedStep
 from services.chassis.executor.folders import folder_name
+from services.cli import job_controls
 from services.cli.commands import Commands
 from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
 from services.cli.job_file import NoRequest, read_request
 from services.cli.job_logs import JobLogs
+from services.cli.job_refusal import job_path as _path
+from services.cli.job_refusal import print_reasons as _print_reasons
+from services.cli.job_refusal import refused as _refused
 from services.cli.job_screen import screen, show
 from services.cli.log_screen import LogScreen
 from services.cli.metric_text import metrics_line
@@ -34,6 +36,7 @@ from services.orchestrator.domain.validation import examine
 from services.orchestrator.views import JobDetail, JobPage, JobSummary, JobView
 
 app = Commands()
+app.add_typer(job_controls.app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JobId = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
@@ -73,11 +76,8 @@ def submit(
         except RequestRefused as refusal:
             _refused(refusal, json)
         if job.status in ENDED:  # a job that was started just now cannot have ended
-            say(
-                f"job {job.job_id} was requested before with the same content and is {job.status}: nothing was started. "
-                "To run it "
-                "again, give it another job_id, or leave job_id out"
-            )
+            say(f"job {job.job_id} was requested before with the same content and is {job.status}: nothing was started")
+            say(job.failure.remedy if job.failure else "to run it again, give it another job_id, or leave job_id out")
         if watch:
             _watch(edge, wait_until_read(edge, job.job_id), json)
         elif json:
@@ -90,7 +90,9 @@ def submit(
 
 @app.command("list", example="neuroweaver jobs list --status failed --limit 50")
 def list_jobs(
-    status: Annotated[Status | None, typer.Option(help="Only jobs of this status.")] = None,
+    status: Annotated[
+        Status | None, typer.Option(help="Only jobs of this status, for example paused.", metavar="STATUS")
+    ] = None,
     requester: Annotated[str | None, typer.Option(help="Only jobs of this requester.")] = None,
     model: Annotated[str | None, typer.Option(help="Only jobs for this model.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="The most jobs to list.")] = 20,
@@ -201,10 +203,6 @@ def cancel(
         print_pairs((("job", job.job_id), ("status", job.status)))
 
 
-def _path(job_id: str) -> str:
-    return f"/training/{quote(job_id, safe='')}"
-
-
 def _pages(edge: Edge, limit: int, **filters: str | None) -> list[JobSummary]:
     jobs: list[JobSummary] = []
     cursor: str | None = None
@@ -250,24 +248,6 @@ def _plan_row(step: PlannedStep) -> tuple[str, ...]:
     return step.name, step.kind + method, ", ".join(step.needs), ", ".join(step.inputs.values())
 
 
-def _refused(refusal: RequestRefused, json: bool) -> None:
-    """End the command with the service's reasons, one on each line."""
-    reasons = [Reason.model_validate(reason) for reason in refusal.problem.get("reasons", ())]
-    if json:
-        print_json(dict(refusal.problem))
-    elif reasons:
-        err.print(str(refusal.problem.get("title", "Refused")), markup=False)
-        _print_reasons(reasons)
-    else:
-        raise refusal
-    raise typer.Exit(int(refusal.exit))
-
-
-def _print_reasons(reasons: Iterable[Reason]) -> None:
-    for reason in reasons:
-        err.print(printable(str(reason)), markup=False, highlight=False, soft_wrap=True)
-
-
 def wait_until_read(edge: Edge, job_id: str) -> JobView:
     """Wait until the orchestrator has read a request that it has just published, and return the job; until then it knows none."""
     waiting = False
@@ -311,6 +291,7 @@ def _print_end(job: JobView) -> None:
         err.print(printable(f"{where} failed ({job.failure.fault.cause}): {job.failure.fault.message}"), markup=False)
         _print_reasons(job.failure.fault.reasons)
         say(f"last lines of its log: neuroweaver jobs logs {job.job_id}")
+        say(job.failure.remedy)
 
 
 def _print_job(job: JobDetail) -> None:
@@ -322,6 +303,7 @@ def _print_job(job: JobDetail) -> None:
             ("pipeline", job.pipeline and printable(job.pipeline)),
             ("model", job.model and printable(job.model)),
             ("version", job.version),
+            ("priority", job.priority or None),
             ("requested", job.requested_at and _time(job.requested_at)),
             ("ended", job.ended_at and _time(job.ended_at)),
             ("deadline", job.deadline and _time(job.deadline)),
@@ -338,6 +320,7 @@ def _print_job(job: JobDetail) -> None:
     if job.failure:
         err.print(printable(f"{job.failure.fault.cause}: {job.failure.fault.message}"), markup=False, soft_wrap=True)
         _print_reasons(job.failure.fault.reasons)
+        say(job.failure.remedy)
 
 
 def _step_row(job: JobDetail, number: int) -> tuple[object, ...]:

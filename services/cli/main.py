@@ -42,7 +42,7 @@ app = Commands()
 topics_app = Commands("Create topics as the catalogue lists them; read their records.")
 app.add_typer(topics_app, name="topics")
 for _name, _module, _help in (
-    ("jobs", "services.cli.jobs", "Submit, watch, list and cancel jobs."),
+    ("jobs", "services.cli.jobs", "Submit, watch, list, control and cancel jobs."),
     ("datasets", "services.cli.datasets", "Show what a job would learn from a data set."),
     ("models", "services.cli.models", "List, show, download and try models."),
     ("projections", "services.cli.projections", "Verify projections against the log, and rebuild them from it."),

@@ -16,9 +16,12 @@ _SAID = re.compile(rf"(?<![\w./-]){NAME}(?= (?:{'|'.join(COMMANDS)})\b)")
 _ROUTES = (
     (re.compile(r"GET /api/v1/training lists"), f"`{NAME} jobs list` lists"),
     (re.compile(r"GET /api/v1/training/(\S+) shows"), rf"`{NAME} jobs show \1` shows"),
+    (re.compile(r"POST /api/v1/training/(\S+?)/retry continues"), rf"`{NAME} jobs retry \1` continues"),
     (re.compile(r"GET /api/v1/models lists"), f"`{NAME} models list` lists"),
     (
-        re.compile(r"no route \w+ /api/v1/training/(.+?)(?:/cancel|/events)?; see /docs"),
+        re.compile(
+            r"no route \w+ /api/v1/training/(.+?)(?:/cancel|/events|/retry|/pause|/resume|/checkpoint|/priority)?; see /docs"
+        ),
         rf"no job can be called '\1'; `{NAME} jobs list` lists those that were requested",
     ),
     (

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
@@ -14,13 +14,14 @@ from schemas.reasons import Reason
 from schemas.requests import JobCancelRequested, JobRequest, JobRequested
 from services.chassis.kafka.publisher import BrokerAway, outside_event
 from services.chassis.serving.http import API
-from services.chassis.serving.problem import Problem, ProblemDocument
+from services.chassis.serving.problem import Problem, problems
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.web.offloading import in_thread_if_large
 from services.chassis.serving.web.parameters import Text, no_folder
 from services.chassis.serving.web.query import parse_query, query_parameters
 from services.chassis.serving.web.response_cache import JSON, ResponseCache, page_answer, size_of
 from services.chassis.serving.web.streams import DOCUMENTED, EventStream
+from services.orchestrator.control_api import add_controls
 from services.orchestrator.domain.content import content_digest
 from services.orchestrator.domain.state import ENDED
 from services.orchestrator.domain.validation import RejectedRequest, examine
@@ -49,11 +50,6 @@ class CancelRequest(Strict):
 
     requester: Storable = Field(default="unknown", min_length=1, max_length=256, description="Who cancels the job.")
     reason: Storable = Field(default="", max_length=2000, description="Why the job is cancelled.")
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Document the refusals of a route; their media type is application/problem+json."""
-    return {status: {"model": ProblemDocument} for status in statuses}
 
 
 def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
@@ -85,7 +81,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         summary="Start a job",
         response_model=JobView,
         openapi_extra=_BODY,
-        responses=_problems(409, 413, 415, 422, 503),
+        responses=problems(409, 413, 415, 422, 503),
         max_body_size=REQUEST_BYTES,  # as much as over Kafka
     )
     async def start(
@@ -123,7 +119,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         summary="List jobs, the newest first",
         response_model=JobPage,
         openapi_extra=query_parameters(JobsAsked),
-        responses=_problems(422),
+        responses=problems(422),
     )
     async def listed(request: Request) -> Response:
         """A job is on one page only, also when jobs are added meanwhile."""
@@ -133,7 +129,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         "/{job_id}",
         summary="Show a job with its steps, its request and its policy",
         response_model=JobDetail,
-        responses=_problems(404),
+        responses=problems(404),
     )
     async def shown(job_id: JobId) -> Response:
         """Returns everything that the orchestrator knows of the job."""
@@ -143,7 +139,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         return await answers.of(stored_detail, stored, size_of(stored.state))
 
     @api.get(
-        "/{job_id}/progress", summary="Show the progress of a job", response_model=JobProgress, responses=_problems(404)
+        "/{job_id}/progress", summary="Show the progress of a job", response_model=JobProgress, responses=problems(404)
     )
     async def progress(job_id: JobId) -> Response:
         """Returns the latest numbers of each step's latest attempt; whole curves are files in the steps' artifacts."""
@@ -156,7 +152,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         "/{job_id}/events",
         summary="Watch a job (server-sent events)",
         response_class=Response,
-        responses={200: dict(DOCUMENTED), **_problems(404, 503)},
+        responses={200: dict(DOCUMENTED), **problems(404, 503)},
     )
     async def events(
         job_id: JobId,
@@ -175,7 +171,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
 
     add_reports(api, find, settings)
 
-    @api.post("/{job_id}/cancel", status_code=202, summary="Cancel a job", responses=_problems(404, 409, 503))
+    @api.post("/{job_id}/cancel", status_code=202, summary="Cancel a job", responses=problems(404, 409, 503))
     async def cancel(job: RemovalCandidate, wish: CancelRequest | None = None) -> JobView:
         """Publishes the cancellation and waits briefly until it is read.
 
@@ -194,6 +190,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
                 job = await watch.until(lambda row: row.state.cancel is not None, settings.decision_wait_seconds) or job
         return job_view(job)
 
+    add_controls(api, RemovalCandidate, publish, jobs, runtime.notifications, settings.decision_wait_seconds)
     return APIRouter(routes=[*api.routes, *queue_router(runtime.reads).routes])  # nested, their limits would be unknown
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from services.chassis.serving.problem import ProblemDocument
+from services.chassis.serving.problem import problems
 from services.chassis.serving.reads import Reads
 from services.orchestrator import statements
 from services.orchestrator.queue import Duration, Durations, OpenAttempt
@@ -19,7 +19,7 @@ def queue_router(reads: Reads) -> APIRouter:
     """The route `/queue`."""
     api = APIRouter(tags=["training"])
 
-    @api.get("/queue", summary="Show who waits for a worker, in which order", responses={422: {"model": ProblemDocument}})
+    @api.get("/queue", summary="Show who waits for a worker, in which order", responses=problems(422))
     async def queue(
         limit: Annotated[int, Query(ge=1, le=1000, description="The most attempts of each executor in a list.")] = 200,
     ) -> QueueView:

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from schemas.jobs import StepResult
 from schemas.steps import PlannedStep
+from services.chassis.serving.http import API
+from services.orchestrator.domain.decide import PAUSE
 from services.orchestrator.domain.job import pipeline_name
 from services.orchestrator.domain.state import ENDED, Attempt, JobState, Requested
 from services.orchestrator.queries import JobRow, ProgressRow, Stored, StoredProgress
@@ -46,7 +49,7 @@ def undecided_view(job_id: str, request: Mapping[str, Any]) -> JobView:
     """Return a job whose request was published but has not been read yet."""
     return JobView(
         job_id=job_id, status="requested", requester=request.get("requester"), pipeline=None,
-        model=request.get("register_as"), version=None, requested_at=None, accepted_at=None, ended_at=None, updated_at=None,
+        model=request.get("register_as"), version=None, priority=0, requested_at=None, accepted_at=None, ended_at=None, updated_at=None,
         deadline=None, sequence=0, reasons=[], failure=None, cancel=None, conflicts=[], steps=[],
     )  # fmt: skip
 
@@ -88,6 +91,7 @@ def _fields(row: JobRow) -> dict[str, Any]:
         "pipeline": pipeline_name(state),
         "model": _text(sent.get("register_as")),
         "version": ending and ending.version,
+        "priority": state.current_priority,
         "requested_at": state.requested_at,
         "accepted_at": accepted and accepted.at,
         "ended_at": state.ended_at,
@@ -95,11 +99,21 @@ def _fields(row: JobRow) -> dict[str, Any]:
         "deadline": accepted and accepted.request.deadline,
         "sequence": row.sequence,
         "reasons": list(state.rejected.reasons) if state.rejected else [],
-        "failure": FailureView(step=ending.step, fault=ending.fault) if ending and ending.fault else None,
+        "failure": FailureView(step=ending.step, fault=ending.fault, remedy=_remedy(row.job_id))
+        if ending and ending.fault
+        else None,
         "cancel": cancel and CancelView(requested_at=cancel.at, requester=cancel.requester, reason=cancel.reason),
         "conflicts": list(state.conflicts),
         "steps": [_step(state, step) for step in accepted.plan] if accepted else [],
     }
+
+
+def _remedy(job_id: str) -> str:
+    """What a failed job needs: the same request under its id starts nothing, because it is the same job."""
+    return (
+        f"POST {API}/training/{quote(job_id, safe='')}/retry continues the job from its failed step and keeps what was "
+        "completed; to run it from the start, or with another request, send it under a new job_id"
+    )
 
 
 def _step(state: JobState, step: PlannedStep) -> StepView:
@@ -140,6 +154,8 @@ def step_status(state: JobState, step: str) -> StepStatus:
         return "skipped" if ended else "waiting"
     if attempt.fault:
         return "failed"
+    if attempt.closed and attempt.closed.reason == PAUSE and attempt.outcome and not ended:
+        return "waiting"
     if attempt.closed:
         return "cancelled" if ended or attempt.outcome else "stopping"
     return "running" if attempt.started else "queued"

@@ -44,7 +44,8 @@ CHANGED = """SELECT known.id, CAST(job.xmin AS text), told.mark, told.at, told.d
 
 OPEN_ATTEMPTS = """SELECT job.key AS job_id, step.key AS step, CAST(attempt.key AS int) AS attempt, planned.kind, planned.base_model,
        coalesce(job.requester, 'unknown') AS requester,
-       coalesce(CAST(job.state #>> '{accepted,request,priority}' AS int), 0) AS priority,
+       coalesce(CAST(attempt.value #>> '{asked,priority}' AS int),
+                CAST(job.state #>> '{accepted,request,priority}' AS int), 0) AS priority,
        CAST(attempt.value #>> '{asked,at}' AS timestamptz) AS requested_at,
        CAST(attempt.value #>> '{asked,not_before}' AS timestamptz) AS not_before,
        CAST(attempt.value #>> '{started,at}' AS timestamptz) AS started_at, attempt.value #>> '{started,worker}' AS worker,

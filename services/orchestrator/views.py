@@ -51,7 +51,7 @@ class AttemptView(BaseModel):
     started_at: datetime | None = Field(description="When a worker first started it; null while it waits for a worker.")
     starts: int = Field(description="How often a worker started it or took it over.")
     worker: str | None = Field(description="The worker that started it last.")
-    closed: str | None = Field(description="Why the orchestrator closed it: cancel, deadline or failing.")
+    closed: str | None = Field(description="Why the orchestrator closed it: cancel, deadline, failing or pause.")
     outcome: str | None = Field(description="completed, failed or cancelled, as the executor reported.")
     ended_at: datetime | None = Field(description="Time of the outcome.")
     fault: StepFault | None = Field(description="Why the attempt failed, with the last lines of its log.")
@@ -79,6 +79,7 @@ class FailureView(BaseModel):
 
     step: str | None = Field(description="The step that failed finally; null if the job's own deadline passed.")
     fault: StepFault = Field(description="Cause, message, reasons to act on, and the last lines of the step's log.")
+    remedy: str = Field(description="How the job can be continued, or started anew.")
 
 
 class CancelView(BaseModel):
@@ -94,8 +95,8 @@ class JobView(BaseModel):
 
     job_id: str
     status: Status = Field(
-        description="requested: not yet decided; running; cancelling: waits for running steps; completed; failed; cancelled; "
-        "rejected."
+        description="requested: not yet decided; running; paused; cancelling: waits for running steps; completed; failed; "
+        "cancelled; rejected."
     )
     requester: str | None = Field(description="Who requested the job; null if the request does not say.")
     pipeline: str | None = Field(description="Name of the preset, or `explicit`.")
@@ -103,6 +104,7 @@ class JobView(BaseModel):
     version: str | None = Field(
         description="The registered version; null before the registration, and without a register step."
     )
+    priority: int = Field(description="Priority of the job's next attempts; a higher number runs earlier.")
     requested_at: datetime | None = Field(description="Time of the request; null until the orchestrator has read it.")
     accepted_at: datetime | None
     ended_at: datetime | None = Field(description="When the job ended or was rejected.")

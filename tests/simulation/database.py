@@ -444,7 +444,9 @@ class Connection:
                 "entered_at": self.database.clock.now, "priority": priority, "requested_at": requested, "not_before": not_before, "cancel": cancel, "lease": None,
                 "leased_until": None,
             }  # fmt: skip
-            self._write("work", (key,), {**known, "cancel": known["cancel"] or cancel} if known else fresh)
+            self._write(
+                "work", (key,), {**known, "cancel": known["cancel"] or cancel, "priority": priority} if known else fresh
+            )
         return []
 
     async def take_up(self, _: Values) -> list[Any]:

@@ -11,6 +11,7 @@ from schemas.jobs import (
     JobAccepted,
     JobCancelled,
     JobCompleted,
+    JobControlled,
     JobFailed,
     JobRejected,
     StepCancelled,
@@ -139,6 +140,8 @@ def log_faults(partitions: Mapping[Any, list[Any]]) -> list[str]:
             match event.data:
                 case JobCompleted() | JobFailed() | JobCancelled() | JobRejected() as data:
                     ends[data.job_id] += 1
+                case JobControlled(control="retry") as data:
+                    ends[data.job_id] -= 1
                 case StepCompleted() | StepFailed() | StepCancelled() as data:
                     outcomes[data.job_id, data.step, data.attempt] += 1
                 case StepRequested() as data:
@@ -260,6 +263,8 @@ def effects_of(partitions: Mapping[Any, list[Any]], left_out: Mapping[str, Set[R
             match data:
                 case JobCompleted() | JobFailed() | JobCancelled() | JobRejected():
                     answered[data.job_id] += 1
+                case JobControlled(control="retry"):
+                    answered[data.job_id] -= 1
                 case StepCompleted() | StepFailed() | StepCancelled():
                     answered[f"{data.job_id}/{data.step}/{data.attempt}"] += 1
     for name in sorted(asked):

@@ -8,10 +8,10 @@ class Unsound(AssertionError):
     """A promise does not hold."""
 
 
-def run(seed: int, variant: Variant = SOUND_VARIANT) -> Summary:
-    """Run the simulation with `seed`. Raises Unsound."""
+def run(seed: int, variant: Variant = SOUND_VARIANT, *, controls: bool = False) -> Summary:
+    """Run the simulation with `seed`. `controls`: jobs are also retried, paused, resumed and reprioritised. Raises Unsound."""
     with variant.in_force() as rules:
-        world = World(seed, rules)
+        world = World(seed, rules, controls=controls)
         try:
             return world.run()
         except Exception as error:

@@ -30,6 +30,13 @@ def test_every_run_is_sound(first: int) -> None:
         sound(seed)
 
 
+def test_every_run_is_sound_in_which_jobs_are_retried_paused_resumed_and_reprioritised() -> None:
+    types = Counter[str]()
+    for seed in range(_BLOCK):
+        types.update(run(seed, controls=True).types)
+    assert types.keys() >= {"JobControlled", "JobControlRefused", "StepPriorityChanged", "StepCheckpointRequested"}
+
+
 def test_a_run_is_its_seed_in_any_process() -> None:
     asked = "from tests.simulation.run import run; print([run(seed).digest for seed in (3, 8, 21)])"
     said = {

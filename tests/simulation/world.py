@@ -16,7 +16,7 @@ from schemas.attributes import PREFIX
 from schemas.base import EventData
 from schemas.envelope import Event
 from schemas.ids import root_traceparent
-from schemas.requests import JobCancelRequested, JobRequested
+from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
 from schemas.steps import Policy
 from schemas.topics import JOBS, MODELS, REQUESTS
 from services.chassis.executor import worker
@@ -114,8 +114,8 @@ class Summary:
 class World:
     """Everything that exists in a run."""
 
-    def __init__(self, seed: int, rules: Rules = SOUND, *, poisonous: bool = True) -> None:
-        """`poisonous`: some records cannot be handled, or read."""
+    def __init__(self, seed: int, rules: Rules = SOUND, *, poisonous: bool = True, controls: bool = False) -> None:
+        """`poisonous`: some records cannot be handled, or read. `controls`: jobs are retried, paused, resumed and reprioritised."""
         self.seed, self.rules = seed, rules
         self.weather = Weather(seed)
         self.clock, self.chance = self.weather.clock, self.weather.chance
@@ -136,6 +136,7 @@ class World:
         self.operators: dict[str, Task] = {}
         """Running verifies and rebuilds by service."""
         self.poison = Poison(self.weather, 0.02 if poisonous else 0.0)
+        self._controls = controls
         self._started = -1
         self._roles: list[tuple[Process, str]] = []
         self.losses = 1 if self.chance.random() < 0.4 else 0
@@ -208,6 +209,14 @@ class World:
         """Cancel a job, or one that nobody requested yet."""
         job_id = f"job-{self.chance.randrange(len(self.jobs) + 1)}" if self.chance.random() < 0.1 else None
         data = JobCancelRequested(job_id=job_id or self.chance.choice(list(self.jobs)), requester="relaycore")
+        self.publish(self.outside(data))
+
+    def control(self) -> None:
+        """Ask to control a job, mostly to go on with it."""
+        control = self.chance.choice(("retry", "retry", "pause", "resume", "resume", "priority", "checkpoint"))
+        priority = self.chance.randint(-2, 2) if control == "priority" else None
+        job_id = self.chance.choice(list(self.jobs))
+        data = JobControlRequested(job_id=job_id, control=control, priority=priority, requester="relaycore")
         self.publish(self.outside(data))
 
     def garbage(self) -> None:
@@ -396,6 +405,7 @@ class World:
             (3.0, self.notice), (1.5, self.lose_session), (0.7, self.operate), (0.5 if self.losses else 0, self.lose_database),
             (1.2, self.jump), (0.5, self.hang), (0.5, self.freeze), (0.6 if self.raises else 0, self.raise_partitions),
             (0.8 if self.grown() else 0, self.notice_partitions), (0.8, self.lose_answer), *self.weigh_poison(),
+            *([(2.0, self.control)] if self._controls else []),
         ]  # fmt: skip
 
     def weigh_poison(self) -> list[tuple[float, Any]]:
@@ -534,6 +544,8 @@ class World:
         """End all faults: no process is frozen, and every partition has one member that knows it."""
         self.weather.faulty = False
         self.poison.calm()
+        for job_id in self.jobs if self._controls else ():  # a paused job would never end
+            self.publish(self.outside(JobControlRequested(job_id=job_id, control="resume", requester="relaycore")))
         self.story.append(f"{self.clock.seconds:8.1f}  * calm")
         for service in self.services:
             service.notice_partitions()

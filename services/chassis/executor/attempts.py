@@ -9,16 +9,19 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
+from schemas.base import Frozen
 from schemas.envelope import Event
 from schemas.jobs import (
     StepCancelled,
     StepCancelRequested,
+    StepCheckpointRequested,
     StepCompleted,
     StepEventData,
     StepFailed,
     StepFault,
+    StepPriorityChanged,
     StepRequested,
     StepResult,
     StepStarted,
@@ -33,11 +36,28 @@ OPEN = ("queued", "running", "cancelling")
 """Statuses of attempts that still need a worker."""
 
 
+class Reprioritised(Frozen):
+    """The orchestrator's StepPriorityChanged; the latest counts."""
+
+    at: AwareDatetime
+    event_id: str
+    priority: int
+
+
+class CheckpointWanted(Frozen):
+    """The orchestrator's StepCheckpointRequested; the latest counts."""
+
+    at: AwareDatetime
+    event_id: str
+
+
 class AttemptState(State):
     """The state of an attempt; it has the whole request, so that after a lost database the work is queued again from here."""
 
     requested: StepRequested | None = Field(default=None, description="The orchestrator's request.")
     requested_at: datetime | None = Field(default=None, description="Time of the request.")
+    reprioritised: Reprioritised | None = Field(default=None, description="The latest change of its priority.")
+    checkpoint_wanted: CheckpointWanted | None = Field(default=None, description="The latest request for a checkpoint.")
     cancel_requested: bool = Field(default=False, description="The orchestrator closed the attempt.")
     started_at: datetime | None = Field(default=None, description="Time of the first start.")
     starts: int = Field(default=0, description="How often a worker started it or took it over.")
@@ -46,6 +66,13 @@ class AttemptState(State):
     result: StepResult | None = Field(default=None, description="Of a completed attempt.")
     fault: StepFault | None = Field(default=None, description="Of a failed attempt.")
     ended_at: datetime | None = Field(default=None, description="Time of the outcome.")
+
+    @property
+    def priority(self) -> int:
+        """The latest priority."""
+        if self.reprioritised:
+            return self.reprioritised.priority
+        return self.requested.priority if self.requested else 0
 
     @property
     def status(self) -> str | None:
@@ -76,7 +103,7 @@ class Attempts(AggregateType):
             "attempt": asked and asked.attempt,
             "kind": asked and asked.kind,
             "status": state.status,
-            "priority": asked and asked.priority,
+            "priority": state.priority if asked else None,
             "requested_at": state.requested_at,
             "not_before": asked and asked.not_before,
         }
@@ -90,6 +117,9 @@ def attempt_ref(job_id: str, step: str, attempt: int) -> Ref:
 def ref_of(data: StepEventData) -> Ref:
     """Return the attempt that an event is about."""
     return attempt_ref(data.job_id, data.step, data.attempt)
+
+
+_OF_THE_ORCHESTRATOR = (StepRequested, StepPriorityChanged, StepCheckpointRequested, StepCancelRequested)
 
 
 class ExecutorDomain:
@@ -112,7 +142,8 @@ class ExecutorDomain:
             return ()
         if event.source == self.source:
             return (ref_of(data),)
-        ours = isinstance(data, StepRequested | StepCancelRequested) and EXECUTOR_OF.get(data.kind) == self.service
+        orchestrated = isinstance(data, _OF_THE_ORCHESTRATOR)
+        ours = orchestrated and EXECUTOR_OF.get(data.kind) == self.service
         return (ref_of(data),) if ours else ()
 
     def owner(self, event: Event) -> Ref:
@@ -138,6 +169,17 @@ class ExecutorDomain:
                         "traceparent": event.traceparent,
                     }
                 )
+            case StepPriorityChanged(priority=priority):
+                change = Reprioritised(at=event.time, event_id=event.id, priority=priority)
+                known = state.reprioritised
+                if known and (known.at, known.event_id) >= (change.at, change.event_id):
+                    return state
+                return state.model_copy(update={"reprioritised": change})
+            case StepCheckpointRequested():
+                wanted, last = CheckpointWanted(at=event.time, event_id=event.id), state.checkpoint_wanted
+                if last and (last.at, last.event_id) >= (wanted.at, wanted.event_id):
+                    return state
+                return state.model_copy(update={"checkpoint_wanted": wanted})
             case StepCancelRequested():
                 return state.model_copy(update={"cancel_requested": True})
             case StepStarted(worker=worker):

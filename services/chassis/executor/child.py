@@ -7,6 +7,7 @@ lease works alone.
 
 import contextlib
 import ctypes
+import faulthandler
 import logging
 import os
 import select
@@ -30,7 +31,9 @@ from schemas.reasons import Reason
 from services.chassis.executor.inputs import corrupt_input
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
+    CHECKPOINT,
     LEASE_EXPIRED,
+    STACK_DUMP,
     ChildTask,
     FaultMessage,
     FinalMessage,
@@ -89,7 +92,7 @@ class Context:
         self.speed = TimedSeries()
         """Tokens per second, alike."""
         self._observers: list[Observer] = []
-        self._stop = threading.Event()
+        self._stop, self._checkpoint = threading.Event(), threading.Event()
 
     @cached_property
     def store(self) -> ArtifactStore:
@@ -100,6 +103,16 @@ class Context:
     def stopping(self) -> bool:
         """Whether to checkpoint and raise Stopping now."""
         return self._stop.is_set()
+
+    def checkpoint_due(self) -> bool:
+        """Whether somebody asked for a checkpoint since the last call; a handler without checkpoints need not call it."""
+        due = self._checkpoint.is_set()
+        self._checkpoint.clear()
+        return due
+
+    def ask_for_checkpoint(self) -> None:
+        """Ask the handler to write a checkpoint and go on."""
+        self._checkpoint.set()
 
     def stop(self) -> None:
         """Ask the handler to end."""
@@ -171,6 +184,7 @@ Handler = Callable[[Context], StepResult | tuple[StepResult, Sequence[EventData]
 def run_child(handlers: Mapping[str, Handler]) -> NoReturn:
     """The main of a service's child module: reads the task, runs the handler of its kind, sends the final message and exits."""
     redact_output()
+    faulthandler.register(STACK_DUMP, file=2, all_threads=True)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for talkative in ("httpx2", "openai"):  # a line per request would push the reason out of the log's tail
         logging.getLogger(talkative).setLevel(logging.WARNING)
@@ -180,8 +194,9 @@ def run_child(handlers: Mapping[str, Handler]) -> NoReturn:
     channel = Channel(int(descriptor))
     _die_with_worker()
     task = ChildTask.model_validate_json(sys.stdin.buffer.readline())
-    threading.Thread(target=_watch_worker, args=(task.lease_seconds,), name="watch-worker", daemon=True).start()
     context = Context(task, channel)
+    watching = (task.lease_seconds, context.ask_for_checkpoint)
+    threading.Thread(target=_watch_worker, args=watching, name="watch-worker", daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: context.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     final = _final_message(handlers, context)
@@ -273,11 +288,11 @@ def _die_with_worker() -> None:
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
 
 
-def _watch_worker(seconds: float | None) -> None:
+def _watch_worker(seconds: float | None, ask_for_checkpoint: Callable[[], None]) -> None:
     """End the child when its worker has ended or has not renewed the lease for `seconds`; None waits for ever.
 
-    The worker keeps our standard input open while it lives, and writes to it whenever it has renewed the lease. A frozen worker
-    cannot renew it: then another worker has the step, or soon will.
+    The worker keeps our standard input open while it lives, and writes to it whenever it has renewed the lease, or to ask for a
+    checkpoint. A frozen worker cannot renew it: then another worker has the step, or soon will.
     """
     descriptor = sys.stdin.fileno()
     while True:
@@ -285,8 +300,11 @@ def _watch_worker(seconds: float | None) -> None:
         if not heard:
             print("the worker did not renew the lease in time; ending", file=sys.stderr)  # noqa: T201 (the attempt's log)
             _end_with(LEASE_EXPIRED)
-        if not os.read(descriptor, 4096):
+        said = os.read(descriptor, 4096)
+        if not said:
             _end()
+        if CHECKPOINT in said:
+            ask_for_checkpoint()
 
 
 def _end_with(code: int) -> NoReturn:

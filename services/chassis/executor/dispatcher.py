@@ -29,7 +29,8 @@ def worker_tasks(host: Host, runner: StepRunner) -> list[Loop]:
         return []
     host.health.requires = (*host.health.requires, CONDITION)
     room = DiskSpace(host.settings, host.service, host.health)
-    slots = Slots(Machine.of(host.settings), device_reader())
+    devices = device_reader()
+    slots = Slots(Machine.of(host.settings, len(devices())), devices)
     return [room.run, Dispatcher(host, Worker(host, runner, room), room, slots).run]
 
 

@@ -9,7 +9,7 @@ from services.chassis.executor.host import Host
 from services.chassis.executor.runner import StopReason, WorkContext
 from services.chassis.executor.transactions import Held
 from services.chassis.executor.waiting import first_of
-from services.chassis.executor.work import renew
+from services.chassis.executor.work import checkpoint_wanted, renew
 from services.chassis.postgres.notifications import Subscription
 from services.chassis.process.transient import Backoff
 
@@ -44,6 +44,7 @@ class LeaseKeeper:
         fence = loop.call_at(held.until, context.request_stop, StopReason.LEASE_LOST)
         backoff = Backoff(0.2, self._seconds / 4)
         wait = self._seconds / 3
+        asked_for: str | None = None
         try:
             while not done.is_set():
                 await self._notified(held.lease.key, done, woken, wait)
@@ -61,6 +62,9 @@ class LeaseKeeper:
                     return
                 fence.cancel()
                 context.renewed()
+                if (wanted := await checkpoint_wanted(self._host.engine, held.lease)) != asked_for:
+                    asked_for = wanted
+                    context.ask_for_checkpoint()
                 if not context.lost.is_set():
                     fence = loop.call_at(sent_at + self._seconds, context.request_stop, StopReason.LEASE_LOST)
                 if cancel:

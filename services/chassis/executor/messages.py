@@ -1,6 +1,7 @@
 """Defines the messages between a worker and its child, one JSON object per line: the task in, progress and a final message out."""
 
 import os
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,10 @@ from services.chassis.storage.stores import Unwritable
 
 LEASE_EXPIRED = os.EX_TEMPFAIL
 """Exit code of a child that ended because its worker did not renew the lease in time."""
+STACK_DUMP = signal.SIGUSR1
+"""Makes a child write the stacks of its threads to its log, even where it holds the interpreter's lock."""
+CHECKPOINT = b"c"
+"""What a worker writes to the child's standard input to ask for a checkpoint."""
 CHANNEL_VARIABLE = "NEUROWEAVER_CHILD_CHANNEL"
 """Environment variable with the number of the file descriptor that the child writes to."""
 

@@ -52,6 +52,7 @@ class WorkContext:
         self.reason: StopReason | None = None
         self._publish = publish
         self._on_renewal: Callable[[], None] = lambda: None
+        self._on_checkpoint: Callable[[], None] = lambda: None
 
     def progress(self, data: StepProgressed) -> None:
         """Publish progress, which may be lost. The caller has to limit it to one a second."""
@@ -64,6 +65,14 @@ class WorkContext:
     def renewed(self) -> None:
         """Call the function that was set with `on_renewal`."""
         self._on_renewal()
+
+    def on_checkpoint(self, act: Callable[[], None]) -> None:
+        """Set the function to call when a checkpoint is asked for."""
+        self._on_checkpoint = act
+
+    def ask_for_checkpoint(self) -> None:
+        """Call the function that was set with `on_checkpoint`."""
+        self._on_checkpoint()
 
     def request_stop(self, reason: StopReason) -> None:
         """Ask the run to end. A lost lease overrides the other reasons: nothing that the run writes counts any more."""

@@ -5,8 +5,10 @@ need; a GPU's memory is also what its driver says, since other programs use GPUs
 """
 
 import asyncio
+import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from services.chassis.settings import ServiceSettings
 _MB = 1024 * 1024
 _SMI = ("--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits")
 _SMI_SECONDS = 10.0
+_SMI_EVERY_SECONDS = 3.0
 
 
 class Device(NamedTuple):
@@ -41,15 +44,15 @@ class Machine:
     step_memory_mb: int
 
     @classmethod
-    def of(cls, settings: ServiceSettings) -> "Machine":
-        """The machine of this process, or the part of it that the settings name."""
-        cores = settings.slot_cores or len(psutil.Process().cpu_affinity()) or 1
+    def of(cls, settings: ServiceSettings, devices: int = 0) -> "Machine":
+        """The machine of this process, or the part of it that the settings name. With GPUs, a step of unknown need counts its share."""
+        cores = settings.slot_cores or _cores()
         memory = settings.slot_memory_mb or _memory() // _MB
         return cls(
             cores=cores,
             memory_mb=memory,
-            step_cores=min(cores, settings.step_cores or cores),
-            step_memory_mb=min(memory, settings.step_memory_mb or memory // 4),
+            step_cores=min(cores, settings.step_cores or max(1, cores // max(1, devices))),
+            step_memory_mb=min(memory, settings.step_memory_mb or memory // max(4, devices)),
         )
 
     def counted(self, need: Need) -> Need:
@@ -79,7 +82,7 @@ class Slots:
 
     async def look(self) -> Free:
         """Read the GPUs and return what is free now."""
-        self._devices = await asyncio.to_thread(self._read)
+        self._devices = await asyncio.to_thread(self._read) or self._devices
         best = max(map(self._free_on, range(len(self._devices))), default=None)
         return Free(self.machine.cores - self._cores, self.machine.memory_mb - self._memory, best)
 
@@ -125,9 +128,19 @@ def no_devices() -> Sequence[Device]:
 
 
 def device_reader() -> Callable[[], Sequence[Device]]:
-    """Return the function that reads this machine's NVIDIA GPUs with the driver's own program; they are looked for once."""
+    """Return the function that reads this machine's NVIDIA GPUs with the driver's own program, at most once in some seconds."""
     program = shutil.which("nvidia-smi")
-    return (lambda: _devices(program)) if program and _devices(program) else no_devices
+    if program is None or not (found := _devices(program)):
+        return no_devices
+    read_at = time.monotonic()
+
+    def read() -> Sequence[Device]:
+        nonlocal found, read_at
+        if time.monotonic() - read_at > _SMI_EVERY_SECONDS:
+            found, read_at = _devices(program), time.monotonic()
+        return found
+
+    return read
 
 
 def _devices(program: str) -> Sequence[Device]:
@@ -136,6 +149,11 @@ def _devices(program: str) -> Sequence[Device]:
         return [Device(*map(int, line.split(","))) for line in said.splitlines() if line.strip()]
     except (OSError, ValueError, TypeError, subprocess.SubprocessError):
         return ()
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory(root: Path = Path("/")) -> int:

@@ -29,9 +29,9 @@ ENQUEUE = text(
            SELECT coalesce((SELECT max(turn) FROM work WHERE work.priority = new.priority AND lease IS NOT NULL),
                            (SELECT min(turn) FROM work WHERE work.priority = new.priority), 0) AS now
        ) AS round
-       ON CONFLICT (key) DO UPDATE SET cancel = work.cancel OR EXCLUDED.cancel"""
+       ON CONFLICT (key) DO UPDATE SET cancel = work.cancel OR EXCLUDED.cancel, priority = EXCLUDED.priority"""
 )
-"""Queues attempts. If one is queued already, only its cancel flag changes, and only to true. The wait before a retry is a duration by the
+"""Queues attempts. If one is queued already, only its priority and its cancel flag change, and the flag only to true. The wait before a retry is a duration by the
 orchestrator's clock and is added to the time of this clock, so that the two clocks are never compared.
 
 Turns make requesters take turns (start-time fair queueing, Goyal, Vin and Chen 1996, with every job of one size): a job gets the turn
@@ -98,6 +98,9 @@ RENEW = text(
        WHERE key = :key AND lease = :lease RETURNING cancel"""
 )
 """Prolongs a lease and tells whether a cancel was requested; no row where the lease was taken over or the attempt has ended."""
+
+CHECKPOINT_WANTED = text("SELECT state #>> '{checkpoint_wanted,event_id}' FROM attempt WHERE key = :key")
+"""Reads which request for a checkpoint of an attempt is the latest; null for none."""
 
 RELEASE = text("UPDATE work SET lease = NULL, leased_until = NULL WHERE key = :key AND lease = :lease RETURNING key")
 """Releases a lease, so that another worker can claim the attempt at once; no row where the lease is lost."""

@@ -30,8 +30,10 @@ from services.chassis.executor.folders import (
 )
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
+    CHECKPOINT,
     LEASE_EXPIRED,
     MESSAGE,
+    STACK_DUMP,
     ChildTask,
     FaultMessage,
     FinalMessage,
@@ -52,6 +54,9 @@ _log = get_logger(__name__)
 _LINE_LIMIT = 16 * 1024 * 1024
 _EXIT_SECONDS = 10.0
 _FROZEN_SECONDS = 60.0
+_DUMP_SECONDS = 2.0
+"""Time for writing the stacks of a process that is ended because it hangs."""
+_LONGEST_SLEEP = 3600.0
 _LEAST_BYTES = 64 * 1024
 """With less free space than this a process cannot even write its error."""
 _DRAIN_SHARE = 0.75
@@ -73,7 +78,7 @@ class SubprocessRunner:
         try:
             child = await Child.start(self.module, task, log, temporary, context.device)
             try:
-                final = await child.supervise(context, settings.drain_seconds * _DRAIN_SHARE)
+                final = await child.supervise(context, settings.drain_seconds * _DRAIN_SHARE, settings.hung_seconds)
             finally:
                 child.kill()
                 await child.ended()
@@ -95,6 +100,11 @@ class SubprocessRunner:
         if child.was_frozen:
             message = f"the process was stopped (SIGSTOP) for {_FROZEN_SECONDS:g} s, so it was killed"
             return Failed(StepFault(cause="infrastructure", message=message))
+        if child.was_hung:
+            message = (
+                f"the process reported no progress for {settings.hung_seconds:g} s, so it was ended; its log has its stacks"
+            )
+            return Failed(StepFault(cause="hung", message=message, log_tail=await asyncio.to_thread(tail, log)))
         fault = fault_of_exit(child.returncode, killed_before, oom_kills())
         if fault.cause != "memory" and (unwritable := await asyncio.to_thread(_why_unwritable, log, size_before, task)):
             return Postponed(unwritable)
@@ -176,6 +186,9 @@ class Child:
         self._swept = False
         self.was_frozen = False
         """Whether it was killed because it had been stopped (SIGSTOP)."""
+        self.was_hung = False
+        """Whether it was killed because it reported no progress."""
+        self._heard_at = 0.0
 
     @classmethod
     async def start(cls, module: str, task: ChildTask, log: Path, temporary: Path, device: int | None = None) -> "Child":
@@ -211,26 +224,31 @@ class Child:
         """Exit code, negative for a signal; None while it runs."""
         return self._process.returncode
 
-    async def supervise(self, context: WorkContext, grace: float) -> FinalMessage | None:
+    async def supervise(
+        self, context: WorkContext, grace: float, hung_seconds: float = float("inf")
+    ) -> FinalMessage | None:
         """Pass progress on until the process ends; returns its final message, or None where it ended without one.
 
         `context.stop` sends SIGTERM and, after `grace` seconds, SIGKILL; `context.lost` sends SIGKILL at once. A process
-        that does not end after its final message, or that was stopped (SIGSTOP), is killed too.
+        that does not end after its final message, that was stopped (SIGSTOP), or that reports nothing for `hung_seconds`, is killed
+        too, the last one after it has written its stacks to its log.
         """
         loop = asyncio.get_running_loop()
         context.on_renewal(self.beat)
+        context.on_checkpoint(lambda: self._tell(CHECKPOINT))
         reading = asyncio.create_task(self._read(context.progress))
         ended = asyncio.create_task(self._process.wait())
         stop, lost = asyncio.create_task(context.stop.wait()), asyncio.create_task(context.lost.wait())
-        frozen = asyncio.create_task(self._frozen())
-        pending: set[asyncio.Task[object]] = {reading, ended, stop, lost, frozen}
+        frozen, hung = asyncio.create_task(self._frozen()), asyncio.create_task(self._hung(hung_seconds))
+        pending: set[asyncio.Task[object]] = {reading, ended, stop, lost, frozen, hung}
         kill_at: float | None = None
         try:
             while not ended.done():
                 timeout = None if kill_at is None else max(0.0, kill_at - loop.time())
                 done, pending = await asyncio.wait(pending, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-                if lost in done or frozen in done or not done:
-                    why = "lease lost" if lost in done else "it was stopped" if frozen in done else "it does not end"
+                if {lost, frozen, hung} & done or not done:
+                    found = {lost: "lease lost", frozen: "it was stopped", hung: "it reports no progress"}
+                    why = next((said for task, said in found.items() if task in done), "it does not end")
                     _log.warning("killing the child", why=why)
                     self.kill()
                     await ended
@@ -243,7 +261,7 @@ class Child:
             await asyncio.wait({reading}, timeout=_EXIT_SECONDS)
             return reading.result() if reading.done() else None
         finally:
-            for task in (reading, ended, stop, lost, frozen):
+            for task in (reading, ended, stop, lost, frozen, hung):
                 task.cancel()
 
     async def _read(self, progress: Callable[[StepProgressed], None]) -> FinalMessage | None:
@@ -259,6 +277,7 @@ class Child:
                 continue
             if not isinstance(message, ProgressMessage):
                 return message
+            self._heard_at = asyncio.get_running_loop().time()
             progress(message.progress)
 
     def kill(self) -> None:
@@ -278,8 +297,11 @@ class Child:
 
     def beat(self) -> None:
         """Write a heartbeat to the process: its lease was renewed."""
+        self._tell(b"\n")
+
+    def _tell(self, said: bytes) -> None:
         if self._process.stdin is not None and not self._process.stdin.is_closing():
-            self._process.stdin.write(b"\n")
+            self._process.stdin.write(said)
 
     async def _frozen(self) -> None:
         """Return when the process was stopped (SIGSTOP) and not continued for `_FROZEN_SECONDS`."""
@@ -299,6 +321,16 @@ class Child:
             since = (since or loop.time()) if stopped else None
             await asyncio.sleep(_FROZEN_SECONDS / 10)
         self.was_frozen = True
+
+    async def _hung(self, seconds: float) -> None:
+        """Return when the process has reported nothing for `seconds`, and has had a moment to write its stacks to its log."""
+        loop = asyncio.get_running_loop()
+        self._heard_at = loop.time()
+        while (left := self._heard_at + seconds - loop.time()) > 0:  # noqa: ASYNC110 (progress moves the end)
+            await asyncio.sleep(min(left, _LONGEST_SLEEP))
+        self.was_hung = True
+        self._signal(STACK_DUMP)
+        await asyncio.sleep(_DUMP_SECONDS)
 
     def _signal(self, number: signal.Signals) -> None:
         """Send a signal; a stopped process is continued (SIGCONT), so that it gets the signal too."""

@@ -13,7 +13,15 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from schemas.envelope import Event
-from schemas.jobs import StepCancelled, StepCancelRequested, StepCompleted, StepFailed, StepRequested
+from schemas.jobs import (
+    StepCancelled,
+    StepCancelRequested,
+    StepCheckpointRequested,
+    StepCompleted,
+    StepFailed,
+    StepPriorityChanged,
+    StepRequested,
+)
 from services.chassis.executor import statements
 from services.chassis.executor.attempts import AttemptState, ref_of
 from services.chassis.executor.needs import NOTHING, Need, need_of
@@ -55,7 +63,7 @@ class WorkEffects:
                 statements.ENQUEUE,
                 {
                     "keys": [key for key, _, _ in queued],
-                    "priorities": [asked.priority for _, _, asked in queued],
+                    "priorities": [state.priority for _, state, _ in queued],
                     "requested_at": [state.requested_at for _, state, _ in queued],
                     "waits": [_wait(state, asked) for _, state, asked in queued],
                     "cancel": [state.cancel_requested for _, state, _ in queued],
@@ -76,7 +84,15 @@ def _wait(state: AttemptState, asked: StepRequested) -> float | None:
     return (asked.not_before - state.requested_at).total_seconds()
 
 
-_RELEVANT = (StepRequested, StepCancelRequested, StepCompleted, StepFailed, StepCancelled)
+_RELEVANT = (
+    StepRequested,
+    StepPriorityChanged,
+    StepCheckpointRequested,
+    StepCancelRequested,
+    StepCompleted,
+    StepFailed,
+    StepCancelled,
+)
 
 
 async def requeue_open(engine: AsyncEngine) -> None:
@@ -146,6 +162,13 @@ async def renew(engine: AsyncEngine, lease: Lease, seconds: float) -> bool | Non
         renewed = await connection.execute(statements.RENEW, {"key": lease.key, "lease": lease.token, "seconds": seconds})
         cancel: bool | None = renewed.scalar_one_or_none()
     return cancel
+
+
+async def checkpoint_wanted(engine: AsyncEngine, lease: Lease) -> str | None:
+    """Return the id of the latest request for a checkpoint of the attempt; None for none."""
+    async with engine.connect() as connection:
+        wanted: str | None = await connection.scalar(statements.CHECKPOINT_WANTED, {"key": lease.key})
+    return wanted
 
 
 async def release(engine: AsyncEngine, lease: Lease) -> None:

@@ -1,7 +1,7 @@
 """Gives every HTTP refusal the same shape, problem+json (RFC 9457), which names field, value and remedy."""
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
@@ -72,3 +72,8 @@ class Problem(Exception):
         if self.left_out:
             body["reasons_left_out"] = self.left_out
         return JSONResponse(body, self.status, self.headers, media_type=PROBLEM_JSON)
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document the refusals of a route; their media type is application/problem+json."""
+    return {status: {"model": ProblemDocument} for status in statuses}

@@ -5,9 +5,10 @@ it does. `decide` takes the first whose time has come, and `due` returns the tim
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from schemas.base import EventData
 from schemas.bounds import fitting_fault
@@ -19,20 +20,25 @@ from schemas.jobs import (
     JobFailed,
     JobRejected,
     StepCancelRequested,
+    StepCheckpointRequested,
     StepFault,
+    StepPriorityChanged,
     StepRequested,
     StepResult,
 )
 from schemas.reasons import Reason
 from schemas.results import MODEL_NAME, MODEL_VERSION
 from schemas.steps import PlannedStep, Policy
+from services.orchestrator.domain.controls import answer, pending
 from services.orchestrator.domain.planning import ancestors, producer_of
-from services.orchestrator.domain.state import Accepted, Attempt, JobState, Request
+from services.orchestrator.domain.state import Accepted, JobState, Request
 from services.orchestrator.domain.validation import RejectedRequest, examine
 
 IMMEDIATELY = datetime(1970, 1, 1, tzinfo=UTC)
 Results = Mapping[str, StepResult]
 """Results of the completed steps, by name."""
+PAUSE = "pause"
+"""Why an attempt of a paused job is closed."""
 _DOUBLINGS = 60
 """A larger exponent would exceed the range of a double; the limit of the wait is reached long before."""
 
@@ -75,6 +81,10 @@ def _verdict(wish: Request, defaults: Policy, now: datetime) -> EventData:
 def wants(state: JobState) -> Iterator[Want]:
     """The decisions that an accepted, unfinished job requires, most urgent first."""
     job = state.accepted
+    if job is None and state.rejected is None:
+        return
+    for request in pending(state):
+        yield Want(IMMEDIATELY, partial(answer, state, request))
     if job is None or state.ending or state.rejected:
         return
     results = state.results
@@ -88,6 +98,14 @@ def wants(state: JobState) -> Iterator[Want]:
         if deadline := job.request.deadline:
             fault = _fault_of_deadline(deadline)
             yield Want(deadline, lambda now: _stop_one(state, job, "failing") or _failed(job, None, fault))
+        if seconds := job.request.max_duration:
+            spent = _fault_of_duration(seconds)
+            at = (state.retried_at or job.at) + timedelta(seconds=seconds)
+            yield Want(at, lambda now: _stop_one(state, job, "failing") or _failed(job, None, spent))
+        if state.held:
+            if any(attempt.open for _, _, attempt in state.asked_attempts()):
+                yield Want(IMMEDIATELY, lambda now: _paused(state, job))
+            return
         for step in job.plan:
             if step.name not in results:
                 yield from _advance(state, job, step, results)
@@ -104,21 +122,33 @@ def _cancelling(state: JobState, job: Accepted) -> Iterator[Want]:
 
 
 def _advance(state: JobState, job: Accepted, step: PlannedStep, results: Results) -> Iterator[Want]:
-    """Request the first attempt when all needed steps are completed, the next when one ended; close it at its deadline."""
+    """Request the first attempt when all needed steps are completed, the next when one ended; close it at its deadline.
+
+    An attempt from before the job's retry has ended for good; one that was paused is followed by the next when it has stopped, or after
+    the grace period.
+    """
     number = state.latest(step.name)
-    if not number:
+    if number <= state.spent.get(step.name, 0):
         if all(need in results for need in step.needs):
-            yield Want(IMMEDIATELY, lambda now: _request(state, job, step, 1, now))
+            yield Want(IMMEDIATELY, lambda now: _request(state, job, step, number + 1, now))
         return
     attempt = state.attempts[step.name][number]
-    if attempt.fault:
+    if attempt.closed and attempt.closed.reason == PAUSE:
+        grace = timedelta(seconds=job.policy.cancel_grace_seconds)
+        at = attempt.closed.at + grace if attempt.stopping else IMMEDIATELY
+        yield Want(at, lambda now: _request(state, job, step, number + 1, now))
+    elif attempt.fault:
         yield Want(IMMEDIATELY, lambda now: _request(state, job, step, number + 1, now))
     elif attempt.open and attempt.asked:
+        if state.checkpoints.get(step.name) == number:
+            yield Want(IMMEDIATELY, lambda now: _checkpoint(job, step, number))
+        if attempt.asked.priority not in (None, state.current_priority):
+            yield Want(IMMEDIATELY, lambda now: _reprioritised(state, job, step, number))
         yield Want(attempt.asked.deadline, lambda now: _close(job, step, number, "deadline"))
 
 
 def _request(state: JobState, job: Accepted, step: PlannedStep, number: int, now: datetime) -> StepRequested:
-    wait = _backoff(job.policy, number)
+    wait = _backoff(job.policy, sum(1 for _ in state.failures(step.name)))
     start = now + wait
     deadline = start + timedelta(seconds=job.policy.step_timeout_seconds)
     results = {name: state.result(name) for name in sorted(ancestors(job.plan, step.name))}
@@ -132,10 +162,10 @@ def _request(state: JobState, job: Accepted, step: PlannedStep, number: int, now
         inputs={name: lineage[producer].outputs[output] for name, (producer, output) in _bindings(step).items()},
         results=lineage,
         requester=job.request.requester,
-        priority=job.request.priority,
+        priority=state.current_priority,
         not_before=start if wait else None,
         deadline=min(deadline, job.request.deadline) if job.request.deadline else deadline,
-        memory_failures=_failures(state, step)["memory"],
+        memory_failures=_memory_failures(state, step),
     )
 
 
@@ -143,11 +173,11 @@ def _bindings(step: PlannedStep) -> dict[str, tuple[str, str]]:
     return {name: producer_of(binding) for name, binding in step.inputs.items()}
 
 
-def _backoff(policy: Policy, number: int) -> timedelta:
-    """The wait before an attempt: none before the first, `backoff_seconds` before the second, then doubled each time."""
-    if number == 1:
+def _backoff(policy: Policy, failures: int) -> timedelta:
+    """The wait before an attempt: none before the first, `backoff_seconds` after the first failure, then doubled each time."""
+    if not failures:
         return timedelta()
-    doubled: float = policy.backoff_seconds * 2.0 ** min(number - 2, _DOUBLINGS)
+    doubled: float = policy.backoff_seconds * 2.0 ** min(failures - 1, _DOUBLINGS)
     return timedelta(seconds=min(policy.backoff_limit_seconds, doubled))
 
 
@@ -162,7 +192,7 @@ def _lost(state: JobState, job: Accepted, results: Results) -> tuple[str, StepFa
                 message = f"the step was completed without its output {output!r}, which {step.name} reads"
                 return producer, StepFault(cause="infrastructure", message=message)
         fault = _latest_fault(state, step)
-        if fault and _failures(state, step)[_cause(fault)] > _retries(job.policy, _cause(fault)):
+        if fault and _causes(state.failures(step.name))[_cause(fault)] > _retries(job.policy, _cause(fault)):
             return step.name, fault
     return None
 
@@ -170,14 +200,20 @@ def _lost(state: JobState, job: Accepted, results: Results) -> tuple[str, StepFa
 def _latest_fault(state: JobState, step: PlannedStep) -> StepFault | None:
     if step.name not in state.attempts:
         return None
-    attempt = state.attempts[step.name].get(state.latest(step.name))
-    return attempt.fault if attempt else None
+    number = state.latest(step.name)
+    attempt = state.attempts[step.name].get(number)
+    return attempt.fault if attempt and number > state.spent.get(step.name, 0) else None
 
 
-def _failures(state: JobState, step: PlannedStep) -> Counter[str]:
-    """Number of ended attempts for each cause."""
-    attempts: list[Attempt] = [attempt for attempt in state.attempts.get(step.name, {}).values() if attempt.asked]
-    return Counter(_cause(attempt.fault) for attempt in attempts if attempt.fault)
+def _causes(faults: Iterable[StepFault]) -> Counter[str]:
+    """Number of faults for each cause."""
+    return Counter(map(_cause, faults))
+
+
+def _memory_failures(state: JobState, step: PlannedStep) -> int:
+    """Number of all attempts at a step that ran out of memory, also before a retry of the job: the step stays as large as it is."""
+    attempts = state.attempts.get(step.name, {}).values()
+    return _causes(attempt.fault for attempt in attempts if attempt.asked and attempt.fault)["memory"]
 
 
 def _cause(fault: StepFault) -> str:
@@ -186,7 +222,8 @@ def _cause(fault: StepFault) -> str:
 
 def _retries(policy: Policy, cause: str) -> int:
     return {
-        "infrastructure": policy.infrastructure_retries, "memory": policy.memory_retries, "user": policy.user_retries
+        "infrastructure": policy.infrastructure_retries, "memory": policy.memory_retries, "hung": policy.hung_retries,
+        "user": policy.user_retries,
     }[cause]  # fmt: skip
 
 
@@ -197,6 +234,23 @@ def _stop_one(state: JobState, job: Accepted, reason: str) -> StepCancelRequeste
         if attempt.open and name in steps:
             return _close(job, steps[name], number, reason)
     return None
+
+
+def _paused(state: JobState, job: Accepted) -> StepCancelRequested:
+    """Close one open attempt of a paused job: it writes a checkpoint and stops."""
+    closing = _stop_one(state, job, PAUSE)
+    assert closing is not None
+    return closing
+
+
+def _checkpoint(job: Accepted, step: PlannedStep, number: int) -> StepCheckpointRequested:
+    return StepCheckpointRequested(job_id=job.request.job_id, step=step.name, attempt=number, kind=step.kind)
+
+
+def _reprioritised(state: JobState, job: Accepted, step: PlannedStep, number: int) -> StepPriorityChanged:
+    return StepPriorityChanged(
+        job_id=job.request.job_id, step=step.name, attempt=number, kind=step.kind, priority=state.current_priority
+    )
 
 
 def _close(job: Accepted, step: PlannedStep, number: int, reason: str) -> StepCancelRequested:
@@ -226,5 +280,15 @@ def _fault_of_deadline(deadline: datetime) -> StepFault:
         value=deadline.isoformat(),
         message="the job had not ended by its deadline",
         remedy="send it again under a new id with a later deadline, or with less work",
+    )
+    return StepFault(cause="user", message=str(reason), reasons=(reason,))
+
+
+def _fault_of_duration(seconds: float) -> StepFault:
+    reason = Reason(
+        field="max_duration",
+        value=f"{seconds:g}",
+        message=f"the job had not ended {seconds:g} s after it was accepted or retried",
+        remedy="retry it, which continues it from its checkpoints for the same time; or send it with a larger one under a new id",
     )
     return StepFault(cause="user", message=str(reason), reasons=(reason,))

@@ -13,25 +13,31 @@ from schemas.jobs import (
     JobAccepted,
     JobCancelled,
     JobCompleted,
+    JobControlled,
+    JobControlRefused,
     JobFailed,
     JobRejected,
     StepCancelled,
     StepCancelRequested,
+    StepCheckpointRequested,
     StepCompleted,
     StepEventData,
     StepFailed,
+    StepPriorityChanged,
     StepRequested,
     StepStarted,
 )
-from schemas.requests import JobCancelRequested, JobRequested
+from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
 from services.chassis.kernel.records import Logged
 from services.orchestrator.domain.content import content_digest
+from services.orchestrator.domain.controls import with_answer, with_request
 from services.orchestrator.domain.requests import BEFORE_ALL, decided, heard
 from services.orchestrator.domain.state import (
     Accepted,
     Attempt,
     CancelRequested,
     Closed,
+    ControlRequest,
     DecidedOn,
     Heard,
     JobOutcome,
@@ -53,6 +59,10 @@ def evolve(state: JobState, event: Event, logged: Logged | None) -> JobState:
             return heard(state, _request(event, data, logged))
         case JobCancelRequested() as data:
             return _cancel_requested(state, event, data, logged)
+        case JobControlRequested() as data:
+            return with_request(state, _control_requested(event, data, logged))
+        case (JobControlled() | JobControlRefused()) as data:
+            return with_answer(state, data, at)
         case JobAccepted() as data:
             accepted = Accepted(at=at, request=data.request, plan=data.plan, policy=data.policy)
             return decided(state.model_copy(update={"accepted": accepted}), _decided_on(event, data))
@@ -65,6 +75,9 @@ def evolve(state: JobState, event: Event, logged: Logged | None) -> JobState:
             return _ended(state, JobOutcome(at=at, status="failed", step=step, fault=fault))
         case JobCancelled(reason=reason):
             return _ended(state, JobOutcome(at=at, status="cancelled", reason=reason))
+        case StepCheckpointRequested(step=step):
+            waiting = {name: number for name, number in state.checkpoints.items() if name != step}
+            return state.model_copy(update={"checkpoints": waiting})
         case StepEventData() as data:
             return _of_step(state, event, data, logged)
     return state
@@ -90,6 +103,15 @@ def _cancel_requested(state: JobState, event: Event, data: JobCancelRequested, l
     return state if _comes_first(state.cancel, wish) else state.model_copy(update={"cancel": wish})
 
 
+def _control_requested(event: Event, data: JobControlRequested, logged: Logged | None) -> ControlRequest:
+    if logged is None:
+        raise ValueError(f"JobControlRequested {event.id} has no position in the log; fold it with its position")
+    return ControlRequest(
+        logged=logged, event_id=event.id, job_id=data.job_id, control=data.control, priority=data.priority,
+        requester=data.requester, reason=data.reason,
+    )  # fmt: skip
+
+
 def _comes_first(known: CancelRequested | Outcome | Origin | None, new: CancelRequested | Outcome | Origin) -> bool:
     """Of two facts that exclude each other the earlier counts, in any reading order: by time, id, then log position."""
     return known is not None and _precedence(known) <= _precedence(new)
@@ -113,8 +135,10 @@ def _of_step(state: JobState, event: Event, data: StepEventData, logged: Logged 
 def _of_attempt(known: Attempt, event: Event, data: StepEventData, logged: Logged | None) -> dict[str, Any]:
     at = event.time
     match data:
-        case StepRequested(deadline=deadline, not_before=not_before):
-            return {"asked": Requested(at=at, deadline=deadline, not_before=not_before)}
+        case StepRequested(deadline=deadline, not_before=not_before, priority=priority):
+            return {"asked": Requested(at=at, deadline=deadline, not_before=not_before, priority=priority)}
+        case StepPriorityChanged(priority=priority):
+            return {"asked": known.asked and known.asked.model_copy(update={"priority": priority})}
         case StepCancelRequested(reason=reason):
             return {"closed": Closed(at=at, reason=reason)}
         case StepStarted(worker=worker):

@@ -10,14 +10,18 @@ from schemas.jobs import (
     JobAccepted,
     JobCancelled,
     JobCompleted,
+    JobControlled,
+    JobControlRefused,
     JobFailed,
     JobRejected,
     StepCancelRequested,
+    StepCheckpointRequested,
     StepEventData,
+    StepPriorityChanged,
     StepRequested,
 )
 from schemas.progress import StepProgressed
-from schemas.requests import JobCancelRequested, JobRequest, JobRequested
+from schemas.requests import JobCancelRequested, JobControlRequested, JobRequest, JobRequested
 from schemas.steps import Policy
 from schemas.topics import JOBS, PROGRESS, REQUESTS
 from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State, States
@@ -32,10 +36,9 @@ _TEXT_LIMIT = 256
 EXPLICIT = "explicit"
 DEFAULT_PIPELINE = str(JobRequest.model_fields["pipeline"].default)
 
-JobEvent = (
-    JobRequested | JobCancelRequested | JobAccepted | JobRejected | JobCompleted | JobFailed | JobCancelled | StepEventData
-)
-OwnEvent = JobAccepted | JobRejected | JobCompleted | JobFailed | JobCancelled | StepRequested | StepCancelRequested
+_JobDecision = JobAccepted | JobRejected | JobCompleted | JobFailed | JobCancelled | JobControlled | JobControlRefused
+JobEvent = JobRequested | JobCancelRequested | JobControlRequested | _JobDecision | StepEventData
+OwnEvent = _JobDecision | StepRequested | StepCancelRequested | StepPriorityChanged | StepCheckpointRequested
 
 
 class Jobs(AggregateType):

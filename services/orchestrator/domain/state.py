@@ -18,7 +18,7 @@ from schemas.steps import PlannedStep, Policy
 from services.chassis.kernel.aggregate import State
 from services.chassis.kernel.records import Logged
 
-Status = Literal["requested", "running", "cancelling", "completed", "failed", "cancelled", "rejected"]
+Status = Literal["requested", "running", "paused", "cancelling", "completed", "failed", "cancelled", "rejected"]
 ENDED: tuple[Status, ...] = ("completed", "failed", "cancelled", "rejected")
 
 
@@ -61,6 +61,25 @@ class CancelRequested(Frozen):
     logged: Logged | None = Field(default=None, description="Its position in the log; null in a row of an earlier release.")
 
 
+class ControlRequest(Frozen):
+    """A JobControlRequested; a fact of topic `requests`."""
+
+    logged: Logged = Field(description="Its position in the log.")
+    event_id: str
+    job_id: str
+    control: str
+    priority: int | None = None
+    requester: str
+    reason: str
+
+
+class ControlAnswer(Frozen):
+    """The decision on such a request; an own event."""
+
+    request_id: str
+    refused: tuple[Reason, ...] = Field(default=(), description="Why it was refused; empty: it was not.")
+
+
 class Accepted(Frozen):
     """JobAccepted, with all that later decisions read."""
 
@@ -95,6 +114,7 @@ class Requested(Frozen):
     at: AwareDatetime
     deadline: AwareDatetime
     not_before: AwareDatetime | None = None
+    priority: int | None = Field(default=None, description="The attempt's priority; null in a row of an earlier release.")
 
 
 class Closed(Frozen):
@@ -183,7 +203,16 @@ class JobState(State):
     accepted: Accepted | None = Field(default=None, description="Own decision.")
     rejected: Rejected | None = Field(default=None, description="Own decision.")
     decided_on: DecidedOn | None = Field(default=None, description="Of either.")
-    ending: JobOutcome | None = Field(default=None, description="Own decision.")
+    ending: JobOutcome | None = Field(default=None, description="Own decision; null again after a retry.")
+    controls: dict[str, ControlRequest] = Field(default_factory=dict, description="The latest request of each kind.")
+    answers: dict[str, ControlAnswer] = Field(default_factory=dict, description="Own decisions on them.")
+    held: bool = Field(default=False, description="Own decision: the job is paused.")
+    priority: int | None = Field(default=None, description="Own decision; null: the priority of the request.")
+    checkpoints: dict[str, int] = Field(
+        default_factory=dict, description="Own decision: attempts by step that are still to be asked for a checkpoint."
+    )
+    retried_at: AwareDatetime | None = Field(default=None, description="Own decision: the latest retry of the failed job.")
+    spent: dict[str, int] = Field(default_factory=dict, description="Attempts at each step before that retry.")
     attempts: dict[str, dict[int, Attempt]] = Field(default_factory=dict, description="By step, then by number.")
 
     @property
@@ -194,7 +223,7 @@ class JobState(State):
         if self.rejected:
             return "rejected"
         if self.accepted:
-            return "cancelling" if self.cancel else "running"
+            return "cancelling" if self.cancel else "paused" if self.held else "running"
         return "requested" if self.wish else None
 
     @property
@@ -227,6 +256,19 @@ class JobState(State):
         if step not in self.attempts:
             return 0
         return max((number for number, attempt in self.attempts[step].items() if attempt.asked), default=0)
+
+    @property
+    def current_priority(self) -> int:
+        """The priority of the job's next attempts."""
+        if self.priority is not None:
+            return self.priority
+        return self.accepted.request.priority if self.accepted else 0
+
+    def failures(self, step: str) -> Iterator[StepFault]:
+        """The faults of the ended attempts at a step that count as retries: those since the latest retry of the job."""
+        for number, attempt in sorted(self.attempts.get(step, {}).items()):
+            if attempt.asked and attempt.fault and number > self.spent.get(step, 0):
+                yield attempt.fault
 
     def completed(self, step: str) -> bool:
         """Whether an attempt was completed before it was closed."""

@@ -60,6 +60,8 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
     def on_step_begin(self, args: Any, *_: Any, **__: Any) -> None:
         """Seed what is random within the step, so that a resumed run has the dropout of one that was never interrupted."""
         self._stop_if_asked()
+        if self._context.checkpoint_due() and len(self._run.curve) > self._saved:
+            self._save()
         torch.manual_seed((self._run.seed << _STEPS_OF_A_SEED) + len(self._run.curve))
         self._since = time.monotonic()
 

@@ -1,18 +1,21 @@
 """Who is next, and what runs at once: turns of requesters, slots, and a large attempt among small ones. Real PostgreSQL."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
-from schemas.jobs import StepResult
+from schemas.jobs import StepPriorityChanged, StepResult
 from schemas.recipes import FeedbackSettings, JudgeSettings
 from schemas.steps import LabelSettings
 from services.chassis.executor import work
 from services.chassis.executor.needs import NOTHING, Need, need_of
-from services.chassis.executor.slots import Device, Free, Machine, Slots
+from services.chassis.executor.slots import Device, Free, Machine, Slots, device_reader
 from services.chassis.executor.statements import CLAIM
 from services.chassis.executor.work import Room, claim
+from services.chassis.settings import ServiceSettings
 from tests.executor import Executor, Script
 from tests.steps import request
 from tests.toy import until
@@ -144,6 +147,24 @@ async def test_the_number_of_workers_is_the_most_that_run_at_once(executor: Exec
         await until(lambda: len(script.runs) == 3)
 
 
+def test_a_step_of_unknown_need_counts_the_whole_machine_or_the_share_of_one_gpu() -> None:
+    settings = ServiceSettings(slot_cores=16, slot_memory_mb=64_000)
+    assert Machine.of(settings) == Machine(16, 64_000, 16, 16_000)
+    assert Machine.of(settings, devices=8) == Machine(16, 64_000, 2, 8_000)
+    assert Machine.of(settings.model_copy(update={"step_cores": 99})).step_cores == 16
+
+
+def test_the_gpus_are_read_with_the_drivers_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert device_reader()() == ()
+    program.write_text("#!/bin/sh\necho '81559, 80000'\necho '81559, 12'\n")
+    program.chmod(0o755)
+    assert device_reader()() == [Device(81_559, 80_000), Device(81_559, 12)]
+    program.write_text("#!/bin/sh\necho 'No devices were found'\n")
+    assert device_reader()() == ()
+
+
 async def test_slots_give_the_gpu_with_the_most_free_memory_and_count_what_runs_there() -> None:
     devices = [Device(24_000, 10_000), Device(24_000, 24_000)]
     slots = Slots(MACHINE, lambda: devices)
@@ -182,3 +203,15 @@ async def test_a_claim_reads_as_many_rows_of_a_long_queue_as_of_a_short_one(exec
     await executor.deliver(*(request(f"k{number}", requester=f"r{number % 7}") for number in range(960)))
     await executor.execute("ANALYZE work")
     assert await rows_read() <= few
+
+
+async def test_a_new_priority_moves_an_attempt_that_waits(executor: Executor) -> None:
+    await executor.deliver(request("a"), request("b"))
+    await executor.deliver(StepPriorityChanged(job_id="b", step="evaluate", attempt=1, kind="evaluate", priority=3))
+    assert await claimed(executor) == "b a"
+
+
+async def test_a_priority_that_is_read_before_its_request_counts(executor: Executor) -> None:
+    await executor.deliver(StepPriorityChanged(job_id="b", step="evaluate", attempt=1, kind="evaluate", priority=3))
+    await executor.deliver(request("a"), request("b"))
+    assert await claimed(executor) == "b a"

@@ -251,6 +251,26 @@ async def test_a_child_that_somebody_has_stopped_checkpoints_when_it_is_asked_to
     assert await asyncio.wait_for(run.meanwhile(freeze_then_stop), 300) == Stopped()
 
 
+async def test_a_child_without_progress_is_ended_and_its_log_says_where_it_stands(tmp_path: Path) -> None:
+    run = Run(tmp_path, "silent", hung_seconds=30.0)
+    outcome = await asyncio.wait_for(run.outcome(), 300)
+    assert isinstance(outcome, Failed)
+    assert outcome.fault.cause == "hung"
+    assert "no progress for 30 s" in outcome.fault.message
+    assert any("in silent" in line for line in outcome.fault.log_tail), outcome.fault.log_tail
+
+
+async def test_a_child_is_asked_for_a_checkpoint_and_goes_on(tmp_path: Path) -> None:
+    run = Run(tmp_path, "asked_for_checkpoint")
+
+    async def ask() -> None:
+        while not run.progress:
+            await asyncio.sleep(0.02)
+        run.context.ask_for_checkpoint()
+
+    assert isinstance(await asyncio.wait_for(run.meanwhile(ask), 300), Completed)
+
+
 async def test_a_child_whose_lease_is_not_renewed_ends_and_that_is_no_failure(tmp_path: Path) -> None:
     run = Run(tmp_path, "deaf", lease_seconds=1.0)
     assert await asyncio.wait_for(run.outcome(), 300) == Stopped()

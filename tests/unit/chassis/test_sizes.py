@@ -70,6 +70,16 @@ LARGEST: dict[str, dict[str, Any]] = {
     "JobCancelled": {"job_id": NAME, "reason": WORST * 667},
     "JobCompleted": {"job_id": NAME, "model": NAME, "version": NAME},
     "JobCancelRequested": {"job_id": "\u6f22" * 256, "requester": WORST * 9999, "reason": WORST * 9999},
+    "JobControlRequested": {
+        "job_id": "\u6f22" * 256, "control": WORST * 99, "priority": 10**18, "requester": WORST * 9999, "reason": WORST * 9999,
+    },
+    "JobControlled": {
+        "job_id": NAME, "control": WORST * 10, "request_id": "i" * 256, "requester": WORST * 85, "reason": WORST * 666,
+        "attempts": tuple({"step": f"{'s' * 120}{number}", "attempts": 10**6} for number in range(100)),
+    },
+    "JobControlRefused": {"job_id": NAME, "control": WORST * 10, "request_id": "i" * 256, "reasons": REASONS},
+    "StepPriorityChanged": ABOUT,
+    "StepCheckpointRequested": ABOUT,
     "StepRequested": {"results": RESULTS, "inputs": {"dataset": ARTIFACT, "adapter": ARTIFACT}, "requester": WORST * 85, **ABOUT},
     "StepStarted": {"worker": "h" * 300, **ABOUT},
     "StepCompleted": {"result": RESULT, **ABOUT},

@@ -18,7 +18,7 @@ from schemas.jobs import (
     StepResult,
     StepStarted,
 )
-from schemas.requests import JobCancelRequested, JobRequested
+from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
 from schemas.steps import EXECUTOR_OF, OUTPUTS_OF, Policy
 from services.chassis.kernel.records import Logged
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
@@ -100,6 +100,10 @@ class JobScenario:
         return self.tell(
             self.event("relaycore", JobCancelRequested(job_id=self.job_id, requester=requester, reason=reason))
         )
+
+    def control(self, control: str, priority: int | None = None) -> list[EventData]:
+        data = JobControlRequested(job_id=self.job_id, control=control, priority=priority, requester="relaycore")
+        return self.tell(self.event("relaycore", data))
 
     def started(self, step: str, attempt: int = 1) -> list[EventData]:
         return self._executor(StepStarted, step, attempt, worker="host:1")

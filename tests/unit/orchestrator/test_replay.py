@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.envelope import Event, decode, encode
-from schemas.requests import JobRequested
+from schemas.requests import JobControlRequested, JobRequested
 from schemas.topics import JOBS, REQUESTS, TOPIC_OF
 from services.chassis.kernel.records import Logged
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
@@ -30,7 +30,7 @@ SMALL: list[dict[str, Any]] = [
 ]
 MOVES = (
     "again", "conflict", "cancel", "wait", "wait long", "wait long", "start", "complete", "complete", "complete", "fail",
-    "lose", "memory", "stop",
+    "lose", "memory", "stop", "pause", "resume", "retry", "retry", "priority", "late retry", "checkpoint",
 )  # fmt: skip
 
 
@@ -59,6 +59,14 @@ class RandomScenario:
                 before = len(scenario.facts)
                 scenario.cancel()
                 self.requests += scenario.facts[before:]
+            case "pause" | "resume" | "retry" | "priority" | "checkpoint":
+                before = len(scenario.facts)
+                scenario.control(move, choice if move == "priority" else None)
+                self.requests += scenario.facts[before:]
+            case "late retry":  # its time lies before those of requests that were read before it
+                data = JobControlRequested(job_id=scenario.job_id, control="retry")
+                event = scenario.event("relaycore", data)
+                self._outside(event._replace(time=event.time - timedelta(seconds=5 * choice)))
             case "wait" | "wait long":
                 scenario.after(7.0 if move == "wait" else 1000.0)
             case _ if asked:
@@ -178,15 +186,21 @@ def test_any_cut_of_the_log_in_any_order_can_be_folded(random_scenario: RandomSc
 
 @settings(max_examples=examples(200))
 @given(STORIES)
-def test_a_job_ends_at_most_once_and_every_attempt_is_requested_once(random_scenario: RandomScenario) -> None:
+def test_a_job_ends_once_and_after_each_retry_once_more_and_every_attempt_is_requested_once(
+    random_scenario: RandomScenario,
+) -> None:
     own = [event for event in random_scenario.jobs if event.source == "neuroweaver/orchestrator"]
     endings = [event for event in own if event.type in ("JobCompleted", "JobFailed", "JobCancelled", "JobRejected")]
     requests = [(e.data.step, e.data.attempt) for e in own if e.type == "StepRequested"]  # type: ignore[attr-defined]
-    assert len(endings) <= 1
+    retries = [e for e in own if e.type == "JobControlled" and e.data.control == "retry"]  # type: ignore[attr-defined]
+    assert len(endings) <= 1 + len(retries)
     assert len(requests) == len(set(requests))
     assert [event.sequence for event in own] == list(range(1, len(own) + 1))
-    if endings and endings[0].type != "JobCancelled":
-        assert own[-1] is endings[0]
+    rest = own[own.index(endings[-1]) + 1 :] if endings and endings[-1].type != "JobCancelled" else []
+    assert {event.type for event in rest} <= {"JobControlRefused", "JobControlled", "StepRequested", "StepCancelRequested",
+                                              "StepPriorityChanged", "StepCheckpointRequested"}  # fmt: skip
+    if not any(event.type == "JobControlled" for event in rest):
+        assert {event.type for event in rest} <= {"JobControlRefused"}
 
 
 @given(STORIES)
@@ -211,10 +225,12 @@ def test_the_stories_reach_every_ending() -> None:
     endings = {
         RandomScenario([*complete, *complete, *complete], True).scenario.state.status,
         RandomScenario([("fail", 0, 0)], True).scenario.state.status,
+        RandomScenario([("fail", 0, 0), ("retry", 0, 0)], True).scenario.state.status,
+        RandomScenario([("pause", 0, 0)], True).scenario.state.status,
         RandomScenario([("cancel", 0, 0), ("stop", 0, 0)], True).scenario.state.status,
         RandomScenario([], False).scenario.state.status,
     }
-    assert endings == {"completed", "failed", "cancelled", "rejected"}
+    assert endings == {"completed", "failed", "running", "paused", "cancelled", "rejected"}
 
 
 def test_every_event_of_the_jobs_topics_is_handled() -> None:
