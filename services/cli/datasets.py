@@ -8,13 +8,10 @@ from pydantic import ValidationError
 
 from schemas.reasons import reasons_of
 from schemas.recipes import ColumnMapping, DatasetSettings, SplitSettings
-from services.chassis.executor.folders import cache_of
-from services.chassis.storage.references import ReferenceFault, resolve_model
-from services.chassis.storage.sources.settings import SourceSettings
+from services.cli.base_models import local_base
 from services.cli.commands import Commands
 from services.cli.exits import Exit, stop_with
 from services.cli.output import print_json, print_line, print_pairs
-from services.cli.settings import CliSettings
 from services.cli.token_lines import token_lines
 
 app = Commands()
@@ -83,12 +80,7 @@ def _preview(settings: DatasetSettings, base_model: str, max_length: int, learns
     except ImportError as error:
         stop_with(Exit.FAILED, f"{error}: to read data sets on this machine, pip install 'neuroweaver[trainer]'")
     without_bitsandbytes()
-    cli = CliSettings()
-    cache, allowed = cache_of(cli.home), SourceSettings().allowed(cli.home, cli.cache)
-    try:
-        base = resolve_model(base_model, cache, allowed)
-    except ReferenceFault as fault:
-        stop_with(Exit.USAGE, f"base_model {base_model}: {fault}")
+    base, cache, allowed = local_base(base_model)
     try:
         return trainer.preview(settings, base, max_length, learns, rows, cache, allowed)
     except UserFault as fault:

@@ -23,6 +23,7 @@ from services.cli.job_refusal import print_reasons as _print_reasons
 from services.cli.job_refusal import refused as _refused
 from services.cli.job_screen import screen, show
 from services.cli.log_screen import LogScreen
+from services.cli.memory_estimate import show_estimate
 from services.cli.metric_text import metrics_line
 from services.cli.output import err, out, print_json, print_pairs, print_table, say
 from services.cli.printable import printable
@@ -86,6 +87,23 @@ def submit(
             print_pairs(
                 (("job", job.job_id), ("status", job.status), ("watch", as_typed(f"neuroweaver jobs watch {job.job_id}")))
             )
+
+
+@app.command(example="neuroweaver jobs estimate job.json")
+def estimate(
+    file: Annotated[Path, typer.Argument(help="The request in JSON or YAML; - reads standard input.", metavar="FILE")],
+    json: Json = False,
+) -> None:
+    """Estimate the memory of each training on this machine, without starting the job. Exit code 1 when it does not suffice."""
+    try:
+        request = read_request(file)
+    except (NoRequest, OSError, UnicodeDecodeError) as error:
+        stop_with(Exit.USAGE, str(error))
+    examined = examine(request, (), datetime.now(UTC))
+    if isinstance(examined, Invalid):
+        _print_reasons(examined.reasons)
+        raise typer.Exit(int(Exit.FAILED))
+    show_estimate(examined.request, examined.plan, json=json)
 
 
 @app.command("list", example="neuroweaver jobs list --status failed --limit 50")

@@ -10,7 +10,7 @@ import torch
 from schemas.reasons import Reason
 from services.chassis.executor.child import UserFault
 from services.language_models.loading import load_causal
-from services.trainer.modelling.architecture import architecture_of
+from services.trainer.modelling.architecture import Architecture, architecture_of
 from services.trainer.modelling.base_files import BaseFault, base_fault, is_fault_of_machine
 from services.trainer.modelling.four_bits import with_bitsandbytes
 
@@ -29,12 +29,11 @@ def load_base(
 
     Raises UserFault if its files cannot be loaded.
     """
-    short = trained_length is not None and trained_length <= _SHORT and device.type == "cpu"
     options: dict[str, Any] = (
         {"quantization_config": _nf4(dtype), "device_map": {"": device}} if quantization == "nf4" else {}
     )
     with faults_of(folder):
-        attention = "eager" if short and dtype == torch.bfloat16 else architecture_of(folder).attention
+        attention = attention_of(architecture_of(folder), dtype, device, trained_length)
         model = load_causal(folder, dtype, attn_implementation=attention, **options)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -44,6 +43,12 @@ def load_base(
         if hasattr(module, _REPACKING):
             setattr(module, _REPACKING, False)
     return model
+
+
+def attention_of(architecture: Architecture, dtype: torch.dtype, device: torch.device, trained_length: int | None) -> str:
+    """Return the attention to load a model with. `trained_length`: tokens of the longest row, if it is to be trained."""
+    short = trained_length is not None and trained_length <= _SHORT and device.type == "cpu"
+    return "eager" if short and dtype == torch.bfloat16 else architecture.attention
 
 
 @contextmanager

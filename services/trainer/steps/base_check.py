@@ -13,7 +13,7 @@ from schemas.recipes import AssistantTurns
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.modelling.adapter import check_lora
-from services.trainer.modelling.architecture import architecture_of
+from services.trainer.modelling.architecture import Architecture, architecture_of
 from services.trainer.modelling.base_files import BaseFault, base_fault
 from services.trainer.modelling.chat import Answered, Chat, ChatFault, Tokens
 from services.trainer.modelling.fitting import fitted
@@ -29,8 +29,12 @@ class CheckedBase:
     """What the checks found out about a base model."""
 
     chat: Chat
-    context_length: int | None
-    """The most tokens that it reads; None if it has no limit."""
+    architecture: Architecture
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens that it reads; None if it has no limit."""
+        return self.architecture.context_length
 
 
 def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
@@ -55,7 +59,7 @@ def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
         )
     if settings.training is not None:
         check_lora(model, settings.training.lora)
-    return CheckedBase(chat, longest)
+    return CheckedBase(chat, architecture)
 
 
 class _BeyondVocabulary(ChatFault):

@@ -25,6 +25,7 @@ from services.trainer.data.prepared import prepare_rows
 from services.trainer.data.sources import read
 from services.trainer.modelling.base_files import base_digest, base_folder
 from services.trainer.steps.base_check import checked_base
+from services.trainer.steps.memory import available, refuse_too_large
 
 _NOTES_LIMIT = 2000
 _LOG = logging.getLogger(__name__)
@@ -53,6 +54,10 @@ def prepare(context: Context) -> StepResult:
             source, dataset, settings.learns, chat, settings.max_length, folder, preferences, watch,
             turns=settings.assistant_turns if settings.learns == "answers" else "last",
         )  # fmt: skip
+        longest = min(settings.max_length, int(made.metrics["tokens_longest_row"]))
+        for section, training in (("training", settings.training), ("preference", settings.preference)):
+            if training is not None:
+                refuse_too_large(checked.architecture, training, section, longest, available())
         digests = {split: file_sha256(folder / split_file(split)) for split in made.splits}
         facts[DATASET_SHA256] = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
         facts[DATASET_LAYOUT] = made.reading.words

@@ -25,6 +25,7 @@ from services.trainer.modelling.base import load_base
 from services.trainer.modelling.base_files import base_digest
 from services.trainer.modelling.chat import Chat
 from services.trainer.steps.loading import LoadedModel, load
+from services.trainer.steps.memory import memory_metrics
 
 _log = logging.getLogger(__name__)
 _SETTLED = 0.1
@@ -67,6 +68,7 @@ def train(context: Context) -> StepResult:
         "steps": float(len(trained.curve)),
         "trainable_parameters": float(trained.parameters),
         **({"rate_factor": trained.rate_factor} if trained.rate_factor < 1 else {}),
+        **memory_metrics(loaded.base, settings, method, task.memory_failures),
         **method.counts,
     }
     return StepResult(outputs={ADAPTER: artifact}, metrics=metrics, facts=facts)

@@ -1,0 +1,72 @@
+"""Compares the estimated memory of trainings with what their processes took, one process for each configuration."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+CONFIGURATIONS: tuple[dict[str, Any], ...] = (
+    {"hidden": 512, "layers": 8, "vocabulary": 8_000, "rows": 8, "length": 256, "supervised": 128, "precision": "fp32"},
+    {"hidden": 512, "layers": 8, "vocabulary": 8_000, "rows": 2, "length": 256, "supervised": 128, "precision": "fp32"},
+    {"hidden": 512, "layers": 4, "vocabulary": 8_000, "rows": 4, "length": 512, "supervised": 32, "precision": "fp32"},
+    {"hidden": 512, "layers": 8, "vocabulary": 8_000, "rows": 8, "length": 256, "supervised": 128, "precision": "bf16"},
+    {"hidden": 256, "layers": 4, "vocabulary": 32_000, "rows": 4, "length": 256, "supervised": 200, "precision": "fp32"},
+    {"hidden": 768, "layers": 6, "vocabulary": 16_000, "rows": 4, "length": 384, "supervised": 64, "precision": "fp32"},
+    {"hidden": 384, "layers": 12, "vocabulary": 4_000, "rows": 16, "length": 128, "supervised": 96, "precision": "fp32"},
+)
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """Return the largest error relative to the measured peak, how much the lowest estimate is too low, and all errors."""
+    errors = []
+    for configuration in CONFIGURATIONS[:2] if quick else CONFIGURATIONS:
+        with tempfile.TemporaryDirectory() as home:
+            _child("build", home, configuration)
+            metrics = json.loads(_child("train", home, configuration).splitlines()[-1])
+        errors.append(metrics["memory_estimate_bytes"] / metrics["memory_peak_bytes"] - 1)
+        print(f"  estimate_error: {errors[-1]:+.3f} of {metrics['memory_peak_bytes'] / 2**20:,.0f} MiB", flush=True)
+    return {"estimate_error": max(map(abs, errors)), "estimate_too_low": -min(errors), "estimate_errors": errors}
+
+
+def _child(task: str, home: str, configuration: dict[str, Any]) -> str:
+    command = (sys.executable, "-m", "benchmarks.trainer.estimate_error", task, home, json.dumps(configuration))
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+
+
+def _build(home: Path, wanted: dict[str, Any]) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from tests.tiny_model import build
+
+    build(home / "base")
+    config = LlamaConfig(
+        vocab_size=wanted["vocabulary"], hidden_size=wanted["hidden"], intermediate_size=8 * wanted["hidden"] // 3,
+        num_hidden_layers=wanted["layers"], num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=4096,
+        bos_token_id=None, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(home / "base")
+
+
+def _train(home: Path, wanted: dict[str, Any]) -> None:
+    import services.trainer.child  # noqa: F401  # how threads wait has to be said before torch is imported
+    from schemas.recipes import OptimiserSettings, TrainingSettings
+    from schemas.steps import TrainSettings
+    from services.trainer.malloc import keep_freed_memory
+    from services.trainer.modelling.four_bits import without_bitsandbytes
+    from services.trainer.steps.train import train
+    from tests.trainer import context_of, put_lines, row
+
+    keep_freed_memory()
+    without_bitsandbytes()
+    prompt, answer = "a" * (wanted["length"] - wanted["supervised"] - 20), "b" * (wanted["supervised"] - 1)
+    data = put_lines(home, train=[row(number, prompt, answer) for number in range(wanted["rows"])])
+    optimiser = OptimiserSettings(steps=2, batch_size=wanted["rows"])
+    settings = TrainingSettings(precision=wanted["precision"], max_length=4096, optimiser=optimiser)
+    step = TrainSettings(base_model=str(home / "base"), training=settings)
+    print(json.dumps(dict(train(context_of(home, step, {"dataset": data})).metrics)))
+
+
+if __name__ == "__main__":
+    {"build": _build, "train": _train}[sys.argv[1]](Path(sys.argv[2]), json.loads(sys.argv[3]))

@@ -1,0 +1,60 @@
+"""Estimates the memory of each training of a request before a job is started, for the device of this machine."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from schemas.reasons import Reason
+from schemas.recipes import PreferenceSettings, TrainingSettings
+from schemas.requests import JobRequest
+from schemas.steps import PlannedStep
+from services.chassis.executor.child import UserFault
+from services.language_models.precision import device
+from services.trainer.modelling.architecture import architecture_of
+from services.trainer.modelling.base_files import BaseFault, base_fault
+from services.trainer.modelling.memory import MemoryEstimate
+from services.trainer.steps.memory import available, batch_of, estimate_of, rows_at_once
+
+
+class StepMemory(NamedTuple):
+    """The estimate of one step of kind train."""
+
+    step: str
+    rows: int
+    """Examples in memory at once."""
+    length: int
+    """Tokens of each, at most."""
+    bytes: int
+    parts: Mapping[str, int]
+
+
+class Estimated(NamedTuple):
+    """The estimates of a request's trainings, with what this machine has."""
+
+    device: str
+    available: int
+    steps: Sequence[StepMemory]
+
+
+def estimate(request: JobRequest, plan: Sequence[PlannedStep], base: Path) -> Estimated:
+    """Return the estimates, with all tokens of the longest rows supervised. Raises UserFault for a base model that is refused."""
+    try:
+        architecture = architecture_of(base)
+        found = []
+        for step in plan:
+            settings = getattr(step.settings, "training", None) or getattr(step.settings, "preference", None)
+            if step.kind == "train" and isinstance(settings, TrainingSettings | PreferenceSettings):
+                rows = rows_at_once(settings.optimiser)
+                batch = batch_of(settings, rows, settings.max_length, settings.max_length)
+                found.append(_step(step.name, rows, settings.max_length, estimate_of(architecture, settings, batch)))
+    except BaseFault as fault:
+        raise base_fault(request.base_model, fault.message, fault.remedy) from fault
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        message = f"the forward pass of this architecture cannot be traced ({type(error).__name__})"
+        remedy = "start the job: it halves the examples at a time when memory runs out"
+        raise UserFault(Reason(field="base_model", message=message, remedy=remedy)) from error
+    return Estimated(device().type, available(), found)
+
+
+def _step(name: str, rows: int, length: int, found: MemoryEstimate) -> StepMemory:
+    return StepMemory(name, rows, length, found.total, {part: getattr(found, part) for part in found.PARTS})

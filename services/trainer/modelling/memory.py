@@ -1,0 +1,154 @@
+"""Estimates the most memory that a training takes, part by part, without loading a weight.
+
+Weights, gradients and moments follow from shapes (Rajbhandari et al. 2020, ZeRO, section 3). Activations are counted as in
+Korthikanti et al. 2023, but by tracing: PyTorch runs the forward pass of one and of two layers on tensors without memory, and the
+tensors that it keeps for the backward pass are added up, so that the attention, the adapter and the architecture count as they are.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from schemas.recipes import LoraSettings
+from services.trainer.modelling.adapter import new_adapter
+from services.trainer.modelling.architecture import Architecture
+from services.trainer.modelling.layers import linear_layers
+
+_ADAM = 2 * 4
+"""Bytes of AdamW's two moments of a trainable weight."""
+_LOGIT = {torch.float32: 22, torch.bfloat16: 28}
+"""Bytes of a logit: itself, in fp32 too, the logarithm of its probability and its gradient, of which not all live at once."""
+_NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Bytes of a weight in 4-bit NormalFloat with doubly quantised scales per block of 64 (Dettmers et al. 2023)."""
+_LIBRARIES = {"cpu": 900 * 2**20, "cuda": 600 * 2**20}
+"""What the process takes before the model is loaded: PyTorch, transformers, TRL and datasets; on a GPU, CUDA's context."""
+_FRAGMENTED = 1.25
+"""Memory that an allocator holds for each byte of activations in use (measured)."""
+_BACKWARD = 1.4
+"""What the backward pass of a layer takes at once, relative to the layer's activations (measured)."""
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes on the device; the sum is the peak within a step."""
+
+    PARTS: ClassVar[tuple[str, ...]] = ("weights", "adapter", "gradients", "optimiser", "activations", "logits", "overhead")
+
+    weights: int
+    adapter: int
+    gradients: int
+    optimiser: int
+    activations: int
+    logits: int
+    overhead: int
+
+    @property
+    def total(self) -> int:
+        """The peak."""
+        return sum(int(getattr(self, name)) for name in self.PARTS)
+
+
+@dataclass(frozen=True)
+class TrainedBatch:
+    """The largest part of a batch that is in memory at once."""
+
+    rows: int
+    length: int
+    """Tokens of each row, with padding."""
+    supervised: int
+    """Supervised tokens of all rows."""
+
+
+def estimated(
+    architecture: Architecture, lora: LoraSettings, batch: TrainedBatch, dtype: torch.dtype, quantization: str, device: str,
+    attention: str,
+) -> MemoryEstimate:  # fmt: skip
+    """Return the estimate for a training with AdamW. Raises BaseFault and UserFault as building model and adapter does."""
+    model = architecture.empty()
+    frozen = _weights(model, dtype, quantization)
+    vocabulary = int(model.get_output_embeddings().weight.shape[0])
+    adapted = new_adapter(model, lora.model_copy(update={"initialisation": "default"}), seed=0)
+    trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
+    kept = _activations(architecture, lora, batch, dtype, attention)
+    return MemoryEstimate(
+        weights=frozen,
+        adapter=4 * trained,
+        gradients=4 * trained,
+        optimiser=_ADAM * trained,
+        activations=round(kept * (_FRAGMENTED + _BACKWARD / architecture.config.get_text_config().num_hidden_layers)),
+        logits=_LOGIT[dtype] * batch.supervised * vocabulary,
+        overhead=_LIBRARIES[device],
+    )
+
+
+def _weights(model: Any, dtype: torch.dtype, quantization: str) -> int:
+    whole = sum(weight.numel() for weight in model.parameters())
+    if quantization == "none":
+        return int(whole * dtype.itemsize)
+    small = sum(model.get_submodule(path).weight.numel() for path in linear_layers(model))
+    return int(small * _NF4 + (whole - small) * dtype.itemsize)
+
+
+def _activations(
+    architecture: Architecture, lora: LoraSettings, batch: TrainedBatch, dtype: torch.dtype, attention: str
+) -> int:
+    layers = int(architecture.config.get_text_config().num_hidden_layers)
+    lora = lora.model_copy(update={"targets": (), "modules_to_save": (), "initialisation": "default"})
+    one, two = (
+        _kept_by(_shallow(architecture, count, attention), lora, batch, dtype) if count <= layers else 0 for count in (1, 2)
+    )
+    return one + (layers - 1) * max(0, two - one)
+
+
+def _shallow(architecture: Architecture, layers: int, attention: str) -> Any:
+    config = copy.deepcopy(architecture.config)
+    text = config.get_text_config()
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
+    config._attn_implementation = attention
+    return Architecture(config, architecture.model_class).empty()
+
+
+def _kept_by(model: Any, lora: LoraSettings, batch: TrainedBatch, dtype: torch.dtype) -> int:
+    """Return the bytes that the forward pass of the layers keeps for the backward pass."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    for weight in model.parameters():
+        weight.requires_grad_(False)
+    adapted = new_adapter(model.to(dtype), lora, seed=0).train()
+    kept: dict[int, torch.UntypedStorage] = {}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        own = _without_memory(adapted)
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in own:
+                kept[storage._cdata] = storage
+            return tensor
+
+        ids = torch.zeros(batch.rows, batch.length, dtype=torch.long)
+        bf16 = torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), bf16:
+            output = adapted.get_base_model().get_decoder()(
+                input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False
+            )
+        return sum(storage.nbytes() for storage in kept.values()) if output is not None else 0
+
+
+def _without_memory(model: Any) -> set[int]:
+    """Replace weights and buffers by tensors of the CPU without memory; return the identities of their storages."""
+    own: set[int] = set()
+    for module in model.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None:
+                empty = torch.empty(weight.shape, dtype=weight.dtype)
+                module._parameters[name] = torch.nn.Parameter(empty, requires_grad=weight.requires_grad)
+                own.add(empty.untyped_storage()._cdata)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+                own.add(module._buffers[name].untyped_storage()._cdata)
+    return own

@@ -1,0 +1,114 @@
+"""Compares the memory that a training is estimated to take with what it took, and refuses one that no device here can hold."""
+
+import logging
+import resource
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import torch
+
+from schemas.reasons import Reason
+from schemas.recipes import LoraSettings, OptimiserSettings, PreferenceSettings, TrainingSettings
+from services.chassis.executor.child import UserFault
+from services.language_models.precision import compute_dtype, device
+from services.trainer.engine.method import Method
+from services.trainer.engine.schedule import micro_batch_size
+from services.trainer.modelling.architecture import Architecture, architecture_of
+from services.trainer.modelling.base import attention_of
+from services.trainer.modelling.memory import MemoryEstimate, TrainedBatch, estimated
+
+_log = logging.getLogger(__name__)
+_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_GB = 2**30
+
+
+def estimate_of(
+    architecture: Architecture, settings: TrainingSettings | PreferenceSettings, batch: TrainedBatch
+) -> MemoryEstimate:
+    """Return the estimate of a training on this machine's device."""
+    where = device()
+    dtype = compute_dtype(settings.precision, where)
+    lora = settings.lora if isinstance(settings, TrainingSettings) else LoraSettings()
+    attention = attention_of(architecture, dtype, where, batch.length)
+    return estimated(architecture, lora, batch, dtype, settings.quantization, where.type, attention)
+
+
+def batch_of(settings: TrainingSettings | PreferenceSettings, rows: int, length: int, supervised: int) -> TrainedBatch:
+    """Return what is in memory at once for `rows` examples; an example of preferences is two sequences."""
+    sides = 1 if isinstance(settings, TrainingSettings) else 2
+    return TrainedBatch(sides * rows, length, sides * rows * supervised)
+
+
+def rows_at_once(optimiser: OptimiserSettings) -> int:
+    """Return the examples of a forward pass, as long as memory suffices."""
+    return micro_batch_size(optimiser, 0)
+
+
+def memory_metrics(
+    base: Path, settings: TrainingSettings | PreferenceSettings, method: Method, memory_failures: int
+) -> Mapping[str, float]:
+    """Return the measured peak of this process and the estimate, as metrics of a finished training."""
+    metrics = {"memory_peak_bytes": float(measured_peak())}
+    supervised = max(_supervised(row) for row in method.rows)
+    size = micro_batch_size(method.optimiser, memory_failures)
+    try:
+        found = estimate_of(architecture_of(base), settings, batch_of(settings, size, method.longest, supervised))
+    except Exception as error:  # a finished training does not fail for its estimate
+        _log.warning("no estimate of memory for this model (%s)", type(error).__name__)
+        return metrics
+    return {**metrics, "memory_estimate_bytes": float(found.total)}
+
+
+def _supervised(row: Mapping[str, object]) -> int:
+    counts = [
+        sum(value != -100 for value in column) if name == "labels" else sum(column)
+        for name, column in row.items()
+        if isinstance(column, list | tuple) and (name == "labels" or name.endswith("_learnt"))
+    ]
+    return max(counts, default=0)
+
+
+def measured_peak() -> int:
+    """Return the most bytes that this process has held: on a GPU what its allocator has reserved, else resident memory."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_reserved())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def available() -> int:
+    """Return the bytes of this machine's device, within the limit of its container."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[1])
+    memory = psutil.virtual_memory().total
+    with suppress(OSError, ValueError):
+        memory = min(memory, int(_LIMIT.read_text()))
+    return int(memory)
+
+
+def refuse_too_large(
+    architecture: Architecture, settings: TrainingSettings | PreferenceSettings, section: str, length: int, memory: int
+) -> None:
+    """Raise UserFault if even one example at a time does not fit into `memory` bytes. A training that runs out of memory is
+    tried again with fewer examples at a time, so only the least that it takes decides."""
+    try:
+        least = estimate_of(architecture, settings, batch_of(settings, 1, length, 1))
+    except UserFault:
+        raise
+    except Exception as error:  # an architecture whose forward pass cannot be traced is no fault
+        _log.warning("no estimate of memory for this model (%s)", type(error).__name__)
+        return
+    if least.total <= memory:
+        return
+    what = f"one example of {length} tokens takes about {least.total / _GB:.1f} GiB ({words(least)}), and there are {memory / _GB:.1f}"
+    less = f"lower {section}.max_length" if least.activations > least.weights else "name a smaller base model"
+    nf4 = f", or set {section}.quantization to nf4" if settings.quantization == "none" else ""
+    raise UserFault(Reason(field=section, message=f"the device's memory does not suffice: {what}", remedy=less + nf4))
+
+
+def words(found: MemoryEstimate) -> str:
+    """Return the largest parts in words."""
+    parts = sorted(((getattr(found, name), name) for name in found.PARTS), reverse=True)
+    return ", ".join(f"{name} {size / _GB:.1f}" for size, name in parts[:3])

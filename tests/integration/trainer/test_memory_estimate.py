@@ -1,0 +1,112 @@
+"""The memory of a training is estimated part by part before it starts, recorded with what it took, and refused if it cannot fit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from schemas.recipes import LoraSettings, TrainingSettings
+from services.chassis.executor.child import UserFault
+from services.cli.main import app
+from tests.base_models import dressed, random_model, run_job
+
+
+def estimate(base: Path, *, rows: int = 4, length: int = 64, supervised: int = 100, **more: Any) -> Any:
+    import torch
+
+    from services.trainer.modelling.architecture import architecture_of
+    from services.trainer.modelling.memory import TrainedBatch, estimated
+
+    given: dict[str, Any] = {
+        "lora": LoraSettings(rank=4),
+        "dtype": torch.float32,
+        "quantization": "none",
+        "attention": "sdpa",
+        **more,
+    }
+    batch = TrainedBatch(rows, length, supervised)
+    return estimated(
+        architecture_of(base), given["lora"], batch, given["dtype"], given["quantization"], "cpu", given["attention"]
+    )
+
+
+def test_weights_and_what_is_trained_are_counted_exactly(tmp_path: Path, base: Path) -> None:
+    import torch
+
+    from services.trainer.modelling.adapter import new_adapter
+    from services.trainer.modelling.base import load_base
+
+    model = load_base(base, torch.float32, torch.device("cpu"))
+    whole = sum(weight.numel() for weight in model.parameters())
+    trained = sum(
+        weight.numel() for weight in new_adapter(model, LoraSettings(rank=4), 0).parameters() if weight.requires_grad
+    )
+    found = estimate(base)
+    assert found.weights == 4 * whole
+    assert (found.adapter, found.gradients, found.optimiser) == (4 * trained, 4 * trained, 8 * trained)
+    assert estimate(base, dtype=torch.bfloat16).weights == 2 * whole
+    assert found.total == sum(getattr(found, part) for part in found.PARTS)
+
+
+def test_activations_grow_with_tokens_and_logits_with_supervised_tokens(base: Path) -> None:
+    found, doubled = estimate(base), estimate(base, rows=8, supervised=200)
+    assert doubled.activations == pytest.approx(2 * found.activations, rel=0.05)
+    assert doubled.logits == 2 * found.logits
+    assert estimate(base, length=128, attention="eager").activations > 2 * found.activations
+
+
+def test_4_bit_weights_are_smaller_and_whole_modules_larger(tmp_path: Path) -> None:
+    base = dressed(tmp_path / "base", random_model("Llama", hidden_size=64, tie_word_embeddings=False))
+    assert estimate(base, quantization="nf4").weights < estimate(base).weights
+    saved = estimate(base, lora=LoraSettings(rank=4, modules_to_save=("embed_tokens",)))
+    assert saved.adapter >= estimate(base).adapter + 4 * 300 * 64
+
+
+@pytest.mark.parametrize("architecture", ["GPT2", "Gemma2", "Bloom", "Qwen3"])
+def test_other_architectures_are_traced(tmp_path: Path, architecture: str) -> None:
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "head_dim": 8}
+    base = dressed(tmp_path / "base", random_model(architecture, **sizes))
+    assert estimate(base, attention="eager").activations > 0
+
+
+def test_a_finished_training_records_the_estimate_and_the_measured_peak(tmp_path: Path, base: Path) -> None:
+    trained, _ = run_job(tmp_path, base)
+    assert trained.metrics["memory_estimate_bytes"] > 2**29
+    assert trained.metrics["memory_peak_bytes"] > 2**28
+
+
+def test_a_training_that_cannot_fit_one_example_is_refused_with_the_largest_parts(base: Path) -> None:
+    from services.trainer.modelling.architecture import architecture_of
+    from services.trainer.steps.memory import refuse_too_large
+
+    refuse_too_large(architecture_of(base), TrainingSettings(), "training", 64, 2**36)
+    with pytest.raises(
+        UserFault, match=r"training: the device's memory does not suffice.*overhead 0\.9.*quantization to nf4"
+    ):
+        refuse_too_large(architecture_of(base), TrainingSettings(), "training", 64, 2**20)
+
+
+def test_jobs_estimate_shows_every_training_of_a_request(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEUROWEAVER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NEUROWEAVER_SOURCES_FOLDERS", f"{tmp_path},{base.parent}")
+    request = {
+        "base_model": str(base),
+        "dataset": {"reference": "rows.jsonl"},
+        "register_as": "m",
+        "requester": "me",
+        "pipeline": "rlaif",
+    }
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps(request))
+    result = CliRunner().invoke(app, ["jobs", "estimate", str(file), "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [step["step"] for step in found["steps"]] == ["train", "align"]
+    assert all(step["bytes"] == sum(step["parts"].values()) for step in found["steps"])
+    assert CliRunner().invoke(app, ["jobs", "estimate", str(file)]).exit_code == 0
+    file.write_text(json.dumps({**request, "base_model": str(tmp_path / "none")}))
+    assert CliRunner().invoke(app, ["jobs", "estimate", str(file)]).exit_code == 2
