@@ -391,6 +391,14 @@ class KtoSettings(Strict):
     checkpoint_steps: Whole = Field(default=5, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
     seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of the order of answers and of the new adapter.")
 
+    @model_validator(mode="after")
+    def _pissa_changes_the_reference(self) -> Self:
+        if self.lora.initialisation == "pissa":
+            raise ValueError(
+                "the initialisation `pissa` alters the base model, which is kto's reference; set it to default"
+            )
+        return self
+
 
 MethodSettings = TrainingSettings | PreferenceSettings | KtoSettings
 """The settings of a training method."""

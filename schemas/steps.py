@@ -79,6 +79,9 @@ class PrepareSettings(Strict):
     preference: PreferenceSettings | None = Field(
         default=None, description="The training on preferences that follows, so that the base model is checked for it."
     )
+    kto: KtoSettings | None = Field(
+        default=None, description="The training on labels that follows, so that the base model is checked for it."
+    )
 
 
 class TrainSettings(Strict):

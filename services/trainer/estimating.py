@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from schemas.reasons import Reason
-from schemas.recipes import PreferenceSettings, TrainingSettings
+from schemas.recipes import MethodSettings
 from schemas.requests import JobRequest
-from schemas.steps import PlannedStep
+from schemas.steps import PlannedStep, TrainSettings
 from services.chassis.executor.child import UserFault
 from services.language_models.precision import device
 from services.trainer.modelling.architecture import architecture_of
@@ -42,8 +42,8 @@ def estimate(request: JobRequest, plan: Sequence[PlannedStep], base: Path) -> Es
         architecture = architecture_of(base)
         found = []
         for step in plan:
-            settings = getattr(step.settings, "training", None) or getattr(step.settings, "preference", None)
-            if step.kind == "train" and isinstance(settings, TrainingSettings | PreferenceSettings):
+            settings = _settings(step)
+            if settings is not None:
                 rows = rows_at_once(settings.optimiser)
                 batch = batch_of(settings, rows, settings.max_length, settings.max_length)
                 found.append(_step(step.name, rows, settings.max_length, estimate_of(architecture, settings, batch)))
@@ -54,6 +54,11 @@ def estimate(request: JobRequest, plan: Sequence[PlannedStep], base: Path) -> Es
         remedy = "start the job: it halves the examples at a time when memory runs out"
         raise UserFault(Reason(field="base_model", message=message, remedy=remedy)) from error
     return Estimated(device().type, available(), found)
+
+
+def _settings(step: PlannedStep) -> MethodSettings | None:
+    wanted = step.settings
+    return wanted.training or wanted.preference or wanted.kto if isinstance(wanted, TrainSettings) else None
 
 
 def _step(name: str, rows: int, length: int, found: MemoryEstimate) -> StepMemory:

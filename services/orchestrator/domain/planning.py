@@ -313,7 +313,8 @@ def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineSt
         assistant_turns=request.training.assistant_turns,
         learns=_LEARNT_FROM[learners[0]] if learners else "answers",
         training=request.training if "sft" in methods else None,
-        preference=request.preference if methods - {"sft"} else None,
+        preference=request.preference if "dpo" in methods else None,
+        kto=request.kto if "kto" in methods else None,
     )
 
 

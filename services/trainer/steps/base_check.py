@@ -6,10 +6,11 @@ It reads headers and configurations, no weights.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from schemas.lines import Message
 from schemas.reasons import Reason
-from schemas.recipes import AssistantTurns
+from schemas.recipes import AssistantTurns, LoraSettings
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.modelling.adapter import check_lora
@@ -42,7 +43,8 @@ def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
     try:
         refuse_pointers(folder)
         architecture = architecture_of(folder)
-        model = fitted(architecture, stored_tensors(folder))
+        tensors = stored_tensors(folder)
+        model = fitted(architecture, tensors)
         embeddings = int(model.get_input_embeddings().num_embeddings)
         chat = _chat(folder, settings.chat_template, embeddings)
     except BaseFault as fault:
@@ -57,9 +59,18 @@ def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
                 remedy=f"set training.max_length to {longest} or less",
             )
         )
-    if settings.training is not None:
-        check_lora(model, settings.training.lora)
+    for section, training in (("training", settings.training), ("kto", settings.kto)):
+        if training is not None:
+            _check_lora(fitted(architecture, tensors), training.lora, section)
     return CheckedBase(chat, architecture)
+
+
+def _check_lora(model: Any, lora: LoraSettings, section: str) -> None:
+    try:
+        check_lora(model, lora)
+    except UserFault as fault:
+        fields = {reason: reason.field.replace("training.", f"{section}.", 1) for reason in fault.reasons}
+        raise UserFault(*(reason.model_copy(update={"field": field}) for reason, field in fields.items())) from fault
 
 
 class _BeyondVocabulary(ChatFault):

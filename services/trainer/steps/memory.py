@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from schemas.reasons import Reason
-from schemas.recipes import LoraSettings, OptimiserSettings, PreferenceSettings, TrainingSettings
+from schemas.recipes import LoraSettings, MethodSettings, OptimiserSettings, PreferenceSettings
 from services.chassis.executor.child import UserFault
 from services.language_models.precision import compute_dtype, device
 from services.trainer.engine.method import Method
@@ -25,20 +25,18 @@ _LIMIT = Path("/sys/fs/cgroup/memory.max")
 _GB = 2**30
 
 
-def estimate_of(
-    architecture: Architecture, settings: TrainingSettings | PreferenceSettings, batch: TrainedBatch
-) -> MemoryEstimate:
+def estimate_of(architecture: Architecture, settings: MethodSettings, batch: TrainedBatch) -> MemoryEstimate:
     """Return the estimate of a training on this machine's device."""
     where = device()
     dtype = compute_dtype(settings.precision, where)
-    lora = settings.lora if isinstance(settings, TrainingSettings) else LoraSettings()
+    lora = LoraSettings() if isinstance(settings, PreferenceSettings) else settings.lora
     attention = attention_of(architecture, dtype, where, batch.length)
     return estimated(architecture, lora, batch, dtype, settings.quantization, where.type, attention)
 
 
-def batch_of(settings: TrainingSettings | PreferenceSettings, rows: int, length: int, supervised: int) -> TrainedBatch:
+def batch_of(settings: MethodSettings, rows: int, length: int, supervised: int) -> TrainedBatch:
     """Return what is in memory at once for `rows` examples; an example of preferences is two sequences."""
-    sides = 1 if isinstance(settings, TrainingSettings) else 2
+    sides = 2 if isinstance(settings, PreferenceSettings) else 1
     return TrainedBatch(sides * rows, length, sides * rows * supervised)
 
 
@@ -47,9 +45,7 @@ def rows_at_once(optimiser: OptimiserSettings) -> int:
     return micro_batch_size(optimiser, 0)
 
 
-def memory_metrics(
-    base: Path, settings: TrainingSettings | PreferenceSettings, method: Method, memory_failures: int
-) -> Mapping[str, float]:
+def memory_metrics(base: Path, settings: MethodSettings, method: Method, memory_failures: int) -> Mapping[str, float]:
     """Return the measured peak of this process and the estimate, as metrics of a finished training."""
     metrics = {"memory_peak_bytes": float(measured_peak())}
     supervised = max(_supervised(row) for row in method.rows)
@@ -88,9 +84,7 @@ def available() -> int:
     return int(memory)
 
 
-def refuse_too_large(
-    architecture: Architecture, settings: TrainingSettings | PreferenceSettings, section: str, length: int, memory: int
-) -> None:
+def refuse_too_large(architecture: Architecture, settings: MethodSettings, section: str, length: int, memory: int) -> None:
     """Raise UserFault if even one example at a time does not fit into `memory` bytes. A training that runs out of memory is
     tried again with fewer examples at a time, so only the least that it takes decides."""
     try:

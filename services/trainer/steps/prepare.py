@@ -55,8 +55,8 @@ def prepare(context: Context) -> StepResult:
             turns=settings.assistant_turns if settings.learns == "answers" else "last",
         )  # fmt: skip
         longest = min(settings.max_length, int(made.metrics["tokens_longest_row"]))
-        for section, training in (("training", settings.training), ("preference", settings.preference)):
-            if training is not None:
+        for section in ("training", "preference", "kto"):
+            if (training := getattr(settings, section)) is not None:
                 refuse_too_large(checked.architecture, training, section, longest, available())
         digests = {split: file_sha256(folder / split_file(split)) for split in made.splits}
         facts[DATASET_SHA256] = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
