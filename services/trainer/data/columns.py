@@ -15,7 +15,8 @@ _KINDS: Sequence[tuple[type | tuple[type, ...], str]] = (
     (Mapping, "an object"),
     (list | tuple, "a list"),
 )  # type: ignore[assignment]
-_REPLACED = "\ufffd"
+_DEPTH = 64
+"""The deepest nesting of a row. Libraries that write JSON give up at a few hundred levels."""
 
 
 class RowFault(Exception):
@@ -86,25 +87,27 @@ def optional_text(values: Mapping[str, object], field: str, column: str | None, 
     return value if value.strip() else None
 
 
-def refuse_unwritable(values: Mapping[str, object]) -> None:
-    """Raise RowFault if a text cannot be stored: it contains half a character, as JSON cut in the middle of an emoji has."""
-    if any(_has_half_a_character(value) for value in (*values, *values.values())):
-        raise RowFault(
-            "dataset.reference",
-            "a text contains half of a character (a lone surrogate, as in an emoji that was cut)",
-            "cut texts between characters, or remove the row",
-        )
-
-
-def _has_half_a_character(value: object) -> bool:
+def refuse_unwritable(value: object, depth: int = 0) -> None:
+    """Raise RowFault if a value cannot be stored: a text contains half a character, as JSON cut in the middle of an emoji has,
+    or objects and lists are nested too deeply.
+    """
     match value:
-        case str():
-            return not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value)
+        case str() if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+            raise RowFault(
+                "dataset.reference",
+                "a text contains half of a character (a lone surrogate, as in an emoji that was cut)",
+                "cut texts between characters, or remove the row",
+            )
+        case Mapping() | list() | tuple() if depth == _DEPTH:
+            what = f"objects and lists are nested deeper than {_DEPTH} levels"
+            raise RowFault("dataset.reference", what, "store flatter rows, or remove the row")
         case Mapping():
-            return any(_has_half_a_character(part) for pair in value.items() for part in pair)
+            for name, part in value.items():
+                refuse_unwritable(name)
+                refuse_unwritable(part, depth + 1)
         case list() | tuple():
-            return any(_has_half_a_character(part) for part in value)
-    return False
+            for part in value:
+                refuse_unwritable(part, depth + 1)
 
 
 def parsed(value: object, field: str, what: str) -> object:
@@ -112,9 +115,11 @@ def parsed(value: object, field: str, what: str) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        found_in_text: object = json.loads(value)
     except (ValueError, RecursionError):
         raise RowFault(field, f"{what} contains text that is not JSON", "store it as JSON") from None
+    refuse_unwritable(found_in_text)
+    return found_in_text
 
 
 def texts_of(values: Mapping[str, object]) -> dict[str, str]:

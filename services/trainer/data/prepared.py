@@ -65,7 +65,10 @@ def prepare_rows(
     expected = sum(rows.expected for rows in source.values()) if isinstance(source, dict) else source.expected
     placed = _placed(source)
     first = list(itertools.islice(placed, _LOOKED_AT))
-    reading = reading_of(settings, (raw.values for _, _, raw in first if raw.fault is None), learns)
+    readable = [raw.values for _, _, raw in first if raw.fault is None]
+    if not readable:
+        _refuse_unreadable(first, settings, source, max_length)
+    reading = reading_of(settings, readable, learns)
     work = _Work(settings, reading, learns, chat, turns, max_length, source)
     with ExitStack() as files:
         work.open(folder, preferences, files)
@@ -75,6 +78,16 @@ def prepare_rows(
             watch(work.found.rows, max(expected, work.found.rows))
     work.found.refuse(work.splits)
     return Prepared(reading, work.found.metrics(), work.found.notes(reading), work.splits)
+
+
+def _refuse_unreadable(first: Sequence["Placed"], settings: DatasetSettings, source: Source, max_length: int) -> None:
+    """Raise UserFault with the faults of the first rows, none of which can be read, or because there are no rows."""
+    found = Findings(settings, max_length)
+    found.rows = len(first)
+    for _, _, raw in first:
+        if raw.fault is not None:
+            found.bad.note(raw.place, raw.fault)
+    found.refuse(list(source) if isinstance(source, dict) else ["train"])
 
 
 Placed = tuple[Split | None, int, RawRow]

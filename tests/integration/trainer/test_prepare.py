@@ -1,5 +1,6 @@
 """Whoever sends wrong data or a wrong model learns at the first step which rows, what is wrong, and what to do."""
 
+import datetime
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -245,3 +246,43 @@ def test_a_pair_of_which_one_answer_is_cut_away_is_bad(tmp_path: Path, base: Pat
     data = write(tmp_path / "data", train=[*PAIRS, {**long, "rejected": [*long["chosen"][:1], {"role": "assistant", "content": "n"}]}], test=PAIRS)  # fmt: skip
     with pytest.raises(UserFault, match="no token of the answer"):
         learnt(tmp_path, base, data, "pairs")
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "words"),
+    [
+        ("", "dataset.split.train", "has no rows"),
+        ("\n\n", "dataset.split.train", "has no rows"),
+        ("[]", "dataset.split.train", "has no rows"),
+        ('{"prompt": "a",}\n', "dataset.reference", "not JSON"),
+        ("[1, 2]", "dataset.reference", "an object is expected"),
+        ("\x00" * 50, "dataset.reference", "not JSON"),
+        ('{"prompt": "a", "completion": "b", "x": ' + "[" * 300 + "]" * 300 + "}", "dataset.reference", "nested deeper"),
+        (json.dumps({"messages": '[{"role": "user", "content": "\\ud83d"}]'}), "dataset.reference", "half of a character"),
+    ],
+)
+def test_a_file_without_a_readable_row_is_refused_by_its_cause(
+    tmp_path: Path, base: Path, text: str, field: str, words: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(text)
+    reason = reasons(tmp_path, base, tmp_path / "rows.jsonl", split={"test": None})[0]
+    assert reason.field == field
+    assert words in reason.message
+
+
+def test_columns_of_every_kind_of_a_table_are_kept_as_text(tmp_path: Path, base: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    row = {
+        "prompt": "a",
+        "completion": "b",
+        "when": datetime.date(2030, 1, 1),
+        "raw": b"\xff",
+        "nested": {"x": [None, 1.5]},
+    }
+    parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "rows.parquet")
+    result = run(tmp_path, base, tmp_path / "rows.parquet", split={"test": None, "validation_fraction": 0})
+    (line,) = lines_of(result.outputs["dataset"], "train.jsonl")
+    assert line["columns"]["when"] == '"2030-01-01"'
+    assert line["columns"]["nested"] == '{"x": [null, 1.5]}'
