@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 
 from schemas.jobs import StepResult
-from schemas.lines import Candidates, Message, Row
+from schemas.lines import Candidates, Row
 from schemas.results import CANDIDATES, DATASET
 from schemas.steps import SampleSettings
 from services.chassis.executor.child import Context
 from services.chassis.storage.json_lines import write_lines
 from services.trainer.data.rows import rows_of
+from services.trainer.data.splitting import prompt_key
 from services.trainer.modelling.generation import SamplingParams, rng
 from services.trainer.steps.answering import answers_of
 from services.trainer.steps.loading import fetched, load
@@ -63,9 +64,9 @@ def sample(context: Context) -> StepResult:
 
 def chosen(rows: list[Row], count: int, seed: int) -> list[Row]:
     """Return at most `count` rows with different prompts, chosen by the seed, in the order of the data set."""
-    distinct: dict[tuple[Message, ...], Row] = {}
+    distinct: dict[str, Row] = {}
     for row in rows:
-        distinct.setdefault(row.messages, row)
+        distinct.setdefault(prompt_key(row), row)
     firsts = list(distinct.values())
     numbers = random.Random(seed).sample(range(len(firsts)), min(count, len(firsts)))  # noqa: S311  # no secret
     return [firsts[number] for number in sorted(numbers)]

@@ -8,13 +8,22 @@ import pytest
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
-from schemas.recipes import DatasetSettings, OptimiserSettings, PreferenceSettings, TrainingSettings
-from schemas.steps import PrepareSettings, TrainSettings
+from schemas.recipes import (
+    DatasetSettings,
+    EvaluationSettings,
+    OptimiserSettings,
+    PreferenceSettings,
+    SamplingSettings,
+    TrainingSettings,
+)
+from schemas.steps import EvaluateSettings, PrepareSettings, SampleSettings, TrainSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.modelling.chat import Chat
+from services.trainer.steps.evaluate import evaluate
 from services.trainer.steps.prepare import prepare
+from services.trainer.steps.sample import sample
 from services.trainer.steps.train import train
-from tests.chat_templates import CHATML, DATED, R1
+from tests.chat_templates import CHATML, DATED, R1, TOOLS
 from tests.trainer import context_of, put_lines
 
 TURNS = [
@@ -113,3 +122,22 @@ def _message(turn: dict[str, str]) -> Any:
     from schemas.lines import Message
 
     return Message.model_validate(turn)
+
+
+def test_rows_with_tools_go_through_every_step(tmp_path: Path, base: Path) -> None:
+    call = {"type": "function", "function": {"name": "stock", "arguments": {"item": "lamp"}}}
+    turns = [*TURNS[:1], {"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "content": "4 left"}]
+    tools = [{"type": "function", "function": {"name": "stock", "parameters": {}}}]
+    rows = [{**ROWS[number], "messages": turns, "tools": tools} for number in range(2)]
+    data = put_lines(tmp_path, train=rows, test=rows)
+    adapter = trained(tmp_path, base, data, TOOLS).outputs["adapter"]
+    sampling = SamplingSettings(n=2, prompts=2, max_new_tokens=2)
+    settings = SampleSettings(base_model=str(base), chat_template=TOOLS, sampling=sampling)
+    assert sample(context_of(tmp_path, settings, {"dataset": data, "adapter": adapter})).metrics["prompts"] == 1
+    wanted = EvaluationSettings(metrics=("loss",), max_new_tokens=2, samples=1, precision="fp32")
+    measured = evaluate(
+        context_of(
+            tmp_path, EvaluateSettings(base_model=str(base), evaluation=wanted), {"dataset": data, "adapter": adapter}
+        )
+    )
+    assert measured.metrics["rows"] == 2
