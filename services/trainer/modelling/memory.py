@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 
 import torch
 
-from schemas.recipes import LoraSettings
+from schemas.recipes import LoraSettings, OptimiserSettings
 from services.trainer.modelling.adapter import new_adapter
 from services.trainer.modelling.architecture import Architecture
 from services.trainer.modelling.layers import linear_layers
 
-_ADAM = 2 * 4
-"""Bytes of AdamW's two moments of a trainable weight."""
+_MOMENTS = {"adamw": 2 * 4, "adafactor": 4}
+"""Bytes of an optimiser's state of a trainable weight: AdamW's two moments; Adafactor's rows and columns, at the most."""
 _LOGIT = {torch.float32: 22, torch.bfloat16: 28}
 """Bytes of a logit: itself, in fp32 too, the logarithm of its probability and its gradient, of which not all live at once."""
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -62,22 +62,22 @@ class TrainedBatch:
 
 
 def estimated(
-    architecture: Architecture, lora: LoraSettings, batch: TrainedBatch, dtype: torch.dtype, quantization: str, device: str,
-    attention: str,
+    architecture: Architecture, lora: LoraSettings, optimiser: OptimiserSettings, batch: TrainedBatch, dtype: torch.dtype,
+    quantization: str, device: str, attention: str,
 ) -> MemoryEstimate:  # fmt: skip
-    """Return the estimate for a training with AdamW. Raises BaseFault and UserFault as building model and adapter does."""
+    """Return the estimate for a training. Raises BaseFault and UserFault as building model and adapter does."""
     model = architecture.empty()
     frozen = _weights(model, dtype, quantization)
     vocabulary = int(model.get_output_embeddings().weight.shape[0])
     adapted = new_adapter(model, lora.model_copy(update={"initialisation": "default"}), seed=0)
     trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
-    kept = _activations(architecture, lora, batch, dtype, attention)
+    activations = _activations(architecture, lora, batch, dtype, attention, optimiser.activation_checkpointing)
     return MemoryEstimate(
         weights=frozen,
         adapter=4 * trained,
         gradients=4 * trained,
-        optimiser=_ADAM * trained,
-        activations=round(kept * (_FRAGMENTED + _BACKWARD / architecture.config.get_text_config().num_hidden_layers)),
+        optimiser=_MOMENTS[optimiser.name] * trained,
+        activations=activations,
         logits=_LOGIT[dtype] * batch.supervised * vocabulary,
         overhead=_LIBRARIES[device],
     )
@@ -92,14 +92,22 @@ def _weights(model: Any, dtype: torch.dtype, quantization: str) -> int:
 
 
 def _activations(
-    architecture: Architecture, lora: LoraSettings, batch: TrainedBatch, dtype: torch.dtype, attention: str
+    architecture: Architecture,
+    lora: LoraSettings,
+    batch: TrainedBatch,
+    dtype: torch.dtype,
+    attention: str,
+    recomputed: bool,
 ) -> int:
-    layers = int(architecture.config.get_text_config().num_hidden_layers)
+    """Return the bytes of activations. `recomputed`: of each layer only its input is kept, and one layer is run again at a time."""
+    text = architecture.config.get_text_config()
+    layers = int(text.num_hidden_layers)
     lora = lora.model_copy(update={"targets": (), "modules_to_save": (), "initialisation": "default"})
-    one, two = (
-        _kept_by(_shallow(architecture, count, attention), lora, batch, dtype) if count <= layers else 0 for count in (1, 2)
-    )
-    return one + (layers - 1) * max(0, two - one)
+    one = _kept_by(_shallow(architecture, 1, attention), lora, batch, dtype)
+    layer = max(0, _kept_by(_shallow(architecture, 2, attention), lora, batch, dtype) - one) if layers > 1 else one
+    between = batch.rows * batch.length * int(text.hidden_size) * dtype.itemsize
+    kept = one + (layers - 1) * (between if recomputed else layer)
+    return round(_FRAGMENTED * kept + _BACKWARD * layer)
 
 
 def _shallow(architecture: Architecture, layers: int, attention: str) -> Any:

@@ -31,7 +31,7 @@ def estimate_of(architecture: Architecture, settings: MethodSettings, batch: Tra
     dtype = compute_dtype(settings.precision, where)
     lora = LoraSettings() if isinstance(settings, PreferenceSettings) else settings.lora
     attention = attention_of(architecture, dtype, where, batch.length)
-    return estimated(architecture, lora, batch, dtype, settings.quantization, where.type, attention)
+    return estimated(architecture, lora, settings.optimiser, batch, dtype, settings.quantization, where.type, attention)
 
 
 def batch_of(settings: MethodSettings, rows: int, length: int, supervised: int) -> TrainedBatch:
@@ -97,7 +97,11 @@ def refuse_too_large(architecture: Architecture, settings: MethodSettings, secti
     if least.total <= memory:
         return
     what = f"one example of {length} tokens takes about {least.total / _GB:.1f} GiB ({words(least)}), and there are {memory / _GB:.1f}"
-    less = f"lower {section}.max_length" if least.activations > least.weights else "name a smaller base model"
+    less = (
+        f"lower {section}.max_length, or set activation_checkpointing"
+        if least.activations > least.weights
+        else "name a smaller base model"
+    )
     nf4 = f", or set {section}.quantization to nf4" if settings.quantization == "none" else ""
     raise UserFault(Reason(field=section, message=f"the device's memory does not suffice: {what}", remedy=less + nf4))
 

@@ -7,13 +7,21 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from schemas.recipes import LoraSettings, TrainingSettings
+from schemas.recipes import LoraSettings, OptimiserSettings, TrainingSettings
 from services.chassis.executor.child import UserFault
 from services.cli.main import app
 from tests.base_models import dressed, random_model, run_job
 
 
-def estimate(base: Path, *, rows: int = 4, length: int = 64, supervised: int = 100, **more: Any) -> Any:
+def estimate(
+    base: Path,
+    *,
+    rows: int = 4,
+    length: int = 64,
+    supervised: int = 100,
+    optimiser: dict[str, Any] | None = None,
+    **more: Any,
+) -> Any:
     import torch
 
     from services.trainer.modelling.architecture import architecture_of
@@ -28,8 +36,9 @@ def estimate(base: Path, *, rows: int = 4, length: int = 64, supervised: int = 1
     }
     batch = TrainedBatch(rows, length, supervised)
     return estimated(
-        architecture_of(base), given["lora"], batch, given["dtype"], given["quantization"], "cpu", given["attention"]
-    )
+        architecture_of(base), given["lora"], OptimiserSettings(**optimiser or {}), batch, given["dtype"],
+        given["quantization"], "cpu", given["attention"],
+    )  # fmt: skip
 
 
 def test_weights_and_what_is_trained_are_counted_exactly(tmp_path: Path, base: Path) -> None:
@@ -62,6 +71,13 @@ def test_4_bit_weights_are_smaller_and_whole_modules_larger(tmp_path: Path) -> N
     assert estimate(base, quantization="nf4").weights < estimate(base).weights
     saved = estimate(base, lora=LoraSettings(rank=4, modules_to_save=("embed_tokens",)))
     assert saved.adapter >= estimate(base).adapter + 4 * 300 * 64
+
+
+def test_recomputed_activations_and_adafactor_take_less(tmp_path: Path) -> None:
+    base = dressed(tmp_path / "base", random_model("Llama", num_hidden_layers=6))
+    found = estimate(base)
+    assert estimate(base, optimiser={"activation_checkpointing": True}).activations < found.activations / 2
+    assert estimate(base, optimiser={"name": "adafactor"}).optimiser < found.optimiser
 
 
 @pytest.mark.parametrize("architecture", ["GPT2", "Gemma2", "Bloom", "Qwen3"])
