@@ -16,6 +16,7 @@ from schemas.reasons import Reason
 from services.chassis.executor.child import UserFault
 from services.trainer.data.columns import RowFault, kind_of
 from services.trainer.data.raw import RawRow, StoredRows
+from services.trainer.data.signatures import refuse_other_files
 
 ROW_BYTES = 64 * 2**20
 """A longer row is bad: no model learns from it, and a file without line breaks would fill the memory."""
@@ -45,7 +46,10 @@ def encoding_of(head: bytes) -> str:
 
 def read_file(path: Path, form: str) -> StoredRows:
     """Return the rows of a file; reading them raises UserFault if it is not of its format at all."""
-    match kind_of_file(path, form):
+    kind = kind_of_file(path, form)
+    if kind != "parquet":
+        refuse_other_files(path)
+    match kind:
         case "json":
             return StoredRows(_array(path), 0)
         case "csv":
@@ -241,8 +245,8 @@ def _csv(path: Path) -> Iterator[RawRow]:
 
 
 def _delimiter(header: str) -> str:
-    """Return the delimiter of a file by its header: where there is no comma, a semicolon or a tab."""
-    return next((sign for sign in ",;\t" if sign in header), ",")
+    """Return the delimiter of a file by its header: where there is no comma, a semicolon, a tab or a vertical bar."""
+    return next((sign for sign in ",;\t|" if sign in header), ",")
 
 
 def _refuse_doubled(path: Path, header: list[str]) -> None:

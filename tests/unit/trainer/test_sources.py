@@ -148,7 +148,7 @@ def test_every_unicode_encoding_that_a_mark_names_is_read(tmp_path: Path, form: 
     assert [dict(raw.values) for raw in rows(path, form)] == [{"prompt": "é", "completion": "ok"}]
 
 
-@pytest.mark.parametrize("sign", [";", "\t"])
+@pytest.mark.parametrize("sign", [";", "\t", "|"])
 def test_csv_with_another_delimiter_is_read(tmp_path: Path, sign: str) -> None:
     path = write(tmp_path / "rows.csv", f'prompt{sign}completion\n"a{sign} b"{sign}c, d\n')
     assert [dict(raw.values) for raw in rows(path, "csv")] == [{"prompt": f"a{sign} b", "completion": "c, d"}]
