@@ -1,6 +1,6 @@
 """Reads files of rows one by one in bounded memory; a row that cannot be read is passed on with its cause.
 
-The loaders of `datasets` are used for Parquet and the hub's layout. They are not used for text: they turn texts that look like
+The loaders of `datasets` are used for the hub's layout. They are not used for single files: they turn texts that look like
 dates into times and an empty cell into a missing value, and cannot tell the line of a fault.
 """
 
