@@ -87,7 +87,7 @@ def test_the_adapter_carries_all_that_serving_and_audit_need(tmp_path: Path, bas
     assert Chat(folder).template_sha256 == Chat(base).template_sha256 == result.facts["chat_template_sha256"]
     record = json.loads((folder / "training.json").read_text())
     assert record["inputs"] == {"dataset": dataset.sha256}
-    assert record["settings"]["lora"] == {"rank": 4, "alpha": 8, "dropout": 0.0}
+    assert record["settings"]["lora"] == LoraSettings(rank=4, alpha=8).model_dump(mode="json")
     assert record["base_model_sha256"] == result.facts["base_model_sha256"]
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(base)
