@@ -10,6 +10,10 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
+CURVE_FILE = "curve.jsonl"
+"""The file of an `adapter` artifact with the metrics of each optimiser step, one JSON object per line."""
+
+
 def split_file(split: Split) -> str:
     """Return the name of the file of a `dataset` artifact for a split; the file is absent if the split has no rows."""
     return f"{split}.jsonl"

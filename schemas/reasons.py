@@ -1,6 +1,6 @@
 """Defines the reason of a refusal: field, value and remedy, worded alike over Kafka, HTTP and the command line."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -41,6 +41,12 @@ def shown(value: Any) -> str:
 def shortened(text: str, limit: int) -> str:
     """Return at most `limit` characters of a text, with a mark where it was cut."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def first_of(names: Sequence[object], most: int) -> str:
+    """Return the first names, at most `most`, and how many follow."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
 
 
 def reason_of_error(item: Mapping[str, Any]) -> Reason:

@@ -359,6 +359,11 @@ class PreferenceSettings(Strict):
     checkpoint_steps: Whole = Field(default=5, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
     seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of the order of pairs.")
 
+    @property
+    def lora(self) -> LoraSettings:
+        """The adapter where none is an input: one with the defaults."""
+        return LoraSettings()
+
     @model_validator(mode="after")
     def _apo_has_a_term_to_replace(self) -> Self:
         if self.apo and "sigmoid" not in {term.kind for term in self.losses}:

@@ -13,6 +13,7 @@ from schemas.recipes import (
     EvaluationSettings,
     FeedbackSettings,
     KtoSettings,
+    MethodSettings,
     PreferenceSettings,
     SamplingSettings,
     TrainingSettings,
@@ -94,6 +95,11 @@ class TrainSettings(Strict):
     training: TrainingSettings | None = Field(default=None, description="Set for method sft.")
     preference: PreferenceSettings | None = Field(default=None, description="Set for method dpo.")
     kto: KtoSettings | None = Field(default=None, description="Set for method kto.")
+
+    @property
+    def method_settings(self) -> MethodSettings | None:
+        """The settings of the step's method; None if none is set."""
+        return self.training or self.preference or self.kto
 
 
 class SampleSettings(Strict):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.artifacts import ArtifactRef
-from schemas.lines import Prediction
+from schemas.lines import CURVE_FILE, Prediction
 from schemas.results import ADAPTER, PREDICTIONS
 from schemas.rules import failures
 from services.demo.constitution import RULES
@@ -90,7 +90,7 @@ def _lines(file: Path) -> Iterator[dict[str, object]]:
 def _curve(step: str, title: str, folder: Path) -> Curve:
     points = [
         (number, float(loss))
-        for row in _lines(folder / "curve.jsonl")
+        for row in _lines(folder / CURVE_FILE)
         if isinstance(number := row.get("step"), int) and isinstance(loss := row.get("loss"), int | float)
     ]
     return Curve(step, title, tuple(points))

@@ -57,8 +57,7 @@ def estimate(request: JobRequest, plan: Sequence[PlannedStep], base: Path) -> Es
 
 
 def _settings(step: PlannedStep) -> MethodSettings | None:
-    wanted = step.settings
-    return wanted.training or wanted.preference or wanted.kto if isinstance(wanted, TrainSettings) else None
+    return step.settings.method_settings if isinstance(step.settings, TrainSettings) else None
 
 
 def _step(name: str, rows: int, length: int, found: MemoryEstimate) -> StepMemory:

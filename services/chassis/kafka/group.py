@@ -19,6 +19,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import NoError, for_code
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from schemas.reasons import first_of
 from services.chassis.kafka import metrics, statements
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kafka.reach import start
@@ -70,13 +71,13 @@ class GroupMembers:
         """What is wrong, and the remedy; empty if nothing is wrong."""
         if self.others:
             return (
-                f"another deployment is in group {self.group}: {_listed(self.others)}; this one is {self.client_id!r}, so "
+                f"another deployment is in group {self.group}: {first_of(self.others, _SHOWN)}; this one is {self.client_id!r}, so "
                 "two databases would decide about one log. Stop one of them, or give both the same database URL"
             )
         if self.strangers:
             count = sum(len(member.partitions) for member in self.strangers)
             return (
-                f"another program is in group {self.group}, which belongs to this service: {_listed(self.strangers)}; it "
+                f"another program is in group {self.group}, which belongs to this service: {first_of(self.strangers, _SHOWN)}; it "
                 f"has {count} partitions, whose records this service does not get. Stop it, or give it another group id"
             )
         return ""
@@ -248,11 +249,6 @@ def _partitions(assignment: bytes) -> tuple[tuple[str, int], ...]:
     except Exception:  # a foreign program may write anything there
         return ()
     return tuple(sorted((found.topic, found.partition) for found in decoded.partitions())) if decoded else ()
-
-
-def _listed(members: tuple[Member, ...]) -> str:
-    more = f" and {len(members) - _SHOWN} more" if len(members) > _SHOWN else ""
-    return ", ".join(map(str, members[:_SHOWN])) + more
 
 
 @asynccontextmanager

@@ -10,10 +10,9 @@ import fsspec
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
-from schemas.lines import Candidates, Judged, Message, Prediction, Preference, Row, split_file
+from schemas.lines import CURVE_FILE, Candidates, Judged, Message, Prediction, Preference, Row, split_file
 from services.chassis.reports.chart import Points
 
-CURVE = "curve.jsonl"
 _SAMPLES = 8
 _ANSWERS = 4
 """The most answers to one prompt that are shown."""
@@ -45,7 +44,7 @@ def contents(result: StepResult) -> Contents:
     notes: list[str] = []
     samples: list[Sample] = []
     for ref in result.outputs.values():
-        for point in islice(_lines(ref, CURVE), _CURVE_POINTS):
+        for point in islice(_lines(ref, CURVE_FILE), _CURVE_POINTS):
             _add(curves, point)
         notes += _notes(ref)
         for file, sample in _SHOWN.items():

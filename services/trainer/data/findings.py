@@ -12,7 +12,7 @@ from schemas.recipes import DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.data.bad_rows import BadRows, Places, rows_are
 from services.trainer.data.layouts import Reading
-from services.trainer.data.sameness import SeenRows
+from services.trainer.data.sameness import Sameness, SeenRows
 from services.trainer.modelling.tokens import answers_of
 
 
@@ -57,9 +57,8 @@ class Findings:
                     remedy="add rows" if split == "train" else "add rows, or set the split to null",
                 )
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, same: Sameness) -> dict[str, float]:
         """Return the counts of rows and tokens."""
-        same = self.seen.found()
         cut = 0 if self._settings.on_long_row == "skip" else self.long.number
         lengths = numpy.frombuffer(self.lengths, dtype=numpy.uint32) if self.lengths else numpy.zeros(1)
         return {
@@ -76,9 +75,8 @@ class Findings:
             "tokens_longest_row": float(lengths.max()),
         }
 
-    def notes(self, reading: Reading) -> list[str]:
+    def notes(self, same: Sameness, reading: Reading) -> list[str]:
         """Return what a person should know, one sentence each."""
-        same = self.seen.found()
         notes = self.bad.notes()
         if self.long.number:
             done = "left out" if self._settings.on_long_row == "skip" else "cut"

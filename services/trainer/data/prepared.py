@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from schemas.base import Frozen
 from schemas.lines import Judged, Message, Preference, Split, split_file
 from schemas.recipes import AssistantTurns, DatasetSettings
+from services.chassis.storage.json_lines import json_line
 from services.trainer.data.columns import RowFault
 from services.trainer.data.findings import Findings
 from services.trainer.data.layouts import Learns, Reading, reading_of
@@ -77,7 +77,8 @@ def prepare_rows(
             work.add(batch)
             watch(work.found.rows, max(expected, work.found.rows))
     work.found.refuse(work.splits)
-    return Prepared(reading, work.found.metrics(), work.found.notes(reading), work.splits)
+    same = work.found.seen.found()
+    return Prepared(reading, work.found.metrics(same), work.found.notes(same, reading), work.splits)
 
 
 def _refuse_unreadable(first: Sequence["Placed"], settings: DatasetSettings, source: Source, max_length: int) -> None:
@@ -107,6 +108,8 @@ class _Example:
     example: Example
     tokens: list[Tokens] = field(default_factory=list)
     """Of the answer, and of the worse answer of a pair."""
+    cut: list[Tokens] = field(default_factory=list)
+    """The same within max_length."""
 
 
 class _Work:
@@ -189,7 +192,8 @@ class _Work:
             what, remedy = "no answer of the row is learnt, because all have weight 0", "remove the row"
             self.found.bad.note(one.place, RowFault("dataset.columns", what, remedy))
             return False
-        if any(not tokens.cut(self._max_length).supervised for tokens in one.tokens):
+        one.cut = [tokens.cut(self._max_length) for tokens in one.tokens]
+        if any(not tokens.supervised for tokens in one.cut):
             what = f"no token of the answer is within max_length ({self._max_length} tokens), because the prompt fills it"
             remedy = "raise training.max_length, shorten the prompt or remove the row"
             if self._settings.on_long_row != "skip" or longest <= self._max_length:
@@ -204,16 +208,16 @@ class _Work:
         row, example = one.example.row, one.example
         if self.found.seen.note(one.split, row, *said(example)):
             return
-        kept = [tokens.cut(self._max_length).supervised for tokens in one.tokens]
+        learnt = one.cut[0]
         if example.label is not False:
-            self._line(self._file(one.split), row)
+            self._file(one.split).write(json_line(row))
             self.found.counts[f"rows_{one.split}"] += 1
-            self.found.counts[f"supervised_tokens_{one.split}"] += kept[0]
+            self.found.counts[f"supervised_tokens_{one.split}"] += learnt.supervised
             if one.split == "train":
-                self.found.counts.update(answers_of([one.tokens[0].cut(self._max_length)]))
+                self.found.counts.update(answers_of([learnt]))
         if self._pairs is not None and one.split == "train":
             for line in _lines_of(example, self._learns):
-                self._line(self._pairs, line)
+                self._pairs.write(json_line(line))
                 self.found.counts[self._learns] += 1
 
     def _file(self, split: Split) -> TextIO:
@@ -221,10 +225,6 @@ class _Work:
             self.splits.append(split)
             self._files[split] = self._opened(self._folder / split_file(split))
         return self._files[split]
-
-    @staticmethod
-    def _line(file: TextIO, line: Frozen) -> None:
-        file.write(line.model_dump_json(exclude_defaults=True) + "\n")
 
 
 def _refuse_calls(answer: Message) -> None:

@@ -9,14 +9,14 @@ import torch
 from trl import KTOTrainer
 
 from services.trainer.engine.padded import padded
+from services.trainer.engine.reference import FixedReference, reference_columns
 from services.trainer.modelling.chat import Chat
 
-_REFERENCE = "ref"
 _REFERENCES = ("ref_logps", "ref_KL_logps")
 _LEAST_SIZE = 2
 
 
-class AnswerTrainer(KTOTrainer):  # type: ignore[misc]  # TRL has no types
+class AnswerTrainer(FixedReference, KTOTrainer):  # type: ignore[misc]  # TRL has no types
     """Trains on rows with `answer_ids`, a whole chat, `answer_learnt`, which is 1 for the tokens of the answer, and `label`;
     `other_ids` and `other_learnt` are the same prompt with the answer to another one.
 
@@ -37,16 +37,7 @@ class AnswerTrainer(KTOTrainer):  # type: ignore[misc]  # TRL has no types
             data_collator=_Padding(chat.pad_id),
         )
         self.args.per_device_train_batch_size = self._train_batch_size = size
-        if _REFERENCE in self.model.peft_config:
-            self.model.delete_adapter(_REFERENCE)  # what it computes is part of the rows now
-
-    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-        return dataset
-
-    def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
-        """Compute one batch of the reference, without dropout."""
-        self._on_part()
-        return super().compute_ref_log_probs(model.eval(), inputs)
+        self._drop_reference()
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         """Also measure how far the model is from its reference, over the whole batch."""
@@ -74,8 +65,6 @@ class _Padding:
         own, other = (
             [(example[f"{side}_ids"], example[f"{side}_learnt"]) for example in examples] for side in ("answer", "other")
         )
-        reference = {
-            name: torch.tensor([example[name] for example in examples]) for name in _REFERENCES if name in examples[0]
-        }
+        reference = reference_columns(examples, _REFERENCES)
         label = torch.tensor([example["label"] for example in examples])
         return {**padded(own, self.pad_id), **padded(other, self.pad_id, "KL_"), "label": label, **reference}

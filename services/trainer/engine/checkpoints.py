@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from schemas.artifacts import ManifestEntry
 from schemas.base import Frozen
+from schemas.lines import CURVE_FILE
 from services.chassis.executor.folders import UNFINISHED
 from services.chassis.storage.digests import entry_of, file_sha256
 from services.chassis.storage.durable import sync
@@ -25,7 +26,6 @@ from services.chassis.storage.stores import writing
 
 _log = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
-_CURVE = "curve.jsonl"
 _PREFIX = "step-"
 _KEPT = 2
 """Number of its own checkpoints that a run keeps: the newest, and one more in case that one is damaged."""
@@ -119,13 +119,13 @@ class Checkpoints:
                 raise ValueError(f"{entry.path} differs from the manifest")
         names = [entry.path for entry in manifest.files if entry.path.endswith(".safetensors")]
         tensors = {name.removesuffix(".safetensors"): load_file(folder / name) for name in names}
-        curve = [json.loads(line) for line in (folder / _CURVE).read_text(encoding="utf-8").splitlines()]
+        curve = [json.loads(line) for line in (folder / CURVE_FILE).read_text(encoding="utf-8").splitlines()]
         return Checkpoint(manifest.step, tensors, curve, manifest.rate_factor)
 
 
 def write_curve(folder: Path, points: Sequence[CurvePoint]) -> None:
     """Write `curve.jsonl`, one line per step."""
-    (folder / _CURVE).write_text("".join(json.dumps(point) + "\n" for point in points), encoding="utf-8")
+    (folder / CURVE_FILE).write_text("".join(json.dumps(point) + "\n" for point in points), encoding="utf-8")
 
 
 def _entry(path: Path) -> ManifestEntry:

@@ -8,16 +8,16 @@ import torch
 from trl import DPOTrainer
 
 from services.trainer.engine.padded import padded
+from services.trainer.engine.reference import FixedReference, reference_columns
 from services.trainer.modelling.chat import Chat
 
 _SFT = "sft"
-_REFERENCE = "ref"
 _PLACEHOLDER = "sigmoid"
 _SIDES = ("chosen", "rejected")
 _REFERENCES = ("ref_chosen_logps", "ref_rejected_logps")
 
 
-class PairTrainer(DPOTrainer):  # type: ignore[misc]  # TRL has no types
+class PairTrainer(FixedReference, DPOTrainer):  # type: ignore[misc]  # TRL has no types
     """Trains on rows with `chosen_ids` and `rejected_ids`, whole chats, and `chosen_learnt` and `rejected_learnt`, which are 1
     for the tokens of answers."""
 
@@ -44,16 +44,7 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]  # TRL has no types
             data_collator=_Padding(chat.pad_id),
         )
         self.loss_types, self.loss_weights = list(theirs), list(theirs.values())
-        if _REFERENCE in self.model.peft_config:
-            self.model.delete_adapter(_REFERENCE)  # what it computes is part of the rows now
-
-    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-        return dataset
-
-    def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
-        """Compute one batch of the reference, without dropout."""
-        self._on_part()
-        return super().compute_ref_log_probs(model.eval(), inputs)
+        self._drop_reference()
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         """Also count the chosen tokens of the whole batch."""
@@ -88,9 +79,7 @@ class _Padding:
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         sides = [(example[f"{side}_ids"], example[f"{side}_learnt"]) for side in _SIDES for example in examples]
-        reference = {
-            name: torch.tensor([example[name] for example in examples]) for name in _REFERENCES if name in examples[0]
-        }
+        reference = reference_columns(examples, _REFERENCES)
         return {**padded(sides, self.pad_id), **reference}
 
 

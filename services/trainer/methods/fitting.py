@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from schemas.reasons import Reason
+from schemas.reasons import Reason, first_of
 from services.chassis.executor.child import UserFault
 from services.trainer.modelling.chat import ChatFault, Tokens
 
@@ -57,7 +57,8 @@ def fitting_pairs(pairs: Sequence[Pair], names: Sequence[str], section: str, max
     Raises UserFault if no pair is left.
     """
     long = [place for place, pair in enumerate(pairs) if not all(side.supervised for side in pair)]
-    equal = [place for place, pair in enumerate(pairs) if place not in set(long) and _same(*pair)]
+    too_long = set(long)
+    equal = [place for place, pair in enumerate(pairs) if place not in too_long and _same(*pair)]
     left_out = {*long, *equal}
     places = [place for place in range(len(pairs)) if place not in left_out]
     said = [
@@ -74,7 +75,7 @@ def fitting_pairs(pairs: Sequence[Pair], names: Sequence[str], section: str, max
 def fitting_answers(answers: Sequence[Tokens], names: Sequence[str], section: str, max_length: int) -> Fitting:
     """Leave out answers that have no token after the cut. Raises UserFault if none is left."""
     long = [place for place, tokens in enumerate(answers) if not tokens.supervised]
-    places = [place for place in range(len(answers)) if place not in set(long)]
+    places = [place for place, tokens in enumerate(answers) if tokens.supervised]
     said = f"{len(long)} of {len(answers)} answers have no token within the {max_length} tokens of {section}.max_length"
     if not places:
         raise _nothing_left("answer", said, section, max_length)
@@ -117,5 +118,4 @@ def _same(chosen: Tokens, rejected: Tokens) -> bool:
 
 
 def _named(places: Sequence[int], names: Sequence[str]) -> str:
-    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
-    return ", ".join(names[place] for place in places[:_NAMED]) + more
+    return first_of([names[place] for place in places], _NAMED)

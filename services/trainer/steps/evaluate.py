@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas.jobs import StepResult
 from schemas.lines import Prediction, Row
-from schemas.reasons import Reason
+from schemas.reasons import Reason, first_of
 from schemas.recipes import EvaluationSettings
 from schemas.results import DATASET, PREDICTIONS, ROWS_LEFT_OUT
 from schemas.steps import EvaluateSettings
@@ -51,14 +51,15 @@ def evaluate(context: Context) -> StepResult:
     loaded = load(context, step.base_model, settings.precision, step.chat_template)
     chat, model = loaded.chat, loaded.model()
     limit = context_length(model.config)
-    read, left_out = _readable(chat, rows, limit, settings.max_new_tokens)
+    asked, left_out = _readable(chat, rows, limit, settings.max_new_tokens)
+    read, prompts = [row for row, _ in asked], [prompt for _, prompt in asked]
     metrics: dict[str, float | None] = {"rows": float(len(read)), "rows_left_out": float(len(left_out))}
     losses = None
     if "loss" in settings.metrics:
         losses = reference_losses(context, chat, model, read, limit, settings.batch_size)
         metrics |= loss_metrics(losses, settings.seed)
         metrics["references_cut"] = float(sum(loss.cut for loss in losses))
-    answers = _answers(context, chat, model, read, settings)
+    answers = _answers(context, chat, model, prompts, settings)
     metrics["answers"] = float(sum(map(len, answers)))
     metrics["answers_cut"] = float(sum(len(ids) >= settings.max_new_tokens for made in answers for ids in made))
     predictions = [
@@ -75,7 +76,7 @@ def evaluate(context: Context) -> StepResult:
     ]
     metrics |= answer_metrics(settings, predictions)
     if "latency" in settings.metrics:
-        metrics["latency_ms_per_token"] = _latency_ms(chat, model, read[0], limit)
+        metrics["latency_ms_per_token"] = _latency_ms(chat, model, prompts[0], limit)
     with tempfile.TemporaryDirectory() as name:
         write_lines(Path(name) / Prediction.FILE, predictions)
         (Path(name) / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
@@ -84,60 +85,66 @@ def evaluate(context: Context) -> StepResult:
     return StepResult(outputs={PREDICTIONS: artifact}, metrics=metrics, facts=facts)
 
 
-def _readable(chat: Chat, rows: Sequence[Row], limit: int | None, answer: int) -> tuple[list[Row], list[Row]]:
-    """Return the rows whose prompt leaves room for an answer of `answer` tokens, and those left out. Raises UserFault if none is."""
-    lengths = [len(ids) for ids in chat.prompts(rows)]
-    fits = [limit is None or length + answer <= limit for length in lengths]
-    read = [row for row, fit in zip(rows, fits, strict=True) if fit]
-    left_out = [row for row, fit in zip(rows, fits, strict=True) if not fit]
-    if not read:
+def _readable(
+    chat: Chat, rows: Sequence[Row], limit: int | None, answer: int
+) -> tuple[list[tuple[Row, list[int]]], list[Row]]:
+    """Return the rows whose prompt leaves room for an answer of `answer` tokens, with that prompt, and those left out.
+
+    Raises UserFault if none is read.
+    """
+    asked, left_out = list[tuple[Row, list[int]]](), list[Row]()
+    prompts = chat.prompts(rows)
+    for row, prompt in zip(rows, prompts, strict=True):
+        if limit is None or len(prompt) + answer <= limit:
+            asked.append((row, prompt))
+        else:
+            left_out.append(row)
+    if not asked:
         raise UserFault(
             Reason(
                 field="evaluation.max_new_tokens",
                 value=str(answer),
                 message=f"no held-out prompt leaves room for it: the model reads {limit} tokens, and the shortest prompt has "
-                f"{min(lengths)}",
+                f"{min(map(len, prompts))}",
                 remedy="lower max_new_tokens, or shorten the prompts",
             )
         )
     if left_out:
         _log.warning("%s", _in_words(left_out, len(rows), limit))
-    return read, left_out
+    return asked, left_out
 
 
 def _in_words(left_out: Sequence[Row], of: int, limit: int | None) -> str:
-    named = ", ".join(row.id for row in left_out[:_NAMED])
-    more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
-    return f"{len(left_out)} of {of} held-out rows leave no room for an answer in the {limit} tokens that the model reads: {named}{more}"
+    named = first_of([row.id for row in left_out], _NAMED)
+    return f"{len(left_out)} of {of} held-out rows leave no room for an answer in the {limit} tokens that the model reads: {named}"
 
 
 def _answers(
-    context: Context, chat: Chat, model: Any, rows: Sequence[Row], wanted: EvaluationSettings
+    context: Context, chat: Chat, model: Any, prompts: Sequence[Sequence[int]], wanted: EvaluationSettings
 ) -> list[list[list[int]]]:
-    """Return for each row the tokens of the greedy answer, then of the sampled ones, from a single prefill."""
+    """Return for each prompt the tokens of the greedy answer, then of the sampled ones, from a single prefill."""
     started, done, tokens = time.monotonic(), 0, 0
 
     def on_batch(answered: int, made: int) -> None:
         nonlocal done, tokens
         done, tokens = done + answered, tokens + made
         rate = tokens / max(time.monotonic() - started, 1e-9)
-        context.progress(done, len(rows), "rows", tokens_per_second=rate)
+        context.progress(done, len(prompts), "rows", tokens_per_second=rate)
 
     decoding = SamplingParams(chat.stop_ids, chat.pad_id, wanted.max_new_tokens, wanted.temperature)
     return answers_of(
-        context, model, chat.prompts(rows),
+        context, model, prompts,
         lambda number: [None, *(rng(wanted.seed, number, way) for way in range(wanted.samples))],
         decoding, wanted.batch_size, on_batch=on_batch,
     )  # fmt: skip
 
 
-def _latency_ms(chat: Chat, model: Any, row: Row, limit: int | None) -> float | None:
+def _latency_ms(chat: Chat, model: Any, prompt: Sequence[int], limit: int | None) -> float | None:
     """Return the median milliseconds per token when answers are generated one at a time, as for a single user.
 
     None if the prompt leaves room for too few tokens to measure.
     """
     times: list[float] = []
-    (prompt,) = chat.prompts([row])
     room = _TIMED_TOKENS if limit is None else min(_TIMED_TOKENS, limit - len(prompt))
     if room < _LEAST_TIMED_TOKENS:
         return None

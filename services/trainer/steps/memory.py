@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from schemas.reasons import Reason
-from schemas.recipes import LoraSettings, MethodSettings, OptimiserSettings, PreferenceSettings
+from schemas.recipes import MethodSettings, OptimiserSettings, PreferenceSettings
 from services.chassis.executor.child import UserFault
 from services.language_models.precision import compute_dtype, device
 from services.trainer.engine.method import Method
@@ -29,9 +29,10 @@ def estimate_of(architecture: Architecture, settings: MethodSettings, batch: Tra
     """Return the estimate of a training on this machine's device."""
     where = device()
     dtype = compute_dtype(settings.precision, where)
-    lora = LoraSettings() if isinstance(settings, PreferenceSettings) else settings.lora
     attention = attention_of(architecture, dtype, where, batch.length)
-    return estimated(architecture, lora, settings.optimiser, batch, dtype, settings.quantization, where.type, attention)
+    return estimated(
+        architecture, settings.lora, settings.optimiser, batch, dtype, settings.quantization, where.type, attention
+    )
 
 
 def batch_of(settings: MethodSettings, rows: int, length: int, supervised: int) -> TrainedBatch:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.jobs import StepResult
-from schemas.recipes import KtoSettings, LoraSettings, MethodSettings, PreferenceSettings, TrainingSettings
+from schemas.recipes import KtoSettings, MethodSettings, PreferenceSettings, TrainingSettings
 from schemas.results import ADAPTER, BASE_MODEL_SHA256, CHAT_TEMPLATE_SHA256, PRECISION, RECIPE_SHA256, ROWS_LEFT_OUT
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context
@@ -35,7 +35,7 @@ _SETTLED = 0.1
 def train(context: Context) -> StepResult:
     """Make the `adapter` artifact; its metrics are those at the end of the curve."""
     step, task = context.task.settings, context.task
-    settings = step.training or step.preference or step.kto if isinstance(step, TrainSettings) else None
+    settings = step.method_settings if isinstance(step, TrainSettings) else None
     if not isinstance(step, TrainSettings) or settings is None:
         raise TypeError("settings of kind train with `training`, `preference` or `kto` are needed")
     loaded = load(context, step.base_model, settings.precision, step.chat_template)
@@ -101,5 +101,4 @@ def _adapted(loaded: LoadedModel, settings: MethodSettings, longest: int) -> Any
     model = load_base(loaded.base, loaded.dtype, loaded.device, quantization=settings.quantization, trained_length=longest)
     if loaded.adapter is not None:
         return read_adapter(model, loaded.adapter, trainable=True)
-    lora = LoraSettings() if isinstance(settings, PreferenceSettings) else settings.lora
-    return new_adapter(model, lora, settings.seed)
+    return new_adapter(model, settings.lora, settings.seed)
