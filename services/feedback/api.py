@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from schemas.jobs import StepFault, StepResult
 from services.chassis.executor.attempts import AttemptState
 from services.chassis.serving.http import API
-from services.chassis.serving.problem import Problem, ProblemDocument
+from services.chassis.serving.problem import Problem, problems
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.web.parameters import NameInPath
 from services.feedback.queries import attempts_of
@@ -29,7 +29,7 @@ def router(runtime: Runtime) -> APIRouter:
     """All routes under `/feedback`."""
     api = APIRouter(prefix="/feedback", tags=["feedback"])
 
-    @api.get("/{job_id}", summary="Show the feedback of judges for a job", responses={404: {"model": ProblemDocument}})
+    @api.get("/{job_id}", summary="Show the feedback of judges for a job", responses=problems(404))
     async def shown(
         job_id: Annotated[NameInPath, Path(description="The job's id.")],
     ) -> list[FeedbackView]:

@@ -12,7 +12,7 @@ from schemas.artifacts import ArtifactRef
 from schemas.results import REPORT
 from services.chassis.executor.folders import cache_of
 from services.chassis.reports.reported import FILE
-from services.chassis.serving.problem import Problem, ProblemDocument
+from services.chassis.serving.problem import Problem, problems
 from services.chassis.serving.web.parameters import Text, no_folder
 from services.chassis.storage.artifacts.errors import ArtifactCorrupt, StoreAway
 from services.chassis.storage.artifacts.store import ArtifactStore
@@ -33,7 +33,7 @@ def add_reports(api: APIRouter, find: Callable[..., Awaitable[JobRow]], settings
         "/{job_id}/steps/{step}/report",
         summary="Show the report of a finished step (HTML)",
         response_class=HTMLResponse,
-        responses={404: {"model": ProblemDocument}, 503: {"model": ProblemDocument}},
+        responses=problems(404, 503),
     )
     async def report(
         job: Annotated[JobRow, Depends(find)],

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from pydantic import AfterValidator
 
 from schemas.reasons import Reason
-from services.chassis.serving.problem import Problem, ProblemDocument
+from services.chassis.serving.problem import Problem, problems
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.web.parameters import NameInPath, no_folder
 from services.chassis.serving.web.query import parse_query, query_parameters
@@ -27,10 +27,6 @@ ModelId = Annotated[
 
 _NAMED = 20
 """The most versions and aliases that a refusal names; the newest are named."""
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, object]]:
-    return {status: {"model": ProblemDocument} for status in statuses}
 
 
 def router(runtime: Runtime) -> APIRouter:
@@ -58,7 +54,7 @@ def router(runtime: Runtime) -> APIRouter:
         summary="List versions, the newest first",
         response_model=VersionPage,
         openapi_extra=query_parameters(VersionsAsked),
-        responses=_problems(422),
+        responses=problems(422),
     )
     async def listed(request: Request) -> Response:
         """A version is on one page only, also when versions are added meanwhile.
@@ -68,21 +64,21 @@ def router(runtime: Runtime) -> APIRouter:
         return page_answer(*await models.page(parse_query(request, newest)))
 
     @api.get(
-        "/{model_id}", summary="Show a version with its lineage", response_model=VersionView, responses=_problems(404, 422)
+        "/{model_id}", summary="Show a version with its lineage", response_model=VersionView, responses=problems(404, 422)
     )
     async def shown(model_id: ModelId) -> Response:
         """Finds it by `name@version` or `name@alias`; `name` alone means the highest version."""
         found = await version(model_id)
         return await answers.of(stored_version, found, size_of(found.registered))
 
-    @api.get("/{name}/aliases", summary="Show a model's aliases and their history", responses=_problems(404, 422))
+    @api.get("/{name}/aliases", summary="Show a model's aliases and their history", responses=problems(404, 422))
     async def aliases(name: NameInPath, response: Response) -> AliasesView:
         """The ETag of the answer is the value for If-Match of PUT."""
         row = await model(name)
         response.headers["ETag"] = _etag(row.sequence)
         return AliasesView.of(row)
 
-    @api.put("/{name}/aliases/{alias}", summary="Move an alias to a version", responses=_problems(404, 412, 422))
+    @api.put("/{name}/aliases/{alias}", summary="Move an alias to a version", responses=problems(404, 412, 422))
     async def move(
         name: NameInPath,
         alias: NameInPath,

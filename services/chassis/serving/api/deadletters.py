@@ -1,6 +1,6 @@
 """Lets operators list, retry and discard dead letters over HTTP, with the same code as the command line."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import Field
@@ -19,7 +19,7 @@ from services.chassis.kernel.operations.handling import (
     retry,
 )
 from services.chassis.kernel.records import RecordId, named
-from services.chassis.serving.problem import Problem, ProblemDocument
+from services.chassis.serving.problem import Problem, problems
 from services.chassis.serving.web.parameters import OffsetInPath, PartitionInPath, TopicInPath
 
 
@@ -44,7 +44,7 @@ class DiscardRequest(Strict):
 def dead_letter_router(engine: AsyncEngine, handling: DeadLetterContext) -> APIRouter:
     """Routes under `/dead-letters/<service>`."""
     service = handling.service
-    refusals: dict[int | str, dict[str, Any]] = {404: {"model": ProblemDocument}, 409: {"model": ProblemDocument}}
+    refusals = problems(404, 409)
     router = APIRouter(prefix=f"/dead-letters/{service}", tags=["dead letters"])
     path = "/{topic}/{partition}/{offset}"
 
@@ -55,7 +55,7 @@ def dead_letter_router(engine: AsyncEngine, handling: DeadLetterContext) -> APIR
             counts = await repository.count(connection)
         return LetterList(service=service, counts=counts, dead_letters=tuple(found.letters), next=found.next)
 
-    @router.get(path, responses={404: refusals[404]}, summary="Show one dead letter, with its bytes and where it failed")
+    @router.get(path, responses=problems(404), summary="Show one dead letter, with its bytes and where it failed")
     async def show_one(topic: TopicInPath, partition: PartitionInPath, offset: OffsetInPath) -> DeadLetter:
         place = (topic, partition, offset)
         async with engine.connect() as connection:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from services.chassis.executor.folders import log_of
 from services.chassis.executor.log_reading import read_lines
-from services.chassis.serving.problem import Problem, ProblemDocument
+from services.chassis.serving.problem import Problem, problems
 from services.chassis.serving.web.parameters import Text, no_folder
 
 
@@ -28,9 +28,7 @@ def log_router(home: FilePath, service: str) -> APIRouter:
     router = APIRouter(prefix=f"/logs/{service}", tags=["logs"])
     Segment = Annotated[Text, AfterValidator(no_folder)]  # noqa: N806 (a type)
 
-    @router.get(
-        "/{job_id}/{step}/{attempt}", summary="Show the log of an attempt", responses={404: {"model": ProblemDocument}}
-    )
+    @router.get("/{job_id}/{step}/{attempt}", summary="Show the log of an attempt", responses=problems(404))
     async def log(
         job_id: Annotated[Segment, Path(description="The job's id.")],
         step: Annotated[Segment, Path(description="The step's name.")],

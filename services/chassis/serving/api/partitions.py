@@ -1,7 +1,5 @@
 """Lets operators list the partitions of a service and resume a stopped one over HTTP, as the command line does."""
 
-from typing import Any
-
 from fastapi import APIRouter
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -15,7 +13,7 @@ from services.chassis.kernel.operations.partitions.stepping import (
     SteppedOver,
     step_over,
 )
-from services.chassis.serving.problem import Problem, ProblemDocument
+from services.chassis.serving.problem import Problem, problems
 from services.chassis.serving.web.parameters import PartitionInPath, TopicInPath
 
 
@@ -36,7 +34,7 @@ class StepOverRequest(Strict):
 def partition_router(engine: AsyncEngine, reading: Reading) -> APIRouter:
     """Routes under `/partitions/<service>`."""
     service = reading.service
-    refusals: dict[int | str, dict[str, Any]] = {409: {"model": ProblemDocument}}
+    refusals = problems(409)
     router = APIRouter(prefix=f"/partitions/{service}", tags=["partitions"])
 
     @router.get("", summary=f"Show how far {service} has read each partition, and which have stopped")

@@ -1,7 +1,6 @@
 """Lets operators inspect, verify and rebuild a service's projection over HTTP, with the same code as the command line."""
 
 from functools import partial
-from typing import Any
 
 from fastapi import APIRouter
 from pydantic import Field, StrictBool
@@ -13,7 +12,7 @@ from services.chassis.replay.rebuild import drop_old, rebuild, verify
 from services.chassis.replay.row import rebuild_row, row_ref
 from services.chassis.replay.runs import Busy
 from services.chassis.replay.status import ProjectionStatus, status
-from services.chassis.serving.problem import Problem, ProblemDocument
+from services.chassis.serving.problem import Problem, problems
 
 
 class ReplayRequest(Strict):
@@ -44,7 +43,7 @@ class Dropped(Frozen):
 def projection_router(replays: Replays) -> APIRouter:
     """Routes under `/projections/<service>`."""
     projection, service = replays.projection, replays.projection.service
-    refusals: dict[int | str, dict[str, Any]] = {409: {"model": ProblemDocument}}
+    refusals = problems(409)
     router = APIRouter(prefix=f"/projections/{service}", tags=["projections"])
 
     async def begin(replay: Replay) -> ProjectionStatus:
