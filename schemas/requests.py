@@ -6,16 +6,14 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from schemas.base import EventData, Moment, Name, Strict, Whole
 from schemas.reasons import UNION_TAG, Reason, shortened
-from schemas.recipes import (
-    ChatTemplate,
-    DatasetSettings,
-    EvaluationSettings,
-    FeedbackSettings,
-    KtoSettings,
-    PreferenceSettings,
-    SamplingSettings,
-    TrainingSettings,
-)
+from schemas.recipes.dataset import DatasetSettings
+from schemas.recipes.dpo import PreferenceSettings
+from schemas.recipes.evaluation import EvaluationSettings
+from schemas.recipes.feedback import FeedbackSettings
+from schemas.recipes.kto import KtoSettings
+from schemas.recipes.model import ChatTemplate
+from schemas.recipes.sampling import SamplingSettings
+from schemas.recipes.sft import TrainingSettings
 from schemas.steps import EXECUTOR_OF
 
 PRESETS = ("sft", "rlaif", "dpo", "kto")

@@ -6,18 +6,15 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.base import Frozen, Name, Strict, Whole
-from schemas.recipes import (
-    AssistantTurns,
-    ChatTemplate,
-    DatasetSettings,
-    EvaluationSettings,
-    FeedbackSettings,
-    KtoSettings,
-    MethodSettings,
-    PreferenceSettings,
-    SamplingSettings,
-    TrainingSettings,
-)
+from schemas.recipes.dataset import DatasetSettings
+from schemas.recipes.dpo import PreferenceSettings
+from schemas.recipes.evaluation import EvaluationSettings
+from schemas.recipes.feedback import FeedbackSettings
+from schemas.recipes.kto import KtoSettings
+from schemas.recipes.methods import MethodSettings
+from schemas.recipes.model import AssistantTurns, ChatTemplate
+from schemas.recipes.sampling import SamplingSettings
+from schemas.recipes.sft import TrainingSettings
 from schemas.results import ADAPTER, CANDIDATES, DATASET, PREDICTIONS, PREFERENCES, SCORES
 
 SERVICES = ("orchestrator", "trainer", "feedback", "registry")

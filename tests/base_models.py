@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from schemas.reasons import Reason
-from schemas.recipes import DatasetSettings, EvaluationSettings, OptimiserSettings, TrainingSettings
+from schemas.recipes.dataset import DatasetSettings
+from schemas.recipes.evaluation import EvaluationSettings
+from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.sft import TrainingSettings
 from schemas.steps import EvaluateSettings, PrepareSettings, TrainSettings
 from services.chassis.executor.child import UserFault
 from tests.tiny_model import build

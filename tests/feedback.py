@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from schemas.artifacts import ArtifactRef
 from schemas.lines import Candidates, Message
-from schemas.recipes import FeedbackSettings
+from schemas.recipes.feedback import FeedbackSettings
 from schemas.steps import LabelSettings, ScoreSettings
 from services.chassis.executor.child import Context
 from services.chassis.executor.messages import ChildTask, FinalMessage, ProgressMessage

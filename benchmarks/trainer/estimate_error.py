@@ -51,7 +51,8 @@ def _build(home: Path, wanted: dict[str, Any]) -> None:
 
 def _train(home: Path, wanted: dict[str, Any]) -> None:
     import services.trainer.child  # noqa: F401  # how threads wait has to be said before torch is imported
-    from schemas.recipes import OptimiserSettings, TrainingSettings
+    from schemas.recipes.optimiser import OptimiserSettings
+    from schemas.recipes.sft import TrainingSettings
     from schemas.steps import TrainSettings
     from services.trainer.malloc import keep_freed_memory
     from services.trainer.modelling.four_bits import without_bitsandbytes

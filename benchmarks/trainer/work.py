@@ -9,7 +9,10 @@ from uuid import uuid4
 import services.demo
 from schemas.artifacts import ArtifactRef
 from schemas.lines import Message, Preference, Row
-from schemas.recipes import LoraSettings, OptimiserSettings, PreferenceSettings, TrainingSettings
+from schemas.recipes.dpo import PreferenceSettings
+from schemas.recipes.lora import LoraSettings
+from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.sft import TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.json_lines import write_lines

@@ -32,7 +32,7 @@ from schemas.jobs import (
 from schemas.models import Lineage, ModelPromoted, ModelRegistered
 from schemas.progress import StepProgressed
 from schemas.reasons import Reason
-from schemas.recipes import DatasetSettings
+from schemas.recipes.dataset import DatasetSettings
 from schemas.requests import JobCancelRequested, JobControlRequested, JobRequest, JobRequested
 from schemas.steps import PlannedStep, Policy, PrepareSettings, RegisterSettings, TrainSettings
 

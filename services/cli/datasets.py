@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from schemas.reasons import reasons_of
-from schemas.recipes import ColumnMapping, DatasetSettings, SplitSettings
+from schemas.recipes.dataset import ColumnMapping, DatasetSettings, SplitSettings
 from services.cli.base_models import local_base
 from services.cli.commands import Commands
 from services.cli.exits import Exit, stop_with

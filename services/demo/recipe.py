@@ -6,20 +6,14 @@ share of good replies by less than 0.3, and the sft term of the preference loss 
 
 from typing import Literal
 
-from schemas.recipes import (
-    ColumnMapping,
-    DatasetSettings,
-    EvaluationSettings,
-    FeedbackSettings,
-    LoraSettings,
-    OptimiserSettings,
-    PreferenceLoss,
-    PreferenceSettings,
-    Rubric,
-    SamplingSettings,
-    SplitSettings,
-    TrainingSettings,
-)
+from schemas.recipes.dataset import ColumnMapping, DatasetSettings, SplitSettings
+from schemas.recipes.dpo import PreferenceLoss, PreferenceSettings
+from schemas.recipes.evaluation import EvaluationSettings
+from schemas.recipes.feedback import FeedbackSettings, Rubric
+from schemas.recipes.lora import LoraSettings
+from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.sampling import SamplingSettings
+from schemas.recipes.sft import TrainingSettings
 from schemas.requests import JobRequest
 from services.demo.constitution import OPPOSITE, PRINCIPLE, RULES
 from services.demo.dataset import DATA

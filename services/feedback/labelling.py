@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from schemas.lines import Label, Preference
-from schemas.recipes import FeedbackSettings
+from schemas.recipes.feedback import FeedbackSettings
 from services.feedback import pairs
 from services.feedback.comparisons import Comparison, every_two, from_orders, from_scores, mean_preferences
 from services.feedback.groups import CandidateGroup

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from schemas.base import Frozen
 from schemas.reasons import Reason
-from schemas.recipes import FeedbackSettings
+from schemas.recipes.feedback import FeedbackSettings
 from services.feedback import agreement
 from services.feedback.agreement import Kappa, Ratings
 from services.feedback.comparisons import Verdict, sign

@@ -12,7 +12,7 @@ from pydantic import Field
 from schemas.answers import field_text
 from schemas.base import Frozen
 from schemas.lines import Prediction, RowScores
-from schemas.recipes import FeedbackSettings
+from schemas.recipes.feedback import FeedbackSettings
 from services.feedback.judges.judge import Judge, Judged, Tick
 
 

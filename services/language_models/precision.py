@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from schemas.recipes import Precision
+from schemas.recipes.model import Precision
 
 if TYPE_CHECKING:
     import torch

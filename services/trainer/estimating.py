@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from schemas.reasons import Reason
-from schemas.recipes import MethodSettings
+from schemas.recipes.methods import MethodSettings
 from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, TrainSettings
 from services.chassis.executor.child import UserFault

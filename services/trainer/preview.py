@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from schemas.lines import Row, split_file
 from schemas.reasons import Reason
-from schemas.recipes import DatasetSettings
+from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.chassis.storage.sources.allowed import AllowedSources
 from services.trainer.data.layouts import Learns

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from schemas.reasons import Reason, shown
-from schemas.recipes import FeedbackSettings, JudgeSettings, Rubric
+from schemas.recipes.feedback import FeedbackSettings, JudgeSettings, Rubric
 from schemas.results import JUDGE, JUDGE_MODEL_SHA256
 from services.chassis.executor.child import ChildTask, UserFault
 from services.chassis.storage.references import ReferenceFault, folder_digest, resolve_model

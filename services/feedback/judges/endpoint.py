@@ -16,7 +16,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.lines import Message
-from schemas.recipes import JudgeSettings
+from schemas.recipes.feedback import JudgeSettings
 from services.chassis.executor.child import UserFault
 from services.chassis.storage.sources.allowed import AllowedSources
 from services.chassis.storage.sources.reaching import Guarded, SourceRefused

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import httpx2
 
 from schemas.reasons import Reason, shown
-from schemas.recipes import JudgeSettings
+from schemas.recipes.feedback import JudgeSettings
 from services.chassis.executor.child import UserFault
 from services.chassis.process.redaction import JUDGE_KEYS
 from services.chassis.storage.sources.allowed import AllowedSources, Refusal, key_refusal

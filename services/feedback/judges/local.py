@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from transformers import Cache
 
 from schemas.lines import Message
-from schemas.recipes import Rubric
+from schemas.recipes.feedback import Rubric
 from services.chassis.storage.sources.models import brings_code
 from services.feedback.judges import prompts
 from services.feedback.judges.judge import Judged, Orders, Tick

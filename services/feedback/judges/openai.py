@@ -12,7 +12,7 @@ from contextlib import closing
 
 from schemas.lines import Message
 from schemas.reasons import Reason, shown
-from schemas.recipes import JudgeSettings, Rubric
+from schemas.recipes.feedback import JudgeSettings, Rubric
 from services.chassis.executor.child import UserFault
 from services.chassis.storage.sources.allowed import AllowedSources
 from services.feedback.judges import prompts

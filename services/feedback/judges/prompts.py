@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from schemas.lines import Message
-from schemas.recipes import Rubric
+from schemas.recipes.feedback import Rubric
 from services.feedback.judges.judge import Judged, Orders
 
 LETTERS = ("A", "B")

@@ -8,7 +8,7 @@ import numpy
 
 from schemas.lines import Split
 from schemas.reasons import Reason, shown
-from schemas.recipes import DatasetSettings
+from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.data.bad_rows import BadRows, Places, rows_are
 from services.trainer.data.layouts import Reading

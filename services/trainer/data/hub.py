@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.lines import Split
-from schemas.recipes import DatasetSettings
+from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.data.raw import RawRow, StoredRows, fault_of, named
 

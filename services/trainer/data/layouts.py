@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas.recipes import ColumnMapping, DatasetSettings
+from schemas.recipes.dataset import ColumnMapping, DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.data.columns import found
 from services.trainer.data.raw import fault_of

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.lines import Message, Row
-from schemas.recipes import ColumnMapping, DatasetSettings
+from schemas.recipes.dataset import ColumnMapping, DatasetSettings
 from services.trainer.data.columns import RowFault, found, optional_text, refuse_unwritable, text_of, texts_of, value_of
 from services.trainer.data.layouts import Reading
 from services.trainer.data.pairs import pair_of

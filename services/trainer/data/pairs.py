@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from schemas.lines import Message
-from schemas.recipes import ColumnMapping
+from schemas.recipes.dataset import ColumnMapping
 from services.trainer.data.columns import RowFault, text_of, value_of
 from services.trainer.data.turns import turn_of, turns_of
 

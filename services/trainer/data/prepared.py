@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from schemas.lines import Judged, Message, Preference, Split, split_file
-from schemas.recipes import AssistantTurns, DatasetSettings
+from schemas.recipes.dataset import DatasetSettings
+from schemas.recipes.model import AssistantTurns
 from services.chassis.storage.json_lines import json_line
 from services.trainer.data.columns import RowFault
 from services.trainer.data.findings import Findings

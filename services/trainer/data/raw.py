@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from schemas.lines import SPLITS, Split
 from schemas.reasons import Reason, shown
-from schemas.recipes import DatasetSettings
+from schemas.recipes.dataset import DatasetSettings
 from services.trainer.data.columns import RowFault
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from schemas.lines import Split
-from schemas.recipes import DatasetSettings
+from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.chassis.storage.references import ReferenceFault, require_inside, resolve
 from services.chassis.storage.sources.allowed import AllowedSources

@@ -4,7 +4,7 @@ import hashlib
 import json
 
 from schemas.lines import Row, Split
-from schemas.recipes import SplitSettings
+from schemas.recipes.dataset import SplitSettings
 
 
 def prompt_key(row: Row) -> str:

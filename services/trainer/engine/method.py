@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.recipes import OptimiserSettings
+from schemas.recipes.optimiser import OptimiserSettings
 
 Figures = Mapping[str, float]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from schemas.artifacts import ArtifactRef
-from schemas.recipes import MethodSettings
+from schemas.recipes.methods import MethodSettings
 
 
 def recipe_of(

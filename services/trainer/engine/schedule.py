@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from functools import lru_cache
 
-from schemas.recipes import OptimiserSettings
+from schemas.recipes.optimiser import OptimiserSettings
 
 
 def steps_of(settings: OptimiserSettings, examples: int) -> int:

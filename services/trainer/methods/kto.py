@@ -9,7 +9,7 @@ from typing import Any
 
 from schemas.lines import Judged, Preference
 from schemas.reasons import Reason
-from schemas.recipes import KtoSettings
+from schemas.recipes.kto import KtoSettings
 from schemas.results import PREFERENCES
 from services.chassis.executor.child import Context, UserFault
 from services.chassis.storage.json_lines import read_lines

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from schemas.lines import Split
-from schemas.recipes import TrainingSettings
+from schemas.recipes.sft import TrainingSettings
 from schemas.results import DATASET
 from services.chassis.executor.child import Context
 from services.trainer.data.rows import rows_of

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from schemas.reasons import Reason, shortened
-from schemas.recipes import LoraSettings
+from schemas.recipes.lora import LoraSettings
 from schemas.results import BASE_MODEL_SHA256
 from services.chassis.executor.child import UserFault
 from services.trainer.modelling import pissa

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from schemas.lines import Message, Row
-from schemas.recipes import AssistantTurns
+from schemas.recipes.model import AssistantTurns
 from services.language_models.chats import Tools, render, token_ids
 from services.language_models.loading import load_tokenizer
 from services.trainer.modelling.alignment import Alignment, Plan

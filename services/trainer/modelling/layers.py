@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from schemas.reasons import Reason, shown
-from schemas.recipes import LoraSettings
+from schemas.recipes.lora import LoraSettings
 from services.chassis.executor.child import UserFault
 
 _PAST_ADAPTERS = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from schemas.recipes import LoraSettings, OptimiserSettings
+from schemas.recipes.lora import LoraSettings
+from schemas.recipes.optimiser import OptimiserSettings
 from services.trainer.modelling.adapter import new_adapter
 from services.trainer.modelling.architecture import Architecture
 from services.trainer.modelling.layers import linear_layers

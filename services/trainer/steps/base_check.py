@@ -10,7 +10,8 @@ from typing import Any
 
 from schemas.lines import Message
 from schemas.reasons import Reason
-from schemas.recipes import AssistantTurns, LoraSettings
+from schemas.recipes.lora import LoraSettings
+from schemas.recipes.model import AssistantTurns
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.modelling.adapter import check_lora

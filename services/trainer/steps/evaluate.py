@@ -13,7 +13,7 @@ from typing import Any
 from schemas.jobs import StepResult
 from schemas.lines import Prediction, Row
 from schemas.reasons import Reason, first_of
-from schemas.recipes import EvaluationSettings
+from schemas.recipes.evaluation import EvaluationSettings
 from schemas.results import DATASET, PREDICTIONS, ROWS_LEFT_OUT
 from schemas.steps import EvaluateSettings
 from services.chassis.executor.child import Context, UserFault

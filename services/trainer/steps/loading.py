@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from schemas.reasons import Reason
-from schemas.recipes import Precision
+from schemas.recipes.model import Precision
 from schemas.results import ADAPTER
 from services.chassis.executor.child import Context, UserFault
 from services.language_models.precision import compute_dtype, device, use_physical_cores

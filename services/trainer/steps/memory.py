@@ -11,7 +11,9 @@ import psutil
 import torch
 
 from schemas.reasons import Reason
-from schemas.recipes import MethodSettings, OptimiserSettings, PreferenceSettings
+from schemas.recipes.dpo import PreferenceSettings
+from schemas.recipes.methods import MethodSettings
+from schemas.recipes.optimiser import OptimiserSettings
 from services.chassis.executor.child import UserFault
 from services.language_models.precision import compute_dtype, device
 from services.trainer.engine.method import Method

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from schemas.lines import Prediction
-from schemas.recipes import EvaluationSettings
+from schemas.recipes.evaluation import EvaluationSettings
 from services.trainer.steps.intervals import interval, mean
 from services.trainer.steps.measures import (
     Check,

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from schemas.jobs import StepResult
-from schemas.recipes import KtoSettings, MethodSettings, PreferenceSettings, TrainingSettings
+from schemas.recipes.dpo import PreferenceSettings
+from schemas.recipes.kto import KtoSettings
+from schemas.recipes.methods import MethodSettings
+from schemas.recipes.sft import TrainingSettings
 from schemas.results import ADAPTER, BASE_MODEL_SHA256, CHAT_TEMPLATE_SHA256, PRECISION, RECIPE_SHA256, ROWS_LEFT_OUT
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context

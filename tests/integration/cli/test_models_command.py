@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from schemas.artifacts import ArtifactRef
-from schemas.recipes import LoraSettings
+from schemas.recipes.lora import LoraSettings
 from services.chassis.storage.references import folder_digest
 from tests.allowed import TEMPORARY
 from tests.command import Ended, run

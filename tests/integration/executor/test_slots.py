@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from schemas.jobs import StepPriorityChanged, StepResult
-from schemas.recipes import FeedbackSettings, JudgeSettings
+from schemas.recipes.feedback import FeedbackSettings, JudgeSettings
 from schemas.steps import LabelSettings
 from services.chassis.executor import work
 from services.chassis.executor.needs import NOTHING, Need, need_of

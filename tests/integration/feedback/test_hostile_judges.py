@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from schemas.reasons import Reason
-from schemas.recipes import JudgeSettings, Rubric
+from schemas.recipes.feedback import JudgeSettings, Rubric
 from services.chassis.executor.child import UserFault
 from services.chassis.storage.sources.allowed import AllowedSources
 from services.feedback.judges.answer_cache import AnswerCache

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from schemas.lines import Message
-from schemas.recipes import Rubric
+from schemas.recipes.feedback import Rubric
 from services.chassis.executor.child import UserFault
 from services.chassis.storage.references import folder_digest
 from services.feedback.judges import local, prompts

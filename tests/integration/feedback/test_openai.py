@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from schemas.reasons import Reason
-from schemas.recipes import JudgeSettings, Rubric
+from schemas.recipes.feedback import JudgeSettings, Rubric
 from services.chassis.executor.child import Stopping, UserFault
 from services.feedback.judges.answer_cache import AnswerCache
 from services.feedback.judges.endpoint import JudgeAway

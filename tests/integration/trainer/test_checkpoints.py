@@ -13,7 +13,9 @@ import pytest
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
-from schemas.recipes import LoraSettings, OptimiserSettings, TrainingSettings
+from schemas.recipes.lora import LoraSettings
+from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.sft import TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context, Stopping
 from services.chassis.executor.messages import CHANNEL_VARIABLE, MESSAGE, ChildTask, ProgressMessage, ResultMessage

@@ -12,7 +12,9 @@ from trl import DPOConfig
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
-from schemas.recipes import LoraSettings, OptimiserSettings, PreferenceSettings
+from schemas.recipes.dpo import PreferenceSettings
+from schemas.recipes.lora import LoraSettings
+from schemas.recipes.optimiser import OptimiserSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context, Stopping, UserFault
 from services.trainer.engine.lean_head import put_lean_head

@@ -13,7 +13,8 @@ from transformers import OPTConfig, OPTForCausalLM
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
 from schemas.lines import Message
-from schemas.recipes import EvaluationSettings, LoraSettings
+from schemas.recipes.evaluation import EvaluationSettings
+from schemas.recipes.lora import LoraSettings
 from schemas.rules import Rule
 from schemas.steps import EvaluateSettings
 from services.chassis.executor.child import UserFault

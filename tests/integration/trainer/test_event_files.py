@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from schemas.artifacts import ArtifactRef
-from schemas.recipes import LoraSettings, OptimiserSettings, TrainingSettings
+from schemas.recipes.lora import LoraSettings
+from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.sft import TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context
 from services.trainer.child import train

@@ -15,7 +15,7 @@ from pathlib import Path
 from services.trainer.modelling.four_bits import without_bitsandbytes
 without_bitsandbytes()
 import torch
-from schemas.recipes import LoraSettings
+from schemas.recipes.lora import LoraSettings
 from services.trainer.modelling.adapter import new_adapter
 from services.trainer.modelling.base import load_base
 base, cpu = Path(sys.argv[1]), torch.device("cpu")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from schemas.reasons import Reason
-from schemas.recipes import DatasetSettings
+from schemas.recipes.dataset import DatasetSettings
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.data.sources import read

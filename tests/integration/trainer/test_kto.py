@@ -7,7 +7,8 @@ import pytest
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
-from schemas.recipes import KtoSettings, OptimiserSettings
+from schemas.recipes.kto import KtoSettings
+from schemas.recipes.optimiser import OptimiserSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context, Stopping, UserFault
 from services.trainer.steps.train import train

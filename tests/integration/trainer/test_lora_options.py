@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schemas.recipes import LoraSettings, OptimiserSettings, TrainingSettings
+from schemas.recipes.lora import LoraSettings
+from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.sft import TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Stopping, UserFault
 from tests.base_models import dressed, prepare_job, random_model, refusal, run_job

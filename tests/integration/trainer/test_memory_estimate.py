@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from schemas.recipes import LoraSettings, OptimiserSettings, TrainingSettings
+from schemas.recipes.lora import LoraSettings
+from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.sft import TrainingSettings
 from services.chassis.executor.child import UserFault
 from services.cli.main import app
 from tests.base_models import dressed, random_model, run_job

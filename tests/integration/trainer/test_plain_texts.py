@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from schemas.lines import Row
-from schemas.recipes import DatasetSettings, EvaluationSettings, OptimiserSettings, TrainingSettings
+from schemas.recipes.dataset import DatasetSettings
+from schemas.recipes.evaluation import EvaluationSettings
+from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.sft import TrainingSettings
 from schemas.steps import EvaluateSettings, PrepareSettings, TrainSettings
 from services.trainer.modelling.chat import Chat
 from services.trainer.steps.evaluate import evaluate

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.jobs import StepResult
 from schemas.reasons import Reason
-from schemas.recipes import DatasetSettings
+from schemas.recipes.dataset import DatasetSettings
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.steps.prepare import prepare

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from schemas.artifacts import ArtifactRef
-from schemas.recipes import SamplingSettings
+from schemas.recipes.sampling import SamplingSettings
 from schemas.steps import SampleSettings
 from services.chassis.executor.child import Stopping, UserFault
 from services.trainer.steps.sample import sample

@@ -11,7 +11,9 @@ import torch
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
-from schemas.recipes import LoraSettings, OptimiserSettings, TrainingSettings
+from schemas.recipes.lora import LoraSettings
+from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.sft import TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Stopping, UserFault
 from services.trainer.engine.schedule import learning_rate

@@ -8,14 +8,12 @@ import pytest
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
-from schemas.recipes import (
-    DatasetSettings,
-    EvaluationSettings,
-    OptimiserSettings,
-    PreferenceSettings,
-    SamplingSettings,
-    TrainingSettings,
-)
+from schemas.recipes.dataset import DatasetSettings
+from schemas.recipes.dpo import PreferenceSettings
+from schemas.recipes.evaluation import EvaluationSettings
+from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.sampling import SamplingSettings
+from schemas.recipes.sft import TrainingSettings
 from schemas.steps import EvaluateSettings, PrepareSettings, SampleSettings, TrainSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.modelling.chat import Chat

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.recipes import TrainingSettings
+from schemas.recipes.sft import TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.series import LENGTH, Series, TimedSeries
 from tests.trainer import Reports, context_of

@@ -12,7 +12,7 @@ import pytest
 from schemas.artifacts import ArtifactRef
 from schemas.base import EventData
 from schemas.jobs import StepResult
-from schemas.recipes import EvaluationSettings
+from schemas.recipes.evaluation import EvaluationSettings
 from schemas.rules import Rule
 from schemas.steps import EvaluateSettings
 from services.chassis.executor.child import Context, Handler

@@ -3,7 +3,7 @@
 from typing import Any
 
 from schemas.lines import Candidates
-from schemas.recipes import FeedbackSettings
+from schemas.recipes.feedback import FeedbackSettings
 from services.feedback.groups import CandidateGroup, group
 from services.feedback.judges.judge import Judged, Tick
 from services.feedback.labelling import Labelled, label_groups, labels, preferences

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from schemas.lines import Candidates
-from schemas.recipes import FeedbackSettings
+from schemas.recipes.feedback import FeedbackSettings
 from schemas.rules import Rule
 from services.feedback.groups import group
 from services.feedback.judges.judge import Judge

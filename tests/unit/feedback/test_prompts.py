@@ -5,7 +5,7 @@ import math
 import pytest
 
 from schemas.lines import Message
-from schemas.recipes import Rubric
+from schemas.recipes.feedback import Rubric
 from services.feedback.judges import prompts
 from services.feedback.judges.judge import Judged, Orders
 

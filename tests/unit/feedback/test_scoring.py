@@ -1,7 +1,7 @@
 """What a judge thinks of a model: a mean over what can be read, never a number for what cannot."""
 
 from schemas.lines import Prediction
-from schemas.recipes import FeedbackSettings
+from schemas.recipes.feedback import FeedbackSettings
 from services.feedback.scoring import Scored, score_predictions
 from tests.feedback import Told, quiet, reply
 

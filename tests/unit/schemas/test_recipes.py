@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas.recipes import FeedbackSettings
+from schemas.recipes.feedback import FeedbackSettings
 
 
 def test_a_field_cannot_be_judged_and_kept_equal() -> None:

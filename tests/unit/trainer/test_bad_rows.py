@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from schemas.recipes import DatasetSettings
+from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.data.bad_rows import BadRows
 from services.trainer.data.columns import RowFault

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from schemas.recipes import DatasetSettings
+from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.data.layouts import Learns, Reading, reading_of
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from schemas.recipes import DatasetSettings
+from schemas.recipes.dataset import DatasetSettings
 from services.trainer.data.columns import RowFault
 from services.trainer.data.layouts import reading_of
 from services.trainer.data.mapping import Example, example_of

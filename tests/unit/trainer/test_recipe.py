@@ -3,7 +3,9 @@
 import pytest
 
 from schemas.artifacts import ArtifactRef
-from schemas.recipes import LoraSettings, OptimiserSettings, TrainingSettings
+from schemas.recipes.lora import LoraSettings
+from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.sft import TrainingSettings
 from services.trainer.engine.recipe import digest, recipe_of
 
 DATA = ArtifactRef(uri="/data", sha256="a" * 64, size=1)

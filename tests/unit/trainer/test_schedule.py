@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from schemas.recipes import OptimiserSettings
+from schemas.recipes.optimiser import OptimiserSettings
 from services.trainer.engine.schedule import batch_of, by_length, learning_rate, micro_batch_size, steps_of, used_examples
 
 

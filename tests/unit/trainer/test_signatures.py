@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.recipes import DatasetSettings
+from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.data.sources import read
 from tests.allowed import IN_TESTS

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from schemas.reasons import Reason
-from schemas.recipes import DatasetSettings
+from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.data import files
 from services.trainer.data.raw import RawRow

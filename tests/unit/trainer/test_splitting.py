@@ -1,7 +1,7 @@
 """A held-out row stays held out for ever, whatever the data set grows to."""
 
 from schemas.lines import Message, Row
-from schemas.recipes import SplitSettings
+from schemas.recipes.dataset import SplitSettings
 from services.trainer.data.splitting import split_of
 
 

@@ -1,0 +1,47 @@
+"""Defines the settings of supervised fine-tuning."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.base import Real, Strict, Whole
+from schemas.recipes.lora import LoraSettings
+from schemas.recipes.model import AssistantTurns, Precision
+from schemas.recipes.optimiser import OptimiserSettings
+
+
+class TrainingSettings(Strict):
+    """Supervised fine-tuning. QLoRA (Dettmers et al. 2023) is `quantization: nf4`."""
+
+    method: Literal["sft"] = Field(default="sft", description="Optimiser and schedule.")
+    lora: LoraSettings = LoraSettings()
+    quantization: Literal["none", "nf4"] = Field(
+        default="none",
+        description="nf4: the frozen base model is stored in 4-bit NormalFloat with double quantisation (QLoRA).",
+    )
+    precision: Precision = Field(default="auto", description="auto: bf16 autocast if the hardware computes in bf16.")
+    optimiser: OptimiserSettings = OptimiserSettings()
+    max_length: Whole = Field(default=512, ge=8, le=131_072, description="Tokens per row; longer rows are cut at the end.")
+    assistant_turns: AssistantTurns = Field(
+        default="all",
+        description="The answers of a chat that are learnt, except those of weight 0: all, or the last one. A plan that was "
+        "stored without this field stays valid and learns all; the last one was the only choice then.",
+    )
+    checkpoint_steps: Whole = Field(default=25, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
+    neftune_alpha: Real | None = Field(
+        default=None,
+        gt=0,
+        le=100,
+        description="Strength of the noise on the embeddings of training rows (NEFTune, Jain et al. 2024; they use 5 to 15); "
+        "null: none.",
+    )
+    seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of data order and initialisation.")
+
+    @model_validator(mode="after")
+    def _pissa_needs_whole_weights(self) -> Self:
+        if self.lora.initialisation == "pissa" and self.quantization != "none":
+            raise ValueError(
+                "the initialisation `pissa` needs the weights in full precision; set quantization to none or initialisation to "
+                "default"
+            )
+        return self
