@@ -26,7 +26,8 @@ from schemas.topics import TOPIC_OF, aggregate_key
 from services.audit.tracing import Located
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kafka.publisher import make_producer
-from services.orchestrator.domain.planning import plan, producer_of
+from services.orchestrator.domain.graph import producer_of
+from services.orchestrator.domain.planning import plan
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 

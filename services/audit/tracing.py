@@ -36,7 +36,7 @@ from schemas.steps import PlannedStep
 from schemas.topics import MODELS, TOPIC_OF
 from services.chassis.kernel.records import Logged, RecordId, named
 from services.orchestrator.domain.evolve import evolve
-from services.orchestrator.domain.planning import ancestors
+from services.orchestrator.domain.graph import ancestors
 from services.orchestrator.domain.state import JobState, Status
 from services.orchestrator.rendering import step_status
 from services.orchestrator.views import StepStatus

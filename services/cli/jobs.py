@@ -1,36 +1,34 @@
 """`neuroweaver jobs`: whatever can be done with a job over HTTP, for people and, with --json, for programs."""
 
-import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
 
 from schemas.requests import JobCancelRequested
 from schemas.results import REPORT
-from schemas.steps import PlannedStep
 from services.chassis.executor.folders import folder_name
 from services.cli import job_controls
 from services.cli.commands import Commands
 from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
+from services.cli.job_check import examine_only
 from services.cli.job_file import NoRequest, read_request
 from services.cli.job_logs import JobLogs
 from services.cli.job_refusal import job_path as _path
 from services.cli.job_refusal import print_reasons as _print_reasons
 from services.cli.job_refusal import refused as _refused
-from services.cli.job_screen import screen, show
+from services.cli.job_text import moment_text, print_job
+from services.cli.job_watch import wait_until_read, watch_job
 from services.cli.log_screen import LogScreen
 from services.cli.memory_estimate import show_estimate
-from services.cli.metric_text import metrics_line
-from services.cli.output import err, out, print_json, print_pairs, print_table, say
+from services.cli.output import print_json, print_pairs, print_table, say
 from services.cli.printable import printable
 from services.cli.program import as_typed
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
-from services.cli.step_lines import SIGNS
 from services.orchestrator.domain.state import ENDED, Status
 from services.orchestrator.domain.validation import RejectedRequest as Invalid
 from services.orchestrator.domain.validation import examine
@@ -42,14 +40,6 @@ app.add_typer(job_controls.app)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JobId = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
 _PAGE = 200
-_LOOK_SECONDS = 0.5
-_NOT_CHECKED = (
-    "whether job_id is free",
-    "whether base_model and dataset exist and may be read",
-    "whether the rows have the named columns",
-    "whether a judge answers",
-    "whether memory and disk suffice",
-)
 _LEAST = ("requester", "pipeline", "requested", "model", "version", "steps")
 """Columns that a narrow terminal leaves out, the least needed first."""
 
@@ -69,7 +59,7 @@ def submit(
     except (NoRequest, OSError, UnicodeDecodeError) as error:
         stop_with(Exit.USAGE, str(error))
     if dry_run:
-        _dry_run(request, json)
+        examine_only(request, json)
         return
     with http_address(CliSettings()) as address, Edge(address) as edge:
         try:
@@ -80,7 +70,7 @@ def submit(
             say(f"job {job.job_id} was requested before with the same content and is {job.status}: nothing was started")
             say(job.failure.remedy if job.failure else "to run it again, give it another job_id, or leave job_id out")
         if watch:
-            _watch(edge, wait_until_read(edge, job.job_id), json)
+            watch_job(edge, wait_until_read(edge, job.job_id), json)
         elif json:
             print_json(job)
         else:
@@ -134,7 +124,7 @@ def show_job(job_id: JobId, json: Json = False) -> None:
     if json:
         print_json(job)
     else:
-        _print_job(job)
+        print_job(job)
 
 
 @app.command(example="neuroweaver jobs watch support-2026-11")
@@ -144,7 +134,7 @@ def watch(job_id: JobId, json: Json = False) -> None:
     Exit code 0 when it completed, 1 when it did not, 4 when it does not exist.
     """
     with http_address(CliSettings()) as address, Edge(address) as edge:
-        _watch(edge, edge.get(JobView, _path(job_id)), json)
+        watch_job(edge, edge.get(JobView, _path(job_id)), json)
 
 
 @app.command(example="neuroweaver jobs logs support-2026-11 --step train --follow")
@@ -235,121 +225,14 @@ def _pages(edge: Edge, limit: int, **filters: str | None) -> list[JobSummary]:
 
 def _row(job: JobSummary) -> tuple[object, ...]:
     steps = "" if job.steps is None else f"{job.steps_done}/{job.steps}"
-    texts = (job.job_id, job.status, job.pipeline, steps, job.model, job.version, job.requester, _time(job.requested_at))
+    texts = (
+        job.job_id,
+        job.status,
+        job.pipeline,
+        steps,
+        job.model,
+        job.version,
+        job.requester,
+        moment_text(job.requested_at),
+    )
     return tuple(printable(text or "") for text in texts)
-
-
-def _dry_run(request: dict[str, Any], json: bool) -> None:
-    examined = examine(request, (), datetime.now(UTC))
-    if isinstance(examined, Invalid):
-        if json:
-            print_json({"valid": False, "reasons": examined.reasons})
-        else:
-            _print_reasons(examined.reasons)
-        raise typer.Exit(int(Exit.FAILED))
-    if json:
-        print_json({"valid": True, "request": examined.request, "plan": examined.plan, "not_checked": _NOT_CHECKED})
-        return
-    print_table(
-        ("step", "kind", "waits for", "reads"),
-        [_plan_row(step) for step in examined.plan],
-        least=("waits for",),
-    )
-    say("the request is valid; nothing was started")
-    say(f"Not checked, because the services check it when the job runs: {'; '.join(_NOT_CHECKED)}.")
-
-
-def _plan_row(step: PlannedStep) -> tuple[str, ...]:
-    method = ""
-    if step.settings.kind == "train":
-        method = " (dpo)" if step.settings.preference else " (sft)"
-    return step.name, step.kind + method, ", ".join(step.needs), ", ".join(step.inputs.values())
-
-
-def wait_until_read(edge: Edge, job_id: str) -> JobView:
-    """Wait until the orchestrator has read a request that it has just published, and return the job; until then it knows none."""
-    waiting = False
-    while True:
-        try:
-            return edge.get(JobView, _path(job_id))
-        except RequestRefused as refusal:
-            if refusal.exit != Exit.NOT_FOUND:
-                raise
-        if not waiting:
-            say(
-                f"the request is published; waiting until the orchestrator has read it. Later: neuroweaver jobs watch {job_id}"
-            )
-        waiting = True
-        time.sleep(_LOOK_SECONDS)
-
-
-def _watch(edge: Edge, job: JobView, json: bool) -> None:
-    """Show the events of `job`, which `edge` has just returned: the stream of another program would never end."""
-    try:
-        with screen(out, json) as shown:
-            for event in edge.stream(f"{_path(job.job_id)}/events"):
-                job = show(shown, event) or job
-    except KeyboardInterrupt:
-        say(
-            f"no longer watching; the job continues: neuroweaver jobs watch {job.job_id}, neuroweaver jobs cancel {job.job_id}"
-        )
-        raise typer.Exit(int(Exit.INTERRUPTED)) from None
-    if not json:
-        _print_end(job)
-    raise typer.Exit(int(Exit.OK if job.status == "completed" else Exit.FAILED))
-
-
-def _print_end(job: JobView) -> None:
-    registered = f"{job.model} {job.version}" if job.version else None
-    reason = job.cancel.reason if job.cancel and job.status == "cancelled" else None
-    print_pairs((("job", job.job_id), ("status", job.status), ("registered", registered), ("reason", reason or None)))
-    _print_reasons(job.reasons)
-    if job.failure:
-        where = f"step {job.failure.step}" if job.failure.step else "the job"
-        err.print(printable(f"{where} failed ({job.failure.fault.cause}): {job.failure.fault.message}"), markup=False)
-        _print_reasons(job.failure.fault.reasons)
-        say(f"last lines of its log: neuroweaver jobs logs {job.job_id}")
-        say(job.failure.remedy)
-
-
-def _print_job(job: JobDetail) -> None:
-    print_pairs(
-        (
-            ("job", job.job_id),
-            ("status", job.status),
-            ("requester", job.requester and printable(job.requester)),
-            ("pipeline", job.pipeline and printable(job.pipeline)),
-            ("model", job.model and printable(job.model)),
-            ("version", job.version),
-            ("priority", job.priority or None),
-            ("requested", job.requested_at and _time(job.requested_at)),
-            ("ended", job.ended_at and _time(job.ended_at)),
-            ("deadline", job.deadline and _time(job.deadline)),
-            ("conflicts", len(job.conflicts) or None),
-        )
-    )
-    if job.steps:
-        print_table(
-            ("", "step", "kind", "status", "attempts", "seconds", "metrics"),
-            [_step_row(job, n) for n in range(len(job.steps))],
-            least=("kind", "attempts", "seconds", "metrics"),
-        )
-    _print_reasons(job.reasons)
-    if job.failure:
-        err.print(printable(f"{job.failure.fault.cause}: {job.failure.fault.message}"), markup=False, soft_wrap=True)
-        _print_reasons(job.failure.fault.reasons)
-        say(job.failure.remedy)
-
-
-def _step_row(job: JobDetail, number: int) -> tuple[object, ...]:
-    step = job.steps[number]
-    last = step.attempts[-1] if step.attempts else None
-    seconds = ""
-    if last and last.started_at and last.ended_at:
-        seconds = f"{(last.ended_at - last.started_at).total_seconds():.1f}"
-    metrics = metrics_line({name: value for name, value in step.metrics.items() if value is not None})
-    return SIGNS[step.status][0], step.name, step.kind, step.status, len(step.attempts) or "", seconds, printable(metrics)
-
-
-def _time(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

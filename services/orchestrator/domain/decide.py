@@ -30,7 +30,7 @@ from schemas.reasons import Reason
 from schemas.results import MODEL_NAME, MODEL_VERSION
 from schemas.steps import PlannedStep, Policy
 from services.orchestrator.domain.controls import answer, pending
-from services.orchestrator.domain.planning import ancestors, producer_of
+from services.orchestrator.domain.graph import ancestors, producer_of
 from services.orchestrator.domain.state import Accepted, JobState, Request
 from services.orchestrator.domain.validation import RejectedRequest, examine
 

@@ -1,5 +1,6 @@
-"""Defines what the readers of data sets share: a row as stored, the requested splits, and the form of a fault."""
+"""Defines what the readers of data sets share: a row as stored, its bounds and encoding, the requested splits, the form of a fault."""
 
+import codecs
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -7,6 +8,15 @@ from schemas.lines import SPLITS, Split
 from schemas.reasons import Reason, shown
 from schemas.recipes.dataset import DatasetSettings
 from services.trainer.data.columns import RowFault
+
+ROW_BYTES = 64 * 2**20
+"""A longer row is bad: no model learns from it, and a file without line breaks would fill the memory."""
+CHUNK = 2**20
+"""How much of a file is read at once."""
+REFERENCE = "dataset.reference"
+"""The setting that a fault of a file is about."""
+_UTF_16 = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
+           (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +52,18 @@ def named(settings: DatasetSettings) -> Iterator[tuple[Split, str]]:
 def fault_of(field: str, value: str, message: str, remedy: str) -> Reason:
     """Make a fault of one of the data set's settings."""
     return Reason(field=f"dataset.{field}", value=shown(value), message=message, remedy=remedy)
+
+
+def encoding_of(head: bytes) -> str:
+    """Return the encoding that the byte order mark of a file names; UTF-8 without one."""
+    return next((name for mark, name in _UTF_16 if head.startswith(mark)), "utf-8-sig")
+
+
+def bad_row(place: str, message: str, remedy: str) -> RawRow:
+    """Make a row that cannot be read."""
+    return RawRow(place, {}, RowFault(REFERENCE, message, remedy))
+
+
+def unreadable(place: str, message: str, remedy: str) -> Reason:
+    """Make the fault of a file that cannot be read as a whole."""
+    return Reason(field=REFERENCE, value=place, message=message, remedy=remedy)

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from services.cli import jobs
+from services.cli import job_watch
 from services.cli.edge import Edge, RequestRefused
 
 
@@ -22,16 +22,16 @@ class SlowEdge:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(job_watch, "_LOOK_SECONDS", 0.0)
 
 
 def test_it_waits_until_the_orchestrator_has_read_the_request(capsys: pytest.CaptureFixture[str]) -> None:
     edge = SlowEdge(404, 404, 200)
-    jobs.wait_until_read(cast(Edge, edge), "a")
+    job_watch.wait_until_read(cast(Edge, edge), "a")
     assert edge.left == []
     assert capsys.readouterr().err.count("waiting until the orchestrator has read it") == 1
 
 
 def test_any_other_refusal_ends_it() -> None:
     with pytest.raises(RequestRefused):
-        jobs.wait_until_read(cast(Edge, SlowEdge(404, 503)), "a")
+        job_watch.wait_until_read(cast(Edge, SlowEdge(404, 503)), "a")

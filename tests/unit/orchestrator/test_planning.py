@@ -6,7 +6,8 @@ import pytest
 
 from schemas.requests import PRESETS, JobRequest, PipelineStep
 from schemas.steps import INPUTS_OF, PlannedStep, PrepareSettings, TrainSettings
-from services.orchestrator.domain.planning import PlanFault, ancestors, plan
+from services.orchestrator.domain.graph import ancestors
+from services.orchestrator.domain.planning import PlanFault, plan
 from tests.unit.orchestrator.scenario import a_request
 
 

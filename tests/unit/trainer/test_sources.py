@@ -8,7 +8,7 @@ import pytest
 from schemas.reasons import Reason
 from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
-from services.trainer.data import files
+from services.trainer.data import files, json_array
 from services.trainer.data.raw import RawRow
 from services.trainer.data.sources import read
 from tests.allowed import IN_TESTS
@@ -200,7 +200,7 @@ def test_an_array_is_read_in_pieces_wherever_they_are_cut(tmp_path: Path, monkey
     ]
     path = write(tmp_path / "rows.json", json.dumps(written, indent=1, ensure_ascii=False) + "\n")
     for size in (1, 2, 7, 64):
-        monkeypatch.setattr(files, "_CHUNK", size)
+        monkeypatch.setattr(json_array, "CHUNK", size)
         assert [raw.values for raw in rows(path, "json")] == written
 
 

@@ -1,0 +1,51 @@
+"""Examines a request without sending it, and shows the plan that it would get."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import typer
+
+from schemas.steps import PlannedStep, TrainSettings
+from services.cli.exits import Exit
+from services.cli.job_refusal import print_reasons
+from services.cli.output import print_json, print_table, say
+from services.orchestrator.domain.validation import RejectedRequest, examine
+
+_NOT_CHECKED = (
+    "whether job_id is free",
+    "whether base_model and dataset exist and may be read",
+    "whether the rows have the named columns",
+    "whether a judge answers",
+    "whether memory and disk suffice",
+)
+
+
+def examine_only(request: dict[str, Any], json: bool) -> None:
+    """Print the plan of a request. Ends the command with exit code 1 if the request is refused."""
+    examined = examine(request, (), datetime.now(UTC))
+    if isinstance(examined, RejectedRequest):
+        if json:
+            print_json({"valid": False, "reasons": examined.reasons})
+        else:
+            print_reasons(examined.reasons)
+        raise typer.Exit(int(Exit.FAILED))
+    if json:
+        print_json({"valid": True, "request": examined.request, "plan": examined.plan, "not_checked": _NOT_CHECKED})
+        return
+    print_table(
+        ("step", "kind", "waits for", "reads"),
+        [_plan_row(step) for step in examined.plan],
+        least=("waits for",),
+    )
+    say("the request is valid; nothing was started")
+    say(f"Not checked, because the services check it when the job runs: {'; '.join(_NOT_CHECKED)}.")
+
+
+def _plan_row(step: PlannedStep) -> tuple[str, ...]:
+    method = f" ({_method(step.settings)})" if isinstance(step.settings, TrainSettings) else ""
+    return step.name, step.kind + method, ", ".join(step.needs), ", ".join(step.inputs.values())
+
+
+def _method(settings: TrainSettings) -> str:
+    field = next(name for name, value in settings if value is not None and value is settings.method_settings)
+    return {"training": "sft", "preference": "dpo"}.get(field, field)

@@ -1,0 +1,54 @@
+"""Defines the presets: pipelines with a name, each a list of steps that an explicit pipeline can have too."""
+
+from collections.abc import Mapping
+
+from schemas.requests import PipelineStep
+
+
+def _step(name: str, kind: str, *needs: str, method: str | None = None, **inputs: str) -> PipelineStep:
+    chosen = {"algorithm" if method == "kto" else "method": method}
+    return PipelineStep.model_validate({"name": name, "kind": kind, **chosen, "needs": needs, "inputs": inputs})
+
+
+_DATA = "prepare.dataset"
+
+PRESETS: Mapping[str, tuple[PipelineStep, ...]] = {
+    "sft": (
+        _step("prepare", "prepare"),
+        _step("evaluate-base", "evaluate", dataset=_DATA),
+        _step("train", "train", method="sft", dataset=_DATA),
+        _step("evaluate", "evaluate", dataset=_DATA, adapter="train.adapter"),
+        _step("register", "register", "evaluate-base", "evaluate", adapter="train.adapter"),
+    ),
+    "rlaif": (
+        _step("prepare", "prepare"),
+        _step("evaluate-base", "evaluate", dataset=_DATA),
+        _step("score-base", "score", predictions="evaluate-base.predictions"),
+        _step("train", "train", method="sft", dataset=_DATA),
+        _step("evaluate-sft", "evaluate", dataset=_DATA, adapter="train.adapter"),
+        _step("score-sft", "score", predictions="evaluate-sft.predictions"),
+        _step("sample", "sample", dataset=_DATA, adapter="train.adapter"),
+        _step("label", "label", candidates="sample.candidates"),
+        _step("align", "train", method="dpo", preferences="label.preferences", adapter="train.adapter"),
+        _step("evaluate", "evaluate", dataset=_DATA, adapter="align.adapter"),
+        _step("score", "score", predictions="evaluate.predictions"),
+        _step(
+            "register", "register", "evaluate-base", "score-base", "evaluate-sft", "score-sft", "evaluate", "score",
+            adapter="align.adapter",
+        ),
+    ),
+    "dpo": (
+        _step("prepare", "prepare"),
+        _step("evaluate-base", "evaluate", dataset=_DATA),
+        _step("train", "train", method="dpo", preferences="prepare.preferences"),
+        _step("evaluate", "evaluate", dataset=_DATA, adapter="train.adapter"),
+        _step("register", "register", "evaluate-base", "evaluate", adapter="train.adapter"),
+    ),
+    "kto": (
+        _step("prepare", "prepare"),
+        _step("evaluate-base", "evaluate", dataset=_DATA),
+        _step("train", "train", method="kto", preferences="prepare.preferences"),
+        _step("evaluate", "evaluate", dataset=_DATA, adapter="train.adapter"),
+        _step("register", "register", "evaluate-base", "evaluate", adapter="train.adapter"),
+    ),
+}  # fmt: skip

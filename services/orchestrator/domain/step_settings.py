@@ -1,0 +1,71 @@
+"""Gives each planned step its settings: the parts of the request that its kind and method read."""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from schemas.requests import JobRequest, PipelineStep
+from schemas.steps import (
+    EvaluateSettings,
+    LabelSettings,
+    PrepareSettings,
+    RegisterSettings,
+    SampleSettings,
+    ScoreSettings,
+    StepSettings,
+    TrainSettings,
+)
+
+LEARNT_FROM: Mapping[str, Literal["pairs", "labels"]] = {"dpo": "pairs", "reward": "pairs", "kto": "labels"}
+"""What the methods learn from that take the preferences of a data set."""
+
+
+def settings_of(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineStep]) -> StepSettings:
+    """Return the settings of `step`, one of `steps`."""
+    base, template = request.base_model, request.chat_template
+    match step.kind, step.trained_by:
+        case "prepare", _:
+            return _prepare(step, request, steps)
+        case "train", "sft":
+            return TrainSettings(base_model=base, chat_template=template, training=request.training)
+        case "train", "kto":
+            return TrainSettings(base_model=base, chat_template=template, kto=request.kto)
+        case "train", _:
+            return TrainSettings(base_model=base, chat_template=template, preference=request.preference)
+        case "sample", _:
+            return SampleSettings(base_model=base, chat_template=template, sampling=request.sampling)
+        case "label", _:
+            return LabelSettings(base_model=base, feedback=request.feedback)
+        case "evaluate", _:
+            return EvaluateSettings(base_model=base, chat_template=template, evaluation=request.evaluation)
+        case "score", _:
+            return ScoreSettings(base_model=base, feedback=request.feedback)
+        case "register", _:
+            return RegisterSettings(base_model=base, model=request.register_as, alias=request.alias)
+    raise AssertionError(f"no settings for kind {step.kind}: PipelineStep refuses unknown kinds")
+
+
+def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineStep]) -> PrepareSettings:
+    """Return the settings of a step of kind prepare: what later steps learn from its rows, and up to which length."""
+    learners = learners_of(step.name, steps)
+    limits = {"pairs": request.preference.max_length, "labels": request.kto.max_length}
+    lengths = [limits[LEARNT_FROM[method]] for method in learners]
+    if not learners or any(one.method == "sft" for one in steps):
+        lengths.append(request.training.max_length)
+    methods = {one.method for one in steps if one.kind == "train"}
+    return PrepareSettings(
+        base_model=request.base_model,
+        chat_template=request.chat_template,
+        dataset=request.dataset,
+        max_length=min(lengths),
+        assistant_turns=request.training.assistant_turns,
+        learns=LEARNT_FROM[learners[0]] if learners else "answers",
+        training=request.training if "sft" in methods else None,
+        preference=request.preference if "dpo" in methods else None,
+        kto=request.kto if "kto" in methods else None,
+    )
+
+
+def learners_of(prepare: str, steps: Iterable[PipelineStep]) -> tuple[str, ...]:
+    """Return the methods that learn from the preferences of a step of kind prepare."""
+    binding = f"{prepare}.preferences"
+    return tuple(step.trained_by for step in steps if step.trained_by and step.inputs.get("preferences") == binding)
