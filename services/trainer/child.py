@@ -5,8 +5,6 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """OpenMP's threads sleep while they wait. By default they spin, which costs minutes when another process needs a core."""
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-"""No library reports what is trained here."""
 
 from schemas.jobs import StepResult  # noqa: E402  # torch must not be imported before the lines above
 from services.chassis.executor.child import Context, run_child  # noqa: E402

@@ -1,7 +1,7 @@
 """Everything that a training step changes: the adapter's weights and the optimiser's state, as named tensors for a checkpoint."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,14 @@ import torch
 from services.trainer.engine.checkpoints import Tensors
 
 _WEIGHTS = "weights"
+
+
+class NoGradient(Exception):
+    """Layers have an adapter and get no gradient, so that training would not change them."""
+
+    def __init__(self, layers: Sequence[str]) -> None:
+        super().__init__(f"{len(layers)} layers got no gradient, for example {layers[0]}")
+        self.layers = layers
 
 
 class TrainedState:
@@ -26,10 +34,13 @@ class TrainedState:
         return sum(weight.numel() for weight in self._weights.values())
 
     def check_gradients(self) -> None:
-        """Raise at the first step if there are no gradients: a frozen or detached adapter trains without effect."""
+        """Raise at the first step if there are no gradients: a frozen or detached adapter trains without effect.
+
+        Raises NoGradient for layers that the loss does not depend on.
+        """
         without = [name for name, weight in self._weights.items() if weight.grad is None]
         if without:
-            raise RuntimeError(f"{len(without)} trainable weights got no gradient, for example {without[0]}")
+            raise NoGradient(list(dict.fromkeys(map(_layer, without))))
         if not any(bool(weight.grad.any()) for weight in self._weights.values() if weight.grad is not None):
             raise RuntimeError("the gradient of every trainable weight is zero: the loss does not depend on the adapter")
 
@@ -61,6 +72,12 @@ class TrainedState:
         if value.dtype == torch.int64 and value.dim() == 0:
             return int(value)
         return value.to(device) if value.dim() or self._optimiser.defaults.get("fused") else value
+
+
+def _layer(weight: str) -> str:
+    """Return the path in the base model of the layer that an adapter's weight belongs to."""
+    path = weight.removeprefix("base_model.model.")
+    return next((path.partition(part)[0] for part in (".lora_", ".modules_to_save.") if part in path), path)
 
 
 def _number(kind: str, value: object) -> torch.Tensor:

@@ -12,18 +12,20 @@ from typing import Any
 
 import torch
 
-from schemas.reasons import Reason
+from schemas.reasons import Reason, first_of
 from services.chassis.executor.child import Context, UserFault
 from services.trainer.engine.checkpoints import Checkpoints, CurvePoint
 from services.trainer.engine.lean_head import put_lean_head
 from services.trainer.engine.method import Method
 from services.trainer.engine.schedule import batch_of, by_length, learning_rate, micro_batch_size, steps_of, used_examples
 from services.trainer.engine.supervision import Diverged, Run, Supervision, reporter, tokens_of
-from services.trainer.engine.trained import TrainedState
+from services.trainer.engine.trained import NoGradient, TrainedState
 
 _log = logging.getLogger(__name__)
 _LOWER = 0.5
 """Factor of the learning rate for the one retry after a divergence."""
+_NAMED = 3
+"""Number of layers that a message names."""
 _OPTIMISERS = {"adamw": "adamw_torch_fused", "adafactor": "adafactor"}
 """The library's names of the optimisers, all of whose state is in the checkpoints."""
 
@@ -56,10 +58,12 @@ def train(context: Context, method: Method, plan: Plan, load: Callable[[], Any])
     """Train the adapter of the model that `load` returns, to the end of the plan.
 
     If training diverges, it goes back to the last checkpoint, and once more with a lower rate. Raises Stopping, after saving
-    all steps done so far, if the run must end early; UserFault if training diverges again.
+    all steps done so far, if the run must end early; UserFault if training diverges again, or a layer gets no gradient.
     """
     try:
         return _run(context, method, plan, load, 1.0)
+    except NoGradient as error:
+        raise _without_gradient(method, error) from error
     except Diverged as first:
         _log.warning("training diverged: %s; once more from the last checkpoint, at %s of the rate", first, _LOWER)
     try:
@@ -161,6 +165,17 @@ def _schedule(trainer: Any, method: Method, factor: float, begun: int, steps: in
         return factor * rate / method.optimiser.learning_rate
 
     trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, share)
+
+
+def _without_gradient(method: Method, error: NoGradient) -> UserFault:
+    return UserFault(
+        Reason(
+            field=f"{method.section}.lora.targets",
+            value=first_of(error.layers, _NAMED),
+            message="the loss does not depend on these layers: their adapters got no gradient",
+            remedy=f"name the layers to adapt in {method.section}.lora.targets, without these",
+        )
+    )
 
 
 def _fault(method: Method, diverged: Diverged) -> UserFault:

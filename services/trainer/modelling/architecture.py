@@ -3,6 +3,7 @@
 Every refusal is a BaseFault: the configuration comes with the request, so whatever the library raises on it is the request's fault.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -70,7 +71,20 @@ def architecture_of(folder: Path) -> Architecture:
     model_class = _class_of(config)
     if "past_key_values" not in signature(model_class.forward).parameters:
         raise BaseFault("its architecture keeps no cache of keys and values, so it cannot be sampled or evaluated", _CAUSAL)
+    if (own := _cache_of_its_own(model_class)) is not None:
+        raise BaseFault(
+            f"its architecture works only with a cache of its own ({own}), which cannot be sampled from", _CAUSAL
+        )
     return Architecture(config, model_class)
+
+
+def _cache_of_its_own(model_class: Any) -> str | None:
+    """Return the name of the cache that the architecture defines in place of the library's, which all others work with."""
+    from transformers import Cache
+
+    defined = vars(sys.modules[model_class.__module__]).values()
+    own = [kind for kind in defined if isinstance(kind, type) and issubclass(kind, Cache)]
+    return next((kind.__name__ for kind in own if kind.__module__ == model_class.__module__), None)
 
 
 def _refuse_kind(config: Any) -> None:

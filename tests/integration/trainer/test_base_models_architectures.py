@@ -70,6 +70,11 @@ def test_a_model_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
     assert "own code, which is never run" in refusal(tmp_path, base).message
 
 
+def test_a_model_whose_cache_is_its_own_is_refused(tmp_path: Path) -> None:
+    base = dressed(tmp_path / "base", random_model("MiniMax", num_local_experts=2, head_dim=8))
+    assert "a cache of its own (MiniMaxCache)" in refusal(tmp_path, base).message
+
+
 def test_a_model_without_a_cache_of_keys_and_values_is_refused(tmp_path: Path) -> None:
     base = dressed(tmp_path / "base", random_model("Mamba", state_size=4))
     assert "keeps no cache" in refusal(tmp_path, base).message

@@ -18,7 +18,7 @@ from schemas.steps import TrainSettings
 from services.chassis.executor.child import Stopping, UserFault
 from services.trainer.engine.schedule import learning_rate
 from services.trainer.engine.supervision import Supervision
-from services.trainer.engine.trained import TrainedState
+from services.trainer.engine.trained import NoGradient, TrainedState
 from services.trainer.modelling.adapter import load_for_inference, new_adapter
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.chat import Chat, Tokens
@@ -197,12 +197,29 @@ def test_a_run_that_diverges_goes_back_to_its_last_checkpoint_and_once_more_at_h
 def test_an_adapter_without_a_gradient_is_an_error(base: Path) -> None:
     adapted = new_adapter(load_base(base, torch.float32, CPU), LoraSettings(), seed=0)
     trained = TrainedState(adapted, None)
-    with pytest.raises(RuntimeError, match="got no gradient"):
+    with pytest.raises(NoGradient) as raised:
         trained.check_gradients()
+    assert raised.value.layers[0] == "model.layers.0.self_attn.q_proj", "named as in lora.targets"
     for weight in adapted.parameters():
         weight.requires_grad_(False)
     with pytest.raises(RuntimeError, match="no trainable parameters"):
         TrainedState(adapted, None)
+
+
+def test_a_layer_without_a_gradient_is_a_fault_of_the_targets_and_is_not_retried(
+    tmp_path: Path, base: Path, dataset: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = TrainedState.check_gradients
+
+    def unused(self: TrainedState) -> None:
+        next(iter(self._weights.values())).grad = None
+        check(self)
+
+    monkeypatch.setattr(TrainedState, "check_gradients", unused)
+    with pytest.raises(UserFault) as raised:
+        run(tmp_path, base, dataset)
+    assert raised.value.reasons[0].field == "training.lora.targets"
+    assert raised.value.reasons[0].value == "model.layers.0.self_attn.q_proj"
 
 
 def test_training_goes_on_from_an_adapter_that_is_given(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:

@@ -1,6 +1,7 @@
 """The engine uses parts of TRL and transformers that they do not promise: a new version that changes one must fail here."""
 
 import inspect
+import os
 import subprocess
 import sys
 from dataclasses import fields
@@ -19,11 +20,13 @@ def test_trl_is_the_version_that_the_hooks_were_checked_with() -> None:
     assert trl.__version__ == "1.16.0"
 
 
-def test_no_library_sends_telemetry() -> None:
-    code = (
-        "import services.trainer.child\nfrom huggingface_hub import constants\nassert constants.HF_HUB_DISABLE_TELEMETRY\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+@pytest.mark.parametrize(
+    "module", ["services.trainer.child", "services.feedback.child", "services.cli.main", "services.language_models.loading"]
+)
+def test_no_library_sends_telemetry_from_any_process(module: str) -> None:
+    code = f"import {module}\nfrom huggingface_hub import constants\nassert constants.HF_HUB_DISABLE_TELEMETRY\n"
+    environment = {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "0"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 def test_the_head_returns_what_ours_returns() -> None:
