@@ -12,8 +12,10 @@ from sqlalchemy.engine import make_url
 
 from benchmarks.full_loop import Servers, process
 from benchmarks.load import create_topics
+from schemas.attributes import PREFIX
 from schemas.envelope import encode
 from schemas.generate.examples import REQUEST
+from schemas.jobs import StepRequested
 from schemas.requests import JobRequested
 from schemas.topics import JOBS, REQUESTS
 from services.chassis.kafka.cluster import Cluster
@@ -29,7 +31,7 @@ Percentiles = dict[str, float]
 
 
 def _is_step_requested(record: ConsumerRecord) -> bool:
-    return ("ce_type", b"neuroweaver.StepRequested") in record.headers
+    return ("ce_type", f"{PREFIX}{StepRequested.type_name()}".encode()) in record.headers
 
 
 def _is_anything(_record: ConsumerRecord) -> bool:

@@ -29,6 +29,11 @@ class JobAccepted(EventData):
     policy: Policy = Field(description="Retries and time-outs of this job.")
     request_sha256: str | None = Field(default=None, description=_DECIDED_ON)
 
+    @classmethod
+    def type_name(cls) -> str:
+        """The second version: plans and requests may contain steps of kind compress."""
+        return "JobAccepted.v2"
+
 
 class JobRejected(EventData):
     """The orchestrator refused the job. The id stays refused."""
@@ -76,6 +81,11 @@ class StepRequested(StepEventData):
     )
     deadline: Moment = Field(description="The orchestrator closes the attempt if it has no outcome by then.")
     memory_failures: int = Field(default=0, ge=0, description="Number of earlier attempts that ran out of memory.")
+
+    @classmethod
+    def type_name(cls) -> str:
+        """The second version: plans and requests may contain steps of kind compress."""
+        return "StepRequested.v2"
 
 
 class StepStarted(StepEventData):

@@ -30,7 +30,7 @@ class ModelRegistered(EventData):
         description="Semantic version, from 1.0.0. Another base model raises the major number, other data or another "
         "recipe the minor number, and a repetition the patch number."
     )
-    artifact: ArtifactRef = Field(description="The adapter.")
+    artifact: ArtifactRef = Field(description="The adapter, or the whole model.")
     lineage: Lineage
     metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of this version, by name.")
 

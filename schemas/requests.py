@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from schemas.base import EventData, Moment, Name, Strict, Whole
 from schemas.reasons import UNION_TAG, Reason, shortened
+from schemas.recipes.compression import CompressionMethod, CompressionSettings
 from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.evaluation import EvaluationSettings
@@ -29,10 +30,13 @@ class PipelineStep(Strict):
     """One step of an explicit pipeline. Its settings come from the request's sections for its purpose."""
 
     name: Name = Field(description="Name of the step, unique within the pipeline.")
-    kind: str = Field(description="prepare, train, sample, label, evaluate, score or register.")
+    kind: str = Field(description="prepare, train, sample, label, evaluate, compress, score or register.")
     method: Literal["sft", "dpo"] | None = Field(default=None, description="Training method; for kind train only.")
     algorithm: Literal["kto"] | None = Field(
         default=None, description="Training method that is none of `method`, in its place; for kind train only."
+    )
+    compression: CompressionMethod | None = Field(
+        default=None, description="Method of the compression, in place of `compression.method`; for kind compress only."
     )
     needs: tuple[Name, ...] = Field(
         default=(), description="Steps that must be completed before, in addition to those bound as inputs."
@@ -47,6 +51,8 @@ class PipelineStep(Strict):
             raise ValueError("`method` and `algorithm` exclude each other")
         if (self.kind == "train") != (self.trained_by is not None):
             raise ValueError("`method` (sft or dpo) or `algorithm` (kto) belongs to steps of kind train, and to them only")
+        if self.compression and self.kind != "compress":
+            raise ValueError("`compression` belongs to steps of kind compress, and to them only")
         return self
 
     @property
@@ -101,6 +107,7 @@ class JobRequest(Strict):
     feedback: FeedbackSettings = FeedbackSettings()
     preference: PreferenceSettings = PreferenceSettings()
     kto: KtoSettings = KtoSettings()
+    compression: CompressionSettings = CompressionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     register_as: Name = Field(description="Name of the model that gets the new version.")
     alias: Name | None = Field(default="candidate", description="Alias that moves to the new version; null for none.")

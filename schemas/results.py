@@ -2,6 +2,8 @@
 
 DATASET = "dataset"
 ADAPTER = "adapter"
+MODEL = "model"
+"""A whole model: a folder that transformers loads by itself, with tokenizer and chat template."""
 CANDIDATES = "candidates"
 PREDICTIONS = "predictions"
 PREFERENCES = "preferences"

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.base import Frozen, Name, Strict, Whole
+from schemas.recipes.compression import CompressionSettings
 from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.evaluation import EvaluationSettings
@@ -15,7 +16,7 @@ from schemas.recipes.methods import MethodSettings
 from schemas.recipes.model import AssistantTurns, ChatTemplate
 from schemas.recipes.sampling import SamplingSettings
 from schemas.recipes.sft import TrainingSettings
-from schemas.results import ADAPTER, CANDIDATES, DATASET, PREDICTIONS, PREFERENCES, SCORES
+from schemas.results import ADAPTER, CANDIDATES, DATASET, MODEL, PREDICTIONS, PREFERENCES, SCORES
 
 SERVICES = ("orchestrator", "trainer", "feedback", "registry")
 
@@ -24,6 +25,7 @@ EXECUTOR_OF: Mapping[str, str] = {
     "train": "trainer",
     "sample": "trainer",
     "evaluate": "trainer",
+    "compress": "trainer",
     "label": "feedback",
     "score": "feedback",
     "register": "registry",
@@ -32,20 +34,23 @@ EXECUTOR_OF: Mapping[str, str] = {
 
 INPUTS_OF: Mapping[str, Mapping[str, bool]] = {
     "prepare": {},
-    "train": {DATASET: False, PREFERENCES: False, ADAPTER: False},
-    "sample": {DATASET: True, ADAPTER: False},
-    "evaluate": {DATASET: True, ADAPTER: False},
+    "train": {DATASET: False, PREFERENCES: False, ADAPTER: False, MODEL: False},
+    "sample": {DATASET: True, ADAPTER: False, MODEL: False},
+    "evaluate": {DATASET: True, ADAPTER: False, MODEL: False},
+    "compress": {ADAPTER: False, MODEL: False},
     "label": {CANDIDATES: True},
     "score": {PREDICTIONS: True},
-    "register": {ADAPTER: True},
+    "register": {ADAPTER: False, MODEL: False},
 }
-"""Input names per kind; True where the input is required. `train` needs `dataset` (sft) or `preferences` (dpo, kto)."""
+"""Input names per kind; True where the input is required. `train` needs `dataset` (sft) or `preferences` (dpo, kto), `compress` `adapter`
+or `model`, `register` one of both. A bound `model` takes the place of the base model; an adapter beside it was trained on it."""
 
 OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
     "prepare": (DATASET, PREFERENCES),
     "train": (ADAPTER,),
     "sample": (CANDIDATES,),
     "evaluate": (PREDICTIONS,),
+    "compress": (MODEL,),
     "label": (PREFERENCES,),
     "score": (SCORES,),
     "register": (),
@@ -125,6 +130,15 @@ class EvaluateSettings(Strict):
     evaluation: EvaluationSettings = EvaluationSettings()
 
 
+class CompressSettings(Strict):
+    """Settings of a step that makes a model from an adapter or another model."""
+
+    kind: Literal["compress"] = "compress"
+    base_model: str = Field(description="Reference of the base model.")
+    chat_template: ChatTemplate | None = Field(default=None, description="The request's; null: the base model's own.")
+    compression: CompressionSettings = CompressionSettings()
+
+
 class ScoreSettings(Strict):
     """Settings of a step that computes the mean judge score of a predictions artifact."""
 
@@ -134,16 +148,23 @@ class ScoreSettings(Strict):
 
 
 class RegisterSettings(Strict):
-    """Settings of a step that registers an adapter as the next version of a model."""
+    """Settings of a step that registers an adapter or a whole model as the next version of a model."""
 
     kind: Literal["register"] = "register"
-    base_model: str = Field(description="Reference of the base model that the adapter belongs to.")
+    base_model: str = Field(description="Reference of the base model that the adapter or model comes from.")
     model: Name = Field(description="Name of the model that gets the version.")
     alias: Name | None = Field(default="candidate", description="Alias that moves to the new version; null for none.")
 
 
 StepSettings = Annotated[
-    PrepareSettings | TrainSettings | SampleSettings | LabelSettings | EvaluateSettings | ScoreSettings | RegisterSettings,
+    PrepareSettings
+    | TrainSettings
+    | SampleSettings
+    | LabelSettings
+    | EvaluateSettings
+    | CompressSettings
+    | ScoreSettings
+    | RegisterSettings,
     Field(discriminator="kind"),
 ]
 

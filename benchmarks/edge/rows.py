@@ -118,7 +118,7 @@ def _version(domain: RegistryDomain, number: int) -> UnitOfWork:
     adapter = asked.inputs["adapter"]
     made = ModelRegistered(
         model=name, version="1.0.0", artifact=adapter, lineage=lineage_of(asked, asked.settings, recipe),
-        metrics=metrics_of(adapter, asked.results) or _METRICS,
+        metrics=metrics_of("adapter", adapter, asked.results) or _METRICS,
     )  # fmt: skip
     ref = model_ref(name)
     unit = _unit(domain, ref, registration_ref(asked.job_id, asked.step), now=_START + timedelta(minutes=number))

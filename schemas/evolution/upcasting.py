@@ -15,7 +15,10 @@ class Upcaster:
     """A pure function from data of the old type's shape to data of the new type's."""
 
 
-UPCASTERS: dict[str, Upcaster] = {}
+UPCASTERS: dict[str, Upcaster] = {
+    "JobAccepted": Upcaster("JobAccepted.v2", lambda data: data),
+    "StepRequested": Upcaster("StepRequested.v2", lambda data: data),
+}
 """Upcasters by the name of the old type. An entry stays as long as the log may contain the old type, which is for ever."""
 
 

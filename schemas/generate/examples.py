@@ -189,7 +189,7 @@ def _story() -> Iterator[_Example]:
         partition=3,
         offset=41_207,
         appended_at=_START,
-        event_type="StepRequested",
+        event_type="StepRequested.v2",
         event_id="019a4410-76c0-7000-8000-000000000004",
         error="ValueError: version 1.0.0 of support-router is taken",
         reason="Registered by hand as 1.0.1 while the fault was open.",

@@ -263,10 +263,10 @@ def _missing(
     if state.wish is None:
         yield "JobRequested"
     if state.rejected:
-        yield f"JobAccepted: the job was rejected: {'; '.join(map(str, state.rejected.reasons))}"
+        yield f"{JobAccepted.type_name()}: the job was rejected: {'; '.join(map(str, state.rejected.reasons))}"
         return
     if state.accepted is None:
-        yield "JobAccepted"
+        yield JobAccepted.type_name()
     yield from _gaps(records)
     yield from _missing_of_steps(state, plan, records, versions, asked)
     yield from _missing_of_versions(plan, records, versions, asked)

@@ -4,7 +4,7 @@ Files are read in a thread; nothing here needs a separate process.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from pydantic import JsonValue
@@ -14,7 +14,7 @@ from schemas.artifacts import ArtifactRef, Manifest
 from schemas.jobs import StepFault, StepRequested
 from schemas.models import ModelRegistered
 from schemas.reasons import Reason
-from schemas.results import ADAPTER
+from schemas.results import ADAPTER, MODEL
 from schemas.steps import RegisterSettings
 from services.chassis.executor.folders import cache_of
 from services.chassis.executor.inputs import corrupt_input
@@ -26,7 +26,12 @@ from services.registry.domain.models import model_ref, register, registration_re
 
 ALLOWED = frozenset({".safetensors", ".json", ".jsonl", ".jinja", ".txt", ".model", ".md"})
 """Files that a model may contain: weights without code, configuration, tokenizer, template, notes."""
-REQUIRED = ("adapter_config.json", "adapter_model.safetensors")
+_WEIGHTS = "model.safetensors"
+REQUIRED: Mapping[str, Sequence[Sequence[str]]] = {
+    ADAPTER: (("adapter_config.json",), ("adapter_model.safetensors",)),
+    MODEL: (("config.json",), (_WEIGHTS, f"{_WEIGHTS}.index.json")),
+}
+"""Files that an artifact must contain, by the input that it is: of each group one."""
 RECIPE = "training.json"
 """The file in which the trainer records how an adapter was made."""
 _RECIPE_LIMIT = 64 * 1024
@@ -36,8 +41,8 @@ class RegistrationRefused(Exception):
     """The artifact may not be registered; the requester gets the reason."""
 
     def __init__(self, value: str, message: str, remedy: str) -> None:
-        self.reason = Reason(field="inputs.adapter", value=value, message=message, remedy=remedy)
-        super().__init__(str(self.reason))
+        super().__init__(message)
+        self.value, self.message, self.remedy = value, message, remedy
 
 
 class Registrar:
@@ -46,18 +51,21 @@ class Registrar:
     async def run(self, work: Work, context: WorkContext) -> Outcome:
         """Verify in a thread, then number and publish the version under the locks of the model."""
         request = work.request
-        settings, adapter = request.settings, request.inputs.get(ADAPTER)
-        if not isinstance(settings, RegisterSettings) or adapter is None:
-            raise TypeError(f"step {request.step} of kind {request.kind} has no register settings or no adapter")
+        settings, name = request.settings, MODEL if MODEL in request.inputs else ADAPTER
+        artifact = request.inputs.get(name)
+        if not isinstance(settings, RegisterSettings) or artifact is None:
+            raise TypeError(
+                f"step {request.step} of kind {request.kind} has no register settings, or neither adapter nor model"
+            )
         try:
             configuration = await asyncio.to_thread(
-                _examine, context.settings.artifacts_uri, adapter, cache_of(context.settings.home)
+                _examine, context.settings.artifacts_uri, name, artifact, cache_of(context.settings.home)
             )
         except ArtifactCorrupt as error:
-            return Failed(corrupt_input(error, request.inputs) or _user_fault(error, adapter))
+            return Failed(corrupt_input(error, request.inputs) or _user_fault(error, name, artifact))
         except (RegistrationRefused, ArtifactRefused) as error:
-            return Failed(_user_fault(error, adapter))
-        wanted = _wanted(request, settings, adapter, configuration)
+            return Failed(_user_fault(error, name, artifact))
+        wanted = _wanted(request, settings, name, configuration)
         return UnderLocks(
             refs=(model_ref(settings.model), registration_ref(request.job_id, request.step)),
             decide=lambda states, _now: Completed(*register(request, settings.model, settings.alias, wanted, states)),
@@ -65,25 +73,25 @@ class Registrar:
 
 
 def _wanted(
-    request: StepRequested, settings: RegisterSettings, adapter: ArtifactRef, configuration: Mapping[str, JsonValue]
+    request: StepRequested, settings: RegisterSettings, name: str, configuration: Mapping[str, JsonValue]
 ) -> ModelRegistered:
     return ModelRegistered(
         model=settings.model,
         version="",
-        artifact=adapter,
+        artifact=request.inputs[name],
         lineage=lineage_of(request, settings, configuration),
-        metrics=metrics_of(adapter, request.results),
+        metrics=metrics_of(name, request.inputs[name], request.results),
     )
 
 
-def _examine(store_uri: str, adapter: ArtifactRef, cache: Path) -> dict[str, JsonValue]:
+def _examine(store_uri: str, name: str, artifact: ArtifactRef, cache: Path) -> dict[str, JsonValue]:
     """Verify every file, refuse what could be code, and return the recipe.
 
     Raises RegistrationRefused and the store's errors.
     """
-    folder = ArtifactStore(store_uri).fetch(adapter, cache)
+    folder = ArtifactStore(store_uri).fetch(artifact, cache)
     manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-    check_files(manifest)
+    check_files(manifest, REQUIRED[name])
     for entry in manifest.files:
         if entry.path.endswith("config.json"):
             check_configuration(entry.path, _object(folder / entry.path))
@@ -119,26 +127,28 @@ def check_configuration(path: str, content: Mapping[str, JsonValue] | None) -> N
         )
 
 
-def check_files(manifest: Manifest) -> None:
-    """Raise RegistrationRefused for a file that may contain code or that no adapter needs, and for a missing file."""
+def check_files(manifest: Manifest, required: Sequence[Sequence[str]]) -> None:
+    """Raise RegistrationRefused for a file that may contain code or that no model needs, and for a missing file."""
     paths = {entry.path for entry in manifest.files}
     for path in sorted(paths):
         if PurePosixPath(path).suffix not in ALLOWED:
             raise RegistrationRefused(
                 path,
-                "a file of this type may not be in a model: it could run code when it is loaded, or it is not part of an "
-                "adapter",
+                "a file of this type may not be in a model: it could run code when it is loaded, or it is not part of a "
+                "model",
                 f"use only {', '.join(sorted(ALLOWED))}",
             )
-    for path in REQUIRED:
-        if path not in paths:
-            raise RegistrationRefused(path, "the file is missing from the adapter", "register the output of a train step")
+    for names in required:
+        if not paths.intersection(names):
+            what = "the file is missing from the artifact"
+            raise RegistrationRefused(names[0], what, "register the output of a train or compress step")
 
 
-def _user_fault(error: Exception, adapter: ArtifactRef) -> StepFault:
+def _user_fault(error: Exception, name: str, artifact: ArtifactRef) -> StepFault:
+    field = f"inputs.{name}"
     if isinstance(error, RegistrationRefused):
-        reason = error.reason
+        reason = Reason(field=field, value=error.value, message=error.message, remedy=error.remedy)
     else:
         remedy = "run the step that made it again, and check who can write to the artifact store"
-        reason = Reason(field="inputs.adapter", value=adapter.uri, message=str(error), remedy=remedy)
+        reason = Reason(field=field, value=artifact.uri, message=str(error), remedy=remedy)
     return StepFault(cause="user", message=str(reason), reasons=(reason,))

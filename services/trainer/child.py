@@ -43,6 +43,13 @@ def evaluate(context: Context) -> StepResult:
     return evaluate(context)
 
 
+def compress(context: Context) -> StepResult:
+    """Run a step of kind `compress`."""
+    from services.trainer.steps.compress import compress
+
+    return compress(context)
+
+
 if __name__ == "__main__":
     keep_freed_memory()
     without_bitsandbytes()
@@ -52,5 +59,6 @@ if __name__ == "__main__":
             "train": reported(train),
             "sample": reported(sample),
             "evaluate": reported(evaluate),
+            "compress": reported(compress),
         }
     )

@@ -17,7 +17,7 @@ _TYPES = (
 """Spellings that all mean JobRequested."""
 _OTHER_TYPES = (
     "neuroweaver.JobCancelRequested", "neuroweaver.JobRequest", "neuroweaver.JobRequested.v9", "neuroweaver.JobCompleted",
-    "com.example.Order", "", " ", "neuroweaver.", "\x00", "neuroweaver.StepRequested", "x" * 5000,
+    "com.example.Order", "", " ", "neuroweaver.", "\x00", "neuroweaver.StepRequested.v2", "x" * 5000,
 )  # fmt: skip
 _TIMES = (
     "2026-11-02T09:30:00Z", "2026-11-02t09:30:00z", "2026-11-02T09:30:00.123456789Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z",

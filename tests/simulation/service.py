@@ -479,7 +479,7 @@ class Process:
                 return "stopped"
         if isinstance(request.settings, RegisterSettings):
             settings = request.settings
-            wanted = _wanted(request, settings, request.inputs["adapter"], {})
+            wanted = _wanted(request, settings, "adapter", {})
             return UnderLocks(
                 refs=(model_ref(settings.model), registration_ref(request.job_id, request.step)),
                 decide=lambda states, _now: Completed(*register(request, settings.model, settings.alias, wanted, states)),

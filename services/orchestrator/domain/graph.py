@@ -8,11 +8,11 @@ from schemas.requests import PipelineStep
 from schemas.steps import INPUTS_OF, OUTPUTS_OF, PlannedStep
 
 _TRAIN_INPUTS: Mapping[str, Mapping[str, bool]] = {
-    "sft": {"dataset": True, "adapter": False},
-    "dpo": {"preferences": True, "adapter": False},
-    "kto": {"preferences": True, "adapter": False},
+    "sft": {"dataset": True, "adapter": False, "model": False},
+    "dpo": {"preferences": True, "adapter": False, "model": False},
+    "kto": {"preferences": True, "adapter": False, "model": False},
 }
-"""The inputs of each training method; True if the input is required. Training continues from a bound adapter."""
+"""The inputs of each training method; True if the input is required. Training continues from a bound adapter, on a bound model."""
 
 
 class Graph(NamedTuple):

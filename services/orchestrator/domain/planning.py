@@ -12,6 +12,7 @@ from schemas.steps import PlannedStep
 from services.orchestrator.domain.graph import graph_of
 from services.orchestrator.domain.presets import PRESETS
 from services.orchestrator.domain.step_settings import LEARNT_FROM, learners_of, settings_of
+from services.orchestrator.domain.whole_models import faults_of_models
 
 STEPS_AT_MOST = 100
 _PRESET_GRAPHS = {name: graph_of(steps) for name, steps in PRESETS.items()}
@@ -34,7 +35,12 @@ def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
         if len(steps) > STEPS_AT_MOST:
             raise PlanFault([_too_many(len(steps))])
         graph = graph_of(steps)
-    reasons = [*graph.faults_of_names, *_faults_of_settings(steps, request), *graph.faults_of_bindings]
+    reasons = [
+        *graph.faults_of_names,
+        *_faults_of_settings(steps, request),
+        *graph.faults_of_bindings,
+        *faults_of_models(steps, request),
+    ]
     if reasons:
         raise PlanFault(reasons)
     known = graph.known

@@ -5,6 +5,7 @@ from typing import Literal
 
 from schemas.requests import JobRequest, PipelineStep
 from schemas.steps import (
+    CompressSettings,
     EvaluateSettings,
     LabelSettings,
     PrepareSettings,
@@ -14,6 +15,7 @@ from schemas.steps import (
     StepSettings,
     TrainSettings,
 )
+from services.orchestrator.domain.whole_models import compression_of
 
 LEARNT_FROM: Mapping[str, Literal["pairs", "labels"]] = {"dpo": "pairs", "reward": "pairs", "kto": "labels"}
 """What the methods learn from that take the preferences of a data set."""
@@ -37,6 +39,9 @@ def settings_of(step: PipelineStep, request: JobRequest, steps: Iterable[Pipelin
             return LabelSettings(base_model=base, feedback=request.feedback)
         case "evaluate", _:
             return EvaluateSettings(base_model=base, chat_template=template, evaluation=request.evaluation)
+        case "compress", _:
+            compression = request.compression.model_copy(update={"method": compression_of(step, request)})
+            return CompressSettings(base_model=base, chat_template=template, compression=compression)
         case "score", _:
             return ScoreSettings(base_model=base, feedback=request.feedback)
         case "register", _:

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepRequested, StepResult
 from schemas.models import Lineage
-from schemas.results import ADAPTER, BASE_MODEL_SHA256, DATASET_SHA256, PREDICTIONS
+from schemas.results import ADAPTER, BASE_MODEL_SHA256, DATASET_SHA256, MODEL, PREDICTIONS
 from schemas.steps import RegisterSettings
 
 
@@ -25,9 +25,16 @@ def lineage_of(request: StepRequested, settings: RegisterSettings, configuration
     )
 
 
-def metrics_of(adapter: ArtifactRef, results: Mapping[str, StepResult]) -> dict[str, float | None]:
-    """Return the metrics of the evaluations of `adapter`, and of the judges' scores of their predictions."""
-    made = [result for result in results.values() if result.inputs.get(ADAPTER) == adapter.sha256]
+def metrics_of(name: str, artifact: ArtifactRef, results: Mapping[str, StepResult]) -> dict[str, float | None]:
+    """Return the metrics of the evaluations of `artifact`, and of the judges' scores of their predictions.
+
+    `name` is that of the input which it is, adapter or model; an adapter that was evaluated on a model is another model.
+    """
+    made = [
+        result
+        for result in results.values()
+        if result.inputs.get(name) == artifact.sha256 and not (name == MODEL and ADAPTER in result.inputs)
+    ]
     evaluations = [result for result in made if PREDICTIONS in result.outputs]
     predictions = {result.outputs[PREDICTIONS].sha256 for result in evaluations}
     scores = [result for result in results.values() if result.inputs.get(PREDICTIONS) in predictions]

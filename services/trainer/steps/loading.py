@@ -8,7 +8,7 @@ import torch
 
 from schemas.reasons import Reason
 from schemas.recipes.model import Precision
-from schemas.results import ADAPTER
+from schemas.results import ADAPTER, MODEL
 from services.chassis.executor.child import Context, UserFault
 from services.language_models.precision import compute_dtype, device, use_physical_cores
 from services.trainer.modelling.adapter import load_for_inference, refuse_other_base
@@ -21,7 +21,9 @@ class LoadedModel:
     """The model that a step works on, with its device and chat format."""
 
     base: Path
-    """The base model's folder, whose files prepare checked."""
+    """The base model's folder, whose files prepare checked, or in its place that of the input model."""
+    digest: str
+    """Digest of the files in it."""
     adapter: Path | None
     """The input adapter's folder."""
     chat: Chat
@@ -38,8 +40,11 @@ class LoadedModel:
 def load(context: Context, base_model: str, precision: Precision, chat_template: str | None) -> LoadedModel:
     """Load everything except weights. Raises UserFault if the base model is missing or has changed, or has no chat format."""
     use_physical_cores()
-    base = base_folder(base_model, context.task)
-    digest = base_digest(base, context)
+    if MODEL in context.task.inputs:
+        base, digest = fetched(context, MODEL), context.task.inputs[MODEL].sha256
+    else:
+        base = base_folder(base_model, context.task)
+        digest = base_digest(base, context)
     adapter = fetched(context, ADAPTER) if ADAPTER in context.task.inputs else None
     if adapter is not None:
         refuse_other_base(adapter, digest)
@@ -49,7 +54,7 @@ def load(context: Context, base_model: str, precision: Precision, chat_template:
     except ChatFault as error:
         field = "base_model" if chat_template is None else "chat_template"
         raise UserFault(Reason(field=field, message=str(error), remedy=error.remedy)) from error
-    return LoadedModel(base, adapter, chat, compute_dtype(precision, where), where)
+    return LoadedModel(base, digest, adapter, chat, compute_dtype(precision, where), where)
 
 
 def fetched(context: Context, name: str) -> Path:

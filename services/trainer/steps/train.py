@@ -12,7 +12,7 @@ from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.kto import KtoSettings
 from schemas.recipes.methods import MethodSettings
 from schemas.recipes.sft import TrainingSettings
-from schemas.results import ADAPTER, BASE_MODEL_SHA256, CHAT_TEMPLATE_SHA256, PRECISION, RECIPE_SHA256, ROWS_LEFT_OUT
+from schemas.results import ADAPTER, BASE_MODEL_SHA256, CHAT_TEMPLATE_SHA256, MODEL, PRECISION, RECIPE_SHA256, ROWS_LEFT_OUT
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context
 from services.trainer.engine import training as engine
@@ -25,7 +25,6 @@ from services.trainer.methods.kto import kto
 from services.trainer.methods.sft import sft
 from services.trainer.modelling.adapter import RECORD, new_adapter, read_adapter, write_adapter
 from services.trainer.modelling.base import load_base
-from services.trainer.modelling.base_files import base_digest
 from services.trainer.modelling.chat import Chat
 from services.trainer.steps.loading import LoadedModel, load
 from services.trainer.steps.memory import memory_metrics
@@ -42,13 +41,13 @@ def train(context: Context) -> StepResult:
     if not isinstance(step, TrainSettings) or settings is None:
         raise TypeError("settings of kind train with `training`, `preference` or `kto` are needed")
     loaded = load(context, step.base_model, settings.precision, step.chat_template)
-    recipe = recipe_of(settings, base_digest(loaded.base, context), loaded.chat.template_sha256, task.inputs)
+    recipe = recipe_of(settings, loaded.digest, loaded.chat.template_sha256, task.inputs)
     method = _method(context, loaded, settings)
     checkpoints = Checkpoints(task.checkpoints, task.own_checkpoints, digest(recipe))
     plan = Plan(settings.seed, settings.checkpoint_steps, loaded.dtype, loaded.device, checkpoints)
     trained = engine.train(context, method, plan, lambda: _adapted(loaded, settings, method.longest))
     facts = {
-        BASE_MODEL_SHA256: base_digest(loaded.base, context),
+        BASE_MODEL_SHA256: loaded.digest,
         RECIPE_SHA256: digest(recipe),
         PRECISION: str(loaded.dtype).removeprefix("torch."),
         CHAT_TEMPLATE_SHA256: loaded.chat.template_sha256,
@@ -74,6 +73,8 @@ def train(context: Context) -> StepResult:
         **memory_metrics(loaded.base, settings, method, task.memory_failures),
         **method.counts,
     }
+    if MODEL in task.inputs:
+        del facts[BASE_MODEL_SHA256]  # of a job it is the digest of the model that the request names
     return StepResult(outputs={ADAPTER: artifact}, metrics=metrics, facts=facts)
 
 

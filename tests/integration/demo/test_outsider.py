@@ -77,7 +77,7 @@ async def test_it_reads_what_comes_after_its_start_about_its_job_each_once(
             await producer.send_and_wait("neuroweaver.jobs", b"garbage", job.job_id.encode())
         found = await until(outsider, 4)
     assert sorted((topic, event.type) for topic, event in found) == [
-        ("neuroweaver.jobs", "JobAccepted"),
+        ("neuroweaver.jobs", "JobAccepted.v2"),
         ("neuroweaver.jobs", "JobCompleted"),
         ("neuroweaver.models", "ModelPromoted"),
         ("neuroweaver.requests", "JobRequested"),

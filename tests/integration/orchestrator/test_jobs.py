@@ -45,7 +45,7 @@ async def test_a_job_goes_its_way_to_the_registered_version(orchestrator: Orches
     assert (job["model"], job["version"]) == ("router", "1.0.0")
     assert [step["status"] for step in job["steps"]] == ["completed"] * 3
     story = [event for event in await of_job(orchestrator, "whole") if event.source == orchestrator.source]
-    assert [event.type for event in story] == ["JobAccepted", *["StepRequested"] * 3, "JobCompleted"]
+    assert [event.type for event in story] == ["JobAccepted.v2", *["StepRequested.v2"] * 3, "JobCompleted"]
     assert [event.sequence for event in story] == [1, 2, 3, 4, 5]
     train = story[2].data
     assert isinstance(train, StepRequested)
@@ -98,7 +98,7 @@ async def test_another_request_under_a_taken_id_is_409_over_http_and_recorded_ov
     other = await orchestrator.ask(orchestrator.request("taken", priority=3))
     await until(lambda: _conflicts(orchestrator, "taken", [other.id]))
     assert (await orchestrator.job("taken"))["status"] == "running"
-    assert [event.type for event in await of_job(orchestrator, "taken")] == ["JobAccepted", "StepRequested"]
+    assert [event.type for event in await of_job(orchestrator, "taken")] == ["JobAccepted.v2", "StepRequested.v2"]
 
 
 async def test_a_faulty_request_is_refused_in_the_same_words_and_its_id_stays_refused(orchestrator: Orchestrator) -> None:
@@ -150,7 +150,7 @@ async def test_a_cancel_that_comes_before_its_request_is_honoured(orchestrator: 
     await orchestrator.publish(outside_event("relaycore", cancel, correlation_id=job_id))
     await orchestrator.ask(orchestrator.request("early"))
     job = await orchestrator.status("early", "cancelled")
-    assert [event.type for event in await of_job(orchestrator, "early")] == ["JobAccepted", "JobCancelled"]
+    assert [event.type for event in await of_job(orchestrator, "early")] == ["JobAccepted.v2", "JobCancelled"]
     assert job["cancel"]["reason"] == "never mind"
     assert {step["status"] for step in job["steps"]} == {"skipped"}
 

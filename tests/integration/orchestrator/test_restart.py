@@ -17,5 +17,5 @@ async def test_after_a_restart_open_jobs_go_on_where_they_were(kafka: str, datab
         await orchestrator.complete(job_id, "train", "register")
         await orchestrator.status("job", "completed")
     story = [event for event in await orchestrator.log() if event.source == orchestrator.source]
-    assert [event.type for event in story] == ["JobAccepted", *["StepRequested"] * 3, "JobCompleted"]
+    assert [event.type for event in story] == ["JobAccepted.v2", *["StepRequested.v2"] * 3, "JobCompleted"]
     assert [event.sequence for event in story] == [1, 2, 3, 4, 5]

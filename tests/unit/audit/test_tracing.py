@@ -33,9 +33,9 @@ def test_a_whole_job_is_complete_from_its_request_to_its_version(job: MadeJob) -
     (made,) = found.versions
     assert (made.model, made.version, made.aliases) == ("router", "1.0.0", ("candidate",))
     assert made.artifact == artifact("job-1", "align", "adapter")
-    assert [hop.type for hop in made.chain][:2] == ["JobRequested", "StepRequested"]
+    assert [hop.type for hop in made.chain][:2] == ["JobRequested", "StepRequested.v2"]
     assert made.chain[-1].type == "ModelRegistered"
-    assert [hop.type for hop in found.milestones] == ["JobRequested", "JobAccepted", "JobCompleted"]
+    assert [hop.type for hop in found.milestones] == ["JobRequested", "JobAccepted.v2", "JobCompleted"]
 
 
 def test_every_step_is_shown_with_what_it_was_told_what_it_read_and_what_it_made(job: MadeJob) -> None:
@@ -56,8 +56,8 @@ def test_every_step_is_shown_with_what_it_was_told_what_it_read_and_what_it_made
     ("kind", "step", "missing"),
     [
         (JobRequested, None, "JobRequested"),
-        (JobAccepted, None, "JobAccepted"),
-        (StepRequested, "train", "StepRequested of train, attempt 1"),
+        (JobAccepted, None, "JobAccepted.v2"),
+        (StepRequested, "train", "StepRequested.v2 of train, attempt 1"),
         (StepStarted, "train", "StepStarted of train, attempt 1"),
         (FeedbackRecorded, "label", "FeedbackRecorded of label, attempt 1"),
         (StepCompleted, "train", "StepCompleted of train (the step is running, the job completed)"),
@@ -121,7 +121,7 @@ def test_a_rejected_job_says_why_it_made_nothing(job: MadeJob) -> None:
     rejected = changed(job.events[1], JobRejected(job_id="job-1", reasons=(reason,)))
     found = traced([job.events[0], rejected])
     assert found.status == "rejected"
-    assert found.missing == ("JobAccepted: the job was rejected: pipeline: unknown pipeline; use sft",)
+    assert found.missing == ("JobAccepted.v2: the job was rejected: pipeline: unknown pipeline; use sft",)
 
 
 def test_a_producers_duplicates_change_nothing(job: MadeJob) -> None:

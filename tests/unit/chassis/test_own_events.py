@@ -71,7 +71,7 @@ def test_so_are_a_jobs_first_events() -> None:
     asked = outside_event("outside", JobRequested(job_id=job, request=request), correlation_id=job)
     unit = UnitOfWork(domain, {Ref("job", job): AggregateRow(JobState())}, NOW, new_id)
     unit.fold(Incoming(asked, Logged(NOW, "neuroweaver.requests", 0, 0)))
-    assert [event.type for event in unit.emitted][:2] == ["JobAccepted", "StepRequested"]
+    assert [event.type for event in unit.emitted][:2] == ["JobAccepted.v2", "StepRequested.v2"]
     own = knowing(unit.emitted)
     for event in unit.emitted:
         assert own.take(back(event), domain.handles) is event

@@ -80,7 +80,7 @@ LARGEST: dict[str, dict[str, Any]] = {
     "JobControlRefused": {"job_id": NAME, "control": WORST * 10, "request_id": "i" * 256, "reasons": REASONS},
     "StepPriorityChanged": ABOUT,
     "StepCheckpointRequested": ABOUT,
-    "StepRequested": {"results": RESULTS, "inputs": {"dataset": ARTIFACT, "adapter": ARTIFACT}, "requester": WORST * 85, **ABOUT},
+    "StepRequested.v2": {"results": RESULTS, "inputs": {"dataset": ARTIFACT, "adapter": ARTIFACT}, "requester": WORST * 85, **ABOUT},
     "StepStarted": {"worker": "h" * 300, **ABOUT},
     "StepCompleted": {"result": RESULT, **ABOUT},
     "StepFailed": {"fault": BAD, **ABOUT},
@@ -125,11 +125,11 @@ def larger(name: str) -> dict[str, Any]:
 
 def beside(name: str) -> int:
     """What settings may take of the event: of a step at most half of what request and plan take together."""
-    return SETTINGS_BYTES // 2 if name == "StepRequested" else 0
+    return SETTINGS_BYTES // 2 if name == "StepRequested.v2" else 0
 
 
 def test_every_type_with_text_of_others_is_among_them() -> None:
-    own = {"JobRequested", "JobAccepted", "ModelRegistered", "RecordDiscarded", "RecordsSkipped", "LogAccepted"}
+    own = {"JobRequested", "JobAccepted.v2", "ModelRegistered", "RecordDiscarded", "RecordsSkipped", "LogAccepted"}
     assert set(EVENT_TYPES) == LARGEST.keys() | own
     assert LogAccepted.type_name() in own
 

@@ -141,7 +141,7 @@ class JobScenario:
 
 
 def names(decided: list[EventData]) -> list[str]:
-    """Return decisions as short texts such as `StepRequested train/1`."""
+    """Return decisions as short texts such as `StepRequested.v2 train/1`."""
     words = []
     for data in decided:
         step = f" {data.step}/{data.attempt}" if hasattr(data, "attempt") and hasattr(data, "step") else ""

@@ -41,13 +41,13 @@ def refusal(decided: list[EventData]) -> str:
 def test_a_failed_job_goes_on_from_its_failed_step_and_keeps_what_was_completed(job: JobScenario) -> None:
     failed_in_training(job)
     decided = job.control("retry")
-    assert names(decided) == ["JobControlled", "StepRequested train/2"]
+    assert names(decided) == ["JobControlled", "StepRequested.v2 train/2"]
     request = one_request(decided[1:])
     assert request.inputs["dataset"] == request.results["prepare"].outputs["dataset"]
     assert request.not_before is None, "a person asked for it, so it does not wait"
     assert status(job) == "running"
     job.started("train", 2)
-    assert names(job.completed("train", 2)) == ["StepRequested register/1"]
+    assert names(job.completed("train", 2)) == ["StepRequested.v2 register/1"]
     assert names(job.run("register")) == ["JobCompleted"]
 
 
@@ -57,10 +57,10 @@ def test_after_a_retry_the_step_has_all_its_retries_again(job: JobScenario) -> N
         job.after(100)
         job.failed("train", attempt)
     assert status(job) == "failed"
-    assert names(job.control("retry")) == ["JobControlled", "StepRequested train/4"]
+    assert names(job.control("retry")) == ["JobControlled", "StepRequested.v2 train/4"]
     job.failed("train", 4)
     assert status(job) == "running"
-    assert names(job.after(100)) in ([], ["StepRequested train/5"])
+    assert names(job.after(100)) in ([], ["StepRequested.v2 train/5"])
     job.failed("train", 5)
     job.after(100)
     job.failed("train", 6)
@@ -82,7 +82,7 @@ def test_a_job_can_be_retried_again_after_it_has_failed_again(job: JobScenario) 
     job.failed("train", 2, cause="user")
     assert status(job) == "failed"
     job.after(1)
-    assert names(job.control("retry")) == ["JobControlled", "StepRequested train/3"]
+    assert names(job.control("retry")) == ["JobControlled", "StepRequested.v2 train/3"]
 
 
 @pytest.mark.parametrize("control", ["retry", "resume", "dance"])
@@ -116,8 +116,8 @@ def test_a_paused_job_stops_its_steps_and_begins_no_other_until_it_is_resumed(jo
     assert status(job) == "paused"
     assert job.stopped("train") == []
     assert job.after(10_000) == [], "no deadline of the step and no retry is due while the job is paused"
-    assert names(job.control("resume")) == ["JobControlled", "StepRequested train/2"]
-    assert names(job.completed("train", 2)) == ["StepRequested register/1"]
+    assert names(job.control("resume")) == ["JobControlled", "StepRequested.v2 train/2"]
+    assert names(job.completed("train", 2)) == ["StepRequested.v2 register/1"]
 
 
 def test_a_resumed_step_waits_until_the_paused_attempt_has_stopped_or_the_grace_period_is_over(job: JobScenario) -> None:
@@ -125,7 +125,7 @@ def test_a_resumed_step_waits_until_the_paused_attempt_has_stopped_or_the_grace_
     job.control("pause")
     assert names(job.control("resume")) == ["JobControlled"]
     assert job.after(59) == []
-    assert names(job.after(2)) == ["StepRequested train/2"]
+    assert names(job.after(2)) == ["StepRequested.v2 train/2"]
 
 
 def test_a_pause_costs_no_retry(job: JobScenario) -> None:
@@ -173,7 +173,7 @@ def test_a_pause_that_is_read_before_the_request_takes_effect_when_the_job_is_ac
     job = JobScenario()
     assert job.control("pause") == []
     decided = job.requested(pipeline=PIPELINE)
-    assert names(decided) == ["JobAccepted", "JobControlled"]
+    assert names(decided) == ["JobAccepted.v2", "JobControlled"]
     assert isinstance(decided[1], JobControlled)
     assert status(job) == "paused"
 
@@ -197,7 +197,7 @@ def test_a_job_whose_time_is_up_writes_checkpoints_and_fails_in_words_and_a_retr
     assert names(decided) == ["StepCancelRequested train/1", "JobFailed"]
     assert "max_duration" in decided[1].fault.message  # type: ignore[attr-defined]
     assert "retry it" in decided[1].fault.message  # type: ignore[attr-defined]
-    assert names(job.control("retry")) == ["JobControlled", "StepRequested train/2"]
+    assert names(job.control("retry")) == ["JobControlled", "StepRequested.v2 train/2"]
     assert job.after(99) == []
     assert status(job) == "running"
     job.after(1)

@@ -39,7 +39,7 @@ def accepted(**fields: Any) -> JobScenario:
 def test_a_valid_request_is_accepted_and_its_first_step_requested() -> None:
     scenario = JobScenario()
     decided = scenario.requested()
-    assert names(decided) == ["JobAccepted", "StepRequested prepare/1"]
+    assert names(decided) == ["JobAccepted.v2", "StepRequested.v2 prepare/1"]
     taken, first = decided
     assert isinstance(taken, JobAccepted)
     assert isinstance(first, StepRequested)
@@ -106,10 +106,10 @@ def test_an_id_that_no_job_can_have_touches_nothing() -> None:
 
 def test_steps_are_requested_when_all_they_need_is_completed() -> None:
     scenario = accepted()
-    assert names(scenario.completed("prepare")) == ["StepRequested evaluate-base/1", "StepRequested train/1"]
+    assert names(scenario.completed("prepare")) == ["StepRequested.v2 evaluate-base/1", "StepRequested.v2 train/1"]
     assert scenario.completed("evaluate-base") == []
-    assert names(scenario.completed("train")) == ["StepRequested evaluate/1"]
-    assert names(scenario.completed("evaluate")) == ["StepRequested register/1"]
+    assert names(scenario.completed("train")) == ["StepRequested.v2 evaluate/1"]
+    assert names(scenario.completed("evaluate")) == ["StepRequested.v2 register/1"]
 
 
 def test_a_step_gets_the_artifacts_it_binds_and_the_results_of_all_its_ancestors() -> None:
@@ -201,17 +201,17 @@ def test_failures_of_one_step_do_not_count_for_another() -> None:
     scenario.failed("prepare", 1)
     scenario.failed("prepare", 2)
     scenario.completed("prepare", 3)
-    assert names(scenario.failed("train", 1)) == ["StepRequested train/2"]
+    assert names(scenario.failed("train", 1)) == ["StepRequested.v2 train/2"]
 
 
 def test_an_unknown_cause_counts_as_infrastructure() -> None:
     scenario = accepted()
-    assert names(scenario.failed("prepare", 1, cause="cosmic rays")) == ["StepRequested prepare/2"]
+    assert names(scenario.failed("prepare", 1, cause="cosmic rays")) == ["StepRequested.v2 prepare/2"]
 
 
 def test_an_attempt_that_its_executor_stopped_unasked_is_tried_again() -> None:
     scenario = accepted()
-    assert names(scenario.stopped("prepare")) == ["StepRequested prepare/2"]
+    assert names(scenario.stopped("prepare")) == ["StepRequested.v2 prepare/2"]
 
 
 def test_when_a_step_fails_for_good_its_siblings_are_stopped_first() -> None:
@@ -226,7 +226,7 @@ def test_when_a_step_fails_for_good_its_siblings_are_stopped_first() -> None:
 def test_policies_of_running_jobs_stay_when_the_settings_change() -> None:
     scenario = accepted()
     scenario.unit.domain.policy = Policy(infrastructure_retries=0)  # type: ignore[attr-defined]
-    assert names(scenario.failed("prepare", 1)) == ["StepRequested prepare/2"]
+    assert names(scenario.failed("prepare", 1)) == ["StepRequested.v2 prepare/2"]
 
 
 # deadlines
@@ -237,7 +237,7 @@ def test_an_attempt_without_an_outcome_is_closed_at_its_deadline_and_tried_again
     scenario.started("prepare")
     assert scenario.after(POLICY.step_timeout_seconds - 1) == []
     decided = scenario.after(1)
-    assert names(decided) == ["StepCancelRequested prepare/1", "StepRequested prepare/2"]
+    assert names(decided) == ["StepCancelRequested prepare/1", "StepRequested.v2 prepare/2"]
     assert isinstance(decided[0], StepCancelRequested)
     assert decided[0].reason == "deadline"
 
@@ -246,7 +246,7 @@ def test_what_a_closed_attempt_brings_later_no_longer_counts() -> None:
     scenario = accepted()
     scenario.after(POLICY.step_timeout_seconds)
     assert scenario.completed("prepare", 1) == []
-    assert names(scenario.completed("prepare", 2)) == ["StepRequested evaluate-base/1", "StepRequested train/1"]
+    assert names(scenario.completed("prepare", 2)) == ["StepRequested.v2 evaluate-base/1", "StepRequested.v2 train/1"]
 
 
 def test_deadlines_of_attempts_count_as_infrastructure() -> None:
@@ -292,7 +292,7 @@ def test_a_job_of_which_nothing_runs_is_cancelled_at_once() -> None:
     scenario = JobScenario()
     assert scenario.cancel("changed my mind") == []
     decided = scenario.requested()
-    assert names(decided) == ["JobAccepted", "JobCancelled"]
+    assert names(decided) == ["JobAccepted.v2", "JobCancelled"]
     assert decided[1] == JobCancelled(job_id="job-1", reason="changed my mind")
 
 
@@ -389,7 +389,7 @@ def test_a_row_that_was_folded_without_deciding_is_due_at_once() -> None:
     when = due(scenario.state)
     assert when is not None
     assert when < START
-    assert names(scenario.after(0)) == ["JobAccepted", "StepRequested prepare/1"]
+    assert names(scenario.after(0)) == ["JobAccepted.v2", "StepRequested.v2 prepare/1"]
 
 
 def test_own_events_that_come_back_change_nothing() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from schemas.requests import PRESETS, JobRequest, PipelineStep
-from schemas.steps import INPUTS_OF, PlannedStep, PrepareSettings, TrainSettings
+from schemas.steps import INPUTS_OF, CompressSettings, PlannedStep, PrepareSettings, TrainSettings
 from services.orchestrator.domain.graph import ancestors
 from services.orchestrator.domain.planning import PlanFault, plan
 from tests.unit.orchestrator.scenario import a_request
@@ -200,3 +200,46 @@ def test_presets_bind_only_inputs_of_their_kinds() -> None:
     for preset in PRESETS:
         for step in planned(pipeline=preset):
             assert set(step.inputs) <= set(INPUTS_OF[step.kind])
+
+
+MERGE = a_step("merge", "compress", inputs={"adapter": "train.adapter"})
+
+
+def test_a_merged_model_is_evaluated_and_registered_in_place_of_its_adapter() -> None:
+    evaluate = a_step("evaluate", "evaluate", inputs={"dataset": "prepare.dataset", "model": "merge.model"})
+    register = a_step("register", "register", inputs={"model": "merge.model"}, needs=["evaluate"])
+    steps = planned(pipeline=[PREPARE, TRAIN, MERGE, evaluate, register], compression={"dtype": "fp16"})
+    settings = steps[2].settings
+    assert isinstance(settings, CompressSettings)
+    assert (settings.compression.method, settings.compression.dtype) == ("merge", "fp16")
+    assert [step.name for step in steps] == ["prepare", "train", "merge", "evaluate", "register"]
+
+
+def test_a_register_step_takes_an_adapter_or_a_model_and_not_both_or_neither() -> None:
+    for inputs in ({}, {"adapter": "train.adapter", "model": "merge.model"}):
+        faults = refused(PREPARE, TRAIN, MERGE, a_step("register", "register", inputs=inputs))
+        assert "either the input adapter or the input model" in faults["pipeline.3.inputs"]
+
+
+def test_a_merge_needs_an_adapter() -> None:
+    again = a_step("again", "compress", compression="merge", inputs={"model": "merge.model"})
+    assert "needs the input adapter" in refused(PREPARE, TRAIN, MERGE, again)["pipeline.3.inputs"]
+
+
+def test_a_method_of_compression_belongs_to_steps_of_kind_compress_only() -> None:
+    with pytest.raises(ValueError, match="compression"):
+        PipelineStep.model_validate({"name": "prepare", "kind": "prepare", "compression": "merge"})
+
+
+def test_an_adapter_that_was_trained_on_a_model_is_used_with_that_model_only() -> None:
+    more = a_step("more", "train", method="sft", inputs={"dataset": "prepare.dataset", "model": "merge.model"})
+    last = a_step("last", "compress", inputs={"adapter": "more.adapter", "model": "merge.model"})
+    assert planned(pipeline=[PREPARE, TRAIN, MERGE, more, last])
+    evaluated = {"dataset": "prepare.dataset", "adapter": "more.adapter"}
+    for kind, inputs in (
+        ("evaluate", evaluated),
+        ("evaluate", {**evaluated, "adapter": "train.adapter", "model": "merge.model"}),
+        ("register", {"adapter": "more.adapter"}),
+    ):
+        faults = refused(PREPARE, TRAIN, MERGE, more, a_step("wrong", kind, inputs=inputs))
+        assert "was trained on" in faults["pipeline.4.inputs"]

@@ -98,7 +98,7 @@ class RandomScenario:
     def _relay_request(self, step: str, number: int) -> None:
         """An executor answers what it read; what was decided since may reach the log only behind its answer."""
         asked = [(e.type, getattr(e.data, "step", ""), getattr(e.data, "attempt", 0)) for e in self.scenario.unit.emitted]
-        position = asked.index(("StepRequested", step, number)) + 1
+        position = asked.index(("StepRequested.v2", step, number)) + 1
         if position > self.relayed:
             self.jobs += self.scenario.unit.emitted[self.relayed : position]
             self.relayed = position
@@ -191,13 +191,13 @@ def test_a_job_ends_once_and_after_each_retry_once_more_and_every_attempt_is_req
 ) -> None:
     own = [event for event in random_scenario.jobs if event.source == "neuroweaver/orchestrator"]
     endings = [event for event in own if event.type in ("JobCompleted", "JobFailed", "JobCancelled", "JobRejected")]
-    requests = [(e.data.step, e.data.attempt) for e in own if e.type == "StepRequested"]  # type: ignore[attr-defined]
+    requests = [(e.data.step, e.data.attempt) for e in own if e.type == "StepRequested.v2"]  # type: ignore[attr-defined]
     retries = [e for e in own if e.type == "JobControlled" and e.data.control == "retry"]  # type: ignore[attr-defined]
     assert len(endings) <= 1 + len(retries)
     assert len(requests) == len(set(requests))
     assert [event.sequence for event in own] == list(range(1, len(own) + 1))
     rest = own[own.index(endings[-1]) + 1 :] if endings and endings[-1].type != "JobCancelled" else []
-    assert {event.type for event in rest} <= {"JobControlRefused", "JobControlled", "StepRequested", "StepCancelRequested",
+    assert {event.type for event in rest} <= {"JobControlRefused", "JobControlled", "StepRequested.v2", "StepCancelRequested",
                                               "StepPriorityChanged", "StepCheckpointRequested"}  # fmt: skip
     if not any(event.type == "JobControlled" for event in rest):
         assert {event.type for event in rest} <= {"JobControlRefused"}

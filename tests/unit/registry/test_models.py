@@ -151,7 +151,7 @@ def test_metrics_are_those_of_the_evaluations_of_this_adapter_and_of_their_score
         "evaluate": StepResult(inputs=mine, outputs={"predictions": predictions}, metrics={"exact_match": 0.9}),
         "score": StepResult(inputs={"predictions": predictions.sha256}, metrics={"judge": 0.4}),
     }
-    assert metrics_of(ADAPTER, results) == {"exact_match": 0.9, "judge": 0.4}
+    assert metrics_of("adapter", ADAPTER, results) == {"exact_match": 0.9, "judge": 0.4}
 
 
 def test_a_model_says_the_aliases_of_each_version_in_the_order_of_their_letters() -> None:

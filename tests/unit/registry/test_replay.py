@@ -215,7 +215,7 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
             world.step()
         seen.update(event.type for events in world.log.values() for event in events)
     wanted_types = {
-        "StepRequested",
+        "StepRequested.v2",
         "StepCancelRequested",
         "StepStarted",
         "StepCompleted",

@@ -46,7 +46,7 @@ def said(read: Callable[..., object], *record: object) -> object:
     st.lists(st.tuples(NAMES, ODD), max_size=3),
     st.sets(st.integers(0, 11), max_size=2),
     TOPICS,
-    st.sampled_from([EVENT_TYPES.keys(), {"StepRequested"}, {"JobRequested", "JobCompleted"}, set[str]()]),
+    st.sampled_from([EVENT_TYPES.keys(), {"StepRequested.v2"}, {"JobRequested", "JobCompleted"}, set[str]()]),
 )
 @example(
     name="JobRequested",
