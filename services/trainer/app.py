@@ -16,5 +16,6 @@ from services.trainer.settings import TrainerSettings
 def build(settings: TrainerSettings) -> Service:
     """Build the trainer. Every executor makes the same decisions, so its domain is the chassis' own."""
     runtime = Runtime(settings, "trainer", ExecutorDomain("trainer"), topics=(JOBS,), effects=WorkEffects())
-    tasks = worker_tasks(runtime, SubprocessRunner("services.trainer.child"))
+    processes = settings.trainer_processes
+    tasks = worker_tasks(runtime, SubprocessRunner("services.trainer.child", processes), gpus_together=processes)
     return assemble(runtime, router=APIRouter(), tasks=tasks, more=(log_router(settings.home, "trainer"),))

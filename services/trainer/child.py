@@ -1,13 +1,16 @@
 """Runs the trainer's steps in a child process; heavy imports happen here, per kind, never in the service."""
 
 import os
+from collections.abc import Mapping
+from typing import NoReturn
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """OpenMP's threads sleep while they wait. By default they spin, which costs minutes when another process needs a core."""
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 from schemas.jobs import StepResult  # noqa: E402  # torch must not be imported before the lines above
-from services.chassis.executor.child import Context, run_child  # noqa: E402
+from services.chassis.executor.child import Context, Handler, run_child  # noqa: E402
+from services.chassis.executor.ranks import ranks  # noqa: E402
 from services.chassis.reports.reported import reported  # noqa: E402
 from services.trainer.malloc import keep_freed_memory  # noqa: E402
 from services.trainer.modelling.four_bits import without_bitsandbytes  # noqa: E402
@@ -21,11 +24,11 @@ def prepare(context: Context) -> StepResult:
 
 
 def train(context: Context) -> StepResult:
-    """Run a step of kind `train`."""
+    """Run a step of kind `train`, with other processes where its task names several."""
     from services.trainer.steps.event_files import event_files
     from services.trainer.steps.train import train
 
-    with event_files(context):
+    with event_files(context), ranks(context, "services.trainer.rank"):
         return train(context)
 
 
@@ -50,10 +53,15 @@ def compress(context: Context) -> StepResult:
     return compress(context)
 
 
-if __name__ == "__main__":
+def run(handlers: Mapping[str, Handler]) -> NoReturn:
+    """Run the task of this process."""
     keep_freed_memory()
     without_bitsandbytes()
-    run_child(
+    run_child(handlers)
+
+
+if __name__ == "__main__":
+    run(
         {
             "prepare": reported(prepare),
             "train": reported(train),

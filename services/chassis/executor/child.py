@@ -177,6 +177,11 @@ class Context:
         )
         self._channel.send(ProgressMessage(progress=report))
 
+    def fail(self, fault: StepFault) -> NoReturn:
+        """Report a fault that another thread of this process has noticed, and end with all processes that it started."""
+        self._channel.send(FaultMessage(fault=fault))
+        _end_with(1)
+
 
 Handler = Callable[[Context], StepResult | tuple[StepResult, Sequence[EventData]]]
 

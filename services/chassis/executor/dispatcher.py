@@ -22,15 +22,18 @@ from services.chassis.process.transient import Backoff, Loop, described, wait_or
 _POLL_SECONDS = 1.0
 
 
-def worker_tasks(host: Host, runner: StepRunner) -> list[Loop]:
-    """The loops of an executor's workers, for `assemble(tasks=...)`; also registers the removers of their files."""
+def worker_tasks(host: Host, runner: StepRunner, *, gpus_together: int = 1) -> list[Loop]:
+    """The loops of an executor's workers, for `assemble(tasks=...)`; also registers the removers of their files.
+
+    `gpus_together`: how many GPUs an attempt gets that needs one.
+    """
     host.keep(removers(host.engine, host.settings, host.service))
     if not host.settings.workers:
         return []
     host.health.requires = (*host.health.requires, CONDITION)
     room = DiskSpace(host.settings, host.service, host.health)
     devices = device_reader()
-    slots = Slots(Machine.of(host.settings, len(devices())), devices)
+    slots = Slots(Machine.of(host.settings, len(devices()) // gpus_together), devices, gpus_together)
     return [room.run, Dispatcher(host, Worker(host, runner, room), room, slots).run]
 
 
@@ -93,9 +96,9 @@ class Dispatcher:
         return True
 
     async def _do(self, lease: Lease, until: float, stop: asyncio.Event) -> None:
-        with self._slots.taken(lease.need) as device:
+        with self._slots.taken(lease.need) as gpus:
             try:
-                await self._worker.work(lease, until, device, stop)
+                await self._worker.work(lease, until, gpus, stop)
             except Exception as error:
                 self._note(error)
                 await wait_or_stop(stop, _POLL_SECONDS)

@@ -47,6 +47,8 @@ class ChildTask(Frozen):
     event_files: Path | None = Field(
         default=None, description="Folder beside the logs for TensorBoard event files of the step; null: none are written."
     )
+    processes: int = Field(default=1, ge=1, description="Number of processes that do this step together, on this machine.")
+    rank: int = Field(default=0, ge=0, description="Which of them this is, from 0; only the first one writes and reports.")
     lease_seconds: float | None = Field(
         default=None, description="The child ends if its worker sends nothing for this time; null: it waits for ever."
     )

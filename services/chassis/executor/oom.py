@@ -1,7 +1,10 @@
 """Distinguishes a child that the kernel killed for lack of memory from one killed by another process, by the kernel's counter."""
 
 import re
+import signal
 from pathlib import Path
+
+from schemas.jobs import StepFault
 
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
@@ -40,3 +43,16 @@ def _counters(root: Path) -> list[Path]:
             mount = groups / "memory"
             paths += [mount / group.lstrip("/") / "memory.oom_control", mount / "memory.oom_control"]
     return [*paths, root / "proc/vmstat"]
+
+
+def fault_of_exit(returncode: int | None, killed_before: int | None, killed_after: int | None) -> StepFault:
+    """Return the fault of a child that ended without a final message."""
+    if returncode is None or returncode >= 0:
+        return StepFault(cause="infrastructure", message=f"the process ended with exit code {returncode} and no result")
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        name = f"signal {-returncode}"
+    if returncode == -signal.SIGKILL and (killed_after or 0) > (killed_before or 0):
+        return StepFault(cause="memory", message="the process was killed by the kernel because memory ran out (SIGKILL)")
+    return StepFault(cause="infrastructure", message=f"the process was killed by {name} and left no result")

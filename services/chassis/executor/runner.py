@@ -38,16 +38,16 @@ class StopReason(StrEnum):
 
 
 class WorkContext:
-    """The context of a run. `stop` is set for any reason to end; `lost` only when the lease is lost. `device`: number of its GPU."""
+    """The context of a run. `stop` is set for any reason to end; `lost` only when the lease is lost. `gpus`: the numbers of its GPUs."""
 
     def __init__(
         self,
         settings: ServiceSettings,
         service: str,
         publish: Callable[[StepProgressed], None],
-        device: int | None = None,
+        gpus: Sequence[int] = (),
     ) -> None:
-        self.settings, self.service, self.device = settings, service, device
+        self.settings, self.service, self.gpus = settings, service, gpus
         self.stop, self.lost = asyncio.Event(), asyncio.Event()
         self.reason: StopReason | None = None
         self._publish = publish

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +63,7 @@ class Machine:
 
 
 class Free(NamedTuple):
-    """What a claim may use now; for GPUs the memory of the one with the most."""
+    """What a claim may use now; for GPUs the memory that each of those has that an attempt would get."""
 
     cores: int
     memory_mb: int
@@ -72,10 +72,10 @@ class Free(NamedTuple):
 
 
 class Slots:
-    """What is used of one machine; `devices` reads its GPUs."""
+    """What is used of one machine; `devices` reads its GPUs, and an attempt that needs one gets `together` of them."""
 
-    def __init__(self, machine: Machine, devices: "Callable[[], Sequence[Device]]") -> None:
-        self.machine, self._read = machine, devices
+    def __init__(self, machine: Machine, devices: "Callable[[], Sequence[Device]]", together: int = 1) -> None:
+        self.machine, self._read, self._together = machine, devices, together
         self._devices: Sequence[Device] = ()
         self._cores = self._memory = 0
         self._on_device: dict[int, int] = {}
@@ -83,8 +83,8 @@ class Slots:
     async def look(self) -> Free:
         """Read the GPUs and return what is free now."""
         self._devices = await asyncio.to_thread(self._read) or self._devices
-        best = max(map(self._free_on, range(len(self._devices))), default=None)
-        return Free(self.machine.cores - self._cores, self.machine.memory_mb - self._memory, best)
+        least = min((self._free_on(number) for number in self._freest()), default=None)
+        return Free(self.machine.cores - self._cores, self.machine.memory_mb - self._memory, least)
 
     @property
     def device_mb(self) -> int:
@@ -92,29 +92,32 @@ class Slots:
         return max((device.total_mb for device in self._devices), default=0)
 
     @contextmanager
-    def taken(self, need: Need) -> Iterator[int | None]:
-        """Count an attempt during the block; yields the number of its GPU, None for a step without one."""
+    def taken(self, need: Need) -> Iterator[tuple[int, ...]]:
+        """Count an attempt during the block; yields the numbers of its GPUs, none for a step that needs none."""
         counted = self.machine.counted(need)
-        device, on_device = self._device(counted.device_mb)
-        self._count(counted, device, on_device)
+        on_devices = self._on(counted.device_mb)
+        self._count(counted, on_devices, 1)
         try:
-            yield device
+            yield tuple(on_devices)
         finally:
-            self._count(Need(-(counted.cores or 0), -(counted.memory_mb or 0), None), device, -on_device)
+            self._count(counted, on_devices, -1)
 
-    def _count(self, need: Need, device: int | None, on_device: int) -> None:
-        self._cores += need.cores or 0
-        self._memory += need.memory_mb or 0
-        if device is not None:
-            self._on_device[device] = self._on_device.get(device, 0) + on_device
+    def _count(self, need: Need, on_devices: Mapping[int, int], sign: int) -> None:
+        self._cores += sign * (need.cores or 0)
+        self._memory += sign * (need.memory_mb or 0)
+        for device, used in on_devices.items():
+            self._on_device[device] = self._on_device.get(device, 0) + sign * used
 
-    def _device(self, wanted: int | None) -> tuple[int | None, int]:
-        """Choose the GPU with the most free memory and return it with what the attempt counts there."""
-        if wanted == 0 or not self._devices:
-            return None, 0
-        chosen = max(range(len(self._devices)), key=self._free_on)
-        total = self._devices[chosen].total_mb
-        return chosen, total if wanted is None else min(total, wanted)
+    def _on(self, wanted: int | None) -> Mapping[int, int]:
+        """Choose GPUs for an attempt; returns what it counts on each."""
+        if wanted == 0:
+            return {}
+        totals = {number: self._devices[number].total_mb for number in self._freest()}
+        return {number: total if wanted is None else min(total, wanted) for number, total in totals.items()}
+
+    def _freest(self) -> Sequence[int]:
+        """The GPUs with the most free memory, as many as an attempt gets."""
+        return sorted(range(len(self._devices)), key=self._free_on, reverse=True)[: self._together]
 
     def _free_on(self, number: int) -> int:
         """The free memory of a GPU. Without attempts of this executor all of it counts as free, so that each step can run alone."""

@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,7 @@ from services.chassis.executor.messages import (
     StoppedMessage,
     UnwritableMessage,
 )
-from services.chassis.executor.oom import oom_kills
+from services.chassis.executor.oom import fault_of_exit, oom_kills
 from services.chassis.executor.runner import Completed, Failed, Outcome, Postponed, Stopped, Work, WorkContext
 from services.chassis.executor.text import tail
 from services.chassis.kernel.aggregate import Decision
@@ -59,6 +59,8 @@ _DUMP_SECONDS = 2.0
 _LONGEST_SLEEP = 3600.0
 _LEAST_BYTES = 64 * 1024
 """With less free space than this a process cannot even write its error."""
+_SPLIT = "train"
+"""The kind of step that may be split over processes."""
 _DRAIN_SHARE = 0.75
 """The child's share of the service's time for a drain; the rest is for releasing the lease."""
 
@@ -68,15 +70,20 @@ class SubprocessRunner:
     """Runs `python -m module`, whose main is `child.run_child`, for each piece of work."""
 
     module: str
+    processes: int = 1
+    """How many processes a training is split over; the child starts the others."""
 
     async def run(self, work: Work, context: WorkContext) -> Outcome:
         """Supervise one child to its end. Whether this returns or raises, no process of the child is left."""
         settings = context.settings
         log = log_of(settings.home, context.service, work.request.job_id, work.request.step, work.request.attempt)
-        task, temporary = _task(work, settings, log), temporary_of(settings.home, context.service, work.lease)
+        task, temporary = (
+            _task(work, settings, log, self.processes),
+            temporary_of(settings.home, context.service, work.lease),
+        )
         killed_before, size_before = oom_kills(), _size(log)
         try:
-            child = await Child.start(self.module, task, log, temporary, context.device)
+            child = await Child.start(self.module, task, log, temporary, context.gpus)
             try:
                 final = await child.supervise(context, settings.drain_seconds * _DRAIN_SHARE, settings.hung_seconds)
             finally:
@@ -111,7 +118,7 @@ class SubprocessRunner:
         return Failed(fault.model_copy(update={"log_tail": await asyncio.to_thread(tail, log)}))
 
 
-def _task(work: Work, settings: ServiceSettings, log: Path) -> ChildTask:
+def _task(work: Work, settings: ServiceSettings, log: Path, processes: int) -> ChildTask:
     asked = work.request
     return ChildTask(
         job_id=asked.job_id,
@@ -125,6 +132,7 @@ def _task(work: Work, settings: ServiceSettings, log: Path) -> ChildTask:
         artifacts=settings.artifacts_uri,
         checkpoints=checkpoints_of(settings.home, asked.job_id, asked.step),
         lease=work.lease,
+        processes=processes if asked.kind == _SPLIT else 1,
         event_files=event_files_of(log),
         lease_seconds=settings.lease_seconds,
         cache=cache_of(settings.home),
@@ -163,19 +171,6 @@ def _why_unwritable(log: Path, size_before: int, task: ChildTask) -> Unwritable 
     return Unwritable(place=str(task.checkpoints), why=why, said="its log says so") if why else None
 
 
-def fault_of_exit(returncode: int | None, killed_before: int | None, killed_after: int | None) -> StepFault:
-    """Return the fault of a child that ended without a final message."""
-    if returncode is None or returncode >= 0:
-        return StepFault(cause="infrastructure", message=f"the process ended with exit code {returncode} and no result")
-    try:
-        name = signal.Signals(-returncode).name
-    except ValueError:
-        name = f"signal {-returncode}"
-    if returncode == -signal.SIGKILL and (killed_after or 0) > (killed_before or 0):
-        return StepFault(cause="memory", message="the process was killed by the kernel because memory ran out (SIGKILL)")
-    return StepFault(cause="infrastructure", message=f"the process was killed by {name} and left no result")
-
-
 class Child:
     """One child process with its process group, pipe and log."""
 
@@ -191,9 +186,10 @@ class Child:
         self._heard_at = 0.0
 
     @classmethod
-    async def start(cls, module: str, task: ChildTask, log: Path, temporary: Path, device: int | None = None) -> "Child":
-        """Start the process and give it its task; `temporary` is its TMPDIR, and `device` the only GPU that it sees."""
-        gpu = {} if device is None else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(device)}
+    async def start(cls, module: str, task: ChildTask, log: Path, temporary: Path, gpus: Sequence[int] = ()) -> "Child":
+        """Start the process and give it its task; `temporary` is its TMPDIR, and `gpus` the only GPUs that it sees."""
+        seen = ",".join(map(str, gpus))
+        gpu = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": seen} if gpus else {}
         for folder in (log.parent, temporary):
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         reader = asyncio.StreamReader(limit=_LINE_LIMIT)
@@ -329,7 +325,9 @@ class Child:
         while (left := self._heard_at + seconds - loop.time()) > 0:  # noqa: ASYNC110 (progress moves the end)
             await asyncio.sleep(min(left, _LONGEST_SLEEP))
         self.was_hung = True
-        self._signal(STACK_DUMP)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, STACK_DUMP)  # one of its other processes may be the one that hangs
+            os.killpg(self._process.pid, signal.SIGCONT)
         await asyncio.sleep(_DUMP_SECONDS)
 
     def _signal(self, number: signal.Signals) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import os
 import shutil
 import socket
+from collections.abc import Sequence
 
 from structlog.contextvars import bound_contextvars
 
@@ -52,7 +53,7 @@ class Worker:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._keeper = LeaseKeeper(host)
 
-    async def work(self, lease: Lease, until: float, device: int | None, stop: asyncio.Event) -> None:
+    async def work(self, lease: Lease, until: float, gpus: Sequence[int], stop: asyncio.Event) -> None:
         """Do the attempt of `lease`, which ends at `until`; at `stop` it is asked to checkpoint, and its lease is released."""
         with self._host.notifications.subscribe(CHANNEL, ("", lease.key)) as woken:
             held = await begin(self._host, self._name, lease, until)
@@ -63,11 +64,11 @@ class Worker:
                 bound_contextvars(job=request.job_id, step=request.step, attempt=request.attempt),
                 metrics.RUNNING.labels(self._host.service).track_inprogress(),
             ):
-                await self._do(held, device, stop, woken)
+                await self._do(held, gpus, stop, woken)
 
-    async def _do(self, held: Held, device: int | None, stop: asyncio.Event, woken: Subscription) -> None:
+    async def _do(self, held: Held, gpus: Sequence[int], stop: asyncio.Event, woken: Subscription) -> None:
         """Run the work while the lease is renewed, then conclude."""
-        context = WorkContext(self._host.settings, self._host.service, lambda data: self._publish(held, data), device)
+        context = WorkContext(self._host.settings, self._host.service, lambda data: self._publish(held, data), gpus)
         async with self._keeper.kept(held, context, woken):
             outcome = await self._run(held.work, context, stop)
             lost = context.lost.is_set()

@@ -48,13 +48,15 @@ def _shuffled(examples: int, seed: int, number: int) -> Sequence[int]:
     return order
 
 
-def micro_batch_size(settings: OptimiserSettings, memory_failures: int) -> int:
-    """Examples per forward pass: halved for each attempt that ran out of memory, and rounded down to a divisor of the batch.
+def micro_batch_size(settings: OptimiserSettings, memory_failures: int, processes: int = 1) -> int:
+    """Examples per forward pass of one process: halved for each attempt that ran out of memory, and rounded down to a divisor
+    of its share of the batch.
 
     All parts of a batch are equal in size, so the mean over parts is the mean over the batch, which does not change.
     """
-    most = max(1, (settings.micro_batch_size or settings.batch_size) >> memory_failures)
-    return next(size for size in range(most, 0, -1) if settings.batch_size % size == 0)
+    share = settings.batch_size // processes
+    most = max(1, min(settings.micro_batch_size or share, share) >> memory_failures)
+    return next(size for size in range(most, 0, -1) if share % size == 0)
 
 
 def used_examples(settings: OptimiserSettings, lengths: Sequence[int], seed: int) -> list[int]:

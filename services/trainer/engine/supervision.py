@@ -12,10 +12,12 @@ from transformers import TrainerCallback
 
 from services.chassis.executor.child import Context, Stopping
 from services.trainer.engine.checkpoints import Checkpoints, CurvePoint
+from services.trainer.engine.ranks import Ranks
 from services.trainer.engine.trained import TrainedState
 
 _log = logging.getLogger(__name__)
 _STEPS_OF_A_SEED = 32
+_STEPS_OF_A_RANK = 24
 
 
 class Diverged(Exception):
@@ -52,17 +54,20 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
         state: TrainedState,
         figures: Mapping[str, str],
         validate: Callable[[], CurvePoint],
+        ranks: Ranks,
     ) -> None:
         self._context, self._run, self._state, self._figures, self._validate = context, run, state, figures, validate
+        self._ranks = ranks
         self._begun = self._saved = len(run.curve)
         self._since = 0.0
 
     def on_step_begin(self, args: Any, *_: Any, **__: Any) -> None:
         """Seed what is random within the step, so that a resumed run has the dropout of one that was never interrupted."""
         self._stop_if_asked()
-        if self._context.checkpoint_due() and len(self._run.curve) > self._saved:
+        if self._ranks.any(self._context.checkpoint_due()) and len(self._run.curve) > self._saved:
             self._save()
-        torch.manual_seed((self._run.seed << _STEPS_OF_A_SEED) + len(self._run.curve))
+        own = self._ranks.rank << _STEPS_OF_A_RANK
+        torch.manual_seed((self._run.seed << _STEPS_OF_A_SEED) + own + len(self._run.curve))
         self._since = time.monotonic()
 
     def on_substep_end(self, *_: Any, **__: Any) -> None:
@@ -96,7 +101,7 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
         state.log_history.clear()  # the curve has it
 
     def _stop_if_asked(self) -> None:
-        if not self._context.stopping:
+        if not self._ranks.any(self._context.stopping):
             return
         if len(self._run.curve) > self._saved:
             self._save()
@@ -104,7 +109,9 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
 
     def _save(self) -> None:
         run = self._run
-        run.checkpoints.save(len(run.curve), self._state.groups(), run.curve, run.rate_factor)
+        groups = self._state.groups()
+        if self._ranks.first:
+            run.checkpoints.save(len(run.curve), groups, run.curve, run.rate_factor)
         self._saved = len(run.curve)
 
 

@@ -17,6 +17,7 @@ from services.chassis.executor.child import Context, UserFault
 from services.trainer.engine.checkpoints import Checkpoints, CurvePoint
 from services.trainer.engine.lean_head import put_lean_head
 from services.trainer.engine.method import Method
+from services.trainer.engine.ranks import Ranks
 from services.trainer.engine.schedule import batch_of, by_length, learning_rate, micro_batch_size, steps_of, used_examples
 from services.trainer.engine.supervision import Diverged, Run, Supervision, reporter, tokens_of
 from services.trainer.engine.trained import NoGradient, TrainedState
@@ -29,6 +30,9 @@ _NAMED = 3
 _OPTIMISERS = {"adamw": "adamw_torch_fused", "adafactor": "adafactor"}
 """The library's names of the optimisers, all of whose state is in the checkpoints."""
 
+_STRATEGIES = {"NO": "none", "MULTI_CPU": "ddp", "MULTI_GPU": "ddp", "FSDP": "fsdp"}
+"""What accelerate's names of what it does mean."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -40,6 +44,8 @@ class Plan:
     """The dtype of matrix multiplications; the adapter's weights and the optimiser are fp32."""
     device: torch.device
     checkpoints: Checkpoints
+    ranks: Ranks
+    """The processes that share the training; each reads all checkpoints, the first one writes them."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Trained:
     """The number of trainable parameters."""
     rate_factor: float
     """Factor of the learning rate, less than 1 if the run once diverged."""
+    strategy: str
+    """How the training was split over processes, as accelerate says: `ddp`, `fsdp` or `none`."""
 
 
 def train(context: Context, method: Method, plan: Plan, load: Callable[[], Any]) -> Trained:
@@ -82,6 +90,7 @@ def _run(context: Context, method: Method, plan: Plan, load: Callable[[], Any], 
     found = plan.checkpoints.newest()
     factor = min(rate_factor, found.rate_factor if found else 1.0)
     curve = list(found.curve) if found else []
+    plan.ranks.agree(len(curve), "the checkpoint from which they go on")
     run = Run(steps, plan.seed, plan.checkpoint_steps, plan.checkpoints, tokens_of(batch, lengths), curve, factor)
     context.resumed(point["loss"] for point in curve)
     trainer = _trainer(context, method, plan, load(), len(curve), batch)
@@ -95,10 +104,11 @@ def _run(context: Context, method: Method, plan: Plan, load: Callable[[], Any], 
         with torch.no_grad(), trainer.accelerator.autocast():
             return method.validate(model)
 
-    trainer.add_callback(Supervision(context, run, state, method.figures, validate))
+    trainer.add_callback(Supervision(context, run, state, method.figures, validate, plan.ranks))
     if len(curve) < steps:
         trainer.train()
-    return Trained(trainer.model, run.curve, state.count, factor)
+    strategy = _STRATEGIES[trainer.accelerator.distributed_type.value]
+    return Trained(trainer.model, run.curve, state.count, factor, strategy)
 
 
 def _trainer(
@@ -132,11 +142,12 @@ def _trainer(
 def _arguments(context: Context, method: Method, plan: Plan, steps: int) -> Mapping[str, Any]:
     """The arguments of transformers' Trainer that do not depend on the method."""
     settings = method.optimiser
-    size = micro_batch_size(settings, context.task.memory_failures)
+    processes = plan.ranks.processes
+    size = micro_batch_size(settings, context.task.memory_failures, processes)
     return {
         "output_dir": str(context.task.own_checkpoints),
         "per_device_train_batch_size": size,
-        "gradient_accumulation_steps": settings.batch_size // size,
+        "gradient_accumulation_steps": settings.batch_size // size // processes,
         "max_steps": steps,
         "learning_rate": settings.learning_rate,
         "weight_decay": settings.weight_decay,
@@ -146,6 +157,7 @@ def _arguments(context: Context, method: Method, plan: Plan, steps: int) -> Mapp
         "data_seed": plan.seed,
         "train_sampling_strategy": "sequential",  # the rows are in the order of our schedule
         "use_cpu": plan.device.type == "cpu",
+        "ddp_backend": "gloo" if processes > 1 and plan.device.type == "cpu" else None,
         "bf16": plan.dtype == torch.bfloat16,
         "activation_checkpointing": settings.activation_checkpointing,
         "dataloader_pin_memory": False,

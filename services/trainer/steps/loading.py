@@ -39,7 +39,7 @@ class LoadedModel:
 
 def load(context: Context, base_model: str, precision: Precision, chat_template: str | None) -> LoadedModel:
     """Load everything except weights. Raises UserFault if the base model is missing or has changed, or has no chat format."""
-    use_physical_cores()
+    use_physical_cores(context.task.processes)
     if MODEL in context.task.inputs:
         base, digest = fetched(context, MODEL), context.task.inputs[MODEL].sha256
     else:

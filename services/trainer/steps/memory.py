@@ -14,7 +14,7 @@ from schemas.reasons import Reason
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.methods import MethodSettings
 from schemas.recipes.optimiser import OptimiserSettings
-from services.chassis.executor.child import UserFault
+from services.chassis.executor.child import ChildTask, UserFault
 from services.language_models.precision import compute_dtype, device
 from services.trainer.engine.method import Method
 from services.trainer.engine.schedule import micro_batch_size
@@ -48,11 +48,11 @@ def rows_at_once(optimiser: OptimiserSettings) -> int:
     return micro_batch_size(optimiser, 0)
 
 
-def memory_metrics(base: Path, settings: MethodSettings, method: Method, memory_failures: int) -> Mapping[str, float]:
+def memory_metrics(base: Path, settings: MethodSettings, method: Method, task: ChildTask) -> Mapping[str, float]:
     """Return the measured peak of this process and the estimate, as metrics of a finished training."""
     metrics = {"memory_peak_bytes": float(measured_peak())}
     supervised = max(_supervised(row) for row in method.rows)
-    size = micro_batch_size(method.optimiser, memory_failures)
+    size = micro_batch_size(method.optimiser, task.memory_failures, task.processes)
     try:
         found = estimate_of(architecture_of(base), settings, batch_of(settings, size, method.longest, supervised))
     except Exception as error:  # a finished training does not fail for its estimate

@@ -12,12 +12,24 @@ from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.kto import KtoSettings
 from schemas.recipes.methods import MethodSettings
 from schemas.recipes.sft import TrainingSettings
-from schemas.results import ADAPTER, BASE_MODEL_SHA256, CHAT_TEMPLATE_SHA256, MODEL, PRECISION, RECIPE_SHA256, ROWS_LEFT_OUT
+from schemas.results import (
+    ADAPTER,
+    BASE_MODEL_SHA256,
+    CHAT_TEMPLATE_SHA256,
+    DEVICE,
+    MODEL,
+    PRECISION,
+    PROCESSES,
+    RECIPE_SHA256,
+    ROWS_LEFT_OUT,
+    STRATEGY,
+)
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context
 from services.trainer.engine import training as engine
 from services.trainer.engine.checkpoints import Checkpoints, CurvePoint, write_curve
 from services.trainer.engine.method import Method
+from services.trainer.engine.ranks import joined, refuse_unsplittable
 from services.trainer.engine.recipe import digest, recipe_of
 from services.trainer.engine.training import Plan
 from services.trainer.methods.dpo import dpo
@@ -35,22 +47,32 @@ _SETTLED = 0.1
 
 
 def train(context: Context) -> StepResult:
-    """Make the `adapter` artifact; its metrics are those at the end of the curve."""
+    """Make the `adapter` artifact; its metrics are those at the end of the curve.
+
+    A process that is not the first of those that share the training makes nothing.
+    """
     step, task = context.task.settings, context.task
     settings = step.method_settings if isinstance(step, TrainSettings) else None
     if not isinstance(step, TrainSettings) or settings is None:
         raise TypeError("settings of kind train with `training`, `preference` or `kto` are needed")
+    refuse_unsplittable(step, settings, task.processes)
     loaded = load(context, step.base_model, settings.precision, step.chat_template)
     recipe = recipe_of(settings, loaded.digest, loaded.chat.template_sha256, task.inputs)
     method = _method(context, loaded, settings)
     checkpoints = Checkpoints(task.checkpoints, task.own_checkpoints, digest(recipe))
-    plan = Plan(settings.seed, settings.checkpoint_steps, loaded.dtype, loaded.device, checkpoints)
-    trained = engine.train(context, method, plan, lambda: _adapted(loaded, settings, method.longest))
+    with joined(task) as ranks:
+        plan = Plan(settings.seed, settings.checkpoint_steps, loaded.dtype, loaded.device, checkpoints, ranks)
+        trained = engine.train(context, method, plan, lambda: _adapted(loaded, settings, method.longest))
+    if not ranks.first:
+        return StepResult()
     facts = {
         BASE_MODEL_SHA256: loaded.digest,
         RECIPE_SHA256: digest(recipe),
         PRECISION: str(loaded.dtype).removeprefix("torch."),
         CHAT_TEMPLATE_SHA256: loaded.chat.template_sha256,
+        DEVICE: loaded.device.type,
+        PROCESSES: str(ranks.processes),
+        STRATEGY: trained.strategy,
     }
     if method.left_out:
         _log.warning("%s", method.left_out)
@@ -70,7 +92,7 @@ def train(context: Context) -> StepResult:
         "steps": float(len(trained.curve)),
         "trainable_parameters": float(trained.parameters),
         **({"rate_factor": trained.rate_factor} if trained.rate_factor < 1 else {}),
-        **memory_metrics(loaded.base, settings, method, task.memory_failures),
+        **memory_metrics(loaded.base, settings, method, task),
         **method.counts,
     }
     if MODEL in task.inputs:

@@ -170,11 +170,21 @@ async def test_slots_give_the_gpu_with_the_most_free_memory_and_count_what_runs_
     slots = Slots(MACHINE, lambda: devices)
     assert (await slots.look()).device_mb == 24_000
     with slots.taken(Need(1, 1000, 8000)) as first, slots.taken(Need(1, 1000, 20_000)) as second:
-        assert {first, second} == {0, 1}
+        assert {first, second} == {(0,), (1,)}
         assert await slots.look() == Free(6, 6000, 10_000), "others use the first one, where 16,000 would be left"
     with slots.taken(NOTHING) as none:
-        assert none is None
+        assert none == ()
     assert await slots.look() == Free(8, 8000, 24_000)
+
+
+async def test_an_attempt_that_is_split_gets_several_gpus_with_room_on_each() -> None:
+    devices = [Device(24_000, 24_000), Device(16_000, 16_000), Device(24_000, 24_000)]
+    slots = Slots(MACHINE, lambda: devices, together=2)
+    assert (await slots.look()).device_mb == 24_000
+    with slots.taken(Need(1, 1000, 20_000)) as both:
+        assert both == (0, 2)
+        assert (await slots.look()).device_mb == 4_000, "one with 16,000 is free, but two are needed"
+    assert (await slots.look()).device_mb == 24_000
 
 
 def test_a_step_needs_what_its_kind_does_and_a_judge_elsewhere_needs_nothing_here() -> None:

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.executor.oom import oom_kills
-from services.chassis.executor.supervise import fault_of_exit
+from services.chassis.executor.oom import fault_of_exit, oom_kills
 
 
 def a_machine(root: Path, files: dict[str, str]) -> Path:

@@ -1,0 +1,92 @@
+"""A training split over two processes makes what one process makes, and whatever ends it, it goes on from its checkpoint."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from schemas.artifacts import ArtifactRef
+from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.sft import TrainingSettings
+from schemas.steps import TrainSettings
+from services.chassis.executor.child import UserFault
+from services.chassis.executor.runner import Completed, Failed, Outcome, Stopped
+from services.trainer.engine.ranks import refuse_unsplittable
+from services.trainer.engine.schedule import micro_batch_size
+from services.trainer.settings import TrainerSettings
+from tests.split import Split
+
+TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a machine with two GPUs")
+
+
+def settings(base: Path) -> TrainSettings:
+    optimiser = OptimiserSettings(learning_rate=3e-2, steps=6, batch_size=8, micro_batch_size=2)
+    training = {
+        "precision": "fp32",
+        "max_length": 96,
+        "checkpoint_steps": 2,
+        "optimiser": optimiser,
+        "lora": {"dropout": 0.1},
+    }
+    return TrainSettings(base_model=str(base), training=TrainingSettings.model_validate(training))
+
+
+def weights(outcome: Outcome) -> bytes:
+    assert isinstance(outcome, Completed), outcome
+    return (Path(outcome.result.outputs["adapter"].uri) / "adapter_model.safetensors").read_bytes()
+
+
+def test_a_training_over_two_processes_that_is_killed_and_stopped_makes_what_an_uninterrupted_one_makes(
+    tmp_path: Path, base: Path, dataset: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    def split(home: str, attempt: int) -> Split:
+        return Split(tmp_path / home, settings(base), {"dataset": dataset}, 2, attempt)
+
+    def kill_the_second(run: Split) -> None:
+        [second] = run.processes()
+        second.send_signal(signal.SIGKILL)
+
+    killed = split("interrupted", 1).run(2, kill_the_second)
+    assert isinstance(killed, Failed)
+    assert killed.fault.cause == "infrastructure"
+    assert killed.fault.message == "process 2 of 2: the process was killed by SIGKILL and left no result"
+    assert isinstance(split("interrupted", 2).run(4, Split.stop), Stopped)
+    resumed = split("interrupted", 3).run()
+    assert weights(resumed) == weights(split("whole", 1).run())
+    assert isinstance(resumed, Completed)
+    facts = resumed.result.facts
+    assert (facts["device"], facts["processes"], facts["strategy"]) == ("cpu", "2", "ddp")
+
+
+@TWO_GPUS
+def test_each_process_has_a_gpu_of_its_own(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+    outcome = Split(tmp_path, settings(base), {"dataset": dataset}, 2, 1).run()
+    assert isinstance(outcome, Completed), outcome
+    facts = outcome.result.facts
+    assert (facts["device"], facts["processes"], facts["strategy"]) == ("cuda", "2", "ddp")
+
+
+def test_what_cannot_be_split_is_refused_in_words(base: Path) -> None:
+    step = settings(base)
+    assert step.training is not None
+    refuse_unsplittable(step, step.training, 2)
+    with pytest.raises(UserFault) as refused:
+        refuse_unsplittable(step, step.training, 3)
+    [reason] = refused.value.reasons
+    assert (reason.field, reason.value) == ("training.optimiser.batch_size", "8")
+    assert reason.message == "this trainer splits a training over 3 processes, and 8 is not a multiple of it"
+    assert reason.remedy.startswith("set it to 6 or 9, or ")
+
+
+def test_the_parts_of_a_batch_that_processes_share_are_equal() -> None:
+    settings = OptimiserSettings(batch_size=12, micro_batch_size=6)
+    assert [micro_batch_size(settings, failures, processes=3) for failures in range(3)] == [4, 2, 1]
+
+
+@pytest.mark.parametrize(("launcher", "processes"), [("local", 2), ("torchrun", 1)])
+def test_launcher_and_number_of_processes_must_agree(launcher: str, processes: int) -> None:
+    with pytest.raises(ValueError, match="set the launcher to torchrun for 2 processes or more, to local for one"):
+        TrainerSettings.model_validate({"trainer_launcher": launcher, "trainer_processes": processes})

@@ -1,0 +1,60 @@
+"""Runs a training in a real child, as a worker does, split over processes; tests interrupt it and compare what it makes."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psutil
+
+from schemas.artifacts import ArtifactRef
+from schemas.progress import StepProgressed
+from schemas.steps import StepSettings
+from services.chassis.executor.runner import Outcome, StopReason, Work, WorkContext
+from services.chassis.executor.supervise import SubprocessRunner
+from services.chassis.storage.sources.settings import SourceSettings
+from services.trainer.settings import TrainerSettings
+from tests.allowed import TEMPORARY
+from tests.steps import request
+
+Act = Callable[["Split"], None]
+
+
+class Split:
+    """One run of a step of kind train."""
+
+    def __init__(
+        self, home: Path, step: StepSettings, inputs: Mapping[str, ArtifactRef], processes: int, attempt: int
+    ) -> None:
+        settings = TrainerSettings(
+            home=home, lease_seconds=600, drain_seconds=60, trainer_launcher="torchrun" if processes > 1 else "local",
+            trainer_processes=processes, artifacts=str(home / "artifacts"),
+            sources=SourceSettings(folders=(TEMPORARY,)),
+        )  # fmt: skip
+        asked = request(kind="train", step="train", settings=step, inputs=dict(inputs), attempt=attempt)
+        self._work = Work(asked, f"lease-{attempt}")
+        self._runner = SubprocessRunner("services.trainer.child", processes)
+        self.progress: list[StepProgressed] = []
+        self.context = WorkContext(settings, "trainer", self.progress.append)
+        self.log = home / "logs" / "trainer" / asked.job_id / "train" / f"{attempt}.log"
+        self.checkpoints = home / "checkpoints" / asked.job_id / "train"
+
+    def processes(self) -> list[psutil.Process]:
+        """The processes of the run that were started by its child."""
+        return [other for child in psutil.Process().children() for other in child.children()]
+
+    def stop(self) -> None:
+        """Ask the run to end, as a drain of the service does."""
+        self.context.request_stop(StopReason.DRAIN)
+
+    def run(self, at_checkpoint: int = 0, act: Act | None = None) -> Outcome:
+        """Run to the end; `act` when the checkpoint of that step is there."""
+        return asyncio.run(self._run(at_checkpoint, act))
+
+    async def _run(self, step: int, act: Act | None) -> Outcome:
+        running = asyncio.create_task(self._runner.run(self._work, self.context))
+        while act is not None and not running.done():
+            if list(self.checkpoints.glob(f"*/*/step-{step:08d}")):
+                act(self)
+                act = None
+            await asyncio.sleep(0.01)
+        return await running
