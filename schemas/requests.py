@@ -11,13 +11,15 @@ from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.evaluation import EvaluationSettings
 from schemas.recipes.feedback import FeedbackSettings
+from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.kto import KtoSettings
 from schemas.recipes.model import ChatTemplate
+from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sampling import SamplingSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.steps import EXECUTOR_OF
 
-PRESETS = ("sft", "rlaif", "dpo", "kto")
+PRESETS = ("sft", "rlaif", "dpo", "kto", "grpo", "rloo")
 
 
 def _shortened_to(limit: int) -> BeforeValidator:
@@ -32,7 +34,7 @@ class PipelineStep(Strict):
     name: Name = Field(description="Name of the step, unique within the pipeline.")
     kind: str = Field(description="prepare, train, sample, label, evaluate, compress, score or register.")
     method: Literal["sft", "dpo"] | None = Field(default=None, description="Training method; for kind train only.")
-    algorithm: Literal["kto"] | None = Field(
+    algorithm: Literal["kto", "grpo", "rloo"] | None = Field(
         default=None, description="Training method that is none of `method`, in its place; for kind train only."
     )
     compression: CompressionMethod | None = Field(
@@ -50,7 +52,9 @@ class PipelineStep(Strict):
         if self.method and self.algorithm:
             raise ValueError("`method` and `algorithm` exclude each other")
         if (self.kind == "train") != (self.trained_by is not None):
-            raise ValueError("`method` (sft or dpo) or `algorithm` (kto) belongs to steps of kind train, and to them only")
+            raise ValueError(
+                "`method` (sft or dpo) or `algorithm` (kto, grpo or rloo) belongs to steps of kind train, and to them only"
+            )
         if self.compression and self.kind != "compress":
             raise ValueError("`compression` belongs to steps of kind compress, and to them only")
         return self
@@ -92,8 +96,8 @@ class JobRequest(Strict):
     )
     pipeline: Pipeline = Field(
         default="sft",
-        description="A preset, `sft`, `rlaif`, `dpo` (on pairs of the data set), `kto` (on its judged answers), or "
-        "a list of steps.",
+        description="A preset, `sft`, `rlaif`, `dpo` (on pairs of the data set), `kto` (on its judged answers), "
+        "`grpo` and `rloo` (on sampled answers and their rewards), or a list of steps.",
     )
     base_model: str = Field(min_length=1, max_length=2048, description="Local folder, `s3://` URI or hub id.")
     chat_template: ChatTemplate | None = Field(
@@ -107,6 +111,8 @@ class JobRequest(Strict):
     feedback: FeedbackSettings = FeedbackSettings()
     preference: PreferenceSettings = PreferenceSettings()
     kto: KtoSettings = KtoSettings()
+    grpo: GrpoSettings = GrpoSettings()
+    rloo: RlooSettings = RlooSettings()
     compression: CompressionSettings = CompressionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     register_as: Name = Field(description="Name of the model that gets the new version.")

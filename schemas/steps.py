@@ -11,9 +11,11 @@ from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.evaluation import EvaluationSettings
 from schemas.recipes.feedback import FeedbackSettings
+from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.kto import KtoSettings
 from schemas.recipes.methods import MethodSettings
 from schemas.recipes.model import AssistantTurns, ChatTemplate
+from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sampling import SamplingSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.results import ADAPTER, CANDIDATES, DATASET, MODEL, PREDICTIONS, PREFERENCES, SCORES
@@ -42,7 +44,7 @@ INPUTS_OF: Mapping[str, Mapping[str, bool]] = {
     "score": {PREDICTIONS: True},
     "register": {ADAPTER: False, MODEL: False},
 }
-"""Input names per kind; True where the input is required. `train` needs `dataset` (sft) or `preferences` (dpo, kto), `compress` `adapter`
+"""Input names per kind; True where the input is required. `train` needs `dataset` (sft, grpo, rloo) or `preferences` (dpo, kto), `compress` `adapter`
 or `model`, `register` one of both. A bound `model` takes the place of the base model; an adapter beside it was trained on it."""
 
 OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
@@ -85,11 +87,17 @@ class PrepareSettings(Strict):
     kto: KtoSettings | None = Field(
         default=None, description="The training on labels that follows, so that the base model is checked for it."
     )
+    grpo: GrpoSettings | None = Field(
+        default=None, description="The training by grpo that follows, so that prompts and base model are checked for it."
+    )
+    rloo: RlooSettings | None = Field(
+        default=None, description="The training by rloo that follows, so that prompts and base model are checked for it."
+    )
 
 
 class TrainSettings(Strict):
-    """Settings of a step that trains an adapter: from rows (`training`), from preference pairs (`preference`) or from judged
-    answers (`kto`); one of them is set."""
+    """Settings of a step that trains an adapter: from rows (`training`), from preference pairs (`preference`), from judged
+    answers (`kto`) or from sampled answers (`grpo`, `rloo`); one of them is set."""
 
     kind: Literal["train"] = "train"
     base_model: str = Field(description="Reference of the base model.")
@@ -97,11 +105,13 @@ class TrainSettings(Strict):
     training: TrainingSettings | None = Field(default=None, description="Set for method sft.")
     preference: PreferenceSettings | None = Field(default=None, description="Set for method dpo.")
     kto: KtoSettings | None = Field(default=None, description="Set for method kto.")
+    grpo: GrpoSettings | None = Field(default=None, description="Set for method grpo.")
+    rloo: RlooSettings | None = Field(default=None, description="Set for method rloo.")
 
     @property
     def method_settings(self) -> MethodSettings | None:
         """The settings of the step's method; None if none is set."""
-        return self.training or self.preference or self.kto
+        return self.training or self.preference or self.kto or self.grpo or self.rloo
 
 
 class SampleSettings(Strict):

@@ -12,6 +12,7 @@ Schema = dict[str, JsonValue]
 _PATTERNS = {
     r"^[A-Za-z0-9_.*?]+$": "name or pattern of layers",
     r"^[A-Za-z0-9_.]+$": "name of a layer",
+    r"^[a-z0-9_]+$": "name of small letters, digits and underscores",
     NAME_PATTERN: "name",
     SHA256_PATTERN: "SHA-256 in hex",
 }

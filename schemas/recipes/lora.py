@@ -52,3 +52,12 @@ class LoraSettings(Strict):
         if shared := set(self.targets) & set(self.modules_to_save):
             raise ValueError(f"{min(shared)!r} is in both `targets` and `modules_to_save`; leave it out of one of them")
         return self
+
+
+def refuse_pissa_in_four_bits(lora: LoraSettings, quantization: str) -> None:
+    """Raise ValueError if the adapter begins with PiSSA and the base model is quantised."""
+    if lora.initialisation == "pissa" and quantization != "none":
+        raise ValueError(
+            "the initialisation `pissa` needs the weights in full precision; set quantization to none or initialisation to "
+            "default"
+        )

@@ -1,8 +1,10 @@
 """Names the settings of every training method."""
 
 from schemas.recipes.dpo import PreferenceSettings
+from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.kto import KtoSettings
+from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sft import TrainingSettings
 
-MethodSettings = TrainingSettings | PreferenceSettings | KtoSettings
+MethodSettings = TrainingSettings | PreferenceSettings | KtoSettings | GrpoSettings | RlooSettings
 """The settings of a training method."""

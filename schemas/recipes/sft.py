@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.base import Real, Strict, Whole
-from schemas.recipes.lora import LoraSettings
+from schemas.recipes.lora import LoraSettings, refuse_pissa_in_four_bits
 from schemas.recipes.model import AssistantTurns, Precision
 from schemas.recipes.optimiser import OptimiserSettings
 
@@ -39,9 +39,5 @@ class TrainingSettings(Strict):
 
     @model_validator(mode="after")
     def _pissa_needs_whole_weights(self) -> Self:
-        if self.lora.initialisation == "pissa" and self.quantization != "none":
-            raise ValueError(
-                "the initialisation `pissa` needs the weights in full precision; set quantization to none or initialisation to "
-                "default"
-            )
+        refuse_pissa_in_four_bits(self.lora, self.quantization)
         return self

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from schemas.reasons import Reason
 from schemas.recipes.methods import MethodSettings
+from schemas.recipes.online import OnlineSettings
 from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, TrainSettings
 from services.chassis.executor.child import UserFault
@@ -45,7 +46,7 @@ def estimate(request: JobRequest, plan: Sequence[PlannedStep], base: Path) -> Es
             settings = _settings(step)
             if settings is not None:
                 rows = rows_at_once(settings.optimiser)
-                batch = batch_of(settings, rows, settings.max_length, settings.max_length)
+                batch = batch_of(settings, rows, settings.max_length, _learnt(settings))
                 found.append(_step(step.name, rows, settings.max_length, estimate_of(architecture, settings, batch)))
     except BaseFault as fault:
         raise base_fault(request.base_model, fault.message, fault.remedy) from fault
@@ -54,6 +55,11 @@ def estimate(request: JobRequest, plan: Sequence[PlannedStep], base: Path) -> Es
         remedy = "start the job: it halves the examples at a time when memory runs out"
         raise UserFault(Reason(field="base_model", message=message, remedy=remedy)) from error
     return Estimated(device().type, available(), found)
+
+
+def _learnt(settings: MethodSettings) -> int:
+    """Return the most tokens of an example that are supervised."""
+    return settings.max_new_tokens if isinstance(settings, OnlineSettings) else settings.max_length
 
 
 def _settings(step: PlannedStep) -> MethodSettings | None:

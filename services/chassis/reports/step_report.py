@@ -20,6 +20,13 @@ _CURVES = {
     "loss": "Training loss",
     "validation_loss": "Validation loss",
     "learning_rate": "Learning rate",
+    "reward": "Mean reward of sampled answers",
+    "reward_deviation": "Standard deviation of the rewards",
+    "groups_without_deviation": "Share of prompts whose answers all have one reward",
+    "rewards_failed": "Share of answers without a reward",
+    "answer_tokens": "Mean tokens of sampled answers",
+    "answers_cut": "Share of sampled answers that the limit cut",
+    "reference_distance": "Distance from the reference",
     "gradient_norm": "Norm of the gradient before clipping",
 }
 """Titles of curves, in the order in which they are shown; others follow under their names."""

@@ -11,6 +11,8 @@ _TRAIN_INPUTS: Mapping[str, Mapping[str, bool]] = {
     "sft": {"dataset": True, "adapter": False, "model": False},
     "dpo": {"preferences": True, "adapter": False, "model": False},
     "kto": {"preferences": True, "adapter": False, "model": False},
+    "grpo": {"dataset": True, "adapter": False, "model": False},
+    "rloo": {"dataset": True, "adapter": False, "model": False},
 }
 """The inputs of each training method; True if the input is required. Training continues from a bound adapter, on a bound model."""
 

@@ -11,7 +11,7 @@ from schemas.requests import JobRequest, PipelineStep
 from schemas.steps import PlannedStep
 from services.orchestrator.domain.graph import graph_of
 from services.orchestrator.domain.presets import PRESETS
-from services.orchestrator.domain.step_settings import LEARNT_FROM, learners_of, settings_of
+from services.orchestrator.domain.step_settings import LEARNT_FROM, SAMPLING, learners_of, sampling_of, settings_of
 from services.orchestrator.domain.whole_models import faults_of_models
 
 STEPS_AT_MOST = 100
@@ -79,6 +79,14 @@ def _faults_of_settings(steps: tuple[PipelineStep, ...], request: JobRequest) ->
             message="the metric `rules` has no rule to measure",
             remedy="add rules, or leave `rules` out of evaluation.metrics",
         )
+    for method in sorted({step.trained_by for step in steps if step.trained_by in SAMPLING}):
+        if not sampling_of(method, request).rewards:
+            yield Reason(
+                field=f"{method}.rewards",
+                value="()",
+                message=f"{method} learns from rewards of the model's answers, and there is none",
+                remedy="add a reward, for example {kind: number_match}, or one of kind rules with rules",
+            )
     for index, step in enumerate(steps):
         if step.kind == "prepare" and len({LEARNT_FROM[method] for method in learners_of(step.name, steps)}) > 1:
             yield Reason(

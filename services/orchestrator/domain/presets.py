@@ -6,7 +6,7 @@ from schemas.requests import PipelineStep
 
 
 def _step(name: str, kind: str, *needs: str, method: str | None = None, **inputs: str) -> PipelineStep:
-    chosen = {"algorithm" if method == "kto" else "method": method}
+    chosen = {"method" if method in (None, "sft", "dpo") else "algorithm": method}
     return PipelineStep.model_validate({"name": name, "kind": kind, **chosen, "needs": needs, "inputs": inputs})
 
 
@@ -51,4 +51,14 @@ PRESETS: Mapping[str, tuple[PipelineStep, ...]] = {
         _step("evaluate", "evaluate", dataset=_DATA, adapter="train.adapter"),
         _step("register", "register", "evaluate-base", "evaluate", adapter="train.adapter"),
     ),
+    **{
+        method: (
+            _step("prepare", "prepare"),
+            _step("evaluate-base", "evaluate", dataset=_DATA),
+            _step("train", "train", method=method, dataset=_DATA),
+            _step("evaluate", "evaluate", dataset=_DATA, adapter="train.adapter"),
+            _step("register", "register", "evaluate-base", "evaluate", adapter="train.adapter"),
+        )
+        for method in ("grpo", "rloo")
+    },
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from schemas.recipes.online import OnlineSettings
 from schemas.requests import JobRequest, PipelineStep
 from schemas.steps import (
     CompressSettings,
@@ -21,6 +22,15 @@ LEARNT_FROM: Mapping[str, Literal["pairs", "labels"]] = {"dpo": "pairs", "reward
 """What the methods learn from that take the preferences of a data set."""
 
 
+SAMPLING = ("grpo", "rloo")
+"""The methods that learn from answers that the model samples while it trains."""
+
+
+def sampling_of(method: str, request: JobRequest) -> OnlineSettings:
+    """Return the settings of a method of `SAMPLING`."""
+    return request.grpo if method == "grpo" else request.rloo
+
+
 def settings_of(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineStep]) -> StepSettings:
     """Return the settings of `step`, one of `steps`."""
     base, template = request.base_model, request.chat_template
@@ -31,6 +41,10 @@ def settings_of(step: PipelineStep, request: JobRequest, steps: Iterable[Pipelin
             return TrainSettings(base_model=base, chat_template=template, training=request.training)
         case "train", "kto":
             return TrainSettings(base_model=base, chat_template=template, kto=request.kto)
+        case "train", "grpo":
+            return TrainSettings(base_model=base, chat_template=template, grpo=request.grpo)
+        case "train", "rloo":
+            return TrainSettings(base_model=base, chat_template=template, rloo=request.rloo)
         case "train", _:
             return TrainSettings(base_model=base, chat_template=template, preference=request.preference)
         case "sample", _:
@@ -54,19 +68,22 @@ def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineSt
     learners = learners_of(step.name, steps)
     limits = {"pairs": request.preference.max_length, "labels": request.kto.max_length}
     lengths = [limits[LEARNT_FROM[method]] for method in learners]
-    if not learners or any(one.method == "sft" for one in steps):
+    methods = {one.trained_by for one in steps if one.trained_by}
+    lengths += [sampling_of(method, request).max_length for method in SAMPLING if method in methods]
+    if not lengths or "sft" in methods:
         lengths.append(request.training.max_length)
-    methods = {one.method for one in steps if one.kind == "train"}
     return PrepareSettings(
         base_model=request.base_model,
         chat_template=request.chat_template,
         dataset=request.dataset,
         max_length=min(lengths),
-        assistant_turns=request.training.assistant_turns,
+        assistant_turns="last" if methods <= {*SAMPLING} and methods else request.training.assistant_turns,
         learns=LEARNT_FROM[learners[0]] if learners else "answers",
         training=request.training if "sft" in methods else None,
         preference=request.preference if "dpo" in methods else None,
         kto=request.kto if "kto" in methods else None,
+        grpo=request.grpo if "grpo" in methods else None,
+        rloo=request.rloo if "rloo" in methods else None,
     )
 
 

@@ -15,8 +15,9 @@ from services.trainer.modelling.head import head_reads
 _UNSUPERVISED = -100
 
 
-def put_lean_head(model: Any) -> None:
-    """Replace the head that TRL's trainer has put on `model`; call it after the trainer is built.
+def put_lean_head(model: Any, temperature: float = 1.0) -> None:
+    """Replace the head that TRL's trainer has put on `model`; call it after the trainer is built. Logits are divided by the
+    temperature.
 
     Entropy and the logits' statistics are zero: nothing that we train with reads them. Scaling and capping of logits stay the
     model's own, since its whole forward pass runs.
@@ -35,7 +36,7 @@ def put_lean_head(model: Any) -> None:
         targets = labels[:, 1:]
         mask = targets != _UNSUPERVISED
         with head_reads(self, lambda hidden: hidden[:, :-1][mask]):
-            logits = theirs(*args, **{**kwargs, "use_cache": False}).logits.squeeze(0).float()
+            logits = theirs(*args, **{**kwargs, "use_cache": False}).logits.squeeze(0).float() / temperature
         # more exact than cross_entropy, whose sum over a large vocabulary in fp32 is too small by 1e-5
         found = logits.gather(-1, targets[mask].unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
         zeros = found.new_zeros(mask.shape)

@@ -7,6 +7,7 @@ from typing import Any
 from schemas.recipes.optimiser import OptimiserSettings
 
 Figures = Mapping[str, float]
+Build = Callable[[Any, Mapping[str, Any], Any, Callable[[], None]], Any]
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,21 @@ class Method:
     """Tokens of each example, by which examples of like length share a forward pass."""
     longest: int
     """Tokens of the longest sequence that the model reads."""
-    build: Callable[[Any, Mapping[str, Any], Any, Callable[[], None]], Any]
+    build: Build
     """Makes the trainer from the model, the arguments that all methods share, the data set and a function to call between the
     parts of what the trainer computes before its first step; that function reports that the run is alive and may end it."""
     figures: Mapping[str, str] = field(default_factory=dict)
     """The trainer's metrics that go into the curve, and their names there."""
     validate: Callable[[Any], Figures] = lambda _: {}
     """Measures the model on held-out examples, at every checkpoint and at the end."""
+    group: int = 1
+    """How often each example is in a batch: the answers that the trainer samples to it."""
+    generated: int = 0
+    """The most tokens of an answer that the trainer samples; 0 if it samples none."""
+    temperature: float = 1.0
+    """Softmax temperature of the log-probabilities that are learnt."""
+    made: Callable[[Figures], float] = lambda _: 0.0
+    """Tokens that the trainer has sampled in a step, by its metrics, which count for the speed."""
     counts: Figures = field(default_factory=dict)
     """Metrics of the examples."""
     left_out: str | None = None

@@ -8,9 +8,9 @@ from functools import lru_cache
 from schemas.recipes.optimiser import OptimiserSettings
 
 
-def steps_of(settings: OptimiserSettings, examples: int) -> int:
-    """Return the total number of optimiser steps."""
-    return settings.steps or max(1, math.ceil(settings.epochs * examples / settings.batch_size))
+def steps_of(settings: OptimiserSettings, examples: int, group: int = 1) -> int:
+    """Return the total number of optimiser steps; each example is in a batch `group` times."""
+    return settings.steps or max(1, math.ceil(settings.epochs * examples * group / settings.batch_size))
 
 
 def learning_rate(settings: OptimiserSettings, step: int, steps: int) -> float:
@@ -59,10 +59,10 @@ def micro_batch_size(settings: OptimiserSettings, memory_failures: int, processe
     return next(size for size in range(most, 0, -1) if share % size == 0)
 
 
-def used_examples(settings: OptimiserSettings, lengths: Sequence[int], seed: int) -> list[int]:
-    """Return the examples that any step uses, the longest first."""
-    steps = range(steps_of(settings, len(lengths)))
-    used = {example for step in steps for example in batch_of(step, settings.batch_size, len(lengths), seed)}
+def used_examples(settings: OptimiserSettings, lengths: Sequence[int], seed: int, group: int = 1) -> list[int]:
+    """Return the examples that any step uses, the longest first; each is in a batch `group` times."""
+    steps = range(steps_of(settings, len(lengths), group))
+    used = {example for step in steps for example in batch_of(step, settings.batch_size // group, len(lengths), seed)}
     return by_length(sorted(used), lengths)
 
 

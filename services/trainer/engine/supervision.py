@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from services.chassis.executor.child import Context, Stopping
 from services.trainer.engine.checkpoints import Checkpoints, CurvePoint
+from services.trainer.engine.method import Method
 from services.trainer.engine.ranks import Ranks
 from services.trainer.engine.trained import TrainedState
 
@@ -44,19 +45,19 @@ class Run:
 
 
 class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """The callback of one trainer. It raises Stopping when the run must end early, after saving all steps done so far, and
-    Diverged when training has no use any more."""
+    """The callback of one trainer. It raises Stopping when the run must end early, and Diverged when training has no use any
+    more."""
 
     def __init__(
         self,
         context: Context,
         run: Run,
         state: TrainedState,
-        figures: Mapping[str, str],
+        method: Method,
         validate: Callable[[], CurvePoint],
         ranks: Ranks,
     ) -> None:
-        self._context, self._run, self._state, self._figures, self._validate = context, run, state, figures, validate
+        self._context, self._run, self._state, self._method, self._validate = context, run, state, method, validate
         self._ranks = ranks
         self._begun = self._saved = len(run.curve)
         self._since = 0.0
@@ -75,9 +76,9 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
         self._stop_if_asked()
 
     def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
-        """Check at the first step that there are gradients."""
+        """Check at the first step that there are gradients. Sampled answers with equal rewards teach nothing, so theirs may be 0."""
         if len(self._run.curve) == self._begun:
-            self._state.check_gradients()
+            self._state.check_gradients(may_be_zero=self._method.generated > 0)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
         """Note a step that is done: its point of the curve, its progress and, when due, its checkpoint."""
@@ -87,10 +88,10 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
         loss, norm, rate = logs["loss"], float(logs["grad_norm"]), logs["learning_rate"]
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise Diverged(step, loss, norm)
-        figures = {name: logs[theirs] for theirs, name in self._figures.items() if theirs in logs}
+        figures = {name: logs[theirs] for theirs, name in self._method.figures.items() if logs.get(theirs) is not None}
         point: dict[str, float] = {"step": step, "loss": loss, **figures, "learning_rate": rate, "gradient_norm": norm}
         run.curve.append(point)
-        speed = run.tokens(step - 1) / (time.monotonic() - self._since)
+        speed = (run.tokens(step - 1) + self._method.made(logs)) / (time.monotonic() - self._since)
         self._context.progress(step, run.steps, loss=loss, learning_rate=rate, tokens_per_second=speed, gradient_norm=norm)
         if step == run.steps or step % run.checkpoint_steps == 0:
             point |= self._validate()
@@ -101,11 +102,13 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
         state.log_history.clear()  # the curve has it
 
     def _stop_if_asked(self) -> None:
-        if not self._ranks.any(self._context.stopping):
-            return
+        if self._ranks.any(self._context.stopping):
+            raise Stopping
+
+    def save_done(self) -> None:
+        """Save the steps that are done, unless they are saved; what the running step has computed is dropped."""
         if len(self._run.curve) > self._saved:
             self._save()
-        raise Stopping
 
     def _save(self) -> None:
         run = self._run
@@ -115,17 +118,17 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
         self._saved = len(run.curve)
 
 
-def reporter(context: Context, steps: int) -> Callable[[], None]:
+def reporter(context: Context, begun: int, steps: int) -> Callable[[], None]:
     """Return what the trainer calls between parts of its work before the first step."""
 
     def on_part() -> None:
         if context.stopping:
             raise Stopping
-        context.progress(0, steps)
+        context.progress(begun, steps)
 
     return on_part
 
 
-def tokens_of(batches: Callable[[int], Sequence[int]], lengths: Sequence[int]) -> Callable[[int], int]:
-    """Return a function that counts the tokens of a step's batch."""
-    return lambda step: sum(lengths[example] for example in batches(step))
+def tokens_of(batches: Callable[[int], Sequence[int]], lengths: Sequence[int], group: int = 1) -> Callable[[int], int]:
+    """Return a function that counts the tokens of a step's batch, in which each example is `group` times."""
+    return lambda step: group * sum(lengths[example] for example in batches(step))

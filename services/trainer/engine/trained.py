@@ -33,7 +33,7 @@ class TrainedState:
         """The number of trainable parameters."""
         return sum(weight.numel() for weight in self._weights.values())
 
-    def check_gradients(self) -> None:
+    def check_gradients(self, *, may_be_zero: bool = False) -> None:
         """Raise at the first step if there are no gradients: a frozen or detached adapter trains without effect.
 
         Raises NoGradient for layers that the loss does not depend on.
@@ -41,7 +41,8 @@ class TrainedState:
         without = [name for name, weight in self._weights.items() if weight.grad is None]
         if without:
             raise NoGradient(list(dict.fromkeys(map(_layer, without))))
-        if not any(bool(weight.grad.any()) for weight in self._weights.values() if weight.grad is not None):
+        gradients = (weight.grad for weight in self._weights.values() if weight.grad is not None)
+        if not may_be_zero and not any(bool(gradient.any()) for gradient in gradients):
             raise RuntimeError("the gradient of every trainable weight is zero: the loss does not depend on the adapter")
 
     def groups(self) -> dict[str, Tensors]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from schemas.reasons import Reason, first_of
-from services.chassis.executor.child import Context, UserFault
+from services.chassis.executor.child import Context, Stopping, UserFault
 from services.trainer.engine.checkpoints import Checkpoints, CurvePoint
 from services.trainer.engine.lean_head import put_lean_head
 from services.trainer.engine.method import Method
@@ -82,16 +82,18 @@ def train(context: Context, method: Method, plan: Plan, load: Callable[[], Any])
 
 def _run(context: Context, method: Method, plan: Plan, load: Callable[[], Any], rate_factor: float) -> Trained:
     settings, lengths = method.optimiser, method.lengths
-    steps = steps_of(settings, len(lengths))
+    steps = steps_of(settings, len(lengths), method.group)
 
     def batch(step: int) -> list[int]:
-        return by_length(batch_of(step, settings.batch_size, len(lengths), plan.seed), lengths)
+        return by_length(batch_of(step, settings.batch_size // method.group, len(lengths), plan.seed), lengths)
 
     found = plan.checkpoints.newest()
     factor = min(rate_factor, found.rate_factor if found else 1.0)
     curve = list(found.curve) if found else []
     plan.ranks.agree(len(curve), "the checkpoint from which they go on")
-    run = Run(steps, plan.seed, plan.checkpoint_steps, plan.checkpoints, tokens_of(batch, lengths), curve, factor)
+    run = Run(
+        steps, plan.seed, plan.checkpoint_steps, plan.checkpoints, tokens_of(batch, lengths, method.group), curve, factor
+    )
     context.resumed(point["loss"] for point in curve)
     trainer = _trainer(context, method, plan, load(), len(curve), batch)
     state = TrainedState(trainer.model, trainer.create_optimizer())
@@ -104,9 +106,14 @@ def _run(context: Context, method: Method, plan: Plan, load: Callable[[], Any], 
         with torch.no_grad(), trainer.accelerator.autocast():
             return method.validate(model)
 
-    trainer.add_callback(Supervision(context, run, state, method.figures, validate, plan.ranks))
+    supervision = Supervision(context, run, state, method, validate, plan.ranks)
+    trainer.add_callback(supervision)
     if len(curve) < steps:
-        trainer.train()
+        try:
+            trainer.train()
+        except Stopping:
+            supervision.save_done()
+            raise
     strategy = _STRATEGIES[trainer.accelerator.distributed_type.value]
     return Trained(trainer.model, run.curve, state.count, factor, strategy)
 
@@ -119,20 +126,20 @@ def _trainer(
     from transformers import PrinterCallback
 
     disable_progress_bars()
-    settings, steps = method.optimiser, steps_of(method.optimiser, len(method.lengths))
-    context.progress(0, steps)
-    used = used_examples(settings, method.lengths, plan.seed)
+    settings, steps = method.optimiser, steps_of(method.optimiser, len(method.lengths), method.group)
+    context.progress(begun, steps)
+    used = used_examples(settings, method.lengths, plan.seed, method.group)
     rows = Dataset.from_list([dict(method.rows[example]) for example in used])
     weights = {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}
     arguments = _arguments(context, method, plan, max(1, steps - begun))
-    trainer = method.build(model, arguments, rows, reporter(context, steps))
+    trainer = method.build(model, arguments, rows, reporter(context, begun, steps))
     trainer.remove_callback(PrinterCallback)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name in weights:
                 weight.data = weights[name]  # TRL rounds those of a quantised model to bf16
     if plan.device.type == "cpu":
-        put_lean_head(trainer.model)
+        put_lean_head(trainer.model, method.temperature)
     place = {example: number for number, example in enumerate(used)}
     order = [place[example] for step in range(begun, steps) for example in batch(step)]
     trainer.train_dataset = trainer.train_dataset.select(order)

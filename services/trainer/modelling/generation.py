@@ -33,6 +33,8 @@ class SamplingParams:
     max_new_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
+    keep_end: bool = False
+    """Whether answers contain the token that ended them; one that `max_new_tokens` cut has none."""
 
 
 Rng = np.random.Generator | None
@@ -54,7 +56,8 @@ def generate(
     on_token: Callable[[], None] = lambda: None,
     on_batch: Callable[[int, int], None] = lambda prompts, tokens: None,
 ) -> list[list[list[int]]]:
-    """Generate answers, without their end token, for each prompt in the order of its draws; all prompts have equally many.
+    """Generate answers for each prompt in the order of its draws; all prompts have equally many. The token that ends an
+    answer is not part of it unless `decoding.keep_end`.
 
     At most `batch_size` prompts are decoded together. `on_token` is called before every step of a decoder, in its thread;
     an exception from it ends the generation. `on_batch` is called after each batch: prompts answered, tokens generated.
@@ -119,8 +122,9 @@ def _answer(
         tokens = _choose(state.logits, uniforms[alive, step], greedy[alive], decoding)
         ended = torch.isin(tokens, stops)
         open_rows = state.open & ~ended
-        for row, token, is_open in zip(alive.tolist(), tokens.tolist(), open_rows.tolist(), strict=True):
-            if is_open:
+        written = state.open if decoding.keep_end else open_rows
+        for row, token, is_written in zip(alive.tolist(), tokens.tolist(), written.tolist(), strict=True):
+            if is_written:
                 answers[row].append(token)
         state.open = open_rows
         left = int(open_rows.sum())

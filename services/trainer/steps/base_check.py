@@ -60,7 +60,9 @@ def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
                 remedy=f"set training.max_length to {longest} or less",
             )
         )
-    for section, training in (("training", settings.training), ("kto", settings.kto)):
+    for section, training in (
+        ("training", settings.training), ("kto", settings.kto), ("grpo", settings.grpo), ("rloo", settings.rloo)
+    ):  # fmt: skip
         if training is not None:
             _check_lora(fitted(architecture, tensors), training.lora, section)
     return CheckedBase(chat, architecture)

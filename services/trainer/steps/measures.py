@@ -1,18 +1,32 @@
 """Checks answers, as pure functions of texts: valid JSON, exact match, equal number, rules kept; and computes pass@k."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from schemas.answers import field_text, json_object
 from schemas.lines import Prediction
 from schemas.rules import Rule, failures
 from services.trainer.steps.numbers import final_number
 
-Check = Callable[[str, Prediction], bool | None]
+
+class Asked(Protocol):
+    """What an answer is compared with."""
+
+    @property
+    def reference(self) -> str:
+        """The row's own answer."""
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """All columns of the source as text."""
+
+
+Check = Callable[[str, Asked], bool | None]
 """Whether an answer to a row passes; None if the row does not count, whatever the answer."""
 
 
-def valid_json(answer: str, row: Prediction) -> bool:
+def valid_json(answer: str, row: Asked) -> bool:
     """Whether the answer is one JSON object and nothing else."""
     return json_object(answer) is not None
 
@@ -23,7 +37,7 @@ def exact_match(fields: Sequence[str]) -> Check:
     A row whose reference lacks one of the fields does not count.
     """
 
-    def check(answer: str, row: Prediction) -> bool | None:
+    def check(answer: str, row: Asked) -> bool | None:
         if not fields:
             return answer.strip() == row.reference.strip()
         known = json_object(row.reference)
@@ -35,7 +49,7 @@ def exact_match(fields: Sequence[str]) -> Check:
     return check
 
 
-def number_match(answer: str, row: Prediction) -> bool | None:
+def number_match(answer: str, row: Asked) -> bool | None:
     """Whether the answer's final number equals the reference's. A row whose reference has no number does not count."""
     known = final_number(row.reference)
     return None if known is None else final_number(answer) == known
@@ -44,7 +58,7 @@ def number_match(answer: str, row: Prediction) -> bool | None:
 def keeps_rules(rules: Sequence[Rule], field: str | None) -> Check:
     """Whether the answer's `field` keeps all rules; an answer without a readable field does not pass."""
 
-    def check(answer: str, row: Prediction) -> bool:
+    def check(answer: str, row: Asked) -> bool:
         text = field_text(answer, field)
         return text is not None and not failures(rules, text, row.columns)
 

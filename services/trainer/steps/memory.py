@@ -51,7 +51,7 @@ def rows_at_once(optimiser: OptimiserSettings) -> int:
 def memory_metrics(base: Path, settings: MethodSettings, method: Method, task: ChildTask) -> Mapping[str, float]:
     """Return the measured peak of this process and the estimate, as metrics of a finished training."""
     metrics = {"memory_peak_bytes": float(measured_peak())}
-    supervised = max(_supervised(row) for row in method.rows)
+    supervised = method.generated or max(_supervised(row) for row in method.rows)
     size = micro_batch_size(method.optimiser, task.memory_failures, task.processes)
     try:
         found = estimate_of(architecture_of(base), settings, batch_of(settings, size, method.longest, supervised))

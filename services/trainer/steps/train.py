@@ -9,8 +9,10 @@ from typing import Any
 
 from schemas.jobs import StepResult
 from schemas.recipes.dpo import PreferenceSettings
+from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.kto import KtoSettings
 from schemas.recipes.methods import MethodSettings
+from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.results import (
     ADAPTER,
@@ -33,7 +35,9 @@ from services.trainer.engine.ranks import joined, refuse_unsplittable
 from services.trainer.engine.recipe import digest, recipe_of
 from services.trainer.engine.training import Plan
 from services.trainer.methods.dpo import dpo
+from services.trainer.methods.grpo import grpo
 from services.trainer.methods.kto import kto
+from services.trainer.methods.rloo import rloo
 from services.trainer.methods.sft import sft
 from services.trainer.modelling.adapter import RECORD, new_adapter, read_adapter, write_adapter
 from services.trainer.modelling.base import load_base
@@ -54,7 +58,7 @@ def train(context: Context) -> StepResult:
     step, task = context.task.settings, context.task
     settings = step.method_settings if isinstance(step, TrainSettings) else None
     if not isinstance(step, TrainSettings) or settings is None:
-        raise TypeError("settings of kind train with `training`, `preference` or `kto` are needed")
+        raise TypeError("settings of kind train with those of a method are needed")
     refuse_unsplittable(step, settings, task.processes)
     loaded = load(context, step.base_model, settings.precision, step.chat_template)
     recipe = recipe_of(settings, loaded.digest, loaded.chat.template_sha256, task.inputs)
@@ -120,6 +124,10 @@ def _method(context: Context, loaded: LoadedModel, settings: MethodSettings) -> 
             return dpo(context, loaded, settings)
         case KtoSettings():
             return kto(context, loaded, settings)
+        case GrpoSettings():
+            return grpo(context, loaded, settings)
+        case RlooSettings():
+            return rloo(context, loaded, settings)
 
 
 def _adapted(loaded: LoadedModel, settings: MethodSettings, longest: int) -> Any:

@@ -23,7 +23,7 @@ def model(base: Path) -> Any:
     return model
 
 
-def decoding(stop: tuple[int, ...] = (), tokens: int = 12, **more: float) -> SamplingParams:
+def decoding(stop: tuple[int, ...] = (), tokens: int = 12, **more: Any) -> SamplingParams:
     return SamplingParams(frozenset(stop), 0, tokens, **more)
 
 

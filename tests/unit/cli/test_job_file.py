@@ -52,6 +52,14 @@ def test_a_dry_run_shows_the_plan_and_starts_nothing() -> None:
     assert "train (dpo)" in result.stdout
 
 
+def test_a_request_that_the_page_on_training_shows_can_be_planned() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    request = page.partition("```yaml\n")[2].partition("```")[0]
+    result = CliRunner().invoke(app, ["submit", "-", "--dry-run"], input=request)
+    assert result.exit_code == 0, result.output
+    assert "train (grpo)" in result.stdout
+
+
 def test_a_dry_run_prints_request_and_plan_as_json() -> None:
     result = submit(a_request(), "--json")
     answer = json.loads(result.stdout)

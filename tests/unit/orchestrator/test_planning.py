@@ -10,6 +10,9 @@ from services.orchestrator.domain.graph import ancestors
 from services.orchestrator.domain.planning import PlanFault, plan
 from tests.unit.orchestrator.scenario import a_request
 
+REWARDS = {method: {"rewards": [{"kind": "number_match"}]} for method in ("grpo", "rloo")}
+"""What the presets need that learn from rewards."""
+
 
 def planned(**fields: Any) -> tuple[PlannedStep, ...]:
     return plan(JobRequest.model_validate(a_request(**fields)))
@@ -97,7 +100,39 @@ def test_a_step_has_one_training_method() -> None:
 
 
 def test_every_name_of_a_preset_can_be_planned() -> None:
-    assert all(planned(pipeline=name) for name in PRESETS)
+    assert all(planned(pipeline=name, **REWARDS) for name in PRESETS)
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_a_method_that_samples_learns_from_the_prompts_of_the_data_set_and_the_rewards_of_the_request(method: str) -> None:
+    own = {"rewards": [{"kind": "number_match"}], "max_prompt_tokens": 100, "max_new_tokens": 50}
+    steps = {step.name: step for step in planned(pipeline=method, **{method: own})}
+    prepare, train = steps["prepare"].settings, steps["train"].settings
+    assert isinstance(prepare, PrepareSettings)
+    assert (prepare.learns, prepare.max_length, prepare.assistant_turns) == ("answers", 150, "last")
+    assert isinstance(train, TrainSettings)
+    assert train.method_settings == getattr(prepare, method)
+    assert train.method_settings == getattr(train, method)
+    assert steps["train"].inputs == {"dataset": "prepare.dataset"}
+
+
+def test_a_method_that_samples_may_continue_from_an_adapter() -> None:
+    improve = a_step(
+        "improve", "train", algorithm="grpo", inputs={"dataset": "prepare.dataset", "adapter": "train.adapter"}
+    )
+    steps = planned(
+        pipeline=[PREPARE, TRAIN, improve],
+        grpo={"rewards": [{"kind": "valid_json"}], "max_new_tokens": 20},
+        training={"max_length": 60},
+    )
+    settings = steps[0].settings
+    assert isinstance(settings, PrepareSettings)
+    assert (settings.max_length, settings.assistant_turns) == (60, "all")
+
+
+def test_a_method_that_samples_is_refused_without_a_reward() -> None:
+    improve = a_step("improve", "train", algorithm="rloo", inputs={"dataset": "prepare.dataset"})
+    assert "there is none" in refused(PREPARE, improve)["rloo.rewards"]
 
 
 def test_the_settings_of_a_step_are_those_of_its_purpose() -> None:
@@ -198,7 +233,7 @@ def test_measuring_or_judging_by_no_rule_is_refused() -> None:
 
 def test_presets_bind_only_inputs_of_their_kinds() -> None:
     for preset in PRESETS:
-        for step in planned(pipeline=preset):
+        for step in planned(pipeline=preset, **REWARDS):
             assert set(step.inputs) <= set(INPUTS_OF[step.kind])
 
 

@@ -93,3 +93,58 @@ def test_the_trainer_keeps_an_optimiser_and_a_schedule_that_were_set_before() ->
     assert "if self.optimizer is None:" in inspect.getsource(Trainer.create_optimizer)
     assert "if self.lr_scheduler is None:" in inspect.getsource(Trainer.create_scheduler)
     assert "if self._created_lr_scheduler:" in inspect.getsource(Trainer._prepare_for_training)
+
+
+@pytest.mark.parametrize(
+    ("method", "hook", "expected"),
+    [
+        ("GRPO", "_tokenize_prompts", ["self", "prompts"]),
+        ("RLOO", "_tokenize_prompts", ["self", "prompts"]),
+        (
+            "GRPO", "_generate_single_turn",
+            ["self", "prompt_ids", "images", "multimodal_fields", "num_generations", "has_tool_images"],
+        ),
+        ("RLOO", "_generate_single_turn", ["self", "prompt_ids", "images", "multimodal_fields"]),
+        ("GRPO", "_calculate_rewards", ["self", "inputs", "prompts", "completions", "completion_ids_list"]),
+        ("RLOO", "_calculate_rewards", ["self", "inputs", "prompts", "completions", "completion_ids_list"]),
+    ],
+)  # fmt: skip
+def test_what_the_trainers_of_sampled_answers_override_has_its_parameters(
+    method: str, hook: str, expected: list[str]
+) -> None:
+    assert parameters(getattr(sampling_trainer(method), hook)) == expected
+
+
+@pytest.mark.parametrize("method", ["GRPO", "RLOO"])
+def test_a_trainer_of_sampled_answers_leaves_sampling_and_missing_rewards_to_what_we_override(method: str) -> None:
+    trainer = sampling_trainer(method)
+    generate = inspect.getsource(trainer._generate)
+    assert "self._tokenize_prompts(prompts)" in generate
+    assert "self._generate_single_turn(" in generate
+    assert "ids[-1] not in eos_and_pad" in generate, "an answer contains the token that ended it"
+    score = inspect.getsource(trainer._generate_and_score_completions)
+    assert "rewards_per_func = self._calculate_rewards(inputs, prompts, completions, completion_ids_list)" in score
+    assert "unscorable_mask = torch.isnan(rewards_per_func).all(dim=1)" in score
+    assert "advantages = torch.nan_to_num(advantages, nan=0.0)" in score
+    assert 'use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None)' in score
+    assert "self._get_per_token_logps_and_entropies(" in score
+    assert "keys = [key for key in inputs[0]" in inspect.getsource(trainer._calculate_rewards)
+
+
+@pytest.mark.parametrize("method", ["GRPO", "RLOO"])
+def test_a_trainer_of_sampled_answers_makes_those_of_each_step_in_it_and_shuffles_them_by_its_seed(method: str) -> None:
+    from trl.trainer.utils import shuffle_sequence_dict
+
+    trainer = sampling_trainer(method)
+    assert "repeat_count=self.num_iterations * self.args.steps_per_generation" in inspect.getsource(
+        trainer._get_train_sampler
+    )
+    prepare = inspect.getsource(trainer._prepare_inputs)
+    assert "self._step % generate_every == 0" in prepare
+    assert "torch.randperm(" in inspect.getsource(shuffle_sequence_dict)
+
+
+def sampling_trainer(method: str) -> Any:
+    import trl
+
+    return getattr(trl, f"{method}Trainer")

@@ -1,0 +1,126 @@
+"""TRL's trainers of sampled answers (GRPO, RLOO), with our own sampling and with rewards that may be missing.
+
+Each optimiser step samples the answers that it learns from, with random numbers that depend on the seed and the step alone. So no
+answers outlive a step, and a run that resumes samples what one that was never interrupted does.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from trl import GRPOTrainer, RLOOTrainer
+
+from services.trainer.modelling.chat import Chat
+
+Score = Callable[[Sequence[int], Sequence[str]], list[float | None]]
+"""Rewards of answers to rows with these numbers, in the order of the answers; None for one that could not be computed."""
+REWARDS_FAILED = "rewards_failed"
+"""Name of the metric: the share of answers that have no reward."""
+_REFERENCE = "ref"
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """How answers are sampled and rewarded."""
+
+    chat: Chat
+    sample: Callable[[Any, Sequence[Sequence[int]], int], list[list[list[int]]]]
+    """Samples the answers of a group to each prompt, from the model and a key of the random numbers. An answer contains the token
+    that ended it."""
+    names: Sequence[str]
+    """Names of the rewards in the metrics."""
+    scores: Sequence[Score]
+
+
+class _SamplingTrainer:
+    """A mixin in front of a trainer of TRL, for rows with `prompt`, the tokens of a prompt, and `row`, their number.
+
+    An answer of which one reward is missing has no reward at all: it is not compared, and nothing is learnt from it.
+    """
+
+    model: Any
+    accelerator: Any
+    num_generations: int
+    _metrics: Any
+
+    def __init__(self, model: Any, config: Any, rows: Any, rollouts: Rollouts) -> None:
+        self._rollouts = rollouts
+        chat = rollouts.chat
+        chat.tokenizer.pad_token = chat.tokenizer.eos_token  # an added padding token often has no embedding
+        functions = [_named(self._scorer(score), name) for name, score in zip(rollouts.names, rollouts.scores, strict=True)]
+        super().__init__(  # type: ignore[call-arg]  # of the trainer behind the mixin
+            model=model, args=config, train_dataset=rows, processing_class=chat.tokenizer, reward_funcs=functions
+        )
+        self.eos_token_ids = sorted(chat.stop_ids)
+        for name, weight in self.model.named_parameters():
+            if f".{_REFERENCE}." in name:
+                weight.requires_grad_(False)
+
+    def _tokenize_prompts(self, prompts: Any) -> Any:
+        """The prompts are tokens already, those of a server."""
+        return prompts, None, {}
+
+    def _sampled(self, prompt_ids: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Sample the answers of each group, without dropout."""
+        key = int(torch.randint(2**62, ()))  # drawn after the step is seeded
+        with _without_dropout(self.model):
+            groups = self._rollouts.sample(self.model, prompt_ids[:: self.num_generations], key)
+        return [answer for group in groups for answer in group]
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute log-probabilities; those that are not learnt, of the reference, without dropout."""
+        with nullcontext() if torch.is_grad_enabled() else _without_dropout(self.model):
+            return super()._get_per_token_logps_and_entropies(*args, **kwargs)  # type: ignore[misc]  # as above
+
+    def _scorer(self, score: Score) -> Callable[..., list[float | None]]:
+        def rewards(*, completion_ids: Sequence[Sequence[int]], row: Sequence[int], **_: Any) -> list[float | None]:
+            return score(row, [self._text(ids) for ids in completion_ids])
+
+        return rewards
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self._rollouts.chat.text(ids[:-1] if ids[-1] in self._rollouts.chat.stop_ids else ids)
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Return the rewards [answers, rewards]; NaN for an answer of which one is missing. Raises RuntimeError if all are missing.
+
+        TRL would add up the others, which counts the missing one as 0.
+        """
+        found: torch.Tensor = super()._calculate_rewards(*args, **kwargs)  # type: ignore[misc]  # as above
+        failed = found.isnan().any(dim=1)
+        if bool(failed.all()):
+            raise RuntimeError(f"none of the {len(found)} answers of a step could be rewarded")
+        found[failed] = torch.nan
+        self._metrics["train"][REWARDS_FAILED].append(failed.float().mean().item())
+        return found
+
+
+class GrpoTrainer(_SamplingTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL has no types
+    """TRL's GRPO."""
+
+    def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
+        return self._sampled(prompt_ids), None
+
+
+class RlooTrainer(_SamplingTrainer, RLOOTrainer):  # type: ignore[misc]  # TRL has no types
+    """TRL's RLOO."""
+
+    def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
+        return self._sampled(prompt_ids)
+
+
+@contextmanager
+def _without_dropout(model: Any) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _named(function: Callable[..., list[float | None]], name: str) -> Callable[..., list[float | None]]:
+    function.__name__ = name  # TRL's name of it in the metrics
+    return function

@@ -1,0 +1,142 @@
+"""Prepares the training on sampled answers: prompts, how answers to them are sampled and rewarded, and what is measured."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.lines import Row
+from schemas.reasons import Reason, first_of
+from schemas.recipes.online import OnlineSettings
+from schemas.results import DATASET
+from services.chassis.executor.child import Context, UserFault
+from services.trainer.data.rows import rows_of
+from services.trainer.engine.method import Build, Method
+from services.trainer.engine.rollouts import REWARDS_FAILED, Rollouts, Score
+from services.trainer.engine.schedule import steps_of
+from services.trainer.methods.rewards import Reward, Task, never_computed, reward_of, task_of
+from services.trainer.modelling.generation import SamplingParams, rng
+from services.trainer.modelling.written import visible
+from services.trainer.steps.answering import answers_of
+from services.trainer.steps.loading import LoadedModel, fetched
+
+_NAMED = 3
+_CUT = "completions/clipped_ratio"
+_LENGTH = "completions/mean_length"
+_FIGURES = {
+    "reward": "reward",
+    "reward_std": "reward_deviation",
+    "frac_reward_zero_std": "groups_without_deviation",
+    "kl": "reference_distance",
+    _LENGTH: "answer_tokens",
+    _CUT: "answers_cut",
+    REWARDS_FAILED: "rewards_failed",
+}
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of a training, with what their answers are rewarded by."""
+
+    ids: Sequence[Sequence[int]]
+    tasks: Sequence[Task]
+    left_out: str | None
+    counts: Mapping[str, float]
+
+
+def prompts_of(context: Context, loaded: LoadedModel, settings: OnlineSettings, section: str) -> Prompts:
+    """Return the prompts that are not too long and whose answers can be rewarded. Raises UserFault if there is none."""
+    rows = rows_of(fetched(context, DATASET), "train")
+    every = loaded.chat.prompts(rows)
+    tasks = [task_of(row) for row in rows]
+    long = [place for place, ids in enumerate(every) if len(ids) > settings.max_prompt_tokens]
+    unrewarded = [place for place, task in enumerate(tasks) if never_computed(settings.rewards, task)]
+    left_out = {*long, *unrewarded}
+    kept = [place for place in range(len(rows)) if place not in left_out]
+    said = _said(rows, long, unrewarded, settings.max_prompt_tokens)
+    if not kept:
+        raise UserFault(
+            Reason(
+                field=f"{section}.max_prompt_tokens" if long else f"{section}.rewards",
+                message=f"no prompt is left to learn from: {said or 'the training split has no rows'}",
+                remedy=f"raise {section}.max_prompt_tokens, or name the columns that the rewards read",
+            )
+        )
+    counts = {
+        "examples": float(len(kept)),
+        "prompts_too_long": float(len(long)),
+        "prompts_unrewarded": float(len(unrewarded)),
+    }
+    return Prompts([every[place] for place in kept], [tasks[place] for place in kept], said, counts)
+
+
+def rollouts(context: Context, loaded: LoadedModel, settings: OnlineSettings, prompts: Prompts, steps: int) -> Rollouts:
+    """Return how answers are sampled and rewarded in the last `steps` steps of the training."""
+    chat, of = loaded.chat, steps_of(settings.optimiser, len(prompts.ids), settings.group_size)
+    decoding = SamplingParams(
+        chat.stop_ids, chat.pad_id, settings.max_new_tokens, settings.temperature, settings.top_p, keep_end=True
+    )
+    done = of - steps
+
+    def sample(model: Any, asked: Sequence[Sequence[int]], key: int) -> list[list[list[int]]]:
+        nonlocal done
+        made = answers_of(
+            context, model, asked, lambda number: [rng(key, number, way) for way in range(settings.group_size)], decoding,
+            len(asked), on_batch=lambda *_: context.progress(done, of),
+        )  # fmt: skip
+        done += 1
+        return made
+
+    scores = [_score(reward_of(reward), prompts.tasks) for reward in settings.rewards]
+    return Rollouts(chat, sample, [reward.label for reward in settings.rewards], scores)
+
+
+def method_of(name: str, settings: OnlineSettings, prompts: Prompts, build: Build) -> Method:
+    """Return the method of this name, with its trainer."""
+    return Method(
+        name=name,
+        section=name,
+        optimiser=settings.optimiser,
+        rows=[{"prompt": list(ids), "row": number} for number, ids in enumerate(prompts.ids)],
+        lengths=[len(ids) for ids in prompts.ids],
+        longest=max(map(len, prompts.ids)) + settings.max_new_tokens,
+        build=build,
+        figures=_FIGURES | {f"rewards/{reward.label}/mean": f"reward_{reward.label}" for reward in settings.rewards},
+        group=settings.group_size,
+        generated=settings.max_new_tokens,
+        temperature=settings.temperature,
+        made=lambda logs: logs[_LENGTH] * settings.optimiser.batch_size,
+        counts=prompts.counts,
+        left_out=prompts.left_out,
+    )
+
+
+def arguments_of(settings: OnlineSettings) -> Mapping[str, Any]:
+    """Return the arguments that TRL's settings of both methods share."""
+    return {
+        "num_generations": settings.group_size,
+        "max_completion_length": settings.max_new_tokens,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "mask_truncated_completions": not settings.learn_cut_answers,
+        "reward_weights": [reward.weight for reward in settings.rewards],
+        "shuffle_dataset": False,  # the rows are in the order of our schedule
+        "remove_unused_columns": False,
+        "router_aux_loss_coef": 0.0,  # the routers of a mixture of experts are frozen
+    }
+
+
+def _score(reward: Reward, tasks: Sequence[Task]) -> Score:
+    def score(rows: Sequence[int], answers: Sequence[str]) -> list[float | None]:
+        return [reward(visible(answer), tasks[row]) for row, answer in zip(rows, answers, strict=True)]
+
+    return score
+
+
+def _said(rows: Sequence[Row], long: Sequence[int], unrewarded: Sequence[int], limit: int) -> str | None:
+    groups = ((long, f"have more than {limit} tokens"), (unrewarded, "lack what a reward reads"))
+    said = [
+        f"{len(group)} of {len(rows)} prompts {what}: {first_of([rows[place].id for place in group], _NAMED)}"
+        for group, what in groups
+        if group
+    ]
+    return "; ".join(said) or None

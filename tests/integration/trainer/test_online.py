@@ -1,0 +1,128 @@
+"""A model learns from rewards of the answers that it samples: rewarded ones become likelier, and interruptions change nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.artifacts import ArtifactRef
+from schemas.jobs import StepResult
+from schemas.steps import TrainSettings
+from services.chassis.executor.child import Context, Stopping, UserFault
+from services.trainer.steps.train import train
+from tests.trainer import context_of, lines_of, put_lines, row
+
+LETTERS = {"kind": "rules", "rules": [{"name": "no e", "kind": "not_regex", "pattern": "[a-m]"}]}
+"""A reward that a random model sometimes gets."""
+
+
+def settings(base: Path, method: str = "grpo", **changes: Any) -> TrainSettings:
+    optimiser = {
+        "learning_rate": 1e-2,
+        "steps": 4,
+        "batch_size": 16,
+        "schedule": "constant",
+        **changes.pop("optimiser", {}),
+    }
+    online = {
+        "precision": "fp32", "max_new_tokens": 6, "group_size": 4, "checkpoint_steps": 2, "rewards": [LETTERS],
+        "optimiser": optimiser, **changes,
+    }  # fmt: skip
+    return TrainSettings.model_validate({"base_model": str(base), method: online})
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> ArtifactRef:
+    """A `dataset` artifact of prompts with numbers as references."""
+    return put_lines(tmp_path, train=[row(number, f"What is {number}?", f"It is {number}.") for number in range(6)])
+
+
+def learn(home: Path, base: Path, data: ArtifactRef, adapter: ArtifactRef | None = None, **more: Any) -> StepResult:
+    failures = more.pop("memory_failures", 0)
+    inputs = {"dataset": data} | ({"adapter": adapter} if adapter else {})
+    return train(context_of(home, settings(base, **more), inputs, step="learn", memory_failures=failures))
+
+
+def curve(result: StepResult) -> list[dict[str, float]]:
+    return lines_of(result.outputs["adapter"], "curve.jsonl")
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_rewarded_answers_become_more_frequent(tmp_path: Path, base: Path, data: ArtifactRef, method: str) -> None:
+    longer = {"steps": 12, "batch_size": 48, "learning_rate": 2e-2}
+    result = learn(tmp_path, base, data, method=method, optimiser=longer, checkpoint_steps=12, beta=0.0)
+    points = curve(result)
+    rewards = [point["reward"] for point in points]
+    assert sum(rewards[-4:]) / 4 > sum(rewards[:4]) / 4 + 0.1
+    assert points[0]["reward_rules"] == points[0]["reward"]
+    assert 0 <= points[0]["groups_without_deviation"] < 1
+    assert 0 < points[0]["answer_tokens"] <= 6
+    assert points[0]["rewards_failed"] == 0
+    assert result.metrics["examples"] == 6
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("grpo", {"loss": "dapo", "beta": 0.1}),
+        ("grpo", {"loss": "dr_grpo", "scale_rewards": "none", "learn_cut_answers": False}),
+        ("rloo", {"normalise_advantages": True, "temperature": 0.7, "top_p": 0.9}),
+    ],
+    ids=["dapo", "dr_grpo", "rloo"],
+)
+def test_less_memory_changes_the_cut_and_not_the_learning(
+    tmp_path: Path, base: Path, data: ArtifactRef, method: str, more: dict[str, Any]
+) -> None:
+    more |= {"optimiser": {"steps": 2}}
+    whole = learn(tmp_path / "1", base, data, method=method, **more)
+    cut = learn(tmp_path / "2", base, data, method=method, memory_failures=3, **more)
+    figures = ("loss", "reward", "gradient_norm")
+    of_cut, of_whole = ([[point[name] for name in figures] for point in curve(result)] for result in (cut, whole))
+    assert of_cut == [pytest.approx(point, rel=1e-3, abs=1e-6) for point in of_whole]
+
+
+def test_the_reference_is_the_adapter_before_training_also_when_the_run_resumes(
+    tmp_path: Path, base: Path, data: ArtifactRef
+) -> None:
+    first = learn(tmp_path / "first", base, data, optimiser={"steps": 2}).outputs["adapter"]
+    whole = learn(tmp_path / "whole", base, data, first, beta=0.5)
+    assert curve(whole)[0]["reference_distance"] == pytest.approx(0, abs=1e-6)
+    assert curve(whole)[-1]["reference_distance"] > 0
+    context = context_of(tmp_path, settings(base, beta=0.5), {"dataset": data, "adapter": first}, step="learn")
+    stop_after(context, 3)
+    resumed = learn(tmp_path, base, data, first, beta=0.5)
+    assert curve(resumed) == curve(whole)
+    assert resumed.outputs["adapter"].sha256 == whole.outputs["adapter"].sha256
+
+
+def stop_after(context: Context, steps: int) -> None:
+    """Ask the run to end while it samples the answers of the step after so many."""
+
+    def progress(done: int, *_: Any, **__: Any) -> None:
+        if done >= steps:
+            context.stop()
+
+    context.progress = progress  # type: ignore[method-assign]
+    with pytest.raises(Stopping):
+        train(context)
+
+
+def test_prompts_that_are_too_long_or_cannot_be_rewarded_are_left_out_and_named(tmp_path: Path, base: Path) -> None:
+    rows = [row(1, "What is 1?", "It is 1."), row(2, "What? " * 20, "It is 2."), row(3, "What is 3?", "No idea.")]
+    data = put_lines(tmp_path, train=rows)
+    more: dict[str, Any] = {
+        "max_prompt_tokens": 60,
+        "rewards": [{"kind": "number_match"}],
+        "optimiser": {"steps": 1, "batch_size": 4},
+    }
+    result = learn(tmp_path, base, data, **more)
+    assert [result.metrics[name] for name in ("examples", "prompts_too_long", "prompts_unrewarded")] == [1, 1, 1]
+    assert "row-2" in result.facts["rows_left_out"]
+    assert "row-3" in result.facts["rows_left_out"]
+
+
+def test_without_a_prompt_that_can_be_rewarded_the_training_is_refused(tmp_path: Path, base: Path) -> None:
+    data = put_lines(tmp_path, train=[row(3, "What is 3?", "No idea.")])
+    with pytest.raises(UserFault) as raised:
+        learn(tmp_path, base, data, rewards=[{"kind": "number_match"}])
+    assert raised.value.reasons[0].field == "grpo.rewards"
