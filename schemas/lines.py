@@ -19,6 +19,12 @@ def split_file(split: Split) -> str:
     return f"{split}.jsonl"
 
 
+def held_out_pairs_file(split: Split) -> str:
+    """Return the name of the file of a `preferences` artifact with the pairs of a split that is not trained on; the file is
+    absent if the split has none."""
+    return f"preferences-{split}.jsonl"
+
+
 class Message(Frozen):
     """One turn of a chat."""
 

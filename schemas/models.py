@@ -33,6 +33,11 @@ class ModelRegistered(EventData):
     artifact: ArtifactRef = Field(description="The adapter, or the whole model.")
     lineage: Lineage
     metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of this version, by name.")
+    purpose: str = Field(
+        default="answers",
+        description="What the version is for. answers: it writes answers; scores: it is a reward model, which scores answers as "
+        "a judge and writes none. All versions of a model have the same purpose, so an alias never moves from one to the other.",
+    )
 
 
 class ModelPromoted(EventData):

@@ -14,12 +14,13 @@ from schemas.recipes.feedback import FeedbackSettings
 from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.kto import KtoSettings
 from schemas.recipes.model import ChatTemplate
+from schemas.recipes.reward import RewardModelSettings
 from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sampling import SamplingSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.steps import EXECUTOR_OF
 
-PRESETS = ("sft", "rlaif", "dpo", "kto", "grpo", "rloo")
+PRESETS = ("sft", "rlaif", "dpo", "kto", "reward", "grpo", "rloo")
 
 
 def _shortened_to(limit: int) -> BeforeValidator:
@@ -34,7 +35,7 @@ class PipelineStep(Strict):
     name: Name = Field(description="Name of the step, unique within the pipeline.")
     kind: str = Field(description="prepare, train, sample, label, evaluate, compress, score or register.")
     method: Literal["sft", "dpo"] | None = Field(default=None, description="Training method; for kind train only.")
-    algorithm: Literal["kto", "grpo", "rloo"] | None = Field(
+    algorithm: Literal["kto", "reward", "grpo", "rloo"] | None = Field(
         default=None, description="Training method that is none of `method`, in its place; for kind train only."
     )
     compression: CompressionMethod | None = Field(
@@ -53,7 +54,7 @@ class PipelineStep(Strict):
             raise ValueError("`method` and `algorithm` exclude each other")
         if (self.kind == "train") != (self.trained_by is not None):
             raise ValueError(
-                "`method` (sft or dpo) or `algorithm` (kto, grpo or rloo) belongs to steps of kind train, and to them only"
+                "`method` (sft or dpo) or `algorithm` (kto, reward, grpo or rloo) belongs to steps of kind train, and to them only"
             )
         if self.compression and self.kind != "compress":
             raise ValueError("`compression` belongs to steps of kind compress, and to them only")
@@ -96,8 +97,8 @@ class JobRequest(Strict):
     )
     pipeline: Pipeline = Field(
         default="sft",
-        description="A preset, `sft`, `rlaif`, `dpo` (on pairs of the data set), `kto` (on its judged answers), "
-        "`grpo` and `rloo` (on sampled answers and their rewards), or a list of steps.",
+        description="A preset, `sft`, `rlaif`, `dpo` (on pairs of the data set), `kto` (on its judged answers), `reward` (a "
+        "reward model from its pairs), `grpo` and `rloo` (on sampled answers and their rewards), or a list of steps.",
     )
     base_model: str = Field(min_length=1, max_length=2048, description="Local folder, `s3://` URI or hub id.")
     chat_template: ChatTemplate | None = Field(
@@ -114,6 +115,7 @@ class JobRequest(Strict):
     grpo: GrpoSettings = GrpoSettings()
     rloo: RlooSettings = RlooSettings()
     compression: CompressionSettings = CompressionSettings()
+    reward: RewardModelSettings = RewardModelSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     register_as: Name = Field(description="Name of the model that gets the new version.")
     alias: Name | None = Field(default="candidate", description="Alias that moves to the new version; null for none.")

@@ -15,6 +15,7 @@ from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.kto import KtoSettings
 from schemas.recipes.methods import MethodSettings
 from schemas.recipes.model import AssistantTurns, ChatTemplate
+from schemas.recipes.reward import RewardModelSettings
 from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sampling import SamplingSettings
 from schemas.recipes.sft import TrainingSettings
@@ -44,8 +45,9 @@ INPUTS_OF: Mapping[str, Mapping[str, bool]] = {
     "score": {PREDICTIONS: True},
     "register": {ADAPTER: False, MODEL: False},
 }
-"""Input names per kind; True where the input is required. `train` needs `dataset` (sft, grpo, rloo) or `preferences` (dpo, kto), `compress` `adapter`
-or `model`, `register` one of both. A bound `model` takes the place of the base model; an adapter beside it was trained on it."""
+"""Input names per kind; True where the input is required. `train` needs `dataset` (sft, grpo, rloo) or `preferences` (dpo, kto,
+reward), `compress` `adapter` or `model`, `register` one of both. A bound `model` takes the place of the base model; an adapter
+beside it was trained on it."""
 
 OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
     "prepare": (DATASET, PREFERENCES),
@@ -87,6 +89,9 @@ class PrepareSettings(Strict):
     kto: KtoSettings | None = Field(
         default=None, description="The training on labels that follows, so that the base model is checked for it."
     )
+    reward: RewardModelSettings | None = Field(
+        default=None, description="The training of a reward model that follows, so that the base model is checked for it."
+    )
     grpo: GrpoSettings | None = Field(
         default=None, description="The training by grpo that follows, so that prompts and base model are checked for it."
     )
@@ -97,7 +102,7 @@ class PrepareSettings(Strict):
 
 class TrainSettings(Strict):
     """Settings of a step that trains an adapter: from rows (`training`), from preference pairs (`preference`), from judged
-    answers (`kto`) or from sampled answers (`grpo`, `rloo`); one of them is set."""
+    answers (`kto`), from sampled answers (`grpo`, `rloo`), or a reward model from preference pairs (`reward`); one is set."""
 
     kind: Literal["train"] = "train"
     base_model: str = Field(description="Reference of the base model.")
@@ -107,11 +112,12 @@ class TrainSettings(Strict):
     kto: KtoSettings | None = Field(default=None, description="Set for method kto.")
     grpo: GrpoSettings | None = Field(default=None, description="Set for method grpo.")
     rloo: RlooSettings | None = Field(default=None, description="Set for method rloo.")
+    reward: RewardModelSettings | None = Field(default=None, description="Set for method reward.")
 
     @property
     def method_settings(self) -> MethodSettings | None:
         """The settings of the step's method; None if none is set."""
-        return self.training or self.preference or self.kto or self.grpo or self.rloo
+        return self.training or self.preference or self.kto or self.reward or self.grpo or self.rloo
 
 
 class SampleSettings(Strict):

@@ -15,6 +15,13 @@ class JudgeSettings(Strict):
     """The judge that compares or scores answers."""
 
     kind: Literal["local", "openai", "rules"] = Field(default="local", description="Kind of the judge.")
+    reward_model: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2048,
+        description="Folder of a reward model that judges in place of `kind`: the output of a training with method `reward`, as a "
+        "local path or URL, for example of `neuroweaver models download`. Null: none.",
+    )
     model: str | None = Field(
         default=None, description="local: reference of the model, null for the job's base model; openai: name of the model."
     )
@@ -29,12 +36,20 @@ class JudgeSettings(Strict):
         "opposite; question asks which of two is better, in both orders, and reads the token probabilities.",
     )
     timeout_seconds: Real = Field(default=30.0, gt=0, le=3600, description="openai: time-out of one request.")
-    batch_size: Whole = Field(default=16, ge=1, le=4096, description="local: texts per forward pass.")
+    batch_size: Whole = Field(default=16, ge=1, le=4096, description="local and reward models: texts per forward pass.")
 
     @model_validator(mode="after")
     def _openai_names_its_endpoint(self) -> Self:
         if self.kind == "openai" and not (self.endpoint and self.model):
             raise ValueError("a judge of kind openai needs `endpoint` and `model`")
+        return self
+
+    @model_validator(mode="after")
+    def _one_judge(self) -> Self:
+        if self.reward_model is not None and (self.kind != "local" or self.model or self.endpoint or self.api_key_env):
+            raise ValueError(
+                "`reward_model` judges in place of `kind`; leave out `kind`, `model`, `endpoint` and `api_key_env`"
+            )
         return self
 
 
@@ -66,8 +81,8 @@ class FeedbackSettings(Strict):
         default=0.2,
         ge=0,
         description="Least difference of the judge's scores of a pair; a smaller difference is a tie. Scales: nats per "
-        "token (likelihood), share of "
-        "rules kept (rules), preference from -1 to 1 (judges that compare).",
+        "token (likelihood), share of rules kept (rules), preference from -1 to 1 (judges that compare), logarithm of the odds "
+        "that the one is better (reward models: 0.2 is a probability of 0.55, 1 of 0.73, 2 of 0.88).",
     )
     pairs_per_prompt: Whole = Field(default=1, ge=1, le=64, description="The most pairs from one prompt's candidates.")
 

@@ -3,8 +3,9 @@
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.kto import KtoSettings
+from schemas.recipes.reward import RewardModelSettings
 from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sft import TrainingSettings
 
-MethodSettings = TrainingSettings | PreferenceSettings | KtoSettings | GrpoSettings | RlooSettings
+MethodSettings = TrainingSettings | PreferenceSettings | KtoSettings | RewardModelSettings | GrpoSettings | RlooSettings
 """The settings of a training method."""

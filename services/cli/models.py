@@ -43,7 +43,7 @@ def list_models(
         print_json(versions)
     else:
         print_table(
-            ("model", "aliases", "registered", "job", "metrics"),
+            ("model", "purpose", "aliases", "registered", "job", "metrics"),
             [_row(version) for version in versions],
             least=("registered", "metrics", "job"),
         )
@@ -104,6 +104,9 @@ def try_model(
     settings = CliSettings()
     with http_address(settings) as address, Edge(address) as edge:
         version = _find(edge, model_id)
+        if _scores(version):
+            what = f"{version.id} is a reward model: it scores answers and writes none"
+            stop_with(Exit.FAILED, f"{what}; download it, and name its folder as feedback.judge.reward_model")
         prompt = _system_prompt(edge, version) if system is None else system
     say(f"loading {version.id}")
     reply = answer(version, _fetch(version, settings), question, prompt, tokens, settings)
@@ -115,6 +118,10 @@ def try_model(
 
 def _find(edge: Edge, model_id: str) -> VersionView:
     return edge.get(VersionView, f"/models/{quote(model_id, safe='')}")
+
+
+def _scores(version: VersionView) -> bool:
+    return version.purpose == "scores"
 
 
 def _system_prompt(edge: Edge, version: VersionView) -> str | None:
@@ -151,7 +158,7 @@ def _pages(edge: Edge, limit: int, **filters: str | None) -> list[VersionSummary
 
 def _row(version: VersionSummary) -> tuple[object, ...]:
     at = f"{version.registered_at.astimezone():%Y-%m-%d %H:%M:%S}"
-    return version.id, ", ".join(version.aliases), at, version.job_id, metrics_line(version.metrics)
+    return version.id, version.purpose, ", ".join(version.aliases), at, version.job_id, metrics_line(version.metrics)
 
 
 def _print_version(version: VersionView) -> None:
@@ -159,6 +166,7 @@ def _print_version(version: VersionView) -> None:
     print_pairs(
         (
             ("model", version.id),
+            ("purpose", "scores answers as a judge, and writes none" if _scores(version) else "writes answers"),
             ("aliases", ", ".join(version.aliases) or None),
             ("registered", f"{version.registered_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"),
             ("artifact", version.artifact.uri),

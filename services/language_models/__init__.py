@@ -1,4 +1,4 @@
-"""Loads models, chooses their precision, applies chat templates and pads batches for the trainer and the local judge.
+"""Loads models, chooses their precision, applies chat templates, pads batches and scores chats for trainer and local judges.
 
 It depends on torch and on no service.
 """

@@ -1,26 +1,45 @@
 """Loads models and tokenizers, from local files only: safetensors weights, and never code that comes with a model."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
-_GIVEN = {"local_files_only": True, "trust_remote_code": False}
+_REPORT = "transformers.modeling_utils"
+GIVEN = {"local_files_only": True, "trust_remote_code": False}
+"""What is given to every loader of the library."""
+
+
+@contextmanager
+def without_report() -> Iterator[None]:
+    """Within this block the library shows no progress and logs nothing about missing or unknown weights, which the caller reads."""
+    from transformers.utils import logging as library
+
+    library.disable_progress_bar()
+    report = logging.getLogger(_REPORT)
+    level, report.level = report.level, logging.CRITICAL
+    try:
+        yield
+    finally:
+        report.level = level
 
 
 def load_tokenizer(folder: Path) -> Any:
     """Load a tokenizer. Raises the errors of the library's parsers."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(folder), **_GIVEN)
+    return AutoTokenizer.from_pretrained(str(folder), **GIVEN)
 
 
 def load_config(folder: Path) -> Any:
     """Load a model's configuration. Raises the errors of the library's parsers."""
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(str(folder), **_GIVEN)
+    return AutoConfig.from_pretrained(str(folder), **GIVEN)
 
 
 def load_causal(folder: Path, dtype: "torch.dtype", **options: Any) -> Any:
@@ -29,4 +48,4 @@ def load_causal(folder: Path, dtype: "torch.dtype", **options: Any) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, **_GIVEN, **options)
+    return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, **GIVEN, **options)

@@ -19,10 +19,11 @@ from schemas.steps import RegisterSettings
 from services.chassis.executor.folders import cache_of
 from services.chassis.executor.inputs import corrupt_input
 from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLocks, Work, WorkContext
+from services.chassis.kernel.aggregate import States
 from services.chassis.storage.artifacts.errors import MANIFEST, ArtifactCorrupt, ArtifactRefused
 from services.chassis.storage.artifacts.store import ArtifactStore
-from services.registry.domain.lineage import lineage_of, metrics_of
-from services.registry.domain.models import model_ref, register, registration_ref
+from services.registry.domain.lineage import lineage_of, metrics_of, purpose_of
+from services.registry.domain.models import OtherPurpose, model_ref, register, registration_ref
 
 ALLOWED = frozenset({".safetensors", ".json", ".jsonl", ".jinja", ".txt", ".model", ".md"})
 """Files that a model may contain: weights without code, configuration, tokenizer, template, notes."""
@@ -68,18 +69,29 @@ class Registrar:
         wanted = _wanted(request, settings, name, configuration)
         return UnderLocks(
             refs=(model_ref(settings.model), registration_ref(request.job_id, request.step)),
-            decide=lambda states, _now: Completed(*register(request, settings.model, settings.alias, wanted, states)),
+            decide=lambda states, _now: _decide(request, settings, wanted, states),
         )
+
+
+def _decide(
+    request: StepRequested, settings: RegisterSettings, wanted: ModelRegistered, states: States
+) -> Completed | Failed:
+    try:
+        return Completed(*register(request, settings.model, settings.alias, wanted, states))
+    except OtherPurpose as error:
+        return Failed(StepFault(cause="user", message=str(error), reasons=(error.reason,)))
 
 
 def _wanted(
     request: StepRequested, settings: RegisterSettings, name: str, configuration: Mapping[str, JsonValue]
 ) -> ModelRegistered:
+    lineage = lineage_of(request, settings, configuration)
     return ModelRegistered(
         model=settings.model,
         version="",
         artifact=request.inputs[name],
-        lineage=lineage_of(request, settings, configuration),
+        lineage=lineage,
+        purpose=purpose_of(lineage),
         metrics=metrics_of(name, request.inputs[name], request.results),
     )
 

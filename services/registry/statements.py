@@ -26,6 +26,7 @@ FILTERS = {
 }
 """The condition of each filter of the list of versions, with {} for the value."""
 ITEM, ROWS, TIME, KEY = (
-    f"""concat(r.summary, ',"aliases":', {_ALIASES}, '}}')""", "registration r", "r.registered_at", "r.key"
+    f"""concat(r.summary, ',"purpose":', to_json(coalesce(r.purpose, 'answers')), ',"aliases":', {_ALIASES}, '}}')""",
+    "registration r", "r.registered_at", "r.key",
 )  # fmt: skip
 """What the list of versions shows of which rows, and its order; `serving.statements.page` composes the statement."""

@@ -37,6 +37,7 @@ registration = aggregate_table(
     Column("requester", Text),
     Column("base_model", Text),
     Column("dataset_sha256", Text),
+    Column("purpose", Text),
     Column("registered_at", DateTime(timezone=True)),
     Column(
         "summary",

@@ -20,6 +20,11 @@ class _Named(Frozen):
     version: str = Field(description="Semantic version.")
     aliases: tuple[str, ...] = Field(description="Aliases that name this version now.")
     registered_at: datetime
+    purpose: str = Field(
+        default="answers",
+        description="What it is for. answers: it writes answers; scores: it is a reward model, a judge that scores answers and "
+        "writes none.",
+    )
 
 
 class VersionView(_Named):
@@ -40,6 +45,7 @@ class VersionView(_Named):
             registered_at=registered_at,
             artifact=made.artifact,
             metrics=made.metrics,
+            purpose=made.purpose,
             lineage=made.lineage,
         )
 

@@ -9,10 +9,12 @@ from schemas.reasons import Reason, shown
 from schemas.recipes.feedback import FeedbackSettings, JudgeSettings, Rubric
 from schemas.results import JUDGE, JUDGE_MODEL_SHA256
 from services.chassis.executor.child import ChildTask, UserFault
-from services.chassis.storage.references import ReferenceFault, folder_digest, resolve_model
+from services.chassis.storage.references import ReferenceFault, folder_digest, require_inside, resolve, resolve_model
 from services.feedback.judges.answer_cache import AnswerCache
 from services.feedback.judges.judge import Judge
 from services.feedback.judges.rules import RulesJudge
+
+_REWARD_MODEL = "feedback.judge.reward_model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class Chosen:
 
 def choose_judge(feedback: FeedbackSettings, base_model: str, task: ChildTask) -> Chosen:
     """Create the judge that `feedback` names. Raises UserFault."""
+    if feedback.judge.reward_model is not None:
+        return _reward(feedback.judge.reward_model, feedback.judge.batch_size, task)
     match feedback.judge.kind:
         case "rules":
             return _chosen(_rules(feedback.rubric))
@@ -78,6 +82,44 @@ def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, task: Child
         return _chosen(judge(name, model, rubric), **{JUDGE_MODEL_SHA256: folder_digest(folder, task.cache)})
     except ModelUnfit as unfit:
         raise _fault(field, reference, str(unfit), "name a causal language model in the format of transformers") from unfit
+
+
+def _reward(reference: str, batch_size: int, task: ChildTask) -> Chosen:
+    try:
+        from services.feedback.judges.reward import RewardJudge, Unscorable, record_of
+    except ImportError as error:
+        raise _fault(
+            _REWARD_MODEL, reference, f"the feedback service cannot run a reward model: {error}",
+            'install it with pip install "neuroweaver[local-judge]", or choose another judge',
+        ) from error  # fmt: skip
+    try:
+        folder = resolve(reference, task.cache, task.allowed)
+        if not folder.is_dir():
+            raise ReferenceFault("this is a file", "name the folder of the reward model")
+        require_inside(folder, task.cache, task.allowed)
+        record = record_of(folder)
+        base = _base_of(record.base_model, record.base_model_sha256, reference, task)
+        name = f"reward:{Path(reference.rstrip('/')).name}"
+        judge = RewardJudge(name, base, folder, max(1, batch_size >> task.memory_failures))
+    except ReferenceFault as fault:
+        raise _fault(_REWARD_MODEL, reference, fault.reason, fault.remedy) from fault
+    except Unscorable as unfit:
+        raise _fault(_REWARD_MODEL, reference, str(unfit), "name the output of a train step of method reward") from unfit
+    return _chosen(judge, **{JUDGE_MODEL_SHA256: folder_digest(folder, task.cache)})
+
+
+def _base_of(reference: str, digest: str, judge: str, task: ChildTask) -> Path:
+    """Return the folder of the base model that a reward model was trained on. Raises UserFault if it is gone or has changed."""
+    remedy = "bring back the files that it was trained on, or train the reward model again"
+    try:
+        base = resolve_model(reference, task.cache, task.allowed)
+    except ReferenceFault as fault:
+        what = f"its base model {shown(reference)} cannot be read: {fault.reason}"
+        raise _fault(_REWARD_MODEL, judge, what, fault.remedy) from fault
+    if folder_digest(base, task.cache) != digest:
+        what = f"its base model {shown(reference)} has other files than those that it was trained on"
+        raise _fault(_REWARD_MODEL, judge, what, remedy)
+    return base
 
 
 def _fault(field: str, value: str, message: str, remedy: str) -> UserFault:

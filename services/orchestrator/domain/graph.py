@@ -5,14 +5,18 @@ from typing import NamedTuple
 
 from schemas.reasons import Reason, shown
 from schemas.requests import PipelineStep
+from schemas.results import ADAPTER
 from schemas.steps import INPUTS_OF, OUTPUTS_OF, PlannedStep
 
+SCORES = "reward"
+"""The method whose adapters score answers and write none."""
 _TRAIN_INPUTS: Mapping[str, Mapping[str, bool]] = {
     "sft": {"dataset": True, "adapter": False, "model": False},
     "dpo": {"preferences": True, "adapter": False, "model": False},
     "kto": {"preferences": True, "adapter": False, "model": False},
     "grpo": {"dataset": True, "adapter": False, "model": False},
     "rloo": {"dataset": True, "adapter": False, "model": False},
+    "reward": {"preferences": True, "adapter": False},
 }
 """The inputs of each training method; True if the input is required. Training continues from a bound adapter, on a bound model."""
 
@@ -130,6 +134,13 @@ def _faults_of_inputs(index: int, step: PipelineStep, known: Mapping[str, Pipeli
                 message=f"the input {name} cannot take a {output}",
                 remedy=f"bind the {name} of a step that has this output",
             )
+        elif output == ADAPTER and known[producer].trained_by == SCORES and not _takes_scores(step):
+            yield Reason(
+                field=field,
+                value=shown(binding),
+                message=f"{producer} makes a reward model, which scores answers, and {doer} needs a model that writes them",
+                remedy="bind the adapter of another method; a reward model is registered, or trained further with reward",
+            )
     missing = [name for name, required in accepted.items() if required and name not in step.inputs]
     if missing:
         yield Reason(
@@ -138,6 +149,10 @@ def _faults_of_inputs(index: int, step: PipelineStep, known: Mapping[str, Pipeli
             message=f"{doer} needs the input {', '.join(missing)}",
             remedy=f"bind it, for example {{{missing[0]!r}: '<step>.{missing[0]}'}}",
         )
+
+
+def _takes_scores(step: PipelineStep) -> bool:
+    return step.kind == "register" or step.trained_by == SCORES
 
 
 def _faults_of_needs(index: int, step: PipelineStep, known: Mapping[str, PipelineStep]) -> Iterator[Reason]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from schemas.reasons import Reason, shown
 from schemas.requests import JobRequest, PipelineStep
 from schemas.steps import PlannedStep
-from services.orchestrator.domain.graph import graph_of
+from services.orchestrator.domain.graph import SCORES, graph_of, producer_of
 from services.orchestrator.domain.presets import PRESETS
 from services.orchestrator.domain.step_settings import LEARNT_FROM, SAMPLING, learners_of, sampling_of, settings_of
 from services.orchestrator.domain.whole_models import faults_of_models
@@ -95,6 +95,13 @@ def _faults_of_settings(steps: tuple[PipelineStep, ...], request: JobRequest) ->
                 message="of the steps that learn from its preferences, some need pairs and others labels",
                 remedy="bind them to two steps of kind prepare",
             )
+        if step.trained_by == SCORES and request.reward.margin_scale and _has_own_pairs(step, steps):
+            yield Reason(
+                field="reward.margin_scale",
+                value=shown(request.reward.margin_scale),
+                message=f"{step.name} learns from pairs of the data set, which have no scores of a judge",
+                remedy="set it to 0, or bind the preferences of a step of kind label",
+            )
     if present & {"label", "score"} and request.feedback.judge.kind == "rules" and not request.feedback.rubric.rules:
         yield Reason(
             field="feedback.rubric.rules",
@@ -102,3 +109,9 @@ def _faults_of_settings(steps: tuple[PipelineStep, ...], request: JobRequest) ->
             message="the `rules` judge has no rule to judge by",
             remedy="add rules, or choose another judge",
         )
+
+
+def _has_own_pairs(step: PipelineStep, steps: tuple[PipelineStep, ...]) -> bool:
+    """Whether a step learns from the data set's own pairs."""
+    producer, _ = producer_of(step.inputs.get("preferences", ""))
+    return any(one.name == producer and one.kind == "prepare" for one in steps)

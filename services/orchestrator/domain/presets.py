@@ -61,4 +61,9 @@ PRESETS: Mapping[str, tuple[PipelineStep, ...]] = {
         )
         for method in ("grpo", "rloo")
     },
+    "reward": (
+        _step("prepare", "prepare"),
+        _step("train", "train", method="reward", preferences="prepare.preferences"),
+        _step("register", "register", adapter="train.adapter"),
+    ),
 }  # fmt: skip

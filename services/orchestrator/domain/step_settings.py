@@ -45,6 +45,8 @@ def settings_of(step: PipelineStep, request: JobRequest, steps: Iterable[Pipelin
             return TrainSettings(base_model=base, chat_template=template, grpo=request.grpo)
         case "train", "rloo":
             return TrainSettings(base_model=base, chat_template=template, rloo=request.rloo)
+        case "train", "reward":
+            return TrainSettings(base_model=base, chat_template=template, reward=request.reward)
         case "train", _:
             return TrainSettings(base_model=base, chat_template=template, preference=request.preference)
         case "sample", _:
@@ -66,8 +68,8 @@ def settings_of(step: PipelineStep, request: JobRequest, steps: Iterable[Pipelin
 def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineStep]) -> PrepareSettings:
     """Return the settings of a step of kind prepare: what later steps learn from its rows, and up to which length."""
     learners = learners_of(step.name, steps)
-    limits = {"pairs": request.preference.max_length, "labels": request.kto.max_length}
-    lengths = [limits[LEARNT_FROM[method]] for method in learners]
+    limits = {"dpo": request.preference.max_length, "kto": request.kto.max_length, "reward": request.reward.max_length}
+    lengths = [limits[method] for method in learners]
     methods = {one.trained_by for one in steps if one.trained_by}
     lengths += [sampling_of(method, request).max_length for method in SAMPLING if method in methods]
     if not lengths or "sft" in methods:
@@ -84,6 +86,7 @@ def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineSt
         kto=request.kto if "kto" in methods else None,
         grpo=request.grpo if "grpo" in methods else None,
         rloo=request.rloo if "rloo" in methods else None,
+        reward=request.reward if "reward" in methods else None,
     )
 
 

@@ -7,8 +7,12 @@ from pydantic import JsonValue
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepRequested, StepResult
 from schemas.models import Lineage
-from schemas.results import ADAPTER, BASE_MODEL_SHA256, DATASET_SHA256, MODEL, PREDICTIONS
+from schemas.results import ADAPTER, BASE_MODEL_SHA256, DATASET_SHA256, MODEL, PREDICTIONS, SCORES_ANSWERS
 from schemas.steps import RegisterSettings
+
+ANSWERS, SCORES = "answers", "scores"
+"""What a version is for."""
+_HELD_OUT = "held_out_"
 
 
 def lineage_of(request: StepRequested, settings: RegisterSettings, configuration: Mapping[str, JsonValue]) -> Lineage:
@@ -29,6 +33,7 @@ def metrics_of(name: str, artifact: ArtifactRef, results: Mapping[str, StepResul
     """Return the metrics of the evaluations of `artifact`, and of the judges' scores of their predictions.
 
     `name` is that of the input which it is, adapter or model; an adapter that was evaluated on a model is another model.
+    A reward model writes no answers that could be evaluated; its metrics are those of its training on held-out pairs.
     """
     made = [
         result
@@ -38,8 +43,20 @@ def metrics_of(name: str, artifact: ArtifactRef, results: Mapping[str, StepResul
     evaluations = [result for result in made if PREDICTIONS in result.outputs]
     predictions = {result.outputs[PREDICTIONS].sha256 for result in evaluations}
     scores = [result for result in results.values() if result.inputs.get(PREDICTIONS) in predictions]
-    return {name: value for result in (*evaluations, *scores) for name, value in result.metrics.items()}
+    found = {name: value for result in (*evaluations, *scores) for name, value in result.metrics.items()}
+    return found | _of_reward_model(artifact, results)
+
+
+def purpose_of(lineage: Lineage) -> str:
+    """Return whether the version writes `answers`, or gives `scores`, as the recipe says that is stored with its weights."""
+    return SCORES if lineage.configuration.get(SCORES_ANSWERS) == "true" else ANSWERS
 
 
 def _fact(results: Mapping[str, StepResult], name: str) -> str | None:
     return next((result.facts[name] for result in results.values() if name in result.facts), None)
+
+
+def _of_reward_model(adapter: ArtifactRef, results: Mapping[str, StepResult]) -> dict[str, float | None]:
+    made = (result for result in results.values() if result.outputs.get(ADAPTER) == adapter)
+    scoring = [result for result in made if result.facts.get(SCORES_ANSWERS) == "true"]
+    return {name: value for one in scoring for name, value in one.metrics.items() if name.startswith(_HELD_OUT)}

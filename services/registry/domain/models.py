@@ -16,10 +16,12 @@ from schemas.base import Frozen
 from schemas.envelope import Event
 from schemas.jobs import StepRequested, StepResult
 from schemas.models import Lineage, ModelPromoted, ModelRegistered
+from schemas.reasons import Reason, shown
 from schemas.results import ARTIFACT_SHA256, MODEL_NAME, MODEL_VERSION
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State, States
 from services.chassis.kernel.records import Logged
+from services.registry.domain.lineage import purpose_of
 from services.registry.domain.versioning import FIRST, Version, next_version
 
 MODEL = "model"
@@ -76,7 +78,7 @@ class Registrations(AggregateType):
     def __init__(self) -> None:
         columns = {
             "model": "text", "version": "text", "job_id": "text", "requester": "text", "base_model": "text",
-            "dataset_sha256": "text", "registered_at": "timestamptz",
+            "dataset_sha256": "text", "purpose": "text", "registered_at": "timestamptz",
         }  # fmt: skip
         super().__init__(REGISTRATION, RegistrationState, columns)
 
@@ -90,6 +92,7 @@ class Registrations(AggregateType):
             "requester": made and made.lineage.requester,
             "base_model": made and made.lineage.base_model,
             "dataset_sha256": made and made.lineage.dataset_sha256,
+            "purpose": made and made.purpose,
             "registered_at": state.registered_at,
         }
 
@@ -154,12 +157,24 @@ def _opened(state: State, event: Event) -> dict[str, str | None]:
     return {"correlation_id": event.correlation_id, "opened_by": event.id, "traceparent": event.traceparent}
 
 
+class OtherPurpose(Exception):
+    """A version would be for something else than the versions that its model has."""
+
+    def __init__(self, model: str, has: str, wanted: str) -> None:
+        message = f"the versions of {model} are for {has}, and this one is for {wanted}"
+        self.reason = Reason(
+            field="register_as", value=shown(model), message=message, remedy="register it as another model"
+        )
+        super().__init__(str(self.reason))
+
+
 def register(
     request: StepRequested, model: str, alias: str | None, wanted: ModelRegistered, states: States
 ) -> tuple[StepResult, list[Decision]]:
     """Decide a `register` step under the locks of its model and registration.
 
-    `wanted` is the registration without its number. A step that registered before gets its existing version.
+    `wanted` is the registration without its number. A step that registered before gets its existing version. Raises
+    OtherPurpose if the versions of the model are for something else: its aliases must not move to a judge, nor a judge's to it.
     """
     known, owner = states[registration_ref(request.job_id, request.step)], states[model_ref(model)]
     assert isinstance(known, RegistrationState)
@@ -167,6 +182,8 @@ def register(
     decisions = []
     made = known.registered
     if made is None:
+        if owner.latest and purpose_of(owner.latest) != wanted.purpose:
+            raise OtherPurpose(model, purpose_of(owner.latest), wanted.purpose)
         highest = owner.highest
         number = next_version(highest, owner.latest, wanted.lineage) if highest and owner.latest else FIRST
         made = wanted.model_copy(update={"version": str(number)})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from schemas.lines import Judged, Message, Preference, Split, split_file
+from schemas.lines import Judged, Message, Preference, Split, held_out_pairs_file, split_file
 from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.model import AssistantTurns
 from services.chassis.storage.json_lines import json_line
@@ -57,7 +57,8 @@ def prepare_rows(
     *,
     turns: AssistantTurns = "all",
 ) -> Prepared:
-    """Write the rows of each split to `folder`, and the pairs or labels of the training split to `preferences`.
+    """Write the rows of each split to `folder`, and the pairs of each split, or the labels of the training split, to
+    `preferences`.
 
     `turns` says which answers of a chat are learnt.
 
@@ -131,15 +132,15 @@ class _Work:
         self.found = Findings(settings, max_length)
         self.splits: list[Split] = list(source) if isinstance(source, dict) else []
         self._files: dict[Split, TextIO] = {}
-        self._pairs: TextIO | None = None
+        self._pairs: dict[Split, TextIO] = {}
 
     def open(self, folder: Path, preferences: Path, files: ExitStack) -> None:
         """Open the files that rows are written to."""
-        self._folder, self._open_files = folder, files
+        self._folder, self._preferences, self._open_files = folder, preferences, files
         for split in self.splits:
             self._files[split] = self._opened(folder / split_file(split))
         if self._learns != "answers":
-            self._pairs = self._opened(preferences / _PAIRS[self._learns])
+            self._pairs["train"] = self._opened(preferences / _PAIRS[self._learns])
 
     def _opened(self, path: Path) -> TextIO:
         return self._open_files.enter_context(path.open("w", encoding="utf-8"))
@@ -216,16 +217,21 @@ class _Work:
             self.found.counts[f"supervised_tokens_{one.split}"] += learnt.supervised
             if one.split == "train":
                 self.found.counts.update(answers_of([learnt]))
-        if self._pairs is not None and one.split == "train":
+        if self._learns == "pairs" or (self._learns == "labels" and one.split == "train"):
             for line in _lines_of(example, self._learns):
-                self._pairs.write(json_line(line))
-                self.found.counts[self._learns] += 1
+                self._file_of_pairs(one.split).write(json_line(line))
+                self.found.counts[self._learns if one.split == "train" else f"{self._learns}_{one.split}"] += 1
 
     def _file(self, split: Split) -> TextIO:
         if split not in self._files:
             self.splits.append(split)
             self._files[split] = self._opened(self._folder / split_file(split))
         return self._files[split]
+
+    def _file_of_pairs(self, split: Split) -> TextIO:
+        if split not in self._pairs:
+            self._pairs[split] = self._opened(self._preferences / held_out_pairs_file(split))
+        return self._pairs[split]
 
 
 def _refuse_calls(answer: Message) -> None:

@@ -39,6 +39,8 @@ class Method:
     """Softmax temperature of the log-probabilities that are learnt."""
     made: Callable[[Figures], float] = lambda _: 0.0
     """Tokens that the trainer has sampled in a step, by its metrics, which count for the speed."""
+    measure: Callable[[Any, Callable[[], None]], Figures] = lambda *_: {}
+    """Measures the model once, when it is trained; calls a function between parts, as `build` does."""
     counts: Figures = field(default_factory=dict)
     """Metrics of the examples."""
     left_out: str | None = None

@@ -118,13 +118,13 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
         self._saved = len(run.curve)
 
 
-def reporter(context: Context, begun: int, steps: int) -> Callable[[], None]:
-    """Return what the trainer calls between parts of its work before the first step."""
+def reporter(context: Context, done: int, steps: int) -> Callable[[], None]:
+    """Return what is called between parts of the work before the first step, or after the last."""
 
     def on_part() -> None:
         if context.stopping:
             raise Stopping
-        context.progress(begun, steps)
+        context.progress(done, steps)
 
     return on_part
 

@@ -16,7 +16,7 @@ from schemas.reasons import Reason, first_of
 from services.chassis.executor.child import Context, Stopping, UserFault
 from services.trainer.engine.checkpoints import Checkpoints, CurvePoint
 from services.trainer.engine.lean_head import put_lean_head
-from services.trainer.engine.method import Method
+from services.trainer.engine.method import Figures, Method
 from services.trainer.engine.ranks import Ranks
 from services.trainer.engine.schedule import batch_of, by_length, learning_rate, micro_batch_size, steps_of, used_examples
 from services.trainer.engine.supervision import Diverged, Run, Supervision, reporter, tokens_of
@@ -60,6 +60,8 @@ class Trained:
     """Factor of the learning rate, less than 1 if the run once diverged."""
     strategy: str
     """How the training was split over processes, as accelerate says: `ddp`, `fsdp` or `none`."""
+    figures: Figures
+    """What the method measured at the end."""
 
 
 def train(context: Context, method: Method, plan: Plan, load: Callable[[], Any]) -> Trained:
@@ -101,12 +103,11 @@ def _run(context: Context, method: Method, plan: Plan, load: Callable[[], Any], 
         state.restore(found.tensors)
     _schedule(trainer, method, factor, len(curve), steps)
 
-    def validate() -> CurvePoint:
-        model = trainer.model.eval()
+    def measured(measure: Callable[[Any], CurvePoint]) -> CurvePoint:
         with torch.no_grad(), trainer.accelerator.autocast():
-            return method.validate(model)
+            return measure(trainer.model.eval())
 
-    supervision = Supervision(context, run, state, method, validate, plan.ranks)
+    supervision = Supervision(context, run, state, method, lambda: measured(method.validate), plan.ranks)
     trainer.add_callback(supervision)
     if len(curve) < steps:
         try:
@@ -115,7 +116,9 @@ def _run(context: Context, method: Method, plan: Plan, load: Callable[[], Any], 
             supervision.save_done()
             raise
     strategy = _STRATEGIES[trainer.accelerator.distributed_type.value]
-    return Trained(trainer.model, run.curve, state.count, factor, strategy)
+    on_part = reporter(context, steps, steps)
+    figures = measured(lambda model: method.measure(model, on_part))
+    return Trained(trainer.model, run.curve, state.count, factor, strategy, figures)
 
 
 def _trainer(
@@ -138,7 +141,7 @@ def _trainer(
         for name, weight in model.named_parameters():
             if name in weights:
                 weight.data = weights[name]  # TRL rounds those of a quantised model to bf16
-    if plan.device.type == "cpu":
+    if plan.device.type == "cpu" and trainer.model.get_output_embeddings() is not None:
         put_lean_head(trainer.model, method.temperature)
     place = {example: number for number, example in enumerate(used)}
     order = [place[example] for step in range(begun, steps) for example in batch(step)]

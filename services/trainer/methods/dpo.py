@@ -4,36 +4,28 @@ The reference does not change, so its log-probabilities are computed once, befor
 training starts from.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from schemas.lines import Preference
-from schemas.reasons import Reason
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.results import PREFERENCES
-from services.chassis.executor.child import Context, UserFault
-from services.chassis.storage.json_lines import read_lines
+from services.chassis.executor.child import Context
 from services.trainer.engine.method import Method
 from services.trainer.engine.schedule import used_examples
-from services.trainer.methods.fitting import columns, fitting_pairs, usable_pairs
+from services.trainer.methods.fitting import Unfit, columns, fitting, unsupervised
+from services.trainer.methods.pairs import pairs_of, usable_pairs
+from services.trainer.modelling.chat import Tokens
 from services.trainer.steps.loading import LoadedModel, fetched
 
 
 def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> Method:
     """The weighted sum of preference losses over pairs of answers, the same however a batch is cut into parts."""
-    read = read_lines(fetched(context, PREFERENCES) / Preference.FILE, Preference)
-    if not read:
-        message = "there is no preference pair for the training"
-        remedy = "sample more prompts or candidates, lower feedback.margin, or read the report of the label step"
-        raise UserFault(Reason(field="feedback", value="0 pairs", message=message, remedy=remedy))
-    sides = (
-        [(pair.messages, pair.chosen, pair.tools) for pair in read],
-        [(pair.messages, pair.rejected, pair.tools) for pair in read],
-    )
-    usable = usable_pairs(*(loaded.chat.try_encode(side, "last") for side in sides))
+    read = pairs_of(fetched(context, PREFERENCES))
+    usable = usable_pairs(loaded.chat, read, "preference")
     every = [(better.cut(settings.max_length), worse.cut(settings.max_length)) for _, (better, worse) in usable]
-    fitting = fitting_pairs(every, [read[place].id for place, _ in usable], "preference", settings.max_length)
-    pairs = [every[place] for place in fitting.places]
+    groups = [unsupervised(every), _equal(every)]
+    kept = fitting("pair", [read[place].id for place, _ in usable], groups, "preference", settings.max_length)
+    pairs = [every[place] for place in kept.places]
 
     def build(model: Any, arguments: Mapping[str, Any], rows: Any, on_part: Callable[[], None]) -> Any:
         from trl import DPOConfig
@@ -74,8 +66,15 @@ def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> 
             "examples": float(len(pairs)),
             "examples_used": float(len(used)),
             "chosen_longer": longer,
-            **fitting.counts,
+            **kept.counts,
             "examples_refused": float(len(read) - len(usable)),
         },
-        left_out=fitting.words,
+        left_out=kept.words,
     )
+
+
+def _equal(pairs: Sequence[tuple[Tokens, Tokens]]) -> Unfit:
+    """Return the pairs whose answers are equal once they are cut, and not cut away."""
+    whole = [(place, pair) for place, pair in enumerate(pairs) if all(side.supervised for side in pair)]
+    places = [place for place, (better, worse) in whole if list(better.ids) == list(worse.ids)]
+    return Unfit("examples_equal_once_cut", places, "have equal answers within")

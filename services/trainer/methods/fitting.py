@@ -1,4 +1,4 @@
-"""Chooses the examples that are left to learn from when all are cut to max_length, and says which are not."""
+"""Chooses the examples that are left to learn from, and says which are not: what no template takes, and what does not fit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,19 @@ from services.chassis.executor.child import UserFault
 from services.trainer.modelling.chat import ChatFault, Tokens
 
 _NAMED = 3
-Pair = tuple[Tokens, Tokens]
+Example = tuple[Tokens, ...]
+"""The sides of an example: one answer, or the better and the worse one of a pair."""
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Examples that are left out for one reason."""
+
+    counter: str
+    """The metric with their number."""
+    places: Sequence[int]
+    why: str
+    """What they have or lack, before the words `the N tokens of max_length`."""
 
 
 @dataclass(frozen=True)
@@ -22,64 +34,49 @@ class Fitting:
     """What was left out, for people; None if nothing was."""
 
 
-def usable_pairs(chosen: Sequence[Tokens | ChatFault], rejected: Sequence[Tokens | ChatFault]) -> list[tuple[int, Pair]]:
-    """Return the pairs that the chat template takes, with their numbers. Raises UserFault if it takes none.
+def usable(sides: Sequence[Sequence[Tokens | ChatFault]], what: str, section: str) -> list[tuple[int, Example]]:
+    """Return the examples of which the chat template takes every side, with their numbers. Raises UserFault if there is none.
 
     Sampled answers may be what no template writes: a thought without an end, or a control token that is spelt out.
     """
-    found = []
-    faults = []
-    for place, pair in enumerate(zip(chosen, rejected, strict=True)):
-        better, worse = pair
-        if isinstance(better, ChatFault) or isinstance(worse, ChatFault):
-            faults += [side for side in pair if isinstance(side, ChatFault)]
-        else:
-            found.append((place, (better, worse)))
+    found, faults = list[tuple[int, Example]](), list[ChatFault]()
+    for place, example in enumerate(zip(*sides, strict=True)):
+        taken = tuple(side for side in example if isinstance(side, Tokens))
+        faults += [side for side in example if isinstance(side, ChatFault)]
+        if len(taken) == len(example):
+            found.append((place, taken))
     if not found:
-        message = f"the chat template takes none of the {len(chosen)} pairs; of the first it says: {faults[0]}"
-        raise UserFault(Reason(field="preference", message=message, remedy=faults[0].remedy))
+        message = f"the chat template takes none of the {len(sides[0])} {what}s; of the first it says: {faults[0]}"
+        raise UserFault(Reason(field=section, message=message, remedy=faults[0].remedy))
     return found
 
 
-def usable_answers(answers: Sequence[Tokens | ChatFault]) -> list[tuple[int, Tokens]]:
-    """Return the answers that the chat template takes, with their numbers. Raises UserFault if it takes none."""
-    found = [(place, answer) for place, answer in enumerate(answers) if isinstance(answer, Tokens)]
-    faults = [answer for answer in answers if isinstance(answer, ChatFault)]
-    if not found:
-        message = f"the chat template takes none of the {len(answers)} answers; of the first it says: {faults[0]}"
-        raise UserFault(Reason(field="kto", message=message, remedy=faults[0].remedy))
-    return found
+def unsupervised(examples: Sequence[Example]) -> Unfit:
+    """Return the examples of which a side has no token of an answer."""
+    places = [place for place, example in enumerate(examples) if not all(side.supervised for side in example)]
+    return Unfit("examples_too_long", places, "have no token of an answer within")
 
 
-def fitting_pairs(pairs: Sequence[Pair], names: Sequence[str], section: str, max_length: int) -> Fitting:
-    """Leave out pairs of which an answer has no token after the cut, and pairs whose answers are equal after it.
-
-    Raises UserFault if no pair is left.
-    """
-    long = [place for place, pair in enumerate(pairs) if not all(side.supervised for side in pair)]
-    too_long = set(long)
-    equal = [place for place, pair in enumerate(pairs) if place not in too_long and _same(*pair)]
-    left_out = {*long, *equal}
-    places = [place for place in range(len(pairs)) if place not in left_out]
-    said = [
-        f"{len(group)} of {len(pairs)} pairs {what} {max_length} tokens of {section}.max_length: {_named(group, names)}"
-        for group, what in ((long, "have no token of an answer within the"), (equal, "have equal answers within the"))
-        if group
-    ]
+def fitting(what: str, names: Sequence[str], groups: Sequence[Unfit], section: str, max_length: int) -> Fitting:
+    """Return what is left of the examples with these names without the groups. Raises UserFault if nothing is."""
+    left_out = {place for group in groups for place in group.places}
+    places = [place for place in range(len(names)) if place not in left_out]
+    said = "; ".join(
+        f"{len(group.places)} of {len(names)} {what}s {group.why} the {max_length} tokens of {section}.max_length: "
+        f"{first_of([names[place] for place in group.places], _NAMED)}"
+        for group in groups
+        if group.places
+    )
     if not places:
-        raise _nothing_left("pair", "; ".join(said), section, max_length)
-    counts = {"examples_too_long": float(len(long)), "examples_equal_once_cut": float(len(equal))}
-    return Fitting(places, counts, "; ".join(said) or None)
-
-
-def fitting_answers(answers: Sequence[Tokens], names: Sequence[str], section: str, max_length: int) -> Fitting:
-    """Leave out answers that have no token after the cut. Raises UserFault if none is left."""
-    long = [place for place, tokens in enumerate(answers) if not tokens.supervised]
-    places = [place for place, tokens in enumerate(answers) if tokens.supervised]
-    said = f"{len(long)} of {len(answers)} answers have no token within the {max_length} tokens of {section}.max_length"
-    if not places:
-        raise _nothing_left("answer", said, section, max_length)
-    return Fitting(places, {"examples_too_long": float(len(long))}, f"{said}: {_named(long, names)}" if long else None)
+        raise UserFault(
+            Reason(
+                field=f"{section}.max_length",
+                value=str(max_length),
+                message=f"no {what} is left to learn from: {said}",
+                remedy=f"raise {section}.max_length, or shorten the prompts",
+            )
+        )
+    return Fitting(places, {group.counter: float(len(group.places)) for group in groups}, said or None)
 
 
 def columns(name: str, tokens: Tokens) -> dict[str, Sequence[int]]:
@@ -100,22 +97,3 @@ def refuse_unsupervised(sides: Sequence[Sequence[Tokens]], section: str, max_len
                 remedy=f"raise {section}.max_length, shorten the prompts or remove the rows",
             )
         )
-
-
-def _nothing_left(what: str, said: str, section: str, max_length: int) -> UserFault:
-    return UserFault(
-        Reason(
-            field=f"{section}.max_length",
-            value=str(max_length),
-            message=f"no {what} is left to learn from: {said}",
-            remedy=f"raise {section}.max_length, or shorten the prompts",
-        )
-    )
-
-
-def _same(chosen: Tokens, rejected: Tokens) -> bool:
-    return list(chosen.ids) == list(rejected.ids)
-
-
-def _named(places: Sequence[int], names: Sequence[str]) -> str:
-    return first_of([names[place] for place in places], _NAMED)

@@ -15,7 +15,7 @@ from services.chassis.executor.child import Context, UserFault
 from services.chassis.storage.json_lines import read_lines
 from services.trainer.engine.method import Method
 from services.trainer.engine.schedule import by_length, used_examples
-from services.trainer.methods.fitting import columns, fitting_answers, usable_answers
+from services.trainer.methods.fitting import columns, fitting, unsupervised, usable
 from services.trainer.modelling.chat import Tokens
 from services.trainer.steps.loading import LoadedModel, fetched
 
@@ -25,11 +25,12 @@ def kto(context: Context, loaded: LoadedModel, settings: KtoSettings) -> Method:
     judged = _judged(fetched(context, PREFERENCES))
     _refuse_one_kind(judged)
     chats = [(answer.messages, answer.completion, answer.tools) for answer in judged]
-    usable = usable_answers(loaded.chat.try_encode(chats, "last"))
-    cut = [tokens.cut(settings.max_length) for _, tokens in usable]
-    fitting = fitting_answers(cut, [judged[place].id for place, _ in usable], "kto", settings.max_length)
-    kept = [cut[place] for place in fitting.places]
-    labels = [judged[usable[place][0]].label for place in fitting.places]
+    taken = usable([loaded.chat.try_encode(chats, "last")], "answer", "kto")
+    cut = [tokens.cut(settings.max_length) for _, (tokens,) in taken]
+    names = [judged[place].id for place, _ in taken]
+    fits = fitting("answer", names, [unsupervised([(tokens,) for tokens in cut])], "kto", settings.max_length)
+    kept = [cut[place] for place in fits.places]
+    labels = [judged[taken[place][0]].label for place in fits.places]
     others = _others(kept, settings.max_length)
 
     def build(model: Any, arguments: Mapping[str, Any], rows: Any, on_part: Callable[[], None]) -> Any:
@@ -70,10 +71,10 @@ def kto(context: Context, loaded: LoadedModel, settings: KtoSettings) -> Method:
             "examples": float(len(kept)),
             "examples_wanted": float(sum(labels)),
             "examples_used": float(len(used)),
-            "examples_refused": float(len(judged) - len(usable)),
-            **fitting.counts,
+            "examples_refused": float(len(judged) - len(taken)),
+            **fits.counts,
         },
-        left_out=fitting.words,
+        left_out=fits.words,
     )
 
 

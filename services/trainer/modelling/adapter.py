@@ -10,6 +10,7 @@ from schemas.reasons import Reason, shortened
 from schemas.recipes.lora import LoraSettings
 from schemas.results import BASE_MODEL_SHA256
 from services.chassis.executor.child import UserFault
+from services.language_models.scoring import TASK, is_scoring, misfits
 from services.trainer.modelling import pissa
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.base_files import is_fault_of_machine
@@ -20,8 +21,6 @@ CONFIG = "adapter_config.json"
 RECORD = "training.json"
 """What a training step records beside the adapter: its recipe and the digest of its base model."""
 _SAID = 300
-_TRAINED = ("lora_", "modules_to_save", "token_adapter")
-"""Parts of the names of an adapter's weights."""
 
 
 def new_adapter(model: Any, lora: LoraSettings, seed: int) -> Any:
@@ -72,19 +71,28 @@ def lora_config(model: Any, lora: LoraSettings) -> Any:
         use_rslora=lora.rslora,
         use_dora=lora.dora,
         init_lora_weights="pissa" if lora.initialisation == "pissa" else True,
-        task_type="CAUSAL_LM",
+        task_type=TASK if is_scoring(model) else "CAUSAL_LM",  # PEFT adds the head for scores to the modules to save
     )
 
 
 def read_adapter(model: Any, folder: Path, *, trainable: bool) -> Any:
-    """`model` with the adapter in `folder`. Raises UserFault if it is none, or belongs to another base model."""
+    """`model` with the adapter in `folder`. Raises UserFault if it is none, or belongs to another base model, or is a reward
+    model where a model that writes is needed.
+
+    A model that scores may begin with the adapter of one that writes, and then keeps its own head.
+    """
     from peft import LoraConfig, get_peft_model
 
     try:
         config = LoraConfig.from_pretrained(str(folder))
         config.inference_mode = not trainable
+        writes = config.task_type != TASK
+        if is_scoring(model):
+            config.task_type = TASK
+        elif not writes:
+            raise _scores()
         adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
-        read_weights(adapted, folder)
+        read_weights(adapted, folder, new_head=writes and is_scoring(model))
     except UserFault:
         raise
     except Exception as error:  # the libraries raise whatever their parsers and layers raise
@@ -106,23 +114,18 @@ def refuse_other_base(folder: Path, digest: str) -> None:
         raise _misfit("it was trained on a base model with other files, as their digests tell")
 
 
-def read_weights(adapted: Any, folder: Path) -> None:
+def read_weights(adapted: Any, folder: Path, *, new_head: bool = False) -> None:
     """Load the weights in `folder` into the adapter. Raises UserFault if a weight is missing, unexpected or of another shape."""
-    from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
     try:
-        result = set_peft_model_state_dict(adapted, load_file(folder / WEIGHTS))
+        wrong = misfits(adapted, load_file(folder / WEIGHTS), new_head=new_head)
     except RuntimeError as error:
         if is_fault_of_machine(error):
             raise
         raise _misfit("its weights have other shapes than the layers of the base model") from error
-    missing = [key for key in result.missing_keys if any(part in key for part in _TRAINED)]
-    if missing or result.unexpected_keys:
-        raise _misfit(
-            f"{len(missing)} weights are missing, for example {missing[:1]}, and {len(result.unexpected_keys)} belong to "
-            "layers that the base model does not have"
-        )
+    if wrong:
+        raise _misfit(wrong)
 
 
 def _misfit(what: str) -> UserFault:
@@ -131,6 +134,16 @@ def _misfit(what: str) -> UserFault:
             field="adapter",
             message=f"the adapter does not fit the base model: {what}",
             remedy="name the base model that the adapter was trained on, or train a new adapter",
+        )
+    )
+
+
+def _scores() -> UserFault:
+    return UserFault(
+        Reason(
+            field="adapter",
+            message="it is a reward model, which scores answers and writes none",
+            remedy="name an adapter of another method; a reward model judges, as feedback.judge.reward_model",
         )
     )
 

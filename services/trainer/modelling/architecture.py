@@ -3,6 +3,7 @@
 Every refusal is a BaseFault: the configuration comes with the request, so whatever the library raises on it is the request's fault.
 """
 
+import copy
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ import torch
 
 from services.chassis.storage.sources.models import brings_code
 from services.language_models.loading import load_config
+from services.language_models.scoring import scoring_class
 from services.trainer.modelling.base_files import BaseFault
 
 _CAUSAL = "name a causal language model"
+NO_SCORES = "train the reward model on another base model"
 _LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
 """Names of the context length; each architecture has one of them, or none if its positions have no limit."""
 
@@ -37,6 +40,17 @@ class Architecture:
     def attention(self) -> str:
         """The attention that the library chooses if none is named: PyTorch's fused kernel where the architecture has it."""
         return "sdpa" if self.model_class._supports_sdpa else "eager"
+
+    @property
+    def scoring(self) -> "Architecture":
+        """The library's model of this architecture that gives scores. Raises BaseFault if there is none."""
+        found = scoring_class(self.config)
+        if found is None:
+            what = "the library has no model of its architecture that scores, so it cannot become a reward model"
+            raise BaseFault(what, NO_SCORES)
+        config = copy.deepcopy(self.config)
+        config.num_labels = 1
+        return Architecture(config, found)
 
     def empty(self) -> Any:
         """Return the model on the meta device, with shapes and without weights. Raises BaseFault."""

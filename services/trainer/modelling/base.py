@@ -10,7 +10,8 @@ import torch
 from schemas.reasons import Reason
 from services.chassis.executor.child import UserFault
 from services.language_models.loading import load_causal
-from services.trainer.modelling.architecture import Architecture, architecture_of
+from services.language_models.scoring import Unscorable, load_scoring
+from services.trainer.modelling.architecture import NO_SCORES, Architecture, architecture_of
 from services.trainer.modelling.base_files import BaseFault, base_fault, is_fault_of_machine
 from services.trainer.modelling.four_bits import with_bitsandbytes
 
@@ -23,9 +24,16 @@ it then computes nonsense, and in every later training pass too. Without the fla
 
 
 def load_base(
-    folder: Path, dtype: torch.dtype, device: torch.device, *, quantization: str = "none", trained_length: int | None = None
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    quantization: str = "none",
+    trained_length: int | None = None,
+    scoring_seed: int | None = None,
 ) -> Any:
-    """Load a frozen causal language model. `trained_length`: tokens of the longest row, if it is to be trained.
+    """Load a frozen causal language model. `trained_length`: tokens of the longest row, if it is to be trained;
+    `scoring_seed`: seed of a head for scores in place of the model's own, None to keep its own.
 
     Raises UserFault if its files cannot be loaded.
     """
@@ -34,7 +42,11 @@ def load_base(
     )
     with faults_of(folder):
         attention = attention_of(architecture_of(folder), dtype, device, trained_length)
-        model = load_causal(folder, dtype, attn_implementation=attention, **options)
+        options["attn_implementation"] = attention
+        if scoring_seed is None:
+            model = load_causal(folder, dtype, **options)
+        else:
+            model = load_scoring(folder, dtype, scoring_seed, **options)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     if quantization != "nf4":
@@ -60,6 +72,8 @@ def faults_of(folder: Path) -> Iterator[None]:
         raise
     except BaseFault as fault:
         raise base_fault(str(folder), fault.message, fault.remedy) from fault
+    except Unscorable as unscorable:
+        raise base_fault(str(folder), str(unscorable), NO_SCORES) from unscorable
     except Exception as error:  # the library raises whatever its parsers and layers raise
         if is_fault_of_machine(error):
             raise

@@ -4,13 +4,14 @@ The library itself loads the headers' names and shapes into a model on the meta 
 tied weights exactly as the real loading does, which only warns about what is missing.
 """
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from services.trainer.modelling.architecture import Architecture
+from services.language_models.loading import without_report
+from services.language_models.scoring import Unscorable, put_head, refuse_lost
+from services.trainer.modelling.architecture import NO_SCORES, Architecture
 from services.trainer.modelling.base_files import BaseFault
 from services.trainer.modelling.weight_files import StoredTensor, plain
 
@@ -26,7 +27,6 @@ _WRAPPERS: Mapping[str, str] = {
 """What other programs write before each name when the wrapped model is saved instead of the model itself."""
 _OLD_BUFFERS = frozenset({"inv_freq", "masked_bias", "position_ids", "causal_mask", "embed_positions", "rotary_emb"})
 """Last parts of names that earlier versions of the library saved, and that no model reads any more."""
-_REPORT = "transformers.utils.loading_report"
 
 
 def fitted(architecture: Architecture, tensors: Mapping[str, StoredTensor]) -> Any:
@@ -43,6 +43,17 @@ def fitted(architecture: Architecture, tensors: Mapping[str, StoredTensor]) -> A
         if tensor.dtype not in _FLOATING and name.rpartition(".")[2] not in buffers:
             what = f"its weight {plain(name)} in {tensor.file} has the type {tensor.dtype}, which cannot be trained"
             raise BaseFault(what, "name a base model in float32, float16 or bfloat16; quantization: nf4 makes it smaller")
+    return model
+
+
+def fitted_scoring(architecture: Architecture, tensors: Mapping[str, StoredTensor]) -> Any:
+    """Return the model that scores on the meta device. Raises BaseFault if one of its weights but the head would be random."""
+    model, found = _loaded(architecture.scoring, tensors)
+    try:
+        refuse_lost(found["missing_keys"])
+        put_head(model, seed=0)
+    except Unscorable as unscorable:
+        raise BaseFault(str(unscorable), NO_SCORES) from unscorable
     return model
 
 
@@ -66,28 +77,22 @@ def _refuse_more_layers(config: Any, tensors: Mapping[str, StoredTensor]) -> Non
 
 
 def _loaded(architecture: Architecture, tensors: Mapping[str, StoredTensor]) -> tuple[Any, Mapping[str, Any]]:
-    from transformers.utils import logging as library
-
     state = {
         name: torch.empty(tensor.shape, dtype=_DTYPES.get(tensor.dtype, torch.uint8), device="meta")
         for name, tensor in tensors.items()
     }
-    library.disable_progress_bar()
-    report = logging.getLogger(_REPORT)
-    level, report.level = report.level, logging.CRITICAL
     try:
-        model, found = architecture.model_class.from_pretrained(
-            None, config=architecture.config, state_dict=state, device_map={"": "meta"}, dtype=torch.float32,
-            attn_implementation=architecture.attention, ignore_mismatched_sizes=True, output_loading_info=True,
-        )  # fmt: skip
+        with without_report():
+            model, found = architecture.model_class.from_pretrained(
+                None, config=architecture.config, state_dict=state, device_map={"": "meta"}, dtype=torch.float32,
+                attn_implementation=architecture.attention, ignore_mismatched_sizes=True, output_loading_info=True,
+            )  # fmt: skip
     except BaseFault:
         raise
     except Exception as error:  # merging weights of other shapes raises whatever torch raises
         architecture.empty()
         what = f"its weights do not fit the architecture that its config.json describes ({type(error).__name__})"
         raise BaseFault(what, _REMEDY) from error
-    finally:
-        report.level = level
     return model, found
 
 

@@ -18,7 +18,7 @@ from services.trainer.modelling.adapter import check_lora
 from services.trainer.modelling.architecture import Architecture, architecture_of
 from services.trainer.modelling.base_files import BaseFault, base_fault
 from services.trainer.modelling.chat import Answered, Chat, ChatFault, Tokens
-from services.trainer.modelling.fitting import fitted
+from services.trainer.modelling.fitting import fitted, fitted_scoring
 from services.trainer.modelling.weight_files import refuse_pointers, stored_tensors
 
 _NAME = 40
@@ -65,6 +65,12 @@ def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
     ):  # fmt: skip
         if training is not None:
             _check_lora(fitted(architecture, tensors), training.lora, section)
+    if settings.reward is not None:
+        try:
+            scoring = fitted_scoring(architecture, tensors)
+        except BaseFault as fault:
+            raise base_fault(settings.base_model, fault.message, fault.remedy) from fault
+        _check_lora(scoring, settings.reward.lora, "reward")
     return CheckedBase(chat, architecture)
 
 

@@ -14,6 +14,7 @@ from schemas.reasons import Reason
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.methods import MethodSettings
 from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.reward import RewardModelSettings
 from services.chassis.executor.child import ChildTask, UserFault
 from services.language_models.precision import compute_dtype, device
 from services.trainer.engine.method import Method
@@ -38,7 +39,9 @@ def estimate_of(architecture: Architecture, settings: MethodSettings, batch: Tra
 
 
 def batch_of(settings: MethodSettings, rows: int, length: int, supervised: int) -> TrainedBatch:
-    """Return what is in memory at once for `rows` examples; an example of preferences is two sequences."""
+    """Return what is in memory at once for `rows` examples; a pair is two sequences, and a reward model makes no logits."""
+    if isinstance(settings, RewardModelSettings):
+        return TrainedBatch(2 * rows, length, 0)
     sides = 2 if isinstance(settings, PreferenceSettings) else 1
     return TrainedBatch(sides * rows, length, sides * rows * supervised)
 

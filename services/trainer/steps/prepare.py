@@ -55,7 +55,7 @@ def prepare(context: Context) -> StepResult:
             turns=settings.assistant_turns if settings.learns == "answers" else "last",
         )  # fmt: skip
         longest = min(settings.max_length, int(made.metrics["tokens_longest_row"]))
-        for section in ("training", "preference", "kto"):
+        for section in ("training", "preference", "kto", "reward"):
             if (training := getattr(settings, section)) is not None:
                 refuse_too_large(checked.architecture, training, section, longest, available())
         digests = {split: file_sha256(folder / split_file(split)) for split in made.splits}

@@ -12,6 +12,7 @@ from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.kto import KtoSettings
 from schemas.recipes.methods import MethodSettings
+from schemas.recipes.reward import RewardModelSettings
 from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.results import (
@@ -24,6 +25,7 @@ from schemas.results import (
     PROCESSES,
     RECIPE_SHA256,
     ROWS_LEFT_OUT,
+    SCORES_ANSWERS,
     STRATEGY,
 )
 from schemas.steps import TrainSettings
@@ -37,6 +39,7 @@ from services.trainer.engine.training import Plan
 from services.trainer.methods.dpo import dpo
 from services.trainer.methods.grpo import grpo
 from services.trainer.methods.kto import kto
+from services.trainer.methods.reward import reward
 from services.trainer.methods.rloo import rloo
 from services.trainer.methods.sft import sft
 from services.trainer.modelling.adapter import RECORD, new_adapter, read_adapter, write_adapter
@@ -78,6 +81,8 @@ def train(context: Context) -> StepResult:
         PROCESSES: str(ranks.processes),
         STRATEGY: trained.strategy,
     }
+    if isinstance(settings, RewardModelSettings):
+        facts[SCORES_ANSWERS] = "true"
     if method.left_out:
         _log.warning("%s", method.left_out)
         facts[ROWS_LEFT_OUT] = method.left_out
@@ -98,6 +103,7 @@ def train(context: Context) -> StepResult:
         **({"rate_factor": trained.rate_factor} if trained.rate_factor < 1 else {}),
         **memory_metrics(loaded.base, settings, method, task),
         **method.counts,
+        **trained.figures,
     }
     if MODEL in task.inputs:
         del facts[BASE_MODEL_SHA256]  # of a job it is the digest of the model that the request names
@@ -113,7 +119,7 @@ def settled(curve: Sequence[CurvePoint]) -> dict[str, float]:
         for name in last[0]
         if name not in ("step", "learning_rate", "gradient_norm") and all(name in point for point in last)
     }
-    return {**figures, **{name: value for name, value in last[-1].items() if name == "validation_loss"}}
+    return {**figures, **{name: value for name, value in last[-1].items() if name.startswith("validation_")}}
 
 
 def _method(context: Context, loaded: LoadedModel, settings: MethodSettings) -> Method:
@@ -128,11 +134,16 @@ def _method(context: Context, loaded: LoadedModel, settings: MethodSettings) -> 
             return grpo(context, loaded, settings)
         case RlooSettings():
             return rloo(context, loaded, settings)
+        case RewardModelSettings():
+            return reward(context, loaded, settings)
 
 
 def _adapted(loaded: LoadedModel, settings: MethodSettings, longest: int) -> Any:
     """Return the model with the adapter to train: the input adapter or a new one."""
-    model = load_base(loaded.base, loaded.dtype, loaded.device, quantization=settings.quantization, trained_length=longest)
+    model = load_base(
+        loaded.base, loaded.dtype, loaded.device, quantization=settings.quantization, trained_length=longest,
+        scoring_seed=settings.seed if isinstance(settings, RewardModelSettings) else None,
+    )  # fmt: skip
     if loaded.adapter is not None:
         return read_adapter(model, loaded.adapter, trainable=True)
     return new_adapter(model, settings.lora, settings.seed)

@@ -89,6 +89,40 @@ def test_the_kto_preset_learns_from_the_judged_answers_of_the_data_set() -> None
     assert train.kto.beta == 0.2
     assert train.training is None
     assert train.preference is None
+    assert prepare.kto is not None, "so that the base model is checked for it"
+
+
+def test_the_reward_preset_learns_from_the_pairs_of_the_data_set_and_registers_without_an_evaluation() -> None:
+    steps = {step.name: step for step in planned(pipeline="reward", reward={"max_length": 300})}
+    assert list(steps) == ["prepare", "train", "register"]
+    prepare, train = steps["prepare"].settings, steps["train"].settings
+    assert isinstance(prepare, PrepareSettings)
+    assert (prepare.learns, prepare.max_length) == ("pairs", 300)
+    assert prepare.reward is not None
+    assert isinstance(train, TrainSettings)
+    assert train.method_settings == prepare.reward
+
+
+JUDGE = a_step("judge", "train", algorithm="reward", inputs={"preferences": "prepare.preferences"})
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "sample", "train"])
+def test_a_reward_model_is_not_bound_where_answers_are_written(kind: str) -> None:
+    method = {"method": "sft"} if kind == "train" else {}
+    writes = a_step("writes", kind, inputs={"dataset": "prepare.dataset", "adapter": "judge.adapter"}, **method)
+    assert "makes a reward model" in refused(PREPARE, JUDGE, writes)["pipeline.2.inputs.adapter"]
+
+
+def test_a_reward_model_is_registered_or_trained_further() -> None:
+    inputs = {"preferences": "prepare.preferences", "adapter": "judge.adapter"}
+    again = a_step("again", "train", algorithm="reward", inputs=inputs)
+    register = a_step("register", "register", inputs={"adapter": "again.adapter"})
+    assert planned(pipeline=[PREPARE, JUDGE, again, register])
+
+
+def test_a_margin_by_scores_needs_pairs_that_a_judge_has_scored() -> None:
+    with pytest.raises(PlanFault, match="have no scores of a judge"):
+        planned(pipeline="reward", reward={"margin_scale": 1.0})
 
 
 def test_a_step_has_one_training_method() -> None:

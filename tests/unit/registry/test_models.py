@@ -15,9 +15,10 @@ from schemas.models import Lineage, ModelPromoted, ModelRegistered
 from services.chassis.kernel.aggregate import Ref, State
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
-from services.registry.domain.lineage import metrics_of
+from services.registry.domain.lineage import metrics_of, purpose_of
 from services.registry.domain.models import (
     ModelState,
+    OtherPurpose,
     RegistrationState,
     RegistryDomain,
     model_ref,
@@ -40,7 +41,9 @@ def a_lineage(job: str = "job-1", **changes: Any) -> Lineage:
 
 
 def wanted(lineage: Lineage) -> ModelRegistered:
-    return ModelRegistered(model="router", version="", artifact=ADAPTER, lineage=lineage, metrics={})
+    return ModelRegistered(
+        model="router", version="", artifact=ADAPTER, lineage=lineage, metrics={}, purpose=purpose_of(lineage)
+    )
 
 
 class RegistryScenario:
@@ -80,6 +83,24 @@ def test_the_first_version_is_1_0_0_and_the_alias_names_it() -> None:
     assert [event.type for event in scenario.events] == ["ModelRegistered", "ModelPromoted"]
     assert [event.sequence for event in scenario.events] == [1, 2]
     assert scenario.model.aliases == {"candidate": "1.0.0"}
+
+
+def test_a_reward_model_is_registered_as_one_and_never_under_a_model_that_writes_answers() -> None:
+    judge = a_lineage(configuration={"method": "reward", "scores_answers": "true"})
+    assert (purpose_of(judge), purpose_of(a_lineage())) == ("scores", "answers")
+    scenario = RegistryScenario()
+    scenario.register(judge)
+    assert scenario.register(judge.model_copy(update={"job_id": "job-2"})) == "1.0.1"
+    with pytest.raises(OtherPurpose) as raised:
+        scenario.register(a_lineage("job-3"))
+    assert raised.value.reason.message == "the versions of router are for scores, and this one is for answers"
+
+
+def test_the_metrics_of_a_reward_model_are_those_on_held_out_pairs() -> None:
+    figures = {"held_out_accuracy": 0.8, "loss": 0.1}
+    trained = StepResult(outputs={"adapter": ADAPTER}, metrics=figures, facts={"scores_answers": "true"})
+    assert metrics_of("adapter", ADAPTER, {"train": trained}) == {"held_out_accuracy": 0.8}
+    assert metrics_of("adapter", ADAPTER, {"train": trained.model_copy(update={"facts": {}})}) == {}
 
 
 def test_without_an_alias_nothing_is_promoted() -> None:

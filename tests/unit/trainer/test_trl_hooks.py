@@ -87,6 +87,21 @@ def test_the_trainer_of_judged_answers_takes_its_reference_point_from_what_we_ov
     assert "self._train_batch_size = args.train_batch_size" in inspect.getsource(Trainer.__init__)
 
 
+def test_the_trainer_of_reward_models_takes_tokens_as_they_are_and_scores_where_we_say() -> None:
+    from transformers.modeling_layers import GenericForSequenceClassification
+    from trl import RewardConfig, RewardTrainer
+
+    prepares = inspect.getsource(RewardTrainer._prepare_dataset)
+    assert 'is_processed = "chosen_ids" in column_names and "rejected_ids" in column_names' in prepares
+    source = inspect.getsource(RewardTrainer.compute_loss)
+    assert 'rewards_chosen - rewards_rejected - inputs["margin"]).mean()' in source, "a mean over the pairs of a part"
+    assert not RewardTrainer.loss_is_scaled_for_ga
+    assert {"center_rewards_coefficient", "disable_dropout"} <= {field.name for field in fields(RewardConfig)}
+    assert "input_ids != self.config.get_text_config().pad_token_id" in inspect.getsource(
+        GenericForSequenceClassification.forward
+    )
+
+
 def test_the_trainer_keeps_an_optimiser_and_a_schedule_that_were_set_before() -> None:
     from transformers import Trainer
 

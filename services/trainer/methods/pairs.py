@@ -1,0 +1,30 @@
+"""Reads preference pairs, and finds those that the chat template takes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from schemas.lines import Preference
+from schemas.reasons import Reason
+from services.chassis.executor.child import UserFault
+from services.chassis.storage.json_lines import read_lines
+from services.trainer.methods.fitting import Example, usable
+from services.trainer.modelling.chat import Chat
+
+
+def pairs_of(folder: Path) -> Sequence[Preference]:
+    """Return the pairs of a `preferences` artifact that are trained on. Raises UserFault if there is none."""
+    read = read_lines(folder / Preference.FILE, Preference)
+    if not read:
+        message = "there is no preference pair for the training"
+        remedy = "sample more prompts or candidates, lower feedback.margin, or read the report of the label step"
+        raise UserFault(Reason(field="feedback", value="0 pairs", message=message, remedy=remedy))
+    return read
+
+
+def usable_pairs(chat: Chat, pairs: Sequence[Preference], section: str) -> list[tuple[int, Example]]:
+    """Return the chosen and the rejected chat of the pairs that the template takes, with their numbers. Raises UserFault."""
+    sides = (
+        [(pair.messages, pair.chosen, pair.tools) for pair in pairs],
+        [(pair.messages, pair.rejected, pair.tools) for pair in pairs],
+    )
+    return usable([chat.try_encode(side, "last") for side in sides], "pair", section)

@@ -1,0 +1,114 @@
+"""A training of any method that is killed, or asked to end by SIGTERM, goes on in another process and makes the same bytes."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from schemas.artifacts import ArtifactRef
+from schemas.jobs import StepResult
+from schemas.recipes.dpo import PreferenceSettings
+from schemas.recipes.kto import KtoSettings
+from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.reward import RewardModelSettings
+from schemas.recipes.sft import TrainingSettings
+from schemas.steps import TrainSettings
+from services.chassis.executor.child import Context, run_child
+from services.chassis.executor.messages import CHANNEL_VARIABLE
+from services.trainer.steps.train import train
+from tests.trainer import context_of, put_lines, task_of
+
+_STEPS, _DIES_AFTER = 6, 3
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["services.trainer.child", "services.trainer.steps.train", "trl.trainer.dpo_trainer"])
+"""A process that has the imports forks the children, which saves each of them several seconds."""
+
+
+def settings(base: Path, method: str) -> TrainSettings:
+    shared: dict[str, Any] = {
+        "precision": "fp32", "max_length": 128, "checkpoint_steps": 2,
+        "optimiser": OptimiserSettings(learning_rate=1e-2, steps=_STEPS, batch_size=4),
+    }  # fmt: skip
+    dropout = {**shared, "lora": {"dropout": 0.1}}
+    of_method: Mapping[str, Any] = {
+        "sft": {"training": TrainingSettings.model_validate(dropout)},
+        "dpo": {"preference": PreferenceSettings.model_validate(shared)},
+        "kto": {"kto": KtoSettings.model_validate(dropout)},
+        "reward": {"reward": RewardModelSettings.model_validate(dropout)},
+    }
+    return TrainSettings(base_model=str(base), **of_method[method])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Mapping[str, ArtifactRef]:
+    """The input of each method."""
+    asked = [[{"role": "user", "content": f"{'Where ' * (number % 3)}is parcel {number}?"}] for number in range(8)]
+    rows = [
+        {"id": str(number), "messages": messages, "completion": "Sorry about that.", "columns": {}}
+        for number, messages in enumerate(asked)
+    ]
+    pairs = [
+        {"id": str(number), "messages": messages, "chosen": "Sorry about that.", "rejected": "No idea."}
+        for number, messages in enumerate(asked)
+    ]
+    preferences = put_lines(tmp_path, preferences=pairs)
+    return {"sft": put_lines(tmp_path, train=rows), "dpo": preferences, "kto": preferences, "reward": preferences}
+
+
+def dying(task: str, number: int) -> NoReturn:
+    """Run a task as a worker starts it, and send the signal to this process once it has done some steps."""
+    given, giving = os.pipe()
+    os.dup2(given, 0)
+    os.write(giving, task.encode() + b"\n")
+    sys.stdin = os.fdopen(0)
+    heard, channel = os.pipe()
+    threading.Thread(target=lambda: list(os.fdopen(heard, "rb")), daemon=True).start()
+    os.environ[CHANNEL_VARIABLE] = str(channel)
+
+    def until(context: Context) -> StepResult:
+        report = context.progress
+
+        def progress(done: int, *rest: Any, **more: Any) -> None:
+            report(done, *rest, **more)
+            if done == _DIES_AFTER:
+                os.kill(os.getpid(), number)
+
+        context.progress = progress  # type: ignore[method-assign]
+        return train(context)
+
+    run_child({"train": until})
+
+
+def inputs_of(method: str, data: Mapping[str, ArtifactRef]) -> dict[str, ArtifactRef]:
+    return {"dataset" if method == "sft" else "preferences": data[method]}
+
+
+@pytest.mark.parametrize(
+    ("method", "number", "kept"),
+    [
+        pytest.param("sft", signal.SIGKILL, 2, id="sft-killed"),
+        pytest.param("dpo", signal.SIGKILL, 2, id="dpo-killed"),
+        pytest.param("kto", signal.SIGKILL, 2, id="kto-killed"),
+        pytest.param("reward", signal.SIGKILL, 2, id="reward-killed"),
+        pytest.param("dpo", signal.SIGTERM, 3, id="dpo-asked-to-end"),
+    ],
+)
+def test_the_next_process_makes_what_one_that_was_never_interrupted_makes(
+    tmp_path: Path, base: Path, data: Mapping[str, ArtifactRef], method: str, number: int, kept: int
+) -> None:
+    given, inputs = settings(base, method), inputs_of(method, data)
+    killed = _FORKS.Process(target=dying, args=(task_of(tmp_path, given, inputs).model_dump_json(), number))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == (-number if number == signal.SIGKILL else 0)
+    checkpoints = sorted((tmp_path / "checkpoints").glob("job/step/*/*/step-*"), key=lambda path: path.name)
+    assert checkpoints[-1].name == f"step-{kept:08d}", "SIGTERM saves the step that was done, SIGKILL saves nothing"
+    resumed = train(context_of(tmp_path, given, inputs, attempt=2))
+    whole = train(context_of(tmp_path / "uninterrupted", given, inputs))
+    assert resumed.outputs["adapter"].sha256 == whole.outputs["adapter"].sha256
