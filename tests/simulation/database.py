@@ -5,7 +5,7 @@ insert into a unique key wait for whoever holds the row and then see what was co
 lock waits for everyone who has written to the table; identity values are given at insert, not at commit. Each statement
 is a point where others may go on and where a process may die. A statement that is not known here fails the run.
 
-Statements: of `kernel` all but `PRUNE_INBOX`, of `kernel.transaction` all, of `kernel.relay` `READ`, `REMOVE` and `REMOVE_AND_READ`, of `executor` all about leases,
+Statements: of `kernel` all but `PRUNE_INBOX`, of `kernel.transaction` all, of `kernel.relay` all, of `executor` all about leases,
 of `replay` the fence, `replay.shadow.swap` (as `Connection.swap`), the orchestrator's `KEEP_LATEST`; those of dead letters are in `letters`.
 """
 
@@ -14,6 +14,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from services.chassis.executor import statements as executor
@@ -53,6 +54,8 @@ class Database:
         self.ledger: list[str] = []
         """The applied events, in the order of commits."""
         self.serial = 0
+        self.begun = 0
+        """Number of the latest transaction."""
         self.open: list[Connection] = []
         """Open transactions."""
 
@@ -67,7 +70,8 @@ class Database:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator["Connection"]:
         """Open a transaction, like `AsyncEngine.begin`."""
-        connection = Connection(self)
+        self.begun += 1
+        connection = Connection(self, number=self.begun)
         self.open.append(connection)
         try:
             yield connection
@@ -120,6 +124,9 @@ class Result:
     def first(self) -> Any:
         return self._rows[0] if self._rows else None
 
+    def one(self) -> Any:
+        return self._rows[0]
+
     def mappings(self) -> "Result":
         return self
 
@@ -133,8 +140,8 @@ class Result:
 class Connection:
     """A session with at most one open transaction."""
 
-    def __init__(self, database: Database, *, autocommit: bool = False) -> None:
-        self.database, self.autocommit = database, autocommit
+    def __init__(self, database: Database, *, autocommit: bool = False, number: int = 0) -> None:
+        self.database, self.autocommit, self.number = database, autocommit, number
         self.lost = False
         self.hangs = False
         """Whether the next statement gets no answer; the text of its time-out is empty."""
@@ -314,19 +321,32 @@ class Connection:
             counts.append((key[-1], known["offset"], known["appended_at"]))
         return counts
 
-    async def insert_outbox(self, given: Values) -> None:
+    async def insert_outbox(self, given: Values) -> list[Any]:
+        positions = []
         for values in zip(*(given[name] for name in transaction.OUTBOX_COLUMNS), strict=True):
             self.database.serial += 1
             self._write("outbox", (self.database.serial,), dict(zip(transaction.OUTBOX_COLUMNS, values, strict=True)))
+            positions.append((self.database.serial,))
+        return positions
 
     async def read_outbox(self, _: Values) -> list[Any]:
         return [Unsent(values[name] for name in Unsent.NAMES) for _, values in sorted(self._all("outbox").items())]
 
-    async def read_waiting(self, _: Values) -> list[Any]:
+    async def read_waiting(self, given: Values) -> list[Any]:
         return [
             OutboxRow((key[0], *(values[name] for name in OutboxRow.NAMES[1:])))
             for key, values in sorted(self._all("outbox").items())
+            if key[0] > given["after"] and values["aggregateid"] not in given["blocked"]
         ]
+
+    async def snapshot(self, _: Values) -> list[Any]:
+        following = self.database.begun + 1
+        oldest = min((connection.number for connection in self.database.open), default=following)
+        return [SimpleNamespace(xmin=oldest, xmax=following)]
+
+    async def measure_waiting(self, _: Values) -> list[Any]:
+        waiting = self._all("outbox")
+        return [{"rows": len(waiting), "first": min(waiting, default=(None,))[0], "seconds": 0}]
 
     async def remove_sent(self, given: Values) -> list[Any]:
         for position in given["positions"]:
@@ -406,11 +426,10 @@ class Connection:
             await self._update(
                 table, {name.removesuffix(ending): of for name, of in given.items() if name.endswith(ending)}
             )
-        if "filled AS" in match[0]:
-            await self.insert_outbox(given)
+        positions = await self.insert_outbox(given) if "filled AS" in match[0] else []
         if "moved AS" in match[0]:
             await self.move_positions(given)
-        return []
+        return positions
 
     async def _update(self, table: str, given: Values) -> None:
         await self._writes(table)
@@ -551,6 +570,8 @@ _STATEMENTS: dict[str, _Handler] = {
     relay.READ.text: Connection.read_waiting,
     relay.REMOVE.text: Connection.remove_sent,
     relay.REMOVE_AND_READ.text: Connection.remove_and_read,
+    relay.SNAPSHOT.text: Connection.snapshot,
+    relay.WAITING.text: Connection.measure_waiting,
     identity.READ_IDENTITIES.text: Connection.nothing,
     identity.NOTE_IDENTITY.text: Connection.nothing,
     kernel.READ_SWEEP.text: Connection.read_sweep,
@@ -576,7 +597,7 @@ _PATTERNS: list[tuple[re.Pattern[str], Any]] = [
     (re.compile(r"(?s)WITH (?:entered|absent_0) AS.*"), Connection.lock_rows),
     (re.compile(r"(?s)SELECT key, sequence, CAST.*?FROM (\w+) WHERE .*"), Connection.read_rows),
     (re.compile(r"(?s)WITH (?:saved_0|filled|moved) AS.*"), Connection.write),
-    (re.compile(r"SELECT pg_notify\(channel, payload\)"), _silent),
+    (re.compile(r"SELECT CAST\(NULLIF\(CAST\(pg_notify\(channel, payload\)"), _silent),
     (re.compile(r"SELECT key FROM (\w+) WHERE due_at"), Connection.due_rows),
     (re.compile(r"LOCK TABLE (.*) IN SHARE ROW EXCLUSIVE MODE"), Connection.lock_tables),
     (re.compile(r"SET LOCAL lock_timeout"), _silent),

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,10 +24,11 @@ from services.chassis.kernel.aggregate import Domain, Ref, States
 from services.chassis.kernel.consuming.consumer import Consumer
 from services.chassis.kernel.effects import Effects, Notification
 from services.chassis.kernel.records import Partition, RecordId, named
-from services.chassis.kernel.relay import statements as relay
+from services.chassis.kernel.relay.outbox import OutboxCursor
 from services.chassis.kernel.relay.relay import Relay
 from services.chassis.kernel.ticker import Ticker, Undecided
 from services.chassis.kernel.transaction.commands import Command, transact
+from services.chassis.kernel.transaction.handover import Handover
 from services.chassis.postgres.transactions import Session
 from services.chassis.process.health import Health
 from services.registry.domain.models import model_ref, register, registration_ref
@@ -40,6 +41,10 @@ from tests.simulation.turns import Task, turn
 from tests.simulation.weather import Weather
 
 LEASE_SECONDS = 12.0
+_TOLD = 0.3
+"""How often the relay reads the outbox although it need not; else it sends what was handed over, if that follows."""
+_WHOLE_SECONDS = 30.0
+"""Time between two reads of the whole outbox; much happens in it."""
 
 
 class Ledger:
@@ -205,6 +210,11 @@ class Member:
 class Sending(Relay):
     """The chassis' relay; records are acknowledged when they are sent, since the log in memory is never absent."""
 
+    weather: Weather
+
+    def _now(self) -> float:
+        return self.weather.clock.seconds
+
     async def _acknowledged(self, futures: Sequence[Any], stop: Any) -> list[object]:
         return [None for _ in futures]
 
@@ -265,6 +275,7 @@ class Process:
     def restart(self) -> None:
         """Set the state to that of a new process."""
         service = self.service
+        self.handover = Handover()
         settings = cast(Any, SimpleNamespace(dead_letter_run=4, dead_letter_share=0.2, lease_seconds=LEASE_SECONDS))
         self.consumer = Consumer(
             settings,
@@ -276,6 +287,7 @@ class Process:
             service.engine,
             Health(service.name, ()),
             _admitted,
+            self.handover,
         )
         self.consumer._subscriber = cast(Any, SimpleNamespace(consumer=self.member))
         self.member.consumer = self.consumer
@@ -290,8 +302,8 @@ class Process:
             self._doing["work"] = (self._work_wanted, self._work)
         self.tasks = dict.fromkeys(self._doing)
         self._taken_up = not service.executes
-        self._sending = Sending(Cluster("memory"), service.name, service.engine, cast(Any, None), Health(service.name, ()))
         self._session: Connection | None = None
+        self._active = ExitStack()
         self._host = cast(Host, SimpleNamespace(service=service.name, transact=service.transact))
         self._name = f"{service.name}:{self.number}"
 
@@ -390,16 +402,27 @@ class Process:
             if service.relaying is not None:
                 return
             service.relaying, self._session = self, service.database.connection()
+            self._begin_to_relay()
         session = self._session
         assert session is not None
+        self._sending._told = service.weather.chance.random() < _TOLD
         try:
-            rows = (await session.execute(relay.READ, {"after": 0, "blocked": []})).all()
-            sent = await self._sending._send_rows(
-                cast(Any, session), cast(Any, Producer(service.log, dict(service.counts))), rows, {}, cast(Any, None)
-            )
-            await session.execute(relay.REMOVE_AND_READ, {"positions": sent})
+            producer = Producer(service.log, dict(service.counts))
+            await self._sending._drain(cast(Any, session), cast(Any, producer), cast(Any, None))
         except ConnectionLost:
             self._session = None
+            self._active.close()
+
+    def _begin_to_relay(self) -> None:
+        """Do what `Relay.run` does with a new session."""
+        name = self.service.name
+        self._active.close()
+        self._sending = Sending(
+            Cluster("memory"), name, self.service.engine, cast(Any, None), Health(name, ()), self.handover
+        )
+        self._sending.weather = self.service.weather
+        self._sending._cursor = OutboxCursor(_WHOLE_SECONDS)
+        self._active.enter_context(self.handover.taken_by(lambda: None))
 
     # -- timers -----------------------------------------------------------------------------------------------------------
     def _tick_wanted(self) -> bool:

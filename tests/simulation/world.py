@@ -627,8 +627,8 @@ class World:
                     self.fault = cause
                 raise
 
-        async def write_back(connection: Any, unit: Any, *rest: Any) -> None:
-            await written(connection, unit, *rest)
+        async def write_back(connection: Any, unit: Any, *rest: Any, **options: Any) -> None:
+            await written(connection, unit, *rest, **options)
             for event in unit.emitted:
                 self.tell(event, unit.domain.source.removeprefix("neuroweaver/"))
 

@@ -21,6 +21,7 @@ from services.chassis.kernel.operations.partitions.reading import Reading
 from services.chassis.kernel.relay.relay import Relay
 from services.chassis.kernel.ticker import Ticker
 from services.chassis.kernel.transaction.commands import Command, transact
+from services.chassis.kernel.transaction.handover import Handover
 from services.chassis.migrations.migrate import ensure_migrated
 from services.chassis.postgres.notifications import Notifications
 from services.chassis.postgres.requirements import DatabaseRefused
@@ -78,6 +79,7 @@ class Runtime:
         self._positions = connect(pool_size=1, probe=False)
         """Where the consumer looks up positions; it retries after any error."""
         self._batches = store.transactions(url, idle_in_transaction_seconds=patience, statement_seconds=seconds)
+        self._handover = Handover()
         self.reads = Reads(url, statement_seconds=seconds)
         """For reads by HTTP routes."""
         self.publisher = Publisher(settings.cluster, f"neuroweaver-{service}")
@@ -150,7 +152,7 @@ class Runtime:
             _log.info("stopped", service=self.service)
 
     def _support(self) -> list[tuple[str, Loop]]:
-        relay = Relay(self.settings.cluster, self.service, self.engine, self.notifications, self.health)
+        relay = Relay(self.settings.cluster, self.service, self.engine, self.notifications, self.health, self._handover)
         return [
             ("tick", self._tick),
             ("probe", self._probe),
@@ -168,7 +170,7 @@ class Runtime:
             return
         consumer = Consumer(
             self.settings, self.service, self.domain, self.effects, self.topics, self._positions, self._batches, self.health,
-            self.group.admit,
+            self.group.admit, self._handover,
         )  # fmt: skip
         ticker = Ticker(self.engine, self.domain, self.effects, self.health)
         loops: list[tuple[str, Loop]] = [

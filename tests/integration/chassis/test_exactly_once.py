@@ -55,8 +55,8 @@ async def test_own_events_that_come_back_are_skipped_but_move_the_position(toy: 
 async def test_a_crash_before_the_commit_leaves_nothing_behind_and_the_batch_is_applied_again(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def crash(*everything: Any) -> None:
-        await write(*everything)
+    async def crash(*everything: Any, **options: Any) -> None:
+        await write(*everything, **options)
         raise ConnectionResetError("the process died here")
 
     async with toy.running() as service:

@@ -24,7 +24,7 @@ from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.folding import Incoming
 from services.chassis.kernel.transaction.own_events import OwnEvents
 from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
-from services.chassis.kernel.transaction.writing import outbox_columns
+from services.chassis.kernel.transaction.writing import outbox_columns, outbox_rows
 from services.orchestrator.domain.job import JobDomain
 from services.orchestrator.domain.state import JobState
 from tests.log import HeldRecord
@@ -52,7 +52,7 @@ def back(event: Event) -> HeldRecord:
 
 def knowing(events: list[Event]) -> OwnEvents:
     own = OwnEvents()
-    own.add(events, outbox_columns(events))
+    own.add(events, outbox_rows(range(1, len(events) + 1), outbox_columns(events)))
     return own
 
 

@@ -32,6 +32,7 @@ from services.chassis.kernel.consuming.subscription import Subscribed, subscribe
 from services.chassis.kernel.deadletters.limit import DeadLetterLimit
 from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.records import Partition, Record
+from services.chassis.kernel.transaction.handover import Handover
 from services.chassis.postgres.transactions import Transactional
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
@@ -60,6 +61,8 @@ class Consumer:
     health: Health
     admit: Callable[[], Awaitable[str]]
     """Returns the client id to join the group with. Raises OtherDeployment, and any error that prevents the check for one."""
+    handover: Handover = field(default_factory=Handover)
+    """Where the relay of this process takes own events from."""
     assignment: Assignment = field(init=False, default_factory=Assignment)
     positioner: Positioner = field(init=False)
     polls: PollHandler = field(init=False)
@@ -77,8 +80,9 @@ class Consumer:
         limit = DeadLetterLimit(self.settings.dead_letter_run, self.settings.dead_letter_share)
         self.positioner = Positioner(self.service, self.engine, self.health, self.assignment, self._guard, self.admit)
         self.polls = PollHandler(
-            self.service, self.domain, self.effects, self.batches, self.health, limit, self.assignment, self.positioner
-        )
+            self.service, self.domain, self.effects, self.batches, self.health, limit, self.assignment, self.positioner,
+            self.handover,
+        )  # fmt: skip
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop`, then finish the current batch, commit offsets and leave the group."""

@@ -21,6 +21,7 @@ from services.chassis.kernel.deadletters.limit import DeadLetterLimit
 from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.records import Partition, Record
 from services.chassis.kernel.transaction.batch import Decider, Poll, Records, apply_batch
+from services.chassis.kernel.transaction.handover import Handover
 from services.chassis.kernel.transaction.own_events import OwnEvents
 from services.chassis.postgres.transactions import Transactional
 from services.chassis.process.health import Health
@@ -44,6 +45,8 @@ class PollHandler:
     limit: DeadLetterLimit
     assignment: Assignment
     positioner: Positioner
+    handover: Handover
+    """Where the relay of this process takes own events from."""
     backoff: Backoff = field(default_factory=Backoff)
     _own: OwnEvents = field(default_factory=OwnEvents)
     _failures: FailureLog = field(default_factory=lambda: FailureLog(_log))
@@ -118,7 +121,7 @@ class PollHandler:
         if not records:
             return
         starts = {partition: assignment.cursors[partition].next_offset or 0 for partition in records}
-        decider = Decider(self.batches, self.domain, self.effects, self.limit, self._own)
+        decider = Decider(self.batches, self.domain, self.effects, self.limit, self._own, self.handover)
         with metrics.BATCH_SECONDS.labels(self.service).time():
             done = await apply_batch(decider, Poll(records, starts, attempt.failed))
         note(self.service, done)

@@ -1,5 +1,6 @@
-"""Decides where to read the outbox from, and when its backlog shows that nobody relays. Pure."""
+"""Decides where to read the outbox from, what may be sent without reading, and when its backlog shows that nobody relays. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _OLD_SECONDS = 30.0
@@ -31,6 +32,8 @@ class OutboxCursor:
     Every `whole_seconds` the whole outbox is read, in between only rows after a floor. Rows get their positions when they are
     inserted and become visible when their transaction commits, so the floor only rises over positions whose transactions have
     all ended: otherwise a later event of a key would be seen, and sent, before an earlier one.
+
+    For the same reason rows that this process committed itself are sent without reading only if they follow on `_complete`.
     """
 
     whole_seconds: float = 1.0
@@ -42,6 +45,10 @@ class OutboxCursor:
     """The next floor, and the first transaction id that was not assigned when rows up to it had been read."""
     _left_after: int | None = None
     """Where the latest read ended, if it reached its row limit: some rows may lie below the floor that rose before it."""
+    _complete: int = 0
+    """Every row up to this position that is committed or still will be is known: it was read or handed over, or its key is blocked."""
+    _run: tuple[int, int] = (0, 0)
+    """First and last position of the latest known rows without a gap. A row may still appear in the gap before them."""
 
     def is_due(self, now: float) -> bool:
         """Whether the whole outbox is to be read at `now`, seconds."""
@@ -62,10 +69,32 @@ class OutboxCursor:
         """The position after which to read between two whole reads."""
         return self._floor if self._left_after is None else min(self._floor, self._left_after)
 
-    def seen(self, position: int, *, more: bool = False) -> None:
-        """Rows were read up to `position`; they are sent and removed, or their keys are blocked.
+    def seen(self, positions: Sequence[int], *, more: bool = False) -> None:
+        """The rows at `positions` were read, in order; they are sent, or their keys are blocked. `more`: there are rows after them."""
+        for position in positions:
+            self._highest = max(self._highest, position)
+            first, last = self._run
+            if position == self._complete + 1:
+                self._raise_complete(position)
+            elif position > self._complete:
+                self._run = (first, position) if position == last + 1 else (position, position)
+        self._left_after = positions[-1] if more else None
+        if not more:
+            self._raise_complete(self._floor)
 
-        `more`: there are rows after it.
+    def follow(self, positions: Sequence[int]) -> bool:
+        """Whether the rows at `positions`, which one transaction committed, may be sent without reading; they then count as read.
+
+        They may if no earlier row can be unknown, so that none of their keys has one.
         """
-        self._highest = max(self._highest, position)
-        self._left_after = position if more else None
+        count = len(positions)
+        if self._left_after is not None or positions[0] != self._complete + 1 or positions[-1] != self._complete + count:
+            return False
+        self.seen(positions)
+        return True
+
+    def _raise_complete(self, known: int) -> None:
+        """Every row up to `known` is known, and with them those of the run if it follows on."""
+        self._complete = max(self._complete, known)
+        if self._run[0] <= self._complete + 1:
+            self._complete = max(self._complete, self._run[1])

@@ -6,17 +6,15 @@ flight: a later batch of the same keys cannot overtake one that the broker refus
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.producer.message_accumulator import BatchBuilder
-from sqlalchemy import Row
 
 from schemas.bounds import RECORD_BYTES
 from services.chassis.kafka.publisher import BATCH_BYTES
 from services.chassis.kernel.records import Partition
-from services.chassis.kernel.store import record_headers
+from services.chassis.kernel.transaction.handover import OutboxRow
 
 _HEADER_BYTES = 61
 """Size of a batch's header."""
@@ -38,7 +36,7 @@ class OutgoingBatch:
     """Outbox rows that are sent together."""
 
     topic: str
-    rows: list[Row[Any]]
+    rows: list[OutboxRow]
     bytes: int = _HEADER_BYTES
     """Upper bound of the size that the broker compares with its limit."""
 
@@ -56,12 +54,12 @@ class Outgoing:
     _full: set[Partition] = field(default_factory=set)
     _partitions: dict[str, list[int]] = field(default_factory=dict)
 
-    async def add(self, row: Row[Any]) -> bool:
+    async def add(self, row: OutboxRow) -> bool:
         """Add `row` to its partition's batch; False if that is full: then later rows of its key must wait too.
 
         Raises RecordTooLarge and the broker's errors.
         """
-        topic, key, value, headers = row.aggregatetype, row.aggregateid.encode(), row.payload.encode(), record_headers(row)
+        topic, key, (value, headers) = row.topic, row.key.encode(), row.record
         size = len(key) + len(value) + sum(len(name) + len(held) for name, held in headers)
         size += _OVERHEAD_BYTES * (1 + len(headers))
         limit = self.limits.get(topic, RECORD_BYTES)

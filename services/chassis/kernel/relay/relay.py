@@ -9,11 +9,9 @@ readers recognise it by its id.
 import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.bounds import RECORD_BYTES
@@ -26,6 +24,7 @@ from services.chassis.kernel.deadletters.copies import Copies
 from services.chassis.kernel.relay import statements
 from services.chassis.kernel.relay.outbox import OutboxBacklog, OutboxCursor
 from services.chassis.kernel.relay.outgoing import Outgoing, OutgoingBatch, RecordTooLarge
+from services.chassis.kernel.transaction.handover import Handover, OutboxRow
 from services.chassis.postgres.exclusive import Exclusive, exclusive
 from services.chassis.postgres.notifications import Notifications, Subscription
 from services.chassis.process.health import Health
@@ -37,7 +36,11 @@ _log = get_logger(__name__)
 RELAY_LOCK = 7_253_002
 _POLL_SECONDS = 1.0
 _STANDBY_SECONDS = 1.0
+_REMOVE_SECONDS = 0.1
+"""How long rows that Kafka has acknowledged may stay in the outbox, unless it is read before."""
 _ACKNOWLEDGE_SECONDS = 5.0
+_HANDED_OVER = "handed over"
+"""Wakes the relay because of rows in `handover`, not because of others in the outbox."""
 _LIMIT_SECONDS = 30.0
 """How often the limit of a topic that is smaller than ours is read again."""
 
@@ -51,13 +54,20 @@ class Relay:
     engine: AsyncEngine
     notifications: Notifications
     health: Health
+    handover: Handover = field(default_factory=Handover)
+    """Where the transactions of this process pass what they have committed."""
     blocked: dict[str, str] = field(default_factory=dict)
     """Keys whose next event could not be sent, with the reason."""
     limits: dict[str, int] = field(default_factory=dict)
     """Largest batch in bytes, by topic, where the broker's limit is smaller than ours."""
     _limits_after: float = 0.0
     _upkeep_after: float = 0.0
+    _told: bool = True
+    """Whether rows may have been committed that were not handed over."""
     _cursor: OutboxCursor = field(default_factory=lambda: OutboxCursor(_POLL_SECONDS))
+    _sent: list[int] = field(default_factory=list)
+    """Positions of acknowledged rows that are still in the outbox."""
+    _remove_after: float = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop`; rows committed by then are still sent, as long as the broker answers."""
@@ -101,52 +111,91 @@ class Relay:
     async def _relay_with_producer(self, session: Exclusive, stop: asyncio.Event, woken: Subscription) -> bool:
         """Relay until `stop`; False if a batch was too large for its topic, so that a new producer must send smaller ones."""
         producer = make_producer(self.cluster, f"neuroweaver-{self.service}-relay")
-        self._cursor = OutboxCursor(_POLL_SECONDS)
+        self._cursor, self._sent = OutboxCursor(_POLL_SECONDS), []
         try:
             await start(producer, self.cluster)
             self.health.report("relaying", True)
-            while True:
-                if last := stop.is_set():
-                    self._cursor = OutboxCursor(_POLL_SECONDS)  # all that is committed by now
-                await self._drain(session, producer, stop)
-                if last:
-                    return True
-                await woken.wait(_POLL_SECONDS)
+            with self.handover.taken_by(lambda: woken.put(_HANDED_OVER)):
+                while True:
+                    if last := stop.is_set():
+                        self._cursor = OutboxCursor(_POLL_SECONDS)  # all that is committed by now
+                    await self._drain(session, producer, stop)
+                    if last:
+                        await self._remove(session)
+                        return True
+                    said = await woken.wait(max(0.0, self._remove_after - self._now()) if self._sent else _POLL_SECONDS)
+                    self._told = any(payload != _HANDED_OVER for payload in said)
         except MessageSizeTooLargeError:
             return False
         finally:
             await stop_quietly(producer)
 
     async def _drain(self, session: Exclusive, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
-        """Send all waiting rows; keys that fail are left out until the next second."""
-        clock = asyncio.get_running_loop().time
-        after = await self._start(session)
-        blocked = dict(self.blocked) if after else {}
-        rows = (await session.execute(statements.READ, {"after": after, "blocked": list(blocked)})).all()
-        while rows:
-            sent = await self._send_rows(session, producer, rows, blocked, stop)
-            self._cursor.seen(rows[-1].position, more=len(rows) == statements.ROWS)
-            if len(rows) < statements.ROWS and self._cursor.is_due(clock()):
-                await session.execute(statements.REMOVE, {"positions": sent})
-                break  # what was committed meanwhile wakes the relay again
-            after = await self._start(session)
-            values = {"after": after, "blocked": list(blocked), "positions": sent}
-            rows = (await session.execute(statements.REMOVE_AND_READ, values)).all()
-        self.blocked = blocked
-        reason = "; ".join(f"{key}: {why}" for key, why in blocked.items())
-        self.health.report("relaying", not blocked, f"cannot be sent: {reason}"[:500])
-        if clock() >= self._upkeep_after:
-            self._upkeep_after = clock() + _POLL_SECONDS
+        """Send what was handed over, or all waiting rows; keys that fail are left out until the next second."""
+        rows = None if self._told or self._cursor.is_due(self._now()) else self._handed_over()
+        if rows is None:
+            await self._drain_outbox(session, producer, stop)
+        elif rows:
+            blocked = dict(self.blocked)
+            await self._send_rows(session, producer, rows, blocked, stop)
+            self.blocked = blocked
+        reason = "; ".join(f"{key}: {why}" for key, why in self.blocked.items())
+        self.health.report("relaying", not self.blocked, f"cannot be sent: {reason}"[:500])
+        if self._now() >= min(self._remove_after, self._upkeep_after):
+            await self._remove(session)
+        if self._now() >= self._upkeep_after:
+            self._upkeep_after = self._now() + _POLL_SECONDS
             await self._measure(session)
             await self._ask_limits_again()
 
+    async def _drain_outbox(self, session: Exclusive, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
+        """Read and send all waiting rows. What is committed meanwhile wakes the relay again."""
+        after = await self._start(session)
+        blocked = dict(self.blocked) if after else {}
+        while True:
+            self.handover.take()  # these rows are committed, so that they are read
+            rows = await self._read(session, after, list(blocked))
+            more = len(rows) == statements.ROWS
+            await self._send_rows(session, producer, rows, blocked, stop)
+            self._cursor.seen([row.position for row in rows], more=more)
+            if not more:
+                break
+            after = await self._start(session)
+        self.blocked = blocked
+
+    def _handed_over(self) -> Sequence[OutboxRow] | None:
+        """The rows that were handed over, in order; None if the outbox has to be read."""
+        groups = self.handover.take()
+        if groups is None or not all(self._cursor.follow([row.position for row in group]) for group in groups):
+            return None
+        return [row for group in groups for row in group]
+
     async def _start(self, session: Exclusive) -> int:
         """The position after which to read now."""
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         if not self._cursor.is_due(now):
             return self._cursor.floor
         snapshot = (await session.execute(statements.SNAPSHOT)).one()
         return self._cursor.start_whole(now, snapshot.xmin, snapshot.xmax)
+
+    async def _read(self, session: Exclusive, after: int, blocked: Sequence[str]) -> Sequence[OutboxRow]:
+        """Read the next rows, and remove those that were sent before."""
+        values = {"after": after, "blocked": blocked}
+        if self._sent:
+            found = await session.execute(statements.REMOVE_AND_READ, {**values, "positions": self._sent})
+        else:
+            found = await session.execute(statements.READ, values)
+        self._sent = []
+        return [OutboxRow.read(row) for row in found.all()]
+
+    async def _remove(self, session: Exclusive) -> None:
+        """Remove the rows that were sent."""
+        if self._sent:
+            await session.execute(statements.REMOVE, {"positions": self._sent})
+            self._sent = []
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     async def _measure(self, session: Exclusive) -> OutboxBacklog:
         found = (await session.execute(statements.WAITING)).mappings().one()
@@ -159,38 +208,38 @@ class Relay:
         self,
         session: Exclusive,
         producer: AIOKafkaProducer,
-        rows: Sequence[Row[Any]],
+        rows: Sequence[OutboxRow],
         blocked: dict[str, str],
         stop: asyncio.Event,
-    ) -> list[int]:
-        """Send `rows`; returns the positions of the acknowledged ones, which are to be removed."""
-        sent: list[int] = []
+    ) -> None:
+        """Send `rows`, and note the acknowledged ones, which are to be removed."""
         try:
             while rows:
-                outgoing, left = Outgoing(producer, self.limits), list[Row[Any]]()
+                outgoing, left = Outgoing(producer, self.limits), list[OutboxRow]()
                 for row in rows:
-                    if row.aggregateid in blocked:
+                    if row.key in blocked:
                         continue
                     try:
                         if not await outgoing.add(row):
                             left.append(row)
                     except RecordTooLarge as error:
-                        self._block(blocked, row.aggregateid, error)
+                        self._block(blocked, row.key, error)
                 await outgoing.finish()
-                await self._conclude(outgoing, sent, stop)
+                await self._conclude(outgoing, stop)
                 rows = left
         except Exception:
-            await session.execute(statements.REMOVE, {"positions": sent})
+            await self._remove(session)
             raise
-        return sent
 
-    async def _conclude(self, outgoing: Outgoing, sent: list[int], stop: asyncio.Event) -> None:
-        """Add the acknowledged rows to `sent`. Raises the error of a refused batch: the producer's sequence numbers have a gap then."""
+    async def _conclude(self, outgoing: Outgoing, stop: asyncio.Event) -> None:
+        """Note the acknowledged rows. Raises the error of a refused batch: the producer's sequence numbers have a gap then."""
         results = await self._acknowledged([acknowledged for _, acknowledged in outgoing.batches], stop)
         failed: BaseException | None = None
         for (batch, _), result in zip(outgoing.batches, results, strict=True):
             if not isinstance(result, BaseException):
-                sent += [row.position for row in batch.rows]
+                if not self._sent:
+                    self._remove_after = self._now() + _REMOVE_SECONDS
+                self._sent += [row.position for row in batch.rows]
                 metrics.PUBLISHED.labels(self.service).inc(len(batch.rows))
                 continue
             failed = result

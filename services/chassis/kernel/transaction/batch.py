@@ -22,6 +22,7 @@ from services.chassis.kernel.records import Partition, Record, RecordId, event_i
 from services.chassis.kernel.statements import NOTIFY
 from services.chassis.kernel.transaction.commands import write_back
 from services.chassis.kernel.transaction.folding import Incoming
+from services.chassis.kernel.transaction.handover import Handover
 from services.chassis.kernel.transaction.inbox import entering
 from services.chassis.kernel.transaction.loading import lock_rows
 from services.chassis.kernel.transaction.own_events import OwnEvents
@@ -52,6 +53,8 @@ class Decider:
     """How many records of a partition may become dead letters; None for any number."""
     own: OwnEvents = field(default_factory=OwnEvents)
     """Own events that may come back; lasts as long as the process."""
+    handover: Handover = field(default_factory=Handover)
+    """Where the relay of this process takes own events from."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,11 @@ async def apply_batch(decider: Decider, poll: Poll) -> Applied:
         division = await separate_dead_letters(connection, domain, opening, accepted, poll.failed)
         unit, repeated = await lock(connection, domain, division.kept)
         seen = fold(unit, division.kept, repeated)
-        await write_back(connection, unit, decider.effects, seen, accepted.positions)
+        await write_back(connection, unit, decider.effects, seen, accepted.positions, wake=not decider.handover.relays)
         await store_dead_letters(connection, accepted, opening, division, poll.failed)
     if unit.emitted:
         decider.own.add(unit.emitted, unit.outbox)
+        decider.handover.put(unit.outbox)
     return Applied(
         positions=accepted.positions,
         behind=accepted.behind,

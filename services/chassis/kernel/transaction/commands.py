@@ -51,7 +51,9 @@ async def write_back(
     effects: Effects | None,
     seen: Sequence[Event],
     moved: Mapping[Partition, int] = NONE_MOVED,
+    *,
+    wake: bool = True,
 ) -> None:
-    """Ends a unit of work: runs the effects on operational tables, then writes rows, outbox and the positions `moved`."""
+    """Ends a unit of work: runs the effects on operational tables, then writes rows, outbox and the positions `moved`. `wake`: the relay."""
     notifications = await effects(connection, seen, unit.states) if effects is not None and seen else ()
-    unit.outbox = await write(connection, unit.domain, unit.rows, unit.emitted, moved, notifications)
+    unit.outbox = await write(connection, unit.domain, unit.rows, unit.emitted, moved, notifications, wake=wake)

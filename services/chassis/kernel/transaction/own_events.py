@@ -3,25 +3,20 @@
 Most records of a busy service are its own events: it has folded them already and only notes their offsets.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from schemas.envelope import Event
 from services.chassis.kernel.records import Record
-from services.chassis.kernel.store import record_headers
-from services.chassis.kernel.tables import HEADER_COLUMNS
+from services.chassis.kernel.transaction.handover import OutboxRow
 
 MOST_EVENTS = 2000
 MOST_CHARACTERS = 8 * 1024 * 1024
 
-Columns = Mapping[str, Sequence[object]]
-
 
 class _Written(NamedTuple):
     event: Event
-    topic: str
-    payload: str
-    attributes: tuple[object, ...]
+    row: OutboxRow
 
 
 class OwnEvents:
@@ -35,13 +30,12 @@ class OwnEvents:
         self._written: dict[str, _Written] = {}
         self._characters = 0
 
-    def add(self, events: Sequence[Event], outbox: Columns) -> None:
-        """Add events with the columns of their outbox rows (`writing.outbox_columns`)."""
-        rows = zip(*(outbox[name] for name in ("aggregatetype", "payload", *HEADER_COLUMNS)), strict=True)
-        for event, (topic, payload, *attributes) in zip(events, rows, strict=True):
+    def add(self, events: Sequence[Event], rows: Sequence[OutboxRow]) -> None:
+        """Add events with their outbox rows."""
+        for event, row in zip(events, rows, strict=True):
             self._forget(event.id)
-            self._written[event.id] = _Written(event, str(topic), str(payload), tuple(attributes))
-            self._characters += len(str(payload))
+            self._written[event.id] = _Written(event, row)
+            self._characters += len(row.payload)
         while len(self._written) > MOST_EVENTS or self._characters > MOST_CHARACTERS:
             self._forget(next(iter(self._written)))
 
@@ -58,12 +52,9 @@ class OwnEvents:
 
     def _forget(self, event_id: str) -> None:
         if (gone := self._written.pop(event_id, None)) is not None:
-            self._characters -= len(gone.payload)
+            self._characters -= len(gone.row.payload)
 
 
 def _is(record: Record, written: _Written) -> bool:
-    return (
-        record.topic == written.topic
-        and list(record.headers) == record_headers(written.attributes)
-        and record.value == written.payload.encode()
-    )
+    value, headers = written.row.record
+    return record.topic == written.row.topic and list(record.headers) == headers and record.value == value

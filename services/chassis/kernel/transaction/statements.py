@@ -71,15 +71,24 @@ def lock_rows(tables: tuple[str, ...], inbox: bool) -> TextClause:
 @cache
 def write(tables: tuple[tuple[str, Extra], ...], events: bool, moved: bool, notifications: bool) -> TextClause:
     """Writes rows, fills the outbox, moves positions and notifies, each where it is asked for. Rows and positions are locked already.
-    The parts do not see each other's changes, and none needs to. Listeners are woken when the transaction commits."""
-    steps = [f"saved_{number} AS ({_update(number, table, extra)})" for number, (table, extra) in enumerate(tables)]
+    The parts do not see each other's changes, and none needs to. Listeners are woken when the transaction commits. Returns the positions in
+    the outbox, and nulls."""
+    steps, results = (
+        [f"saved_{number} AS ({_update(number, table, extra)})" for number, (table, extra) in enumerate(tables)],
+        [],
+    )
     if events:
         columns = ", ".join(OUTBOX_COLUMNS)
-        steps.append(f"filled AS (INSERT INTO outbox ({columns}) SELECT * FROM unnest({_texts(*OUTBOX_COLUMNS)}))")
+        filled = f"INSERT INTO outbox ({columns}) SELECT * FROM unnest({_texts(*OUTBOX_COLUMNS)}) RETURNING position"
+        steps.append(f"filled AS ({filled})")
+        results.append("SELECT position FROM filled")
     if moved:
         steps.append(f"moved AS ({MOVE_POSITIONS.text})")
-    last = f"SELECT pg_notify(channel, payload) FROM unnest({_texts('channels', 'payloads')}) AS s(channel, payload)"
-    return text(f"WITH {', '.join(steps)} {last if notifications else 'SELECT 1'}" if steps else last)
+    if notifications:
+        told = "CAST(NULLIF(CAST(pg_notify(channel, payload) AS text), '') AS bigint)"
+        results.append(f"SELECT {told} FROM unnest({_texts('channels', 'payloads')}) AS s(channel, payload)")
+    last = " UNION ALL ".join(results) or "SELECT CAST(NULL AS bigint)"
+    return text(f"WITH {', '.join(steps)} {last}" if steps else last)
 
 
 def _texts(*names: str) -> str:

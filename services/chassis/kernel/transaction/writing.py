@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,6 +18,7 @@ from services.chassis.kernel.records import Partition
 from services.chassis.kernel.tables import HEADER_COLUMNS
 from services.chassis.kernel.transaction import statements
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
+from services.chassis.kernel.transaction.handover import OutboxRow
 from services.chassis.postgres.transactions import Session
 
 _SURELY_FITS = (RECORD_BYTES - HEADER_BYTES) // 4
@@ -39,16 +41,21 @@ async def write(
     events: Sequence[Event] = (),
     moved: Mapping[Partition, int] = NONE_MOVED,
     notifications: Sequence[Notification] = (),
-) -> Values:
+    *,
+    wake: bool = True,
+) -> Sequence[OutboxRow]:
     """Write `rows`, queue own `events` for the relay in order, set positions to the next offset to apply, and send
-    `notifications` at commit. States are written with all fields, so that a changed default does not alter them. Returns the columns of the
-    outbox rows. Raises EventTooLarge."""
-    return await _execute(connection, list(row_columns(domain, rows)), events, moved, notifications)
+    `notifications` at commit. States are written with all fields, so that a changed default does not alter them. Returns the outbox rows.
+    Raises EventTooLarge.
+
+    `wake`: wake the relay at commit, which only delays it by a poll if it is missed.
+    """
+    return await _execute(connection, list(row_columns(domain, rows)), events, moved, notifications, wake)
 
 
 async def fill_outbox(connection: Session, events: Sequence[Event]) -> None:
     """Queue own events for the relay, in order, and wake it at commit. Raises EventTooLarge."""
-    await _execute(connection, [], events, NONE_MOVED, [])
+    await _execute(connection, [], events, NONE_MOVED, [], True)
 
 
 async def _execute(
@@ -57,14 +64,16 @@ async def _execute(
     events: Sequence[Event],
     moved: Mapping[Partition, int],
     notifications: Sequence[Notification],
-) -> Values:
+    wake: bool,
+) -> Sequence[OutboxRow]:
     outbox = outbox_columns(events) if events else {}
     values: Values = {
         f"{name}_{number}": column for number, (_, columns) in enumerate(saved) for name, column in columns.items()
     }
     if events:
         values |= outbox
-        notifications = [*notifications, (store.OUTBOX_CHANNEL, "")]
+        if wake:
+            notifications = [*notifications, (store.OUTBOX_CHANNEL, "")]
     if moved:
         values |= store.position_values(moved)
     if notifications:
@@ -72,10 +81,14 @@ async def _execute(
             "channels": [channel for channel, _ in notifications],
             "payloads": [payload for _, payload in notifications],
         }
-    if values:
-        tables = tuple((aggregate.name, tuple(aggregate.columns.items())) for aggregate, _ in saved)
-        await connection.execute(statements.write(tables, bool(events), bool(moved), bool(notifications)), values)
-    return outbox
+    if not values:
+        return ()
+    tables = tuple((aggregate.name, tuple(aggregate.columns.items())) for aggregate, _ in saved)
+    found = await connection.execute(statements.write(tables, bool(events), bool(moved), bool(notifications)), values)
+    positions = sorted(
+        row[0] for row in found if row[0] is not None
+    )  # rows get them in the order in which they are inserted
+    return outbox_rows(positions, outbox) if events else ()
 
 
 async def copy_rows(connection: AsyncConnection, domain: Domain, rows: Mapping[Ref, AggregateRow], schema: str) -> None:
@@ -119,6 +132,13 @@ def _payload(event: Event) -> str:
             "its content in schemas/bounds.py"
         )
     return payload
+
+
+def outbox_rows(positions: Sequence[int], outbox: Mapping[str, Sequence[Any]]) -> Sequence[OutboxRow]:
+    """The rows of `outbox_columns`, in order, with their positions."""
+    columns = (outbox[name] for name in ("aggregatetype", "aggregateid", "payload"))
+    attributes = zip(*(outbox[name] for name in HEADER_COLUMNS), strict=True)
+    return [OutboxRow(*row) for row in zip(positions, *columns, attributes, strict=True)]
 
 
 def outbox_columns(events: Sequence[Event]) -> Values:
