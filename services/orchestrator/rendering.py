@@ -23,6 +23,8 @@ from services.orchestrator.views import (
     StepView,
 )
 
+_NO_RESULT, _NO_ATTEMPT = StepResult(), Attempt()
+
 
 def job_view(row: JobRow) -> JobView:
     """Return a job without its request."""
@@ -117,9 +119,9 @@ def _remedy(job_id: str) -> str:
 
 
 def _step(state: JobState, step: PlannedStep) -> StepView:
-    result = state.result(step.name) or StepResult()
+    result = state.result(step.name) or _NO_RESULT
     attempts = state.attempts.get(step.name, {})
-    latest = attempts.get(state.latest(step.name), Attempt())
+    latest = attempts.get(state.latest(step.name), _NO_ATTEMPT)
     return StepView(
         name=step.name, kind=step.kind, needs=list(step.needs), status=step_status(state, step.name),
         outputs=result.outputs, metrics=result.metrics, facts=result.facts, feedback=latest.feedback,

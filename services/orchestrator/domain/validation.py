@@ -7,15 +7,18 @@ and the records after it wait for their turn.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from schemas.bounds import SETTINGS_BYTES, fitting_reasons
 from schemas.jobs import JobAccepted
 from schemas.reasons import Reason, reasons_of, shown
 from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, Policy
+from services.orchestrator.domain.content import REMEMBERED, exact_text
 from services.orchestrator.domain.planning import PlanFault, plan
 
 DEADLINE_AT_MOST = timedelta(days=3650)
@@ -40,10 +43,29 @@ class RejectedRequest:
 
 def examine(request: dict[str, Any], faults: Sequence[Reason], now: datetime) -> Examined | RejectedRequest:
     """Determine whether `request` can be accepted at `now`: return its plan, or every reason found."""
+    text = None if faults else exact_text(request)
+    known = None if text is None else _acceptable(text)
+    if known is not None and not _faults_of_deadline(known.request, now):
+        return known
+    return _examine(request, faults, now)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _acceptable(text: bytes) -> Examined | None:
+    """The plan of a request that has no fault but perhaps its deadline; None for any other.
+
+    A request that came over HTTP is examined there and where its job is decided, mostly by one process.
+    """
+    found = _examine(from_json(text), (), None)
+    return found if isinstance(found, Examined) else None
+
+
+def _examine(request: dict[str, Any], faults: Sequence[Reason], now: datetime | None) -> Examined | RejectedRequest:
+    """Examine `request`, at any time if `now` is None."""
     parsed = _parse(request)
     if isinstance(parsed, RejectedRequest) or faults:
         return _refused([*faults, *(parsed.reasons if isinstance(parsed, RejectedRequest) else ())])
-    reasons = [*_faults_of_names(parsed), *_faults_of_deadline(parsed, now)]
+    reasons = [*_faults_of_names(parsed), *(_faults_of_deadline(parsed, now) if now else ())]
     try:
         steps = plan(parsed)
     except PlanFault as fault:

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic_core import from_json
 
 from schemas.bounds import REASONS_AT_MOST
 from schemas.jobs import JobAccepted
 from schemas.reasons import Reason
 from schemas.steps import Policy
+from services.orchestrator.domain import content
 from services.orchestrator.domain.content import content_digest
 from services.orchestrator.domain.validation import Examined, RejectedRequest, examine, size_at_most
 from tests.explored import examples
@@ -161,3 +163,35 @@ def test_the_digest_of_a_content_ignores_the_order_of_keys_and_the_spelling_of_w
 def test_the_digest_of_a_content_tells_true_from_one_and_text_from_numbers() -> None:
     digests = {content_digest({"a": value}, ()) for value in (1, True, "1", None, [1], 1.5)}
     assert len(digests) == 6
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "é"]), JSON_VALUES, max_size=3))
+def test_what_is_remembered_of_a_request_is_what_the_request_gives(request: dict[str, Any]) -> None:
+    """A result is remembered by a text; that must give the very same request again: 1 is not 1.0, and 0.0 not -0.0."""
+    assert content_digest(request, ()) == content._digest(request, ())
+    if (text := content.exact_text(request)) is not None:
+        assert repr(from_json(text)) == repr(request)
+
+
+def test_a_request_nested_too_deeply_to_be_remembered_has_a_digest_all_the_same() -> None:
+    nested: Any = 1
+    for _ in range(230):
+        nested = {"a": nested}
+    assert content.exact_text(nested) is None
+    assert content_digest(nested, ()) == content._digest(nested, ())
+
+
+def test_a_request_that_was_acceptable_before_is_refused_after_its_deadline() -> None:
+    request = a_request(deadline=(START + timedelta(hours=1)).isoformat())
+    assert isinstance(examine(request, (), START), Examined)
+    late = examine(request, (), START + timedelta(hours=2))
+    assert isinstance(late, RejectedRequest)
+    assert [reason.field for reason in late.reasons] == ["deadline"]
+    assert isinstance(examine(request, (), START), Examined)
