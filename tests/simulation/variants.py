@@ -3,7 +3,7 @@
 A variant replaces one named place of the chassis or of a domain for the time of a run, or leaves out a rule of the surroundings.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,6 @@ from services.chassis.kernel.numbering import EarlyEvents, Numbered, gap
 from services.chassis.kernel.operations import handling
 from services.chassis.kernel.records import Logged, Record, record_id_of
 from services.chassis.kernel.relay import statements
-from services.chassis.kernel.relay.outbox import OutboxCursor
 from services.chassis.kernel.relay.outgoing import Outgoing
 from services.chassis.kernel.transaction import batch, inbox
 from services.chassis.kernel.transaction.folding import Incoming
@@ -83,11 +82,6 @@ def _newest_first() -> Callable[..., Awaitable[None]]:
         await send_rows(self, connection, producer, list(reversed(rows)), *rest)
 
     return newest_first
-
-
-def _follows_anything(self: OutboxCursor, positions: Sequence[int]) -> bool:
-    self.seen(positions)
-    return True
 
 
 def _late_facts_ignored() -> Callable[[Attempt, Event, StepEventData, Logged | None], dict[str, Any]]:
@@ -217,7 +211,6 @@ VARIANTS: dict[str, Variant] = {
     "replay_beyond_positions": _at(Fold, "up_to", _to_the_end),
     "removed_before_sent": _at(Sending, "_send_rows", lambda: _removed_first, 33),
     "sent_newest_first": _at(Sending, "_send_rows", _newest_first),
-    "sent_past_a_gap": _at(OutboxCursor, "follow", lambda: _follows_anything),
     "no_lease_token": _at(transactions, "holds", lambda: _any_lease),
     "no_row_locks": Variant(Rules(row_locks=False)),
     "no_position_locks": Variant(Rules(position_locks=False)),
