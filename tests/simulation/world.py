@@ -627,10 +627,11 @@ class World:
                     self.fault = cause
                 raise
 
-        async def write_back(connection: Any, unit: Any, *rest: Any, **options: Any) -> None:
-            await written(connection, unit, *rest, **options)
+        async def write_back(connection: Any, unit: Any, *rest: Any, **options: Any) -> Any:
+            rows = await written(connection, unit, *rest, **options)
             for event in unit.emitted:
                 self.tell(event, unit.domain.source.removeprefix("neuroweaver/"))
+            return rows
 
         def fold_record(unit: Any, record: Any, event: Event, *, repeated: bool) -> None:
             self.log.lying[id(event)] = record_id_of(record)

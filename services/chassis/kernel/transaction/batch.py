@@ -101,11 +101,12 @@ async def apply_batch(decider: Decider, poll: Poll) -> Applied:
         division = await separate_dead_letters(connection, domain, opening, accepted, poll.failed)
         unit, repeated = await lock(connection, domain, division.kept)
         seen = fold(unit, division.kept, repeated)
-        await write_back(connection, unit, decider.effects, seen, accepted.positions, wake=not decider.handover.relays)
+        wake = not decider.handover.relays
+        rows = await write_back(connection, unit, decider.effects, seen, accepted.positions, wake=wake)
         await store_dead_letters(connection, accepted, opening, division, poll.failed)
-    if unit.emitted:
-        decider.own.add(unit.emitted, unit.outbox)
-        decider.handover.put(unit.outbox)
+    if rows:
+        decider.own.add(unit.emitted, rows)
+        decider.handover.put(rows)
     return Applied(
         positions=accepted.positions,
         behind=accepted.behind,

@@ -11,6 +11,7 @@ from schemas.ids import new_id
 from services.chassis.kernel.aggregate import Domain, Ref
 from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.records import Partition
+from services.chassis.kernel.transaction.handover import OutboxRow
 from services.chassis.kernel.transaction.loading import lock_rows
 from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.kernel.transaction.writing import NONE_MOVED, write
@@ -53,7 +54,8 @@ async def write_back(
     moved: Mapping[Partition, int] = NONE_MOVED,
     *,
     wake: bool = True,
-) -> None:
-    """Ends a unit of work: runs the effects on operational tables, then writes rows, outbox and the positions `moved`. `wake`: the relay."""
+) -> Sequence[OutboxRow]:
+    """Ends a unit of work: runs the effects on operational tables, then writes rows, outbox and the positions `moved`. Returns the outbox
+    rows of its own events. `wake`: wake the relay at commit."""
     notifications = await effects(connection, seen, unit.states) if effects is not None and seen else ()
-    unit.outbox = await write(connection, unit.domain, unit.rows, unit.emitted, moved, notifications, wake=wake)
+    return await write(connection, unit.domain, unit.rows, unit.emitted, moved, notifications, wake=wake)

@@ -73,10 +73,8 @@ def write(tables: tuple[tuple[str, Extra], ...], events: bool, moved: bool, noti
     """Writes rows, fills the outbox, moves positions and notifies, each where it is asked for. Rows and positions are locked already.
     The parts do not see each other's changes, and none needs to. Listeners are woken when the transaction commits. Returns the positions in
     the outbox, and nulls."""
-    steps, results = (
-        [f"saved_{number} AS ({_update(number, table, extra)})" for number, (table, extra) in enumerate(tables)],
-        [],
-    )
+    steps = [f"saved_{number} AS ({_update(number, table, extra)})" for number, (table, extra) in enumerate(tables)]
+    results = []
     if events:
         columns = ", ".join(OUTBOX_COLUMNS)
         filled = f"INSERT INTO outbox ({columns}) SELECT * FROM unnest({_texts(*OUTBOX_COLUMNS)}) RETURNING position"

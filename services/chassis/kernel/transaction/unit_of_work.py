@@ -13,7 +13,6 @@ from services.chassis.kernel.aggregate import Decision, Ref, State
 from services.chassis.kernel.records import Logged
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.folding import FoldedRows, Incoming
-from services.chassis.kernel.transaction.handover import OutboxRow
 
 MAX_DECISIONS = 1000
 """After this many decisions in a row `decide` is considered not to terminate."""
@@ -49,8 +48,6 @@ class UnitOfWork(FoldedRows):
     """Own events decided here, numbered, in order; they go to the outbox."""
     folded: list[Event] = field(default_factory=list)
     """Every event that was folded here, in order."""
-    outbox: Sequence[OutboxRow] = ()
-    """The outbox rows of `emitted`, once they are written."""
 
     @property
     def states(self) -> Mapping[Ref, State]:
