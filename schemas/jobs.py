@@ -52,6 +52,17 @@ class StepEventData(EventData):
     kind: str = Field(description="Kind of the step; decides who executes it.")
 
 
+class StepNeed(Frozen):
+    """What a step is estimated to use of a machine while it runs."""
+
+    memory_bytes: int = Field(ge=0, description="Main memory.")
+    device_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="Memory of one GPU; null: unknown, because it was estimated on a machine without GPUs.",
+    )
+
+
 class StepResult(Frozen):
     """The result of a completed step."""
 
@@ -62,6 +73,11 @@ class StepResult(Frozen):
     outputs: dict[str, ArtifactRef] = Field(default_factory=dict, description="The step's artifacts by output name.")
     metrics: dict[str, float | None] = Field(default_factory=dict, description="Numbers by name; null: not measurable.")
     facts: dict[str, str] = Field(default_factory=dict, description="Digests, versions and other text by name.")
+    needs: dict[str, StepNeed] = Field(
+        default_factory=dict,
+        description="What later steps are estimated to need: by the section of the request that configures a training, and "
+        "`generation` for steps that generate answers. A step of kind prepare tells it.",
+    )
 
 
 class StepRequested(StepEventData):
@@ -81,6 +97,9 @@ class StepRequested(StepEventData):
     )
     deadline: Moment = Field(description="The orchestrator closes the attempt if it has no outcome by then.")
     memory_failures: int = Field(default=0, ge=0, description="Number of earlier attempts that ran out of memory.")
+    need: StepNeed | None = Field(
+        default=None, description="What the attempt is estimated to use, as an earlier step tells; null: unknown."
+    )
 
     @classmethod
     def type_name(cls) -> str:

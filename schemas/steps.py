@@ -14,7 +14,7 @@ from schemas.recipes.feedback import FeedbackSettings
 from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.kto import KtoSettings
 from schemas.recipes.methods import MethodSettings
-from schemas.recipes.model import AssistantTurns, ChatTemplate
+from schemas.recipes.model import AssistantTurns, ChatTemplate, Precision
 from schemas.recipes.reward import RewardModelSettings
 from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sampling import SamplingSettings
@@ -62,6 +62,19 @@ OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
 """Output names per kind: `StepCompleted.outputs` contains them, and other steps bind them as `step.output`."""
 
 
+class AnswersAtOnce(Strict):
+    """How much steps of kind sample and evaluate generate at once, at the most."""
+
+    prompts: int = Field(ge=1, description="Prompts that one decoder answers together.")
+    answers: int = Field(ge=1, description="Answers to each of them.")
+    tokens: int = Field(ge=1, description="Tokens of each answer.")
+    precision: Precision = Field(default="auto", description="The largest that one of these steps computes with.")
+
+
+GENERATION = "generation"
+"""Name under which `StepResult.needs` tells the need of steps that generate answers."""
+
+
 class PrepareSettings(Strict):
     """Settings of a step that copies the data with its digest, validates every row and checks the base model."""
 
@@ -98,6 +111,14 @@ class PrepareSettings(Strict):
     rloo: RlooSettings | None = Field(
         default=None, description="The training by rloo that follows, so that prompts and base model are checked for it."
     )
+    answers: AnswersAtOnce | None = Field(
+        default=None, description="The most that a later step generates at once, from which its memory is estimated."
+    )
+
+    @property
+    def methods(self) -> Mapping[str, MethodSettings]:
+        """The settings of the trainings that follow, by the request's section."""
+        return {name: value for name, value in self if isinstance(value, MethodSettings)}
 
 
 class TrainSettings(Strict):
@@ -113,6 +134,11 @@ class TrainSettings(Strict):
     grpo: GrpoSettings | None = Field(default=None, description="Set for method grpo.")
     rloo: RlooSettings | None = Field(default=None, description="Set for method rloo.")
     reward: RewardModelSettings | None = Field(default=None, description="Set for method reward.")
+
+    @property
+    def section(self) -> str | None:
+        """Name of the request's section that has the settings of the step's method; None if none is set."""
+        return next((name for name, value in self if value is not None and value is self.method_settings), None)
 
     @property
     def method_settings(self) -> MethodSettings | None:
@@ -170,6 +196,13 @@ class RegisterSettings(Strict):
     base_model: str = Field(description="Reference of the base model that the adapter or model comes from.")
     model: Name = Field(description="Name of the model that gets the version.")
     alias: Name | None = Field(default="candidate", description="Alias that moves to the new version; null for none.")
+
+
+def need_name(settings: "StepSettings") -> str | None:
+    """Return the name under which `StepResult.needs` tells the need of a step; None for one that no other step estimates."""
+    if isinstance(settings, TrainSettings):
+        return settings.section
+    return GENERATION if isinstance(settings, SampleSettings | EvaluateSettings) else None
 
 
 StepSettings = Annotated[

@@ -36,11 +36,16 @@ def compute_dtype(precision: Precision, device: "torch.device") -> "torch.dtype"
     return torch.bfloat16 if bf16 else torch.float32
 
 
+def physical_cores() -> int:
+    """Return the number of physical cores available to this process."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
 def use_physical_cores(processes: int = 1) -> None:
     """Use one thread per physical core available to this process, since hyper-threads share the arithmetic units; `processes`
     share the cores.
     """
     import torch
 
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(1, min(allowed, psutil.cpu_count(logical=False) or allowed) // processes))
+    torch.set_num_threads(max(1, physical_cores() // processes))

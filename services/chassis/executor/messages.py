@@ -43,6 +43,9 @@ class ChildTask(Frozen):
     checkpoints: Path = Field(description="Root of all checkpoints of this step, of every attempt and lease.")
     lease: str = Field(description="Token of the lease under which this child works.")
     cache: Path = Field(description="Folder for files that can be downloaded again.")
+    memory_bytes: int | None = Field(
+        default=None, description="Main memory that the steps of this executor may use in all; null: that of the machine."
+    )
     allowed: AllowedSources = Field(default=AllowedSources(), description="Sources that the job may name; none by default.")
     event_files: Path | None = Field(
         default=None, description="Folder beside the logs for TensorBoard event files of the step; null: none are written."

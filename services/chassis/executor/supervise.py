@@ -136,6 +136,7 @@ def _task(work: Work, settings: ServiceSettings, log: Path, processes: int) -> C
         event_files=event_files_of(log),
         lease_seconds=settings.lease_seconds,
         cache=cache_of(settings.home),
+        memory_bytes=settings.slot_memory_mb and settings.slot_memory_mb * 2**20,
         allowed=settings.sources.allowed(settings.home, settings.cache),
     )
 

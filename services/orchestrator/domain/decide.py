@@ -22,13 +22,14 @@ from schemas.jobs import (
     StepCancelRequested,
     StepCheckpointRequested,
     StepFault,
+    StepNeed,
     StepPriorityChanged,
     StepRequested,
     StepResult,
 )
 from schemas.reasons import Reason
 from schemas.results import MODEL_NAME, MODEL_VERSION
-from schemas.steps import PlannedStep, Policy
+from schemas.steps import PlannedStep, Policy, need_name
 from services.orchestrator.domain.controls import answer, pending
 from services.orchestrator.domain.graph import ancestors, producer_of
 from services.orchestrator.domain.state import Accepted, JobState, Request
@@ -148,7 +149,7 @@ def _advance(state: JobState, job: Accepted, step: PlannedStep, results: Results
 
 
 def _request(state: JobState, job: Accepted, step: PlannedStep, number: int, now: datetime) -> StepRequested:
-    wait = _backoff(job.policy, sum(1 for _ in state.failures(step.name)))
+    wait = _wait(state, job, step.name)
     start = now + wait
     deadline = start + timedelta(seconds=job.policy.step_timeout_seconds)
     results = {name: state.result(name) for name in sorted(ancestors(job.plan, step.name))}
@@ -166,7 +167,22 @@ def _request(state: JobState, job: Accepted, step: PlannedStep, number: int, now
         not_before=start if wait else None,
         deadline=min(deadline, job.request.deadline) if job.request.deadline else deadline,
         memory_failures=_memory_failures(state, step),
+        need=_need(step, lineage),
     )
+
+
+def _need(step: PlannedStep, lineage: Results) -> StepNeed | None:
+    """Return the largest estimate that earlier steps make of what the step needs; None if none makes one."""
+    name = need_name(step.settings)
+    found = [result.needs[name] for result in lineage.values() if name in result.needs]
+    return max(found, key=lambda need: (need.device_bytes or 0, need.memory_bytes), default=None)
+
+
+def _wait(state: JobState, job: Accepted, step: str) -> timedelta:
+    """Return the wait before the next attempt at a step: one follows an attempt that failed, and none follows one that was paused."""
+    latest = state.attempts.get(step, {}).get(state.latest(step))
+    failed = latest is not None and latest.fault is not None
+    return _backoff(job.policy, sum(1 for _ in state.failures(step))) if failed else timedelta()
 
 
 def _bindings(step: PlannedStep) -> dict[str, tuple[str, str]]:

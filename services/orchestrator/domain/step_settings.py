@@ -1,11 +1,13 @@
 """Gives each planned step its settings: the parts of the request that its kind and method read."""
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Literal
 
 from schemas.recipes.online import OnlineSettings
 from schemas.requests import JobRequest, PipelineStep
 from schemas.steps import (
+    AnswersAtOnce,
     CompressSettings,
     EvaluateSettings,
     LabelSettings,
@@ -87,7 +89,23 @@ def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineSt
         grpo=request.grpo if "grpo" in methods else None,
         rloo=request.rloo if "rloo" in methods else None,
         reward=request.reward if "reward" in methods else None,
+        answers=_answers(request, {one.kind for one in steps}),
     )
+
+
+def _answers(request: JobRequest, kinds: AbstractSet[str]) -> AnswersAtOnce | None:
+    """Return the most that a step of these kinds generates at once; None if none generates answers."""
+    sampling, evaluation = request.sampling, request.evaluation
+    found = list[tuple[int, int, int]]()
+    if "sample" in kinds:
+        found.append((sampling.batch_size, sampling.n, sampling.max_new_tokens))
+    if "evaluate" in kinds:
+        found.append((evaluation.batch_size, 1 + evaluation.samples, evaluation.max_new_tokens))
+    if not found:
+        return None
+    prompts, answers, tokens = map(max, zip(*found, strict=True))
+    precision = "fp32" if "evaluate" in kinds and evaluation.precision == "fp32" else "auto"
+    return AnswersAtOnce(prompts=prompts, answers=answers, tokens=tokens, precision=precision)
 
 
 def learners_of(prepare: str, steps: Iterable[PipelineStep]) -> tuple[str, ...]:

@@ -30,6 +30,8 @@ class Findings:
         self.counts: Counter[str] = Counter(dict.fromkeys(answers_of([]), 0))
         self.lengths = array("I")
         """The tokens of each row, of a pair of the longer answer."""
+        self.most_supervised = 0
+        """The most supervised tokens of a row, of a pair of one of its answers."""
 
     def refuse(self, splits: Sequence[Split]) -> None:
         """Raise UserFault if too many rows are bad, rows are longer than is wanted, or a split has no rows."""

@@ -37,6 +37,8 @@ class Prepared:
     """What a person should know about the rows, one sentence each."""
     splits: Sequence[Split]
     """The splits that were written; each is a file of its name."""
+    most_supervised: int
+    """The most tokens of a row that are learnt; of a pair, of one of its answers."""
 
 
 class Watch(Protocol):
@@ -80,7 +82,8 @@ def prepare_rows(
             watch(work.found.rows, max(expected, work.found.rows))
     work.found.refuse(work.splits)
     same = work.found.seen.found()
-    return Prepared(reading, work.found.metrics(same), work.found.notes(same, reading), work.splits)
+    found = work.found
+    return Prepared(reading, found.metrics(same), found.notes(same, reading), work.splits, found.most_supervised)
 
 
 def _refuse_unreadable(first: Sequence["Placed"], settings: DatasetSettings, source: Source, max_length: int) -> None:
@@ -195,6 +198,7 @@ class _Work:
             self.found.bad.note(one.place, RowFault("dataset.columns", what, remedy))
             return False
         one.cut = [tokens.cut(self._max_length) for tokens in one.tokens]
+        self.found.most_supervised = max(self.found.most_supervised, *(tokens.supervised for tokens in one.cut))
         if any(not tokens.supervised for tokens in one.cut):
             what = f"no token of the answer is within max_length ({self._max_length} tokens), because the prompt fills it"
             remedy = "raise training.max_length, shorten the prompt or remove the row"

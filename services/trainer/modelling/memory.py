@@ -23,7 +23,7 @@ _LOGIT = {torch.float32: 22, torch.bfloat16: 28}
 """Bytes of a logit: itself, in fp32 too, the logarithm of its probability and its gradient, of which not all live at once."""
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes of a weight in 4-bit NormalFloat with doubly quantised scales per block of 64 (Dettmers et al. 2023)."""
-_LIBRARIES = {"cpu": 900 * 2**20, "cuda": 600 * 2**20}
+LIBRARIES = {"cpu": 900 * 2**20, "cuda": 600 * 2**20}
 """What the process takes before the model is loaded: PyTorch, transformers, TRL and datasets; on a GPU, CUDA's context."""
 _FRAGMENTED = 1.25
 """Memory that an allocator holds for each byte of activations in use (measured)."""
@@ -80,7 +80,7 @@ def estimated(
         optimiser=_MOMENTS[optimiser.name] * trained,
         activations=activations,
         logits=_LOGIT[dtype] * batch.supervised * vocabulary,
-        overhead=_LIBRARIES[device],
+        overhead=LIBRARIES[device],
     )
 
 

@@ -80,14 +80,15 @@ def measured_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def available() -> int:
-    """Return the bytes of this machine's device, within the limit of its container."""
+def available(shared: int | None = None) -> int:
+    """Return the bytes of this machine's device; of main memory only those within the limit of the container, and of the `shared` bytes
+    that the operator lets steps use."""
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[1])
     memory = psutil.virtual_memory().total
     with suppress(OSError, ValueError):
         memory = min(memory, int(_LIMIT.read_text()))
-    return int(memory)
+    return int(memory if shared is None else min(memory, shared))
 
 
 def refuse_too_large(architecture: Architecture, settings: MethodSettings, section: str, length: int, memory: int) -> None:

@@ -25,7 +25,8 @@ from services.trainer.data.prepared import prepare_rows
 from services.trainer.data.sources import read
 from services.trainer.modelling.base_files import base_digest, base_folder
 from services.trainer.steps.base_check import checked_base
-from services.trainer.steps.memory import available, refuse_too_large
+from services.trainer.steps.memory import available
+from services.trainer.steps.needs import RowSizes, checked_needs
 
 _NOTES_LIMIT = 2000
 _LOG = logging.getLogger(__name__)
@@ -55,9 +56,8 @@ def prepare(context: Context) -> StepResult:
             turns=settings.assistant_turns if settings.learns == "answers" else "last",
         )  # fmt: skip
         longest = min(settings.max_length, int(made.metrics["tokens_longest_row"]))
-        for section in ("training", "preference", "kto", "reward"):
-            if (training := getattr(settings, section)) is not None:
-                refuse_too_large(checked.architecture, training, section, longest, available())
+        sizes = RowSizes(longest, min(longest, made.most_supervised))
+        needs = checked_needs(checked.architecture, settings, sizes, available(context.task.memory_bytes))
         digests = {split: file_sha256(folder / split_file(split)) for split in made.splits}
         facts[DATASET_SHA256] = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
         facts[DATASET_LAYOUT] = made.reading.words
@@ -73,4 +73,4 @@ def prepare(context: Context) -> StepResult:
             outputs[PREFERENCES] = context.store.put(preferences)
     for note in (made.reading.words, *made.notes):
         _LOG.info("%s", note)
-    return StepResult(outputs=outputs, metrics=dict(made.metrics), facts=facts)
+    return StepResult(outputs=outputs, metrics=dict(made.metrics), facts=facts, needs=dict(needs))

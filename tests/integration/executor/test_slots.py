@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from schemas.jobs import StepPriorityChanged, StepResult
+from schemas.jobs import StepNeed, StepPriorityChanged, StepResult
 from schemas.recipes.feedback import FeedbackSettings, JudgeSettings
 from schemas.steps import LabelSettings
 from services.chassis.executor import work
@@ -20,6 +20,7 @@ from tests.executor import Executor, Script
 from tests.steps import request
 from tests.toy import until
 
+MB = 2**20
 MACHINE = Machine(cores=8, memory_mb=8000, step_cores=8, step_memory_mb=2000)
 
 
@@ -192,6 +193,41 @@ def test_a_step_needs_what_its_kind_does_and_a_judge_elsewhere_needs_nothing_her
     assert need_of(request("a", step="label", kind="label")) == Need(None, None, None)
     rules = LabelSettings(base_model="m", feedback=FeedbackSettings(judge=JudgeSettings(kind="rules")))
     assert need_of(request("a", step="label", kind="label").model_copy(update={"settings": rules})).cores == 0
+
+
+def test_an_estimate_counts_before_the_kind_and_doubles_after_each_attempt_that_ran_out_of_memory() -> None:
+    on_processor = request("a", need=StepNeed(memory_bytes=1000 * MB + 1))
+    assert need_of(on_processor) == Need(None, 1001, None)
+    on_gpu = request("a", need=StepNeed(memory_bytes=2000 * MB, device_bytes=500 * MB))
+    assert need_of(on_gpu) == Need(1, 2000, 500)
+    assert need_of(on_gpu.model_copy(update={"memory_failures": 2})) == Need(1, 8000, 2000)
+    assert need_of(on_gpu.model_copy(update={"memory_failures": 10**6})).memory_mb == 2**31 - 1
+
+
+async def test_as_many_run_at_once_as_their_estimates_allow_and_a_large_one_gets_its_turn(executor: Executor) -> None:
+    on_gpu = StepNeed(memory_bytes=500 * MB, device_bytes=6000 * MB)
+    large = StepNeed(memory_bytes=500 * MB, device_bytes=20_000 * MB)
+    names = [f"s{number}" for number in range(work._PASSES + 8)]
+    await executor.deliver(*(request(name, need=on_gpu) for name in names[:4]), request("large", need=large))
+    await executor.deliver(*(request(name, need=on_gpu) for name in names[4:]))
+    slots = Slots(MACHINE, lambda: [Device(24_000, 24_000)])
+    running: list[tuple[str, Any]] = []
+    begun: list[str] = []
+    while len(begun) < len(names) + 1:
+        room = Room(MACHINE, await slots.look(), slots.device_mb)
+        if (lease := await claim(executor.runtime.engine, f"lease-{len(begun)}", 60, room=room)) is not None:
+            held = slots.taken(lease.need)
+            held.__enter__()
+            begun.append(lease.key.partition("/")[0])
+            running.append((lease.key, held))
+            assert len(running) <= 4, "24,000 MB hold four of 6,000"
+        else:
+            key, held = running.pop(0)
+            held.__exit__(None, None, None)
+            await executor.execute("DELETE FROM work WHERE key = :key", key=key)
+    assert begun[:4] == names[:4]
+    assert begun.index("large") <= 4 + work._PASSES
+    assert begun[-1] == names[-1]
 
 
 async def test_a_claim_reads_as_many_rows_of_a_long_queue_as_of_a_short_one(executor: Executor) -> None:

@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.lora import LoraSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.sft import TrainingSettings
+from schemas.steps import AnswersAtOnce, PrepareSettings
 from services.chassis.executor.child import UserFault
 from services.cli.main import app
 from tests.base_models import dressed, random_model, run_job
+from tests.trainer import context_of
 
 
 def estimate(
@@ -128,3 +131,39 @@ def test_jobs_estimate_shows_every_training_of_a_request(
     assert CliRunner().invoke(app, ["jobs", "estimate", str(file)]).exit_code == 0
     file.write_text(json.dumps({**request, "base_model": str(tmp_path / "none")}))
     assert CliRunner().invoke(app, ["jobs", "estimate", str(file)]).exit_code == 2
+
+
+def prepared(home: Path, base: Path, memory_bytes: int | None = None, **settings: Any) -> Any:
+    from services.trainer.steps.prepare import prepare
+
+    data = home / "rows.jsonl"
+    data.write_text("".join(json.dumps({"prompt": f"{n}?", "completion": "yes" * n}) + "\n" for n in range(1, 9)))
+    dataset = DatasetSettings.model_validate({"reference": str(data), "split": {"test": None}})
+    context = context_of(home, PrepareSettings(base_model=str(base), dataset=dataset, max_length=64, **settings))
+    context.task = context.task.model_copy(update={"memory_bytes": memory_bytes})
+    return prepare(context)
+
+
+AT_ONCE = AnswersAtOnce(prompts=4, answers=3, tokens=16)
+
+
+def test_prepare_tells_what_the_later_steps_need_from_the_rows_that_it_read(tmp_path: Path, base: Path) -> None:
+    small = TrainingSettings.model_validate({"optimiser": {"batch_size": 1}})
+    large = TrainingSettings.model_validate({"optimiser": {"batch_size": 64}})
+    found = prepared(tmp_path, base, training=small, answers=AT_ONCE).needs
+    assert set(found) == {"training", "generation"}
+    assert all(2**29 < need.memory_bytes < 2**31 for need in found.values())
+    assert prepared(tmp_path, base, training=large).needs["training"].memory_bytes > found["training"].memory_bytes
+
+
+def test_a_step_that_generates_and_cannot_fit_one_prompt_is_refused_by_prepare(tmp_path: Path, base: Path) -> None:
+    with pytest.raises(UserFault, match=r"base_model: .*memory does not suffice|max_new_tokens: .*memory does not suffice"):
+        prepared(tmp_path, base, memory_bytes=2**28, answers=AT_ONCE)
+    long = AT_ONCE.model_copy(update={"tokens": 10**7})
+    with pytest.raises(UserFault, match=r"max_new_tokens: .*\(got 10000000\); lower max_new_tokens"):
+        prepared(tmp_path, base, memory_bytes=2**31, answers=long)
+
+
+def test_a_training_that_the_slots_cannot_hold_is_refused_though_the_machine_could(tmp_path: Path, base: Path) -> None:
+    with pytest.raises(UserFault, match=r"training: the device's memory does not suffice"):
+        prepared(tmp_path, base, memory_bytes=2**29, training=TrainingSettings())

@@ -108,12 +108,14 @@ class JobScenario:
     def started(self, step: str, attempt: int = 1) -> list[EventData]:
         return self._executor(StepStarted, step, attempt, worker="host:1")
 
-    def completed(self, step: str, attempt: int = 1, outputs: Mapping[str, ArtifactRef] | None = None) -> list[EventData]:
+    def completed(
+        self, step: str, attempt: int = 1, outputs: Mapping[str, ArtifactRef] | None = None, **result: Any
+    ) -> list[EventData]:
         kind = self._kind(step)
         if outputs is None:
             outputs = dict.fromkeys(OUTPUTS_OF[kind], ARTIFACT)
-        result = StepResult(outputs=dict(outputs), metrics={"loss": 0.5}, facts=FACTS.get(kind, {}))
-        return self._executor(StepCompleted, step, attempt, result=result)
+        made = StepResult(outputs=dict(outputs), metrics={"loss": 0.5}, facts=FACTS.get(kind, {}), **result)
+        return self._executor(StepCompleted, step, attempt, result=made)
 
     def failed(self, step: str, attempt: int = 1, cause: str = "infrastructure") -> list[EventData]:
         fault = StepFault(cause=cause, message="it broke", log_tail=("line 1", "line 2"))

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from schemas.base import EventData
-from schemas.jobs import JobControlled, JobControlRefused, StepPriorityChanged
+from schemas.jobs import JobControlled, JobControlRefused, StepPriorityChanged, StepRequested
 from tests.unit.orchestrator.scenario import START, JobScenario, names, one_request
 
 PIPELINE = [
@@ -118,6 +118,18 @@ def test_a_paused_job_stops_its_steps_and_begins_no_other_until_it_is_resumed(jo
     assert job.after(10_000) == [], "no deadline of the step and no retry is due while the job is paused"
     assert names(job.control("resume")) == ["JobControlled", "StepRequested.v2 train/2"]
     assert names(job.completed("train", 2)) == ["StepRequested.v2 register/1"]
+
+
+def test_a_resumed_step_does_not_wait_again_for_an_earlier_failure(job: JobScenario) -> None:
+    job.run("prepare")
+    job.failed("train", 1)
+    job.after(10)
+    job.started("train", 2)
+    job.control("pause")
+    job.stopped("train", 2)
+    _, request = job.control("resume")
+    assert isinstance(request, StepRequested)
+    assert (request.attempt, request.not_before) == (3, None)
 
 
 def test_a_resumed_step_waits_until_the_paused_attempt_has_stopped_or_the_grace_period_is_over(job: JobScenario) -> None:

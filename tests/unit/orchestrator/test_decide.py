@@ -13,6 +13,7 @@ from schemas.jobs import (
     JobFailed,
     JobRejected,
     StepCancelRequested,
+    StepNeed,
     StepRequested,
     StepStarted,
 )
@@ -158,6 +159,29 @@ def test_what_is_told_after_the_end_decides_nothing() -> None:
     assert scenario.completed("train") == []
     assert scenario.requested(priority=3) == []
     assert scenario.state.status == "completed"
+
+
+# what a step needs
+
+
+def test_a_step_is_requested_with_the_need_that_prepare_estimates_for_it() -> None:
+    scenario = accepted()
+    small, large = StepNeed(memory_bytes=1000), StepNeed(memory_bytes=5000, device_bytes=7000)
+    after = scenario.completed("prepare", needs={"training": large, "generation": small, "kto": small})
+    needs = {request.step: request.need for request in after if isinstance(request, StepRequested)}
+    assert needs == {"evaluate-base": small, "train": large}
+    (evaluate,) = scenario.run("train")
+    assert isinstance(evaluate, StepRequested)
+    assert evaluate.need == small
+    scenario.run("evaluate-base")
+    (register,) = scenario.run("evaluate")
+    assert isinstance(register, StepRequested)
+    assert register.need is None
+
+
+def test_without_an_estimate_the_need_of_a_step_is_unknown() -> None:
+    after = accepted().completed("prepare")
+    assert {request.need for request in after if isinstance(request, StepRequested)} == {None}
 
 
 # trying again

@@ -1,0 +1,131 @@
+"""Estimates what the later steps of a job need of a machine, and refuses a step that the machine of this one cannot hold.
+
+Both use the rows that were read. A step that runs out of memory is tried again in smaller pieces, so one is refused only if its smallest
+piece does not fit; for sharing a machine, each step counts as large as it begins.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from schemas.jobs import StepNeed
+from schemas.reasons import Reason
+from schemas.recipes.methods import MethodSettings
+from schemas.recipes.online import OnlineSettings
+from schemas.steps import GENERATION, AnswersAtOnce, PrepareSettings
+from services.chassis.executor.child import UserFault
+from services.language_models.precision import compute_dtype, device, physical_cores
+from services.trainer.modelling.architecture import Architecture
+from services.trainer.modelling.generation_memory import Decoded, GenerationEstimate, generation_estimate
+from services.trainer.steps.memory import batch_of, estimate_of, refuse_too_large, rows_at_once
+
+_log = logging.getLogger(__name__)
+_Found = TypeVar("_Found")
+_GB = 2**30
+_HOST_BYTES = 2 * _GB
+"""Main memory of a process that computes on a GPU, besides the weights, which pass through it."""
+
+
+class RowSizes(NamedTuple):
+    """The largest rows of a data set, in tokens."""
+
+    longest: int
+    supervised: int
+    """The most supervised tokens of a row."""
+
+
+def checked_needs(
+    architecture: Architecture, settings: PrepareSettings, sizes: RowSizes, memory: int
+) -> Mapping[str, StepNeed]:
+    """Return the needs of later steps, as `StepResult.needs`. Raises UserFault for a step that `memory` bytes cannot hold at all.
+
+    What cannot be estimated, because the architecture's forward pass cannot be traced, is left out.
+    """
+    found: dict[str, StepNeed] = {}
+    for section, method in settings.methods.items():
+        # pairs that a judge makes later, and answers that are sampled, may be as long as the method allows
+        read = section == "training" or (settings.learns != "answers" and not isinstance(method, OnlineSettings))
+        largest = sizes if read else RowSizes(method.max_length, method.max_length)
+        need = _traced(partial(_training, architecture, method, largest))
+        if need is None or _bytes(need) > memory:
+            refuse_too_large(architecture, method, section, min(sizes.longest, method.max_length), memory)
+        if need is not None:
+            found[section] = need
+    if settings.answers is not None:
+        found |= _generation(architecture, settings.answers, sizes, memory)
+    return found
+
+
+def _training(architecture: Architecture, settings: MethodSettings, sizes: RowSizes) -> StepNeed:
+    rows = rows_at_once(settings.optimiser)
+    length = min(sizes.longest, settings.max_length)
+    learnt = settings.max_new_tokens if isinstance(settings, OnlineSettings) else min(length, sizes.supervised)
+    found = estimate_of(architecture, settings, batch_of(settings, rows, length, learnt))
+    sampled = _sampled(architecture, settings) if isinstance(settings, OnlineSettings) else 0
+    return _need(found.total + sampled, found.weights)
+
+
+def _sampled(architecture: Architecture, settings: OnlineSettings) -> int:
+    """Return what sampling the answers of an optimiser step takes, besides the model."""
+    where = device()
+    prompts = -(-settings.optimiser.batch_size // settings.group_size)
+    batch = Decoded(prompts, settings.group_size, settings.max_prompt_tokens, settings.max_new_tokens, 0)
+    found = generation_estimate(architecture, batch, compute_dtype(settings.precision, where), where.type)
+    return found.cache + found.logits + found.activations
+
+
+def _generation(architecture: Architecture, answers: AnswersAtOnce, sizes: RowSizes, memory: int) -> Mapping[str, StepNeed]:
+    """Return the need of generating answers, by its name. On a processor every core decodes prompts of its own."""
+    where = device()
+    decoders = physical_cores() if where.type == "cpu" else 1
+    context = architecture.context_length
+    prompt = sizes.longest if context is None else min(sizes.longest, context)
+
+    def estimated(prompts: int) -> GenerationEstimate:
+        batch = Decoded(prompts, answers.answers, prompt, answers.tokens, sizes.supervised)
+        return generation_estimate(architecture, batch, compute_dtype(answers.precision, where), where.type)
+
+    found = _traced(lambda: estimated(answers.prompts * decoders))
+    if found is None:
+        return {}
+    if found.total > memory and (least := estimated(1)).total > memory:
+        raise UserFault(_too_large(answers, least, memory))
+    return {GENERATION: _need(found.total, found.weights)}
+
+
+def _too_large(answers: AnswersAtOnce, least: GenerationEstimate, memory: int) -> Reason:
+    what = f"answers to one prompt take about {least.total / _GB:.1f} GiB, and there are {memory / _GB:.1f}"
+    if least.weights > least.cache + least.logits:
+        return Reason(
+            field="base_model",
+            message=f"the device's memory does not suffice to generate with it: {what}",
+            remedy="name a smaller base model",
+        )
+    return Reason(
+        field="max_new_tokens",
+        value=str(answers.tokens),
+        message=f"the device's memory does not suffice: {what}",
+        remedy="lower max_new_tokens of sampling and evaluation, or sampling.n and evaluation.samples",
+    )
+
+
+def _need(total: int, weights: int) -> StepNeed:
+    if device().type == "cpu":
+        return StepNeed(memory_bytes=total)
+    return StepNeed(memory_bytes=weights + _HOST_BYTES, device_bytes=total)
+
+
+def _bytes(need: StepNeed) -> int:
+    return need.memory_bytes if need.device_bytes is None else need.device_bytes
+
+
+def _traced(make: Callable[[], _Found]) -> _Found | None:
+    """Return an estimate, or None for an architecture that cannot be traced or lacks a size, which is no fault."""
+    try:
+        return make()
+    except UserFault:
+        raise
+    except Exception as error:
+        _log.warning("no estimate of memory for this model (%s)", type(error).__name__)
+        return None
