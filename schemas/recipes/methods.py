@@ -9,3 +9,8 @@ from schemas.recipes.sft import TrainingSettings
 
 MethodSettings = TrainingSettings | PreferenceSettings | KtoSettings | RewardModelSettings | GrpoSettings | RlooSettings
 """The settings of a training method."""
+
+
+def trains_all(settings: MethodSettings) -> bool:
+    """Whether all weights are trained, not an adapter."""
+    return isinstance(settings, TrainingSettings) and settings.adaptation == "full"

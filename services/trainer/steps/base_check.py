@@ -11,6 +11,7 @@ from typing import Any
 from schemas.lines import Message
 from schemas.reasons import Reason
 from schemas.recipes.lora import LoraSettings
+from schemas.recipes.methods import trains_all
 from schemas.recipes.model import AssistantTurns
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import UserFault
@@ -20,6 +21,7 @@ from services.trainer.modelling.base_files import BaseFault, base_fault
 from services.trainer.modelling.chat import Answered, Chat, ChatFault, Tokens
 from services.trainer.modelling.fitting import fitted, fitted_scoring
 from services.trainer.modelling.weight_files import refuse_pointers, stored_tensors
+from services.trainer.steps.abilities import check_abilities
 
 _NAME = 40
 """The longest name of a token that is repeated in a message."""
@@ -60,11 +62,11 @@ def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
                 remedy=f"set training.max_length to {longest} or less",
             )
         )
-    for section, training in (
-        ("training", settings.training), ("kto", settings.kto), ("grpo", settings.grpo), ("rloo", settings.rloo)
-    ):  # fmt: skip
-        if training is not None:
-            _check_lora(fitted(architecture, tensors), training.lora, section)
+    for section in ("training", "preference", "kto", "grpo", "rloo", "reward"):
+        if (training := getattr(settings, section)) is not None:
+            check_abilities(architecture, training, section)
+            if section != "reward" and not trains_all(training):
+                _check_lora(fitted(architecture, tensors), training.lora, section)
     if settings.reward is not None:
         try:
             scoring = fitted_scoring(architecture, tensors)
