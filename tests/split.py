@@ -23,7 +23,13 @@ class Split:
     """One run of a step of kind train."""
 
     def __init__(
-        self, home: Path, step: StepSettings, inputs: Mapping[str, ArtifactRef], processes: int, attempt: int
+        self,
+        home: Path,
+        step: StepSettings,
+        inputs: Mapping[str, ArtifactRef],
+        processes: int,
+        attempt: int = 1,
+        module: str = "services.trainer.child",
     ) -> None:
         settings = TrainerSettings(
             home=home, lease_seconds=600, drain_seconds=60, trainer_launcher="torchrun" if processes > 1 else "local",
@@ -32,7 +38,7 @@ class Split:
         )  # fmt: skip
         asked = request(kind="train", step="train", settings=step, inputs=dict(inputs), attempt=attempt)
         self._work = Work(asked, f"lease-{attempt}")
-        self._runner = SubprocessRunner("services.trainer.child", processes)
+        self._runner = SubprocessRunner(module, processes)
         self.progress: list[StepProgressed] = []
         self.context = WorkContext(settings, "trainer", self.progress.append)
         self.log = home / "logs" / "trainer" / asked.job_id / "train" / f"{attempt}.log"

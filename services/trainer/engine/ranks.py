@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed
@@ -24,7 +25,7 @@ from services.chassis.executor.child import ChildTask, UserFault
 _FOREVER = timedelta(days=365)
 """How long one process waits for another: the worker ends all of them when they report no progress."""
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
-_SPLIT = ("training",)
+_SPLIT = ("training", "preference", "kto")
 """The settings of the methods whose loss is the same however a batch is split over processes."""
 
 
@@ -92,6 +93,21 @@ class Ranks:
             raise RuntimeError(
                 f"the processes of this training differ in {what}: it is {least} in one and {most} in another"
             )
+
+    def shared(self, rows: Any) -> Any:
+        """Return the data set of the first process, which all then read from one file.
+
+        TRL keeps what it computes of a data set beside its file, and only the first process does so.
+        """
+        if self.processes == 1:
+            return rows
+        from datasets import load_from_disk
+
+        folder = Path(tempfile.gettempdir()) / "rows"
+        if self.first and not folder.exists():
+            rows.save_to_disk(folder)
+        distributed.barrier()
+        return load_from_disk(folder)
 
 
 @contextmanager

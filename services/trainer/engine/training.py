@@ -135,7 +135,7 @@ def _trainer(
     settings, steps = method.optimiser, steps_of(method.optimiser, len(method.lengths), method.group)
     context.progress(begun, steps)
     used = used_examples(settings, method.lengths, plan.seed, method.group)
-    rows = Dataset.from_list([dict(method.rows[example]) for example in used])
+    rows = plan.ranks.shared(Dataset.from_list([dict(method.rows[example]) for example in used]))
     weights = {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}
     arguments = _arguments(context, method, plan, max(1, steps - begun))
     trainer = method.build(model, arguments, rows, reporter(context, begun, steps))

@@ -1,10 +1,13 @@
 """A training split over two processes makes what one process makes, and whatever ends it, it goes on from its checkpoint."""
 
+import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from schemas.artifacts import ArtifactRef
 from schemas.recipes.optimiser import OptimiserSettings
@@ -15,21 +18,35 @@ from services.chassis.executor.runner import Completed, Failed, Outcome, Stopped
 from services.trainer.engine.ranks import refuse_unsplittable
 from services.trainer.engine.schedule import micro_batch_size
 from services.trainer.settings import TrainerSettings
+from services.trainer.steps.train import train
+from tests.integration.trainer.test_dpo import pair
+from tests.integration.trainer.test_dpo import settings as dpo_settings
+from tests.integration.trainer.test_kto import answer
+from tests.integration.trainer.test_kto import settings as kto_settings
 from tests.split import Split
+from tests.trainer import context_of, lines_of, put_lines
 
 TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a machine with two GPUs")
 
 
-def settings(base: Path) -> TrainSettings:
-    optimiser = OptimiserSettings(learning_rate=3e-2, steps=6, batch_size=8, micro_batch_size=2)
+OPTIMISER = OptimiserSettings(learning_rate=3e-2, steps=6, batch_size=8, micro_batch_size=2)
+
+
+def settings(base: Path, **changes: Any) -> TrainSettings:
+    lora = {"dropout": 0.1}
     training = {
         "precision": "fp32",
         "max_length": 96,
         "checkpoint_steps": 2,
-        "optimiser": optimiser,
-        "lora": {"dropout": 0.1},
+        "optimiser": OPTIMISER,
+        "lora": lora,
+        **changes,
     }
     return TrainSettings(base_model=str(base), training=TrainingSettings.model_validate(training))
+
+
+def curve(adapter: ArtifactRef) -> list[float]:
+    return [point["loss"] for point in lines_of(adapter, "curve.jsonl")]
 
 
 def weights(outcome: Outcome) -> bytes:
@@ -59,6 +76,39 @@ def test_a_training_over_two_processes_that_is_killed_and_stopped_makes_what_an_
     assert isinstance(resumed, Completed)
     facts = resumed.result.facts
     assert (facts["device"], facts["processes"], facts["strategy"]) == ("cpu", "2", "ddp")
+
+
+def test_every_method_over_two_processes_makes_what_one_process_makes(
+    tmp_path: Path, base: Path, dataset: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    pairs = put_lines(tmp_path, preferences=[pair(number, rejected="No" * (1 + number % 5)) for number in range(10)])
+    judged = put_lines(tmp_path, judged=[answer(number, number % 3 > 0) for number in range(12)])
+    learnt = settings(
+        base, lora={"dropout": 0.0}, optimiser=OPTIMISER.model_copy(update={"activation_checkpointing": True})
+    )
+    losses = [{"kind": "sigmoid"}, {"kind": "sft", "weight": 0.5}]
+    asked: dict[str, tuple[TrainSettings, dict[str, ArtifactRef]]] = {
+        "sft": (learnt, {"dataset": dataset}),
+        "dpo": (dpo_settings(base, losses=losses), {"preferences": pairs}),
+        "kto": (kto_settings(base), {"preferences": judged}),
+    }
+    trainings = {
+        name: {"settings": step.model_dump(mode="json"), "inputs": {key: ref.model_dump() for key, ref in inputs.items()}}
+        for name, (step, inputs) in asked.items()
+    }
+    (tmp_path / "trainings.json").write_text(json.dumps(trainings))
+    split = Split(tmp_path, learnt, {}, 2, module="tests.split_trainings").run()
+    assert isinstance(split, Completed), split
+    for name, (step, inputs) in asked.items():
+        alone = train(context_of(tmp_path, step, inputs, step=name))
+        assert curve(split.result.outputs[name]) == pytest.approx(curve(alone.outputs["adapter"]), rel=1e-4), name
+        both = [
+            load_file(Path(ref.uri) / "adapter_model.safetensors")
+            for ref in (split.result.outputs[name], alone.outputs["adapter"])
+        ]
+        for key, weight in both[0].items():
+            torch.testing.assert_close(weight, both[1][key], rtol=1e-3, atol=1e-4)
 
 
 @TWO_GPUS
