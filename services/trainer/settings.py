@@ -1,5 +1,6 @@
 """Defines the trainer's settings."""
 
+from importlib.util import find_spec
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,20 +11,42 @@ from services.chassis.settings import ServiceSettings
 class TrainerSettings(ServiceSettings):
     """The settings of the trainer besides those of every executor."""
 
-    trainer_launcher: Literal["local", "torchrun"] = Field(
+    trainer_launcher: Literal["local", "torchrun", "ray"] = Field(
         default="local",
-        description="How a step of kind train runs: local, in one process on one device; torchrun, split over processes of "
-        "this machine, each on a GPU of its own or on a share of the cores.",
+        description="How steps run: local, each in one process on one device of this machine; torchrun, those of kind train split "
+        "over processes of this machine, each on a GPU of its own or on a share of the cores; ray, each on a node of a Ray cluster, "
+        "those of kind train over as many processes there.",
     )
     trainer_processes: int = Field(
-        default=1, ge=1, le=64, description="The number of processes that the launcher torchrun splits a training over."
+        default=1,
+        ge=1,
+        le=64,
+        description="The number of processes over which the launchers torchrun and ray split a training.",
+    )
+    trainer_ray_address: str | None = Field(
+        default=None,
+        description="For the launcher ray: the address of the cluster, host:port of its head where this machine is one of its nodes; "
+        "auto: the cluster that runs on this machine.",
+    )
+    trainer_ray_cpus: int = Field(
+        default=1, ge=1, description="For the launcher ray: the CPUs that each step reserves on a node."
+    )
+    trainer_ray_gpus: int = Field(
+        default=0, ge=0, description="For the launcher ray: the GPUs that each step reserves on a node."
     )
 
     @model_validator(mode="after")
-    def _several_processes_only_with_torchrun(self) -> Self:
-        if (self.trainer_launcher == "torchrun") != (self.trainer_processes > 1):
+    def _launcher_can_start(self) -> Self:
+        launcher, processes = self.trainer_launcher, self.trainer_processes
+        if (launcher == "torchrun" and processes == 1) or (launcher == "local" and processes > 1):
             raise ValueError(
-                f"NEUROWEAVER_TRAINER_LAUNCHER is {self.trainer_launcher} and NEUROWEAVER_TRAINER_PROCESSES is "
-                f"{self.trainer_processes}: set the launcher to torchrun for 2 processes or more, to local for one"
+                f"NEUROWEAVER_TRAINER_LAUNCHER is {launcher} and NEUROWEAVER_TRAINER_PROCESSES is {processes}: "
+                "set the launcher to torchrun for 2 processes or more, to local for one"
             )
+        if launcher == "ray" and self.trainer_ray_address is None:
+            raise ValueError(
+                "NEUROWEAVER_TRAINER_LAUNCHER is ray: set NEUROWEAVER_TRAINER_RAY_ADDRESS to the cluster's address"
+            )
+        if launcher == "ray" and find_spec("ray") is None:
+            raise ValueError("NEUROWEAVER_TRAINER_LAUNCHER is ray, which is not installed: pip install 'neuroweaver[ray]'")
         return self

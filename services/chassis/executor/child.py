@@ -197,11 +197,11 @@ def run_child(handlers: Mapping[str, Handler]) -> NoReturn:
     if descriptor is None:
         sys.exit(f"{CHANNEL_VARIABLE} is not set: a worker starts this module, it cannot be started by hand")
     channel = Channel(int(descriptor))
-    _die_with_worker()
+    die_with_worker()
     task = ChildTask.model_validate_json(sys.stdin.buffer.readline())
     context = Context(task, channel)
     watching = (task.lease_seconds, context.ask_for_checkpoint)
-    threading.Thread(target=_watch_worker, args=watching, name="watch-worker", daemon=True).start()
+    threading.Thread(target=watch_worker, args=watching, name="watch-worker", daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: context.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     final = _final_message(handlers, context)
@@ -285,7 +285,7 @@ class Channel:
                     _end()
 
 
-def _die_with_worker() -> None:
+def die_with_worker() -> None:
     """On Linux, let the kernel kill this process with the thread that started it, and first when memory runs out."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -293,7 +293,7 @@ def _die_with_worker() -> None:
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
 
 
-def _watch_worker(seconds: float | None, ask_for_checkpoint: Callable[[], None]) -> None:
+def watch_worker(seconds: float | None, ask_for_checkpoint: Callable[[], None]) -> None:
     """End the child when its worker has ended or has not renewed the lease for `seconds`; None waits for ever.
 
     The worker keeps our standard input open while it lives, and writes to it whenever it has renewed the lease, or to ask for a

@@ -12,7 +12,7 @@ from services.chassis.executor.errors import note_error
 from services.chassis.executor.host import Host
 from services.chassis.executor.retention import removers
 from services.chassis.executor.runner import StepRunner
-from services.chassis.executor.slots import Machine, Slots, device_reader
+from services.chassis.executor.slots import Machine, Slots, device_reader, no_devices
 from services.chassis.executor.statements import CHANNEL
 from services.chassis.executor.waiting import first_of
 from services.chassis.executor.work import Lease, Room, claim, requeue_open, unleased
@@ -22,18 +22,19 @@ from services.chassis.process.transient import Backoff, Loop, described, wait_or
 _POLL_SECONDS = 1.0
 
 
-def worker_tasks(host: Host, runner: StepRunner, *, gpus_together: int = 1) -> list[Loop]:
+def worker_tasks(host: Host, runner: StepRunner, *, gpus_together: int = 1, machine: Machine | None = None) -> list[Loop]:
     """The loops of an executor's workers, for `assemble(tasks=...)`; also registers the removers of their files.
 
-    `gpus_together`: how many GPUs an attempt gets that needs one.
+    `gpus_together`: how many GPUs an attempt gets that needs one. `machine`: what attempts may use, if not what is here.
     """
     host.keep(removers(host.engine, host.settings, host.service))
     if not host.settings.workers:
         return []
     host.health.requires = (*host.health.requires, CONDITION)
     room = DiskSpace(host.settings, host.service, host.health)
-    devices = device_reader()
-    slots = Slots(Machine.of(host.settings, len(devices()) // gpus_together), devices, gpus_together)
+    devices = device_reader() if machine is None else no_devices
+    machine = machine or Machine.of(host.settings, len(devices()) // gpus_together)
+    slots = Slots(machine, devices, gpus_together)
     return [room.run, Dispatcher(host, Worker(host, runner, room), room, slots).run]
 
 

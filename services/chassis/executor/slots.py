@@ -62,6 +62,10 @@ class Machine:
         return Need(min(self.cores, cores), min(self.memory_mb, memory), need.device_mb)
 
 
+ELSEWHERE = Machine(0, 0, 0, 0)
+"""For attempts that run on other machines: they count nothing here, so only the number of workers limits them."""
+
+
 class Free(NamedTuple):
     """What a claim may use now; for GPUs the memory that each of those has that an attempt would get."""
 

@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -72,6 +72,8 @@ class SubprocessRunner:
     module: str
     processes: int = 1
     """How many processes a training is split over; the child starts the others."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that the process gets besides those of this one."""
 
     async def run(self, work: Work, context: WorkContext) -> Outcome:
         """Supervise one child to its end. Whether this returns or raises, no process of the child is left."""
@@ -83,7 +85,7 @@ class SubprocessRunner:
         )
         killed_before, size_before = oom_kills(), _size(log)
         try:
-            child = await Child.start(self.module, task, log, temporary, context.gpus)
+            child = await Child.start(self.module, task, log, temporary, context.gpus, self.environment)
             try:
                 final = await child.supervise(context, settings.drain_seconds * _DRAIN_SHARE, settings.hung_seconds)
             finally:
@@ -187,8 +189,11 @@ class Child:
         self._heard_at = 0.0
 
     @classmethod
-    async def start(cls, module: str, task: ChildTask, log: Path, temporary: Path, gpus: Sequence[int] = ()) -> "Child":
-        """Start the process and give it its task; `temporary` is its TMPDIR, and `gpus` the only GPUs that it sees."""
+    async def start(
+        cls, module: str, task: ChildTask, log: Path, temporary: Path, gpus: Sequence[int], more: Mapping[str, str]
+    ) -> "Child":
+        """Start the process and give it its task; `temporary` is its TMPDIR, `gpus` the only GPUs that it sees, and
+        `more` further variables of its environment."""
         seen = ",".join(map(str, gpus))
         gpu = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": seen} if gpus else {}
         for folder in (log.parent, temporary):
@@ -205,7 +210,7 @@ class Child:
                         sys.executable, "-m", module,
                         stdin=asyncio.subprocess.PIPE, stdout=output, stderr=output,
                         pass_fds=(childs,), start_new_session=True,
-                        env={**_needed(os.environ), CHANNEL_VARIABLE: str(childs), "TMPDIR": str(temporary), **gpu},
+                        env={**_needed(os.environ), CHANNEL_VARIABLE: str(childs), "TMPDIR": str(temporary), **gpu, **more},
                     )  # fmt: skip
             except BaseException:
                 pipe.close()

@@ -32,7 +32,7 @@ _OUR_WORDS = frozenset(
 """A shorter secret, or one that is a word of this project, is removed from URLs only: it would match ordinary text."""
 JUDGE_KEYS = "NEUROWEAVER_JUDGE_KEY_"
 """Prefix of the variables that hold the keys of judges; a job may name no other variable."""
-_NAMES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_NAMES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN")
 _OPTIONS = r"(?:ssl)?password|passwd|secret|token|access_token|api_?key|x-amz-signature|x-amz-security-token|signature|sig"
 _IN_TEXT = (
     (re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:'\"<>]*:)[^\s'\"<>/?#]+(@)"), rf"\1{HIDDEN}\2"),
