@@ -21,7 +21,7 @@ def build(settings: TrainerSettings) -> Service:
     """Build the trainer. Every executor makes the same decisions, so its domain is the chassis' own."""
     runtime = Runtime(settings, "trainer", ExecutorDomain("trainer"), topics=(JOBS,), effects=WorkEffects())
     machine = ELSEWHERE if settings.trainer_launcher == "ray" else None
-    tasks = worker_tasks(runtime, _runner(settings), gpus_together=settings.trainer_processes, machine=machine)
+    tasks = worker_tasks(runtime, _runner(settings), processes=settings.trainer_processes, machine=machine)
     return assemble(runtime, router=APIRouter(), tasks=tasks, more=(log_router(settings.home, "trainer"),))
 
 

@@ -22,10 +22,10 @@ from services.chassis.process.transient import Backoff, Loop, described, wait_or
 _POLL_SECONDS = 1.0
 
 
-def worker_tasks(host: Host, runner: StepRunner, *, gpus_together: int = 1, machine: Machine | None = None) -> list[Loop]:
+def worker_tasks(host: Host, runner: StepRunner, *, processes: int = 1, machine: Machine | None = None) -> list[Loop]:
     """The loops of an executor's workers, for `assemble(tasks=...)`; also registers the removers of their files.
 
-    `gpus_together`: how many GPUs an attempt gets that needs one. `machine`: what attempts may use, if not what is here.
+    `processes`: how many do a step together, each on a GPU of its own where it needs one. `machine`: what attempts may use, if not what is here.
     """
     host.keep(removers(host.engine, host.settings, host.service))
     if not host.settings.workers:
@@ -33,8 +33,8 @@ def worker_tasks(host: Host, runner: StepRunner, *, gpus_together: int = 1, mach
     host.health.requires = (*host.health.requires, CONDITION)
     room = DiskSpace(host.settings, host.service, host.health)
     devices = device_reader() if machine is None else no_devices
-    machine = machine or Machine.of(host.settings, len(devices()) // gpus_together)
-    slots = Slots(machine, devices, gpus_together)
+    machine = machine or Machine.of(host.settings, len(devices()) // processes, processes)
+    slots = Slots(machine, devices, processes)
     return [room.run, Dispatcher(host, Worker(host, runner, room), room, slots).run]
 
 

@@ -44,10 +44,13 @@ class Machine:
     step_memory_mb: int
 
     @classmethod
-    def of(cls, settings: ServiceSettings, devices: int = 0) -> "Machine":
-        """The machine of this process, or the part of it that the settings name. With GPUs, a step of unknown need counts its share."""
+    def of(cls, settings: ServiceSettings, devices: int = 0, processes: int = 1) -> "Machine":
+        """The machine of this process, or the part of it that the settings name. With GPUs, a step of unknown need counts its share.
+
+        `processes`: how many do a step together; each of them may use its share of the memory, since each needs what one needs.
+        """
         cores = settings.slot_cores or _cores()
-        memory = settings.slot_memory_mb or _memory() // _MB
+        memory = (settings.slot_memory_mb or _memory() // _MB) // processes
         return cls(
             cores=cores,
             memory_mb=memory,

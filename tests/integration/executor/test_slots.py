@@ -152,6 +152,7 @@ def test_a_step_of_unknown_need_counts_the_whole_machine_or_the_share_of_one_gpu
     settings = ServiceSettings(slot_cores=16, slot_memory_mb=64_000)
     assert Machine.of(settings) == Machine(16, 64_000, 16, 16_000)
     assert Machine.of(settings, devices=8) == Machine(16, 64_000, 2, 8_000)
+    assert Machine.of(settings, processes=2).memory_mb == 32_000, "each of two processes needs what one needs"
     assert Machine.of(settings.model_copy(update={"step_cores": 99})).step_cores == 16
 
 
