@@ -8,6 +8,7 @@ from schemas.base import EventData, Moment, Name, Strict, Whole
 from schemas.reasons import UNION_TAG, Reason, shortened
 from schemas.recipes.compression import CompressionMethod, CompressionSettings
 from schemas.recipes.dataset import DatasetSettings
+from schemas.recipes.distill import DistillSettings
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.evaluation import EvaluationSettings
 from schemas.recipes.feedback import FeedbackSettings
@@ -20,7 +21,7 @@ from schemas.recipes.sampling import SamplingSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.steps import EXECUTOR_OF
 
-PRESETS = ("sft", "rlaif", "dpo", "kto", "reward", "grpo", "rloo")
+PRESETS = ("sft", "rlaif", "dpo", "kto", "reward", "grpo", "rloo", "distill")
 
 
 def _shortened_to(limit: int) -> BeforeValidator:
@@ -35,7 +36,7 @@ class PipelineStep(Strict):
     name: Name = Field(description="Name of the step, unique within the pipeline.")
     kind: str = Field(description="prepare, train, sample, label, evaluate, compress, score or register.")
     method: Literal["sft", "dpo"] | None = Field(default=None, description="Training method; for kind train only.")
-    algorithm: Literal["kto", "reward", "grpo", "rloo"] | None = Field(
+    algorithm: Literal["kto", "reward", "grpo", "rloo", "distill"] | None = Field(
         default=None, description="Training method that is none of `method`, in its place; for kind train only."
     )
     compression: CompressionMethod | None = Field(
@@ -54,7 +55,8 @@ class PipelineStep(Strict):
             raise ValueError("`method` and `algorithm` exclude each other")
         if (self.kind == "train") != (self.trained_by is not None):
             raise ValueError(
-                "`method` (sft or dpo) or `algorithm` (kto, reward, grpo or rloo) belongs to steps of kind train, and to them only"
+                "`method` (sft or dpo) or `algorithm` (kto, reward, grpo, rloo or distill) belongs to steps of kind train, and to "
+                "them only"
             )
         if self.compression and self.kind != "compress":
             raise ValueError("`compression` belongs to steps of kind compress, and to them only")
@@ -98,7 +100,8 @@ class JobRequest(Strict):
     pipeline: Pipeline = Field(
         default="sft",
         description="A preset, `sft`, `rlaif`, `dpo` (on pairs of the data set), `kto` (on its judged answers), `reward` (a "
-        "reward model from its pairs), `grpo` and `rloo` (on sampled answers and their rewards), or a list of steps.",
+        "reward model from its pairs), `grpo` and `rloo` (on sampled answers and their rewards), `distill` (from a teacher), or a "
+        "list of steps.",
     )
     base_model: str = Field(min_length=1, max_length=2048, description="Local folder, `s3://` URI or hub id.")
     chat_template: ChatTemplate | None = Field(
@@ -114,6 +117,7 @@ class JobRequest(Strict):
     kto: KtoSettings = KtoSettings()
     grpo: GrpoSettings = GrpoSettings()
     rloo: RlooSettings = RlooSettings()
+    distill: DistillSettings = DistillSettings()
     compression: CompressionSettings = CompressionSettings()
     reward: RewardModelSettings = RewardModelSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

@@ -13,6 +13,8 @@ REPORT = "report"
 
 BASE_MODEL_SHA256 = "base_model_sha256"
 """Digest of the base model's files; all steps of a job must have the same."""
+TEACHER_SHA256 = "teacher_sha256"
+"""Digest of the files of a distillation's teacher."""
 DATASET_SHA256 = "dataset_sha256"
 DATASET_LAYOUT = "dataset_layout"
 """The layout of the rows and the columns that were read, in words."""

@@ -8,6 +8,7 @@ from pydantic import Field
 from schemas.base import Frozen, Name, Strict, Whole
 from schemas.recipes.compression import CompressionSettings
 from schemas.recipes.dataset import DatasetSettings
+from schemas.recipes.distill import DistillSettings
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.evaluation import EvaluationSettings
 from schemas.recipes.feedback import FeedbackSettings
@@ -45,13 +46,13 @@ INPUTS_OF: Mapping[str, Mapping[str, bool]] = {
     "score": {PREDICTIONS: True},
     "register": {ADAPTER: False, MODEL: False},
 }
-"""Input names per kind; True where the input is required. `train` needs `dataset` (sft, grpo, rloo) or `preferences` (dpo, kto,
+"""Input names per kind; True where the input is required. `train` needs `dataset` (sft, grpo, rloo, distill) or `preferences` (dpo, kto,
 reward), `compress` `adapter` or `model`, `register` one of both. A bound `model` takes the place of the base model; an adapter
 beside it was trained on it."""
 
 OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
     "prepare": (DATASET, PREFERENCES),
-    "train": (ADAPTER, MODEL),
+    "train": (ADAPTER,),
     "sample": (CANDIDATES,),
     "evaluate": (PREDICTIONS,),
     "compress": (MODEL,),
@@ -59,8 +60,7 @@ OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
     "score": (SCORES,),
     "register": (),
 }
-"""Output names per kind: `StepCompleted.outputs` contains them, and other steps bind them as `step.output`. `train` makes a `model` if
-it trains all weights, else an `adapter`."""
+"""Output names per kind: `StepCompleted.outputs` contains them, and other steps bind them as `step.output`."""
 
 
 class AnswersAtOnce(Strict):
@@ -112,6 +112,9 @@ class PrepareSettings(Strict):
     rloo: RlooSettings | None = Field(
         default=None, description="The training by rloo that follows, so that prompts and base model are checked for it."
     )
+    distill: DistillSettings | None = Field(
+        default=None, description="The distillation that follows, so that base model and teacher are checked for it."
+    )
     answers: AnswersAtOnce | None = Field(
         default=None, description="The most that a later step generates at once, from which its memory is estimated."
     )
@@ -124,7 +127,8 @@ class PrepareSettings(Strict):
 
 class TrainSettings(Strict):
     """Settings of a step that trains an adapter: from rows (`training`), from preference pairs (`preference`), from judged
-    answers (`kto`), from sampled answers (`grpo`, `rloo`), or a reward model from preference pairs (`reward`); one is set."""
+    answers (`kto`), from sampled answers (`grpo`, `rloo`) or a teacher (`distill`), or a reward model from preference pairs
+    (`reward`); one is set."""
 
     kind: Literal["train"] = "train"
     base_model: str = Field(description="Reference of the base model.")
@@ -134,6 +138,7 @@ class TrainSettings(Strict):
     kto: KtoSettings | None = Field(default=None, description="Set for method kto.")
     grpo: GrpoSettings | None = Field(default=None, description="Set for method grpo.")
     rloo: RlooSettings | None = Field(default=None, description="Set for method rloo.")
+    distill: DistillSettings | None = Field(default=None, description="Set for method distill.")
     reward: RewardModelSettings | None = Field(default=None, description="Set for method reward.")
 
     @property
@@ -144,7 +149,8 @@ class TrainSettings(Strict):
     @property
     def method_settings(self) -> MethodSettings | None:
         """The settings of the step's method; None if none is set."""
-        return self.training or self.preference or self.kto or self.reward or self.grpo or self.rloo
+        found = (self.training, self.preference, self.kto, self.reward, self.grpo, self.rloo, self.distill)
+        return next((settings for settings in found if settings is not None), None)
 
 
 class SampleSettings(Strict):

@@ -68,3 +68,13 @@ def row(number: int, prompt: str, completion: str, **columns: str) -> dict[str, 
 def lines_of(ref: ArtifactRef, name: str) -> list[dict[str, Any]]:
     """Return the JSON lines of a file in a local artifact."""
     return [json.loads(line) for line in (Path(ref.uri) / name).read_text(encoding="utf-8").splitlines()]
+
+
+def stop_after(context: Context, steps: int) -> None:
+    """Let the run be asked to end once it has reported so many steps."""
+
+    def progress(done: int, *_: Any, **__: Any) -> None:
+        if done >= steps:
+            context.stop()
+
+    context.progress = progress  # type: ignore[method-assign]

@@ -1,5 +1,6 @@
 """Names the settings of every training method."""
 
+from schemas.recipes.distill import DistillSettings
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.kto import KtoSettings
@@ -7,10 +8,13 @@ from schemas.recipes.reward import RewardModelSettings
 from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sft import TrainingSettings
 
-MethodSettings = TrainingSettings | PreferenceSettings | KtoSettings | RewardModelSettings | GrpoSettings | RlooSettings
+MethodSettings = (
+    TrainingSettings
+    | PreferenceSettings
+    | KtoSettings
+    | RewardModelSettings
+    | GrpoSettings
+    | RlooSettings
+    | DistillSettings
+)
 """The settings of a training method."""
-
-
-def trains_all(settings: MethodSettings) -> bool:
-    """Whether all weights are trained, not an adapter."""
-    return isinstance(settings, TrainingSettings) and settings.adaptation == "full"

@@ -1,21 +1,21 @@
-"""Defines the settings that the methods share which learn from answers that the model samples while it trains."""
+"""Defines the settings that the methods share which learn from rewards of sampled answers."""
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.base import Real, Strict, Whole
-from schemas.recipes.lora import LoraSettings, refuse_pissa_in_four_bits
-from schemas.recipes.model import Precision
+from schemas.base import Whole
+from schemas.recipes.lora import LoraSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.rewards import RewardSettings, refuse_equal_names
+from schemas.recipes.sampled import SampledSettings
 
 _OPTIMISER = {"learning_rate": 1e-4, "batch_size": 32}
 """What differs from the defaults of `OptimiserSettings`."""
 
 
-class OnlineSettings(Strict):
+class OnlineSettings(SampledSettings):
     """What GRPO and RLOO share: rewards, sampling and training."""
 
     rewards: tuple[RewardSettings, ...] = Field(
@@ -24,34 +24,16 @@ class OnlineSettings(Strict):
         description="The rewards of an answer; a pipeline that trains by this method needs at least one.",
     )
     group_size: Whole = Field(default=8, ge=2, le=256, description="Answers that are sampled to each prompt and compared.")
-    temperature: Real = Field(default=1.0, gt=0, le=5, description="Softmax temperature of the sampling.")
-    top_p: Real = Field(default=1.0, gt=0, le=1, description="Nucleus sampling: share of the probability mass.")
-    max_prompt_tokens: Whole = Field(
-        default=512, ge=8, le=131_072, description="Longer prompts are left out of the training and counted."
-    )
-    max_new_tokens: Whole = Field(default=128, ge=1, le=32_768, description="The most tokens per answer.")
     learn_cut_answers: bool = Field(
         default=True,
         description="Whether answers that `max_new_tokens` cuts are learnt from; otherwise they count only for the rewards that "
         "the others are compared with.",
     )
-    lora: LoraSettings = LoraSettings()
     optimiser: OptimiserSettings = Field(
         default=OptimiserSettings.model_validate(_OPTIMISER),
         description="Optimiser and schedule. Here `batch_size` counts answers, a multiple of `group_size`, 32 where it is left "
         "out; an epoch is one pass over the prompts; and the rate is 1e-4 where it is left out.",
     )
-    precision: Precision = Field(default="auto", description="As in `training`.")
-    quantization: Literal["none", "nf4"] = Field(default="none", description="As in `training`.")
-    checkpoint_steps: Whole = Field(default=5, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
-    seed: Whole = Field(
-        default=0, ge=0, lt=2**32, description="Seed of the order of prompts, of the sampling and of the new adapter."
-    )
-
-    @property
-    def max_length(self) -> int:
-        """The most tokens of prompt and answer together."""
-        return self.max_prompt_tokens + self.max_new_tokens
 
     @property
     def needs_reference(self) -> bool:
@@ -62,11 +44,6 @@ class OnlineSettings(Strict):
     @classmethod
     def _own_defaults(cls, given: object) -> object:
         return {**_OPTIMISER, **given} if isinstance(given, Mapping) else given
-
-    @model_validator(mode="after")
-    def _pissa_needs_whole_weights(self) -> Self:
-        refuse_pissa_in_four_bits(self.lora, self.quantization)
-        return self
 
     @model_validator(mode="after")
     def _batches_have_whole_groups(self) -> Self:

@@ -10,11 +10,11 @@ from services.cli.exits import Exit, stop_with
 from services.cli.settings import CliSettings
 
 
-def local_base(reference: str) -> tuple[Path, Path, AllowedSources]:
+def local_base(reference: str, field: str = "base_model") -> tuple[Path, Path, AllowedSources]:
     """Return the base model's folder, the cache, and the sources that jobs may name. Ends the command if there is none."""
     cli = CliSettings()
     cache, allowed = cache_of(cli.home), SourceSettings().allowed(cli.home, cli.cache)
     try:
         return resolve_model(reference, cache, allowed), cache, allowed
     except ReferenceFault as fault:
-        stop_with(Exit.USAGE, f"base_model {reference}: {fault}")
+        stop_with(Exit.USAGE, f"{field} {reference}: {fault}")

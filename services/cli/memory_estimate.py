@@ -45,7 +45,9 @@ def _estimated(request: JobRequest, plan: Sequence[PlannedStep]) -> Any:
         stop_with(Exit.FAILED, f"{error}: to estimate on this machine, pip install 'neuroweaver[trainer]'")
     without_bitsandbytes()
     base, _, _ = local_base(request.base_model)
+    named = request.distill.teacher if any(estimating.learns_from_teacher(step) for step in plan) else None
+    teacher = None if named is None else local_base(named, "distill.teacher")[0]
     try:
-        return estimating.estimate(request, plan, base)
+        return estimating.estimate(request, plan, base, teacher)
     except UserFault as fault:
         stop_with(Exit.FAILED, "\n".join(map(str, fault.reasons)))

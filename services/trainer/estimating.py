@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from schemas.reasons import Reason
+from schemas.recipes.distill import DistillSettings
 from schemas.recipes.methods import MethodSettings
-from schemas.recipes.online import OnlineSettings
+from schemas.recipes.sampled import SampledSettings
 from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, TrainSettings
 from services.chassis.executor.child import UserFault
@@ -37,8 +38,11 @@ class Estimated(NamedTuple):
     steps: Sequence[StepMemory]
 
 
-def estimate(request: JobRequest, plan: Sequence[PlannedStep], base: Path) -> Estimated:
-    """Return the estimates, with all tokens of the longest rows supervised. Raises UserFault for a base model that is refused."""
+def estimate(request: JobRequest, plan: Sequence[PlannedStep], base: Path, teacher: Path | None) -> Estimated:
+    """Return the estimates, with all tokens of the longest rows supervised. Raises UserFault for a base model that is refused.
+
+    `teacher` is the folder of the teacher, if a step learns from one.
+    """
     try:
         architecture = architecture_of(base)
         found = []
@@ -47,7 +51,9 @@ def estimate(request: JobRequest, plan: Sequence[PlannedStep], base: Path) -> Es
             if settings is not None:
                 rows = rows_at_once(settings.optimiser)
                 batch = batch_of(settings, rows, settings.max_length, _learnt(settings))
-                found.append(_step(step.name, rows, settings.max_length, estimate_of(architecture, settings, batch)))
+                beside = architecture_of(teacher) if teacher and isinstance(settings, DistillSettings) else None
+                estimated = estimate_of(architecture, settings, batch, beside)
+                found.append(_step(step.name, rows, settings.max_length, estimated))
     except BaseFault as fault:
         raise base_fault(request.base_model, fault.message, fault.remedy) from fault
     except (RuntimeError, NotImplementedError, TypeError) as error:
@@ -57,9 +63,14 @@ def estimate(request: JobRequest, plan: Sequence[PlannedStep], base: Path) -> Es
     return Estimated(device().type, available(), found)
 
 
+def learns_from_teacher(step: PlannedStep) -> bool:
+    """Whether a step is a distillation."""
+    return isinstance(_settings(step), DistillSettings)
+
+
 def _learnt(settings: MethodSettings) -> int:
     """Return the most tokens of an example that are supervised."""
-    return settings.max_new_tokens if isinstance(settings, OnlineSettings) else settings.max_length
+    return settings.max_new_tokens if isinstance(settings, SampledSettings) else settings.max_length
 
 
 def _settings(step: PlannedStep) -> MethodSettings | None:

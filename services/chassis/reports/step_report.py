@@ -19,6 +19,7 @@ _EMPTY = "<em>empty</em>"
 _CURVES = {
     "loss": "Training loss",
     "validation_loss": "Validation loss",
+    "validation_accuracy": "Share of validation pairs whose better answer has the higher score",
     "learning_rate": "Learning rate",
     "reward": "Mean reward of sampled answers",
     "reward_deviation": "Standard deviation of the rewards",
@@ -26,6 +27,10 @@ _CURVES = {
     "rewards_failed": "Share of answers without a reward",
     "answer_tokens": "Mean tokens of sampled answers",
     "answers_cut": "Share of sampled answers that the limit cut",
+    "reward_accuracy": "Share of pairs whose better answer has the higher reward",
+    "reward_margin": "By how much the reward of the better answer is higher",
+    "reward_mean": "Mean score",
+    "entropy": "Entropy of the model's next token, in nats",
     "reference_distance": "Distance from the reference",
     "gradient_norm": "Norm of the gradient before clipping",
 }

@@ -16,6 +16,7 @@ _TRAIN_INPUTS: Mapping[str, Mapping[str, bool]] = {
     "kto": {"preferences": True, "adapter": False, "model": False},
     "grpo": {"dataset": True, "adapter": False, "model": False},
     "rloo": {"dataset": True, "adapter": False, "model": False},
+    "distill": {"dataset": True, "adapter": False, "model": False},
     "reward": {"preferences": True, "adapter": False},
 }
 """The inputs of each training method; True if the input is required. Training continues from a bound adapter, on a bound model."""

@@ -9,18 +9,13 @@ from collections.abc import Iterator
 from schemas.reasons import Reason, shown
 from schemas.requests import JobRequest, PipelineStep
 from schemas.steps import PlannedStep
-from services.orchestrator.domain.adapters import faults_of_adapters
-from services.orchestrator.domain.full_training import faults_of_full_training
 from services.orchestrator.domain.graph import SCORES, graph_of, producer_of
-from services.orchestrator.domain.presets import FULL_PRESETS, PRESETS
+from services.orchestrator.domain.presets import PRESETS
 from services.orchestrator.domain.step_settings import LEARNT_FROM, SAMPLING, learners_of, sampling_of, settings_of
 from services.orchestrator.domain.whole_models import faults_of_models
 
 STEPS_AT_MOST = 100
-_PRESET_GRAPHS = {
-    adaptation: {name: (steps, graph_of(steps)) for name, steps in presets.items()}
-    for adaptation, presets in (("lora", PRESETS), ("full", FULL_PRESETS))
-}
+_PRESET_GRAPHS = {name: graph_of(steps) for name, steps in PRESETS.items()}
 
 
 class PlanFault(Exception):
@@ -34,7 +29,7 @@ class PlanFault(Exception):
 def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
     """Return the steps of `request` in an order that respects `needs`. Raises PlanFault with every reason found."""
     if isinstance(request.pipeline, str):
-        steps, graph = _PRESET_GRAPHS[request.training.adaptation][request.pipeline]
+        steps, graph = PRESETS[request.pipeline], _PRESET_GRAPHS[request.pipeline]
     else:
         steps = request.pipeline
         if len(steps) > STEPS_AT_MOST:
@@ -45,8 +40,6 @@ def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
         *_faults_of_settings(steps, request),
         *graph.faults_of_bindings,
         *faults_of_models(steps, request),
-        *faults_of_adapters(steps, request),
-        *faults_of_full_training(steps, request),
     ]
     if reasons:
         raise PlanFault(reasons)
@@ -109,6 +102,13 @@ def _faults_of_settings(steps: tuple[PipelineStep, ...], request: JobRequest) ->
                 message=f"{step.name} learns from pairs of the data set, which have no scores of a judge",
                 remedy="set it to 0, or bind the preferences of a step of kind label",
             )
+    if request.distill.teacher is None and any(step.trained_by == "distill" for step in steps):
+        yield Reason(
+            field="distill.teacher",
+            value="null",
+            message="distillation learns from a teacher, and none is named",
+            remedy="name a model with the base model's tokenizer",
+        )
     if present & {"label", "score"} and request.feedback.judge.kind == "rules" and not request.feedback.rubric.rules:
         yield Reason(
             field="feedback.rubric.rules",

@@ -59,7 +59,7 @@ PRESETS: Mapping[str, tuple[PipelineStep, ...]] = {
             _step("evaluate", "evaluate", dataset=_DATA, adapter="train.adapter"),
             _step("register", "register", "evaluate-base", "evaluate", adapter="train.adapter"),
         )
-        for method in ("grpo", "rloo")
+        for method in ("grpo", "rloo", "distill")
     },
     "reward": (
         _step("prepare", "prepare"),
@@ -67,15 +67,3 @@ PRESETS: Mapping[str, tuple[PipelineStep, ...]] = {
         _step("register", "register", adapter="train.adapter"),
     ),
 }  # fmt: skip
-
-
-def _of_model(step: PipelineStep) -> PipelineStep:
-    """Return a step of `sft` where its training makes a whole model."""
-    inputs = {name: binding for name, binding in step.inputs.items() if binding != "train.adapter"}
-    if len(inputs) < len(step.inputs):
-        inputs["model"] = "train.model"
-    return step.model_copy(update={"inputs": inputs})
-
-
-FULL_PRESETS: Mapping[str, tuple[PipelineStep, ...]] = {**PRESETS, "sft": tuple(map(_of_model, PRESETS["sft"]))}
-"""The presets where supervised training trains all weights."""

@@ -47,6 +47,8 @@ def settings_of(step: PipelineStep, request: JobRequest, steps: Iterable[Pipelin
             return TrainSettings(base_model=base, chat_template=template, grpo=request.grpo)
         case "train", "rloo":
             return TrainSettings(base_model=base, chat_template=template, rloo=request.rloo)
+        case "train", "distill":
+            return TrainSettings(base_model=base, chat_template=template, distill=request.distill)
         case "train", "reward":
             return TrainSettings(base_model=base, chat_template=template, reward=request.reward)
         case "train", _:
@@ -74,6 +76,7 @@ def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineSt
     lengths = [limits[method] for method in learners]
     methods = {one.trained_by for one in steps if one.trained_by}
     lengths += [sampling_of(method, request).max_length for method in SAMPLING if method in methods]
+    lengths += [request.distill.max_length] if "distill" in methods else []
     if not lengths or "sft" in methods:
         lengths.append(request.training.max_length)
     return PrepareSettings(
@@ -81,13 +84,14 @@ def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineSt
         chat_template=request.chat_template,
         dataset=request.dataset,
         max_length=min(lengths),
-        assistant_turns="last" if methods <= {*SAMPLING} and methods else request.training.assistant_turns,
+        assistant_turns="last" if methods <= {*SAMPLING, "distill"} and methods else request.training.assistant_turns,
         learns=LEARNT_FROM[learners[0]] if learners else "answers",
         training=request.training if "sft" in methods else None,
         preference=request.preference if "dpo" in methods else None,
         kto=request.kto if "kto" in methods else None,
         grpo=request.grpo if "grpo" in methods else None,
         rloo=request.rloo if "rloo" in methods else None,
+        distill=request.distill if "distill" in methods else None,
         reward=request.reward if "reward" in methods else None,
         answers=_answers(request, {one.kind for one in steps}),
     )

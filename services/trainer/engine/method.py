@@ -31,6 +31,8 @@ class Method:
     """The trainer's metrics that go into the curve, and their names there."""
     validate: Callable[[Any], Figures] = lambda _: {}
     """Measures the model on held-out examples, at every checkpoint and at the end."""
+    lean_head: bool = True
+    """Whether TRL's trainer puts its head of log-probabilities on the model, which ours replaces on a CPU."""
     group: int = 1
     """How often each example is in a batch: the answers that the trainer samples to it."""
     generated: int = 0

@@ -65,13 +65,13 @@ class _SamplingTrainer:
     def _sampled(self, prompt_ids: Sequence[Sequence[int]]) -> list[list[int]]:
         """Sample the answers of each group, without dropout."""
         key = int(torch.randint(2**62, ()))  # drawn after the step is seeded
-        with _without_dropout(self.model):
+        with without_dropout(self.model):
             groups = self._rollouts.sample(self.model, prompt_ids[:: self.num_generations], key)
         return [answer for group in groups for answer in group]
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         """Compute log-probabilities; those that are not learnt, of the reference, without dropout."""
-        with nullcontext() if torch.is_grad_enabled() else _without_dropout(self.model):
+        with nullcontext() if torch.is_grad_enabled() else without_dropout(self.model):
             return super()._get_per_token_logps_and_entropies(*args, **kwargs)  # type: ignore[misc]  # as above
 
     def _scorer(self, score: Score) -> Callable[..., list[float | None]]:
@@ -112,7 +112,8 @@ class RlooTrainer(_SamplingTrainer, RLOOTrainer):  # type: ignore[misc]  # TRL h
 
 
 @contextmanager
-def _without_dropout(model: Any) -> Iterator[None]:
+def without_dropout(model: Any) -> Iterator[None]:
+    """Within this block the model is in evaluation mode."""
     training = model.training
     model.eval()
     try:

@@ -24,7 +24,7 @@ def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> 
     usable = usable_pairs(loaded.chat, read, "preference")
     every = [(better.cut(settings.max_length), worse.cut(settings.max_length)) for _, (better, worse) in usable]
     groups = [unsupervised(every), _equal(every)]
-    kept = fitting("pair", [read[place].id for place, _ in usable], groups, "preference", settings.max_length)
+    kept = fitting("pair", [read[place].id for place, _ in usable], groups, "preference.max_length", settings.max_length)
     pairs = [every[place] for place in kept.places]
 
     def build(model: Any, arguments: Mapping[str, Any], rows: Any, on_part: Callable[[], None]) -> Any:

@@ -57,12 +57,15 @@ def unsupervised(examples: Sequence[Example]) -> Unfit:
     return Unfit("examples_too_long", places, "have no token of an answer within")
 
 
-def fitting(what: str, names: Sequence[str], groups: Sequence[Unfit], section: str, max_length: int) -> Fitting:
-    """Return what is left of the examples with these names without the groups. Raises UserFault if nothing is."""
+def fitting(what: str, names: Sequence[str], groups: Sequence[Unfit], field: str, limit: int) -> Fitting:
+    """Return what is left of the examples with these names without the groups. Raises UserFault if nothing is.
+
+    `field` is the setting with the `limit` of tokens.
+    """
     left_out = {place for group in groups for place in group.places}
     places = [place for place in range(len(names)) if place not in left_out]
     said = "; ".join(
-        f"{len(group.places)} of {len(names)} {what}s {group.why} the {max_length} tokens of {section}.max_length: "
+        f"{len(group.places)} of {len(names)} {what}s {group.why} the {limit} tokens of {field}: "
         f"{first_of([names[place] for place in group.places], _NAMED)}"
         for group in groups
         if group.places
@@ -70,10 +73,10 @@ def fitting(what: str, names: Sequence[str], groups: Sequence[Unfit], section: s
     if not places:
         raise UserFault(
             Reason(
-                field=f"{section}.max_length",
-                value=str(max_length),
+                field=field,
+                value=str(limit),
                 message=f"no {what} is left to learn from: {said}",
-                remedy=f"raise {section}.max_length, or shorten the prompts",
+                remedy=f"raise {field}, or shorten the prompts",
             )
         )
     return Fitting(places, {group.counter: float(len(group.places)) for group in groups}, said or None)

@@ -28,7 +28,7 @@ def kto(context: Context, loaded: LoadedModel, settings: KtoSettings) -> Method:
     taken = usable([loaded.chat.try_encode(chats, "last")], "answer", "kto")
     cut = [tokens.cut(settings.max_length) for _, (tokens,) in taken]
     names = [judged[place].id for place, _ in taken]
-    fits = fitting("answer", names, [unsupervised([(tokens,) for tokens in cut])], "kto", settings.max_length)
+    fits = fitting("answer", names, [unsupervised([(tokens,) for tokens in cut])], "kto.max_length", settings.max_length)
     kept = [cut[place] for place in fits.places]
     labels = [judged[taken[place][0]].label for place in fits.places]
     others = _others(kept, settings.max_length)

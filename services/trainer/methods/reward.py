@@ -29,7 +29,7 @@ def reward(context: Context, loaded: LoadedModel, settings: RewardModelSettings)
     taken = [read[place] for place, _ in usable_pairs(loaded.chat, read, "reward")]
     every = _tokens(loaded, taken)
     groups = _unfit(every, settings.max_length)
-    kept = fitting("pair", [pair.id for pair in taken], groups, "reward", settings.max_length)
+    kept = fitting("pair", [pair.id for pair in taken], groups, "reward.max_length", settings.max_length)
     pairs = [every[place] for place in kept.places]
     wanted = _wanted_margins([taken[place] for place in kept.places], settings.margin_scale)
     splits: tuple[Split, Split] = ("validation", "test")
@@ -80,6 +80,7 @@ def reward(context: Context, loaded: LoadedModel, settings: RewardModelSettings)
         figures={"accuracy": "reward_accuracy", "margin": "reward_margin", "mean_reward": "reward_mean"},
         validate=validate,
         measure=measure,
+        lean_head=False,
         counts={
             "examples": float(len(pairs)),
             "examples_used": float(len(used)),

@@ -8,6 +8,8 @@ from schemas.results import BASE_MODEL_SHA256
 from services.chassis.executor.child import ChildTask, Context, UserFault
 from services.chassis.storage.references import ReferenceFault, folder_digest, resolve_model
 
+SEND_AGAIN = "send the job again, and do not change the files while it runs"
+
 
 class BaseFault(Exception):
     """A base model's files cannot be used, whatever names them; whoever knows the request's reference adds it."""
@@ -36,11 +38,17 @@ def base_digest(folder: Path, context: Context) -> str:
     Raises UserFault if it differs from the one that this job's prepare step recorded.
     """
     digest = folder_digest(folder, context.task.cache)
-    for step, result in context.task.results.items():
-        if result.facts.get(BASE_MODEL_SHA256, digest) != digest:
-            what = f"its files are not those that step {step} checked (sha256 {result.facts[BASE_MODEL_SHA256]})"
-            raise base_fault(str(folder), what, "send the job again, and do not change the files while it runs")
+    if what := changed_since_checked(context, BASE_MODEL_SHA256, digest):
+        raise base_fault(str(folder), what, SEND_AGAIN)
     return digest
+
+
+def changed_since_checked(context: Context, fact: str, digest: str) -> str | None:
+    """Return in words that an earlier step of the job recorded another digest as this fact; None if none did."""
+    for step, result in context.task.results.items():
+        if result.facts.get(fact, digest) != digest:
+            return f"its files are not those that step {step} checked (sha256 {result.facts[fact]})"
+    return None
 
 
 def is_fault_of_machine(error: BaseException | None) -> bool:

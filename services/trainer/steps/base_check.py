@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from schemas.lines import Message
-from schemas.reasons import Reason
+from schemas.reasons import Reason, shown
 from schemas.recipes.lora import LoraSettings
-from schemas.recipes.methods import trains_all
 from schemas.recipes.model import AssistantTurns
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import UserFault
@@ -20,8 +19,8 @@ from services.trainer.modelling.architecture import Architecture, architecture_o
 from services.trainer.modelling.base_files import BaseFault, base_fault
 from services.trainer.modelling.chat import Answered, Chat, ChatFault, Tokens
 from services.trainer.modelling.fitting import fitted, fitted_scoring
+from services.trainer.modelling.layers import targets_of
 from services.trainer.modelling.weight_files import refuse_pointers, stored_tensors
-from services.trainer.steps.abilities import check_abilities
 
 _NAME = 40
 """The longest name of a token that is repeated in a message."""
@@ -62,11 +61,14 @@ def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
                 remedy=f"set training.max_length to {longest} or less",
             )
         )
-    for section in ("training", "preference", "kto", "grpo", "rloo", "reward"):
-        if (training := getattr(settings, section)) is not None:
-            check_abilities(architecture, training, section)
-            if section != "reward" and not trains_all(training):
-                _check_lora(fitted(architecture, tensors), training.lora, section)
+    for section, training in (
+        ("training", settings.training), ("kto", settings.kto), ("grpo", settings.grpo), ("rloo", settings.rloo),
+        ("distill", settings.distill),
+    ):  # fmt: skip
+        if training is not None:
+            _check_lora(fitted(architecture, tensors), training.lora, section)
+    if settings.distill is not None:
+        _refuse_head(fitted(architecture, tensors), settings.distill.lora)
     if settings.reward is not None:
         try:
             scoring = fitted_scoring(architecture, tensors)
@@ -82,6 +84,22 @@ def _check_lora(model: Any, lora: LoraSettings, section: str) -> None:
     except UserFault as fault:
         fields = {reason: reason.field.replace("training.", f"{section}.", 1) for reason in fault.reasons}
         raise UserFault(*(reason.model_copy(update={"field": field}) for reason, field in fields.items())) from fault
+
+
+def _refuse_head(model: Any, lora: LoraSettings) -> None:
+    """Raise UserFault if the adapter would change the head: the loss of a distillation reads the head's own weights."""
+    head = model.get_output_embeddings()
+    name = next(path for path, part in model.named_modules() if part is head)
+    ends = {target: f".{name}".endswith(f".{target}") for target in lora.modules_to_save}
+    if name in targets_of(model, lora) or any(ends.values()):
+        raise UserFault(
+            Reason(
+                field="distill.lora.targets" if name in targets_of(model, lora) else "distill.lora.modules_to_save",
+                value=shown(name),
+                message="distillation reads the weights of the model's head, so an adapter there would learn nothing",
+                remedy=f"leave {name} out",
+            )
+        )
 
 
 class _BeyondVocabulary(ChatFault):

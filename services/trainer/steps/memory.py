@@ -1,11 +1,11 @@
 """Compares the memory that a training is estimated to take with what it took, and refuses one that no device here can hold."""
 
 import logging
-import math
 import resource
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -13,45 +13,33 @@ import torch
 
 from schemas.reasons import Reason
 from schemas.recipes.dpo import PreferenceSettings
-from schemas.recipes.methods import MethodSettings, trains_all
+from schemas.recipes.methods import MethodSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.reward import RewardModelSettings
-from schemas.recipes.sft import TrainingSettings
 from services.chassis.executor.child import ChildTask, UserFault
 from services.language_models.precision import compute_dtype, device
 from services.trainer.engine.method import Method
 from services.trainer.engine.schedule import micro_batch_size
 from services.trainer.modelling.architecture import Architecture, architecture_of
 from services.trainer.modelling.base import attention_of
-from services.trainer.modelling.memory import MemoryEstimate, TrainedBatch, estimated
-from services.trainer.modelling.packing import FLASH, packed_attention
+from services.trainer.modelling.memory import MemoryEstimate, TrainedBatch, estimated, weights_of
 
 _log = logging.getLogger(__name__)
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
 _GB = 2**30
 
 
-def estimate_of(architecture: Architecture, settings: MethodSettings, batch: TrainedBatch) -> MemoryEstimate:
-    """Return the estimate of a training on this machine's device."""
+def estimate_of(
+    architecture: Architecture, settings: MethodSettings, batch: TrainedBatch, teacher: Architecture | None = None
+) -> MemoryEstimate:
+    """Return the estimate of a training on this machine's device; a `teacher` is there as a whole."""
     where = device()
     dtype = compute_dtype(settings.precision, where)
     attention = attention_of(architecture, dtype, where, batch.length)
-    if isinstance(settings, TrainingSettings) and settings.packing:
-        attention = packed_attention(architecture, dtype, where)
-        if attention == FLASH:  # it keeps as much of a row in a sequence as PyTorch's kernel of a row alone
-            attention = architecture.attention
-        else:
-            batch = packed(batch, settings.max_length)
-    return estimated(
-        architecture,
-        None if trains_all(settings) else settings.lora,
-        settings.optimiser,
-        batch,
-        dtype,
-        settings.quantization,
-        where.type,
-        attention,
+    found = estimated(
+        architecture, settings.lora, settings.optimiser, batch, dtype, settings.quantization, where.type, attention
     )
+    return found if teacher is None else replace(found, weights=found.weights + weights_of(teacher.empty(), dtype, "none"))
 
 
 def batch_of(settings: MethodSettings, rows: int, length: int, supervised: int) -> TrainedBatch:
@@ -62,24 +50,21 @@ def batch_of(settings: MethodSettings, rows: int, length: int, supervised: int) 
     return TrainedBatch(sides * rows, length, sides * rows * supervised)
 
 
-def packed(batch: TrainedBatch, limit: int) -> TrainedBatch:
-    """Return the sequences of at most `limit` tokens that rows of this length make; the mask has a value for each pair of tokens."""
-    together = min(batch.rows, max(1, limit // batch.length))
-    return TrainedBatch(math.ceil(batch.rows / together), together * batch.length, batch.supervised)
-
-
 def rows_at_once(optimiser: OptimiserSettings) -> int:
     """Return the examples of a forward pass, as long as memory suffices."""
     return micro_batch_size(optimiser, 0)
 
 
-def memory_metrics(base: Path, settings: MethodSettings, method: Method, task: ChildTask) -> Mapping[str, float]:
+def memory_metrics(
+    base: Path, settings: MethodSettings, method: Method, task: ChildTask, teacher: Path | None = None
+) -> Mapping[str, float]:
     """Return the measured peak of this process and the estimate, as metrics of a finished training."""
     metrics = {"memory_peak_bytes": float(measured_peak())}
     supervised = method.generated or max(_supervised(row) for row in method.rows)
     size = micro_batch_size(method.optimiser, task.memory_failures, task.processes)
     try:
-        found = estimate_of(architecture_of(base), settings, batch_of(settings, size, method.longest, supervised))
+        batch = batch_of(settings, size, method.longest, supervised)
+        found = estimate_of(architecture_of(base), settings, batch, None if teacher is None else architecture_of(teacher))
     except Exception as error:  # a finished training does not fail for its estimate
         _log.warning("no estimate of memory for this model (%s)", type(error).__name__)
         return metrics
@@ -113,11 +98,18 @@ def available(shared: int | None = None) -> int:
     return int(memory if shared is None else min(memory, shared))
 
 
-def refuse_too_large(architecture: Architecture, settings: MethodSettings, section: str, length: int, memory: int) -> None:
+def refuse_too_large(
+    architecture: Architecture,
+    settings: MethodSettings,
+    section: str,
+    length: int,
+    memory: int,
+    teacher: Architecture | None = None,
+) -> None:
     """Raise UserFault if even one example at a time does not fit into `memory` bytes. A training that runs out of memory is
     tried again with fewer examples at a time, so only the least that it takes decides."""
     try:
-        least = estimate_of(architecture, settings, batch_of(settings, 1, length, 1))
+        least = estimate_of(architecture, settings, batch_of(settings, 1, length, 1), teacher)
     except UserFault:
         raise
     except Exception as error:  # an architecture whose forward pass cannot be traced is no fault
@@ -131,12 +123,8 @@ def refuse_too_large(architecture: Architecture, settings: MethodSettings, secti
         if least.activations > least.weights
         else "name a smaller base model"
     )
-    smaller = ""
-    if trains_all(settings):
-        smaller = f", or set {section}.adaptation to lora"
-    elif settings.quantization == "none":
-        smaller = f", or set {section}.quantization to nf4"
-    raise UserFault(Reason(field=section, message=f"the device's memory does not suffice: {what}", remedy=less + smaller))
+    nf4 = f", or set {section}.quantization to nf4" if settings.quantization == "none" else ""
+    raise UserFault(Reason(field=section, message=f"the device's memory does not suffice: {what}", remedy=less + nf4))
 
 
 def words(found: MemoryEstimate) -> str:

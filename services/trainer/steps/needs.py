@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from schemas.jobs import StepNeed
 from schemas.reasons import Reason
+from schemas.recipes.distill import DistillSettings
 from schemas.recipes.methods import MethodSettings
 from schemas.recipes.online import OnlineSettings
 from schemas.steps import GENERATION, AnswersAtOnce, PrepareSettings
@@ -23,6 +24,8 @@ from services.trainer.steps.memory import batch_of, estimate_of, refuse_too_larg
 _log = logging.getLogger(__name__)
 _Found = TypeVar("_Found")
 _GB = 2**30
+_SAMPLED = (OnlineSettings, DistillSettings)
+"""Settings of methods that sample answers while they train."""
 _HOST_BYTES = 2 * _GB
 """Main memory of a process that computes on a GPU, besides the weights, which pass through it."""
 
@@ -36,7 +39,7 @@ class RowSizes(NamedTuple):
 
 
 def checked_needs(
-    architecture: Architecture, settings: PrepareSettings, sizes: RowSizes, memory: int
+    architecture: Architecture, settings: PrepareSettings, sizes: RowSizes, memory: int, teacher: Architecture | None = None
 ) -> Mapping[str, StepNeed]:
     """Return the needs of later steps, as `StepResult.needs`. Raises UserFault for a step that `memory` bytes cannot hold at all.
 
@@ -45,11 +48,12 @@ def checked_needs(
     found: dict[str, StepNeed] = {}
     for section, method in settings.methods.items():
         # pairs that a judge makes later, and answers that are sampled, may be as long as the method allows
-        read = section == "training" or (settings.learns != "answers" and not isinstance(method, OnlineSettings))
+        read = section == "training" or (settings.learns != "answers" and not isinstance(method, _SAMPLED))
         largest = sizes if read else RowSizes(method.max_length, method.max_length)
-        need = _traced(partial(_training, architecture, method, largest))
+        beside = teacher if isinstance(method, DistillSettings) else None
+        need = _traced(partial(_training, architecture, method, largest, beside))
         if need is None or _bytes(need) > memory:
-            refuse_too_large(architecture, method, section, min(sizes.longest, method.max_length), memory)
+            refuse_too_large(architecture, method, section, min(sizes.longest, method.max_length), memory, beside)
         if need is not None:
             found[section] = need
     if settings.answers is not None:
@@ -57,20 +61,23 @@ def checked_needs(
     return found
 
 
-def _training(architecture: Architecture, settings: MethodSettings, sizes: RowSizes) -> StepNeed:
+def _training(
+    architecture: Architecture, settings: MethodSettings, sizes: RowSizes, teacher: Architecture | None
+) -> StepNeed:
     rows = rows_at_once(settings.optimiser)
     length = min(sizes.longest, settings.max_length)
-    learnt = settings.max_new_tokens if isinstance(settings, OnlineSettings) else min(length, sizes.supervised)
-    found = estimate_of(architecture, settings, batch_of(settings, rows, length, learnt))
-    sampled = _sampled(architecture, settings) if isinstance(settings, OnlineSettings) else 0
+    learnt = settings.max_new_tokens if isinstance(settings, _SAMPLED) else min(length, sizes.supervised)
+    found = estimate_of(architecture, settings, batch_of(settings, rows, length, learnt), teacher)
+    sampled = _sampled(architecture, settings) if isinstance(settings, _SAMPLED) else 0
     return _need(found.total + sampled, found.weights)
 
 
-def _sampled(architecture: Architecture, settings: OnlineSettings) -> int:
+def _sampled(architecture: Architecture, settings: OnlineSettings | DistillSettings) -> int:
     """Return what sampling the answers of an optimiser step takes, besides the model."""
     where = device()
-    prompts = -(-settings.optimiser.batch_size // settings.group_size)
-    batch = Decoded(prompts, settings.group_size, settings.max_prompt_tokens, settings.max_new_tokens, 0)
+    group = settings.group_size if isinstance(settings, OnlineSettings) else 1
+    prompts = -(-settings.optimiser.batch_size // group)
+    batch = Decoded(prompts, group, settings.max_prompt_tokens, settings.max_new_tokens, 0)
     found = generation_estimate(architecture, batch, compute_dtype(settings.precision, where), where.type)
     return found.cache + found.logits + found.activations
 

@@ -17,6 +17,7 @@ from schemas.results import (
     DATASET_NOTES,
     DATASET_SHA256,
     PREFERENCES,
+    TEACHER_SHA256,
 )
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import Context, Stopping
@@ -24,6 +25,7 @@ from services.chassis.storage.digests import file_sha256
 from services.trainer.data.prepared import prepare_rows
 from services.trainer.data.sources import read
 from services.trainer.modelling.base_files import base_digest, base_folder
+from services.trainer.modelling.teacher import checked_teacher, teacher_digest, teacher_folder
 from services.trainer.steps.base_check import checked_base
 from services.trainer.steps.memory import available
 from services.trainer.steps.needs import RowSizes, checked_needs
@@ -42,6 +44,11 @@ def prepare(context: Context) -> StepResult:
     chat = checked.chat
     dataset = settings.dataset
     facts = {BASE_MODEL_SHA256: base_digest(base, context), CHAT_TEMPLATE_SHA256: chat.template_sha256}
+    teacher = None
+    if settings.distill is not None:
+        found = teacher_folder(settings.distill, context)
+        teacher = checked_teacher(settings.distill, found, checked.architecture, chat.tokenizer)
+        facts[TEACHER_SHA256] = teacher_digest(found, context)
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as second:
         folder, preferences = Path(name), Path(second)
         source = read(dataset, context.task.cache, context.task.allowed)
@@ -57,7 +64,7 @@ def prepare(context: Context) -> StepResult:
         )  # fmt: skip
         longest = min(settings.max_length, int(made.metrics["tokens_longest_row"]))
         sizes = RowSizes(longest, min(longest, made.most_supervised))
-        needs = checked_needs(checked.architecture, settings, sizes, available(context.task.memory_bytes))
+        needs = checked_needs(checked.architecture, settings, sizes, available(context.task.memory_bytes), teacher)
         digests = {split: file_sha256(folder / split_file(split)) for split in made.splits}
         facts[DATASET_SHA256] = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
         facts[DATASET_LAYOUT] = made.reading.words

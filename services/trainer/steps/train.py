@@ -1,4 +1,4 @@
-"""Step `train`: trains an adapter or a whole model, and stores it with all that is needed to serve and audit it."""
+"""Step `train`: trains an adapter on rows or pairs, and stores it with all that is needed to serve and audit it."""
 
 import json
 import logging
@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from schemas.jobs import StepResult
+from schemas.recipes.distill import DistillSettings
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.kto import KtoSettings
-from schemas.recipes.methods import MethodSettings, trains_all
+from schemas.recipes.methods import MethodSettings
 from schemas.recipes.reward import RewardModelSettings
 from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sft import TrainingSettings
@@ -27,6 +28,7 @@ from schemas.results import (
     ROWS_LEFT_OUT,
     SCORES_ANSWERS,
     STRATEGY,
+    TEACHER_SHA256,
 )
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context
@@ -36,6 +38,7 @@ from services.trainer.engine.method import Method
 from services.trainer.engine.ranks import joined, refuse_unsplittable
 from services.trainer.engine.recipe import digest, recipe_of
 from services.trainer.engine.training import Plan
+from services.trainer.methods.distill import distill
 from services.trainer.methods.dpo import dpo
 from services.trainer.methods.grpo import grpo
 from services.trainer.methods.kto import kto
@@ -45,10 +48,9 @@ from services.trainer.methods.sft import sft
 from services.trainer.modelling.adapter import RECORD, new_adapter, read_adapter, write_adapter
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.chat import Chat
-from services.trainer.modelling.whole import whole_model, write_whole
+from services.trainer.modelling.teacher import teacher_digest, teacher_folder
 from services.trainer.steps.loading import LoadedModel, load
 from services.trainer.steps.memory import memory_metrics
-from services.trainer.steps.room import refuse_full_disk
 
 _log = logging.getLogger(__name__)
 _SETTLED = 0.1
@@ -56,7 +58,7 @@ _SETTLED = 0.1
 
 
 def train(context: Context) -> StepResult:
-    """Make the artifact `adapter`, or `model` if all weights are trained; its metrics are those at the end of the curve.
+    """Make the `adapter` artifact; its metrics are those at the end of the curve.
 
     A process that is not the first of those that share the training makes nothing.
     """
@@ -66,11 +68,11 @@ def train(context: Context) -> StepResult:
         raise TypeError("settings of kind train with those of a method are needed")
     refuse_unsplittable(step, settings, task.processes)
     loaded = load(context, step.base_model, settings.precision, step.chat_template)
-    recipe = recipe_of(settings, loaded.digest, loaded.chat.template_sha256, task.inputs)
+    teacher = teacher_folder(settings, context) if isinstance(settings, DistillSettings) else None
+    learns_from = {} if teacher is None else {TEACHER_SHA256: teacher_digest(teacher, context)}
+    recipe = recipe_of(settings, loaded.digest, loaded.chat.template_sha256, task.inputs) | learns_from
     method = _method(context, loaded, settings)
     checkpoints = Checkpoints(task.checkpoints, task.own_checkpoints, digest(recipe))
-    if whole := trains_all(settings):
-        refuse_full_disk(loaded.base, settings.optimiser, task.own_checkpoints)
     with joined(task) as ranks:
         plan = Plan(settings.seed, settings.checkpoint_steps, loaded.dtype, loaded.device, checkpoints, ranks)
         trained = engine.train(context, method, plan, lambda: _adapted(loaded, settings, method.longest))
@@ -84,6 +86,7 @@ def train(context: Context) -> StepResult:
         DEVICE: loaded.device.type,
         PROCESSES: str(ranks.processes),
         STRATEGY: trained.strategy,
+        **learns_from,
     }
     if isinstance(settings, RewardModelSettings):
         facts[SCORES_ANSWERS] = "true"
@@ -92,10 +95,7 @@ def train(context: Context) -> StepResult:
         facts[ROWS_LEFT_OUT] = method.left_out
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if whole:
-            write_whole(trained.model, folder, loaded.base)
-        else:
-            write_adapter(trained.model, folder, step.base_model)
+        write_adapter(trained.model, folder, step.base_model)
         Chat(loaded.adapter or loaded.base, step.chat_template).save(
             folder
         )  # read anew: trainers set tokens of the one that they are given
@@ -108,13 +108,13 @@ def train(context: Context) -> StepResult:
         "steps": float(len(trained.curve)),
         "trainable_parameters": float(trained.parameters),
         **({"rate_factor": trained.rate_factor} if trained.rate_factor < 1 else {}),
-        **memory_metrics(loaded.base, settings, method, task),
+        **memory_metrics(loaded.base, settings, method, task, teacher),
         **method.counts,
         **trained.figures,
     }
     if MODEL in task.inputs:
         del facts[BASE_MODEL_SHA256]  # of a job it is the digest of the model that the request names
-    return StepResult(outputs={MODEL if whole else ADAPTER: artifact}, metrics=metrics, facts=facts)
+    return StepResult(outputs={ADAPTER: artifact}, metrics=metrics, facts=facts)
 
 
 def settled(curve: Sequence[CurvePoint]) -> dict[str, float]:
@@ -141,24 +141,18 @@ def _method(context: Context, loaded: LoadedModel, settings: MethodSettings) -> 
             return grpo(context, loaded, settings)
         case RlooSettings():
             return rloo(context, loaded, settings)
+        case DistillSettings():
+            return distill(context, loaded, settings)
         case RewardModelSettings():
             return reward(context, loaded, settings)
 
 
 def _adapted(loaded: LoadedModel, settings: MethodSettings, longest: int) -> Any:
-    """Return the model with the adapter to train, the input adapter or a new one; or the model of which all weights are trained."""
-    packed = isinstance(settings, TrainingSettings) and settings.packing
-    if trains_all(settings):
-        return whole_model(loaded.base, loaded.dtype, loaded.device, trained_length=longest, packed=packed)
+    """Return the model with the adapter to train: the input adapter or a new one."""
     model = load_base(
-        loaded.base,
-        loaded.dtype,
-        loaded.device,
-        quantization=settings.quantization,
-        trained_length=longest,
-        packed=packed,
+        loaded.base, loaded.dtype, loaded.device, quantization=settings.quantization, trained_length=longest,
         scoring_seed=settings.seed if isinstance(settings, RewardModelSettings) else None,
-    )
+    )  # fmt: skip
     if loaded.adapter is not None:
         return read_adapter(model, loaded.adapter, trainable=True)
     return new_adapter(model, settings.lora, settings.seed)

@@ -48,6 +48,25 @@ async def test_a_register_step_becomes_a_version_with_its_lineage_and_is_announc
     assert listed == {name: told[name] for name in VersionSummary.model_fields}
 
 
+async def test_a_reward_model_is_shown_as_one_and_no_alias_of_a_model_that_writes_answers_comes_to_name_it(
+    registry: Registry,
+) -> None:
+    writes = registry.step("job-1", "router", registry.adapter())
+    scores = registry.adapter(training__json='{"method": "reward", "scores_answers": "true"}')
+    judge, wrong = registry.step("job-2", "judge", scores), registry.step("job-3", "router", scores)
+    await registry.ask(writes)
+    await registry.outcome(writes)
+    await registry.ask(judge, wrong)
+    assert isinstance((await registry.outcome(judge)).data, StepCompleted)
+    refused = (await registry.outcome(wrong)).data
+    assert isinstance(refused, StepFailed)
+    assert refused.fault.cause == "user"
+    assert refused.fault.reasons[0].field == "register_as"
+    listed = (await registry.http.get(f"/models?requester={registry.mark}")).json()["items"]
+    purposes = {item["name"]: item["purpose"] for item in listed}
+    assert purposes == {registry.name("judge"): "scores", registry.name("router"): "answers"}
+
+
 async def test_the_same_step_registered_twice_is_one_version(registry: Registry) -> None:
     adapter = registry.adapter()
     first, again = (registry.step("job", "router", adapter, attempt=attempt) for attempt in (1, 2))

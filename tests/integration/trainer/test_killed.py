@@ -13,6 +13,7 @@ import pytest
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
+from schemas.recipes.distill import DistillSettings
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.kto import KtoSettings
 from schemas.recipes.optimiser import OptimiserSettings
@@ -36,11 +37,17 @@ def settings(base: Path, method: str) -> TrainSettings:
         "optimiser": OptimiserSettings(learning_rate=1e-2, steps=_STEPS, batch_size=4),
     }  # fmt: skip
     dropout = {**shared, "lora": {"dropout": 0.1}}
+    of_sampling = {name: value for name, value in dropout.items() if name != "max_length"}
     of_method: Mapping[str, Any] = {
         "sft": {"training": TrainingSettings.model_validate(dropout)},
         "dpo": {"preference": PreferenceSettings.model_validate(shared)},
         "kto": {"kto": KtoSettings.model_validate(dropout)},
         "reward": {"reward": RewardModelSettings.model_validate(dropout)},
+        "distill": {
+            "distill": DistillSettings.model_validate(
+                {"teacher": str(base), "max_new_tokens": 6, "temperature": 1.5, "max_prompt_tokens": 96, **of_sampling}
+            )
+        },
     }
     return TrainSettings(base_model=str(base), **of_method[method])
 
@@ -58,7 +65,8 @@ def data(tmp_path: Path) -> Mapping[str, ArtifactRef]:
         for number, messages in enumerate(asked)
     ]
     preferences = put_lines(tmp_path, preferences=pairs)
-    return {"sft": put_lines(tmp_path, train=rows), "dpo": preferences, "kto": preferences, "reward": preferences}
+    dataset = put_lines(tmp_path, train=rows)
+    return {"sft": dataset, "distill": dataset, "dpo": preferences, "kto": preferences, "reward": preferences}
 
 
 def dying(task: str, number: int) -> NoReturn:
@@ -86,7 +94,7 @@ def dying(task: str, number: int) -> NoReturn:
 
 
 def inputs_of(method: str, data: Mapping[str, ArtifactRef]) -> dict[str, ArtifactRef]:
-    return {"dataset" if method == "sft" else "preferences": data[method]}
+    return {"dataset" if method in ("sft", "distill") else "preferences": data[method]}
 
 
 @pytest.mark.parametrize(
@@ -96,6 +104,7 @@ def inputs_of(method: str, data: Mapping[str, ArtifactRef]) -> dict[str, Artifac
         pytest.param("dpo", signal.SIGKILL, 2, id="dpo-killed"),
         pytest.param("kto", signal.SIGKILL, 2, id="kto-killed"),
         pytest.param("reward", signal.SIGKILL, 2, id="reward-killed"),
+        pytest.param("distill", signal.SIGKILL, 2, id="distill-killed"),
         pytest.param("dpo", signal.SIGTERM, 3, id="dpo-asked-to-end"),
     ],
 )

@@ -10,9 +10,9 @@ from schemas.jobs import StepResult
 from schemas.recipes.kto import KtoSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.steps import TrainSettings
-from services.chassis.executor.child import Context, Stopping, UserFault
+from services.chassis.executor.child import Stopping, UserFault
 from services.trainer.steps.train import train
-from tests.trainer import context_of, lines_of, put_lines
+from tests.trainer import context_of, lines_of, put_lines, stop_after
 
 
 def answer(number: int, label: bool, prompt: str = "Where is parcel") -> dict[str, object]:
@@ -64,22 +64,13 @@ def test_a_run_that_is_stopped_makes_the_same_adapter(tmp_path: Path, base: Path
     first = align(tmp_path / "first", base, judged, lora={"dropout": 0.1})
     whole = align(tmp_path / "whole", base, judged, first.outputs["adapter"])
     inputs = {"preferences": judged, "adapter": first.outputs["adapter"]}
-    stop_within_step(context_of(tmp_path, settings(base), inputs, step="align"), 3)
+    context = context_of(tmp_path, settings(base), inputs, step="align")
+    stop_after(context, 3)
+    with pytest.raises(Stopping):
+        train(context)
     resumed = align(tmp_path, base, judged, first.outputs["adapter"])
     assert curve(resumed) == curve(whole)
     assert resumed.outputs["adapter"].sha256 == whole.outputs["adapter"].sha256
-
-
-def stop_within_step(context: Context, steps: int) -> None:
-    """Ask the run to end once it has reported so many steps."""
-
-    def progress(done: int, *_: Any, **__: Any) -> None:
-        if done >= steps:
-            context.stop()
-
-    context.progress = progress  # type: ignore[method-assign]
-    with pytest.raises(Stopping):
-        train(context)
 
 
 def test_preference_pairs_are_judged_answers_too(tmp_path: Path, base: Path) -> None:

@@ -20,7 +20,7 @@ from services.language_models.scoring import load_reward_model, padding_beside, 
 from services.trainer.modelling.chat import Chat
 from services.trainer.steps.train import train
 from tests.base_models import dressed, random_model
-from tests.trainer import context_of, lines_of, put_lines
+from tests.trainer import context_of, lines_of, put_lines, stop_after
 
 CPU = torch.device("cpu")
 
@@ -107,12 +107,7 @@ def test_a_run_that_is_stopped_makes_the_same_adapter(tmp_path: Path, base: Path
     options: dict[str, Any] = {"lora": {"dropout": 0.1}}
     whole = judge(tmp_path / "whole", base, pairs, **options)
     context = context_of(tmp_path, settings(base, **options), {"preferences": pairs}, step="judge")
-
-    def progress(done: int, *_: Any, **__: Any) -> None:
-        if done >= 3:
-            context.stop()
-
-    context.progress = progress  # type: ignore[method-assign]
+    stop_after(context, 3)
     with pytest.raises(Stopping):
         train(context)
     resumed = judge(tmp_path, base, pairs, **options)

@@ -24,7 +24,7 @@ from services.trainer.modelling.base import load_base
 from services.trainer.modelling.chat import Chat, Tokens
 from services.trainer.modelling.likelihood import log_probabilities, pad
 from services.trainer.steps.train import train
-from tests.trainer import Reports, context_of, lines_of
+from tests.trainer import Reports, context_of, lines_of, stop_after
 
 CPU = torch.device("cpu")
 
@@ -136,12 +136,7 @@ def test_a_run_that_is_stopped_makes_the_same_adapter_with_every_option(
     whole = run(tmp_path / "whole", base, dataset, **changes)
     assert losses(whole)[1:] != losses(run(tmp_path / "plain", base, dataset))[1:]
     context = context_of(tmp_path, settings(base, **changes), {"dataset": dataset})
-
-    def progress(done: int, *_: Any, **__: Any) -> None:
-        if done >= 5:
-            context.stop()
-
-    context.progress = progress  # type: ignore[method-assign]
+    stop_after(context, 5)
     with pytest.raises(Stopping):
         train(context)
     resumed = run(tmp_path, base, dataset, **changes)

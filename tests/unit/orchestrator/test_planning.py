@@ -10,8 +10,11 @@ from services.orchestrator.domain.graph import ancestors
 from services.orchestrator.domain.planning import PlanFault, plan
 from tests.unit.orchestrator.scenario import a_request
 
-REWARDS = {method: {"rewards": [{"kind": "number_match"}]} for method in ("grpo", "rloo")}
-"""What the presets need that learn from rewards."""
+NEEDED: dict[str, Any] = {
+    **{method: {"rewards": [{"kind": "number_match"}]} for method in ("grpo", "rloo")},
+    "distill": {"teacher": "/models/large"},
+}
+"""What the presets need that learn from rewards or from a teacher."""
 
 
 def planned(**fields: Any) -> tuple[PlannedStep, ...]:
@@ -120,6 +123,18 @@ def test_a_reward_model_is_registered_or_trained_further() -> None:
     assert planned(pipeline=[PREPARE, JUDGE, again, register])
 
 
+def test_a_distillation_names_its_teacher() -> None:
+    with pytest.raises(PlanFault, match="learns from a teacher, and none is named"):
+        planned(pipeline="distill")
+    settings = planned(
+        pipeline="distill", distill={"teacher": "/models/large", "max_prompt_tokens": 100, "max_new_tokens": 20}
+    )
+    prepare = settings[0].settings
+    assert isinstance(prepare, PrepareSettings)
+    assert (prepare.max_length, prepare.assistant_turns) == (120, "last")
+    assert prepare.distill is not None
+
+
 def test_a_margin_by_scores_needs_pairs_that_a_judge_has_scored() -> None:
     with pytest.raises(PlanFault, match="have no scores of a judge"):
         planned(pipeline="reward", reward={"margin_scale": 1.0})
@@ -134,7 +149,7 @@ def test_a_step_has_one_training_method() -> None:
 
 
 def test_every_name_of_a_preset_can_be_planned() -> None:
-    assert all(planned(pipeline=name, **REWARDS) for name in PRESETS)
+    assert all(planned(pipeline=name, **NEEDED) for name in PRESETS)
 
 
 @pytest.mark.parametrize("method", ["grpo", "rloo"])
@@ -265,43 +280,9 @@ def test_measuring_or_judging_by_no_rule_is_refused() -> None:
         planned(pipeline="rlaif", feedback={"judge": {"kind": "rules"}})
 
 
-def test_training_that_continues_from_an_adapter_refuses_other_options_for_it() -> None:
-    with pytest.raises(PlanFault) as caught:
-        planned(pipeline="rlaif", preference={"lora": {"rank": 4}})
-    (reason,) = caught.value.reasons
-    assert reason.field == "preference.lora"
-    assert "rank" in str(reason.value)
-    assert planned(pipeline="rlaif", preference={"lora": {"rank": 4}}, training={"lora": {"rank": 4}})
-    assert planned(pipeline="rlaif", training={"lora": {"rank": 4}})
-    assert planned(pipeline="dpo", preference={"lora": {"rank": 4}})
-
-
-def test_training_of_all_weights_makes_a_model_which_the_preset_evaluates_and_registers() -> None:
-    steps = {step.name: step for step in planned(pipeline="sft", training={"adaptation": "full"})}
-    assert steps["evaluate"].inputs == {"dataset": "prepare.dataset", "model": "train.model"}
-    assert steps["register"].inputs == {"model": "train.model"}
-    assert ancestors(tuple(steps.values()), "register") == {"prepare", "evaluate-base", "train", "evaluate"}
-
-
-def test_what_a_training_does_not_make_cannot_be_bound() -> None:
-    evaluate = a_step("evaluate", "evaluate", inputs={"dataset": "prepare.dataset", "adapter": "train.adapter"})
-    found = refused(PREPARE, TRAIN, evaluate, training={"adaptation": "full"})
-    assert "bind train.model as the input model" in found["pipeline.2.inputs.adapter"]
-    evaluate = a_step("evaluate", "evaluate", inputs={"dataset": "prepare.dataset", "model": "train.model"})
-    assert "bind train.adapter" in refused(PREPARE, TRAIN, evaluate)["pipeline.2.inputs.model"]
-
-
-def test_training_of_all_weights_does_not_continue_from_an_adapter() -> None:
-    again = a_step("again", "train", method="sft", inputs={"dataset": "prepare.dataset", "adapter": "align.adapter"})
-    align = a_step("align", "train", method="dpo", inputs={"preferences": "prepare.preferences"})
-    assert "merge" in refused(PREPARE, align, again, training={"adaptation": "full"})["pipeline.2.inputs.adapter"]
-    with pytest.raises(PlanFault, match=r"training\.adaptation"):
-        planned(pipeline="rlaif", training={"adaptation": "full"})
-
-
 def test_presets_bind_only_inputs_of_their_kinds() -> None:
     for preset in PRESETS:
-        for step in planned(pipeline=preset, **REWARDS):
+        for step in planned(pipeline=preset, **NEEDED):
             assert set(step.inputs) <= set(INPUTS_OF[step.kind])
 
 

@@ -102,6 +102,29 @@ def test_the_trainer_of_reward_models_takes_tokens_as_they_are_and_scores_where_
     )
 
 
+@pytest.mark.parametrize(
+    ("hook", "expected"),
+    [
+        ("_tokenize_prompts", ["self", "prompts"]),
+        ("_generate_single_turn", ["self", "prompt_ids", "images", "multimodal_fields", "has_tool_images"]),
+    ],
+)
+def test_what_the_trainer_of_distillation_overrides_has_its_parameters(hook: str, expected: list[str]) -> None:
+    from trl import DistillationTrainer
+
+    assert parameters(getattr(DistillationTrainer, hook)) == expected
+
+
+def test_the_trainer_of_distillation_divides_its_loss_by_the_tokens_of_the_whole_batch() -> None:
+    from trl import DistillationTrainer
+
+    assert DistillationTrainer.loss_is_scaled_for_ga
+    assert 'num_items_in_batch = inputs["num_items_in_batch"]' in inspect.getsource(DistillationTrainer.compute_loss)
+    assert "student_lm_head.weight" in inspect.getsource(DistillationTrainer._compute_loss), (
+        "an adapter there would not count"
+    )
+
+
 def test_the_trainer_keeps_an_optimiser_and_a_schedule_that_were_set_before() -> None:
     from transformers import Trainer
 
