@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from schemas.base import EventData
@@ -15,6 +16,7 @@ from schemas.jobs import FeedbackRecorded, StepResult
 from schemas.reasons import Reason
 from services.chassis.executor.child import Context, MemoryFault, Stopping, UserFault, run_child
 from services.chassis.executor.folders import UNFINISHED
+from services.chassis.executor.ranks import ranks
 
 Made = StepResult | tuple[StepResult, Sequence[EventData]]
 
@@ -61,13 +63,6 @@ def checkpointing(context: Context) -> Made:
             raise Stopping
         time.sleep(0.02)
     return StepResult(metrics={"first": float(first), "last": float(count)})
-
-
-def silent(context: Context) -> Made:
-    """Work without ever reporting progress."""
-    context.progress(0, 1)
-    threading.Event().wait()
-    raise AssertionError
 
 
 def asked_for_checkpoint(context: Context) -> Made:
@@ -157,5 +152,46 @@ def garbage(context: Context) -> Made:
     return StepResult(metrics={"n": 3.0})
 
 
+def shared(context: Context) -> Made:
+    """Share the step with another process, which does its part."""
+    return _shared(context, lambda: None)
+
+
+def shared_lost(context: Context) -> Made:
+    """Share it with a process that is killed; this one waits for it."""
+    return _shared(context, lambda: os.kill(os.getpid(), signal.SIGKILL), threading.Event().wait)
+
+
+def shared_memory(context: Context) -> Made:
+    """Share it with a process whose memory does not suffice; this one only notices that it is gone."""
+    there = Path(tempfile.gettempdir()) / "there"
+
+    def short_of_memory() -> None:
+        there.touch()
+        memory(context)
+
+    def broken() -> None:
+        while not there.exists():
+            time.sleep(0.01)
+        crash(context)
+
+    return _shared(context, short_of_memory, broken)
+
+
+def shared_silent(context: Context) -> Made:
+    """Share it with a process that hangs; this one waits for it."""
+    return _shared(context, threading.Event().wait, threading.Event().wait)
+
+
+def _shared(context: Context, theirs: Callable[[], object], ours: Callable[[], object] = lambda: None) -> Made:
+    with ranks(context, "tests.child"):
+        context.progress(0, 1)
+        if context.task.rank:
+            theirs()
+        else:
+            ours()
+    return StepResult(metrics={"rank": float(context.task.rank)})
+
+
 if __name__ == "__main__":
-    run_child({"evaluate": behave})
+    run_child({"evaluate": behave, "train": behave})

@@ -251,15 +251,6 @@ async def test_a_child_that_somebody_has_stopped_checkpoints_when_it_is_asked_to
     assert await asyncio.wait_for(run.meanwhile(freeze_then_stop), 300) == Stopped()
 
 
-async def test_a_child_without_progress_is_ended_and_its_log_says_where_it_stands(tmp_path: Path) -> None:
-    run = Run(tmp_path, "silent", hung_seconds=30.0)
-    outcome = await asyncio.wait_for(run.outcome(), 300)
-    assert isinstance(outcome, Failed)
-    assert outcome.fault.cause == "hung"
-    assert "no progress for 30 s" in outcome.fault.message
-    assert any("in silent" in line for line in outcome.fault.log_tail), outcome.fault.log_tail
-
-
 async def test_a_child_is_asked_for_a_checkpoint_and_goes_on(tmp_path: Path) -> None:
     run = Run(tmp_path, "asked_for_checkpoint")
 
