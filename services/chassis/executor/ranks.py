@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Iterator
 
+from pydantic import ValidationError
+
 from schemas.jobs import StepFault
 from services.chassis.executor.child import Context, Stopping, UserFault
 from services.chassis.executor.messages import (
@@ -30,8 +32,8 @@ _SETTLE_SECONDS = 0.5
 _LOST_SECONDS = 5.0
 """An error of the first process may be the loss of another one, which is noticed within this time."""
 _END_SECONDS = 30.0
-_TELLING = ("user", "memory", "infrastructure")
-"""Causes, the one first that explains the others."""
+_TELLING = ("user", "memory")
+"""Causes that explain the errors of the other processes."""
 
 
 @contextlib.contextmanager
@@ -51,7 +53,9 @@ def ranks(context: Context, module: str) -> Iterator[None]:
         group.wait()
     except (Stopping, UserFault):
         raise
-    except BaseException:
+    except BaseException as error:
+        if context.stopping:  # others may have been stopped too, before they were ready for it
+            raise Stopping from error
         group.end_if_one_is_lost()
         raise
     finally:
@@ -78,7 +82,7 @@ class _Group:
 
     def _watch(self, process: "_Process") -> None:
         fault = process.fault()
-        if fault is None or self._over:
+        if fault is None or self._over or self._context.stopping:
             return
         with self._lock:
             self._faults.append(fault)
@@ -86,7 +90,7 @@ class _Group:
         time.sleep(_SETTLE_SECONDS)
         with self._lock:  # kept: the first that comes here ends this process
             if not self._over:
-                self._context.fail(min(self._faults, key=lambda found: _TELLING.index(found.cause)))
+                self._context.fail(min(self._faults, key=lambda found: found.cause not in _TELLING))
 
     def end_if_one_is_lost(self) -> None:
         """Let the watching thread end this process with the true reason, if a lost process is the reason of an error here."""
@@ -131,25 +135,25 @@ class _Process:
         final = self._final()
         returncode = self._process.wait()
         match final:
+            case FaultMessage(fault=fault) if fault.cause == "user":
+                return fault
             case FaultMessage(fault=fault):
-                return (
-                    fault.model_copy(update={"message": f"{self._name}: {fault.message}"})
-                    if fault.cause != "user"
-                    else fault
-                )
+                pass
             case UnwritableMessage(unwritable=found):
-                return StepFault(cause="infrastructure", message=f"{self._name} could not write: {found.said}")
+                fault = StepFault(cause="infrastructure", message=f"it could not write: {found.said}")
             case None:
                 fault = fault_of_exit(returncode, self._killed_before, oom_kills())
-                return fault.model_copy(update={"message": f"{self._name}: {fault.message}"})
-        return None
+            case _:
+                return None
+        return fault.model_copy(update={"message": f"{self._name}: {fault.message}"})
 
     def _final(self) -> FinalMessage | None:
         with self._messages:
             for line in self._messages:
-                message = MESSAGE.validate_json(line)
-                if not isinstance(message, ProgressMessage):
-                    return message
+                with contextlib.suppress(ValidationError):  # a library may write there
+                    message = MESSAGE.validate_json(line)
+                    if not isinstance(message, ProgressMessage):
+                        return message
         return None
 
     def wait(self, seconds: float) -> None:

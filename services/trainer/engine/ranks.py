@@ -41,13 +41,13 @@ def refuse_unsplittable(step: TrainSettings, settings: MethodSettings, processes
         raise UserFault(Reason(field=section, message=message, remedy=f"take another method, {remedy}"))
     size = settings.optimiser.batch_size
     if size % processes:
-        nearest = f"{max(1, size // processes) * processes} or {(size // processes + 1) * processes}"
+        less, more = size // processes * processes, (size // processes + 1) * processes
         raise UserFault(
             Reason(
                 field=f"{section}.optimiser.batch_size",
                 value=str(size),
                 message=f"{split}, and {size} is not a multiple of it",
-                remedy=f"set it to {nearest}, {remedy}",
+                remedy=f"set it to {f'{less} or ' if less else ''}{more}, {remedy}",
             )
         )
     gpus = torch.cuda.device_count()
