@@ -21,6 +21,8 @@ BATCH_RECORDS = 100_000
 """The most records of a batch: a few kilobytes of gzip can be millions."""
 DEPTH_LIMIT = 64
 """The most levels of objects and lists in data: deeper data could be read here and break a later reader."""
+_PLAIN_PARTS = 1000
+"""The most objects and lists of a value that is parsed quickly; the plan of a job has some hundred."""
 FAULTS_AT_MOST = 50
 """The most faults of one request that are named: they are stored, and must fit into a record."""
 _LONGEST_INTEGER = 300
@@ -111,7 +113,7 @@ def parse_plain(text: bytes, *, doubled: bool = False) -> Parsed | None:
     """Return the result of `parse` for plain JSON, found quickly; None if a fault is possible, so that `parse` must
     decide."""
     parts = _parts(text)
-    if len(text) > READ_BYTES or parts > DEPTH_LIMIT or (clean := _clean(text)) is None:
+    if len(text) > READ_BYTES or parts > _PLAIN_PARTS or (clean := _clean(text)) is None:
         return None
     signs = text.translate(_SIGNS).decode("latin-1")
     if _MANY_DIGITS in signs or _may_have_an_exponent(signs):
@@ -119,6 +121,8 @@ def parse_plain(text: bytes, *, doubled: bool = False) -> Parsed | None:
     try:
         value = from_json(clean, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
+        return None
+    if parts > DEPTH_LIMIT and _deeper(value, DEPTH_LIMIT):
         return None
     if doubled and (" :" in signs or clean.count('":') != _names(value, parts)):
         return None  # each name is followed by ": and one may occur twice
@@ -135,6 +139,14 @@ def _begins_a_value(signs: str, digit: int) -> bool:
     """Return whether the number to which this digit belongs may be a JSON value, rather than a part of a text."""
     before = signs[max(0, digit - _FAR) : digit].rstrip("0.-")
     return not before or before[-1] in "[:, "
+
+
+def _deeper(value: object, levels: int) -> bool:
+    """Return whether objects and lists are nested in more than `levels` levels."""
+    if not isinstance(value, dict | list):
+        return False
+    within = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(held, levels - 1) for held in within if isinstance(held, dict | list))
 
 
 def _names(value: object, parts: int) -> int:

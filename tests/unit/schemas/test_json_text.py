@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from schemas.json_text import NoJson, parse, parse_plain
+from schemas.json_text import DEPTH_LIMIT, NoJson, parse, parse_plain
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
@@ -85,3 +85,13 @@ def test_a_number_beyond_a_double_is_never_plain(number: str) -> None:
 def test_what_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(NoJson, match="not JSON"):
         parse(text.encode())
+
+
+@pytest.mark.parametrize(("levels", "plain"), [(1, True), (DEPTH_LIMIT, True), (DEPTH_LIMIT + 1, False), (190, False)])
+@pytest.mark.parametrize("beside", [0, 200])
+def test_many_objects_are_read_quickly_and_deep_ones_with_care(levels: int, plain: bool, beside: int) -> None:
+    text = '{"a":' * (levels - 1) + "[" + ",".join(["{}"] * beside) + "]" + "}" * (levels - 1)
+    is_plain = plain and not (beside and levels == DEPTH_LIMIT)  # the objects beside are a level deeper
+    found = parse_plain(text.encode())
+    assert (found is not None) == is_plain
+    assert parse(text.encode()).value == json.loads(text)
