@@ -70,6 +70,7 @@ def fitting_fault(fault: StepFault) -> StepFault:
         message=cut(fault.message, _SAID_BYTES),
         reasons=fitting_reasons(fault.reasons),
         log_tail=tuple(cut(line, _LINE_BYTES) for line in fault.log_tail[-LINES_AT_MOST:]),
+        report=fault.report,
     )
 
 

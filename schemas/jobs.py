@@ -9,6 +9,7 @@ from schemas.base import EventData, Frozen, Moment
 from schemas.reasons import Reason
 from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, Policy, StepSettings
+from schemas.usage import StepUsage
 
 CAUSES = ("infrastructure", "memory", "hung", "user")
 """Why a step failed; retries are counted separately for each cause."""
@@ -41,6 +42,12 @@ class JobRejected(EventData):
     job_id: JobId
     reasons: tuple[Reason, ...] = Field(description="Why, and what to change; send the corrected request under a new id.")
     request_sha256: str | None = Field(default=None, description=_DECIDED_ON)
+
+
+Usage = Annotated[
+    StepUsage | None,
+    Field(description="What the attempt used; null: it did not run, or an earlier release did not measure it."),
+]
 
 
 class StepEventData(EventData):
@@ -111,12 +118,15 @@ class StepStarted(StepEventData):
     """A worker started the attempt or took it over."""
 
     worker: str = Field(description="Host and process of the worker.")
+    cores: int | None = Field(default=None, description="Processor cores that the attempt counts there; null: not told.")
+    devices: int | None = Field(default=None, description="GPUs that it counts there; null: not told.")
 
 
 class StepCompleted(StepEventData):
     """The attempt succeeded, and its artifacts are stored."""
 
     result: StepResult
+    usage: Usage = None
 
 
 class StepFault(Frozen):
@@ -128,12 +138,16 @@ class StepFault(Frozen):
         default=(), description="Field, value and remedy, if the user can correct the fault."
     )
     log_tail: tuple[str, ...] = Field(default=(), description="Last lines of the step's log, oldest first.")
+    report: ArtifactRef | None = Field(
+        default=None, description="A page about the failure, for people; null: there is none."
+    )
 
 
 class StepFailed(StepEventData):
     """The attempt failed. The orchestrator decides whether to retry."""
 
     fault: StepFault
+    usage: Usage = None
 
 
 class StepCancelRequested(StepEventData):
@@ -144,6 +158,8 @@ class StepCancelRequested(StepEventData):
 
 class StepCancelled(StepEventData):
     """The executor stopped the attempt, or removed it from its queue."""
+
+    usage: Usage = None
 
 
 class StepPriorityChanged(StepEventData):

@@ -2,7 +2,18 @@
 
 from pydantic import Field
 
+from schemas.base import Frozen
 from schemas.jobs import StepEventData
+
+
+class DeviceReading(Frozen):
+    """What a GPU, or the processors together, tell of themselves, with everything that runs on them."""
+
+    device: str = Field(description="`cpu` for the processors, `gpu0` for the first GPU of the machine.")
+    utilisation: float | None = Field(description="Share of the last moments in which it computed; null: it does not tell.")
+    celsius: float | None = Field(description="Temperature; null: it does not tell.")
+    memory_used_bytes: int = Field(description="Memory in use.")
+    memory_bytes: int = Field(description="Memory in all.")
 
 
 class StepProgressed(StepEventData):
@@ -25,4 +36,7 @@ class StepProgressed(StepEventData):
     losses: tuple[float, ...] = Field(
         default=(),
         description="The losses of the run so far, oldest first, as means over equal spans: at most 41.",
+    )
+    devices: tuple[DeviceReading, ...] = Field(
+        default=(), description="The GPUs that the attempt computes on, or the processors; empty: not read yet."
     )

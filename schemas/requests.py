@@ -137,6 +137,14 @@ class JobRequest(Strict):
         description="The most seconds from the job's acceptance, or from its latest retry, to its end. Then its steps write "
         "checkpoints and stop, and the job fails; a retry continues it.",
     )
+    budget: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        le=1_000_000_000_000,
+        description="The most that the job, or what follows its latest retry, may cost, in the currency of the operator's prices. "
+        "Then its steps write checkpoints and stop, and the job fails; a retry continues it. Null: no limit.",
+    )
     deadline: Moment | None = Field(default=None, description="RFC 3339 time by which the job must have ended.")
 
     @field_validator("pipeline")

@@ -21,6 +21,7 @@ from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sampling import SamplingSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.results import ADAPTER, CANDIDATES, DATASET, MODEL, PREDICTIONS, PREFERENCES, SCORES
+from schemas.usage import Prices
 
 SERVICES = ("orchestrator", "trainer", "feedback", "registry")
 
@@ -259,4 +260,7 @@ class Policy(Frozen):
     )
     cancel_grace_seconds: float = Field(
         default=60.0, ge=0, description="The longest wait for running steps to stop after a cancellation."
+    )
+    prices: Prices | None = Field(
+        default=None, description="The operator's prices, by which the job's budget is kept; null: none are set."
     )

@@ -19,7 +19,11 @@ from schemas.topics import JOBS
 from services.chassis.executor.attempts import AttemptState, ExecutorDomain
 from services.chassis.executor.dispatcher import worker_tasks
 from services.chassis.executor.runner import Completed, Outcome, StepRunner, Stopped, Work, WorkContext
-from services.chassis.executor.schema import add_slots_to_executor_tables, create_executor_tables
+from services.chassis.executor.schema import (
+    add_slots_to_executor_tables,
+    add_usage_to_executor_tables,
+    create_executor_tables,
+)
 from services.chassis.executor.work import WorkEffects
 from services.chassis.kernel.aggregate import Ref
 from services.chassis.kernel.statements import INSERT_POSITION
@@ -164,4 +168,5 @@ def _create_tables(connection: Connection) -> None:
     operations = Operations(MigrationContext.configure(connection))
     create_executor_tables(operations)
     add_slots_to_executor_tables(operations)
+    add_usage_to_executor_tables(operations)
     add_own_ids(operations, "attempt")

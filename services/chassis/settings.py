@@ -7,6 +7,7 @@ from pydantic import Field
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kafka.settings import Bootstrap, KafkaSettings
 from services.chassis.postgres.urls import DatabaseUrl, ServerUrl, with_name
+from services.chassis.prices import PriceSettings
 from services.chassis.process.logging import Level
 from services.chassis.process.redaction import secrets_in
 from services.chassis.storage.cache import CacheSettings
@@ -89,6 +90,9 @@ class ServiceSettings(KafkaSettings, CacheSettings):
     )
     sources: SourceSettings = Field(
         default_factory=SourceSettings, description="The sources that jobs may name, read from NEUROWEAVER_SOURCES_*."
+    )
+    price: PriceSettings = Field(
+        default_factory=PriceSettings, description="The prices of machine time and energy, read from NEUROWEAVER_PRICE_*."
     )
     policy_backoff_seconds: float = Field(default=5.0, ge=0, description="Wait before a step's first retry.")
     policy_cancel_grace_seconds: float = Field(

@@ -16,6 +16,7 @@ _NOT_CHECKED = (
     "whether base_model and dataset exist and may be read",
     "whether the rows have the named columns",
     "whether a judge answers",
+    "whether the operator has set prices for a budget",
     "whether memory and disk suffice",
 )
 

@@ -1,5 +1,6 @@
 """Prints what a job is and how it ended, for people."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from services.cli.job_refusal import print_reasons
@@ -8,6 +9,9 @@ from services.cli.output import err, print_pairs, print_table, say
 from services.cli.printable import printable
 from services.cli.step_lines import SIGNS
 from services.orchestrator.views import JobDetail, JobView
+
+_KWH = 3.6e6
+"""Joules of a kilowatt-hour."""
 
 
 def print_job(job: JobDetail) -> None:
@@ -24,7 +28,9 @@ def print_job(job: JobDetail) -> None:
             ("requested", job.requested_at and moment_text(job.requested_at)),
             ("ended", job.ended_at and moment_text(job.ended_at)),
             ("deadline", job.deadline and moment_text(job.deadline)),
+            ("budget", job.budget and f"{job.budget:g}"),
             ("conflicts", len(job.conflicts) or None),
+            *_used(job),
         )
     )
     if job.steps:
@@ -38,6 +44,17 @@ def print_job(job: JobDetail) -> None:
         err.print(printable(f"{job.failure.fault.cause}: {job.failure.fault.message}"), markup=False, soft_wrap=True)
         print_reasons(job.failure.fault.reasons)
         say(job.failure.remedy)
+
+
+def _used(job: JobView) -> Iterator[tuple[str, object]]:
+    """Yield what the job's attempts used, without what nobody measured or priced."""
+    if job.usage is None or not job.usage.seconds:
+        return
+    yield "time", f"{job.usage.seconds:.1f} s of its attempts"
+    if job.usage.joules is not None:
+        yield "energy", f"{job.usage.joules / _KWH:.4g} kWh, where it was measured"
+    if job.usage.costs:
+        yield "cost", ", ".join(f"{amount:.2f} {currency}" for currency, amount in sorted(job.usage.costs.items()))
 
 
 def _step_row(job: JobDetail, number: int) -> tuple[object, ...]:
@@ -61,6 +78,8 @@ def print_end(job: JobView) -> None:
         err.print(printable(f"{where} failed ({job.failure.fault.cause}): {job.failure.fault.message}"), markup=False)
         print_reasons(job.failure.fault.reasons)
         say(f"last lines of its log: neuroweaver jobs logs {job.job_id}")
+        if job.failure.fault.report:
+            say(f"its report: neuroweaver jobs report {job.job_id} --step {job.failure.step}")
         say(job.failure.remedy)
 
 

@@ -32,7 +32,7 @@ from services.cli.stack import http_address
 from services.orchestrator.domain.state import ENDED, Status
 from services.orchestrator.domain.validation import RejectedRequest as Invalid
 from services.orchestrator.domain.validation import examine
-from services.orchestrator.views import JobDetail, JobPage, JobSummary, JobView
+from services.orchestrator.views import JobDetail, JobPage, JobSummary, JobView, StepView
 
 app = Commands()
 app.add_typer(job_controls.app)
@@ -176,12 +176,12 @@ def report(
     ] = Path(),
     json: Json = False,
 ) -> None:
-    """Save the reports of completed steps as HTML files. Exit code 4 when there is none."""
+    """Save the reports of steps that have completed or failed as HTML files. Exit code 4 when there is none."""
     if not folder.is_dir():
         stop_with(Exit.USAGE, f"{folder} is not a folder; name one that exists")
     with http_address(CliSettings()) as address, Edge(address) as edge:
         job = edge.get(JobView, _path(job_id))
-        names = [known.name for known in job.steps if REPORT in known.outputs] if step is None else [step]
+        names = [known.name for known in job.steps if _reported(known)] if step is None else [step]
         if not names:
             stop_with(Exit.NOT_FOUND, f"no step of job {job_id} has left a report yet; the job is {job.status}")
         saved = {name: folder / f"{folder_name(f'{job_id}-{name}')}.html" for name in names}
@@ -209,6 +209,11 @@ def cancel(
         print_json(job)
     else:
         print_pairs((("job", job.job_id), ("status", job.status)))
+
+
+def _reported(step: StepView) -> bool:
+    failed = any(attempt.fault and attempt.fault.report for attempt in step.attempts)
+    return REPORT in step.outputs or (step.status != "completed" and failed)
 
 
 def _pages(edge: Edge, limit: int, **filters: str | None) -> list[JobSummary]:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from schemas.progress import DeviceReading
 from services.cli.printable import printable
 from services.cli.sparkline import sparkline
 from services.orchestrator.views import StepProgress, StepStatus, StepView
@@ -73,9 +74,16 @@ def numbers(progress: StepProgress, *, sparks: int = 0) -> list[str]:
         parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
     if progress.memory_bytes is not None:
         parts.append(f"{progress.memory_bytes / 1e9:.1f} GB")
+    parts += map(_device, progress.devices)
     if progress.eta_seconds is not None:
         parts.append(f"{_clock(progress.eta_seconds)} left")
     return parts
+
+
+def _device(found: DeviceReading) -> str:
+    share = "" if found.utilisation is None else f" {found.utilisation:.0%}"
+    heat = "" if found.celsius is None else f" {found.celsius:.0f} °C"
+    return f"{found.device}{share}{heat}"
 
 
 def _beside_the_bar(step: StepView, progress: StepProgress | None) -> Iterable[str]:

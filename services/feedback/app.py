@@ -5,6 +5,7 @@ from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.executor.dispatcher import worker_tasks
 from services.chassis.executor.supervise import SubprocessRunner
 from services.chassis.executor.work import WorkEffects
+from services.chassis.reports.failed import ReportsFailures
 from services.chassis.serving.api.logs import log_router
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.service import Service, assemble
@@ -15,5 +16,5 @@ from services.feedback.settings import FeedbackSettings
 def build(settings: FeedbackSettings) -> Service:
     """Build the feedback service. Every executor makes the same decisions, so its domain is the chassis' own."""
     runtime = Runtime(settings, "feedback", ExecutorDomain("feedback"), topics=(JOBS,), effects=WorkEffects())
-    tasks = worker_tasks(runtime, SubprocessRunner("services.feedback.child"))
+    tasks = worker_tasks(runtime, ReportsFailures(SubprocessRunner("services.feedback.child")))
     return assemble(runtime, router=router(runtime), tasks=tasks, more=(log_router(settings.home, "feedback"),))

@@ -12,6 +12,7 @@ from schemas.base import Storable, Strict
 from schemas.envelope import REQUEST_BYTES, Event
 from schemas.reasons import Reason
 from schemas.requests import JobCancelRequested, JobRequest, JobRequested
+from schemas.steps import Policy
 from services.chassis.kafka.publisher import BrokerAway, outside_event
 from services.chassis.serving.http import API
 from services.chassis.serving.problem import Problem, problems
@@ -99,7 +100,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         content = content_digest(data.request, data.faults)
         known, now = await jobs.find_now(data.job_id)
         if known is None or not _is(known, content):
-            await in_thread_if_large(len(body), _refuse_invalid, data, now)
+            await in_thread_if_large(len(body), _refuse_invalid, data, now, settings.policy)
             if known is not None:
                 raise _taken(known)
             event = outside_event(EDGE, data, correlation_id=data.job_id, traceparent=traceparent, subject=data.job_id)
@@ -210,8 +211,8 @@ def _is(known: JobRow, content: str) -> bool:
     return known.state.content == content
 
 
-def _refuse_invalid(data: JobRequested, now: datetime) -> None:
-    examined = examine(data.request, data.faults, now)
+def _refuse_invalid(data: JobRequested, now: datetime, policy: Policy) -> None:
+    examined = examine(data.request, data.faults, now, policy)
     if isinstance(examined, RejectedRequest):
         raise _rejected("The request is not valid", examined.reasons)
 

@@ -9,6 +9,7 @@ from schemas.steps import PlannedStep
 from services.chassis.serving.http import API
 from services.orchestrator.domain.decide import PAUSE
 from services.orchestrator.domain.job import pipeline_name
+from services.orchestrator.domain.spending import spent
 from services.orchestrator.domain.state import ENDED, Attempt, JobState, Requested
 from services.orchestrator.queries import JobRow, ProgressRow, Stored, StoredProgress
 from services.orchestrator.views import (
@@ -21,6 +22,7 @@ from services.orchestrator.views import (
     StepProgress,
     StepStatus,
     StepView,
+    UsageView,
 )
 
 _NO_RESULT, _NO_ATTEMPT = StepResult(), Attempt()
@@ -99,6 +101,8 @@ def _fields(row: JobRow) -> dict[str, Any]:
         "ended_at": state.ended_at,
         "updated_at": row.updated_at,
         "deadline": accepted and accepted.request.deadline,
+        "budget": accepted and accepted.request.budget,
+        "usage": UsageView(**spent(state).model_dump()) if accepted else None,
         "sequence": row.sequence,
         "reasons": list(state.rejected.reasons) if state.rejected else [],
         "failure": FailureView(step=ending.step, fault=ending.fault, remedy=_remedy(row.job_id))
@@ -143,6 +147,7 @@ def _attempt(number: int, attempt: Attempt, asked: Requested) -> AttemptView:
         outcome=outcome and outcome.kind,
         ended_at=outcome and outcome.at,
         fault=attempt.fault,
+        usage=outcome and outcome.usage,
     )
 
 

@@ -1,4 +1,4 @@
-"""Serves the report that a finished step left, from the artifact store, in a page that may load and run nothing."""
+"""Serves the report that a step left when it completed or failed, from the artifact store, in a page that may load and run nothing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -31,7 +31,7 @@ def add_reports(api: APIRouter, find: Callable[..., Awaitable[JobRow]], settings
 
     @api.get(
         "/{job_id}/steps/{step}/report",
-        summary="Show the report of a finished step (HTML)",
+        summary="Show the report of a step that has completed or failed (HTML)",
         response_class=HTMLResponse,
         responses=problems(404, 503),
     )
@@ -39,7 +39,7 @@ def add_reports(api: APIRouter, find: Callable[..., Awaitable[JobRow]], settings
         job: Annotated[JobRow, Depends(find)],
         step: Annotated[Text, Path(description="The step's name."), AfterValidator(no_folder)],
     ) -> Response:
-        """Results with their intervals, rows left out, curves, memory, samples and the configuration, in one file."""
+        """Results with their intervals, or what went wrong; rows left out, curves, memory, samples and the configuration, in one file."""
         text = await asyncio.to_thread(_read, _report_of(job, step), settings)
         return HTMLResponse(text, headers=_HEADERS)
 
@@ -51,9 +51,10 @@ def _report_of(job: JobRow, step: str) -> ArtifactRef:
         raise Problem(404, "Not found", f"job {job.job_id!r} has no step {step!r}; its steps: {names}")
     result = job.state.result(step)
     if result is None:
-        raise Problem(
-            404, "Not found", f"step {step!r} of job {job.job_id!r} has not completed; a completed step has a report"
-        )
+        if failed := job.state.failure_report(step):
+            return failed
+        what = "has not completed, and no attempt at it has left a report: one that fails does, unless its worker was lost"
+        raise Problem(404, "Not found", f"step {step!r} of job {job.job_id!r} {what}")
     if REPORT not in result.outputs:
         why = result.facts.get(REPORT, "steps that register a model, and steps of earlier releases, leave none")
         raise Problem(404, "Not found", f"step {step!r} of job {job.job_id!r} has no report: {why}")

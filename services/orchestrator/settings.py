@@ -19,5 +19,7 @@ class OrchestratorSettings(ServiceSettings):
     def policy(self) -> Policy:
         """The policy for jobs accepted from now on."""
         return Policy(
-            backoff_seconds=self.policy_backoff_seconds, cancel_grace_seconds=self.policy_cancel_grace_seconds
-        )  # fmt: skip
+            backoff_seconds=self.policy_backoff_seconds,
+            cancel_grace_seconds=self.policy_cancel_grace_seconds,
+            prices=self.price.prices,
+        )

@@ -7,9 +7,11 @@ from pydantic import BaseModel, Field
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import FeedbackRecorded, StepFault
+from schemas.progress import DeviceReading
 from schemas.reasons import Reason
 from schemas.requests import JobRequest
 from schemas.steps import Policy
+from schemas.usage import StepUsage
 from services.orchestrator.domain.state import Status
 
 StepStatus = Literal["waiting", "queued", "running", "stopping", "completed", "failed", "cancelled", "skipped"]
@@ -41,6 +43,14 @@ class JobPage(BaseModel):
     next: str | None = Field(description="`cursor` for the next page; null at the end.")
 
 
+class UsageView(BaseModel):
+    """What the attempts of a job have used that have ended, also those that failed."""
+
+    seconds: float = Field(description="Time for which they ran, added up.")
+    joules: float | None = Field(description="Energy, added up over the attempts that measured it; null: none did.")
+    costs: dict[str, float] = Field(description="Cost by currency, at the operator's prices; empty without prices.")
+
+
 class AttemptView(BaseModel):
     """One attempt at a step."""
 
@@ -55,6 +65,7 @@ class AttemptView(BaseModel):
     outcome: str | None = Field(description="completed, failed or cancelled, as the executor reported.")
     ended_at: datetime | None = Field(description="Time of the outcome.")
     fault: StepFault | None = Field(description="Why the attempt failed, with the last lines of its log.")
+    usage: StepUsage | None = Field(description="What it used; null until it has ended, and if it never ran.")
 
 
 class StepView(BaseModel):
@@ -110,6 +121,8 @@ class JobView(BaseModel):
     ended_at: datetime | None = Field(description="When the job ended or was rejected.")
     updated_at: datetime | None = Field(description="Time of the latest event about the job.")
     deadline: datetime | None = Field(description="Time by which the job must have ended.")
+    budget: float | None = Field(default=None, description="The most that the job may cost; null: no limit.")
+    usage: UsageView | None = Field(default=None, description="What it has used; null before it is accepted.")
     sequence: int = Field(description="Number of the orchestrator's latest event about the job (`ce_sequence`).")
     reasons: list[Reason] = Field(description="Why it was rejected; send the corrected request under a new id.")
     failure: FailureView | None = Field(description="Why the job failed.")
@@ -148,6 +161,9 @@ class StepProgress(BaseModel):
     )
     losses: tuple[float, ...] = Field(
         default=(), description="The losses of the run so far, oldest first, as means over equal spans."
+    )
+    devices: tuple[DeviceReading, ...] = Field(
+        default=(), description="The GPUs that the attempt computes on, or the processors, as last read."
     )
     at: datetime | None = Field(default=None, description="When the attempt last reported its progress.")
 

@@ -10,6 +10,7 @@ from services.chassis.executor.dispatcher import worker_tasks
 from services.chassis.executor.slots import ELSEWHERE
 from services.chassis.executor.supervise import SubprocessRunner
 from services.chassis.executor.work import WorkEffects
+from services.chassis.reports.failed import ReportsFailures
 from services.chassis.serving.api.logs import log_router
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.service import Service, assemble
@@ -21,7 +22,7 @@ def build(settings: TrainerSettings) -> Service:
     """Build the trainer. Every executor makes the same decisions, so its domain is the chassis' own."""
     runtime = Runtime(settings, "trainer", ExecutorDomain("trainer"), topics=(JOBS,), effects=WorkEffects())
     machine = ELSEWHERE if settings.trainer_launcher == "ray" else None
-    tasks = worker_tasks(runtime, _runner(settings), processes=settings.trainer_processes, machine=machine)
+    tasks = worker_tasks(runtime, ReportsFailures(_runner(settings)), processes=settings.trainer_processes, machine=machine)
     return assemble(runtime, router=APIRouter(), tasks=tasks, more=(log_router(settings.home, "trainer"),))
 
 

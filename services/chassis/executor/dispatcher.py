@@ -6,16 +6,19 @@ attempt with its StepStarted, under the token. An unexpected error never ends th
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 
+from services.chassis.executor.devices import device_reader, no_devices
 from services.chassis.executor.disk_space import DiskSpace
 from services.chassis.executor.errors import note_error
 from services.chassis.executor.host import Host
+from services.chassis.executor.monitor import Monitor
 from services.chassis.executor.retention import removers
 from services.chassis.executor.runner import StepRunner
-from services.chassis.executor.slots import Machine, Slots, device_reader, no_devices
+from services.chassis.executor.slots import Machine, Slots, Used, machine_name
 from services.chassis.executor.statements import CHANNEL
 from services.chassis.executor.waiting import first_of
-from services.chassis.executor.work import Lease, Room, claim, requeue_open, unleased
+from services.chassis.executor.work import Lease, Process, Room, claim, requeue_open, unleased
 from services.chassis.executor.worker import CONDITION, Worker
 from services.chassis.process.transient import Backoff, Loop, described, wait_or_stop
 
@@ -33,9 +36,10 @@ def worker_tasks(host: Host, runner: StepRunner, *, processes: int = 1, machine:
     host.health.requires = (*host.health.requires, CONDITION)
     room = DiskSpace(host.settings, host.service, host.health)
     devices = device_reader() if machine is None else no_devices
+    monitor = Monitor(host.service, devices, here=machine is None)
     machine = machine or Machine.of(host.settings, len(devices()) // processes, processes)
     slots = Slots(machine, devices, processes)
-    return [room.run, Dispatcher(host, Worker(host, runner, room), room, slots).run]
+    return [room.run, monitor.run, Dispatcher(host, Worker(host, runner, room, monitor), room, slots).run]
 
 
 class Dispatcher:
@@ -45,6 +49,7 @@ class Dispatcher:
         self._host, self._worker, self._room, self._slots = host, worker, room, slots
         self._seconds = host.settings.lease_seconds
         self._running: set[asyncio.Task[None]] = set()
+        self._process = Process(machine_name(), secrets.token_hex(8), self._room_beside)
         self._ended = asyncio.Event()
         """Set when an attempt has ended, so that its slots are free."""
 
@@ -77,13 +82,13 @@ class Dispatcher:
         if refused := self._room.refused:
             self._room.forget(set(refused) - await unleased(self._host.engine, refused))
         without = await self._room.look()
-        free = await self._slots.look()
+        await self._slots.look()
         claimed_at = asyncio.get_running_loop().time()
         lease = await claim(
             self._host.engine,
             secrets.token_hex(16),
             self._seconds,
-            room=Room(self._slots.machine, free, self._slots.device_mb),
+            room=self._process,
             without=without,
             only_cancelled=self._room.short,
         )
@@ -96,10 +101,13 @@ class Dispatcher:
         await asyncio.sleep(0)  # it takes its slots before the next claim
         return True
 
+    def _room_beside(self, others: Sequence[Used]) -> Room:
+        return Room(self._slots.machine, self._slots.free(others), self._slots.device_mb)
+
     async def _do(self, lease: Lease, until: float, stop: asyncio.Event) -> None:
-        with self._slots.taken(lease.need) as gpus:
+        with self._slots.taken(lease.need, lease.gpus) as place:
             try:
-                await self._worker.work(lease, until, gpus, stop)
+                await self._worker.work(lease, until, place, stop)
             except Exception as error:
                 self._note(error)
                 await wait_or_stop(stop, _POLL_SECONDS)

@@ -39,3 +39,27 @@ FREE = Gauge(
 )
 """`folder`: the folders of `disk_space.folders_of`. Measured every few seconds; alert before it reaches `NEUROWEAVER_DISK_RESERVE_MB`, below
 which no attempt is begun."""
+
+# The machine
+
+DEVICE_UTILISATION = Gauge(
+    "neuroweaver_device_utilisation_ratio",
+    "Share of time in which a device computes.",
+    ["service", "device"],
+    registry=REGISTRY,
+)
+"""`device`: `cpu` for the processors together, `gpu0` and so on for the GPUs, in the order of their PCI addresses. Every few seconds; a
+device that does not tell has no value. Near 0 while steps run, a step waits for data or for a service."""
+
+DEVICE_TEMPERATURE = Gauge(
+    "neuroweaver_device_temperature_celsius", "Temperature of a device.", ["service", "device"], registry=REGISTRY
+)
+"""Where a sensor tells it. A GPU that gets too hot computes more slowly."""
+
+DEVICE_MEMORY_USED = Gauge(
+    "neuroweaver_device_memory_used_bytes", "Memory of a device that is in use.", ["service", "device"], registry=REGISTRY
+)
+"""By everything that runs on the machine, not only by steps; for `cpu` main memory."""
+
+DEVICE_MEMORY = Gauge("neuroweaver_device_memory_bytes", "Memory of a device.", ["service", "device"], registry=REGISTRY)
+"""All of it."""

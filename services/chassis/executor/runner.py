@@ -51,12 +51,18 @@ class WorkContext:
         self.stop, self.lost = asyncio.Event(), asyncio.Event()
         self.reason: StopReason | None = None
         self._publish = publish
+        self._on_progress: Callable[[StepProgressed], None] = lambda data: None
         self._on_renewal: Callable[[], None] = lambda: None
         self._on_checkpoint: Callable[[], None] = lambda: None
 
     def progress(self, data: StepProgressed) -> None:
         """Publish progress, which may be lost. The caller has to limit it to one a second."""
+        self._on_progress(data)
         self._publish(data)
+
+    def on_progress(self, act: Callable[[StepProgressed], None]) -> None:
+        """Set the function to call with all progress."""
+        self._on_progress = act
 
     def on_renewal(self, act: Callable[[], None]) -> None:
         """Set the function to call whenever the lease was renewed."""

@@ -110,3 +110,23 @@ def drop_slots_from_executor_tables(op: Operations) -> None:
     op.create_index("work_order", "work", [sa.text("priority DESC"), "requested_at", "key"], schema="operational")
     for name, _, _ in reversed(_SLOT_COLUMNS):
         op.drop_column("work", name, schema="operational")
+
+
+def add_usage_to_executor_tables(op: Operations) -> None:
+    """Add to `work` where an attempt runs and for how long workers have held it."""
+    for name in ("host", "process"):
+        op.add_column("work", sa.Column(name, sa.Text), schema="operational")
+    kind = sa.ARRAY(sa.Integer)
+    given: sa.Column[Any] = sa.Column("gpus", kind, nullable=False, server_default=sa.text("'{}'"))
+    op.add_column("work", given, schema="operational")
+    op.add_column("work", sa.Column("counted_at", sa.DateTime(timezone=True)), schema="operational")
+    seconds = sa.Column("used_seconds", sa.Double, nullable=False, server_default=sa.text("0"))
+    op.add_column("work", seconds, schema="operational")
+    op.create_index("work_on_host", "work", ["host"], schema="operational", postgresql_where=sa.text("lease IS NOT NULL"))
+
+
+def drop_usage_from_executor_tables(op: Operations) -> None:
+    """Undo `add_usage_to_executor_tables`."""
+    op.drop_index("work_on_host", "work", schema="operational")
+    for name in ("used_seconds", "counted_at", "gpus", "process", "host"):
+        op.drop_column("work", name, schema="operational")

@@ -1,4 +1,4 @@
-"""Counts what the attempts of one executor use of this machine, so that as many run at once as fit.
+"""Counts what the attempts of one executor use of this machine, so that as many run at once as fit, whichever process runs them.
 
 An attempt counts at most the whole machine: one that needs more runs alone. Main memory and cores are those that running attempts
 need; a GPU's memory is also what its driver says, since other programs use GPUs too.
@@ -6,10 +6,8 @@ need; a GPU's memory is also what its driver says, since other programs use GPUs
 
 import asyncio
 import os
-import shutil
-import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +15,11 @@ from typing import NamedTuple
 
 import psutil
 
+from services.chassis.executor.devices import Device
 from services.chassis.executor.needs import Need
 from services.chassis.settings import ServiceSettings
 
 _MB = 1024 * 1024
-_SMI = ("--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits")
-_SMI_SECONDS = 10.0
-_SMI_EVERY_SECONDS = 3.0
-
-
-class Device(NamedTuple):
-    """The memory of a GPU."""
-
-    total_mb: int
-    free_mb: int
-    """What its driver says, with everything that runs on it."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +64,29 @@ class Free(NamedTuple):
     memory_mb: int
     device_mb: int | None
     """None on a machine without GPUs, where the need of a GPU does not count."""
+    gpus: tuple[int, ...] = ()
+    """The numbers of those GPUs."""
+
+
+class Used(NamedTuple):
+    """What an attempt of another process counts on this machine."""
+
+    need: Need
+    gpus: tuple[int, ...]
+    """The numbers of its GPUs."""
+
+
+class Place(NamedTuple):
+    """Where an attempt runs."""
+
+    gpus: tuple[int, ...]
+    """The numbers of its GPUs; empty for a step without one."""
+    cores: int
+    """What it counts."""
+
+
+NOWHERE = Place((), 0)
+"""The place of an attempt that counts nothing."""
 
 
 class Slots:
@@ -84,14 +95,24 @@ class Slots:
     def __init__(self, machine: Machine, devices: "Callable[[], Sequence[Device]]", together: int = 1) -> None:
         self.machine, self._read, self._together = machine, devices, together
         self._devices: Sequence[Device] = ()
-        self._cores = self._memory = 0
-        self._on_device: dict[int, int] = {}
+        self._own: list[Used] = []
+        self._others: Sequence[Used] = ()
 
-    async def look(self) -> Free:
-        """Read the GPUs and return what is free now."""
+    async def look(self) -> None:
+        """Read the GPUs."""
         self._devices = await asyncio.to_thread(self._read) or self._devices
-        least = min((self._free_on(number) for number in self._freest()), default=None)
-        return Free(self.machine.cores - self._cores, self.machine.memory_mb - self._memory, least)
+
+    def free(self, others: Sequence[Used] = ()) -> Free:
+        """Return what is free now, where `others` run beside the attempts of this process."""
+        self._others = others
+        needs = [self.machine.counted(used.need) for used in self._used]
+        gpus = tuple(sorted(range(len(self._devices)), key=self._free_on, reverse=True)[: self._together])
+        return Free(
+            cores=self.machine.cores - sum(need.cores or 0 for need in needs),
+            memory_mb=self.machine.memory_mb - sum(need.memory_mb or 0 for need in needs),
+            device_mb=min(map(self._free_on, gpus), default=None),
+            gpus=gpus,
+        )
 
     @property
     def device_mb(self) -> int:
@@ -99,66 +120,25 @@ class Slots:
         return max((device.total_mb for device in self._devices), default=0)
 
     @contextmanager
-    def taken(self, need: Need) -> Iterator[tuple[int, ...]]:
-        """Count an attempt during the block; yields the numbers of its GPUs, none for a step that needs none."""
-        counted = self.machine.counted(need)
-        on_devices = self._on(counted.device_mb)
-        self._count(counted, on_devices, 1)
+    def taken(self, need: Need, gpus: Sequence[int]) -> Iterator[Place]:
+        """Count an attempt on these GPUs, or on none, during the block."""
+        used = Used(need, tuple(gpus))
+        self._own.append(used)
         try:
-            yield tuple(on_devices)
+            yield Place(used.gpus, self.machine.counted(need).cores or 0)
         finally:
-            self._count(counted, on_devices, -1)
+            self._own.remove(used)
 
-    def _count(self, need: Need, on_devices: Mapping[int, int], sign: int) -> None:
-        self._cores += sign * (need.cores or 0)
-        self._memory += sign * (need.memory_mb or 0)
-        for device, used in on_devices.items():
-            self._on_device[device] = self._on_device.get(device, 0) + sign * used
-
-    def _on(self, wanted: int | None) -> Mapping[int, int]:
-        """Choose GPUs for an attempt; returns what it counts on each."""
-        if wanted == 0:
-            return {}
-        totals = {number: self._devices[number].total_mb for number in self._freest()}
-        return {number: total if wanted is None else min(total, wanted) for number, total in totals.items()}
-
-    def _freest(self) -> Sequence[int]:
-        """The GPUs with the most free memory, as many as an attempt gets."""
-        return sorted(range(len(self._devices)), key=self._free_on, reverse=True)[: self._together]
+    @property
+    def _used(self) -> Sequence[Used]:
+        return (*self._own, *self._others)
 
     def _free_on(self, number: int) -> int:
-        """The free memory of a GPU. Without attempts of this executor all of it counts as free, so that each step can run alone."""
-        device, used = self._devices[number], self._on_device.get(number, 0)
-        return min(device.free_mb, device.total_mb - used) if used else device.total_mb
-
-
-def no_devices() -> Sequence[Device]:
-    """The GPUs of a machine that has none."""
-    return ()
-
-
-def device_reader() -> Callable[[], Sequence[Device]]:
-    """Return the function that reads this machine's NVIDIA GPUs with the driver's own program, at most once in some seconds."""
-    program = shutil.which("nvidia-smi")
-    if program is None or not (found := _devices(program)):
-        return no_devices
-    read_at = time.monotonic()
-
-    def read() -> Sequence[Device]:
-        nonlocal found, read_at
-        if time.monotonic() - read_at > _SMI_EVERY_SECONDS:
-            found, read_at = _devices(program), time.monotonic()
-        return found
-
-    return read
-
-
-def _devices(program: str) -> Sequence[Device]:
-    try:
-        said = subprocess.run([program, *_SMI], capture_output=True, text=True, timeout=_SMI_SECONDS, check=True).stdout
-        return [Device(*map(int, line.split(","))) for line in said.splitlines() if line.strip()]
-    except (OSError, ValueError, TypeError, subprocess.SubprocessError):
-        return ()
+        """The free memory of a GPU. Without attempts of executors all of it counts as free, so that each step can run alone."""
+        device = self._devices[number]
+        there = [used.need.device_mb for used in self._used if number in used.gpus]
+        counted = sum(device.total_mb if need is None else min(device.total_mb, need) for need in there)
+        return min(device.free_mb, device.total_mb - counted) if there else device.total_mb
 
 
 def _cores() -> int:
@@ -175,3 +155,11 @@ def _memory(root: Path = Path("/")) -> int:
         except (OSError, ValueError):  # there is no such group, or it has no limit
             continue
     return total
+
+
+def machine_name(boot: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
+    """Return a name that the processes of one machine, or of one container, share and no others have."""
+    try:
+        return f"{socket.gethostname()}/{boot.read_text().strip()}"
+    except OSError:
+        return socket.gethostname()

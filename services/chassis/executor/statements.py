@@ -82,9 +82,10 @@ CLAIM = text(
            WHERE head.place < (SELECT placed.place FROM placed JOIN next ON next.key = placed.key)
            FOR UPDATE OF work SKIP LOCKED),
        counted AS (UPDATE work SET passed = work.passed + 1 FROM passed_over WHERE work.key = passed_over.key)
-       UPDATE work SET lease = :lease, leases = leases + 1, passed = 0,
-                       leased_until = clock_timestamp() + make_interval(secs => :seconds)
-       FROM next WHERE work.key = next.key RETURNING work.key, work.cores, work.memory_mb, work.device_mb"""
+       UPDATE work SET lease = :lease, leases = leases + 1, passed = 0, host = :host, process = :process,
+                       gpus = CASE WHEN work.device_mb = 0 THEN CAST(ARRAY[] AS int[]) ELSE CAST(:gpus AS int[]) END,
+                       counted_at = clock_timestamp(), leased_until = clock_timestamp() + make_interval(secs => :seconds)
+       FROM next WHERE work.key = next.key RETURNING work.key, work.cores, work.memory_mb, work.device_mb, work.gpus"""
 )
 """Leases the next attempt that is due, that nobody holds and that fits what is free: highest priority first, then by turn, then the oldest.
 It passes over locked rows, so that workers neither wait for each other nor get the same attempt; MATERIALIZED has it look for exactly
@@ -93,20 +94,37 @@ one. It considers only the first attempts in order, so its cost does not grow wi
 A larger attempt is not starved by small ones: the first that does not fit is passed over a limited number of times; then nothing after it
 is leased until it fits. An attempt counts at most the whole machine, so it fits when nothing else runs."""
 
+ALONE_ON_HOST = text("SELECT pg_advisory_xact_lock(hashtextextended(:host, 0))")
+"""Has the processes of one machine claim one after the other, until the transaction ends."""
+
+OTHERS_ON_HOST = text(
+    """SELECT cores, memory_mb, device_mb, gpus FROM work
+       WHERE lease IS NOT NULL AND leased_until > clock_timestamp() AND host = :host AND process <> :process"""
+)
+"""Reads what the attempts count that other processes of a machine run. Those of a process that was killed count until their leases
+expire, since their children may run as long."""
+
+_COUNTED = "used_seconds + coalesce(extract(epoch FROM clock_timestamp() - counted_at), 0)"
+"""For how long workers have held an attempt; the time between a worker that was lost and the next one does not count."""
+
 RENEW = text(
-    """UPDATE work SET leased_until = clock_timestamp() + make_interval(secs => :seconds)
+    f"""UPDATE work SET leased_until = clock_timestamp() + make_interval(secs => :seconds),
+                       used_seconds = {_COUNTED}, counted_at = clock_timestamp()
        WHERE key = :key AND lease = :lease RETURNING cancel"""
 )
-"""Prolongs a lease and tells whether a cancel was requested; no row where the lease was taken over or the attempt has ended."""
+"""Prolongs a lease, counts its time, and tells whether a cancel was requested; no row where the lease was taken over or the attempt has ended."""
 
 CHECKPOINT_WANTED = text("SELECT state #>> '{checkpoint_wanted,event_id}' FROM attempt WHERE key = :key")
 """Reads which request for a checkpoint of an attempt is the latest; null for none."""
 
-RELEASE = text("UPDATE work SET lease = NULL, leased_until = NULL WHERE key = :key AND lease = :lease RETURNING key")
+RELEASE = text(
+    f"""UPDATE work SET lease = NULL, leased_until = NULL, used_seconds = {_COUNTED}, counted_at = NULL
+       WHERE key = :key AND lease = :lease RETURNING key"""
+)
 """Releases a lease, so that another worker can claim the attempt at once; no row where the lease is lost."""
 
-HOLDS = text("SELECT key FROM work WHERE key = :key AND lease = :lease FOR UPDATE")
-"""Asks whether a lease is still held, and locks the row, so that nobody takes it over before the transaction ends."""
+HOLDS = text(f"SELECT CAST({_COUNTED} AS double precision) FROM work WHERE key = :key AND lease = :lease FOR UPDATE")
+"""Asks whether a lease is still held and for how long workers have held the attempt, and locks the row, so that nobody takes it over before the transaction ends."""
 
 UNLEASED = text(
     """SELECT key FROM work

@@ -1,6 +1,6 @@
 """Describes the current tables of an executor; a test compares them with the result of the migrations."""
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import ARRAY, BigInteger, Boolean, Column, DateTime, Double, Index, Integer, MetaData, Table, Text, text
 
 from services.chassis.executor.attempts import ATTEMPT, OPEN
 from services.chassis.kernel.tables import OPERATIONAL, aggregate_table
@@ -48,9 +48,23 @@ def work_table(metadata: MetaData) -> Table:
         Column("memory_mb", Integer),
         Column("device_mb", Integer),
         Column("passed", Integer, nullable=False, server_default=text("0"), comment="How often a claim passed over it."),
+        Column("host", Text, comment="The machine of the worker that holds it, or held it last."),
+        Column("process", Text, comment="Its process."),
+        Column(
+            "gpus",
+            ARRAY(Integer),
+            nullable=False,
+            server_default=text("'{}'"),
+            comment="Numbers of the GPUs that it counts on there.",
+        ),
+        Column("counted_at", DateTime(timezone=True), comment="Up to when its lease is counted in `used_seconds`."),
+        Column(
+            "used_seconds", Double, nullable=False, server_default=text("0"), comment="For how long workers have held it."
+        ),
         Index("work_order", text("priority DESC"), "turn", "requested_at", "key"),
         Index("work_turns", "requester", "priority", "turn"),
         Index("work_leased", "priority", "turn", postgresql_where=text("lease IS NOT NULL")),
+        Index("work_on_host", "host", postgresql_where=text("lease IS NOT NULL")),
         schema=OPERATIONAL,
         comment="Work of this executor, claimed by lease.",
     )

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from schemas.bounds import fitting_fault, fitting_result
 from schemas.envelope import Event
 from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepStarted
+from schemas.usage import Prices, StepUsage
 from services.chassis.executor.attempts import AttemptState, attempt_ref, decision
 from services.chassis.executor.host import Host
 from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLocks, Work
-from services.chassis.executor.work import Lease, drop, holds
+from services.chassis.executor.slots import NOWHERE, Place
+from services.chassis.executor.work import Lease, drop, holds, used_seconds
 from services.chassis.kernel.transaction.commands import Command
 
 
@@ -25,10 +27,15 @@ class Held:
     """The StepStarted of this run: the cause of its progress and of what is decided when it has ended."""
     until: float
     """Time on the event loop's clock by which the lease has expired unless it is renewed."""
+    place: Place
 
 
-async def begin(host: Host, worker: str, lease: Lease, until: float) -> Held | None:
-    """Emit StepStarted of `worker` under the lease, which ends at `until`; None where the attempt needs no worker any more."""
+Energy = tuple[float | None, float | None]
+"""Joules of the processors and of the GPU of a run; None where they were not measured."""
+
+
+async def begin(host: Host, worker: str, lease: Lease, until: float, place: Place = NOWHERE) -> Held | None:
+    """Emit StepStarted of `worker` at its place under the lease, which ends at `until`; None where the attempt needs no worker any more."""
     ref = attempt_ref(*_parts(lease.key))
     async with host.transact([ref]) as command:
         state = command.unit.states[ref]
@@ -42,25 +49,38 @@ async def begin(host: Host, worker: str, lease: Lease, until: float) -> Held | N
         if state.cancel_requested:
             command.unit.apply(decision(state.requested, StepCancelled))
             return None
-        started = command.unit.apply(decision(state.requested, StepStarted, worker=worker))
-    return Held(Work(state.requested, lease.token), lease, started, until)
+        counted = {"cores": place.cores, "devices": len(place.gpus)}
+        started = command.unit.apply(decision(state.requested, StepStarted, worker=worker, **counted))
+    return Held(Work(state.requested, lease.token), lease, started, until, place)
 
 
-async def finish(host: Host, held: Held, outcome: Outcome) -> str | None:
-    """Check the lease, emit extra events and the outcome, in one transaction; None where the lease is lost."""
+async def finish(host: Host, held: Held, outcome: Outcome, energy: Energy = (None, None)) -> str | None:
+    """Check the lease, emit extra events and the outcome with what the attempt used, in one transaction; None where the lease is lost."""
     ref = held.work.ref
     extra = outcome.refs if isinstance(outcome, UnderLocks) else ()
     async with host.transact([ref, *extra]) as command:
         state = command.unit.states[ref]
-        if not isinstance(state, AttemptState) or not await holds(command.connection, held.lease):
+        seconds = await used_seconds(command.connection, held.lease)
+        if not isinstance(state, AttemptState) or seconds is None:
             return None
+        usage = _usage(held.place, seconds, energy if state.starts == 1 else (None, None), host.settings.price.prices)
         if state.cancel_requested:
-            command.unit.apply(decision(held.work.request, StepCancelled))
+            command.unit.apply(decision(held.work.request, StepCancelled, usage=usage))
             return "cancelled"
-        return _announce(command, held, outcome)
+        return _announce(command, held, outcome, usage)
 
 
-def _announce(command: Command, held: Held, outcome: Outcome) -> str:
+def _usage(place: Place, seconds: float, energy: Energy, prices: Prices | None) -> StepUsage:
+    """Return what an attempt used, with its cost where there are prices."""
+    processor, device = energy
+    cost = prices and prices.of(seconds, place.cores, len(place.gpus), (processor or 0) + (device or 0))
+    return StepUsage(
+        seconds=max(0.0, seconds), cores=place.cores, devices=len(place.gpus), processor_joules=processor, device_joules=device,
+        cost=cost, currency=prices and prices.currency,
+    )  # fmt: skip
+
+
+def _announce(command: Command, held: Held, outcome: Outcome, usage: StepUsage) -> str:
     request = held.work.request
     if isinstance(outcome, UnderLocks):
         outcome = outcome.decide(command.unit.states, command.unit.now)
@@ -70,10 +90,10 @@ def _announce(command: Command, held: Held, outcome: Outcome) -> str:
             result = fitting_result(result.model_copy(update={"inputs": inputs}))
             for extra in decisions:
                 command.unit.apply(extra, held.started)
-            command.unit.apply(decision(request, StepCompleted, result=result), held.started)
+            command.unit.apply(decision(request, StepCompleted, result=result, usage=usage), held.started)
             return "completed"
         case Failed(fault):
-            command.unit.apply(decision(request, StepFailed, fault=fitting_fault(fault)), held.started)
+            command.unit.apply(decision(request, StepFailed, fault=fitting_fault(fault), usage=usage), held.started)
             return "failed"
     raise TypeError(f"{outcome} is not a possible outcome of an attempt that was not cancelled")
 

@@ -6,7 +6,7 @@ wherever both are held (rule 4); claiming, renewing and releasing hold only the 
 of two times on the orchestrator's clock, added to this database's clock: the two clocks are never compared.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from schemas.jobs import (
 from services.chassis.executor import statements
 from services.chassis.executor.attempts import AttemptState, ref_of
 from services.chassis.executor.needs import NOTHING, Need, need_of
-from services.chassis.executor.slots import Free, Machine
+from services.chassis.executor.slots import Free, Machine, Used
 from services.chassis.kernel.aggregate import States
 from services.chassis.kernel.effects import Notification
 from services.chassis.postgres.transactions import Session
@@ -38,6 +38,8 @@ class Lease:
     key: str
     token: str
     need: Need = NOTHING
+    gpus: tuple[int, ...] = ()
+    """The numbers of the GPUs that it counts on."""
 
 
 class WorkEffects:
@@ -113,6 +115,20 @@ class Room:
 
 WHOLE = Room(Machine(1, 1, 1, 1), Free(1, 1, None))
 """An empty machine: every attempt fits it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that claims work on a machine which it shares with others of its service."""
+
+    host: str
+    """Names the machine."""
+    name: str
+    """Names the process, and no other one ever."""
+    room: Callable[[Sequence[Used]], Room]
+    """Returns what a claim may use where these attempts of other processes run."""
+
+
 _CONSIDERED = 16
 """The most attempts that one claim considers."""
 _PASSES = 8
@@ -124,26 +140,35 @@ async def claim(
     token: str,
     seconds: float,
     *,
-    room: Room = WHOLE,
+    room: Room | Process = WHOLE,
     without: Sequence[str] = (),
     only_cancelled: bool = False,
 ) -> Lease | None:
     """Lease the next attempt that is due and fits `room`; None where none does. See `statements.CLAIM` for the order.
 
-    `without`: keys not to lease. `only_cancelled`: lease only cancelled attempts. A cancelled attempt needs neither disk space nor a slot
-    to be ended, so nothing ever excludes one.
+    Of the processes of one machine one claims at a time, so that it counts what the others have claimed. `without`: keys not to lease.
+    `only_cancelled`: lease only cancelled attempts. A cancelled attempt needs neither disk space nor a slot to be ended, so nothing ever
+    excludes one.
     """
-    given = {**claim_values(token, seconds, room), "without": list(without), "only_cancelled": only_cancelled}
     async with engine.begin() as connection:
+        if isinstance(room, Process):
+            await connection.execute(statements.ALONE_ON_HOST, {"host": room.host})
+            found = await connection.execute(statements.OTHERS_ON_HOST, {"host": room.host, "process": room.name})
+            free = room.room([Used(Need(*row[:3]), tuple(row[3])) for row in found])
+            given = claim_values(token, seconds, free, room.host, room.name)
+        else:
+            given = claim_values(token, seconds, room)
+        given |= {"without": list(without), "only_cancelled": only_cancelled}
         row = (await connection.execute(statements.CLAIM, given)).first()
-    return None if row is None else Lease(row[0], token, Need(*row[1:]))
+    return None if row is None else Lease(row[0], token, Need(*row[1:4]), tuple(row[4]))
 
 
-def claim_values(token: str, seconds: float, room: Room) -> dict[str, Any]:
+def claim_values(token: str, seconds: float, room: Room, host: str = "", process: str = "") -> dict[str, Any]:
     """Return the values of `statements.CLAIM` that say what is free, and the lease."""
     machine, free = room.machine, room.free
     return {
         "lease": token, "seconds": seconds, "cores": free.cores, "memory_mb": free.memory_mb, "device_mb": free.device_mb,
+        "host": host, "process": process, "gpus": list(free.gpus),
         "all_cores": machine.cores, "all_memory_mb": machine.memory_mb, "all_device_mb": room.device_mb,
         "step_cores": machine.step_cores, "step_memory_mb": machine.step_memory_mb,
         "considered": _CONSIDERED, "passes": _PASSES,
@@ -180,7 +205,14 @@ async def release(engine: AsyncEngine, lease: Lease) -> None:
 
 async def holds(connection: AsyncConnection, lease: Lease) -> bool:
     """Return whether the lease is still held; locks the work row, so the answer holds until the transaction ends."""
-    return (await connection.execute(statements.HOLDS, {"key": lease.key, "lease": lease.token})).first() is not None
+    return await used_seconds(connection, lease) is not None
+
+
+async def used_seconds(connection: AsyncConnection, lease: Lease) -> float | None:
+    """Return for how long workers have held the attempt so far; None where the lease is lost. Locks the work row."""
+    held = await connection.execute(statements.HOLDS, {"key": lease.key, "lease": lease.token})
+    seconds: float | None = held.scalar_one_or_none()
+    return seconds
 
 
 async def drop(connection: AsyncConnection, lease: Lease) -> None:

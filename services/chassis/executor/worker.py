@@ -7,7 +7,6 @@ import asyncio
 import os
 import shutil
 import socket
-from collections.abc import Sequence
 
 from structlog.contextvars import bound_contextvars
 
@@ -18,6 +17,7 @@ from services.chassis.executor.errors import note_error, unexpected
 from services.chassis.executor.folders import checkpoints_of
 from services.chassis.executor.host import Host
 from services.chassis.executor.lease_keeper import LeaseKeeper
+from services.chassis.executor.monitor import Monitor
 from services.chassis.executor.runner import (
     Failed,
     Outcome,
@@ -28,8 +28,9 @@ from services.chassis.executor.runner import (
     Work,
     WorkContext,
 )
+from services.chassis.executor.slots import Place
 from services.chassis.executor.statements import CHANNEL
-from services.chassis.executor.transactions import Held, begin, finish
+from services.chassis.executor.transactions import Energy, Held, begin, finish
 from services.chassis.executor.waiting import first_of
 from services.chassis.executor.work import Lease, release
 from services.chassis.kafka.publisher import outside_event
@@ -48,15 +49,15 @@ CONDITION = "working"
 class Worker:
     """Does one attempt at a time, under a lease that a dispatcher has claimed."""
 
-    def __init__(self, host: Host, runner: StepRunner, room: DiskSpace) -> None:
-        self._host, self._runner, self._room = host, runner, room
+    def __init__(self, host: Host, runner: StepRunner, room: DiskSpace, monitor: Monitor) -> None:
+        self._host, self._runner, self._room, self._monitor = host, runner, room, monitor
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._keeper = LeaseKeeper(host)
 
-    async def work(self, lease: Lease, until: float, gpus: Sequence[int], stop: asyncio.Event) -> None:
-        """Do the attempt of `lease`, which ends at `until`; at `stop` it is asked to checkpoint, and its lease is released."""
+    async def work(self, lease: Lease, until: float, place: Place, stop: asyncio.Event) -> None:
+        """Do the attempt of `lease`, which ends at `until`, at its place; at `stop` it is asked to checkpoint, and its lease is released."""
         with self._host.notifications.subscribe(CHANNEL, ("", lease.key)) as woken:
-            held = await begin(self._host, self._name, lease, until)
+            held = await begin(self._host, self._name, lease, until, place)
             if held is None:
                 return
             request = held.work.request
@@ -64,17 +65,19 @@ class Worker:
                 bound_contextvars(job=request.job_id, step=request.step, attempt=request.attempt),
                 metrics.RUNNING.labels(self._host.service).track_inprogress(),
             ):
-                await self._do(held, gpus, stop, woken)
+                await self._do(held, stop, woken)
 
-    async def _do(self, held: Held, gpus: Sequence[int], stop: asyncio.Event, woken: Subscription) -> None:
-        """Run the work while the lease is renewed, then conclude."""
+    async def _do(self, held: Held, stop: asyncio.Event, woken: Subscription) -> None:
+        """Run the work while the lease is renewed and its energy is measured, then conclude."""
+        gpus = held.place.gpus
         context = WorkContext(self._host.settings, self._host.service, lambda data: self._publish(held, data), gpus)
-        async with self._keeper.kept(held, context, woken):
+        async with self._keeper.kept(held, context, woken), self._monitor.measuring(gpus) as measured:
             outcome = await self._run(held.work, context, stop)
+            energy = await self._monitor.energy(measured)
             lost = context.lost.is_set()
             stopped = isinstance(outcome, Stopped | Postponed) and context.reason is not StopReason.CANCEL
             if not lost and not stopped:
-                await self._conclude(held, outcome, stop)
+                await self._conclude(held, outcome, energy, stop)
         if lost:
             metrics.LEASES_LOST.labels(self._host.service).inc()
             _log.warning("lease lost; the run was abandoned")
@@ -112,14 +115,14 @@ class Worker:
         note_error(self._host.service, "a run failed", error)
         return unexpected(error)
 
-    async def _conclude(self, held: Held, outcome: Outcome, stop: asyncio.Event) -> None:
+    async def _conclude(self, held: Held, outcome: Outcome, energy: Energy, stop: asyncio.Event) -> None:
         """Record the outcome, and retry while the database is unreachable; only a drain limits the time."""
         loop = asyncio.get_running_loop()
         backoff = Backoff()
         give_up: float | None = None
         while True:
             try:
-                concluded = await finish(self._host, held, outcome)
+                concluded = await finish(self._host, held, outcome, energy)
                 break
             except Exception as error:
                 note_error(self._host.service, "the outcome could not be recorded yet", error)
@@ -148,10 +151,11 @@ class Worker:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def _publish(self, held: Held, data: StepProgressed) -> None:
+        readings = self._monitor.readings_of(held.place.gpus)
         self._host.publisher.publish_lossy(
             outside_event(
                 held.started.source,
-                data,
+                data.model_copy(update={"devices": readings}),
                 correlation_id=held.started.correlation_id,
                 causation_id=held.started.id,
                 traceparent=held.started.traceparent,

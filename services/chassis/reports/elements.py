@@ -49,6 +49,11 @@ def _breakable(name: str) -> str:
     return safe(name).replace(".", ".<wbr>").replace("_", "_<wbr>")
 
 
+def lines(text: str) -> str:
+    """Return text whose lines stay as they are, in a region that scrolls."""
+    return f'<pre class="text" tabindex="0">{safe(text)}</pre>'
+
+
 def figure(chart: str, caption: str) -> str:
     """Return a chart with its caption."""
     return f"<figure>{chart}<figcaption>{safe(caption)}</figcaption></figure>"

@@ -15,7 +15,8 @@ from schemas.jobs import StepResult
 from schemas.results import REPORT
 from services.chassis.executor.child import Context, Handler
 from services.chassis.reports.contents import contents
-from services.chassis.reports.step_report import Resources, step_report
+from services.chassis.reports.sections import Resources
+from services.chassis.reports.step_report import step_report
 
 _log = logging.getLogger(__name__)
 FILE = "report.html"

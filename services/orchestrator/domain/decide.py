@@ -32,6 +32,7 @@ from schemas.results import MODEL_NAME, MODEL_VERSION
 from schemas.steps import PlannedStep, Policy, need_name
 from services.orchestrator.domain.controls import answer, pending
 from services.orchestrator.domain.graph import ancestors, producer_of
+from services.orchestrator.domain.spending import fault_of_budget, spent_at
 from services.orchestrator.domain.state import Accepted, JobState, Request
 from services.orchestrator.domain.validation import RejectedRequest, examine
 
@@ -71,7 +72,7 @@ def _undecided(state: JobState) -> bool:
 
 
 def _verdict(wish: Request, defaults: Policy, now: datetime) -> EventData:
-    examined = examine(wish.request, wish.faults, now)
+    examined = examine(wish.request, wish.faults, now, defaults)
     if isinstance(examined, RejectedRequest):
         return JobRejected(job_id=wish.job_id, reasons=examined.reasons, request_sha256=wish.content)
     return JobAccepted(
@@ -103,6 +104,10 @@ def wants(state: JobState) -> Iterator[Want]:
             spent = _fault_of_duration(seconds)
             at = (state.retried_at or job.at) + timedelta(seconds=seconds)
             yield Want(at, lambda now: _stop_one(state, job, "failing") or _failed(job, None, spent))
+        if (budget := job.request.budget) is not None and (prices := job.policy.prices):
+            exceeded = _user_fault(fault_of_budget(budget, prices))
+            if over := spent_at(state, budget, prices):
+                yield Want(over, lambda now: _stop_one(state, job, "failing") or _failed(job, None, exceeded))
         if state.held:
             if any(attempt.open for _, _, attempt in state.asked_attempts()):
                 yield Want(IMMEDIATELY, lambda now: _paused(state, job))
@@ -297,7 +302,7 @@ def _fault_of_deadline(deadline: datetime) -> StepFault:
         message="the job had not ended by its deadline",
         remedy="send it again under a new id with a later deadline, or with less work",
     )
-    return StepFault(cause="user", message=str(reason), reasons=(reason,))
+    return _user_fault(reason)
 
 
 def _fault_of_duration(seconds: float) -> StepFault:
@@ -307,4 +312,8 @@ def _fault_of_duration(seconds: float) -> StepFault:
         message=f"the job had not ended {seconds:g} s after it was accepted or retried",
         remedy="retry it, which continues it from its checkpoints for the same time; or send it with a larger one under a new id",
     )
+    return _user_fault(reason)
+
+
+def _user_fault(reason: Reason) -> StepFault:
     return StepFault(cause="user", message=str(reason), reasons=(reason,))

@@ -141,18 +141,24 @@ def _of_attempt(known: Attempt, event: Event, data: StepEventData, logged: Logge
             return {"asked": known.asked and known.asked.model_copy(update={"priority": priority})}
         case StepCancelRequested(reason=reason):
             return {"closed": Closed(at=at, reason=reason)}
-        case StepStarted(worker=worker):
-            return {"started": _start(known.started, Started(at=at, times=event.sequence or 1, worker=worker))}
-        case StepCompleted(result=result):
-            return _first(known, Outcome(at=at, kind="completed", result=result, event_id=event.id, logged=logged))
-        case StepFailed(fault=fault):
-            return _first(known, Outcome(at=at, kind="failed", fault=fault, event_id=event.id, logged=logged))
-        case StepCancelled():
-            return _first(known, Outcome(at=at, kind="cancelled", event_id=event.id, logged=logged))
+        case StepStarted(worker=worker, cores=cores, devices=devices):
+            times = event.sequence or 1
+            started = Started(at=at, times=times, worker=worker, cores=cores or 0, devices=devices or 0)
+            return {"started": _start(known.started, started)}
+        case StepCompleted(result=result, usage=usage):
+            return _first(known, Outcome(kind="completed", result=result, usage=usage, **_told(event, logged)))
+        case StepFailed(fault=fault, usage=usage):
+            return _first(known, Outcome(kind="failed", fault=fault, usage=usage, **_told(event, logged)))
+        case StepCancelled(usage=usage):
+            return _first(known, Outcome(kind="cancelled", usage=usage, **_told(event, logged)))
         case FeedbackRecorded():
             origin = Origin(at=at, event_id=event.id, logged=logged)
             return {} if _comes_first(known.feedback_origin, origin) else {"feedback": data, "feedback_origin": origin}
     return {}
+
+
+def _told(event: Event, logged: Logged | None) -> dict[str, Any]:
+    return {"at": event.time, "event_id": event.id, "logged": logged}
 
 
 def _start(known: Started | None, new: Started) -> Started:

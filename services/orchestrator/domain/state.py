@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
+from schemas.artifacts import ArtifactRef
 from schemas.base import Frozen
 from schemas.jobs import FeedbackRecorded, StepFault, StepResult
 from schemas.reasons import Reason
 from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, Policy
+from schemas.usage import StepUsage
 from services.chassis.kernel.aggregate import State
 from services.chassis.kernel.records import Logged
 
@@ -130,6 +132,8 @@ class Started(Frozen):
     at: AwareDatetime = Field(description="First start.")
     times: int = Field(description="How often a worker began or took over: the number of the last start.")
     worker: str = Field(description="The worker that began last.")
+    cores: int = Field(default=0, description="Cores that the attempt counts there.")
+    devices: int = Field(default=0, description="GPUs that it counts there.")
 
 
 class Origin(Frozen):
@@ -147,6 +151,7 @@ class Outcome(Frozen):
     kind: Literal["completed", "failed", "cancelled"]
     result: StepResult | None = None
     fault: StepFault | None = None
+    usage: StepUsage | None = None
     event_id: str | None = None
     logged: Logged | None = None
 
@@ -282,6 +287,11 @@ class JobState(State):
             if attempt.result is not None:
                 return attempt.result
         return None
+
+    def failure_report(self, step: str) -> ArtifactRef | None:
+        """The report of the latest attempt at a step that failed and left one."""
+        faults = (attempt.fault for _, attempt in sorted(self.attempts.get(step, {}).items(), reverse=True))
+        return next((fault.report for fault in faults if fault and fault.report), None)
 
     @property
     def results(self) -> Mapping[str, StepResult]:

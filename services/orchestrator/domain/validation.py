@@ -20,6 +20,7 @@ from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, Policy
 from services.orchestrator.domain.content import REMEMBERED, exact_text
 from services.orchestrator.domain.planning import PlanFault, plan
+from services.orchestrator.domain.spending import faults_of_budget
 
 DEADLINE_AT_MOST = timedelta(days=3650)
 _STEP_BYTES = 4096
@@ -41,31 +42,39 @@ class RejectedRequest:
     reasons: tuple[Reason, ...]
 
 
-def examine(request: dict[str, Any], faults: Sequence[Reason], now: datetime) -> Examined | RejectedRequest:
-    """Determine whether `request` can be accepted at `now`: return its plan, or every reason found."""
+def examine(
+    request: dict[str, Any], faults: Sequence[Reason], now: datetime, policy: Policy | None = None
+) -> Examined | RejectedRequest:
+    """Determine whether `request` can be accepted at `now`: return its plan, or every reason found.
+
+    `policy`: that of the operator; None where it is not known, and then what depends on it is not examined.
+    """
     text = None if faults else exact_text(request)
     known = None if text is None else _acceptable(text)
-    if known is not None and not _faults_of_deadline(known.request, now):
+    if known is not None and not [*_faults_of_deadline(known.request, now), *_faults_of_budget(known.request, policy)]:
         return known
-    return _examine(request, faults, now)
+    return _examine(request, faults, now, policy)
 
 
 @lru_cache(maxsize=REMEMBERED)
 def _acceptable(text: bytes) -> Examined | None:
-    """The plan of a request that has no fault but perhaps its deadline; None for any other.
+    """The plan of a request that has no fault but perhaps its deadline or its budget; None for any other.
 
     A request that came over HTTP is examined there and where its job is decided, mostly by one process.
     """
-    found = _examine(from_json(text), (), None)
+    found = _examine(from_json(text), (), None, None)
     return found if isinstance(found, Examined) else None
 
 
-def _examine(request: dict[str, Any], faults: Sequence[Reason], now: datetime | None) -> Examined | RejectedRequest:
-    """Examine `request`, at any time if `now` is None."""
+def _examine(
+    request: dict[str, Any], faults: Sequence[Reason], now: datetime | None, policy: Policy | None
+) -> Examined | RejectedRequest:
+    """Examine `request`, at any time if `now` is None, and for any operator if `policy` is None."""
     parsed = _parse(request)
     if isinstance(parsed, RejectedRequest) or faults:
         return _refused([*faults, *(parsed.reasons if isinstance(parsed, RejectedRequest) else ())])
     reasons = [*_faults_of_names(parsed), *(_faults_of_deadline(parsed, now) if now else ())]
+    reasons += _faults_of_budget(parsed, policy)
     try:
         steps = plan(parsed)
     except PlanFault as fault:
@@ -96,6 +105,10 @@ def _faults_of_names(request: JobRequest) -> list[Reason]:
         for field, name in names.items()
         if name in (".", "..")
     ]
+
+
+def _faults_of_budget(request: JobRequest, policy: Policy | None) -> list[Reason]:
+    return [] if policy is None else list(faults_of_budget(request.budget, policy.prices))
 
 
 def _faults_of_deadline(request: JobRequest, now: datetime) -> list[Reason]:

@@ -5,7 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
-from schemas.jobs import StepCompleted, StepResult
+from schemas.jobs import StepCompleted, StepFailed, StepFault, StepResult
 from schemas.progress import StepProgressed
 from services.chassis.storage.artifacts.store import ArtifactStore
 from tests.command import Ended, run
@@ -118,6 +118,12 @@ async def test_reports_of_completed_steps_are_saved_as_files(orchestrator: Orche
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     running = await orchestrator.http.get(f"/training/{job_id}/steps/train/report")
     assert (running.status_code, "has not completed" in running.json()["detail"]) == (404, True)
+    fault = StepFault(cause="user", message="row 3", report=report)
+    await orchestrator.say(StepFailed, job_id, "train", fault=fault)
+    await orchestrator.status("reported", "failed")
+    failed = await jobs(orchestrator, "report", job_id, "--folder", str(tmp_path), "--json")
+    assert set(failed.json) == {"prepare", "train"}
+    assert f"jobs report {job_id} --step train" in (await jobs(orchestrator, "watch", job_id)).err
     shutil.rmtree(report.uri)
     gone = await orchestrator.http.get(f"/training/{job_id}/steps/prepare/report")
     assert (gone.status_code, "the artifact is missing" in gone.json()["detail"]) == (404, True)

@@ -1,20 +1,20 @@
 """Who is next, and what runs at once: turns of requesters, slots, and a large attempt among small ones. Real PostgreSQL."""
 
 import asyncio
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import pytest
 from sqlalchemy import text
 
 from schemas.jobs import StepNeed, StepPriorityChanged, StepResult
 from schemas.recipes.feedback import FeedbackSettings, JudgeSettings
 from schemas.steps import LabelSettings
 from services.chassis.executor import work
+from services.chassis.executor.devices import Device, no_devices
 from services.chassis.executor.needs import NOTHING, Need, need_of
-from services.chassis.executor.slots import Device, Free, Machine, Slots, device_reader
+from services.chassis.executor.slots import Free, Machine, Place, Slots, Used
 from services.chassis.executor.statements import CLAIM
-from services.chassis.executor.work import Room, claim
+from services.chassis.executor.work import Lease, Process, Room, claim
 from services.chassis.settings import ServiceSettings
 from tests.executor import Executor, Script
 from tests.steps import request
@@ -156,37 +156,84 @@ def test_a_step_of_unknown_need_counts_the_whole_machine_or_the_share_of_one_gpu
     assert Machine.of(settings.model_copy(update={"step_cores": 99})).step_cores == 16
 
 
-def test_the_gpus_are_read_with_the_drivers_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "nvidia-smi"
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert device_reader()() == ()
-    program.write_text("#!/bin/sh\necho '81559, 80000'\necho '81559, 12'\n")
-    program.chmod(0o755)
-    assert device_reader()() == [Device(81_559, 80_000), Device(81_559, 12)]
-    program.write_text("#!/bin/sh\necho 'No devices were found'\n")
-    assert device_reader()() == ()
+async def slots_of(*devices: Device, together: int = 1) -> Slots:
+    slots = Slots(MACHINE, lambda: devices, together)
+    await slots.look()
+    return slots
 
 
 async def test_slots_give_the_gpu_with_the_most_free_memory_and_count_what_runs_there() -> None:
-    devices = [Device(24_000, 10_000), Device(24_000, 24_000)]
-    slots = Slots(MACHINE, lambda: devices)
-    assert (await slots.look()).device_mb == 24_000
-    with slots.taken(Need(1, 1000, 8000)) as first, slots.taken(Need(1, 1000, 20_000)) as second:
-        assert {first, second} == {(0,), (1,)}
-        assert await slots.look() == Free(6, 6000, 10_000), "others use the first one, where 16,000 would be left"
-    with slots.taken(NOTHING) as none:
-        assert none == ()
-    assert await slots.look() == Free(8, 8000, 24_000)
+    slots = await slots_of(Device(24_000, 10_000), Device(24_000, 24_000))
+    assert slots.free() == Free(8, 8000, 24_000, (0,))
+    with slots.taken(Need(1, 1000, 8000), (0,)), slots.taken(Need(1, 1000, 20_000), (1,)):
+        assert slots.free() == Free(6, 6000, 10_000, (0,)), "others use the first one, where 16,000 would be left"
+    with slots.taken(NOTHING, ()) as none:
+        assert none == Place((), 0)
+    assert slots.free() == Free(8, 8000, 24_000, (0,))
+
+
+async def test_what_other_processes_of_the_machine_run_is_counted_like_what_this_one_runs() -> None:
+    slots = await slots_of(Device(24_000, 24_000), Device(24_000, 24_000))
+    others = [Used(Need(2, 1000, 20_000), (0,)), Used(Need(None, None, 0), ())]
+    assert slots.free(others) == Free(-2, 5000, 24_000, (1,))
+    with slots.taken(Need(1, 500, None), (1,)):
+        assert slots.free(others) == Free(-3, 4500, 4000, (0,))
+    assert slots.free() == Free(8, 8000, 24_000, (0,))
 
 
 async def test_an_attempt_that_is_split_gets_several_gpus_with_room_on_each() -> None:
-    devices = [Device(24_000, 24_000), Device(16_000, 16_000), Device(24_000, 24_000)]
-    slots = Slots(MACHINE, lambda: devices, together=2)
-    assert (await slots.look()).device_mb == 24_000
-    with slots.taken(Need(1, 1000, 20_000)) as both:
-        assert both == (0, 2)
-        assert (await slots.look()).device_mb == 4_000, "one with 16,000 is free, but two are needed"
-    assert (await slots.look()).device_mb == 24_000
+    slots = await slots_of(Device(24_000, 24_000), Device(16_000, 16_000), Device(24_000, 24_000), together=2)
+    assert slots.free()[2:] == (24_000, (0, 2))
+    with slots.taken(Need(1, 1000, 20_000), (0, 2)):
+        assert slots.free().device_mb == 4_000, "one with 16,000 is free, but two are needed"
+    assert slots.free().device_mb == 24_000
+
+
+async def test_two_processes_of_one_machine_share_its_slots_and_those_of_another_do_not(executor: Executor) -> None:
+    names = [f"s{number}" for number in range(6)]
+    await executor.deliver(*(request(name) for name in names))
+    await small(executor, *names)
+    await needs(executor, "s3", device_mb=1000)
+    machine = Machine(cores=2, memory_mb=8000, step_cores=2, step_memory_mb=2000)
+
+    async def claims(process: str, host: str = "here") -> str | None:
+        slots = Slots(machine, lambda: [Device(24_000, 24_000)])
+        await slots.look()
+
+        def beside(others: Sequence[Used]) -> Room:
+            return Room(machine, slots.free(others), slots.device_mb)
+
+        lease = await claim(
+            executor.runtime.engine, f"{process}-{len(taken)}", 60, room=Process(host, f"{process}-{len(taken)}", beside)
+        )
+        taken.append(lease)
+        return None if lease is None else lease.key.partition("/")[0]
+
+    taken: list[Lease | None] = []
+    assert [await claims("first"), await claims("second"), await claims("third")] == ["s0", "s1", None]
+    assert [await claims("far", host="there"), await claims("far", host="there")] == ["s2", "s3"]
+    assert taken[-1] is not None
+    assert taken[-1].gpus == (0,)
+    first = taken[0]
+    assert first is not None
+    assert first.gpus == ()
+    await work.release(executor.runtime.engine, first)
+    assert await claims("third") == "s0"
+
+
+async def test_processes_of_one_machine_that_claim_at_once_do_not_take_more_than_it_has(executor: Executor) -> None:
+    names = [f"s{number}" for number in range(8)]
+    await executor.deliver(*(request(name) for name in names))
+    await small(executor, *names)
+    machine = Machine(cores=3, memory_mb=8000, step_cores=3, step_memory_mb=2000)
+
+    async def claims(number: int) -> Lease | None:
+        slots = Slots(machine, no_devices)
+        shared = Process("here", f"p{number}", lambda others: Room(machine, slots.free(others)))
+        return await claim(executor.runtime.engine, f"lease-{number}", 60, room=shared)
+
+    found = await asyncio.gather(*map(claims, range(8)))
+    assert sum(lease is not None for lease in found) == 3
 
 
 def test_a_step_needs_what_its_kind_does_and_a_judge_elsewhere_needs_nothing_here() -> None:
@@ -211,13 +258,13 @@ async def test_as_many_run_at_once_as_their_estimates_allow_and_a_large_one_gets
     names = [f"s{number}" for number in range(work._PASSES + 8)]
     await executor.deliver(*(request(name, need=on_gpu) for name in names[:4]), request("large", need=large))
     await executor.deliver(*(request(name, need=on_gpu) for name in names[4:]))
-    slots = Slots(MACHINE, lambda: [Device(24_000, 24_000)])
+    slots = await slots_of(Device(24_000, 24_000))
     running: list[tuple[str, Any]] = []
     begun: list[str] = []
     while len(begun) < len(names) + 1:
-        room = Room(MACHINE, await slots.look(), slots.device_mb)
+        room = Room(MACHINE, slots.free(), slots.device_mb)
         if (lease := await claim(executor.runtime.engine, f"lease-{len(begun)}", 60, room=room)) is not None:
-            held = slots.taken(lease.need)
+            held = slots.taken(lease.need, lease.gpus)
             held.__enter__()
             begun.append(lease.key.partition("/")[0])
             running.append((lease.key, held))

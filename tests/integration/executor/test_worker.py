@@ -73,7 +73,7 @@ async def test_a_worker_does_one_piece_of_work_at_a_time_and_two_do_two(executor
         await until(began(one))
         await asyncio.sleep(0.3)
         assert len(one.runs) == 1
-        async with executor.working(two, workers=2, step_cores=1, slot_cores=2):
+        async with executor.working(two, workers=2, step_cores=1, slot_cores=3):
             await until(began(two, 2))
             await asyncio.sleep(0.3)
             assert len(two.runs) == 2

@@ -19,7 +19,8 @@ from services.chassis.executor.child import Context, Handler
 from services.chassis.reports.chart import line_chart
 from services.chassis.reports.contents import Contents, Sample, contents
 from services.chassis.reports.reported import reported
-from services.chassis.reports.step_report import Resources, step_report
+from services.chassis.reports.sections import Resources
+from services.chassis.reports.step_report import step_report
 from tests.page_reader import PageReader
 from tests.trainer import context_of, put_lines, row, task_of
 

@@ -20,6 +20,7 @@ from schemas.jobs import (
 )
 from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
 from schemas.steps import EXECUTOR_OF, OUTPUTS_OF, Policy
+from schemas.usage import StepUsage
 from services.chassis.kernel.records import Logged
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.folding import Incoming
@@ -105,21 +106,28 @@ class JobScenario:
         data = JobControlRequested(job_id=self.job_id, control=control, priority=priority, requester="relaycore")
         return self.tell(self.event("relaycore", data))
 
-    def started(self, step: str, attempt: int = 1) -> list[EventData]:
-        return self._executor(StepStarted, step, attempt, worker="host:1")
+    def started(self, step: str, attempt: int = 1, **counted: int) -> list[EventData]:
+        return self._executor(StepStarted, step, attempt, worker="host:1", **counted)
 
     def completed(
-        self, step: str, attempt: int = 1, outputs: Mapping[str, ArtifactRef] | None = None, **result: Any
+        self,
+        step: str,
+        attempt: int = 1,
+        outputs: Mapping[str, ArtifactRef] | None = None,
+        usage: StepUsage | None = None,
+        **result: Any,
     ) -> list[EventData]:
         kind = self._kind(step)
         if outputs is None:
             outputs = dict.fromkeys(OUTPUTS_OF[kind], ARTIFACT)
         made = StepResult(outputs=dict(outputs), metrics={"loss": 0.5}, facts=FACTS.get(kind, {}), **result)
-        return self._executor(StepCompleted, step, attempt, result=made)
+        return self._executor(StepCompleted, step, attempt, result=made, usage=usage)
 
-    def failed(self, step: str, attempt: int = 1, cause: str = "infrastructure") -> list[EventData]:
+    def failed(
+        self, step: str, attempt: int = 1, cause: str = "infrastructure", usage: StepUsage | None = None
+    ) -> list[EventData]:
         fault = StepFault(cause=cause, message="it broke", log_tail=("line 1", "line 2"))
-        return self._executor(StepFailed, step, attempt, fault=fault)
+        return self._executor(StepFailed, step, attempt, fault=fault, usage=usage)
 
     def stopped(self, step: str, attempt: int = 1) -> list[EventData]:
         return self._executor(StepCancelled, step, attempt)
