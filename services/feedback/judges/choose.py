@@ -114,10 +114,10 @@ def _base_of(reference: str, digest: str, judge: str, task: ChildTask) -> Path:
     try:
         base = resolve_model(reference, task.cache, task.allowed)
     except ReferenceFault as fault:
-        what = f"its base model {shown(reference)} cannot be read: {fault.reason}"
+        what = f"the base model that its training.json names cannot be read: {fault.reason}"
         raise _fault(_REWARD_MODEL, judge, what, fault.remedy) from fault
     if folder_digest(base, task.cache) != digest:
-        what = f"its base model {shown(reference)} has other files than those that it was trained on"
+        what = "the base model that its training.json names has other files than those that it was trained on"
         raise _fault(_REWARD_MODEL, judge, what, remedy)
     return base
 
