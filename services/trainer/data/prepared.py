@@ -2,13 +2,13 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from schemas.lines import Judged, Message, Preference, Split, held_out_pairs_file, split_file
+from schemas.lines import Judged, Message, Preference, Row, Split, held_out_pairs_file, split_file
 from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.model import AssistantTurns
 from services.chassis.storage.json_lines import json_line
@@ -41,6 +41,10 @@ class Prepared:
     """The most tokens of a row that are learnt; of a pair, of one of its answers."""
 
 
+Check = Callable[[str, Row, Tokens], None]
+"""Is called with each row of the training split: its position, the row and its tokens. Raises RowFault for a bad one."""
+
+
 class Watch(Protocol):
     """Hears after each batch how many rows of about how many are done; may raise to end the work."""
 
@@ -58,11 +62,14 @@ def prepare_rows(
     watch: Watch,
     *,
     turns: AssistantTurns = "all",
+    learnt: bool = True,
+    check: Check = lambda *_: None,
 ) -> Prepared:
     """Write the rows of each split to `folder`, and the pairs of each split, or the labels of the training split, to
     `preferences`.
 
-    `turns` says which answers of a chat are learnt.
+    `turns` says which answers of a chat are learnt. If the rows' own answers are not `learnt`, their lengths do not matter.
+    `check` is called with the position, the row and the tokens of each row of the training split.
 
     Raises UserFault with every kind of fault if more rows are bad than the settings leave out, or a split has no rows.
     """
@@ -73,7 +80,7 @@ def prepare_rows(
     if not readable:
         _refuse_unreadable(first, settings, source, max_length)
     reading = reading_of(settings, readable, learns)
-    work = _Work(settings, reading, learns, chat, turns, max_length, source)
+    work = _Work(settings, reading, learns, chat, turns, max_length if learnt else None, check, source)
     with ExitStack() as files:
         work.open(folder, preferences, files)
         rows = itertools.chain(first, placed)
@@ -127,12 +134,13 @@ class _Work:
         learns: Learns,
         chat: Chat,
         turns: AssistantTurns,
-        max_length: int,
+        max_length: int | None,
+        check: Check,
         source: Source,
     ) -> None:
         self._settings, self._reading, self._learns = settings, reading, learns
-        self._chat, self._turns, self._max_length = chat, turns, max_length
-        self.found = Findings(settings, max_length)
+        self._chat, self._turns, self._max_length, self._check = chat, turns, max_length, check
+        self.found = Findings(settings, max_length or 0)
         self.splits: list[Split] = list(source) if isinstance(source, dict) else []
         self._files: dict[Split, TextIO] = {}
         self._pairs: dict[Split, TextIO] = {}
@@ -153,7 +161,7 @@ class _Work:
         self.found.rows += len(batch)
         examples = [one for placed in batch if (one := self._mapped(*placed))]
         for one in self._encoded(examples):
-            if self._fits(one):
+            if self._fits(one) and self._passes(one):
                 self._write(one)
 
     def _mapped(self, split: Split | None, number: int, raw: RawRow) -> _Example | None:
@@ -189,10 +197,24 @@ class _Work:
                 one.tokens.append(next(encoded))
         yield from examples
 
+    def _passes(self, one: _Example) -> bool:
+        """Whether the row is kept, by the check of what is learnt from it."""
+        try:
+            if one.split == "train":
+                self._check(one.place, one.example.row, one.tokens[0])
+        except RowFault as fault:
+            self.found.bad.note(one.place, fault)
+            return False
+        return True
+
     def _fits(self, one: _Example) -> bool:
         """Whether the row is kept, by its length."""
         longest = max(map(len, one.tokens))
         self.found.lengths.append(longest)
+        if self._max_length is None:
+            one.cut = one.tokens
+            self.found.most_supervised = max(self.found.most_supervised, one.tokens[0].supervised)
+            return True
         if any(not tokens.supervised for tokens in one.tokens):
             what, remedy = "no answer of the row is learnt, because all have weight 0", "remove the row"
             self.found.bad.note(one.place, RowFault("dataset.columns", what, remedy))

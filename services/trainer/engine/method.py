@@ -43,6 +43,8 @@ class Method:
     """Tokens that the trainer has sampled in a step, by its metrics, which count for the speed."""
     measure: Callable[[Any, Callable[[], None]], Figures] = lambda *_: {}
     """Measures the model once, when it is trained; calls a function between parts, as `build` does."""
+    check: Callable[[Sequence[Figures]], None] = lambda _: None
+    """Is called with the whole curve at the end; raises UserFault if nothing was learnt."""
     counts: Figures = field(default_factory=dict)
     """Metrics of the examples."""
     left_out: str | None = None

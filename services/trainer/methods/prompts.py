@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from schemas.lines import Row
@@ -10,7 +11,7 @@ from schemas.recipes.online import OnlineSettings
 from schemas.results import DATASET
 from services.chassis.executor.child import Context, UserFault
 from services.trainer.data.rows import rows_of
-from services.trainer.engine.method import Build, Method
+from services.trainer.engine.method import Build, Figures, Method
 from services.trainer.engine.rollouts import REWARDS_FAILED, Rollouts, Score
 from services.trainer.engine.schedule import steps_of
 from services.trainer.methods.rewards import Reward, Task, never_computed, reward_of, task_of
@@ -22,10 +23,11 @@ from services.trainer.steps.loading import LoadedModel, fetched
 _NAMED = 3
 _CUT = "completions/clipped_ratio"
 _LENGTH = "completions/mean_length"
+_EQUAL = "groups_without_deviation"
 _FIGURES = {
     "reward": "reward",
     "reward_std": "reward_deviation",
-    "frac_reward_zero_std": "groups_without_deviation",
+    "frac_reward_zero_std": _EQUAL,
     "kl": "reference_distance",
     _LENGTH: "answer_tokens",
     _CUT: "answers_cut",
@@ -105,6 +107,7 @@ def method_of(name: str, settings: OnlineSettings, prompts: Prompts, build: Buil
         generated=settings.max_new_tokens,
         temperature=settings.temperature,
         made=lambda logs: logs[_LENGTH] * settings.optimiser.batch_size,
+        check=partial(_refuse_equal_rewards, name),
         counts=prompts.counts,
         left_out=prompts.left_out,
     )
@@ -123,6 +126,17 @@ def arguments_of(settings: OnlineSettings) -> Mapping[str, Any]:
         "remove_unused_columns": False,
         "router_aux_loss_coef": 0.0,  # the routers of a mixture of experts are frozen
     }
+
+
+def _refuse_equal_rewards(section: str, curve: Sequence[Figures]) -> None:
+    if all(point.get(_EQUAL) == 1 for point in curve):
+        raise UserFault(
+            Reason(
+                field=f"{section}.rewards",
+                message=f"nothing was learnt in {len(curve)} steps: all answers to each prompt had the same reward",
+                remedy=f"reward what the model does sometimes, train it by sft first, or raise {section}.group_size or temperature",
+            )
+        )
 
 
 def _score(reward: Reward, tasks: Sequence[Task]) -> Score:

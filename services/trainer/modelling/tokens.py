@@ -26,6 +26,12 @@ class Tokens:
         return list(self.ids[:first])
 
     @property
+    def before_last_answer(self) -> int:
+        """The number of tokens before the last learnt answer."""
+        last = max((place for place, learnt in enumerate(self.learnt) if learnt), default=-1)
+        return next((place + 1 for place in range(last, -1, -1) if not self.learnt[place]), 0)
+
+    @property
     def completion(self) -> list[int]:
         """The supervised tokens of all learnt answers."""
         return [token for token, learnt in zip(self.ids, self.learnt, strict=True) if learnt]

@@ -21,6 +21,7 @@ from services.trainer.modelling.chat import Answered, Chat, ChatFault, Tokens
 from services.trainer.modelling.fitting import fitted, fitted_scoring
 from services.trainer.modelling.layers import targets_of
 from services.trainer.modelling.weight_files import refuse_pointers, stored_tensors
+from services.trainer.steps.prompt_check import online_of
 
 _NAME = 40
 """The longest name of a token that is repeated in a message."""
@@ -51,16 +52,7 @@ def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
         chat = _chat(folder, settings.chat_template, embeddings)
     except BaseFault as fault:
         raise base_fault(settings.base_model, fault.message, fault.remedy) from fault
-    longest = architecture.context_length
-    if longest is not None and settings.max_length > longest:
-        raise UserFault(
-            Reason(
-                field="training.max_length",
-                value=str(settings.max_length),
-                message=f"the base model reads {longest} tokens at most",
-                remedy=f"set training.max_length to {longest} or less",
-            )
-        )
+    refuse_longer(architecture.context_length, settings)
     for section, training in (
         ("training", settings.training), ("kto", settings.kto), ("grpo", settings.grpo), ("rloo", settings.rloo),
         ("distill", settings.distill),
@@ -76,6 +68,33 @@ def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
             raise base_fault(settings.base_model, fault.message, fault.remedy) from fault
         _check_lora(scoring, settings.reward.lora, "reward")
     return CheckedBase(chat, architecture)
+
+
+def refuse_longer(limit: int | None, settings: PrepareSettings) -> None:
+    """Raise UserFault if what is learnt may be longer than the `limit` tokens that the base model reads; None: no limit."""
+    if limit is None:
+        return
+    online = online_of(settings)
+    lengths = {f"{section}.max_prompt_tokens": given.max_length for section, given in online.items()}
+    if settings.training is not None:
+        lengths["training.max_length"] = settings.training.max_length
+    elif not online:
+        lengths["training.max_length"] = settings.max_length
+    reasons = [
+        Reason(
+            field=field,
+            value=str(length),
+            message=f"the base model reads {limit} tokens at most"
+            + (", and with max_new_tokens it is more" if field != "training.max_length" else ""),
+            remedy=f"set training.max_length to {limit} or less"
+            if field == "training.max_length"
+            else f"lower it or {field.partition('.')[0]}.max_new_tokens, so that their sum is {limit} or less",
+        )
+        for field, length in lengths.items()
+        if length > limit
+    ]
+    if reasons:
+        raise UserFault(*reasons)
 
 
 def _check_lora(model: Any, lora: LoraSettings, section: str) -> None:

@@ -14,6 +14,7 @@ import torch
 from schemas.reasons import Reason
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.methods import MethodSettings
+from schemas.recipes.online import OnlineSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.reward import RewardModelSettings
 from services.chassis.executor.child import ChildTask, UserFault
@@ -118,8 +119,9 @@ def refuse_too_large(
     if least.total <= memory:
         return
     what = f"one example of {length} tokens takes about {least.total / _GB:.1f} GiB ({words(least)}), and there are {memory / _GB:.1f}"
+    limit = "max_prompt_tokens" if isinstance(settings, OnlineSettings) else "max_length"
     less = (
-        f"lower {section}.max_length, or set activation_checkpointing"
+        f"lower {section}.{limit}, or set activation_checkpointing"
         if least.activations > least.weights
         else "name a smaller base model"
     )

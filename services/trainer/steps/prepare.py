@@ -29,6 +29,7 @@ from services.trainer.modelling.teacher import checked_teacher, teacher_digest, 
 from services.trainer.steps.base_check import checked_base
 from services.trainer.steps.memory import available
 from services.trainer.steps.needs import RowSizes, checked_needs
+from services.trainer.steps.prompt_check import PromptCheck, online_of
 
 _NOTES_LIMIT = 2000
 _LOG = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ def prepare(context: Context) -> StepResult:
     base = base_folder(settings.base_model, context.task)
     checked = checked_base(base, settings)
     chat = checked.chat
-    dataset = settings.dataset
+    dataset, prompts = settings.dataset, PromptCheck(settings)
+    learnt = settings.learns != "answers" or settings.training is not None or not online_of(settings)
     facts = {BASE_MODEL_SHA256: base_digest(base, context), CHAT_TEMPLATE_SHA256: chat.template_sha256}
     teacher = None
     if settings.distill is not None:
@@ -60,24 +62,27 @@ def prepare(context: Context) -> StepResult:
 
         made = prepare_rows(
             source, dataset, settings.learns, chat, settings.max_length, folder, preferences, watch,
-            turns=settings.assistant_turns if settings.learns == "answers" else "last",
+            turns=settings.assistant_turns if settings.learns == "answers" else "last", learnt=learnt, check=prompts,
         )  # fmt: skip
+        prompts.refuse()
         longest = min(settings.max_length, int(made.metrics["tokens_longest_row"]))
         sizes = RowSizes(longest, min(longest, made.most_supervised))
         needs = checked_needs(checked.architecture, settings, sizes, available(context.task.memory_bytes), teacher)
+        notes = [*made.notes, *prompts.notes()]
+        metrics = {**made.metrics, **prompts.metrics()}
         digests = {split: file_sha256(folder / split_file(split)) for split in made.splits}
         facts[DATASET_SHA256] = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
         facts[DATASET_LAYOUT] = made.reading.words
-        if made.notes:
-            facts[DATASET_NOTES] = shortened("; ".join(made.notes), _NOTES_LIMIT)
+        if notes:
+            facts[DATASET_NOTES] = shortened("; ".join(notes), _NOTES_LIMIT)
         described = {
             "reference": dataset.reference, "sha256": digests, **facts, "max_length": settings.max_length,
-            "context_length": checked.context_length, "notes": made.notes, **made.metrics,
+            "context_length": checked.context_length, "notes": notes, **metrics,
         }  # fmt: skip
         (folder / "dataset.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         outputs = {DATASET: context.store.put(folder)}
         if settings.learns != "answers":
             outputs[PREFERENCES] = context.store.put(preferences)
-    for note in (made.reading.words, *made.notes):
+    for note in (made.reading.words, *notes):
         _LOG.info("%s", note)
-    return StepResult(outputs=outputs, metrics=dict(made.metrics), facts=facts, needs=dict(needs))
+    return StepResult(outputs=outputs, metrics=metrics, facts=facts, needs=dict(needs))

@@ -76,6 +76,7 @@ def train(context: Context) -> StepResult:
     with joined(task) as ranks:
         plan = Plan(settings.seed, settings.checkpoint_steps, loaded.dtype, loaded.device, checkpoints, ranks)
         trained = engine.train(context, method, plan, lambda: _adapted(loaded, settings, method.longest))
+    method.check(trained.curve)
     if not ranks.first:
         return StepResult()
     facts = {

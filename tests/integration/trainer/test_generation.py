@@ -42,6 +42,9 @@ def test_an_answer_ends_before_its_stop_token_and_rows_leave_the_batch_alone(mod
     stopped = [answer for (answer,) in generate(model, PROMPTS, [[None]] * len(PROMPTS), decoding((stop,), tokens=20))]
     for whole, cut in zip(free, stopped, strict=True):
         assert cut == (whole[: whole.index(stop)] if stop in whole else whole)
+    kept = generate(model, PROMPTS, [[None]] * len(PROMPTS), decoding((stop,), tokens=20, keep_end=True))
+    for whole, (ended,) in zip(free, kept, strict=True):
+        assert ended == (whole[: whole.index(stop) + 1] if stop in whole else whole)
 
 
 def test_a_draw_depends_on_its_seed_and_not_on_its_batch(model: Any) -> None:

@@ -1,5 +1,6 @@
 """A model learns from rewards of the answers that it samples: rewarded ones become likelier, and interruptions change nothing."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context, Stopping, UserFault
+from services.trainer.methods import prompts
+from services.trainer.steps.answering import answers_of
 from services.trainer.steps.train import train
 from tests.trainer import context_of, lines_of, put_lines, row
 
@@ -81,30 +84,50 @@ def test_less_memory_changes_the_cut_and_not_the_learning(
     assert of_cut == [pytest.approx(point, rel=1e-3, abs=1e-6) for point in of_whole]
 
 
-def test_the_reference_is_the_adapter_before_training_also_when_the_run_resumes(
-    tmp_path: Path, base: Path, data: ArtifactRef
+@pytest.mark.parametrize("ended_by", ["stop", "crash"])
+def test_a_run_that_ends_while_it_samples_goes_on_with_the_same_answers_and_the_same_reference(
+    tmp_path: Path, base: Path, data: ArtifactRef, ended_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = learn(tmp_path / "first", base, data, optimiser={"steps": 2}).outputs["adapter"]
     whole = learn(tmp_path / "whole", base, data, first, beta=0.5)
     assert curve(whole)[0]["reference_distance"] == pytest.approx(0, abs=1e-6)
     assert curve(whole)[-1]["reference_distance"] > 0
     context = context_of(tmp_path, settings(base, beta=0.5), {"dataset": data, "adapter": first}, step="learn")
-    stop_after(context, 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(prompts, "answers_of", ending(context, ended_by, sampled=3))
+        with pytest.raises(Stopping if ended_by == "stop" else MemoryError):
+            train(context)
+    saved = sorted(path.name for path in (tmp_path / "checkpoints").rglob("step-*"))
+    assert saved[-1] == ("step-00000003" if ended_by == "stop" else "step-00000002")
     resumed = learn(tmp_path, base, data, first, beta=0.5)
     assert curve(resumed) == curve(whole)
     assert resumed.outputs["adapter"].sha256 == whole.outputs["adapter"].sha256
 
 
-def stop_after(context: Context, steps: int) -> None:
-    """Ask the run to end while it samples the answers of the step after so many."""
+def ending(context: Context, ended_by: str, sampled: int) -> Callable[..., Any]:
+    """Return what samples answers so often, and then is asked to end, or crashes."""
+    calls = 0
 
-    def progress(done: int, *_: Any, **__: Any) -> None:
-        if done >= steps:
+    def sample(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > sampled:
+            if ended_by == "crash":
+                raise MemoryError
             context.stop()
+        return answers_of(*arguments, **options)
 
-    context.progress = progress  # type: ignore[method-assign]
-    with pytest.raises(Stopping):
-        train(context)
+    return sample
+
+
+def test_a_run_in_which_all_answers_to_each_prompt_have_one_reward_is_refused(
+    tmp_path: Path, base: Path, data: ArtifactRef
+) -> None:
+    with pytest.raises(UserFault) as raised:
+        learn(tmp_path, base, data, rewards=[{"kind": "valid_json"}], optimiser={"steps": 2})
+    (reason,) = raised.value.reasons
+    assert reason.field == "grpo.rewards"
+    assert "nothing was learnt in 2 steps" in reason.message
 
 
 def test_prompts_that_are_too_long_or_cannot_be_rewarded_are_left_out_and_named(tmp_path: Path, base: Path) -> None:
@@ -112,8 +135,8 @@ def test_prompts_that_are_too_long_or_cannot_be_rewarded_are_left_out_and_named(
     data = put_lines(tmp_path, train=rows)
     more: dict[str, Any] = {
         "max_prompt_tokens": 60,
-        "rewards": [{"kind": "number_match"}],
-        "optimiser": {"steps": 1, "batch_size": 4},
+        "rewards": [{"kind": "number_match"}, LETTERS],
+        "optimiser": {"steps": 1},
     }
     result = learn(tmp_path, base, data, **more)
     assert [result.metrics[name] for name in ("examples", "prompts_too_long", "prompts_unrewarded")] == [1, 1, 1]
