@@ -4,7 +4,7 @@ Each optimiser step samples the answers that it learns from, with random numbers
 answers outlive a step, and a run that resumes samples what one that was never interrupted does.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +54,7 @@ class _SamplingTrainer:
             model=model, args=config, train_dataset=rows, processing_class=chat.tokenizer, reward_funcs=functions
         )
         self.eos_token_ids = sorted(chat.stop_ids)
+        self.model.get_base_model().register_forward_pre_hook(_with_positions, with_kwargs=True)
         for name, weight in self.model.named_parameters():
             if f".{_REFERENCE}." in name:
                 weight.requires_grad_(False)
@@ -61,6 +62,10 @@ class _SamplingTrainer:
     def _tokenize_prompts(self, prompts: Any) -> Any:
         """The prompts are tokens already, those of a server."""
         return prompts, None, {}
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """Return a part of the step's answers, without the columns that only its other parts need."""
+        return _trimmed(super()._prepare_inputs(generation_batch))  # type: ignore[misc]  # as above
 
     def _sampled(self, prompt_ids: Sequence[Sequence[int]]) -> list[list[int]]:
         """Sample the answers of each group, without dropout."""
@@ -109,6 +114,28 @@ class RlooTrainer(_SamplingTrainer, RLOOTrainer):  # type: ignore[misc]  # TRL h
 
     def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
         return self._sampled(prompt_ids)
+
+
+def _with_positions(_: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Give a pass over prompts that are padded on the left the positions that sampling had; TRL leaves them to the model."""
+    mask = kwargs.get("attention_mask")
+    if kwargs.get("fused_lm_head") and mask is not None and kwargs.get("position_ids") is None:
+        kwargs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    return args, kwargs
+
+
+def _trimmed(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Remove the columns of padding on the left of all prompts and on the right of all answers."""
+    begin = int(part["prompt_mask"].any(dim=0).long().argmax())
+    width = part["completion_mask"].shape[1]
+    end = max(1, width - int(part["completion_mask"].any(dim=0).flip(0).long().argmax()))
+    prompts = {name: part[name][:, begin:] for name in ("prompt_ids", "prompt_mask")}
+    answers = {
+        name: value[:, :end]
+        for name, value in part.items()
+        if name not in prompts and isinstance(value, torch.Tensor) and value.ndim == 2 and value.shape[1] == width
+    }
+    return {**part, **prompts, **answers}
 
 
 @contextmanager

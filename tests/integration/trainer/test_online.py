@@ -13,8 +13,13 @@ from services.chassis.executor.child import Context, Stopping, UserFault
 from services.trainer.methods import prompts
 from services.trainer.steps.answering import answers_of
 from services.trainer.steps.train import train
+from tests.base_models import dressed, random_model
 from tests.trainer import context_of, lines_of, put_lines, row
 
+GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+"""A model that reads absolute positions, without dropout."""
+RUNS = (("alone", 4), ("together", 0))
+"""Runs in which answers are learnt one by one, and all at once, where prompts are padded."""
 LETTERS = {"kind": "rules", "rules": [{"name": "no e", "kind": "not_regex", "pattern": "[a-m]"}]}
 """A reward that a random model sometimes gets."""
 
@@ -82,6 +87,14 @@ def test_less_memory_changes_the_cut_and_not_the_learning(
     figures = ("loss", "reward", "gradient_norm")
     of_cut, of_whole = ([[point[name] for name in figures] for point in curve(result)] for result in (cut, whole))
     assert of_cut == [pytest.approx(point, rel=1e-3, abs=1e-6) for point in of_whole]
+
+
+def test_answers_are_learnt_at_the_positions_at_which_they_were_sampled(tmp_path: Path) -> None:
+    base = dressed(tmp_path / "gpt2", random_model("GPT2", **GPT2))
+    rows = [row(number, f"{'What ' * number}is it?", "It.") for number in range(4)]
+    data, more = put_lines(tmp_path, train=rows), {"optimiser": {"steps": 1}, "lora": {"rank": 2}}
+    alone, together = (learn(tmp_path / name, base, data, memory_failures=failures, **more) for name, failures in RUNS)
+    assert curve(alone)[0]["gradient_norm"] == pytest.approx(curve(together)[0]["gradient_norm"], rel=1e-3)
 
 
 @pytest.mark.parametrize("ended_by", ["stop", "crash"])

@@ -143,6 +143,8 @@ def test_the_trainer_keeps_an_optimiser_and_a_schedule_that_were_set_before() ->
             ["self", "prompt_ids", "images", "multimodal_fields", "num_generations", "has_tool_images"],
         ),
         ("RLOO", "_generate_single_turn", ["self", "prompt_ids", "images", "multimodal_fields"]),
+        ("GRPO", "_prepare_inputs", ["self", "generation_batch"]),
+        ("RLOO", "_prepare_inputs", ["self", "generation_batch"]),
         ("GRPO", "_calculate_rewards", ["self", "inputs", "prompts", "completions", "completion_ids_list"]),
         ("RLOO", "_calculate_rewards", ["self", "inputs", "prompts", "completions", "completion_ids_list"]),
     ],
