@@ -35,11 +35,6 @@ class OnlineSettings(SampledSettings):
         "out; an epoch is one pass over the prompts; and the rate is 1e-4 where it is left out.",
     )
 
-    @property
-    def needs_reference(self) -> bool:
-        """Whether a reward compares answers with the row's own."""
-        return any(reward.kind in ("number_match", "exact_match") for reward in self.rewards)
-
     @field_validator("optimiser", mode="before")
     @classmethod
     def _own_defaults(cls, given: object) -> object:

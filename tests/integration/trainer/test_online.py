@@ -92,7 +92,8 @@ def test_less_memory_changes_the_cut_and_not_the_learning(
 def test_answers_are_learnt_at_the_positions_at_which_they_were_sampled(tmp_path: Path) -> None:
     base = dressed(tmp_path / "gpt2", random_model("GPT2", **GPT2))
     rows = [row(number, f"{'What ' * number}is it?", "It.") for number in range(4)]
-    data, more = put_lines(tmp_path, train=rows), {"optimiser": {"steps": 1}, "lora": {"rank": 2}}
+    data = put_lines(tmp_path, train=rows)
+    more: dict[str, Any] = {"optimiser": {"steps": 1}, "lora": {"rank": 2}}
     alone, together = (learn(tmp_path / name, base, data, memory_failures=failures, **more) for name, failures in RUNS)
     assert curve(alone)[0]["gradient_norm"] == pytest.approx(curve(together)[0]["gradient_norm"], rel=1e-3)
 
