@@ -32,7 +32,16 @@ class ModelRegistered(EventData):
     )
     artifact: ArtifactRef = Field(description="The adapter, or the whole model.")
     lineage: Lineage
-    metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of this version, by name.")
+    metrics: dict[str, float | None] = Field(
+        description="Metrics of the evaluation of this version, by name, and of a compressed one those of its compression."
+    )
+    kind: str = Field(default="adapter", description="What the artifact is: `adapter` or `model`.")
+    parent: ArtifactRef | None = Field(
+        default=None, description="The adapter or model from which a step of kind compress made this one; null if none did."
+    )
+    parent_metrics: dict[str, float | None] = Field(
+        default_factory=dict, description="Metrics of the evaluation of the parent, by name."
+    )
     purpose: str = Field(
         default="answers",
         description="What the version is for. answers: it writes answers; scores: it is a reward model, which scores answers as "

@@ -42,14 +42,14 @@ INPUTS_OF: Mapping[str, Mapping[str, bool]] = {
     "train": {DATASET: False, PREFERENCES: False, ADAPTER: False, MODEL: False},
     "sample": {DATASET: True, ADAPTER: False, MODEL: False},
     "evaluate": {DATASET: True, ADAPTER: False, MODEL: False},
-    "compress": {ADAPTER: False, MODEL: False},
+    "compress": {DATASET: False, ADAPTER: False, MODEL: False},
     "label": {CANDIDATES: True},
     "score": {PREDICTIONS: True},
     "register": {ADAPTER: False, MODEL: False},
 }
-"""Input names per kind; True where the input is required. `train` needs `dataset` (sft, grpo, rloo, distill) or `preferences` (dpo, kto,
-reward), `compress` `adapter` or `model`, `register` one of both. A bound `model` takes the place of the base model; an adapter
-beside it was trained on it."""
+"""Input names per kind; True where the input is required. `train` needs `dataset` (sft, grpo, rloo, distill) or `preferences` (dpo,
+kto, reward), `register` either `adapter` or `model`, `compress` what its method reads. A bound `model` takes the place of the
+base model; an adapter beside it was trained on it."""
 
 OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
     "prepare": (DATASET, PREFERENCES),
@@ -95,6 +95,9 @@ class PrepareSettings(Strict):
         "their labels, or both answers of each pair. In both cases `dataset` contains the wanted answers.",
     )
     assistant_turns: AssistantTurns = Field(default="all", description="As in `training`: the answers that are counted.")
+    compressions: tuple[CompressionSettings, ...] = Field(
+        default=(), description="The compressions that follow, so that the base model is checked for them."
+    )
     training: TrainingSettings | None = Field(
         default=None, description="The supervised training that follows, so that the base model is checked for it."
     )

@@ -13,15 +13,19 @@ from services.chassis.storage.artifacts.store import ArtifactStore
 from tests.trainer import context_of
 
 
-def made_adapter(home: Path, base: Path, scale: float = 0.5, **lora: Any) -> ArtifactRef:
-    """Store an adapter for `base` whose weights are random, with the base model's tokenizer."""
+def made_adapter(home: Path, base: Path, scale: float = 0.5, quantization: str = "none", **lora: Any) -> ArtifactRef:
+    """Store an adapter for `base` whose weights are random, with the base model's tokenizer.
+
+    `quantization` is that of the base model on which it is made.
+    """
     import torch
 
     from services.trainer.modelling.adapter import new_adapter, write_adapter
     from services.trainer.modelling.base import load_base
     from services.trainer.modelling.chat import Chat
 
-    adapted = new_adapter(load_base(base, torch.float32, torch.device("cpu")), LoraSettings(rank=4, **lora), seed=0)
+    loaded = load_base(base, torch.float32, torch.device("cpu"), quantization=quantization)
+    adapted = new_adapter(loaded, LoraSettings(rank=4, **lora), seed=0)
     for weight in adapted.parameters():
         if weight.requires_grad:
             weight.data += scale * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))

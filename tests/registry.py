@@ -119,10 +119,17 @@ class Registry:
 
     def adapter(self, content: str = "weights", **files: str) -> ArtifactRef:
         """Store an artifact that looks like an adapter, with additional `files`, whose names have `__` for dots."""
-        folder = self.home / f"adapter-{uuid4().hex[:8]}"
-        folder.mkdir(parents=True)
         known = {"adapter_config.json": "{}", "adapter_model.safetensors": content, "training.json": '{"rank": 8}'}
-        for name, text in {**known, **{name.replace("__", "."): text for name, text in files.items()}}.items():
+        return self._put(known, files)
+
+    def model(self, **files: str) -> ArtifactRef:
+        """Store an artifact that looks like a whole model, alike."""
+        return self._put({"config.json": "{}", "model.safetensors": "weights"}, files)
+
+    def _put(self, known: dict[str, str], more: dict[str, str]) -> ArtifactRef:
+        folder = self.home / f"made-{uuid4().hex[:8]}"
+        folder.mkdir(parents=True)
+        for name, text in {**known, **{name.replace("__", "."): text for name, text in more.items()}}.items():
             (folder / name).write_text(text)
         return self.store.put(folder)
 

@@ -24,7 +24,7 @@ from services.chassis.kernel.transaction.writing import copy_rows
 from services.orchestrator.domain.job import JobDomain, job_ref
 from services.orchestrator.domain.state import JobState
 from services.orchestrator.effects import JobEffects
-from services.registry.domain.lineage import lineage_of, metrics_of
+from services.registry.domain.lineage import Artifact, lineage_of, metrics_of
 from services.registry.domain.models import RegistryDomain, model_ref, promote, registration_ref
 
 _START = datetime(2026, 11, 2, tzinfo=UTC)
@@ -118,7 +118,7 @@ def _version(domain: RegistryDomain, number: int) -> UnitOfWork:
     adapter = asked.inputs["adapter"]
     made = ModelRegistered(
         model=name, version="1.0.0", artifact=adapter, lineage=lineage_of(asked, asked.settings, recipe),
-        metrics=metrics_of("adapter", adapter, asked.results) or _METRICS,
+        metrics=metrics_of(Artifact("adapter", adapter), asked.results) or _METRICS,
     )  # fmt: skip
     ref = model_ref(name)
     unit = _unit(domain, ref, registration_ref(asked.job_id, asked.step), now=_START + timedelta(minutes=number))

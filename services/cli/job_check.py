@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from schemas.steps import PlannedStep, TrainSettings
+from schemas.steps import CompressSettings, PlannedStep, StepSettings, TrainSettings
 from services.cli.exits import Exit
 from services.cli.job_refusal import print_reasons
 from services.cli.output import print_json, print_table, say
@@ -43,10 +43,19 @@ def examine_only(request: dict[str, Any], json: bool) -> None:
 
 
 def _plan_row(step: PlannedStep) -> tuple[str, ...]:
-    method = f" ({_method(step.settings)})" if isinstance(step.settings, TrainSettings) else ""
-    return step.name, step.kind + method, ", ".join(step.needs), ", ".join(step.inputs.values())
+    method = _method(step.settings)
+    return (
+        step.name,
+        f"{step.kind} ({method})" if method else step.kind,
+        ", ".join(step.needs),
+        ", ".join(step.inputs.values()),
+    )
 
 
-def _method(settings: TrainSettings) -> str:
+def _method(settings: StepSettings) -> str | None:
+    if isinstance(settings, CompressSettings):
+        return settings.compression.method
+    if not isinstance(settings, TrainSettings):
+        return None
     field = next(name for name, value in settings if value is not None and value is settings.method_settings)
     return {"training": "sft", "preference": "dpo"}.get(field, field)

@@ -172,6 +172,8 @@ def _print_version(version: VersionView) -> None:
             ("artifact", version.artifact.uri),
             ("sha256", version.artifact.sha256),
             ("bytes", f"{version.artifact.size:,}"),
+            ("kind", version.kind),
+            ("compressed from", version.parent.sha256 if version.parent else None),
             ("job", lineage.job_id),
             ("requester", lineage.requester),
             ("base model", lineage.base_model),
@@ -179,7 +181,7 @@ def _print_version(version: VersionView) -> None:
             ("data sha256", lineage.dataset_sha256),
         )
     )
-    print_table(("metric", "value"), metric_texts(version.metrics), title="\nMetrics")
+    _print_metrics(version)
     steps: list[tuple[Any, ...]] = [
         (
             name,
@@ -189,3 +191,14 @@ def _print_version(version: VersionView) -> None:
         for name, result in lineage.results.items()
     ]
     print_table(("step", "made", "metrics"), steps, title="\nHow it was made", least=("metrics",))
+
+
+def _print_metrics(version: VersionView) -> None:
+    """Print the metrics; of a compressed version beside those of its parent."""
+    own = dict(metric_texts(version.metrics))
+    if not version.parent:
+        print_table(("metric", "value"), list(own.items()), title="\nMetrics")
+        return
+    parent = dict(metric_texts(version.parent_metrics))
+    rows = [(name, own.get(name, ""), parent.get(name, "")) for name in dict.fromkeys((*own, *parent))]
+    print_table(("metric", "value", "parent"), rows, title="\nMetrics")

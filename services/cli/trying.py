@@ -1,4 +1,4 @@
-"""A registered version answers on this machine, on the base model that it belongs to and no other."""
+"""A registered version answers on this machine: an adapter on the base model that it belongs to and no other, a model alone."""
 
 from pathlib import Path
 
@@ -10,10 +10,8 @@ from services.cli.settings import CliSettings
 from services.registry.views import VersionView
 
 
-def answer(
-    version: VersionView, adapter: Path, question: str, system: str | None, tokens: int, settings: CliSettings
-) -> str:
-    """Return the answer of `version`, whose files are in `adapter`, to `question`. Ends the command if it cannot answer."""
+def answer(version: VersionView, files: Path, question: str, system: str | None, tokens: int, settings: CliSettings) -> str:
+    """Return the answer of `version`, whose files are in `files`, to `question`. Ends the command if it cannot answer."""
     try:
         from schemas.lines import Message
         from services.trainer import answer as trainer
@@ -21,10 +19,10 @@ def answer(
     except ImportError as error:
         stop_with(Exit.FAILED, f"{error}: to try models on this machine, pip install 'neuroweaver[trainer]'")
     without_bitsandbytes()
-    base = _base(version, settings)
+    base = None if version.kind == "model" else _base(version, settings)
     turns = [("system", system), ("user", question)]
     messages = [Message(role=role, content=content) for role, content in turns if content]
-    return trainer.answer(base, adapter, messages, tokens)
+    return trainer.answer(base, files, messages, tokens)
 
 
 def _base(version: VersionView, settings: CliSettings) -> Path:

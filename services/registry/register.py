@@ -22,15 +22,15 @@ from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLo
 from services.chassis.kernel.aggregate import States
 from services.chassis.storage.artifacts.errors import MANIFEST, ArtifactCorrupt, ArtifactRefused
 from services.chassis.storage.artifacts.store import ArtifactStore
-from services.registry.domain.lineage import lineage_of, metrics_of, purpose_of
+from services.registry.domain.lineage import Artifact, lineage_of, metrics_of, parent_of, purpose_of
 from services.registry.domain.models import OtherPurpose, model_ref, register, registration_ref
 
-ALLOWED = frozenset({".safetensors", ".json", ".jsonl", ".jinja", ".txt", ".model", ".md"})
+ALLOWED = frozenset({".safetensors", ".json", ".jsonl", ".jinja", ".txt", ".model", ".md", ".gguf"})
 """Files that a model may contain: weights without code, configuration, tokenizer, template, notes."""
 _WEIGHTS = "model.safetensors"
 REQUIRED: Mapping[str, Sequence[Sequence[str]]] = {
     ADAPTER: (("adapter_config.json",), ("adapter_model.safetensors",)),
-    MODEL: (("config.json",), (_WEIGHTS, f"{_WEIGHTS}.index.json")),
+    MODEL: (("config.json",), (_WEIGHTS, f"{_WEIGHTS}.index.json", "model.gguf")),
 }
 """Files that an artifact must contain, by the input that it is: of each group one."""
 RECIPE = "training.json"
@@ -85,14 +85,19 @@ def _decide(
 def _wanted(
     request: StepRequested, settings: RegisterSettings, name: str, configuration: Mapping[str, JsonValue]
 ) -> ModelRegistered:
+    made = Artifact(name, request.inputs[name])
+    parent = parent_of(made, request.results)
     lineage = lineage_of(request, settings, configuration)
     return ModelRegistered(
         model=settings.model,
         version="",
-        artifact=request.inputs[name],
+        artifact=made.ref,
         lineage=lineage,
         purpose=purpose_of(lineage),
-        metrics=metrics_of(name, request.inputs[name], request.results),
+        metrics=metrics_of(made, request.results),
+        kind=name,
+        parent=parent.ref if parent else None,
+        parent_metrics=metrics_of(parent, request.results) if parent else {},
     )
 
 

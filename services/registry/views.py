@@ -33,6 +33,11 @@ class VersionView(_Named):
     artifact: ArtifactRef
     metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of this version; null: not measurable.")
     lineage: Lineage
+    kind: str = Field(description="What the artifact is: `adapter` or `model`.")
+    parent: ArtifactRef | None = Field(
+        description="The adapter or model from which this one was compressed; null if it was not."
+    )
+    parent_metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of the parent.")
 
     @classmethod
     def of(cls, made: ModelRegistered, registered_at: datetime, aliases: tuple[str, ...]) -> "VersionView":
@@ -47,6 +52,9 @@ class VersionView(_Named):
             metrics=made.metrics,
             purpose=made.purpose,
             lineage=made.lineage,
+            kind=made.kind,
+            parent=made.parent,
+            parent_metrics=made.parent_metrics,
         )
 
 

@@ -18,7 +18,7 @@ from schemas.steps import (
     StepSettings,
     TrainSettings,
 )
-from services.orchestrator.domain.whole_models import compression_of
+from services.orchestrator.domain.whole_models import compression_settings
 
 LEARNT_FROM: Mapping[str, Literal["pairs", "labels"]] = {"dpo": "pairs", "reward": "pairs", "kto": "labels"}
 """What the methods learn from that take the preferences of a data set."""
@@ -60,7 +60,7 @@ def settings_of(step: PipelineStep, request: JobRequest, steps: Iterable[Pipelin
         case "evaluate", _:
             return EvaluateSettings(base_model=base, chat_template=template, evaluation=request.evaluation)
         case "compress", _:
-            compression = request.compression.model_copy(update={"method": compression_of(step, request)})
+            compression = compression_settings(step, request)
             return CompressSettings(base_model=base, chat_template=template, compression=compression)
         case "score", _:
             return ScoreSettings(base_model=base, feedback=request.feedback)
@@ -83,6 +83,7 @@ def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineSt
         base_model=request.base_model,
         chat_template=request.chat_template,
         dataset=request.dataset,
+        compressions=tuple(compression_settings(one, request) for one in steps if one.kind == "compress"),
         max_length=min(lengths),
         assistant_turns="last" if methods <= {*SAMPLING, "distill"} and methods else request.training.assistant_turns,
         learns=LEARNT_FROM[learners[0]] if learners else "answers",

@@ -1,13 +1,14 @@
 """Derives a version's lineage from the results of the job's steps, by rules that do not depend on the names of steps."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepRequested, StepResult
 from schemas.models import Lineage
-from schemas.results import ADAPTER, BASE_MODEL_SHA256, DATASET_SHA256, MODEL, PREDICTIONS, SCORES_ANSWERS
+from schemas.results import ADAPTER, BASE_MODEL_SHA256, COMPRESSION, DATASET_SHA256, MODEL, PREDICTIONS, SCORES_ANSWERS
 from schemas.steps import RegisterSettings
 
 ANSWERS, SCORES = "answers", "scores"
@@ -29,27 +30,56 @@ def lineage_of(request: StepRequested, settings: RegisterSettings, configuration
     )
 
 
-def metrics_of(name: str, artifact: ArtifactRef, results: Mapping[str, StepResult]) -> dict[str, float | None]:
-    """Return the metrics of the evaluations of `artifact`, and of the judges' scores of their predictions.
+class Artifact(NamedTuple):
+    """What a version is made of."""
 
-    `name` is that of the input which it is, adapter or model; an adapter that was evaluated on a model is another model.
-    A reward model writes no answers that could be evaluated; its metrics are those of its training on held-out pairs.
-    """
-    made = [
-        result
-        for result in results.values()
-        if result.inputs.get(name) == artifact.sha256 and not (name == MODEL and ADAPTER in result.inputs)
-    ]
-    evaluations = [result for result in made if PREDICTIONS in result.outputs]
+    kind: str
+    """The name of the output that it is: adapter or model."""
+    ref: ArtifactRef
+
+
+def metrics_of(artifact: Artifact, results: Mapping[str, StepResult]) -> dict[str, float | None]:
+    """Return the metrics of the evaluations of `artifact`, of the judges' scores of their predictions, and of the compression
+    that made it. A reward model writes no answers that could be evaluated; its metrics are those of its training on held-out
+    pairs."""
+    evaluations = [result for result in results.values() if PREDICTIONS in result.outputs and _is_about(result, artifact)]
     predictions = {result.outputs[PREDICTIONS].sha256 for result in evaluations}
     scores = [result for result in results.values() if result.inputs.get(PREDICTIONS) in predictions]
-    found = {name: value for result in (*evaluations, *scores) for name, value in result.metrics.items()}
-    return found | _of_reward_model(artifact, results)
+    compressed = _compression(artifact, results)
+    of = (*([compressed] if compressed else ()), *evaluations, *scores)
+    found = {name: value for result in of for name, value in result.metrics.items()}
+    return found | _of_reward_model(artifact.ref, results)
 
 
 def purpose_of(lineage: Lineage) -> str:
     """Return whether the version writes `answers`, or gives `scores`, as the recipe says that is stored with its weights."""
     return SCORES if lineage.configuration.get(SCORES_ANSWERS) == "true" else ANSWERS
+
+
+def parent_of(artifact: Artifact, results: Mapping[str, StepResult]) -> Artifact | None:
+    """Return the adapter or model from which a step of kind compress made `artifact`; None if none did, or from the base model."""
+    compressed = _compression(artifact, results)
+    if compressed is None:
+        return None
+    for kind in (ADAPTER, MODEL):
+        wanted = compressed.inputs.get(kind)
+        made = (result.outputs.get(kind) for result in results.values())
+        if found := next((ref for ref in made if ref and ref.sha256 == wanted), None):
+            return Artifact(kind, found)
+    return None
+
+
+def _is_about(result: StepResult, artifact: Artifact) -> bool:
+    """Whether a step read the artifact; an adapter on a model is another model than that model alone."""
+    read = {name: sha256 for name, sha256 in result.inputs.items() if name in (ADAPTER, MODEL)}
+    return read.get(artifact.kind) == artifact.ref.sha256 and not (artifact.kind == MODEL and ADAPTER in read)
+
+
+def _compression(artifact: Artifact, results: Mapping[str, StepResult]) -> StepResult | None:
+    if artifact.kind != MODEL:
+        return None
+    made = (result for result in results.values() if COMPRESSION in result.facts and MODEL in result.outputs)
+    return next((result for result in made if result.outputs[MODEL].sha256 == artifact.ref.sha256), None)
 
 
 def _fact(results: Mapping[str, StepResult], name: str) -> str | None:

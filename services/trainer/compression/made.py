@@ -1,11 +1,17 @@
-"""Defines what every method of compression gets and what it says of the model that it made."""
+"""Defines what every method of compression gets, and loads the model that it works on."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from schemas.reasons import Reason
 from schemas.recipes.compression import CompressionSettings
-from services.chassis.executor.child import Context, Stopping
+from services.chassis.executor.child import UserFault
+from services.trainer.compression.proof import difference, logits_of, probes, refuse_other_merge
+from services.trainer.modelling.adapter import read_adapter
+from services.trainer.modelling.base import load_base
 from services.trainer.steps.loading import LoadedModel
 
 
@@ -13,22 +19,37 @@ from services.trainer.steps.loading import LoadedModel
 class Compression:
     """One run of a method."""
 
-    context: Context
     parent: LoadedModel
+    """Adapter, model or base model from which the other one is made, in fp32."""
     settings: CompressionSettings
+    dtype: torch.dtype
+    """Type of the stored weights."""
+    logits: torch.Tensor
+    """The parent's logits on the probes."""
+    texts: Path
+    """A folder with tokenizer and chat template, as they are stored beside the weights."""
     folder: Path
     """An empty folder for the weights and the configuration of the model that is made."""
 
-    def stage(self, done: int, of: int) -> None:
-        """Report the stages that are done. Raises Stopping if the step was asked to end."""
-        if self.context.stopping:
-            raise Stopping
-        self.context.progress(done, of, "stages")
+    def whole(self) -> Any:
+        """Return the parent as one model in full precision, whatever its adapter was trained on.
+
+        Raises UserFault if an adapter cannot be merged, or the merge computes something else.
+        """
+        try:
+            model = self.parent.model()
+        except ValueError as error:  # PEFT's for weights that are no numbers
+            what = "the adapter cannot be merged: its weights contain NaN or infinity"
+            remedy = "train it again with a lower learning rate"
+            raise UserFault(Reason(field="inputs.adapter", message=what, remedy=remedy)) from error
+        if self.parent.adapter is not None:
+            refuse_other_merge(difference(logits_of(model, probes(model.config)), self.logits))
+        return model
 
 
-@dataclass(frozen=True)
-class Made:
-    """What a method measured."""
-
-    metrics: Mapping[str, float]
-    facts: Mapping[str, str] = field(default_factory=dict)
+def unmerged(parent: LoadedModel) -> Any:
+    """Return the parent for inference in full precision, with its adapter beside the base model's weights."""
+    if parent.adapter is None:
+        return parent.model()
+    base = load_base(parent.base, torch.float32, parent.device)
+    return read_adapter(base, parent.adapter, trainable=False).eval().get_base_model()

@@ -9,7 +9,7 @@ from services.chassis.executor.child import UserFault
 from services.trainer.modelling.architecture import context_length
 
 _ROWS, _LENGTH = 4, 32
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+_TOLERANCE = {"float32": 1e-4, "f32": 1e-4, "float16": 2e-2, "f16": 2e-2, "bfloat16": 0.1, "bf16": 0.1, "q8_0": 0.2}
 """The largest difference by the type of the stored weights: their rounding, summed up over the layers of deep models."""
 
 
@@ -33,10 +33,18 @@ def difference(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).norm() / spread.clamp_min(torch.finfo(torch.float32).tiny))
 
 
-def refuse_difference(found: float, dtype: torch.dtype, tolerance: float | None) -> None:
+def refuse_difference(found: float, stored_as: str, tolerance: float | None) -> None:
     """Raise UserFault if the difference is beyond the tolerance, or no number."""
-    allowed = tolerance or TOLERANCE[dtype]
+    allowed = tolerance or _TOLERANCE[stored_as]
     if not found <= allowed:
-        what = f"the logits of the stored model differ by {found:.2g} of their spread from those of base model and adapter"
-        remedy = "store it in a wider type (compression.dtype: fp32), or allow more if the evaluation of the model is good"
+        what = f"the logits of the stored model differ by {found:.2g} of their spread from those of its parent"
+        remedy = "store it in a wider type (compression.dtype: fp32, or compression.gguf_type: f32), or allow more if the evaluation of the model is good"
         raise UserFault(Reason(field="compression.tolerance", value=f"{allowed:g}", message=what, remedy=remedy))
+
+
+def refuse_other_merge(found: float) -> None:
+    """Raise UserFault if a merge in full precision, before anything is rounded, computes something else than its parts."""
+    if not found <= _TOLERANCE["float32"]:
+        what = f"the merge computes something else than base model and adapter: their logits differ by {found:.2g} of their spread"
+        remedy = "register the adapter itself, or train one with other targets or without modules_to_save"
+        raise UserFault(Reason(field="inputs.adapter", message=what, remedy=remedy))

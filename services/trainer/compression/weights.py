@@ -34,10 +34,7 @@ def wanted_dtype(settings: CompressionSettings, base: Path) -> torch.dtype:
 
 
 def write_model(model: Any, folder: Path, dtype: torch.dtype) -> None:
-    """Cast `model` to `dtype` and write it. Raises UserFault if a weight is too large for the type.
-
-    The file of generation settings is left to the caller, who has the one that the model is served with.
-    """
+    """Cast `model` to `dtype` and write it. Raises UserFault if a weight is too large for the type."""
     _separate_head(model)
     model.to(dtype)
     for name, weight in model.named_parameters():
@@ -45,9 +42,28 @@ def write_model(model: Any, folder: Path, dtype: torch.dtype) -> None:
             what = f"the weight {name} is not finite, or too large for {str(dtype).removeprefix('torch.')}"
             remedy = "set it to fp32 or bf16; if it is one of them, train again with a lower learning rate"
             raise UserFault(Reason(field="compression.dtype", message=what, remedy=remedy))
+    save_model(model, folder)
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """Write weights and configuration as they are.
+
+    The file of generation settings is left to the caller, who has the one that the model is served with.
+    """
     model.generation_config = type(model.generation_config)()  # the library refuses to save some that it loads
     model.save_pretrained(str(folder))
     (folder / "generation_config.json").unlink(missing_ok=True)
+
+
+def weights_size(*folders: Path | None) -> int:
+    """Return the bytes of the files with weights in folders of models and adapters."""
+    return sum(
+        file.stat().st_size
+        for folder in folders
+        if folder
+        for name in ("*.safetensors", "*.gguf")
+        for file in folder.glob(name)
+    )
 
 
 def _separate_head(model: Any) -> None:

@@ -14,6 +14,7 @@ from schemas.recipes.lora import LoraSettings
 from schemas.recipes.model import AssistantTurns
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import UserFault
+from services.trainer.compression.checks import refuse_impossible
 from services.trainer.modelling.adapter import check_lora
 from services.trainer.modelling.architecture import Architecture, architecture_of
 from services.trainer.modelling.base_files import BaseFault, base_fault
@@ -67,6 +68,8 @@ def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
         except BaseFault as fault:
             raise base_fault(settings.base_model, fault.message, fault.remedy) from fault
         _check_lora(scoring, settings.reward.lora, "reward")
+    for compression in settings.compressions:
+        refuse_impossible(fitted(architecture, tensors), folder, compression)
     return CheckedBase(chat, architecture)
 
 

@@ -2,11 +2,9 @@
 
 import json
 import logging
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,8 @@ from services.chassis.storage.json_lines import write_lines
 from services.trainer.data.rows import rows_of
 from services.trainer.modelling.architecture import context_length
 from services.trainer.modelling.chat import Chat
-from services.trainer.modelling.generation import SamplingParams, generate, rng
+from services.trainer.modelling.generation import SamplingParams, rng
+from services.trainer.modelling.latency import latency_ms
 from services.trainer.modelling.written import visible
 from services.trainer.steps.answering import answers_of
 from services.trainer.steps.loading import fetched, load
@@ -29,8 +28,6 @@ from services.trainer.steps.metrics import answer_metrics, loss_metrics
 from services.trainer.steps.references import reference_losses
 
 _log = logging.getLogger(__name__)
-_TIMED_TOKENS = 24
-_LEAST_TIMED_TOKENS = 4
 _NAMED = 5
 """The most rows that are named as left out."""
 
@@ -76,7 +73,7 @@ def evaluate(context: Context) -> StepResult:
     ]
     metrics |= answer_metrics(settings, predictions)
     if "latency" in settings.metrics:
-        metrics["latency_ms_per_token"] = _latency_ms(chat, model, prompts[0], limit)
+        metrics["latency_ms_per_token"] = latency_ms(chat, model, prompts[0], limit)
     with tempfile.TemporaryDirectory() as name:
         write_lines(Path(name) / Prediction.FILE, predictions)
         (Path(name) / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
@@ -137,20 +134,6 @@ def _answers(
         lambda number: [None, *(rng(wanted.seed, number, way) for way in range(wanted.samples))],
         decoding, wanted.batch_size, on_batch=on_batch,
     )  # fmt: skip
-
-
-def _latency_ms(chat: Chat, model: Any, prompt: Sequence[int], limit: int | None) -> float | None:
-    """Return the median milliseconds per token when answers are generated one at a time, as for a single user.
-
-    None if the prompt leaves room for too few tokens to measure.
-    """
-    times: list[float] = []
-    room = _TIMED_TOKENS if limit is None else min(_TIMED_TOKENS, limit - len(prompt))
-    if room < _LEAST_TIMED_TOKENS:
-        return None
-    decoding = SamplingParams(frozenset(), chat.pad_id, room)
-    generate(model, [prompt], [[None]], decoding, on_token=lambda: times.append(time.perf_counter()))
-    return statistics.median(later - earlier for earlier, later in pairwise(times[1:])) * 1000
 
 
 def _faults(rows: Sequence[Row], settings: EvaluationSettings) -> list[Reason]:

@@ -14,6 +14,7 @@ from services.language_models.precision import compute_dtype, device, use_physic
 from services.trainer.modelling.adapter import load_for_inference, refuse_other_base
 from services.trainer.modelling.base_files import base_digest, base_folder
 from services.trainer.modelling.chat import Chat, ChatFault
+from services.trainer.modelling.stored_model import load_whole
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,13 @@ class LoadedModel:
     were altered."""
     dtype: torch.dtype
     device: torch.device
+    made: bool
+    """Whether `base` is an input model, which a step made."""
 
     def model(self) -> Any:
-        """Return the model for inference: the base with the adapter merged."""
+        """Return the model for inference: the base with the adapter merged, or the input model."""
+        if self.adapter is None and self.made:
+            return load_whole(self.base, self.dtype, self.device)
         return load_for_inference(self.base, self.adapter, self.dtype, self.device)
 
 
@@ -54,7 +59,8 @@ def load(context: Context, base_model: str, precision: Precision, chat_template:
     except ChatFault as error:
         field = "base_model" if chat_template is None else "chat_template"
         raise UserFault(Reason(field=field, message=str(error), remedy=error.remedy)) from error
-    return LoadedModel(base, digest, adapter, chat, compute_dtype(precision, where), where)
+    made = MODEL in context.task.inputs
+    return LoadedModel(base, digest, adapter, chat, compute_dtype(precision, where), where, made)
 
 
 def fetched(context: Context, name: str) -> Path:

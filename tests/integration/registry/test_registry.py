@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.jobs import StepCompleted, StepFailed
+from schemas.jobs import StepCompleted, StepFailed, StepResult
 from schemas.models import ModelPromoted, ModelRegistered
 from services.registry.views import VersionSummary
 from tests.registry import Registry
@@ -189,3 +189,36 @@ async def test_what_is_not_there_is_a_404_that_says_what_is(registry: Registry) 
     assert "1.0.0" in missing.json()["detail"]
     assert (await registry.http.get("/models/nobody")).status_code == 404
     assert (await registry.http.get("/models/a@b@c")).status_code == 422
+
+
+async def test_a_whole_model_is_registered_and_shown_beside_what_it_was_made_from(registry: Registry) -> None:
+    adapter, model = registry.adapter(), registry.model()
+    asked = registry.step("job", "router", adapter)
+    merged = StepResult(
+        inputs={"adapter": adapter.sha256},
+        outputs={"model": model},
+        metrics={"size_bytes": 7.0, "speed_ratio": 1.1},
+        facts={"compression": "merge"},
+    )
+    trained = StepResult(outputs={"adapter": adapter})
+    step = asked.model_copy(
+        update={"inputs": {"model": model}, "results": {"train": trained, **asked.results, "merge": merged}}
+    )
+    await registry.ask(step)
+    assert (await registry.outcome(step)).type == "StepCompleted"
+    shown = (await registry.http.get(f"/models/{registry.name('router')}@candidate")).json()
+    assert (shown["kind"], shown["artifact"]["sha256"]) == ("model", model.sha256)
+    assert shown["metrics"] == {"size_bytes": 7.0, "speed_ratio": 1.1}
+    assert (shown["parent"], shown["parent_metrics"]) == (adapter.model_dump(), {"exact_match": 0.9})
+
+
+@pytest.mark.parametrize("files", [{"run__py": "import os"}, {"model__bin": "pickle"}], ids=["code", "pickle"])
+async def test_a_whole_model_with_a_file_that_may_hold_code_gets_no_version(
+    registry: Registry, files: dict[str, str]
+) -> None:
+    step = registry.step("job", "router", registry.adapter())
+    step = step.model_copy(update={"inputs": {"model": registry.model(**files)}})
+    await registry.ask(step)
+    failed = (await registry.outcome(step)).data
+    assert isinstance(failed, StepFailed)
+    assert failed.fault.reasons[0].field == "inputs.model"

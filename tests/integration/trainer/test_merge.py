@@ -1,6 +1,7 @@
 """A merged model is a whole one: transformers loads it from its folder alone, and it computes what base and adapter compute."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from services.chassis.executor.child import Stopping, UserFault
 from tests.base_models import configured, dressed, random_model
 from tests.compression import compressed, logits_by_peft, logits_by_transformers, made_adapter
+from tests.tiny_model import build
 from tests.trainer import context_of
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -36,6 +38,17 @@ def test_the_merged_model_computes_what_base_and_adapter_compute(tmp_path: Path,
     files = {file.name for file in Path(folder).iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "training.json"} <= files
     assert not any(name.startswith("adapter_") for name in files)
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+def test_an_adapter_of_a_4_bit_base_is_merged_into_the_base_in_full_precision(tmp_path: Path) -> None:
+    import torch
+
+    base = build(tmp_path / "base", hidden=64)
+    adapter = made_adapter(tmp_path, base, scale=0.1, quantization="nf4")
+    folder = compressed(tmp_path, base, {"adapter": adapter}).outputs["model"].uri
+    assert torch.allclose(logits_by_transformers(folder), logits_by_peft(base, adapter), atol=1e-4)
+    assert "quantization_config" not in json.loads((Path(folder) / "config.json").read_text())
 
 
 def test_embeddings_and_head_of_their_own_are_merged_as_they_are(tmp_path: Path) -> None:
@@ -106,8 +119,6 @@ def test_generation_settings_are_kept_even_if_the_library_would_not_save_them(tm
 
 
 def test_an_adapter_of_another_base_is_refused_before_anything_is_written(tmp_path: Path, base: Path) -> None:
-    from tests.tiny_model import build
-
     adapter = made_adapter(tmp_path, build(tmp_path / "wider", hidden=64))
     with pytest.raises(UserFault, match="does not fit the base model"):
         compressed(tmp_path, base, {"adapter": adapter})
@@ -123,3 +134,20 @@ def test_a_merge_that_is_asked_to_stop_stores_nothing(tmp_path: Path, base: Path
     with pytest.raises(Stopping):
         compress(context)
     assert not any((tmp_path / "artifacts").rglob("config.json"))
+
+
+def test_a_merge_that_computes_something_else_is_refused_whatever_is_tolerated(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services.trainer.steps import loading
+
+    def halved(*arguments: Any) -> Any:
+        model = load_for_inference(*arguments)
+        model.model.norm.weight.data *= 0.5
+        return model
+
+    from services.trainer.modelling.adapter import load_for_inference
+
+    monkeypatch.setattr(loading, "load_for_inference", halved)
+    with pytest.raises(UserFault, match="something else than base model and adapter"):
+        compressed(tmp_path, base, {"adapter": made_adapter(tmp_path, base)}, dtype="bf16", tolerance=1.0)

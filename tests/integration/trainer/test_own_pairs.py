@@ -9,14 +9,15 @@ import pytest
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
 from schemas.requests import JobRequest
-from schemas.steps import EvaluateSettings, PrepareSettings, TrainSettings
+from schemas.steps import CompressSettings, EvaluateSettings, PrepareSettings, TrainSettings
 from services.orchestrator.domain.planning import plan
+from services.trainer.steps.compress import compress
 from services.trainer.steps.evaluate import evaluate
 from services.trainer.steps.prepare import prepare
 from services.trainer.steps.train import train
 from tests.trainer import context_of, lines_of
 
-HANDLERS = {PrepareSettings: prepare, TrainSettings: train, EvaluateSettings: evaluate}
+HANDLERS = {PrepareSettings: prepare, TrainSettings: train, EvaluateSettings: evaluate, CompressSettings: compress}
 
 
 def run_plan(home: Path, request: JobRequest) -> dict[str, StepResult]:

@@ -327,3 +327,20 @@ def test_an_adapter_that_was_trained_on_a_model_is_used_with_that_model_only() -
     ):
         faults = refused(PREPARE, TRAIN, MERGE, more, a_step("wrong", kind, inputs=inputs))
         assert "was trained on" in faults["pipeline.4.inputs"]
+
+
+@pytest.mark.parametrize(("kind", "more"), [("train", {"method": "sft"}), ("compress", {"compression": "prune"})])
+def test_a_quantised_model_is_neither_trained_nor_compressed_again(kind: str, more: dict[str, Any]) -> None:
+    quantised = a_step("small", "compress", compression="int8", inputs={"model": "merge.model"})
+    inputs = {"dataset": "prepare.dataset", "model": "small.model"}
+    faults = refused(PREPARE, TRAIN, MERGE, quantised, a_step("next", kind, inputs=inputs, **more))
+    assert "make the int8 one last" in faults["pipeline.4.inputs"]
+
+
+def test_a_base_model_is_pruned_before_its_training_if_its_data_are_prepared() -> None:
+    pruned = a_step("small", "compress", compression="prune", inputs={"dataset": "prepare.dataset"})
+    steps = planned(pipeline=[PREPARE, pruned], compression={"prune": {"what": "layers"}})
+    settings = steps[0].settings
+    assert isinstance(settings, PrepareSettings)
+    assert [(one.method, one.prune.what) for one in settings.compressions] == [("prune", "layers")]
+    assert "needs the input" in refused(PREPARE, {**pruned, "inputs": {}})["pipeline.1.inputs"]

@@ -15,7 +15,7 @@ from schemas.models import Lineage, ModelPromoted, ModelRegistered
 from services.chassis.kernel.aggregate import Ref, State
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
-from services.registry.domain.lineage import metrics_of, purpose_of
+from services.registry.domain.lineage import Artifact, metrics_of, parent_of, purpose_of
 from services.registry.domain.models import (
     ModelState,
     OtherPurpose,
@@ -99,8 +99,8 @@ def test_a_reward_model_is_registered_as_one_and_never_under_a_model_that_writes
 def test_the_metrics_of_a_reward_model_are_those_on_held_out_pairs() -> None:
     figures = {"held_out_accuracy": 0.8, "loss": 0.1}
     trained = StepResult(outputs={"adapter": ADAPTER}, metrics=figures, facts={"scores_answers": "true"})
-    assert metrics_of("adapter", ADAPTER, {"train": trained}) == {"held_out_accuracy": 0.8}
-    assert metrics_of("adapter", ADAPTER, {"train": trained.model_copy(update={"facts": {}})}) == {}
+    assert metrics_of(Artifact("adapter", ADAPTER), {"train": trained}) == {"held_out_accuracy": 0.8}
+    assert metrics_of(Artifact("adapter", ADAPTER), {"train": trained.model_copy(update={"facts": {}})}) == {}
 
 
 def test_without_an_alias_nothing_is_promoted() -> None:
@@ -172,7 +172,33 @@ def test_metrics_are_those_of_the_evaluations_of_this_adapter_and_of_their_score
         "evaluate": StepResult(inputs=mine, outputs={"predictions": predictions}, metrics={"exact_match": 0.9}),
         "score": StepResult(inputs={"predictions": predictions.sha256}, metrics={"judge": 0.4}),
     }
-    assert metrics_of("adapter", ADAPTER, results) == {"exact_match": 0.9, "judge": 0.4}
+    assert metrics_of(Artifact("adapter", ADAPTER), results) == {"exact_match": 0.9, "judge": 0.4}
+
+
+def test_a_compressed_model_is_registered_with_its_measures_and_those_of_its_parent() -> None:
+    model = ArtifactRef(uri="/m", sha256="8" * 64, size=1)
+    mine, other = (ArtifactRef(uri="/p", sha256=sign * 64, size=1) for sign in "56")
+    read = {"adapter": ADAPTER.sha256}
+    results = {
+        "train": StepResult(outputs={"adapter": ADAPTER}, metrics={"loss": 0.2}),
+        "evaluate": StepResult(inputs=read, outputs={"predictions": other}, metrics={"loss": 0.4}),
+        "merge": StepResult(
+            inputs=read, outputs={"model": model}, metrics={"size_bytes": 5.0}, facts={"compression": "merge"}
+        ),
+        "evaluate-model": StepResult(inputs={"model": model.sha256}, outputs={"predictions": mine}, metrics={"loss": 0.5}),
+        "evaluate-more": StepResult(
+            inputs={"model": model.sha256, "adapter": "9" * 64}, outputs={"predictions": mine}, metrics={"loss": 0.1}
+        ),
+    }
+    registered = Artifact("model", model)
+    assert metrics_of(registered, results) == {"loss": 0.5, "size_bytes": 5.0}
+    parent = parent_of(registered, results)
+    assert parent == Artifact("adapter", ADAPTER)
+    assert metrics_of(parent, results) == {"loss": 0.4}
+    assert parent_of(parent, results) is None
+    trained_whole = {**results, "merge": results["merge"].model_copy(update={"facts": {}})}
+    assert parent_of(registered, trained_whole) is None
+    assert metrics_of(registered, trained_whole) == {"loss": 0.5}
 
 
 def test_a_model_says_the_aliases_of_each_version_in_the_order_of_their_letters() -> None:
