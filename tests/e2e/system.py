@@ -198,6 +198,7 @@ def running_system(stack: DevStack, home: Path, base_model: Path) -> Iterator[Sy
                 "NEUROWEAVER_HTTP_PORT": str(process.port),
                 "NEUROWEAVER_LEASE_SECONDS": "6",
                 "NEUROWEAVER_SLOT_CORES": "5",
+                "NEUROWEAVER_SLOT_MEMORY_MB": "16384",
                 "NEUROWEAVER_STEP_CORES": "1",
                 "NEUROWEAVER_STEP_MEMORY_MB": "1",
                 "NEUROWEAVER_POLICY_BACKOFF_SECONDS": "0.5",
