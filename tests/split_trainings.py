@@ -1,6 +1,6 @@
 """A child that does several trainings, one after the other, with the same processes: `python -m tests.split_trainings`.
 
-It reads them from the file `trainings.json` beside its cache, and returns the adapter of each under its name.
+It reads them from the file `trainings.json` beside its cache, and returns what each makes under its name.
 """
 
 import json
@@ -10,7 +10,6 @@ from pathlib import Path
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
-from schemas.results import ADAPTER
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context
 from services.chassis.executor.ranks import ranks
@@ -30,7 +29,8 @@ def trainings(context: Context) -> StepResult:
         inputs = {key: ArtifactRef.model_validate(ref) for key, ref in asked["inputs"].items()}
         more = {"step": name, "settings": settings, "inputs": inputs, "checkpoints": task.checkpoints / name}
         made = train(Context(task.model_copy(update=more), context._channel))
-        outputs |= {name: made.outputs[ADAPTER]} if made.outputs else {}
+        for ref in made.outputs.values():
+            outputs[name] = ref
     return StepResult(outputs=outputs)
 
 

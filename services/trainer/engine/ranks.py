@@ -25,7 +25,7 @@ from services.chassis.executor.child import ChildTask, UserFault
 _FOREVER = timedelta(days=365)
 """How long one process waits for another: the worker ends all of them when they report no progress."""
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
-_SPLIT = ("training", "preference", "kto")
+_SPLIT = ("training", "preference", "kto", "reward")
 """The settings of the methods whose loss is the same however a batch is split over processes."""
 
 
