@@ -496,7 +496,7 @@ class Connection:
                 await self._hold(("work", key))
                 until = now + timedelta(seconds=given["seconds"])
                 self._write("work", key, {**row, "lease": given["lease"], "leased_until": until})
-                return [(*key, 0, 0, 0)]  # what it needs; every attempt fits here
+                return [(*key, 0, 0, 0, ())]  # what it needs, and its GPUs; every attempt fits here
         return []
 
     async def _of_lease(self, given: Values) -> Values | None:
@@ -524,7 +524,7 @@ class Connection:
         return [(given["key"],)]
 
     async def holds(self, given: Values) -> list[Any]:
-        return [] if await self._of_lease(given) is None else [(given["key"],)]
+        return [] if await self._of_lease(given) is None else [(0.0,)]  # the seconds that it was held
 
     def swap(self, shadow: Database, tables: Iterable[str]) -> None:
         """Replace the live rows by the shadow's, like `replay.shadow.swap`; rows whose state changed are added to

@@ -30,6 +30,7 @@ from services.chassis.kernel.ticker import Ticker, Undecided
 from services.chassis.kernel.transaction.commands import Command, transact
 from services.chassis.kernel.transaction.handover import Handover
 from services.chassis.postgres.transactions import Session
+from services.chassis.prices import PriceSettings
 from services.chassis.process.health import Health
 from services.registry.domain.models import model_ref, register, registration_ref
 from services.registry.register import _wanted
@@ -304,7 +305,8 @@ class Process:
         self._taken_up = not service.executes
         self._session: Connection | None = None
         self._active = ExitStack()
-        self._host = cast(Host, SimpleNamespace(service=service.name, transact=service.transact))
+        free = SimpleNamespace(price=PriceSettings())
+        self._host = cast(Host, SimpleNamespace(service=service.name, transact=service.transact, settings=free))
         self._name = f"{service.name}:{self.number}"
 
     def kill(self) -> None:

@@ -95,8 +95,8 @@ def _late_facts_ignored() -> Callable[[Attempt, Event, StepEventData, Logged | N
     return ignoring
 
 
-async def _any_lease(_connection: Any, _lease: Any) -> bool:
-    return True
+async def _any_lease(_connection: Any, _lease: Any) -> float:
+    return 0.0
 
 
 def _id_alone(record: Record, event: Event) -> bytes:
@@ -211,7 +211,7 @@ VARIANTS: dict[str, Variant] = {
     "replay_beyond_positions": _at(Fold, "up_to", _to_the_end),
     "removed_before_sent": _at(Sending, "_send_rows", lambda: _removed_first, 33),
     "sent_newest_first": _at(Sending, "_send_rows", _newest_first),
-    "no_lease_token": _at(transactions, "holds", lambda: _any_lease),
+    "no_lease_token": _at(transactions, "used_seconds", lambda: _any_lease),
     "no_row_locks": Variant(Rules(row_locks=False)),
     "no_position_locks": Variant(Rules(position_locks=False)),
     "lost_without_restore": Variant(Rules(restores=False), first=7),
