@@ -53,7 +53,7 @@ base model; an adapter beside it was trained on it."""
 
 OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
     "prepare": (DATASET, PREFERENCES),
-    "train": (ADAPTER,),
+    "train": (ADAPTER, MODEL),
     "sample": (CANDIDATES,),
     "evaluate": (PREDICTIONS,),
     "compress": (MODEL,),
@@ -61,7 +61,8 @@ OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
     "score": (SCORES,),
     "register": (),
 }
-"""Output names per kind: `StepCompleted.outputs` contains them, and other steps bind them as `step.output`."""
+"""Output names per kind: `StepCompleted.outputs` contains them, and other steps bind them as `step.output`. `train` makes a `model` if
+it trains all weights, else an `adapter`."""
 
 
 class AnswersAtOnce(Strict):

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.base import Real, Strict, Whole
-from schemas.recipes.lora import LoraSettings
+from schemas.recipes.lora import LoraSettings, refuse_altered_reference
 from schemas.recipes.model import Precision
 from schemas.recipes.optimiser import OptimiserSettings
 
@@ -36,6 +36,10 @@ class PreferenceSettings(Strict):
     label_smoothing: Real = Field(
         default=0.1, ge=0, lt=0.5, description="Expected share of pairs with the wrong label; for the loss `robust`."
     )
+    lora: LoraSettings = Field(
+        default=LoraSettings(),
+        description="The adapter where none is an input. Training that continues from an adapter keeps that adapter's options.",
+    )
     optimiser: OptimiserSettings = OptimiserSettings(learning_rate=2e-4)
     precision: Precision = Field(default="auto", description="As in `training`.")
     quantization: Literal["none", "nf4"] = Field(default="none", description="As in `training`.")
@@ -43,15 +47,15 @@ class PreferenceSettings(Strict):
     checkpoint_steps: Whole = Field(default=5, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
     seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of the order of pairs.")
 
-    @property
-    def lora(self) -> LoraSettings:
-        """The adapter where none is an input: one with the defaults."""
-        return LoraSettings()
-
     @model_validator(mode="after")
     def _apo_has_a_term_to_replace(self) -> Self:
         if self.apo and "sigmoid" not in {term.kind for term in self.losses}:
             raise ValueError(
                 "`apo` takes the place of the term `sigmoid`, and `losses` has none; add it, or leave `apo` out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_reference_is_unaltered(self) -> Self:
+        refuse_altered_reference(self.lora, "dpo")
         return self

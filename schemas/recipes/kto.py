@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.base import Real, Strict, Whole
-from schemas.recipes.lora import LoraSettings
+from schemas.recipes.lora import LoraSettings, refuse_altered_reference
 from schemas.recipes.model import Precision
 from schemas.recipes.optimiser import OptimiserSettings
 
@@ -25,7 +25,7 @@ class KtoSettings(Strict):
         le=100,
         description="Weight of the unwanted answers. With few of a kind, a weight that balances the sums of both helps.",
     )
-    lora: LoraSettings = LoraSettings()
+    lora: LoraSettings = Field(default=LoraSettings(), description="As in `preference`.")
     optimiser: OptimiserSettings = OptimiserSettings(learning_rate=2e-4)
     precision: Precision = Field(default="auto", description="As in `training`.")
     quantization: Literal["none", "nf4"] = Field(default="none", description="As in `training`.")
@@ -34,9 +34,6 @@ class KtoSettings(Strict):
     seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of the order of answers and of the new adapter.")
 
     @model_validator(mode="after")
-    def _pissa_changes_the_reference(self) -> Self:
-        if self.lora.initialisation == "pissa":
-            raise ValueError(
-                "the initialisation `pissa` alters the base model, which is kto's reference; set it to default"
-            )
+    def _the_reference_is_unaltered(self) -> Self:
+        refuse_altered_reference(self.lora, "kto")
         return self

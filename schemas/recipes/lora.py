@@ -61,3 +61,11 @@ def refuse_pissa_in_four_bits(lora: LoraSettings, quantization: str) -> None:
             "the initialisation `pissa` needs the weights in full precision; set quantization to none or initialisation to "
             "default"
         )
+
+
+def refuse_altered_reference(lora: LoraSettings, method: str) -> None:
+    """Raise ValueError for an initialisation that alters the base model, to which `method` compares what it trains."""
+    if lora.initialisation == "pissa":
+        raise ValueError(
+            f"the initialisation `pissa` alters the base model, which is {method}'s reference; set it to default"
+        )

@@ -18,3 +18,8 @@ MethodSettings = (
     | DistillSettings
 )
 """The settings of a training method."""
+
+
+def trains_all(settings: MethodSettings) -> bool:
+    """Whether all weights are trained, not an adapter."""
+    return isinstance(settings, TrainingSettings) and settings.adaptation == "full"

@@ -10,9 +10,10 @@ from schemas.base import Real, Strict, Whole, WholeOrNone
 class OptimiserSettings(Strict):
     """The optimiser and its schedule. The length is `steps`, or `epochs` if `steps` is null."""
 
-    name: Literal["adamw", "adafactor"] = Field(
+    name: Literal["adamw", "adamw_8bit", "adafactor"] = Field(
         default="adamw",
-        description="adamw: AdamW (Loshchilov and Hutter 2019); adafactor: Adafactor (Shazeer and Stern 2018) at the given "
+        description="adamw: AdamW (Loshchilov and Hutter 2019); adamw_8bit: AdamW whose moments are quantised in blocks to 8 bits "
+        "(Dettmers et al. 2022), for weights of 4,096 numbers and more; adafactor: Adafactor (Shazeer and Stern 2018) at the given "
         "rate, which keeps far less state for matrices.",
     )
     learning_rate: Real = Field(default=1e-3, gt=0, le=1, description="Peak learning rate.")

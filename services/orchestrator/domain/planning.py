@@ -9,13 +9,18 @@ from collections.abc import Iterator
 from schemas.reasons import Reason, shown
 from schemas.requests import JobRequest, PipelineStep
 from schemas.steps import PlannedStep
+from services.orchestrator.domain.adapters import faults_of_adapters
+from services.orchestrator.domain.full_training import faults_of_full_training
 from services.orchestrator.domain.graph import SCORES, graph_of, producer_of
-from services.orchestrator.domain.presets import PRESETS
+from services.orchestrator.domain.presets import FULL_PRESETS, PRESETS
 from services.orchestrator.domain.step_settings import LEARNT_FROM, SAMPLING, learners_of, sampling_of, settings_of
 from services.orchestrator.domain.whole_models import faults_of_models
 
 STEPS_AT_MOST = 100
-_PRESET_GRAPHS = {name: graph_of(steps) for name, steps in PRESETS.items()}
+_PRESET_GRAPHS = {
+    adaptation: {name: (steps, graph_of(steps)) for name, steps in presets.items()}
+    for adaptation, presets in (("lora", PRESETS), ("full", FULL_PRESETS))
+}
 
 
 class PlanFault(Exception):
@@ -29,7 +34,7 @@ class PlanFault(Exception):
 def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
     """Return the steps of `request` in an order that respects `needs`. Raises PlanFault with every reason found."""
     if isinstance(request.pipeline, str):
-        steps, graph = PRESETS[request.pipeline], _PRESET_GRAPHS[request.pipeline]
+        steps, graph = _PRESET_GRAPHS[request.training.adaptation][request.pipeline]
     else:
         steps = request.pipeline
         if len(steps) > STEPS_AT_MOST:
@@ -40,6 +45,8 @@ def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
         *_faults_of_settings(steps, request),
         *graph.faults_of_bindings,
         *faults_of_models(steps, request),
+        *faults_of_adapters(steps, request),
+        *faults_of_full_training(steps, request),
     ]
     if reasons:
         raise PlanFault(reasons)

@@ -67,3 +67,15 @@ PRESETS: Mapping[str, tuple[PipelineStep, ...]] = {
         _step("register", "register", adapter="train.adapter"),
     ),
 }  # fmt: skip
+
+
+def _of_model(step: PipelineStep) -> PipelineStep:
+    """Return a step of `sft` where its training makes a whole model."""
+    inputs = {name: binding for name, binding in step.inputs.items() if binding != "train.adapter"}
+    if len(inputs) < len(step.inputs):
+        inputs["model"] = "train.model"
+    return step.model_copy(update={"inputs": inputs})
+
+
+FULL_PRESETS: Mapping[str, tuple[PipelineStep, ...]] = {**PRESETS, "sft": tuple(map(_of_model, PRESETS["sft"]))}
+"""The presets where supervised training trains all weights."""

@@ -30,6 +30,9 @@ _PREFIX = "step-"
 _KEPT = 2
 """Number of its own checkpoints that a run keeps: the newest, and one more in case that one is damaged."""
 
+COMPLETE_AT_ONCE = _KEPT + 1
+"""Those that a run keeps, and the one that it writes."""
+
 Tensors = Mapping[str, torch.Tensor]
 CurvePoint = Mapping[str, float]
 

@@ -18,10 +18,13 @@ def recipe_of(
 ) -> dict[str, JsonValue]:
     """Return the recipe of a run as plain values: its settings, the digests of the base model, the chat template and all inputs.
 
-    Micro-batch size, activation checkpointing and checkpoint settings are left out, since they do not change what is learnt.
+    Micro-batch size, activation checkpointing, packing and checkpoint settings are left out, since they do not change what is
+    learnt.
     """
-    decides = settings.model_dump(mode="json", exclude={"checkpoint_steps"})
+    decides = settings.model_dump(mode="json", exclude={"checkpoint_steps", "packing"})
     del decides["optimiser"]["micro_batch_size"], decides["optimiser"]["activation_checkpointing"]
+    if decides.get("adaptation") == "lora":
+        del decides["adaptation"]  # recipes of before it was a choice are the same
     digests: dict[str, JsonValue] = {name: ref.sha256 for name, ref in inputs.items()}
     return {
         "settings": decides,

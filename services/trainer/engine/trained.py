@@ -1,4 +1,4 @@
-"""Everything that a training step changes: the adapter's weights and the optimiser's state, as named tensors for a checkpoint."""
+"""Everything that a training step changes: the trained weights and the optimiser's state, as named tensors for a checkpoint."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,8 @@ import torch
 from services.trainer.engine.checkpoints import Tensors
 
 _WEIGHTS = "weights"
+_ADAPTED = (".lora_", ".modules_to_save.")
+"""Parts of the names of an adapter's weights."""
 
 
 class NoGradient(Exception):
@@ -25,7 +27,7 @@ class TrainedState:
     def __init__(self, model: Any, optimiser: Any) -> None:
         self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         if not self._weights:
-            raise RuntimeError("the adapter has no trainable parameters")
+            raise RuntimeError("the model has no trainable parameters")
         self._optimiser = optimiser
 
     @property
@@ -36,9 +38,12 @@ class TrainedState:
     def check_gradients(self, *, may_be_zero: bool = False) -> None:
         """Raise at the first step if there are no gradients: a frozen or detached adapter trains without effect.
 
-        Raises NoGradient for layers that the loss does not depend on.
+        Raises NoGradient for adapters that the loss does not depend on. Where all weights are trained, a batch need not reach
+        every one, for example every expert.
         """
-        without = [name for name, weight in self._weights.items() if weight.grad is None]
+        without = [
+            name for name, weight in self._weights.items() if weight.grad is None and any(part in name for part in _ADAPTED)
+        ]
         if without:
             raise NoGradient(list(dict.fromkeys(map(_layer, without))))
         gradients = (weight.grad for weight in self._weights.values() if weight.grad is not None)
@@ -48,13 +53,18 @@ class TrainedState:
     def groups(self) -> dict[str, Tensors]:
         """The tensors that a checkpoint must contain: the weights, and one group for each kind of state of the optimiser.
 
-        A whole number becomes an int64 without dimensions, which no optimiser uses for a tensor.
+        A whole number becomes an int64 without dimensions, which no optimiser uses for a tensor. What an optimiser shares between
+        weights, like the code of an 8-bit state, is stored with each.
         """
         groups: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+        stored: set[int] = set()
         for name, weight in self._weights.items():
             groups[_WEIGHTS][name] = weight
             for kind, value in self._optimiser.state[weight].items():
-                groups[kind][name] = value if isinstance(value, torch.Tensor) else _number(kind, value)
+                tensor = value if isinstance(value, torch.Tensor) else _number(kind, value)
+                place = tensor.untyped_storage()._cdata
+                groups[kind][name] = tensor.clone() if place in stored else tensor
+                stored.add(place)
         return dict(groups)
 
     @torch.no_grad()
@@ -78,7 +88,7 @@ class TrainedState:
 def _layer(weight: str) -> str:
     """Return the path in the base model of the layer that an adapter's weight belongs to."""
     path = weight.removeprefix("base_model.model.")
-    return next((path.partition(part)[0] for part in (".lora_", ".modules_to_save.") if part in path), path)
+    return next((path.partition(part)[0] for part in _ADAPTED if part in path), path)
 
 
 def _number(kind: str, value: object) -> torch.Tensor:

@@ -15,6 +15,7 @@ import torch
 from schemas.reasons import Reason, first_of
 from services.chassis.executor.child import Context, Stopping, UserFault
 from services.trainer.engine.checkpoints import Checkpoints, CurvePoint
+from services.trainer.engine.eight_bits import EIGHT_BITS, begin_eight_bits
 from services.trainer.engine.lean_head import put_lean_head
 from services.trainer.engine.method import Figures, Method
 from services.trainer.engine.ranks import Ranks
@@ -27,7 +28,7 @@ _LOWER = 0.5
 """Factor of the learning rate for the one retry after a divergence."""
 _NAMED = 3
 """Number of layers that a message names."""
-_OPTIMISERS = {"adamw": "adamw_torch_fused", "adafactor": "adafactor"}
+_OPTIMISERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit", "adafactor": "adafactor"}
 """The library's names of the optimisers, all of whose state is in the checkpoints."""
 
 _STRATEGIES = {"NO": "none", "MULTI_CPU": "ddp", "MULTI_GPU": "ddp", "FSDP": "fsdp"}
@@ -97,6 +98,8 @@ def _run(context: Context, method: Method, plan: Plan, load: Callable[[], Any], 
         steps, plan.seed, plan.checkpoint_steps, plan.checkpoints, tokens_of(batch, lengths, method.group), curve, factor
     )
     context.resumed(point["loss"] for point in curve)
+    if settings.name == EIGHT_BITS:
+        begin_eight_bits(method.section)
     trainer = _trainer(context, method, plan, load(), len(curve), batch)
     state = TrainedState(trainer.model, trainer.create_optimizer())
     if found is not None:

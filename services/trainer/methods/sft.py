@@ -12,6 +12,7 @@ from services.trainer.engine.method import Figures, Method
 from services.trainer.methods.fitting import refuse_unsupervised
 from services.trainer.modelling.chat import Tokens
 from services.trainer.modelling.likelihood import log_probabilities, pad
+from services.trainer.modelling.packing import FLASH, Packing
 from services.trainer.modelling.tokens import answers_of
 from services.trainer.steps.loading import LoadedModel, fetched
 
@@ -36,7 +37,6 @@ def sft(context: Context, loaded: LoadedModel, settings: TrainingSettings) -> Me
 
     def build(model: Any, arguments: Mapping[str, Any], rows: Any, on_part: Callable[[], None]) -> Any:
         from trl import SFTConfig, SFTTrainer
-        from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
         return SFTTrainer(
             model=model,
@@ -49,7 +49,7 @@ def sft(context: Context, loaded: LoadedModel, settings: TrainingSettings) -> Me
             ),
             train_dataset=rows,
             processing_class=loaded.chat.tokenizer,
-            data_collator=DataCollatorForLanguageModeling(pad_token_id=loaded.chat.pad_id),
+            data_collator=_collator(model, settings, loaded.chat.pad_id),
         )
 
     def validate(model: Any) -> Figures:
@@ -74,6 +74,14 @@ def sft(context: Context, loaded: LoadedModel, settings: TrainingSettings) -> Me
         validate=validate,
         counts={"examples": float(len(learnt)), **answers_of(learnt)},
     )
+
+
+def _collator(model: Any, settings: TrainingSettings, pad_id: int) -> Any:
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    if not settings.packing:
+        return DataCollatorForLanguageModeling(pad_token_id=pad_id)
+    return Packing(None if model.config._attn_implementation == FLASH else settings.max_length, pad_id)
 
 
 def _row(tokens: Tokens) -> dict[str, Sequence[int]]:

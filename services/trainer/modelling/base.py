@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from schemas.reasons import Reason
 from services.chassis.executor.child import UserFault
 from services.language_models.loading import load_causal
 from services.language_models.scoring import Unscorable, load_scoring
 from services.trainer.modelling.architecture import NO_SCORES, Architecture, architecture_of
 from services.trainer.modelling.base_files import BaseFault, base_fault, is_fault_of_machine
-from services.trainer.modelling.four_bits import with_bitsandbytes
+from services.trainer.modelling.four_bits import require_four_bits
+from services.trainer.modelling.packing import packed_attention
 
 _SHORT = 256
 """Up to this many tokens, eager attention trains faster on a CPU in bf16 than the fused kernel: 2.5 times at 64, 1.2 at
@@ -30,10 +30,13 @@ def load_base(
     *,
     quantization: str = "none",
     trained_length: int | None = None,
+    packed: bool = False,
+    stored: torch.dtype | None = None,
     scoring_seed: int | None = None,
 ) -> Any:
-    """Load a frozen causal language model. `trained_length`: tokens of the longest row, if it is to be trained;
-    `scoring_seed`: seed of a head for scores in place of the model's own, None to keep its own.
+    """Load a frozen causal language model that computes in `dtype`. `trained_length`: tokens of the longest row, if it is to be
+    trained; `packed`: on several rows in one sequence; `stored`: the type of its weights, if it is another one; `scoring_seed`: seed of a
+    head for scores in place of the model's own, None to keep its own.
 
     Raises UserFault if its files cannot be loaded.
     """
@@ -41,10 +44,11 @@ def load_base(
         {"quantization_config": _nf4(dtype), "device_map": {"": device}} if quantization == "nf4" else {}
     )
     with faults_of(folder):
-        attention = attention_of(architecture_of(folder), dtype, device, trained_length)
-        options["attn_implementation"] = attention
+        architecture = architecture_of(folder)
+        attention = attention_of(architecture, dtype, device, trained_length)
+        options["attn_implementation"] = packed_attention(architecture, dtype, device) if packed else attention
         if scoring_seed is None:
-            model = load_causal(folder, dtype, **options)
+            model = load_causal(folder, stored or dtype, **options)
         else:
             model = load_scoring(folder, dtype, scoring_seed, **options)
     for parameter in model.parameters():
@@ -83,19 +87,9 @@ def faults_of(folder: Path) -> Iterator[None]:
 
 def _nf4(dtype: torch.dtype) -> Any:
     """4-bit NormalFloat with double quantisation, Dettmers et al. 2023."""
-    with_bitsandbytes()
-    try:
-        import bitsandbytes  # noqa: F401  # imported here, so that the fault below reports its absence
-        from transformers import BitsAndBytesConfig
-    except (ImportError, OSError, RuntimeError) as error:
-        raise UserFault(
-            Reason(
-                field="training.quantization",
-                value="'nf4'",
-                message=f"bitsandbytes does not work on this machine: {error}",
-                remedy="set the quantization of training and preference to none, or use a machine that bitsandbytes supports",
-            )
-        ) from error
+    require_four_bits("training")
+    from transformers import BitsAndBytesConfig
+
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )

@@ -16,9 +16,13 @@ from schemas.recipes.optimiser import OptimiserSettings
 from services.trainer.modelling.adapter import new_adapter
 from services.trainer.modelling.architecture import Architecture
 from services.trainer.modelling.layers import linear_layers
+from services.trainer.modelling.whole import with_trained_weights
 
-_MOMENTS = {"adamw": 2 * 4, "adafactor": 4}
-"""Bytes of an optimiser's state of a trainable weight: AdamW's two moments; Adafactor's rows and columns, at the most."""
+_MOMENTS = {"adamw": 2 * 4, "adamw_8bit": 2 * (1 + 4 / 256), "adafactor": 4}
+"""Bytes of an optimiser's state of a trainable weight: AdamW's two moments, in 8 bits with a scale for each block of 256 (Dettmers et
+al. 2022); Adafactor's rows and columns, at the most."""
+_QUANTISED_FROM = 4096
+"""Smaller weights keep their moments in fp32."""
 _LOGIT = {torch.float32: 22, torch.bfloat16: 28}
 """Bytes of a logit: itself, in fp32 too, the logarithm of its probability and its gradient, of which not all live at once."""
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -63,25 +67,46 @@ class TrainedBatch:
 
 
 def estimated(
-    architecture: Architecture, lora: LoraSettings, optimiser: OptimiserSettings, batch: TrainedBatch, dtype: torch.dtype,
+    architecture: Architecture, lora: LoraSettings | None, optimiser: OptimiserSettings, batch: TrainedBatch, dtype: torch.dtype,
     quantization: str, device: str, attention: str,
 ) -> MemoryEstimate:  # fmt: skip
-    """Return the estimate for a training. Raises BaseFault and UserFault as building model and adapter does."""
+    """Return the estimate for a training of an adapter, or of all weights if `lora` is None. Raises BaseFault and UserFault as building
+    model and adapter does."""
     model = architecture.empty()
-    frozen = weights_of(model, dtype, quantization)
     vocabulary = int(model.get_output_embeddings().weight.shape[0])
-    adapted = new_adapter(model, lora.model_copy(update={"initialisation": "default"}), seed=0)
+    frozen = weights_of(model, torch.float32 if lora is None else dtype, quantization)
+    adapted = _trained(model, lora)
     trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     activations = _activations(architecture, lora, batch, dtype, attention, optimiser.activation_checkpointing)
     return MemoryEstimate(
         weights=frozen,
-        adapter=4 * trained,
+        adapter=0 if lora is None else 4 * trained,
         gradients=4 * trained,
-        optimiser=_MOMENTS[optimiser.name] * trained,
+        optimiser=state_bytes(adapted, optimiser),
         activations=activations,
         logits=_LOGIT[dtype] * batch.supervised * vocabulary,
         overhead=LIBRARIES[device],
     )
+
+
+def state_bytes(model: Any, optimiser: OptimiserSettings) -> int:
+    """Return the bytes of an optimiser's state of the trainable weights; embeddings and small weights are never quantised."""
+    whole = {id(weight) for part in model.modules() if isinstance(part, torch.nn.Embedding) for weight in part.parameters()}
+    total = 0.0
+    for weight in model.parameters():
+        if weight.requires_grad:
+            plain = optimiser.name == "adamw_8bit" and (id(weight) in whole or weight.numel() < _QUANTISED_FROM)
+            total += _MOMENTS["adamw" if plain else optimiser.name] * weight.numel()
+    return int(total)
+
+
+def _trained(model: Any, lora: LoraSettings | None) -> Any:
+    """Return the model with what is trained: an adapter, or all weights if `lora` is None."""
+    if lora is not None:
+        return new_adapter(model, lora.model_copy(update={"initialisation": "default"}), seed=0)
+    for weight in model.parameters():
+        weight.requires_grad_(False)
+    return with_trained_weights(model)
 
 
 def weights_of(model: Any, dtype: torch.dtype, quantization: str) -> int:
@@ -95,7 +120,7 @@ def weights_of(model: Any, dtype: torch.dtype, quantization: str) -> int:
 
 def _activations(
     architecture: Architecture,
-    lora: LoraSettings,
+    lora: LoraSettings | None,
     batch: TrainedBatch,
     dtype: torch.dtype,
     attention: str,
@@ -104,7 +129,8 @@ def _activations(
     """Return the bytes of activations. `recomputed`: of each layer only its input is kept, and one layer is run again at a time."""
     text = architecture.config.get_text_config()
     layers = int(text.num_hidden_layers)
-    lora = lora.model_copy(update={"targets": (), "modules_to_save": (), "initialisation": "default"})
+    if lora is not None:
+        lora = lora.model_copy(update={"targets": (), "modules_to_save": ()})
     one = _kept_by(_shallow(architecture, 1, attention), lora, batch, dtype)
     layer = max(0, _kept_by(_shallow(architecture, 2, attention), lora, batch, dtype) - one) if layers > 1 else one
     between = batch.rows * batch.length * int(text.hidden_size) * dtype.itemsize
@@ -122,13 +148,13 @@ def _shallow(architecture: Architecture, layers: int, attention: str) -> Any:
     return Architecture(config, architecture.model_class).empty()
 
 
-def _kept_by(model: Any, lora: LoraSettings, batch: TrainedBatch, dtype: torch.dtype) -> int:
+def _kept_by(model: Any, lora: LoraSettings | None, batch: TrainedBatch, dtype: torch.dtype) -> int:
     """Return the bytes that the forward pass of the layers keeps for the backward pass."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     for weight in model.parameters():
         weight.requires_grad_(False)
-    adapted = new_adapter(model.to(dtype), lora, seed=0).train()
+    adapted = _trained(model if lora is None else model.to(dtype), lora).train()
     kept: dict[int, torch.UntypedStorage] = {}
     with FakeTensorMode(allow_non_fake_inputs=True):
         own = _without_memory(adapted)
@@ -142,10 +168,12 @@ def _kept_by(model: Any, lora: LoraSettings, batch: TrainedBatch, dtype: torch.d
         ids = torch.zeros(batch.rows, batch.length, dtype=torch.long)
         bf16 = torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), bf16:
-            output = adapted.get_base_model().get_decoder()(
-                input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False
-            )
+            output = _decoder(adapted)(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
         return sum(storage.nbytes() for storage in kept.values()) if output is not None else 0
+
+
+def _decoder(model: Any) -> Any:
+    return (model.get_base_model() if hasattr(model, "get_base_model") else model).get_decoder()
 
 
 def _without_memory(model: Any) -> set[int]:

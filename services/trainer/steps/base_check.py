@@ -11,6 +11,7 @@ from typing import Any
 from schemas.lines import Message
 from schemas.reasons import Reason, shown
 from schemas.recipes.lora import LoraSettings
+from schemas.recipes.methods import trains_all
 from schemas.recipes.model import AssistantTurns
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import UserFault
@@ -22,6 +23,7 @@ from services.trainer.modelling.chat import Answered, Chat, ChatFault, Tokens
 from services.trainer.modelling.fitting import fitted, fitted_scoring
 from services.trainer.modelling.layers import targets_of
 from services.trainer.modelling.weight_files import refuse_pointers, stored_tensors
+from services.trainer.steps.abilities import check_abilities
 from services.trainer.steps.prompt_check import online_of
 
 _NAME = 40
@@ -54,12 +56,11 @@ def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
     except BaseFault as fault:
         raise base_fault(settings.base_model, fault.message, fault.remedy) from fault
     refuse_longer(architecture.context_length, settings)
-    for section, training in (
-        ("training", settings.training), ("kto", settings.kto), ("grpo", settings.grpo), ("rloo", settings.rloo),
-        ("distill", settings.distill),
-    ):  # fmt: skip
-        if training is not None:
-            _check_lora(fitted(architecture, tensors), training.lora, section)
+    for section in ("training", "preference", "kto", "grpo", "rloo", "reward", "distill"):
+        if (training := getattr(settings, section)) is not None:
+            check_abilities(architecture, training, section)
+            if section != "reward" and not trains_all(training):
+                _check_lora(fitted(architecture, tensors), training.lora, section)
     if settings.distill is not None:
         _refuse_head(fitted(architecture, tensors), settings.distill.lora)
     if settings.reward is not None:

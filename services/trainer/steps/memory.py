@@ -1,6 +1,7 @@
 """Compares the memory that a training is estimated to take with what it took, and refuses one that no device here can hold."""
 
 import logging
+import math
 import resource
 import sys
 from collections.abc import Mapping
@@ -13,10 +14,11 @@ import torch
 
 from schemas.reasons import Reason
 from schemas.recipes.dpo import PreferenceSettings
-from schemas.recipes.methods import MethodSettings
+from schemas.recipes.methods import MethodSettings, trains_all
 from schemas.recipes.online import OnlineSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.reward import RewardModelSettings
+from schemas.recipes.sft import TrainingSettings
 from services.chassis.executor.child import ChildTask, UserFault
 from services.language_models.precision import compute_dtype, device
 from services.trainer.engine.method import Method
@@ -24,6 +26,7 @@ from services.trainer.engine.schedule import micro_batch_size
 from services.trainer.modelling.architecture import Architecture, architecture_of
 from services.trainer.modelling.base import attention_of
 from services.trainer.modelling.memory import MemoryEstimate, TrainedBatch, estimated, weights_of
+from services.trainer.modelling.packing import FLASH, packed_attention
 
 _log = logging.getLogger(__name__)
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -37,8 +40,21 @@ def estimate_of(
     where = device()
     dtype = compute_dtype(settings.precision, where)
     attention = attention_of(architecture, dtype, where, batch.length)
+    if isinstance(settings, TrainingSettings) and settings.packing:
+        attention = packed_attention(architecture, dtype, where)
+        if attention == FLASH:  # it keeps as much of a row in a sequence as PyTorch's kernel of a row alone
+            attention = architecture.attention
+        else:
+            batch = packed(batch, settings.max_length)
     found = estimated(
-        architecture, settings.lora, settings.optimiser, batch, dtype, settings.quantization, where.type, attention
+        architecture,
+        None if trains_all(settings) else settings.lora,
+        settings.optimiser,
+        batch,
+        dtype,
+        settings.quantization,
+        where.type,
+        attention,
     )
     return found if teacher is None else replace(found, weights=found.weights + weights_of(teacher.empty(), dtype, "none"))
 
@@ -49,6 +65,12 @@ def batch_of(settings: MethodSettings, rows: int, length: int, supervised: int) 
         return TrainedBatch(2 * rows, length, 0)
     sides = 2 if isinstance(settings, PreferenceSettings) else 1
     return TrainedBatch(sides * rows, length, sides * rows * supervised)
+
+
+def packed(batch: TrainedBatch, limit: int) -> TrainedBatch:
+    """Return the sequences of at most `limit` tokens that rows of this length make; the mask has a value for each pair of tokens."""
+    together = min(batch.rows, max(1, limit // batch.length))
+    return TrainedBatch(math.ceil(batch.rows / together), together * batch.length, batch.supervised)
 
 
 def rows_at_once(optimiser: OptimiserSettings) -> int:
@@ -125,8 +147,12 @@ def refuse_too_large(
         if least.activations > least.weights
         else "name a smaller base model"
     )
-    nf4 = f", or set {section}.quantization to nf4" if settings.quantization == "none" else ""
-    raise UserFault(Reason(field=section, message=f"the device's memory does not suffice: {what}", remedy=less + nf4))
+    smaller = ""
+    if trains_all(settings):
+        smaller = f", or set {section}.adaptation to lora"
+    elif settings.quantization == "none":
+        smaller = f", or set {section}.quantization to nf4"
+    raise UserFault(Reason(field=section, message=f"the device's memory does not suffice: {what}", remedy=less + smaller))
 
 
 def words(found: MemoryEstimate) -> str:

@@ -1,4 +1,4 @@
-"""Step `train`: trains an adapter on rows or pairs, and stores it with all that is needed to serve and audit it."""
+"""Step `train`: trains an adapter or a whole model, and stores it with all that is needed to serve and audit it."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from schemas.recipes.distill import DistillSettings
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.kto import KtoSettings
-from schemas.recipes.methods import MethodSettings
+from schemas.recipes.methods import MethodSettings, trains_all
 from schemas.recipes.reward import RewardModelSettings
 from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sft import TrainingSettings
@@ -49,8 +49,10 @@ from services.trainer.modelling.adapter import RECORD, new_adapter, read_adapter
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.teacher import teacher_digest, teacher_folder
+from services.trainer.modelling.whole import whole_model, write_whole
 from services.trainer.steps.loading import LoadedModel, load
 from services.trainer.steps.memory import memory_metrics
+from services.trainer.steps.room import refuse_full_disk
 
 _log = logging.getLogger(__name__)
 _SETTLED = 0.1
@@ -58,7 +60,7 @@ _SETTLED = 0.1
 
 
 def train(context: Context) -> StepResult:
-    """Make the `adapter` artifact; its metrics are those at the end of the curve.
+    """Make the artifact `adapter`, or `model` if all weights are trained; its metrics are those at the end of the curve.
 
     A process that is not the first of those that share the training makes nothing.
     """
@@ -73,6 +75,8 @@ def train(context: Context) -> StepResult:
     recipe = recipe_of(settings, loaded.digest, loaded.chat.template_sha256, task.inputs) | learns_from
     method = _method(context, loaded, settings)
     checkpoints = Checkpoints(task.checkpoints, task.own_checkpoints, digest(recipe))
+    if whole := trains_all(settings):
+        refuse_full_disk(loaded.base, settings.optimiser, task.own_checkpoints)
     with joined(task) as ranks:
         plan = Plan(settings.seed, settings.checkpoint_steps, loaded.dtype, loaded.device, checkpoints, ranks)
         trained = engine.train(context, method, plan, lambda: _adapted(loaded, settings, method.longest))
@@ -96,7 +100,10 @@ def train(context: Context) -> StepResult:
         facts[ROWS_LEFT_OUT] = method.left_out
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_adapter(trained.model, folder, step.base_model)
+        if whole:
+            write_whole(trained.model, folder, loaded.base)
+        else:
+            write_adapter(trained.model, folder, step.base_model)
         Chat(loaded.adapter or loaded.base, step.chat_template).save(
             folder
         )  # read anew: trainers set tokens of the one that they are given
@@ -115,7 +122,7 @@ def train(context: Context) -> StepResult:
     }
     if MODEL in task.inputs:
         del facts[BASE_MODEL_SHA256]  # of a job it is the digest of the model that the request names
-    return StepResult(outputs={ADAPTER: artifact}, metrics=metrics, facts=facts)
+    return StepResult(outputs={MODEL if whole else ADAPTER: artifact}, metrics=metrics, facts=facts)
 
 
 def settled(curve: Sequence[CurvePoint]) -> dict[str, float]:
@@ -149,11 +156,19 @@ def _method(context: Context, loaded: LoadedModel, settings: MethodSettings) -> 
 
 
 def _adapted(loaded: LoadedModel, settings: MethodSettings, longest: int) -> Any:
-    """Return the model with the adapter to train: the input adapter or a new one."""
+    """Return the model with the adapter to train, the input adapter or a new one; or the model of which all weights are trained."""
+    packed = isinstance(settings, TrainingSettings) and settings.packing
+    if trains_all(settings):
+        return whole_model(loaded.base, loaded.dtype, loaded.device, trained_length=longest, packed=packed)
     model = load_base(
-        loaded.base, loaded.dtype, loaded.device, quantization=settings.quantization, trained_length=longest,
+        loaded.base,
+        loaded.dtype,
+        loaded.device,
+        quantization=settings.quantization,
+        trained_length=longest,
+        packed=packed,
         scoring_seed=settings.seed if isinstance(settings, RewardModelSettings) else None,
-    )  # fmt: skip
+    )
     if loaded.adapter is not None:
         return read_adapter(model, loaded.adapter, trainable=True)
     return new_adapter(model, settings.lora, settings.seed)

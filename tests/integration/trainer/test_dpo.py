@@ -71,6 +71,13 @@ def test_the_margin_grows_from_nothing(tmp_path: Path, base: Path, pairs: Artifa
     assert result.metrics["examples_used"] == 10
 
 
+def test_a_new_adapter_has_the_options_that_are_asked_for(tmp_path: Path, base: Path, pairs: ArtifactRef) -> None:
+    wide, narrow = (align(tmp_path, base, pairs, lora={"rank": rank}).metrics["trainable_parameters"] for rank in (8, 2))
+    assert wide is not None
+    assert narrow is not None
+    assert wide == 4 * narrow
+
+
 def test_the_reference_is_the_adapter_that_training_went_on_from(tmp_path: Path, base: Path, pairs: ArtifactRef) -> None:
     first = align(tmp_path, base, pairs)
     second = align(tmp_path, base, pairs, first.outputs["adapter"])

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from schemas.recipes.dpo import PreferenceSettings
+from schemas.recipes.kto import KtoSettings
 from schemas.recipes.lora import LoraSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.sft import TrainingSettings
@@ -136,6 +138,17 @@ def test_embeddings_that_are_also_the_head_are_refused_as_a_module(tmp_path: Pat
 )  # fmt: skip
 def test_what_the_base_model_does_not_have_is_refused(tmp_path: Path, base: Path, lora: dict[str, Any], field: str) -> None:
     assert refusal(tmp_path, base, training=settings_of(lora)).field == field
+
+
+def test_the_adapter_of_a_training_on_preferences_is_checked_too(tmp_path: Path, base: Path) -> None:
+    preference = PreferenceSettings(lora=LoraSettings(targets=("query",)))
+    assert refusal(tmp_path, base, preference=preference).field == "preference.lora.targets"
+
+
+@pytest.mark.parametrize("method", [PreferenceSettings, KtoSettings])
+def test_a_training_that_compares_with_the_base_model_leaves_it_as_it_is(method: type[BaseModel]) -> None:
+    with pytest.raises(ValidationError, match="reference"):
+        method.model_validate({"lora": {"initialisation": "pissa"}})
 
 
 @pytest.mark.parametrize(

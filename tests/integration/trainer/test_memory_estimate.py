@@ -64,6 +64,41 @@ def test_weights_and_what_is_trained_are_counted_exactly(tmp_path: Path, base: P
     assert found.total == sum(getattr(found, part) for part in found.PARTS)
 
 
+def test_all_weights_have_gradients_and_moments_in_fp32(base: Path) -> None:
+    import torch
+
+    found = estimate(base, lora=None, dtype=torch.bfloat16)
+    assert (found.adapter, found.gradients, found.optimiser) == (0, found.weights, 2 * found.weights)
+    assert found.weights == 2 * estimate(base, dtype=torch.bfloat16).weights
+
+
+def test_moments_in_8_bits_have_a_scale_for_each_block_and_small_weights_and_embeddings_have_none() -> None:
+    import torch
+
+    from services.trainer.modelling.memory import state_bytes
+
+    model = torch.nn.Sequential(
+        torch.nn.Linear(64, 64, bias=False), torch.nn.Linear(8, 8, bias=False), torch.nn.Embedding(64, 64)
+    )
+    assert state_bytes(model, OptimiserSettings(name="adamw_8bit")) == 2 * (4096 + 4 * 16) + 8 * 64 + 8 * 4096
+    assert state_bytes(model, OptimiserSettings()) == 8 * (4096 + 64 + 4096)
+
+
+def test_packed_rows_need_masks_in_blocks(base: Path) -> None:
+    from services.trainer.modelling.architecture import architecture_of
+    from services.trainer.modelling.memory import TrainedBatch
+    from services.trainer.steps.memory import estimate_of, packed
+
+    assert packed(TrainedBatch(8, 100, 50), 256) == TrainedBatch(4, 200, 50)
+    assert packed(TrainedBatch(8, 300, 50), 256) == TrainedBatch(8, 300, 50)
+    settings = {"precision": "fp32", "max_length": 400}
+    padded, together = (
+        estimate_of(architecture_of(base), TrainingSettings(**settings, packing=packing), TrainedBatch(4, 100, 50))
+        for packing in (False, True)
+    )
+    assert together.activations >= padded.activations + 400 * 400 - 4 * 100 * 100
+
+
 def test_activations_grow_with_tokens_and_logits_with_supervised_tokens(base: Path) -> None:
     found, doubled = estimate(base), estimate(base, rows=8, supervised=200)
     assert doubled.activations == pytest.approx(2 * found.activations, rel=0.05)

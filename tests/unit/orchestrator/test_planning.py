@@ -280,6 +280,40 @@ def test_measuring_or_judging_by_no_rule_is_refused() -> None:
         planned(pipeline="rlaif", feedback={"judge": {"kind": "rules"}})
 
 
+def test_training_that_continues_from_an_adapter_refuses_other_options_for_it() -> None:
+    with pytest.raises(PlanFault) as caught:
+        planned(pipeline="rlaif", preference={"lora": {"rank": 4}})
+    (reason,) = caught.value.reasons
+    assert reason.field == "preference.lora"
+    assert "rank" in str(reason.value)
+    assert planned(pipeline="rlaif", preference={"lora": {"rank": 4}}, training={"lora": {"rank": 4}})
+    assert planned(pipeline="rlaif", training={"lora": {"rank": 4}})
+    assert planned(pipeline="dpo", preference={"lora": {"rank": 4}})
+
+
+def test_training_of_all_weights_makes_a_model_which_the_preset_evaluates_and_registers() -> None:
+    steps = {step.name: step for step in planned(pipeline="sft", training={"adaptation": "full"})}
+    assert steps["evaluate"].inputs == {"dataset": "prepare.dataset", "model": "train.model"}
+    assert steps["register"].inputs == {"model": "train.model"}
+    assert ancestors(tuple(steps.values()), "register") == {"prepare", "evaluate-base", "train", "evaluate"}
+
+
+def test_what_a_training_does_not_make_cannot_be_bound() -> None:
+    evaluate = a_step("evaluate", "evaluate", inputs={"dataset": "prepare.dataset", "adapter": "train.adapter"})
+    found = refused(PREPARE, TRAIN, evaluate, training={"adaptation": "full"})
+    assert "bind train.model as the input model" in found["pipeline.2.inputs.adapter"]
+    evaluate = a_step("evaluate", "evaluate", inputs={"dataset": "prepare.dataset", "model": "train.model"})
+    assert "bind train.adapter" in refused(PREPARE, TRAIN, evaluate)["pipeline.2.inputs.model"]
+
+
+def test_training_of_all_weights_does_not_continue_from_an_adapter() -> None:
+    again = a_step("again", "train", method="sft", inputs={"dataset": "prepare.dataset", "adapter": "align.adapter"})
+    align = a_step("align", "train", method="dpo", inputs={"preferences": "prepare.preferences"})
+    assert "merge" in refused(PREPARE, align, again, training={"adaptation": "full"})["pipeline.2.inputs.adapter"]
+    with pytest.raises(PlanFault, match=r"training\.adaptation"):
+        planned(pipeline="rlaif", training={"adaptation": "full"})
+
+
 def test_presets_bind_only_inputs_of_their_kinds() -> None:
     for preset in PRESETS:
         for step in planned(pipeline=preset, **NEEDED):
