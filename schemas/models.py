@@ -5,6 +5,7 @@ from pydantic import Field, JsonValue
 from schemas.artifacts import ArtifactRef
 from schemas.base import EventData, Frozen
 from schemas.jobs import StepResult
+from schemas.results import MODEL
 
 
 class Lineage(Frozen):
@@ -16,6 +17,9 @@ class Lineage(Frozen):
     base_model: str = Field(description="Reference of the base model.")
     base_model_sha256: str | None = Field(description="Digest of the base model's files, as the prepare step read them.")
     dataset_sha256: str | None = Field(description="Digest of the data-set snapshot.")
+    started_from: str | None = Field(
+        default=None, description="The registered version that training started from, `name@version`; null for none."
+    )
     configuration: dict[str, JsonValue] = Field(
         default_factory=dict, description="Recipe of the training that made the artifact, from its `training.json`."
     )
@@ -47,6 +51,12 @@ class ModelRegistered(EventData):
         description="What the version is for. answers: it writes answers; scores: it is a reward model, which scores answers as "
         "a judge and writes none. All versions of a model have the same purpose, so an alias never moves from one to the other.",
     )
+
+
+def is_whole(artifact: ArtifactRef, lineage: Lineage) -> bool:
+    """Whether a version is a whole model: a step of its job made it as one."""
+    made = (result.outputs.get(MODEL) for result in lineage.results.values())
+    return any(model is not None and model.sha256 == artifact.sha256 for model in made)
 
 
 class ModelPromoted(EventData):

@@ -103,7 +103,12 @@ class JobRequest(Strict):
         "reward model from its pairs), `grpo` and `rloo` (on sampled answers and their rewards), `distill` (from a teacher), or a "
         "list of steps.",
     )
-    base_model: str = Field(min_length=1, max_length=2048, description="Local folder, `s3://` URI or hub id.")
+    base_model: str = Field(
+        min_length=1,
+        max_length=2048,
+        description="Local folder, `s3://` URI or hub id; or a registered version, `name@version` or `name@alias`. Training continues "
+        "from a version that is an adapter; one that is a whole model is the base model.",
+    )
     chat_template: ChatTemplate | None = Field(
         default=None,
         description="Chat template, in Jinja, in place of the base model's, or for a base model without one. Rows are learnt, "

@@ -34,6 +34,7 @@ EXECUTOR_OF: Mapping[str, str] = {
     "label": "feedback",
     "score": "feedback",
     "register": "registry",
+    "resolve": "registry",
 }
 """The service that executes each kind of step."""
 
@@ -46,6 +47,7 @@ INPUTS_OF: Mapping[str, Mapping[str, bool]] = {
     "label": {CANDIDATES: True},
     "score": {PREDICTIONS: True},
     "register": {ADAPTER: False, MODEL: False},
+    "resolve": {},
 }
 """Input names per kind; True where the input is required. `train` needs `dataset` (sft, grpo, rloo, distill) or `preferences` (dpo,
 kto, reward), `register` either `adapter` or `model`, `compress` what its method reads. A bound `model` takes the place of the
@@ -60,9 +62,10 @@ OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
     "label": (PREFERENCES,),
     "score": (SCORES,),
     "register": (),
+    "resolve": (ADAPTER, MODEL),
 }
 """Output names per kind: `StepCompleted.outputs` contains them, and other steps bind them as `step.output`. `train` makes a `model` if
-it trains all weights, else an `adapter`."""
+it trains all weights, else an `adapter`; `resolve` has what its version consists of."""
 
 
 class AnswersAtOnce(Strict):
@@ -210,6 +213,13 @@ class RegisterSettings(Strict):
     alias: Name | None = Field(default="candidate", description="Alias that moves to the new version; null for none.")
 
 
+class ResolveSettings(Strict):
+    """Settings of a step that finds the registered version which a job starts from. The orchestrator adds it to the plan."""
+
+    kind: Literal["resolve"] = "resolve"
+    base_model: str = Field(description="Reference of the version, `name@version` or `name@alias`.")
+
+
 def need_name(settings: "StepSettings") -> str | None:
     """Return the name under which `StepResult.needs` tells the need of a step; None for one that no other step estimates."""
     if isinstance(settings, TrainSettings):
@@ -225,7 +235,8 @@ StepSettings = Annotated[
     | EvaluateSettings
     | CompressSettings
     | ScoreSettings
-    | RegisterSettings,
+    | RegisterSettings
+    | ResolveSettings,
     Field(discriminator="kind"),
 ]
 

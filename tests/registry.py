@@ -15,8 +15,8 @@ from sqlalchemy.engine import make_url
 
 from schemas.artifacts import ArtifactRef
 from schemas.envelope import Event, encode
-from schemas.jobs import StepRequested, StepResult
-from schemas.steps import RegisterSettings
+from schemas.jobs import StepCompleted, StepRequested, StepResult
+from schemas.steps import RegisterSettings, ResolveSettings
 from schemas.topics import JOBS, MODELS
 from services.chassis.executor.dispatcher import worker_tasks
 from services.chassis.executor.work import WorkEffects
@@ -29,7 +29,7 @@ from services.chassis.serving.web.settings import HttpSettings
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.registry.api import router
 from services.registry.domain.models import RegistryDomain
-from services.registry.register import Registrar
+from services.registry.runner import registry_steps
 from services.registry.settings import RegistrySettings
 from tests.databases import provide
 from tests.log import event_of
@@ -85,7 +85,7 @@ class Registry:
         runtime = Runtime(
             self.settings, "registry", OwnSteps(self.prefix, self.source), topics=(JOBS, MODELS), effects=WorkEffects()
         )
-        return assemble(runtime, router=router(runtime), tasks=worker_tasks(runtime, Registrar()))
+        return assemble(runtime, router=router(runtime), tasks=worker_tasks(runtime, registry_steps(runtime.reads)))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Registry"]:
@@ -133,11 +133,18 @@ class Registry:
             (folder / name).write_text(text)
         return self.store.put(folder)
 
+    def starting(self, job: str, reference: str) -> StepRequested:
+        """Return the request of the first step of a job that starts from a version."""
+        settings = ResolveSettings(base_model=reference)
+        return request(self.job(job), "resolve", 1, kind="resolve", settings=settings, requester=self.mark)
+
     def step(
         self, job: str, model: str, adapter: ArtifactRef, *, attempt: int = 1, base: tuple[str, str] = ("base", "b" * 64),
-        **fields: Any,
+        starting: StepResult | None = None, **fields: Any,
     ) -> StepRequested:  # fmt: skip
-        """Return the request of a job's last step; `base` is the base model's reference and digest."""
+        """Return the request of a job's last step; `base` is the base model's reference and digest, and `starting` the result of
+        its step of kind resolve. A field `whole` is a whole model that is registered instead."""
+        whole = fields.pop("whole", None)
         evaluated = StepResult(
             outputs={"predictions": ArtifactRef(uri="/p", sha256="a" * 64, size=1)},
             metrics={"exact_match": 0.9},
@@ -148,9 +155,13 @@ class Registry:
             "evaluate-base": StepResult(metrics={"exact_match": 0.0}),
             "evaluate": evaluated,
         }
+        if starting is not None:
+            results["resolve"] = starting
+        if whole is not None:
+            results["train"] = StepResult(outputs={"model": whole})
         settings = RegisterSettings(base_model=base[0], model=self.name(model), alias=fields.pop("alias", "candidate"))
         return request(
-            self.job(job), "register", attempt, kind="register", settings=settings, inputs={"adapter": adapter},
+            self.job(job), "register", attempt, kind="register", settings=settings, inputs={"model": whole} if whole else {"adapter": adapter},
             results=results, requester=self.mark, **fields,
         )  # fmt: skip
 
@@ -173,6 +184,12 @@ class Registry:
 
         await until(ended, what=lambda: json.dumps(step.model_dump(mode="json")))
         return ended()[0]
+
+    async def result(self, step: StepRequested) -> StepResult:
+        """Wait for the attempt to be completed and return its result."""
+        ended = (await self.outcome(step)).data
+        assert isinstance(ended, StepCompleted), ended
+        return ended.result
 
     async def about(self, model: str, count: int) -> list[Event]:
         """Wait until it published `count` events about a model of this test, and return them."""

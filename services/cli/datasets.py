@@ -31,7 +31,12 @@ def _group() -> None:
 )
 def preview(
     reference: Annotated[str, typer.Argument(help="A file, a folder, a URL or a hub id.", metavar="FILE|REFERENCE")],
-    base_model: Annotated[str, typer.Option("--base-model", "-m", help="Folder, URL or hub id of the base model.")],
+    base_model: Annotated[
+        str,
+        typer.Option(
+            "--base-model", "-m", help="Folder, URL or hub id of the base model, or NAME@VERSION of a registered one."
+        ),
+    ],
     rows: Annotated[int, typer.Option(min=0, help="The most rows to show.")] = 3,
     max_length: Annotated[int, typer.Option(min=8, help="The most tokens per row.")] = 512,
     learns: Annotated[

@@ -7,11 +7,11 @@ from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.service import Service, assemble
 from services.registry.api import router
 from services.registry.domain.models import RegistryDomain
-from services.registry.register import Registrar
+from services.registry.runner import registry_steps
 from services.registry.settings import RegistrySettings
 
 
 def build(settings: RegistrySettings) -> Service:
     """Build the registry."""
     runtime = Runtime(settings, "registry", RegistryDomain(), topics=(JOBS, MODELS), effects=WorkEffects())
-    return assemble(runtime, router=router(runtime), tasks=worker_tasks(runtime, Registrar()))
+    return assemble(runtime, router=router(runtime), tasks=worker_tasks(runtime, registry_steps(runtime.reads)))

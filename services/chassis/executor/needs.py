@@ -38,7 +38,7 @@ def need_of(request: StepRequested) -> Need:
     if request.need is not None:
         return _estimated(request.need, request.memory_failures)
     match request.kind, request.settings:
-        case "register", _:
+        case "register" | "resolve", _:
             return _WAITS
         case "prepare", _:
             return _READS

@@ -33,6 +33,7 @@ from schemas.steps import PlannedStep, Policy, need_name
 from services.orchestrator.domain.controls import answer, pending
 from services.orchestrator.domain.graph import ancestors, producer_of
 from services.orchestrator.domain.spending import fault_of_budget, spent_at
+from services.orchestrator.domain.starting import is_left_out, settled
 from services.orchestrator.domain.state import Accepted, JobState, Request
 from services.orchestrator.domain.validation import RejectedRequest, examine
 
@@ -159,13 +160,18 @@ def _request(state: JobState, job: Accepted, step: PlannedStep, number: int, now
     deadline = start + timedelta(seconds=job.policy.step_timeout_seconds)
     results = {name: state.result(name) for name in sorted(ancestors(job.plan, step.name))}
     lineage = {name: result for name, result in results.items() if result}
+    plan = {planned.name: planned for planned in job.plan}
     return StepRequested(
         job_id=job.request.job_id,
         step=step.name,
         attempt=number,
         kind=step.kind,
-        settings=step.settings,
-        inputs={name: lineage[producer].outputs[output] for name, (producer, output) in _bindings(step).items()},
+        settings=settled(step.settings, lineage),
+        inputs={
+            name: lineage[producer].outputs[output]
+            for name, (producer, output) in _bindings(step).items()
+            if not is_left_out(plan[producer], output, lineage[producer])
+        },
         results=lineage,
         requester=job.request.requester,
         priority=state.current_priority,
@@ -204,12 +210,13 @@ def _backoff(policy: Policy, failures: int) -> timedelta:
 
 def _lost(state: JobState, job: Accepted, results: Results) -> tuple[str, StepFault] | None:
     """The first step, in the plan's order, that can no longer be completed, and why."""
+    plan = {step.name: step for step in job.plan}
     for step in job.plan:
         if step.name in results:
             continue
         for producer, output in map(producer_of, step.inputs.values()):
             result = results.get(producer)
-            if result and output not in result.outputs:
+            if result and output not in result.outputs and not is_left_out(plan[producer], output, result):
                 message = f"the step was completed without its output {output!r}, which {step.name} reads"
                 return producer, StepFault(cause="infrastructure", message=message)
         fault = _latest_fault(state, step)

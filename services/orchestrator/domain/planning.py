@@ -13,6 +13,7 @@ from services.orchestrator.domain.adapters import faults_of_adapters
 from services.orchestrator.domain.full_training import faults_of_full_training
 from services.orchestrator.domain.graph import SCORES, graph_of, producer_of
 from services.orchestrator.domain.presets import FULL_PRESETS, PRESETS
+from services.orchestrator.domain.starting import faults_of_start, started
 from services.orchestrator.domain.step_settings import LEARNT_FROM, SAMPLING, learners_of, sampling_of, settings_of
 from services.orchestrator.domain.whole_models import faults_of_models
 
@@ -47,17 +48,19 @@ def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
         *faults_of_models(steps, request),
         *faults_of_adapters(steps, request),
         *faults_of_full_training(steps, request),
+        *faults_of_start(steps, request),
     ]
     if reasons:
         raise PlanFault(reasons)
     known = graph.known
-    return tuple(
+    planned = tuple(
         PlannedStep(
             name=name, kind=known[name].kind, needs=graph.needs[name], inputs=known[name].inputs,
             settings=settings_of(known[name], request, known.values()),
         )
         for name in graph.order
     )  # fmt: skip
+    return started(planned, request)
 
 
 def _too_many(steps: int) -> Reason:

@@ -13,6 +13,7 @@ from schemas.steps import (
     LabelSettings,
     PrepareSettings,
     RegisterSettings,
+    ResolveSettings,
     SampleSettings,
     ScoreSettings,
     StepSettings,
@@ -66,6 +67,8 @@ def settings_of(step: PipelineStep, request: JobRequest, steps: Iterable[Pipelin
             return ScoreSettings(base_model=base, feedback=request.feedback)
         case "register", _:
             return RegisterSettings(base_model=base, model=request.register_as, alias=request.alias)
+        case "resolve", _:
+            return ResolveSettings(base_model=base)
     raise AssertionError(f"no settings for kind {step.kind}: PipelineStep refuses unknown kinds")
 
 

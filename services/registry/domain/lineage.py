@@ -8,7 +8,16 @@ from pydantic import JsonValue
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepRequested, StepResult
 from schemas.models import Lineage
-from schemas.results import ADAPTER, BASE_MODEL_SHA256, COMPRESSION, DATASET_SHA256, MODEL, PREDICTIONS, SCORES_ANSWERS
+from schemas.results import (
+    ADAPTER,
+    BASE_MODEL_SHA256,
+    COMPRESSION,
+    DATASET_SHA256,
+    MODEL,
+    PREDICTIONS,
+    SCORES_ANSWERS,
+    STARTED_FROM,
+)
 from schemas.steps import RegisterSettings
 
 ANSWERS, SCORES = "answers", "scores"
@@ -25,6 +34,7 @@ def lineage_of(request: StepRequested, settings: RegisterSettings, configuration
         base_model=settings.base_model,
         base_model_sha256=_fact(request.results, BASE_MODEL_SHA256),
         dataset_sha256=_fact(request.results, DATASET_SHA256),
+        started_from=_fact(request.results, STARTED_FROM),
         configuration=dict(configuration),
         results=request.results,
     )

@@ -1,7 +1,8 @@
 """Checks in `prepare` that this machine and the architecture are able to do what the settings of a training ask for."""
 
-from schemas.reasons import Reason
-from schemas.recipes.methods import MethodSettings
+from schemas.reasons import Reason, shown
+from schemas.recipes.lora import LoraSettings
+from schemas.recipes.methods import MethodSettings, trains_all
 from services.chassis.executor.child import UserFault
 from services.trainer.engine.eight_bits import EIGHT_BITS, require_eight_bits
 from services.trainer.modelling.architecture import Architecture
@@ -24,3 +25,17 @@ def check_abilities(architecture: Architecture, settings: MethodSettings, sectio
                 remedy=f"set {section}.packing to false",
             )
         )
+
+
+def check_continuation(settings: MethodSettings, section: str, base_model: str) -> None:
+    """Raise UserFault for a setting of `section` that an adapter which the job starts from has already decided."""
+    started = f"the job starts from a version that is an adapter for {shown(base_model)}"
+    if trains_all(settings):
+        remedy = "merge the version with a step of kind compress and start from the model, or set adaptation to lora"
+        message = f"{started}, and an adapter is not among the weights that are trained"
+        raise UserFault(Reason(field=f"{section}.adaptation", value="full", message=message, remedy=remedy))
+    if settings.lora != LoraSettings():
+        changed = settings.lora.model_dump(exclude_defaults=True)
+        remedy = "leave it out, or name the base model of the version to train a new adapter"
+        message = f"{started}, and it keeps the options that it was made with"
+        raise UserFault(Reason(field=f"{section}.lora", value=shown(changed), message=message, remedy=remedy))

@@ -23,7 +23,7 @@ from services.trainer.modelling.chat import Answered, Chat, ChatFault, Tokens
 from services.trainer.modelling.fitting import fitted, fitted_scoring
 from services.trainer.modelling.layers import targets_of
 from services.trainer.modelling.weight_files import refuse_pointers, stored_tensors
-from services.trainer.steps.abilities import check_abilities
+from services.trainer.steps.abilities import check_abilities, check_continuation
 from services.trainer.steps.prompt_check import online_of
 
 _NAME = 40
@@ -44,21 +44,26 @@ class CheckedBase:
         return self.architecture.context_length
 
 
-def checked_base(folder: Path, settings: PrepareSettings) -> CheckedBase:
-    """Check the base model in `folder`. Raises UserFault, with cause and remedy, if a later step could not use it."""
+def checked_base(folder: Path, settings: PrepareSettings, adapter: Path | None = None) -> CheckedBase:
+    """Check the base model in `folder`, and what is to happen to it and to the `adapter` that training continues from.
+
+    Raises UserFault, with cause and remedy, if a later step could not use it.
+    """
     try:
         refuse_pointers(folder)
         architecture = architecture_of(folder)
         tensors = stored_tensors(folder)
         model = fitted(architecture, tensors)
         embeddings = int(model.get_input_embeddings().num_embeddings)
-        chat = _chat(folder, settings.chat_template, embeddings)
+        chat = _chat(adapter or folder, settings.chat_template, embeddings)
     except BaseFault as fault:
         raise base_fault(settings.base_model, fault.message, fault.remedy) from fault
     refuse_longer(architecture.context_length, settings)
     for section in ("training", "preference", "kto", "grpo", "rloo", "reward", "distill"):
         if (training := getattr(settings, section)) is not None:
             check_abilities(architecture, training, section)
+            if adapter is not None:
+                check_continuation(training, section, settings.base_model)
             if section != "reward" and not trains_all(training):
                 _check_lora(fitted(architecture, tensors), training.lora, section)
     if settings.distill is not None:

@@ -45,14 +45,7 @@ class LoadedModel:
 def load(context: Context, base_model: str, precision: Precision, chat_template: str | None) -> LoadedModel:
     """Load everything except weights. Raises UserFault if the base model is missing or has changed, or has no chat format."""
     use_physical_cores(context.task.processes)
-    if MODEL in context.task.inputs:
-        base, digest = fetched(context, MODEL), context.task.inputs[MODEL].sha256
-    else:
-        base = base_folder(base_model, context.task)
-        digest = base_digest(base, context)
-    adapter = fetched(context, ADAPTER) if ADAPTER in context.task.inputs else None
-    if adapter is not None:
-        refuse_other_base(adapter, digest)
+    base, digest, adapter = model_files(context, base_model)
     where = device()
     try:
         chat = Chat(adapter or base, chat_template)
@@ -61,6 +54,22 @@ def load(context: Context, base_model: str, precision: Precision, chat_template:
         raise UserFault(Reason(field=field, message=str(error), remedy=error.remedy)) from error
     made = MODEL in context.task.inputs
     return LoadedModel(base, digest, adapter, chat, compute_dtype(precision, where), where, made)
+
+
+def model_files(context: Context, base_model: str) -> tuple[Path, str, Path | None]:
+    """Return the folder of the base model, or of the input model in its place, the digest of its files, and the input adapter's folder.
+
+    Raises UserFault if the base model is missing or has changed, or the adapter was trained on another one.
+    """
+    if MODEL in context.task.inputs:
+        base, digest = fetched(context, MODEL), context.task.inputs[MODEL].sha256
+    else:
+        base = base_folder(base_model, context.task)
+        digest = base_digest(base, context)
+    adapter = fetched(context, ADAPTER) if ADAPTER in context.task.inputs else None
+    if adapter is not None:
+        refuse_other_base(adapter, digest)
+    return base, digest, adapter
 
 
 def fetched(context: Context, name: str) -> Path:

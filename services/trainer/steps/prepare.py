@@ -24,9 +24,9 @@ from services.chassis.executor.child import Context, Stopping
 from services.chassis.storage.digests import file_sha256
 from services.trainer.data.prepared import prepare_rows
 from services.trainer.data.sources import read
-from services.trainer.modelling.base_files import base_digest, base_folder
 from services.trainer.modelling.teacher import checked_teacher, teacher_digest, teacher_folder
 from services.trainer.steps.base_check import checked_base
+from services.trainer.steps.loading import model_files
 from services.trainer.steps.memory import available
 from services.trainer.steps.needs import RowSizes, checked_needs
 from services.trainer.steps.prompt_check import PromptCheck, online_of
@@ -40,12 +40,12 @@ def prepare(context: Context) -> StepResult:
     settings = context.task.settings
     if not isinstance(settings, PrepareSettings):
         raise TypeError(f"settings of kind {settings.kind} do not prepare")
-    base = base_folder(settings.base_model, context.task)
-    checked = checked_base(base, settings)
+    base, digest, adapter = model_files(context, settings.base_model)
+    checked = checked_base(base, settings, adapter)
     chat = checked.chat
     dataset, prompts = settings.dataset, PromptCheck(settings)
     learnt = settings.learns != "answers" or settings.training is not None or not online_of(settings)
-    facts = {BASE_MODEL_SHA256: base_digest(base, context), CHAT_TEMPLATE_SHA256: chat.template_sha256}
+    facts = {BASE_MODEL_SHA256: digest, CHAT_TEMPLATE_SHA256: chat.template_sha256}
     teacher = None
     if settings.distill is not None:
         found = teacher_folder(settings.distill, context)

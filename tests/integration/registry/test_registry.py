@@ -1,5 +1,6 @@
 """The registry on real Kafka and PostgreSQL: one version per step, in order per model, of proved artifacts."""
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -222,3 +223,63 @@ async def test_a_whole_model_with_a_file_that_may_hold_code_gets_no_version(
     failed = (await registry.outcome(step)).data
     assert isinstance(failed, StepFailed)
     assert failed.fault.reasons[0].field == "inputs.model"
+
+
+async def test_a_job_starts_from_a_version_or_from_what_an_alias_names(registry: Registry) -> None:
+    adapter = registry.adapter()
+    await registry.ask(first := registry.step("job", "router", adapter))
+    await registry.outcome(first)
+    for wanted in ("1.0.0", "candidate"):
+        step = registry.starting(f"next-{wanted}", f"{registry.name('router')}@{wanted}")
+        await registry.ask(step)
+        result = await registry.result(step)
+        assert result.outputs == {"adapter": adapter}
+        assert result.facts == {
+            "started_from": f"{registry.name('router')}@1.0.0", "base_model": "base", "root_model": "base",
+            "base_model_sha256": "b" * 64,
+        }  # fmt: skip
+
+
+async def test_a_whole_model_is_the_base_of_what_starts_from_it(registry: Registry) -> None:
+    model, adapter = registry.model(), registry.adapter()
+    whole = registry.step("whole", "router", adapter, whole=model)
+    await registry.ask(whole)
+    await registry.outcome(whole)
+    named = f"{registry.name('router')}@1.0.0"
+    await registry.ask(step := registry.starting("next", named))
+    result = await registry.result(step)
+    assert result.outputs == {"model": model}
+    assert result.facts == {"started_from": named, "base_model": named, "root_model": "base"}
+    trained = registry.step("next", "other", adapter, base=(named, model.sha256), starting=result)
+    await registry.ask(trained)
+    await registry.outcome(trained)
+    (registered, _) = await registry.about("other", 2)
+    assert isinstance(registered.data, ModelRegistered)
+    assert registered.data.lineage.started_from == named
+    await registry.ask(step := registry.starting("third", f"{registry.name('other')}@1.0.0"))
+    result = await registry.result(step)
+    assert result.outputs == {"adapter": adapter, "model": model}
+    assert (result.facts["base_model"], result.facts["root_model"]) == (named, "base")
+
+
+async def test_a_version_that_is_not_there_is_refused_with_those_that_are(registry: Registry) -> None:
+    adapter = registry.adapter()
+    await registry.ask(first := registry.step("job", "router", adapter))
+    await registry.outcome(first)
+    name = registry.name("router")
+    shutil.rmtree(adapter.uri)
+    shutil.rmtree(registry.home / "cache" / "artifacts", ignore_errors=True)
+    for number, (reference, words) in enumerate(
+        (
+            (f"no-{name}@1.0.0", "no model is registered"),
+            (f"{name}@2.0.0", "1.0.0, candidate"),
+            (f"{name}@1.0.0", "missing"),
+        )
+    ):
+        await registry.ask(step := registry.starting(f"next-{number}", reference))
+        failed = (await registry.outcome(step)).data
+        assert isinstance(failed, StepFailed), failed
+        (reason,) = failed.fault.reasons
+        assert (failed.fault.cause, reason.field) == ("user", "base_model")
+        assert reference in str(reason.value)
+        assert words in f"{reason.message}; {reason.remedy}"

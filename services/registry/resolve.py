@@ -1,0 +1,112 @@
+"""Runs a `resolve` step: finds the registered version that a job starts from, verifies its files, and says what it is made of.
+
+A version never changes. An alias may move, so what it named is a fact of the step's result, which later attempts and replays read.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import NamedTuple
+
+from schemas.artifacts import ArtifactRef
+from schemas.jobs import StepFault, StepResult
+from schemas.models import ModelRegistered, is_whole
+from schemas.reasons import Reason, first_of, shown
+from schemas.results import ADAPTER, BASE_MODEL, BASE_MODEL_SHA256, MODEL, ROOT_MODEL, STARTED_FROM
+from schemas.steps import ResolveSettings
+from schemas.versions import version_reference
+from services.chassis.executor.folders import cache_of
+from services.chassis.executor.runner import Completed, Failed, Outcome, Work, WorkContext
+from services.chassis.storage.artifacts.errors import ArtifactCorrupt, ArtifactRefused
+from services.chassis.storage.artifacts.store import ArtifactStore
+from services.registry.domain.lineage import SCORES
+from services.registry.queries import ModelQueries
+
+_NAMED = 5
+_DEEPEST = 50
+"""The most versions that one starts from another."""
+
+
+class Unresolved(Exception):
+    """The reference names no version that a job can start from; the requester gets the reason."""
+
+    def __init__(self, value: str, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.reason = Reason(field="base_model", value=shown(value), message=message, remedy=remedy)
+
+
+class _Start(NamedTuple):
+    """What a version consists of."""
+
+    id: str
+    artifacts: dict[str, ArtifactRef]
+    base_model: str
+    base_sha256: str | None
+    """Digest of the base model's files; None if the base model is an artifact."""
+    root: str
+
+
+class Resolver:
+    """The registry's runner of `resolve` steps."""
+
+    def __init__(self, queries: ModelQueries) -> None:
+        self._queries = queries
+
+    async def run(self, work: Work, context: WorkContext) -> Outcome:
+        """Find the version in the registry's own rows, and fetch its files as whoever works on it will."""
+        settings = work.request.settings
+        if not isinstance(settings, ResolveSettings):
+            raise TypeError(f"step {work.request.step} of kind {work.request.kind} has no resolve settings")
+        try:
+            start = await self._start(settings.base_model, settings.base_model, 0)
+            cache = cache_of(context.settings.home)
+            await asyncio.to_thread(_verify, context.settings.artifacts_uri, start, settings.base_model, cache)
+        except Unresolved as unresolved:
+            return Failed(StepFault(cause="user", message=str(unresolved.reason), reasons=(unresolved.reason,)))
+        facts = {STARTED_FROM: start.id, BASE_MODEL: start.base_model, ROOT_MODEL: start.root}
+        if start.base_sha256 is not None:
+            facts[BASE_MODEL_SHA256] = start.base_sha256
+        return Completed(StepResult(outputs=start.artifacts, facts=facts))
+
+    async def _start(self, reference: str, asked: str, depth: int) -> _Start:
+        """Return what the version at `reference` consists of; `asked` is the reference of the request, for messages."""
+        made = await self._version(reference, asked)
+        if depth > _DEEPEST:
+            raise Unresolved(asked, f"over {_DEEPEST} versions lie between it and a base model", "name an earlier version")
+        named, lineage = f"{made.model}@{made.version}", made.lineage
+        if made.purpose == SCORES:
+            message = f"{named} is a reward model: it scores answers and writes none"
+            raise Unresolved(asked, message, "name a version that writes answers, or the base model of the reward model")
+        before = await self._start(lineage.base_model, asked, depth + 1) if version_reference(lineage.base_model) else None
+        root = before.root if before else lineage.base_model
+        if is_whole(made.artifact, lineage):
+            return _Start(named, {MODEL: made.artifact}, named, None, root)
+        artifacts = {ADAPTER: made.artifact, **({MODEL: before.artifacts[MODEL]} if before else {})}
+        return _Start(named, artifacts, lineage.base_model, None if before else lineage.base_model_sha256, root)
+
+    async def _version(self, reference: str, asked: str) -> ModelRegistered:
+        wanted = version_reference(reference)
+        assert wanted is not None
+        stored = await self._queries.version(wanted.model, wanted.version)
+        if stored is not None:
+            return ModelRegistered.model_validate_json(stored.registered)
+        model = await self._queries.model(wanted.model)
+        if model is None:
+            message = f"no model is registered as {wanted.model}"
+            remedy = (
+                "neuroweaver models list shows the names; write ./ before a folder, and owner/name@revision for the hub"
+            )
+            raise Unresolved(asked, message, remedy)
+        known = [*model.state.versions[::-1], *model.state.aliases]
+        message = f"the model {wanted.model} has no version and no alias {wanted.version}"
+        raise Unresolved(asked, message, f"name one of {first_of(known, _NAMED)}")
+
+
+def _verify(store_uri: str, start: _Start, asked: str, cache: Path) -> None:
+    for artifact in start.artifacts.values():
+        try:
+            ArtifactStore(store_uri).fetch(artifact, cache)
+        except (ArtifactCorrupt, ArtifactRefused) as error:
+            message = f"the files of {start.id} are missing or damaged: {type(error).__name__}"
+            raise Unresolved(
+                asked, message, "bring back the artifact from a backup, or start from another version"
+            ) from error
