@@ -54,12 +54,12 @@ device that does not tell has no value. Near 0 while steps run, a step waits for
 DEVICE_TEMPERATURE = Gauge(
     "neuroweaver_device_temperature_celsius", "Temperature of a device.", ["service", "device"], registry=REGISTRY
 )
-"""Where a sensor tells it. A GPU that gets too hot computes more slowly."""
+"""`device`: as for the utilisation, where a sensor tells it. A GPU that gets too hot computes more slowly."""
 
 DEVICE_MEMORY_USED = Gauge(
     "neuroweaver_device_memory_used_bytes", "Memory of a device that is in use.", ["service", "device"], registry=REGISTRY
 )
-"""By everything that runs on the machine, not only by steps; for `cpu` main memory."""
+"""`device`: as for the utilisation. What everything on the machine uses, not only steps; for `cpu` main memory."""
 
 DEVICE_MEMORY = Gauge("neuroweaver_device_memory_bytes", "Memory of a device.", ["service", "device"], registry=REGISTRY)
-"""All of it."""
+"""`device`: as for the utilisation. All of it."""

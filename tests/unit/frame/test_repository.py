@@ -83,6 +83,8 @@ def test_only_the_trainer_and_the_local_judge_bring_torch(project: dict[str, Any
 
 def test_pins_of_one_platform_say_so() -> None:
     for name, pin in pins().items():
+        if name == "nvidia-ml-py":
+            continue  # it is plain Python and installed everywhere
         if name.startswith(("nvidia-", "cuda-")) or name == "triton":
             assert pin.marker is not None, pin
             assert not pin.marker.evaluate({"platform_system": "Darwin", "platform_machine": "arm64"})
