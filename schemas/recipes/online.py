@@ -1,18 +1,17 @@
 """Defines the settings that the methods share which learn from rewards of sampled answers."""
 
-from collections.abc import Mapping
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from schemas.base import Whole
 from schemas.recipes.lora import LoraSettings
-from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.optimiser import OptimiserSettings, with_own_defaults
 from schemas.recipes.rewards import RewardSettings, refuse_equal_names
 from schemas.recipes.sampled import SampledSettings
 
-_OPTIMISER = {"learning_rate": 1e-4, "batch_size": 32}
-"""What differs from the defaults of `OptimiserSettings`."""
+_RATE, _BATCH = 1e-4, 32
+"""Defaults of the optimiser's settings."""
 
 
 class OnlineSettings(SampledSettings):
@@ -29,16 +28,11 @@ class OnlineSettings(SampledSettings):
         description="Whether answers that `max_new_tokens` cuts are learnt from; otherwise they count only for the rewards that "
         "the others are compared with.",
     )
-    optimiser: OptimiserSettings = Field(
-        default=OptimiserSettings.model_validate(_OPTIMISER),
+    optimiser: Annotated[OptimiserSettings, with_own_defaults(learning_rate=_RATE, batch_size=_BATCH)] = Field(
+        default=OptimiserSettings(learning_rate=_RATE, batch_size=_BATCH),
         description="Optimiser and schedule. Here `batch_size` counts answers, a multiple of `group_size`, 32 where it is left "
         "out; an epoch is one pass over the prompts; and the rate is 1e-4 where it is left out.",
     )
-
-    @field_validator("optimiser", mode="before")
-    @classmethod
-    def _own_defaults(cls, given: object) -> object:
-        return {**_OPTIMISER, **given} if isinstance(given, Mapping) else given
 
     @model_validator(mode="after")
     def _batches_have_whole_groups(self) -> Self:

@@ -1,8 +1,9 @@
 """Defines the settings of the optimiser and its schedule, which all training methods share."""
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from schemas.base import Real, Strict, Whole, WholeOrNone
 
@@ -42,3 +43,12 @@ class OptimiserSettings(Strict):
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}")
         return self
+
+
+def with_own_defaults(**own: float) -> BeforeValidator:
+    """Return what fills in a method's own defaults of the optimiser's settings, also where a request contains some of them."""
+    return BeforeValidator(lambda given: {**own, **given} if isinstance(given, Mapping) else given)
+
+
+PREFERENCE_RATE = 2e-4
+"""Default learning rate of methods that learn from preferences or from a teacher."""

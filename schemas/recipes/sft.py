@@ -13,7 +13,7 @@ from schemas.recipes.optimiser import OptimiserSettings
 class TrainingSettings(Strict):
     """Supervised fine-tuning of an adapter or of all weights. QLoRA (Dettmers et al. 2023) is `quantization: nf4`."""
 
-    method: Literal["sft"] = Field(default="sft", description="Optimiser and schedule.")
+    method: Literal["sft"] = Field(default="sft", description="The method.")
     adaptation: Literal["lora", "full"] = Field(
         default="lora",
         description="What is trained. lora: an adapter; full: all weights of the text model, in fp32 with moments in fp32, so that the "
