@@ -45,8 +45,8 @@ class Split:
         self.checkpoints = home / "checkpoints" / asked.job_id / "train"
 
     def processes(self) -> list[psutil.Process]:
-        """The processes of the run that were started by its child."""
-        return [other for child in psutil.Process().children() for other in child.children()]
+        """The processes of the run besides its child, which started them."""
+        return [process for process in psutil.Process().children(recursive=True) if _runs(process, "services.trainer.rank")]
 
     def stop(self) -> None:
         """Ask the run to end, as a drain of the service does."""
@@ -64,3 +64,10 @@ class Split:
                 act = None
             await asyncio.sleep(0.01)
         return await running
+
+
+def _runs(process: psutil.Process, module: str) -> bool:
+    try:
+        return module in process.cmdline()
+    except psutil.Error:  # it has ended
+        return False

@@ -331,10 +331,19 @@ class Child:
         while (left := self._heard_at + seconds - loop.time()) > 0:  # noqa: ASYNC110 (progress moves the end)
             await asyncio.sleep(min(left, _LONGEST_SLEEP))
         self.was_hung = True
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, STACK_DUMP)  # one of its other processes may be the one that hangs
-            os.killpg(self._process.pid, signal.SIGCONT)
-        await asyncio.sleep(_DUMP_SECONDS)
+        for process in self._family():  # one after the other, since they write to one log
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(STACK_DUMP)
+                process.send_signal(signal.SIGCONT)
+                await asyncio.sleep(_DUMP_SECONDS)
+
+    def _family(self) -> list[psutil.Process]:
+        """Return the child and the processes of its group that it has started, any of which may be the one that hangs."""
+        group = self._process.pid
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            child = psutil.Process(group)
+            return [child, *(other for other in child.children(recursive=True) if os.getpgid(other.pid) == group)]
+        return []
 
     def _signal(self, number: signal.Signals) -> None:
         """Send a signal; a stopped process is continued (SIGCONT), so that it gets the signal too."""

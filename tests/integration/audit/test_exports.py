@@ -116,7 +116,7 @@ async def test_an_event_of_a_real_job_has_its_envelope_in_columns(tmp_path: Path
     value, headers = encode(event)
     write_rows(tmp_path / "x.parquet", [ExportRow.of(RawRecord("t", 0, 5, 7, b"job-1", value, tuple(headers)), 0)])
     (found,) = pq.read_table(tmp_path / "x.parquet").to_pylist()
-    assert (found["type"], found["id"], found["job_id"]) == ("neuroweaver.JobAccepted", event.id, "job-1")
+    assert (found["type"], found["id"], found["job_id"]) == (f"neuroweaver.{event.data.type_name()}", event.id, "job-1")
     assert (found["time"], found["sequence"], found["causation_id"]) == (event.time, 1, event.causation_id)
 
 

@@ -79,7 +79,7 @@ async def test_a_job_is_told_as_a_story_with_causes_before_effects(kafka: str, j
 async def test_the_same_as_json_lines_is_what_lies_on_the_log(kafka: str, job: MadeJob) -> None:
     found = lines(await audit(kafka, "replay", "--job", job.job_id, "--json"))
     assert {line["headers"]["ce_id"] for line in found} == {event.id for event in job.events}
-    accepted = next(line for line in found if line["headers"]["ce_type"] == "neuroweaver.JobAccepted")
+    accepted = next(line for line in found if line["headers"]["ce_type"] == f"neuroweaver.{JobAccepted.type_name()}")
     assert accepted["value"]["job_id"] == job.job_id
     by_key = lines(await audit(kafka, "replay", "--topic", REQUESTS.name, "--key", job.job_id, "--json"))
     assert [line["value"]["job_id"] for line in by_key] == [job.job_id]

@@ -206,9 +206,9 @@ def test_a_layer_without_a_gradient_is_a_fault_of_the_targets_and_is_not_retried
 ) -> None:
     check = TrainedState.check_gradients
 
-    def unused(self: TrainedState) -> None:
+    def unused(self: TrainedState, *, may_be_zero: bool) -> None:
         next(iter(self._weights.values())).grad = None
-        check(self)
+        check(self, may_be_zero=may_be_zero)
 
     monkeypatch.setattr(TrainedState, "check_gradients", unused)
     with pytest.raises(UserFault) as raised:

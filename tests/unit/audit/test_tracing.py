@@ -11,6 +11,7 @@ from schemas.jobs import FeedbackRecorded, JobAccepted, JobRejected, StepComplet
 from schemas.models import ModelRegistered
 from schemas.reasons import Reason
 from schemas.requests import JobRequested
+from schemas.steps import OUTPUTS_OF
 from services.audit.tracing import Trace, trace
 from services.cli.audit.trace_text import trace_lines
 from tests.audit import MadeJob, artifact, changed, located
@@ -46,7 +47,7 @@ def test_every_step_is_shown_with_what_it_was_told_what_it_read_and_what_it_made
         "preferences": artifact("job-1", "label", "preferences").sha256,
         "adapter": artifact("job-1", "train", "adapter").sha256,
     }
-    assert steps["align"].outputs == {"adapter": artifact("job-1", "align", "adapter")}
+    assert steps["align"].outputs == {name: artifact("job-1", "align", name) for name in OUTPUTS_OF["train"]}
     assert steps["prepare"].facts["dataset_sha256"] == "d" * 64
     (batch,) = steps["label"].batches
     assert (batch.recorded.pairs, batch.counted) == (4, True)
