@@ -23,3 +23,8 @@ MethodSettings = (
 def trains_all(settings: MethodSettings) -> bool:
     """Whether all weights are trained, not an adapter."""
     return isinstance(settings, TrainingSettings) and settings.adaptation == "full"
+
+
+def section_of(method: str) -> str:
+    """Return the name of a training method's section, in a request and in the settings of steps."""
+    return {"sft": "training", "dpo": "preference"}.get(method, method)

@@ -47,6 +47,4 @@ def _lora(step: PipelineStep, request: JobRequest, steps: Sequence[PipelineStep]
     settings = settings_of(step, request, steps) if step.trained_by else None
     if not isinstance(settings, TrainSettings):
         return step.kind, None
-    chosen = settings.method_settings
-    section = next(name for name, value in settings if value is chosen)
-    return section, getattr(chosen, "lora", None)
+    return settings.section or step.kind, getattr(settings.method_settings, "lora", None)

@@ -7,6 +7,7 @@ preset does.
 from collections.abc import Iterator
 
 from schemas.reasons import Reason, shown
+from schemas.recipes.online import OnlineSettings
 from schemas.requests import JobRequest, PipelineStep
 from schemas.steps import PlannedStep
 from services.orchestrator.domain.adapters import faults_of_adapters
@@ -14,7 +15,7 @@ from services.orchestrator.domain.full_training import faults_of_full_training
 from services.orchestrator.domain.graph import SCORES, graph_of, producer_of
 from services.orchestrator.domain.presets import FULL_PRESETS, PRESETS
 from services.orchestrator.domain.starting import faults_of_start, started
-from services.orchestrator.domain.step_settings import LEARNT_FROM, SAMPLING, learners_of, sampling_of, settings_of
+from services.orchestrator.domain.step_settings import LEARNT_FROM, learners_of, sections_of, settings_of
 from services.orchestrator.domain.whole_models import faults_of_models
 
 STEPS_AT_MOST = 100
@@ -89,8 +90,9 @@ def _faults_of_settings(steps: tuple[PipelineStep, ...], request: JobRequest) ->
             message="the metric `rules` has no rule to measure",
             remedy="add rules, or leave `rules` out of evaluation.metrics",
         )
-    for method in sorted({step.trained_by for step in steps if step.trained_by in SAMPLING}):
-        if not sampling_of(method, request).rewards:
+    trained = sorted({step.trained_by for step in steps if step.trained_by})
+    for method, settings in sections_of(trained, request).items():
+        if isinstance(settings, OnlineSettings) and not settings.rewards:
             yield Reason(
                 field=f"{method}.rewards",
                 value="()",

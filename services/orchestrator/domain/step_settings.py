@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Literal
+from typing import Any, Literal
 
-from schemas.recipes.online import OnlineSettings
+from schemas.recipes.methods import section_of
+from schemas.recipes.sampled import SampledSettings
 from schemas.requests import JobRequest, PipelineStep
 from schemas.steps import (
     AnswersAtOnce,
@@ -25,13 +26,9 @@ LEARNT_FROM: Mapping[str, Literal["pairs", "labels"]] = {"dpo": "pairs", "reward
 """What the methods learn from that take the preferences of a data set."""
 
 
-SAMPLING = ("grpo", "rloo")
-"""The methods that learn from answers that the model samples while it trains."""
-
-
-def sampling_of(method: str, request: JobRequest) -> OnlineSettings:
-    """Return the settings of a method of `SAMPLING`."""
-    return request.grpo if method == "grpo" else request.rloo
+def sections_of(methods: Iterable[str], request: JobRequest) -> dict[str, Any]:
+    """Return the settings of training methods, by the section that they have in a request and in the settings of steps."""
+    return {section: getattr(request, section) for section in map(section_of, methods)}
 
 
 def settings_of(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineStep]) -> StepSettings:
@@ -40,20 +37,8 @@ def settings_of(step: PipelineStep, request: JobRequest, steps: Iterable[Pipelin
     match step.kind, step.trained_by:
         case "prepare", _:
             return _prepare(step, request, steps)
-        case "train", "sft":
-            return TrainSettings(base_model=base, chat_template=template, training=request.training)
-        case "train", "kto":
-            return TrainSettings(base_model=base, chat_template=template, kto=request.kto)
-        case "train", "grpo":
-            return TrainSettings(base_model=base, chat_template=template, grpo=request.grpo)
-        case "train", "rloo":
-            return TrainSettings(base_model=base, chat_template=template, rloo=request.rloo)
-        case "train", "distill":
-            return TrainSettings(base_model=base, chat_template=template, distill=request.distill)
-        case "train", "reward":
-            return TrainSettings(base_model=base, chat_template=template, reward=request.reward)
-        case "train", _:
-            return TrainSettings(base_model=base, chat_template=template, preference=request.preference)
+        case "train", str(method):
+            return TrainSettings(base_model=base, chat_template=template, **sections_of([method], request))
         case "sample", _:
             return SampleSettings(base_model=base, chat_template=template, sampling=request.sampling)
         case "label", _:
@@ -75,12 +60,10 @@ def settings_of(step: PipelineStep, request: JobRequest, steps: Iterable[Pipelin
 def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineStep]) -> PrepareSettings:
     """Return the settings of a step of kind prepare: what later steps learn from its rows, and up to which length."""
     learners = learners_of(step.name, steps)
-    limits = {"dpo": request.preference.max_length, "kto": request.kto.max_length, "reward": request.reward.max_length}
-    lengths = [limits[method] for method in learners]
-    methods = {one.trained_by for one in steps if one.trained_by}
-    lengths += [sampling_of(method, request).max_length for method in SAMPLING if method in methods]
-    lengths += [request.distill.max_length] if "distill" in methods else []
-    if not lengths or "sft" in methods:
+    sections = sections_of({one.trained_by for one in steps if one.trained_by}, request)
+    sampled = [settings for settings in sections.values() if isinstance(settings, SampledSettings)]
+    lengths = [settings.max_length for settings in (*sections_of(learners, request).values(), *sampled)]
+    if not lengths or "training" in sections:
         lengths.append(request.training.max_length)
     return PrepareSettings(
         base_model=request.base_model,
@@ -88,16 +71,10 @@ def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineSt
         dataset=request.dataset,
         compressions=tuple(compression_settings(one, request) for one in steps if one.kind == "compress"),
         max_length=min(lengths),
-        assistant_turns="last" if methods <= {*SAMPLING, "distill"} and methods else request.training.assistant_turns,
+        assistant_turns="last" if sampled and len(sampled) == len(sections) else request.training.assistant_turns,
         learns=LEARNT_FROM[learners[0]] if learners else "answers",
-        training=request.training if "sft" in methods else None,
-        preference=request.preference if "dpo" in methods else None,
-        kto=request.kto if "kto" in methods else None,
-        grpo=request.grpo if "grpo" in methods else None,
-        rloo=request.rloo if "rloo" in methods else None,
-        distill=request.distill if "distill" in methods else None,
-        reward=request.reward if "reward" in methods else None,
         answers=_answers(request, {one.kind for one in steps}),
+        **sections,
     )
 
 

@@ -59,13 +59,12 @@ def checked_base(folder: Path, settings: PrepareSettings, adapter: Path | None =
     except BaseFault as fault:
         raise base_fault(settings.base_model, fault.message, fault.remedy) from fault
     refuse_longer(architecture.context_length, settings)
-    for section in ("training", "preference", "kto", "grpo", "rloo", "reward", "distill"):
-        if (training := getattr(settings, section)) is not None:
-            check_abilities(architecture, training, section)
-            if adapter is not None:
-                check_continuation(training, section, settings.base_model)
-            if section != "reward" and not trains_all(training):
-                _check_lora(fitted(architecture, tensors), training.lora, section)
+    for section, training in settings.methods.items():
+        check_abilities(architecture, training, section)
+        if adapter is not None:
+            check_continuation(training, section, settings.base_model)
+        if section != "reward" and not trains_all(training):
+            _check_lora(fitted(architecture, tensors), training.lora, section)
     if settings.distill is not None:
         _refuse_head(fitted(architecture, tensors), settings.distill.lora)
     if settings.reward is not None:

@@ -12,13 +12,10 @@ from services.trainer.data.columns import RowFault
 from services.trainer.methods.rewards import never_computed, task_of
 from services.trainer.modelling.tokens import Tokens
 
-ONLINE = ("grpo", "rloo")
-
 
 def online_of(settings: PrepareSettings) -> Mapping[str, OnlineSettings]:
     """Return the trainings on sampled answers that follow, by the request's field."""
-    found = {section: getattr(settings, section) for section in ONLINE}
-    return {section: given for section, given in found.items() if given is not None}
+    return {section: given for section, given in settings.methods.items() if isinstance(given, OnlineSettings)}
 
 
 class PromptCheck:
