@@ -1,11 +1,9 @@
 """Defines the settings of distillation, in which a model learns from the probabilities of a teacher."""
 
-from typing import Annotated
-
 from pydantic import Field
 
 from schemas.base import Real
-from schemas.recipes.optimiser import PREFERENCE_RATE, OptimiserSettings, with_own_defaults
+from schemas.recipes.optimiser import PREFERENCE_RATE, OptimiserSettings, PreferenceOptimiser
 from schemas.recipes.sampled import SampledSettings
 
 
@@ -27,7 +25,4 @@ class DistillSettings(SampledSettings):
         description="The divergence. 0: forward KL, which covers all that the teacher would say; 1: reverse KL, which avoids what it "
         "would not; between: the generalised Jensen-Shannon divergence.",
     )
-    optimiser: Annotated[OptimiserSettings, with_own_defaults(learning_rate=PREFERENCE_RATE)] = Field(
-        default=OptimiserSettings(learning_rate=PREFERENCE_RATE),
-        description="Optimiser and schedule; the rate is 2e-4 where it is left out.",
-    )
+    optimiser: PreferenceOptimiser = OptimiserSettings(learning_rate=PREFERENCE_RATE)

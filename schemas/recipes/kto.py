@@ -1,13 +1,13 @@
 """Defines the settings of training on judged answers."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from schemas.base import Real, Strict, Whole
 from schemas.recipes.lora import LoraSettings, refuse_altered_reference
 from schemas.recipes.model import Precision
-from schemas.recipes.optimiser import PREFERENCE_RATE, OptimiserSettings, with_own_defaults
+from schemas.recipes.optimiser import PREFERENCE_RATE, OptimiserSettings, PreferenceOptimiser
 
 
 class KtoSettings(Strict):
@@ -26,10 +26,7 @@ class KtoSettings(Strict):
         description="Weight of the unwanted answers. With few of a kind, a weight that balances the sums of both helps.",
     )
     lora: LoraSettings = Field(default=LoraSettings(), description="As in `preference`.")
-    optimiser: Annotated[OptimiserSettings, with_own_defaults(learning_rate=PREFERENCE_RATE)] = Field(
-        default=OptimiserSettings(learning_rate=PREFERENCE_RATE),
-        description="Optimiser and schedule; the rate is 2e-4 where it is left out.",
-    )
+    optimiser: PreferenceOptimiser = OptimiserSettings(learning_rate=PREFERENCE_RATE)
     precision: Precision = Field(default="auto", description="As in `training`.")
     quantization: Literal["none", "nf4"] = Field(default="none", description="As in `training`.")
     max_length: Whole = Field(default=512, ge=8, le=131_072, description="The most tokens of prompt and answer together.")

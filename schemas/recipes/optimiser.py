@@ -1,7 +1,7 @@
 """Defines the settings of the optimiser and its schedule, which all training methods share."""
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -52,3 +52,9 @@ def with_own_defaults(**own: float) -> BeforeValidator:
 
 PREFERENCE_RATE = 2e-4
 """Default learning rate of methods that learn from preferences or from a teacher."""
+PreferenceOptimiser = Annotated[
+    OptimiserSettings,
+    with_own_defaults(learning_rate=PREFERENCE_RATE),
+    Field(description="Optimiser and schedule; the rate is 2e-4 where it is left out."),
+]
+"""The optimiser's settings of these methods."""

@@ -1,13 +1,13 @@
 """Defines the settings of training a reward model, which scores answers."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from schemas.base import Real, Strict, Whole
 from schemas.recipes.lora import LoraSettings, refuse_pissa_in_four_bits
 from schemas.recipes.model import Precision
-from schemas.recipes.optimiser import PREFERENCE_RATE, OptimiserSettings, with_own_defaults
+from schemas.recipes.optimiser import PREFERENCE_RATE, OptimiserSettings, PreferenceOptimiser
 
 
 class RewardModelSettings(Strict):
@@ -32,10 +32,7 @@ class RewardModelSettings(Strict):
         "(Touvron et al. 2023); 0: none. It needs the pairs of a label step, since a data set's own pairs have no scores.",
     )
     lora: LoraSettings = LoraSettings()
-    optimiser: Annotated[OptimiserSettings, with_own_defaults(learning_rate=PREFERENCE_RATE)] = Field(
-        default=OptimiserSettings(learning_rate=PREFERENCE_RATE),
-        description="Optimiser and schedule; the rate is 2e-4 where it is left out.",
-    )
+    optimiser: PreferenceOptimiser = OptimiserSettings(learning_rate=PREFERENCE_RATE)
     precision: Precision = Field(default="auto", description="As in `training`; the head computes in fp32.")
     quantization: Literal["none", "nf4"] = Field(default="none", description="As in `training`.")
     max_length: Whole = Field(

@@ -9,9 +9,10 @@ from schemas.reasons import Reason
 from services.chassis.executor.child import UserFault
 from services.language_models.loading import load_causal
 from services.trainer.compression.made import Compression
-from services.trainer.compression.weights import save_model, write_model
+from services.trainer.compression.weights import write_model
 from services.trainer.modelling.base import faults_of
 from services.trainer.modelling.four_bits import with_bitsandbytes
+from services.trainer.modelling.whole import save_model
 
 
 def int8(work: Compression) -> None:

@@ -11,6 +11,7 @@ from schemas.reasons import Reason
 from schemas.recipes.compression import CompressionSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.modelling.weight_files import stored_tensors
+from services.trainer.modelling.whole import save_model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _IN_FILES = {"F64": torch.float32, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -43,16 +44,6 @@ def write_model(model: Any, folder: Path, dtype: torch.dtype) -> None:
             remedy = "set it to fp32 or bf16; if it is one of them, train again with a lower learning rate"
             raise UserFault(Reason(field="compression.dtype", message=what, remedy=remedy))
     save_model(model, folder)
-
-
-def save_model(model: Any, folder: Path) -> None:
-    """Write weights and configuration as they are.
-
-    The file of generation settings is left to the caller, who has the one that the model is served with.
-    """
-    model.generation_config = type(model.generation_config)()  # the library refuses to save some that it loads
-    model.save_pretrained(str(folder))
-    (folder / "generation_config.json").unlink(missing_ok=True)
 
 
 def weights_size(*folders: Path | None) -> int:

@@ -1,17 +1,14 @@
-"""TRL's trainers of sampled answers (GRPO, RLOO), with our own sampling and with rewards that may be missing.
+"""TRL's trainers of sampled answers (GRPO, RLOO), with our own sampling and with rewards that may be missing."""
 
-Each optimiser step samples the answers that it learns from, with random numbers that depend on the seed and the step alone. So no
-answers outlive a step, and a run that resumes samples what one that was never interrupted does.
-"""
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from trl import GRPOTrainer, RLOOTrainer
 
+from services.trainer.engine.own_sampling import OwnSampling, Sample, without_dropout
 from services.trainer.modelling.chat import Chat
 
 Score = Callable[[Sequence[int], Sequence[str]], list[float | None]]
@@ -26,27 +23,24 @@ class Rollouts:
     """How answers are sampled and rewarded."""
 
     chat: Chat
-    sample: Callable[[Any, Sequence[Sequence[int]], int], list[list[list[int]]]]
-    """Samples the answers of a group to each prompt, from the model and a key of the random numbers. An answer contains the token
-    that ended it."""
+    sample: Sample
     names: Sequence[str]
     """Names of the rewards in the metrics."""
     scores: Sequence[Score]
 
 
-class _SamplingTrainer:
+class _RewardedTrainer(OwnSampling):
     """A mixin in front of a trainer of TRL, for rows with `prompt`, the tokens of a prompt, and `row`, their number.
 
     An answer of which one reward is missing has no reward at all: it is not compared, and nothing is learnt from it.
     """
 
-    model: Any
     accelerator: Any
     num_generations: int
     _metrics: Any
 
     def __init__(self, model: Any, config: Any, rows: Any, rollouts: Rollouts) -> None:
-        self._rollouts = rollouts
+        self._rollouts, self._sample = rollouts, rollouts.sample
         chat = rollouts.chat
         chat.tokenizer.pad_token = chat.tokenizer.eos_token  # an added padding token often has no embedding
         functions = [_named(self._scorer(score), name) for name, score in zip(rollouts.names, rollouts.scores, strict=True)]
@@ -59,20 +53,9 @@ class _SamplingTrainer:
             if f".{_REFERENCE}." in name:
                 weight.requires_grad_(False)
 
-    def _tokenize_prompts(self, prompts: Any) -> Any:
-        """The prompts are tokens already, those of a server."""
-        return prompts, None, {}
-
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """Return a part of the step's answers, without the columns that only its other parts need."""
         return _trimmed(super()._prepare_inputs(generation_batch))  # type: ignore[misc]  # as above
-
-    def _sampled(self, prompt_ids: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Sample the answers of each group, without dropout."""
-        key = int(torch.randint(2**62, ()))  # drawn after the step is seeded
-        with without_dropout(self.model):
-            groups = self._rollouts.sample(self.model, prompt_ids[:: self.num_generations], key)
-        return [answer for group in groups for answer in group]
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         """Compute log-probabilities; those that are not learnt, of the reference, without dropout."""
@@ -102,18 +85,18 @@ class _SamplingTrainer:
         return found
 
 
-class GrpoTrainer(_SamplingTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL has no types
+class GrpoTrainer(_RewardedTrainer, GRPOTrainer):  # type: ignore[misc]  # TRL has no types
     """TRL's GRPO."""
 
     def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
-        return self._sampled(prompt_ids), None
+        return self._sampled(prompt_ids[:: self.num_generations]), None
 
 
-class RlooTrainer(_SamplingTrainer, RLOOTrainer):  # type: ignore[misc]  # TRL has no types
+class RlooTrainer(_RewardedTrainer, RLOOTrainer):  # type: ignore[misc]  # TRL has no types
     """TRL's RLOO."""
 
     def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
-        return self._sampled(prompt_ids)
+        return self._sampled(prompt_ids[:: self.num_generations])
 
 
 def _with_positions(_: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -136,17 +119,6 @@ def _trimmed(part: Mapping[str, Any]) -> dict[str, Any]:
         if name not in prompts and isinstance(value, torch.Tensor) and value.ndim == 2 and value.shape[1] == width
     }
     return {**part, **prompts, **answers}
-
-
-@contextmanager
-def without_dropout(model: Any) -> Iterator[None]:
-    """Within this block the model is in evaluation mode."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def _named(function: Callable[..., list[float | None]], name: str) -> Callable[..., list[float | None]]:

@@ -1,6 +1,6 @@
 """On-policy distillation (Agarwal et al. 2024): samples answers, and learns how likely a teacher finds each of their tokens."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from schemas.recipes.distill import DistillSettings
@@ -10,10 +10,10 @@ from services.trainer.data.rows import rows_of
 from services.trainer.engine.method import Method
 from services.trainer.engine.schedule import steps_of
 from services.trainer.methods.fitting import Unfit, fitting
+from services.trainer.methods.sampling import sampler
 from services.trainer.modelling.base import load_base
-from services.trainer.modelling.generation import SamplingParams, rng
+from services.trainer.modelling.generation import rng
 from services.trainer.modelling.teacher import teacher_folder
-from services.trainer.steps.answering import answers_of
 from services.trainer.steps.loading import LoadedModel, fetched
 
 _LENGTH = "completions/mean_length"
@@ -28,9 +28,6 @@ def distill(context: Context, loaded: LoadedModel, settings: DistillSettings) ->
     kept = fitting("prompt", [row.id for row in rows], groups, "distill.max_prompt_tokens", settings.max_prompt_tokens)
     prompts = [every[place] for place in kept.places]
     chat, teacher = loaded.chat, teacher_folder(settings, context)
-    decoding = SamplingParams(
-        chat.stop_ids, chat.pad_id, settings.max_new_tokens, settings.temperature, settings.top_p, keep_end=True
-    )
     steps = steps_of(settings.optimiser, len(prompts))
 
     def build(model: Any, arguments: Mapping[str, Any], examples: Any, on_part: Callable[[], None]) -> Any:
@@ -39,16 +36,7 @@ def distill(context: Context, loaded: LoadedModel, settings: DistillSettings) ->
         from services.trainer.engine.distillation import TeachingTrainer
 
         done = steps - int(arguments["max_steps"])
-
-        def sample(model: Any, asked: Sequence[Sequence[int]], key: int) -> list[list[int]]:
-            nonlocal done
-            made = answers_of(
-                context, model, asked, lambda number: [rng(key, number)], decoding, len(asked),
-                on_batch=lambda *_: context.progress(done, steps),
-            )  # fmt: skip
-            done += 1
-            return [answer for (answer,) in made]
-
+        sample = sampler(context, chat, settings, lambda key, number: [rng(key, number)], done, steps)
         config = DistillationConfig(
             **arguments,
             beta=settings.beta,

@@ -7,6 +7,7 @@ from schemas.lines import Preference
 from schemas.reasons import Reason
 from services.chassis.executor.child import UserFault
 from services.chassis.storage.json_lines import read_lines
+from services.language_models.scoring import Scored
 from services.trainer.methods.fitting import Example, usable
 from services.trainer.modelling.chat import Chat
 
@@ -23,8 +24,12 @@ def pairs_of(folder: Path) -> Sequence[Preference]:
 
 def usable_pairs(chat: Chat, pairs: Sequence[Preference], section: str) -> list[tuple[int, Example]]:
     """Return the chosen and the rejected chat of the pairs that the template takes, with their numbers. Raises UserFault."""
-    sides = (
+    return usable([chat.try_encode(side, "last") for side in sides_of(pairs)], "pair", section)
+
+
+def sides_of(pairs: Sequence[Preference]) -> tuple[list[Scored], list[Scored]]:
+    """Return the chats with the chosen answers, and those with the rejected ones."""
+    return (
         [(pair.messages, pair.chosen, pair.tools) for pair in pairs],
         [(pair.messages, pair.rejected, pair.tools) for pair in pairs],
     )
-    return usable([chat.try_encode(side, "last") for side in sides], "pair", section)

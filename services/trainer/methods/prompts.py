@@ -15,9 +15,9 @@ from services.trainer.engine.method import Build, Figures, Method
 from services.trainer.engine.rollouts import REWARDS_FAILED, Rollouts, Score
 from services.trainer.engine.schedule import steps_of
 from services.trainer.methods.rewards import Reward, Task, never_computed, reward_of, task_of
-from services.trainer.modelling.generation import SamplingParams, rng
+from services.trainer.methods.sampling import sampler
+from services.trainer.modelling.generation import Rng, rng
 from services.trainer.modelling.written import visible
-from services.trainer.steps.answering import answers_of
 from services.trainer.steps.loading import LoadedModel, fetched
 
 _NAMED = 3
@@ -73,23 +73,14 @@ def prompts_of(context: Context, loaded: LoadedModel, settings: OnlineSettings, 
 
 def rollouts(context: Context, loaded: LoadedModel, settings: OnlineSettings, prompts: Prompts, steps: int) -> Rollouts:
     """Return how answers are sampled and rewarded in the last `steps` steps of the training."""
-    chat, of = loaded.chat, steps_of(settings.optimiser, len(prompts.ids), settings.group_size)
-    decoding = SamplingParams(
-        chat.stop_ids, chat.pad_id, settings.max_new_tokens, settings.temperature, settings.top_p, keep_end=True
-    )
-    done = of - steps
+    of = steps_of(settings.optimiser, len(prompts.ids), settings.group_size)
 
-    def sample(model: Any, asked: Sequence[Sequence[int]], key: int) -> list[list[list[int]]]:
-        nonlocal done
-        made = answers_of(
-            context, model, asked, lambda number: [rng(key, number, way) for way in range(settings.group_size)], decoding,
-            len(asked), on_batch=lambda *_: context.progress(done, of),
-        )  # fmt: skip
-        done += 1
-        return made
+    def draws(key: int, number: int) -> list[Rng]:
+        return [rng(key, number, way) for way in range(settings.group_size)]
 
+    sample = sampler(context, loaded.chat, settings, draws, of - steps, of)
     scores = [_score(reward_of(reward), prompts.tasks) for reward in settings.rewards]
-    return Rollouts(chat, sample, [reward.label for reward in settings.rewards], scores)
+    return Rollouts(loaded.chat, sample, [reward.label for reward in settings.rewards], scores)
 
 
 def method_of(name: str, settings: OnlineSettings, prompts: Prompts, build: Build) -> Method:

@@ -18,7 +18,7 @@ from services.trainer.engine.method import Figures, Method
 from services.trainer.engine.schedule import micro_batch_size, used_examples
 from services.trainer.methods.fitting import Unfit, fitting
 from services.trainer.methods.held_out_pairs import TokenPair, margins, measured, validated
-from services.trainer.methods.pairs import pairs_of, usable_pairs
+from services.trainer.methods.pairs import pairs_of, sides_of, usable_pairs
 from services.trainer.steps.loading import LoadedModel, fetched
 
 
@@ -93,10 +93,8 @@ def reward(context: Context, loaded: LoadedModel, settings: RewardModelSettings)
 
 
 def _tokens(loaded: LoadedModel, pairs: Sequence[Preference]) -> list[TokenPair]:
-    chosen = [(pair.messages, pair.chosen, pair.tools) for pair in pairs]
-    rejected = [(pair.messages, pair.rejected, pair.tools) for pair in pairs]
-    tokenizer = loaded.chat.tokenizer
-    return list(zip(scored_tokens(tokenizer, chosen), scored_tokens(tokenizer, rejected), strict=True))
+    better, worse = (scored_tokens(loaded.chat.tokenizer, side) for side in sides_of(pairs))
+    return list(zip(better, worse, strict=True))
 
 
 def _unfit(pairs: Sequence[TokenPair], max_length: int) -> list[Unfit]:

@@ -1,4 +1,4 @@
-"""Loads, counts and writes a model of which all weights are trained: those of the text decoder and the head, in fp32."""
+"""Loads a model of which all weights are trained, those of the text decoder and the head, in fp32; writes whole models."""
 
 import json
 from pathlib import Path
@@ -32,11 +32,19 @@ def with_trained_weights(model: Any) -> Any:
     return model
 
 
-def write_whole(model: Any, folder: Path, base: Path) -> None:
-    """Write weights in fp32 and configuration. Trainers set tokens in the configuration, so it is that of `base`."""
+def save_model(model: Any, folder: Path) -> None:
+    """Write weights and configuration as they are.
+
+    The file of generation settings is left to the caller, who has the one that the model is served with.
+    """
     model.generation_config = type(model.generation_config)()  # the library refuses to save some that it loads
     model.save_pretrained(str(folder))
     (folder / "generation_config.json").unlink(missing_ok=True)
+
+
+def write_whole(model: Any, folder: Path, base: Path) -> None:
+    """Write weights in fp32 and configuration. Trainers set tokens in the configuration, so it is that of `base`."""
+    save_model(model, folder)
     config = json.loads((base / _CONFIG).read_bytes())
     config = {name: value for name, value in config.items() if name not in _TYPES} | {"dtype": "float32"}
     (folder / _CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

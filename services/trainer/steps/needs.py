@@ -14,6 +14,7 @@ from schemas.reasons import Reason
 from schemas.recipes.distill import DistillSettings
 from schemas.recipes.methods import MethodSettings
 from schemas.recipes.online import OnlineSettings
+from schemas.recipes.sampled import SampledSettings
 from schemas.steps import GENERATION, AnswersAtOnce, PrepareSettings
 from services.chassis.executor.child import UserFault
 from services.language_models.precision import compute_dtype, device, physical_cores
@@ -24,8 +25,6 @@ from services.trainer.steps.memory import batch_of, estimate_of, refuse_too_larg
 _log = logging.getLogger(__name__)
 _Found = TypeVar("_Found")
 _GB = 2**30
-_SAMPLED = (OnlineSettings, DistillSettings)
-"""Settings of methods that sample answers while they train."""
 _HOST_BYTES = 2 * _GB
 """Main memory of a process that computes on a GPU, besides the weights, which pass through it."""
 
@@ -48,7 +47,7 @@ def checked_needs(
     found: dict[str, StepNeed] = {}
     for section, method in settings.methods.items():
         # pairs that a judge makes later, and answers that are sampled, may be as long as the method allows
-        read = section == "training" or (settings.learns != "answers" and not isinstance(method, _SAMPLED))
+        read = section == "training" or (settings.learns != "answers" and not isinstance(method, SampledSettings))
         largest = sizes if read else RowSizes(method.max_length, method.max_length)
         beside = teacher if isinstance(method, DistillSettings) else None
         need = _traced(partial(_training, architecture, method, largest, beside))
@@ -66,9 +65,9 @@ def _training(
 ) -> StepNeed:
     rows = rows_at_once(settings.optimiser)
     length = min(sizes.longest, settings.max_length)
-    learnt = settings.max_new_tokens if isinstance(settings, _SAMPLED) else min(length, sizes.supervised)
+    learnt = settings.max_new_tokens if isinstance(settings, SampledSettings) else min(length, sizes.supervised)
     found = estimate_of(architecture, settings, batch_of(settings, rows, length, learnt), teacher)
-    sampled = _sampled(architecture, settings) if isinstance(settings, _SAMPLED) else 0
+    sampled = _sampled(architecture, settings) if isinstance(settings, SampledSettings) else 0
     return _need(found.total + sampled, found.weights)
 
 

@@ -10,7 +10,7 @@ from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context, Stopping, UserFault
-from services.trainer.methods import prompts
+from services.trainer.methods import sampling
 from services.trainer.steps.answering import answers_of
 from services.trainer.steps.train import train
 from tests.base_models import dressed, random_model
@@ -108,7 +108,7 @@ def test_a_run_that_ends_while_it_samples_goes_on_with_the_same_answers_and_the_
     assert curve(whole)[-1]["reference_distance"] > 0
     context = context_of(tmp_path, settings(base, beta=0.5), {"dataset": data, "adapter": first}, step="learn")
     with monkeypatch.context() as patched:
-        patched.setattr(prompts, "answers_of", ending(context, ended_by, sampled=3))
+        patched.setattr(sampling, "answers_of", ending(context, ended_by, sampled=3))
         with pytest.raises(Stopping if ended_by == "stop" else MemoryError):
             train(context)
     saved = sorted(path.name for path in (tmp_path / "checkpoints").rglob("step-*"))
