@@ -15,9 +15,9 @@ import torch
 from schemas.reasons import Reason
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.methods import MethodSettings, trains_all
-from schemas.recipes.online import OnlineSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.reward import RewardModelSettings
+from schemas.recipes.sampled import SampledSettings
 from schemas.recipes.sft import TrainingSettings
 from services.chassis.executor.child import ChildTask, UserFault
 from services.language_models.precision import compute_dtype, device
@@ -141,7 +141,7 @@ def refuse_too_large(
     if least.total <= memory:
         return
     what = f"one example of {length} tokens takes about {least.total / _GB:.1f} GiB ({words(least)}), and there are {memory / _GB:.1f}"
-    limit = "max_prompt_tokens" if isinstance(settings, OnlineSettings) else "max_length"
+    limit = "max_prompt_tokens" if isinstance(settings, SampledSettings) else "max_length"
     less = (
         f"lower {section}.{limit}, or set activation_checkpointing"
         if least.activations > least.weights

@@ -8,7 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from schemas.recipes.dataset import DatasetSettings
+from schemas.recipes.distill import DistillSettings
+from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.lora import LoraSettings
+from schemas.recipes.methods import MethodSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.steps import AnswersAtOnce, PrepareSettings
@@ -142,6 +145,25 @@ def test_a_training_that_cannot_fit_one_example_is_refused_with_the_largest_part
         UserFault, match=r"training: the device's memory does not suffice.*overhead 0\.9.*quantization to nf4"
     ):
         refuse_too_large(architecture_of(base), TrainingSettings(), "training", 64, 2**20)
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "limit"),
+    [
+        ("training", TrainingSettings(), "max_length"),
+        ("grpo", GrpoSettings(), "max_prompt_tokens"),
+        ("distill", DistillSettings(), "max_prompt_tokens"),
+    ],
+)
+def test_the_remedy_for_long_rows_names_a_setting_of_the_method(
+    base: Path, section: str, settings: MethodSettings, limit: str
+) -> None:
+    from services.trainer.modelling.architecture import architecture_of
+    from services.trainer.steps.memory import refuse_too_large
+
+    assert limit in type(settings).model_fields
+    with pytest.raises(UserFault, match=rf"lower {section}\.{limit}, or"):
+        refuse_too_large(architecture_of(base), settings, section, 2048, 2**20)
 
 
 def test_jobs_estimate_shows_every_training_of_a_request(
