@@ -339,14 +339,22 @@ class Child:
 
     def _family(self) -> list[psutil.Process]:
         """Return the child and the processes of its group that it has started, any of which may be the one that hangs."""
-        group = self._process.pid
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            child = psutil.Process(group)
-            return [child, *(other for other in child.children(recursive=True) if os.getpgid(other.pid) == group)]
-        return []
+        try:
+            child = psutil.Process(self._process.pid)
+            return [child, *(other for other in child.children(recursive=True) if _group(other) == child.pid)]
+        except psutil.Error:
+            return []
 
     def _signal(self, number: signal.Signals) -> None:
         """Send a signal; a stopped process is continued (SIGCONT), so that it gets the signal too."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
             self._process.send_signal(signal.SIGCONT)
+
+
+def _group(process: psutil.Process) -> int | None:
+    """Return the group of a process; None if it has ended."""
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None
