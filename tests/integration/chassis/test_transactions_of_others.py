@@ -13,6 +13,7 @@ from services.chassis.kernel import log
 from services.chassis.kernel.consuming import lag
 from services.chassis.kernel.operations.partitions.listing import listed
 from services.chassis.replay import rebuild as replay
+from services.chassis.serving.service import Service
 from tests.toy import Toy, until
 
 PARTITION = 1
@@ -41,6 +42,12 @@ async def position_is_below_the_end(toy: Toy) -> bool:
     return 0 < position < end
 
 
+async def is_at_its_end(toy: Toy, service: Service) -> bool:
+    """Each partition of the topic is listed so, and the service is ready: it has also looked at what it reported as stuck."""
+    views = await listed(toy.engine, service.reading)
+    return service.health.ready and {view.state for view in views if view.topic == REQUESTS.name} == {"at its end"}
+
+
 async def test_a_transaction_leaves_nothing_to_read_behind_and_is_named_while_it_is_open(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,12 +60,11 @@ async def test_a_transaction_leaves_nothing_to_read_behind_and_is_named_while_it
             await end()
         await until(lambda: toy.scalar("SELECT count(*) = 1 FROM tally"))
         await until(lambda: position_is_below_the_end(toy))
+        await until(lambda: is_at_its_end(toy, service), what=lambda: service.health.missing)
         since = service.health.conditions["moving"].since
         await asyncio.sleep(3 * lag.STUCK_SECONDS + 2)
-        assert service.health.ready, service.health.missing
+        assert await is_at_its_end(toy, service), service.health.missing
         assert service.health.conditions["moving"].since == since
-        views = await listed(toy.engine, service.reading)
-        assert {view.state for view in views if view.topic == REQUESTS.name} == {"at its end"}
         await producer.begin_transaction()
         await write(producer, toy, "open")
         await until(lambda: "moving" in service.health.missing)

@@ -31,21 +31,18 @@ def progressed(done: int = 8) -> StepProgressed:
 
 
 async def run(home: Path, step: str, act: str | None = None) -> Outcome:
-    """Run a step of the test child; `act`: kill it once it has written its pid."""
-    context = WorkContext(ServiceSettings(home=home, lease_seconds=600), "toy", lambda data: None)
+    """Run a step of the test child; `act`: kill it once its progress has arrived."""
+    progress: list[StepProgressed] = []
+    context = WorkContext(ServiceSettings(home=home, lease_seconds=600), "toy", progress.append)
     running = asyncio.create_task(
         ReportsFailures(SubprocessRunner("tests.child")).run(Work(request(step=step), "l"), context)
     )
     if act == "kill":
         file = checkpoints_of(home, "job-1", step) / "1" / "l" / "pid"
-        while not (pid := _text(file)):
+        while not progress:
             await asyncio.sleep(0.02)
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(int(file.read_text()), signal.SIGKILL)
     return await running
-
-
-def _text(file: Path) -> str:
-    return file.read_text() if file.exists() else ""
 
 
 def page_of(outcome: Outcome) -> PageReader:
