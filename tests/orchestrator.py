@@ -104,7 +104,7 @@ class Orchestrator:
             await until(lambda: server.started)
             port = server.servers[0].sockets[0].getsockname()[1]
             base = f"http://127.0.0.1:{port}/api/v1"
-            async with httpx2.AsyncClient(base_url=base, timeout=20) as self.http:
+            async with httpx2.AsyncClient(base_url=base, timeout=60) as self.http:
                 if ready:
                     await until(lambda: service.health.ready, what=lambda: service.health.missing)
                 yield self

@@ -101,7 +101,7 @@ class Registry:
         try:
             await until(lambda: server.started)
             port = server.servers[0].sockets[0].getsockname()[1]
-            self.http = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=10)
+            self.http = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=60)
             await until(lambda: service.health.ready, what=lambda: service.health.missing)
             yield self
         finally:

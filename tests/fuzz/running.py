@@ -92,7 +92,7 @@ async def _all_well(orchestrator: Orchestrator, found: Fuzzed) -> None:
         f"seed {found.seed}: {len(missing)} of {len(found.asked)} jobs are not answered: {await _about(orchestrator, missing[0])}"
     )
     assert not found.letters["failed"], f"seed {found.seed}: handling failed: {found.letters}; see dead_letter"
-    await until(lambda: runtime.health.ready, seconds=60, what=lambda: (found.seed, runtime.health.missing))
+    await until(lambda: runtime.health.ready, what=lambda: (found.seed, runtime.health.missing))
 
 
 async def _about(orchestrator: Orchestrator, job_id: str) -> list[str]:

@@ -57,7 +57,7 @@ async def test_a_second_deployment_refuses_in_words_decides_nothing_and_takes_ov
             assert not second.health.ready
             assert await twin.tallies() == {}
             assert len(await members_of(toy.settings.cluster, f"neuroweaver-{toy.name}")) == 1
-        await until(lambda: second.health.ready, seconds=60, what=lambda: second.health.missing)
+        await until(lambda: second.health.ready, what=lambda: second.health.missing)
         await toy.send(toy.requested("later"))
         await until(lambda: answered(toy, 31))
     assert set((await answers(toy)).values()) == {1}
@@ -71,7 +71,7 @@ async def test_of_two_deployments_that_start_at_the_same_moment_one_goes_on(
     one, other = toy.service(), twin.service()
     async with AsyncExitStack() as both:
         await asyncio.gather(*(both.enter_async_context(service.lifespan()) for service in (one, other)))
-        await until(lambda: answered(toy, 60), seconds=60, what=lambda: (one.health.missing, other.health.missing))
+        await until(lambda: answered(toy, 60), what=lambda: (one.health.missing, other.health.missing))
         await until(lambda: one.health.ready != other.health.ready, what=lambda: (one.health.missing, other.health.missing))
         assert "another deployment" in (one.health.missing or other.health.missing)["alone"]
         # at the end one of them leaves first, and the other goes on
@@ -92,7 +92,7 @@ async def test_a_member_of_another_program_is_named_with_what_it_takes_and_all_i
         await until(lambda: "has 3 partitions" in service.health.missing.get("alone", ""))
         await toy.send(*(toy.requested(f"{number}") for number in range(30)))
         await stranger.stop()
-        await until(lambda: service.health.ready, seconds=60, what=lambda: service.health.missing)
+        await until(lambda: service.health.ready, what=lambda: service.health.missing)
         await until(lambda: answered(toy, 30))
 
 

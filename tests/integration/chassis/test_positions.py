@@ -45,7 +45,7 @@ async def sends_and_sees_all(toy: Toy, jobs: int = 30) -> None:
     async def all_answered() -> bool:
         return len(await toy.tallies()) == jobs
 
-    await until(all_answered, seconds=60)
+    await until(all_answered)
     assert {(tally.requests, tally.refused) for tally in (await toy.tallies()).values()} == {(1, 1)}
 
 

@@ -20,7 +20,7 @@ async def test_a_service_whose_database_only_reads_is_not_ready_and_heals_withou
             await until(lambda: "read-only" in service.health.missing.get("database", ""))
             await toy.send(*(toy.requested(f"{number}") for number in range(6)))
             await until(lambda: "handling" in service.health.missing or "consuming" in service.health.missing)
-        await until(lambda: decided(toy, 7), seconds=60, what=lambda: service.health.missing)
+        await until(lambda: decided(toy, 7), what=lambda: service.health.missing)
         await until(lambda: service.health.ready, what=lambda: service.health.missing)
     assert await toy.scalar("SELECT count(*) = 0 FROM dead_letter WHERE state <> 'unreadable'")
     assert {tally.requests for tally in (await toy.tallies()).values()} == {1}

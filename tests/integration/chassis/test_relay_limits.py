@@ -62,7 +62,7 @@ async def test_a_session_that_says_nothing_loses_its_lock_though_its_connection_
         assert await quiet.take(RELAY_LOCK + 1_000_000)
         assert not await other.take(RELAY_LOCK)
         monkeypatch.setattr(frozen, "_spoke_at", float("inf"))  # its heartbeat sleeps, as in a frozen process
-        await until(lambda: other.take(RELAY_LOCK), seconds=60)
+        await until(lambda: other.take(RELAY_LOCK))
         with pytest.raises(DBAPIError):
             await frozen.execute(text("SELECT 1"))
         assert not await other.take(RELAY_LOCK + 1_000_000)

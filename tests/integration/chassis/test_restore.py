@@ -121,7 +121,7 @@ async def test_a_failed_restore_stops_the_service_with_a_command_and_it_goes_on_
         assert "consuming" in service.health.missing
 
         assert await restore(toy.runtime().projection, toy.engine, Acceptance("an operator"))
-        await until(lambda: service.health.ready, seconds=60, what=lambda: service.health.missing)
+        await until(lambda: service.health.ready, what=lambda: service.health.missing)
         await until(lambda: toy.scalar("SELECT count(*) = 3 FROM tally"))
     async with toy.engine.connect() as connection:
         done, failed = await last_runs(connection, 2)

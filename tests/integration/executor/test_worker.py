@@ -264,7 +264,7 @@ async def test_a_running_attempt_keeps_its_lease_however_long_it_takes(executor:
 async def test_whoever_was_taken_over_is_told_to_stop_hard_and_announces_nothing(executor: Executor) -> None:
     script = Script()
     await executor.deliver(ASKED)
-    async with executor.working(script, lease_seconds=0.6):
+    async with executor.working(script, lease_seconds=3):
         await until(began(script))
         await executor.execute("UPDATE work SET lease = 'other', leased_until = now() + interval '1 hour'")
         context = script.runs[0][1]
@@ -337,7 +337,7 @@ async def test_a_run_whose_lease_is_no_longer_kept_for_a_fault_of_ours_is_told_t
     async with executor.working(script, lease_seconds=60.0):
         await until(began(script))
         context = script.runs[0][1]
-        await asyncio.wait_for(context.lost.wait(), 30)
+        await asyncio.wait_for(context.lost.wait(), 120)
         script.gate.set()
     assert context.reason is StopReason.LEASE_LOST
 

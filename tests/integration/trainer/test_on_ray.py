@@ -79,7 +79,7 @@ async def test_a_step_whose_worker_is_lost_or_that_is_stopped_goes_on_from_its_c
     assert isinstance(outcome, Failed)
     assert outcome.fault.cause == "infrastructure"
     assert outcome.fault.message.startswith("the step on the Ray cluster was lost: ActorDiedError")
-    assert psutil.wait_procs(children, timeout=20)[0] == children, "the child ends with the actor"
+    assert psutil.wait_procs(children, timeout=120)[0] == children, "the child ends with the actor"
     stopped = Run(tmp_path, cluster, "checkpointing", 2)
     assert isinstance(await stopped.outcome(lambda run: run.context.request_stop(StopReason.DRAIN)), Stopped)
     until = int((stopped.counted / "count").read_text()) + 2
