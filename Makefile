@@ -52,7 +52,7 @@ demo: setup jars base-model
 	$(SAY) "demo"
 	@$(VENV)/bin/neuroweaver demo $(DEMO)
 
-test: setup jars
+test: setup jars base-model
 	$(SAY) "tests"
 	@$(RUN) -m pytest $(or $(TESTS),$(SIDE_BY_SIDE) 3)
 

@@ -1,6 +1,7 @@
-"""Runs a training in a real child, as a worker does, split over processes; tests interrupt it and compare what it makes."""
+"""Runs a step in a real child, as a worker does, a training split over processes too; tests interrupt it and compare what it makes."""
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import psutil
 
 from schemas.artifacts import ArtifactRef
 from schemas.progress import StepProgressed
-from schemas.steps import StepSettings
-from services.chassis.executor.runner import Outcome, StopReason, Work, WorkContext
+from schemas.steps import StepSettings, TrainSettings
+from services.chassis.executor.runner import Completed, Outcome, StopReason, Work, WorkContext
 from services.chassis.executor.supervise import SubprocessRunner
 from services.chassis.storage.sources.settings import SourceSettings
 from services.trainer.settings import TrainerSettings
@@ -17,10 +18,12 @@ from tests.allowed import TEMPORARY
 from tests.steps import request
 
 Act = Callable[["Split"], None]
+Trainings = Mapping[str, tuple[TrainSettings, Mapping[str, ArtifactRef]]]
+"""The settings and the inputs of each training, by name."""
 
 
 class Split:
-    """One run of a step of kind train."""
+    """One run of a step of the trainer, which is named as its kind."""
 
     def __init__(
         self,
@@ -36,13 +39,13 @@ class Split:
             trainer_processes=processes, artifacts=str(home / "artifacts"),
             sources=SourceSettings(folders=(TEMPORARY,)),
         )  # fmt: skip
-        asked = request(kind="train", step="train", settings=step, inputs=dict(inputs), attempt=attempt)
+        asked = request(kind=step.kind, step=step.kind, settings=step, inputs=dict(inputs), attempt=attempt)
         self._work = Work(asked, f"lease-{attempt}")
         self._runner = SubprocessRunner(module, processes)
         self.progress: list[StepProgressed] = []
         self.context = WorkContext(settings, "trainer", self.progress.append)
-        self.log = home / "logs" / "trainer" / asked.job_id / "train" / f"{attempt}.log"
-        self.checkpoints = home / "checkpoints" / asked.job_id / "train"
+        self.log = home / "logs" / "trainer" / asked.job_id / step.kind / f"{attempt}.log"
+        self.checkpoints = home / "checkpoints" / asked.job_id / step.kind
 
     def processes(self) -> list[psutil.Process]:
         """The processes of the run besides its child, which started them."""
@@ -64,6 +67,20 @@ class Split:
                 act = None
             await asyncio.sleep(0.01)
         return await running
+
+
+def trained(home: Path, asked: Trainings, processes: int) -> Mapping[str, ArtifactRef]:
+    """Do all trainings in one child, which saves the imports of the others; returns what each makes."""
+    trainings = {
+        name: {"settings": step.model_dump(mode="json"), "inputs": {key: ref.model_dump() for key, ref in inputs.items()}}
+        for name, (step, inputs) in asked.items()
+    }
+    home.mkdir(exist_ok=True)
+    (home / "trainings.json").write_text(json.dumps(trainings))
+    first, _ = next(iter(asked.values()))
+    outcome = Split(home, first, {}, processes, module="tests.split_trainings").run()
+    assert isinstance(outcome, Completed), outcome
+    return outcome.result.outputs
 
 
 def _runs(process: psutil.Process, module: str) -> bool:

@@ -1,6 +1,5 @@
 """A training split over two processes makes what one process makes, and whatever ends it, it goes on from its checkpoint."""
 
-import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from tests.integration.trainer.test_dpo import settings as dpo_settings
 from tests.integration.trainer.test_kto import answer
 from tests.integration.trainer.test_kto import settings as kto_settings
 from tests.integration.trainer.test_reward import settings as reward_settings
-from tests.split import Split
+from tests.split import Split, trained
 from tests.trainer import context_of, lines_of, put_lines
 
 TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a machine with two GPUs")
@@ -101,18 +100,12 @@ def test_every_method_over_two_processes_makes_what_one_process_makes(
         "reward": (reward_settings(base), {"preferences": pairs}),
         "full": (settings(base, lora={}, adaptation="full", packing=True), {"dataset": dataset}),
     }
-    trainings = {
-        name: {"settings": step.model_dump(mode="json"), "inputs": {key: ref.model_dump() for key, ref in inputs.items()}}
-        for name, (step, inputs) in asked.items()
-    }
-    (tmp_path / "trainings.json").write_text(json.dumps(trainings))
-    split = Split(tmp_path, learnt, {}, 2, module="tests.split_trainings").run()
-    assert isinstance(split, Completed), split
+    split = trained(tmp_path, asked, 2)
     for name, (step, inputs) in asked.items():
         [mine] = [
             ref for key, ref in train(context_of(tmp_path, step, inputs, step=name)).outputs.items() if key != "report"
         ]
-        theirs = split.result.outputs[name]
+        theirs = split[name]
         assert curve(theirs) == pytest.approx(curve(mine), rel=1e-4), name
         torch.testing.assert_close(tensors(theirs), tensors(mine), rtol=1e-3, atol=1e-4)
 
