@@ -73,7 +73,7 @@ class BadRows:
     def _allowed(self, rows: int) -> int:
         if self._settings.on_bad_row == "refuse" or not self._settings.bad_rows_limit:
             return 0
-        return max(int(rows * self._settings.bad_rows_limit), rows > _ONE_OF)
+        return max(int(rows * self._settings.bad_rows_limit), int(rows > _ONE_OF))
 
     def _reasons(self, rows: int, limit: int) -> Sequence[Reason]:
         reasons = [

@@ -59,8 +59,8 @@ def _lines(path: Path) -> Iterator[RawRow]:
             place = f"{path.name} line {number}"
             if line is None:
                 yield bad_row(place, f"the line is longer than {ROW_BYTES // 2**20} MiB", "break it into rows")
-            elif line.strip(b"\xef\xbb\xbf \t\r\n" if number == 1 else None):
-                yield _line(place, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
+            elif (text := line.lstrip(codecs.BOM_UTF8)).strip():  # each of several files that were joined begins with one
+                yield _line(place, text)
 
 
 def _utf_8_lines(file: BinaryIO) -> Iterator[bytes | None]:

@@ -11,7 +11,6 @@ from schemas.reasons import Reason, shown
 from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.data.bad_rows import BadRows, Places, rows_are
-from services.trainer.data.layouts import Reading
 from services.trainer.data.sameness import Sameness, SeenRows
 from services.trainer.modelling.tokens import answers_of
 
@@ -30,6 +29,10 @@ class Findings:
         self.counts: Counter[str] = Counter(dict.fromkeys(answers_of([]), 0))
         self.lengths = array("I")
         """The tokens of each row, of a pair of the longer answer."""
+        self.unread = dict[str, Places]()
+        """The rows with a filled column that has a usual meaning and is not read, by its name."""
+        self.other_roles = dict[str, Places]()
+        """The rows with a turn of a role that is none of the usual ones, by the role."""
         self.most_supervised = 0
         """The most supervised tokens of a row, of a pair of one of its answers."""
 
@@ -52,12 +55,22 @@ class Findings:
         for split in dict.fromkeys(("train", "test", *splits)):
             name = getattr(self._settings.split, split)
             if name is not None and not self.counts[f"rows_{split}"]:
+                if split == "train" and self.counts["labels"]:
+                    yield self._unwanted()
+                    continue
                 yield Reason(
                     field=f"dataset.split.{split}",
                     value=shown(name),
                     message=f"split {split} of {self._settings.reference} has no rows{left_out}",
                     remedy="add rows" if split == "train" else "add rows, or set the split to null",
                 )
+
+    def _unwanted(self) -> Reason:
+        return Reason(
+            field="dataset.columns.label",
+            message=f"none of the {self.counts['labels']} labelled answers is wanted, so that there is nothing to prefer",
+            remedy="add answers with the label true, or name the column with the label",
+        )
 
     def metrics(self, same: Sameness) -> dict[str, float]:
         """Return the counts of rows and tokens."""
@@ -77,7 +90,7 @@ class Findings:
             "tokens_longest_row": float(lengths.max()),
         }
 
-    def notes(self, same: Sameness, reading: Reading) -> list[str]:
+    def notes(self, same: Sameness) -> list[str]:
         """Return what a person should know, one sentence each."""
         notes = self.bad.notes()
         if self.long.number:
@@ -91,9 +104,9 @@ class Findings:
             notes.append(f"{rows_are(same.contradicting)} contradicted: {what}")
         if same.test_seen:
             notes.append(f"{rows_are(same.test_seen)} in the test split although the prompt is learnt")
-        if reading.unread:
-            named = ", ".join(reading.unread)
-            notes.append(
-                f"there are columns named {named}, which are not read; name them in dataset.columns if they matter"
-            )
+        for name, places in self.unread.items():
+            what = "a column with this name is filled and not read; name it in dataset.columns if it matters"
+            notes.append(f"{name}: {what} ({places})")
+        for role, places in self.other_roles.items():
+            notes.append(f"role {shown(role)}: its turns are context, since only an assistant's are learnt ({places})")
         return notes

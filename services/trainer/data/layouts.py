@@ -1,6 +1,6 @@
 """Recognises the layout of a data set's rows by the names of their columns, and says it in words. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,8 @@ _EXPECTED = (
     "or preferred_output and non_preferred_output; for labelled answers label"
 )
 _OPTIONAL = ("system", "input", "history", "tools")
+_MEANT = (*_OPTIONAL, "functions", *_LABELS, "rejected", "image", "images", "video", "videos", "audio", "audios")
+"""Names with a usual meaning: a person is told if such a column is filled and not read."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,11 @@ class Reading:
     columns: ColumnMapping
     words: str
     """The layout and its columns, for people."""
-    unread: tuple[str, ...] = ()
-    """Columns with usual names that are there and not read."""
+
+    def unread(self, values: Mapping[str, object]) -> Iterator[str]:
+        """Yield the names with a usual meaning of columns of a row that are filled and not read."""
+        read = {path for column in self.columns.model_dump().values() if column for path in (column, column.split(".")[0])}
+        return (name for name in _MEANT if name in values and name not in read and _is_filled(values[name]))
 
 
 def reading_of(settings: DatasetSettings, rows: Iterable[Mapping[str, object]], learns: Learns) -> Reading:
@@ -46,16 +51,14 @@ def reading_of(settings: DatasetSettings, rows: Iterable[Mapping[str, object]], 
         layout = settings.layout if settings.layout != "auto" else _named_layout(given)
     else:
         layout = settings.layout if settings.layout != "auto" else _recognised(there, learns)
-        given = _usual_columns(layout, there)
+        given = _usual_columns(layout, there, learns)
     _require_fitting(layout, learns)
     for name in _OPTIONAL:
-        column = getattr(given, name)
+        column = getattr(settings.columns, name)
         if column is not None and there.rows and not there.anywhere(column):
             what = f"none of the first rows has a column named {column!r}"
             raise UserFault(fault_of(f"columns.{name}", column, what, "correct the name, or leave it out"))
-    read = {name for name in given.model_dump().values() if name}
-    unread = tuple(name for name in _OPTIONAL if there.filled(name) and name not in read)
-    return Reading(layout, given, _words(layout, given), unread)
+    return Reading(layout, given, _words(layout, given, there))
 
 
 class _Columns:
@@ -75,9 +78,6 @@ class _Columns:
     def has(self, *names: str) -> bool:
         return all(name in self._values for name in names)
 
-    def filled(self, name: str) -> bool:
-        return any(value not in (None, "", "[]", []) for value in self._values.get(name, ()))
-
     def first(self, names: Iterable[str]) -> str | None:
         return next((name for name in names if name in self._values), None)
 
@@ -85,9 +85,18 @@ class _Columns:
         """Whether a row has the column, which may be a dotted path."""
         return any(found(values, path)[0] for values in self.rows)
 
-    def labelled(self) -> str | None:
-        """The column whose values are all truth values, if it has the name of a label."""
-        return next((name for name in _LABELS if self.has(name) and all(map(_is_truth, self._values[name]))), None)
+    def labelled(self, learns: Learns) -> str | None:
+        """The column with the name of a label; if answers are learnt only one whose values are truth values where there are any."""
+        named = [name for name in _LABELS if self.has(name)]
+        return next((name for name in named if learns == "labels" or self._has_truths(name)), None)
+
+    def _has_truths(self, name: str) -> bool:
+        filled = [value for value in self._values[name] if _is_filled(value)]
+        return bool(filled) and all(map(_is_truth, filled))
+
+
+def _is_filled(value: object) -> bool:
+    return value == value and value not in (None, "", "[]", [])  # NaN is no value
 
 
 def _is_truth(value: object) -> bool:
@@ -118,7 +127,7 @@ def _recognised(there: _Columns, learns: Learns) -> Known:
         if not answers and there.has("text"):
             answers.append("text")
     pairs = there.has("chosen", "rejected") or there.has("preferred_output", "non_preferred_output")
-    labels = there.labelled() is not None and bool(answers) and answers != ["text"]
+    labels = there.labelled(learns) is not None and bool(answers) and answers != ["text"]
     if learns != "answers":
         if pairs:
             return "preference"
@@ -186,15 +195,12 @@ def _require_fitting(layout: Known, learns: Learns) -> None:
         raise _unfit(layout, learns)
 
 
-def _usual_columns(layout: Known, there: _Columns) -> ColumnMapping:
-    """Return the columns of a layout by their usual names."""
+def _usual_columns(layout: Known, there: _Columns, learns: Learns) -> ColumnMapping:
+    """Return the columns of a layout by their usual names, also those that only later rows may have."""
     chat = there.first(_CHATS)
-    optional = {name: name for name in ("system", "tools") if there.has(name)}
-    if "tools" not in optional and there.has("functions"):
-        optional["tools"] = "functions"
+    optional = {"system": "system", "tools": "functions" if there.has("functions") and not there.has("tools") else "tools"}
     alpaca: dict[str, str | None] = {
-        "prompt": "instruction", "completion": "output", "input": "input" if there.has("input") else None,
-        "history": "history" if there.has("history") else None, "system": optional.get("system"),
+        "prompt": "instruction", "completion": "output", "input": "input", "history": "history", "system": "system",
     }  # fmt: skip
     match layout:
         case "messages" | "sharegpt":
@@ -205,7 +211,7 @@ def _usual_columns(layout: Known, there: _Columns) -> ColumnMapping:
         case "text":
             return ColumnMapping(text="text")
         case "kto":
-            label = there.labelled() or "label"
+            label = there.labelled(learns) or "label"
             if there.has("prompt", "completion") or not (chat or there.has("instruction")):
                 return ColumnMapping(label=label)
             if chat:
@@ -236,11 +242,12 @@ _LAYOUTS: Mapping[Known, str] = {
 }
 
 
-def _words(layout: Known, columns: ColumnMapping) -> str:
+def _words(layout: Known, columns: ColumnMapping, there: _Columns) -> str:
     read = {
         "messages": ("messages",), "sharegpt": ("messages",), "text": ("text",),
         "preference": ("messages" if columns.messages else "prompt", "chosen", "rejected"),
         "kto": ("messages", "label") if columns.messages else ("prompt", "completion", "label"),
     }.get(layout, ("prompt", "completion"))  # fmt: skip
-    names = [getattr(columns, name) for name in (*read, *_OPTIONAL)]
+    optional = [getattr(columns, name) for name in _OPTIONAL]
+    names = [*(getattr(columns, name) for name in read), *(name for name in optional if name and there.anywhere(name))]
     return f"{_LAYOUTS[layout]}, in the columns {', '.join(dict.fromkeys(name for name in names if name))}"

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.lines import Message, Row
+from schemas.reasons import shown
 from schemas.recipes.dataset import ColumnMapping, DatasetSettings
 from services.trainer.data.columns import RowFault, found, optional_text, refuse_unwritable, text_of, texts_of, value_of
 from services.trainer.data.layouts import Reading
-from services.trainer.data.pairs import pair_of
+from services.trainer.data.pairs import dialogue_prompt, pair_of
 from services.trainer.data.raw import RawRow
 from services.trainer.data.turns import tools_of, turns_of
 
@@ -64,6 +65,8 @@ def example_of(raw: RawRow, row_id: str, settings: DatasetSettings, reading: Rea
 def _answered(turns: tuple[Message, ...], columns: ColumnMapping) -> tuple[Message, ...]:
     if len(turns) < 2 or turns[-1].role != "assistant":
         what = f"the chat in {columns.messages!r} does not end with an assistant's answer to another turn"
+        if turns and turns[-1].role not in ("assistant", "user"):
+            what += f", but with a turn of role {shown(turns[-1].role)}"
         raise RowFault(_MESSAGES, what, "cut it after the last answer or remove the row")
     return turns
 
@@ -89,6 +92,8 @@ def _before(values: Mapping[str, object], columns: ColumnMapping) -> tuple[Messa
     if isinstance(prompt, list | tuple):
         return turns_of(prompt, "dataset.columns.prompt", columns.prompt)
     text = text_of(values, "prompt", columns.prompt)
+    if columns.chosen is not None and (turns := dialogue_prompt(text)):
+        return turns
     if more := optional_text(values, "input", columns.input):
         text = f"{text}\n{more}"
     return (*_history(values, columns), Message(role="user", content=text))
@@ -119,7 +124,9 @@ def _with_system(
 def _label(values: Mapping[str, object], column: str) -> bool:
     value = value_of(values, "label", column)
     said = value.strip().lower() if isinstance(value, str) else value
-    if said in ("true", "false") or isinstance(said, bool) or said in (0, 1):
-        return said is True or said == "true" or said == 1
+    if said in ("true", "1", 1):
+        return True
+    if said in ("false", "0", 0):
+        return False
     what = f"column {column!r} contains neither true nor false"
     raise RowFault("dataset.columns.label", what, "write true for a wanted answer, false for an unwanted one")

@@ -10,6 +10,9 @@ from services.trainer.data.turns import turn_of, turns_of
 
 _DIALOGUE = re.compile(r"\n\n(Human|Assistant): ?")
 """How Anthropic's HH-RLHF data separate the turns of a chat that is one text."""
+_CHAT = re.compile(r"""\s*\[\s*\{\s*["'](role|from|content|value)["']""")
+"""How a chat begins that is stored as JSON in a text; an answer may be JSON, too."""
+_OPEN = "\n\nAssistant:"
 
 
 def pair_of(
@@ -39,11 +42,11 @@ def _answer(
 ) -> tuple[Sequence[Message], Message]:
     """Return the turns before an answer, and the answer."""
     field, value = f"dataset.columns.{side}", value_of(values, side, column)
-    chat = isinstance(value, Mapping | list | tuple) or (isinstance(value, str) and value.lstrip().startswith("[{"))
+    chat = isinstance(value, Mapping | list | tuple) or (isinstance(value, str) and _CHAT.match(value))
     if not chat:
         value = text_of(values, side, column)
         if before is not None:
-            return before, Message(role="assistant", content=value)
+            return _context((), before, field, column), Message(role="assistant", content=value)
         turns = _dialogue(value)
         if not turns:
             what = f"the text in {column!r} is an answer, and the row has no prompt"
@@ -62,6 +65,8 @@ def _answer(
 
 def _context(turns: Sequence[Message], before: Sequence[Message] | None, field: str, column: str) -> Sequence[Message]:
     """Return what the answer follows: its own earlier turns if it has any, else the row's prompt."""
+    if before and not turns and before[-1].role == "assistant":
+        raise _answered_already()
     if not turns:
         if before is None:
             what = f"the chat in {column!r} has only an answer, and the row has no prompt"
@@ -71,6 +76,17 @@ def _context(turns: Sequence[Message], before: Sequence[Message] | None, field: 
         what = f"the chat in {column!r} answers another prompt than that of the row"
         raise RowFault(field, what, "correct the prompt, or leave it out")
     return turns
+
+
+def _answered_already() -> RowFault:
+    what = "the chat before the two answers of the pair ends with an answer already"
+    return RowFault("dataset.columns.messages", what, "end it with the turn that both answers follow")
+
+
+def dialogue_prompt(text: str) -> tuple[Message, ...]:
+    """Return the turns of a prompt that is a chat as one text, up to its open answer; none if it is not written so."""
+    opened = text.rstrip().endswith(_OPEN) and text.lstrip().startswith("Human:")
+    return _dialogue(text.rstrip() + " -")[:-1] if opened else ()
 
 
 def _dialogue(text: str) -> tuple[Message, ...]:

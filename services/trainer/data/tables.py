@@ -1,14 +1,17 @@
 """Reads tables, CSV and Parquet, row by row."""
 
 import csv
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from services.chassis.executor.child import UserFault
 from services.trainer.data.raw import CHUNK, ROW_BYTES, RawRow, bad_row, encoding_of, unreadable
 
 _PARQUET_BATCH = 1000
+_SEPARATOR = re.compile(r"sep=(.)")
 
 
 def csv_rows(path: Path) -> Iterator[RawRow]:
@@ -19,14 +22,13 @@ def csv_rows(path: Path) -> Iterator[RawRow]:
     with path.open(encoding=encoding_of(head), newline="") as file:
         line = 0
         try:
-            delimiter = _delimiter(file.readline())
-            file.seek(0)
+            before, delimiter = _delimiter(path, file)
             reader = csv.reader(file, strict=True, delimiter=delimiter)
-            header: list[str] = next((row for row in reader if row), [])
-            line = reader.line_num
+            header = [name.strip() for name in next((row for row in reader if row), [])]
+            line = before + reader.line_num
             _refuse_doubled(path, header)
             for fields in reader:
-                line = reader.line_num
+                line = before + reader.line_num
                 if not fields:
                     continue
                 place = f"{path.name} line {line}"
@@ -41,9 +43,25 @@ def csv_rows(path: Path) -> Iterator[RawRow]:
             raise UserFault(unreadable(place, what, "write UTF-8 with quoted fields")) from error
 
 
-def _delimiter(header: str) -> str:
-    """Return the delimiter of a file by its header: where there is no comma, a semicolon, a tab or a vertical bar."""
-    return next((sign for sign in ",;\t|" if sign in header), ",")
+def _delimiter(path: Path, file: TextIO) -> tuple[int, str]:
+    """Return how many lines precede the header, of which Excel writes one (`sep=;`), and the delimiter; the file is read up to there.
+
+    It is the sign that divides the header into the most fields: a comma, semicolon, tab or vertical bar; in a .tsv file a tab.
+    """
+    first = file.readline()
+    if named := _SEPARATOR.fullmatch(first.strip("\r\n")):
+        return 1, named[1]
+    file.seek(0)
+    if path.suffix.lower() == ".tsv":
+        return 0, "\t"
+    return 0, max(",;\t|", key=lambda sign: _fields(first, sign))
+
+
+def _fields(header: str, sign: str) -> int:
+    try:
+        return len(next(csv.reader([header], strict=True, delimiter=sign), []))
+    except csv.Error:
+        return 0
 
 
 def _refuse_doubled(path: Path, header: list[str]) -> None:

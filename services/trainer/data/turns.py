@@ -1,6 +1,7 @@
 """Reads the turns of a chat as the usual formats write them: OpenAI's messages, and ShareGPT's from and value. Pure."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -10,15 +11,28 @@ from services.trainer.data.columns import RowFault, kind_of, parsed
 _ROLES = {
     "human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "ai": "assistant",
     "chatgpt": "assistant", "observation": "tool", "function": "tool", "function_response": "tool", "tool_response": "tool",
-    "function_call": "assistant", "tool_call": "assistant",
+    "function_call": "assistant", "tool_call": "assistant", "chatbot": "assistant", "bard": "assistant", "bing": "assistant",
+    "claude": "assistant",
 }  # fmt: skip
 """Other common names for the roles of a chat."""
-_KNOWN = {*_ROLES, *_ROLES.values(), "system", "developer"}
+USUAL_ROLES = frozenset({"user", "assistant", "tool", "system", "developer"})
+_KNOWN = {*_ROLES, *USUAL_ROLES}
 _CALLS = ("function_call", "tool_call")
+_SEPARATORS = re.compile(r"[\s-]+")
 _TEXT_PARTS = ("text", "input_text", "output_text")
+_OTHER_PARTS = frozenset(
+    {"image", "image_url", "audio", "input_audio", "video", "file", "refusal", "reasoning", "tool_use", "tool_result"}
+)
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _LEARNT = ("weight", "train", "loss")
 """Fields of a turn that say whether it is learnt, as OpenAI, Axolotl and ms-swift name them."""
+_UNLEARNT = "masked"
+"""Field of a turn that says the contrary, as torchtune names it."""
+_IN_PARTS = "train_detail"
+"""Field of Axolotl that says which parts of a turn are learnt."""
+_ARGUMENTS = ("arguments", "parameters", "args", "input")
+"""Names of the arguments of a tool call: of OpenAI, Llama 3, LangChain and Anthropic."""
+_BESIDE = frozenset({"name", "id", "type", "index", "description", "function"})
 
 
 def turns_of(value: object, field: str, column: str) -> tuple[Message, ...]:
@@ -43,7 +57,9 @@ def turn_of(turn: object, field: str, column: str) -> Message:
     said = given.get("role", given.get("from"))
     if not isinstance(said, str):
         raise RowFault(field, f"{where} has no text in role and content", "write turns as {role, content}")
-    name = said.strip().lower()
+    if "content" in given and "value" in given and given["content"] != given["value"]:
+        raise RowFault(field, f"{where} has two different texts, in content and in value", "keep one of them")
+    name = _SEPARATORS.sub("_", said.strip().rstrip(":").lower())
     role = _ROLES.get(name, name if name in _KNOWN else said)
     content, thought = _content(given.get("content", given.get("value")), field, where)
     calls = _calls(given, field, where)
@@ -64,6 +80,9 @@ def turn_of(turn: object, field: str, column: str) -> Message:
 def _content(value: object, field: str, where: str) -> tuple[str | None, str | None]:
     """Return the text of a turn's content, and what was thought if that is one of its parts."""
     if isinstance(value, Mapping):
+        if not {"type", "text"} & set(value):
+            what = f"the content of {where} is an object, not text"
+            raise RowFault(field, what, "write the content as text, such as the object's JSON")
         value = [value]
     if not isinstance(value, list | tuple):
         if value is None or isinstance(value, str):
@@ -74,10 +93,14 @@ def _content(value: object, field: str, where: str) -> tuple[str | None, str | N
         kind = part.get("type", "text") if isinstance(part, Mapping) else None
         text = part if isinstance(part, str) else part.get(kind if kind == "thinking" else "text") if kind else None
         if not isinstance(text, str) or (kind and kind not in (*_TEXT_PARTS, "thinking")):
-            what = f"the content of {where} has a part that is not text"
+            what = f"the content of {where} has a part that is not text{_named(kind)}"
             raise RowFault(field, what, "only text is learnt: leave out rows with images, sound or files")
         (thoughts if kind == "thinking" else texts).append(text)
     return "".join(texts), "".join(thoughts) or None
+
+
+def _named(kind: object) -> str:
+    return f" ({kind})" if kind in _OTHER_PARTS else ""
 
 
 def _calls(given: Mapping[str, Any], field: str, where: str) -> tuple[dict[str, Any], ...]:
@@ -98,9 +121,17 @@ def calls_of(value: object, field: str, where: str) -> tuple[dict[str, Any], ...
 
 def _call(call: object, field: str, where: str) -> dict[str, Any]:
     function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(call, Mapping):
+        raise RowFault(
+            field, f"{where} has a tool call that is {kind_of(call)}", "write tool_calls as OpenAI does, or null"
+        )
     if not isinstance(function, Mapping) or not isinstance(name := function.get("name"), str):
         raise RowFault(field, f"{where} has a tool call without a name", "write tool_calls as OpenAI does")
-    arguments = parsed(function.get("arguments", {}) or {}, field, f"the arguments of a tool call in {where}")
+    given = [function[key] for key in _ARGUMENTS if key in function]
+    if len(given) > 1 or (not given and set(function) - _BESIDE):
+        what = f"{where} has a tool call whose arguments are not under one of the names {', '.join(_ARGUMENTS)}"
+        raise RowFault(field, what, "write tool_calls as OpenAI does")
+    arguments = parsed((given[0] if given else {}) or {}, field, f"the arguments of a tool call in {where}")
     if not isinstance(arguments, Mapping):
         what = f"the arguments of a tool call in {where} are {kind_of(arguments)}"
         raise RowFault(field, what, "write them as an object")
@@ -122,6 +153,10 @@ def _tool(tool: object, field: str, column: str) -> dict[str, Any]:
     if isinstance(tool, str):
         tool = parsed(tool, field, f"column {column!r}")
     function = tool.get("function", tool) if isinstance(tool, Mapping) else None
+    if not isinstance(tool, Mapping):
+        raise RowFault(
+            field, f"column {column!r} has a tool that is {kind_of(tool)}", "write tools as OpenAI does, or null"
+        )
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise RowFault(field, f"column {column!r} has a tool without a name", "write tools as OpenAI does")
     refuse_unlimited(function, field, f"a tool in {column!r}")
@@ -142,7 +177,12 @@ def refuse_unlimited(value: object, field: str, where: str) -> None:
 
 
 def _weight(given: Mapping[str, object], field: str, where: str) -> Literal[0, 1]:
+    if given.get(_IN_PARTS):
+        what = f"{where} has {_IN_PARTS}, and turns are learnt as a whole or not at all"
+        raise RowFault(field, what, "break the turn up, or write weight 0")
     weights: Sequence[object] = [given[name] for name in _LEARNT if name in given]
+    if isinstance(masked := given.get(_UNLEARNT), bool):
+        weights = [*weights, not masked]
     if any(not isinstance(weight, bool | int | float) or weight not in (0, 1) for weight in weights):
         what = f"{where} has a weight that is neither 0 nor 1"
         raise RowFault(field, what, "write weight 1 for turns that are learnt, 0 for others")

@@ -286,3 +286,28 @@ def test_columns_of_every_kind_of_a_table_are_kept_as_text(tmp_path: Path, base:
     (line,) = lines_of(result.outputs["dataset"], "train.jsonl")
     assert line["columns"]["when"] == '"2030-01-01"'
     assert line["columns"]["nested"] == '{"x": [null, 1.5]}'
+
+
+def test_what_only_late_rows_have_is_read_or_said(tmp_path: Path, base: Path) -> None:
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    early = [{"messages": chat}] * 120
+    critic = [chat[0], {"role": "critic", "content": "no"}, chat[1]]
+    late = [{"messages": chat, "system": "Be brief."}, {"messages": chat, "images": ["cat.png"]}, {"messages": critic}]
+    result = run(tmp_path, base, write(tmp_path / "data", train=[*early, *late]), split={"test": None})
+    assert lines_of(result.outputs["dataset"], "train.jsonl")[120]["messages"][0]["content"] == "Be brief."
+    notes = result.facts["dataset_notes"]
+    assert "images: a column with this name is filled and not read" in notes
+    assert "role 'critic': its turns are context" in notes
+    assert "(train.jsonl line 123)" in notes
+
+
+def test_labels_of_which_none_is_wanted_are_told(tmp_path: Path, base: Path) -> None:
+    data = write(tmp_path / "data", train=[{"prompt": "a", "completion": "b", "label": False}])
+    settings = DatasetSettings.model_validate({"reference": str(data), "split": {"test": None}})
+    with pytest.raises(UserFault, match="none of the 1 labelled answers is wanted"):
+        prepare(context_of(tmp_path, PrepareSettings(base_model=str(base), dataset=settings, learns="labels")))
+
+
+def test_a_limit_of_one_bad_row_is_said_as_a_number(tmp_path: Path, base: Path) -> None:
+    data = write(tmp_path / "data", train=[*rows(*map(str, range(12))), *rows(" ", "\n")], test=rows("c"))
+    assert "at most 1 are left out" in reasons(tmp_path, base, data)[-1].message

@@ -100,10 +100,45 @@ def test_a_column_that_may_be_absent_is_refused_where_no_row_has_it() -> None:
     assert "none of the first rows" in refused({"prompt": "a", "completion": "b"}, columns={"system": "sistem"})
 
 
-def test_columns_with_usual_names_that_are_not_read_are_told() -> None:
-    row = {"instruction": "a", "input": "b", "output": "c"}
-    assert reading(row, columns={"prompt": "instruction", "completion": "output"}).unread == ("input",)
-    assert reading(row).unread == ()
+@pytest.mark.parametrize(
+    ("row", "given", "unread"),
+    [
+        ({"instruction": "a", "input": "b", "output": "c"}, {"columns": {"prompt": "instruction", "completion": "output"}}, ["input"]),
+        ({"instruction": "a", "input": "b", "output": "c"}, {}, []),
+        ({"instruction": "a", "input": float("nan"), "output": "c", "tools": []}, {}, []),
+        ({"messages": CHAT, "tools": [{}], "functions": [{}]}, {}, ["functions"]),
+        ({"messages": CHAT, "images": ["cat.png"]}, {}, ["images"]),
+        ({"prompt": "a", "completion": "b", "label": 0}, {}, ["label"]),
+        ({"input": {"messages": CHAT[:1]}, "preferred_output": CHAT[1:], "non_preferred_output": CHAT[1:]}, {"learns": "pairs"}, []),
+    ],
+)  # fmt: skip
+def test_columns_with_usual_names_that_are_not_read_are_told(row: dict[str, Any], given: Any, unread: list[str]) -> None:
+    assert list(reading(row, **given).unread(row)) == unread
+
+
+@pytest.mark.parametrize(
+    ("first", "column"),
+    [
+        ({"messages": CHAT}, "system"),
+        ({"messages": CHAT}, "tools"),
+        ({"instruction": "a", "output": "b"}, "input"),
+        ({"instruction": "a", "output": "b"}, "history"),
+    ],
+)
+def test_a_column_that_only_later_rows_have_is_read_and_not_said_of_the_first(first: dict[str, Any], column: str) -> None:
+    found = reading(first)
+    assert getattr(found.columns, column) == column
+    assert column not in found.words
+
+
+@pytest.mark.parametrize("label", [1, "0", "yes", None, float("nan")])
+def test_where_labels_are_learnt_a_column_is_one_by_its_name(label: object) -> None:
+    assert reading({"prompt": "a", "completion": "b", "label": label}, learns="labels").layout == "kto"
+
+
+@pytest.mark.parametrize("missing", [None, "", float("nan")])
+def test_a_missing_label_does_not_turn_unwanted_answers_into_wanted_ones(missing: object) -> None:
+    assert "labels" in refused(*({"prompt": "a", "completion": "b", "label": label} for label in (False, missing)))
 
 
 def test_rows_without_pairs_are_refused_by_a_pipeline_that_learns_from_pairs() -> None:

@@ -1,6 +1,7 @@
 """A row is used as its owner meant it, or refused with the column and what to do; never guessed."""
 
 import datetime
+import json
 from typing import Any
 
 import pytest
@@ -168,9 +169,38 @@ def test_tool_calls_in_every_usual_form_become_openais(turn: dict[str, Any]) -> 
     assert row.tools == ({"type": "function", "function": {"name": "stock", "parameters": {}}},)
 
 
+@pytest.mark.parametrize("name", ["arguments", "parameters", "args", "input"])
+def test_the_arguments_of_a_call_have_the_names_of_four_families(name: str) -> None:
+    turn = {"role": "assistant", "tool_calls": [{"name": "stock", name: {"item": "lamp"}}]}
+    assert mapped({"messages": [{"role": "user", "content": "Any?"}, turn]}).tool_calls == (WRITTEN,)
+
+
+@pytest.mark.parametrize(
+    ("said", "role"),
+    [("chatbot", "assistant"), ("Bard", "assistant"), ("function-call", "assistant"), ("Human:", "user"), ("tool response", "tool")],
+)  # fmt: skip
+def test_roles_are_known_in_many_spellings(said: str, role: str) -> None:
+    value = json.dumps(CALL) if "call" in said else "x"
+    chat = [{"from": "human", "value": "a"}, {"from": said, "value": value}, {"from": "gpt", "value": "b"}]
+    assert mapped({"conversations": chat}).messages[1].role == role
+
+
+def test_a_chat_that_ends_with_another_role_names_it() -> None:
+    chat = [{"from": "human", "value": "a"}, {"from": "narrator", "value": "b"}]
+    with pytest.raises(RowFault, match="but with a turn of role 'narrator'"):
+        mapped({"conversations": chat})
+
+
 @pytest.mark.parametrize(
     ("turn", "words"),
     [
+        ({"role": "assistant", "tool_calls": [{"name": "x", "kwargs": {"a": 1}}]}, "not under one of the names"),
+        ({"role": "assistant", "tool_calls": [{"name": "x", "args": {}, "input": {}}]}, "not under one of the names"),
+        ({"role": "assistant", "content": "x", "tool_calls": float("nan")}, "tool call that is NaN"),
+        ({"role": "assistant", "content": "x", "train_detail": [{"train": False}]}, "as a whole or not at all"),
+        ({"role": "assistant", "content": "x", "value": "y"}, "two different texts"),
+        ({"role": "tool", "content": {"left": 4}}, "is an object, not text"),
+        ({"role": "user", "content": [{"type": "tool_use", "name": "x"}]}, r"not text \(tool_use\)"),
         ({"from": "function_call", "value": "stock(lamp)"}, "function_call"),
         ({"role": "assistant", "tool_calls": [{"function": {"arguments": {}}}]}, "without a name"),
         ({"role": "assistant", "tool_calls": [{"function": {"name": "x", "arguments": "{"}}]}, "not JSON"),
@@ -185,7 +215,7 @@ def test_turns_that_would_lose_something_are_refused(turn: dict[str, Any], words
 
 
 def test_a_turns_weight_and_thoughts_are_kept() -> None:
-    chat = [
+    chat: list[dict[str, Any]] = [
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "b", "weight": 0},
         {"role": "user", "content": "c"},
@@ -193,6 +223,8 @@ def test_a_turns_weight_and_thoughts_are_kept() -> None:
     ]
     row = mapped({"messages": chat})
     assert [turn.weight for turn in row.messages] == [1, 0, 1]
+    masked = [{**turn, "masked": turn["content"] == "b"} for turn in chat]
+    assert [turn.weight for turn in mapped({"messages": [{**turn, "weight": 1} for turn in masked]}).messages] == [1, 0, 1]
     assert (row.weight, row.reasoning) == (1, "Hm.")
 
 

@@ -1,5 +1,6 @@
 """Preference pairs are read in every usual form; a pair that prefers nothing, or compares two chats, is refused."""
 
+import json
 from typing import Any
 
 import pytest
@@ -30,6 +31,8 @@ def read(values: dict[str, Any], **given: Any) -> Example:
         {"conversations": [{"from": "human", "value": "Open?"}], "chosen": GOOD, "rejected": BAD},
         {"instruction": "Open?", "chosen": "Until six.", "rejected": "No."},
         {"input": {"messages": [USER]}, "preferred_output": [GOOD], "non_preferred_output": [BAD]},
+        {"prompt": "\n\nHuman: Open?\n\nAssistant:", "chosen": "Until six.", "rejected": "No."},
+        {"prompt": [USER], "chosen": json.dumps([GOOD]), "rejected": f"[ {json.dumps(BAD)}]"},
         {"chosen": "\n\nHuman: Open?\n\nAssistant: Until six.", "rejected": "\n\nHuman: Open?\n\nAssistant: No."},
     ],
 )
@@ -51,6 +54,8 @@ def test_the_usual_forms_say_the_same(row: dict[str, Any]) -> None:
         ({"prompt": "Else?", "chosen": [USER, GOOD], "rejected": [USER, BAD]}, "another prompt"),
         ({"chosen": [USER], "rejected": [USER]}, "does not end with"),
         ({"prompt": [], "chosen": "a", "rejected": "b"}, "no turn before"),
+        ({"prompt": [USER, GOOD], "chosen": "a", "rejected": "b"}, "ends with an answer already"),
+        ({"conversations": [USER, GOOD], "chosen": GOOD, "rejected": BAD}, "ends with an answer already"),
     ],
 )
 def test_what_is_no_pair_is_refused(row: dict[str, Any], words: str) -> None:
@@ -58,7 +63,15 @@ def test_what_is_no_pair_is_refused(row: dict[str, Any], words: str) -> None:
         read(row)
 
 
-@pytest.mark.parametrize(("label", "wanted"), [(True, True), ("False", False), (1, True), (0, False)])
+def test_an_answer_may_be_json() -> None:
+    answers = {"chosen": '[{"item": "lamp"}]', "rejected": "[{}]"}
+    example = read({"prompt": "List the lamps.", **answers})
+    assert (example.row.completion, example.rejected) == tuple(answers.values())
+
+
+@pytest.mark.parametrize(
+    ("label", "wanted"), [(True, True), ("False", False), (1, True), (0, False), ("1", True), ("0", False)]
+)
 def test_a_label_says_whether_an_answer_is_wanted(label: object, wanted: bool) -> None:
     assert read({"prompt": "a", "completion": "b", "label": label}, columns={"label": "label"}).label is wanted
 

@@ -87,6 +87,26 @@ def test_csv_with_quoted_line_breaks_is_read(tmp_path: Path) -> None:
     assert [dict(raw.values) for raw in rows(path, "csv")] == [{"prompt": "one,\ntwo", "completion": "three"}]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("semicolons.csv", '"prompt";"completion";"a, b"\nx, y;z;\n'),
+        ("tabs.tsv", "prompt\tcompletion\ta, b, c, d\nx, y\tz\t\n"),
+        ("excel.csv", "sep=;\nprompt;completion\nx, y;z\n"),
+        ("spaces.csv", 'prompt , completion\n"x, y",z\n'),
+    ],
+)
+def test_the_delimiter_is_what_divides_the_header(tmp_path: Path, name: str, text: str) -> None:
+    (row,) = rows(write(tmp_path / name, f"\ufeff{text}"), "csv")
+    assert (row.values["prompt"], row.values["completion"]) == ("x, y", "z")
+    assert row.place == f"{name} line {text.count(chr(10))}"
+
+
+def test_files_that_were_joined_have_a_byte_order_mark_before_each_part(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", f"\ufeff\ufeff{json.dumps(ROW)}\n\ufeff{json.dumps(ROW)}\n\ufeff\n")
+    assert [raw.values for raw in rows(path, "jsonl")] == [ROW, ROW]
+
+
 @pytest.mark.parametrize("line", ["only one field", "three,fields,here"])
 def test_a_csv_line_that_does_not_fit_the_header_is_named(tmp_path: Path, line: str) -> None:
     path = write(tmp_path / "rows.csv", f"prompt,completion\na,b\n{line}\n")
