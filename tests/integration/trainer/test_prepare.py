@@ -290,9 +290,13 @@ def test_columns_of_every_kind_of_a_table_are_kept_as_text(tmp_path: Path, base:
 
 def test_what_only_late_rows_have_is_read_or_said(tmp_path: Path, base: Path) -> None:
     chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    early = [{"messages": chat}] * 120
-    critic = [chat[0], {"role": "critic", "content": "no"}, chat[1]]
-    late = [{"messages": chat, "system": "Be brief."}, {"messages": chat, "images": ["cat.png"]}, {"messages": critic}]
+    early: list[dict[str, Any]] = [{"messages": chat}] * 120
+    critic: list[Any] = [chat[0], {"role": "critic", "content": "no"}, chat[1]]
+    late: list[dict[str, Any]] = [
+        {"messages": chat, "system": "Be brief."},
+        {"messages": chat, "images": ["cat.png"]},
+        {"messages": critic},
+    ]
     result = run(tmp_path, base, write(tmp_path / "data", train=[*early, *late]), split={"test": None})
     assert lines_of(result.outputs["dataset"], "train.jsonl")[120]["messages"][0]["content"] == "Be brief."
     notes = result.facts["dataset_notes"]
