@@ -35,6 +35,8 @@ class Message(Frozen):
     )
     reasoning: str | None = Field(default=None, description="What an assistant thought before its answer.")
     weight: Literal[0, 1] = Field(default=1, description="0: an assistant's turn that is context and is not learnt.")
+    name: str | None = Field(default=None, description="The function whose result a tool's turn is.")
+    tool_call_id: str | None = Field(default=None, description="The id of the call whose result a tool's turn is.")
 
 
 class Row(Frozen):

@@ -1,5 +1,6 @@
 """Applies a tokenizer's chat template, and turns the text into tokens without adding special ones: the template has them."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -44,10 +45,34 @@ def render(
 
 
 def _applied(tokenizer: Any, chat: Sequence[Message], answered: bool, tools: Tools) -> str:
-    turns = [_turn(turn) for turn in chat]
-    return str(
-        tokenizer.apply_chat_template(turns, tools=list(tools) or None, tokenize=False, add_generation_prompt=not answered)
-    )
+    """Return the text; arguments of tool calls are objects or, if the template takes only text (DeepSeek V3), JSON."""
+
+    def applied(turns: list[dict[str, object]]) -> str:
+        return str(
+            tokenizer.apply_chat_template(
+                turns, tools=list(tools) or None, tokenize=False, add_generation_prompt=not answered
+            )
+        )
+
+    try:
+        return applied([_turn(turn) for turn in chat])
+    except TypeError:
+        if not any(turn.tool_calls for turn in chat):
+            raise
+        return applied([_turn(_with_json_arguments(turn)) for turn in chat])
+
+
+def _with_json_arguments(turn: Message) -> Message:
+    calls = []
+    for call in turn.tool_calls:
+        function = call.get("function")
+        if isinstance(function, dict):
+            call = {
+                **call,
+                "function": {**function, "arguments": json.dumps(function.get("arguments"), ensure_ascii=False)},
+            }
+        calls.append(call)
+    return turn.model_copy(update={"tool_calls": tuple(calls)})
 
 
 def _turn(turn: Message) -> dict[str, object]:
@@ -57,6 +82,10 @@ def _turn(turn: Message) -> dict[str, object]:
         fields["tool_calls"] = list(turn.tool_calls)
     if turn.reasoning:
         fields["reasoning_content"] = turn.reasoning
+    if turn.name:
+        fields["name"] = turn.name
+    if turn.tool_call_id:
+        fields["tool_call_id"] = turn.tool_call_id
     return fields
 
 

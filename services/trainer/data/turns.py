@@ -26,6 +26,8 @@ _OTHER_PARTS = frozenset(
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _LEARNT = ("weight", "train", "loss")
 """Fields of a turn that say whether it is learnt, as OpenAI, Axolotl and ms-swift name them."""
+_OF_TOOL = ("name", "tool_call_id")
+"""Fields of a tool's turn that templates write, to say which call it answers."""
 _UNLEARNT = "masked"
 """Field of a turn that says the contrary, as torchtune names it."""
 _IN_PARTS = "train_detail"
@@ -72,9 +74,11 @@ def turn_of(turn: object, field: str, column: str) -> Message:
         raise RowFault(field, f"{where} is empty", "fill it in, or remove the turn or the row")
     if calls and role != "assistant":
         raise RowFault(field, f"{where} has tool_calls, and only an assistant calls tools", "correct its role")
+    of_tool = {key: given[key] for key in _OF_TOOL if role == "tool" and isinstance(given.get(key), str)}
     return Message(
-        role=role, content=content or "", tool_calls=calls, reasoning=thought or None, weight=_weight(given, field, where)
-    )
+        role=role, content=content or "", tool_calls=calls, reasoning=thought or None, weight=_weight(given, field, where),
+        **of_tool,
+    )  # fmt: skip
 
 
 def _content(value: object, field: str, where: str) -> tuple[str | None, str | None]:

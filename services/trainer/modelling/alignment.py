@@ -110,7 +110,10 @@ class Alignment:
         """Return where an earlier answer is; None if the whole chat has other tokens up to its end than it has when served."""
         prompt, own = token_ids(self._tokenizer, served)
         answer = self._answer(prompt, own)
-        return answer if answer is not None and ids[: answer.end] == own[: answer.end] else None
+        if answer is None or ids[: answer.end] != own[: answer.end]:
+            return None
+        ends = answer.end < len(ids) and ids[answer.end] in self._stop_ids  # the template ends only answers of the history
+        return _Answer(answer.start, answer.end + ends, answer.ended or ends)
 
     def _answer(self, prompt: list[int], whole: list[int]) -> _Answer | None:
         """Return where the answer is in a chat that ends with it; None if its prompt has other tokens alone."""

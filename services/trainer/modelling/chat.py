@@ -9,7 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from jinja2 import TemplateError
+
 from schemas.lines import Message, Row
+from schemas.reasons import shortened
 from schemas.recipes.model import AssistantTurns
 from services.language_models.chats import Tools, render, token_ids
 from services.language_models.loading import load_tokenizer
@@ -30,6 +33,7 @@ from services.trainer.modelling.written import (
 
 __all__ = ["Answered", "Chat", "ChatFault", "Tokens"]
 
+_SAID = 200
 _GENERATION = "generation_config.json"
 Answered = Row | tuple[Sequence[Message], str] | tuple[Sequence[Message], str, Tools]
 """A chat with its last answer: a row, or the turns and the answer's text, and the tools if there are any."""
@@ -200,7 +204,12 @@ class Chat:
             if 0 < len(rest) < len(messages) and self._takes(rest, tools, answered):
                 remedy = "leave out the system prompt, put it into the first user turn, or name another base model"
                 raise ChatFault("the base model's chat template refuses it: it takes no system prompt", remedy) from error
-            raise ChatFault(f"the base model's chat template refuses it ({type(error).__name__})") from error
+            raise ChatFault(f"the base model's chat template refuses it{self._said(error)}") from error
+
+    def _said(self, error: Exception) -> str:
+        """Return what the template says on its refusal, if that is its own text and not one of the row's."""
+        own = isinstance(error, TemplateError) and str(error).strip() and str(error) in self.tokenizer.chat_template
+        return f": {shortened(str(error), _SAID)}" if own else f" ({type(error).__name__})"
 
     def _takes(self, messages: Sequence[Message], tools: Tools, answered: bool) -> bool:
         try:

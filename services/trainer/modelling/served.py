@@ -7,6 +7,7 @@ from schemas.lines import Message
 from schemas.reasons import shown
 from services.trainer.modelling.templates import ChatFault
 from services.trainer.modelling.written import (
+    THOUGHT_BEGINS,
     THOUGHT_ENDS,
     called,
     refuse_left_out,
@@ -37,6 +38,10 @@ def served(render: Render, messages: Sequence[Message], answer: Message, *, thin
     there, or leaves the thought out of what was answered), the text is put together from the prompt, the answer's own
     text and the end that the template writes behind an answer, which a sentinel in its place finds.
     """
+    if answer.content.lstrip().startswith(THOUGHT_BEGINS) and THOUGHT_ENDS not in answer.content:
+        raise ChatFault(
+            "the thought of an answer has no end, as in one that was cut", "remove the row, or complete its answer"
+        )
     prompt = render(messages, False)
     whole = render([*messages, answer], True)
     if whole.startswith(prompt) and says(whole[len(prompt) :], answer):
@@ -51,9 +56,13 @@ def served(render: Render, messages: Sequence[Message], answer: Message, *, thin
     if prompt.startswith(head):
         return Served(prompt, prompt + _continued(prompt[len(head) :], answer) + tail)
     if not head.startswith(prompt):
+        closed = render(messages, True)
+        if prompt.startswith(closed) and head.startswith(closed):
+            what = "its chat template begins an answer in the history otherwise than its generation prompt does"
+            raise ChatFault(what, "set chat_template to one that begins both alike")
         raise ChatFault("its chat template changes earlier turns when an answer follows, so no answer can be learnt")
     if THOUGHT_ENDS in with_thought(answer) and not answer.tool_calls:
-        return Served(prompt, prompt + with_thought(answer) + tail)
+        return Served(prompt, prompt + _behind(prompt, answer) + tail)
     raise refuse_left_out(_missing(whole[len(prompt) :], answer))
 
 
@@ -68,6 +77,14 @@ def _refuse_header(render: Render, messages: Sequence[Message], answer: Message,
             "its chat template writes no generation prompt after these turns, so the header of the answer would be learnt",
             "correct the turns of the row, or set chat_template to one that writes it where add_generation_prompt is set",
         )
+
+
+def _behind(prompt: str, answer: Message) -> str:
+    """Return the answer's text with its thought; without its beginning if the generation prompt ends with that."""
+    opened = prompt.rstrip()
+    if not opened.endswith(THOUGHT_BEGINS) or not with_thought(answer).lstrip().startswith(THOUGHT_BEGINS):
+        return with_thought(answer)
+    return _continued(THOUGHT_BEGINS + prompt[len(opened) :], answer)
 
 
 def _continued(opener: str, answer: Message) -> str:

@@ -1,6 +1,7 @@
 """Makes the chat template that a model is trained, evaluated and served with: one text, the same bytes for all three.
 
-It is the request's template, or the tokenizer's (`default`, if it carries several), with two additions where they are needed:
+It is the request's template, or the tokenizer's (of several `default`, and for chats with tools `tool_use`, as transformers
+chooses), with two additions where they are needed:
 
 - `strftime_now` is a fixed date, since a prompt with today's date would make another model of the same recipe tomorrow;
 - a template that ignores `add_generation_prompt` writes the header of an answer where it is set.
@@ -31,19 +32,28 @@ class ChatFault(Exception):
 
 def served_template(tokenizer: Any, given: str | None) -> str:
     """Return the template to use; `given` replaces the tokenizer's. The result is its own result. Raises ChatFault."""
-    template = _with_fixed_date(given if given is not None else _own(tokenizer.chat_template))
-    _refuse_unreadable(template)
-    return _with_generation_prompt(tokenizer, template)
+    parts = [
+        _with_generation_prompt(tokenizer, part)
+        for part in ([given] if given is not None else _own(tokenizer.chat_template))
+    ]
+    return _with_fixed_date(_either(*parts) if len(parts) > 1 else parts[0])
 
 
-def _own(template: object) -> str:
-    if isinstance(template, dict):
-        template = template.get("default")
-        if template is None:
-            raise ChatFault("its tokenizer has several chat templates and none of them is named default")
-    if not isinstance(template, str) or not template.strip():
+def _own(template: object) -> list[str]:
+    """Return the tokenizer's template, and after it the one for chats with tools if that is another one."""
+    named: dict[str, Any] = template if isinstance(template, dict) else {"default": template}
+    if named.get("default") is None and isinstance(template, dict):
+        raise ChatFault("its tokenizer has several chat templates and none of them is named default")
+    found = list(dict.fromkeys(named[name] for name in ("default", "tool_use") if named.get(name)))
+    if not found or not all(isinstance(one, str) and one.strip() for one in found):
         raise ChatFault("its tokenizer has no chat template")
-    return template
+    return found
+
+
+def _either(without: str, with_tools: str) -> str:
+    """Return one template for both. The first line break behind a block and the last one of a template are not written."""
+    ends = [template.removesuffix("\n") for template in (with_tools, without)]
+    return "{% if tools %}\n" + ends[0] + "{%+ else %}\n" + ends[1] + "{%+ endif %}"
 
 
 def _with_fixed_date(template: str) -> str:
@@ -83,6 +93,7 @@ def _with_generation_prompt(tokenizer: Any, template: str) -> str:
     White space that ends the header stays with the answer, unless it ends the line: tokenizers join a space with the
     word behind it.
     """
+    _refuse_unreadable(template)
     tokenizer.chat_template = template
     asked = Message(role="user", content=_ASKED)
     for chat in ([asked], [Message(role="system", content="Zq2System"), asked]):

@@ -12,7 +12,7 @@ from schemas.reasons import shown
 from services.language_models.chats import Tools
 from services.trainer.modelling.templates import ChatFault
 
-THOUGHT_ENDS = "</think>"
+THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
 _OTHER_NAMES = {"tool": "tool (ShareGPT: observation)", "assistant": "assistant (ShareGPT: gpt, function_call)"}
 _TAG = re.compile(r"</?\w+>")
 
@@ -47,7 +47,8 @@ def marked(chat: Sequence[Message], tools: Tools) -> tuple[list[Message], Tools,
             function = {"name": f"Zq{number}n{index}", "arguments": {"argument": f"Zq{number}v{index}"}}
             calls.append({**call, "function": function})
         content = f"Zq{number}c" if turn.content else ""
-        turns.append(Message(role=turn.role, content=content, tool_calls=tuple(calls)))
+        of_tool = {"name": turn.name, "tool_call_id": turn.tool_call_id}
+        turns.append(Message(role=turn.role, content=content, tool_calls=tuple(calls), **of_tool))
     if not tools:
         return turns, (), parts
     schema: dict[str, JsonValue] = {"type": "object", "properties": {}}
@@ -93,15 +94,17 @@ def _squeezed(text: str) -> str:
 
 
 def says(text: str, answer: Message) -> bool:
-    """Return whether the text contains all that the answer says: its thought, its content and its tool calls.
+    """Return whether the text contains all that the answer says as it is: its thought, its content and its tool calls.
 
-    A thought must not stand behind an empty one that the template adds.
+    A thought must not stand behind an empty one that the template adds, nor an empty one be missing.
     """
     thought, content = thought_of(answer)
+    if THOUGHT_ENDS in answer.content and not thought.strip() and THOUGHT_ENDS not in text:
+        return False
     if thought.strip() and text.count(THOUGHT_ENDS) > with_thought(answer).count(THOUGHT_ENDS):
         return False
     parts = [thought.strip(), content.strip(), *called(answer)]
-    return all(part in text or _squeezed(part) in _squeezed(text) for part in parts)
+    return all(part in text for part in parts)
 
 
 def called(turn: Message) -> list[str]:
@@ -150,6 +153,8 @@ def refuse_control_tokens(pattern: "re.Pattern[str]", chat: Sequence[Message], t
             turn.role,
             turn.content,
             turn.reasoning or "",
+            turn.name or "",
+            turn.tool_call_id or "",
             json.dumps(turn.tool_calls, ensure_ascii=False) if turn.tool_calls else "",
         ]
         _refuse_spelt(pattern, turn_named(turn), texts)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from services.trainer.modelling.chat import Chat, ChatFault
-from tests.chat_templates import CHATML, DATED, TOOLS
-from tests.supervised import answers, chat_of, encoded, prompt, row
+from tests.chat_templates import CHATML, DATED, TOOLS, WITHOUT_PROMPT
+from tests.supervised import answers, call, chat_of, encoded, prompt, row, tool, turn
 from tests.tiny_tokenizers import END, bytes_tokenizer
 
 HI = row("user: Hi", "assistant: Hello.")
@@ -64,10 +64,22 @@ def test_a_template_without_a_date_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_of_named_templates_the_default_is_used(tmp_path: Path) -> None:
-    chat = chat_of(tmp_path, {"default": CHATML, "tool_use": TOOLS, "rag": TOOLS})
+    chat = chat_of(tmp_path, {"default": CHATML, "rag": TOOLS})
     assert chat.template_sha256 == chat_of(tmp_path / "plain", CHATML).template_sha256
+
+
+@pytest.mark.parametrize(
+    "default", [CHATML, DATED, WITHOUT_PROMPT, f"{CHATML}\n", f"\n  {{% if true %}}x{{% endif %}}{CHATML}  "]
+)
+def test_a_row_with_tools_is_written_by_the_template_named_tool_use(tmp_path: Path, default: str) -> None:
+    chat = chat_of(tmp_path, {"default": default, "tool_use": TOOLS})
+    asked = row("user: Lamps?", turn("assistant: ", tool_calls=(call("stock", item="lamp"),)), tools=[tool("stock")])
+    for one, template in ((HI, default), (asked, TOOLS)):
+        alone = chat_of(tmp_path / "alone", template)
+        assert encoded(chat, one) == encoded(alone, one)
     chat.save(tmp_path / "adapter")
     assert Chat(tmp_path / "adapter").template_sha256 == chat.template_sha256
+    assert Chat(tmp_path / "adapter").prompts([asked]) == chat.prompts([asked])
 
 
 def test_named_templates_without_a_default_are_refused_in_words(tmp_path: Path) -> None:
@@ -101,6 +113,41 @@ def test_a_given_template_replaces_the_bases(tmp_path: Path) -> None:
 def test_a_template_that_is_not_jinja_is_refused(tmp_path: Path, template: str) -> None:
     with pytest.raises(ChatFault, match="not valid Jinja"):
         chat_of(tmp_path, CHATML, template)
+
+
+def test_what_a_template_says_on_its_refusal_is_repeated_unless_it_is_a_text_of_the_row(tmp_path: Path) -> None:
+    refuses = "{% if messages[0].content == 'Hi' %}{{ raise_exception('Roles must alternate') }}{% else %}{{ raise_exception(messages[0].content) }}{% endif %}"
+    chat = chat_of(tmp_path, refuses)
+    with pytest.raises(ChatFault, match="refuses it: Roles must alternate"):
+        encoded(chat, HI)
+    with pytest.raises(ChatFault, match=r"refuses it \(TemplateError\)"):
+        encoded(chat, row("user: secret", "assistant: b"))
+
+
+def test_a_header_that_the_history_has_in_another_form_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ChatFault, match="otherwise than its generation prompt"):
+        encoded(chat_of(tmp_path, CHATML.replace("<|im_start|>assistant", "<|im_start|>model")), HI)
+
+
+@pytest.mark.parametrize("filter_", ["replace('<br>', ' ')", "trim", "upper"])
+def test_an_answer_is_learnt_as_it_is_where_the_template_changes_white_space_or_more(tmp_path: Path, filter_: str) -> None:
+    said = "x<br>y  z\n\n  w"
+    template = CHATML.replace("message['content'] }}", f"message['content'].split() | join(' ') | {filter_} }}}}")
+    one = row("user: HI", f"assistant: {said}")
+    if filter_ == "upper":
+        with pytest.raises(ChatFault, match="does not write"):
+            encoded(chat_of(tmp_path, template), one)
+    else:
+        assert answers(chat_of(tmp_path, template), one) == [said + END]
+
+
+def test_answers_of_the_history_have_their_end_where_the_last_one_has_none(tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% if not loop.last %}<|im_end|>\n{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_end|>\n<|im_start|>assistant\n{% endif %}"
+    )
+    said = answers(chat_of(tmp_path, template), row("user: a", "assistant: b", "user: c", "assistant: d"))
+    assert said == ["b" + END, "d" + END]
 
 
 def test_a_given_template_that_loses_texts_is_refused_by_row(tmp_path: Path) -> None:

@@ -78,6 +78,22 @@ def test_the_earlier_answers_of_a_chat_are_counted_where_their_thoughts_are_left
     assert tokens.unlearnt == 1
 
 
+@pytest.mark.parametrize("template", [CHATML, QWEN3, QWEN35, R1, R1_UNOPENED])
+def test_a_thought_without_an_end_is_refused(tmp_path: Path, template: str) -> None:
+    with pytest.raises(ChatFault, match="thought of an answer has no end"):
+        encoded(chat_of(tmp_path, template), row("user: 2+2?", "assistant: <think>\ntwo tw"))
+
+
+@pytest.mark.parametrize("template", [QWEN3, QWEN35, R1, R1_UNOPENED])
+@pytest.mark.parametrize("said", ["<think>\n\n</think>\n\n4", "<think>\na</think>b<think>c</think>d"])
+def test_a_thought_is_opened_once_and_kept_as_it_is(tmp_path: Path, template: str, said: str) -> None:
+    chat = chat_of(tmp_path, template)
+    tokens = encoded(chat, row("user: 2+2?", f"assistant: {said}"))
+    opened = prompt(chat, tokens).rpartition("<think>\n")[1]
+    text = opened + chat.tokenizer.decode(tokens.completion)
+    assert text.removesuffix(END).replace("\n", "") == said.replace("\n", "")
+
+
 def test_a_thought_in_a_plain_template_is_text_like_any_other(tmp_path: Path) -> None:
     assert answers(chat_of(tmp_path, CHATML), WRITTEN) == ["<think>\n" + THOUGHT]
 

@@ -214,6 +214,13 @@ def test_turns_that_would_lose_something_are_refused(turn: dict[str, Any], words
         mapped({"messages": [{"role": "user", "content": "a"}, turn, {"role": "assistant", "content": "b"}]})
 
 
+def test_a_tools_turn_keeps_which_call_it_answers() -> None:
+    result = {"role": "tool", "name": "stock", "tool_call_id": "call-1", "content": "4"}
+    chat = [{"role": "user", "content": "a", "name": "Ann"}, result, {"role": "assistant", "content": "b"}]
+    user, found = mapped({"messages": chat}).messages
+    assert (found.name, found.tool_call_id, user.name) == ("stock", "call-1", None)
+
+
 def test_a_turns_weight_and_thoughts_are_kept() -> None:
     chat: list[dict[str, Any]] = [
         {"role": "user", "content": "a"},
