@@ -36,10 +36,12 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_config(folder: Path) -> Any:
-    """Load a model's configuration. Raises the errors of the library's parsers."""
+    """Load a model's configuration, without the attention that it was saved with. Raises the errors of the library's parsers."""
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(str(folder), **GIVEN)
+    config = AutoConfig.from_pretrained(str(folder), **GIVEN)
+    config._attn_implementation = None
+    return config
 
 
 def load_causal(folder: Path, dtype: "torch.dtype", **options: Any) -> Any:
@@ -48,4 +50,6 @@ def load_causal(folder: Path, dtype: "torch.dtype", **options: Any) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    if "gguf_file" not in options:  # which contains its configuration
+        options["config"] = load_config(folder)
     return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, **GIVEN, **options)

@@ -13,15 +13,16 @@ from typing import Any
 import torch
 
 from schemas.lines import Message
+from services.language_models.adapters import CONFIG, ForeignOption, stored_lora
 from services.language_models.chats import Tools, render, token_ids
-from services.language_models.loading import GIVEN, without_report
+from services.language_models.loading import GIVEN, load_config, without_report
 from services.language_models.padding import pad_rows
 
 HEAD = "score"
 """The name of the head in the library's models that score."""
 TASK = "SEQ_CLS"
 """PEFT's name for what such a model does, in `adapter_config.json`."""
-_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_WEIGHTS = "adapter_model.safetensors"
 _STORED = f"base_model.model.{HEAD}."
 Scored = tuple[Sequence[Message], str, Tools]
 """A chat up to the answer, the answer that is scored, and the tools."""
@@ -62,9 +63,11 @@ def load_scoring(folder: Path, dtype: torch.dtype, seed: int = 0, **options: Any
     """
     from transformers import AutoModelForSequenceClassification
 
+    options["config"] = config = load_config(folder)
+    config.num_labels = 1
     with without_report():  # of the head, which is not among the weights
         model, found = AutoModelForSequenceClassification.from_pretrained(
-            str(folder), num_labels=1, dtype=dtype, use_safetensors=True, output_loading_info=True, **GIVEN, **options
+            str(folder), dtype=dtype, use_safetensors=True, output_loading_info=True, **GIVEN, **options
         )
     refuse_lost(found["missing_keys"])
     put_head(model, seed)
@@ -96,16 +99,18 @@ def load_reward_model(base: Path, adapter: Path, dtype: torch.dtype, device: tor
 
     Raises Unscorable if `adapter` contains no reward model for this base.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
     from safetensors.torch import load_file
 
     refuse_writer(adapter)
     model = load_scoring(base, torch.float32)
     try:
-        config = LoraConfig.from_pretrained(str(adapter))
+        config = stored_lora(adapter)
         config.inference_mode = True
         adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
         wrong = misfits(adapted, load_file(adapter / _WEIGHTS))
+    except ForeignOption as error:
+        raise Unscorable(str(error)) from error
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise Unscorable(f"its adapter cannot be read ({type(error).__name__})") from error
     if wrong:
@@ -118,9 +123,9 @@ def load_reward_model(base: Path, adapter: Path, dtype: torch.dtype, device: tor
 def refuse_writer(adapter: Path) -> None:
     """Raise Unscorable if a folder contains no adapter, or one of a model that writes answers."""
     try:
-        task = json.loads((adapter / _CONFIG).read_bytes())["task_type"]
+        task = json.loads((adapter / CONFIG).read_bytes())["task_type"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Unscorable(f"it has no {_CONFIG} that can be read") from error
+        raise Unscorable(f"it has no {CONFIG} that can be read") from error
     if task != TASK:
         raise Unscorable("it is an adapter of a model that writes answers, and has no head for scores")
 

@@ -26,6 +26,8 @@ class Diverged(Exception):
 
     def __init__(self, step: int, loss: float, norm: float) -> None:
         super().__init__(f"at step {step} the loss is {loss} and the gradient's norm {norm}")
+        self.before_training = step == 1 and not math.isfinite(loss)
+        """Whether it is the loss of the weights that training begins with."""
 
 
 @dataclass

@@ -21,6 +21,10 @@ class NoGradient(Exception):
         self.layers = layers
 
 
+class ZeroGradient(Exception):
+    """The gradient of every trainable weight is zero at the first step, so that training has no effect."""
+
+
 class TrainedState:
     """The trainable weights of a model and the state that an optimiser keeps of each."""
 
@@ -38,7 +42,7 @@ class TrainedState:
     def check_gradients(self, *, may_be_zero: bool = False) -> None:
         """Raise at the first step if there are no gradients: a frozen or detached adapter trains without effect.
 
-        Raises NoGradient for adapters that the loss does not depend on. Where all weights are trained, a batch need not reach
+        Raises NoGradient for adapters that the loss does not depend on, ZeroGradient if all gradients are zero. Where all weights are trained, a batch need not reach
         every one, for example every expert.
         """
         without = [
@@ -48,7 +52,7 @@ class TrainedState:
             raise NoGradient(list(dict.fromkeys(map(_layer, without))))
         gradients = (weight.grad for weight in self._weights.values() if weight.grad is not None)
         if not may_be_zero and not any(bool(gradient.any()) for gradient in gradients):
-            raise RuntimeError("the gradient of every trainable weight is zero: the loss does not depend on the adapter")
+            raise ZeroGradient
 
     def groups(self) -> dict[str, Tensors]:
         """The tensors that a checkpoint must contain: the weights, and one group for each kind of state of the optimiser.

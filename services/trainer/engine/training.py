@@ -21,9 +21,11 @@ from services.trainer.engine.method import Figures, Method
 from services.trainer.engine.ranks import Ranks
 from services.trainer.engine.schedule import batch_of, by_length, learning_rate, micro_batch_size, steps_of, used_examples
 from services.trainer.engine.supervision import Diverged, Run, Supervision, reporter, tokens_of
-from services.trainer.engine.trained import NoGradient, TrainedState
+from services.trainer.engine.trained import NoGradient, TrainedState, ZeroGradient
 
 _log = logging.getLogger(__name__)
+_ZEROS = "check the weights of the base model, which may all be zero, as in a download that broke off, or name another one"
+_NUMBERS = "check the weights of the base model for NaN and infinities, set precision to fp32, or name another one"
 _LOWER = 0.5
 """Factor of the learning rate for the one retry after a divergence."""
 _NAMED = 3
@@ -75,7 +77,11 @@ def train(context: Context, method: Method, plan: Plan, load: Callable[[], Any])
         return _run(context, method, plan, load, 1.0)
     except NoGradient as error:
         raise _without_gradient(method, error) from error
+    except ZeroGradient as error:
+        raise _of_base("the gradient of every trainable weight is zero at the first step", _ZEROS) from error
     except Diverged as first:
+        if first.before_training:
+            raise _of_base(f"its loss is not a number before it is trained: {first}", _NUMBERS) from first
         _log.warning("training diverged: %s; once more from the last checkpoint, at %s of the rate", first, _LOWER)
     try:
         return _run(context, method, plan, load, _LOWER)
@@ -190,6 +196,10 @@ def _schedule(trainer: Any, method: Method, factor: float, begun: int, steps: in
         return factor * rate / method.optimiser.learning_rate
 
     trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, share)
+
+
+def _of_base(what: str, remedy: str) -> UserFault:
+    return UserFault(Reason(field="base_model", message=what, remedy=remedy))
 
 
 def _without_gradient(method: Method, error: NoGradient) -> UserFault:

@@ -10,6 +10,7 @@ from schemas.reasons import Reason, shortened
 from schemas.recipes.lora import LoraSettings
 from schemas.results import BASE_MODEL_SHA256
 from services.chassis.executor.child import UserFault
+from services.language_models.adapters import CONFIG, ForeignOption, stored_lora
 from services.language_models.scoring import TASK, is_scoring, misfits
 from services.trainer.modelling import pissa
 from services.trainer.modelling.base import load_base
@@ -17,7 +18,6 @@ from services.trainer.modelling.base_files import is_fault_of_machine
 from services.trainer.modelling.layers import saved_modules, target_names, targets_of
 
 WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
 RECORD = "training.json"
 """What a training step records beside the adapter: its recipe and the digest of its base model."""
 _SAID = 300
@@ -81,10 +81,10 @@ def read_adapter(model: Any, folder: Path, *, trainable: bool) -> Any:
 
     A model that scores may begin with the adapter of one that writes, and then keeps its own head.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     try:
-        config = LoraConfig.from_pretrained(str(folder))
+        config = stored_lora(folder)
         config.inference_mode = not trainable
         writes = config.task_type != TASK
         if is_scoring(model):
@@ -95,6 +95,8 @@ def read_adapter(model: Any, folder: Path, *, trainable: bool) -> Any:
         read_weights(adapted, folder, new_head=writes and is_scoring(model))
     except UserFault:
         raise
+    except ForeignOption as error:
+        raise _misfit(str(error)) from error
     except Exception as error:  # the libraries raise whatever their parsers and layers raise
         if is_fault_of_machine(error):
             raise

@@ -122,7 +122,7 @@ def _refuse_kind(config: Any) -> None:
 
 def _refuse_quantised(config: Any) -> None:
     found = getattr(config, "quantization_config", None) or getattr(config.get_text_config(), "quantization_config", None)
-    if not found:
+    if found is None:
         return
     method = found.get("quant_method") if isinstance(found, Mapping) else getattr(found, "quant_method", None)
     how = _METHODS.get(str(getattr(method, "value", method)), "")

@@ -34,6 +34,7 @@ from services.trainer.modelling.written import (
 __all__ = ["Answered", "Chat", "ChatFault", "Tokens"]
 
 _SAID = 200
+_OWN_TOKENIZER = "take the tokenizer that belongs to the model, saved with save_pretrained"
 _GENERATION = "generation_config.json"
 Answered = Row | tuple[Sequence[Message], str] | tuple[Sequence[Message], str, Tools]
 """A chat with its last answer: a row, or the turns and the answer's text, and the tools if there are any."""
@@ -49,10 +50,11 @@ class Chat:
         try:
             self.tokenizer: Any = load_tokenizer(folder)
         except Exception as error:  # the library raises whatever its parsers raise
-            raise ChatFault(f"its tokenizer cannot be loaded ({type(error).__name__})") from error
+            what = f"its tokenizer cannot be loaded ({type(error).__name__})"
+            raise ChatFault(what, _OWN_TOKENIZER) from error
         self.tokenizer.chat_template = served_template(self.tokenizer, template)
         if self.tokenizer.eos_token_id is None:
-            raise ChatFault("its tokenizer has no token that ends a text (eos_token)")
+            raise ChatFault("its tokenizer has no token that ends a text (eos_token)", _OWN_TOKENIZER)
         self._folder = folder
         self._shapes: dict[str, str | None] = {}
 
@@ -71,11 +73,15 @@ class Chat:
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end an answer: the tokenizer's, and those of the model's generation settings."""
+        """Tokens that end an answer: the tokenizer's, and those of the model's generation settings. Raises the parser's errors,
+        and ChatFault if the settings name something else than tokens.
+        """
         ids = {int(self.tokenizer.eos_token_id)}
         file = self._folder / _GENERATION
         listed = json.loads(file.read_text()).get("eos_token_id") if file.exists() else None
         ids.update([listed] if isinstance(listed, int) else listed or ())
+        if any(type(token) is not int for token in ids):
+            raise ChatFault(f"its {_GENERATION} names in eos_token_id something else than numbers of tokens")
         return frozenset(ids)
 
     def prompts(self, chats: Iterable[Asked]) -> list[list[int]]:

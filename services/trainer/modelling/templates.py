@@ -19,6 +19,7 @@ PINNED_DATE = datetime(2024, 7, 26)  # noqa: DTZ001  # a calendar day, of no zon
 """The date that templates read: the one that Llama 3 writes if it is told none."""
 _DIRECTIVES = "aAwdbBmyYHIMSpfjUWcxXeDFTRuVGhnt"
 _PADDED = "dmHIMSyj"
+_TUNED = "name a model that was tuned for chats, or give a chat_template in the request"
 _ASKED, _ANSWERED = "Zq0Question", "Zq1Answer"
 
 
@@ -43,10 +44,10 @@ def _own(template: object) -> list[str]:
     """Return the tokenizer's template, and after it the one for chats with tools if that is another one."""
     named: dict[str, Any] = template if isinstance(template, dict) else {"default": template}
     if named.get("default") is None and isinstance(template, dict):
-        raise ChatFault("its tokenizer has several chat templates and none of them is named default")
+        raise ChatFault("its tokenizer has several chat templates and none of them is named default", _TUNED)
     found = list(dict.fromkeys(named[name] for name in ("default", "tool_use") if named.get(name)))
     if not found or not all(isinstance(one, str) and one.strip() for one in found):
-        raise ChatFault("its tokenizer has no chat template")
+        raise ChatFault("its tokenizer has no chat template", _TUNED)
     return found
 
 

@@ -148,4 +148,6 @@ def _damage(file: Path) -> str:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
             return "damaged, or no safetensors file"
     whole = 8 + length + end
+    if size == whole:
+        return "damaged: its header describes other tensors than there are, or types that are not known"
     return f"not whole: {size} of {whole} bytes" if size < whole else f"damaged: {size} bytes instead of {whole}"

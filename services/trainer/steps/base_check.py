@@ -28,6 +28,7 @@ from services.trainer.steps.prompt_check import online_of
 
 _NAME = 40
 """The longest name of a token that is repeated in a message."""
+_TOKENIZER_OF_MODEL = "take the tokenizer that belongs to the model, or resize the model's embeddings and save both"
 _PROBE = ([Message(role="user", content="Hi")], "Hi")
 
 
@@ -160,18 +161,21 @@ def _chat(folder: Path, template: str | None, embeddings: int) -> Chat:
         if template is not None:
             remedy = "correct it, or leave it out if the base model has one"
             raise UserFault(Reason(field="chat_template", message=str(error), remedy=remedy)) from error
-        remedy = "name a model that was tuned for chats, or give a chat_template in the request"
-        raise BaseFault(str(error), remedy) from error
+        raise BaseFault(str(error), error.remedy) from error
+    if chat.pad_id >= embeddings:
+        what = f"its tokenizer ends a text with the token {chat.pad_id}, but the model has {embeddings} token embeddings"
+        raise BaseFault(what, _TOKENIZER_OF_MODEL)
     try:
         _ = chat.stop_ids
+    except ChatFault as error:
+        raise BaseFault(str(error), "correct the file or remove it") from error
     except Exception as error:  # whatever the parser raises
         what = f"its generation_config.json cannot be read ({type(error).__name__})"
         raise BaseFault(what, "correct the file or remove it") from error
     try:
         chat.encode([_PROBE])
     except _BeyondVocabulary as error:
-        remedy = "take the tokenizer that belongs to the model, or resize the model's embeddings and save both"
-        raise BaseFault(str(error), remedy) from error
+        raise BaseFault(str(error), _TOKENIZER_OF_MODEL) from error
     except ChatFault:
         return chat  # a template may want other turns; rows that it refuses are named when they are read
     return chat

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.base_models import configured, prepare_job, refusal, rewritten
+from services.chassis.executor.child import UserFault
+from tests.base_models import configured, prepare_job, refusal, rewritten, run_job
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 538090408\n"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -101,6 +102,11 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path: Path, base: Path, name: str) ->
     assert "git lfs pull" in reason.remedy
 
 
+def test_a_header_with_a_type_that_is_not_known_is_named(tmp_path: Path, base: Path) -> None:
+    (base / WEIGHTS).write_bytes((base / WEIGHTS).read_bytes().replace(b'"F32"', b'"F99"', 1))
+    assert "its header describes other tensors than there are" in refusal(tmp_path, base).message
+
+
 @pytest.mark.parametrize("kept", [0, 4, 8, 100, 20_000])
 def test_a_file_that_ends_early_is_named(tmp_path: Path, base: Path, kept: int) -> None:
     (base / WEIGHTS).write_bytes((base / WEIGHTS).read_bytes()[:kept])
@@ -178,7 +184,7 @@ def test_weights_in_another_format_are_named(tmp_path: Path, base: Path, name: s
     [
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"), ({"quant_method": "gptq", "bits": 4}, "GPTQ"),
         ({"quant_method": "awq", "bits": 4}, "AWQ"), ({"quant_method": "fp8"}, "FP8"), ({"quant_method": "mxfp4"}, "MXFP4"),
-        ({"quant_method": "compressed-tensors"}, "compressed-tensors"), ({"load_in_8bit": True}, "quantised already"),
+        ({"quant_method": "compressed-tensors"}, "compressed-tensors"), ({"load_in_8bit": True}, "quantised already"), ({}, "quantised already"),
     ],
 )  # fmt: skip
 def test_a_model_that_is_quantised_already_is_refused(
@@ -196,3 +202,42 @@ def test_a_configuration_from_which_no_model_can_be_built_is_refused(
     tmp_path: Path, base: Path, entries: dict[str, Any]
 ) -> None:
     assert "config.json" in refusal(tmp_path, configured(base, **entries)).message
+
+
+@pytest.mark.parametrize("ends", ["2", [2, "0"], [True]])
+def test_generation_settings_that_name_no_tokens_are_refused(tmp_path: Path, base: Path, ends: object) -> None:
+    (base / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    assert "names in eos_token_id something else" in refusal(tmp_path, base).message
+
+
+def test_a_token_that_ends_a_text_and_has_no_embedding_is_refused(tmp_path: Path, base: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_special_tokens({"eos_token": "<|new|>"})
+    tokenizer.save_pretrained(base)
+    assert "ends a text with the token 259, but the model has 259" in refusal(tmp_path, base).message
+
+
+def test_a_tokenizer_without_an_end_is_answered_with_the_one_to_take(tmp_path: Path, base: Path) -> None:
+    reason = refusal(tmp_path, configured(base, "tokenizer_config.json", eos_token=None))
+    assert "no token that ends a text" in reason.message
+    assert "tokenizer that belongs to the model" in reason.remedy
+
+
+def test_the_attention_that_a_model_was_saved_with_is_not_needed(tmp_path: Path, base: Path) -> None:
+    configured(base, attn_implementation="flash_attention_2", _attn_implementation="flash_attention_2")
+    run_job(tmp_path, base)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(lambda value: value * 0, "gradient of every trainable weight is zero"), (lambda value: value / 0, "not a number")],
+)
+def test_weights_that_are_no_numbers_or_all_zero_are_the_base_models_fault(
+    tmp_path: Path, base: Path, change: Any, words: str
+) -> None:
+    rewritten(base, lambda weights: {name: change(value) for name, value in weights.items()})
+    with pytest.raises(UserFault, match=words) as refused:
+        run_job(tmp_path, base)
+    assert refused.value.reasons[0].field == "base_model"

@@ -14,6 +14,7 @@ from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Stopping, UserFault
+from services.language_models.adapters import ForeignOption, stored_lora
 from tests.base_models import dressed, prepare_job, random_model, refusal, run_job
 from tests.trainer import context_of
 
@@ -188,6 +189,38 @@ def test_an_adapter_of_another_base_is_refused_in_words(tmp_path: Path, base: Pa
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": "many"}))
     with pytest.raises(UserFault, match="does not fit the base model"):
         load_for_inference(base, folder, torch.float32, device)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"init_lora_weights": "pissa"}, {"layer_replication": [[0, 2]]}, {"megatron_config": {"x": 1}, "megatron_core": "json"},
+        {"alora_invocation_tokens": [1]}, {"use_qalora": True}, {"bias": "all"}, {"peft_type": "IA3"}, {"of_the_future": 1},
+    ],
+)  # fmt: skip
+def test_options_of_an_adapter_that_would_make_another_model_are_refused_by_name(
+    tmp_path: Path, option: dict[str, Any]
+) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, **option}))
+    with pytest.raises(ForeignOption, match="LoRA adapter" if "peft_type" in option else next(iter(option))):
+        stored_lora(tmp_path)
+
+
+def test_an_adapter_made_elsewhere_is_read_whatever_it_says_of_its_origin(tmp_path: Path) -> None:
+    from peft import LoraConfig
+
+    made = LoraConfig(r=3, target_modules=["q_proj"], use_rslora=True, rank_pattern={"k_proj": 1}, task_type="CAUSAL_LM")
+    origin = {"base_model_name_or_path": "/secret", "auto_mapping": {"base_model_class": "X"}, "revision": "main"}
+    described = json.loads(json.dumps(made.to_dict(), default=sorted)) | origin
+    (tmp_path / "adapter_config.json").write_text(json.dumps(described))
+    found = stored_lora(tmp_path)
+    assert (found.r, set(found.target_modules), found.use_rslora, found.rank_pattern) == (
+        3,
+        {"q_proj"},
+        True,
+        {"k_proj": 1},
+    )
+    assert (found.base_model_name_or_path, found.auto_mapping) == (None, None)
 
 
 def test_an_adapter_of_a_base_with_other_weights_is_refused_in_words(tmp_path: Path, base: Path) -> None:
