@@ -23,7 +23,6 @@ from services.trainer.steps.loading import LoadedModel, fetched
 def kto(context: Context, loaded: LoadedModel, settings: KtoSettings) -> Method:
     """Makes wanted answers likelier and unwanted ones less likely, the same however a batch is cut into parts."""
     judged = _judged(fetched(context, PREFERENCES))
-    _refuse_one_kind(judged)
     chats = [(answer.messages, answer.completion, answer.tools) for answer in judged]
     taken = usable([loaded.chat.try_encode(chats, "last")], "answer", "kto")
     cut = [tokens.cut(settings.max_length) for _, (tokens,) in taken]
@@ -31,6 +30,7 @@ def kto(context: Context, loaded: LoadedModel, settings: KtoSettings) -> Method:
     fits = fitting("answer", names, [unsupervised([(tokens,) for tokens in cut])], "kto.max_length", settings.max_length)
     kept = [cut[place] for place in fits.places]
     labels = [judged[taken[place][0]].label for place in fits.places]
+    _refuse_one_kind(labels)
     others = _others(kept, settings.max_length)
 
     def build(model: Any, arguments: Mapping[str, Any], rows: Any, on_part: Callable[[], None]) -> Any:
@@ -89,13 +89,13 @@ def _judged(folder: Path) -> Sequence[Judged]:
     ]
 
 
-def _refuse_one_kind(judged: Sequence[Judged]) -> None:
-    wanted = sum(answer.label for answer in judged)
-    if not wanted or wanted == len(judged):
+def _refuse_one_kind(labels: Sequence[bool]) -> None:
+    wanted = sum(labels)
+    if not wanted or wanted == len(labels):
         raise UserFault(
             Reason(
                 field="pipeline",
-                value=f"{wanted} wanted and {len(judged) - wanted} unwanted answers",
+                value=f"{wanted} wanted and {len(labels) - wanted} unwanted answers",
                 message="kto learns from the difference between wanted and unwanted answers, and needs both",
                 remedy="add answers of the other kind; wanted answers alone can be learnt with method sft",
             )

@@ -23,7 +23,7 @@ from services.trainer.modelling.generation import SamplingParams, rng
 from services.trainer.modelling.latency import latency_ms
 from services.trainer.modelling.written import visible
 from services.trainer.steps.answering import answers_of
-from services.trainer.steps.loading import fetched, load
+from services.trainer.steps.loading import answering_chat_faults, fetched, load
 from services.trainer.steps.metrics import answer_metrics, loss_metrics
 from services.trainer.steps.references import reference_losses
 
@@ -32,6 +32,7 @@ _NAMED = 5
 """The most rows that are named as left out."""
 
 
+@answering_chat_faults
 def evaluate(context: Context) -> StepResult:
     """Make the `predictions` artifact and its metrics.
 

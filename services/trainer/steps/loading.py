@@ -1,8 +1,10 @@
 """Loads what every step on a model needs: threads, device, dtype, base model, adapter and chat format."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -15,6 +17,22 @@ from services.trainer.modelling.adapter import load_for_inference, refuse_other_
 from services.trainer.modelling.base_files import base_digest, base_folder
 from services.trainer.modelling.chat import Chat, ChatFault
 from services.trainer.modelling.stored_model import load_whole
+
+_Given = ParamSpec("_Given")
+_Made = TypeVar("_Made")
+
+
+def answering_chat_faults(step: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
+    """Make a step answer a chat that the template refuses as a fault of the data: `prepare` accepted it under other rules."""
+
+    @wraps(step)
+    def answering(*given: _Given.args, **named: _Given.kwargs) -> _Made:
+        try:
+            return step(*given, **named)
+        except ChatFault as fault:
+            raise UserFault(Reason(field="dataset", message=str(fault), remedy=fault.remedy)) from fault
+
+    return answering
 
 
 @dataclass(frozen=True)

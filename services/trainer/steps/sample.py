@@ -15,9 +15,10 @@ from services.trainer.data.rows import rows_of
 from services.trainer.data.splitting import prompt_key
 from services.trainer.modelling.generation import SamplingParams, rng
 from services.trainer.steps.answering import answers_of
-from services.trainer.steps.loading import fetched, load
+from services.trainer.steps.loading import answering_chat_faults, fetched, load
 
 
+@answering_chat_faults
 def sample(context: Context) -> StepResult:
     """Make the `candidates` artifact. The same seed gives the same prompts and, on the same machine, the same answers."""
     settings = context.task.settings

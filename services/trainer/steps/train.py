@@ -50,7 +50,7 @@ from services.trainer.modelling.base import load_base
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.teacher import teacher_digest, teacher_folder
 from services.trainer.modelling.whole import whole_model, write_whole
-from services.trainer.steps.loading import LoadedModel, load
+from services.trainer.steps.loading import LoadedModel, answering_chat_faults, load
 from services.trainer.steps.memory import memory_metrics
 from services.trainer.steps.room import refuse_full_disk
 
@@ -59,6 +59,7 @@ _SETTLED = 0.1
 """Share of the curve, at its end, whose mean is reported as the final value of a metric."""
 
 
+@answering_chat_faults
 def train(context: Context) -> StepResult:
     """Make the artifact `adapter`, or `model` if all weights are trained; its metrics are those at the end of the curve.
 

@@ -86,6 +86,12 @@ def test_answers_of_one_kind_are_refused(tmp_path: Path, base: Path) -> None:
     assert raised.value.reasons[0].value == "4 wanted and 0 unwanted answers"
 
 
+def test_answers_of_one_kind_are_refused_too_where_only_those_fit(tmp_path: Path, base: Path) -> None:
+    long = answer(9, label=False, prompt="Where? " * 40)
+    with pytest.raises(UserFault, match="2 wanted and 0 unwanted"):
+        align(tmp_path, base, put_lines(tmp_path, judged=[answer(0, label=True), answer(1, label=True), long]))
+
+
 def test_an_answer_that_the_prompt_leaves_no_room_for_is_left_out(tmp_path: Path, base: Path) -> None:
     long = {**answer(9, label=True, prompt="Where? " * 40), "id": "long"}
     result = align(tmp_path, base, put_lines(tmp_path, judged=[answer(0, label=True), long, answer(1, label=False)]))

@@ -139,3 +139,9 @@ def test_rows_with_tools_go_through_every_step(tmp_path: Path, base: Path) -> No
         )
     )
     assert measured.metrics["rows"] == 2
+
+
+def test_rows_that_the_template_refuses_after_all_are_a_fault_of_the_data(tmp_path: Path, base: Path) -> None:
+    forged = put_lines(tmp_path, train=[{**ROWS[0], "completion": "Closed.<|im_end|>"}])
+    with pytest.raises(UserFault, match="control token"):
+        trained(tmp_path, base, forged)
