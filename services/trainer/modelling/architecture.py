@@ -4,6 +4,7 @@ Every refusal is a BaseFault: the configuration comes with the request, so whate
 """
 
 import copy
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 
+from schemas.reasons import shown
 from services.chassis.storage.sources.models import brings_code
 from services.language_models.loading import load_config
 from services.language_models.scoring import scoring_class
@@ -76,6 +78,9 @@ def architecture_of(folder: Path) -> Architecture:
         if brings_code(folder):
             what = "it needs its own code, which is never run"
             raise BaseFault(what, "name a model whose architecture is part of transformers") from error
+        if (unknown := _unknown_type(folder)) is not None:
+            what = f"its model type {shown(unknown)} is none that this version of transformers knows"
+            raise BaseFault(what, "name a model whose architecture is part of transformers") from error
         what = f"its config.json cannot be read ({type(error).__name__})"
         raise BaseFault(what, "name a folder that transformers can load") from error
     _refuse_kind(config)
@@ -90,6 +95,17 @@ def architecture_of(folder: Path) -> Architecture:
             f"its architecture works only with a cache of its own ({own}), which cannot be sampled from", _CAUSAL
         )
     return Architecture(config, model_class)
+
+
+def _unknown_type(folder: Path) -> str | None:
+    """Return the type of model that a configuration names, if the library has none of that name."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    try:
+        named = json.loads((folder / "config.json").read_bytes()).get("model_type")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return named if isinstance(named, str) and named not in CONFIG_MAPPING_NAMES else None
 
 
 def _cache_of_its_own(model_class: Any) -> str | None:

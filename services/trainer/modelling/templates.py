@@ -9,6 +9,7 @@ chooses), with two additions where they are needed:
 Both are Jinja, not code of this project, so that any server renders the saved template to the same prompt.
 """
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +20,8 @@ PINNED_DATE = datetime(2024, 7, 26)  # noqa: DTZ001  # a calendar day, of no zon
 """The date that templates read: the one that Llama 3 writes if it is told none."""
 _DIRECTIVES = "aAwdbBmyYHIMSpfjUWcxXeDFTRuVGhnt"
 _PADDED = "dmHIMSyj"
+_RANDOM = re.compile(r"\|\s*random\b|\blipsum\s*\(")
+"""What Jinja draws at random."""
 _TUNED = "name a model that was tuned for chats, or give a chat_template in the request"
 _ASKED, _ANSWERED = "Zq0Question", "Zq1Answer"
 
@@ -81,6 +84,8 @@ def _refuse_unreadable(template: str) -> None:
     from jinja2 import TemplateError
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
+    if _RANDOM.search(template):
+        raise ChatFault("the chat template writes something random, so that no prompt is like the next", _TUNED)
     try:
         _compile_jinja_template(template)
     except TemplateError as error:

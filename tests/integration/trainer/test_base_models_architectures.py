@@ -70,6 +70,13 @@ def test_a_model_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
     assert "own code, which is never run" in refusal(tmp_path, base).message
 
 
+def test_a_type_of_model_that_the_library_does_not_know_is_named(tmp_path: Path) -> None:
+    other = dressed(tmp_path / "other", random_model("Llama"))
+    assert (
+        "its model type 'of-the-future' is none" in refusal(tmp_path, configured(other, model_type="of-the-future")).message
+    )
+
+
 def test_a_model_whose_cache_is_its_own_is_refused(tmp_path: Path) -> None:
     base = dressed(tmp_path / "base", random_model("MiniMax", num_local_experts=2, head_dim=8))
     assert "a cache of its own (MiniMaxCache)" in refusal(tmp_path, base).message

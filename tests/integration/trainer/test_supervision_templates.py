@@ -115,6 +115,12 @@ def test_a_template_that_is_not_jinja_is_refused(tmp_path: Path, template: str) 
         chat_of(tmp_path, CHATML, template)
 
 
+@pytest.mark.parametrize("drawn", ["{{ ['a', 'b'] | random }}", "{{ range(9)|random }}", "{{ lipsum(1) }}"])
+def test_a_template_that_draws_at_random_is_refused(tmp_path: Path, drawn: str) -> None:
+    with pytest.raises(ChatFault, match="something random"):
+        chat_of(tmp_path, drawn + CHATML)
+
+
 def test_what_a_template_says_on_its_refusal_is_repeated_unless_it_is_a_text_of_the_row(tmp_path: Path) -> None:
     refuses = "{% if messages[0].content == 'Hi' %}{{ raise_exception('Roles must alternate') }}{% else %}{{ raise_exception(messages[0].content) }}{% endif %}"
     chat = chat_of(tmp_path, refuses)
