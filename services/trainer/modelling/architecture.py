@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from schemas.reasons import shown
 from services.chassis.storage.sources.models import brings_code
 from services.language_models.loading import load_config
 from services.language_models.scoring import scoring_class
@@ -78,8 +77,8 @@ def architecture_of(folder: Path) -> Architecture:
         if brings_code(folder):
             what = "it needs its own code, which is never run"
             raise BaseFault(what, "name a model whose architecture is part of transformers") from error
-        if (unknown := _unknown_type(folder)) is not None:
-            what = f"its model type {shown(unknown)} is none that this version of transformers knows"
+        if _has_unknown_type(folder):
+            what = "its config.json names a type of model (model_type) that this version of transformers does not know"
             raise BaseFault(what, "name a model whose architecture is part of transformers") from error
         what = f"its config.json cannot be read ({type(error).__name__})"
         raise BaseFault(what, "name a folder that transformers can load") from error
@@ -97,15 +96,15 @@ def architecture_of(folder: Path) -> Architecture:
     return Architecture(config, model_class)
 
 
-def _unknown_type(folder: Path) -> str | None:
-    """Return the type of model that a configuration names, if the library has none of that name."""
+def _has_unknown_type(folder: Path) -> bool:
+    """Whether a configuration names a type of model that the library does not have."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     try:
         named = json.loads((folder / "config.json").read_bytes()).get("model_type")
     except (OSError, ValueError, AttributeError, RecursionError):
-        return None
-    return named if isinstance(named, str) and named not in CONFIG_MAPPING_NAMES else None
+        return False
+    return isinstance(named, str) and named not in CONFIG_MAPPING_NAMES
 
 
 def _cache_of_its_own(model_class: Any) -> str | None:
