@@ -35,6 +35,16 @@ def complete(context: Context) -> Made:
     return StepResult(facts={"pid": str(os.getpid()), "torch": str("torch" in sys.modules)}, metrics={"n": 1.0})
 
 
+def measuring(context: Context) -> Made:
+    """Measure four steps, the last of which has no finite entropy."""
+    for step in range(1, 5):
+        context.progress(step, 4, loss=1 / step)
+        context.measured(
+            step, {"step": step, "loss": 1 / step, "learning_rate": 0.1, "entropy": float("inf" if step == 4 else 1)}
+        )
+    return StepResult(metrics={"loss": 0.25}, facts={"recipe_sha256": "d" * 64})
+
+
 def feedback(context: Context) -> Made:
     about = {"job_id": context.task.job_id, "step": context.task.step, "attempt": context.task.attempt}
     recorded = FeedbackRecorded(

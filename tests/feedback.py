@@ -12,7 +12,7 @@ from schemas.lines import Candidates, Message
 from schemas.recipes.feedback import FeedbackSettings
 from schemas.steps import LabelSettings, ScoreSettings
 from services.chassis.executor.child import Context
-from services.chassis.executor.messages import ChildTask, FinalMessage, ProgressMessage
+from services.chassis.executor.messages import ChildTask, FinalMessage, RunningMessage
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.feedback.judges.judge import Judged, Orders, Tick
 from tests.allowed import IN_TESTS
@@ -66,9 +66,9 @@ class Pipe:
     """Replaces a child's pipe to its worker."""
 
     def __init__(self) -> None:
-        self.sent: list[ProgressMessage | FinalMessage] = []
+        self.sent: list[RunningMessage | FinalMessage] = []
 
-    def send(self, message: ProgressMessage | FinalMessage) -> None:
+    def send(self, message: RunningMessage | FinalMessage) -> None:
         self.sent.append(message)
 
 

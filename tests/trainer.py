@@ -11,7 +11,7 @@ from schemas.jobs import StepResult
 from schemas.progress import StepProgressed
 from schemas.steps import StepSettings
 from services.chassis.executor.child import Channel, Context
-from services.chassis.executor.messages import ChildTask, FinalMessage, ProgressMessage
+from services.chassis.executor.messages import ChildTask, FinalMessage, MeasuredMessage, ProgressMessage, RunningMessage
 from services.chassis.storage.artifacts.store import ArtifactStore
 from tests.allowed import IN_TESTS
 
@@ -21,10 +21,13 @@ class Reports(Channel):
 
     def __init__(self) -> None:
         self.progress: list[StepProgressed] = []
+        self.measured: dict[int, dict[str, float]] = {}
 
-    def send(self, message: ProgressMessage | FinalMessage) -> None:
+    def send(self, message: RunningMessage | FinalMessage) -> None:
         if isinstance(message, ProgressMessage):
             self.progress.append(message.progress)
+        if isinstance(message, MeasuredMessage):
+            self.measured[message.step] = message.values
 
 
 def task_of(

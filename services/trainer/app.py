@@ -7,22 +7,31 @@ from fastapi import APIRouter
 from schemas.topics import JOBS
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.executor.dispatcher import worker_tasks
+from services.chassis.executor.runner import StepRunner
 from services.chassis.executor.slots import ELSEWHERE
 from services.chassis.executor.supervise import SubprocessRunner
 from services.chassis.executor.work import WorkEffects
+from services.chassis.process.transient import Loop
 from services.chassis.reports.failed import ReportsFailures
 from services.chassis.serving.api.logs import log_router
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.service import Service, assemble
 from services.trainer.on_ray import CLUSTER_VARIABLE
 from services.trainer.settings import TrainerSettings
+from services.trainer.tracking.tracked import Tracked
+from services.trainer.tracking.tracker import Tracker
 
 
 def build(settings: TrainerSettings) -> Service:
     """Build the trainer. Every executor makes the same decisions, so its domain is the chassis' own."""
     runtime = Runtime(settings, "trainer", ExecutorDomain("trainer"), topics=(JOBS,), effects=WorkEffects())
     machine = ELSEWHERE if settings.trainer_launcher == "ray" else None
-    tasks = worker_tasks(runtime, ReportsFailures(_runner(settings)), processes=settings.trainer_processes, machine=machine)
+    runner: StepRunner = ReportsFailures(_runner(settings))
+    tracking: list[Loop] = []
+    if settings.mlflow_tracking_uri is not None:
+        tracker = Tracker(settings.mlflow_tracking_uri, settings.mlflow_experiment, settings.drain_seconds)
+        runner, tracking = Tracked(runner, tracker), [tracker.run]
+    tasks = [*worker_tasks(runtime, runner, processes=settings.trainer_processes, machine=machine), *tracking]
     return assemble(runtime, router=APIRouter(), tasks=tasks, more=(log_router(settings.home, "trainer"),))
 
 

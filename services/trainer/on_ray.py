@@ -28,6 +28,7 @@ from services.chassis.executor.messages import (
     FaultMessage,
     FinalMessage,
     ProgressMessage,
+    RunningMessage,
     StoppedMessage,
 )
 from services.chassis.executor.text import storable
@@ -131,7 +132,7 @@ class _Bridge:
             sys.stderr.buffer.flush()
         if said.message:
             message = MESSAGE.validate_json(said.message)
-            if isinstance(message, ProgressMessage):
+            if isinstance(message, RunningMessage):
                 self._channel.send(message)
             else:
                 self._final = message

@@ -1,10 +1,11 @@
 """Defines the trainer's settings."""
 
 from importlib.util import find_spec
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from services.chassis.process.redaction import secrets_in
 from services.chassis.settings import ServiceSettings
 
 
@@ -34,6 +35,28 @@ class TrainerSettings(ServiceSettings):
     trainer_ray_gpus: int = Field(
         default=0, ge=0, description="For the launcher ray: the GPUs that each step reserves on a node."
     )
+
+    mlflow_tracking_uri: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="Where trainings, evaluations and compressions are recorded as MLflow runs: the URI of an MLflow server or of a "
+        "store that its client can write; null: nowhere. It needs the extra mlflow.",
+    )
+    mlflow_experiment: str = Field(
+        default="neuroweaver", min_length=1, max_length=500, description="The MLflow experiment of these runs."
+    )
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The secrets that no output may contain."""
+        return (*super().secrets, *secrets_in(self.mlflow_tracking_uri or ""))
+
+    @model_validator(mode="after")
+    def _mlflow_is_installed(self) -> Self:
+        if self.mlflow_tracking_uri is not None and find_spec("mlflow") is None:
+            raise ValueError(
+                "NEUROWEAVER_MLFLOW_TRACKING_URI is set, and MLflow's client is not installed: pip install 'neuroweaver[mlflow]'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _launcher_can_start(self) -> Self:

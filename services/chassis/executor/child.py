@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import faulthandler
 import logging
+import math
 import os
 import select
 import signal
@@ -37,8 +38,10 @@ from services.chassis.executor.messages import (
     ChildTask,
     FaultMessage,
     FinalMessage,
+    MeasuredMessage,
     ProgressMessage,
     ResultMessage,
+    RunningMessage,
     StoppedMessage,
     UnwritableMessage,
 )
@@ -123,7 +126,10 @@ class Context:
         self._observers.append(observer)
 
     def measured(self, step: int, values: Mapping[str, float]) -> None:
-        """Tell the observers what was measured at a step."""
+        """Tell the observers what was measured at a step, and the worker if it wants to know."""
+        if self.task.measurements:
+            finite = {name: value for name, value in values.items() if math.isfinite(value)}
+            self._channel.send(MeasuredMessage(step=step, values=finite))
         for observer in self._observers:
             observer(step, values)
 
@@ -274,7 +280,7 @@ class Channel:
         self._descriptor = descriptor
         self._lock = threading.Lock()
 
-    def send(self, message: ProgressMessage | FinalMessage) -> None:
+    def send(self, message: RunningMessage | FinalMessage) -> None:
         """Write one message; blocks while the pipe is full. If the worker has closed the pipe, the child ends."""
         line = memoryview(message.model_dump_json().encode() + b"\n")
         with self._lock:

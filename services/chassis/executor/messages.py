@@ -50,6 +50,7 @@ class ChildTask(Frozen):
     event_files: Path | None = Field(
         default=None, description="Folder beside the logs for TensorBoard event files of the step; null: none are written."
     )
+    measurements: bool = Field(default=False, description="Whether the worker wants the measurements of every step.")
     processes: int = Field(default=1, ge=1, description="Number of processes that do this step together, on this machine.")
     rank: int = Field(default=0, ge=0, description="Which of them this is, from 0; only the first one writes and reports.")
     lease_seconds: float | None = Field(
@@ -73,6 +74,14 @@ class ProgressMessage(Frozen):
 
     message: Literal["progress"] = "progress"
     progress: StepProgressed
+
+
+class MeasuredMessage(Frozen):
+    """The child tells what it measured at an optimiser step."""
+
+    message: Literal["measured"] = "measured"
+    step: int
+    values: dict[str, float] = Field(description="Finite numbers by name; JSON has no others.")
 
 
 class ExtraEvent(Frozen):
@@ -121,5 +130,7 @@ class UnwritableMessage(Frozen):
 
 
 FinalMessage = ResultMessage | FaultMessage | StoppedMessage | UnwritableMessage
-Message = Annotated[ProgressMessage | FinalMessage, Field(discriminator="message")]
-MESSAGE: TypeAdapter[ProgressMessage | FinalMessage] = TypeAdapter(Message)
+RunningMessage = ProgressMessage | MeasuredMessage
+"""What a child says before its final message."""
+Message = Annotated[RunningMessage | FinalMessage, Field(discriminator="message")]
+MESSAGE: TypeAdapter[RunningMessage | FinalMessage] = TypeAdapter(Message)

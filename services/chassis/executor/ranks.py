@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic import ValidationError
 
@@ -22,7 +22,7 @@ from services.chassis.executor.messages import (
     ChildTask,
     FaultMessage,
     FinalMessage,
-    ProgressMessage,
+    RunningMessage,
     UnwritableMessage,
 )
 from services.chassis.executor.oom import fault_of_exit, oom_kills
@@ -32,6 +32,8 @@ _SETTLE_SECONDS = 0.5
 _LOST_SECONDS = 5.0
 """An error of the first process may be the loss of another one, which is noticed within this time."""
 _END_SECONDS = 30.0
+_OF_THE_FIRST: Mapping[str, object] = {"lease_seconds": None, "event_files": None, "measurements": False}
+"""Only the first process has a lease, and only it tells what was measured."""
 _TELLING = ("user", "memory")
 """Causes that explain the errors of the other processes."""
 
@@ -76,7 +78,7 @@ class _Group:
         """Start them all, and watch each in a thread of its own."""
         task = self._context.task
         for rank in range(1, task.processes):
-            process = _Process(module, task.model_copy(update={"rank": rank, "lease_seconds": None, "event_files": None}))
+            process = _Process(module, task.model_copy(update={"rank": rank, **_OF_THE_FIRST}))
             self._all.append(process)
             threading.Thread(target=self._watch, args=(process,), name=f"rank-{rank}", daemon=True).start()
 
@@ -152,7 +154,7 @@ class _Process:
             for line in self._messages:
                 with contextlib.suppress(ValidationError):  # a library may write there
                     message = MESSAGE.validate_json(line)
-                    if not isinstance(message, ProgressMessage):
+                    if not isinstance(message, RunningMessage):
                         return message
         return None
 

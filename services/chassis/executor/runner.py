@@ -1,14 +1,14 @@
 """Defines the interface between a worker and a service's step runner: the work, its context and its outcome."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 from schemas.jobs import StepFault, StepRequested, StepResult
-from schemas.progress import StepProgressed
+from schemas.progress import DeviceReading, StepProgressed
 from services.chassis.executor.attempts import ref_of
 from services.chassis.kernel.aggregate import Decision, Ref, States
 from services.chassis.settings import ServiceSettings
@@ -46,23 +46,42 @@ class WorkContext:
         service: str,
         publish: Callable[[StepProgressed], None],
         gpus: Sequence[int] = (),
+        readings: Callable[[], tuple[DeviceReading, ...]] = lambda: (),
     ) -> None:
         self.settings, self.service, self.gpus = settings, service, gpus
         self.stop, self.lost = asyncio.Event(), asyncio.Event()
         self.reason: StopReason | None = None
         self._publish = publish
-        self._on_progress: Callable[[StepProgressed], None] = lambda data: None
+        self._readings = readings
+        self._on_progress: list[Callable[[StepProgressed], None]] = []
+        self._on_measured: list[Callable[[int, Mapping[str, float]], None]] = []
         self._on_renewal: Callable[[], None] = lambda: None
         self._on_checkpoint: Callable[[], None] = lambda: None
 
     def progress(self, data: StepProgressed) -> None:
-        """Publish progress, which may be lost. The caller has to limit it to one a second."""
-        self._on_progress(data)
-        self._publish(data)
+        """Publish progress with the readings of the devices, which may be lost. The caller has to limit it to one a second."""
+        complete = data.model_copy(update={"devices": self._readings()})
+        for act in self._on_progress:
+            act(complete)
+        self._publish(complete)
 
     def on_progress(self, act: Callable[[StepProgressed], None]) -> None:
-        """Set the function to call with all progress."""
-        self._on_progress = act
+        """Add a function to call with all progress."""
+        self._on_progress.append(act)
+
+    def measured(self, step: int, values: Mapping[str, float]) -> None:
+        """Pass on what was measured at an optimiser step."""
+        for act in self._on_measured:
+            act(step, values)
+
+    def on_measured(self, act: Callable[[int, Mapping[str, float]], None]) -> None:
+        """Add a function to call with the measurements of every optimiser step; without one the child does not send them."""
+        self._on_measured.append(act)
+
+    @property
+    def wants_measurements(self) -> bool:
+        """Whether anybody wants the measurements of every step."""
+        return bool(self._on_measured)
 
     def on_renewal(self, act: Callable[[], None]) -> None:
         """Set the function to call whenever the lease was renewed."""

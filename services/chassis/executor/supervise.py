@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,6 @@ import psutil
 from pydantic import ValidationError
 
 from schemas.jobs import StepFault
-from schemas.progress import StepProgressed
 from services.chassis.executor.folders import (
     UNFINISHED,
     cache_of,
@@ -37,6 +36,7 @@ from services.chassis.executor.messages import (
     ChildTask,
     FaultMessage,
     FinalMessage,
+    MeasuredMessage,
     ProgressMessage,
     ResultMessage,
     StoppedMessage,
@@ -47,11 +47,11 @@ from services.chassis.executor.runner import Completed, Failed, Outcome, Postpon
 from services.chassis.executor.text import tail
 from services.chassis.kernel.aggregate import Decision
 from services.chassis.process.logging import get_logger
-from services.chassis.settings import ServiceSettings
 from services.chassis.storage.stores import Unwritable, measured, obstacle, reason_in, space
 
 _log = get_logger(__name__)
 _LINE_LIMIT = 16 * 1024 * 1024
+_KEPT_BACK = ("DATABASE_URL", "PASSWORD", "TRACKING_URI", "TRACKING_TOKEN")
 _EXIT_SECONDS = 10.0
 _FROZEN_SECONDS = 60.0
 _DUMP_SECONDS = 2.0
@@ -80,7 +80,7 @@ class SubprocessRunner:
         settings = context.settings
         log = log_of(settings.home, context.service, work.request.job_id, work.request.step, work.request.attempt)
         task, temporary = (
-            _task(work, settings, log, self.processes),
+            _task(work, context, log, self.processes),
             temporary_of(settings.home, context.service, work.lease),
         )
         killed_before, size_before = oom_kills(), _size(log)
@@ -120,8 +120,8 @@ class SubprocessRunner:
         return Failed(fault.model_copy(update={"log_tail": await asyncio.to_thread(tail, log)}))
 
 
-def _task(work: Work, settings: ServiceSettings, log: Path, processes: int) -> ChildTask:
-    asked = work.request
+def _task(work: Work, context: WorkContext, log: Path, processes: int) -> ChildTask:
+    asked, settings = work.request, context.settings
     return ChildTask(
         job_id=asked.job_id,
         step=asked.step,
@@ -136,6 +136,7 @@ def _task(work: Work, settings: ServiceSettings, log: Path, processes: int) -> C
         lease=work.lease,
         processes=processes if asked.kind == _SPLIT else 1,
         event_files=event_files_of(log),
+        measurements=context.wants_measurements,
         lease_seconds=settings.lease_seconds,
         cache=cache_of(settings.home),
         memory_bytes=settings.slot_memory_mb and settings.slot_memory_mb * 2**20,
@@ -144,9 +145,9 @@ def _task(work: Work, settings: ServiceSettings, log: Path, processes: int) -> C
 
 
 def _needed(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without the variables that give access to broker and database, so that nothing in the child
-    has them."""
-    return {name: value for name, value in environment.items() if not name.endswith(("DATABASE_URL", "PASSWORD"))}
+    """Return the environment without the variables that give access to broker, database and tracking server, so that
+    nothing in the child has them."""
+    return {name: value for name, value in environment.items() if not name.endswith(_KEPT_BACK)}
 
 
 def _remove_unfinished(checkpoints: Path, temporary: Path) -> None:
@@ -238,7 +239,7 @@ class Child:
         loop = asyncio.get_running_loop()
         context.on_renewal(self.beat)
         context.on_checkpoint(lambda: self._tell(CHECKPOINT))
-        reading = asyncio.create_task(self._read(context.progress))
+        reading = asyncio.create_task(self._read(context))
         ended = asyncio.create_task(self._process.wait())
         stop, lost = asyncio.create_task(context.stop.wait()), asyncio.create_task(context.lost.wait())
         frozen, hung = asyncio.create_task(self._frozen()), asyncio.create_task(self._hung(hung_seconds))
@@ -266,7 +267,7 @@ class Child:
             for task in (reading, ended, stop, lost, frozen, hung):
                 task.cancel()
 
-    async def _read(self, progress: Callable[[StepProgressed], None]) -> FinalMessage | None:
+    async def _read(self, context: WorkContext) -> FinalMessage | None:
         """Read messages up to the final one or the end of the pipe. A line that is no valid message is logged and skipped."""
         while True:
             try:
@@ -277,10 +278,14 @@ class Child:
             except (ValidationError, ValueError) as error:
                 _log.warning("a child wrote a line that is not a message", error=str(error)[:500])
                 continue
-            if not isinstance(message, ProgressMessage):
-                return message
             self._heard_at = asyncio.get_running_loop().time()
-            progress(message.progress)
+            match message:
+                case ProgressMessage(progress=progress):
+                    context.progress(progress)
+                case MeasuredMessage(step=step, values=values):
+                    context.measured(step, values)
+                case _:
+                    return message
 
     def kill(self) -> None:
         """Kill the process group. After the process has ended this is done only once, since its id may be reused soon."""

@@ -7,6 +7,7 @@ import asyncio
 import os
 import shutil
 import socket
+from functools import partial
 
 from structlog.contextvars import bound_contextvars
 
@@ -70,7 +71,8 @@ class Worker:
     async def _do(self, held: Held, stop: asyncio.Event, woken: Subscription) -> None:
         """Run the work while the lease is renewed and its energy is measured, then conclude."""
         gpus = held.place.gpus
-        context = WorkContext(self._host.settings, self._host.service, lambda data: self._publish(held, data), gpus)
+        publish, readings = partial(self._publish, held), partial(self._monitor.readings_of, gpus)
+        context = WorkContext(self._host.settings, self._host.service, publish, gpus, readings)
         async with self._keeper.kept(held, context, woken), self._monitor.measuring(gpus) as measured:
             outcome = await self._run(held.work, context, stop)
             energy = await self._monitor.energy(measured)
@@ -151,11 +153,10 @@ class Worker:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def _publish(self, held: Held, data: StepProgressed) -> None:
-        readings = self._monitor.readings_of(held.place.gpus)
         self._host.publisher.publish_lossy(
             outside_event(
                 held.started.source,
-                data.model_copy(update={"devices": readings}),
+                data,
                 correlation_id=held.started.correlation_id,
                 causation_id=held.started.id,
                 traceparent=held.started.traceparent,

@@ -32,7 +32,12 @@ _OUR_WORDS = frozenset(
 """A shorter secret, or one that is a word of this project, is removed from URLs only: it would match ordinary text."""
 JUDGE_KEYS = "NEUROWEAVER_JUDGE_KEY_"
 """Prefix of the variables that hold the keys of judges; a job may name no other variable."""
-_NAMES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN")
+_NAMES = (
+    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "DATABRICKS_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MLFLOW_TRACKING_TOKEN",
+    "RAY_AUTH_TOKEN",
+)  # fmt: skip
+_URLS = ("DATABASE_URL", "TRACKING_URI")
+"""Ends of the names of variables that hold URLs, which may contain a password."""
 _OPTIONS = r"(?:ssl)?password|passwd|secret|token|access_token|api_?key|x-amz-signature|x-amz-security-token|signature|sig"
 _IN_TEXT = (
     (re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:'\"<>]*:)[^\s'\"<>/?#]+(@)"), rf"\1{HIDDEN}\2"),
@@ -91,7 +96,7 @@ def _pattern_of(form: str) -> str:
 def secrets_of(environment: Mapping[str, str]) -> Iterator[str]:
     """Find the secrets in a process's environment."""
     for name, value in environment.items():
-        if name.endswith("DATABASE_URL"):
+        if name.endswith(_URLS):
             yield from secrets_in(value)
         elif name.endswith("PASSWORD") or name.startswith(JUDGE_KEYS) or name in _NAMES:
             yield value.strip()

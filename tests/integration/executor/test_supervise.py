@@ -303,7 +303,7 @@ async def test_a_cancelled_supervision_leaves_no_process_behind(tmp_path: Path) 
 async def test_a_child_whose_worker_is_gone_ends_at_once_with_all_it_started(tmp_path: Path) -> None:
     """The end of standard input alone is enough, where the kernel does not tell of a parent's death."""
     run = Run(tmp_path, "deaf")
-    task = supervise._task(run.work, run.context.settings, tmp_path / "1.log", 1)
+    task = supervise._task(run.work, run.context, tmp_path / "1.log", 1)
     ours, childs = os.pipe()
     process = subprocess.Popen(  # noqa: ASYNC220 (asyncio would tie it to this loop)
         [sys.executable, "-m", "tests.child"], stdin=subprocess.PIPE, pass_fds=(childs,), start_new_session=True,

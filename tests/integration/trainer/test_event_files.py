@@ -39,11 +39,17 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def test_every_step_of_a_training_is_in_its_event_files(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
     folder = tmp_path / "tensorboard"
-    result = train(context(tmp_path, base, dataset, folder))
+    running = context(tmp_path, base, dataset, folder)
+    running.task = running.task.model_copy(update={"measurements": True})
+    result = train(running)
     found = scalars(folder)
     assert {"loss", "learning_rate", "gradient_norm", "tokens_per_second", "validation_loss"} <= set(found)
+    told = running._channel.measured  # type: ignore[attr-defined]
     assert [step for step, _ in found["loss"]] == [1, 2, 3, 4]
     assert [step for step, _ in found["validation_loss"]] == [2, 4]
+    assert {step: values["loss"] for step, values in told.items()} == pytest.approx(dict(found["loss"])), (
+        "as the worker is told"
+    )
     assert found["validation_loss"][-1][1] == pytest.approx(result.metrics["validation_loss"])
 
 
