@@ -6,19 +6,51 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.base import Real, Strict
+from schemas.recipes.feedback import JudgeSettings, Rubric
 from schemas.rules import Rule
 
-RewardKind = Literal["rules", "number_match", "exact_match", "valid_json"]
+RewardKind = Literal["rules", "number_match", "exact_match", "valid_json", "judge"]
 RewardName = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z0-9_]+$")]
 
 
+class RewardFeedback(Strict):
+    """How a judge of the feedback service rewards answers while a model learns. An answer that it gives no score has no reward."""
+
+    judge: JudgeSettings = JudgeSettings()
+    rubric: Rubric = Rubric()
+    judged_field: str | None = Field(
+        default=None,
+        description="Field of a JSON answer that is judged; null: the whole text. An answer without that text has no reward.",
+    )
+    timeout_seconds: Real = Field(
+        default=120.0,
+        gt=0,
+        le=3600,
+        description="Time-out of one request to the feedback service, which has at most 64 answers. It is sent again twice.",
+    )
+    failed_at_most: Real = Field(
+        default=0.25,
+        ge=0,
+        lt=1,
+        description="The largest share of the answers of an optimiser step that the judge may leave without a score; with more the "
+        "step of the job fails as a fault of the infrastructure, and its next attempt goes on from the last checkpoint.",
+    )
+
+    @model_validator(mode="after")
+    def _rules_judge_has_rules(self) -> Self:
+        if self.judge.kind == "rules" and not self.rubric.rules:
+            raise ValueError("the `rules` judge has no rule to judge by; add rules to the rubric")
+        return self
+
+
 class RewardSettings(Strict):
-    """One reward of an answer, between 0 and 1. An answer's reward is the weighted sum of all."""
+    """One reward of an answer, between 0 and 1, or on the scale of its judge. An answer's reward is the weighted sum of all."""
 
     kind: RewardKind = Field(
         description="rules: the share of `rules` that the answer keeps; number_match: 1 if the number that the answer ends with "
         "equals that of the row's reference, as in `evaluation`; exact_match: 1 if the answer equals the reference; valid_json: 1 "
-        "if the answer is one JSON object and nothing else."
+        "if the answer is one JSON object and nothing else; judge: the score of the judge in `feedback`, from 1 to 5 for a judge at "
+        "an endpoint and for one that is asked by `question`."
     )
     name: RewardName | None = Field(
         default=None, description="Name in the metrics, `reward_<name>`; null: the kind. Names are unique."
@@ -31,6 +63,9 @@ class RewardSettings(Strict):
     exact_match_fields: tuple[str, ...] = Field(
         default=(),
         description="exact_match: fields of the JSON answer that must equal the reference; empty: the whole text.",
+    )
+    feedback: RewardFeedback | None = Field(
+        default=None, description="judge: which judge rewards the answer, by which rubric, and what happens if it fails."
     )
 
     @property
@@ -46,6 +81,10 @@ class RewardSettings(Strict):
             raise ValueError(f"`rules` and `rules_field` belong to rewards of kind rules; leave them out for {self.kind}")
         if self.kind != "exact_match" and self.exact_match_fields:
             raise ValueError("`exact_match_fields` belongs to rewards of kind exact_match; leave it out")
+        if (self.kind == "judge") != (self.feedback is not None):
+            raise ValueError(
+                "`feedback` belongs to rewards of kind judge, and to them only: it names the judge and the rubric"
+            )
         return self
 
 

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from schemas.steps import SERVICES
 from services.chassis.kafka import topics
@@ -15,6 +15,7 @@ from services.chassis.process.health import Health
 from services.chassis.process.logging import configure
 from services.chassis.serving.service import Service
 from services.chassis.serving.web.settings import HttpSettings
+from services.chassis.settings import ServiceSettings
 from services.chassis.storage.retention.policy import RetentionSettings
 from services.chassis.storage.retention.run import Retention
 from services.cli import serve
@@ -28,6 +29,7 @@ from services.devstack import retention as stack_retention
 from services.devstack import state
 from services.devstack.process import open_log
 from services.devstack.stack import DevStack, running
+from services.trainer.settings import TrainerSettings
 
 _PATIENCE_SECONDS = 30.0
 _WATCH_SECONDS = 1.0
@@ -65,7 +67,7 @@ async def _run_services(stack: DevStack, listening: socket.socket, door: HttpSet
     if conflicts:
         say("`neuroweaver topics plan` shows what `topics apply` cannot change")
     shared = {**overrides(stack.cluster), "database_url": stack.database_url, "home": stack.home}
-    services = [serve.build(name, serve.settings_of(name, **shared)) for name in SERVICES]
+    services = [serve.build(name, _settings_of(name, shared, address_of(listening))) for name in SERVICES]
     policy, ending = RetentionSettings(), asyncio.Event()
     retention = Retention(STACK, stack_retention.removers(stack.home, stack.settings.cache, policy), policy.every_seconds)
     removing = asyncio.create_task(retention.run(ending))
@@ -76,6 +78,14 @@ async def _run_services(stack: DevStack, listening: socket.socket, door: HttpSet
         task.cancel()
     ending.set()
     await removing
+
+
+def _settings_of(name: str, shared: Mapping[str, object], address: str) -> ServiceSettings:
+    """Return the settings of one service; the trainer asks the judges of this stack unless the environment names others."""
+    settings = serve.settings_of(name, **shared)
+    if isinstance(settings, TrainerSettings) and settings.trainer_feedback_url is None:
+        return settings.model_copy(update={"trainer_feedback_url": address})
+    return settings
 
 
 async def _announce(stack: DevStack, services: Sequence[Service], address: str) -> None:

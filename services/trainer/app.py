@@ -16,6 +16,7 @@ from services.chassis.reports.failed import ReportsFailures
 from services.chassis.serving.api.logs import log_router
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.service import Service, assemble
+from services.trainer.judging.service import SERVICE_VARIABLE
 from services.trainer.on_ray import CLUSTER_VARIABLE
 from services.trainer.settings import TrainerSettings
 from services.trainer.tracking.tracked import Tracked
@@ -36,7 +37,8 @@ def build(settings: TrainerSettings) -> Service:
 
 
 def _runner(settings: TrainerSettings) -> SubprocessRunner:
+    service = {SERVICE_VARIABLE: settings.trainer_feedback_url} if settings.trainer_feedback_url else {}
     if settings.trainer_launcher != "ray":
-        return SubprocessRunner("services.trainer.child", settings.trainer_processes)
+        return SubprocessRunner("services.trainer.child", settings.trainer_processes, service)
     cluster = json.dumps([settings.trainer_ray_address, settings.trainer_ray_cpus, settings.trainer_ray_gpus])
-    return SubprocessRunner("services.trainer.on_ray", settings.trainer_processes, {CLUSTER_VARIABLE: cluster})
+    return SubprocessRunner("services.trainer.on_ray", settings.trainer_processes, {CLUSTER_VARIABLE: cluster, **service})

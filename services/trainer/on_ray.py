@@ -33,10 +33,13 @@ from services.chassis.executor.messages import (
 )
 from services.chassis.executor.text import storable
 from services.chassis.process.redaction import redact_output
+from services.trainer.judging.service import SERVICE_VARIABLE
 from services.trainer.remote_child import RemoteChild, Said
 
 CLUSTER_VARIABLE = "NEUROWEAVER_RAY_CLUSTER"
 """Environment variable with the `Cluster`, in JSON."""
+_PASSED = ("TMPDIR", SERVICE_VARIABLE)
+"""Variables of the environment that the child gets on its node too."""
 _POLL_SECONDS = 0.2
 _HEARTBEAT_SECONDS = 1.0
 _WAITING_SECONDS = 30.0
@@ -90,7 +93,7 @@ class _Bridge:
             ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
             remote: Any = ray.remote(RemoteChild)
             remote = remote.options(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_restarts=0, max_concurrency=4)
-            self._pump(ray, remote.remote(module, line, {"TMPDIR": os.environ["TMPDIR"]}))
+            self._pump(ray, remote.remote(module, line, {name: os.environ[name] for name in _PASSED if name in os.environ}))
         except ray.exceptions.OutOfMemoryError as error:
             return _fault("memory", error)
         except (ray.exceptions.RayError, ConnectionError) as error:

@@ -24,6 +24,12 @@ class TrainerSettings(ServiceSettings):
         le=64,
         description="The number of processes over which the launchers torchrun and ray split a training.",
     )
+    trainer_feedback_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/]+/?$",
+        description="Base address of the feedback service, whose judges may reward the answers of a training, for example "
+        "http://feedback:8001; null: no judge rewards. `neuroweaver up` sets its own.",
+    )
     trainer_ray_address: str | None = Field(
         default=None,
         description="For the launcher ray: the address of the cluster, host:port of its head where this machine is one of its nodes; "

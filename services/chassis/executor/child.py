@@ -88,6 +88,7 @@ class Context:
         self._sent_at = 0.0
         self._began: tuple[float, int, int, str] | None = None
         """Time, units done, total units and unit of the phase's first report, from which the ETA is computed."""
+        self._latest = (0, 1, "steps")
         self._losses = Series()
         self._started_at = time.monotonic()
         self.memory = TimedSeries()
@@ -154,6 +155,7 @@ class Context:
         if loss is not None:
             self._losses.add(loss)
         now = time.monotonic()
+        self._latest = (done, of, unit)
         if self._began is None or self._began[2:] != (of, unit) or done < self._began[1]:
             self._began = (now, done, of, unit)
         if now - self._sent_at < _PROGRESS_SECONDS:
@@ -182,6 +184,10 @@ class Context:
             losses=self._losses.means,
         )
         self._channel.send(ProgressMessage(progress=report))
+
+    def alive(self) -> None:
+        """Report the latest progress again, while something outside this process is awaited."""
+        self.progress(*self._latest)
 
     def fail(self, fault: StepFault) -> NoReturn:
         """Report a fault that another thread of this process has noticed, and end with all processes that it started."""

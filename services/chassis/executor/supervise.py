@@ -144,7 +144,7 @@ def _task(work: Work, context: WorkContext, log: Path, processes: int) -> ChildT
     )
 
 
-def _needed(environment: Mapping[str, str]) -> dict[str, str]:
+def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without the variables that give access to broker, database and tracking server, so that
     nothing in the child has them."""
     return {name: value for name, value in environment.items() if not name.endswith(_KEPT_BACK)}
@@ -211,7 +211,7 @@ class Child:
                         sys.executable, "-m", module,
                         stdin=asyncio.subprocess.PIPE, stdout=output, stderr=output,
                         pass_fds=(childs,), start_new_session=True,
-                        env={**_needed(os.environ), CHANNEL_VARIABLE: str(childs), "TMPDIR": str(temporary), **gpu, **more},
+                        env={**child_environment(os.environ), CHANNEL_VARIABLE: str(childs), "TMPDIR": str(temporary), **gpu, **more},
                     )  # fmt: skip
             except BaseException:
                 pipe.close()

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import IO
 
 from services.chassis.process.redaction import redacted
 
@@ -23,10 +24,15 @@ def tail(path: Path, lines: int = 50, width: int = 500, *, since: int = 0) -> tu
     """
     try:
         with path.open("rb") as file:
-            file.seek(max(since, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            raw = file.read()
+            return tail_of(file, lines, width, since=since)
     except OSError:
         return ()
+
+
+def tail_of(file: IO[bytes], lines: int = 50, width: int = 500, *, since: int = 0) -> tuple[str, ...]:
+    """Return the last lines of an open log, as `tail` does."""
+    file.seek(max(since, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+    raw = file.read()
     written = raw.decode(errors="replace").replace("\r\n", "\n").split("\n")
     shown = (storable(line.rstrip("\r").rpartition("\r")[2]).rstrip()[:width] for line in written)
     return tuple(line for line in shown if line)[-lines:]

@@ -1,18 +1,14 @@
-"""Caches the answers of a paid judge on disk as they arrive, so that a later run does not ask the same again.
+"""Caches the answers of a paid judge on disk as they arrive, so that a later run does not ask the same again."""
 
-There is one file per run, below the step's checkpoints; a later run of the same step reads them all. A line that a kill
-left incomplete is skipped.
-"""
-
-import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from schemas.base import Frozen
 from schemas.lines import Message
+from services.chassis.storage.line_cache import Entry, LineCache
 
 _FILE = "answers.jsonl"
 
@@ -26,39 +22,32 @@ class Answer(Frozen):
     )
 
 
-class _Entry(Frozen):
-    key: str
+class _Entry(Entry):
     answer: Answer
 
 
 class AnswerCache:
     """Answers, keyed by model and question."""
 
-    def __init__(self, root: Path, own: Path) -> None:
-        """`root`: the checkpoints of all runs of the step; `own`: the folder that only this run writes to."""
-        self._known: dict[str, Answer] = {}
-        for file in sorted(root.glob(f"*/*/{_FILE}")):
-            for line in file.read_bytes().splitlines():
-                with contextlib.suppress(ValidationError):
-                    entry = _Entry.model_validate_json(line)
-                    self._known[entry.key] = entry.answer
-        own.mkdir(parents=True, exist_ok=True)
-        self._file = (own / _FILE).open("a", encoding="utf-8")
+    def __init__(self, root: Path | None, own: Path | None) -> None:
+        """`root`: the checkpoints of all runs of the step; `own`: the folder that only this run writes to. None: for a judge whose
+        caller keeps what it is told."""
+        self._lines = None if root is None or own is None else LineCache(_Entry, root, own, _FILE)
 
     def recall(self, model: str, question: Sequence[Message]) -> Answer | None:
         """Return the answer that this or an earlier run received to the same question, if any."""
-        return self._known.get(_key(model, question))
+        found = self._lines.recall(_key(model, question)) if self._lines else None
+        return None if found is None else found.answer
 
     def keep(self, model: str, question: Sequence[Message], answer: Answer) -> None:
         """Store the answer and write it to the file at once."""
-        entry = _Entry(key=_key(model, question), answer=answer)
-        self._known[entry.key] = answer
-        self._file.write(entry.model_dump_json() + "\n")
-        self._file.flush()
+        if self._lines:
+            self._lines.keep(_Entry(key=_key(model, question), answer=answer))
 
     def close(self) -> None:
         """Close the file, which is kept for later runs."""
-        self._file.close()
+        if self._lines:
+            self._lines.close()
 
 
 def _key(model: str, question: Sequence[Message]) -> str:

@@ -4,17 +4,43 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from schemas.reasons import Reason, shown
 from schemas.recipes.feedback import FeedbackSettings, JudgeSettings, Rubric
 from schemas.results import JUDGE, JUDGE_MODEL_SHA256
-from services.chassis.executor.child import ChildTask, UserFault
+from services.chassis.executor.child import UserFault
 from services.chassis.storage.references import ReferenceFault, folder_digest, require_inside, resolve, resolve_model
+from services.chassis.storage.sources.allowed import AllowedSources
 from services.feedback.judges.answer_cache import AnswerCache
 from services.feedback.judges.judge import Judge
 from services.feedback.judges.rules import RulesJudge
 
 _REWARD_MODEL = "feedback.judge.reward_model"
+
+
+class Place(Protocol):
+    """Where a judge works: in a step of a job, or for another service."""
+
+    @property
+    def cache(self) -> Path:
+        """Folder for files that can be downloaded again."""
+
+    @property
+    def allowed(self) -> AllowedSources:
+        """What the job may name."""
+
+    @property
+    def memory_failures(self) -> int:
+        """Number of earlier attempts that ran out of memory."""
+
+    @property
+    def checkpoints(self) -> Path | None:
+        """Root of what runs of this step have kept; None: nothing is kept."""
+
+    @property
+    def own_checkpoints(self) -> Path | None:
+        """The folder that only this run writes to; None: nothing is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +52,17 @@ class Chosen:
     """The facts about the judge that the step's result reports."""
 
 
-def choose_judge(feedback: FeedbackSettings, base_model: str, task: ChildTask) -> Chosen:
+def choose_judge(feedback: FeedbackSettings, base_model: str, place: Place) -> Chosen:
     """Create the judge that `feedback` names. Raises UserFault."""
     if feedback.judge.reward_model is not None:
-        return _reward(feedback.judge.reward_model, feedback.judge.batch_size, task)
+        return _reward(feedback.judge.reward_model, feedback.judge.batch_size, place)
     match feedback.judge.kind:
         case "rules":
             return _chosen(_rules(feedback.rubric))
         case "openai":
-            return _chosen(_endpoint(feedback.judge, feedback.rubric, task))
+            return _chosen(_endpoint(feedback.judge, feedback.rubric, place))
         case "local":
-            return _local(feedback.judge, feedback.rubric, base_model, task)
+            return _local(feedback.judge, feedback.rubric, base_model, place)
 
 
 def _chosen(judge: Judge, **facts: str) -> Chosen:
@@ -49,7 +75,7 @@ def _rules(rubric: Rubric) -> Judge:
     return RulesJudge(rubric.rules)
 
 
-def _endpoint(settings: JudgeSettings, rubric: Rubric, task: ChildTask) -> Judge:
+def _endpoint(settings: JudgeSettings, rubric: Rubric, place: Place) -> Judge:
     try:
         from services.feedback.judges.openai import OpenAIJudge
     except ImportError as error:
@@ -58,14 +84,14 @@ def _endpoint(settings: JudgeSettings, rubric: Rubric, task: ChildTask) -> Judge
                 f"{error}",
             'install it with pip install "neuroweaver[feedback]", or choose the judge local or rules',
         ) from error  # fmt: skip
-    return OpenAIJudge(settings, rubric, task.allowed, partial(AnswerCache, task.checkpoints, task.own_checkpoints))
+    return OpenAIJudge(settings, rubric, place.allowed, partial(AnswerCache, place.checkpoints, place.own_checkpoints))
 
 
-def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, task: ChildTask) -> Chosen:
+def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, place: Place) -> Chosen:
     reference = settings.model or base_model
     field = "feedback.judge.model" if settings.model else "base_model"
     try:
-        folder = resolve_model(reference, task.cache, task.allowed)
+        folder = resolve_model(reference, place.cache, place.allowed)
     except ReferenceFault as fault:
         raise _fault(field, reference, fault.reason, fault.remedy) from fault
     try:
@@ -77,14 +103,14 @@ def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, task: Child
         ) from error  # fmt: skip
     name = f"local/{settings.scoring}:{Path(reference.rstrip('/')).name}"
     try:
-        model = LocalModel(folder, max(1, settings.batch_size >> task.memory_failures))
+        model = LocalModel(folder, max(1, settings.batch_size >> place.memory_failures))
         judge = LikelihoodJudge if settings.scoring == "likelihood" else QuestionJudge
-        return _chosen(judge(name, model, rubric), **{JUDGE_MODEL_SHA256: folder_digest(folder, task.cache)})
+        return _chosen(judge(name, model, rubric), **{JUDGE_MODEL_SHA256: folder_digest(folder, place.cache)})
     except ModelUnfit as unfit:
         raise _fault(field, reference, str(unfit), "name a causal language model in the format of transformers") from unfit
 
 
-def _reward(reference: str, batch_size: int, task: ChildTask) -> Chosen:
+def _reward(reference: str, batch_size: int, place: Place) -> Chosen:
     try:
         from services.feedback.judges.reward import RewardJudge, Unscorable, record_of
     except ImportError as error:
@@ -93,30 +119,30 @@ def _reward(reference: str, batch_size: int, task: ChildTask) -> Chosen:
             'install it with pip install "neuroweaver[local-judge]", or choose another judge',
         ) from error  # fmt: skip
     try:
-        folder = resolve(reference, task.cache, task.allowed)
+        folder = resolve(reference, place.cache, place.allowed)
         if not folder.is_dir():
             raise ReferenceFault("this is a file", "name the folder of the reward model")
-        require_inside(folder, task.cache, task.allowed)
+        require_inside(folder, place.cache, place.allowed)
         record = record_of(folder)
-        base = _base_of(record.base_model, record.base_model_sha256, reference, task)
+        base = _base_of(record.base_model, record.base_model_sha256, reference, place)
         name = f"reward:{Path(reference.rstrip('/')).name}"
-        judge = RewardJudge(name, base, folder, max(1, batch_size >> task.memory_failures))
+        judge = RewardJudge(name, base, folder, max(1, batch_size >> place.memory_failures))
     except ReferenceFault as fault:
         raise _fault(_REWARD_MODEL, reference, fault.reason, fault.remedy) from fault
     except Unscorable as unfit:
         raise _fault(_REWARD_MODEL, reference, str(unfit), "name the output of a train step of method reward") from unfit
-    return _chosen(judge, **{JUDGE_MODEL_SHA256: folder_digest(folder, task.cache)})
+    return _chosen(judge, **{JUDGE_MODEL_SHA256: folder_digest(folder, place.cache)})
 
 
-def _base_of(reference: str, digest: str, judge: str, task: ChildTask) -> Path:
+def _base_of(reference: str, digest: str, judge: str, place: Place) -> Path:
     """Return the folder of the base model that a reward model was trained on. Raises UserFault if it is gone or has changed."""
     remedy = "bring back the files that it was trained on, or train the reward model again"
     try:
-        base = resolve_model(reference, task.cache, task.allowed)
+        base = resolve_model(reference, place.cache, place.allowed)
     except ReferenceFault as fault:
         what = f"the base model that its training.json names cannot be read: {fault.reason}"
         raise _fault(_REWARD_MODEL, judge, what, fault.remedy) from fault
-    if folder_digest(base, task.cache) != digest:
+    if folder_digest(base, place.cache) != digest:
         what = "the base model that its training.json names has other files than those that it was trained on"
         raise _fault(_REWARD_MODEL, judge, what, remedy)
     return base

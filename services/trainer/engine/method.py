@@ -49,3 +49,5 @@ class Method:
     """Metrics of the examples."""
     left_out: str | None = None
     """Which examples are left out and why, in words; None if none is."""
+    facts: Callable[[], Mapping[str, str]] = dict
+    """Facts of the result that are known when the training has ended."""

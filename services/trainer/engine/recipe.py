@@ -25,6 +25,9 @@ def recipe_of(
     del decides["optimiser"]["micro_batch_size"], decides["optimiser"]["activation_checkpointing"]
     if decides.get("adaptation") == "lora":
         del decides["adaptation"]  # recipes of before it was a choice are the same
+    for reward in decides.get("rewards", ()):
+        if reward.get("feedback", ...) is None:
+            del reward["feedback"]  # recipes of before judges could reward are the same
     digests: dict[str, JsonValue] = {name: ref.sha256 for name, ref in inputs.items()}
     return {
         "settings": decides,

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from schemas.answers import field_text
 from schemas.lines import Row
 from schemas.reasons import Reason, first_of
 from schemas.recipes.online import OnlineSettings
-from schemas.results import DATASET
+from schemas.results import DATASET, REWARDS_MISSING
 from services.chassis.executor.child import Context, UserFault
 from services.trainer.data.rows import rows_of
 from services.trainer.engine.method import Build, Figures, Method
 from services.trainer.engine.rollouts import REWARDS_FAILED, Rollouts, Score
 from services.trainer.engine.schedule import steps_of
+from services.trainer.judging.judges import failures_of
+from services.trainer.judging.reward_judge import RewardJudge, judged_text
 from services.trainer.methods.rewards import Reward, Task, never_computed, reward_of, task_of
 from services.trainer.methods.sampling import sampler
 from services.trainer.modelling.generation import Rng, rng
@@ -43,9 +46,13 @@ class Prompts:
     tasks: Sequence[Task]
     left_out: str | None
     counts: Mapping[str, float]
+    judges: Mapping[str, RewardJudge]
+    """The judges of rewards, by the rewards' names."""
 
 
-def prompts_of(context: Context, loaded: LoadedModel, settings: OnlineSettings, section: str) -> Prompts:
+def prompts_of(
+    context: Context, loaded: LoadedModel, settings: OnlineSettings, section: str, judges: Mapping[str, RewardJudge]
+) -> Prompts:
     """Return the prompts that are not too long and whose answers can be rewarded. Raises UserFault if there is none."""
     rows = rows_of(fetched(context, DATASET), "train")
     every = loaded.chat.prompts(rows)
@@ -68,7 +75,7 @@ def prompts_of(context: Context, loaded: LoadedModel, settings: OnlineSettings, 
         "prompts_too_long": float(len(long)),
         "prompts_unrewarded": float(len(unrewarded)),
     }
-    return Prompts([every[place] for place in kept], [tasks[place] for place in kept], said, counts)
+    return Prompts([every[place] for place in kept], [tasks[place] for place in kept], said, counts, judges)
 
 
 def rollouts(context: Context, loaded: LoadedModel, settings: OnlineSettings, prompts: Prompts, steps: int) -> Rollouts:
@@ -79,7 +86,12 @@ def rollouts(context: Context, loaded: LoadedModel, settings: OnlineSettings, pr
         return [rng(key, number, way) for way in range(settings.group_size)]
 
     sample = sampler(context, loaded.chat, settings, draws, of - steps, of)
-    scores = [_score(reward_of(reward), prompts.tasks) for reward in settings.rewards]
+    scores = [
+        _score(reward_of(reward), prompts.tasks)
+        if reward.feedback is None
+        else _judged(prompts.judges[reward.label], reward.feedback.judged_field, prompts.tasks)
+        for reward in settings.rewards
+    ]
     return Rollouts(loaded.chat, sample, [reward.label for reward in settings.rewards], scores)
 
 
@@ -101,6 +113,7 @@ def method_of(name: str, settings: OnlineSettings, prompts: Prompts, build: Buil
         check=partial(_refuse_equal_rewards, name),
         counts=prompts.counts,
         left_out=prompts.left_out,
+        facts=lambda: {REWARDS_MISSING: said} if (said := failures_of(prompts.judges)) else {},
     )
 
 
@@ -133,6 +146,22 @@ def _refuse_equal_rewards(section: str, curve: Sequence[Figures]) -> None:
 def _score(reward: Reward, tasks: Sequence[Task]) -> Score:
     def score(rows: Sequence[int], answers: Sequence[str]) -> list[float | None]:
         return [reward(visible(answer), tasks[row]) for row, answer in zip(rows, answers, strict=True)]
+
+    return score
+
+
+def _judged(judge: RewardJudge, field: str | None, tasks: Sequence[Task]) -> Score:
+    """All answers of a step are judged together; one without the text that is judged has no score."""
+
+    def score(rows: Sequence[int], answers: Sequence[str]) -> list[float | None]:
+        texts = [field_text(visible(answer), field) for answer in answers]
+        asked = [
+            judged_text(tasks[row].messages, tasks[row].columns, text)
+            for row, text in zip(rows, texts, strict=True)
+            if text is not None
+        ]
+        given = iter(judge.scores(asked))
+        return [None if text is None else next(given) for text in texts]
 
     return score
 

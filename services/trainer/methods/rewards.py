@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.answers import field_text
-from schemas.lines import Row
+from schemas.lines import Message, Row
 from schemas.recipes.rewards import RewardSettings
 from schemas.rules import Rule, failures
 from services.trainer.modelling.written import visible
@@ -23,15 +23,17 @@ class Task:
 
     reference: str
     columns: Mapping[str, str]
+    messages: tuple[Message, ...] = ()
+    """The prompt, which judges read."""
 
 
 def task_of(row: Row) -> Task:
     """Return the task of a row; its reference is compared without the thought before it."""
-    return Task(visible(row.completion), row.columns)
+    return Task(visible(row.completion), row.columns, row.messages)
 
 
 def reward_of(settings: RewardSettings) -> Reward:
-    """Return the function of a reward."""
+    """Return the function of a reward that is none of a judge."""
     match settings.kind:
         case "rules":
             return _share_kept(settings.rules, settings.rules_field)
@@ -41,11 +43,14 @@ def reward_of(settings: RewardSettings) -> Reward:
             return _passed(exact_match(settings.exact_match_fields))
         case "valid_json":
             return _passed(valid_json)
+        case "judge":
+            raise TypeError("the reward of a judge is no function of one answer")
 
 
 def never_computed(rewards: Sequence[RewardSettings], task: Task) -> RewardSettings | None:
     """Return the first reward that no answer to this row can have, because the row lacks what it reads; None if there is none."""
-    return next((settings for settings in rewards if reward_of(settings)("", task) is None), None)
+    computed = (settings for settings in rewards if settings.kind != "judge")
+    return next((settings for settings in computed if reward_of(settings)("", task) is None), None)
 
 
 def _passed(check: Check) -> Reward:

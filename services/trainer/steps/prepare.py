@@ -24,6 +24,7 @@ from services.chassis.executor.child import Context, Stopping
 from services.chassis.storage.digests import file_sha256
 from services.trainer.data.prepared import prepare_rows
 from services.trainer.data.sources import read
+from services.trainer.judging.judges import judges_of
 from services.trainer.modelling.teacher import checked_teacher, teacher_digest, teacher_folder
 from services.trainer.steps.base_check import checked_base
 from services.trainer.steps.loading import model_files
@@ -42,6 +43,8 @@ def prepare(context: Context) -> StepResult:
         raise TypeError(f"settings of kind {settings.kind} do not prepare")
     base, digest, adapter = model_files(context, settings.base_model)
     checked = checked_base(base, settings, adapter)
+    for section, online in online_of(settings).items():
+        judges_of(context, online.rewards, section, probe=True)
     chat = checked.chat
     dataset, prompts = settings.dataset, PromptCheck(settings)
     learnt = settings.learns != "answers" or settings.training is not None or not online_of(settings)

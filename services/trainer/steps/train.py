@@ -3,7 +3,7 @@
 import json
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.kto import KtoSettings
 from schemas.recipes.methods import MethodSettings, trains_all
+from schemas.recipes.online import OnlineSettings
 from schemas.recipes.reward import RewardModelSettings
 from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sft import TrainingSettings
@@ -38,6 +39,8 @@ from services.trainer.engine.method import Method
 from services.trainer.engine.ranks import joined, refuse_unsplittable
 from services.trainer.engine.recipe import digest, recipe_of
 from services.trainer.engine.training import Plan
+from services.trainer.judging.judges import facts_of, judges_of, keeping_scores
+from services.trainer.judging.reward_judge import RewardJudge
 from services.trainer.methods.distill import distill
 from services.trainer.methods.dpo import dpo
 from services.trainer.methods.grpo import grpo
@@ -73,12 +76,15 @@ def train(context: Context) -> StepResult:
     loaded = load(context, step.base_model, settings.precision, step.chat_template)
     teacher = teacher_folder(settings, context) if isinstance(settings, DistillSettings) else None
     learns_from = {} if teacher is None else {TEACHER_SHA256: teacher_digest(teacher, context)}
+    judges = judges_of(context, settings.rewards, str(step.section)) if isinstance(settings, OnlineSettings) else {}
     recipe = recipe_of(settings, loaded.digest, loaded.chat.template_sha256, task.inputs) | learns_from
-    method = _method(context, loaded, settings)
+    if judges:
+        recipe["judges"] = {name: dict(judge.identity.facts) for name, judge in judges.items()}
+    method = _method(context, loaded, settings, judges)
     checkpoints = Checkpoints(task.checkpoints, task.own_checkpoints, digest(recipe))
     if whole := trains_all(settings):
         refuse_full_disk(loaded.base, settings.optimiser, task.own_checkpoints)
-    with joined(task) as ranks:
+    with joined(task) as ranks, keeping_scores(context, judges):
         plan = Plan(settings.seed, settings.checkpoint_steps, loaded.dtype, loaded.device, checkpoints, ranks)
         trained = engine.train(context, method, plan, lambda: _adapted(loaded, settings, method.longest))
     method.check(trained.curve)
@@ -93,6 +99,8 @@ def train(context: Context) -> StepResult:
         PROCESSES: str(ranks.processes),
         STRATEGY: trained.strategy,
         **learns_from,
+        **facts_of(judges),
+        **method.facts(),
     }
     if isinstance(settings, RewardModelSettings):
         facts[SCORES_ANSWERS] = "true"
@@ -138,7 +146,7 @@ def settled(curve: Sequence[CurvePoint]) -> dict[str, float]:
     return {**figures, **{name: value for name, value in last[-1].items() if name.startswith("validation_")}}
 
 
-def _method(context: Context, loaded: LoadedModel, settings: MethodSettings) -> Method:
+def _method(context: Context, loaded: LoadedModel, settings: MethodSettings, judges: Mapping[str, RewardJudge]) -> Method:
     match settings:
         case TrainingSettings():
             return sft(context, loaded, settings)
@@ -147,9 +155,9 @@ def _method(context: Context, loaded: LoadedModel, settings: MethodSettings) -> 
         case KtoSettings():
             return kto(context, loaded, settings)
         case GrpoSettings():
-            return grpo(context, loaded, settings)
+            return grpo(context, loaded, settings, judges)
         case RlooSettings():
-            return rloo(context, loaded, settings)
+            return rloo(context, loaded, settings, judges)
         case DistillSettings():
             return distill(context, loaded, settings)
         case RewardModelSettings():

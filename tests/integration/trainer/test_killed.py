@@ -15,6 +15,7 @@ from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
 from schemas.recipes.distill import DistillSettings
 from schemas.recipes.dpo import PreferenceSettings
+from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.kto import KtoSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.reward import RewardModelSettings
@@ -38,11 +39,17 @@ def settings(base: Path, method: str) -> TrainSettings:
     }  # fmt: skip
     dropout = {**shared, "lora": {"dropout": 0.1}}
     of_sampling = {name: value for name, value in dropout.items() if name != "max_length"}
+    letters = {"kind": "rules", "rules": [{"name": "late letters", "kind": "not_regex", "pattern": "[a-m]"}]}
     of_method: Mapping[str, Any] = {
         "sft": {"training": TrainingSettings.model_validate(dropout)},
         "dpo": {"preference": PreferenceSettings.model_validate(shared)},
         "kto": {"kto": KtoSettings.model_validate(dropout)},
         "reward": {"reward": RewardModelSettings.model_validate(dropout)},
+        "grpo": {
+            "grpo": GrpoSettings.model_validate(
+                {"rewards": [letters], "max_new_tokens": 6, "group_size": 4, "max_prompt_tokens": 96, **of_sampling}
+            )
+        },
         "distill": {
             "distill": DistillSettings.model_validate(
                 {"teacher": str(base), "max_new_tokens": 6, "temperature": 1.5, "max_prompt_tokens": 96, **of_sampling}
@@ -66,7 +73,14 @@ def data(tmp_path: Path) -> Mapping[str, ArtifactRef]:
     ]
     preferences = put_lines(tmp_path, preferences=pairs)
     dataset = put_lines(tmp_path, train=rows)
-    return {"sft": dataset, "distill": dataset, "dpo": preferences, "kto": preferences, "reward": preferences}
+    return {
+        "sft": dataset,
+        "distill": dataset,
+        "grpo": dataset,
+        "dpo": preferences,
+        "kto": preferences,
+        "reward": preferences,
+    }
 
 
 def dying(task: str, number: int) -> NoReturn:
@@ -94,7 +108,7 @@ def dying(task: str, number: int) -> NoReturn:
 
 
 def inputs_of(method: str, data: Mapping[str, ArtifactRef]) -> dict[str, ArtifactRef]:
-    return {"dataset" if method in ("sft", "distill") else "preferences": data[method]}
+    return {"dataset" if method in ("sft", "distill", "grpo") else "preferences": data[method]}
 
 
 @pytest.mark.parametrize(
@@ -105,6 +119,7 @@ def inputs_of(method: str, data: Mapping[str, ArtifactRef]) -> dict[str, Artifac
         pytest.param("kto", signal.SIGKILL, 2, id="kto-killed"),
         pytest.param("reward", signal.SIGKILL, 2, id="reward-killed"),
         pytest.param("distill", signal.SIGKILL, 2, id="distill-killed"),
+        pytest.param("grpo", signal.SIGKILL, 2, id="grpo-killed"),
         pytest.param("dpo", signal.SIGTERM, 3, id="dpo-asked-to-end"),
     ],
 )

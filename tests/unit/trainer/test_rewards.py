@@ -119,3 +119,17 @@ def test_settings_that_cannot_work_together_are_refused_with_the_remedy(
 ) -> None:
     with pytest.raises(ValidationError, match=said):
         method.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"kind": "judge"}, "names the judge"),
+        ({"kind": "valid_json", "feedback": {}}, "rewards of kind judge"),
+        ({"kind": "judge", "feedback": {"judge": {"kind": "rules"}}}, "no rule to judge by"),
+        ({"kind": "judge", "feedback": {"failed_at_most": 1}}, "less than 1"),
+    ],
+)
+def test_a_reward_of_a_judge_says_what_it_lacks(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        RewardSettings.model_validate(given)
