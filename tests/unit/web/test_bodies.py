@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from schemas import judgements
 from schemas.envelope import REQUEST_BYTES
 from services.chassis.serving.web import offloading
 from services.chassis.serving.web.body import BODY_BYTES
 from tests.unit.web.asking import JSON, all_services, ask, problem
 
+LIMITS = {"/training/start": REQUEST_BYTES, judgements.JUDGEMENTS: judgements.REQUEST_BYTES}
+"""Limits of routes that set their own."""
 WRITES = [
     (method.upper(), path.removeprefix("/api/v1").replace("{", "").replace("}", ""))
     for path, operations in all_services().openapi()["paths"].items()
@@ -29,7 +32,7 @@ async def chunks(size: int) -> AsyncIterator[bytes]:
 async def test_a_body_over_the_limit_is_refused_with_the_limit_and_what_to_do_whether_its_length_is_said_or_not(
     method: str, path: str
 ) -> None:
-    limit = REQUEST_BYTES if path == "/training/start" else BODY_BYTES
+    limit = LIMITS.get(path, BODY_BYTES)
     for content in (b"{" + b" " * limit, chunks(limit + 1)):
         said = problem(await ask(method, path, content=content, headers=JSON), 413)["detail"]
         assert str(limit) in said
