@@ -1,6 +1,7 @@
 """A child process for tests of supervision; the name of the step says how it behaves. Run as `python -m tests.child`."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -146,6 +147,17 @@ def wrapped_memory(context: Context) -> Made:
         raise MemoryError
     except MemoryError as error:
         raise RuntimeError("training failed") from error
+
+
+def unmapped(context: Context) -> Made:
+    try:
+        raise RuntimeError("unable to mmap 538090408 bytes from file <model.safetensors>: Cannot allocate memory (12)")
+    except RuntimeError as error:
+        raise UserFault(Reason(field="base_model", message="it cannot be loaded", remedy="name another")) from error
+
+
+def no_process(context: Context) -> Made:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 
 def crash(context: Context) -> Made:

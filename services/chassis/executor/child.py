@@ -7,6 +7,7 @@ lease works alone.
 
 import contextlib
 import ctypes
+import errno
 import faulthandler
 import logging
 import math
@@ -57,6 +58,8 @@ _PROGRESS_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 _MESSAGE_LIMIT = 4000
 _OOM_SCORE = 500
+_NO_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "Cannot allocate memory")
+"""What PyTorch says if it cannot allocate memory or map a file into it."""
 
 
 Observer = Callable[[int, Mapping[str, float]], None]
@@ -232,6 +235,10 @@ def _final_message(handlers: Mapping[str, Handler], context: Context) -> FinalMe
     except UserFault as fault:
         if fault.__cause__ and (found := _unwritable(fault.__cause__, context.task)):  # from a library
             return UnwritableMessage(unwritable=found)
+        if fault.__cause__ and _is_memory(
+            fault.__cause__
+        ):  # a model that could not be loaded for it is no fault of the request
+            return FaultMessage(fault=StepFault(cause="memory", message=_shown(fault.__cause__)))
         return FaultMessage(fault=StepFault(cause="user", message=_shown(fault), reasons=_storable(fault.reasons)))
     except BaseException as error:
         with contextlib.suppress(OSError):  # the log may have no room
@@ -272,7 +279,9 @@ def _is_memory(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, MemoryError | MemoryFault) or type(error).__name__ == "OutOfMemoryError":
             return True
-        if isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error):
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            return True
+        if isinstance(error, RuntimeError) and any(said in str(error) for said in _NO_MEMORY):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -107,7 +107,7 @@ async def test_a_fault_of_the_user_names_field_value_and_remedy(tmp_path: Path) 
     assert (reason.field, reason.value, reason.remedy) == ("dataset.reference", "'x\ufffd'", "correct it")
 
 
-@pytest.mark.parametrize("step", ["memory", "wrapped_memory"])
+@pytest.mark.parametrize("step", ["memory", "wrapped_memory", "unmapped", "no_process"])
 def test_memory_that_ran_out_is_told_apart(tmp_path: Path, step: str) -> None:
     assert asyncio.run(Run(tmp_path, step).fault()).cause == "memory"
 
