@@ -9,7 +9,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
   command -v $$name >/dev/null && $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
-EXTRAS := trainer,ray,tensorboard,mlflow,feedback,audit,local-judge,s3,dev-stack,dev
+EXTRAS := trainer,lm-eval,ray,tensorboard,mlflow,feedback,audit,local-judge,s3,dev-stack,dev
 KEY := $(shell cat pyproject.toml constraints.txt | (sha256sum 2>/dev/null || shasum -a 256) | cut -c1-16)
 INSTALLED := $(VENV)/.installed-$(KEY)
 # The number after this is how many processes share the test files, each with servers of its own. Tests with servers mostly wait, so

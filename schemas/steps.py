@@ -13,6 +13,7 @@ from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.evaluation import EvaluationSettings
 from schemas.recipes.feedback import FeedbackSettings
 from schemas.recipes.grpo import GrpoSettings
+from schemas.recipes.harness import HarnessSettings
 from schemas.recipes.kto import KtoSettings
 from schemas.recipes.methods import MethodSettings
 from schemas.recipes.model import AssistantTurns, ChatTemplate, Precision
@@ -125,6 +126,10 @@ class PrepareSettings(Strict):
     )
     answers: AnswersAtOnce | None = Field(
         default=None, description="The most that a later step generates at once, from which its memory is estimated."
+    )
+    harness: HarnessSettings | None = Field(
+        default=None,
+        description="The tasks of lm-evaluation-harness that evaluations measure, which are stored with the data.",
     )
 
     @property

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.base import Real, Strict, Whole, WholeOrNone
+from schemas.recipes.harness import HarnessSettings
 from schemas.recipes.model import Precision
 from schemas.rules import Rule
 
@@ -49,6 +50,9 @@ class EvaluationSettings(Strict):
     batch_size: Whole = Field(default=32, ge=1, le=4096, description="Rows per forward pass or generation call.")
     seed: Whole = Field(default=0, ge=0, lt=2**32, description="Seed of the sampled answers.")
     precision: Precision = Field(default="auto", description="As in `training`.")
+    harness: HarnessSettings | None = Field(
+        default=None, description="Tasks of lm-evaluation-harness that are measured, too; null: none."
+    )
 
     @model_validator(mode="after")
     def _enough_samples_for_pass_at(self) -> Self:

@@ -74,6 +74,7 @@ def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineSt
         assistant_turns="last" if sampled and len(sampled) == len(sections) else request.training.assistant_turns,
         learns=LEARNT_FROM[learners[0]] if learners else "answers",
         answers=_answers(request, {one.kind for one in steps}),
+        harness=request.evaluation.harness if any(one.kind == "evaluate" for one in steps) else None,
         **sections,
     )
 

@@ -4,7 +4,7 @@ A data set's card may name its files by any path or URL, and columns may be imag
 So names that lead out of the folder are refused before the library sees them, and columns are read as they are stored.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +13,32 @@ from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.data.raw import RawRow, StoredRows, fault_of, named
 
-_FORMATS = ("parquet", "json", "csv", "text", "arrow")
+FORMATS = ("parquet", "json", "csv", "text", "arrow")
 _BATCH = 1000
 _CARDS = ("README.md", ".huggingface.yaml")
+_OUTSIDE = "its card names files outside the data set", "name only files of the data set in its card"
+
+
+class HubFault(Exception):
+    """A data set cannot be read; the message does not repeat the library's, since that quotes data."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(f"{message}; {remedy}")
+        self.message, self.remedy = message, remedy
 
 
 def read_hub(settings: DatasetSettings, path: Path, cache: Path) -> dict[Split, StoredRows]:
-    """Return the rows of each split.
-
-    Raises UserFault, which does not repeat the library's message, since that quotes data.
-    """
-    import datasets
-
+    """Return the rows of each split. Raises UserFault."""
     if not path.is_dir():
         what, remedy = (
             "format hub needs a folder with the layout of the hub, and this is a file",
             "use the format of the file",
         )
         raise UserFault(fault_of("format", settings.format, what, remedy))
-    datasets.disable_progress_bars()
     try:
-        outside = "its card names files outside the data set", "name only files of the data set in its card"
-        if not all(_stays(name) for name in _named_files(path)):
-            raise UserFault(fault_of("reference", settings.reference, *outside))
-        builder = datasets.load_dataset_builder(str(path), cache_dir=str(cache / "datasets"))
-        if _format_of(builder) not in _FORMATS:
-            what, remedy = f"its format is not one of {', '.join(_FORMATS)}", "name a data set with such files"
-            raise UserFault(fault_of("reference", settings.reference, what, remedy))
-        if not all(Path(file).is_relative_to(path) for files in builder.config.data_files.values() for file in files):
-            raise UserFault(fault_of("reference", settings.reference, *outside))
-        builder.download_and_prepare()
-        loaded = builder.as_dataset()
-    except Exception as error:  # the library raises whatever its parsers raise
-        if isinstance(error, UserFault | OSError) and not isinstance(error, FileNotFoundError):
-            raise
-        what = f"the hub's reader cannot read it ({type(error).__name__})"
-        raise UserFault(fault_of("reference", settings.reference, what, "name a data set of plain files")) from error
+        loaded = hub_splits(path, cache)
+    except HubFault as fault:
+        raise UserFault(fault_of("reference", settings.reference, fault.message, fault.remedy)) from fault
     splits: dict[Split, StoredRows] = {}
     for split, name in named(settings):
         if name not in loaded:
@@ -57,6 +47,48 @@ def read_hub(settings: DatasetSettings, path: Path, cache: Path) -> dict[Split, 
             raise UserFault(fault_of(f"split.{split}", name, what, remedy))
         splits[split] = StoredRows(_rows(name, loaded[name].data), len(loaded[name]))
     return splits
+
+
+def hub_splits(path: Path, cache: Path, name: str | None = None) -> Mapping[str, Any]:
+    """Return the splits of a folder with the layout of the hub; `name` is one of the configurations that its card has."""
+    import datasets
+
+    def builder() -> Any:
+        if not all(_stays(file) for file in _named_files(path)):
+            raise HubFault(*_OUTSIDE)
+        found = datasets.load_dataset_builder(str(path), name, cache_dir=str(cache / "datasets"))
+        if _format_of(found) not in FORMATS:
+            what, remedy = f"its format is not one of {', '.join(FORMATS)}", "name a data set with such files"
+            raise HubFault(what, remedy)
+        if not all(Path(file).is_relative_to(path) for files in found.config.data_files.values() for file in files):
+            raise HubFault(*_OUTSIDE)
+        return found
+
+    return _splits(builder)
+
+
+def file_splits(kind: str, files: Mapping[str, Sequence[Path]], cache: Path) -> Mapping[str, Any]:
+    """Return the splits that consist of these files, of one of `FORMATS`."""
+    import datasets
+
+    named_files = {split: list(map(str, paths)) for split, paths in files.items()}
+    return _splits(lambda: datasets.load_dataset_builder(kind, data_files=named_files, cache_dir=str(cache / "datasets")))
+
+
+def _splits(builder: Callable[[], Any]) -> Mapping[str, Any]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        made = builder()
+        made.download_and_prepare()
+        loaded: Mapping[str, Any] = made.as_dataset()
+    except Exception as error:  # the library raises whatever its parsers raise
+        if isinstance(error, HubFault | OSError) and not isinstance(error, FileNotFoundError):
+            raise
+        what = f"the hub's reader cannot read it ({type(error).__name__})"
+        raise HubFault(what, "name a data set of plain files") from error
+    return loaded
 
 
 def _rows(name: str, table: Any) -> Iterator[RawRow]:

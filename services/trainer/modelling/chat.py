@@ -87,12 +87,13 @@ class Chat:
     def prompts(self, chats: Iterable[Asked]) -> list[list[int]]:
         """The tokens of each chat up to where the assistant's answer begins; of a plain text its start. Raises ChatFault."""
         prompts: list[list[int] | str] = [
-            plain_start(self.tokenizer) if _is_plain(chat) else self._prompt(chat) for chat in chats
+            plain_start(self.tokenizer) if _is_plain(chat) else self.prompt_text(chat) for chat in chats
         ]
         ids = iter(token_ids(self.tokenizer, [prompt for prompt in prompts if isinstance(prompt, str)]))
         return [next(ids) if isinstance(prompt, str) else prompt for prompt in prompts]
 
-    def _prompt(self, chat: Asked) -> str:
+    def prompt_text(self, chat: Asked) -> str:
+        """The text of a chat up to where the assistant's answer begins. Raises ChatFault."""
         messages, tools = (chat.messages, chat.tools) if isinstance(chat, Row) else (chat, ())
         self._refuse(messages, tools, answered=False)
         text = self._render(messages, tools, answered=False)

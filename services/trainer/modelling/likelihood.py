@@ -34,10 +34,25 @@ def pad(rows: Sequence[Tokens], pad_id: int, device: torch.device) -> Padded:
 
 def log_probabilities(model: Any, batch: Padded) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of every supervised token, fp32, [supervised], and the row of each."""
+    logits, targets, owner = _read(model, batch)
+    return -cross_entropy(logits, targets, reduction="none"), owner
+
+
+def row_scores(model: Any, batch: Padded) -> list[tuple[float, bool]]:
+    """For each row the log-probability of its supervised tokens together, and whether each of them is the most likely one."""
+    logits, targets, owner = _read(model, batch)
+    logps = -cross_entropy(logits, targets, reduction="none")
+    missed = (logits.argmax(dim=-1) != targets).float()
+    rows = len(batch.ids)
+    sums, misses = (torch.zeros(rows, device=logps.device).index_add(0, owner, values) for values in (logps, missed))
+    return [(total, not miss) for total, miss in zip(sums.tolist(), misses.tolist(), strict=True)]
+
+
+def _read(model: Any, batch: Padded) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The logits before every supervised token, fp32, [supervised, vocabulary], the token, and the row of each."""
     targets = batch.labels[:, 1:]
     supervised = targets != _UNSUPERVISED
 
     with head_reads(model, lambda hidden: hidden[:, :-1][supervised]):
         logits = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits.squeeze(0)
-    losses = cross_entropy(logits.float(), targets[supervised], reduction="none")
-    return -losses, supervised.nonzero()[:, 0]
+    return logits.float(), targets[supervised], supervised.nonzero()[:, 0]

@@ -17,6 +17,7 @@ from schemas.steps import EvaluateSettings
 from services.chassis.executor.child import Context, UserFault
 from services.chassis.storage.json_lines import write_lines
 from services.trainer.data.rows import rows_of
+from services.trainer.harness.measured import measured
 from services.trainer.modelling.architecture import context_length
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.generation import SamplingParams, rng
@@ -43,7 +44,8 @@ def evaluate(context: Context) -> StepResult:
     if not isinstance(step, EvaluateSettings):
         raise TypeError(f"settings of kind {step.kind} do not evaluate")
     settings = step.evaluation
-    rows = rows_of(fetched(context, DATASET), "test")[: settings.rows]
+    dataset = fetched(context, DATASET)
+    rows = rows_of(dataset, "test")[: settings.rows]
     if faults := _faults(rows, settings):
         raise UserFault(*faults)
     loaded = load(context, step.base_model, settings.precision, step.chat_template)
@@ -75,12 +77,15 @@ def evaluate(context: Context) -> StepResult:
     metrics |= answer_metrics(settings, predictions)
     if "latency" in settings.metrics:
         metrics["latency_ms_per_token"] = latency_ms(chat, model, prompts[0], limit)
+    of_tasks = measured(context, dataset, chat, model, settings)
+    metrics |= of_tasks.metrics
     with tempfile.TemporaryDirectory() as name:
+        of_tasks.write(Path(name))
         write_lines(Path(name) / Prediction.FILE, predictions)
         (Path(name) / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
         artifact = context.store.put(Path(name))
     facts = {ROWS_LEFT_OUT: _in_words(left_out, len(rows), limit)} if left_out else {}
-    return StepResult(outputs={PREDICTIONS: artifact}, metrics=metrics, facts=facts)
+    return StepResult(outputs={PREDICTIONS: artifact}, metrics=metrics, facts=facts | of_tasks.facts)
 
 
 def _readable(

@@ -6,17 +6,21 @@ resample differs, although more rows might.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 RESAMPLES = 2000
+RESAMPLES_OF_ANY = 200
+"""Of a number that is computed anew from the rows of each resample, which may take seconds."""
 _FEW = 64
 _DRAWN_AT_ONCE = 200_000
 CONFIDENCE = 0.95
 Array = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,22 @@ def interval(values: Sequence[float], weights: Sequence[float] | None = None, *,
     if len(values) < 2 or mean(values, weights) is None:
         return None
     means = _resampled(np.asarray(values, dtype=np.float64), weights, np.random.default_rng(seed))
+    return _percentiles(means)
+
+
+def interval_of(aggregate: Callable[[Sequence[T]], float], rows: Sequence[T], *, seed: int) -> Interval | None:
+    """Return the interval of any number that is computed from rows; None for fewer than two rows, or if it is not finite."""
+    if len(rows) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    drawn = (rng.integers(len(rows), size=len(rows)) for _ in range(RESAMPLES_OF_ANY))
+    return _percentiles(np.array([float(aggregate([rows[number] for number in numbers])) for numbers in drawn]))
+
+
+def _percentiles(values: Array) -> Interval | None:
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, (tail, 1 - tail))
-    return Interval(float(low), float(high))
+    low, high = np.quantile(values, (tail, 1 - tail))
+    return Interval(float(low), float(high)) if math.isfinite(low) and math.isfinite(high) else None
 
 
 def _resampled(values: Array, weights: Sequence[float] | None, rng: np.random.Generator) -> Array:

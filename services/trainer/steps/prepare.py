@@ -24,6 +24,7 @@ from services.chassis.executor.child import Context, Stopping
 from services.chassis.storage.digests import file_sha256
 from services.trainer.data.prepared import prepare_rows
 from services.trainer.data.sources import read
+from services.trainer.harness.stored import store_tasks
 from services.trainer.judging.judges import judges_of
 from services.trainer.modelling.teacher import checked_teacher, teacher_digest, teacher_folder
 from services.trainer.steps.base_check import checked_base
@@ -56,6 +57,8 @@ def prepare(context: Context) -> StepResult:
         facts[TEACHER_SHA256] = teacher_digest(found, context)
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as second:
         folder, preferences = Path(name), Path(second)
+        if settings.harness is not None:
+            store_tasks(context, settings.harness, chat, checked.context_length, folder)
         source = read(dataset, context.task.cache, context.task.allowed)
 
         def watch(done: int, of: int) -> None:

@@ -43,6 +43,16 @@ def test_the_sft_preset_trains_between_two_evaluations_and_registers_what_it_tra
     assert ancestors(steps, "register") == {"prepare", "evaluate-base", "train", "evaluate"}
 
 
+def test_tasks_of_the_harness_are_stored_by_prepare_for_evaluations_and_by_none_without_them() -> None:
+    prepare = planned(pipeline="sft", evaluation={"harness": {"tasks": ["sums.yaml"], "limit": 3}})[0].settings
+    assert isinstance(prepare, PrepareSettings)
+    assert prepare.harness is not None
+    assert (prepare.harness.tasks, prepare.harness.limit) == (("sums.yaml",), 3)
+    alone = planned(pipeline=[PREPARE, TRAIN], evaluation={"harness": {"tasks": ["sums.yaml"]}})[0].settings
+    assert isinstance(alone, PrepareSettings)
+    assert alone.harness is None
+
+
 def test_the_rlaif_preset_aligns_the_trained_adapter_on_labelled_samples_and_registers_the_aligned_one() -> None:
     steps = {step.name: step for step in planned(pipeline="rlaif")}
     assert list(steps) == [

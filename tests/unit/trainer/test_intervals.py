@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from services.trainer.steps.intervals import interval, mean
+from services.trainer.steps.intervals import interval, interval_of, mean
 
 
 def test_the_interval_of_a_share_is_that_of_the_normal_approximation() -> None:
@@ -53,3 +53,11 @@ def test_one_row_has_a_mean_and_no_interval_and_no_row_has_neither() -> None:
 def test_a_mean_that_is_not_finite_is_not_measurable() -> None:
     assert mean([1.0, math.nan]) is None
     assert interval([1.0, math.inf], seed=0) is None
+
+
+def test_any_number_that_is_computed_from_rows_has_an_interval_of_resampled_rows() -> None:
+    found = interval_of(max, [1.0, 2.0, 3.0, 4.0], seed=0)
+    assert found is not None
+    assert 1.0 <= found.low < found.high == 4.0
+    assert interval_of(max, [1.0], seed=0) is None
+    assert interval_of(lambda rows: math.nan, [1.0, 2.0], seed=0) is None

@@ -1,0 +1,111 @@
+"""Measures a model on the stored tasks: the harness asks and counts, and every metric gets its interval and protocol."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from schemas.recipes.evaluation import EvaluationSettings
+from schemas.recipes.harness import HarnessSettings
+from services.chassis.executor.child import Context
+from services.trainer.harness.library import harness_version
+from services.trainer.harness.stored import FOLDER, StoredTask, stored_tasks
+from services.trainer.modelling.chat import Chat
+from services.trainer.steps.intervals import Interval, interval, interval_of
+
+PREFIX = "harness_"
+"""What the names of metrics and facts of tasks begin with."""
+
+
+@dataclass
+class Measured:
+    """What was measured, by the names of metrics and facts."""
+
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    """Contents of files for the artifact, by name: the protocol of all tasks, and every row of each."""
+
+    def write(self, folder: Path) -> None:
+        """Write the files below `folder`."""
+        for name, text in self.files.items():
+            (folder / FOLDER).mkdir(exist_ok=True)
+            (folder / FOLDER / name).write_text(text, encoding="utf-8")
+
+
+def measured(context: Context, dataset: Path, chat: Chat, model: Any, evaluation: EvaluationSettings) -> Measured:
+    """Measure every task of the settings. Raises Stopping between two tokens or batches."""
+    found, settings = Measured(), evaluation.harness
+    if settings is None:
+        return found
+    protocols = {}
+    for task in stored_tasks(dataset, settings):
+        protocols[str(task.config["task"])] = _measure(context, task, chat, model, evaluation, settings, found)
+    found.files["protocol.json"] = json.dumps(protocols, indent=2, sort_keys=True, default=str) + "\n"
+    return found
+
+
+def _measure(
+    context: Context,
+    stored: StoredTask,
+    chat: Chat,
+    model: Any,
+    evaluation: EvaluationSettings,
+    settings: HarnessSettings,
+    found: Measured,
+) -> Mapping[str, object]:
+    """Add one task to what was found; return its protocol."""
+    from services.trainer.harness.model import ServedModel
+    from services.trainer.harness.tasks import built, run
+
+    task = built(stored.config, stored.splits, settings)
+    name, shots = task.task_name, int(task.config.num_fewshot)
+    served = ServedModel(context, chat, model, chats=settings.chat, batch_size=evaluation.batch_size, seed=settings.seed)
+    result = run(served, task, settings)
+    samples = result["samples"][name]
+    rows, of = len({sample["doc_id"] for sample in samples}), len(task.eval_docs)
+    found.metrics |= _metrics(f"{PREFIX}{name}", result["results"][name], samples, task.aggregation(), settings.seed)
+    counts = {"rows": rows, "num_fewshot": shots, "prompts_cut": len(served.cut[name])}
+    found.metrics |= {f"{PREFIX}{name}_{what}": float(count) for what, count in counts.items()}
+    found.facts[f"{PREFIX}{name}"] = (
+        f"task file sha256 {stored.sha256}, version {task.VERSION}; {rows} of {of} rows, {shots} examples each; prompts as "
+        f"{'chats' if settings.chat else 'plain texts'}, seed {settings.seed}; lm-evaluation-harness {harness_version()}"
+    )
+    found.files[f"{name}.jsonl"] = "".join(json.dumps(sample, default=str) + "\n" for sample in samples)
+    return {
+        "version": task.VERSION, "task_sha256": stored.sha256, "data_sha256": dict(stored.data), "rows": rows, "rows_of_task": of,
+        "num_fewshot": shots, "prompts_cut": counts["prompts_cut"], "chat": settings.chat, "seed": settings.seed,
+        "higher_is_better": dict(task.higher_is_better()), "lm_eval": harness_version(),
+    }  # fmt: skip
+
+
+def _metrics(
+    prefix: str,
+    values: Mapping[str, Any],
+    samples: Sequence[Mapping[str, Any]],
+    aggregations: Mapping[str, Callable[[Sequence[Any]], float]],
+    seed: int,
+) -> dict[str, float | None]:
+    """Return each metric of a task with its interval. The harness names them `metric,filter`; the usual filter is none."""
+    metrics: dict[str, float | None] = {}
+    for key, value in values.items():
+        metric, behind, answers = key.partition(",")
+        if not behind or metric.endswith("_stderr"):
+            continue
+        name = f"{prefix}_{metric}" + ("" if answers == "none" else f"_{answers}")
+        of_rows = [sample[metric] for sample in samples if sample["filter"] == answers and metric in sample["metrics"]]
+        bounds = _interval(aggregations.get(metric), of_rows, seed)
+        metrics[name] = float(value) if math.isfinite(value) else None
+        metrics[f"{name}_low"], metrics[f"{name}_high"] = (bounds.low, bounds.high) if bounds else (None, None)
+    return metrics
+
+
+def _interval(aggregate: Callable[[Sequence[Any]], float] | None, of_rows: Sequence[Any], seed: int) -> Interval | None:
+    """Return the interval of a metric that the harness aggregates by the mean, unless the task says otherwise."""
+    from lm_eval.api.metrics import mean as harness_mean
+
+    if aggregate is None or aggregate is harness_mean:
+        return interval([float(value) for value in of_rows], seed=seed)
+    return interval_of(aggregate, of_rows, seed=seed)
