@@ -131,7 +131,7 @@ def test_metrics_carry_their_protocol_and_intervals(tmp_path: Path, base: Path) 
 
 def test_examples_are_earlier_turns_of_the_chat_and_drawn_by_the_seed(tmp_path: Path, base: Path) -> None:
     task = answer_task(tmp_path / "tasks")
-    prompts = {}
+    prompts: dict[int, str] = {}
     for seed in (0, 0, 1):
         result = both(tmp_path, base, task, num_fewshot=2, seed=seed)
         (line, *_) = lines_of(result.outputs["predictions"], "harness/sums.jsonl")
