@@ -47,7 +47,7 @@ from services.chassis.executor.messages import (
     UnwritableMessage,
 )
 from services.chassis.executor.series import Series, TimedSeries
-from services.chassis.executor.text import storable
+from services.chassis.executor.text import storable, storable_reasons
 from services.chassis.process.redaction import redact_output
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.stores import Unwritable, unwritable
@@ -233,13 +233,12 @@ def _final_message(handlers: Mapping[str, Handler], context: Context) -> FinalMe
     except Stopping:
         return StoppedMessage()
     except UserFault as fault:
-        if fault.__cause__ and (found := _unwritable(fault.__cause__, context.task)):  # from a library
-            return UnwritableMessage(unwritable=found)
-        if fault.__cause__ and _is_memory(
-            fault.__cause__
-        ):  # a model that could not be loaded for it is no fault of the request
-            return FaultMessage(fault=StepFault(cause="memory", message=_shown(fault.__cause__)))
-        return FaultMessage(fault=StepFault(cause="user", message=_shown(fault), reasons=_storable(fault.reasons)))
+        if (cause := fault.__cause__) is not None:  # from a library
+            if found := _unwritable(cause, context.task):
+                return UnwritableMessage(unwritable=found)
+            if _is_memory(cause):  # a model that could not be loaded for it is no fault of the request
+                return FaultMessage(fault=StepFault(cause="memory", message=_shown(cause)))
+        return FaultMessage(fault=StepFault(cause="user", message=_shown(fault), reasons=storable_reasons(fault.reasons)))
     except BaseException as error:
         with contextlib.suppress(OSError):  # the log may have no room
             traceback.print_exc()
@@ -247,8 +246,8 @@ def _final_message(handlers: Mapping[str, Handler], context: Context) -> FinalMe
             return UnwritableMessage(unwritable=found)
         if corrupt := corrupt_input(error, context.task.inputs):
             return FaultMessage(fault=corrupt)
-        cause = "memory" if _is_memory(error) else "infrastructure"
-        return FaultMessage(fault=StepFault(cause=cause, message=f"{type(error).__name__}: {_shown(error)}"))
+        kind = "memory" if _is_memory(error) else "infrastructure"
+        return FaultMessage(fault=StepFault(cause=kind, message=f"{type(error).__name__}: {_shown(error)}"))
     result, events = made if isinstance(made, tuple) else (made, ())
     return ResultMessage.of(result, events)
 
@@ -260,18 +259,6 @@ def _unwritable(error: BaseException, task: ChildTask) -> Unwritable | None:
 
 def _shown(error: BaseException) -> str:
     return storable(str(error))[:_MESSAGE_LIMIT]
-
-
-def _storable(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
-    return tuple(
-        Reason(
-            field=storable(reason.field),
-            value=None if reason.value is None else storable(reason.value),
-            message=storable(reason.message),
-            remedy=storable(reason.remedy),
-        )
-        for reason in reasons
-    )
 
 
 def _is_memory(error: BaseException | None) -> bool:

@@ -2,9 +2,11 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from schemas.reasons import Reason
 from services.chassis.process.redaction import redacted
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]")
@@ -15,6 +17,19 @@ _TAIL_BYTES = 64 * 1024
 def storable(text: str) -> str:
     """`text` without secrets, terminal escapes, control characters and lone surrogates, which PostgreSQL cannot store as JSON."""
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", redacted(text)))
+
+
+def storable_reasons(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
+    """The reasons with texts that are storable."""
+    return tuple(
+        Reason(
+            field=storable(reason.field),
+            value=None if reason.value is None else storable(reason.value),
+            message=storable(reason.message),
+            remedy=storable(reason.remedy),
+        )
+        for reason in reasons
+    )
 
 
 def tail(path: Path, lines: int = 50, width: int = 500, *, since: int = 0) -> tuple[str, ...]:

@@ -15,9 +15,8 @@ import traceback  # noqa: E402
 from typing import BinaryIO  # noqa: E402
 
 from schemas.base import Frozen  # noqa: E402
-from schemas.reasons import Reason  # noqa: E402
 from services.chassis.executor.child import UserFault, die_with_worker  # noqa: E402
-from services.chassis.executor.text import storable  # noqa: E402
+from services.chassis.executor.text import storable, storable_reasons  # noqa: E402
 from services.chassis.process.redaction import redact_output  # noqa: E402
 from services.feedback.judges.choose import choose_judge  # noqa: E402
 from services.feedback.judges.judge import Judge, Judged  # noqa: E402
@@ -37,7 +36,7 @@ def main() -> None:
         try:
             chosen = choose_judge(task.feedback, task.base_model, task)
         except UserFault as fault:
-            _reply(replies, Ready(reasons=_storable(fault.reasons)))
+            _reply(replies, Ready(reasons=storable_reasons(fault.reasons)))
             return
         _reply(replies, Ready(judge=chosen.judge.name, facts=dict(chosen.facts)))
         for line in sys.stdin.buffer:
@@ -50,14 +49,10 @@ def scores_of(judge: Judge, asked: Texts) -> Scores:
         texts = [Judged(text.messages, text.columns, text.text) for text in asked.texts]
         return Scores(scores=tuple(judge.score(texts, lambda *_: None)))
     except UserFault as fault:
-        return Scores(reasons=_storable(fault.reasons))
+        return Scores(reasons=storable_reasons(fault.reasons))
     except Exception as error:
         traceback.print_exc()
         return Scores(failed=storable(f"{type(error).__name__}: {error}")[:_SHOWN])
-
-
-def _storable(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
-    return tuple(reason.model_copy(update={"message": storable(reason.message)}) for reason in reasons)
 
 
 def _reply(replies: BinaryIO, reply: Frozen) -> None:

@@ -65,22 +65,18 @@ def _answer(
 
 def _context(turns: Sequence[Message], before: Sequence[Message] | None, field: str, column: str) -> Sequence[Message]:
     """Return what the answer follows: its own earlier turns if it has any, else the row's prompt."""
-    if before and not turns and before[-1].role == "assistant":
-        raise _answered_already()
     if not turns:
         if before is None:
             what = f"the chat in {column!r} has only an answer, and the row has no prompt"
             raise RowFault("dataset.columns.prompt", what, "name the column with the prompt in dataset.columns.prompt")
+        if before and before[-1].role == "assistant":
+            what = "the chat before the two answers of the pair ends with an answer already"
+            raise RowFault("dataset.columns.messages", what, "end it with the turn that both answers follow")
         return before
     if before and before[-1].content.strip() != turns[-1].content.strip():
         what = f"the chat in {column!r} answers another prompt than that of the row"
         raise RowFault(field, what, "correct the prompt, or leave it out")
     return turns
-
-
-def _answered_already() -> RowFault:
-    what = "the chat before the two answers of the pair ends with an answer already"
-    return RowFault("dataset.columns.messages", what, "end it with the turn that both answers follow")
 
 
 def dialogue_prompt(text: str) -> tuple[Message, ...]:

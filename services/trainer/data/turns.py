@@ -124,11 +124,11 @@ def calls_of(value: object, field: str, where: str) -> tuple[dict[str, Any], ...
 
 
 def _call(call: object, field: str, where: str) -> dict[str, Any]:
-    function = call.get("function", call) if isinstance(call, Mapping) else None
     if not isinstance(call, Mapping):
         raise RowFault(
             field, f"{where} has a tool call that is {kind_of(call)}", "write tool_calls as OpenAI does, or null"
         )
+    function = call.get("function", call)
     if not isinstance(function, Mapping) or not isinstance(name := function.get("name"), str):
         raise RowFault(field, f"{where} has a tool call without a name", "write tool_calls as OpenAI does")
     given = [function[key] for key in _ARGUMENTS if key in function]
@@ -140,7 +140,7 @@ def _call(call: object, field: str, where: str) -> dict[str, Any]:
         what = f"the arguments of a tool call in {where} are {kind_of(arguments)}"
         raise RowFault(field, what, "write them as an object")
     refuse_unlimited(arguments, field, where)
-    known = {"id": call["id"]} if isinstance(call, Mapping) and isinstance(call.get("id"), str) else {}
+    known = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
     return {**known, "type": "function", "function": {"name": name, "arguments": dict(arguments)}}
 
 
@@ -156,11 +156,11 @@ def tools_of(value: object, field: str, column: str) -> tuple[dict[str, Any], ..
 def _tool(tool: object, field: str, column: str) -> dict[str, Any]:
     if isinstance(tool, str):
         tool = parsed(tool, field, f"column {column!r}")
-    function = tool.get("function", tool) if isinstance(tool, Mapping) else None
     if not isinstance(tool, Mapping):
         raise RowFault(
             field, f"column {column!r} has a tool that is {kind_of(tool)}", "write tools as OpenAI does, or null"
         )
+    function = tool.get("function", tool)
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise RowFault(field, f"column {column!r} has a tool without a name", "write tools as OpenAI does")
     refuse_unlimited(function, field, f"a tool in {column!r}")

@@ -42,8 +42,8 @@ class TrainedState:
     def check_gradients(self, *, may_be_zero: bool = False) -> None:
         """Raise at the first step if there are no gradients: a frozen or detached adapter trains without effect.
 
-        Raises NoGradient for adapters that the loss does not depend on, ZeroGradient if all gradients are zero. Where all weights are trained, a batch need not reach
-        every one, for example every expert.
+        Raises NoGradient for adapters that the loss does not depend on, ZeroGradient if all gradients are zero. Where all weights
+        are trained, a batch need not reach every one, for example every expert.
         """
         without = [
             name for name, weight in self._weights.items() if weight.grad is None and any(part in name for part in _ADAPTED)

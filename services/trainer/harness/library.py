@@ -17,8 +17,7 @@ def task_fault(reference: str, message: str, remedy: str) -> UserFault:
     return UserFault(Reason(field=f"{FIELD}.tasks", value=shown(reference), message=message, remedy=remedy))
 
 
-def require_harness() -> None:
-    """Raise UserFault if the harness is not installed."""
+def _require_harness() -> None:
     if find_spec(_PACKAGE) is None:
         raise UserFault(
             Reason(
@@ -33,7 +32,7 @@ def tasks_folder() -> Path:
     """Return the folder of the task files that the harness comes with."""
     spec = find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
-        raise AssertionError("require_harness is called first")
+        raise AssertionError("load_harness is called first")
     return Path(spec.origin).parent.resolve() / "tasks"
 
 
@@ -45,7 +44,11 @@ def harness_version() -> str:
 
 
 def load_harness() -> None:
-    """Import the harness. Its templates are Jinja's, which can reach everything in Python, so they get a sandbox."""
+    """Import the harness. Its templates are Jinja's, which can reach everything in Python, so they get a sandbox.
+
+    Raises UserFault if the harness is not installed.
+    """
+    _require_harness()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import lm_eval.api.metrics
     import lm_eval.api.task

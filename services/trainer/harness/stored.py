@@ -9,7 +9,7 @@ from typing import Any
 from schemas.reasons import Reason
 from schemas.recipes.harness import HarnessSettings
 from services.chassis.executor.child import Context, Stopping, UserFault
-from services.trainer.harness.library import FIELD, load_harness, require_harness, task_fault
+from services.trainer.harness.library import FIELD, load_harness, task_fault
 from services.trainer.harness.task_data import store_data, stored_data
 from services.trainer.harness.task_file import TaskFile, read_task
 from services.trainer.harness.task_keys import FOLLOWED
@@ -41,7 +41,6 @@ def store_tasks(context: Context, settings: HarnessSettings, chat: Chat, limit: 
 
     `limit`: the most tokens that the model reads.
     """
-    require_harness()
     load_harness()
     names: dict[str, str] = {}
     for number, reference in enumerate(settings.tasks):
@@ -62,7 +61,6 @@ def store_tasks(context: Context, settings: HarnessSettings, chat: Chat, limit: 
 
 def stored_tasks(dataset: Path, settings: HarnessSettings) -> Iterator[StoredTask]:
     """Yield the tasks that prepare stored. Raises UserFault if it stored others than the settings name."""
-    require_harness()
     load_harness()
     places = [dataset / FOLDER / str(number) for number in range(len(settings.tasks))]
     if not all((place / _FILE).is_file() for place in places):

@@ -14,15 +14,14 @@ from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
 from schemas.lines import Message
 from schemas.recipes.evaluation import EvaluationSettings
-from schemas.recipes.lora import LoraSettings
 from schemas.rules import Rule
 from schemas.steps import EvaluateSettings
 from services.chassis.executor.child import UserFault
 from services.language_models.loading import load_tokenizer
-from services.trainer.modelling.adapter import new_adapter, write_adapter
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.chat import Chat
 from services.trainer.steps.evaluate import evaluate
+from tests.changed_adapter import changed_adapter
 from tests.trainer import context_of, lines_of, put_lines, row
 
 CPU = torch.device("cpu")
@@ -149,17 +148,8 @@ def test_if_no_prompt_leaves_room_the_evaluation_is_refused(tmp_path: Path, shor
 
 
 def test_an_adapter_changes_what_is_measured(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
-    adapted = new_adapter(load_base(base, torch.float32, CPU), LoraSettings(rank=2), seed=0)
-    for name, weight in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.ones_(weight)
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    write_adapter(adapted, folder, str(base))
-    Chat(base).save(folder)
-    context = context_of(tmp_path, EvaluateSettings(base_model=str(base)))
     plain = run(tmp_path, base, dataset, metrics=["loss"])
-    changed = run(tmp_path, base, dataset, context.store.put(folder), metrics=["loss"])
+    changed = run(tmp_path, base, dataset, changed_adapter(tmp_path, base), metrics=["loss"])
     assert abs((changed.metrics["loss"] or 0) - (plain.metrics["loss"] or 0)) > 0.01
 
 

@@ -12,14 +12,12 @@ from schemas.jobs import StepResult
 from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.evaluation import EvaluationSettings
 from schemas.recipes.harness import HarnessSettings
-from schemas.recipes.lora import LoraSettings
 from schemas.steps import EvaluateSettings, PrepareSettings
-from services.chassis.storage.artifacts.store import ArtifactStore
-from services.trainer.modelling.adapter import new_adapter, write_adapter
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.chat import Chat
 from services.trainer.steps.evaluate import evaluate
 from services.trainer.steps.prepare import prepare
+from tests.changed_adapter import changed_adapter
 from tests.harness_tasks import CHOICES, QUESTIONS, answer_task, choice_task, write_task
 from tests.trainer import context_of, lines_of
 
@@ -56,19 +54,6 @@ def measured(home: Path, base: Path, data: ArtifactRef, *tasks: Path | str, adap
 def both(home: Path, base: Path, *tasks: Path | str, **harness: Any) -> StepResult:
     data = prepared(home, base, *tasks, **harness).outputs["dataset"]
     return measured(home, base, data, *tasks, **harness)
-
-
-def changed_adapter(home: Path, base: Path) -> ArtifactRef:
-    """Store an adapter that changes what the base model writes."""
-    adapted = new_adapter(load_base(base, torch.float32, CPU), LoraSettings(rank=2), seed=0)
-    for name, weight in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.ones_(weight)
-    folder = home / "adapter"
-    folder.mkdir()
-    write_adapter(adapted, folder, str(base))
-    Chat(base).save(folder)
-    return ArtifactStore(str(home / "artifacts")).put(folder)
 
 
 def test_choices_are_scored_as_the_model_is_served(tmp_path: Path, base: Path) -> None:

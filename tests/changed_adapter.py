@@ -1,0 +1,25 @@
+"""An adapter that changes what its base model writes, without a training."""
+
+from pathlib import Path
+
+import torch
+
+from schemas.artifacts import ArtifactRef
+from schemas.recipes.lora import LoraSettings
+from services.chassis.storage.artifacts.store import ArtifactStore
+from services.trainer.modelling.adapter import new_adapter, write_adapter
+from services.trainer.modelling.base import load_base
+from services.trainer.modelling.chat import Chat
+
+
+def changed_adapter(home: Path, base: Path) -> ArtifactRef:
+    """Store the adapter among the artifacts of `home`."""
+    adapted = new_adapter(load_base(base, torch.float32, torch.device("cpu")), LoraSettings(rank=2), seed=0)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.ones_(weight)
+    folder = home / "adapter"
+    folder.mkdir()
+    write_adapter(adapted, folder, str(base))
+    Chat(base).save(folder)
+    return ArtifactStore(str(home / "artifacts")).put(folder)
