@@ -100,7 +100,10 @@ def test_a_template_cannot_call_into_python(tmp_path: Path, base: Path) -> None:
      ("/etc/task.yaml", "it is outside the folders that jobs may name"), ("hellaswag", "it names Python code"),
      ("mmlu", "it describes a group of tasks")],
 )  # fmt: skip
-def test_a_name_that_is_no_task_is_refused(tmp_path: Path, base: Path, name: str, words: str) -> None:
+def test_a_name_that_is_no_task_is_refused(
+    tmp_path: Path, base: Path, name: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a relative path is one of the working folder, which must be an allowed one here
     assert words in refused(tmp_path, base, name).message
 
 
