@@ -1,6 +1,7 @@
 """Loads models and tokenizers, from local files only: safetensors weights, and never code that comes with a model."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,23 +10,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-_REPORT = "transformers.modeling_utils"
+_REPORTS = ("transformers.modeling_utils", "transformers.distributed.tensor_parallel")
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+"""PEFT and TRL ask transformers by an earlier name; nobody who runs a job can do anything about it."""
 GIVEN = {"local_files_only": True, "trust_remote_code": False}
 """What is given to every loader of the library."""
 
 
 @contextmanager
 def without_report() -> Iterator[None]:
-    """Within this block the library shows no progress and logs nothing about missing or unknown weights, which the caller reads."""
+    """Within this block the library shows no progress and logs nothing about missing, unknown or unsharded weights: the caller reads what is missing."""
     from transformers.utils import logging as library
 
     library.disable_progress_bar()
-    report = logging.getLogger(_REPORT)
-    level, report.level = report.level, logging.CRITICAL
+    reports = [logging.getLogger(name) for name in _REPORTS]
+    levels = [report.level for report in reports]
+    for report in reports:
+        report.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        report.level = level
+        for report, level in zip(reports, levels, strict=True):
+            report.setLevel(level)
 
 
 def load_tokenizer(folder: Path) -> Any:

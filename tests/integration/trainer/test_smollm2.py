@@ -95,3 +95,12 @@ def test_a_real_model_learns_and_serves(smollm2: Path, adapters: Mapping[str, Ar
         assert math.isfinite(score)
     else:
         assert answer(smollm2, made, asked, 12).strip()
+
+
+def test_a_log_has_nothing_that_libraries_tell_their_own_developers(
+    adapters: Mapping[str, ArtifactRef], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    logs = {log: log.read_text() for log in tmp_path_factory.getbasetemp().rglob("logs/trainer/**/*.log")}
+    assert {log.parent.name for log in logs} >= {"prepare", "train"}
+    for words in ("is_gradient_checkpointing", "were not sharded"):
+        assert not [log for log, text in logs.items() if words in text]
