@@ -1,13 +1,16 @@
 """What every route does alike: known parameters only, HEAD like GET, refusals that say what would do, and no new time series."""
 
 import asyncio
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
 from pydantic import TypeAdapter
 
+from schemas.steps import SERVICES
 from services.chassis.process.metrics import REGISTRY
 from services.chassis.serving.http import application
 from services.chassis.serving.paging import make_cursor, moment, read_cursor
@@ -17,7 +20,19 @@ from services.cli.serve import build, settings_of
 from services.orchestrator.domain.validation import Examined, RejectedRequest, examine
 from tests.unit.web.asking import JSON, NOWHERE, all_services, ask, problem
 
-READS = [path.removeprefix("/api/v1") for path, found in all_services().openapi()["paths"].items() if "get" in found]
+PATHS = all_services().openapi()["paths"]
+READS = [path.removeprefix("/api/v1") for path, found in PATHS.items() if "get" in found]
+
+
+def test_the_readme_names_every_route() -> None:
+    of_a_service = re.compile(f"(?<=^/)(projections|dead-letters|partitions|logs)/({'|'.join(SERVICES)})(?=/|$)")
+    served = {
+        method.upper() + " " + of_a_service.sub(r"\1/{service}", path.removeprefix("/api/v1"))
+        for path, methods in PATHS.items()
+        for method in methods
+    }
+    named = re.findall(r"`((?:GET|POST|PUT|DELETE) /[^`]*)`", Path("README.md").read_text().partition("## HTTP")[2])
+    assert sorted(named) == sorted(served)
 
 
 async def test_a_scanner_makes_no_time_series() -> None:
