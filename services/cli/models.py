@@ -176,6 +176,7 @@ def _print_version(version: VersionView) -> None:
             ("compressed from", version.parent.sha256 if version.parent else None),
             ("job", lineage.job_id),
             ("requester", lineage.requester),
+            ("started from", lineage.started_from),
             ("base model", lineage.base_model),
             ("base sha256", lineage.base_model_sha256),
             ("data sha256", lineage.dataset_sha256),

@@ -14,11 +14,17 @@ from schemas.models import ModelRegistered
 from schemas.progress import StepProgressed
 from schemas.topics import JOBS, MODELS, PROGRESS, REQUESTS
 from services.chassis.storage.artifacts.store import ArtifactStore
+from tests.command import ended
 from tests.e2e.system import System, neuroweaver, wait_for
 from tests.log import read_all
 
 LIGHT_BYTES = 200 * 1024 * 1024
 """Torch alone takes over 500 MiB; the code and the types of an orchestrator take 100 before its first event."""
+SHORT = [
+    {"name": "prepare", "kind": "prepare"},
+    {"name": "train", "kind": "train", "method": "sft", "inputs": {"dataset": "prepare.dataset"}},
+    {"name": "register", "kind": "register", "inputs": {"adapter": "train.adapter"}},
+]
 LONG = {"steps": 400, "batch_size": 8, "learning_rate": 0.003, "schedule": "constant"}
 
 
@@ -165,6 +171,30 @@ async def test_a_missing_data_set_fails_its_job_once_with_field_value_and_remedy
     assert reason["remedy"]
     failures = [event for event in await system.story(job_id) if isinstance(event.data, StepFailed)]
     assert len(failures) == 1
+
+
+async def test_a_job_starts_from_a_version_of_another_job_by_event_and_by_command_and_the_version_says_so(
+    system: System, requested: dict[str, Any], finished: dict[str, Any], tmp_path: Path
+) -> None:
+    start = f"{finished['model']}@{finished['version']}"
+    by_event = system.request(base_model=start, pipeline=SHORT, register_as=requested["register_as"])
+    by_command = system.request(base_model=f"{finished['model']}@candidate", pipeline=SHORT)
+    await system.publish(by_event)
+    system.wait_job(by_event["job_id"])
+    (tmp_path / "job.json").write_text(json.dumps(by_command))
+    orchestrator = system.services["orchestrator"]
+    address = {**orchestrator.env, "NEUROWEAVER_HTTP": f"http://127.0.0.1:{orchestrator.port}"}
+    submitted = ended(["jobs", "submit", str(tmp_path / "job.json"), "--json"], address)
+    assert submitted.code == 0, submitted.err
+    system.wait_job(by_command["job_id"])
+    registry = system.services["registry"]
+    address = {**registry.env, "NEUROWEAVER_HTTP": f"http://127.0.0.1:{registry.port}"}
+    for version, origin in ((f"{finished['model']}@1.1.0", start), (f"{by_command['register_as']}@1.0.0", start)):
+        shown = ended(["models", "show", version], address)
+        assert shown.code == 0, shown.err
+        (line,) = [line for line in shown.out.splitlines() if line.startswith("started from")]
+        assert origin.partition("@")[0] in line
+        assert ended(["models", "try", version, "hello", "--tokens", "2", "--json"], address).code == 0
 
 
 def test_more_jobs_at_once_than_workers_all_end_with_a_version_of_their_own(system: System) -> None:
