@@ -1,6 +1,7 @@
 """Tokenizers that need no download: one token for each byte, or Llama 2's way of marking the beginnings of words."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,22 @@ CHAT_TEMPLATE = (
 """ChatML, the template of SmolLM2 and many other models."""
 
 
-def bytes_tokenizer(folder: Path, template: str | dict[str, str] | None = CHAT_TEMPLATE) -> Path:
-    """Write a tokenizer whose every byte is a token, so that lengths are easy to reason about, and its control tokens."""
+def bytes_tokenizer(
+    folder: Path, template: str | dict[str, str] | None = CHAT_TEMPLATE, control: Sequence[str] = SPECIAL, end: str = END
+) -> Path:
+    """Write a tokenizer whose every byte is a token, so that lengths are easy to reason about, and its control tokens, of which
+    the first is for padding.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={sign: place for place, sign in enumerate([*SPECIAL, *alphabet])}, merges=[]))
+    tokenizer = Tokenizer(models.BPE(vocab={sign: place for place, sign in enumerate([*control, *alphabet])}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in control])
     return _saved(
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=SPECIAL[0]), folder, template
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end, pad_token=control[0]), folder, template
     )
 
 

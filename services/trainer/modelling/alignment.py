@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from schemas.reasons import shown
 from services.language_models.chats import token_ids
 from services.trainer.modelling.served import Served
 from services.trainer.modelling.templates import ChatFault
 from services.trainer.modelling.tokens import Tokens
+from services.trainer.modelling.written import contains
 
 _BATCH = 500
 _PIECES = 4096
@@ -78,6 +80,12 @@ class Alignment:
                 "remove white space from the beginning of the answer, or set chat_template to one whose generation prompt "
                 "does not end in a space",
             )
+        if last.ended and not self._is_complete(plan.last, whole, last):
+            raise ChatFault(
+                f"its chat template writes {shown(self._tokenizer.decode(whole.ids[last.end - 1]))}, which ends a generation, "
+                "within the answer, so that what follows would not be learnt",
+                "break the answer up into turns, or set chat_template to one that ends only a whole answer",
+            )
         ids = whole.ids[: last.end]
         if not last.ended:
             ids = [*ids, int(self._tokenizer.eos_token_id)]
@@ -104,16 +112,29 @@ class Alignment:
             return None
         answer = self._ending(whole.ids, start)
         behind = whole.ends[answer.end - 1]
-        return answer if answer.ended and served.whole[:behind] == text[:behind] else None
+        same = answer.ended and served.whole[:behind] == text[:behind]
+        return answer if same and contains(text[size:behind], served.answer) else None
 
     def _in_tokens(self, served: Served, ids: list[int]) -> _Answer | None:
         """Return where an earlier answer is; None if the whole chat has other tokens up to its end than it has when served."""
-        prompt, own = token_ids(self._tokenizer, served)
+        prompt, own = token_ids(self._tokenizer, [served.prompt, served.whole])
         answer = self._answer(prompt, own)
         if answer is None or ids[: answer.end] != own[: answer.end]:
             return None
+        if answer.ended and not contains(self._text(own[answer.start : answer.end]), served.answer):
+            return None
         ends = answer.end < len(ids) and ids[answer.end] in self._stop_ids  # the template ends only answers of the history
         return _Answer(answer.start, answer.end + ends, answer.ended or ends)
+
+    def _is_complete(self, served: Served, whole: _Whole, answer: _Answer) -> bool:
+        """Whether the tokens up to the one that ends the answer are the whole answer."""
+        said = self._text(whole.ids[answer.start : answer.end])
+        if whole.ends:
+            said = served.whole[len(served.prompt) : whole.ends[answer.end - 1]]
+        return contains(said, served.answer)
+
+    def _text(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
     def _answer(self, prompt: list[int], whole: list[int]) -> _Answer | None:
         """Return where the answer is in a chat that ends with it; None if its prompt has other tokens alone."""

@@ -22,6 +22,7 @@ from services.trainer.modelling.served import Served, served
 from services.trainer.modelling.templates import ChatFault, served_template
 from services.trainer.modelling.tokens import Tokens
 from services.trainer.modelling.written import (
+    THOUGHT_BEGINS,
     THOUGHT_ENDS,
     control_tokens,
     left_out,
@@ -162,7 +163,12 @@ class Chat:
         def rendered(chat: Sequence[Message], answered: bool) -> str:
             return self._render(chat, tools, answered=answered)
 
-        return served(rendered, messages, answer, thinks=THOUGHT_ENDS in self.tokenizer.chat_template)
+        return served(
+            rendered,
+            messages,
+            answer,
+            thinks=any(tag in self.tokenizer.chat_template for tag in (THOUGHT_BEGINS, THOUGHT_ENDS)),
+        )
 
     def _refuse(self, chat: Sequence[Message], tools: Tools, *, answered: bool) -> None:
         """Raise ChatFault if a text spells a control token, or the template does not write a part of a chat of this shape."""

@@ -1,5 +1,6 @@
 """Finds the text of an answer as a model is served it: the prompt, and behind it what has to be generated."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from services.trainer.modelling.written import (
 )
 
 _SENTINEL = "Zq0Answer"
+_LAST_TAG = re.compile(r"(?P<left>[<\[])(?P<closes>/?)(?P<name>\w+)(?P<right>[>\]])\s*$")
+"""The tag at the end of a generation prompt that opens a thought, or ends it."""
 Render = Callable[[Sequence[Message], bool], str]
 """The text of a chat, whole if it is answered; raises ChatFault."""
 
@@ -27,6 +30,8 @@ class Served(NamedTuple):
 
     prompt: str
     whole: str
+    answer: Message
+    """The last answer, whose parts are all in the text behind the prompt."""
 
 
 def served(render: Render, messages: Sequence[Message], answer: Message, *, thinks: bool) -> Served:
@@ -46,7 +51,7 @@ def served(render: Render, messages: Sequence[Message], answer: Message, *, thin
     whole = render([*messages, answer], True)
     if whole.startswith(prompt) and says(whole[len(prompt) :], answer):
         _refuse_header(render, messages, answer, prompt, whole)
-        return Served(prompt, whole)
+        return Served(prompt, whole, answer)
     if answer.reasoning and not thinks:
         raise refuse_left_out(f"reasoning_content of {turn_named(answer)}")
     sentinel = render([*messages, Message(role="assistant", content=_SENTINEL)], True)
@@ -54,16 +59,22 @@ def served(render: Render, messages: Sequence[Message], answer: Message, *, thin
     if not found:
         raise refuse_left_out(turn_named(answer))
     if prompt.startswith(head):
-        return Served(prompt, prompt + _continued(prompt[len(head) :], answer) + tail)
+        return _put_together(prompt, _continued(prompt[len(head) :], answer), tail)
     if not head.startswith(prompt):
         closed = render(messages, True)
         if prompt.startswith(closed) and head.startswith(closed):
+            if prompt.rstrip().endswith(THOUGHT_BEGINS):  # and behind an answer without a thought the template closes it
+                return _put_together(prompt, _behind(prompt, answer), tail)
             what = "its chat template begins an answer in the history otherwise than its generation prompt does"
             raise ChatFault(what, "set chat_template to one that begins both alike")
         raise ChatFault("its chat template changes earlier turns when an answer follows, so no answer can be learnt")
     if THOUGHT_ENDS in with_thought(answer) and not answer.tool_calls:
-        return Served(prompt, prompt + _behind(prompt, answer) + tail)
+        return _put_together(prompt, _behind(prompt, answer), tail)
     raise refuse_left_out(_missing(whole[len(prompt) :], answer))
+
+
+def _put_together(prompt: str, text: str, tail: str) -> Served:
+    return Served(prompt, prompt + text + tail, Message(role="assistant", content=text))
 
 
 def _refuse_header(render: Render, messages: Sequence[Message], answer: Message, prompt: str, whole: str) -> None:
@@ -82,7 +93,7 @@ def _refuse_header(render: Render, messages: Sequence[Message], answer: Message,
 def _behind(prompt: str, answer: Message) -> str:
     """Return the answer's text with its thought; without its beginning if the generation prompt ends with that."""
     opened = prompt.rstrip()
-    if not opened.endswith(THOUGHT_BEGINS) or not with_thought(answer).lstrip().startswith(THOUGHT_BEGINS):
+    if not opened.endswith(THOUGHT_BEGINS):
         return with_thought(answer)
     return _continued(THOUGHT_BEGINS + prompt[len(opened) :], answer)
 
@@ -98,12 +109,30 @@ def _continued(opener: str, answer: Message) -> str:
     if begun.startswith(opener.strip()):
         rest = begun[len(opener.strip()) :]
         return rest.lstrip("\n") if opener.endswith("\n") else rest
-    if THOUGHT_ENDS in text and not answer.reasoning and not begun.startswith("<"):
+    tag = _LAST_TAG.search(opener)
+    if tag is None:
+        raise ChatFault(
+            f"the generation prompt of its chat template ends with {shown(opener.strip())}, which the answered chat lacks",
+            "correct the turns of the row, or set chat_template to one that begins both alike",
+        )
+    if tag["closes"]:
+        return _behind_closed(opener, text)
+    if f"{tag['left']}/{tag['name']}{tag['right']}" in text and not answer.reasoning and not begun.startswith(tag["left"]):
         return text
     raise ChatFault(
         f"the generation prompt of its chat template opens a thought ({shown(opener.strip())}), and the answer has none",
         "give the thought in reasoning_content or in front of the answer, or set chat_template to one that opens none",
     )
+
+
+def _behind_closed(opener: str, text: str) -> str:
+    """Return the answer's text behind a generation prompt with a thought that is empty, or ended before it."""
+    if THOUGHT_ENDS in text:
+        raise ChatFault(
+            f"the generation prompt of its chat template ends the thought ({shown(opener.strip())}), and the answer has one",
+            "leave out the thought, or set chat_template to one that lets the model think",
+        )
+    return text
 
 
 def _missing(text: str, answer: Message) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -98,13 +99,19 @@ def says(text: str, answer: Message) -> bool:
 
     A thought must not stand behind an empty one that the template adds, nor an empty one be missing.
     """
-    thought, content = thought_of(answer)
+    thought, _ = thought_of(answer)
     if THOUGHT_ENDS in answer.content and not thought.strip() and THOUGHT_ENDS not in text:
         return False
     if thought.strip() and text.count(THOUGHT_ENDS) > with_thought(answer).count(THOUGHT_ENDS):
         return False
-    parts = [thought.strip(), content.strip(), *called(answer)]
-    return all(part in text for part in parts)
+    return contains(text, answer)
+
+
+def contains(text: str, answer: Message) -> bool:
+    """Return whether the text contains the thought of an answer, its content and the name of each of its tool calls."""
+    thought, content = thought_of(answer)
+    calls = Counter(called(answer))
+    return thought.strip() in text and content.strip() in text and all(text.count(name) >= calls[name] for name in calls)
 
 
 def called(turn: Message) -> list[str]:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from schemas.lines import Message
 from services.trainer.modelling.chat import Chat, ChatFault
 from tests.chat_templates import ALWAYS_OPEN, CHATML, LLAMA2, TRAILING_SPACE, WITHOUT_PROMPT
-from tests.supervised import answers, chat_of, encoded, prompt, row
+from tests.supervised import answers, call, chat_of, encoded, prompt, row, turn
 from tests.tiny_tokenizers import END
 
 ZEPHYR = (
@@ -141,3 +142,34 @@ def test_turns_after_which_the_template_opens_no_answer_are_refused(tmp_path: Pa
     )
     with pytest.raises(ChatFault, match="no generation prompt after these turns"):
         encoded(chat, row("user: Lamps?", "tool: 4 left", "assistant: Four."))
+
+
+ENDED = "<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("writes", "one"),
+    [
+        (f"{{{{ m.reasoning_content }}}}</think>{ENDED}{{{{ m.content }}}}", turn("assistant: b", reasoning="hm")),
+        (
+            f"{{% for c in m.tool_calls %}}{{{{ c.function | tojson }}}}{ENDED}{{% endfor %}}",
+            turn("assistant: ", tool_calls=(call("f"), call("f"))),
+        ),
+        (
+            f"{{{{ m.content }}}}{ENDED}{{{{ m.tool_calls[0].function | tojson }}}}",
+            turn("assistant: b", tool_calls=(call("f"),)),
+        ),
+    ],
+    ids=["a thought", "one of two calls", "the text before a call"],
+)
+def test_an_end_that_the_template_writes_within_an_answer_refuses_the_row(
+    tmp_path: Path, writes: str, one: Message
+) -> None:
+    """What stands behind the first end was cut away; huggingface/trl#7039 tells of models with several."""
+    wanted = "m.reasoning_content or m.tool_calls"
+    template = f"{{% for m in messages %}}<|im_start|>{{{{ m.role }}}}\n{{% if {wanted} %}}{writes}{{% else %}}{{{{ m.content }}}}{{% endif %}}<|im_end|>\n{{% endfor %}}"
+    template += "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    chat = chat_of(tmp_path, template)
+    with pytest.raises(ChatFault, match=r"<\|im_end\|>.* within the answer"):
+        encoded(chat, row("user: a", one))
+    assert answers(chat, row("user: a", one, "user: c", "assistant: d")) == ["d" + END]

@@ -63,6 +63,63 @@ def test_other_openers_than_think_are_found_by_the_template(tmp_path: Path, tag:
     assert answers(chat_of(tmp_path, closed), one) == ["two twos</think>4" + END]
 
 
+@pytest.mark.parametrize(
+    ("opener", "said", "learnt"),
+    [
+        (
+            "<think>\n\n</think>\n\n",
+            "4",
+            "4",
+        ),  # QwenLM/Qwen3#1420, modelscope/ms-swift#7368: the prompt ends an empty thought
+        ("</think>", "4", "4"),
+        ("<think>\n\n</think>\n\n", "<think>\n\n</think>\n\n4", "4"),
+        ("<thinking>\n", "<thinking>\nhm\n</thinking>\n4", "hm\n</thinking>\n4"),
+        ("[THINK]", "hm[/THINK]4", "hm[/THINK]4"),
+    ],
+)
+def test_an_answer_is_learnt_behind_the_thought_that_the_prompt_opens_or_ends(
+    tmp_path: Path, opener: str, said: str, learnt: str
+) -> None:
+    template = CHATML.replace("assistant\n{% endif", f"assistant\n{opener}{{% endif")
+    assert answers(chat_of(tmp_path, template), row("user: 2+2?", f"assistant: {said}")) == [learnt + END]
+
+
+@pytest.mark.parametrize(
+    ("opener", "said", "what"),
+    [
+        ("<think>\n\n</think>\n\n", "<think>\nhm\n</think>\n\n4", "ends the thought .* the answer has one"),
+        ("</think>", "hm\n</think>4", "ends the thought .* the answer has one"),
+        ("[THINK]", "hm</think>4", "opens a thought .* the answer has none"),
+        ("<|thought|>", "4", "which the answered chat lacks"),
+    ],
+)
+def test_a_thought_that_does_not_go_on_as_the_prompt_ends_is_refused(
+    tmp_path: Path, opener: str, said: str, what: str
+) -> None:
+    template = CHATML.replace("assistant\n{% endif", f"assistant\n{opener}{{% endif")
+    with pytest.raises(ChatFault, match=what):
+        encoded(chat_of(tmp_path, template), row("user: 2+2?", f"assistant: {said}"))
+
+
+def test_a_thought_in_its_field_is_learnt_behind_a_prompt_that_opens_it_though_the_template_writes_no_thought(
+    tmp_path: Path,
+) -> None:
+    template = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
+    assert answers(chat_of(tmp_path, template), FIELD) == [THOUGHT]
+
+
+def test_an_empty_thought_that_only_the_history_has_does_not_hide_the_one_that_the_prompt_opens(tmp_path: Path) -> None:
+    """NVIDIA-NeMo/Automodel#3738: Nemotron writes <think></think> before an answer without a thought."""
+    shut = "{% if m.role == 'assistant' and '</think>' not in m.content %}<think></think>{% endif %}{{ m.content }}"
+    template = CHATML.replace("message", "m").replace("ms", "messages").replace("{{ m['content'] }}", shut)
+    template = template.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
+    assert answers(chat_of(tmp_path, template), row("user: 2+2?", "assistant: <think>two twos</think>4")) == [
+        "two twos</think>4" + END
+    ]
+    with pytest.raises(ChatFault, match=r"opens a thought .* the answer has none"):
+        encoded(chat_of(tmp_path, template), NONE)
+
+
 def test_a_tool_call_behind_an_opened_thought_is_refused_by_name(tmp_path: Path) -> None:
     template = TOOLS.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
     with pytest.raises(ChatFault, match="tool_calls"):
