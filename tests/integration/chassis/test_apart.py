@@ -19,7 +19,7 @@ async def test_ends_and_ids_are_answered_while_a_fetch_waits_for_records(kafka: 
         partition = TopicPartition(REQUESTS.name, 0)
         consumer.assign([partition])
         await consumer.seek_to_end(partition)
-        assert await consumer.getmany(partition, timeout_ms=500) == {}  # the fetch is under way
+        assert await consumer.getmany(timeout_ms=500) == {}  # the fetch is under way
         async with asyncio.timeout(_FETCH_SECONDS / 2):
             ends = await consumer.end_offsets([partition])
             assert REQUESTS.name in (await ask(consumer._client, [REQUESTS.name])).topics
