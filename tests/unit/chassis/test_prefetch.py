@@ -1,10 +1,12 @@
 """Records are taken from the fetcher while a poll is handled, in order, and up to a limit."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import ConsumerStoppedError, TopicAuthorizationFailedError
 
 from services.chassis.kernel.consuming import prefetch
 from services.chassis.kernel.consuming.client import Client
@@ -72,6 +74,20 @@ async def test_no_more_is_taken_than_a_poll_may_return() -> None:
     await taking.stop()
 
 
+async def test_a_poll_that_may_return_fewer_than_were_taken_leaves_the_rest_for_the_next() -> None:
+    fetcher = Fetcher()
+    taking = Prefetch(fetcher.poll)
+    fetcher.fetched.put_nowait(records(ONE, 0))
+    assert await offsets(taking) == {ONE: [0]}
+    fetcher.fetched.put_nowait({**records(ONE, 1, 2), **records(OTHER, 7, 8)})
+    await fetcher.until_empty()
+    assert await offsets(taking, 2) == {ONE: [1, 2]}
+    assert (taking.first(ONE), taking.first(OTHER)) == (None, 7)
+    assert await offsets(taking, 1) == {OTHER: [7]}
+    assert await offsets(taking, 2) == {OTHER: [8]}
+    await taking.stop()
+
+
 async def test_records_behind_a_gap_come_with_a_poll_of_their_own() -> None:
     fetcher = Fetcher()
     taking = Prefetch(fetcher.poll)
@@ -110,6 +126,25 @@ async def test_a_consumer_that_stopped_polling_takes_nothing_more(monkeypatch: p
     await taking.stop()
 
 
+async def test_a_poll_that_failed_has_ended_also_for_the_group() -> None:
+    """Otherwise aiokafka assumes that a poll runs, and a handler that hangs behind it keeps its partitions for ever."""
+    client = Client("toy", lambda: None, bootstrap_servers="127.0.0.1:1", group_id="g")
+    client._coordinator = SimpleNamespace(check_errors=lambda: None)
+    client._fetcher = SimpleNamespace(fetched_records=refuse)
+    client.last_stable_offset = lambda _: None
+    client._prefetch._add(records(ONE, 7))
+    assert [one.offset for one in (await client.getmany())[ONE]] == [7]
+    while client._prefetch._failed is None:
+        await asyncio.sleep(0)
+    idle = client._subscription.fetcher_idle_time
+    client._closed = True
+    assert idle > 0
+
+
+async def refuse(*_: Any, **__: Any) -> None:
+    raise TopicAuthorizationFailedError
+
+
 async def test_what_was_taken_of_a_partition_that_is_read_anew_is_dropped() -> None:
     client = Client("toy", lambda: None, bootstrap_servers="127.0.0.1:1", group_id="g")
     client._closed = True
@@ -118,3 +153,14 @@ async def test_what_was_taken_of_a_partition_that_is_read_anew_is_dropped() -> N
     assert (await client.position(ONE), await client.position(OTHER)) == (7, 3)
     client.seek(ONE, 2)
     assert (client._prefetch.first(ONE), await client.position(OTHER)) == (None, 3)
+
+
+async def test_what_was_taken_is_dropped_when_its_partitions_are_revoked() -> None:
+    client = Client("toy", lambda: None, bootstrap_servers="127.0.0.1:1", group_id="g")
+    client._closed = True
+    client._coordinator = SimpleNamespace(check_errors=lambda: None)
+    client._taken_of = SimpleNamespace(active=False)
+    client._prefetch._add(records(ONE, 7))
+    with pytest.raises(ConsumerStoppedError):
+        await client.getmany()
+    assert client._prefetch.first(ONE) is None

@@ -76,7 +76,11 @@ class Client(AIOKafkaConsumer):  # type: ignore[misc]
         await super().stop()
 
     async def _take(self, seconds: float, most: int) -> Taken:
-        taken: Taken = await super().getmany(timeout_ms=seconds * 1000, max_records=most)
+        try:
+            taken: Taken = await super().getmany(timeout_ms=seconds * 1000, max_records=most)
+        except Exception:
+            self._forget_the_poll()
+            raise
         if taken and (assignment := self._subscription.subscription.assignment) is not self._taken_of:
             self._drop_all()
             self._taken_of = assignment

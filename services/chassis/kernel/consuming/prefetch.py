@@ -42,7 +42,7 @@ class Prefetch:
             self._go_on(most)
             self._arrival = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._arrival], timeout=seconds)
-        taken: Taken = self._chunks.pop(0) if self._chunks else {}
+        taken = self._first_of_all(most)
         if not taken and self._failed is not None:
             failed, self._failed = self._failed, None
             raise failed
@@ -75,6 +75,22 @@ class Prefetch:
         if (ending := self.cancel()) is not None:
             with suppress(asyncio.CancelledError):
                 await ending
+
+    def _first_of_all(self, most: int) -> Taken:
+        """Remove and return the first chunk, or `most` records of it if it is larger: it was filled for a poll that may return more."""
+        taken: dict[TopicPartition, list[Record]] = {}
+        chunk = self._chunks[0] if self._chunks else {}
+        for partition, records in list(chunk.items()):
+            taken[partition], rest = records[:most], records[most:]
+            most -= len(taken[partition])
+            if rest:
+                chunk[partition] = rest
+                break
+            del chunk[partition]
+            if not most:
+                break
+        self._chunks = [one for one in self._chunks if one]
+        return taken
 
     def _go_on(self, most: int) -> None:
         if self._failed is None and (self._task is None or self._task.done()):
