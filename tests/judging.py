@@ -33,7 +33,7 @@ class Judging:
 
 @contextmanager
 def judging(home: Path, **settings: Any) -> Iterator[Judging]:
-    """Serve the route during the block, in a thread of its own; its judges may reach loopback."""
+    """Serve the route during the block, in a thread of its own; without other `sources` its judges may reach loopback."""
     found, ready, over = list[Judging](), threading.Event(), threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(_serve(home, settings, found, ready, over)))
     thread.start()
@@ -48,8 +48,8 @@ def judging(home: Path, **settings: Any) -> Iterator[Judging]:
 async def _serve(
     home: Path, given: dict[str, Any], found: list[Judging], ready: threading.Event, over: threading.Event
 ) -> None:
-    sources = SourceSettings(hosts=("127.0.0.1",), folders=(home,))
-    settings = FeedbackSettings(home=home, database_url="postgresql://nobody@127.0.0.1:1/nothing", sources=sources, **given)
+    given = {"sources": SourceSettings(hosts=("127.0.0.1",), folders=(home,)), **given}
+    settings = FeedbackSettings(home=home, database_url="postgresql://nobody@127.0.0.1:1/nothing", **given)
     judges = Judges(settings)
     runtime = Runtime(settings, "feedback", ExecutorDomain("feedback"), topics=())
     runtime.health.report("migrated", True)

@@ -1,15 +1,19 @@
 """One body does not stop everything: it is bounded before it is read, and so is what is said about it."""
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator
 
+import httpx2
 import pytest
+from fastapi import FastAPI, Response
+from starlette.types import Receive, Scope, Send
 
 from schemas import judgements
 from schemas.envelope import REQUEST_BYTES
 from services.chassis.serving.web import offloading
-from services.chassis.serving.web.body import BODY_BYTES
+from services.chassis.serving.web.body import BODY_BYTES, RequestBodies
 from tests.unit.web.asking import JSON, all_services, ask, problem
 
 LIMITS = {"/training/start": REQUEST_BYTES, judgements.JUDGEMENTS: judgements.REQUEST_BYTES}
@@ -118,3 +122,37 @@ async def test_what_is_large_is_read_beside_the_loop_and_what_it_raises_is_raise
         await offloading.in_thread_if_large(offloading.LOOP_BYTES + 1, read, True)
     assert seen[0] == "MainThread"
     assert seen[1].startswith("large-bodies")
+
+
+async def test_large_bodies_are_held_up_to_a_limit_and_small_ones_always() -> None:
+    """However many callers wait for a judge, or keep back their last byte."""
+    working, goes_on, held = list[int](), asyncio.Event(), list[asyncio.Task[httpx2.Response]]()
+    large = b'"' + b"x" * BODY_BYTES + b'"'
+
+    async def work(scope: Scope, receive: Receive, send: Send) -> None:
+        working.append(len((await receive())["body"]))
+        await goes_on.wait()
+        await Response()(scope, receive, send)
+
+    app = FastAPI()
+    app.mount("/", work)
+    app.add_middleware(RequestBodies, limits={"/held": len(large)}, together=4 * len(large))
+
+    async def unfinished() -> AsyncIterator[bytes]:
+        yield large[:-1]
+        await goes_on.wait()
+        yield large[-1:]
+
+    for content in (large, large, large, unfinished()):
+        held.append(asyncio.ensure_future(ask("POST", "/held", content=content, headers=JSON, app=app, below="")))
+    while len(working) < 3:
+        await asyncio.sleep(0.01)
+    refused = await ask("POST", "/held", content=large, headers=JSON, app=app, below="")
+    assert problem(refused, 503)["detail"].startswith("the service holds")
+    assert refused.headers["retry-after"]
+    held.append(asyncio.ensure_future(ask("POST", "/small", content=b"{}", headers=JSON, app=app, below="")))
+    while 2 not in working:
+        await asyncio.sleep(0.01)
+    goes_on.set()
+    assert [(await one).status_code for one in held] == [200] * 5
+    assert (await ask("POST", "/held", content=large, headers=JSON, app=app, below="")).status_code == 200
