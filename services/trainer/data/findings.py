@@ -14,6 +14,8 @@ from services.trainer.data.bad_rows import BadRows, Places, rows_are
 from services.trainer.data.sameness import Sameness, SeenRows
 from services.trainer.modelling.tokens import answers_of
 
+_REMARKS_AT_MOST = 50
+
 
 class Findings:
     """What is found about the rows so far."""
@@ -29,12 +31,15 @@ class Findings:
         self.counts: Counter[str] = Counter(dict.fromkeys(answers_of([]), 0))
         self.lengths = array("I")
         """The tokens of each row, of a pair of the longer answer."""
-        self.unread = dict[str, Places]()
-        """The rows with a filled column that has a usual meaning and is not read, by its name."""
-        self.other_roles = dict[str, Places]()
-        """The rows with a turn of a role that is none of the usual ones, by the role."""
+        self._remarks = dict[str, Places]()
+        """The rows of each remark."""
         self.most_supervised = 0
         """The most supervised tokens of a row, of a pair of one of its answers."""
+
+    def remark(self, what: str, place: str) -> None:
+        """Count a row of which something is to be said. Of very many kinds of remarks only the first ones are kept."""
+        if what in self._remarks or len(self._remarks) < _REMARKS_AT_MOST:
+            self._remarks.setdefault(what, Places()).note(place)
 
     def refuse(self, splits: Sequence[Split]) -> None:
         """Raise UserFault if too many rows are bad, rows are longer than is wanted, or a split has no rows."""
@@ -104,9 +109,4 @@ class Findings:
             notes.append(f"{rows_are(same.contradicting)} contradicted: {what}")
         if same.test_seen:
             notes.append(f"{rows_are(same.test_seen)} in the test split although the prompt is learnt")
-        for name, places in self.unread.items():
-            what = "a column with this name is filled and not read; name it in dataset.columns if it matters"
-            notes.append(f"{name}: {what} ({places})")
-        for role, places in self.other_roles.items():
-            notes.append(f"role {shown(role)}: its turns are context, since only an assistant's are learnt ({places})")
-        return notes
+        return [*notes, *(f"{what} ({places})" for what, places in self._remarks.items())]

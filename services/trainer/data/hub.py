@@ -11,6 +11,7 @@ from typing import Any
 from schemas.lines import Split
 from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
+from services.trainer.data.padding import row_without_nulls
 from services.trainer.data.raw import RawRow, StoredRows, fault_of, named
 
 FORMATS = ("parquet", "json", "csv", "text", "arrow")
@@ -97,7 +98,7 @@ def _rows(name: str, table: Any) -> Iterator[RawRow]:
     for batch in table.to_batches(max_chunksize=_BATCH):
         for values in batch.to_pylist():
             number += 1
-            yield RawRow(f"{name} row {number}", values)
+            yield RawRow(f"{name} row {number}", row_without_nulls(values))
 
 
 def _format_of(builder: Any) -> str:

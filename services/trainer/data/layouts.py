@@ -22,7 +22,21 @@ _EXPECTED = (
     "or preferred_output and non_preferred_output; for labelled answers label"
 )
 _OPTIONAL = ("system", "input", "history", "tools")
-_MEANT = (*_OPTIONAL, "functions", *_LABELS, "rejected", "image", "images", "video", "videos", "audio", "audios")
+_MEANT = (
+    *_OPTIONAL,
+    "functions",
+    *_LABELS,
+    "rejected",
+    "weight",
+    "chat_template_kwargs",
+    "documents",
+    "image",
+    "images",
+    "video",
+    "videos",
+    "audio",
+    "audios",
+)
 """Names with a usual meaning: a person is told if such a column is filled and not read."""
 
 

@@ -7,13 +7,26 @@ from typing import Any
 from schemas.lines import Message, Row
 from schemas.reasons import shown
 from schemas.recipes.dataset import ColumnMapping, DatasetSettings
-from services.trainer.data.columns import RowFault, found, optional_text, refuse_unwritable, text_of, texts_of, value_of
+from services.trainer.data.columns import (
+    RowFault,
+    found,
+    optional_text,
+    parsed,
+    refuse_unwritable,
+    text_of,
+    texts_of,
+    value_of,
+)
 from services.trainer.data.layouts import Reading
+from services.trainer.data.padding import calls_without_nulls
 from services.trainer.data.pairs import dialogue_prompt, pair_of
 from services.trainer.data.raw import RawRow
-from services.trainer.data.turns import tools_of, turns_of
+from services.trainer.data.tools import tools_of
+from services.trainer.data.turns import turns_of
 
 _MESSAGES = "dataset.columns.messages"
+_NO_INPUT = "<noinput>"
+"""What Self-Instruct and its followers write where an instruction has no input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +67,9 @@ def example_of(raw: RawRow, row_id: str, settings: DatasetSettings, reading: Rea
     tools: tuple[dict[str, Any], ...] = ()
     if columns.tools is not None:
         tools = tools_of(found(values, columns.tools)[1], "dataset.columns.tools", columns.tools)
-    last = turns[-1]
+    *before, last = calls_without_nulls(turns, tools)
     row = Row(
-        id=row_id, messages=turns[:-1], completion=last.content, tool_calls=last.tool_calls, reasoning=last.reasoning,
+        id=row_id, messages=tuple(before), completion=last.content, tool_calls=last.tool_calls, reasoning=last.reasoning,
         weight=last.weight, tools=tools, columns=texts_of(values),
     )  # fmt: skip
     return Example(row, rejected, label)
@@ -94,7 +107,8 @@ def _before(values: Mapping[str, object], columns: ColumnMapping) -> tuple[Messa
     text = text_of(values, "prompt", columns.prompt)
     if columns.chosen is not None and (turns := dialogue_prompt(text)):
         return turns
-    if more := optional_text(values, "input", columns.input):
+    more = optional_text(values, "input", columns.input)
+    if more and more.strip() != _NO_INPUT:
         text = f"{text}\n{more}"
     return (*_history(values, columns), Message(role="user", content=text))
 
@@ -104,6 +118,7 @@ def _history(values: Mapping[str, object], columns: ColumnMapping) -> tuple[Mess
     value = found(values, column)[1] if column is not None else None
     if not value:
         return ()
+    value = parsed(value, field, f"column {column!r}")
     pairs = value if isinstance(value, list | tuple) else [None]
     turns = list[Message]()
     for pair in pairs:

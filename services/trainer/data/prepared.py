@@ -12,15 +12,14 @@ from schemas.lines import Judged, Message, Preference, Row, Split, held_out_pair
 from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.model import AssistantTurns
 from services.chassis.storage.json_lines import json_line
-from services.trainer.data.bad_rows import Places
 from services.trainer.data.columns import RowFault
 from services.trainer.data.findings import Findings
 from services.trainer.data.layouts import Learns, Reading, reading_of
 from services.trainer.data.mapping import Example, example_of
 from services.trainer.data.raw import RawRow
+from services.trainer.data.remarks import remarks
 from services.trainer.data.sources import Source
 from services.trainer.data.splitting import prompt_key, split_of
-from services.trainer.data.turns import USUAL_ROLES
 from services.trainer.modelling.chat import Chat, ChatFault, Tokens
 from services.trainer.modelling.tokens import answers_of
 
@@ -174,10 +173,8 @@ class _Work:
         except RowFault as fault:
             self.found.bad.note(raw.place, fault)
             return None
-        for name in self._reading.unread(raw.values):
-            self.found.unread.setdefault(name, Places()).note(raw.place)
-        for role in {turn.role for turn in example.row.messages} - USUAL_ROLES:
-            self.found.other_roles.setdefault(role, Places()).note(raw.place)
+        for what in remarks(raw.values, example.row, self._reading):
+            self.found.remark(what, raw.place)
         return _Example(split or split_of(example.row, self._settings.split), raw.place, example)
 
     def _encoded(self, examples: Sequence[_Example]) -> Iterator[_Example]:

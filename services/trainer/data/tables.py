@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from services.chassis.executor.child import UserFault
+from services.trainer.data.padding import row_without_nulls
 from services.trainer.data.raw import CHUNK, ROW_BYTES, RawRow, bad_row, encoding_of, unreadable
 
 _PARQUET_BATCH = 1000
@@ -94,7 +95,7 @@ def parquet_rows(path: Path) -> Iterator[RawRow]:
             for batch in file.iter_batches(_PARQUET_BATCH):
                 for values in batch.to_pylist():
                     number += 1
-                    yield RawRow(f"{path.name} row {number}", values)
+                    yield RawRow(f"{path.name} row {number}", row_without_nulls(values))
     except (pyarrow.ArrowException, OSError, UnicodeError) as error:
         what = f"this is not a readable Parquet file ({type(error).__name__})"
         raise UserFault(unreadable(path.name, what, "correct dataset.format")) from error

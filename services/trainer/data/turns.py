@@ -1,12 +1,12 @@
 """Reads the turns of a chat as the usual formats write them: OpenAI's messages, and ShareGPT's from and value. Pure."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from schemas.lines import Message
 from services.trainer.data.columns import RowFault, kind_of, parsed
+from services.trainer.data.tools import calls_of
 
 _ROLES = {
     "human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "ai": "assistant",
@@ -23,18 +23,19 @@ _TEXT_PARTS = ("text", "input_text", "output_text")
 _OTHER_PARTS = frozenset(
     {"image", "image_url", "audio", "input_audio", "video", "file", "refusal", "reasoning", "tool_use", "tool_result"}
 )
-_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-_LEARNT = ("weight", "train", "loss")
-"""Fields of a turn that say whether it is learnt, as OpenAI, Axolotl and ms-swift name them."""
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")
+_LEARNT = ("weight", "train", "training", "trainable", "loss", "loss_scale", "loss_mask")
+"""Fields of a turn that say whether it is learnt, as OpenAI, Axolotl, ms-swift and verl name them."""
+_UNREAD = ("mask", "channel", "tool_plan", "image", "images", "audio", "audios", "video", "videos", "files", "attachments")
+"""Fields of a turn whose meaning would be lost: which mask is meant, gpt-oss's channels, Cohere's plans, what is no text."""
+_OTHER_THOUGHTS = ("reasoning_details", "thinking_blocks")
+"""Fields with thoughts in parts, as OpenRouter and LiteLLM write them beside the text."""
 _OF_TOOL = ("name", "tool_call_id")
 """Fields of a tool's turn that templates write, to say which call it answers."""
 _UNLEARNT = "masked"
 """Field of a turn that says the contrary, as torchtune names it."""
 _IN_PARTS = "train_detail"
 """Field of Axolotl that says which parts of a turn are learnt."""
-_ARGUMENTS = ("arguments", "parameters", "args", "input")
-"""Names of the arguments of a tool call: of OpenAI, Llama 3, LangChain and Anthropic."""
-_BESIDE = frozenset({"name", "id", "type", "index", "description", "function"})
 
 
 def turns_of(value: object, field: str, column: str) -> tuple[Message, ...]:
@@ -68,6 +69,7 @@ def turn_of(turn: object, field: str, column: str) -> Message:
     if name in _CALLS and not calls:
         calls, content = calls_of(content, field, f"{where} of role {name}"), ""
     thought = next((given[key] for key in _THOUGHTS if isinstance(given.get(key), str)), thought)
+    _refuse_unread(given, thought, field, where)
     if content is None and not calls:
         raise RowFault(field, f"{where} has no text in role and content", "write turns as {role, content}")
     if not (content or "").strip() and not calls and role not in ("system", "tool"):
@@ -96,11 +98,22 @@ def _content(value: object, field: str, where: str) -> tuple[str | None, str | N
     for part in value:
         kind = part.get("type", "text") if isinstance(part, Mapping) else None
         text = part if isinstance(part, str) else part.get(kind if kind == "thinking" else "text") if kind else None
+        if kind == "thinking" and not isinstance(text, str):
+            text = _content(text, field, where)[0]
         if not isinstance(text, str) or (kind and kind not in (*_TEXT_PARTS, "thinking")):
             what = f"the content of {where} has a part that is not text{_named(kind)}"
             raise RowFault(field, what, "only text is learnt: leave out rows with images, sound or files")
         (thoughts if kind == "thinking" else texts).append(text)
     return "".join(texts), "".join(thoughts) or None
+
+
+def _refuse_unread(given: Mapping[str, Any], thought: str | None, field: str, where: str) -> None:
+    """Raise RowFault if a turn has a filled field that would change what is learnt, and is not read."""
+    names = _UNREAD if thought else (*_UNREAD, *_OTHER_THOUGHTS)
+    for name in names:
+        if given.get(name) not in (None, "", [], (), {}) and (name, given[name]) != ("channel", "final"):
+            what = f"{where} has a field named {name}, which is not read"
+            raise RowFault(field, what, "remove it, or write what it says in content, reasoning_content or weight")
 
 
 def _named(kind: object) -> str:
@@ -114,70 +127,6 @@ def _calls(given: Mapping[str, Any], field: str, where: str) -> tuple[dict[str, 
     if (call := given.get("function_call")) is not None:
         return calls_of([call], field, where)
     return ()
-
-
-def calls_of(value: object, field: str, where: str) -> tuple[dict[str, Any], ...]:
-    """Return tool calls in OpenAI's form, with their arguments as objects. Raises RowFault."""
-    value = parsed(value, field, where)
-    calls = value if isinstance(value, list | tuple) else [value]
-    return tuple(_call(call, field, where) for call in calls)
-
-
-def _call(call: object, field: str, where: str) -> dict[str, Any]:
-    if not isinstance(call, Mapping):
-        raise RowFault(
-            field, f"{where} has a tool call that is {kind_of(call)}", "write tool_calls as OpenAI does, or null"
-        )
-    function = call.get("function", call)
-    if not isinstance(function, Mapping) or not isinstance(name := function.get("name"), str):
-        raise RowFault(field, f"{where} has a tool call without a name", "write tool_calls as OpenAI does")
-    given = [function[key] for key in _ARGUMENTS if key in function]
-    if len(given) > 1 or (not given and set(function) - _BESIDE):
-        what = f"{where} has a tool call whose arguments are not under one of the names {', '.join(_ARGUMENTS)}"
-        raise RowFault(field, what, "write tool_calls as OpenAI does")
-    arguments = parsed((given[0] if given else {}) or {}, field, f"the arguments of a tool call in {where}")
-    if not isinstance(arguments, Mapping):
-        what = f"the arguments of a tool call in {where} are {kind_of(arguments)}"
-        raise RowFault(field, what, "write them as an object")
-    refuse_unlimited(arguments, field, where)
-    known = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
-    return {**known, "type": "function", "function": {"name": name, "arguments": dict(arguments)}}
-
-
-def tools_of(value: object, field: str, column: str) -> tuple[dict[str, Any], ...]:
-    """Return the tools of a row in OpenAI's form. Raises RowFault."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return ()
-    value = parsed(value, field, f"column {column!r}")
-    tools = value if isinstance(value, list | tuple) else [value]
-    return tuple(_tool(tool, field, column) for tool in tools)
-
-
-def _tool(tool: object, field: str, column: str) -> dict[str, Any]:
-    if isinstance(tool, str):
-        tool = parsed(tool, field, f"column {column!r}")
-    if not isinstance(tool, Mapping):
-        raise RowFault(
-            field, f"column {column!r} has a tool that is {kind_of(tool)}", "write tools as OpenAI does, or null"
-        )
-    function = tool.get("function", tool)
-    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise RowFault(field, f"column {column!r} has a tool without a name", "write tools as OpenAI does")
-    refuse_unlimited(function, field, f"a tool in {column!r}")
-    return {"type": "function", "function": dict(function)}
-
-
-def refuse_unlimited(value: object, field: str, where: str) -> None:
-    """Raise RowFault if a number in the value is NaN or an infinity, which JSON cannot store."""
-    match value:
-        case float() if not math.isfinite(value):
-            raise RowFault(field, f"{where} contains NaN or an infinity", "write a number, or null")
-        case Mapping():
-            for part in value.values():
-                refuse_unlimited(part, field, where)
-        case list() | tuple():
-            for part in value:
-                refuse_unlimited(part, field, where)
 
 
 def _weight(given: Mapping[str, object], field: str, where: str) -> Literal[0, 1]:

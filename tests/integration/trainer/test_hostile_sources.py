@@ -128,7 +128,7 @@ def test_a_picture_in_a_table_is_not_opened_where_it_lies(dataset: Path, tmp_pat
         ),
     ).replace_schema_metadata({"huggingface": json.dumps(features)})
     parquet.write_table(table, dataset / "train.parquet")
-    assert hub(dataset) == [{"prompt": "x", "image": place}]
+    assert hub(dataset) == [{"prompt": "x", "image": {"path": place["path"]}}]
 
 
 def test_a_link_or_a_pipe_among_the_files_is_refused(dataset: Path) -> None:

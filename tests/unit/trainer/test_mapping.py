@@ -112,6 +112,11 @@ def test_alpaca_rows_have_their_input_after_the_instruction_and_their_history_be
     assert turns(mapped({"instruction": "Which mood?", "input": " ", "output": "bad"})) == [("user", "Which mood?")]
 
 
+def test_an_input_that_says_there_is_none_is_none_and_a_history_may_be_json() -> None:
+    row = mapped({"instruction": "a", "input": "<noinput>", "output": "b", "history": '[["c", "d"]]'})
+    assert turns(row) == [("user", "c"), ("assistant", "d"), ("user", "a")]
+
+
 def test_a_dotted_path_leads_into_objects_and_lists() -> None:
     columns = {"prompt": "instruction", "input": "instances.0.input", "completion": "instances.0.output"}
     row = mapped({"instruction": "Add.", "instances": [{"input": "1, 2", "output": "3"}]}, columns=columns)
@@ -207,6 +212,11 @@ def test_a_chat_that_ends_with_another_role_names_it() -> None:
         ({"role": "assistant", "tool_calls": [{"function": {"name": "x", "arguments": {"n": float("nan")}}}]}, "NaN"),
         ({"role": "user", "content": "x", "tool_calls": [WRITTEN]}, "only an assistant"),
         ({"role": "assistant", "content": "x", "weight": 0.5}, "neither 0 nor 1"),
+        ({"role": "assistant", "content": "x", "loss_mask": "0"}, "neither 0 nor 1"),
+        ({"role": "assistant", "content": "x", "mask": 1}, "named mask, which is not read"),
+        ({"role": "assistant", "content": "x", "channel": "analysis"}, "named channel"),
+        ({"role": "assistant", "content": "x", "reasoning_details": [{"text": "hm"}]}, "named reasoning_details"),
+        ({"role": "user", "content": "x", "images": ["cat.png"]}, "named images"),
     ],
 )
 def test_turns_that_would_lose_something_are_refused(turn: dict[str, Any], words: str) -> None:
@@ -233,6 +243,36 @@ def test_a_turns_weight_and_thoughts_are_kept() -> None:
     masked = [{**turn, "masked": turn["content"] == "b"} for turn in chat]
     assert [turn.weight for turn in mapped({"messages": [{**turn, "weight": 1} for turn in masked]}).messages] == [1, 0, 1]
     assert (row.weight, row.reasoning) == (1, "Hm.")
+
+
+@pytest.mark.parametrize("name", ["weight", "train", "training", "trainable", "loss", "loss_scale", "loss_mask"])
+@pytest.mark.parametrize("no", [0, 0.0, False])
+def test_a_turn_that_is_not_learnt_may_say_so_under_the_names_of_many_programs(name: str, no: object) -> None:
+    """LoongForge#89 and verl have loss_mask, axolotl train and training, ms-swift loss."""
+    chat = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", name: no},
+        {"role": "user", "content": "c"},
+    ]
+    row = mapped({"messages": [*chat, {"role": "assistant", "content": "d", name: not no}]})
+    assert ([turn.weight for turn in row.messages], row.weight) == ([1, 0, 1], 1)
+
+
+THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"content": "b", "thought": "Hm."},
+        {"content": [THOUGHT, {"type": "text", "text": "b"}]},  # Mistral's Magistral
+        {"content": "b", "reasoning": "Hm.", "reasoning_details": [{"type": "reasoning.text", "text": "Hm."}]},
+        {"content": "b", "reasoning_content": "Hm.", "channel": "final", "images": []},
+    ],
+)
+def test_thoughts_are_read_in_many_forms(fields: dict[str, Any]) -> None:
+    row = mapped({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", **fields}]})
+    assert (row.completion, row.reasoning) == ("b", "Hm.")
 
 
 def test_nulls_that_a_table_fills_in_are_absent() -> None:

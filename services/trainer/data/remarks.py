@@ -1,0 +1,35 @@
+"""Tells what of a row is learnt although it looks like a fault of the program that wrote it, or is not read. Pure."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from schemas.lines import Row
+from schemas.reasons import shown
+from services.trainer.data.layouts import Reading
+from services.trainer.data.turns import USUAL_ROLES
+
+_EMPTY_CELLS = frozenset({"nan", "null", "none", "<na>", "#n/a"})
+_SIGNS: Sequence[tuple[re.Pattern[str], str]] = (
+    (
+        re.compile(r"""\A\s*\[\s*\{\s*["'](type|role|from)["']\s*:"""),
+        "a text is a list of turns or of parts, written as text",
+    ),
+    (re.compile("\N{REPLACEMENT CHARACTER}"), "a text contains the replacement character, which a wrong encoding leaves"),
+    (re.compile("[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac"), "a text looks like UTF-8 that was read as Windows-1252"),
+    (re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]"), "a text contains control characters"),
+    (re.compile(r"<(image|video|audio)>"), "a text names an image, a video or sound, and only text is learnt"),
+)
+
+
+def remarks(values: Mapping[str, object], row: Row, reading: Reading) -> Iterator[str]:
+    """Yield a sentence for each peculiarity of a row."""
+    for name in reading.unread(values):
+        yield f"{name}: a column with this name is filled and not read; name it in dataset.columns if it matters"
+    for role in {turn.role for turn in row.messages} - USUAL_ROLES:
+        yield f"role {shown(role)}: its turns are context, since only an assistant's are learnt"
+    if row.completion.strip().lower() in _EMPTY_CELLS:
+        yield "an answer is what programs write for an empty cell, such as nan or None"
+    texts = [*(turn.content for turn in row.messages), row.completion]
+    for sign, what in _SIGNS:
+        if any(map(sign.search, texts)):
+            yield what
