@@ -25,7 +25,7 @@ def pair_of(
         raise ValueError("the layout of pairs names both answers")
     chosen, better = _answer(values, "chosen", columns.chosen, before)
     rejected, worse = _answer(values, "rejected", columns.rejected, before)
-    if [(turn.role, turn.content) for turn in chosen] != [(turn.role, turn.content) for turn in rejected]:
+    if list(map(_said, chosen)) != list(map(_said, rejected)):
         raise RowFault(
             "dataset.columns.rejected",
             "the two chats of the pair differ before their last answers",
@@ -35,6 +35,10 @@ def pair_of(
         what = "the chosen and the rejected answer are equal"
         raise RowFault("dataset.columns.rejected", what, "remove the row: it prefers nothing")
     return (*chosen, better), worse.content
+
+
+def _said(turn: Message) -> tuple[object, ...]:
+    return turn.role, turn.content, turn.tool_calls, turn.reasoning
 
 
 def _answer(
@@ -57,9 +61,10 @@ def _answer(
         turns = turns_of(value, field, column)
     if not turns or turns[-1].role != "assistant":
         raise RowFault(field, f"the chat in {column!r} does not end with an assistant's answer", "cut it after the answer")
-    if turns[-1].tool_calls:
-        what = f"the answer in {column!r} has tool_calls, and only texts can be preferred"
-        raise RowFault(field, what, "remove the row, or write the call as text")
+    if turns[-1].tool_calls or turns[-1].reasoning:
+        named = "tool_calls" if turns[-1].tool_calls else "reasoning_content"
+        what = f"the answer in {column!r} has {named}, and only texts can be preferred"
+        raise RowFault(field, what, "remove the row, or write the call or the thought as text")
     return _context(turns[:-1], before, field, column), turns[-1]
 
 

@@ -8,6 +8,8 @@ from schemas.reasons import shown
 from services.trainer.data.layouts import Reading
 from services.trainer.data.turns import USUAL_ROLES
 
+_PROMPT_AT_LEAST = 12
+"""A shorter prompt may begin an answer by chance."""
 _EMPTY_CELLS = frozenset({"nan", "null", "none", "<na>", "#n/a"})
 _SIGNS: Sequence[tuple[re.Pattern[str], str]] = (
     (
@@ -18,6 +20,12 @@ _SIGNS: Sequence[tuple[re.Pattern[str], str]] = (
     (re.compile("[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac"), "a text looks like UTF-8 that was read as Windows-1252"),
     (re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]"), "a text contains control characters"),
     (re.compile(r"<(image|video|audio)>"), "a text names an image, a video or sound, and only text is learnt"),
+    (
+        re.compile(
+            r"<\|(im_start|im_end|eot_id|start_header_id|endoftext|user|assistant|system|end)\|>|\[/INST\]|<start_of_turn>"
+        ),
+        "a text contains marks of a chat template, such as <|im_start|> or [/INST]",
+    ),
 )
 
 
@@ -29,6 +37,9 @@ def remarks(values: Mapping[str, object], row: Row, reading: Reading) -> Iterato
         yield f"role {shown(role)}: its turns are context, since only an assistant's are learnt"
     if row.completion.strip().lower() in _EMPTY_CELLS:
         yield "an answer is what programs write for an empty cell, such as nan or None"
+    asked = row.messages[-1].content if row.messages else ""
+    if len(asked) >= _PROMPT_AT_LEAST and row.completion.startswith(asked):
+        yield "an answer begins with its whole prompt, which is learnt, too"
     texts = [*(turn.content for turn in row.messages), row.completion]
     for sign, what in _SIGNS:
         if any(map(sign.search, texts)):

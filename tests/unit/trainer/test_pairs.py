@@ -15,6 +15,9 @@ USER, GOOD, BAD = (
     {"role": r, "content": c} for r, c in (("user", "Open?"), ("assistant", "Until six."), ("assistant", "No."))
 )
 
+CALL, OTHER = ({"function": {"name": name, "arguments": {}}} for name in ("hours", "door"))
+CALLS, CALLS_OTHERS = ({"role": "assistant", "tool_calls": [call]} for call in (CALL, OTHER))
+
 
 def read(values: dict[str, Any], **given: Any) -> Example:
     settings = DatasetSettings.model_validate({"reference": "x", **given})
@@ -56,6 +59,12 @@ def test_the_usual_forms_say_the_same(row: dict[str, Any]) -> None:
         ({"prompt": [], "chosen": "a", "rejected": "b"}, "no turn before"),
         ({"prompt": [USER, GOOD], "chosen": "a", "rejected": "b"}, "ends with an answer already"),
         ({"conversations": [USER, GOOD], "chosen": GOOD, "rejected": BAD}, "ends with an answer already"),
+        ({"prompt": "Open?", "chosen": {**GOOD, "tool_calls": [CALL]}, "rejected": BAD}, "'chosen' has tool_calls"),
+        (
+            {"prompt": "Open?", "chosen": GOOD, "rejected": {**BAD, "reasoning_content": "Hm."}},
+            "'rejected' has reasoning_content",
+        ),
+        ({"chosen": [USER, CALLS, USER, GOOD], "rejected": [USER, CALLS_OTHERS, USER, BAD]}, "differ before"),
     ],
 )
 def test_what_is_no_pair_is_refused(row: dict[str, Any], words: str) -> None:

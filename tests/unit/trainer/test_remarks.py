@@ -29,6 +29,9 @@ def said(prompt: str, answer: str) -> list[str]:
         ("it\u00e2\u20ac\u2122s", "b", "Windows-1252"),
         ("a\x00", "b", "control characters"),
         ("<image>\nWhat is it?", "b", "only text is learnt"),
+        ("[INST] Why? [/INST]", "b", "marks of a chat template"),
+        ("a", "b<|eot_id|><|start_header_id|>user", "marks of a chat template"),
+        ("Is the shop open?", "Is the shop open? Until six.", "begins with its whole prompt"),  # OpenRLHF/OpenRLHF#909
     ],
 )
 def test_a_peculiar_text_is_told(prompt: str, answer: str, words: str) -> None:
@@ -38,10 +41,19 @@ def test_a_peculiar_text_is_told(prompt: str, answer: str, words: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Nancy", "no, none of them", '[{"a": 1}]', "\u00c3 bientot", "caf\u00e9 \u20ac 5", "tab\tand\r\nline", "<b>image</b>"],
+    [
+        "Nancy",
+        "no, none of them",
+        '[{"a": 1}]',
+        "\u00c3 bientot",
+        "caf\u00e9 \u20ac 5",
+        "tab\tand\r\nline",
+        "<b>image</b>",
+        "a | b <c>",
+    ],
 )
 def test_usual_texts_are_not_remarked_on(text: str) -> None:
-    assert said(text, text) == []
+    assert said(text, "b") == said("a", text) == []
 
 
 def test_rows_with_one_remark_are_told_together_and_of_very_many_remarks_only_some_are_kept() -> None:
