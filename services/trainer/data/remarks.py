@@ -10,7 +10,9 @@ from services.trainer.data.turns import USUAL_ROLES
 
 _PROMPT_AT_LEAST = 12
 """A shorter prompt may begin an answer by chance."""
-_EMPTY_CELLS = frozenset({"nan", "null", "none", "<na>", "#n/a"})
+_EMPTY_CELLS = frozenset({"nan", "null", "none", "<na>", "#n/a", "#ref!", "#value!", "#name?"})
+_CELL = 32_767
+"""The characters that a cell of Excel holds at most."""
 _SIGNS: Sequence[tuple[re.Pattern[str], str]] = (
     (
         re.compile(r"""\A\s*\[\s*\{\s*["'](type|role|from)["']\s*:"""),
@@ -36,11 +38,13 @@ def remarks(values: Mapping[str, object], row: Row, reading: Reading) -> Iterato
     for role in {turn.role for turn in row.messages} - USUAL_ROLES:
         yield f"role {shown(role)}: its turns are context, since only an assistant's are learnt"
     if row.completion.strip().lower() in _EMPTY_CELLS:
-        yield "an answer is what programs write for an empty cell, such as nan or None"
+        yield "an answer is what programs write for an empty or a broken cell, such as nan, None or #REF!"
     asked = row.messages[-1].content if row.messages else ""
     if len(asked) >= _PROMPT_AT_LEAST and row.completion.startswith(asked):
         yield "an answer begins with its whole prompt, which is learnt, too"
     texts = [*(turn.content for turn in row.messages), row.completion]
+    if any(len(text) == _CELL for text in texts):
+        yield f"a text has {_CELL} characters, the most that a cell of Excel holds, so that its end may be missing"
     for sign, what in _SIGNS:
         if any(map(sign.search, texts)):
             yield what

@@ -15,8 +15,9 @@ USER, GOOD, BAD = (
     {"role": r, "content": c} for r, c in (("user", "Open?"), ("assistant", "Until six."), ("assistant", "No."))
 )
 
-CALL, OTHER = ({"function": {"name": name, "arguments": {}}} for name in ("hours", "door"))
-CALLS, CALLS_OTHERS = ({"role": "assistant", "tool_calls": [call]} for call in (CALL, OTHER))
+CALL: dict[str, Any] = {"function": {"name": "hours", "arguments": {}}}
+CALLS: dict[str, Any] = {"role": "assistant", "tool_calls": [CALL]}
+CALLS_OTHERS: dict[str, Any] = {"role": "assistant", "tool_calls": [{"function": {"name": "door", "arguments": {}}}]}
 
 
 def read(values: dict[str, Any], **given: Any) -> Example:

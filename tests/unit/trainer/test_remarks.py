@@ -19,9 +19,10 @@ def said(prompt: str, answer: str) -> list[str]:
 @pytest.mark.parametrize(
     ("prompt", "answer", "words"),
     [
-        ("a", "nan", "empty cell"),
-        ("a", " None", "empty cell"),
-        ("a", "#N/A", "empty cell"),
+        ("a", "nan", "empty or a broken cell"),
+        ("a", " None", "broken cell"),
+        ("a", "#N/A", "broken cell"),
+        ("a", "x" * 32767, "its end may be missing"),
         ("a", '[{"type": "text", "text": "b"}]', "written as text"),
         ("[{'role': 'user', 'content': 'a'}]", "b", "written as text"),
         ("caf\N{REPLACEMENT CHARACTER}", "b", "replacement character"),
