@@ -19,6 +19,7 @@ _WALKED = frozenset(
 )
 """Keywords that are compared in detail. Every other keyword, even an unknown one, is a bound that must not change."""
 _NOTHING = "nothing"
+_ENCODED = json.JSONEncoder(sort_keys=True).encode
 
 
 class SchemaChange(NamedTuple):
@@ -39,7 +40,12 @@ class SchemaChange(NamedTuple):
 
 def incompatible(name: str, released: Schema, current: Schema) -> list[SchemaChange]:
     """Return the changes that readers or writers of one of the two schemas of event type `name` cannot handle."""
-    return list(_Comparison(name, released, current).compare("", released, current))
+    return list(found(name, released, current))
+
+
+def found(name: str, released: Schema, current: Schema) -> Iterator[SchemaChange]:
+    """Yield what `incompatible` returns; whoever needs to know only whether there is a change stops at the first."""
+    return _Comparison(name, released, current).compare("", released, current)
 
 
 class _Comparison:
@@ -171,7 +177,7 @@ def _by_name(alternatives: list[Schema], definitions: Mapping[str, Schema]) -> d
 
 def _text(node: Any) -> str:
     """Return text that is equal for equal JSON: the order of keys does not matter, and `true` is not 1."""
-    return json.dumps(node, sort_keys=True)
+    return _ENCODED(node)
 
 
 def _named(node: Schema, definitions: Mapping[str, Schema]) -> str:
