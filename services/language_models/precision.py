@@ -11,11 +11,37 @@ if TYPE_CHECKING:
     import torch
 
 
+_GIVEN = "CUDA_VISIBLE_DEVICES"
+"""The variable that names the GPUs of this process. The executor sets it for steps that are to run on one."""
+
+
+class DeviceGone(RuntimeError):
+    """This process was given a GPU that is not there. It does not go on on the CPU, where it could take days."""
+
+    def __init__(self, given: str) -> None:
+        super().__init__(
+            f"{_GIVEN} gives this process the GPU {given}, and PyTorch finds none: see what nvidia-smi says, restart the worker "
+            "when the GPU is back, or unset the variable to compute on the CPU"
+        )
+
+
 def device() -> "torch.device":
-    """Return a CUDA device if there is one, else the CPU."""
+    """Return a CUDA device if there is one, else the CPU. Raises DeviceGone."""
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    given = os.environ.get(_GIVEN, "").strip()
+    if given and not given.startswith("-"):
+        raise DeviceGone(given)
+    return torch.device("cpu")
+
+
+def is_computable(precision: Precision, device: "torch.device") -> bool:
+    """Return whether the hardware computes in a precision at all, if slowly."""
+    import torch
+
+    return precision != "bf16" or device.type != "cuda" or bool(torch.cuda.is_bf16_supported())
 
 
 def computes_in_bf16(device: "torch.device") -> bool:

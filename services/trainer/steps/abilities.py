@@ -4,6 +4,7 @@ from schemas.reasons import Reason, shown
 from schemas.recipes.lora import LoraSettings
 from schemas.recipes.methods import MethodSettings, trains_all
 from services.chassis.executor.child import UserFault
+from services.language_models.precision import device, is_computable
 from services.trainer.engine.eight_bits import EIGHT_BITS, require_eight_bits
 from services.trainer.modelling.architecture import Architecture
 from services.trainer.modelling.four_bits import require_four_bits
@@ -12,6 +13,9 @@ from services.trainer.modelling.packing import mixes_rows
 
 def check_abilities(architecture: Architecture, settings: MethodSettings, section: str) -> None:
     """Raise UserFault for the first setting of `section` that cannot be followed."""
+    if not is_computable(settings.precision, device()):
+        message, remedy = "the GPU of this machine does not compute in bf16", f"set {section}.precision to auto or fp32"
+        raise UserFault(Reason(field=f"{section}.precision", value="bf16", message=message, remedy=remedy))
     if settings.quantization == "nf4":
         require_four_bits(section)
     if settings.optimiser.name == EIGHT_BITS:
