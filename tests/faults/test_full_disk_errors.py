@@ -75,7 +75,7 @@ def test_an_error_that_a_library_or_we_wrapped_is_recognised(disk: Path) -> None
 
 def test_a_checkpoint_without_room_leaves_the_earlier_one_and_nothing_half_written(disk: Path) -> None:
     checkpoints = Checkpoints(disk / "step", disk / "step" / "1" / "lease", "recipe")
-    checkpoints.save(1, {"weights": {"a": torch.zeros(1000)}}, [])
+    checkpoints.save(1, {"weights": {"a": torch.zeros(1000)}}, [{"step": 1}])
     with pytest.raises(StorageFailure) as raised:
         checkpoints.save(2, {"weights": {"a": torch.zeros(MEGABYTE)}}, [])
     found = raised.value.unwritable

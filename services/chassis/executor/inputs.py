@@ -9,7 +9,7 @@ from services.chassis.storage.artifacts.errors import ArtifactCorrupt
 from services.chassis.storage.stores import chain
 
 _REMEDY = (
-    "restore the artifact from a copy and send the job again, or send it again, so that the step that made it runs again; "
+    "restore the artifact from a copy and retry the job, or send it under a new job_id, so that the step that made it runs again; "
     "and check who can write to the artifact store"
 )
 

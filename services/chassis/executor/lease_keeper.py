@@ -53,6 +53,7 @@ class LeaseKeeper:
                 sent_at = loop.time()
                 try:
                     cancel = await renew(self._host.engine, held.lease, self._seconds)
+                    wanted = await checkpoint_wanted(self._host.engine, held.lease)
                 except Exception as error:
                     note_error(self._host.service, "the lease could not be renewed yet", error)
                     wait = backoff.next()
@@ -62,7 +63,7 @@ class LeaseKeeper:
                     return
                 fence.cancel()
                 context.renewed()
-                if (wanted := await checkpoint_wanted(self._host.engine, held.lease)) != asked_for:
+                if wanted != asked_for:
                     asked_for = wanted
                     context.ask_for_checkpoint()
                 if not context.lost.is_set():

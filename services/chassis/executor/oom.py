@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 from schemas.jobs import StepFault
+from services.chassis.executor.control_group import accounts
 
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
@@ -13,9 +14,9 @@ def oom_kills(root: Path = Path("/")) -> int | None:
     """Return how many processes of this control group the kernel has killed for lack of memory; None where no counter
     exists.
 
-    Reads cgroup v2, then v1, then the counter of the whole machine. `root` is the parent of /proc and /sys.
+    Reads cgroup v2 and v1, then the counter of the whole machine. `root` is the parent of /proc and /sys.
     """
-    for path in _counters(root):
+    for path in (*accounts("memory.events", "memory.oom_control", root), root / "proc/vmstat"):
         try:
             match = _COUNT.search(path.read_text())
         except OSError:
@@ -23,26 +24,6 @@ def oom_kills(root: Path = Path("/")) -> int | None:
         if match:
             return int(match[1])
     return None
-
-
-def _counters(root: Path) -> list[Path]:
-    """Return the files that may have the counter, the most specific first; a container often sees its own group as the
-    root."""
-    groups = root / "sys/fs/cgroup"
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
-    paths: list[Path] = []
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":
-            for mount in (groups, groups / "unified"):
-                paths += [mount / group.lstrip("/") / "memory.events", mount / "memory.events"]
-        elif "memory" in controllers.split(","):
-            mount = groups / "memory"
-            paths += [mount / group.lstrip("/") / "memory.oom_control", mount / "memory.oom_control"]
-    return [*paths, root / "proc/vmstat"]
 
 
 def fault_of_exit(returncode: int | None, killed_before: int | None, killed_after: int | None) -> StepFault:

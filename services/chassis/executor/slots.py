@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import psutil
 
+from services.chassis.executor.control_group import memory_limit
 from services.chassis.executor.devices import Device
 from services.chassis.executor.needs import Need
 from services.chassis.settings import ServiceSettings
@@ -147,14 +148,9 @@ def _cores() -> int:
 
 
 def _memory(root: Path = Path("/")) -> int:
-    """Bytes of main memory that this process may use: the machine's, or its control group's where that has a limit."""
+    """Bytes of main memory that this process may use: the machine's, or that of its control group if it has a limit."""
     total = psutil.virtual_memory().total
-    for limit in ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            return min(total, int((root / limit).read_text()))
-        except (OSError, ValueError):  # there is no such group, or it has no limit
-            continue
-    return total
+    return min(total, memory_limit(root) or total)
 
 
 def machine_name(boot: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from schemas.bounds import fitting_fault, fitting_result
 from schemas.envelope import Event
-from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepStarted
+from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, StepStarted
 from schemas.usage import Prices, StepUsage
 from services.chassis.executor.attempts import AttemptState, attempt_ref, decision
 from services.chassis.executor.host import Host
@@ -15,6 +15,15 @@ from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLo
 from services.chassis.executor.slots import NOWHERE, Place
 from services.chassis.executor.work import Lease, drop, holds, used_seconds
 from services.chassis.kernel.transaction.commands import Command
+
+STARTS_AT_MOST = 100
+"""So often is an attempt begun. It is bounded, since a step may end its own worker again and again, for example with the whole container
+when memory runs out."""
+_BEGUN_TOO_OFTEN = StepFault(
+    cause="infrastructure",
+    message=f"workers began it {STARTS_AT_MOST} times, and each was lost or stopped before it ended; if the container ends with its step "
+    "when memory runs out, give it more memory or lower micro_batch_size",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,7 @@ Energy = tuple[float | None, float | None]
 
 
 async def begin(host: Host, worker: str, lease: Lease, until: float, place: Place = NOWHERE) -> Held | None:
-    """Emit StepStarted of `worker` at its place under the lease, which ends at `until`; None where the attempt needs no worker any more."""
+    """Emit StepStarted of `worker` at its place under the lease, which ends at `until`; None where the attempt needs no worker any more, or is begun no more."""
     ref = attempt_ref(*_parts(lease.key))
     async with host.transact([ref]) as command:
         state = command.unit.states[ref]
@@ -48,6 +57,9 @@ async def begin(host: Host, worker: str, lease: Lease, until: float, place: Plac
             return None
         if state.cancel_requested:
             command.unit.apply(decision(state.requested, StepCancelled))
+            return None
+        if state.starts >= STARTS_AT_MOST:
+            command.unit.apply(decision(state.requested, StepFailed, fault=_BEGUN_TOO_OFTEN))
             return None
         counted = {"cores": place.cores, "devices": len(place.gpus)}
         started = command.unit.apply(decision(state.requested, StepStarted, worker=worker, **counted))

@@ -9,11 +9,12 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from schemas.artifacts import ManifestEntry
@@ -56,6 +57,8 @@ class Checkpoint:
     """One point per completed step."""
     rate_factor: float = 1.0
     """Factor of the learning rate, less than 1 if the run once diverged."""
+    folder: Path | None = None
+    """Where it was read from; None before it is saved."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Checkpoints:
     """Folder of this run; no other run writes here."""
     recipe: str
     """Digest of the recipe; a checkpoint of another recipe cannot be resumed."""
+    unfit: set[Path] = field(default_factory=set)
+    """Folders that `skip` has left out."""
 
     def save(self, step: int, groups: Mapping[str, Tensors], curve: Sequence[CurvePoint], rate_factor: float = 1.0) -> None:
         """Save the state after `step` steps durably, and remove older checkpoints of this run.
@@ -81,6 +86,7 @@ class Checkpoints:
                 self._write(temporary, Checkpoint(step, groups, curve, rate_factor))
                 shutil.rmtree(target, ignore_errors=True)
                 temporary.rename(target)
+                self.unfit.discard(target)
                 sync(self.own)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -103,14 +109,21 @@ class Checkpoints:
     def newest(self) -> Checkpoint | None:
         """Return the complete checkpoint of this recipe with the most steps; the log says why others are skipped."""
         for folder in sorted(self.root.glob(f"*/*/{_PREFIX}*"), key=lambda path: path.name, reverse=True):
+            if folder in self.unfit:
+                continue
             try:
                 found = self._read(folder)
-            except (OSError, ValueError) as error:
-                _log.warning("checkpoint %s is skipped: %s", folder, error)
+            except (OSError, ValueError, SafetensorError) as error:
+                self.skip(folder, error)
             else:
                 _log.info("continuing from checkpoint %s", folder)
                 return found
         return None
+
+    def skip(self, folder: Path, why: Exception) -> None:
+        """Leave a checkpoint out from now on, and say so in the log."""
+        _log.warning("checkpoint %s is skipped: %s", folder, why)
+        self.unfit.add(folder)
 
     def _read(self, folder: Path) -> Checkpoint:
         manifest = _Manifest.model_validate_json((folder / _MANIFEST).read_bytes())
@@ -123,7 +136,9 @@ class Checkpoints:
         names = [entry.path for entry in manifest.files if entry.path.endswith(".safetensors")]
         tensors = {name.removesuffix(".safetensors"): load_file(folder / name) for name in names}
         curve = [json.loads(line) for line in (folder / CURVE_FILE).read_text(encoding="utf-8").splitlines()]
-        return Checkpoint(manifest.step, tensors, curve, manifest.rate_factor)
+        if [point["step"] for point in curve] != list(range(1, manifest.step + 1)):
+            raise ValueError(f"its curve does not have the {manifest.step} steps of the manifest")
+        return Checkpoint(manifest.step, tensors, curve, manifest.rate_factor, folder)
 
 
 def write_curve(folder: Path, points: Sequence[CurvePoint]) -> None:

@@ -22,10 +22,10 @@ _STEPS_OF_A_RANK = 24
 
 
 class Diverged(Exception):
-    """A step's loss or the norm of its gradient is not a finite number; the weights are of no use."""
+    """A step's loss, its gradient, what it made of the weights or their validation is not a finite number; the weights are of no use."""
 
-    def __init__(self, step: int, loss: float, norm: float) -> None:
-        super().__init__(f"at step {step} the loss is {loss} and the gradient's norm {norm}")
+    def __init__(self, step: int, loss: float, norm: float, broken: str = "") -> None:
+        super().__init__(f"at step {step} the loss is {loss} and the gradient's norm {norm}{broken and f', and {broken}'}")
         self.before_training = step == 1 and not math.isfinite(loss)
         """Whether it is the loss of the weights that training begins with."""
 
@@ -67,8 +67,8 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
     def on_step_begin(self, args: Any, *_: Any, **__: Any) -> None:
         """Seed what is random within the step, so that a resumed run has the dropout of one that was never interrupted."""
         self._stop_if_asked()
-        if self._ranks.any(self._context.checkpoint_due()) and len(self._run.curve) > self._saved:
-            self._save()
+        if self._ranks.any(self._context.checkpoint_due()):
+            self.save_done()
         own = self._ranks.rank << _STEPS_OF_A_RANK
         torch.manual_seed((self._run.seed << _STEPS_OF_A_SEED) + own + len(self._run.curve))
         self._since = time.monotonic()
@@ -96,7 +96,10 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
         speed = (run.tokens(step - 1) + self._method.made(logs)) / (time.monotonic() - self._since)
         self._context.progress(step, run.steps, loss=loss, learning_rate=rate, tokens_per_second=speed, gradient_norm=norm)
         if step == run.steps or step % run.checkpoint_steps == 0:
-            point |= self._validate()
+            self._refuse_broken_weights(step, loss, norm)
+            point |= (validated := self._validate())
+            if not all(map(math.isfinite, validated.values())):
+                raise Diverged(step, loss, norm, f"the validation gives {dict(validated)}")
             _log.info("step %d of %d: %s", step, run.steps, point)
             if step < run.steps:
                 self._save()
@@ -108,9 +111,13 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
             raise Stopping
 
     def save_done(self) -> None:
-        """Save the steps that are done, unless they are saved; what the running step has computed is dropped."""
-        if len(self._run.curve) > self._saved:
+        """Save the steps that are done, unless they are saved or broke the weights; what the running step has computed is dropped."""
+        if len(self._run.curve) > self._saved and self._state.finite():
             self._save()
+
+    def _refuse_broken_weights(self, step: int, loss: float, norm: float) -> None:
+        if not self._state.finite():
+            raise Diverged(step, loss, norm, "its update made weights that are not numbers")
 
     def _save(self) -> None:
         run = self._run

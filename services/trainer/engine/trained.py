@@ -25,6 +25,10 @@ class ZeroGradient(Exception):
     """The gradient of every trainable weight is zero at the first step, so that training has no effect."""
 
 
+class Misfit(ValueError):
+    """A checkpoint is of other weights than those that are trained, as after a change of a library."""
+
+
 class TrainedState:
     """The trainable weights of a model and the state that an optimiser keeps of each."""
 
@@ -71,9 +75,14 @@ class TrainedState:
                 stored.add(place)
         return dict(groups)
 
+    def finite(self) -> bool:
+        """Return whether every trained weight is a number."""
+        return all(bool(weight.isfinite().all()) for weight in self._weights.values())
+
     @torch.no_grad()
     def restore(self, groups: Mapping[str, Tensors]) -> None:
-        """Load what `groups` returned. Raises KeyError if a weight is missing."""
+        """Load what `groups` returned. Raises Misfit, and changes nothing, if it is of other weights."""
+        self._refuse_others(groups)
         for name, weight in self._weights.items():
             weight.copy_(groups[_WEIGHTS][name])
             self._optimiser.state[weight] = {
@@ -81,6 +90,18 @@ class TrainedState:
                 for kind, tensors in groups.items()
                 if kind != _WEIGHTS and name in tensors
             }
+
+    def _refuse_others(self, groups: Mapping[str, Tensors]) -> None:
+        saved = groups.get(_WEIGHTS, {})
+        if others := sorted(saved.keys() ^ self._weights.keys()):
+            raise Misfit(f"it has other weights than the model: {others[0]} and {len(others) - 1} more differ")
+        for name, weight in self._weights.items():
+            if saved[name].shape != weight.shape:
+                raise Misfit(f"{name} has the shape {list(saved[name].shape)} there and {list(weight.shape)} in the model")
+        if (begun := {name for kind, tensors in groups.items() if kind != _WEIGHTS for name in tensors}) and (
+            strange := sorted(begun - self._weights.keys())
+        ):
+            raise Misfit(f"it has a state of the optimiser for {strange[0]}, which the model does not train")
 
     def _restored(self, value: torch.Tensor, device: torch.device) -> torch.Tensor | int:
         """A counter of steps stays on the CPU unless the optimiser's fused kernel reads it."""

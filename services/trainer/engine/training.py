@@ -14,14 +14,14 @@ import torch
 
 from schemas.reasons import Reason, first_of
 from services.chassis.executor.child import Context, Stopping, UserFault
-from services.trainer.engine.checkpoints import Checkpoints, CurvePoint
+from services.trainer.engine.checkpoints import Checkpoint, Checkpoints, CurvePoint
 from services.trainer.engine.eight_bits import EIGHT_BITS, begin_eight_bits
 from services.trainer.engine.lean_head import put_lean_head
 from services.trainer.engine.method import Figures, Method
 from services.trainer.engine.ranks import Ranks
 from services.trainer.engine.schedule import batch_of, by_length, learning_rate, micro_batch_size, steps_of, used_examples
 from services.trainer.engine.supervision import Diverged, Run, Supervision, reporter, tokens_of
-from services.trainer.engine.trained import NoGradient, TrainedState, ZeroGradient
+from services.trainer.engine.trained import Misfit, NoGradient, TrainedState, ZeroGradient
 
 _log = logging.getLogger(__name__)
 _ZEROS = "check the weights of the base model, which may all be zero, as in a download that broke off, or name another one"
@@ -90,13 +90,26 @@ def train(context: Context, method: Method, plan: Plan, load: Callable[[], Any])
 
 
 def _run(context: Context, method: Method, plan: Plan, load: Callable[[], Any], rate_factor: float) -> Trained:
+    """Go on from the newest checkpoint that fits the model."""
+    while True:
+        found = plan.checkpoints.newest()
+        try:
+            return _go_on(context, method, plan, load, rate_factor, found)
+        except Misfit as error:
+            if found is None or found.folder is None:
+                raise
+            plan.checkpoints.skip(found.folder, error)
+
+
+def _go_on(
+    context: Context, method: Method, plan: Plan, load: Callable[[], Any], rate_factor: float, found: Checkpoint | None
+) -> Trained:
     settings, lengths = method.optimiser, method.lengths
     steps = steps_of(settings, len(lengths), method.group)
 
     def batch(step: int) -> list[int]:
         return by_length(batch_of(step, settings.batch_size // method.group, len(lengths), plan.seed), lengths)
 
-    found = plan.checkpoints.newest()
     factor = min(rate_factor, found.rate_factor if found else 1.0)
     curve = list(found.curve) if found else []
     plan.ranks.agree(len(curve), "the checkpoint from which they go on")

@@ -5,7 +5,6 @@ import math
 import resource
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from schemas.recipes.reward import RewardModelSettings
 from schemas.recipes.sampled import SampledSettings
 from schemas.recipes.sft import TrainingSettings
 from services.chassis.executor.child import ChildTask, UserFault
+from services.chassis.executor.control_group import memory_limit
 from services.language_models.precision import compute_dtype, device
 from services.trainer.engine.method import Method
 from services.trainer.engine.schedule import micro_batch_size
@@ -29,7 +29,6 @@ from services.trainer.modelling.memory import MemoryEstimate, TrainedBatch, esti
 from services.trainer.modelling.packing import FLASH, packed_attention
 
 _log = logging.getLogger(__name__)
-_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _GB = 2**30
 
 
@@ -116,9 +115,7 @@ def available(shared: int | None = None) -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[1])
     memory = psutil.virtual_memory().total
-    with suppress(OSError, ValueError):
-        memory = min(memory, int(_LIMIT.read_text()))
-    return int(memory if shared is None else min(memory, shared))
+    return int(min(memory, memory_limit() or memory, memory if shared is None else shared))
 
 
 def refuse_too_large(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from schemas.jobs import FeedbackRecorded, StepFault, StepResult, StepStarted
+from schemas.jobs import FeedbackRecorded, StepCheckpointRequested, StepFault, StepResult, StepStarted
 from schemas.progress import StepProgressed
 from services.chassis.executor import dispatcher, lease_keeper, metrics, transactions, worker
 from services.chassis.executor.attempts import attempt_ref, decision
@@ -226,6 +226,24 @@ async def test_a_lease_lost_between_claim_and_start_begins_nothing(executor: Exe
     assert await executor.said(REF) == []
 
 
+async def test_an_attempt_that_ends_every_worker_fails_in_the_end(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "STARTS_AT_MOST", 3)
+    await executor.deliver(ASKED)
+    for number in range(4):
+        lease = await claim(executor.runtime.engine, f"worker-{number}", 60)
+        assert lease is not None
+        held = await transactions.begin(executor.runtime, f"worker-{number}", lease, 0)
+        assert (held is None) == (number == 3)
+        await executor.lapse()
+    assert await executor.said(REF) == ["StepStarted", "StepStarted", "StepStarted", "StepFailed"]
+    fault = (await executor.state(REF)).fault
+    assert fault is not None
+    assert fault.cause == "infrastructure"
+    assert await executor.work() == []
+
+
 async def test_a_cancelled_attempt_whose_worker_died_is_ended_by_the_next_without_a_run(executor: Executor) -> None:
     script = Script()
     await executor.deliver(ASKED)
@@ -306,15 +324,38 @@ async def test_a_worker_that_cannot_renew_stops_its_run_when_the_lease_has_surel
     assert "StepCompleted" not in await executor.said(REF)
 
 
-async def test_a_renewal_that_hangs_does_not_keep_the_run_alive(
+async def test_a_database_that_fails_once_while_the_lease_is_renewed_does_not_end_the_run(
     executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[None] = []
+
+    async def once_away(*_: Any) -> None:
+        asked.append(None)
+        if len(asked) == 1:
+            raise OperationalError("checkpoint_wanted", {}, ConnectionRefusedError("database away"))
+
+    monkeypatch.setattr(lease_keeper, "checkpoint_wanted", once_away)
+    script = Script()
+    await executor.deliver(ASKED)
+    async with executor.working(script, lease_seconds=60.0):
+        await until(began(script))
+        await executor.deliver(
+            StepCheckpointRequested(job_id=ASKED.job_id, step=ASKED.step, attempt=ASKED.attempt, kind=ASKED.kind)
+        )
+        await until(lambda: len(asked) > 1)
+        assert not script.runs[0][1].lost.is_set()
+
+
+@pytest.mark.parametrize("hanging", ["renew", "checkpoint_wanted"])
+async def test_a_renewal_that_hangs_does_not_keep_the_run_alive(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch, hanging: str
 ) -> None:
     hangs = asyncio.Event()
 
     async def hang(*_: Any) -> None:
         await hangs.wait()
 
-    monkeypatch.setattr(lease_keeper, "renew", hang)
+    monkeypatch.setattr(lease_keeper, hanging, hang)
     monkeypatch.setattr(worker, "_CANCEL_SECONDS", 0.2)
     monkeypatch.setattr(lease_keeper, "_LEAVE_SECONDS", 0.2)
     script = Script()

@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
@@ -19,6 +23,7 @@ from schemas.recipes.sft import TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context, Stopping
 from services.chassis.executor.messages import CHANNEL_VARIABLE, MESSAGE, ChildTask, ProgressMessage, ResultMessage
+from services.chassis.storage.digests import entry_of
 from services.trainer.steps.train import train
 from tests.trainer import Reports, context_of, lines_of, task_of
 
@@ -126,6 +131,78 @@ def test_an_incomplete_checkpoint_is_none(
             case _:
                 (path / "exp_avg.safetensors").unlink()
     assert losses(whole(tmp_path, base, dataset)) == losses(expected)
+
+
+def sealed(folder: Path, **changes: Any) -> None:
+    """Write a manifest that agrees with the files of a checkpoint as they are now."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    files = [entry_of(path, path.name).model_dump() for path in sorted(folder.iterdir()) if path.name != "manifest.json"]
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"files": files} | changes))
+
+
+def change(file: Path, tensors: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    save_file(tensors(load_file(file)), file)
+
+
+def _first(tensors: dict[str, torch.Tensor]) -> str:
+    return min(tensors)
+
+
+LIES: Mapping[str, tuple[str, Callable[[Path], object]]] = {
+    "a file that ends early": (
+        "SafetensorError|header|buffer",
+        lambda folder: os.truncate(folder / "weights.safetensors", 1000),
+    ),
+    "no files": ("weights", lambda folder: sealed(folder, files=[])),
+    "another step": ("its curve does not have the 9 steps", lambda folder: sealed(folder, step=9)),
+    "a weight less": (
+        "it has other weights than the model",
+        lambda folder: change(
+            folder / "weights.safetensors", lambda all_: {n: t for n, t in all_.items() if n != _first(all_)}
+        ),
+    ),
+    "a weight more": (
+        "it has other weights than the model",
+        lambda folder: change(folder / "weights.safetensors", lambda all_: all_ | {"more": torch.zeros(1)}),
+    ),
+    "another shape": (
+        "has the shape [1] there",
+        lambda folder: change(folder / "weights.safetensors", lambda all_: all_ | {_first(all_): torch.zeros(1)}),
+    ),
+    "the optimiser's state of another weight": (
+        "it has a state of the optimiser for more",
+        lambda folder: change(folder / "exp_avg.safetensors", lambda all_: all_ | {"more": torch.zeros(1)}),
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_checkpoint_that_is_whole_but_does_not_fit_is_passed_over_for_the_one_before(
+    tmp_path: Path, base: Path, dataset: ArtifactRef, expected: StepResult, caplog: pytest.LogCaptureFixture, lie: str
+) -> None:
+    """As after a library that was changed, or a program that writes something else under the same names."""
+    stopped(tmp_path, base, dataset, steps=7)
+    older, newest = checkpoints(tmp_path)
+    said, tell = LIES[lie]
+    tell(newest)
+    if lie not in ("no files", "another step"):
+        sealed(newest)
+    with caplog.at_level("INFO"):
+        result = whole(tmp_path, base, dataset)
+    assert re.search(f"{re.escape(str(newest))} is skipped: .*({said if '|' in said else re.escape(said)})", caplog.text)
+    assert f"continuing from checkpoint {older}" in caplog.text
+    assert losses(result) == losses(expected)
+    assert result.outputs["adapter"].sha256 == expected.outputs["adapter"].sha256
+
+
+def test_an_empty_folder_is_no_checkpoint(
+    tmp_path: Path, base: Path, dataset: ArtifactRef, expected: StepResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = stopped(tmp_path, base, dataset, steps=3).own_checkpoints
+    (own / "step-00000009").mkdir()
+    with caplog.at_level("INFO"):
+        assert losses(whole(tmp_path, base, dataset)) == losses(expected)
+    assert f"continuing from checkpoint {own / 'step-00000003'}" in caplog.text
 
 
 def test_another_recipe_starts_anew(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:

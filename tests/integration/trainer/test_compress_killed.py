@@ -10,7 +10,7 @@ from services.chassis.executor.child import Context
 from services.chassis.executor.messages import ChildTask
 from services.trainer.steps.compress import compress
 from tests.compression import made_adapter
-from tests.integration.trainer.test_killed import _FORKS
+from tests.forked import FORKS
 from tests.trainer import Reports, context_of
 
 _WEIGHTS_ARE_WRITTEN = 2
@@ -33,7 +33,7 @@ def test_what_was_killed_leaves_nothing_and_is_made_whole_afterwards(tmp_path: P
     inputs = {"adapter": made_adapter(tmp_path, base)}
     settings = CompressSettings(base_model=str(base))
     before = sorted((tmp_path / "artifacts").rglob("*"))
-    killed = _FORKS.Process(target=dying, args=(context_of(tmp_path, settings, inputs).task.model_dump_json(),))
+    killed = FORKS.Process(target=dying, args=(context_of(tmp_path, settings, inputs).task.model_dump_json(),))
     killed.start()
     killed.join()
     assert killed.exitcode == -signal.SIGKILL

@@ -1,10 +1,7 @@
 """A training of any method that is killed, or asked to end by SIGTERM, goes on in another process and makes the same bytes."""
 
-import multiprocessing
 import os
 import signal
-import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,14 +19,11 @@ from schemas.recipes.reward import RewardModelSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context, run_child
-from services.chassis.executor.messages import CHANNEL_VARIABLE
 from services.trainer.steps.train import train
+from tests.forked import FORKS, become_child
 from tests.trainer import context_of, put_lines, task_of
 
 _STEPS, _DIES_AFTER = 6, 3
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["services.trainer.child", "services.trainer.steps.train", "trl.trainer.dpo_trainer"])
-"""A process that has the imports forks the children, which saves each of them several seconds."""
 
 
 def settings(base: Path, method: str) -> TrainSettings:
@@ -85,13 +79,7 @@ def data(tmp_path: Path) -> Mapping[str, ArtifactRef]:
 
 def dying(task: str, number: int) -> NoReturn:
     """Run a task as a worker starts it, and send the signal to this process once it has done some steps."""
-    given, giving = os.pipe()
-    os.dup2(given, 0)
-    os.write(giving, task.encode() + b"\n")
-    sys.stdin = os.fdopen(0)
-    heard, channel = os.pipe()
-    threading.Thread(target=lambda: list(os.fdopen(heard, "rb")), daemon=True).start()
-    os.environ[CHANNEL_VARIABLE] = str(channel)
+    become_child(task)
 
     def until(context: Context) -> StepResult:
         report = context.progress
@@ -127,7 +115,7 @@ def test_the_next_process_makes_what_one_that_was_never_interrupted_makes(
     tmp_path: Path, base: Path, data: Mapping[str, ArtifactRef], method: str, number: int, kept: int
 ) -> None:
     given, inputs = settings(base, method), inputs_of(method, data)
-    killed = _FORKS.Process(target=dying, args=(task_of(tmp_path, given, inputs).model_dump_json(), number))
+    killed = FORKS.Process(target=dying, args=(task_of(tmp_path, given, inputs).model_dump_json(), number))
     killed.start()
     killed.join()
     assert killed.exitcode == (-number if number == signal.SIGKILL else 0)

@@ -168,8 +168,11 @@ def test_training_that_diverges_is_the_learning_rates_fault(tmp_path: Path, base
     assert raised.value.reasons[0].field == "training.optimiser.learning_rate"
 
 
-def test_a_run_that_diverges_goes_back_to_its_last_checkpoint_and_once_more_at_half_the_rate(
-    tmp_path: Path, base: Path, dataset: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("broken", "at", "kept"), [("loss", 6, 4), ("weights", 4, 0), ("weights", 8, 4), ("validation", 8, 4)]
+)
+def test_a_run_that_diverges_goes_back_to_its_last_good_checkpoint_and_once_more_at_half_the_rate(
+    tmp_path: Path, base: Path, dataset: ArtifactRef, monkeypatch: pytest.MonkeyPatch, broken: str, at: int, kept: int
 ) -> None:
     never_broken = run(tmp_path / "1", base, dataset)
     expected = lines_of(never_broken.outputs["adapter"], "curve.jsonl")
@@ -177,15 +180,22 @@ def test_a_run_that_diverges_goes_back_to_its_last_checkpoint_and_once_more_at_h
     on_log = Supervision.on_log
 
     def once_not_a_number(self: Any, args: Any, state: Any, control: Any, logs: Any, **more: Any) -> None:
-        broken = "loss" in logs and len(self._run.curve) == 5 and self._run.rate_factor == 1.0
-        on_log(self, args, state, control, logs | {"loss": math.nan} if broken else logs, **more)
+        if "loss" in logs and len(self._run.curve) == at - 1 and self._run.rate_factor == 1.0:
+            match broken:
+                case "loss":
+                    logs = logs | {"loss": math.nan}
+                case "weights":
+                    next(iter(self._state._weights.values())).data.fill_(math.inf)
+                case "validation":
+                    self._validate = lambda: {"validation_loss": math.nan}
+        on_log(self, args, state, control, logs, **more)
 
     monkeypatch.setattr(Supervision, "on_log", once_not_a_number)
     result = run(tmp_path / "2", base, dataset)
     curve = lines_of(result.outputs["adapter"], "curve.jsonl")
-    assert curve[:4] == expected[:4], "steps before the checkpoint"
+    assert curve[:kept] == expected[:kept], "steps before the checkpoint"
     rates = [point["learning_rate"] for point in curve]
-    assert rates == pytest.approx([point["learning_rate"] * (1 if point["step"] <= 4 else 0.5) for point in expected])
+    assert rates == pytest.approx([point["learning_rate"] * (1 if point["step"] <= kept else 0.5) for point in expected])
     assert result.metrics["rate_factor"] == 0.5
 
 

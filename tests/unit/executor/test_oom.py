@@ -1,9 +1,10 @@
-"""The kernel's count of processes killed for memory is found wherever this machine keeps it."""
+"""The kernel's count of processes killed for memory, and the limit of memory, are found wherever this machine keeps them."""
 
 from pathlib import Path
 
 import pytest
 
+from services.chassis.executor.control_group import memory_limit
 from services.chassis.executor.oom import fault_of_exit, oom_kills
 
 
@@ -33,6 +34,30 @@ V1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n"
 )
 def test_the_count_is_read_from_the_most_particular_place(tmp_path: Path, files: dict[str, str], count: int | None) -> None:
     assert oom_kills(a_machine(tmp_path, files)) == count
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                "sys/fs/cgroup/a/b/memory.max": "max\n",
+                "sys/fs/cgroup/a/memory.max": "700\n",
+            },
+            700,
+        ),
+        ({"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/memory.max": "300\n", "sys/fs/cgroup/memory.max": "400\n"}, 300),
+        ({"proc/self/cgroup": "0::/host/path\n", "sys/fs/cgroup/memory.max": "900\n"}, 900),
+        ({"sys/fs/cgroup/memory.max": "max\n"}, None),
+        ({"proc/self/cgroup": "4:memory:/a/b\n0::/\n", "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "500\n"}, 500),
+        ({"sys/fs/cgroup/memory/memory.limit_in_bytes": "600\n"}, 600),
+        ({}, None),
+    ],
+    ids=["a group above", "the least", "v2 seen from a container", "no limit", "v1", "v1 seen from a container", "nothing"],
+)
+def test_the_limit_is_the_least_of_all_groups(tmp_path: Path, files: dict[str, str], limit: int | None) -> None:
+    assert memory_limit(a_machine(tmp_path, files)) == limit
 
 
 @pytest.mark.parametrize(
