@@ -65,6 +65,15 @@ class Rubric(Strict):
     rules: tuple[Rule, ...] = Field(default=(), description="Constitution of the `rules` judge.")
 
 
+NO_RULE, ADD_RULES = "the `rules` judge has no rule to judge by", "add rules to the rubric, or choose another judge"
+"""What is wrong if `lacks_rules`, and the remedy."""
+
+
+def lacks_rules(judge: JudgeSettings, rubric: Rubric) -> bool:
+    """Whether the judge judges by rules and there is none."""
+    return judge.kind == "rules" and not rubric.rules
+
+
 class FeedbackSettings(Strict):
     """How candidates become preference pairs."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.base import Real, Strict
-from schemas.recipes.feedback import JudgeSettings, Rubric
+from schemas.recipes.feedback import ADD_RULES, NO_RULE, JudgeSettings, Rubric, lacks_rules
 from schemas.rules import Rule
 
 RewardKind = Literal["rules", "number_match", "exact_match", "valid_json", "judge"]
@@ -38,8 +38,8 @@ class RewardFeedback(Strict):
 
     @model_validator(mode="after")
     def _rules_judge_has_rules(self) -> Self:
-        if self.judge.kind == "rules" and not self.rubric.rules:
-            raise ValueError("the `rules` judge has no rule to judge by; add rules to the rubric")
+        if lacks_rules(self.judge, self.rubric):
+            raise ValueError(f"{NO_RULE}; {ADD_RULES}")
         return self
 
 

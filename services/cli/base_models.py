@@ -1,6 +1,7 @@
 """Finds a base model for commands that work on this machine without a service."""
 
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from schemas.models import is_whole
@@ -8,7 +9,7 @@ from schemas.versions import version_reference
 from services.chassis.executor.folders import cache_of
 from services.chassis.storage.artifacts.errors import ArtifactCorrupt
 from services.chassis.storage.artifacts.store import ArtifactStore
-from services.chassis.storage.references import ReferenceFault, resolve_model
+from services.chassis.storage.references import ReferenceFault, folder_digest, resolve_model
 from services.chassis.storage.sources.allowed import AllowedSources
 from services.chassis.storage.sources.settings import SourceSettings
 from services.cli.edge import Edge
@@ -18,8 +19,23 @@ from services.cli.stack import http_address
 from services.registry.views import VersionView
 
 
-def local_base(reference: str, field: str = "base_model") -> tuple[Path, Path, AllowedSources]:
-    """Return the base model's folder, the cache, and the sources that jobs may name. Ends the command if there is none.
+class LocalBase(NamedTuple):
+    """A base model on this machine."""
+
+    folder: Path
+    cache: Path
+    allowed: AllowedSources
+    """The sources that jobs may name."""
+    artifact_sha256: str | None = None
+    """Digest of the artifact if it is a registered version."""
+
+    def digest(self) -> str:
+        """Return the digest by which adapters know the base model that they belong to."""
+        return self.artifact_sha256 or folder_digest(self.folder, self.cache)
+
+
+def local_base(reference: str, field: str = "base_model", code: Exit = Exit.USAGE) -> LocalBase:
+    """Return the base model. Ends the command with `code` if there is none.
 
     The base model of a registered version is the version's files if it is a whole model, else the one that its adapter belongs to.
     """
@@ -28,12 +44,12 @@ def local_base(reference: str, field: str = "base_model") -> tuple[Path, Path, A
     while version_reference(reference) is not None:
         version = _registered(reference, cli)
         if is_whole(version.artifact, version.lineage):
-            return _fetched(version, cli), cache, allowed
+            return LocalBase(_fetched(version, cli), cache, allowed, version.artifact.sha256)
         reference = version.lineage.base_model
     try:
-        return resolve_model(reference, cache, allowed), cache, allowed
+        return LocalBase(resolve_model(reference, cache, allowed), cache, allowed)
     except ReferenceFault as fault:
-        stop_with(Exit.USAGE, f"{field} {reference}: {fault}")
+        stop_with(code, f"{field} {reference}: {fault}")
 
 
 def _registered(reference: str, cli: CliSettings) -> VersionView:

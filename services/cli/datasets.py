@@ -85,9 +85,9 @@ def _preview(settings: DatasetSettings, base_model: str, max_length: int, learns
     except ImportError as error:
         stop_with(Exit.FAILED, f"{error}: to read data sets on this machine, pip install 'neuroweaver[trainer]'")
     without_bitsandbytes()
-    base, cache, allowed = local_base(base_model)
+    base = local_base(base_model)
     try:
-        return trainer.preview(settings, base, max_length, learns, rows, cache, allowed)
+        return trainer.preview(settings, base.folder, max_length, learns, rows, base.cache, base.allowed)
     except UserFault as fault:
         stop_with(Exit.FAILED, "\n".join(map(str, fault.reasons)))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from schemas.jobs import StepFault
+from schemas.results import REPORT
 from schemas.steps import EXECUTOR_OF
 from services.chassis.serving.api.logs import LogPart
 from services.cli.edge import Edge, RequestRefused
@@ -28,6 +29,8 @@ class AttemptLog:
     fault: StepFault | None = None
     missing: str | None = None
     """Why the log cannot be read here."""
+    no_report: str | None = None
+    """Why a completed attempt left no report."""
 
 
 class JobLogs:
@@ -69,12 +72,13 @@ class JobLogs:
         key = (step.name, attempt.attempt)
 
         def log(lines: tuple[str, ...], missing: str | None = None) -> AttemptLog:
-            return AttemptLog(*key, attempt.outcome or "running", lines, attempt.fault, missing)
+            no_report = step.facts.get(REPORT) if attempt.outcome == "completed" else None
+            return AttemptLog(*key, attempt.outcome or "running", lines, attempt.fault, missing, no_report)
 
         first = key not in self._read
         try:
-            if step.kind == "register":
-                raise _Unreadable("a register step runs in the service itself and has no log")
+            if EXECUTOR_OF[step.kind] == "registry":
+                raise _Unreadable(f"a {step.kind} step runs in the service itself and has no log")
             part = self._part(step, attempt, self._read.get(key, 0 if from_start else None))
             while first or part.next != self._read[key]:
                 yield log(part.lines[-self._last :] if first and not from_start else part.lines)

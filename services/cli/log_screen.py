@@ -41,12 +41,19 @@ class LogScreen:
             last["log_tail"] += log.lines
             return
         told = log.fault.model_dump(exclude={"log_tail"}) if log.fault else {}
-        about = {"step": log.step, "attempt": log.attempt, "status": log.status, "missing": log.missing}
+        about = {
+            "step": log.step,
+            "attempt": log.attempt,
+            "status": log.status,
+            "missing": log.missing,
+            "no_report": log.no_report,
+        }
         self._entries.append({**about, **told, "log_tail": list(log.lines)})
 
     def _print(self, log: AttemptLog) -> None:
         title = f"{log.step}, attempt {log.attempt}: "
         title += f"{log.fault.cause}: {log.fault.message}" if log.fault else log.status
+        title += f"; its report: {log.no_report}" if log.no_report else ""
         if (title != self._title and (log.lines or log.missing or log.fault)) or not self._title:
             self._title = title
             out.print(printable(title), style="bold", markup=False, highlight=False, soft_wrap=True)

@@ -44,9 +44,9 @@ def _estimated(request: JobRequest, plan: Sequence[PlannedStep]) -> Any:
     except ImportError as error:
         stop_with(Exit.FAILED, f"{error}: to estimate on this machine, pip install 'neuroweaver[trainer]'")
     without_bitsandbytes()
-    base, _, _ = local_base(request.base_model)
+    base = local_base(request.base_model).folder
     named = request.distill.teacher if any(estimating.learns_from_teacher(step) for step in plan) else None
-    teacher = None if named is None else local_base(named, "distill.teacher")[0]
+    teacher = None if named is None else local_base(named, "distill.teacher").folder
     try:
         return estimating.estimate(request, plan, base, teacher)
     except UserFault as fault:

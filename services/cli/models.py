@@ -33,12 +33,15 @@ def list_models(
     name: Annotated[str | None, typer.Option(help="Only versions of this model.")] = None,
     alias: Annotated[str | None, typer.Option(help="Only versions that this alias names.")] = None,
     job: Annotated[str | None, typer.Option(help="Only versions that this job made.")] = None,
+    started_from: Annotated[
+        str | None, typer.Option(help="Only versions whose training started from this one, NAME@VERSION.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="The most versions to list.")] = 20,
     json: Json = False,
 ) -> None:
     """List versions, the newest first."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
-        versions = _pages(edge, limit, name=name, alias=alias, job_id=job)
+        versions = _pages(edge, limit, name=name, alias=alias, job_id=job, started_from=started_from)
     if json:
         print_json(versions)
     else:
@@ -109,7 +112,7 @@ def try_model(
             stop_with(Exit.FAILED, f"{what}; download it, and name its folder as feedback.judge.reward_model")
         prompt = _system_prompt(edge, version) if system is None else system
     say(f"loading {version.id}")
-    reply = answer(version, _fetch(version, settings), question, prompt, tokens, settings)
+    reply = answer(version, _fetch(version, settings), question, prompt, tokens)
     if json:
         print_json({"id": version.id, "text": question, "answer": reply})
     else:

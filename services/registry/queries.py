@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from schemas.base import Frozen, Name
+from schemas.base import NAME_PATTERN, Frozen, Name
 from services.chassis.serving.paging import Listing, Page
 from services.chassis.serving.reads import Reads
 from services.chassis.serving.web.parameters import Cursor, LongText, Text
@@ -14,6 +14,9 @@ from services.registry import statements
 from services.registry.domain.models import ModelState
 
 _LISTING = Listing(statements.ITEM, statements.ROWS, statements.TIME, statements.KEY, statements.FILTERS)
+
+VersionId = Annotated[str, Field(pattern=rf"^{NAME_PATTERN.strip('^$')}@[0-9]+\.[0-9]+\.[0-9]+$", max_length=256)]
+"""Id of a version; aliases move, so none of them is recorded."""
 
 
 class StoredVersion(NamedTuple):
@@ -44,6 +47,9 @@ class VersionsAsked(Frozen):
     requester: LongText | None = Field(default=None, description="Only versions of jobs of this requester.")
     base_model: LongText | None = Field(default=None, description="Only versions of this base model.")
     dataset_sha256: Text | None = Field(default=None, description="Only versions made from this data set.")
+    started_from: VersionId | None = Field(
+        default=None, description="Only versions whose training started from this one, `name@version`; an alias names none."
+    )
     limit: int = Field(default=50, ge=1, le=200, description="The most versions on a page.")
     cursor: Cursor | None = Field(
         default=None, description="`next` of the previous page, which must have the same filters."

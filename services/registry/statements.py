@@ -23,10 +23,13 @@ FILTERS = {
     "requester": "r.requester = {}",
     "base_model": "r.base_model = {}",
     "dataset_sha256": "r.dataset_sha256 = {}",
+    "started_from": "r.started_from = {}",
 }
 """The condition of each filter of the list of versions, with {} for the value."""
+_BESIDE = """',"purpose":', to_json(coalesce(r.purpose, 'answers')),
+       ',"started_from":', coalesce(to_json(r.started_from), 'null')"""
 ITEM, ROWS, TIME, KEY = (
-    f"""concat(r.summary, ',"purpose":', to_json(coalesce(r.purpose, 'answers')), ',"aliases":', {_ALIASES}, '}}')""",
+    f"""concat(r.summary, {_BESIDE}, ',"aliases":', {_ALIASES}, '}}')""",
     "registration r", "r.registered_at", "r.key",
 )  # fmt: skip
 """What the list of versions shows of which rows, and its order; `serving.statements.page` composes the statement."""

@@ -38,6 +38,7 @@ registration = aggregate_table(
     Column("base_model", Text),
     Column("dataset_sha256", Text),
     Column("purpose", Text),
+    Column("started_from", Text, Computed("state -> 'registered' -> 'lineage' ->> 'started_from'", persisted=True)),
     Column("registered_at", DateTime(timezone=True)),
     Column(
         "summary",
@@ -49,5 +50,5 @@ registration = aggregate_table(
 Index("registration_newest", registration.c.registered_at.desc(), registration.c.key.desc())
 Index("registration_version", registration.c.model, registration.c.version, unique=True)
 _NEWEST = (registration.c.registered_at.desc(), registration.c.key.desc())
-for _column in ("model", "job_id", "requester", "base_model", "dataset_sha256"):
+for _column in ("model", "job_id", "requester", "base_model", "dataset_sha256", "started_from"):
     Index(f"registration_{_column}", registration.c[_column], *_NEWEST)

@@ -71,6 +71,9 @@ class VersionSummary(_Named):
     requester: str = Field(description="Who requested the job.")
     base_model: str = Field(description="Reference of the base model.")
     dataset_sha256: str | None = Field(description="Digest of the data-set snapshot.")
+    started_from: str | None = Field(
+        default=None, description="The registered version that training started from, `name@version`; null for none."
+    )
     metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of this version; null: not measurable.")
 
 

@@ -1,6 +1,7 @@
 """Makes each attempt that fails leave its report, however its process ended."""
 
 import asyncio
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepFault
 from schemas.progress import StepProgressed
+from services.chassis.executor.folders import log_of
 from services.chassis.executor.runner import Failed, Outcome, StepRunner, Work, WorkContext
 from services.chassis.executor.series import TimedSeries
 from services.chassis.process.logging import get_logger
@@ -24,7 +26,7 @@ _log = get_logger(__name__)
 class ReportsFailures:
     """A runner whose faults name a report in the artifact store, made from the progress of the attempt.
 
-    A report that cannot be stored changes nothing else about the fault.
+    A report that cannot be stored changes nothing else about the fault; the log of the attempt says why.
     """
 
     def __init__(self, runner: StepRunner) -> None:
@@ -40,10 +42,18 @@ class ReportsFailures:
         make: Callable[[], ArtifactRef] = lambda: course.store(work, outcome.fault, context.settings.artifacts_uri)  # noqa: E731
         try:
             report = await asyncio.to_thread(make)
-        except Exception:
+        except Exception as error:
             _log.exception("the report of a failed attempt could not be stored")
+            await asyncio.to_thread(_note, work, context, error)
             return outcome
         return Failed(outcome.fault.model_copy(update={"report": report}))
+
+
+def _note(work: Work, context: WorkContext, error: Exception) -> None:
+    asked = work.request
+    log = log_of(context.settings.home, context.service, asked.job_id, asked.step, asked.attempt)
+    with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as file:  # there may be no room for it either
+        file.write(f"the report of this failed attempt could not be stored ({type(error).__name__})\n")
 
 
 class Course:

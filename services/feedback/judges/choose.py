@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from schemas.reasons import Reason, shown
-from schemas.recipes.feedback import FeedbackSettings, JudgeSettings, Rubric
+from schemas.recipes.feedback import ADD_RULES, NO_RULE, FeedbackSettings, JudgeSettings, Rubric, lacks_rules
 from schemas.results import JUDGE, JUDGE_MODEL_SHA256
 from services.chassis.executor.child import UserFault
 from services.chassis.storage.references import ReferenceFault, folder_digest, require_inside, resolve, resolve_model
@@ -58,7 +58,9 @@ def choose_judge(feedback: FeedbackSettings, base_model: str, place: Place) -> C
         return _reward(feedback.judge.reward_model, feedback.judge.batch_size, place)
     match feedback.judge.kind:
         case "rules":
-            return _chosen(_rules(feedback.rubric))
+            if lacks_rules(feedback.judge, feedback.rubric):
+                raise _fault("feedback.rubric.rules", "[]", NO_RULE, ADD_RULES)
+            return _chosen(RulesJudge(feedback.rubric.rules))
         case "openai":
             return _chosen(_endpoint(feedback.judge, feedback.rubric, place))
         case "local":
@@ -67,12 +69,6 @@ def choose_judge(feedback: FeedbackSettings, base_model: str, place: Place) -> C
 
 def _chosen(judge: Judge, **facts: str) -> Chosen:
     return Chosen(judge, {JUDGE: judge.name, **facts})
-
-
-def _rules(rubric: Rubric) -> Judge:
-    if not rubric.rules:
-        raise _fault("feedback.rubric.rules", "[]", "the `rules` judge has no rule to judge by", "add rules to the rubric")
-    return RulesJudge(rubric.rules)
 
 
 def _endpoint(settings: JudgeSettings, rubric: Rubric, place: Place) -> Judge:

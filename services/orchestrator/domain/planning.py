@@ -7,6 +7,7 @@ preset does.
 from collections.abc import Iterator
 
 from schemas.reasons import Reason, shown
+from schemas.recipes.feedback import ADD_RULES, NO_RULE, lacks_rules
 from schemas.recipes.online import OnlineSettings
 from schemas.requests import JobRequest, PipelineStep
 from schemas.steps import PlannedStep
@@ -121,12 +122,12 @@ def _faults_of_settings(steps: tuple[PipelineStep, ...], request: JobRequest) ->
             message="distillation learns from a teacher, and none is named",
             remedy="name a model with the base model's tokenizer",
         )
-    if present & {"label", "score"} and request.feedback.judge.kind == "rules" and not request.feedback.rubric.rules:
+    if present & {"label", "score"} and lacks_rules(request.feedback.judge, request.feedback.rubric):
         yield Reason(
             field="feedback.rubric.rules",
             value="()",
-            message="the `rules` judge has no rule to judge by",
-            remedy="add rules, or choose another judge",
+            message=NO_RULE,
+            remedy=ADD_RULES,
         )
 
 

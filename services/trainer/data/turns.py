@@ -134,8 +134,8 @@ def _weight(given: Mapping[str, object], field: str, where: str) -> Literal[0, 1
         what = f"{where} has {_IN_PARTS}, and turns are learnt as a whole or not at all"
         raise RowFault(field, what, "break the turn up, or write weight 0")
     weights: Sequence[object] = [given[name] for name in _LEARNT if name in given]
-    if isinstance(masked := given.get(_UNLEARNT), bool):
-        weights = [*weights, not masked]
+    if (masked := given.get(_UNLEARNT)) is not None:
+        weights = [*weights, not masked if masked in (0, 1) else masked]
     if any(not isinstance(weight, bool | int | float) or weight not in (0, 1) for weight in weights):
         what = f"{where} has a weight that is neither 0 nor 1"
         raise RowFault(field, what, "write weight 1 for turns that are learnt, 0 for others")

@@ -25,7 +25,7 @@ from services.trainer.modelling.latency import latency_ms
 from services.trainer.modelling.written import visible
 from services.trainer.steps.answering import answers_of
 from services.trainer.steps.loading import answering_chat_faults, fetched, load
-from services.trainer.steps.metrics import answer_metrics, loss_metrics
+from services.trainer.steps.metrics import answer_metrics, length_metrics, loss_metrics
 from services.trainer.steps.references import reference_losses
 
 _log = logging.getLogger(__name__)
@@ -60,8 +60,7 @@ def evaluate(context: Context) -> StepResult:
         metrics |= loss_metrics(losses, settings.seed)
         metrics["references_cut"] = float(sum(loss.cut for loss in losses))
     answers = _answers(context, chat, model, prompts, settings)
-    metrics["answers"] = float(sum(map(len, answers)))
-    metrics["answers_cut"] = float(sum(len(ids) >= settings.max_new_tokens for made in answers for ids in made))
+    metrics |= length_metrics([len(ids) for made in answers for ids in made], settings.max_new_tokens)
     predictions = [
         Prediction(
             id=row.id,

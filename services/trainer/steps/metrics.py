@@ -28,8 +28,14 @@ def loss_metrics(losses: Sequence[ReferenceLoss], seed: int) -> Metrics:
     return loss | {name.replace("loss", "perplexity"): _exponential(value) for name, value in loss.items()}
 
 
+def length_metrics(lengths: Sequence[int], limit: int) -> Metrics:
+    """Return how many answers there are, how many of them `limit` cut, and their mean length, in tokens."""
+    cut = sum(length >= limit for length in lengths)
+    return {"answers": float(len(lengths)), "answers_cut": float(cut), "answer_tokens": mean(list(map(float, lengths)))}
+
+
 def answer_metrics(settings: EvaluationSettings, rows: Sequence[Prediction]) -> Metrics:
-    """Return the requested metrics of answers, by name."""
+    """Return the requested metrics of answers, by name, and how much the sampled answers to a prompt differ."""
     metrics: Metrics = {}
     for metric in settings.metrics:
         match metric:
@@ -43,6 +49,9 @@ def answer_metrics(settings: EvaluationSettings, rows: Sequence[Prediction]) -> 
                 metrics |= _pass_at("good_reply", check, rows, settings)
     if settings.number_match:
         metrics |= _greedy("number_match", number_match, rows, settings)
+    if settings.samples > 1:
+        distinct = [len(set(row.samples)) / len(row.samples) for row in rows]
+        metrics |= _with_interval("samples_distinct", distinct, settings.seed)
     return metrics
 
 

@@ -118,8 +118,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("base"))
 
 
-async def trained(registry: Registry, base: Path, digest: str) -> ArtifactRef:
-    """Register an adapter of `base` that changes what it says."""
+async def trained(registry: Registry, base: Path, digest: str, reference: str = "") -> ArtifactRef:
+    """Register an adapter of `base`, which is recorded as `reference`, that changes what it says."""
     import torch
 
     from services.trainer.modelling.adapter import new_adapter, write_adapter
@@ -135,10 +135,22 @@ async def trained(registry: Registry, base: Path, digest: str) -> ArtifactRef:
     write_adapter(adapted, folder, str(base))
     Chat(base).save(folder)
     adapter = registry.store.put(folder)
-    step = registry.step("job", "router", adapter, base=(str(base), digest))
+    step = registry.step("job", "router", adapter, base=(reference or str(base), digest))
     await registry.ask(step)
     assert (await registry.outcome(step)).type == "StepCompleted"
     return adapter
+
+
+def said(base: Path | None, files: ArtifactRef) -> str:
+    """Return what a version answers to a question, in at most eight tokens."""
+    from schemas.lines import Message
+    from services.trainer.answer import answer
+
+    return answer(base, Path(files.uri), [Message(role="user", content="Where is my parcel?")], 8)
+
+
+async def tried(registry: Registry, version: str) -> Ended:
+    return await models(registry, "try", version, "Where is my parcel?", "--tokens", "8", "--json")
 
 
 async def test_a_registered_version_answers_as_its_adapter_has_learnt(registry: Registry, base: Path) -> None:
@@ -152,6 +164,47 @@ async def test_a_registered_version_answers_as_its_adapter_has_learnt(registry: 
     messages = [Message(role="system", content="Be kind."), Message(role="user", content="Where is my parcel?")]
     expected = answer(base, Path(adapter.uri), messages, 12)
     assert ended.json == {"id": f"{registry.name('router')}@1.0.0", "text": "Where is my parcel?", "answer": expected}
+
+
+async def test_a_whole_model_answers_alone_and_as_the_base_model_of_another_version(registry: Registry, base: Path) -> None:
+    whole = registry.store.put(base)
+    step = registry.step("whole", "whole", whole, whole=whole)
+    await registry.ask(step)
+    await registry.outcome(step)
+    version = f"{registry.name('whole')}@1.0.0"
+    alone = await tried(registry, version)
+    assert alone.code == 0, alone.err
+    assert alone.json["answer"] == said(None, whole)
+    adapter = await trained(registry, base, whole.sha256, version)
+    adapted = await tried(registry, registry.name("router"))
+    assert adapted.code == 0, adapted.err
+    assert adapted.json["answer"] == said(base, adapter)
+    shown = await models(registry, "show", registry.name("router"))
+    assert version in shown.out
+
+
+async def test_a_version_is_not_tried_on_another_model_than_the_registered_one_that_it_was_trained_on(
+    registry: Registry, base: Path
+) -> None:
+    whole = registry.store.put(base)
+    step = registry.step("whole", "whole", whole, whole=whole)
+    await registry.ask(step)
+    await registry.outcome(step)
+    await trained(registry, base, "c" * 64, f"{registry.name('whole')}@1.0.0")
+    ended = await tried(registry, registry.name("router"))
+    assert ended.code == 1
+    assert f"base model {registry.name('whole')}@1.0.0 has changed" in ended.json["detail"]
+
+
+async def test_a_version_whose_files_cannot_be_loaded_is_refused_in_words(registry: Registry) -> None:
+    whole = registry.model()
+    step = registry.step("whole", "whole", whole, whole=whole)
+    await registry.ask(step)
+    await registry.outcome(step)
+    ended = await tried(registry, registry.name("whole"))
+    assert ended.code == 1
+    assert registry.name("whole") in ended.json["detail"]
+    assert "Traceback" not in ended.err
 
 
 async def test_a_version_is_not_tried_on_a_base_model_that_has_changed(registry: Registry, base: Path) -> None:

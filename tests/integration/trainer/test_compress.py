@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from schemas.artifacts import ArtifactRef
+from schemas.lines import Message
 from schemas.recipes.compression import CompressionSettings
 from schemas.recipes.evaluation import EvaluationSettings
 from schemas.steps import EvaluateSettings
@@ -145,3 +146,18 @@ def test_a_pruned_model_is_trained_and_merged_again(tmp_path: Path, base: Path, 
     recorded = json.loads((Path(folder) / "training.json").read_text())
     assert recorded["method"] == "sft"
     assert recorded["base_model_sha256"] == pruned.sha256
+
+
+@pytest.mark.parametrize(
+    "compression", [{"method": "merge"}, {"method": "int8"}, {"method": "prune"}, {"method": "gguf", "gguf_type": "f32"}]
+)
+def test_a_compressed_model_answers_a_person_from_its_folder_alone(
+    tmp_path: Path, base: Path, compression: dict[str, Any]
+) -> None:
+    from services.trainer.answer import answer
+    from services.trainer.modelling.four_bits import without_bitsandbytes
+
+    made = compressed(tmp_path, base, {"adapter": made_adapter(tmp_path, base)}, **compression)
+    folder = Path(made.outputs["model"].uri)
+    without_bitsandbytes()
+    assert answer(None, folder, [Message(role="user", content="hello")], 8)

@@ -57,6 +57,8 @@ def test_predictions_hold_greedy_and_sampled_answers_of_every_row(tmp_path: Path
     assert [line["id"] for line in lines] == [f"row-{number}" for number in range(3, 9)]
     assert {len(line["samples"]) for line in lines} == {3}
     assert len({line["samples"][0] for line in lines}) > 1
+    distinct = [len(set(line["samples"])) / 3 for line in lines]
+    assert result.metrics["samples_distinct"] == pytest.approx(sum(distinct) / len(distinct))
     again = run(tmp_path, base, dataset, samples=3)
     assert lines_of(again.outputs["predictions"], "predictions.jsonl") == lines
     assert len(lines_of(run(tmp_path, base, dataset, rows=2).outputs["predictions"], "predictions.jsonl")) == 2
@@ -66,7 +68,7 @@ def test_only_what_is_asked_for_is_measured(tmp_path: Path, base: Path, dataset:
     asked: dict[str, Any] = {"metrics": ["valid_json", "exact_match", "rules", "latency"], "rules": [RULE], "samples": 1}
     result = run(tmp_path, base, dataset, **asked)
     metrics = dict(result.metrics)
-    counts = {"rows", "rows_left_out", "answers", "answers_cut"}
+    counts = {"rows", "rows_left_out", "answers", "answers_cut", "answer_tokens"}
     measured = {"valid_json", "exact_match", "exact_match_pass_at_1", "good_reply", "good_reply_pass_at_1"}
     bounds = {f"{name}_{side}" for name in measured for side in ("low", "high")}
     assert set(metrics) == counts | measured | bounds | {"latency_ms_per_token"}
@@ -103,6 +105,7 @@ def test_answers_that_the_limit_cut_are_counted(tmp_path: Path, base: Path, data
     metrics = run(tmp_path, base, dataset, metrics=["loss"], max_new_tokens=1, samples=1).metrics
     assert metrics["answers"] == 12
     assert metrics["answers_cut"] == 12
+    assert metrics["answer_tokens"] == 1
 
 
 @pytest.fixture

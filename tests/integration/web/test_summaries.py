@@ -22,7 +22,7 @@ from tests.integration.web.test_answers import ODD
 
 FINISHED = {
     "job": "summary",
-    "version": """r.summary || ',"purpose":' || to_json(r.purpose) || ',"aliases":' || CAST(coalesce(m.named -> r.version, '[]') AS text) || '}'""",
+    "version": """r.summary || ',"purpose":' || to_json(r.purpose) || ',"started_from":' || coalesce(CAST(to_json(r.started_from) AS text), 'null') || ',"aliases":' || CAST(coalesce(m.named -> r.version, '[]') AS text) || '}'""",
 }
 ROWS = {"job": "job", "version": "registration r JOIN model m ON m.key = r.model"}
 
@@ -39,6 +39,7 @@ BY_HAND = {
     "version": {
         "id": "r.model || '@' || r.version", "name": "r.model", "version": "r.version",
         "purpose": "coalesce(r.state -> 'registered' ->> 'purpose', 'answers')",
+        "started_from": "r.state -> 'registered' -> 'lineage' ->> 'started_from'",
         "aliases": """ARRAY(SELECT n.key FROM jsonb_each_text(m.aliases) AS n WHERE n.value = r.version ORDER BY n.key COLLATE "C")""",
         "registered_at": written("r.registered_at"),
         **{name: f"r.{name}" for name in ("job_id", "requester", "base_model", "dataset_sha256")},

@@ -10,7 +10,7 @@ import pytest
 from schemas.jobs import StepFault, StepResult
 from schemas.progress import StepProgressed
 from schemas.reasons import Reason
-from services.chassis.executor.folders import checkpoints_of
+from services.chassis.executor.folders import checkpoints_of, log_of
 from services.chassis.executor.runner import Completed, Failed, Outcome, Work, WorkContext
 from services.chassis.executor.supervise import SubprocessRunner
 from services.chassis.reports.failed import ReportsFailures
@@ -101,3 +101,5 @@ async def test_a_report_that_cannot_be_stored_changes_nothing_else(tmp_path: Pat
     outcome = await run(tmp_path, "user")
     assert isinstance(outcome, Failed)
     assert (outcome.fault.cause, outcome.fault.report) == ("user", None)
+    log = log_of(tmp_path, "toy", "job-1", "user", 1).read_text()
+    assert log.splitlines()[-1] == "the report of this failed attempt could not be stored (OSError)"

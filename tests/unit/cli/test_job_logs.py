@@ -84,6 +84,16 @@ def test_a_log_that_nobody_here_has_is_said_once(services: Services) -> None:
     assert list(logs.news(services.job())) == []
 
 
+def test_a_completed_attempt_without_a_report_says_why(services: Services, capsys: pytest.CaptureFixture[str]) -> None:
+    services.logs["/logs/trainer/job-1/prepare/1"] = ["read 9 rows"]
+    services.scenario.started("prepare")
+    services.scenario.completed("prepare", facts={"report": "it could not be made (OSError)"})
+    (log,) = JobLogs(services, "job-1", "prepare", 50).news(services.job())
+    assert log.no_report == "it could not be made (OSError)"
+    title, _ = shown(capsys, log).splitlines()
+    assert title == "prepare, attempt 1: completed; its report: it could not be made (OSError)"
+
+
 def test_new_lines_are_followed_until_the_step_has_ended(services: Services) -> None:
     path = "/logs/trainer/job-1/prepare/1"
     services.logs[path] = ["one"]

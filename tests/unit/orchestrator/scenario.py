@@ -120,7 +120,8 @@ class JobScenario:
         kind = self._kind(step)
         if outputs is None:
             outputs = dict.fromkeys(OUTPUTS_OF[kind], ARTIFACT)
-        made = StepResult(outputs=dict(outputs), metrics={"loss": 0.5}, facts=FACTS.get(kind, {}), **result)
+        facts = {**FACTS.get(kind, {}), **result.pop("facts", {})}
+        made = StepResult(outputs=dict(outputs), metrics={"loss": 0.5}, facts=facts, **result)
         return self._executor(StepCompleted, step, attempt, result=made, usage=usage)
 
     def failed(
