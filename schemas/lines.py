@@ -44,12 +44,19 @@ class Row(Frozen):
 
     id: str = Field(description="Split and number of the row; unique within the data set.")
     messages: tuple[Message, ...] = Field(description="The chat up to its last answer.")
-    completion: str = Field(description="The text of the last answer, which is the reference answer.")
+    completion: str = Field(
+        description="The text of the last answer, which is the reference answer; empty if there is none."
+    )
     tool_calls: tuple[dict[str, JsonValue], ...] = Field(default=(), description="Tool calls of the last answer.")
     reasoning: str | None = Field(default=None, description="What the assistant thought before the last answer.")
     weight: Literal[0, 1] = Field(default=1, description="0: the last answer is not learnt.")
     tools: tuple[dict[str, JsonValue], ...] = Field(default=(), description="Tools that the assistant may call.")
     columns: dict[str, str] = Field(description="All columns of the source as text.")
+
+    @property
+    def answered(self) -> bool:
+        """Whether the row has a last answer; one that has only a prompt is for trainings on sampled answers."""
+        return bool(self.completion or self.tool_calls)
 
     @property
     def answer(self) -> Message:

@@ -14,9 +14,14 @@ class ColumnMapping(Strict):
     """
 
     prompt: str = Field(default="prompt", description="Column with the user's text, or a chat up to the answer.")
-    completion: str = Field(default="completion", description="Column with the reference answer.")
+    completion: str = Field(
+        default="completion",
+        description="Column with the reference answer. Pipelines that learn from sampled answers only (grpo, rloo) need none; their "
+        "rewards and the evaluation compare with it where it is.",
+    )
     messages: str | None = Field(
-        default=None, description="Column with a chat (list of role and content); replaces `prompt` and `completion`."
+        default=None,
+        description="Column with a chat (list of role and content); replaces `prompt`, and `completion` if it ends with an answer.",
     )
     system: str | None = Field(default=None, description="Column with a system prompt of the row; null for none.")
     input: str | None = Field(

@@ -40,8 +40,8 @@ def preview(
     rows: Annotated[int, typer.Option(min=0, help="The most rows to show.")] = 3,
     max_length: Annotated[int, typer.Option(min=8, help="The most tokens per row.")] = 512,
     learns: Annotated[
-        Literal["answers", "pairs", "labels"],
-        typer.Option(help="What is learnt: answers (sft), pairs (dpo) or labels (kto)."),
+        Literal["answers", "prompts", "pairs", "labels"],
+        typer.Option(help="What is learnt from: answers (sft), prompts (grpo, rloo), pairs (dpo) or labels (kto)."),
     ] = "answers",
     file_format: Annotated[_FORMATS, typer.Option("--format", help="File format of the rows.")] = "jsonl",
     layout: Annotated[_LAYOUTS, typer.Option(help="Layout of the rows; auto recognises it.")] = "auto",

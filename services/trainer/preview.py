@@ -75,7 +75,15 @@ def preview(
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as preferences:
             source = read(settings, cache, allowed)
             made = prepare_rows(
-                source, settings, learns, chat, max_length, Path(folder), Path(preferences), lambda done, of: None
+                source,
+                settings,
+                learns,
+                chat,
+                max_length,
+                Path(folder),
+                Path(preferences),
+                lambda done, of: None,
+                learnt=learns != "prompts",
             )
             with (Path(folder) / split_file("train")).open(encoding="utf-8") as lines:
                 rows = [Row.model_validate_json(line) for line in itertools.islice(lines, number)]

@@ -67,7 +67,7 @@ def _notes(ref: ArtifactRef) -> list[str]:
 
 def _row(line: Mapping[str, Any]) -> Sample:
     row = Row.model_validate(line)
-    return Sample(_said(row.messages), [("answer", row.completion)])
+    return Sample(_said(row.messages), [("answer", row.completion)] if row.answered else [])
 
 
 def _prediction(line: Mapping[str, Any]) -> Sample:

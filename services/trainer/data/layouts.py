@@ -10,13 +10,16 @@ from services.trainer.data.columns import found
 from services.trainer.data.raw import fault_of
 
 Known = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "text", "preference", "kto"]
-Learns = Literal["answers", "pairs", "labels"]
+Learns = Literal["answers", "prompts", "pairs", "labels"]
+"""What a pipeline learns from; one that learns from prompts samples the answers itself, and needs none in the rows."""
 
 _LOOKED_AT = 100
 """Rows whose columns are looked at."""
 _CHATS = ("messages", "conversations", "conversation")
 _LABELS = ("label", "kto_tag")
 _TRUTHS = ("true", "false")
+_REFERENCES = ("solution", "answer", "ground_truth", "reference", "reward_model.ground_truth")
+"""Usual names of the column that the answers to a prompt are compared with, where no answer is given."""
 _EXPECTED = (
     "messages, or conversations, or instruction and output, or prompt and completion, or text; for pairs chosen and rejected, "
     "or preferred_output and non_preferred_output; for labelled answers label"
@@ -48,6 +51,8 @@ class Reading:
     columns: ColumnMapping
     words: str
     """The layout and its columns, for people."""
+    needs_answers: bool = True
+    """Whether a row without an answer is bad."""
 
     def unread(self, values: Mapping[str, object]) -> Iterator[str]:
         """Yield the names with a usual meaning of columns of a row that are filled and not read."""
@@ -69,10 +74,17 @@ def reading_of(settings: DatasetSettings, rows: Iterable[Mapping[str, object]], 
     _require_fitting(layout, learns)
     for name in _OPTIONAL:
         column = getattr(settings.columns, name)
-        if column is not None and there.rows and not there.anywhere(column):
-            what = f"none of the first rows has a column named {column!r}"
-            raise UserFault(fault_of(f"columns.{name}", column, what, "correct the name, or leave it out"))
-    return Reading(layout, given, _words(layout, given, there))
+        if column is not None:
+            _require_there(there, name, column)
+    if learns == "prompts" and given.completion == settings.columns.completion != "completion":
+        _require_there(there, "completion", given.completion)
+    return Reading(layout, given, _words(layout, given, there, learns), needs_answers=learns != "prompts")
+
+
+def _require_there(there: "_Columns", field: str, column: str) -> None:
+    if there.rows and not there.anywhere(column):
+        what = f"none of the first rows has a column named {column!r}"
+        raise UserFault(fault_of(f"columns.{field}", column, what, "correct the name, or leave it out"))
 
 
 class _Columns:
@@ -136,13 +148,15 @@ def _recognised(there: _Columns, learns: Learns) -> Known:
             answers.append("messages")
         if there.first(("conversations", "conversation")):
             answers.append("sharegpt")
-        if there.has("instruction", "output"):
+        if there.has("instruction", "output") or (there.has("instruction") and learns == "prompts"):
             answers.append("alpaca")
+        if not answers and there.has("prompt") and learns == "prompts":
+            answers.append("prompt_completion")
         if not answers and there.has("text"):
             answers.append("text")
     pairs = there.has("chosen", "rejected") or there.has("preferred_output", "non_preferred_output")
     labels = there.labelled(learns) is not None and bool(answers) and answers != ["text"]
-    if learns != "answers":
+    if learns in ("pairs", "labels"):
         if pairs:
             return "preference"
         if labels and learns == "labels":
@@ -162,8 +176,19 @@ def _recognised(there: _Columns, learns: Learns) -> Known:
             )
         )
     if not answers:
-        raise _unknown(there)
+        raise _unanswered(there) if there.has("prompt") else _unknown(there)
     return answers[0]
+
+
+def _unanswered(there: _Columns) -> UserFault:
+    return UserFault(
+        fault_of(
+            "columns.completion",
+            f"{there.number} columns",
+            "the rows have prompts and no answers, and the pipeline learns from answers",
+            "name the column with the answers, or request the pipeline grpo or rloo, which rewards answers that the model samples",
+        )
+    )
 
 
 def _unknown(there: _Columns) -> UserFault:
@@ -178,7 +203,7 @@ def _unknown(there: _Columns) -> UserFault:
 
 
 def _unfit(layout: Known, learns: Learns) -> UserFault:
-    if learns == "answers":
+    if learns in ("answers", "prompts"):
         what = {
             "preference": "the rows are preference pairs (an answer chosen over one that was rejected), and the pipeline learns "
             "from answers",
@@ -202,6 +227,7 @@ def _unfit(layout: Known, learns: Learns) -> UserFault:
 def _require_fitting(layout: Known, learns: Learns) -> None:
     fits: Mapping[Learns, bool] = {
         "answers": layout not in ("preference", "kto"),
+        "prompts": layout not in ("preference", "kto"),
         "pairs": layout == "preference",
         "labels": layout in ("preference", "kto"),
     }
@@ -216,12 +242,17 @@ def _usual_columns(layout: Known, there: _Columns, learns: Learns) -> ColumnMapp
     alpaca: dict[str, str | None] = {
         "prompt": "instruction", "completion": "output", "input": "input", "history": "history", "system": "system",
     }  # fmt: skip
+    reference = {}
+    if learns == "prompts" and (named := next(filter(there.anywhere, _REFERENCES), None)):
+        reference = {"completion": named}
     match layout:
         case "messages" | "sharegpt":
             names = ("messages",) if layout == "messages" else ("conversations", "conversation")
-            return ColumnMapping(messages=there.first(names) or names[0], **optional)
+            return ColumnMapping(messages=there.first(names) or names[0], **reference, **optional)
         case "alpaca":
-            return ColumnMapping.model_validate(alpaca)
+            return ColumnMapping.model_validate(alpaca if there.has("output") else {**alpaca, **reference})
+        case "prompt_completion" if not there.has("completion"):
+            return ColumnMapping(**reference)
         case "text":
             return ColumnMapping(text="text")
         case "kto":
@@ -256,12 +287,17 @@ _LAYOUTS: Mapping[Known, str] = {
 }
 
 
-def _words(layout: Known, columns: ColumnMapping, there: _Columns) -> str:
+def _words(layout: Known, columns: ColumnMapping, there: _Columns, learns: Learns) -> str:
     read = {
         "messages": ("messages",), "sharegpt": ("messages",), "text": ("text",),
         "preference": ("messages" if columns.messages else "prompt", "chosen", "rejected"),
         "kto": ("messages", "label") if columns.messages else ("prompt", "completion", "label"),
     }.get(layout, ("prompt", "completion"))  # fmt: skip
     optional = [getattr(columns, name) for name in _OPTIONAL]
+    said = _LAYOUTS[layout]
+    if learns == "prompts":
+        has_answers = there.anywhere(columns.completion)
+        said = said if has_answers or columns.messages else "prompts without answers"
+        read = (*(name for name in read if name != "completion"), *(("completion",) if has_answers else ()))
     names = [*(getattr(columns, name) for name in read), *(name for name in optional if name and there.anywhere(name))]
-    return f"{_LAYOUTS[layout]}, in the columns {', '.join(dict.fromkeys(name for name in names if name))}"
+    return f"{said}, in the columns {', '.join(dict.fromkeys(name for name in names if name))}"

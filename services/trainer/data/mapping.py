@@ -27,6 +27,8 @@ from services.trainer.data.turns import turns_of
 _MESSAGES = "dataset.columns.messages"
 _NO_INPUT = "<noinput>"
 """What Self-Instruct and its followers write where an instruction has no input."""
+_ASK = ("user", "tool")
+"""Roles of turns that an assistant answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,12 @@ def example_of(raw: RawRow, row_id: str, settings: DatasetSettings, reading: Rea
     elif reading.layout == "preference":
         turns, rejected = pair_of(values, columns, _before(values, columns))
     elif columns.messages is not None:
-        turns = _answered(turns_of(value_of(values, "messages", columns.messages), _MESSAGES, columns.messages), columns)
+        turns = turns_of(value_of(values, "messages", columns.messages), _MESSAGES, columns.messages)
+        if not reading.needs_answers and turns and turns[-1].role in _ASK:
+            turns = (*turns, _reference(values, columns.completion))
+        _require_answer(turns, columns.messages)
+    elif not reading.needs_answers and not found(values, columns.completion)[1]:
+        turns = (*(_before(values, columns) or ()), _reference(values, columns.completion))
     else:
         turns = _completed(_before(values, columns) or (), values, columns.completion)
     if reading.layout == "kto":
@@ -75,13 +82,17 @@ def example_of(raw: RawRow, row_id: str, settings: DatasetSettings, reading: Rea
     return Example(row, rejected, label)
 
 
-def _answered(turns: tuple[Message, ...], columns: ColumnMapping) -> tuple[Message, ...]:
+def _reference(values: Mapping[str, object], column: str) -> Message:
+    """Return what sampled answers to a prompt are compared with, in the place of an answer; empty if there is nothing."""
+    return Message(role="assistant", content=optional_text(values, "completion", column) or "")
+
+
+def _require_answer(turns: tuple[Message, ...], column: str) -> None:
     if len(turns) < 2 or turns[-1].role != "assistant":
-        what = f"the chat in {columns.messages!r} does not end with an assistant's answer to another turn"
+        what = f"the chat in {column!r} does not end with an assistant's answer to another turn"
         if turns and turns[-1].role not in ("assistant", "user"):
             what += f", but with a turn of role {shown(turns[-1].role)}"
         raise RowFault(_MESSAGES, what, "cut it after the last answer or remove the row")
-    return turns
 
 
 def _completed(before: tuple[Message, ...], values: Mapping[str, object], column: str) -> tuple[Message, ...]:

@@ -106,8 +106,13 @@ class Chat:
 
         A chat is tokenized as a whole. The tokens before each learnt answer are those of its prompt at generation; an
         earlier answer that has other tokens in the history than as the last answer is not learnt, and counted. A row without
-        turns before its answer is a plain text, which is learnt as a whole.
+        turns before its answer is a plain text, which is learnt as a whole. Of a row without an answer the tokens are those of
+        its prompt, and none is learnt.
         """
+        if any(map(_is_prompt, chats)):
+            asked = iter(self.prompts([chat for chat in chats if _is_prompt(chat)]))
+            answered = iter(self.encode([chat for chat in chats if not _is_prompt(chat)], turns))
+            return [Tokens.of(next(asked), ()) if _is_prompt(chat) else next(answered) for chat in chats]
         if any(map(_is_plain, chats)):
             return [
                 tokens
@@ -234,6 +239,10 @@ class Chat:
 
 def _is_plain(chat: Answered | Asked) -> TypeGuard[Row]:
     return isinstance(chat, Row) and not chat.messages
+
+
+def _is_prompt(chat: Answered | Asked) -> TypeGuard[Row]:
+    return isinstance(chat, Row) and not chat.answered
 
 
 def _parts_of(chat: Answered) -> tuple[Sequence[Message], Message, Tools]:

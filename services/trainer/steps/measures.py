@@ -34,12 +34,12 @@ def valid_json(answer: str, row: Asked) -> bool:
 def exact_match(fields: Sequence[str]) -> Check:
     """Whether the answer equals the reference in all `fields`, or as a whole if no field is named.
 
-    A row whose reference lacks one of the fields does not count.
+    A row without a reference, or whose reference lacks one of the fields, does not count.
     """
 
     def check(answer: str, row: Asked) -> bool | None:
         if not fields:
-            return answer.strip() == row.reference.strip()
+            return answer.strip() == row.reference.strip() if row.reference.strip() else None
         known = json_object(row.reference)
         if known is None or any(name not in known for name in fields):
             return None

@@ -67,7 +67,7 @@ def prepare(context: Context) -> StepResult:
             context.progress(done, of, "rows")
 
         made = prepare_rows(
-            source, dataset, settings.learns, chat, settings.max_length, folder, preferences, watch,
+            source, dataset, settings.learns if learnt else "prompts", chat, settings.max_length, folder, preferences, watch,
             turns=settings.assistant_turns if settings.learns == "answers" else "last", learnt=learnt, check=prompts,
         )  # fmt: skip
         prompts.refuse()

@@ -34,11 +34,14 @@ class PromptCheck:
             what = "the row is a plain text, and answers are sampled to prompts"
             raise RowFault("dataset.layout", what, "send rows with prompts, or request the pipeline sft")
         self._rows += 1
-        prompt, task = tokens.before_last_answer, task_of(row)
+        prompt, task = tokens.before_last_answer if row.answered else len(tokens), task_of(row)
         for section, settings in self._online.items():
             if lacking := never_computed(settings.rewards, task):
-                what = f"the reward {lacking.label} cannot be computed: the row lacks the number, field or column that it reads"
-                remedy = f"correct or remove the row, or leave the reward out of {section}.rewards"
+                what = f"the reward {lacking.label} cannot be computed: the row lacks the reference, number, field or column that it reads"
+                remedy = (
+                    "name the column with the reference in dataset.columns.completion, correct or remove the row, or leave the "
+                    f"reward out of {section}.rewards"
+                )
                 raise RowFault(f"{section}.rewards", what, remedy)
             if prompt > settings.max_prompt_tokens:
                 self._long[section].note(place)

@@ -38,8 +38,8 @@ def reference_losses(
     """
     whole = chat.encode(rows, "last")
     read = whole if limit is None else [tokens.cut(limit) for tokens in whole]
-    losses: list[ReferenceLoss | None] = [None] * len(rows)
-    order = sorted(range(len(read)), key=lambda number: len(read[number]))
+    losses = [ReferenceLoss(0.0, 0, False)] * len(rows)  # of rows without a reference
+    order = sorted((number for number in range(len(read)) if read[number].supervised), key=lambda number: len(read[number]))
     size = max(1, batch_size >> context.task.memory_failures)
     for first in range(0, len(order), size):
         if context.stopping:
@@ -51,5 +51,5 @@ def reference_losses(
         for number, total in zip(batch, sums, strict=True):
             tokens, of = read[number], whole[number]
             losses[number] = ReferenceLoss(-total, tokens.supervised, len(tokens) < len(of))
-        context.progress(first + len(batch), len(rows), "references")
-    return [loss for loss in losses if loss is not None]
+        context.progress(first + len(batch), len(order), "references")
+    return losses

@@ -259,7 +259,7 @@ async def test_a_whole_model_is_the_base_of_what_starts_from_it(registry: Regist
     listed = (await registry.http.get(f"/models?started_from={named}")).json()["items"]
     assert [(item["id"], item["started_from"]) for item in listed] == [(f"{registry.name('other')}@1.0.0", named)]
     refused = await registry.http.get(f"/models?started_from={registry.name('router')}@candidate")
-    assert (refused.status_code, refused.json()["reasons"][0]["field"]) == (422, "started_from")
+    assert (refused.status_code, refused.json()["reasons"][0]["field"]) == (422, "query.started_from")
     await registry.ask(step := registry.starting("third", f"{registry.name('other')}@1.0.0"))
     result = await registry.result(step)
     assert result.outputs == {"adapter": adapter, "model": model}

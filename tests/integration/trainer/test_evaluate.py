@@ -161,3 +161,15 @@ def test_without_held_out_rows_or_rules_there_is_nothing_to_measure(tmp_path: Pa
     with pytest.raises(UserFault) as raised:
         run(tmp_path, base, data, metrics=["rules"])
     assert [reason.field for reason in raised.value.reasons] == ["dataset.split.test", "evaluation.rules"]
+
+
+def test_rows_without_a_reference_are_answered_and_have_no_loss(tmp_path: Path, base: Path) -> None:
+    data = put_lines(tmp_path, test=[row(1, "2 + 2?", ""), row(2, "3 + 4?", "7")])
+    asked: dict[str, Any] = {"metrics": ["loss", "exact_match"], "number_match": True, "samples": 1}
+    result = run(tmp_path, base, data, **asked)
+    first, second = lines_of(result.outputs["predictions"], "predictions.jsonl")
+    assert (first["nll"], first["reference"], bool(first["greedy"])) == (None, "", True)
+    assert result.metrics["loss"] == pytest.approx(second["nll"])
+    assert result.metrics["exact_match"] == 0
+    alone = run(tmp_path, base, put_lines(tmp_path, test=[row(1, "2 + 2?", "")]), **asked).metrics
+    assert (alone["loss"], alone["exact_match"], alone["number_match"]) == (None, None, None)

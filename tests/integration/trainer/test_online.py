@@ -163,3 +163,11 @@ def test_without_a_prompt_that_can_be_rewarded_the_training_is_refused(tmp_path:
     with pytest.raises(UserFault) as raised:
         learn(tmp_path, base, data, rewards=[{"kind": "number_match"}])
     assert raised.value.reasons[0].field == "grpo.rewards"
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_prompts_without_answers_are_learnt_from(tmp_path: Path, base: Path, method: str) -> None:
+    prompts = put_lines(tmp_path, train=[row(number, f"What is {number}?", "") for number in range(4)])
+    result = learn(tmp_path, base, prompts, method=method, optimiser={"steps": 2})
+    assert result.metrics["examples"] == 4
+    assert [point["rewards_failed"] for point in curve(result)] == [0, 0]

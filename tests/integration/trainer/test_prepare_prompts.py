@@ -11,7 +11,7 @@ from schemas.reasons import Reason
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.steps.prepare import prepare
-from tests.trainer import context_of
+from tests.trainer import context_of, lines_of
 
 LIMITS = {"max_prompt_tokens": 60, "max_new_tokens": 20}
 NUMBER = {"kind": "number_match"}
@@ -93,3 +93,33 @@ def test_rows_that_are_learnt_too_are_cut_as_their_own_training_says(tmp_path: P
     rows = [sum_of(2), sum_of(3, completion="It is, " * 30 + "4.")]
     result = run(tmp_path, base, rows, grpo={"rewards": [NUMBER]}, training={})
     assert result.metrics["rows_cut"] == 1
+
+
+PROMPTS = [{"prompt": f"{number} + 1?", "solution": str(number + 1)} for number in range(4)]
+
+
+def test_rows_that_hold_only_prompts_are_taken_and_what_answers_are_compared_with_is_kept(
+    tmp_path: Path, base: Path
+) -> None:
+    result = run(tmp_path, base, PROMPTS, grpo={"rewards": [{"kind": "exact_match"}]})
+    assert [result.metrics[name] for name in ("rows_train", "rows_bad", "supervised_tokens_train")] == [4, 0, 4]
+    lines = lines_of(result.outputs["dataset"], "train.jsonl")
+    assert [line["completion"] for line in lines] == ["1", "2", "3", "4"]
+
+
+def test_prompts_alone_are_rewarded_by_rules_and_have_no_reference_to_be_compared_with(tmp_path: Path, base: Path) -> None:
+    rows = [{"prompt": "Why? " * 20}, *({"prompt": row["prompt"]} for row in PROMPTS)]
+    rules = {"kind": "rules", "rules": [{"name": "short", "kind": "max_words", "words": 3}]}
+    result = run(tmp_path / "rules", base, rows, grpo={"rewards": [rules]})
+    assert [result.metrics[name] for name in ("rows_train", "prompts_too_long", "answers_learnt")] == [5, 1, 0]
+    assert result.facts["dataset_layout"] == "prompts without answers, in the columns prompt"
+    found = reason(tmp_path / "exact", base, rows, grpo={"rewards": [{"kind": "exact_match"}]})
+    assert "lacks the reference" in found.message
+    assert "dataset.columns.completion" in found.remedy
+
+
+def test_prompts_alone_are_refused_where_their_answers_are_learnt_too(tmp_path: Path, base: Path) -> None:
+    found = reason(tmp_path, base, PROMPTS, grpo={"rewards": [NUMBER]}, training={})
+    assert (found.field, found.message) == (
+        "dataset.columns.completion", "the rows have prompts and no answers, and the pipeline learns from answers",
+    )  # fmt: skip

@@ -40,6 +40,34 @@ def test_answers_are_recognised(row: dict[str, Any], layout: str, words: str) ->
 
 
 @pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"prompt": "a"}, "prompts without answers, in the columns prompt"),
+        ({"prompt": "a", "text": "b"}, "prompts without answers, in the columns prompt"),
+        ({"prompt": "a", "solution": "b"}, "in the columns prompt, solution"),
+        ({"prompt": CHAT[:1], "reward_model": {"ground_truth": "b"}}, "in the columns prompt, reward_model.ground_truth"),
+        ({"prompt": "a", "completion": "b", "answer": "c"}, "in the columns prompt, completion"),
+        ({"instruction": "a", "input": ""}, "prompts without answers, in the columns instruction, input"),
+        ({"messages": CHAT[:1]}, "in the columns messages"),
+        ({"messages": CHAT[:1], "ground_truth": 4}, "in the columns messages, ground_truth"),
+    ],
+)
+def test_what_samples_its_answers_needs_prompts_and_takes_what_they_are_compared_with(
+    row: dict[str, Any], words: str
+) -> None:
+    assert words in reading(row, learns="prompts").words
+
+
+def test_prompts_without_answers_are_not_learnt_from_without_a_word() -> None:
+    said = refused({"prompt": "a", "solution": "b"})
+    assert "prompts and no answers" in said
+    assert "grpo" in said
+    assert "none of the first rows has a column named 'answr'" in refused(
+        {"prompt": "a", "answer": "b"}, learns="prompts", columns={"completion": "answr"}
+    )
+
+
+@pytest.mark.parametrize(
     "row",
     [
         {"prompt": "a", "chosen": "b", "rejected": "c"},

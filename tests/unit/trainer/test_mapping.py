@@ -9,14 +9,14 @@ import pytest
 from schemas.lines import Row
 from schemas.recipes.dataset import DatasetSettings
 from services.trainer.data.columns import RowFault
-from services.trainer.data.layouts import reading_of
+from services.trainer.data.layouts import Learns, reading_of
 from services.trainer.data.mapping import example_of
 from services.trainer.data.raw import RawRow
 
 
-def mapped(values: dict[str, object], **given: Any) -> Row:
+def mapped(values: dict[str, object], learns: Learns = "answers", **given: Any) -> Row:
     settings = DatasetSettings.model_validate({"reference": "x", **given})
-    reading = reading_of(settings, [values], "answers")
+    reading = reading_of(settings, [values], learns)
     return example_of(RawRow("a place", values), "row-1", settings, reading).row
 
 
@@ -275,6 +275,29 @@ THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
 def test_thoughts_are_read_in_many_forms(fields: dict[str, Any]) -> None:
     row = mapped({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", **fields}]})
     assert (row.completion, row.reasoning) == ("b", "Hm.")
+
+
+@pytest.mark.parametrize(
+    ("values", "reference"),
+    [
+        ({"prompt": "a"}, ""),
+        ({"prompt": "a", "solution": None}, ""),
+        ({"prompt": [{"role": "user", "content": "a"}], "answer": 42}, "42"),
+        ({"messages": [{"role": "user", "content": "a"}]}, ""),
+        ({"messages": [{"role": "user", "content": "a"}], "ground_truth": "42"}, "42"),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "solution": "c"}, "b"),
+        ({"prompt": "a", "completion": "b"}, "b"),
+    ],
+)
+def test_a_prompt_is_a_row_with_what_its_answers_are_compared_with(values: dict[str, Any], reference: str) -> None:
+    row = mapped(values, learns="prompts")
+    assert turns(row) == [("user", "a")]
+    assert (row.completion, row.answered) == (reference, bool(reference))
+
+
+def test_a_chat_that_asks_nothing_is_no_prompt() -> None:
+    with pytest.raises(RowFault, match="does not end with an assistant's answer"):
+        mapped({"messages": [{"role": "system", "content": "a"}]}, learns="prompts")
 
 
 def test_nulls_that_a_table_fills_in_are_absent() -> None:
