@@ -219,10 +219,15 @@ class RegisterSettings(Strict):
 
 
 class ResolveSettings(Strict):
-    """Settings of a step that finds the registered version which a job starts from. The orchestrator adds it to the plan."""
+    """Settings of a step that finds a registered version, which a job starts from or which judges. The orchestrator adds it to the
+    plan."""
 
     kind: Literal["resolve"] = "resolve"
     base_model: str = Field(description="Reference of the version, `name@version` or `name@alias`.")
+    purpose: Literal["answers", "scores"] = Field(
+        default="answers", description="What the version must be for. answers: the job starts from it; scores: it judges."
+    )
+    field: str = Field(default="base_model", description="The request's field that names it.")
 
 
 def need_name(settings: "StepSettings") -> str | None:

@@ -133,9 +133,9 @@ class Registry:
             (folder / name).write_text(text)
         return self.store.put(folder)
 
-    def starting(self, job: str, reference: str) -> StepRequested:
-        """Return the request of the first step of a job that starts from a version."""
-        settings = ResolveSettings(base_model=reference)
+    def starting(self, job: str, reference: str, **found: Any) -> StepRequested:
+        """Return the request of the first step of a job that starts from a version, or is judged by one."""
+        settings = ResolveSettings(base_model=reference, **found)
         return request(self.job(job), "resolve", 1, kind="resolve", settings=settings, requester=self.mark)
 
     def step(

@@ -19,8 +19,8 @@ class JudgeSettings(Strict):
         default=None,
         min_length=1,
         max_length=2048,
-        description="Folder of a reward model that judges in place of `kind`: the output of a training with method `reward`, as a "
-        "local path or URL, for example of `neuroweaver models download`. Null: none.",
+        description="Reward model that judges in place of `kind`: a registered one, `name@version` or `name@alias`, or the folder of "
+        "one as a local path or URL, for example of `neuroweaver models download`. Null: none.",
     )
     model: str | None = Field(
         default=None, description="local: reference of the model, null for the job's base model; openai: name of the model."

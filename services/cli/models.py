@@ -109,7 +109,7 @@ def try_model(
         version = _find(edge, model_id)
         if _scores(version):
             what = f"{version.id} is a reward model: it scores answers and writes none"
-            stop_with(Exit.FAILED, f"{what}; download it, and name its folder as feedback.judge.reward_model")
+            stop_with(Exit.FAILED, f"{what}; name it as feedback.judge.reward_model of a job")
         prompt = _system_prompt(edge, version) if system is None else system
     say(f"loading {version.id}")
     reply = answer(version, _fetch(version, settings), question, prompt, tokens)

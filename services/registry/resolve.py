@@ -1,4 +1,5 @@
-"""Runs a `resolve` step: finds the registered version that a job starts from, verifies its files, and says what it is made of.
+"""Runs a `resolve` step: finds the registered version that a job starts from, or that judges, verifies its files, and says what it is
+made of.
 
 A version never changes. An alias may move, so what it named is a fact of the step's result, which later attempts and replays read.
 """
@@ -11,7 +12,16 @@ from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepFault, StepResult
 from schemas.models import ModelRegistered, is_whole
 from schemas.reasons import Reason, first_of, shown
-from schemas.results import ADAPTER, BASE_MODEL, BASE_MODEL_SHA256, MODEL, ROOT_MODEL, STARTED_FROM
+from schemas.results import (
+    ADAPTER,
+    BASE_MODEL,
+    BASE_MODEL_SHA256,
+    JUDGE_REFERENCE,
+    JUDGE_VERSION,
+    MODEL,
+    ROOT_MODEL,
+    STARTED_FROM,
+)
 from schemas.steps import ResolveSettings
 from schemas.versions import version_reference
 from services.chassis.executor.folders import cache_of
@@ -31,11 +41,15 @@ class Unresolved(Exception):
 
     def __init__(self, value: str, message: str, remedy: str) -> None:
         super().__init__(message)
-        self.reason = Reason(field="base_model", value=shown(value), message=message, remedy=remedy)
+        self._value, self._remedy = value, remedy
+
+    def reason(self, field: str) -> Reason:
+        """Return the reason; `field` names the reference."""
+        return Reason(field=field, value=shown(self._value), message=str(self), remedy=self._remedy)
 
 
 class _Start(NamedTuple):
-    """What a version consists of."""
+    """What a version that writes answers consists of."""
 
     id: str
     artifacts: dict[str, ArtifactRef]
@@ -43,6 +57,23 @@ class _Start(NamedTuple):
     base_sha256: str | None
     """Digest of the base model's files; None if the base model is an artifact."""
     root: str
+
+    @property
+    def facts(self) -> dict[str, str]:
+        found = {STARTED_FROM: self.id, BASE_MODEL: self.base_model, ROOT_MODEL: self.root}
+        return found if self.base_sha256 is None else {**found, BASE_MODEL_SHA256: self.base_sha256}
+
+
+class _Judge(NamedTuple):
+    """What a reward model consists of."""
+
+    id: str
+    artifacts: dict[str, ArtifactRef]
+    reference: str
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {JUDGE_REFERENCE: self.reference, JUDGE_VERSION: self.id}
 
 
 class Resolver:
@@ -57,15 +88,29 @@ class Resolver:
         if not isinstance(settings, ResolveSettings):
             raise TypeError(f"step {work.request.step} of kind {work.request.kind} has no resolve settings")
         try:
-            start = await self._start(settings.base_model, settings.base_model, 0)
+            found = await self._found(settings)
             cache = cache_of(context.settings.home)
-            await asyncio.to_thread(_verify, context.settings.artifacts_uri, start, settings.base_model, cache)
+            await asyncio.to_thread(_verify, context.settings.artifacts_uri, found, settings.base_model, cache)
         except Unresolved as unresolved:
-            return Failed(StepFault(cause="user", message=str(unresolved.reason), reasons=(unresolved.reason,)))
-        facts = {STARTED_FROM: start.id, BASE_MODEL: start.base_model, ROOT_MODEL: start.root}
-        if start.base_sha256 is not None:
-            facts[BASE_MODEL_SHA256] = start.base_sha256
-        return Completed(StepResult(outputs=start.artifacts, facts=facts))
+            reason = unresolved.reason(settings.field)
+            return Failed(StepFault(cause="user", message=str(reason), reasons=(reason,)))
+        return Completed(StepResult(outputs=found.artifacts, facts=found.facts))
+
+    async def _found(self, settings: ResolveSettings) -> "_Start | _Judge":
+        reference = settings.base_model
+        return await (self._judge(reference) if settings.purpose == SCORES else self._start(reference, reference, 0))
+
+    async def _judge(self, reference: str) -> _Judge:
+        """Return what the reward model at `reference` consists of, with its base model if a job made that."""
+        made = await self._version(reference, reference)
+        named, lineage = f"{made.model}@{made.version}", made.lineage
+        if made.purpose != SCORES:
+            message = f"{named} writes answers: it is no reward model, and gives no scores"
+            raise Unresolved(reference, message, "name a version that a training with method reward made")
+        artifacts = {ADAPTER: made.artifact}
+        if version_reference(lineage.base_model):
+            artifacts[MODEL] = (await self._start(lineage.base_model, reference, 1)).artifacts[MODEL]
+        return _Judge(named, artifacts, reference)
 
     async def _start(self, reference: str, asked: str, depth: int) -> _Start:
         """Return what the version at `reference` consists of; `asked` is the reference of the request, for messages."""
@@ -101,12 +146,10 @@ class Resolver:
         raise Unresolved(asked, message, f"name one of {first_of(known, _NAMED)}")
 
 
-def _verify(store_uri: str, start: _Start, asked: str, cache: Path) -> None:
+def _verify(store_uri: str, start: _Start | _Judge, asked: str, cache: Path) -> None:
     for artifact in start.artifacts.values():
         try:
             ArtifactStore(store_uri).fetch(artifact, cache)
         except (ArtifactCorrupt, ArtifactRefused) as error:
             message = f"the files of {start.id} are missing or damaged: {type(error).__name__}"
-            raise Unresolved(
-                asked, message, "bring back the artifact from a backup, or start from another version"
-            ) from error
+            raise Unresolved(asked, message, "bring back the artifact from a backup, or name another version") from error

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from schemas.reasons import Reason, shown
 from schemas.recipes.feedback import ADD_RULES, NO_RULE, FeedbackSettings, JudgeSettings, Rubric, lacks_rules
@@ -14,7 +14,11 @@ from services.chassis.storage.references import ReferenceFault, folder_digest, r
 from services.chassis.storage.sources.allowed import AllowedSources
 from services.feedback.judges.answer_cache import AnswerCache
 from services.feedback.judges.judge import Judge
+from services.feedback.judges.registered import FetchedJudge
 from services.feedback.judges.rules import RulesJudge
+
+if TYPE_CHECKING:
+    from services.feedback.judges.reward import RewardRecord
 
 _REWARD_MODEL = "feedback.judge.reward_model"
 
@@ -52,10 +56,10 @@ class Chosen:
     """The facts about the judge that the step's result reports."""
 
 
-def choose_judge(feedback: FeedbackSettings, base_model: str, place: Place) -> Chosen:
-    """Create the judge that `feedback` names. Raises UserFault."""
+def choose_judge(feedback: FeedbackSettings, base_model: str, place: Place, version: FetchedJudge | None = None) -> Chosen:
+    """Create the judge that `feedback` names. `version`: the registered version if its reward model is one. Raises UserFault."""
     if feedback.judge.reward_model is not None:
-        return _reward(feedback.judge.reward_model, feedback.judge.batch_size, place)
+        return _reward(feedback.judge.reward_model, version, feedback.judge.batch_size, place)
     match feedback.judge.kind:
         case "rules":
             if lacks_rules(feedback.judge, feedback.rubric):
@@ -106,7 +110,7 @@ def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, place: Plac
         raise _fault(field, reference, str(unfit), "name a causal language model in the format of transformers") from unfit
 
 
-def _reward(reference: str, batch_size: int, place: Place) -> Chosen:
+def _reward(reference: str, version: FetchedJudge | None, batch_size: int, place: Place) -> Chosen:
     try:
         from services.feedback.judges.reward import RewardJudge, Unscorable, record_of
     except ImportError as error:
@@ -115,30 +119,36 @@ def _reward(reference: str, batch_size: int, place: Place) -> Chosen:
             'install it with pip install "neuroweaver[local-judge]", or choose another judge',
         ) from error  # fmt: skip
     try:
-        folder = resolve(reference, place.cache, place.allowed)
-        if not folder.is_dir():
-            raise ReferenceFault("this is a file", "name the folder of the reward model")
-        require_inside(folder, place.cache, place.allowed)
+        folder = version.adapter if version else _reward_folder(reference, place)
         record = record_of(folder)
-        base = _base_of(record.base_model, record.base_model_sha256, reference, place)
-        name = f"reward:{Path(reference.rstrip('/')).name}"
+        base = _base_of(record, reference, version, place)
+        name = f"reward:{version.id if version else Path(reference.rstrip('/')).name}"
         judge = RewardJudge(name, base, folder, max(1, batch_size >> place.memory_failures))
     except ReferenceFault as fault:
         raise _fault(_REWARD_MODEL, reference, fault.reason, fault.remedy) from fault
     except Unscorable as unfit:
         raise _fault(_REWARD_MODEL, reference, str(unfit), "name the output of a train step of method reward") from unfit
-    return _chosen(judge, **{JUDGE_MODEL_SHA256: folder_digest(folder, place.cache)})
+    return _chosen(judge, **{JUDGE_MODEL_SHA256: version.sha256 if version else folder_digest(folder, place.cache)})
 
 
-def _base_of(reference: str, digest: str, judge: str, place: Place) -> Path:
+def _reward_folder(reference: str, place: Place) -> Path:
+    folder = resolve(reference, place.cache, place.allowed)
+    if not folder.is_dir():
+        raise ReferenceFault("this is a file", "name the folder of the reward model")
+    require_inside(folder, place.cache, place.allowed)
+    return folder
+
+
+def _base_of(record: "RewardRecord", judge: str, version: FetchedJudge | None, place: Place) -> Path:
     """Return the folder of the base model that a reward model was trained on. Raises UserFault if it is gone or has changed."""
     remedy = "bring back the files that it was trained on, or train the reward model again"
     try:
-        base = resolve_model(reference, place.cache, place.allowed)
+        base = version.base if version and version.base else resolve_model(record.base_model, place.cache, place.allowed)
     except ReferenceFault as fault:
         what = f"the base model that its training.json names cannot be read: {fault.reason}"
         raise _fault(_REWARD_MODEL, judge, what, fault.remedy) from fault
-    if folder_digest(base, place.cache) != digest:
+    digest = version.base_sha256 if version and version.base else folder_digest(base, place.cache)
+    if digest != record.base_model_sha256:
         what = "the base model that its training.json names has other files than those that it was trained on"
         raise _fault(_REWARD_MODEL, judge, what, remedy)
     return base

@@ -18,8 +18,10 @@ from schemas.base import Frozen  # noqa: E402
 from services.chassis.executor.child import UserFault, die_with_worker  # noqa: E402
 from services.chassis.executor.text import storable, storable_reasons  # noqa: E402
 from services.chassis.process.redaction import redact_output  # noqa: E402
+from services.chassis.storage.artifacts.store import ArtifactStore  # noqa: E402
 from services.feedback.judges.choose import choose_judge  # noqa: E402
 from services.feedback.judges.judge import Judge, Judged  # noqa: E402
+from services.feedback.judges.registered import fetched_judge  # noqa: E402
 from services.feedback.judging.messages import JudgeTask, Ready, Scores, Texts  # noqa: E402
 
 _SHOWN = 1000
@@ -34,7 +36,8 @@ def main() -> None:
         die_with_worker()
         task = JudgeTask.model_validate_json(sys.stdin.buffer.readline())
         try:
-            chosen = choose_judge(task.feedback, task.base_model, task)
+            version = fetched_judge(task.version, ArtifactStore(task.artifacts_uri), task.cache)
+            chosen = choose_judge(task.feedback, task.base_model, task, version)
         except UserFault as fault:
             _reply(replies, Ready(reasons=storable_reasons(fault.reasons)))
             return

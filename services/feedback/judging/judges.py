@@ -34,7 +34,8 @@ class Judges:
     async def judge(self, asked: JudgementRequest) -> Judgements:
         """Return the scores of the texts. Raises JudgesBusy, JudgeSlow, JudgeRefused and JudgeFailed."""
         task = JudgeTask(
-            judge=asked.judge, rubric=asked.rubric, base_model=asked.base_model,
+            judge=asked.judge, rubric=asked.rubric, base_model=asked.base_model, version=asked.registered,
+            artifacts_uri=self._settings.artifacts_uri,
             cache=cache_of(self._settings.home), allowed=self._allowed,
         )  # fmt: skip
         process, mine = self._process_of(task), False

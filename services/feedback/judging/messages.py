@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from schemas.base import Frozen
-from schemas.judgements import JudgedText
+from schemas.judgements import JudgedText, RegisteredJudge
 from schemas.reasons import Reason
 from schemas.recipes.feedback import FeedbackSettings, JudgeSettings, Rubric
 from services.chassis.storage.sources.allowed import AllowedSources
@@ -19,6 +19,8 @@ class JudgeTask(Frozen):
     judge: JudgeSettings
     rubric: Rubric
     base_model: str
+    version: RegisteredJudge | None = Field(default=None, description="The registered reward model that judges.")
+    artifacts_uri: str = Field(description="The store of its files.")
     cache: Path = Field(description="Folder for files that can be downloaded again.")
     allowed: AllowedSources = Field(description="Sources that the judge's settings may name.")
     memory_failures: int = 0

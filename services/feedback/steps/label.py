@@ -10,7 +10,7 @@ from services.feedback.groups import group
 from services.feedback.judges.choose import choose_judge
 from services.feedback.labelling import label_groups, labels, preferences
 from services.feedback.report import LabelReport, label_report, without_pairs
-from services.feedback.steps.artifact import ticking, written
+from services.feedback.steps.artifact import registered, ticking, written
 
 
 def label(context: Context) -> tuple[StepResult, list[FeedbackRecorded]]:
@@ -21,7 +21,7 @@ def label(context: Context) -> tuple[StepResult, list[FeedbackRecorded]]:
     settings = task.settings.feedback
     rows = read_lines(context.store.fetch(task.inputs[CANDIDATES], task.cache) / Candidates.FILE, Candidates)
     groups = [group(row, settings.judged_field, settings.equal_fields) for row in rows]
-    chosen = choose_judge(settings, task.settings.base_model, task)
+    chosen = choose_judge(settings, task.settings.base_model, task, registered(context, settings.judge))
     labelled = label_groups(groups, chosen.judge, settings, ticking(context, "judgements"))
     report = label_report(chosen.judge.name, settings, labelled)
     if not report.pairs:

@@ -8,7 +8,7 @@ from services.chassis.executor.child import Context
 from services.chassis.storage.json_lines import read_lines
 from services.feedback.judges.choose import choose_judge
 from services.feedback.scoring import score_predictions
-from services.feedback.steps.artifact import ticking, written
+from services.feedback.steps.artifact import registered, ticking, written
 
 
 def score(context: Context) -> StepResult:
@@ -21,7 +21,7 @@ def score(context: Context) -> StepResult:
         raise TypeError(f"a step of kind score needs ScoreSettings, not {type(task.settings).__name__}")
     settings = task.settings.feedback
     rows = read_lines(context.store.fetch(task.inputs[PREDICTIONS], task.cache) / Prediction.FILE, Prediction)
-    chosen = choose_judge(settings, task.settings.base_model, task)
+    chosen = choose_judge(settings, task.settings.base_model, task, registered(context, settings.judge))
     scored = score_predictions(rows, chosen.judge, settings, ticking(context, "answers"))
     artifact = written(context.store, scored.report, {RowScores.FILE: scored.lines})
     return StepResult(outputs={SCORES: artifact}, metrics=scored.report.metrics, facts=dict(chosen.facts))

@@ -14,6 +14,7 @@ from schemas.steps import PlannedStep
 from services.orchestrator.domain.adapters import faults_of_adapters
 from services.orchestrator.domain.full_training import faults_of_full_training
 from services.orchestrator.domain.graph import SCORES, graph_of, producer_of
+from services.orchestrator.domain.judges import faults_of_judges, with_judges
 from services.orchestrator.domain.presets import FULL_PRESETS, PRESETS
 from services.orchestrator.domain.starting import faults_of_start, started
 from services.orchestrator.domain.step_settings import LEARNT_FROM, learners_of, sections_of, settings_of
@@ -62,7 +63,10 @@ def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
         )
         for name in graph.order
     )  # fmt: skip
-    return started(planned, request)
+    made = with_judges(started(planned, request))
+    if reasons := list(faults_of_judges(steps, made)):
+        raise PlanFault(reasons)
+    return made
 
 
 def _too_many(steps: int) -> Reason:

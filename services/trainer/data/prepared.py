@@ -151,7 +151,7 @@ class _Work:
         self._folder, self._preferences, self._open_files = folder, preferences, files
         for split in self.splits:
             self._files[split] = self._opened(folder / split_file(split))
-        if self._learns != "answers":
+        if self._learns in _PAIRS:
             self._pairs["train"] = self._opened(preferences / _PAIRS[self._learns])
 
     def _opened(self, path: Path) -> TextIO:
@@ -168,7 +168,7 @@ class _Work:
     def _mapped(self, split: Split | None, number: int, raw: RawRow) -> _Example | None:
         try:
             example = example_of(raw, f"{split or 'row'}-{number}", self._settings, self._reading)
-            if self._learns != "answers":
+            if self._learns in _PAIRS:
                 _refuse_calls(example.row.answer)
         except RowFault as fault:
             self.found.bad.note(raw.place, fault)

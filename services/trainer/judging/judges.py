@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
+from schemas.judgements import registered_judge
 from schemas.recipes.rewards import RewardSettings
 from schemas.results import ROOT_MODEL
 from schemas.steps import PrepareSettings, TrainSettings
@@ -23,7 +24,9 @@ def judges_of(
     for number, reward in enumerate(rewards):
         if reward.feedback is not None:
             place = f"{section}.rewards.{number}.feedback"
-            judge = RewardJudge(place, reward.feedback, _base_model(context), address_of_service(place), _ticking(context))
+            version = registered_judge(reward.feedback.judge, context.task.results)
+            address = address_of_service(place)
+            judge = RewardJudge(place, reward.feedback, _base_model(context), version, address, _ticking(context))
             judge.introduce(probe=probe)
             found[reward.label] = judge
     return found

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from schemas.judgements import REQUEST_BYTES, TEXTS_AT_MOST, JudgedText, JudgementRequest, Judgements
+from schemas.judgements import REQUEST_BYTES, TEXTS_AT_MOST, JudgedText, JudgementRequest, Judgements, RegisteredJudge
 from schemas.lines import Message
 from schemas.recipes.rewards import RewardFeedback
 from schemas.results import JUDGE, JUDGE_MODEL_SHA256, RUBRIC_SHA256
@@ -54,6 +54,8 @@ class RewardJudge:
     """The reward's field in the request."""
     settings: RewardFeedback
     base_model: str
+    version: RegisteredJudge | None
+    """The registered reward model that the settings name."""
     address: str
     tick: Callable[[], None]
     kept: LineCache[KeptScore] | None = None
@@ -121,6 +123,7 @@ class RewardJudge:
             judge=given.judge,
             rubric=given.rubric,
             base_model=self.base_model,
+            registered=self.version,
             texts=texts,
             timeout_seconds=given.timeout_seconds,
         )

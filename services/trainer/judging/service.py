@@ -63,7 +63,7 @@ def ask(address: str, asked: JudgementRequest, tick: Callable[[], None]) -> Judg
 
 
 async def _asked(url: str, asked: JudgementRequest, tick: Callable[[], None]) -> Judgements:
-    content = asked.model_dump_json().encode()
+    content = asked.model_dump_json(exclude_none=True).encode()
     timeout = httpx2.Timeout(asked.timeout_seconds + _SPARE_SECONDS, connect=min(asked.timeout_seconds, _SPARE_SECONDS))
     async with httpx2.AsyncClient(timeout=timeout, trust_env=False) as http:
         for number in range(1 + _RETRIES):

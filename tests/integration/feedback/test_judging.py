@@ -69,6 +69,19 @@ async def test_a_judge_that_may_not_be_named_is_refused_by_its_field(http: httpx
     assert answer.json()["reasons"][0]["field"] == "feedback.judge.endpoint"
 
 
+async def test_a_registered_judge_is_read_from_the_store_of_the_service_only(
+    http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    elsewhere = {"uri": str(tmp_path), "sha256": "a" * 64, "size": 1}
+    version = {"id": "judge@1.0.0", "adapter": elsewhere}
+    asks = asked("text", judge={"reward_model": "judge@candidate"}, registered=version)
+    answer = await http.post("/judgements", json=asks)
+    assert answer.status_code == 422
+    (reason,) = answer.json()["reasons"]
+    assert (reason["field"], reason["value"]) == ("feedback.judge.reward_model", "judge@1.0.0")
+    assert "is not in the store" in reason["message"]
+
+
 async def test_a_slow_judge_is_ended_and_the_next_request_starts_another(
     running: Judging, http: httpx2.AsyncClient, chat: Chat
 ) -> None:

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 import torch
 
+from schemas.jobs import StepResult
 from schemas.lines import Message
 from schemas.recipes.feedback import FeedbackSettings, JudgeSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.reward import RewardModelSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import UserFault
+from services.chassis.storage.artifacts.errors import MANIFEST
+from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.references import folder_digest
 from services.feedback.judges.choose import choose_judge
 from services.feedback.judges.judge import Judge, Judged
@@ -108,6 +111,53 @@ def test_a_folder_that_is_no_reward_model_is_refused_with_a_reason(
         label(step.context("label", [row(BAD, GOOD)], settings(folder), base_model=str(tiny_model)))
     assert raised.value.reasons[0].field == "feedback.judge.reward_model"
     assert expected in raised.value.reasons[0].message
+
+
+REFERENCE = "judge@candidate"
+
+
+def registered(step: Step, trained: Path, base: Path | None, elsewhere: Path | None = None) -> dict[str, StepResult]:
+    """Return what the registry said of the reward model, whose `base` is an artifact, too."""
+    folder, store = step.home / "registered", ArtifactStore(str(elsewhere)) if elsewhere else step.store
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns(MANIFEST))
+    outputs = {}
+    if base is not None:
+        outputs["model"] = step.store.put(base)
+        record = json.loads((folder / "training.json").read_text())
+        changed = {**record, "base_model": "router@1.0.0", "base_model_sha256": outputs["model"].sha256}
+        (folder / "training.json").write_text(json.dumps(changed))
+    outputs["adapter"] = store.put(folder)
+    facts = {"judge_reference": REFERENCE, "judge_version": "judge@1.2.0"}
+    return {"resolve-judge": StepResult(outputs=outputs, facts=facts)}
+
+
+@pytest.mark.parametrize("is_registered", [False, True], ids=["a folder", "a registered model"])
+def test_a_registered_reward_model_judges_on_its_base_model(
+    step: Step, trained: Path, tiny_model: Path, is_registered: bool
+) -> None:
+    found = registered(step, trained, tiny_model if is_registered else None)
+    context = step.context("label", [row(BAD, GOOD)], {"judge": {"reward_model": REFERENCE}, "margin": 0.1}, results=found)
+    result, _ = label(context)
+    (pair,) = step.lines(result.outputs["preferences"], "preferences.jsonl")
+    assert (pair["chosen"], pair["rejected"]) == (GOOD, BAD)
+    adapter = found["resolve-judge"].outputs["adapter"]
+    assert result.facts == {"judge": "reward:judge@1.2.0", "judge_model_sha256": adapter.sha256}
+
+
+@pytest.mark.parametrize("wrong", ["outside", "base"])
+def test_a_registered_reward_model_is_taken_from_the_store_and_on_its_own_base_model_only(
+    step: Step, trained: Path, tiny_model: Path, tmp_path: Path, wrong: str
+) -> None:
+    if wrong == "outside":
+        found, words = registered(step, trained, None, tmp_path / "elsewhere"), "is not in the store"
+    else:
+        found, words = registered(step, trained, tiny_model), "other files than those that it was trained on"
+        outputs = found["resolve-judge"].outputs
+        outputs["model"] = step.artifact("other", [row(GOOD)])
+    context = step.context("label", [row(BAD, GOOD)], {"judge": {"reward_model": REFERENCE}}, results=found)
+    with pytest.raises(UserFault, match=words) as raised:
+        label(context)
+    assert raised.value.reasons[0].field == "feedback.judge.reward_model"
 
 
 def test_a_reward_model_is_the_only_judge() -> None:

@@ -266,6 +266,30 @@ async def test_a_whole_model_is_the_base_of_what_starts_from_it(registry: Regist
     assert (result.facts["base_model"], result.facts["root_model"]) == (named, "base")
 
 
+JUDGES = {"purpose": "scores", "field": "feedback.judge.reward_model"}
+
+
+async def test_a_reward_model_is_found_as_a_judge_with_its_base_model_if_a_job_made_that(registry: Registry) -> None:
+    model = registry.model()
+    scores = registry.adapter(training__json='{"method": "reward", "scores_answers": "true"}')
+    await registry.ask(whole := registry.step("whole", "router", registry.adapter(), whole=model))
+    await registry.outcome(whole)
+    base = f"{registry.name('router')}@1.0.0"
+    await registry.ask(made := registry.step("judge", "judge", scores, base=(base, model.sha256)))
+    await registry.outcome(made)
+    reference = f"{registry.name('judge')}@candidate"
+    await registry.ask(step := registry.starting("next", reference, **JUDGES))
+    result = await registry.result(step)
+    assert result.outputs == {"adapter": scores, "model": model}
+    assert result.facts == {"judge_reference": reference, "judge_version": f"{registry.name('judge')}@1.0.0"}
+    await registry.ask(step := registry.starting("wrong", base, **JUDGES))
+    failed = (await registry.outcome(step)).data
+    assert isinstance(failed, StepFailed)
+    (reason,) = failed.fault.reasons
+    assert (reason.field, reason.value) == ("feedback.judge.reward_model", base)
+    assert "writes answers" in reason.message
+
+
 async def test_a_version_that_is_not_there_is_refused_with_those_that_are(registry: Registry) -> None:
     adapter = registry.adapter()
     await registry.ask(first := registry.step("job", "router", adapter))

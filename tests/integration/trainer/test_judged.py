@@ -10,10 +10,12 @@ import pytest
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
+from schemas.judgements import JudgementRequest, Judgements, RegisteredJudge
 from schemas.recipes.dataset import DatasetSettings
 from schemas.steps import PrepareSettings, TrainSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.judging import service
+from services.trainer.judging.judges import judges_of
 from services.trainer.judging.reward_judge import JudgeFailed
 from services.trainer.judging.service import SERVICE_VARIABLE
 from services.trainer.steps.prepare import prepare
@@ -169,3 +171,26 @@ def test_while_the_feedback_service_is_away_the_step_fails_in_words(
     monkeypatch.setenv(SERVICE_VARIABLE, "http://127.0.0.1:9")
     with pytest.raises(JudgeFailed, match=r"grpo\.rewards\.0\.feedback is away: .*cannot be reached"):
         learn(tmp_path, settings(base, chat), data)
+
+
+def test_a_registered_judge_is_sent_as_the_registry_found_it(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = list[JudgementRequest]()
+
+    def ask(_: str, asked: JudgementRequest, *__: object) -> Judgements:
+        sent.append(asked)
+        return Judgements(judge="reward:judge@1.2.0", facts={}, scores=(0.5,) * len(asked.texts))
+
+    monkeypatch.setenv(SERVICE_VARIABLE, "http://127.0.0.1:1")
+    monkeypatch.setattr("services.trainer.judging.reward_judge.ask", ask)
+    adapter = ArtifactRef(uri="/artifacts/judge", sha256="a" * 64, size=1)
+    facts = {"judge_reference": "judge@candidate", "judge_version": "judge@1.2.0"}
+    results = {"resolve-judge": StepResult(outputs={"adapter": adapter}, facts=facts)}
+    reward = {"kind": "judge", "feedback": {"judge": {"reward_model": "judge@candidate"}}}
+    settings = TrainSettings.model_validate({"base_model": str(base), "grpo": {"rewards": [reward]}})
+    online = settings.grpo
+    assert online is not None
+    found = judges_of(context_of(tmp_path, settings, results=results), online.rewards, "grpo", probe=True)
+    assert found["judge"].identity.judge == "reward:judge@1.2.0"
+    assert sent[0].registered == RegisteredJudge(id="judge@1.2.0", adapter=adapter)

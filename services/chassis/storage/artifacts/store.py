@@ -109,11 +109,18 @@ class ArtifactStore:
             require_same_content(ref, entry, *digests)
         return manifest
 
+    def is_own(self, ref: ArtifactRef) -> bool:
+        """Whether the reference leads to where this store keeps an artifact of that digest."""
+        return ref.uri == self._uri(self._path(ref.sha256))
+
+    def _uri(self, path: str) -> str:
+        return path if self._local else str(self._fs.unstrip_protocol(path))
+
     def _ref(self, manifest: Manifest) -> ArtifactRef:
         digest = hashlib.sha256(canonical(manifest)).hexdigest()
         path = self._path(digest)
         size = sum(entry.size for entry in manifest.files)
-        return ArtifactRef(uri=path if self._local else self._fs.unstrip_protocol(path), sha256=digest, size=size)
+        return ArtifactRef(uri=self._uri(path), sha256=digest, size=size)
 
     def _path(self, digest: str) -> str:
         return f"{self._root}/sha256/{digest[:2]}/{digest}"
