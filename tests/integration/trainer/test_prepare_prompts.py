@@ -102,7 +102,7 @@ def test_rows_that_hold_only_prompts_are_taken_and_what_answers_are_compared_wit
     tmp_path: Path, base: Path
 ) -> None:
     result = run(tmp_path, base, PROMPTS, grpo={"rewards": [{"kind": "exact_match"}]})
-    assert [result.metrics[name] for name in ("rows_train", "rows_bad", "supervised_tokens_train")] == [4, 0, 4]
+    assert [result.metrics[name] for name in ("rows_train", "rows_bad", "supervised_tokens_train")] == [4, 0, 8]
     lines = lines_of(result.outputs["dataset"], "train.jsonl")
     assert [line["completion"] for line in lines] == ["1", "2", "3", "4"]
 
