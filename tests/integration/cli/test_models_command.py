@@ -62,6 +62,10 @@ async def test_versions_are_listed_for_people_and_for_programs(registry: Registr
     for_programs = await models(registry, "list", "--name", name, "--json", "--limit", "1")
     assert [item["version"] for item in for_programs.json] == ["1.0.1"]
     assert for_programs.json == (await registry.http.get(f"/models?name={name}&limit=1")).json()["items"]
+    assert (await models(registry, "list", "--started-from", f"{name}@1.0.0", "--json")).json == []
+    refused = await models(registry, "list", "--started-from", f"{name}@candidate")
+    assert refused.code == 2
+    assert "started_from" in refused.err
 
 
 async def test_a_version_is_shown_with_how_it_came_about(registry: Registry) -> None:
