@@ -286,7 +286,8 @@ async def test_a_reward_model_is_found_as_a_judge_with_its_base_model_if_a_job_m
     failed = (await registry.outcome(step)).data
     assert isinstance(failed, StepFailed)
     (reason,) = failed.fault.reasons
-    assert (reason.field, reason.value) == ("feedback.judge.reward_model", base)
+    assert reason.field == "feedback.judge.reward_model"
+    assert base in str(reason.value)
     assert "writes answers" in reason.message
 
 
