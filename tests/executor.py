@@ -24,6 +24,7 @@ from services.chassis.executor.schema import (
     add_usage_to_executor_tables,
     create_executor_tables,
 )
+from services.chassis.executor.slots import Machine
 from services.chassis.executor.work import WorkEffects
 from services.chassis.kernel.aggregate import Ref
 from services.chassis.kernel.statements import INSERT_POSITION
@@ -115,14 +116,16 @@ class Executor:
         self._offset += len(events)
 
     @asynccontextmanager
-    async def working(self, runner: StepRunner, *, own: bool = False, **settings: Any) -> AsyncIterator[asyncio.Event]:
+    async def working(
+        self, runner: StepRunner, *, own: bool = False, machine: Machine | None = None, **settings: Any
+    ) -> AsyncIterator[asyncio.Event]:
         """Run a process with workers during the block; setting the event, or leaving the block, drains them. `own`: use
-        `self.runtime`, whose health a test may read.
+        `self.runtime`, whose health a test may read; `machine`: what attempts may use, if not what is here.
         """
         runtime, stop = self.runtime if own else self.process(**settings), asyncio.Event()
         end = asyncio.Event()
         listening = asyncio.create_task(runtime.notifications.run(end))
-        loops = [asyncio.ensure_future(task(stop)) for task in worker_tasks(runtime, runner)]
+        loops = [asyncio.ensure_future(task(stop)) for task in worker_tasks(runtime, runner, machine=machine)]
         try:
             yield stop
         finally:

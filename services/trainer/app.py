@@ -8,7 +8,7 @@ from schemas.topics import JOBS
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.executor.dispatcher import worker_tasks
 from services.chassis.executor.runner import StepRunner
-from services.chassis.executor.slots import ELSEWHERE
+from services.chassis.executor.slots import elsewhere
 from services.chassis.executor.supervise import SubprocessRunner
 from services.chassis.executor.work import WorkEffects
 from services.chassis.process.transient import Loop
@@ -26,7 +26,8 @@ from services.trainer.tracking.tracker import Tracker
 def build(settings: TrainerSettings) -> Service:
     """Build the trainer. Every executor makes the same decisions, so its domain is the chassis' own."""
     runtime = Runtime(settings, "trainer", ExecutorDomain("trainer"), topics=(JOBS,), effects=WorkEffects())
-    machine = ELSEWHERE if settings.trainer_launcher == "ray" else None
+    on_ray = settings.trainer_launcher == "ray"
+    machine = elsewhere(settings.trainer_ray_cpus, settings.trainer_ray_gpus) if on_ray else None
     runner: StepRunner = ReportsFailures(_runner(settings))
     tracking: list[Loop] = []
     if settings.mlflow_tracking_uri is not None:

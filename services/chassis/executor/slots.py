@@ -23,6 +23,20 @@ from services.chassis.settings import ServiceSettings
 _MB = 1024 * 1024
 
 
+class Place(NamedTuple):
+    """Where an attempt runs, and what it counts for its usage."""
+
+    gpus: tuple[int, ...]
+    """The numbers of its GPUs on this machine; empty for a step without one."""
+    cores: int
+    devices: int = 0
+    """How many GPUs it counts."""
+
+
+NOWHERE = Place((), 0)
+"""The place of an attempt that counts nothing."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """What the attempts of an executor may use in all, and what a step of unknown need counts."""
@@ -31,6 +45,8 @@ class Machine:
     memory_mb: int
     step_cores: int
     step_memory_mb: int
+    reserved: Place | None = None
+    """What each attempt counts where it runs, if that is another machine."""
 
     @classmethod
     def of(cls, settings: ServiceSettings, devices: int = 0, processes: int = 1) -> "Machine":
@@ -54,8 +70,9 @@ class Machine:
         return Need(min(self.cores, cores), min(self.memory_mb, memory), need.device_mb)
 
 
-ELSEWHERE = Machine(0, 0, 0, 0)
-"""For attempts that run on other machines: they count nothing here, so only the number of workers limits them."""
+def elsewhere(cores: int, devices: int) -> Machine:
+    """For attempts that run on other machines, where each reserves so much: here only the number of workers limits them."""
+    return Machine(0, 0, 0, 0, Place((), cores, devices))
 
 
 class Free(NamedTuple):
@@ -75,19 +92,6 @@ class Used(NamedTuple):
     need: Need
     gpus: tuple[int, ...]
     """The numbers of its GPUs."""
-
-
-class Place(NamedTuple):
-    """Where an attempt runs."""
-
-    gpus: tuple[int, ...]
-    """The numbers of its GPUs; empty for a step without one."""
-    cores: int
-    """What it counts."""
-
-
-NOWHERE = Place((), 0)
-"""The place of an attempt that counts nothing."""
 
 
 class Slots:
@@ -126,7 +130,7 @@ class Slots:
         used = Used(need, tuple(gpus))
         self._own.append(used)
         try:
-            yield Place(used.gpus, self.machine.counted(need).cores or 0)
+            yield self.machine.reserved or Place(used.gpus, self.machine.counted(need).cores or 0, len(used.gpus))
         finally:
             self._own.remove(used)
 

@@ -61,7 +61,7 @@ async def begin(host: Host, worker: str, lease: Lease, until: float, place: Plac
         if state.starts >= STARTS_AT_MOST:
             command.unit.apply(decision(state.requested, StepFailed, fault=_BEGUN_TOO_OFTEN))
             return None
-        counted = {"cores": place.cores, "devices": len(place.gpus)}
+        counted = {"cores": place.cores, "devices": place.devices}
         started = command.unit.apply(decision(state.requested, StepStarted, worker=worker, **counted))
     return Held(Work(state.requested, lease.token), lease, started, until, place)
 
@@ -85,9 +85,9 @@ async def finish(host: Host, held: Held, outcome: Outcome, energy: Energy = (Non
 def _usage(place: Place, seconds: float, energy: Energy, prices: Prices | None) -> StepUsage:
     """Return what an attempt used, with its cost where there are prices."""
     processor, device = energy
-    cost = prices and prices.of(seconds, place.cores, len(place.gpus), (processor or 0) + (device or 0))
+    cost = prices and prices.of(seconds, place.cores, place.devices, (processor or 0) + (device or 0))
     return StepUsage(
-        seconds=max(0.0, seconds), cores=place.cores, devices=len(place.gpus), processor_joules=processor, device_joules=device,
+        seconds=max(0.0, seconds), cores=place.cores, devices=place.devices, processor_joules=processor, device_joules=device,
         cost=cost, currency=prices and prices.currency,
     )  # fmt: skip
 

@@ -4,9 +4,12 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from schemas.jobs import StepFault
 from services.chassis.executor.attempts import ref_of
 from services.chassis.executor.runner import Failed, Outcome, Work, WorkContext
+from services.chassis.executor.slots import elsewhere
 from services.chassis.prices import PriceSettings
 from tests.executor import Executor, Script
 from tests.steps import cancel, request
@@ -36,6 +39,21 @@ async def test_a_completed_attempt_tells_its_seconds_its_cores_and_its_cost(exec
     assert (usage["cores"], usage["devices"], usage["currency"], usage["device_joules"]) == (2, 0, "CHF", None)
     assert usage["seconds"] >= 0.5
     assert usage["cost"] >= 2 * usage["seconds"] - 1e-6
+
+
+async def test_an_attempt_on_another_machine_tells_and_costs_what_it_reserves_there(executor: Executor) -> None:
+    prices = PriceSettings(core_hour=3600.0, device_hour=36_000.0, kwh=1.0, currency="CHF")
+    await executor.deliver(ASKED)
+    done = Script()
+    done.gate.set()
+    async with executor.working(done, machine=elsewhere(cores=2, devices=1), price=prices):
+        await until(lambda: _ended(executor, "completed"))
+    started, completed = await told(executor)
+    assert (started["cores"], started["devices"]) == (2, 1)
+    usage = completed["usage"]
+    assert (usage["cores"], usage["devices"]) == (2, 1)
+    assert (usage["processor_joules"], usage["device_joules"]) == (None, None), "what this machine uses is not its energy"
+    assert usage["cost"] == pytest.approx(usage["seconds"] * (2 * 1 + 1 * 10))
 
 
 async def test_an_attempt_that_failed_tells_it_too_and_without_prices_no_cost(executor: Executor) -> None:
