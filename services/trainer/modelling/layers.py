@@ -1,6 +1,6 @@
 """Finds the layers of a model that a LoRA adapter changes, by the names and patterns of the settings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
@@ -11,9 +11,12 @@ from schemas.reasons import Reason, shown
 from schemas.recipes.lora import LoraSettings
 from services.chassis.executor.child import UserFault
 
-_PAST_ADAPTERS = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
-_READ_DIRECTLY = frozenset({"out_proj", "dt_proj"})
-"""Layers of these state-space models whose weights are read past an adapter: it would get no gradient, and PEFT refuses it."""
+_READ_DIRECTLY: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"), frozenset({"out_proj", "dt_proj"})),
+    "jamba": frozenset({"dt_proj"}),
+}
+"""By the type of a state-space model its layers whose weights are read past an adapter: it would get no gradient, and PEFT
+refuses most of them."""
 _NAMED = 12
 
 
@@ -81,7 +84,7 @@ def _tied(model: Any) -> list[Any]:
 def linear_layers(model: Any) -> list[str]:
     """Return the paths of all linear layers of the text decoder but the head: nn.Linear, and GPT-2's Conv1D."""
     head = model.get_output_embeddings()
-    direct = _READ_DIRECTLY if model.config.get_text_config().model_type in _PAST_ADAPTERS else frozenset()
+    direct = _READ_DIRECTLY.get(model.config.get_text_config().model_type, frozenset())
     return [path for path, part in _of_decoder(model) if _is_linear(part) and part is not head and last(path) not in direct]
 
 

@@ -15,6 +15,7 @@ from schemas.recipes.sft import TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Stopping, UserFault
 from services.language_models.adapters import ForeignOption, stored_lora
+from services.trainer.modelling.layers import linear_layers
 from tests.base_models import dressed, prepare_job, random_model, refusal, run_job
 from tests.trainer import context_of
 
@@ -233,3 +234,11 @@ def test_an_adapter_of_a_base_with_other_weights_is_refused_in_words(tmp_path: P
 
     with pytest.raises(UserFault, match="trained on a base model with other files"):
         train(context_of(tmp_path, step, {"dataset": data, "adapter": adapter}))
+
+
+def test_a_layer_whose_weights_a_state_space_model_reads_past_the_adapter_is_no_target() -> None:
+    sizes = {"mamba_d_state": 4, "mamba_dt_rank": 4, "use_mamba_kernels": False, "num_experts": 2}
+    jamba = random_model("Jamba", attn_layer_period=2, attn_layer_offset=1, **sizes)
+    names = {path.rpartition(".")[2] for path in linear_layers(jamba)}
+    assert names >= {"in_proj", "x_proj", "out_proj", "q_proj"}
+    assert "dt_proj" not in names
