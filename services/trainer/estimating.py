@@ -15,6 +15,7 @@ from services.language_models.precision import device
 from services.trainer.modelling.architecture import architecture_of
 from services.trainer.modelling.base_files import BaseFault, base_fault
 from services.trainer.modelling.memory import MemoryEstimate
+from services.trainer.modelling.tracing import refuse_unrunnable
 from services.trainer.steps.memory import available, batch_of, estimate_of, rows_at_once
 
 
@@ -45,6 +46,7 @@ def estimate(request: JobRequest, plan: Sequence[PlannedStep], base: Path, teach
     """
     try:
         architecture = architecture_of(base)
+        refuse_unrunnable(architecture.empty())
         found = []
         for step in plan:
             settings = _settings(step)
@@ -56,7 +58,9 @@ def estimate(request: JobRequest, plan: Sequence[PlannedStep], base: Path, teach
                 found.append(_step(step.name, rows, settings.max_length, estimated))
     except BaseFault as fault:
         raise base_fault(request.base_model, fault.message, fault.remedy) from fault
-    except (RuntimeError, NotImplementedError, TypeError) as error:
+    except UserFault:
+        raise
+    except Exception as error:  # an architecture whose forward pass needs values raises whatever its code raises
         message = f"the forward pass of this architecture cannot be traced ({type(error).__name__})"
         remedy = "start the job: it halves the examples at a time when memory runs out"
         raise UserFault(Reason(field="base_model", message=message, remedy=remedy)) from error

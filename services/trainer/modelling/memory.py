@@ -16,6 +16,7 @@ from schemas.recipes.optimiser import OptimiserSettings
 from services.trainer.modelling.adapter import new_adapter
 from services.trainer.modelling.architecture import Architecture
 from services.trainer.modelling.layers import linear_layers
+from services.trainer.modelling.tracing import emptied, without_memory
 from services.trainer.modelling.whole import with_trained_weights
 
 _MOMENTS = {"adamw": 2 * 4, "adamw_8bit": 2 * (1 + 4 / 256), "adafactor": 4}
@@ -152,14 +153,12 @@ def _shallow(architecture: Architecture, layers: int, attention: str) -> Any:
 
 def _kept_by(model: Any, lora: LoraSettings | None, batch: TrainedBatch, dtype: torch.dtype) -> int:
     """Return the bytes that the forward pass of the layers keeps for the backward pass."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
     for weight in model.parameters():
         weight.requires_grad_(False)
     adapted = _trained(model if lora is None else model.to(dtype), lora).train()
     kept: dict[int, torch.UntypedStorage] = {}
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        own = _without_memory(adapted)
+    with without_memory():
+        own = emptied(adapted)
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
             storage = tensor.untyped_storage()
@@ -176,19 +175,3 @@ def _kept_by(model: Any, lora: LoraSettings | None, batch: TrainedBatch, dtype: 
 
 def _decoder(model: Any) -> Any:
     return (model.get_base_model() if hasattr(model, "get_base_model") else model).get_decoder()
-
-
-def _without_memory(model: Any) -> set[int]:
-    """Replace weights and buffers by tensors of the CPU without memory; return the identities of their storages."""
-    own: set[int] = set()
-    for module in model.modules():
-        for name, weight in module._parameters.items():
-            if weight is not None:
-                empty = torch.empty(weight.shape, dtype=weight.dtype)
-                module._parameters[name] = torch.nn.Parameter(empty, requires_grad=weight.requires_grad)
-                own.add(empty.untyped_storage()._cdata)
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
-                own.add(module._buffers[name].untyped_storage()._cdata)
-    return own

@@ -22,6 +22,7 @@ from services.trainer.modelling.base_files import BaseFault, base_fault
 from services.trainer.modelling.chat import Answered, Chat, ChatFault, Tokens
 from services.trainer.modelling.fitting import fitted, fitted_scoring
 from services.trainer.modelling.layers import targets_of
+from services.trainer.modelling.tracing import refuse_unrunnable
 from services.trainer.modelling.weight_files import refuse_pointers, stored_tensors
 from services.trainer.steps.abilities import check_abilities, check_continuation
 from services.trainer.steps.prompt_check import online_of
@@ -56,6 +57,7 @@ def checked_base(folder: Path, settings: PrepareSettings, adapter: Path | None =
         tensors = stored_tensors(folder)
         model = fitted(architecture, tensors)
         embeddings = int(model.get_input_embeddings().num_embeddings)
+        refuse_unrunnable(model)
         chat = _chat(adapter or folder, settings.chat_template, embeddings)
     except BaseFault as fault:
         raise base_fault(settings.base_model, fault.message, fault.remedy) from fault

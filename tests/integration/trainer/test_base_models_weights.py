@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.chassis.executor.child import UserFault
-from tests.base_models import configured, prepare_job, refusal, rewritten, run_job
+from tests.base_models import configured, dressed, prepare_job, random_model, refusal, rewritten, run_job
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 538090408\n"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -202,6 +202,16 @@ def test_a_configuration_from_which_no_model_can_be_built_is_refused(
     tmp_path: Path, base: Path, entries: dict[str, Any]
 ) -> None:
     assert "config.json" in refusal(tmp_path, configured(base, **entries)).message
+
+
+def test_a_configuration_whose_sizes_do_not_fit_each_other_is_refused(tmp_path: Path) -> None:
+    few = dressed(tmp_path / "base", random_model("DeepseekV2", num_key_value_heads=2))
+    found = refusal(tmp_path, few)
+    assert (
+        "sizes of its layers do not fit each other (hidden_size 32, num_attention_heads 4, num_key_value_heads 2"
+        in found.message
+    )
+    assert "correct config.json" in (found.remedy or "")
 
 
 @pytest.mark.parametrize("ends", ["2", [2, "0"], [True]])

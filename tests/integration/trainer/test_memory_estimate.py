@@ -1,6 +1,7 @@
 """The memory of a training is estimated part by part before it starts, recorded with what it took, and refused if it cannot fit."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,43 @@ def test_recomputed_activations_and_adafactor_take_less(tmp_path: Path) -> None:
     assert estimate(base, optimiser={"name": "adafactor"}).optimiser < found.optimiser
 
 
-@pytest.mark.parametrize("architecture", ["GPT2", "Gemma2", "Bloom", "Qwen3"])
+@pytest.mark.parametrize("architecture", ["GPT2", "Gemma2", "Bloom", "Qwen3", "Mixtral", "GptOss"])
 def test_other_architectures_are_traced(tmp_path: Path, architecture: str) -> None:
     sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "head_dim": 8}
     base = dressed(tmp_path / "base", random_model(architecture, **sizes))
     assert estimate(base, attention="eager").activations > 0
+
+
+def test_of_the_experts_only_those_that_a_token_is_sent_to_have_activations(tmp_path: Path) -> None:
+    def activations(**experts: int) -> int:
+        name = "-".join(map(str, experts.values()))
+        return int(estimate(dressed(tmp_path / name, random_model("Mixtral", **experts)), length=256).activations)
+
+    few, many = (activations(num_experts_per_tok=1, num_local_experts=number) for number in (2, 8))
+    assert many == pytest.approx(few, rel=0.2)
+    assert activations(num_experts_per_tok=2, num_local_experts=8) > 1.1 * many
+
+
+def test_what_cannot_be_traced_is_said_in_words_without_the_trace_of_the_library(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers import LlamaModel
+
+    from services.orchestrator.domain.validation import RejectedRequest, examine
+    from services.trainer.estimating import estimate as estimates
+
+    def needs_values(self: Any, input_ids: Any, **more: Any) -> None:
+        assert input_ids.sum().item() > 0
+
+    monkeypatch.setattr(LlamaModel, "forward", needs_values)
+    asked = {
+        "base_model": str(base), "dataset": {"reference": "rows"}, "register_as": "m", "requester": "me", "pipeline": "sft"
+    }  # fmt: skip
+    examined = examine(asked, (), datetime.now(UTC))
+    assert not isinstance(examined, RejectedRequest)
+    with pytest.raises(UserFault, match=r"cannot be traced \(DataDependentOutputException\); start the job"):
+        estimates(examined.request, examined.plan, base, None)
+    assert "Traceback" not in caplog.text
 
 
 def test_a_finished_training_records_the_estimate_and_the_measured_peak(tmp_path: Path, base: Path) -> None:
