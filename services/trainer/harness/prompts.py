@@ -10,6 +10,7 @@ from schemas.lines import Message
 from schemas.reasons import Reason
 from services.chassis.executor.child import UserFault
 from services.language_models.chats import token_ids
+from services.trainer.harness.generated import Generated
 from services.trainer.harness.library import FIELD
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.plain import plain_start
@@ -70,7 +71,9 @@ class Prompts(LM):  # type: ignore[misc]
 
 
 class Rehearsal(Prompts):
-    """Answers nothing to everything, so that a task is built, asked and counted as it will be."""
+    """Answers nothing to everything, so that a task is built, asked and counted as it will be; `generated` is what it was asked for."""
+
+    generated = Generated()
 
     def loglikelihood(self, requests: Sequence[Any]) -> Scores:
         """Return equal scores."""
@@ -82,8 +85,11 @@ class Rehearsal(Prompts):
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """Return empty answers."""
-        for request in requests:
-            self.generation(request.args[1])
+        prompts = self.prompts([request.args[0] for request in requests])
+        for request, ids in zip(requests, prompts, strict=True):
+            tokens = int(self.generation(request.args[1])["max_gen_toks"])
+            read = len(ids) if self.limit is None else min(len(ids), self.limit - tokens)
+            self.generated = self.generated.larger(Generated(read, tokens))
         return ["" for _ in requests]
 
 

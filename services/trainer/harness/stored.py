@@ -9,6 +9,7 @@ from typing import Any
 from schemas.reasons import Reason
 from schemas.recipes.harness import HarnessSettings
 from services.chassis.executor.child import Context, Stopping, UserFault
+from services.trainer.harness.generated import Generated
 from services.trainer.harness.library import FIELD, load_harness, task_fault
 from services.trainer.harness.task_data import store_data, stored_data
 from services.trainer.harness.task_file import TaskFile, read_task
@@ -36,13 +37,15 @@ class StoredTask:
         return stored_data(self.folder, list(self.data))
 
 
-def store_tasks(context: Context, settings: HarnessSettings, chat: Chat, limit: int | None, folder: Path) -> None:
-    """Check every task and store it in `folder`, that of the data set. Raises UserFault for what could not be measured later.
+def store_tasks(context: Context, settings: HarnessSettings, chat: Chat, limit: int | None, folder: Path) -> Generated:
+    """Check every task and store it in `folder`, that of the data set; return what they generate. Raises UserFault for what could not be
+    measured later.
 
     `limit`: the most tokens that the model reads.
     """
     load_harness()
     names: dict[str, str] = {}
+    generated = Generated()
     for number, reference in enumerate(settings.tasks):
         if context.stopping:
             raise Stopping
@@ -56,7 +59,8 @@ def store_tasks(context: Context, settings: HarnessSettings, chat: Chat, limit: 
         config = {name: value for name, value in file.config.items() if name in FOLLOWED}
         described = {"config": config, "sha256": file.sha256, "data": store_data(file, place, context.task)}
         (place / _FILE).write_text(json.dumps(described, indent=2, default=str) + "\n", encoding="utf-8")
-        _rehearse(file, _read(place), settings, chat, limit)
+        generated = generated.larger(_rehearsed(file, _read(place), settings, chat, limit))
+    return generated
 
 
 def stored_tasks(dataset: Path, settings: HarnessSettings) -> Iterator[StoredTask]:
@@ -74,15 +78,16 @@ def _read(place: Path) -> StoredTask:
     return StoredTask(found["config"], found["sha256"], found["data"], place)
 
 
-def _rehearse(file: TaskFile, stored: StoredTask, settings: HarnessSettings, chat: Chat, limit: int | None) -> None:
+def _rehearsed(file: TaskFile, stored: StoredTask, settings: HarnessSettings, chat: Chat, limit: int | None) -> Generated:
     from services.trainer.harness.prompts import Rehearsal
     from services.trainer.harness.tasks import built, misfit, run
 
+    rehearsal = Rehearsal(chat, limit, chats=settings.chat)
     try:
         task = built(stored.config, stored.splits, settings)
         wrong = misfit(task)
         if wrong is None:
-            run(Rehearsal(chat, limit, chats=settings.chat), task, settings)
+            run(rehearsal, task, settings)
     except (UserFault, MemoryError):
         raise
     except ChatFault as fault:
@@ -93,3 +98,4 @@ def _rehearse(file: TaskFile, stored: StoredTask, settings: HarnessSettings, cha
         raise task_fault(file.reference, what, remedy) from error
     if wrong is not None:
         raise task_fault(file.reference, wrong, "correct doc_to_target or doc_to_choice, or the row")
+    return rehearsal.generated

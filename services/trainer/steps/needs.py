@@ -18,6 +18,7 @@ from schemas.recipes.sampled import SampledSettings
 from schemas.steps import GENERATION, AnswersAtOnce, PrepareSettings
 from services.chassis.executor.child import UserFault
 from services.language_models.precision import compute_dtype, device, physical_cores
+from services.trainer.harness.generated import Generated
 from services.trainer.modelling.architecture import Architecture
 from services.trainer.modelling.generation_memory import Decoded, GenerationEstimate, generation_estimate
 from services.trainer.steps.memory import batch_of, estimate_of, refuse_too_large, rows_at_once
@@ -30,11 +31,13 @@ _HOST_BYTES = 2 * _GB
 
 
 class RowSizes(NamedTuple):
-    """The largest rows of a data set, in tokens."""
+    """The largest rows of a data set and of the tasks that are measured beside it, in tokens."""
 
     longest: int
     supervised: int
     """The most supervised tokens of a row."""
+    tasks: Generated = Generated()
+    """What tasks of the harness generate."""
 
 
 def checked_needs(
@@ -88,16 +91,37 @@ def _generation(architecture: Architecture, answers: AnswersAtOnce, sizes: RowSi
     context = architecture.context_length
     prompt = sizes.longest if context is None else min(sizes.longest, context)
 
-    def estimated(prompts: int) -> GenerationEstimate:
-        batch = Decoded(prompts, answers.answers, prompt, answers.tokens, sizes.supervised)
+    def of_rows(prompts: int) -> GenerationEstimate:
+        return estimated(Decoded(prompts, answers.answers, prompt, answers.tokens, sizes.supervised))
+
+    def of_tasks(prompts: int) -> GenerationEstimate:
+        return estimated(Decoded(prompts, 1, sizes.tasks.prompt, sizes.tasks.answer, 0))
+
+    def estimated(batch: Decoded) -> GenerationEstimate:
         return generation_estimate(architecture, batch, compute_dtype(answers.precision, where), where.type)
 
-    found = _traced(lambda: estimated(answers.prompts * decoders))
-    if found is None:
-        return {}
-    if found.total > memory and (least := estimated(1)).total > memory:
-        raise UserFault(_too_large(answers, least, memory))
-    return {GENERATION: _need(found.total, found.weights)}
+    need: dict[str, StepNeed] = {}
+    for of in (of_rows, of_tasks) if sizes.tasks.answer else (of_rows,):
+        found = _traced(partial(of, answers.prompts * decoders))
+        if found is None:
+            return {}
+        if found.total > memory and (least := of(1)).total > memory:
+            raise UserFault(
+                _too_large(answers, least, memory) if of is of_rows else _task_too_large(sizes.tasks, least, memory)
+            )
+        here = _need(found.total, found.weights)
+        need[GENERATION] = max(need.get(GENERATION, here), here, key=_bytes)
+    return need
+
+
+def _task_too_large(asked: Generated, least: GenerationEstimate, memory: int) -> Reason:
+    return Reason(
+        field="evaluation.harness.tasks",
+        value=str(asked.answer),
+        message=f"the device's memory does not suffice: one answer of so many tokens takes about {least.total / _GB:.1f} GiB, and "
+        f"there are {memory / _GB:.1f}",
+        remedy="lower max_gen_toks in the task file, or leave the task out",
+    )
 
 
 def _too_large(answers: AnswersAtOnce, least: GenerationEstimate, memory: int) -> Reason:

@@ -24,6 +24,7 @@ from services.chassis.executor.child import Context, Stopping
 from services.chassis.storage.digests import file_sha256
 from services.trainer.data.prepared import prepare_rows
 from services.trainer.data.sources import read
+from services.trainer.harness.generated import Generated
 from services.trainer.harness.stored import store_tasks
 from services.trainer.judging.judges import judges_of
 from services.trainer.modelling.teacher import checked_teacher, teacher_digest, teacher_folder
@@ -57,8 +58,9 @@ def prepare(context: Context) -> StepResult:
         facts[TEACHER_SHA256] = teacher_digest(found, context)
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as second:
         folder, preferences = Path(name), Path(second)
+        generated = Generated()
         if settings.harness is not None:
-            store_tasks(context, settings.harness, chat, checked.context_length, folder)
+            generated = store_tasks(context, settings.harness, chat, checked.context_length, folder)
         source = read(dataset, context.task.cache, context.task.allowed)
 
         def watch(done: int, of: int) -> None:
@@ -72,7 +74,7 @@ def prepare(context: Context) -> StepResult:
         )  # fmt: skip
         prompts.refuse()
         longest = min(settings.max_length, int(made.metrics["tokens_longest_row"]))
-        sizes = RowSizes(longest, min(longest, made.most_supervised))
+        sizes = RowSizes(longest, min(longest, made.most_supervised), generated)
         needs = checked_needs(checked.architecture, settings, sizes, available(context.task.memory_bytes), teacher)
         notes = [*made.notes, *prompts.notes()]
         metrics = {**made.metrics, **prompts.metrics()}

@@ -1,6 +1,7 @@
 """The memory of a training is estimated part by part before it starts, recorded with what it took, and refused if it cannot fit."""
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.distill import DistillSettings
 from schemas.recipes.grpo import GrpoSettings
+from schemas.recipes.harness import HarnessSettings
 from schemas.recipes.lora import LoraSettings
 from schemas.recipes.methods import MethodSettings
 from schemas.recipes.optimiser import OptimiserSettings
@@ -18,7 +20,8 @@ from schemas.recipes.sft import TrainingSettings
 from schemas.steps import AnswersAtOnce, PrepareSettings
 from services.chassis.executor.child import UserFault
 from services.cli.main import app
-from tests.base_models import dressed, random_model, run_job
+from tests.base_models import configured, dressed, random_model, run_job
+from tests.harness_tasks import answer_task
 from tests.trainer import context_of
 
 
@@ -154,6 +157,7 @@ def test_what_cannot_be_traced_is_said_in_words_without_the_trace_of_the_library
 
     monkeypatch.setattr(LlamaModel, "forward", needs_values)
     asked = {
+        "job_id": "j",
         "base_model": str(base), "dataset": {"reference": "rows"}, "register_as": "m", "requester": "me", "pipeline": "sft"
     }  # fmt: skip
     examined = examine(asked, (), datetime.now(UTC))
@@ -252,6 +256,22 @@ def test_a_step_that_generates_and_cannot_fit_one_prompt_is_refused_by_prepare(t
     long = AT_ONCE.model_copy(update={"tokens": 10**7})
     with pytest.raises(UserFault, match=r"max_new_tokens: .*\(got 10000000\); lower max_new_tokens"):
         prepared(tmp_path, base, memory_bytes=2**31, answers=long)
+
+
+def test_the_longest_answers_of_the_tasks_of_the_harness_count(tmp_path: Path, base: Path) -> None:
+    pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
+
+    def asked(tokens: int, memory_bytes: int | None = None) -> Any:
+        task = answer_task(tmp_path / "tasks", generation_kwargs={"until": ["x"], "max_gen_toks": tokens})
+        longer = configured(
+            Path(shutil.copytree(base, tmp_path / "longer", dirs_exist_ok=True)), max_position_embeddings=10**8
+        )
+        return prepared(tmp_path, longer, memory_bytes, answers=AT_ONCE, harness=HarnessSettings(tasks=(str(task),))).needs
+
+    few, many = (asked(tokens)["generation"].memory_bytes for tokens in (8, 10**5))
+    assert few < many
+    with pytest.raises(UserFault, match=r"harness\.tasks: .*memory does not suffice.*\(got 10000000\); lower max_gen_toks"):
+        asked(10**7, memory_bytes=2**31)
 
 
 def test_a_training_that_the_slots_cannot_hold_is_refused_though_the_machine_could(tmp_path: Path, base: Path) -> None:
