@@ -31,7 +31,7 @@ _OF_THIS_TEXT = (400, 413, 422)
 """HTTP statuses that may concern a single question, for example one that is too long."""
 
 
-class _Form(TypedDict, total=False):
+class Form(TypedDict, total=False):
     """The optional parameters of a request."""
 
     temperature: float
@@ -40,7 +40,7 @@ class _Form(TypedDict, total=False):
     top_logprobs: int
 
 
-_FORMS: tuple[_Form, ...] = (
+_FORMS: tuple[Form, ...] = (
     {"temperature": 0, "max_tokens": 8, "logprobs": True, "top_logprobs": 5},
     {"temperature": 0, "max_tokens": 8},
     {},
@@ -93,7 +93,7 @@ class _Completion(_Lenient):
 class Endpoint:
     """One model behind one base URL; `async with` opens and closes its connections."""
 
-    def __init__(self, settings: JudgeSettings, key: str | None, allowed: AllowedSources) -> None:
+    def __init__(self, settings: JudgeSettings, key: str | None, allowed: AllowedSources, form: Form | None = None) -> None:
         self._settings = settings
         seconds = settings.timeout_seconds
         timeout = httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
@@ -105,7 +105,8 @@ class Endpoint:
             timeout=timeout,
             http_client=httpx2.AsyncClient(transport=transport, timeout=timeout),
         )
-        self._form: _Form | None = None
+        self.form = form
+        """The form of requests that it has accepted, also before; None if it is still to be found."""
         self.last_failure = ""
         """Description of the last failure; it contains nothing of a response or of the key."""
 
@@ -115,41 +116,55 @@ class Endpoint:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def first(self, question: Sequence[Message]) -> Answer:
-        """Ask the first question, which determines the form that the endpoint accepts and whether it works at all.
+    async def first(self, question: Sequence[Message]) -> Answer | None:
+        """Ask a question, which determines the form that the endpoint accepts and whether it works at all.
 
-        Raises UserFault if it cannot be reached or refuses every form, JudgeAway if it fails only temporarily.
+        Returns None if it refuses this question in every form. Raises UserFault if it cannot be reached or is no such endpoint,
+        JudgeAway if it fails only temporarily.
         """
-        for form in _FORMS:
+        known = self.form
+        empty: tuple[Form, Answer] | None = None
+        for form in _FORMS if known is None else (known, *(form for form in _FORMS if form != known)):
             try:
                 answer = self._read(await self._content(question, form))
             except _NoAnswer as none:
-                if none.status is None:
-                    raise judge_fault("endpoint", self._settings.endpoint, f"the judge cannot be reached: {self.last_failure}",
-                                      "start it, or correct the URL (it ends in /v1 with most servers)") from None  # fmt: skip
-                if none.status not in _OF_THIS_TEXT:
-                    raise JudgeAway(f"the judge fails at present: {self.last_failure}") from None
+                self._require_refusal(none)
                 continue
             if answer is None:
                 raise judge_fault("endpoint", self._settings.endpoint, self.last_failure,
                                   "give the base URL of an OpenAI-compatible API, with /v1")  # fmt: skip
-            if not answer.text.strip() and form is not _FORMS[-1]:
-                continue  # a reasoning model needs more tokens than the form allows
-            self._form = form
-            return answer
-        raise judge_fault("model", self._settings.model, f"the judge refuses the request: {self.last_failure}",
-                          "name a chat model that this endpoint serves")  # fmt: skip
+            if answer.text.strip():
+                self.form = form
+                return answer
+            empty = form, answer  # a reasoning model needs more tokens than the form allows
+        if empty is None:
+            return None
+        self.form = empty[0] if known is None else known
+        return empty[1]
+
+    def _require_refusal(self, none: _NoAnswer) -> None:
+        """Raise unless the endpoint works and only refuses what it was asked."""
+        if none.status is None:
+            raise judge_fault("endpoint", self._settings.endpoint, f"the judge cannot be reached: {self.last_failure}",
+                              "start it, or correct the URL (it ends in /v1 with most servers)") from None  # fmt: skip
+        if none.status not in _OF_THIS_TEXT:
+            raise JudgeAway(f"the judge fails at present: {self.last_failure}") from None
+
+    def refusal(self) -> UserFault:
+        """Return the fault of an endpoint that refuses every question."""
+        return judge_fault("model", self._settings.model, f"the judge refuses the request: {self.last_failure}",
+                           "name a chat model that this endpoint serves")  # fmt: skip
 
     async def ask(self, question: Sequence[Message]) -> Answer | None:
         """Return an answer, or None if there is none after the last retry; `last_failure` says why."""
-        if self._form is None:
+        if self.form is None:
             raise RuntimeError("ask the first question by `first`")
         try:
-            return self._read(await self._content(question, self._form))
+            return self._read(await self._content(question, self.form))
         except _NoAnswer:
             return None
 
-    async def _content(self, question: Sequence[Message], form: _Form) -> bytes:
+    async def _content(self, question: Sequence[Message], form: Form) -> bytes:
         """The body of a successful response. Raises _NoAnswer, and UserFault for an error that no retry can cure."""
         messages = [{"role": turn.role, "content": turn.content} for turn in question]
         try:
@@ -169,10 +184,10 @@ class Endpoint:
             self.last_failure = _status(status)
             if status in (408, 429, *_OF_THIS_TEXT) or status >= 500:
                 raise _NoAnswer(status) from None
-            raise self._refusal(status) from None
+            raise self._status_fault(status) from None
         return answer.content
 
-    def _refusal(self, status: int) -> UserFault:
+    def _status_fault(self, status: int) -> UserFault:
         settings = self._settings
         if status in (401, 403):
             name = settings.api_key_env

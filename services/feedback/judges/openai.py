@@ -17,12 +17,14 @@ from services.chassis.executor.child import UserFault
 from services.chassis.storage.sources.allowed import AllowedSources
 from services.feedback.judges import prompts
 from services.feedback.judges.answer_cache import Answer, AnswerCache
-from services.feedback.judges.endpoint import Endpoint, JudgeAway
+from services.feedback.judges.endpoint import Endpoint, Form, JudgeAway
 from services.feedback.judges.failure_limit import FailureLimit
 from services.feedback.judges.judge import Judged, Orders, Tick
 from services.feedback.judges.keys import key_for
 
 _AT_ONCE = 8
+_TRIED = 8
+"""The most questions by which an endpoint is tried that refuses them; fewer than those after which failures count as systematic."""
 _LOOK_SECONDS = 0.5
 """Interval at which a wait for answers is interrupted to report progress and check whether to stop."""
 _Reader = Callable[[Mapping[str, float]], float | None]
@@ -39,6 +41,8 @@ class OpenAIJudge:
         self._settings, self._rubric, self._open_cache = settings, rubric, open_cache
         self._allowed = allowed
         self._key = key_for(settings, allowed, os.environ)
+        self._form: Form | None = None
+        """The form of requests by which the endpoint has given answers that can be read."""
 
     def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
         """Grades from 1 to 5: the mean under the token probabilities, if there are any."""
@@ -54,9 +58,11 @@ class OpenAIJudge:
         self, questions: Sequence[tuple[Message, ...]], choices: Sequence[str], reader: _Reader, tick: Tick
     ) -> list[float | None]:
         with closing(self._open_cache()) as cache:
-            async with Endpoint(self._settings, self._key, self._allowed) as endpoint:
+            async with Endpoint(self._settings, self._key, self._allowed, self._form) as endpoint:
                 run = _Run(str(self._settings.model), questions, endpoint, cache, choices, reader)
                 await run.all(tick)
+        if any(value is not None for value in run.values):
+            self._form = endpoint.form
         return run.values
 
 
@@ -82,10 +88,7 @@ class _Run:
     async def all(self, tick: Tick) -> None:
         """Ask the questions without a cached answer: the shortest first and alone, then a few at once, in order."""
         waiting = [index for index in range(len(self._questions)) if not self._recalled(index)]
-        if waiting:
-            shortest = min(waiting, key=lambda index: sum(len(turn.content) for turn in self._questions[index]))
-            self._note(shortest, await self._endpoint.first(self._questions[shortest]))
-            waiting.remove(shortest)
+        waiting = await self._try(waiting, tick)
         left = iter(waiting)
         workers = [asyncio.create_task(self._work(left)) for _ in range(_AT_ONCE)]
         try:
@@ -100,6 +103,20 @@ class _Run:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
         tick(self._done, len(self._questions))
+
+    async def _try(self, waiting: Sequence[int], tick: Tick) -> list[int]:
+        """Ask one question after the other until one is accepted, and return the others. A refusal may concern one text only, so
+        the endpoint is at fault if it refuses several, or all, and has accepted none before."""
+        shortest = sorted(waiting, key=lambda index: sum(len(turn.content) for turn in self._questions[index]))
+        for tried, index in enumerate(shortest[:_TRIED], 1):
+            tick(self._done, len(self._questions))
+            answer = await self._endpoint.first(self._questions[index])
+            self._note(index, answer)
+            if answer is not None:
+                return sorted(shortest[tried:])
+        if waiting and self._endpoint.form is None:
+            raise self._endpoint.refusal()
+        return sorted(shortest[_TRIED:])
 
     async def _work(self, left: Iterator[int]) -> None:
         for index in left:

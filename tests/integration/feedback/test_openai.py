@@ -231,6 +231,41 @@ def test_a_text_that_is_too_long_for_the_model_is_no_label(judge: Make, chat: Ch
     assert sum("long" in str(body) for body in chat.asked) == 1
 
 
+REFUSED = Reply({"error": "content filter"}, 400)
+
+
+def test_texts_that_the_endpoint_refuses_have_no_label_and_the_others_go_on(judge: Make, chat: Chat) -> None:
+    chat.answer = lambda body: REFUSED if "bad" in str(body) else says("4")
+    texts = [Judged((), {}, text) for text in ("bad", "bad.", "A longer text.", "And the longest, which is bad.")]
+    assert judge().score(texts, quiet) == [None, None, 4.0, None]
+
+
+def test_an_endpoint_that_has_worked_is_not_at_fault_if_it_refuses_all_of_a_later_batch(judge: Make, chat: Chat) -> None:
+    chat.answer = lambda body: REFUSED if "bad" in str(body) or "logprobs" in body else says("4")
+    working = judge()
+    assert working.score([KIND], quiet) == [4.0]
+    chat.asked.clear()
+    assert working.score([Judged((), {}, "bad")], quiet) == [None]
+    assert working.score([RUDE], quiet) == [4.0]
+    assert "logprobs" not in chat.asked[-1], "the form that it accepted is kept"
+
+
+def test_an_endpoint_that_accepts_other_parameters_now_is_asked_with_them(judge: Make, chat: Chat) -> None:
+    working = judge()
+    chat.answer = lambda body: says("4")
+    assert working.score([KIND], quiet) == [4.0]
+    chat.answer = lambda body: REFUSED if "logprobs" in body else says("4")
+    assert working.score([RUDE, Judged((), {}, "Perhaps.")], quiet) == [4.0, 4.0]
+
+
+def test_an_empty_answer_to_one_text_costs_the_others_no_parameters(judge: Make, chat: Chat) -> None:
+    working = judge()
+    chat.answer = lambda body: says("" if "bad" in str(body) else "4")
+    assert working.score([KIND], quiet) == [4.0]
+    assert working.score([Judged((), {}, "bad"), RUDE], quiet) == [None, 4.0]
+    assert "logprobs" in chat.asked[-1]
+
+
 def test_the_key_comes_from_the_named_variable_and_is_sent_but_never_told(
     judge: Make, chat: Chat, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
