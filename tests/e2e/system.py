@@ -57,6 +57,22 @@ class Process:
         """Return JSON of its HTTP API."""
         return _HTTP.get(f"http://127.0.0.1:{self.port}/api/v1{path}", timeout=60).raise_for_status().json()
 
+    @contextmanager
+    def restarted_with(self, **env: str) -> Iterator[None]:
+        """Run it with more environment variables during the block."""
+        usual = self.env
+        try:
+            self._restart({**usual, **env})
+            yield
+        finally:
+            self._restart(usual)
+
+    def _restart(self, env: Mapping[str, str]) -> None:
+        self.stop()
+        self.env = env
+        self.start()
+        self.wait_ready()
+
     def wait_ready(self) -> None:
         """Wait until it reports that it is ready."""
         wait_for(lambda: self._is_ready(), lambda: f"{self.name}: {self.log.read_text()[-3000:]}")
@@ -187,14 +203,17 @@ def running_system(stack: DevStack, home: Path, base_model: Path) -> Iterator[Sy
     system = System(stack, home, base_model)
     write_data(home / "data")
     with ExitStack() as started:
-        for name in SERVICES:
-            process = Process(name, free_port(), {}, home / f"{name}.log")
+        ports = {name: free_port() for name in SERVICES}
+        for name, port in ports.items():
+            process = Process(name, port, {}, home / f"{name}.log")
             process.env = {
                 **os.environ,
                 "NEUROWEAVER_KAFKA_BOOTSTRAP": stack.kafka_bootstrap,
                 "NEUROWEAVER_DATABASE_URL": stack.database_url,
                 "NEUROWEAVER_HOME": str(home),
-                "NEUROWEAVER_SOURCES_FOLDERS": f"{home / 'data'},{base_model}",
+                "NEUROWEAVER_SOURCES_FOLDERS": f"{home / 'data'},{home / 'tasks'},{base_model}",
+                "NEUROWEAVER_SOURCES_HOSTS": "127.0.0.1",
+                "NEUROWEAVER_TRAINER_FEEDBACK_URL": f"http://127.0.0.1:{ports['feedback']}",
                 "NEUROWEAVER_HTTP_PORT": str(process.port),
                 "NEUROWEAVER_LEASE_SECONDS": "6",
                 "NEUROWEAVER_SLOT_CORES": "5",

@@ -16,6 +16,8 @@ from schemas.topics import JOBS, MODELS, PROGRESS, REQUESTS
 from services.chassis.storage.artifacts.store import ArtifactStore
 from tests.command import ended
 from tests.e2e.system import System, neuroweaver, wait_for
+from tests.harness_tasks import choice_task
+from tests.integration.feedback.endpoint import chat_endpoint, says
 from tests.log import read_all
 
 LIGHT_BYTES = 200 * 1024 * 1024
@@ -24,6 +26,17 @@ SHORT = [
     {"name": "prepare", "kind": "prepare"},
     {"name": "train", "kind": "train", "method": "sft", "inputs": {"dataset": "prepare.dataset"}},
     {"name": "register", "kind": "register", "inputs": {"adapter": "train.adapter"}},
+]
+JUDGED = [
+    *SHORT[:2],
+    {
+        "name": "align",
+        "kind": "train",
+        "algorithm": "grpo",
+        "inputs": {"dataset": "prepare.dataset", "adapter": "train.adapter"},
+    },
+    {"name": "evaluate", "kind": "evaluate", "inputs": {"dataset": "prepare.dataset", "adapter": "align.adapter"}},
+    {"name": "register", "kind": "register", "needs": ["evaluate"], "inputs": {"adapter": "align.adapter"}},
 ]
 LONG = {"steps": 400, "batch_size": 8, "learning_rate": 0.003, "schedule": "constant"}
 
@@ -195,6 +208,46 @@ async def test_a_job_starts_from_a_version_of_another_job_by_event_and_by_comman
         (line,) = [line for line in shown.out.splitlines() if line.startswith("started from")]
         assert origin.partition("@")[0] in line
         assert ended(["models", "try", version, "hello", "--tokens", "2", "--json"], address).code == 0
+
+
+async def test_a_judge_rewards_a_training_a_task_of_the_harness_measures_it_and_mlflow_records_both(
+    system: System, tmp_path: Path
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
+    task = choice_task(system.home / "tasks")
+    small = system.request()
+    evaluation = {**small["evaluation"], "samples": 2, "pass_at": [1, 2], "harness": {"tasks": [str(task)]}}
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    client = mlflow.MlflowClient(store)
+    client.search_experiments()  # creates the tables, which the recorder would otherwise create at the same time
+    recorded = {"NEUROWEAVER_MLFLOW_TRACKING_URI": store, "NEUROWEAVER_MLFLOW_EXPERIMENT": "e2e"}
+    with chat_endpoint() as chat, system.services["trainer"].restarted_with(**recorded):
+        chat.answer = lambda body: says(str(1 + len(body["messages"][-1]["content"].encode()) % 5))
+        judge = {"kind": "openai", "endpoint": chat.url, "model": "judge"}
+        feedback = {"judge": judge, "rubric": {"principle": "The reply is short."}}
+        grpo = {
+            "rewards": [{"kind": "judge", "feedback": feedback}],
+            "precision": "fp32", "max_new_tokens": 8, "group_size": 4, "max_prompt_tokens": 128,
+            "optimiser": {"steps": 2, "batch_size": 8, "learning_rate": 0.01},
+        }  # fmt: skip
+        request = {**small, "pipeline": JUDGED, "grpo": grpo, "evaluation": evaluation}
+        await system.publish(request)
+        job = system.wait_job(request["job_id"])
+        assert chat.asked, "the judge is asked"
+    model = system.services["registry"].get(f"/models/{job['model']}@{job['version']}")
+    steps = model["lineage"]["results"]
+    assert steps["align"]["facts"]["judge"] == "openai:judge"
+    assert len(steps["align"]["facts"]["rubric_sha256"]) == 64
+    assert model["metrics"].keys() >= {"harness_colours_acc", "harness_colours_acc_low", "harness_colours_rows"}
+    experiment = client.get_experiment_by_name("e2e")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert {name: run.info.status for name, run in runs.items()} == {
+        f"{request['job_id']}/{step}": "FINISHED" for step in ("train", "align", "evaluate")
+    }
+    values = {step: runs[f"{request['job_id']}/{step}"].data.metrics for step in ("align", "evaluate")}
+    assert "reward_judge" in values["align"]
+    assert values["evaluate"]["result.harness_colours_acc"] == model["metrics"]["harness_colours_acc"]
 
 
 def test_more_jobs_at_once_than_workers_all_end_with_a_version_of_their_own(system: System) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,8 +18,11 @@ from services.trainer.modelling.generation import Rng, SamplingParams, rng
 from services.trainer.modelling.likelihood import pad, row_scores
 from services.trainer.modelling.plain import plain_start
 from services.trainer.modelling.tokens import Tokens
-from services.trainer.modelling.written import visible
+from services.trainer.modelling.written import THOUGHT_BEGINS, THOUGHT_ENDS, visible
 from services.trainer.steps.answering import answers_of
+
+_SPARE_TOKENS = 8
+"""Tokens before a stop text that are read with it, since some tokenizers write the first one otherwise."""
 
 
 class ServedModel(Prompts):
@@ -83,15 +86,39 @@ class ServedModel(Prompts):
             self._context.progress(done, len(asked), "harness answers")
 
         warmth = float(settings.get("temperature") or 1.0)
-        decoding = SamplingParams(self.chat.stop_ids, self.chat.pad_id, tokens, warmth, float(settings.get("top_p", 1.0)))
+        ends = self.ends(settings["until"], [request.args[0] for request in requests])
+        top_p = float(settings.get("top_p", 1.0))
+        decoding = SamplingParams(self.chat.stop_ids, self.chat.pad_id, tokens, warmth, top_p, ends=ends)
         made = answers_of(self._context, self._model, asked, draws, decoding, self._batch_size, on_batch=on_batch)
         return [postprocess_generated_text(self._text(ids), settings["until"], None) for (ids,) in made]
 
+    def ends(self, stops: Sequence[str], prompts: Sequence[str]) -> Callable[[Sequence[int]], bool] | None:
+        """Return whether answers to the prompts end behind some of their tokens, since they contain a stop text; None: never.
+
+        An answer does not end within a thought: what follows the thought is the answer.
+        """
+        stops = [stop for stop in stops if stop]
+        if not stops:
+            return None
+        reach = max(len(stop.encode()) for stop in stops) + _SPARE_TOKENS
+        thinks = any(prompt.rstrip().endswith(THOUGHT_BEGINS) for prompt in prompts)
+
+        def ended(ids: Sequence[int]) -> bool:
+            if not any(stop in self._decoded(ids[-reach:]) for stop in stops):
+                return False
+            said = self._decoded(ids)
+            if self._chats and (thinks or THOUGHT_BEGINS in said) and THOUGHT_ENDS not in said:
+                return False
+            return any(stop in self._text(ids) for stop in stops)
+
+        return ended
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        return str(self.chat.tokenizer.decode(ids, skip_special_tokens=True))
+
     def _text(self, ids: Sequence[int]) -> str:
         """Return an answer as it is compared elsewhere in an evaluation; of a plain text all that was written."""
-        return (
-            visible(self.chat.text(ids)) if self._chats else str(self.chat.tokenizer.decode(ids, skip_special_tokens=True))
-        )
+        return visible(self.chat.text(ids)) if self._chats else self._decoded(ids)
 
     def _end_of(self, request: Any, ids: list[int], room: int | None) -> list[int]:
         if room is None or len(ids) <= room:

@@ -35,6 +35,8 @@ class SamplingParams:
     top_p: float = 1.0
     keep_end: bool = False
     """Whether answers contain the token that ended them; one that `max_new_tokens` cut has none."""
+    ends: Callable[[Sequence[int]], bool] | None = None
+    """Whether an answer also ends behind these tokens of it, all of which it keeps."""
 
 
 Rng = np.random.Generator | None
@@ -126,6 +128,11 @@ def _answer(
         for row, token, is_written in zip(alive.tolist(), tokens.tolist(), written.tolist(), strict=True):
             if is_written:
                 answers[row].append(token)
+        if decoding.ends is not None:
+            of_rows = zip(alive.tolist(), open_rows.tolist(), strict=True)
+            open_rows &= ~torch.tensor(
+                [is_open and decoding.ends(answers[row]) for row, is_open in of_rows], device=model.device
+            )
         state.open = open_rows
         left = int(open_rows.sum())
         if not left or step + 1 == decoding.max_new_tokens:

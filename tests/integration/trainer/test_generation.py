@@ -1,5 +1,6 @@
 """The decoder of our own says what the library's says, only sooner; and an answer does not depend on its neighbours."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,19 @@ def test_an_answer_ends_before_its_stop_token_and_rows_leave_the_batch_alone(mod
     kept = generate(model, PROMPTS, [[None]] * len(PROMPTS), decoding((stop,), tokens=20, keep_end=True))
     for whole, (ended,) in zip(free, kept, strict=True):
         assert ended == (whole[: whole.index(stop) + 1] if stop in whole else whole)
+
+
+def test_an_answer_ends_where_its_tokens_say_so_and_its_neighbours_go_on(model: Any) -> None:
+    free = [answer for (answer,) in generate(model, PROMPTS, [[None]] * len(PROMPTS), decoding(tokens=20))]
+    pair = free[0][4:6]
+
+    def ends(ids: Sequence[int]) -> bool:
+        return list(ids[-2:]) == pair
+
+    ended = [answer for (answer,) in generate(model, PROMPTS, [[None]] * len(PROMPTS), decoding(tokens=20, ends=ends))]
+    for whole, cut in zip(free, ended, strict=True):
+        assert cut == next((whole[:end] for end in range(2, 20) if ends(whole[:end])), whole)
+    assert len(ended[0]) < len(free[0])
 
 
 def test_a_draw_depends_on_its_seed_and_not_on_its_batch(model: Any) -> None:

@@ -13,6 +13,7 @@ from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.evaluation import EvaluationSettings
 from schemas.recipes.harness import HarnessSettings
 from schemas.steps import EvaluateSettings, PrepareSettings
+from services.trainer.harness.model import ServedModel
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.chat import Chat
 from services.trainer.steps.evaluate import evaluate
@@ -92,6 +93,31 @@ def test_an_answer_ends_before_the_first_stop_text_of_the_task(tmp_path: Path, b
     cut = both(tmp_path / "b", base, task)
     lines = lines_of(cut.outputs["predictions"], "harness/sums.jsonl")
     assert [line["resps"][0][0] for line in lines] == [answer.split(stop)[0] for answer in answers]
+
+
+def test_an_answer_is_not_generated_beyond_a_stop_text_unless_it_stands_in_a_thought(tmp_path: Path, base: Path) -> None:
+    chat, context = Chat(base), context_of(tmp_path, EvaluateSettings(base_model=str(base)))
+    model = ServedModel(context, chat, load_base(base, torch.float32, CPU), chats=True, batch_size=1, seed=0)
+
+    def ends(answer: str, prompt: str = "") -> bool:
+        ended = model.ends(["\n", ""], [prompt])
+        assert ended is not None
+        return ended(chat.tokenizer(answer, add_special_tokens=False)["input_ids"])
+
+    assert ends("one\ntwo")
+    assert not ends("one two")
+    assert not ends("<think>one\ntwo")
+    assert not ends("one\ntwo", "<think>\n")
+    assert not ends("<think>one\n</think>two")
+    assert ends("<think>one\n</think>two\nthree")
+    assert model.ends([], [""]) is None
+
+
+def test_a_task_that_repeats_its_questions_gets_an_answer_of_its_own_for_each(tmp_path: Path, base: Path) -> None:
+    sampled = {"until": [], "max_gen_toks": 6, "do_sample": True, "temperature": 1.0}
+    result = both(tmp_path, base, answer_task(tmp_path / "tasks", generation_kwargs=sampled, repeats=3))
+    for line in lines_of(result.outputs["predictions"], "harness/sums.jsonl"):
+        assert len(set(line["resps"][0])) == 3
 
 
 def test_metrics_carry_their_protocol_and_intervals(tmp_path: Path, base: Path) -> None:

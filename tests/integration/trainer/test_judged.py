@@ -20,6 +20,7 @@ from services.trainer.judging.reward_judge import JudgeFailed
 from services.trainer.judging.service import SERVICE_VARIABLE
 from services.trainer.steps.prepare import prepare
 from services.trainer.steps.train import train
+from tests.failing_proxy import FailingProxy, failing_proxy
 from tests.integration.feedback.endpoint import Chat, Reply, chat_endpoint, says
 from tests.judging import judging
 from tests.trainer import context_of, lines_of, put_lines, row
@@ -85,6 +86,10 @@ def learn(home: Path, given: TrainSettings, data: ArtifactRef) -> StepResult:
     return train(context_of(home, given, {"dataset": data}, step="learn"))
 
 
+def questions(chat: Chat) -> set[str]:
+    return {str(body["messages"][-1]["content"]) for body in chat.asked}
+
+
 def curve(result: StepResult) -> list[dict[str, float]]:
     return lines_of(result.outputs["adapter"], "curve.jsonl")
 
@@ -137,9 +142,7 @@ def test_too_many_missing_scores_end_the_step_and_a_later_attempt_goes_on(
     chat.answer, asked = by_letters, []
     chat.asked.clear()
     resumed = learn(tmp_path, settings(base, chat), data)
-    assert not before & {body["messages"][-1]["content"] for body in chat.asked}, (
-        "scores that are known are not asked again"
-    )
+    assert not before & questions(chat), "scores that are known are not asked again"
     assert resumed.outputs["adapter"].sha256 == whole.outputs["adapter"].sha256
 
 
@@ -194,3 +197,50 @@ def test_a_registered_judge_is_sent_as_the_registry_found_it(
     found = judges_of(context_of(tmp_path, settings, results=results), online.rewards, "grpo", probe=True)
     assert found["judge"].identity.judge == "reward:judge@1.2.0"
     assert sent[0].registered == RegisteredJudge(id="judge@1.2.0", adapter=adapter)
+
+
+@pytest.fixture
+def proxy(address: str, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingProxy]:
+    """Stand between the trainer and the feedback service."""
+    with failing_proxy(address) as proxy:
+        monkeypatch.setenv(SERVICE_VARIABLE, proxy.address)
+        yield proxy
+
+
+def test_a_feedback_service_that_never_answers_is_asked_three_times(
+    tmp_path: Path, base: Path, data: ArtifactRef, chat: Chat, proxy: FailingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_SPARE_SECONDS", 0.1)
+    proxy.treat = lambda number: "left waiting"
+    with pytest.raises(JudgeFailed, match=r"grpo\.rewards\.0\.feedback is away: .*did not answer in time"):
+        learn(tmp_path, settings(base, chat, timeout_seconds=0.1), data)
+    assert proxy.requests == 3
+
+
+def test_requests_that_are_cut_off_are_sent_again_and_no_score_is_missing(
+    tmp_path: Path, base: Path, data: ArtifactRef, chat: Chat, proxy: FailingProxy
+) -> None:
+    whole = learn(tmp_path / "whole", settings(base, chat), data)
+    proxy.requests = 0
+    proxy.treat = lambda number: "cut off" if number in (2, 3, 5, 7) else "passed on"
+    result = learn(tmp_path, settings(base, chat), data)
+    assert proxy.requests == 1 + 4 + 4
+    assert "rewards_missing" not in result.facts
+    assert result.outputs["adapter"].sha256 == whole.outputs["adapter"].sha256
+
+
+def test_a_feedback_service_that_goes_away_within_a_training_ends_the_step_in_words_and_a_later_attempt_goes_on(
+    tmp_path: Path, base: Path, data: ArtifactRef, chat: Chat, proxy: FailingProxy
+) -> None:
+    whole = learn(tmp_path / "whole", settings(base, chat), data)
+    chat.asked.clear()
+    proxy.requests = 0
+    proxy.treat = lambda number: "passed on" if number <= 3 else "cut off"
+    with pytest.raises(JudgeFailed, match=r"16 of 16 answers of a step have no score.*cannot be reached"):
+        learn(tmp_path, settings(base, chat), data)
+    known = questions(chat)
+    proxy.treat = lambda number: "passed on"
+    chat.asked.clear()
+    resumed = learn(tmp_path, settings(base, chat), data)
+    assert not known & questions(chat), "scores that are known are not asked again"
+    assert resumed.outputs["adapter"].sha256 == whole.outputs["adapter"].sha256

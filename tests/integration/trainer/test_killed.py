@@ -1,5 +1,6 @@
 """A training of any method that is killed, or asked to end by SIGTERM, goes on in another process and makes the same bytes."""
 
+import hashlib
 import os
 import signal
 from collections.abc import Mapping
@@ -19,8 +20,12 @@ from schemas.recipes.reward import RewardModelSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context, run_child
+from services.trainer.judging.service import SERVICE_VARIABLE
 from services.trainer.steps.train import train
+from tests.failing_proxy import Treatment, failing_proxy
 from tests.forked import FORKS, become_child
+from tests.integration.feedback.endpoint import Chat, Reply, chat_endpoint, says
+from tests.judging import judging
 from tests.trainer import context_of, put_lines, task_of
 
 _STEPS, _DIES_AFTER = 6, 3
@@ -77,8 +82,9 @@ def data(tmp_path: Path) -> Mapping[str, ArtifactRef]:
     }
 
 
-def dying(task: str, number: int) -> NoReturn:
+def dying(task: str, number: int, **env: str) -> NoReturn:
     """Run a task as a worker starts it, and send the signal to this process once it has done some steps."""
+    os.environ.update(env)
     become_child(task)
 
     def until(context: Context) -> StepResult:
@@ -93,6 +99,14 @@ def dying(task: str, number: int) -> NoReturn:
         return train(context)
 
     run_child({"train": until})
+
+
+def judged(base: Path, chat: Chat) -> TrainSettings:
+    """Return settings of grpo whose rewards are the grades of a judge."""
+    given = settings(base, "grpo").model_dump(mode="json", exclude_none=True)
+    judge = {"kind": "openai", "endpoint": chat.url, "model": "judge"}
+    given["grpo"]["rewards"] = [{"kind": "judge", "feedback": {"judge": judge, "rubric": {"principle": "short"}}}]
+    return TrainSettings.model_validate(given)
 
 
 def inputs_of(method: str, data: Mapping[str, ArtifactRef]) -> dict[str, ArtifactRef]:
@@ -123,4 +137,38 @@ def test_the_next_process_makes_what_one_that_was_never_interrupted_makes(
     assert checkpoints[-1].name == f"step-{kept:08d}", "SIGTERM saves the step that was done, SIGKILL saves nothing"
     resumed = train(context_of(tmp_path, given, inputs, attempt=2))
     whole = train(context_of(tmp_path / "uninterrupted", given, inputs))
+    assert resumed.outputs["adapter"].sha256 == whole.outputs["adapter"].sha256
+
+
+def test_a_training_that_is_killed_while_it_asks_its_judge_recalls_the_scores_it_had_and_makes_the_same_bytes(
+    tmp_path: Path, base: Path, data: Mapping[str, ArtifactRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = set[str]()
+
+    def grade(body: dict[str, Any]) -> Reply:
+        """Grade by the letters, otherwise than before where a text was graded before."""
+        text = str(body["messages"][-1]["content"])
+        return says(str(1 + (hashlib.sha256(text.encode()).digest()[0] + (text in known)) % 5))
+
+    with judging(tmp_path / "judges") as running, chat_endpoint() as chat, failing_proxy(running.address) as proxy:
+        chat.answer = grade
+        given, inputs = judged(base, chat), inputs_of("grpo", data)
+        task = task_of(tmp_path, given, inputs).model_dump_json()
+        killed = FORKS.Process(target=dying, args=(task, 0), kwargs={SERVICE_VARIABLE: proxy.address})
+
+        def kill_at_the_fourth_step(request: int) -> Treatment:
+            if request == 1 + 4:
+                known.update(str(body["messages"][-1]["content"]) for body in chat.asked)
+                killed.kill()
+            return "passed on"
+
+        proxy.treat = kill_at_the_fourth_step
+        killed.start()
+        killed.join()
+        assert killed.exitcode == -signal.SIGKILL
+        assert known
+        monkeypatch.setenv(SERVICE_VARIABLE, running.address)
+        resumed = train(context_of(tmp_path, given, inputs, attempt=2))
+        known.clear()
+        whole = train(context_of(tmp_path / "uninterrupted", given, inputs))
     assert resumed.outputs["adapter"].sha256 == whole.outputs["adapter"].sha256
