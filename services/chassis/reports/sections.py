@@ -54,13 +54,18 @@ def duration(seconds: float) -> str:
 def curves_section(curves: Mapping[str, Points]) -> str:
     """Return charts of values by optimiser step."""
     ordered = [*(name for name in _CURVES if name in curves), *(name for name in curves if name not in _CURVES)]
-    charts = [figure(_chart(name, curves[name]), _CURVES.get(name, name)) for name in ordered]
+    charts = [figure(_chart(name, curves[name]), _title(name)) for name in ordered]
     note = paragraph("By optimiser step: thin as measured, bold as moving mean.", kind="quiet")
     return section("curves", "Curves", f'{note}<div class="charts">{"".join(charts)}</div>') if charts else ""
 
 
+def _title(name: str) -> str:
+    reward = name.removeprefix("reward_")
+    return _CURVES.get(name) or (name if reward == name else f"Mean of the reward {reward}")
+
+
 def _chart(name: str, points: Points) -> str:
-    says = f"{_CURVES.get(name, name)}: from {points[0][1]:.4g} to {points[-1][1]:.4g} in {points[-1][0]:g} steps."
+    says = f"{_title(name)}: from {points[0][1]:.4g} to {points[-1][1]:.4g} in {points[-1][0]:g} steps."
     return line_chart(points, says, "optimiser step")
 
 

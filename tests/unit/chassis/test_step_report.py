@@ -105,6 +105,18 @@ def test_what_prepare_noticed_about_rows_is_said(tmp_path: Path) -> None:
     assert "3 rows were left out" in text_of(tmp_path, result)
 
 
+def test_the_curves_of_single_rewards_are_named_in_words(tmp_path: Path) -> None:
+    curves = {
+        "reward": [(1.0, 2.0)],
+        "reward_judge": [(1.0, 3.0)],
+        "reward_margin": [(1.0, 0.1)],
+        "clip_ratio": [(1.0, 0.0)],
+    }
+    said = PageReader(text_of(tmp_path, StepResult(), Contents(curves=curves))).said
+    for title in ("Mean of the reward judge", "clip_ratio", "By how much the reward of the better answer is higher"):
+        assert title in said
+
+
 def test_curves_of_a_million_steps_and_values_that_are_not_finite_are_drawn(tmp_path: Path) -> None:
     points = [(float(step), float("nan") if step % 7 == 0 else -1.0 / (step + 1)) for step in range(100_000)]
     assert len(line_chart(points, "loss", "step")) < 25_000
