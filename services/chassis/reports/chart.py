@@ -69,7 +69,11 @@ def _thinned(points: Points) -> Points:
 
 
 def _ticks(lowest: float, highest: float) -> list[float]:
-    """Return round numbers from at most `lowest`, which is not above 0, to at least `highest`, which is not below; three or more."""
+    """Return round numbers from at most `lowest`, which is not above 0, to at least `highest`, which is not below; three or more.
+    A curve that is 0 throughout gets the ticks of a share.
+    """
+    if lowest == highest:
+        highest = 1.0
     rough = max(highest - lowest, 1e-12) / 4
     power = 10.0 ** math.floor(math.log10(rough))
     unit = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)

@@ -124,6 +124,11 @@ def test_curves_of_a_million_steps_and_values_that_are_not_finite_are_drawn(tmp_
     assert "polyline" in line_chart([(1.0, 0.0)], "loss", "step")
 
 
+def test_a_curve_that_is_0_throughout_has_the_ticks_of_a_share() -> None:
+    chart = line_chart([(1.0, 0.0), (2.0, 0.0)], "x", "step")
+    assert re.findall(r'text-anchor="end">([^<]*)<', chart)[:5] == ["0", "0.25", "0.5", "0.75", "1"]
+
+
 @pytest.mark.parametrize("values", [[1e-5, 2e-5], [-3.0, 4.0], [1e9, 2e9], [5.0]])
 def test_a_chart_keeps_its_lines_within_its_frame(values: list[float]) -> None:
     chart = line_chart(list(enumerate(map(float, values))), "x", "step")
