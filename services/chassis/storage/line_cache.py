@@ -40,11 +40,6 @@ class LineCache(Generic[_Entry]):
         """Return what this or an earlier run has kept under the key, if anything."""
         return self._known.get(key)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether neither this nor an earlier run has kept anything."""
-        return not self._known
-
     def keep(self, entry: _Entry) -> None:
         """Store the entry and write it to the file at once."""
         self._known[entry.key] = entry

@@ -60,8 +60,6 @@ class RewardJudge:
     tick: Callable[[], None]
     kept: LineCache[KeptScore] | None = None
     identity: Identity = field(init=False)
-    worked: bool = False
-    """Whether it has given a score: then a fault of its settings is one of the surroundings, since they were right."""
     failures: dict[str, int] = field(default_factory=dict)
     """Numbers of answers without a score, by the reason."""
 
@@ -75,11 +73,10 @@ class RewardJudge:
             raise JudgeFailed(f"the judge of {self.place} is away: {away}") from away
 
     def scores(self, texts: Sequence[JudgedText]) -> list[float | None]:
-        """Return a score for each text, equal ones for equal texts. Raises UserFault if the judge has never worked and its settings
-        are wrong, JudgeFailed if more texts than the settings allow have no score."""
+        """Return a score for each text, equal ones for equal texts. Raises JudgeFailed if more texts than the settings allow have
+        no score: the step that prepared the data has let the judge score a text, so the settings were right."""
         keys = [self._key(text) for text in texts]
         found = {key: entry.score for key in keys if self.kept and (entry := self.kept.recall(key))}
-        self.worked = self.worked or bool(self.kept and not self.kept.is_empty)
         left = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
         asked = dict[str, str]()
         for batch in batches(left):
@@ -95,19 +92,14 @@ class RewardJudge:
         """Return the scores that the judge gives to a batch, and why the others have none."""
         try:
             answer = self._ask(tuple(batch.values()))
-        except JudgeAway as away:
-            return {}, str(away)
-        except JudgeRefused as refused:
-            if not self.worked:
-                raise self._fault(refused) from refused
-            return {}, str(refused)
+        except (JudgeAway, JudgeRefused) as failed:
+            return {}, str(failed)
         if self._identity(answer) != self.identity:
             raise JudgeFailed(f"the judge of {self.place} is now {answer.judge} {answer.facts}, not {self.identity}")
         given = {key: score for key, score in zip(batch, answer.scores, strict=True) if score is not None}
         for key, score in given.items():
             if self.kept:
                 self.kept.keep(KeptScore(key=key, score=score))
-        self.worked = self.worked or bool(given)
         return given, "the judge answered without a score"
 
     def _check(self, failed: int, of: int, why: str) -> None:

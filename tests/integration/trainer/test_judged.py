@@ -244,3 +244,11 @@ def test_a_feedback_service_that_goes_away_within_a_training_ends_the_step_in_wo
     resumed = learn(tmp_path, settings(base, chat), data)
     assert not known & questions(chat), "scores that are known are not asked again"
     assert resumed.outputs["adapter"].sha256 == whole.outputs["adapter"].sha256
+
+
+def test_an_endpoint_that_has_gone_since_the_data_were_prepared_is_no_fault_of_the_request(
+    tmp_path: Path, base: Path, data: ArtifactRef, chat: Chat
+) -> None:
+    judge = {"kind": "openai", "endpoint": "http://127.0.0.1:9/v1", "model": "judge"}
+    with pytest.raises(JudgeFailed, match=r"16 of 16 answers of a step have no score.*the judge cannot be reached"):
+        learn(tmp_path, settings(base, chat, judge=judge), data)
