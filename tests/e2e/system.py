@@ -18,12 +18,12 @@ import httpx2
 import psutil
 
 from schemas.envelope import Event, encode
-from schemas.requests import JobRequested
+from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
 from schemas.steps import SERVICES
 from schemas.topics import JOBS, REQUESTS
 from services.chassis.kafka.publisher import make_producer, outside_event
 from services.devstack.stack import DevStack
-from tests.command import ended
+from tests.command import ended, run
 from tests.log import read_events
 
 _HTTP = httpx2.Client(limits=httpx2.Limits(max_keepalive_connections=0))
@@ -143,13 +143,31 @@ class System:
     async def publish(self, request: dict[str, Any]) -> None:
         """Publish one event on the requests topic, as RelayCore does, and return when the job can be read over HTTP."""
         job_id = request["job_id"]
-        event = outside_event("relaycore", JobRequested(job_id=job_id, request=request), correlation_id=job_id)
-        value, headers = encode(event)
+        await self.send(JobRequested(job_id=job_id, request=request))
+        wait_for(lambda: self._knows(job_id), lambda: "the job does not appear")
+
+    async def send(self, data: JobRequested | JobControlRequested | JobCancelRequested) -> None:
+        """Publish what an outsider asks for on the requests topic."""
+        value, headers = encode(outside_event("relaycore", data, correlation_id=data.job_id))
         producer = make_producer(self.stack.cluster, "relaycore")
         await producer.start()
-        await producer.send_and_wait(REQUESTS.name, value, job_id.encode(), headers=headers)
+        await producer.send_and_wait(REQUESTS.name, value, data.job_id.encode(), headers=headers)
         await producer.stop()
-        wait_for(lambda: self._knows(job_id), lambda: "the job does not appear")
+
+    async def control(self, route: str, job_id: str, control: str, priority: int | None = None) -> None:
+        """Ask for a change of a job by `event`, over `http` or with the `command`; the last two are accepted when this returns."""
+        more = {} if priority is None else {"priority": priority}
+        match route:
+            case "event":
+                await self.send(JobControlRequested(job_id=job_id, control=control, requester="relaycore", **more))
+            case "http":
+                answer = _HTTP.post(self.url("orchestrator", f"/training/{job_id}/{control}"), json=more, timeout=60)
+                assert answer.status_code == 202, answer.text
+            case "command":
+                done = await run(
+                    self.url("orchestrator", "").removesuffix("/api/v1"), "jobs", control, job_id, *map(str, more.values())
+                )
+                assert done.code == 0, done.err
 
     def _knows(self, job_id: str) -> bool:
         return _HTTP.get(self.url("orchestrator", f"/training/{job_id}"), timeout=60).status_code == 200
@@ -221,7 +239,7 @@ def running_system(stack: DevStack, home: Path, base_model: Path) -> Iterator[Sy
                 "NEUROWEAVER_STEP_CORES": "1",
                 "NEUROWEAVER_STEP_MEMORY_MB": "1",
                 "NEUROWEAVER_POLICY_BACKOFF_SECONDS": "0.5",
-                "NEUROWEAVER_DRAIN_SECONDS": "8",
+                "NEUROWEAVER_DRAIN_SECONDS": "60",
                 "OMP_NUM_THREADS": "1",
             }
             process.start()
