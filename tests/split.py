@@ -33,6 +33,7 @@ class Split:
         processes: int,
         attempt: int = 1,
         module: str = "services.trainer.child",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         settings = TrainerSettings(
             home=home, lease_seconds=600, drain_seconds=60, trainer_launcher="torchrun" if processes > 1 else "local",
@@ -41,15 +42,15 @@ class Split:
         )  # fmt: skip
         asked = request(kind=step.kind, step=step.kind, settings=step, inputs=dict(inputs), attempt=attempt)
         self._work = Work(asked, f"lease-{attempt}")
-        self._runner = SubprocessRunner(module, processes)
+        self._runner = SubprocessRunner(module, processes, environment or {})
         self.progress: list[StepProgressed] = []
         self.context = WorkContext(settings, "trainer", self.progress.append)
         self.log = home / "logs" / "trainer" / asked.job_id / step.kind / f"{attempt}.log"
         self.checkpoints = home / "checkpoints" / asked.job_id / step.kind
 
-    def processes(self) -> list[psutil.Process]:
-        """The processes of the run besides its child, which started them."""
-        return [process for process in psutil.Process().children(recursive=True) if _runs(process, "services.trainer.rank")]
+    def processes(self, module: str = "services.trainer.rank") -> list[psutil.Process]:
+        """The processes of the run that this module is the main of, by default those that its child started."""
+        return [process for process in psutil.Process().children(recursive=True) if _runs(process, module)]
 
     def stop(self) -> None:
         """Ask the run to end, as a drain of the service does."""

@@ -14,12 +14,15 @@ from typing import Any
 import psutil
 import pytest
 
+from schemas.artifacts import ArtifactRef
 from schemas.progress import StepProgressed
 from services.chassis.executor.runner import Completed, Failed, Outcome, Stopped, StopReason, Work, WorkContext
 from services.chassis.executor.supervise import SubprocessRunner
 from services.chassis.settings import ServiceSettings
 from services.trainer.on_ray import CLUSTER_VARIABLE
 from services.trainer.settings import TrainerSettings
+from tests.integration.trainer.test_split import settings
+from tests.split import Split
 from tests.steps import request
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
@@ -100,6 +103,35 @@ async def test_the_output_and_the_end_of_a_child_come_back(tmp_path: Path, clust
     crashed = await Run(tmp_path, cluster, "crash").outcome()
     assert isinstance(crashed, Failed)
     assert "last line of the library" in crashed.fault.log_tail
+
+
+def test_a_training_on_the_cluster_that_is_killed_and_stopped_makes_the_artifact_of_one_on_this_machine(
+    tmp_path: Path, cluster: str, base: Path, dataset: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    def on_ray(attempt: int) -> Split:
+        environment = {CLUSTER_VARIABLE: json.dumps([cluster, 1, 0])}
+        return Split(
+            tmp_path, settings(base), {"dataset": dataset}, 1, attempt, module="tests.held_on_ray", environment=environment
+        )
+
+    def kill_the_actor(run: Split) -> None:
+        [child] = run.processes("tests.held_training")
+        child.parent().kill()  # type: ignore[union-attr]
+
+    killed = on_ray(1).run(2, kill_the_actor)
+    assert isinstance(killed, Failed)
+    assert killed.fault.message.startswith("the step on the Ray cluster was lost: ActorDiedError")
+    stopped = on_ray(2)
+    assert isinstance(stopped.run(4, Split.stop), Stopped)
+    assert [path.name for path in stopped.checkpoints.glob("2/*/step-*")] == ["step-00000004"]
+    resumed, here = on_ray(3).run(), Split(tmp_path / "here", settings(base), {"dataset": dataset}, 1).run()
+    assert isinstance(resumed, Completed)
+    assert isinstance(here, Completed)
+    assert resumed.result.outputs["adapter"].sha256 == here.result.outputs["adapter"].sha256
+    assert resumed.result.facts == here.result.facts
+    assert "continuing from checkpoint" in stopped.log.read_text()
 
 
 def test_ray_needs_an_address() -> None:
