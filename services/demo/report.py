@@ -33,7 +33,7 @@ class ModelFound(Frozen):
     digest: str
 
 
-class Scores(Frozen):
+class MeasuredScores(Frozen):
     """One stage of the model on the held-out rows; null if it was not measured."""
 
     valid_json: float | None
@@ -52,11 +52,11 @@ class Bounds(Frozen):
 class StageScores(Frozen):
     """The three stages; `rlaif` is null for the pipeline without it."""
 
-    base: Scores | None
-    sft: Scores | None
-    rlaif: Scores | None
+    base: MeasuredScores | None
+    sft: MeasuredScores | None
+    rlaif: MeasuredScores | None
 
-    def of(self, stage: str) -> Scores | None:
+    def of(self, stage: str) -> MeasuredScores | None:
         """Return the scores of a stage by its key in STAGES."""
         return {"base": self.base, "sft": self.sft, "rlaif": self.rlaif}[stage]
 
@@ -111,12 +111,12 @@ def report(job: ObservedJob, pipeline: Pipeline, *, rows: int, peak_memory_bytes
     )
 
 
-def _scores(job: ObservedJob, evaluation: str, scoring: str | None) -> Scores | None:
+def _scores(job: ObservedJob, evaluation: str, scoring: str | None) -> MeasuredScores | None:
     measured = job.result(evaluation)
     if measured is None:
         return None
     judged = job.result(scoring) if scoring else None
-    return Scores(
+    return MeasuredScores(
         valid_json=_metric(measured, "valid_json"),
         exact_match=_metric(measured, "exact_match"),
         good_reply=_metric(measured, "good_reply"),
@@ -130,7 +130,7 @@ def _intervals(job: ObservedJob, evaluation: str) -> dict[str, Bounds]:
     return {
         metric.name: Bounds(low=round(metric.bounds[0], 4), high=round(metric.bounds[1], 4))
         for metric in metrics
-        if metric.name in Scores.model_fields and metric.bounds
+        if metric.name in MeasuredScores.model_fields and metric.bounds
     }
 
 

@@ -9,31 +9,31 @@ from schemas.results import ROOT_MODEL
 from schemas.steps import PrepareSettings, TrainSettings
 from services.chassis.executor.child import Context, Stopping
 from services.chassis.storage.line_cache import LineCache
-from services.trainer.judging.reward_judge import KeptScore, RewardJudge
+from services.trainer.judging.reward_judge import JudgedReward, KeptScore
 from services.trainer.judging.service import address_of_service
 
 
 def judges_of(
     context: Context, rewards: Sequence[RewardSettings], section: str, *, probe: bool = False
-) -> Mapping[str, RewardJudge]:
-    """Return the judges of the rewards of kind judge, by the rewards' names, each ready. Raises UserFault and JudgeFailed.
+) -> Mapping[str, JudgedReward]:
+    """Return the judges of the rewards of kind judge, by the rewards' names, each ready. Raises UserFault and TooFewScores.
 
     With `probe` each scores a text, so that a wrong key or model is found before anything is loaded.
     """
-    found = dict[str, RewardJudge]()
+    found = dict[str, JudgedReward]()
     for number, reward in enumerate(rewards):
         if reward.feedback is not None:
             place = f"{section}.rewards.{number}.feedback"
             version = registered_judge(reward.feedback.judge, context.task.results)
             address = address_of_service(place)
-            judge = RewardJudge(place, reward.feedback, _base_model(context), version, address, _ticking(context))
+            judge = JudgedReward(place, reward.feedback, _base_model(context), version, address, _ticking(context))
             judge.introduce(probe=probe)
             found[reward.label] = judge
     return found
 
 
 @contextmanager
-def keeping_scores(context: Context, judges: Mapping[str, RewardJudge]) -> Iterator[None]:
+def keeping_scores(context: Context, judges: Mapping[str, JudgedReward]) -> Iterator[None]:
     """Within this block the judges keep their scores beside the checkpoints, and recall those of earlier runs of the step."""
     task = context.task
     with ExitStack() as files:
@@ -43,14 +43,14 @@ def keeping_scores(context: Context, judges: Mapping[str, RewardJudge]) -> Itera
         yield
 
 
-def facts_of(judges: Mapping[str, RewardJudge]) -> dict[str, str]:
+def facts_of(judges: Mapping[str, JudgedReward]) -> dict[str, str]:
     """Return the facts about all judges; of several, separated by commas."""
     every = [judge.identity.facts for judge in judges.values()]
     names = dict.fromkeys(name for facts in every for name in facts)
     return {name: ", ".join(facts[name] for facts in every if name in facts) for name in names}
 
 
-def failures_of(judges: Mapping[str, RewardJudge]) -> str | None:
+def failures_of(judges: Mapping[str, JudgedReward]) -> str | None:
     """Return in words how many answers of this run have no score, and why; None if all have one."""
     said = [f"{number} answers without {name}: {why}" for name, of in judges.items() for why, number in of.failures.items()]
     return "; ".join(said) or None

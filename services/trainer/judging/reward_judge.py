@@ -15,12 +15,12 @@ from schemas.recipes.rewards import RewardFeedback
 from schemas.results import JUDGE, JUDGE_MODEL_SHA256, RUBRIC_SHA256
 from services.chassis.executor.child import UserFault
 from services.chassis.storage.line_cache import Entry, LineCache
-from services.trainer.judging.service import JudgeAway, JudgeRefused, ask
+from services.trainer.judging.service import JudgementsRefused, JudgementsUnavailable, ask
 
 _PROBE = JudgedText(messages=(), text="A text by which the judge shows that it answers.")
 
 
-class JudgeFailed(RuntimeError):
+class TooFewScores(RuntimeError):
     """Too many answers of a step have no score, or the judge is another one than before; a later attempt may succeed."""
 
 
@@ -47,7 +47,7 @@ class KeptScore(Entry):
 
 
 @dataclass
-class RewardJudge:
+class JudgedReward:
     """The judge of one reward."""
 
     place: str
@@ -64,16 +64,16 @@ class RewardJudge:
     """Numbers of answers without a score, by the reason."""
 
     def introduce(self, *, probe: bool = False) -> None:
-        """Learn who the judge is; with `probe`, by letting it score a text. Raises UserFault, or JudgeFailed if it is away."""
+        """Learn who the judge is; with `probe`, by letting it score a text. Raises UserFault, or TooFewScores if it is away."""
         try:
             self.identity = self._identity(self._ask((_PROBE,) if probe else ()))
-        except JudgeRefused as refused:
+        except JudgementsRefused as refused:
             raise self._fault(refused) from refused
-        except JudgeAway as away:
-            raise JudgeFailed(f"the judge of {self.place} is away: {away}") from away
+        except JudgementsUnavailable as away:
+            raise TooFewScores(f"the judge of {self.place} is away: {away}") from away
 
     def scores(self, texts: Sequence[JudgedText]) -> list[float | None]:
-        """Return a score for each text, equal ones for equal texts. Raises JudgeFailed if more texts than the settings allow have
+        """Return a score for each text, equal ones for equal texts. Raises TooFewScores if more texts than the settings allow have
         no score: the step that prepared the data has let the judge score a text, so the settings were right."""
         keys = [self._key(text) for text in texts]
         found = {key: entry.score for key in keys if self.kept and (entry := self.kept.recall(key))}
@@ -92,10 +92,10 @@ class RewardJudge:
         """Return the scores that the judge gives to a batch, and why the others have none."""
         try:
             answer = self._ask(tuple(batch.values()))
-        except (JudgeAway, JudgeRefused) as failed:
+        except (JudgementsRefused, JudgementsUnavailable) as failed:
             return {}, str(failed)
         if self._identity(answer) != self.identity:
-            raise JudgeFailed(f"the judge of {self.place} is now {answer.judge} {answer.facts}, not {self.identity}")
+            raise TooFewScores(f"the judge of {self.place} is now {answer.judge} {answer.facts}, not {self.identity}")
         given = {key: score for key, score in zip(batch, answer.scores, strict=True) if score is not None}
         for key, score in given.items():
             if self.kept:
@@ -105,7 +105,7 @@ class RewardJudge:
     def _check(self, failed: int, of: int, why: str) -> None:
         if failed > self.settings.failed_at_most * of:
             limit = f"{self.place}.failed_at_most is {self.settings.failed_at_most:g}"
-            raise JudgeFailed(
+            raise TooFewScores(
                 f"{failed} of {of} answers of a step have no score of the judge, and {limit}; the last time: {why}"
             )
 
@@ -129,7 +129,7 @@ class RewardJudge:
         said = "\n".join([self.settings.judge.model_dump_json(), repr(self.identity), text.model_dump_json()])
         return hashlib.sha256(said.encode()).hexdigest()
 
-    def _fault(self, refused: JudgeRefused) -> UserFault:
+    def _fault(self, refused: JudgementsRefused) -> UserFault:
         return UserFault(
             *(
                 reason.model_copy(update={"field": f"{self.place.removesuffix('.feedback')}.{reason.field}"})

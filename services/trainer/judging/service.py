@@ -24,11 +24,11 @@ _SHOWN = 500
 _Found = TypeVar("_Found")
 
 
-class JudgeAway(Exception):
+class JudgementsUnavailable(Exception):
     """The judge gave no scores, also when it was asked again; the message says why."""
 
 
-class JudgeRefused(Exception):
+class JudgementsRefused(Exception):
     """The feedback service says that the judge cannot be used as it is set."""
 
     def __init__(self, reasons: tuple[Reason, ...]) -> None:
@@ -57,7 +57,7 @@ def address_of_service(field: str) -> str:
 def ask(address: str, asked: JudgementRequest, tick: Callable[[], None]) -> Judgements:
     """Return the scores. `tick` is called while they are awaited; an exception from it ends the wait.
 
-    Raises JudgeRefused, and JudgeAway after the last retry.
+    Raises JudgementsRefused, and JudgementsUnavailable after the last retry.
     """
     return asyncio.run(_asked(f"{address}/api/v1{JUDGEMENTS}", asked, tick))
 
@@ -74,7 +74,7 @@ async def _asked(url: str, asked: JudgementRequest, tick: Callable[[], None]) ->
                 return found
             except _Failed as failed:
                 if number == _RETRIES or not failed.again:
-                    raise JudgeAway(str(failed)) from failed
+                    raise JudgementsUnavailable(str(failed)) from failed
                 await _while_ticking(asyncio.sleep(failed.wait), tick)
     raise AssertionError("the last request returns or raises")
 
@@ -87,7 +87,7 @@ async def _once(http: httpx2.AsyncClient, url: str, content: bytes) -> Judgement
     except httpx2.HTTPError as error:
         raise _Failed(f"the feedback service at {url} cannot be reached ({type(error).__name__})") from error
     if answer.status_code == 422:
-        raise JudgeRefused(_reasons(answer))
+        raise JudgementsRefused(_reasons(answer))
     if not answer.is_success:
         raise _Failed(_said(answer), _wait(answer), again=answer.status_code in _AGAIN)
     try:

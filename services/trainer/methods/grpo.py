@@ -6,12 +6,12 @@ from typing import Any
 from schemas.recipes.grpo import GrpoSettings
 from services.chassis.executor.child import Context
 from services.trainer.engine.method import Method
-from services.trainer.judging.reward_judge import RewardJudge
+from services.trainer.judging.reward_judge import JudgedReward
 from services.trainer.methods.prompts import arguments_of, method_of, prompts_of, rollouts
 from services.trainer.steps.loading import LoadedModel
 
 
-def grpo(context: Context, loaded: LoadedModel, settings: GrpoSettings, judges: Mapping[str, RewardJudge]) -> Method:
+def grpo(context: Context, loaded: LoadedModel, settings: GrpoSettings, judges: Mapping[str, JudgedReward]) -> Method:
     """Makes answers likelier that are rewarded above the mean of their group, the same however a batch is cut into parts."""
     prompts = prompts_of(context, loaded, settings, "grpo", judges)
 

@@ -16,7 +16,7 @@ from services.trainer.engine.method import Build, Figures, Method
 from services.trainer.engine.rollouts import REWARDS_FAILED, Rollouts, Score
 from services.trainer.engine.schedule import steps_of
 from services.trainer.judging.judges import failures_of
-from services.trainer.judging.reward_judge import RewardJudge, judged_text
+from services.trainer.judging.reward_judge import JudgedReward, judged_text
 from services.trainer.methods.rewards import Reward, Task, never_computed, reward_of, task_of
 from services.trainer.methods.sampling import sampler
 from services.trainer.modelling.generation import Rng, rng
@@ -46,12 +46,12 @@ class Prompts:
     tasks: Sequence[Task]
     left_out: str | None
     counts: Mapping[str, float]
-    judges: Mapping[str, RewardJudge]
+    judges: Mapping[str, JudgedReward]
     """The judges of rewards, by the rewards' names."""
 
 
 def prompts_of(
-    context: Context, loaded: LoadedModel, settings: OnlineSettings, section: str, judges: Mapping[str, RewardJudge]
+    context: Context, loaded: LoadedModel, settings: OnlineSettings, section: str, judges: Mapping[str, JudgedReward]
 ) -> Prompts:
     """Return the prompts that are not too long and whose answers can be rewarded. Raises UserFault if there is none."""
     rows = rows_of(fetched(context, DATASET), "train")
@@ -150,7 +150,7 @@ def _score(reward: Reward, tasks: Sequence[Task]) -> Score:
     return score
 
 
-def _judged(judge: RewardJudge, field: str | None, tasks: Sequence[Task]) -> Score:
+def _judged(judge: JudgedReward, field: str | None, tasks: Sequence[Task]) -> Score:
     """All answers of a step are judged together; one without the text that is judged has no score."""
 
     def score(rows: Sequence[int], answers: Sequence[str]) -> list[float | None]:

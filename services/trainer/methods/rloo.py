@@ -6,12 +6,12 @@ from typing import Any
 from schemas.recipes.rloo import RlooSettings
 from services.chassis.executor.child import Context
 from services.trainer.engine.method import Method
-from services.trainer.judging.reward_judge import RewardJudge
+from services.trainer.judging.reward_judge import JudgedReward
 from services.trainer.methods.prompts import arguments_of, method_of, prompts_of, rollouts
 from services.trainer.steps.loading import LoadedModel
 
 
-def rloo(context: Context, loaded: LoadedModel, settings: RlooSettings, judges: Mapping[str, RewardJudge]) -> Method:
+def rloo(context: Context, loaded: LoadedModel, settings: RlooSettings, judges: Mapping[str, JudgedReward]) -> Method:
     """Makes answers likelier that are rewarded above the others to their prompt, the same however a batch is cut into parts."""
     prompts = prompts_of(context, loaded, settings, "rloo", judges)
 

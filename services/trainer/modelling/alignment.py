@@ -21,7 +21,7 @@ _BATCH = 500
 _PIECES = 4096
 
 
-class Plan(NamedTuple):
+class LearntTexts(NamedTuple):
     """The texts of the answers of one chat that are learnt, in their order, and those of the last one."""
 
     earlier: Sequence[Served]
@@ -54,7 +54,7 @@ class Alignment:
         self._added = frozenset(tokenizer.added_tokens_decoder)
         self._alone = lru_cache(_PIECES)(lambda piece: token_ids(tokenizer, [piece])[0])
 
-    def tokens(self, plans: Sequence[Plan]) -> list[Tokens]:
+    def tokens(self, plans: Sequence[LearntTexts]) -> list[Tokens]:
         """Return the tokens of each chat. Raises ChatFault if a prompt has other tokens than the beginning of its chat."""
         prompts = token_ids(self._tokenizer, [plan.last.prompt for plan in plans])
         wholes = self._wholes([plan.last.whole for plan in plans])
@@ -71,7 +71,7 @@ class Alignment:
                 found.append(_Whole(ids, [start for start, _ in offsets], [end for _, end in offsets]))
         return found
 
-    def _tokens(self, plan: Plan, prompt: list[int], whole: _Whole) -> Tokens:
+    def _tokens(self, plan: LearntTexts, prompt: list[int], whole: _Whole) -> Tokens:
         last = self._answer(prompt, whole.ids)
         if last is None:
             raise ChatFault(

@@ -16,7 +16,7 @@ from schemas.reasons import shortened
 from schemas.recipes.model import AssistantTurns
 from services.language_models.chats import Tools, render, token_ids
 from services.language_models.loading import load_tokenizer
-from services.trainer.modelling.alignment import Alignment, Plan
+from services.trainer.modelling.alignment import Alignment, LearntTexts
 from services.trainer.modelling.plain import plain_start, plain_tokens
 from services.trainer.modelling.served import Served, served
 from services.trainer.modelling.templates import ChatFault, served_template
@@ -148,7 +148,7 @@ class Chat:
         refuse_control_tokens(self._control_tokens, [row.answer], ())
         return plain_tokens(self.tokenizer, row.completion)
 
-    def _planned(self, chat: Answered, turns: AssistantTurns) -> Plan:
+    def _planned(self, chat: Answered, turns: AssistantTurns) -> LearntTexts:
         messages, answer, tools = _parts_of(chat)
         self._refuse([*messages, answer], tools, answered=True)
         last = self._served(messages, answer, tools)
@@ -162,7 +162,7 @@ class Chat:
             except ChatFault:
                 continue  # it is counted as not learnt: alone it is no chat that the template takes
         unlearnt = len(earlier) - len(found) + (answer.weight == 0)
-        return Plan(found, last, bool(answer.weight), unlearnt)
+        return LearntTexts(found, last, bool(answer.weight), unlearnt)
 
     def _served(self, messages: Sequence[Message], answer: Message, tools: Tools) -> Served:
         def rendered(chat: Sequence[Message], answered: bool) -> str:

@@ -40,7 +40,7 @@ from services.trainer.engine.ranks import joined, refuse_unsplittable
 from services.trainer.engine.recipe import digest, recipe_of
 from services.trainer.engine.training import Plan
 from services.trainer.judging.judges import facts_of, judges_of, keeping_scores
-from services.trainer.judging.reward_judge import RewardJudge
+from services.trainer.judging.reward_judge import JudgedReward
 from services.trainer.methods.distill import distill
 from services.trainer.methods.dpo import dpo
 from services.trainer.methods.grpo import grpo
@@ -146,7 +146,7 @@ def settled(curve: Sequence[CurvePoint]) -> dict[str, float]:
     return {**figures, **{name: value for name, value in last[-1].items() if name.startswith("validation_")}}
 
 
-def _method(context: Context, loaded: LoadedModel, settings: MethodSettings, judges: Mapping[str, RewardJudge]) -> Method:
+def _method(context: Context, loaded: LoadedModel, settings: MethodSettings, judges: Mapping[str, JudgedReward]) -> Method:
     match settings:
         case TrainingSettings():
             return sft(context, loaded, settings)

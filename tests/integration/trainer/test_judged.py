@@ -16,7 +16,7 @@ from schemas.steps import PrepareSettings, TrainSettings
 from services.chassis.executor.child import UserFault
 from services.trainer.judging import service
 from services.trainer.judging.judges import judges_of
-from services.trainer.judging.reward_judge import JudgeFailed
+from services.trainer.judging.reward_judge import TooFewScores
 from services.trainer.judging.service import SERVICE_VARIABLE
 from services.trainer.steps.prepare import prepare
 from services.trainer.steps.train import train
@@ -135,7 +135,7 @@ def test_too_many_missing_scores_end_the_step_and_a_later_attempt_goes_on(
 
     chat.answer = until_the_last_step
     with pytest.raises(
-        JudgeFailed, match=r"of 16 answers of a step have no score.*failed_at_most is 0.25.*refuses the key"
+        TooFewScores, match=r"of 16 answers of a step have no score.*failed_at_most is 0.25.*refuses the key"
     ):
         learn(tmp_path, settings(base, chat), data)
     before = set(asked[:24])
@@ -172,7 +172,7 @@ def test_while_the_feedback_service_is_away_the_step_fails_in_words(
     tmp_path: Path, base: Path, data: ArtifactRef, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(SERVICE_VARIABLE, "http://127.0.0.1:9")
-    with pytest.raises(JudgeFailed, match=r"grpo\.rewards\.0\.feedback is away: .*cannot be reached"):
+    with pytest.raises(TooFewScores, match=r"grpo\.rewards\.0\.feedback is away: .*cannot be reached"):
         learn(tmp_path, settings(base, chat), data)
 
 
@@ -212,7 +212,7 @@ def test_a_feedback_service_that_never_answers_is_asked_three_times(
 ) -> None:
     monkeypatch.setattr(service, "_SPARE_SECONDS", 0.1)
     proxy.treat = lambda number: "left waiting"
-    with pytest.raises(JudgeFailed, match=r"grpo\.rewards\.0\.feedback is away: .*did not answer in time"):
+    with pytest.raises(TooFewScores, match=r"grpo\.rewards\.0\.feedback is away: .*did not answer in time"):
         learn(tmp_path, settings(base, chat, timeout_seconds=0.1), data)
     assert proxy.requests == 3
 
@@ -224,7 +224,7 @@ def test_requests_that_are_cut_off_are_sent_again_and_without_the_service_the_st
     chat.asked.clear()
     proxy.requests = 0
     proxy.treat = lambda number: "passed on" if number in (1, 4, 5) else "cut off"
-    with pytest.raises(JudgeFailed, match=r"16 of 16 answers of a step have no score.*cannot be reached"):
+    with pytest.raises(TooFewScores, match=r"16 of 16 answers of a step have no score.*cannot be reached"):
         learn(tmp_path, settings(base, chat), data)
     assert proxy.requests == 1 + 3 + 1 + 3, "who it is, the first step with two retries, the second, the third with two"
     known = questions(chat)
@@ -240,5 +240,5 @@ def test_an_endpoint_that_has_gone_since_the_data_were_prepared_is_no_fault_of_t
     tmp_path: Path, base: Path, data: ArtifactRef, chat: Chat
 ) -> None:
     judge = {"kind": "openai", "endpoint": "http://127.0.0.1:9/v1", "model": "judge"}
-    with pytest.raises(JudgeFailed, match=r"16 of 16 answers of a step have no score.*the judge cannot be reached"):
+    with pytest.raises(TooFewScores, match=r"16 of 16 answers of a step have no score.*the judge cannot be reached"):
         learn(tmp_path, settings(base, chat, judge=judge), data)
