@@ -27,7 +27,7 @@ def _group() -> None:
 
 @app.command(
     example="neuroweaver datasets preview rows.jsonl --base-model HuggingFaceTB/SmolLM2-135M-Instruct\n"
-    "neuroweaver datasets preview rows.csv -m ./model --column prompt=question --column completion=answer"
+    "neuroweaver datasets preview rows.csv -m ./model --column prompt=question"
 )
 def preview(
     reference: Annotated[str, typer.Argument(help="A file, a folder, a URL or a hub id.", metavar="FILE|REFERENCE")],

@@ -11,7 +11,7 @@ from schemas.ids import new_id
 
 
 class NoRequest(ValueError):
-    """The text is neither a JSON nor a YAML object."""
+    """The file cannot be read, or is neither a JSON nor a YAML object."""
 
 
 class _JsonTypes(yaml.SafeLoader):
@@ -27,10 +27,9 @@ _JsonTypes.yaml_implicit_resolvers = {
 def read_request(file: Path) -> dict[str, Any]:
     """Return the request in `file`, or of standard input for `-`, with a new `job_id` if it has none.
 
-    Raises NoRequest, OSError.
+    Raises NoRequest.
     """
-    text = sys.stdin.read() if str(file) == "-" else file.read_text()
-    request = _parse(text)
+    request = _parse(_text(file))
     if not isinstance(request, dict):
         raise NoRequest(
             f"{file}: a request must be an object with fields such as base_model and dataset; docs/contract.md lists "
@@ -41,6 +40,16 @@ def read_request(file: Path) -> dict[str, Any]:
     except (ValueError, TypeError, RecursionError) as error:
         raise NoRequest(f"{file}: the request contains a value that JSON cannot represent: {error}") from None
     return {"job_id": new_id(), **wire}
+
+
+def _text(file: Path) -> str:
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except OSError as error:
+        why = (error.strerror or type(error).__name__).lower()
+        raise NoRequest(f"{file}: {why}; name a file with the request in JSON or YAML") from None
+    except UnicodeDecodeError:
+        raise NoRequest(f"{file}: not a text in UTF-8; save the request as UTF-8") from None
 
 
 def _parse(text: str) -> object:

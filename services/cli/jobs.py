@@ -56,7 +56,7 @@ def submit(
     """Start a job. Exit code 1 when it is refused, or, with --watch, when it does not complete."""
     try:
         request = read_request(file)
-    except (NoRequest, OSError, UnicodeDecodeError) as error:
+    except NoRequest as error:
         stop_with(Exit.USAGE, str(error))
     if dry_run:
         examine_only(request, json)
@@ -87,7 +87,7 @@ def estimate(
     """Estimate the memory of each training on this machine, without starting the job. Exit code 1 when it does not suffice."""
     try:
         request = read_request(file)
-    except (NoRequest, OSError, UnicodeDecodeError) as error:
+    except NoRequest as error:
         stop_with(Exit.USAGE, str(error))
     examined = examine(request, (), datetime.now(UTC))
     if isinstance(examined, Invalid):

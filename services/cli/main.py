@@ -90,7 +90,7 @@ def up(
     starting = None
     if state.owner(settings.home) is None:
         starting = spawn(settings)
-        say(f"Starting Kafka, PostgreSQL and four services, which takes {HOW_LONG}; the log is {log_of(settings)}.")
+        say(f"Starting Kafka, PostgreSQL and four services, which usually takes {HOW_LONG}; the log is {log_of(settings)}.")
     print_addresses(wait_until_up(settings, starting))
 
 

@@ -20,7 +20,7 @@ from services.devstack.process import last_lines, open_log
 from services.devstack.stack import running
 from services.devstack.state import StackState
 
-HOW_LONG = "usually half a minute, and some minutes the first time"
+HOW_LONG = "half a minute, and some minutes the first time"
 """How long a start takes, for messages; the first one downloads Kafka."""
 _START_SECONDS = 300.0
 """The longest wait for a start; the first one may download the broker's jars."""
@@ -52,7 +52,7 @@ def whole_stack(settings: CliSettings) -> Iterator[StackState]:
         yield wait_until_up(settings)
         return
     process = spawn(settings, "--bound", stdin=subprocess.PIPE)
-    say(f"No stack of {home_of(settings)} is running: starting one for this command, which takes {HOW_LONG}.")
+    say(f"No stack of {home_of(settings)} is running: starting one for this command, which usually takes {HOW_LONG}.")
     assert process.stdin is not None
     try:
         yield wait_until_up(settings, process)

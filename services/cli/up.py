@@ -48,7 +48,7 @@ def run(settings: CliSettings, *, bound: bool) -> None:
     log = open_log(log_of(settings))
     configure(settings.log_level, log)
     with log, listen(settings.http_host, settings.http_port) as listening:
-        say(f"Starting Kafka, PostgreSQL and four services in {home_of(settings)}, which takes {HOW_LONG}.")
+        say(f"Starting Kafka, PostgreSQL and four services in {home_of(settings)}, which usually takes {HOW_LONG}.")
         with running(settings, say) as stack:
             say(f"Kafka and PostgreSQL answer; starting {', '.join(SERVICES)}")
             asyncio.run(_run_services(stack, listening, door))

@@ -173,7 +173,7 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
     add_reports(api, find, settings)
 
     @api.post("/{job_id}/cancel", status_code=202, summary="Cancel a job", responses=problems(404, 409, 503))
-    async def cancel(job: RemovalCandidate, wish: CancelRequest | None = None) -> JobView:
+    async def cancel(job: RemovalCandidate, asked: CancelRequest | None = None) -> JobView:
         """Publishes the cancellation and waits briefly until it is read.
 
         Running steps write a checkpoint and stop; completed steps stay.
@@ -181,13 +181,13 @@ def router(runtime: Runtime, settings: OrchestratorSettings) -> APIRouter:
         if job.status in ENDED:
             raise Problem(409, "The job has ended", f"job {job.job_id!r} is {job.status}; there is nothing left to cancel")
         if job.state.cancel is None:
-            wish = wish or CancelRequest()
-            data = JobCancelRequested(job_id=job.job_id, requester=wish.requester, reason=wish.reason)
-            wished = outside_event(
+            asked = asked or CancelRequest()
+            data = JobCancelRequested(job_id=job.job_id, requester=asked.requester, reason=asked.reason)
+            event = outside_event(
                 EDGE, data, correlation_id=job.job_id, traceparent=job.state.traceparent, subject=job.job_id
             )
             with watching(runtime.notifications, jobs, job.job_id) as watch:
-                await publish(wished, "cancel again")
+                await publish(event, "cancel again")
                 job = await watch.until(lambda row: row.state.cancel is not None, settings.decision_wait_seconds) or job
         return job_view(job)
 

@@ -40,7 +40,7 @@ def add_controls(
     candidate: Any,
     publish: Callable[[Event, str], Awaitable[None]],
     jobs: JobQueries,
-    signals: Notifications,
+    notifications: Notifications,
     wait_seconds: float,
 ) -> None:
     """Add the routes. `candidate` is the parameter type that finds the job; `publish` raises a 503 Problem."""
@@ -53,7 +53,7 @@ def add_controls(
         )
         asked = outside_event(EDGE, data, correlation_id=job.job_id, traceparent=job.state.traceparent, subject=job.job_id)
         kind = kind_of(name)
-        with watching(signals, jobs, job.job_id) as watch:
+        with watching(notifications, jobs, job.job_id) as watch:
             await publish(asked, f"send it again: {name}")
             job = await watch.until(lambda row: _answered(row, kind, asked.id), wait_seconds) or job
         if _answered(job, kind, asked.id) and (reasons := job.state.answers[kind].refused):

@@ -80,8 +80,8 @@ class Listener:
 class JobEvents:
     """All jobs of one process that have listeners. Its task runs as long as there is a listener."""
 
-    def __init__(self, signals: Notifications, poller: JobPoller) -> None:
-        self._signals, self._poller = signals, poller
+    def __init__(self, notifications: Notifications, poller: JobPoller) -> None:
+        self._notifications, self._poller = notifications, poller
         self._watched: dict[str, _Watched] = {}
         self._changed = Subscription(self._watched)
         self._task: asyncio.Task[None] | None = None
@@ -122,7 +122,7 @@ class JobEvents:
         loop = asyncio.get_running_loop()
         all_at = loop.time() + POLL_SECONDS
         try:
-            with self._signals.delivering(CHANNEL, self._changed):
+            with self._notifications.delivering(CHANNEL, self._changed):
                 while self._watched:
                     changed = await self._changed.wait(max(0.0, all_at - loop.time()))
                     if loop.time() >= all_at or "" in changed:

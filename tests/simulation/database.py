@@ -468,7 +468,7 @@ class Connection:
             )
         return []
 
-    async def take_up(self, _: Values) -> list[Any]:
+    async def requeue_open(self, _: Values) -> list[Any]:
         for (key,), row in sorted(self._all("attempt").items()):
             if row.get("status") in OPEN and self._row("work", (key,)) is None:
                 await self._hold(("work", (key,)))
@@ -580,7 +580,7 @@ _STATEMENTS: dict[str, _Handler] = {
     executor.ENQUEUE.text: Connection.enqueue,
     executor.REMOVE.text: Connection.remove_work,
     executor.WAKE.text: Connection.nothing,
-    executor.REQUEUE_OPEN.text: Connection.take_up,
+    executor.REQUEUE_OPEN.text: Connection.requeue_open,
     executor.CLAIM.text: Connection.claim,
     executor.RENEW.text: Connection.renew,
     executor.RELEASE.text: Connection.release,

@@ -156,7 +156,7 @@ class Runtime:
         return [
             ("tick", self._tick),
             ("probe", self._probe),
-            ("signals", self._after_migration(self.notifications.run)),
+            ("notifications", self._after_migration(self.notifications.run)),
             ("publisher", self.publisher.run),
             ("group", self._after_migration(self.group.run)),
             ("relay", self._after_migration(self._alone(relay.run))),

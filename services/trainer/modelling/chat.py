@@ -39,7 +39,7 @@ _OWN_TOKENIZER = "take the tokenizer that belongs to the model, saved with save_
 _GENERATION = "generation_config.json"
 Answered = Row | tuple[Sequence[Message], str] | tuple[Sequence[Message], str, Tools]
 """A chat with its last answer: a row, or the turns and the answer's text, and the tools if there are any."""
-Asked = Row | Sequence[Message]
+UnansweredChat = Row | Sequence[Message]
 """A chat up to its last answer: a row, of which the answer is not read, or the turns."""
 
 
@@ -85,7 +85,7 @@ class Chat:
             raise ChatFault(f"its {_GENERATION} names in eos_token_id something else than numbers of tokens")
         return frozenset(ids)
 
-    def prompts(self, chats: Iterable[Asked]) -> list[list[int]]:
+    def prompts(self, chats: Iterable[UnansweredChat]) -> list[list[int]]:
         """The tokens of each chat up to where the assistant's answer begins; of a plain text its start. Raises ChatFault."""
         prompts: list[list[int] | str] = [
             plain_start(self.tokenizer) if _is_plain(chat) else self.prompt_text(chat) for chat in chats
@@ -93,7 +93,7 @@ class Chat:
         ids = iter(token_ids(self.tokenizer, [prompt for prompt in prompts if isinstance(prompt, str)]))
         return [next(ids) if isinstance(prompt, str) else prompt for prompt in prompts]
 
-    def prompt_text(self, chat: Asked) -> str:
+    def prompt_text(self, chat: UnansweredChat) -> str:
         """The text of a chat up to where the assistant's answer begins. Raises ChatFault."""
         messages, tools = (chat.messages, chat.tools) if isinstance(chat, Row) else (chat, ())
         self._refuse(messages, tools, answered=False)
@@ -237,11 +237,11 @@ class Chat:
         return True
 
 
-def _is_plain(chat: Answered | Asked) -> TypeGuard[Row]:
+def _is_plain(chat: Answered | UnansweredChat) -> TypeGuard[Row]:
     return isinstance(chat, Row) and not chat.messages
 
 
-def _is_prompt(chat: Answered | Asked) -> TypeGuard[Row]:
+def _is_prompt(chat: Answered | UnansweredChat) -> TypeGuard[Row]:
     return isinstance(chat, Row) and not chat.answered
 
 

@@ -51,14 +51,14 @@ def rng(*key: int) -> np.random.Generator:
 def generate(
     model: Any,
     prompts: Sequence[Sequence[int]],
-    draws: Sequence[Sequence[Rng]],
+    rngs: Sequence[Sequence[Rng]],
     decoding: SamplingParams,
     *,
     batch_size: int = 32,
     on_token: Callable[[], None] = lambda: None,
     on_batch: Callable[[int, int], None] = lambda prompts, tokens: None,
 ) -> list[list[list[int]]]:
-    """Generate answers for each prompt in the order of its draws; all prompts have equally many. The token that ends an
+    """Generate answers for each prompt in the order of its rngs; all prompts have equally many. The token that ends an
     answer is not part of it unless `decoding.keep_end`.
 
     At most `batch_size` prompts are decoded together. `on_token` is called before every step of a decoder, in its thread;
@@ -70,7 +70,7 @@ def generate(
     answers: list[list[list[int]]] = [[] for _ in prompts]
 
     def answer(batch: Sequence[int]) -> list[list[list[int]]]:
-        return _answer(model, [prompts[index] for index in batch], [draws[index] for index in batch], decoding, on_token)
+        return _answer(model, [prompts[index] for index in batch], [rngs[index] for index in batch], decoding, on_token)
 
     def share_cores() -> None:
         torch.set_num_threads(cores // workers)
@@ -101,13 +101,13 @@ def _batches(prompts: Sequence[Sequence[int]], size: int, workers: int) -> list[
 def _answer(
     model: Any,
     prompts: Sequence[Sequence[int]],
-    draws: Sequence[Sequence[Rng]],
+    rngs: Sequence[Sequence[Rng]],
     decoding: SamplingParams,
     on_token: Callable[[], None],
 ) -> list[list[list[int]]]:
     """Generate the answers of one batch in the calling thread."""
-    num_samples = len(draws[0])
-    rows = [rng for of_prompt in draws for rng in of_prompt]
+    num_samples = len(rngs[0])
+    rows = [rng for of_prompt in rngs for rng in of_prompt]
     answers: list[list[int]] = [[] for _ in rows]
     uniforms = torch.tensor(
         np.stack(

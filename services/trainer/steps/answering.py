@@ -13,13 +13,13 @@ def answers_of(
     context: Context,
     model: Any,
     prompts: Sequence[Sequence[int]],
-    draws: Callable[[int], Sequence[Rng]],
+    rngs: Callable[[int], Sequence[Rng]],
     decoding: SamplingParams,
     batch_size: int,
     *,
     on_batch: Callable[[int, int], None],
 ) -> list[list[list[int]]]:
-    """Return the token ids of the answers to each prompt, one per draw. `draws` gives the draws of a prompt by its number.
+    """Return the token ids of the answers to each prompt, one for each generator of random numbers, of which `rngs` gives those of a prompt by its number.
 
     `on_batch` is called with the prompts answered and tokens made. Batches are halved for each attempt that ran out of
     memory. Raises Stopping between two tokens, and UserFault if prompt and answer exceed the model's context length.
@@ -31,7 +31,7 @@ def answers_of(
             raise Stopping
 
     return generate(
-        model, prompts, [draws(number) for number in range(len(prompts))], decoding,
+        model, prompts, [rngs(number) for number in range(len(prompts))], decoding,
         batch_size=max(1, batch_size >> context.task.memory_failures), on_token=look, on_batch=on_batch,
     )  # fmt: skip
 

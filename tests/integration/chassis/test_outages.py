@@ -1,4 +1,4 @@
-"""A fault of the surroundings is waited out: never a record dropped, never one applied twice, ready again by itself."""
+"""A transient fault is waited out: never a record dropped, never one applied twice, ready again by itself."""
 
 import asyncio
 from pathlib import Path

@@ -41,6 +41,16 @@ def test_what_is_no_request_is_refused(tmp_path: Path, text: str) -> None:
         read_request(written(tmp_path, text))
 
 
+def test_a_file_that_cannot_be_read_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(NoRequest, match=r"none\.json: no such file or directory; name a file"):
+        read_request(tmp_path / "none.json")
+    with pytest.raises(NoRequest, match="is a directory; name a file"):
+        read_request(tmp_path)
+    (tmp_path / "job.json").write_bytes("é".encode("latin-1"))
+    with pytest.raises(NoRequest, match="not a text in UTF-8"):
+        read_request(tmp_path / "job.json")
+
+
 def submit(request: dict[str, Any], *options: str) -> Any:
     return CliRunner().invoke(app, ["submit", "-", "--dry-run", *options], input=json.dumps(request))
 
