@@ -19,7 +19,10 @@ GIVEN = {"local_files_only": True, "trust_remote_code": False}
 
 @contextmanager
 def without_report() -> Iterator[None]:
-    """Within this block the library shows no progress and logs nothing about missing, unknown or unsharded weights: the caller reads what is missing."""
+    """Within this block the library shows no progress and logs nothing about missing, unknown or unsharded weights.
+
+    The caller reads what is missing.
+    """
     from transformers.utils import logging as library
 
     library.disable_progress_bar()

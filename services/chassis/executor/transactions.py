@@ -44,7 +44,10 @@ Energy = tuple[float | None, float | None]
 
 
 async def begin(host: Host, worker: str, lease: Lease, until: float, place: Place = NOWHERE) -> Held | None:
-    """Emit StepStarted of `worker` at its place under the lease, which ends at `until`; None where the attempt needs no worker any more, or is begun no more."""
+    """Emit StepStarted of `worker` at its place under the lease, which ends at `until`.
+
+    Returns None where the attempt needs no worker any more, or was begun too often.
+    """
     ref = attempt_ref(*_parts(lease.key))
     async with host.transact([ref]) as command:
         state = command.unit.states[ref]

@@ -63,6 +63,11 @@ def test_other_openers_than_think_are_found_by_the_template(tmp_path: Path, tag:
     assert answers(chat_of(tmp_path, closed), one) == ["two twos</think>4" + END]
 
 
+def prompt_ends(opener: str) -> str:
+    """A template whose generation prompt ends with that."""
+    return CHATML.replace("assistant\n{% endif", f"assistant\n{opener}{{% endif")
+
+
 @pytest.mark.parametrize(
     ("opener", "said", "learnt"),
     [
@@ -80,8 +85,7 @@ def test_other_openers_than_think_are_found_by_the_template(tmp_path: Path, tag:
 def test_an_answer_is_learnt_behind_the_thought_that_the_prompt_opens_or_ends(
     tmp_path: Path, opener: str, said: str, learnt: str
 ) -> None:
-    template = CHATML.replace("assistant\n{% endif", f"assistant\n{opener}{{% endif")
-    assert answers(chat_of(tmp_path, template), row("user: 2+2?", f"assistant: {said}")) == [learnt + END]
+    assert answers(chat_of(tmp_path, prompt_ends(opener)), row("user: 2+2?", f"assistant: {said}")) == [learnt + END]
 
 
 @pytest.mark.parametrize(
@@ -96,16 +100,14 @@ def test_an_answer_is_learnt_behind_the_thought_that_the_prompt_opens_or_ends(
 def test_a_thought_that_does_not_go_on_as_the_prompt_ends_is_refused(
     tmp_path: Path, opener: str, said: str, what: str
 ) -> None:
-    template = CHATML.replace("assistant\n{% endif", f"assistant\n{opener}{{% endif")
     with pytest.raises(ChatFault, match=what):
-        encoded(chat_of(tmp_path, template), row("user: 2+2?", f"assistant: {said}"))
+        encoded(chat_of(tmp_path, prompt_ends(opener)), row("user: 2+2?", f"assistant: {said}"))
 
 
 def test_a_thought_in_its_field_is_learnt_behind_a_prompt_that_opens_it_though_the_template_writes_no_thought(
     tmp_path: Path,
 ) -> None:
-    template = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
-    assert answers(chat_of(tmp_path, template), FIELD) == [THOUGHT]
+    assert answers(chat_of(tmp_path, prompt_ends("<think>\n")), FIELD) == [THOUGHT]
 
 
 def test_an_empty_thought_that_only_the_history_has_does_not_hide_the_one_that_the_prompt_opens(tmp_path: Path) -> None:
