@@ -78,8 +78,9 @@ async def wait_for_records(bootstrap: str, topic: str, count: int, seconds: floa
 async def answered_at(bootstrap: str, topic: str) -> Times:
     """Return the sorted times at which each answer was sent, in milliseconds since 1970."""
     times: list[int] = []
-    async for chunk in log.read(Cluster(bootstrap), await log.bounds(Cluster(bootstrap), [topic])):
-        times += [record.timestamp for record in chunk]
+    async with log.read(Cluster(bootstrap), await log.bounds(Cluster(bootstrap), [topic])) as chunks:
+        async for chunk in chunks:
+            times += [record.timestamp for record in chunk]
     return np.sort(np.asarray(times, dtype=np.int64))
 
 

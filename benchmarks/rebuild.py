@@ -59,26 +59,27 @@ async def by_hand(servers: Servers, name: str, topic: str) -> float:
     await connection.execute("CREATE TABLE copied (LIKE projection.tally INCLUDING ALL)")
     begun = time.perf_counter()
     rows: dict[str, dict[str, Any]] = {}
-    async for chunk in log.read(
+    async with log.read(
         Cluster(servers.bootstrap), await log.bounds(Cluster(servers.bootstrap), [topic, JOBS.name])
-    ):
-        for record in chunk:
-            headers = {header: value.decode() for header, value in record.headers}
-            body = json.loads(record.value)
-            row = rows.setdefault(body["job_id"], {"state": {}, "offsets": {}})
-            row["offsets"][f"{record.topic}:{record.partition}"] = record.offset
-            if headers["ce_type"] == "neuroweaver.JobRequested":
-                row["at"] = datetime.fromisoformat(headers["ce_time"])
-                row["state"] |= {
-                    "correlation_id": body["job_id"],
-                    "opened_by": headers["ce_id"],
-                    "traceparent": headers["ce_traceparent"],
-                    "requests": 1,
-                    "requester": body["requester"],
-                }
-            else:
-                row["own"], row["latest"] = headers["ce_id"], datetime.fromisoformat(headers["ce_time"])
-                row["state"]["refused"] = 1
+    ) as chunks:
+        async for chunk in chunks:
+            for record in chunk:
+                headers = {header: value.decode() for header, value in record.headers}
+                body = json.loads(record.value)
+                row = rows.setdefault(body["job_id"], {"state": {}, "offsets": {}})
+                row["offsets"][f"{record.topic}:{record.partition}"] = record.offset
+                if headers["ce_type"] == "neuroweaver.JobRequested":
+                    row["at"] = datetime.fromisoformat(headers["ce_time"])
+                    row["state"] |= {
+                        "correlation_id": body["job_id"],
+                        "opened_by": headers["ce_id"],
+                        "traceparent": headers["ce_traceparent"],
+                        "requests": 1,
+                        "requester": body["requester"],
+                    }
+                else:
+                    row["own"], row["latest"] = headers["ce_id"], datetime.fromisoformat(headers["ce_time"])
+                    row["state"]["refused"] = 1
     records = [
         (key, 1, json.dumps(row["state"]), row["at"], row["latest"], json.dumps(row["offsets"]), row["own"])
         for key, row in rows.items()

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests import warm
@@ -39,3 +40,14 @@ def ended(arguments: Sequence[str], environment: Mapping[str, str], stdin: str =
         out.seek(0)
         err.seek(0)
         return Ended(code, out.read().decode(), err.read().decode())
+
+
+def unread(arguments: Sequence[str], environment: Mapping[str, str]) -> Ended:
+    """Run `neuroweaver` with an output whose reader has closed it."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    with Path(os.devnull).open() as nothing, tempfile.TemporaryFile() as err:
+        code = warm.run(arguments, environment, [nothing.fileno(), writes, err.fileno()])
+        os.close(writes)
+        err.seek(0)
+        return Ended(code, "", err.read().decode())

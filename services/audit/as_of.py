@@ -93,11 +93,12 @@ async def _fold(
         for (topic, number), (begin, _) in sorted(spans.items())
         if begin > 0
     ]
-    async for chunk in log.read(cluster, {partition: (spans[partition][0], end) for partition, end in cut.items()}):
-        for record in chunk:
-            if wanted(record):
-                found.fold.feed(record)
-        found.records += len(chunk)
+    async with log.read(cluster, {partition: (spans[partition][0], end) for partition, end in cut.items()}) as chunks:
+        async for chunk in chunks:
+            for record in chunk:
+                if wanted(record):
+                    found.fold.feed(record)
+            found.records += len(chunk)
     found.fold.finish()
     found.remarks += [
         f"{ref.aggregate} {ref.key} is shown in an earlier state: {reason}"

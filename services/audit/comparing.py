@@ -47,18 +47,19 @@ async def _compare(
             f"{named((exported.topic, exported.partition, offset))}: the export has this record, and the log does not"
         )
 
-    async for chunk in log.read(cluster, {(exported.topic, exported.partition): span}):
-        for record in map(raw, chunk):
-            while row is not None and row.record.offset < record.offset:
-                only_exported(row.record.offset)
+    async with log.read(cluster, {(exported.topic, exported.partition): span}) as chunks:
+        async for chunk in chunks:
+            for record in map(raw, chunk):
+                while row is not None and row.record.offset < record.offset:
+                    only_exported(row.record.offset)
+                    row = next(rows, None)
+                where = named((record.topic, record.partition, record.offset))
+                if row is None or row.record.offset > record.offset:
+                    findings.add(f"{where}: the log has this record, and the export does not")
+                    continue
+                if leaf_bytes(row.record) != leaf_bytes(record):
+                    findings.add(f"{where}: the export differs from the log")
                 row = next(rows, None)
-            where = named((record.topic, record.partition, record.offset))
-            if row is None or row.record.offset > record.offset:
-                findings.add(f"{where}: the log has this record, and the export does not")
-                continue
-            if leaf_bytes(row.record) != leaf_bytes(record):
-                findings.add(f"{where}: the export differs from the log")
-            row = next(rows, None)
     while row is not None:
         only_exported(row.record.offset)
         row = next(rows, None)

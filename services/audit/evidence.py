@@ -93,14 +93,15 @@ def _meant(models: list[Located], target: str) -> str:
 
 async def _events(cluster: Cluster, topics: list[str], wanted: Callable[[ConsumerRecord], bool]) -> list[Located]:
     found = []
-    async for chunk in log.read(cluster, await log.bounds(cluster, topics)):
-        for record in chunk:
-            if not wanted(record):
-                continue
-            try:
-                event = event_in(record, EVENT_TYPES)
-            except (Unreadable, UnknownVersion):
-                continue
-            if isinstance(event, Event):
-                found.append(Located(event, record_id_of(record), appended_at(record)))
+    async with log.read(cluster, await log.bounds(cluster, topics)) as chunks:
+        async for chunk in chunks:
+            for record in chunk:
+                if not wanted(record):
+                    continue
+                try:
+                    event = event_in(record, EVENT_TYPES)
+                except (Unreadable, UnknownVersion):
+                    continue
+                if isinstance(event, Event):
+                    found.append(Located(event, record_id_of(record), appended_at(record)))
     return found

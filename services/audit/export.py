@@ -111,9 +111,10 @@ class _Writer:
         partition = self._partition
         if self._next < partition.end:
             await self._still_there(cluster)
-            async for chunk in log.read(cluster, {(partition.topic, partition.partition): (self._next, partition.end)}):
-                for record in chunk:
-                    self._add(raw(record))
+            async with log.read(cluster, {(partition.topic, partition.partition): (self._next, partition.end)}) as chunks:
+                async for chunk in chunks:
+                    for record in chunk:
+                        self._add(raw(record))
         self._close()
         return ExportedPartition(
             **partition.model_dump(), records=self._tree.size, root=self._tree.root().hex(), files=tuple(self._files)

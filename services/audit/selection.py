@@ -1,6 +1,7 @@
 """Selects a part of the log: topics, a partition, a range of offsets or of time, a key, a job."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -92,12 +93,11 @@ def is_of_job(record: ConsumerRecord, job: str) -> bool:
     return mentioned and read_envelope(record.value, record.headers).job_id == job
 
 
-async def records(cluster: Cluster, selection: Selection) -> AsyncIterator[ConsumerRecord]:
-    """Yield the selected records, in order per partition, as they arrive. Raises as `ranges` does."""
-    async for chunk in log.read(cluster, await selection.ranges(cluster)):
-        for record in chunk:
-            if selection.holds(record):
-                yield record
+@asynccontextmanager
+async def records(cluster: Cluster, selection: Selection) -> AsyncIterator[AsyncIterator[ConsumerRecord]]:
+    """Give the selected records, in order per partition, as they arrive. Raises as `ranges` does."""
+    async with log.read(cluster, await selection.ranges(cluster)) as chunks:
+        yield (record async for chunk in chunks for record in chunk if selection.holds(record))
 
 
 def moment(text: str, name: str) -> datetime:

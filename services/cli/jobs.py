@@ -114,6 +114,8 @@ def list_jobs(
         return
     columns = ("job", "status", "pipeline", "steps", "model", "version", "requester", "requested")
     print_table(columns, [_row(job) for job in jobs], least=_LEAST)
+    if not jobs:
+        say("None: no job was requested, or none matches the options.")
 
 
 @app.command("show", example="neuroweaver jobs show support-2026-11")

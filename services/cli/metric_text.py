@@ -4,6 +4,10 @@ from collections.abc import Mapping
 
 from schemas.metrics import Metric, paired
 
+_MIB = 2**20
+_EXACT = 2**53
+"""Below it a whole number is a count and is shown with all its digits."""
+
 
 def metric_texts(metrics: Mapping[str, float | None]) -> list[tuple[str, str]]:
     """Return each metric's name and text; bounds are shown with their metric, as in `0.91 (0.84 to 0.96)`."""
@@ -18,4 +22,7 @@ def metrics_line(metrics: Mapping[str, float | None]) -> str:
 def _text(metric: Metric) -> str:
     if metric.value is None:
         return "not measurable"
-    return f"{metric.value:.4g}" + (" ({:.4g} to {:.4g})".format(*metric.bounds) if metric.bounds else "")
+    if metric.name.endswith("_bytes"):
+        return f"{metric.value / _MIB:.0f} MiB"
+    value = f"{metric.value:.0f}" if metric.value.is_integer() and abs(metric.value) < _EXACT else f"{metric.value:.4g}"
+    return value + (" ({:.4g} to {:.4g})".format(*metric.bounds) if metric.bounds else "")

@@ -50,6 +50,8 @@ def list_models(
             [_row(version) for version in versions],
             least=("registered", "metrics", "job"),
         )
+        if not versions:
+            say("None: no version is registered, or none matches the options.")
 
 
 @app.command(example="neuroweaver models show support-router@1.0.0")

@@ -32,8 +32,9 @@ async def records_of(
     Raises UnknownTopic.
     """
     found: list[ConsumerRecord] = []
-    async for chunk in log.read(cluster, await log.bounds(cluster, [topic])):
-        found += [record for record in chunk if key is None or record.key == key.encode(errors="surrogateescape")]
+    async with log.read(cluster, await log.bounds(cluster, [topic])) as chunks:
+        async for chunk in chunks:
+            found += [record for record in chunk if key is None or record.key == key.encode(errors="surrogateescape")]
     found.sort(key=lambda record: (record.timestamp, record.partition, record.offset))
     return found if limit is None else found[max(0, len(found) - limit) :]
 

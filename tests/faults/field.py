@@ -199,10 +199,11 @@ class Field:
         begin, end = (await log.bounds(self.stack.cluster, [place[0]]))[place]
         cut = begin + max(1, round((end - begin) * share))
         sent = {fact.id: fact for fact in self.facts if fact.kind == "sent"}
-        async for chunk in log.read(self.stack.cluster, {place: (begin, cut)}):
-            for record in chunk:
-                if (event := event_of(record)) and (known := sent.get(event.id)):
-                    self.facts.append(Fact("removed", known.id, known.key, known.number))
+        async with log.read(self.stack.cluster, {place: (begin, cut)}) as chunks:
+            async for chunk in chunks:
+                for record in chunk:
+                    if (event := event_of(record)) and (known := sent.get(event.id)):
+                        self.facts.append(Fact("removed", known.id, known.key, known.number))
         await remove_below(self.stack.cluster, place, cut)
         return cut
 
@@ -263,10 +264,11 @@ class Field:
         """Return the jobs whose answer is not in the log exactly once, not counting copies that the relay sent again."""
         answers: dict[str, set[str]] = {}
         spans = await log.bounds(self.stack.cluster, [JOBS.name])
-        async for chunk in log.read(self.stack.cluster, spans):
-            for record in chunk:
-                if (event := event_of(record)) and event.source == self.toy.domain.source:
-                    answers.setdefault(event.correlation_id, set()).add(event.id)
+        async with log.read(self.stack.cluster, spans) as chunks:
+            async for chunk in chunks:
+                for record in chunk:
+                    if (event := event_of(record)) and event.source == self.toy.domain.source:
+                        answers.setdefault(event.correlation_id, set()).add(event.id)
         async with self.toy.engine.connect() as connection:
             asked = await connection.scalars(
                 text("SELECT key FROM tally WHERE CAST(state ->> 'requests' AS int) > 0 ORDER BY key")

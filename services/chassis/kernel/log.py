@@ -5,8 +5,8 @@ Audit, verify and rebuild read through this module; it returns only committed re
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -72,48 +72,60 @@ async def passed(cluster: Cluster, ranges: Mapping[Partition, Range]) -> dict[Pa
     """Return the first readable offset of each range, or its end where the range has no readable record (transaction
     markers and aborted records are not readable). Raises LogReadStalled and the broker's errors."""
     reached = {partition: end for partition, (_, end) in ranges.items()}
-    async for chunk in read(cluster, ranges, first_only=True):
-        reached |= {(record.topic, record.partition): record.offset for record in chunk}
+    async with read(cluster, ranges, first_only=True) as chunks:
+        async for chunk in chunks:
+            reached |= {(record.topic, record.partition): record.offset for record in chunk}
     return reached
 
 
+@asynccontextmanager
 async def read(
     cluster: Cluster, ranges: Mapping[Partition, Range], *, first_only: bool = False
-) -> AsyncIterator[list[ConsumerRecord]]:
-    """Yields every record of [first, end) of each partition, or only the first, in chunks and in order per partition.
+) -> AsyncIterator[AsyncIterator[list[ConsumerRecord]]]:
+    """Give every record of [first, end) of each partition, or only the first, in chunks and in order per partition.
 
-    It waits up to `STALL_SECONDS` for an end that the log has not reached yet. Raises LogReadStalled and the broker's errors.
+    Leaving the block ends the connection, also before the last chunk. The chunks wait up to `STALL_SECONDS` for an end that
+    the log has not reached yet. They raise LogReadStalled and the broker's errors.
     """
     wanted = {TopicPartition(*partition): span for partition, span in ranges.items() if span[0] < span[1]}
-    if not wanted:
+    async with (
+        _consumer(cluster, wanted) if wanted else nullcontext() as consumer,
+        aclosing(_chunks(consumer, wanted, first_only)) as chunks,
+    ):
+        yield chunks
+
+
+async def _chunks(
+    consumer: AIOKafkaConsumer | None, wanted: dict[TopicPartition, Range], first_only: bool
+) -> AsyncGenerator[list[ConsumerRecord], None]:
+    if consumer is None:
         return
-    async with _consumer(cluster, wanted) as consumer:
-        consumer.assign(list(wanted))
-        for partition, (first, _) in wanted.items():
-            consumer.seek(partition, first)
-        reached = dict.fromkeys(wanted, -1)
-        moved_at = time.monotonic()
-        while wanted:
-            chunk: list[ConsumerRecord] = []
-            for partition, records in (
-                await consumer.getmany(*wanted, timeout_ms=_POLL_MS, max_records=_CHUNK_RECORDS)
-            ).items():
-                inside = [record for record in records if record.offset < wanted[partition][1]]
-                if first_only and inside:
-                    del inside[1:], wanted[partition]
-                    consumer.pause(partition)
-                chunk += inside
-            if chunk:
-                yield chunk
-            for partition, (_, end) in list(wanted.items()):
-                position = await consumer.position(partition)
-                if position != reached[partition]:
-                    reached[partition], moved_at = position, time.monotonic()
-                if position >= end:
-                    del wanted[partition]
-                    consumer.pause(partition)
-            if wanted and time.monotonic() - moved_at > STALL_SECONDS:
-                raise LogReadStalled(_not_come(wanted, reached))
+    consumer.assign(list(wanted))
+    for partition, (first, _) in wanted.items():
+        consumer.seek(partition, first)
+    reached = dict.fromkeys(wanted, -1)
+    moved_at = time.monotonic()
+    while wanted:
+        chunk: list[ConsumerRecord] = []
+        for partition, records in (
+            await consumer.getmany(*wanted, timeout_ms=_POLL_MS, max_records=_CHUNK_RECORDS)
+        ).items():
+            inside = [record for record in records if record.offset < wanted[partition][1]]
+            if first_only and inside:
+                del inside[1:], wanted[partition]
+                consumer.pause(partition)
+            chunk += inside
+        if chunk:
+            yield chunk
+        for partition, (_, end) in list(wanted.items()):
+            position = await consumer.position(partition)
+            if position != reached[partition]:
+                reached[partition], moved_at = position, time.monotonic()
+            if position >= end:
+                del wanted[partition]
+                consumer.pause(partition)
+        if wanted and time.monotonic() - moved_at > STALL_SECONDS:
+            raise LogReadStalled(_not_come(wanted, reached))
 
 
 def _not_come(wanted: Mapping[TopicPartition, Range], reached: Mapping[TopicPartition, int]) -> str:

@@ -82,14 +82,15 @@ class Fold:
         self, ranges: Mapping[Partition, Range], dead_letters: set[RecordId]
     ) -> AsyncGenerator[tuple[int, list[tuple[Record, Event]]], None]:
         """Yields per chunk the number of records read, and the decoded records to fold."""
-        async for chunk in log.read(self.cluster, ranges):
-            left_out = dead_letters.intersection(map(record_id_of, chunk)) if dead_letters else set[RecordId]()
-            self.left_out |= left_out
-            wanted = [record for record in chunk if record_id_of(record) not in left_out] if left_out else chunk
-            readable: list[tuple[Record, Event]] = []
-            async for part in in_parts(wanted):
-                readable += [(record, event) for record in part if (event := opened(self.domain, record))]
-            yield len(chunk), readable
+        async with log.read(self.cluster, ranges) as chunks:
+            async for chunk in chunks:
+                left_out = dead_letters.intersection(map(record_id_of, chunk)) if dead_letters else set[RecordId]()
+                self.left_out |= left_out
+                wanted = [record for record in chunk if record_id_of(record) not in left_out] if left_out else chunk
+                readable: list[tuple[Record, Event]] = []
+                async for part in in_parts(wanted):
+                    readable += [(record, event) for record in part if (event := opened(self.domain, record))]
+                yield len(chunk), readable
 
     async def _fold(self, connection: AsyncConnection, readable: list[tuple[Record, Event]]) -> None:
         again = await duplicates(connection, self.domain, readable)
@@ -196,8 +197,9 @@ async def own_events(
     """The service's own numbered events in the tail of its log, then those in its outbox; some may be in both."""
     found: list[Event] = []
     now = datetime.now(UTC)
-    async for chunk in log.read(cluster, tail):
-        found += _own(domain, ((record.value, record.headers, appended_at(record)) for record in chunk))
+    async with log.read(cluster, tail) as chunks:
+        async for chunk in chunks:
+            found += _own(domain, ((record.value, record.headers, appended_at(record)) for record in chunk))
     return found + _own(domain, ((value, headers, now) for value, headers in waiting))
 
 

@@ -159,9 +159,10 @@ async def until_restored(engine: AsyncEngine) -> None:
 async def _has_spoken(projection: Projection) -> bool:
     """Return whether the log has an event of this service; the search begins at the start, where the first one usually
     is."""
-    async for chunk in log.read(projection.cluster, await log.bounds(projection.cluster, projection.topics)):
-        if any(is_of(record, projection.domain.source) for record in chunk):
-            return True
+    async with log.read(projection.cluster, await log.bounds(projection.cluster, projection.topics)) as chunks:
+        async for chunk in chunks:
+            if any(is_of(record, projection.domain.source) for record in chunk):
+                return True
     return False
 
 

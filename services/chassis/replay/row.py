@@ -80,19 +80,20 @@ async def rebuild_row(
             passed: set[RecordId] = set()
 
             async def read(ranges: dict[Partition, log.Range]) -> None:
-                async for chunk in log.read(projection.cluster, ranges):
-                    async for part in in_parts(chunk):
-                        for record in part:
-                            if (place := record_id_of(record)) in dead_letters:
-                                passed.add(place)
-                            elif event := opened(projection.domain, record):
-                                try:
-                                    fold.fold(event, record)
-                                except Exception as error:
-                                    raise RecordFailure(record, error) from error
-                    progress.done += len(chunk)
-                    on_progress(progress)
-                    await progress.note()
+                async with log.read(projection.cluster, ranges) as chunks:
+                    async for chunk in chunks:
+                        async for part in in_parts(chunk):
+                            for record in part:
+                                if (place := record_id_of(record)) in dead_letters:
+                                    passed.add(place)
+                                elif event := opened(projection.domain, record):
+                                    try:
+                                        fold.fold(event, record)
+                                    except Exception as error:
+                                        raise RecordFailure(record, error) from error
+                        progress.done += len(chunk)
+                        on_progress(progress)
+                        await progress.note()
 
             await read({p: (begins.get(p, 0), end) for p, end in ends.items()})
             async with fence(engine, projection.domain.aggregates) as still:

@@ -236,16 +236,17 @@ def show_verdict(
 async def _replay(cluster: Cluster, selection: Selection, json: bool) -> list[OrderedRecord]:
     """Return the records for a history, or print JSON lines at once and keep nothing."""
     found: list[OrderedRecord] = []
-    async for record in records(cluster, selection):
-        if json:
-            typer.echo(as_json(record))
-        elif len(found) == _HISTORY_RECORDS:
-            stop_with(
-                Exit.USAGE,
-                f"more than {_HISTORY_RECORDS} records are too many for a history; narrow the filters, or use --json",
-            )
-        else:
-            found.append(summarise(record))
+    async with records(cluster, selection) as selected:
+        async for record in selected:
+            if json:
+                typer.echo(as_json(record))
+            elif len(found) == _HISTORY_RECORDS:
+                stop_with(
+                    Exit.USAGE,
+                    f"more than {_HISTORY_RECORDS} records are too many for a history; narrow the filters, or use --json",
+                )
+            else:
+                found.append(summarise(record))
     return found
 
 

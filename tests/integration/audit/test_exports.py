@@ -509,7 +509,8 @@ async def test_memory_is_bounded_by_a_chunk_whatever_the_log_holds(kafka: str, u
             await against_log(Cluster(kafka), folder, verdict)
             verifying = tracemalloc.get_traced_memory()[1]
             tracemalloc.reset_peak()
-            assert len([None async for _ in records(Cluster(kafka), Selection(topics=(topic,)))]) == count
+            async with records(Cluster(kafka), Selection(topics=(topic,))) as selected:
+                assert len([None async for _ in selected]) == count
             peaks[count] = (exporting, verifying, tracemalloc.get_traced_memory()[1], pool.max_memory())
         finally:
             tracemalloc.stop()

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from schemas.discards import RecordDiscarded
@@ -18,8 +19,9 @@ from services.audit.selection import Selection, records
 from services.chassis.kafka.catalogue import configuration
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kernel import log
+from services.cli.exits import Exit
 from tests.audit import MadeJob, publish
-from tests.command import Ended, run
+from tests.command import Ended, run, unread
 
 Unique = Callable[[str], str]
 
@@ -49,6 +51,11 @@ async def topic_of(kafka: str, name: str, *values: str, partitions: int = 1) -> 
         await asyncio.sleep(0.02)
     await producer.stop()
     return name
+
+
+async def selected(kafka: str, selection: Selection) -> list[ConsumerRecord]:
+    async with records(Cluster(kafka), selection) as found:
+        return [record async for record in found]
 
 
 def lines(ended: Ended) -> list[dict[str, Any]]:
@@ -94,7 +101,7 @@ async def test_windows_of_offsets_and_of_time_are_half_open(kafka: str, unique: 
     assert values(await audit(kafka, "replay", "--topic", topic, *options, "--json")) == [1, 2]
 
     async def found(**window: Any) -> list[int]:
-        return [int(record.value) async for record in records(Cluster(kafka), Selection(topics=(topic,), **window))]
+        return [int(record.value) for record in await selected(kafka, Selection(topics=(topic,), **window))]
 
     moments = [datetime.fromisoformat(time) for time in times]
     assert await found(first=1, last=3) == [1, 2]
@@ -183,7 +190,7 @@ async def test_a_chain_with_a_missing_link_ends_with_exit_code_1_and_names_it(ka
 async def appended(kafka: str, job: MadeJob) -> dict[str, datetime]:
     """When the broker appended each event of a job, by its id."""
     found = {}
-    async for record in records(Cluster(kafka), Selection(job=job.job_id)):
+    for record in await selected(kafka, Selection(job=job.job_id)):
         found[dict(record.headers)["ce_id"].decode()] = datetime.fromtimestamp(record.timestamp / 1000, UTC)
     return found
 
@@ -231,7 +238,7 @@ async def test_jobs_and_models_are_shown_as_they_were_at_each_moment(kafka: str,
 async def test_a_record_that_was_given_up_counts_as_little_in_the_past(kafka: str, unique: Unique) -> None:
     job = MadeJob(unique("job"), unique("router"))
     await publish(kafka, job.events[:1])
-    (asked,) = [record async for record in records(Cluster(kafka), Selection(job=job.job_id))]
+    (asked,) = await selected(kafka, Selection(job=job.job_id))
     now = datetime.now(UTC)
     assert [found.job_id for found in (await jobs_at(Cluster(kafka), now))[0] if found.job_id == job.job_id]
     given_up = RecordDiscarded(
@@ -249,8 +256,18 @@ async def test_a_record_carries_the_time_of_the_broker_whatever_its_sender_says(
     await producer.start()
     await producer.send_and_wait(topic, b"{}", timestamp_ms=1)
     await producer.stop()
-    (found,) = [record async for record in records(Cluster(kafka), Selection(topics=(topic,)))]
+    (found,) = await selected(kafka, Selection(topics=(topic,)))
     assert abs(datetime.fromtimestamp(found.timestamp / 1000, UTC) - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("command", ["audit replay --json --topic", "audit replay --topic", "topics read"])
+async def test_a_reader_that_has_closed_the_output_ends_a_command_without_a_word(
+    kafka: str, unique: Unique, command: str
+) -> None:
+    topic = await topic_of(kafka, unique("topic"), "0", "1")
+    environment = {**os.environ, "NEUROWEAVER_KAFKA_BOOTSTRAP": kafka}
+    ended = await asyncio.to_thread(unread, [*command.split(), topic], environment)
+    assert ended == Ended(Exit.NOBODY_READS, "", "")
 
 
 async def groups(kafka: str) -> dict[str, dict[str, int]]:

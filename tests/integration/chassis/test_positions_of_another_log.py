@@ -56,8 +56,9 @@ async def test_a_log_that_does_not_come_to_where_it_is_to_be_read_is_not_waited_
     place = (REQUESTS.name, partition)
 
     async def read() -> None:
-        async for _ in log.read(toy.settings.cluster, {place: (0, 900_000_000)}):
-            pass
+        async with log.read(toy.settings.cluster, {place: (0, 900_000_000)}) as chunks:
+            async for _ in chunks:
+                pass
 
     with pytest.raises(
         LogReadStalled, match=rf"{REQUESTS.name}:{partition} up to offset 900000000, which was read up to \d+"

@@ -20,3 +20,8 @@ def test_a_name_that_only_looks_like_a_bound_is_a_metric() -> None:
     assert metric_texts({"gpu_low": 1.0, "loss_high": 2.0, "loss": 3.0}) == [
         ("gpu_low", "1"), ("loss_high", "2"), ("loss", "3"),
     ]  # fmt: skip
+
+
+def test_counts_are_shown_with_all_their_digits_and_bytes_in_mib() -> None:
+    metrics = {"trainable_parameters": 4_884_480.0, "memory_peak_bytes": 1_020_000_000.0, "loss": 12345.678, "tokens": 1e20}
+    assert metrics_line(metrics) == "trainable_parameters 4884480, memory_peak_bytes 973 MiB, loss 1.235e+04, tokens 1e+20"

@@ -20,8 +20,7 @@ import pytest
 
 from services.cli.exits import Exit
 from services.cli.program import as_typed
-from tests import warm
-from tests.command import Ended, ended
+from tests.command import Ended, ended, unread
 
 ANSWERS = {
     "a page": (200, "text/html", b"<html><body>It works!</body></html>"),
@@ -189,15 +188,7 @@ def test_a_lock_that_names_no_process_is_said_with_its_remedy(tmp_path: Path) ->
 
 @pytest.mark.parametrize("arguments", [("status", "--json"), ("demo", "--dry-run"), ("status",)], ids=" ".join)
 def test_a_closed_pipe_ends_a_command_without_a_word(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    reads, writes = os.pipe()
-    os.close(reads)
-    said = tmp_path / "said"
-    environment = {**os.environ, "NEUROWEAVER_HOME": str(tmp_path / "home")}
-    with said.open("w+b") as err, Path(os.devnull).open() as nothing:
-        code = warm.run(arguments, environment, [nothing.fileno(), writes, err.fileno()])
-    os.close(writes)
-    assert code == Exit.NOBODY_READS
-    assert said.read_text() == ""
+    assert unread(arguments, {**os.environ, "NEUROWEAVER_HOME": str(tmp_path / "home")}) == Ended(Exit.NOBODY_READS, "", "")
 
 
 def test_a_dry_run_says_what_it_did_not_check(tmp_path: Path) -> None:

@@ -17,18 +17,19 @@ async def read_discards(cluster: Cluster, source: str) -> list[RecordDiscarded]:
     """Return every record that `source` discarded, according to the log, except those in logs that are no longer read."""
     found: list[RecordDiscarded] = []
     kinds = {RecordDiscarded.type_name(), LogAccepted.type_name()}
-    async for chunk in log.read(cluster, await log.bounds(cluster, [DISCARDS.name])):
-        for record in chunk:
-            try:
-                event = event_in(record, kinds)
-            except Unreadable:
-                continue
-            if not isinstance(event, Event) or event.source != source:
-                continue
-            if isinstance(event.data, RecordDiscarded):
-                found.append(event.data)
-            elif isinstance(event.data, LogAccepted):
-                found = [known for known in found if not _belongs_to_the_log_before(known, event.data)]
+    async with log.read(cluster, await log.bounds(cluster, [DISCARDS.name])) as chunks:
+        async for chunk in chunks:
+            for record in chunk:
+                try:
+                    event = event_in(record, kinds)
+                except Unreadable:
+                    continue
+                if not isinstance(event, Event) or event.source != source:
+                    continue
+                if isinstance(event.data, RecordDiscarded):
+                    found.append(event.data)
+                elif isinstance(event.data, LogAccepted):
+                    found = [known for known in found if not _belongs_to_the_log_before(known, event.data)]
     return found
 
 

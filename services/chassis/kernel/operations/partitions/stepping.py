@@ -119,9 +119,10 @@ async def _record_at(reading: Reading, partition: Partition, stop: PartitionStop
     if stop.cause != "record" or span is None:
         return None
     try:
-        async for chunk in log.read(reading.cluster, {partition: (stop.offset, span.end)}):
-            record: Record = chunk[0]
-            return record
+        async with log.read(reading.cluster, {partition: (stop.offset, span.end)}) as chunks:
+            async for chunk in chunks:
+                record: Record = chunk[0]
+                return record
     except LogReadStalled:
         return None
     return None
