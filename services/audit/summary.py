@@ -138,7 +138,7 @@ def feedback(batch: FeedbackRecorded) -> str:
     )
 
 
-def number(value: float | None) -> str:
+def _number(value: float | None) -> str:
     """Format a metric."""
     return "not measurable" if value is None else f"{value:.4g}"
 
@@ -156,5 +156,5 @@ def _artifacts(artifacts: Mapping[str, ArtifactRef], lead: str) -> str:
 
 
 def _metrics(metrics: Mapping[str, float | None]) -> str:
-    shown = [f"{name} {number(value)}" for name, value in metrics.items()]
+    shown = [f"{name} {_number(value)}" for name, value in metrics.items()]
     return "".join(f", {text}" for text in shown[:_METRICS]) + (", …" if len(shown) > _METRICS else "")

@@ -4,8 +4,9 @@ it."""
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from services.audit.summary import feedback, number
+from services.audit.summary import feedback
 from services.audit.tracing import Hop, Trace, TracedStep, TracedVersion
+from services.cli.metric_text import metrics_line
 
 _VALUE_LIMIT = 100
 _NAME_WIDTH = 16
@@ -44,7 +45,7 @@ def _version(made: TracedVersion) -> Iterator[str]:
             "artifact": f"{made.artifact.sha256}  {made.artifact.uri}",
             "base model": f"{lineage.base_model_sha256 or 'digest unknown'}  {lineage.base_model}",
             "data set": lineage.dataset_sha256 or "digest unknown",
-            "metrics": _metrics(made.metrics),
+            "metrics": metrics_line(made.metrics),
             "recipe": _settings(lineage.configuration),
         }
     )
@@ -59,7 +60,9 @@ def _step(step: TracedStep) -> Iterator[str]:
     yield from _pairs({"settings": _settings(step.settings)})
     yield from _pairs({f"read {name}": sha256 for name, sha256 in step.inputs.items()})
     yield from _pairs({f"made {name}": f"{ref.sha256}  {ref.uri}" for name, ref in step.outputs.items()})
-    yield from _pairs({"metrics": _metrics(step.metrics), "facts": ", ".join(f"{k}={v}" for k, v in step.facts.items())})
+    yield from _pairs(
+        {"metrics": metrics_line(step.metrics), "facts": ", ".join(f"{k}={v}" for k, v in step.facts.items())}
+    )
     for batch in step.batches:
         unused = "" if batch.counted else " (of an attempt whose result was not used)"
         yield f"  {'feedback':<{_NAME_WIDTH}} {feedback(batch.recorded)}{unused} [{batch.hop.place}]"
@@ -72,10 +75,6 @@ def _pairs(pairs: Mapping[str, str]) -> Iterator[str]:
 def _hop(hop: Hop) -> str:
     about = f" {hop.step}" if hop.step else ""
     return f"{hop.at:%Y-%m-%d %H:%M:%S.%f}"[:-3] + f" {hop.type}{about}, by {hop.source} [{hop.place}]"
-
-
-def _metrics(metrics: Mapping[str, float | None]) -> str:
-    return ", ".join(f"{name} {number(value)}" for name, value in metrics.items())
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
