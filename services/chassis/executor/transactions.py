@@ -13,7 +13,7 @@ from services.chassis.executor.attempts import AttemptState, attempt_ref, decisi
 from services.chassis.executor.host import Host
 from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLocks, Work
 from services.chassis.executor.slots import NOWHERE, Place
-from services.chassis.executor.work import Lease, drop, holds, used_seconds
+from services.chassis.executor.work import Lease, drop, used_seconds
 from services.chassis.kernel.transaction.commands import Command
 
 STARTS_AT_MOST = 100
@@ -46,23 +46,25 @@ Energy = tuple[float | None, float | None]
 async def begin(host: Host, worker: str, lease: Lease, until: float, place: Place = NOWHERE) -> Held | None:
     """Emit StepStarted of `worker` at its place under the lease, which ends at `until`.
 
-    Returns None where the attempt needs no worker any more, or was begun too often.
+    Returns None where the attempt needs no worker any more, or was begun too often; its end then tells what earlier runs used.
     """
     ref = attempt_ref(*_parts(lease.key))
     async with host.transact([ref]) as command:
         state = command.unit.states[ref]
         if not isinstance(state, AttemptState):
             raise TypeError(f"the domain of {host.service} has no attempts; extend ExecutorDomain")
-        if not await holds(command.connection, lease):
+        seconds = await used_seconds(command.connection, lease)
+        if seconds is None:
             return None
         if state.requested is None or state.outcome:
             await drop(command.connection, lease)
             return None
+        usage = _usage(place, seconds, (None, None), host.settings.price.prices) if state.starts else None
         if state.cancel_requested:
-            command.unit.apply(decision(state.requested, StepCancelled))
+            command.unit.apply(decision(state.requested, StepCancelled, usage=usage))
             return None
         if state.starts >= STARTS_AT_MOST:
-            command.unit.apply(decision(state.requested, StepFailed, fault=_BEGUN_TOO_OFTEN))
+            command.unit.apply(decision(state.requested, StepFailed, fault=_BEGUN_TOO_OFTEN, usage=usage))
             return None
         counted = {"cores": place.cores, "devices": place.devices}
         started = command.unit.apply(decision(state.requested, StepStarted, worker=worker, **counted))

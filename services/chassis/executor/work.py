@@ -203,11 +203,6 @@ async def release(engine: AsyncEngine, lease: Lease) -> None:
             await connection.execute(statements.WAKE, {"keys": [lease.key]})
 
 
-async def holds(connection: AsyncConnection, lease: Lease) -> bool:
-    """Return whether the lease is still held; locks the work row, so the answer holds until the transaction ends."""
-    return await used_seconds(connection, lease) is not None
-
-
 async def used_seconds(connection: AsyncConnection, lease: Lease) -> float | None:
     """Return for how long workers have held the attempt so far; None where the lease is lost. Locks the work row."""
     held = await connection.execute(statements.HOLDS, {"key": lease.key, "lease": lease.token})

@@ -17,7 +17,7 @@ from schemas.envelope import Event, decode, encode
 from schemas.jobs import StepCompleted, StepResult
 from schemas.topics import EVENT_TYPES, JOBS, REQUESTS
 from services.chassis.executor.attempts import AttemptState, decision
-from services.chassis.executor.work import Lease, WorkEffects, claim, holds, release, renew
+from services.chassis.executor.work import Lease, WorkEffects, claim, release, renew, used_seconds
 from services.chassis.kernel import store
 from services.chassis.kernel.aggregate import Ref
 from services.chassis.kernel.consuming import isolation
@@ -328,7 +328,7 @@ class Leases(RuleBasedStateMachine):
         async with transact(executor.runtime.engine, executor.domain, WorkEffects(), [ref]) as command:
             state = command.unit.states[ref]
             assert isinstance(state, AttemptState)
-            if not await holds(command.connection, lease):
+            if await used_seconds(command.connection, lease) is None:
                 return False
             assert state.requested is not None
             command.unit.apply(decision(state.requested, StepCompleted, result=StepResult()))

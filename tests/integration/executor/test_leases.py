@@ -14,7 +14,7 @@ from schemas.jobs import StepFailed, StepFault, StepRequested, StepStarted
 from services.chassis.executor.attempts import attempt_ref, decision
 from services.chassis.executor.statements import CHANNEL
 from services.chassis.executor.tables import attempt_table, work_table
-from services.chassis.executor.work import claim, holds, release, renew, requeue_open
+from services.chassis.executor.work import claim, release, renew, requeue_open, used_seconds
 from services.chassis.kernel.tables import operational_tables
 from services.chassis.postgres.urls import parse
 from tests.executor import Executor
@@ -139,8 +139,8 @@ async def test_a_lease_that_ran_out_is_taken_over_and_the_old_token_is_worth_not
     assert await renew(engine, old, 60) is None
     await release(engine, old)
     async with engine.begin() as connection:
-        assert not await holds(connection, old)
-        assert await holds(connection, new)
+        assert await used_seconds(connection, old) is None
+        assert await used_seconds(connection, new) is not None
     (row,) = await executor.work()
     assert (row.lease, row.leases) == ("new", 2)
 

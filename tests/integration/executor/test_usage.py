@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from schemas.jobs import StepFault
+from services.chassis.executor import transactions
 from services.chassis.executor.attempts import ref_of
 from services.chassis.executor.runner import Failed, Outcome, Work, WorkContext
-from services.chassis.executor.slots import elsewhere
+from services.chassis.executor.slots import Place, elsewhere
+from services.chassis.executor.work import claim
 from services.chassis.prices import PriceSettings
 from tests.executor import Executor, Script
 from tests.steps import cancel, request
@@ -92,6 +94,30 @@ async def test_a_cancelled_attempt_tells_what_it_used(executor: Executor) -> Non
         await executor.deliver(cancel(ASKED))
         await until(lambda: _ended(executor, "cancelled"))
     assert (await told(executor))[-1]["usage"]["seconds"] >= 0
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["begun too often", "cancelled"])
+async def test_an_attempt_that_no_worker_begins_again_tells_what_its_lost_runs_used(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+) -> None:
+    monkeypatch.setattr(transactions, "STARTS_AT_MOST", 1)
+    runtime = executor.process(price=PRICES)
+    await executor.deliver(ASKED)
+    for number in range(2):
+        lease = await claim(runtime.engine, f"worker-{number}", 60)
+        assert lease is not None
+        await transactions.begin(runtime, f"worker-{number}", lease, 0, Place((), 2))
+        if number == 0:
+            await executor.execute("UPDATE work SET used_seconds = 100, counted_at = NULL")
+            await executor.lapse()
+            if cancelled:
+                await executor.deliver(cancel(ASKED))
+    (*_, kind) = await executor.said(REF)
+    assert kind == ("StepCancelled" if cancelled else "StepFailed")
+    usage = (await told(executor))[-1]["usage"]
+    assert usage["seconds"] >= 100
+    assert (usage["cores"], usage["processor_joules"]) == (2, None)
+    assert usage["cost"] >= 200
 
 
 async def _ended(executor: Executor, status: str) -> bool:
