@@ -31,6 +31,7 @@ _MEANT = (
     *_LABELS,
     "rejected",
     "weight",
+    "loss_mask",
     "chat_template_kwargs",
     "documents",
     "image",

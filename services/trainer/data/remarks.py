@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from schemas.lines import Row
 from schemas.reasons import shown
 from services.trainer.data.layouts import Reading
-from services.trainer.data.turns import USUAL_ROLES
+from services.trainer.data.turns import USUAL_ROLES, asks_in_vain
 
 _PROMPT_AT_LEAST = 12
 """A shorter prompt may begin an answer by chance."""
@@ -37,6 +37,8 @@ def remarks(values: Mapping[str, object], row: Row, reading: Reading) -> Iterato
         yield f"{name}: a column with this name is filled and not read; name it in dataset.columns if it matters"
     for role in {turn.role for turn in row.messages} - USUAL_ROLES:
         yield f"role {shown(role)}: its turns are context, since only an assistant's are learnt"
+    for role in {turn.role for turn in row.messages if asks_in_vain(turn)}:
+        yield f"role {shown(role)}: its turns ask to be learnt (weight 1, train: true) and are context, since only an assistant's are learnt"
     if row.completion.strip().lower() in _EMPTY_CELLS:
         yield "an answer is what programs write for an empty or a broken cell, such as nan, None or #REF!"
     asked = row.messages[-1].content if row.messages else ""

@@ -34,8 +34,8 @@ _OF_TOOL = ("name", "tool_call_id")
 """Fields of a tool's turn that templates write, to say which call it answers."""
 _UNLEARNT = "masked"
 """Field of a turn that says the contrary, as torchtune names it."""
-_IN_PARTS = "train_detail"
-"""Field of Axolotl that says which parts of a turn are learnt."""
+_IN_PARTS = ("train_detail", "training_detail")
+"""Fields of Axolotl that say which parts of a turn are learnt."""
 
 
 def turns_of(value: object, field: str, column: str) -> tuple[Message, ...]:
@@ -77,10 +77,17 @@ def turn_of(turn: object, field: str, column: str) -> Message:
     if calls and role != "assistant":
         raise RowFault(field, f"{where} has tool_calls, and only an assistant calls tools", "correct its role")
     of_tool = {key: given[key] for key in _OF_TOOL if role == "tool" and isinstance(given.get(key), str)}
+    weight = _weight(given, field, where)
     return Message(
-        role=role, content=content or "", tool_calls=calls, reasoning=thought or None, weight=_weight(given, field, where),
-        **of_tool,
+        role=role, content=content or "", tool_calls=calls, reasoning=thought or None, **of_tool,
+        **({} if weight is None else {"weight": weight}),
     )  # fmt: skip
+
+
+def asks_in_vain(turn: Message) -> bool:
+    """Return whether the row asks that a turn be learnt (weight 1, train: true) that is not an assistant's, as Axolotl and ChatGLM3
+    learn turns of any role."""
+    return turn.role != "assistant" and turn.weight == 1 and "weight" in turn.model_fields_set
 
 
 def _content(value: object, field: str, where: str) -> tuple[str | None, str | None]:
@@ -129,9 +136,10 @@ def _calls(given: Mapping[str, Any], field: str, where: str) -> tuple[dict[str, 
     return ()
 
 
-def _weight(given: Mapping[str, object], field: str, where: str) -> Literal[0, 1]:
-    if given.get(_IN_PARTS):
-        what = f"{where} has {_IN_PARTS}, and turns are learnt as a whole or not at all"
+def _weight(given: Mapping[str, object], field: str, where: str) -> Literal[0, 1] | None:
+    """Return the weight that the turn itself names; None if it names none."""
+    if named := next((name for name in _IN_PARTS if given.get(name)), None):
+        what = f"{where} has {named}, and turns are learnt as a whole or not at all"
         raise RowFault(field, what, "break the turn up, or write weight 0")
     weights: Sequence[object] = [given[name] for name in _LEARNT if name in given]
     if (masked := given.get(_UNLEARNT)) is not None:
@@ -139,4 +147,6 @@ def _weight(given: Mapping[str, object], field: str, where: str) -> Literal[0, 1
     if any(not isinstance(weight, bool | int | float) or weight not in (0, 1) for weight in weights):
         what = f"{where} has a weight that is neither 0 nor 1"
         raise RowFault(field, what, "write weight 1 for turns that are learnt, 0 for others")
+    if not weights:
+        return None
     return 0 if any(weight == 0 for weight in weights) else 1

@@ -203,6 +203,7 @@ def test_a_chat_that_ends_with_another_role_names_it() -> None:
         ({"role": "assistant", "tool_calls": [{"name": "x", "args": {}, "input": {}}]}, "not under one of the names"),
         ({"role": "assistant", "content": "x", "tool_calls": float("nan")}, "tool call that is NaN"),
         ({"role": "assistant", "content": "x", "train_detail": [{"train": False}]}, "as a whole or not at all"),
+        ({"role": "user", "content": "x", "training_detail": [{"train": True}]}, "as a whole or not at all"),
         ({"role": "assistant", "content": "x", "value": "y"}, "two different texts"),
         ({"role": "tool", "content": {"left": 4}}, "is an object, not text"),
         ({"role": "user", "content": [{"type": "tool_use", "name": "x"}]}, r"not text \(tool_use\)"),
