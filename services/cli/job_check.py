@@ -9,6 +9,7 @@ from schemas.steps import CompressSettings, PlannedStep, StepSettings, TrainSett
 from services.cli.exits import Exit
 from services.cli.job_refusal import print_reasons
 from services.cli.output import print_json, print_table, say
+from services.orchestrator.domain.unevaluated import unevaluated
 from services.orchestrator.domain.validation import RejectedRequest, examine
 
 _NOT_CHECKED = (
@@ -30,8 +31,10 @@ def examine_only(request: dict[str, Any], json: bool) -> None:
         else:
             print_reasons(examined.reasons)
         raise typer.Exit(int(Exit.FAILED))
+    notes = list(unevaluated(examined.request, examined.plan))
     if json:
-        print_json({"valid": True, "request": examined.request, "plan": examined.plan, "not_checked": _NOT_CHECKED})
+        found = {"valid": True, "request": examined.request, "plan": examined.plan, "notes": notes}
+        print_json({**found, "not_checked": _NOT_CHECKED})
         return
     print_table(
         ("step", "kind", "waits for", "reads"),
@@ -39,6 +42,8 @@ def examine_only(request: dict[str, Any], json: bool) -> None:
         least=("waits for",),
     )
     say("the request is valid; nothing was started")
+    for note in notes:
+        say(f"Note: {note}.")
     say(f"Not checked, because the services check it when the job runs: {'; '.join(_NOT_CHECKED)}.")
 
 

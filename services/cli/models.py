@@ -163,7 +163,8 @@ def _pages(edge: Edge, limit: int, **filters: str | None) -> list[VersionSummary
 
 def _row(version: VersionSummary) -> tuple[object, ...]:
     at = f"{version.registered_at.astimezone():%Y-%m-%d %H:%M:%S}"
-    return version.id, version.purpose, ", ".join(version.aliases), at, version.job_id, metrics_line(version.metrics)
+    metrics = metrics_line(version.metrics) or "not evaluated"
+    return version.id, version.purpose, ", ".join(version.aliases), at, version.job_id, metrics
 
 
 def _print_version(version: VersionView) -> None:
@@ -178,6 +179,10 @@ def _print_version(version: VersionView) -> None:
             ("sha256", version.artifact.sha256),
             ("bytes", f"{version.artifact.size:,}"),
             ("kind", version.kind),
+            (
+                "evaluated",
+                "yes" if version.evaluated else "no: no evaluate step of this version came before its registration",
+            ),
             ("compressed from", version.parent.sha256 if version.parent else None),
             ("job", lineage.job_id),
             ("requester", lineage.requester),

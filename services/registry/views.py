@@ -8,6 +8,7 @@ from pydantic import Field
 from schemas.artifacts import ArtifactRef
 from schemas.base import Frozen, Name, Strict
 from schemas.models import Lineage, ModelRegistered
+from services.registry.domain.lineage import Artifact, is_evaluated
 from services.registry.domain.models import AliasMove
 from services.registry.queries import ModelRow, StoredVersion
 
@@ -32,6 +33,9 @@ class VersionView(_Named):
 
     artifact: ArtifactRef
     metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of this version; null: not measurable.")
+    evaluated: bool = Field(
+        description="Whether a step before its registration evaluated it; `metrics` has no results of an evaluation if not."
+    )
     lineage: Lineage
     kind: str = Field(description="What the artifact is: `adapter` or `model`.")
     parent: ArtifactRef | None = Field(
@@ -50,6 +54,7 @@ class VersionView(_Named):
             registered_at=registered_at,
             artifact=made.artifact,
             metrics=made.metrics,
+            evaluated=is_evaluated(Artifact(made.kind, made.artifact), made.lineage.results),
             purpose=made.purpose,
             lineage=made.lineage,
             kind=made.kind,

@@ -52,13 +52,18 @@ def metrics_of(artifact: Artifact, results: Mapping[str, StepResult]) -> dict[st
     """Return the metrics of the evaluations of `artifact`, of the judges' scores of their predictions, and of the compression
     that made it. A reward model writes no answers that could be evaluated; its metrics are those of its training on held-out
     pairs."""
-    evaluations = [result for result in results.values() if PREDICTIONS in result.outputs and _is_about(result, artifact)]
+    evaluations = _evaluations(artifact, results)
     predictions = {result.outputs[PREDICTIONS].sha256 for result in evaluations}
     scores = [result for result in results.values() if result.inputs.get(PREDICTIONS) in predictions]
     compressed = _compression(artifact, results)
     of = (*([compressed] if compressed else ()), *evaluations, *scores)
     found = {name: value for result in of for name, value in result.metrics.items()}
     return found | _of_reward_model(artifact.ref, results)
+
+
+def is_evaluated(artifact: Artifact, results: Mapping[str, StepResult]) -> bool:
+    """Return whether a step before the registration measured `artifact` on held-out rows, or a reward model on held-out pairs."""
+    return bool(_evaluations(artifact, results) or _of_reward_model(artifact.ref, results))
 
 
 def purpose_of(lineage: Lineage) -> str:
@@ -77,6 +82,10 @@ def parent_of(artifact: Artifact, results: Mapping[str, StepResult]) -> Artifact
         if found := next((ref for ref in made if ref and ref.sha256 == wanted), None):
             return Artifact(kind, found)
     return None
+
+
+def _evaluations(artifact: Artifact, results: Mapping[str, StepResult]) -> list[StepResult]:
+    return [result for result in results.values() if PREDICTIONS in result.outputs and _is_about(result, artifact)]
 
 
 def _is_about(result: StepResult, artifact: Artifact) -> bool:

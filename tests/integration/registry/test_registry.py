@@ -40,7 +40,7 @@ async def test_a_register_step_becomes_a_version_with_its_lineage_and_is_announc
     assert answer.status_code == 200, answer.text
     shown = answer.json()
     assert shown["version"] == "1.0.0"
-    assert shown["metrics"] == {"exact_match": 0.9}
+    assert (shown["metrics"], shown["evaluated"]) == ({"exact_match": 0.9}, True)
     assert shown["artifact"] == adapter.model_dump()
     assert shown["lineage"]["dataset_sha256"] == "d" * 64
     assert shown["lineage"]["configuration"] == {"rank": 8}
@@ -210,6 +210,7 @@ async def test_a_whole_model_is_registered_and_shown_beside_what_it_was_made_fro
     shown = (await registry.http.get(f"/models/{registry.name('router')}@candidate")).json()
     assert (shown["kind"], shown["artifact"]["sha256"]) == ("model", model.sha256)
     assert shown["metrics"] == {"size_bytes": 7.0, "speed_ratio": 1.1}
+    assert shown["evaluated"] is False, "only its parent was"
     assert (shown["parent"], shown["parent_metrics"]) == (adapter.model_dump(), {"exact_match": 0.9})
 
 

@@ -204,7 +204,29 @@ def test_a_dry_run_says_what_it_did_not_check(tmp_path: Path) -> None:
     assert done.code == Exit.OK, done
     assert "Not checked" in done.err
     assert "whether base_model and dataset exist" in done.err
-    assert neuroweaver("jobs", "submit", str(tmp_path / "job.json"), "--dry-run", "--json").json["not_checked"]
+    found = neuroweaver("jobs", "submit", str(tmp_path / "job.json"), "--dry-run", "--json").json
+    assert (bool(found["not_checked"]), found["notes"]) == (True, [])
+
+
+def test_a_dry_run_says_that_a_version_would_not_be_evaluated(tmp_path: Path) -> None:
+    steps = [
+        {"name": "prepare", "kind": "prepare"},
+        {"name": "train", "kind": "train", "method": "sft", "inputs": {"dataset": "prepare.dataset"}},
+        {"name": "register", "kind": "register", "inputs": {"adapter": "train.adapter"}},
+    ]
+    request = {
+        "pipeline": steps,
+        "requester": "me",
+        "base_model": "a/b",
+        "dataset": {"reference": "a/b"},
+        "register_as": "m",
+    }
+    (tmp_path / "job.json").write_text(json.dumps(request))
+    done = neuroweaver("jobs", "submit", str(tmp_path / "job.json"), "--dry-run")
+    assert done.code == Exit.OK, done
+    assert "Note: pipeline.2.needs: no step that evaluates what register registers comes before it" in " ".join(
+        done.err.split()
+    )
 
 
 _HOLDS = """
