@@ -24,6 +24,7 @@ from services.chassis.executor.folders import UNFINISHED
 from services.chassis.storage.digests import entry_of, file_sha256
 from services.chassis.storage.durable import sync
 from services.chassis.storage.stores import writing
+from services.trainer.engine.versions import Stretch, Versions, installed, refuse_other_release
 
 _log = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
@@ -42,6 +43,7 @@ class _Manifest(Frozen):
     recipe: str = Field(description="Digest of the recipe that the run followed.")
     step: int = Field(description="Optimiser steps done.")
     rate_factor: float = Field(default=1.0, description="Factor of the learning rate, less than 1 after a divergence.")
+    trained_with: tuple[Stretch, ...] = Field(default=(), description="With which versions the steps were trained.")
     files: tuple[ManifestEntry, ...] = Field(description="All other files.")
 
 
@@ -57,6 +59,8 @@ class Checkpoint:
     """One point per completed step."""
     rate_factor: float = 1.0
     """Factor of the learning rate, less than 1 if the run once diverged."""
+    trained_with: Sequence[Stretch] = ()
+    """With which versions of the libraries the steps were trained; empty if that is not known."""
     folder: Path | None = None
     """Where it was read from; None before it is saved."""
 
@@ -71,10 +75,19 @@ class Checkpoints:
     """Folder of this run; no other run writes here."""
     recipe: str
     """Digest of the recipe; a checkpoint of another recipe cannot be resumed."""
+    versions: Versions = field(default_factory=installed)
+    """The libraries that train now; a checkpoint of another major release of one of them cannot be resumed."""
     unfit: set[Path] = field(default_factory=set)
     """Folders that `skip` has left out."""
 
-    def save(self, step: int, groups: Mapping[str, Tensors], curve: Sequence[CurvePoint], rate_factor: float = 1.0) -> None:
+    def save(
+        self,
+        step: int,
+        groups: Mapping[str, Tensors],
+        curve: Sequence[CurvePoint],
+        rate_factor: float = 1.0,
+        trained_with: Sequence[Stretch] = (),
+    ) -> None:
         """Save the state after `step` steps durably, and remove older checkpoints of this run.
 
         Raises StorageFailure if there is no room; the incomplete checkpoint is then removed, and earlier ones are kept.
@@ -83,7 +96,7 @@ class Checkpoints:
         size = sum(tensor.numel() * tensor.element_size() for tensors in groups.values() for tensor in tensors.values())
         with writing(self.own, size):
             try:
-                self._write(temporary, Checkpoint(step, groups, curve, rate_factor))
+                self._write(temporary, Checkpoint(step, groups, curve, rate_factor, trained_with))
                 shutil.rmtree(target, ignore_errors=True)
                 temporary.rename(target)
                 self.unfit.discard(target)
@@ -101,7 +114,13 @@ class Checkpoints:
             save_file(flat, folder / f"{name}.safetensors")
         write_curve(folder, state.curve)
         entries = tuple(_entry(path) for path in sorted(folder.iterdir()))
-        manifest = _Manifest(recipe=self.recipe, step=state.step, rate_factor=state.rate_factor, files=entries)
+        manifest = _Manifest(
+            recipe=self.recipe,
+            step=state.step,
+            rate_factor=state.rate_factor,
+            trained_with=tuple(state.trained_with),
+            files=entries,
+        )
         (folder / _MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
         sync(folder / _MANIFEST)
         sync(folder)
@@ -129,6 +148,7 @@ class Checkpoints:
         manifest = _Manifest.model_validate_json((folder / _MANIFEST).read_bytes())
         if manifest.recipe != self.recipe:
             raise ValueError("its data, base model, seed or settings were different")
+        refuse_other_release(manifest.trained_with, self.versions)
         for entry in manifest.files:
             path = folder / entry.path
             if path.stat().st_size != entry.size or file_sha256(path) != entry.sha256:
@@ -138,7 +158,7 @@ class Checkpoints:
         curve = [json.loads(line) for line in (folder / CURVE_FILE).read_text(encoding="utf-8").splitlines()]
         if [point["step"] for point in curve] != list(range(1, manifest.step + 1)):
             raise ValueError(f"its curve does not have the {manifest.step} steps of the manifest")
-        return Checkpoint(manifest.step, tensors, curve, manifest.rate_factor, folder)
+        return Checkpoint(manifest.step, tensors, curve, manifest.rate_factor, manifest.trained_with, folder)
 
 
 def write_curve(folder: Path, points: Sequence[CurvePoint]) -> None:

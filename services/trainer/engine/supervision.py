@@ -15,6 +15,7 @@ from services.trainer.engine.checkpoints import Checkpoints, CurvePoint
 from services.trainer.engine.method import Method
 from services.trainer.engine.ranks import Ranks
 from services.trainer.engine.trained import TrainedState
+from services.trainer.engine.versions import Stretch
 
 _log = logging.getLogger(__name__)
 _STEPS_OF_A_SEED = 32
@@ -44,6 +45,8 @@ class Run:
     curve: list[CurvePoint] = field(default_factory=list)
     """One point for each step that is done."""
     rate_factor: float = 1.0
+    trained_with: Sequence[Stretch] = ()
+    """With which versions of the libraries these steps are trained."""
 
 
 class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no types
@@ -123,7 +126,7 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
         run = self._run
         groups = self._state.groups()
         if self._ranks.first:
-            run.checkpoints.save(len(run.curve), groups, run.curve, run.rate_factor)
+            run.checkpoints.save(len(run.curve), groups, run.curve, run.rate_factor, run.trained_with)
         self._saved = len(run.curve)
 
 

@@ -6,7 +6,7 @@ nothing verifies.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from services.trainer.engine.ranks import Ranks
 from services.trainer.engine.schedule import batch_of, by_length, learning_rate, micro_batch_size, steps_of, used_examples
 from services.trainer.engine.supervision import Diverged, Run, Supervision, reporter, tokens_of
 from services.trainer.engine.trained import Misfit, NoGradient, TrainedState, ZeroGradient
+from services.trainer.engine.versions import Stretch, changes, continued
 
 _log = logging.getLogger(__name__)
 _ZEROS = "check the weights of the base model, which may all be zero, as in a download that broke off, or name another one"
@@ -65,6 +66,8 @@ class Trained:
     """How the training was split over processes, as accelerate says: `ddp`, `fsdp` or `none`."""
     figures: Figures
     """What the method measured at the end."""
+    versions_changed: str | None
+    """From which step on other versions of the libraries trained, in words; None if the same ones trained all steps."""
 
 
 def train(context: Context, method: Method, plan: Plan, load: Callable[[], Any]) -> Trained:
@@ -113,8 +116,16 @@ def _go_on(
     factor = min(rate_factor, found.rate_factor if found else 1.0)
     curve = list(found.curve) if found else []
     plan.ranks.agree(len(curve), "the checkpoint from which they go on")
+    trained_with = _trained_with(plan.checkpoints, found, steps)
     run = Run(
-        steps, plan.seed, plan.checkpoint_steps, plan.checkpoints, tokens_of(batch, lengths, method.group), curve, factor
+        steps,
+        plan.seed,
+        plan.checkpoint_steps,
+        plan.checkpoints,
+        tokens_of(batch, lengths, method.group),
+        curve,
+        factor,
+        trained_with,
     )
     context.resumed(point["loss"] for point in curve)
     if settings.name == EIGHT_BITS:
@@ -140,7 +151,17 @@ def _go_on(
     strategy = _STRATEGIES[trainer.accelerator.distributed_type.value]
     on_part = reporter(context, steps, steps)
     figures = measured(lambda model: method.measure(model, on_part))
-    return Trained(trainer.model, run.curve, state.count, factor, strategy, figures)
+    return Trained(trainer.model, run.curve, state.count, factor, strategy, figures, changes(trained_with))
+
+
+def _trained_with(checkpoints: Checkpoints, found: Checkpoint | None, steps: int) -> Sequence[Stretch]:
+    """Return with which versions the steps are trained, and say it if others than before train those that are left."""
+    done = found.step if found else 0
+    before = found.trained_with if found else ()
+    now = continued(before, done, checkpoints.versions) if done < steps else before
+    if len(now) > max(1, len(before)):
+        _log.warning("the libraries are others than those of the checkpoint: %s", changes(now))
+    return now
 
 
 def _trainer(

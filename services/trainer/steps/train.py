@@ -30,6 +30,7 @@ from schemas.results import (
     SCORES_ANSWERS,
     STRATEGY,
     TEACHER_SHA256,
+    VERSIONS_CHANGED,
 )
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context
@@ -101,6 +102,7 @@ def train(context: Context) -> StepResult:
         **learns_from,
         **facts_of(judges),
         **method.facts(),
+        **({VERSIONS_CHANGED: trained.versions_changed} if trained.versions_changed else {}),
     }
     if isinstance(settings, RewardModelSettings):
         facts[SCORES_ANSWERS] = "true"

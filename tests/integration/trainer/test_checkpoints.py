@@ -195,6 +195,26 @@ def test_a_checkpoint_that_is_whole_but_does_not_fit_is_passed_over_for_the_one_
     assert result.outputs["adapter"].sha256 == expected.outputs["adapter"].sha256
 
 
+def test_a_run_goes_on_after_an_upgrade_of_a_library_and_its_record_says_so(
+    tmp_path: Path, base: Path, dataset: ArtifactRef, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not from the checkpoint of another major release, whose state may have another meaning."""
+    stopped(tmp_path, base, dataset, steps=7)
+    older, newest = checkpoints(tmp_path)
+    made = json.loads((newest / "manifest.json").read_text())["trained_with"]
+    assert [stretch["after"] for stretch in made] == [0]
+    now = made[0]["versions"]["trl"]
+    sealed(newest, trained_with=[{"after": 0, "versions": {**made[0]["versions"], "trl": "0.9.0"}}])
+    sealed(older, trained_with=[{"after": 0, "versions": {**made[0]["versions"], "trl": f"{now}rc1"}}])
+    result = whole(tmp_path, base, dataset)
+    assert f"{newest} is skipped: it was made with trl 0.9.0, and trl {now} is installed" in caplog.text
+    said = f"from step 7 on with trl {now} instead of {now}rc1"
+    assert result.facts["versions_changed"] == said
+    assert said in caplog.text
+    record = json.loads((Path(result.outputs["adapter"].uri) / "training.json").read_text())
+    assert record["versions_changed"] == said
+
+
 def test_an_empty_folder_is_no_checkpoint(
     tmp_path: Path, base: Path, dataset: ArtifactRef, expected: StepResult, caplog: pytest.LogCaptureFixture
 ) -> None:
