@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first round")
     arguments = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    logging.getLogger("faststream").setLevel(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     ends = time.monotonic() + timedelta(hours=arguments.hours).total_seconds()
     seed = arguments.seed

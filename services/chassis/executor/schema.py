@@ -4,32 +4,12 @@ A released function never changes, like a released migration: a later change of 
 (`add_..._to_executor_tables(op)`), which a new migration of each executor calls, and an edit of `tables.py`.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-
-class Operations(Protocol):
-    """The part of `alembic.op` that is used here."""
-
-    def create_table(self, table_name: str, *columns: Any, **kw: Any) -> Any:
-        """Create a table."""
-
-    def create_index(self, index_name: str | None, table_name: str, columns: list[Any], **kw: Any) -> None:
-        """Create an index."""
-
-    def drop_index(self, index_name: str, table_name: str | None = None, **kw: Any) -> None:
-        """Drop an index."""
-
-    def add_column(self, table_name: str, column: "sa.Column[Any]", *, schema: str | None = None) -> None:
-        """Add a column."""
-
-    def drop_column(self, table_name: str, column_name: str, *, schema: str | None = None) -> None:
-        """Remove a column."""
-
-    def drop_table(self, table_name: str, **kw: Any) -> None:
-        """Drop a table."""
+from services.chassis.migrations.operations import Operations
 
 
 def create_executor_tables(op: Operations) -> None:

@@ -3,19 +3,9 @@
 A released function never changes, just as a released migration does not.
 """
 
-from typing import Any, Protocol
-
 import sqlalchemy as sa
 
-
-class Operations(Protocol):
-    """The part of `alembic.op` that is used here."""
-
-    def add_column(self, table_name: str, column: "sa.Column[Any]", *, schema: str | None = None) -> None:
-        """Add a column."""
-
-    def drop_column(self, table_name: str, column_name: str, *, schema: str | None = None) -> None:
-        """Remove a column."""
+from services.chassis.migrations.operations import Operations
 
 
 def add_own_ids(op: Operations, *tables: str) -> None:
